@@ -1,0 +1,325 @@
+"""The lease protocol's decisions over one key: pure functions from a Slot and the time to a reply.
+
+A Slot is what the store holds about one key: the head of its entry, its lease, the generations of its partition. Every
+function here takes the store's own clock as an argument, replaces what it changes (nothing is mutated in place, so a
+store compares by identity to see what to write), and answers. Memory and SQLite run these functions inside their
+transaction; Redis runs a twin in Lua, held to this one by a test over random states.
+
+The rules, in short. Whoever may fill is named by (id, order): an id is one flight's, an order is given with each grant.
+A lease ends by a competitor's claim, an invalidation, or 15 minutes; a deadline that passes only lets others take it.
+What is filled carries the generation read when the lease was granted. An absent lease is a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from askonce.core.model import TTL_CAP, Dates, Head, Snapshot
+
+LEASE_LIFE = 15 * 60_000  # ms from the grant, never re-armed: frees the followers of a hung upstream that still beats
+BACKOFF_FIRST = 1_000
+BACKOFF_LAST = 30_000
+BACKOFF_CAP = 300_000  # what an upstream's own retry-after may ask for
+NEVER = -1
+
+
+class Limits(NamedTuple):
+    """What one lookup accepts, ms. `max_age` NEVER = no limit. Built from the policy and the caller's directives."""
+
+    ttl: int
+    grace: int
+    error: int
+    max_age: int = NEVER
+    min_fresh: int = 0
+    max_stale: int = 0
+
+
+class Ask(NamedTuple):
+    """The arguments of a claim: `id` of the flight to be, `candidate` for a new epoch, `fields` of the caller's tags.
+
+    `after`: an entry of this order or later is fresh for this caller, whatever its limits (he waited for it).
+    `early`: take the lease although the entry is fresh, when it ends within so many ms. NEVER = do not.
+    """
+
+    id: bytes
+    candidate: bytes
+    fields: tuple[int, ...]
+    limits: Limits
+    after: int = 0
+    early: int = NEVER
+    heartbeat: int = 5_000
+
+
+class Generations(NamedTuple):
+    """A partition's generations, or those of its fields that were read. `epoch` empty = there are none."""
+
+    epoch: bytes = b""
+    clock: int = 0
+    floor: int = 0
+    moved: Mapping[int, int] = {}
+
+
+class Lease(NamedTuple):
+    """The right to fill one key. `idle`: given back after a failure, kept until `deadline` so that nobody tries."""
+
+    id: bytes
+    order: int
+    deadline: int
+    snapshot: Snapshot
+    fields: tuple[int, ...]
+    expire: int
+    want: bool = False
+    idle: bool = False
+    fails: int = 0
+
+
+class Slot(NamedTuple):
+    """All that a decision about one key looks at. `entry_fields` are the tags in the entry's own header."""
+
+    head: Head | None
+    entry_fields: tuple[int, ...]
+    lease: Lease | None
+    generations: Generations
+
+
+class Grant(NamedTuple):
+    """A lease granted: what the leader must show to fill, renew or release, and the generation to seal with."""
+
+    id: bytes
+    order: int
+    snapshot: Snapshot
+
+
+class Hit(NamedTuple):
+    """The entry (fill, order) may be served. With a grant: and refreshed early, by this caller."""
+
+    fill: bytes
+    order: int
+    now: int
+    grant: Grant | None = None
+
+
+class Stale(NamedTuple):
+    """The entry (fill, order) may be served though stale. With a grant: and must be refreshed by this caller."""
+
+    fill: bytes
+    order: int
+    now: int
+    grant: Grant | None = None
+
+
+class Lead(NamedTuple):
+    """Nothing to serve, and the lease is the caller's."""
+
+    grant: Grant
+
+
+class Follow(NamedTuple):
+    """Somebody else's flight is under way; look again after `remaining` ms at the latest."""
+
+    id: bytes
+    order: int
+    remaining: int
+
+
+Claim = Hit | Stale | Lead | Follow
+
+
+class Windows(NamedTuple):
+    """Until when an entry is fresh, servable while refreshed, servable on error: for one caller's limits, ms."""
+
+    fresh: int
+    stale: int
+    error: int
+
+
+def valid(snapshot: Snapshot, fields: Iterable[int], generations: Generations) -> bool:
+    """Whether nothing that carries this snapshot and these tags was invalidated since."""
+    epoch, clock, floor, moved = generations
+    if not epoch or snapshot.epoch != epoch or snapshot.clock < floor:
+        return False
+    return snapshot.clock == clock or all(moved.get(field, 0) <= snapshot.clock for field in fields)
+
+
+def windows(head: Head, limits: Limits) -> Windows:
+    """An entry made under a longer ttl than the caller's is cut to the caller's; no caller lengthens a life."""
+    fresh = head.fresh
+    if head.ttl > min(limits.ttl, TTL_CAP):
+        fresh = min(fresh, head.created + limits.ttl)
+    return Windows(fresh, min(head.stale, fresh + limits.grace), min(head.error, fresh + limits.error))
+
+
+def fresh_for(head: Head, limits: Limits, now: int) -> bool:
+    """Whether the caller takes this entry without anybody asking upstream."""
+    # Not `>`: an entry made in this very millisecond is no answer to "no-cache", which is max_age 0.
+    if limits.max_age != NEVER and now - head.created >= limits.max_age:
+        return False
+    if limits.max_stale and now >= head.hard:
+        return False
+    return now + limits.min_fresh < windows(head, limits).fresh + limits.max_stale
+
+
+def within_age(head: Head, limits: Limits, now: int) -> bool:
+    """Whether the caller's own directives allow a stale answer of this age at all."""
+    return not limits.min_fresh and (limits.max_age == NEVER or now - head.created < limits.max_age)
+
+
+def live(lease: Lease | None, fields: Iterable[int], generations: Generations, now: int, heartbeat: int) -> bool:
+    """Whether a lease still keeps others out: not outdated by an invalidation, and its deadline ahead.
+
+    A deadline further ahead than any heartbeat can put it means that the clock stepped back: dead, not eternal.
+    """
+    if lease is None or now >= lease.deadline or now >= lease.expire:
+        return False
+    if lease.deadline - now > (BACKOFF_CAP if lease.idle else heartbeat):
+        return False
+    return valid(lease.snapshot, {*lease.fields, *fields}, generations)
+
+
+def claim(slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
+    """What a lookup that plain reads could not serve may do: serve, serve stale, lead, or follow. `now_us` in us."""
+    now = now_us // 1000
+    if not slot.generations.epoch:
+        epoch = ask.candidate[:4] + (now_us & 0xFFFFFFFF).to_bytes(4, "big")
+        slot = slot._replace(generations=slot.generations._replace(epoch=epoch))
+    lease, head, gens = slot.lease, slot.head, slot.generations
+    if lease is not None and now >= lease.expire:
+        lease = None
+        slot = slot._replace(lease=None)
+    if head is not None and (
+        now >= head.hard
+        or not valid(Snapshot(head.epoch, head.clock), {*slot.entry_fields, *ask.fields}, gens)
+    ):
+        head = None
+    held = lease if live(lease, ask.fields, gens, now, ask.heartbeat) else None
+    if lease and lease.id == ask.id and valid(lease.snapshot, {*lease.fields, *ask.fields}, gens):
+        return _decide(head, None, ask, now, Grant(lease.id, lease.order, lease.snapshot)), slot
+    said = _decide(head, held, ask, now, None)
+    if isinstance(said, Follow):
+        return said, slot if held is None or held.want else slot._replace(lease=held._replace(want=True))
+    if isinstance(said, Lead) or said.grant:
+        return _granted(said, slot, ask, now_us)
+    return said, slot
+
+
+_OPEN = Grant(b"", 0, Snapshot(b"", 0))  # stands for a grant that _granted makes out
+
+
+def _decide(head: Head | None, held: Lease | None, ask: Ask, now: int, grant: Grant | None) -> Claim:
+    """The table. `head` is servable by its generation, `held` keeps others out, `grant` is already the caller's."""
+    free = grant or (None if held else _OPEN)
+    if head is not None:
+        window = windows(head, ask.limits)
+        if fresh_for(head, ask.limits, now) or (ask.after and head.order >= ask.after):
+            early = ask.early != NEVER and window.fresh - now <= ask.early
+            return Hit(head.fill, head.order, now, grant or (free if early else None))
+        if within_age(head, ask.limits, now):
+            if now < window.stale:
+                return Stale(head.fill, head.order, now, free)
+            if held and held.idle and now < window.error:
+                return Stale(head.fill, head.order, now)
+    if free or held is None or held.idle:
+        return Lead(free or _OPEN)
+    return Follow(held.id, held.order, min(held.deadline - now, ask.heartbeat))
+
+
+def _granted(said: Hit | Stale | Lead, slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
+    old, head, gens = slot.lease, slot.head, slot.generations
+    # Also above the entry's order: a DEL of the lease forgets the one before, and the clock may have stepped back.
+    order = max(now_us, old.order + 1 if old else 0, head.order + 1 if head else 0)
+    now = now_us // 1000
+    snapshot = Snapshot(gens.epoch, gens.clock)
+    lease = Lease(
+        ask.id, order, now + ask.heartbeat, snapshot, ask.fields, now + LEASE_LIFE, fails=old.fails if old else 0
+    )
+    return said._replace(grant=Grant(ask.id, order, snapshot)), slot._replace(lease=lease)
+
+
+def holds(lease: Lease | None, flight: bytes, order: int, now: int) -> bool:
+    """Whether this very flight still has the lease; its deadline may have passed, nobody took it."""
+    return lease is not None and lease[:2] == (flight, order) and not lease.idle and now < lease.expire
+
+
+def renew(slot: Slot, flight: bytes, order: int, heartbeat: int, now: int) -> tuple[str, Slot]:
+    """``ok``, ``want`` (somebody in another process waits) or ``lost``. Never makes a lease, never lengthens its life."""
+    if slot.lease is None or not holds(slot.lease, flight, order, now):
+        return "lost", slot
+    if not valid(slot.lease.snapshot, slot.lease.fields, slot.generations):
+        return "lost", slot
+    lease = slot.lease._replace(deadline=now + heartbeat)
+    return ("want" if lease.want else "ok"), slot._replace(lease=lease)
+
+
+def fill(slot: Slot, flight: bytes, order: int, ends: int, now: int) -> tuple[str, bool, Slot]:
+    """Whether a flight may store: (verdict, whether its tape must be written, the slot). `ends`: hard end, ms.
+
+    ``stored``, ``unkept`` (nothing to keep: its life is over at once), ``moved`` (invalidated since the grant),
+    ``lost`` (somebody else's lease, or none). The tape is for those who were told to follow this flight: needed when
+    one of them said so and the entry will not tell him, and always when the lease that knew of them is gone.
+    """
+    lease, head = slot.lease, slot.head
+    if lease is None or not holds(lease, flight, order, now):
+        if head is None or (head.fill, head.order) != (flight, order):
+            return "lost", True, slot
+        if valid(Snapshot(head.epoch, head.clock), slot.entry_fields, slot.generations):
+            return "stored", False, slot
+        return "moved", True, slot
+    slot = slot._replace(lease=None)
+    if not valid(lease.snapshot, lease.fields, slot.generations):
+        return "moved", True, slot
+    if ends <= now:
+        return "unkept", lease.want, slot
+    return "stored", False, slot
+
+
+def backoff(fails: int, hint: int) -> int:
+    """How long nobody tries again after `fails` failures in a row, ms; `hint` is the upstream's own retry-after, ms."""
+    grown = min(BACKOFF_FIRST << min(fails - 1, 5), BACKOFF_LAST)
+    return min(max(grown, hint), BACKOFF_CAP)
+
+
+def release(slot: Slot, flight: bytes, order: int, failed: bool, hint: int, now: int) -> tuple[bool, Slot]:
+    """Give the lease back: (whether its tape must be written, the slot). `failed`: upstream was in trouble.
+
+    After a failure with an answer still servable on error the lease stays, idle, for the time of the backoff: or else
+    every stale lookup of the fleet would pay a failing call.
+    """
+    lease, head = slot.lease, slot.head
+    if lease is None or not holds(lease, flight, order, now):
+        return True, slot
+    servable = (
+        head is not None
+        and now < head.hard
+        and valid(Snapshot(head.epoch, head.clock), {*slot.entry_fields, *lease.fields}, slot.generations)
+    )
+    if not (failed and servable):
+        return lease.want, slot._replace(lease=None)
+    fails = lease.fails + 1
+    until = now + backoff(fails, hint)
+    idle = lease._replace(deadline=until, expire=until + BACKOFF_LAST, idle=True, fails=fails, want=False)
+    return lease.want, slot._replace(lease=idle)
+
+
+def extend(slot: Slot, flight: bytes, order: int, hot_ttl: int, cap: int, now: int) -> Dates | None:
+    """The dates of an entry that slides, or None. Only ever later, never past `cap` ms from its birth."""
+    head = slot.head
+    if head is None or (head.fill, head.order) != (flight, order) or now >= head.fresh:
+        return None
+    if not valid(Snapshot(head.epoch, head.clock), slot.entry_fields, slot.generations):
+        return None
+    end = head.created + cap
+    fresh = min(now + hot_ttl, end)
+    gain = fresh - head.fresh
+    if gain <= 0:
+        return None
+    return Dates(
+        head.created, fresh, max(head.stale, min(head.stale + gain, end)), max(head.error, min(head.error + gain, end))
+    )
+
+
+def invalidate(generations: Generations, fields: Iterable[int], everything: bool) -> Generations:
+    """Move the partition's one counter, and with it the fields named (or the floor, for everything)."""
+    clock = generations.clock + 1
+    moved = {**generations.moved, **dict.fromkeys(fields, clock)}
+    return generations._replace(clock=clock, moved=moved, floor=clock if everything else generations.floor)

@@ -1,0 +1,190 @@
+"""The store's contract: what holds entries, leases and generations, and wakes those who wait.
+
+Every method is ``async def``. A store made for sync use never suspends in one (it blocks), so that the protocol above,
+written once, can be finished by a single ``send(None)``. Each verb is atomic and idempotent under repetition by the
+same (id, order), none has a default implementation, and each decides by the functions of `core.lease` or their twin,
+with the store's own clock. Trouble is always a StoreTrouble; anything else that escapes is a bug, and is not hidden.
+
+A Link is the store's other half: the one connection that the fleet thread of a process owns, on which leases are
+renewed, words to waiters arrive, and a store in trouble is probed. Only the fleet thread calls it, but for `wake`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from askonce.core.keys import Key
+from askonce.core.lease import Ask, Claim, Generations
+from askonce.core.model import Lifetime, Sealed
+from askonce.core.tape import Ending, Word
+from askonce.errors import ConfigError
+
+TIMEOUT = 0.2  # s: the most that trouble in the store may cost a lookup
+CONNECT_TIMEOUT = 1.0  # s
+TAPE_LIFE = 60_000  # ms that a finished flight's tape is kept for those who were told to follow it
+PARTITIONS = 64  # a constant of the key format, not a setting: two clients must never disagree about it
+
+
+class StoreTrouble(Exception):
+    """The store could not do it. `kind` is a status detail: a closed list, each with what an operator should look at.
+
+    ``store-refused`` (nobody listens), ``store-timeout``, ``store-closed`` (the connection broke), ``store-denied``
+    (rights, password), ``store-readonly``, ``store-full`` (memory, disk), ``store-foreign`` (another program's keys
+    under our names), ``store-corrupt``, ``store-loading``, ``store-error`` (anything else it said).
+    """
+
+    def __init__(self, kind: str, message: str = "") -> None:
+        super().__init__(message or kind)
+        self.kind = kind
+
+
+class Look(NamedTuple):
+    """What plain reads found: the entry's bytes, the generations (`moved` for the fields asked for), now in us."""
+
+    entry: bytes | None
+    generations: Generations
+    now_us: int
+
+
+class Held(NamedTuple):
+    """A lease as its holder names it, for a renewal."""
+
+    key: Key
+    id: bytes
+    order: int
+
+
+class Store(Protocol):
+    """Where entries, leases and generations of one prefix live."""
+
+    address: str  # without a password; stores of one process with one address share a fleet thread
+    kind: str  # "memory", "sqlite", "redis"
+
+    async def look(self, key: Key, fields: Sequence[int]) -> Look:
+        """The entry and the generations by plain reads, in one round trip; writes nothing."""
+        ...
+
+    async def claim(self, key: Key, ask: Ask) -> Claim:
+        """Decide by core.lease.claim."""
+        ...
+
+    async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
+        """Store an answer: ``stored``, ``unkept``, ``moved`` or ``lost`` (core.lease.fill); wakes the waiters.
+
+        Where core.lease.fill says so, the tape gets a SHARED ending with the detail and the body, whatever the verdict.
+        """
+        ...
+
+    async def release(  # noqa: PLR0913
+        self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
+    ) -> None:
+        """Give a lease back (core.lease.release), write the ending to the tape if needed, wake the waiters.
+
+        An `order` of 0 stands for any: a claim of this id whose reply was lost.
+        """
+        ...
+
+    async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
+        """Slide an entry (core.lease.extend), ms; False when there was nothing to lengthen."""
+        ...
+
+    async def count(self, key: Key, hits: int, window: int) -> int:
+        """Add hits to a counter of the key's own (never its entry): the hits within about the last `window` ms.
+
+        Two halves a window; what is returned covers the running half and the one before, so between one half and one
+        whole window. Nothing is left behind when a window has passed.
+        """
+        ...
+
+    async def entry(self, key: Key) -> bytes | None:
+        """The entry's bytes alone."""
+        ...
+
+    async def tape(self, key: Key, flight: bytes, order: int) -> bytes | None:
+        """The log of one flight, or None."""
+        ...
+
+    async def forget(self, key: Key) -> None:
+        """Delete the entries and leases of a question in all its forms: no flight under way may fill them."""
+        ...
+
+    async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
+        """Move the generations of every partition; PartialInvalidation when not all of them answered."""
+        ...
+
+    def link(self) -> Link:
+        """A new link, for the fleet thread alone."""
+        ...
+
+    def after_fork(self) -> None:
+        """Let go of what belongs to the parent (connections, locks) without disturbing it."""
+        ...
+
+    async def close(self) -> None:
+        """Close what this store opened; a client handed in by the user stays open."""
+        ...
+
+
+class Link(Protocol):
+    """The fleet thread's own connection to a store. Methods raise StoreTrouble; the next call starts afresh."""
+
+    def subscribe(self, key: Key) -> None:
+        """Ask for the words about a key; `poll` reports when it is in force (the key among the second part)."""
+        ...
+
+    def unsubscribe(self, key: Key) -> None:
+        """No more words about a key."""
+        ...
+
+    def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
+        """Wait at most `timeout` s, or until `wake`; (words that came, keys whose subscription came into force).
+
+        When the connection was lost and made anew, every key of it is reported in force once more: whoever waits
+        looks again.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Make a `poll` under way return at once. The only method that any thread may call."""
+        ...
+
+    def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
+        """``ok``, ``want`` or ``lost`` for each (core.lease.renew); heartbeat in ms."""
+        ...
+
+    def say(self, key: Key, word: Word) -> None:
+        """Send a word to those who wait for a key."""
+        ...
+
+    def probe(self) -> None:
+        """One cheap write-free round trip; StoreTrouble when the store is still in trouble."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **options: object) -> Store:
+    """The store that a URL names; no I/O happens here. ConfigError for a URL or option that cannot be meant.
+
+    ``sqlite:///file.db`` (options: max_bytes), ``memory://``, ``redis://``, ``rediss://``, ``unix://`` (redis-py's URL
+    options; option `client`: a configured redis-py client of one's own, whose URL is then not looked at).
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme == "memory":
+        from askonce.store.memory import MemoryStore
+
+        return MemoryStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
+    if scheme == "sqlite":
+        from askonce.store.sqlite import SQLiteStore
+
+        return SQLiteStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
+    if scheme in {"redis", "rediss", "unix", "valkey", "valkeys"}:
+        from askonce.store.redis import RedisStore
+
+        return RedisStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
+    raise ConfigError(
+        f"no store is called {scheme!r}: write sqlite:///file.db, redis://host:6379/0, rediss://..., unix://... or memory://"
+    )
