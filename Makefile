@@ -1,0 +1,66 @@
+# Every target sets up what it needs: Python 3.11 or newer, pip and make are all that must be there.
+# `make PYTHON=python3.12 test` picks another interpreter; `make VENV=elsewhere test` another place.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ROUNDS ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt bench bars flaky clean
+
+help:
+	@echo "make demo    several processes ask the same questions; what was asked, what was paid, what a hit costs"
+	@echo "make test    the tests (under five minutes)"
+	@echo "make lint    ruff and mypy"
+	@echo "make fmt     let ruff format and fix what it can"
+	@echo "make bench   the numbers, one row each"
+	@echo "make bars    the whole table of bars, heavy rows too; writes docs/bars.md"
+	@echo "make flaky   the concurrency tests, $(ROUNDS) times over"
+	@echo "make clean   remove what the above made"
+
+# A stamp a kind of installation, older than pyproject.toml means: install again. The demo needs far less than the tests.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "askonce needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	@$(BIN)/askonce demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: $(VENV)/.test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+fmt: $(VENV)/.test
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
+
+bench: $(VENV)/.test
+	$(BIN)/python -m bench
+
+bars: $(VENV)/.test
+	$(BIN)/python -m bench.bars
+
+flaky: $(VENV)/.test
+	@for round in $$(seq $(ROUNDS)); do \
+	  echo "round $$round of $(ROUNDS)"; \
+	  $(BIN)/python -m pytest -q -m "concurrency and not slow" || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
