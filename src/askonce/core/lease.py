@@ -188,12 +188,12 @@ def claim(slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
         lease = None
         slot = slot._replace(lease=None)
     if head is not None and (
-        now >= head.hard
-        or not valid(Snapshot(head.epoch, head.clock), {*slot.entry_fields, *ask.fields}, gens)
+        now >= head.hard or not valid(Snapshot(head.epoch, head.clock), {*slot.entry_fields, *ask.fields}, gens)
     ):
         head = None
     held = lease if live(lease, ask.fields, gens, now, ask.heartbeat) else None
-    if lease and lease.id == ask.id and valid(lease.snapshot, {*lease.fields, *ask.fields}, gens):
+    own = lease is not None and lease.id == ask.id and not lease.idle
+    if own and lease and valid(lease.snapshot, {*lease.fields, *ask.fields}, gens):
         return _decide(head, None, ask, now, Grant(lease.id, lease.order, lease.snapshot)), slot
     said = _decide(head, held, ask, now, None)
     if isinstance(said, Follow):
@@ -242,7 +242,7 @@ def holds(lease: Lease | None, flight: bytes, order: int, now: int) -> bool:
 
 
 def renew(slot: Slot, flight: bytes, order: int, heartbeat: int, now: int) -> tuple[str, Slot]:
-    """``ok``, ``want`` (somebody in another process waits) or ``lost``. Never makes a lease, never lengthens its life."""
+    """``ok``, ``want`` (someone in another process waits) or ``lost``. Never makes a lease, never lengthens its life."""
     if slot.lease is None or not holds(slot.lease, flight, order, now):
         return "lost", slot
     if not valid(slot.lease.snapshot, slot.lease.fields, slot.generations):
@@ -279,6 +279,14 @@ def backoff(fails: int, hint: int) -> int:
     return min(max(grown, hint), BACKOFF_CAP)
 
 
+def ordered(lease: Lease | None, flight: bytes, order: int) -> int:
+    """The order that a release speaks of: 0 stands for whatever this id was granted; 0 again when that is nothing.
+
+    The followers know the flight by the order it was granted, so the store names tape and words by this one too.
+    """
+    return lease.order if lease is not None and not order and lease.id == flight else order
+
+
 def release(slot: Slot, flight: bytes, order: int, failed: bool, hint: int, now: int) -> tuple[bool, Slot]:
     """Give the lease back: (whether its tape must be written, the slot). `failed`: upstream was in trouble.
 
@@ -286,6 +294,9 @@ def release(slot: Slot, flight: bytes, order: int, failed: bool, hint: int, now:
     every stale lookup of the fleet would pay a failing call.
     """
     lease, head = slot.lease, slot.head
+    order = ordered(lease, flight, order)
+    if not order:
+        return False, slot
     if lease is None or not holds(lease, flight, order, now):
         return True, slot
     servable = (

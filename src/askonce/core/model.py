@@ -134,12 +134,12 @@ def unpack_extensions(data: bytes, head: Head) -> dict[int, bytes]:
     """All extensions of an entry; Corrupt when their lengths do not add up."""
     found: dict[int, bytes] = {}
     at = HEAD_SIZE
-    while at < head.length:
+    while at + _TLV.size <= min(head.length, len(data)):
         kind, size = _TLV.unpack_from(data, at)
         at += _TLV.size
         found[kind] = data[at : at + size]
         at += size
-    if at != head.length:
+    if at != head.length or at > len(data):
         raise Corrupt("store-corrupt")
     return found
 
@@ -192,7 +192,7 @@ def seal(  # noqa: PLR0913 - one argument a part of the format
 def read_head(data: bytes) -> Head:
     """The fixed part, its format and dates checked, the body not; Corrupt with a reason otherwise."""
     if len(data) < HEAD_SIZE:
-        raise Corrupt("store-corrupt")
+        raise Corrupt("store-corrupt" if data[:2] == MAGIC else "store-foreign")
     head = Head._make(_HEAD.unpack_from(data))
     if head[0] != MAGIC:
         raise Corrupt("store-foreign")
@@ -209,7 +209,7 @@ def read_entry(data: bytes, digest: bytes, form: str) -> Head:
     view = memoryview(data)
     if zlib.crc32(view[HEAD_SIZE:], zlib.crc32(view[: _SEALED.size])) != head[10]:
         raise Corrupt("store-corrupt")
-    if head[4] != digest or FORMS[head[2] & 3] != form:
+    if head[4] != digest or head[2] & 3 != FORMS.index(form):
         raise Corrupt("store-foreign")
     if head[2] & ODD:
         check_odd(data, head)
@@ -223,8 +223,11 @@ def check_odd(data: bytes, head: Head) -> None:
 
 
 def entry_fields(data: bytes, head: Head) -> tuple[int, ...]:
-    """The generation fields of the entry's own tags."""
-    return unpack_fields(unpack_extensions(data, head).get(FIELDS, b""))
+    """The generation fields of the entry's own tags; Corrupt when its header does not add up."""
+    packed = unpack_extensions(data, head).get(FIELDS, b"")
+    if len(packed) % 2:
+        raise Corrupt("store-corrupt")
+    return unpack_fields(packed)
 
 
 def entry_body(data: bytes, head: Head) -> memoryview:
