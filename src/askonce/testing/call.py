@@ -1,0 +1,86 @@
+"""A provider without a network: a callable with a script, for ``fetch(request, call)`` and ``get_or_set(call_fn=)``.
+
+One object serves threads and tasks: called, it blocks its thread; `aio` suspends its task. `on` and `aio_on` give the
+closure without arguments that a tutorial-shaped program has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from askonce.testing.answers import Protocol, answer, error, protocol_of, question_of
+from askonce.testing.script import Delay, Ledger, Scripted, Turn
+
+
+class UpstreamError(Exception):
+    """What a `ScriptedCall` raises for an HTTP status of 400 or more; `status` and `body` are the provider's."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(f"the scripted provider answered {status}")
+        self.status = status
+        self.body = body
+
+
+class ScriptedCall(Scripted):
+    """A paid call, made in this process: ``call(request)`` or ``await call.aio(request)``.
+
+    `delay` is seconds, or a function of the question and the number of its call (`Lognormal`). The answer has the shape
+    of `protocol`, guessed from the request where None. With a `ledger` several processes count together.
+    """
+
+    def __init__(
+        self,
+        *,
+        delay: Delay = 0.0,
+        ledger: Ledger | Path | str | None = None,
+        protocol: Protocol | None = None,
+    ) -> None:
+        super().__init__(delay=delay, ledger=ledger)
+        self.protocol = protocol
+
+    def __call__(self, request: Any) -> Any:
+        """Pay for a request in this thread; raises `UpstreamError` or whatever the script says."""
+        turn = self._begin(question_of(request))
+        try:
+            if turn.gate is not None:
+                turn.gate.result()
+            time.sleep(turn.seconds)
+            return self._play(request, turn)
+        finally:
+            self._end(turn)
+
+    async def aio(self, request: Any) -> Any:
+        """Pay for a request in this task; raises `UpstreamError` or whatever the script says."""
+        turn = self._begin(question_of(request))
+        try:
+            if turn.gate is not None:
+                await asyncio.wrap_future(turn.gate)
+            await asyncio.sleep(turn.seconds)
+            return self._play(request, turn)
+        finally:
+            self._end(turn)
+
+    def on(self, request: Any) -> Callable[[], Any]:
+        """The call of one request, as a function without arguments."""
+        return functools.partial(self, request)
+
+    def aio_on(self, request: Any) -> Callable[[], Awaitable[Any]]:
+        """The call of one request, as a coroutine function without arguments."""
+
+        async def call() -> Any:
+            return await self.aio(request)
+
+        return call
+
+    def _play(self, request: Any, turn: Turn) -> Any:
+        played, protocol = turn.step, self.protocol or protocol_of(request)
+        if played.error is not None:
+            raise played.error
+        if played.status >= 400:
+            raise UpstreamError(played.status, played.body or error(played.status, protocol))
+        return played.body if played.body is not None else answer(request, protocol, played.shape, turn.nth)
