@@ -1,0 +1,92 @@
+"""What a test may ask for. Servers are started once a session, and where one is not installed its tests are skipped.
+
+`valkey` and `redis_server` are shared, and empty at the beginning of each test that asks for them: such a test may write
+what it likes. One that stops, freezes or configures its server takes `own_valkey` or `own_redis` instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from askonce.testing import Provider, RedisServer, ServerMissing, ValkeyServer
+from askonce.testing.servers import Server
+from tests.support import ReplayUpstream
+
+CORPUS = Path(os.environ.get("ASKONCE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
+
+
+def _started(server: Server) -> Iterator[Server]:
+    try:
+        with server:
+            yield server
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def _session_valkey() -> Iterator[Server]:
+    yield from _started(ValkeyServer())
+
+
+@pytest.fixture(scope="session")
+def _session_redis() -> Iterator[Server]:
+    yield from _started(RedisServer())
+
+
+@pytest.fixture
+def valkey(_session_valkey: Server) -> Server:
+    """A real Valkey, shared by the session, empty."""
+    _session_valkey.command("FLUSHALL")
+    return _session_valkey
+
+
+@pytest.fixture
+def redis_server(_session_redis: Server) -> Server:
+    """A real Redis, shared by the session, empty."""
+    _session_redis.command("FLUSHALL")
+    return _session_redis
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Server]:
+    """A Valkey of this test's own: stop it, freeze it, kill it."""
+    yield from _started(ValkeyServer())
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Server]:
+    """A Redis of this test's own: stop it, freeze it, kill it."""
+    yield from _started(RedisServer())
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """The scripted provider over HTTP, without a delay."""
+    with Provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def corpus_dir() -> Path:
+    """The recorded traffic, which is kept outside the repository."""
+    if not (CORPUS / "dev.jsonl.gz").exists():
+        pytest.skip("the recorded traffic is not here: set ASKONCE_CORPUS to the folder that has dev.jsonl.gz")
+    return CORPUS
+
+
+@pytest.fixture(scope="session")
+def _session_replay(corpus_dir: Path) -> Iterator[ReplayUpstream]:
+    with ReplayUpstream(corpus_dir) as running:
+        yield running
+
+
+@pytest.fixture
+def replay_upstream(_session_replay: ReplayUpstream) -> ReplayUpstream:
+    """The recorded traffic as an upstream, shared by the session, its counters at zero and without faults."""
+    _session_replay.faults()
+    _session_replay.reset()
+    return _session_replay
