@@ -1,0 +1,158 @@
+"""A Ledger: one open transaction of a store that can hold a lock around a whole decision (memory, SQLite).
+
+The verbs of the contract are written here once, over what a ledger reads and writes. Each reads the slot, lets
+core.lease decide, and writes what became another object; the ledger's owner holds the lock before and commits after.
+So whatever a verb writes, words to waiters included, is seen together or not at all.
+
+Words and tapes are written only where somebody can be waiting: a follower leaves `want` on the lease he was told to
+follow, and a lease that is gone may have taken its `want` with it, so its flight always says how it ended. No word is
+said of a `want` itself: the heart beat brings it to the leader, and to those who wait it would be a false alarm.
+"""
+
+# ruff: noqa: D102, PLR0917 - what a verb does, and the order of its arguments, is the contract's to say
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+from askonce.core import lease as rules
+from askonce.core.keys import Key
+from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
+from askonce.core.model import Corrupt, Dates, Head, Lifetime, Sealed, entry_fields, read_head
+from askonce.core.tape import ENDED, SHARED, STORED, Ending, Word, end_frame
+from askonce.errors import ConfigError
+from askonce.store import Held
+
+
+class Ledger(Protocol):
+    """What a transaction reads and writes. `now` and `now_us` are of the store's clock, read under the lock."""
+
+    now_us: int
+
+    @property
+    def now(self) -> int: ...
+
+    def slot(self, key: Key) -> Slot: ...
+
+    def put_lease(self, key: Key, lease: Lease | None) -> None: ...
+
+    def put_generations(self, generations: Generations) -> None: ...
+
+    def put_entry(self, key: Key, sealed: Sealed, dates: Dates) -> bool:
+        """Store an entry, making room for it; False when it is too large for that."""
+        ...
+
+    def put_dates(self, key: Key, dates: Dates) -> None: ...
+
+    def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None: ...
+
+    def say(self, key: Key, word: Word) -> None: ...
+
+
+def bytes_option(value: object, least: int) -> int:
+    """The option max_bytes, which must be a number of bytes."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    raise ConfigError(f"max_bytes is {value!r}: give a number of bytes, at least {least}, as in 256 * 2**20")
+
+
+def realm(prefix: str) -> int:
+    """The number under which a prefix keeps its generations: several prefixes may share a file, or a memory."""
+    return int.from_bytes(blake2b(prefix.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def name_of(key: Key) -> bytes:
+    """What an entry, a lease and words are filed under."""
+    return key.digest + key.form.encode()
+
+
+def header(data: bytes | None, key: Key) -> tuple[Head | None, tuple[int, ...]]:
+    """The head and fields of what is stored as this key's entry; (None, ()) for nothing and for what cannot be read."""
+    if data is None:
+        return None, ()
+    try:
+        head = read_head(data)
+        return (head, entry_fields(data, head)) if head.digest == key.digest else (None, ())
+    except Corrupt:
+        return None, ()
+
+
+def _save(ledger: Ledger, key: Key, before: Slot, after: Slot) -> None:
+    if after.lease is not before.lease:
+        ledger.put_lease(key, after.lease)
+    if after.generations is not before.generations:
+        ledger.put_generations(after.generations)
+
+
+def _ended(ledger: Ledger, key: Key, flight: bytes, order: int, ending: Ending) -> None:
+    if ending.outcome != STORED:
+        ledger.put_tape(key, flight, order, end_frame(ending))
+    ledger.say(key, Word(ENDED, flight, order, ending.outcome))
+
+
+def claim(ledger: Ledger, key: Key, ask: Ask) -> Claim:
+    """core.lease.claim, written down."""
+    before = ledger.slot(key)
+    said, after = rules.claim(before, ask, ledger.now_us)
+    _save(ledger, key, before, after)
+    return said
+
+
+def fill(ledger: Ledger, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
+    """core.lease.fill, and the end of the flight for those who follow it."""
+    before = ledger.slot(key)
+    dates = life.dates(ledger.now)
+    verdict, tape, after = rules.fill(before, flight, order, max(dates[1:]), ledger.now)
+    held = before.lease if after.lease is not before.lease else None
+    if verdict == "stored" and held is not None and not ledger.put_entry(key, sealed, dates):
+        verdict, tape = "unkept", held.want
+    _save(ledger, key, before, after)
+    if tape:
+        _ended(ledger, key, flight, order, Ending(SHARED, verdict, sealed.body))
+    elif held is not None and held.want:
+        _ended(ledger, key, flight, order, Ending(STORED))
+    return verdict
+
+
+def release(
+    ledger: Ledger, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
+) -> None:
+    """core.lease.release, and the end of the flight for those who follow it."""
+    before = ledger.slot(key)
+    told, after = rules.release(before, flight, order, failed, hint, ledger.now)
+    _save(ledger, key, before, after)
+    if told:
+        _ended(ledger, key, flight, rules.ordered(before.lease, flight, order), ending)
+
+
+def renew(ledger: Ledger, held: Sequence[Held], heartbeat: int) -> list[str]:
+    """core.lease.renew for each lease, in one transaction."""
+    return [_renew(ledger, one, heartbeat) for one in held]
+
+
+def _renew(ledger: Ledger, held: Held, heartbeat: int) -> str:
+    before = ledger.slot(held.key)
+    said, after = rules.renew(before, held.id, held.order, heartbeat, ledger.now)
+    _save(ledger, held.key, before, after)
+    return said
+
+
+def extend(ledger: Ledger, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
+    """core.lease.extend, written down."""
+    dates = rules.extend(ledger.slot(key), flight, order, hot_ttl, cap, ledger.now)
+    if dates is not None:
+        ledger.put_dates(key, dates)
+    return dates is not None
+
+
+def counted(row: tuple[int, int, int] | None, hits: int, window: int, now: int) -> tuple[int, int, int]:
+    """A hit counter after `hits` more: (number of the half window that runs, hits in it, hits in the one before)."""
+    half = now // max(1, window // 2)
+    last, running, before = row or (half, 0, 0)
+    if last == half - 1:
+        before, running = running, 0
+    elif last != half:
+        before, running = 0, 0
+    return half, running + hits, before

@@ -1,0 +1,234 @@
+"""The memory store's own: names, bounds, forks, words. What every store must do is in the laws."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from askonce.core.keys import Form, Key
+from askonce.core.lease import Ask, Follow, Grant, Hit, Lead, Limits
+from askonce.core.model import Lifetime, Sealed, read_entry, seal
+from askonce.core.tape import ENDED, FAILED, SHARED, STORED, Ending, Word, read_ending
+from askonce.drive import drive
+from askonce.errors import ConfigError
+from askonce.store import Held
+from askonce.store.memory import MemoryStore
+
+DAY = 86_400_000
+LIMITS = Limits(ttl=DAY, grace=0, error=0)
+LIFE = Lifetime(ttl=DAY, grace=0, error=0, cap=7 * DAY)
+
+
+class Clock:
+    """A clock that stands still until told otherwise, us."""
+
+    def __init__(self) -> None:
+        self.us = 1_800_000_000_000_000
+
+    def __call__(self) -> int:
+        return self.us
+
+    def forward(self, ms: int) -> None:
+        self.us += 1000 * ms
+
+
+def key(number: int, form: Form = "v") -> Key:
+    return Key(number.to_bytes(32, "big"), form)
+
+
+def ask(number: int) -> Ask:
+    return Ask(number.to_bytes(16, "big"), b"cand", (), LIMITS)
+
+
+def lead(store: MemoryStore, of: Key, number: int) -> Grant:
+    said = drive(store.claim(of, ask(number)))
+    assert isinstance(said, Lead)
+    return said.grant
+
+
+def sealed(of: Key, grant: Grant, body: bytes = b"answer") -> Sealed:
+    return seal(of.form, of.digest, grant.id, grant.order, grant.snapshot, DAY, {}, body)
+
+
+def put(store: MemoryStore, of: Key, number: int, body: bytes = b"answer") -> Grant:
+    grant = lead(store, of, number)
+    assert drive(store.fill(of, grant.id, grant.order, sealed(of, grant, body), LIFE)) == "stored"
+    return grant
+
+
+def test_what_is_filled_is_looked_up_whole_and_claimed_as_a_hit():
+    store = MemoryStore.from_url("memory://")
+    grant = put(store, key(1), 1)
+    look = drive(store.look(key(1), ()))
+    assert look.entry is not None
+    assert read_entry(look.entry, key(1).digest, "v").order == grant.order
+    assert look.generations.epoch == grant.snapshot.epoch
+    assert isinstance(drive(store.claim(key(1), ask(2))), Hit)
+
+
+def test_a_name_is_shared_within_the_process_and_no_name_is_private():
+    put(one := MemoryStore.from_url("memory://shared"), key(1), 1)
+    other = MemoryStore.from_url("memory://shared")
+    assert one.address == other.address
+    assert drive(other.entry(key(1))) is not None
+    private, another = MemoryStore.from_url("memory://"), MemoryStore.from_url("memory://")
+    assert private.address != another.address
+    put(private, key(1), 1)
+    assert drive(another.entry(key(1))) is None
+
+
+def test_prefixes_share_a_memory_and_not_its_generations():
+    one = MemoryStore.from_url("memory://prefixes", prefix="one")
+    two = MemoryStore.from_url("memory://prefixes", prefix="two")
+    put(one, key(1), 1)
+    put(two, key(2), 2)
+    drive(one.invalidate((), everything=True))
+    assert isinstance(drive(one.claim(key(1), ask(3))), Lead)
+    assert isinstance(drive(two.claim(key(2), ask(4))), Hit)
+
+
+def test_a_link_renews_the_leases_of_every_prefix_by_their_own_generations():
+    one = MemoryStore.from_url("memory://renewals", prefix="one")
+    two = MemoryStore.from_url("memory://renewals", prefix="two")
+    first, second = lead(one, key(1), 1), lead(two, key(2), 2)
+    drive(two.invalidate((), everything=True))
+    held = [Held(key(1), first.id, first.order), Held(key(2), second.id, second.order)]
+    assert one.link().renew(held, 5000) == ["ok", "lost"]
+
+
+def test_a_memory_stays_within_its_bytes_and_drops_what_was_touched_longest_ago():
+    store = MemoryStore.from_url("memory://", max_bytes=10_000)
+    for number in range(1, 4):
+        put(store, key(number), number, b"x" * 2_000)
+    drive(store.count(key(1), 1, 3_600_000))
+    for number in range(4, 20):
+        put(store, key(number), number, b"x" * 2_000)
+        drive(store.count(key(1), 1, 3_600_000))
+    assert store._memory.size <= 10_000
+    assert drive(store.entry(key(1))) is not None
+    assert drive(store.entry(key(2))) is None
+    assert drive(store.entry(key(19))) is not None
+
+
+def test_what_is_expired_is_dropped_before_what_is_old():
+    clock = Clock()
+    store = MemoryStore.from_url("memory://", max_bytes=10_000, clock=clock)
+    put(store, key(1), 1, b"x" * 2_000)
+    brief = lead(store, key(2), 2)
+    drive(store.fill(key(2), brief.id, brief.order, sealed(key(2), brief, b"x" * 2_000), Lifetime(10, 0, 0, 10)))
+    clock.forward(60_000)
+    for number in range(3, 6):
+        put(store, key(number), number, b"x" * 2_000)
+    assert drive(store.entry(key(1))) is not None
+    assert drive(store.entry(key(2))) is None
+
+
+def test_an_answer_larger_than_the_memory_is_not_kept_and_reaches_those_who_waited():
+    store = MemoryStore.from_url("memory://", max_bytes=10_000)
+    grant = lead(store, key(1), 1)
+    drive(store.claim(key(1), ask(2)))
+    large = sealed(key(1), grant, b"x" * 9_900)
+    assert drive(store.fill(key(1), grant.id, grant.order, large, LIFE)) == "unkept"
+    assert drive(store.entry(key(1))) is None
+
+
+def test_those_who_wait_are_told_how_a_flight_ended():
+    store = MemoryStore.from_url("memory://")
+    link = store.link()
+    grant = lead(store, key(1), 1)
+    link.subscribe(key(1))
+    assert link.poll(0) == ([], [key(1)])
+    assert drive(store.claim(key(1), ask(2))) == Follow(grant.id, grant.order, 5000)
+    ending = Ending(SHARED, "tool-calls", b"body")
+    drive(store.release(key(1), grant.id, grant.order, ending))
+    assert link.poll(0) == ([(key(1), Word(ENDED, grant.id, grant.order, SHARED))], [])
+    assert read_ending(drive(store.tape(key(1), grant.id, grant.order)) or b"") == ending
+
+
+def test_a_stored_answer_is_told_to_those_who_wait_and_not_otherwise():
+    store = MemoryStore.from_url("memory://")
+    link = store.link()
+    link.subscribe(key(1))
+    link.subscribe(key(2))
+    put(store, key(1), 1)
+    grant = lead(store, key(2), 2)
+    drive(store.claim(key(2), ask(3)))
+    drive(store.fill(key(2), grant.id, grant.order, sealed(key(2), grant), LIFE))
+    assert link.poll(0)[0] == [(key(2), Word(ENDED, grant.id, grant.order, STORED))]
+
+
+def test_a_claim_whose_reply_was_lost_is_released_by_its_id_alone():
+    store = MemoryStore.from_url("memory://")
+    grant = lead(store, key(1), 1)
+    drive(store.release(key(1), grant.id, 0, Ending(FAILED)))
+    assert isinstance(drive(store.claim(key(1), ask(2))), Lead)
+
+
+def test_a_poll_returns_when_it_is_woken():
+    link = MemoryStore.from_url("memory://").link()
+    threading.Timer(0.02, link.wake).start()
+    assert link.poll(30) == ([], [])
+
+
+def test_forgetting_a_question_takes_all_its_forms_and_the_right_to_fill():
+    store = MemoryStore.from_url("memory://")
+    put(store, key(1, "j"), 1)
+    grant = lead(store, key(1, "s"), 2)
+    drive(store.forget(key(1)))
+    assert drive(store.entry(key(1, "j"))) is None
+    assert drive(store.fill(key(1, "s"), grant.id, grant.order, sealed(key(1, "s"), grant), LIFE)) == "lost"
+    assert drive(store.tape(key(1, "s"), grant.id, grant.order)) is not None
+
+
+def test_hits_are_counted_for_about_a_window_and_leave_nothing():
+    clock = Clock()
+    store = MemoryStore.from_url("memory://", clock=clock)
+    assert drive(store.count(key(1), 3, 60_000)) == 3
+    clock.forward(30_000)
+    assert drive(store.count(key(1), 2, 60_000)) == 5
+    clock.forward(30_000)
+    assert drive(store.count(key(1), 1, 60_000)) == 3
+    clock.forward(60_000)
+    assert drive(store.count(key(2), 1, 60_000)) == 1
+    assert len(store._memory.hits) == 1
+
+
+def test_a_forked_child_has_a_copy_of_its_own_even_of_a_memory_in_use():
+    store = MemoryStore.from_url("memory://forked")
+    put(store, key(1), 1)
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            drive(store.count(key(9), 1, 60_000))
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                store.after_fork()
+                found = drive(store.entry(key(1))) is not None
+                put(store, key(2), 2)
+                os._exit(0 if found else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+    assert drive(store.entry(key(2))) is None
+
+
+@pytest.mark.parametrize("url", ["memory:///path", "memory://name?max_bytes=1", "memory://name/more"])
+def test_a_url_that_cannot_be_meant_names_what_to_write(url: str):
+    with pytest.raises(ConfigError, match="write memory://"):
+        MemoryStore.from_url(url)
+
+
+def test_options_that_cannot_be_meant_are_refused():
+    with pytest.raises(ConfigError, match="speed"):
+        MemoryStore.from_url("memory://", speed=3)
+    with pytest.raises(ConfigError, match="max_bytes"):
+        MemoryStore.from_url("memory://", max_bytes=0)
