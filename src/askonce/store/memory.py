@@ -25,7 +25,7 @@ from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
 from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
-from askonce.core.tape import Ending, Word
+from askonce.core.tape import FAILED, Ending, Word
 from askonce.errors import ConfigError
 from askonce.store import TAPE_LIFE, Held, Link, Look, ledger
 
@@ -306,6 +306,9 @@ class MemoryLink:
         with memory.lock:
             memory.links.add(self)
 
+    def _open(self) -> _Open:
+        return _Open(self._memory, self._realm, self._clock())
+
     def hear(self, key: Key, word: Word) -> None:
         """A word was said, in whatever thread, about whatever key."""
         with self._news:
@@ -337,11 +340,15 @@ class MemoryLink:
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
         with self._memory.lock:
-            return ledger.renew(_Open(self._memory, self._realm, self._clock()), held, heartbeat)
+            return ledger.renew(self._open(), held, heartbeat)
+
+    def release(self, key: Key, flight: bytes) -> None:
+        with self._memory.lock:
+            ledger.release(self._open(), key, flight, 0, Ending(FAILED))
 
     def say(self, key: Key, word: Word) -> None:
         with self._memory.lock:
-            _Open(self._memory, self._realm, self._clock()).say(key, word)
+            self._open().say(key, word)
 
     def probe(self) -> None:
         """A memory is never in trouble."""
