@@ -153,6 +153,10 @@ class Link(Protocol):
         """``ok``, ``want`` or ``lost`` for each (core.lease.renew); heartbeat in ms."""
         ...
 
+    def release(self, key: Key, flight: bytes) -> None:
+        """Store.release of a FAILED ending for whatever lease `flight` has: a claim whose reply was lost."""
+        ...
+
     def say(self, key: Key, word: Word) -> None:
         """Send a word to those who wait for a key."""
         ...

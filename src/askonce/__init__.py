@@ -1,0 +1,80 @@
+"""askonce: a response cache for LLM calls. Ask once; the whole fleet gets the answer.
+
+    import askonce
+    out = askonce.get_or_set(messages=[...], model="gpt-4.1-mini", call_fn=call, ttl=3600)
+
+`Cache` and `AsyncCache` are the whole of it; the functions here use a default Cache, made at the first call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from askonce import config as _config
+from askonce.cache import AsyncCache, AsyncHandle, Cache, Handle, Outcome
+from askonce.core.policy import Policy
+from askonce.errors import (
+    AskonceError,
+    CacheClosed,
+    ConfigError,
+    NotCached,
+    PartialInvalidation,
+    RequestError,
+    StoreUnavailable,
+    UsageError,
+)
+from askonce.events import Event, Status
+
+__version__ = "0.1.0"
+__all__ = [
+    "AskonceError",
+    "AsyncCache",
+    "AsyncHandle",
+    "Cache",
+    "CacheClosed",
+    "ConfigError",
+    "Event",
+    "Handle",
+    "NotCached",
+    "Outcome",
+    "PartialInvalidation",
+    "Policy",
+    "RequestError",
+    "Status",
+    "StoreUnavailable",
+    "UsageError",
+    "configure",
+    "default_cache",
+    "get_or_set",
+]
+
+_default: Cache | None = None
+_lock = threading.Lock()
+
+
+def configure(*, url: str | None = None, prefix: str | None = None, mode: str | None = None) -> None:
+    """Set the defaults of caches made from now on, the default cache among them (None: leave as it is)."""
+    global _default  # noqa: PLW0603 - there is one default, and this is how it is told apart
+    _config.configure(url=url, prefix=prefix, mode=mode)
+    with _lock:
+        old, _default = _default, None
+    if old is not None:
+        old.close()
+
+
+def default_cache() -> Cache:
+    """The Cache behind the functions of this module; where it is says config.find_url."""
+    global _default  # noqa: PLW0603
+    with _lock:
+        if _default is None:
+            _default = Cache()
+        return _default
+
+
+def get_or_set(
+    messages: object, model: str, call_fn: Callable[[], Any], ttl: float | None = None, **more: Any  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """Cache.get_or_set on the default cache: the tutorial's function."""
+    return default_cache().get_or_set(messages, model, call_fn, ttl, **more)

@@ -1,0 +1,86 @@
+"""Where the cache is, when nobody says so at the call: the chain of defaults, and the environment.
+
+The URL given, else `configure`, else ``$ASKONCE_URL``, else ``$REDIS_URL``, else an SQLite file in the user's cache
+folder. ``$ASKONCE_PREFIX`` and ``$ASKONCE_MODE`` are for operations: they need no change of code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from askonce.errors import ConfigError
+from askonce.events import log
+
+MODES = ("on", "off", "refresh", "only-if-cached")
+
+_configured: dict[str, str | None] = {"url": None, "prefix": None, "mode": None}
+_told: set[str] = set()
+
+
+def configure(*, url: str | None = None, prefix: str | None = None, mode: str | None = None) -> None:
+    """Set the defaults of caches made from now on; None leaves a default as it was."""
+    if mode is not None:
+        check_mode(mode)
+    for name, value in (("url", url), ("prefix", prefix), ("mode", mode)):
+        if value is not None:
+            _configured[name] = value
+
+
+def find_url(url: str | None) -> str:
+    """The store's URL, by the chain."""
+    found = url or _configured["url"] or os.environ.get("ASKONCE_URL")
+    if found:
+        return found
+    redis = os.environ.get("REDIS_URL")
+    if redis:
+        if redis not in _told:
+            _told.add(redis)
+            log.warning("askonce uses $REDIS_URL: %s (set ASKONCE_URL to say otherwise)", without_password(redis))
+        return redis
+    return f"sqlite:///{cache_folder() / 'askonce.db'}"
+
+
+def find_prefix(prefix: str | None) -> str:
+    """The prefix: a new one makes every old key unreachable."""
+    if prefix is not None:
+        return prefix
+    return _configured["prefix"] or os.environ.get("ASKONCE_PREFIX", "")
+
+
+def find_mode(mode: str | None) -> str:
+    """``on``, ``off`` (call upstream as if askonce were not there), ``refresh``, ``only-if-cached``."""
+    return check_mode(mode or _configured["mode"] or os.environ.get("ASKONCE_MODE") or "on")
+
+
+def check_mode(mode: str) -> str:
+    """The mode, or ConfigError naming the ones there are."""
+    if mode not in MODES:
+        raise ConfigError(f"mode {mode!r}: write one of {', '.join(MODES)} (also $ASKONCE_MODE)")
+    return mode
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for askonce, by the custom of the platform; ConfigError where there is no home."""
+    named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    if named and Path(named).is_absolute():
+        return Path(named) / "askonce"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path()
+    if not home.is_absolute() or not home.is_dir():
+        raise ConfigError(
+            "there is no home folder to keep the cache in: give a URL, as in Cache('sqlite:////var/tmp/askonce.db'),"
+            " or set ASKONCE_URL"
+        )
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "askonce"
+    return home / ".cache" / "askonce"
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown."""
+    return re.sub(r"(//[^:/@]*:)[^@]*@", r"\1***@", url)

@@ -1,0 +1,58 @@
+"""Which failures are the upstream's trouble (an old answer is better than none), and which are its answer.
+
+5xx, 429, timeouts and connections that fail are trouble. 400, 401, 403, 404 are answers to this very request: serving
+something old in their place would hide a revoked key or a removed model. Exceptions of SDKs are recognised by what they
+carry (a status code) or are called, since no SDK is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_CALLED = (("timeout", "upstream-timeout"), ("connect", "upstream-unreachable"), ("remoteprotocol", "upstream-broken"))
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an exception carries, by itself or in its response."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status", "code"):
+            status = getattr(holder, name, None)
+            if isinstance(status, int) and 100 <= status <= 599:  # noqa: PLR2004
+                return status
+    return None
+
+
+def status_trouble(status: int) -> str:
+    """``upstream-503`` for a status that means trouble, "" for one that is an answer."""
+    return f"upstream-{status}" if status >= 500 or status in {408, 429} else ""  # noqa: PLR2004
+
+
+def trouble(error: BaseException) -> str:
+    """The status detail of an upstream in trouble, "" when the error is an answer, or a bug of the caller's."""
+    status = status_of(error)
+    if status is not None:
+        return status_trouble(status)
+    if isinstance(error, TimeoutError):
+        return "upstream-timeout"
+    if isinstance(error, ConnectionError):
+        return "upstream-unreachable"
+    names = " ".join(kind.__name__.lower() for kind in type(error).__mro__[:-2])
+    return next((word for part, word in _CALLED if part in names), "")
+
+
+def retry_after(headers: Mapping[str, str] | None) -> int:
+    """What an upstream asks to wait, ms; 0 when it does not say (dates are not read: clocks differ)."""
+    if not headers:
+        return 0
+    for name, unit in (("retry-after-ms", 1), ("retry-after", 1000)):
+        try:
+            return max(0, int(float(headers.get(name, "")) * unit))
+        except (TypeError, ValueError, OverflowError):
+            continue
+    return 0
+
+
+def hint_of(error: BaseException) -> int:
+    """The retry-after of the response that an exception carries, ms."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    return retry_after(headers) if hasattr(headers, "get") else 0

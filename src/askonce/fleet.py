@@ -1,0 +1,377 @@
+"""The fleet thread: one a process and store, for sync and async caches alike.
+
+It beats for every lease that this process holds, hears the words that other processes say about keys somebody here
+waits for, and probes a store in trouble. It is a thread, and has a connection of its own, because an event loop that is
+blocked for ten seconds, or a caller's thread deep in an upstream call, must not lose a lease for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from askonce.core.keys import Key
+from askonce.core.tape import ALIVE, ENDED, FAILED, Word
+from askonce.events import log
+from askonce.store import TIMEOUT, Held, Link, Store, StoreTrouble
+
+HEARTBEAT = 5.0  # s: a lease not renewed for so long may be taken by whoever waits
+BEAT = 1.5  # s between renewals
+PROBE = 0.5  # s between probes of a store in trouble
+PAUSE = 0.25  # s before a broken link is tried again
+IDLE = 60.0
+
+
+class Signal(Protocol):
+    """What a waiting caller is woken by; `ring` may come from any thread."""
+
+    def ring(self) -> None: ...
+
+    async def wait(self, timeout: float) -> bool: ...
+
+
+class Breaker:
+    """Whether the store is left alone. Opens on one refusal, or two timeouts in a row; a probe alone closes it."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.kind = ""
+        self._timeouts = 0
+
+    def worked(self) -> None:
+        """The store answered a caller."""
+        self._timeouts = 0
+
+    def failed(self, kind: str) -> bool:
+        """The store did not; True when that opened the breaker."""
+        self._timeouts = self._timeouts + 1 if kind == "store-timeout" else 0
+        if self.open or not (kind == "store-refused" or self._timeouts >= 2):  # noqa: PLR2004
+            return False
+        self.open, self.kind = True, kind
+        return True
+
+    def close(self) -> None:
+        """A probe succeeded."""
+        self.open, self.kind, self._timeouts = False, "", 0
+
+
+class Ear:
+    """One caller's share in what is said about a key. `words` are for the flight it follows; `ready`: look again."""
+
+    def __init__(self, party: Party, signal: Signal) -> None:
+        self.signal = signal
+        self.words: deque[Word] = deque()
+        self.again = False
+        self.follows: tuple[bytes, int] | None = None
+        self.parked = False
+        self._party = party
+
+    def ring(self, word: Word | None) -> None:
+        """A word about the flight followed; None: look again."""
+        if word is None:
+            self.again = True
+        else:
+            self.words.append(word)
+        self.parked = False
+        self.signal.ring()
+
+    def claimed(self) -> None:
+        """The caller's claim returned: those who left it to him to try may look themselves."""
+        self._party.unpark(self)
+
+    def close(self) -> None:
+        """The caller waits no more; whoever was parked behind him is woken."""
+        self._party.leave(self)
+
+
+class Party:
+    """All callers of this process who wait for one key."""
+
+    def __init__(self, key: Key, fleet: Fleet) -> None:
+        self.key = key
+        self.ears: list[Ear] = []
+        self.in_force = False
+        self._fleet = fleet
+        self._lock = fleet.lock
+
+    def unpark(self, but: Ear) -> None:
+        """Wake those who were left waiting when one of them was sent ahead."""
+        with self._lock:
+            parked = [ear for ear in self.ears if ear.parked and ear is not but]
+        for ear in parked:
+            ear.ring(None)
+
+    def leave(self, ear: Ear) -> None:
+        """Take an ear away, and the subscription with the last one."""
+        with self._lock:
+            if ear in self.ears:
+                self.ears.remove(ear)
+        self.unpark(ear)
+        self._fleet.left(self)
+
+    def hear(self, word: Word) -> None:
+        """Pass a word on. A failure wakes one: the others look again once his claim has an answer."""
+        mine = (word.flight, word.order)
+        with self._lock:
+            ears = [ear for ear in self.ears if ear.follows == mine]
+            if word.kind == ENDED and word.outcome == FAILED:
+                for ear in ears[1:]:
+                    ear.parked = True
+                ears = ears[:1]
+        for ear in ears:
+            ear.ring(word)
+
+
+class Beat:
+    """A lease that the fleet thread keeps alive. `lost` is set, once, when somebody else has it."""
+
+    def __init__(self, held: Held, until: float, on_lost: Callable[[], None]) -> None:
+        self.held = held
+        self.until = until
+        self.lost = False
+        self._on_lost = on_lost
+
+    def lose(self) -> None:
+        """The store said so."""
+        if not self.lost:
+            self.lost = True
+            self._on_lost()
+
+
+class Fleet:
+    """The thread, and what it keeps: beats, parties, the breaker. Started by the first who needs it."""
+
+    def __init__(self, store: Store) -> None:
+        self.breaker = Breaker()
+        self.lock = threading.RLock()
+        self.on_back: list[Callable[[], None]] = []
+        self._store = store
+        self._link: Link | None = None
+        self._beats: set[Beat] = set()
+        self._parties: dict[Key, Party] = {}
+        self._commands: deque[tuple[str, Party]] = deque()
+        self._forsaken: deque[tuple[Key, bytes]] = deque()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._woken = threading.Event()
+        self._next_beat = 0.0
+        self._next_probe = 0.0
+        self.users = 0
+
+    # what callers use, from any thread
+
+    def beat(self, held: Held, life: float, on_lost: Callable[[], None]) -> Beat:
+        """Keep a lease alive, for at most `life` s, until `still`."""
+        beat = Beat(held, time.monotonic() + life, on_lost)
+        with self.lock:
+            if not self._beats:
+                self._next_beat = time.monotonic() + BEAT
+            self._beats.add(beat)
+        self._start()
+        return beat
+
+    def still(self, beat: Beat) -> None:
+        """The flight is over."""
+        with self.lock:
+            self._beats.discard(beat)
+
+    def listen(self, key: Key, signal: Signal) -> Ear:
+        """An ear for words about `key`; its signal rings when they are sure to arrive."""
+        with self.lock:
+            party = self._parties.get(key)
+            if party is None:
+                party = self._parties[key] = Party(key, self)
+                self._commands.append(("subscribe", party))
+            ear = Ear(party, signal)
+            party.ears.append(ear)
+            ear.again = party.in_force
+        self._start()
+        return ear
+
+    def left(self, party: Party) -> None:
+        """A caller left; an empty party is over."""
+        with self.lock:
+            if party.ears or self._parties.get(party.key) is not party:
+                return
+            del self._parties[party.key]
+            self._commands.append(("unsubscribe", party))
+        self.wake()
+
+    def forsake(self, key: Key, flight: bytes) -> None:
+        """Give back a lease that may have been granted to `flight`, without anybody waiting for it."""
+        self._forsaken.append((key, flight))
+        self._start()
+
+    def trouble(self, kind: str) -> bool:
+        """A caller met trouble; True when the breaker opened by it."""
+        with self.lock:
+            opened = self.breaker.failed(kind)
+            if opened:
+                self._next_probe = time.monotonic() + PROBE
+        if opened:
+            self._start()
+        return opened
+
+    def wake(self) -> None:
+        """Make the thread look at its list again."""
+        self._woken.set()
+        if self._link is not None:
+            self._link.wake()
+
+    def waiting(self) -> int:
+        """How many callers wait for other processes."""
+        with self.lock:
+            return sum(len(party.ears) for party in self._parties.values())
+
+    def stop(self) -> None:
+        """End the thread and close its link."""
+        self._stopping = True
+        self.wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(2 * TIMEOUT + 1)
+
+    # the thread
+
+    def _start(self) -> None:
+        with self.lock:
+            if self._thread is None and not self._stopping:
+                self._thread = threading.Thread(target=self._run, name="askonce-fleet", daemon=True)
+                self._thread.start()
+                return
+        self.wake()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._woken.clear()
+            try:
+                self._turn()
+            except StoreTrouble as trouble:
+                log.debug("the fleet's link: %s", trouble)
+                self._woken.wait(PAUSE)
+            except Exception:
+                # The thread must outlive a bug in a link: without it every lease of the process would die.
+                log.exception("the fleet thread of askonce stumbled")
+                self._woken.wait(PAUSE)
+        if self._link is not None:
+            self._link.close()
+
+    def _turn(self) -> None:
+        if self._link is None:
+            self._link = self._store.link()
+        if self.breaker.open:
+            self._probe()
+        self._obey()
+        self._give_back()
+        now = time.monotonic()
+        if self._beats and now >= self._next_beat:
+            self._next_beat = now + BEAT
+            self._renew(now)
+        words, ready = self._link.poll(self._patience())
+        for key in ready:
+            self._in_force(key)
+        for key, word in words:
+            party = self._parties.get(key)
+            if party is not None:
+                party.hear(word)
+
+    def _patience(self) -> float:
+        if self._commands or self._forsaken or self._stopping:
+            return 0.0
+        due = [IDLE]
+        if self._beats:
+            due.append(self._next_beat - time.monotonic())
+        if self.breaker.open:
+            due.append(self._next_probe - time.monotonic())
+        return max(0.0, min(due))
+
+    def _obey(self) -> None:
+        assert self._link is not None
+        while self._commands:
+            what, party = self._commands[0]
+            if what == "subscribe":
+                self._link.subscribe(party.key)
+            elif party.key not in self._parties:
+                self._link.unsubscribe(party.key)
+            self._commands.popleft()
+
+    def _give_back(self) -> None:
+        assert self._link is not None
+        while self._forsaken:
+            key, flight = self._forsaken.popleft()  # tried once: a lease that nobody renews dies in seconds
+            self._link.release(key, flight)
+
+    def _in_force(self, key: Key) -> None:
+        with self.lock:
+            party = self._parties.get(key)
+            if party is None:
+                return
+            party.in_force = True
+            ears = list(party.ears)
+        for ear in ears:
+            ear.ring(None)
+
+    def _renew(self, now: float) -> None:
+        assert self._link is not None
+        with self.lock:
+            self._beats = {beat for beat in self._beats if now < beat.until}
+            held = [beat for beat in self._beats if not beat.lost]
+            lost = [beat for beat in self._beats if beat.lost]
+        if held:
+            for beat, said in zip(held, self._link.renew([b.held for b in held], int(HEARTBEAT * 1000)), strict=True):
+                if said == "lost":
+                    beat.lose()
+                    lost.append(beat)
+        for beat in lost:
+            # Those who were told to follow this flight may still have its answer, and can learn of it only from here.
+            self._link.say(beat.held.key, Word(ALIVE, beat.held.id, beat.held.order))
+
+    def _probe(self) -> None:
+        now = time.monotonic()
+        if now < self._next_probe:
+            return
+        self._next_probe = now + PROBE
+        assert self._link is not None
+        self._link.probe()
+        with self.lock:
+            self.breaker.close()
+        for tell in list(self.on_back):
+            tell()
+
+
+_fleets: dict[str, Fleet] = {}
+_fleets_lock = threading.Lock()
+
+
+def fleet_of(store: Store) -> Fleet:
+    """The process's fleet for this store's address, counted: give it back with `leave`."""
+    with _fleets_lock:
+        fleet = _fleets.get(store.address)
+        if fleet is None:
+            fleet = _fleets[store.address] = Fleet(store)
+        fleet.users += 1
+        return fleet
+
+
+def leave(fleet: Fleet) -> None:
+    """Give a fleet back; the last one ends its thread."""
+    with _fleets_lock:
+        fleet.users -= 1
+        if fleet.users > 0:
+            return
+        for address in [address for address, one in _fleets.items() if one is fleet]:
+            del _fleets[address]
+    fleet.stop()
+
+
+def _after_fork() -> None:
+    # The parent's threads do not exist here, and its links are its own: forget, without a word on their sockets.
+    global _fleets_lock  # noqa: PLW0603
+    _fleets_lock = threading.Lock()
+    _fleets.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,277 @@
+"""Flights of this process, and the two ways to run and to wait: threads and tasks.
+
+A Flight is one upstream call. It is found on the Board by (id, order), the name the store gave it: a caller joins only
+after the store told him to follow exactly this flight. Joining by key alone, from memory, would hand an invalidated
+answer to a lookup that began after the invalidation. Only while the store is down are flights joined by key.
+
+`Threads` and `Tasks` are twins, and the only place in the engine that knows which of the two is running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from askonce.core.keys import Key
+from askonce.core.lease import Grant
+from askonce.fleet import Signal
+
+BACKGROUND = 16  # refreshes under way at once; one more is given up, for its stale answer was served already
+
+
+class Gone(Exception):
+    """The flight ended without an answer or an error that others may share: look again."""
+
+
+class Flight:
+    """One upstream call, and those who wait for it. `result` is whatever its leader lands it with."""
+
+    def __init__(self, key: Key, grant: Grant | None) -> None:
+        self.key = key
+        self.grant = grant
+        self.began = time.monotonic()
+        self.lost = False
+        self.callers = 0
+        self.cancel: Callable[[], object] | None = None
+        self._signals: list[Signal] = []
+        self._lock = threading.Lock()
+        self._done = False
+        self._result: object = None
+        self._error: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has landed."""
+        return self._done
+
+    def land(self, result: object = None, error: BaseException | None = None) -> None:
+        """End the flight, once: everybody who joined gets `result`, or `error` raised."""
+        with self._lock:
+            if self._done:
+                return
+            self._result, self._error, self._done = result, error, True
+            signals, self._signals = self._signals, []
+        for signal in signals:
+            signal.ring()
+
+    async def join(self, signal: Signal, timeout: float) -> object:
+        """Wait for the landing, at most `timeout` s; Gone when it did not come, or brought nothing to share."""
+        with self._lock:
+            if not self._done:
+                self._signals.append(signal)
+        until = time.monotonic() + timeout
+        try:
+            while not self._done:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise Gone
+                await signal.wait(left)
+        finally:
+            with self._lock:
+                if signal in self._signals:
+                    self._signals.remove(signal)
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class Board:
+    """The flights of this process, by the store's name for them; and by key, those flown without the store."""
+
+    def __init__(self) -> None:
+        self._leased: dict[tuple[bytes, int], Flight] = {}
+        self._alone: dict[Key, Flight] = {}
+        self._lock = threading.Lock()
+
+    def open(self, key: Key, grant: Grant) -> Flight:
+        """A new flight under a lease."""
+        flight = Flight(key, grant)
+        with self._lock:
+            self._leased[grant.id, grant.order] = flight
+        return flight
+
+    def named(self, flight: bytes, order: int) -> Flight | None:
+        """The flight that the store named, if it is one of ours."""
+        return self._leased.get((flight, order))
+
+    def alone(self, key: Key) -> tuple[Flight, bool]:
+        """The flight for a key while the store is down, and whether it is the caller's to fly."""
+        with self._lock:
+            flight = self._alone.get(key)
+            if flight is not None and not flight.done:
+                return flight, False
+            flight = self._alone[key] = Flight(key, None)
+            return flight, True
+
+    def close(self, flight: Flight) -> None:
+        """Take down a flight that landed: itself, not whatever may have taken its place."""
+        with self._lock:
+            if flight.grant is not None:
+                self._leased.pop((flight.grant.id, flight.grant.order), None)
+            elif self._alone.get(flight.key) is flight:
+                del self._alone[flight.key]
+
+    def flights(self) -> list[Flight]:
+        """All that are under way."""
+        with self._lock:
+            return [*self._leased.values(), *self._alone.values()]
+
+
+class Mode(Protocol):
+    """How an engine runs and waits."""
+
+    asynchronous: bool
+
+    def signal(self) -> Signal:
+        """Something to be woken by, for the caller of this moment."""
+        ...
+
+    async def start(self, flight: Flight, work: Coroutine[Any, Any, None]) -> None:
+        """Run a flight that a caller waits for: sync in his own thread to its end, async in a task of its own."""
+        ...
+
+    def behind(self, flight: Flight, work: Coroutine[Any, Any, None]) -> bool:
+        """Run a flight that nobody waits for; False (and nothing is run) when too many are under way."""
+        ...
+
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """Do something in a while, if this is possible here."""
+        ...
+
+
+class ThreadSignal:
+    """Wakes a thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def ring(self) -> None:
+        """Wake it; a ring before the wait is not lost."""
+        self._event.set()
+
+    async def wait(self, timeout: float) -> bool:
+        """Block this thread for at most `timeout` s; whether it was rung."""
+        rung = self._event.wait(timeout)
+        self._event.clear()
+        return rung
+
+
+class TaskSignal:
+    """Wakes a task from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wake it; a ring before the wait is not lost."""
+        try:
+            self._loop.call_soon_threadsafe(self._ring)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits there any more
+
+    def _ring(self) -> None:
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, timeout: float) -> bool:
+        """Suspend for at most `timeout` s; whether it was rung."""
+        if not self._rung:
+            self._waiter = self._loop.create_future()
+            timer = self._loop.call_later(timeout, self._expire, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        rung, self._rung = self._rung, False
+        return rung
+
+    @staticmethod
+    def _expire(waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+class Threads:
+    """Sync: a call runs in its caller's own thread, a refresh in a daemon thread."""
+
+    asynchronous = False
+
+    def __init__(self) -> None:
+        self._room = threading.Semaphore(BACKGROUND)
+
+    def signal(self) -> Signal:
+        """A thread's."""
+        return ThreadSignal()
+
+    async def start(self, flight: Flight, work: Coroutine[Any, Any, None]) -> None:
+        """To its end, here and now."""
+        await work
+
+    def behind(self, flight: Flight, work: Coroutine[Any, Any, None]) -> bool:
+        """In a daemon thread: a pool's threads would hold up the interpreter's exit behind a hung upstream."""
+        if not self._room.acquire(blocking=False):
+            work.close()
+            return False
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._drive, work), name="askonce-refresh", daemon=True).start()
+        return True
+
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """Never: nobody but its caller can end a call in a thread."""
+
+    def _drive(self, work: Coroutine[Any, Any, None]) -> None:
+        from askonce.drive import drive
+
+        try:
+            drive(work)
+        finally:
+            self._room.release()
+
+
+class Tasks:
+    """Async: every flight is a task of its own with its caller's context; cancelling a caller never cancels it."""
+
+    asynchronous = True
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._behind = 0
+
+    def signal(self) -> Signal:
+        """A task's."""
+        return TaskSignal()
+
+    async def start(self, flight: Flight, work: Coroutine[Any, Any, None]) -> None:
+        """Under way when this returns."""
+        self._spawn(flight, work)
+
+    def behind(self, flight: Flight, work: Coroutine[Any, Any, None]) -> bool:
+        """The same, bounded."""
+        if self._behind >= BACKGROUND:
+            work.close()
+            return False
+        self._behind += 1
+        self._spawn(flight, work).add_done_callback(self._finished)
+        return True
+
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """On the running loop."""
+        asyncio.get_running_loop().call_later(seconds, act)
+
+    def _finished(self, _: asyncio.Task[None]) -> None:
+        self._behind -= 1
+
+    def _spawn(self, flight: Flight, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name="askonce-flight")
+        self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish under way
+        task.add_done_callback(self._tasks.discard)
+        flight.cancel = task.cancel
+        return task

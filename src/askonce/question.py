@@ -1,0 +1,209 @@
+"""A Question: one lookup as the protocol sees it; and the Plan from which a cache makes many of them quickly.
+
+A Plan is everything about a call that is not the request: scope, tags, tenant, variant, lifetimes, directives. Callers
+give few different ones, and each is worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from askonce.core import keys
+from askonce.core.keys import Form, Key
+from askonce.core.lease import NEVER, Limits
+from askonce.core.model import MODEL, SCOPE, TAGS, Head
+from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
+from askonce.errors import ConfigError
+
+FOREVER = 10 * 365 * 86_400_000  # ms: what "max-stale" without a value accepts
+
+
+@dataclass(slots=True)
+class Question:
+    """What is asked, under which plan, and what has been seen of it so far."""
+
+    key: Key
+    fields: tuple[int, ...]
+    plan: Plan
+    model: str = ""
+    detail: str = ""  # trouble met on the way, for the status
+    data: bytes = b""  # the entry that was read
+    held: Head | None = None  # its head, when it could not be served as it was
+
+    @property
+    def limits(self) -> Limits:
+        """What this lookup accepts."""
+        return self.plan.limits
+
+    @property
+    def terms(self) -> Terms:
+        """The policy, worked out."""
+        return self.plan.terms
+
+    @property
+    def control(self) -> Control:
+        """The caller's directives."""
+        return self.plan.control
+
+    def extensions(self) -> dict[int, bytes]:
+        """What the entry tells people about itself."""
+        told = {SCOPE: self.plan.scope, MODEL: self.model, TAGS: "\0".join(self.plan.tags)}
+        return {kind: text.encode() for kind, text in told.items() if text}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a call, a handle or a header says about itself; None or empty where it says nothing."""
+
+    ttl: float | None = None
+    scope: str | None = None
+    tags: tuple[str, ...] = ()
+    variant: int | str | None = None
+    tenant: str | None = None
+    policy: Policy | None = None
+    control: str | None = None
+    store_if: Callable[[Any], bool] | None = None
+
+    def over(self, outer: Settings) -> Settings:
+        """These settings, and the outer ones where these say nothing; tags add up."""
+        said = {
+            name: value
+            for name in ("ttl", "scope", "variant", "tenant", "policy", "control", "store_if")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.policy is not None and outer.policy is not None:
+            said["policy"] = self.policy.over(outer.policy)
+        return replace(outer, **said, tags=outer.tags + self.tags)
+
+
+NOTHING = Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Settings, checked and worked out."""
+
+    prefix: str
+    scope: str
+    tags: tuple[str, ...]
+    tenant: str
+    variant: str
+    terms: Terms
+    control: Control
+    limits: Limits
+    store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
+
+    def question(self, body: bytes, model: str, form: Form = "v", upstream: str = "") -> Question:
+        """A question with this canonical body."""
+        digest = keys.digest(
+            prefix=self.prefix,
+            tenant=self.tenant,
+            scope=self.scope,
+            variant=self.variant,
+            upstream=upstream,
+            body=body,
+        )
+        return Question(Key(digest, form), keys.fields(self.scope, model, self.tags), self, model)
+
+
+@lru_cache(maxsize=4096)
+def limits_of(terms: Terms, control: Control) -> Limits:
+    """What a lookup accepts: the policy's lifetimes, and the directives where they say more. ms."""
+    error = terms.stale_if_error if control.stale_if_error is None else control.stale_if_error
+    max_age = NEVER if control.max_age is None else _ms(control.max_age)
+    return Limits(
+        _ms(terms.ttl),
+        _ms(terms.grace),
+        _ms(error),
+        0 if control.no_cache else max_age,
+        _ms(control.min_fresh or 0.0),
+        _ms(control.max_stale or 0.0),
+    )
+
+
+def _ms(seconds: float) -> int:
+    return int(min(seconds * 1000, FOREVER))
+
+
+def variant_text(variant: object) -> str:
+    """A variant as the key has it: None and 0 are the first of several wanted answers."""
+    if variant is None or variant == 0:
+        return ""
+    if isinstance(variant, bool) or not isinstance(variant, int | str):
+        raise ConfigError(f"variant={variant!r}: write a small number or a short word, one for each answer wanted")
+    return str(variant)
+
+
+class Planner:
+    """Makes plans for one cache: its prefix, its policies, its mode of operation."""
+
+    def __init__(self, prefix: str, tenant: str, policy: Policy, scopes: Mapping[str, Policy], mode: str) -> None:
+        self.prefix = prefix
+        self._tenant = tenant
+        self._policy = policy
+        self._scopes = {keys.check_scope(scope): policy for scope, policy in scopes.items()}
+        self._mode = mode
+        self._plans: dict[Settings, Plan] = {}
+        self.plain = self.plan(NOTHING)
+
+    def plan(self, settings: Settings) -> Plan:
+        """The plan for these settings; ConfigError for what cannot be meant."""
+        plan = self._plans.get(settings)
+        if plan is None:
+            if len(self._plans) >= 4096:  # noqa: PLR2004 - tags of high cardinality must not fill the memory
+                self._plans.clear()
+            plan = self._plans[settings] = self._make(settings)
+        return plan
+
+    def _make(self, settings: Settings) -> Plan:
+        scope = keys.check_scope(settings.scope) if settings.scope else ""
+        terms = self._terms(settings, scope)
+        control = self._moded(Control.parse(settings.control) if settings.control else NO_CONTROL)
+        return Plan(
+            prefix=self.prefix,
+            scope=scope,
+            tags=keys.check_tags(settings.tags),
+            tenant=self._tenant if settings.tenant is None else settings.tenant,
+            variant=variant_text(settings.variant),
+            terms=terms,
+            control=control,
+            limits=limits_of(terms, control),
+            store_if=settings.store_if,
+        )
+
+    def _terms(self, settings: Settings, scope: str) -> Terms:
+        own = Policy(ttl=settings.ttl) if settings.ttl is not None else None
+        by_scope = [self._scopes.get(path) for path in reversed(keys.scope_paths(scope))] if scope else []
+        terms = resolve(*self._capped(own, settings.policy, *by_scope), self._policy)
+        return terms
+
+    def _capped(self, *layers: Policy | None) -> Iterable[Policy | None]:
+        """A call may only tighten what the cache itself caps: its hard end, its size, its flights."""
+        for layer in layers:
+            if layer is None:
+                continue
+            tighter: dict[str, Any] = {}
+            for name in ("max_age", "max_bytes", "max_flight"):
+                cap, said = getattr(self._policy, name), getattr(layer, name)
+                if cap is not None and said is not None and said > cap:
+                    tighter[name] = cap
+            if (cap := self._policy.max_age) is not None and layer.ttl is not None and layer.ttl > cap:
+                tighter["ttl"] = cap
+            yield replace(layer, **tighter) if tighter else layer
+
+    def _moded(self, control: Control) -> Control:
+        if self._mode == "refresh":
+            return replace(control, no_cache=True)
+        if self._mode == "only-if-cached":
+            return replace(control, only_if_cached=True)
+        return control
+
+
+def tags_of(tags: Iterable[str] | str | None) -> tuple[str, ...]:
+    """Tags as given, made hashable; checked when they are planned."""
+    if isinstance(tags, str):
+        raise ConfigError(f"tags={tags!r}: write a list of tags, [{tags!r}]")
+    return tuple(tags) if tags else ()
