@@ -56,7 +56,7 @@ _lock = threading.Lock()
 
 def configure(*, url: str | None = None, prefix: str | None = None, mode: str | None = None) -> None:
     """Set the defaults of caches made from now on, the default cache among them (None: leave as it is)."""
-    global _default  # noqa: PLW0603 - there is one default, and this is how it is told apart
+    global _default
     _config.configure(url=url, prefix=prefix, mode=mode)
     with _lock:
         old, _default = _default, None
@@ -74,7 +74,7 @@ def default_cache() -> Cache:
 
 
 def get_or_set(
-    messages: object, model: str, call_fn: Callable[[], Any], ttl: float | None = None, **more: Any  # noqa: ANN401
-) -> Any:  # noqa: ANN401
+    messages: object, model: str, call_fn: Callable[[], Any], ttl: float | None = None, **more: Any
+) -> Any:
     """Cache.get_or_set on the default cache: the tutorial's function."""
     return default_cache().get_or_set(messages, model, call_fn, ttl, **more)

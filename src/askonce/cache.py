@@ -26,7 +26,8 @@ from askonce.errors import ConfigError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
 from askonce.fleet import fleet_of, leave
 from askonce.flight import Tasks, Threads
-from askonce.protocol import Answer, Engine, Found
+from askonce.pilot import Answer
+from askonce.protocol import Engine, Found
 from askonce.question import NOTHING, Plan, Planner, Question, Settings, tags_of
 from askonce.store import StoreTrouble, open_store
 
@@ -61,7 +62,7 @@ class Outcome:
     key: str
     _forget: Callable[[str], Any]
 
-    def forget(self) -> Any:  # noqa: ANN401 - None from a Cache, something to await from an AsyncCache
+    def forget(self) -> Any:
         """Make this answer unservable everywhere, at once (with an AsyncCache: ``await outcome.forget()``)."""
         return self._forget(self.key)
 
@@ -75,7 +76,7 @@ class _Asker:
     _shell: _Shell
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
-        raise TypeError  # each kind of asker has its own
+        return settings_of(own)
 
     def _tutorial(
         self, messages: object, model: str, ttl: float | None, more: dict[str, Any]
@@ -92,7 +93,7 @@ class _Shell(_Asker):
 
     _asynchronous = False
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         url: str | None = None,
         *,
@@ -212,12 +213,8 @@ class _Shell(_Asker):
 
     def _answer(self, value: object, plan: Plan) -> Answer:
         """An upstream value as it would be stored, and whether it may be."""
-        try:
-            body = orjson.dumps(value, option=_EXACT)
-            exact = bool(orjson.loads(body) == value)
-        except (TypeError, ValueError, RecursionError):
-            exact = False
-        if not exact:
+        body = _exact(value)
+        if body is None:
             self.events.warn_once(
                 "not-json",
                 "an answer of type %s is not plain JSON: it is returned, not stored; have the call return"
@@ -240,7 +237,7 @@ class _Shell(_Asker):
         value = found.value if found.body is None else orjson.loads(found.body)
         return Outcome(value, found.status, found.status.key, self._forgets)
 
-    def _forgets(self, key: str) -> Any:  # noqa: ANN401
+    def _forgets(self, key: str) -> Any:
         work = self.drop(NOTHING, key, None, everything=False)
         return work if self._asynchronous else drive(work)
 
@@ -285,8 +282,8 @@ class Asks(_Asker):
     """What can be asked of a Cache and of its handles; every method blocks."""
 
     def get_or_set(
-        self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any
+    ) -> Any:
         """The answer to `messages` put to `model`; `call_fn()` runs only if nobody has it. `ttl` in seconds.
 
         Keywords named in Own are askonce's; all others are part of the question: temperature, seed, response_format...
@@ -321,8 +318,8 @@ class AsksAsync(_Asker):
     """What can be asked of an AsyncCache and of its handles."""
 
     async def get_or_set(
-        self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any
+    ) -> Any:
         """Asks.get_or_set; `call_fn()` returns something to await, and runs in a task of its own."""
         request, settings = self._tutorial(messages, model, ttl, more)
         return (await self._shell.ask(request, call_fn, settings)).value
@@ -397,6 +394,15 @@ class Handle(Asks, _Scoped):
 
 class AsyncHandle(AsksAsync, _Scoped):
     """An AsyncCache with settings of its own."""
+
+
+def _exact(value: object) -> bytes | None:
+    """The JSON of an answer, if what it is read back as equals it: or else callers would get another answer."""
+    try:
+        body = orjson.dumps(value, option=_EXACT)
+        return body if orjson.loads(body) == value else None
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def settings_of(own: Mapping[str, Any]) -> Settings:

@@ -49,7 +49,7 @@ class Breaker:
     def failed(self, kind: str) -> bool:
         """The store did not; True when that opened the breaker."""
         self._timeouts = self._timeouts + 1 if kind == "store-timeout" else 0
-        if self.open or not (kind == "store-refused" or self._timeouts >= 2):  # noqa: PLR2004
+        if self.open or not (kind == "store-refused" or self._timeouts >= 2):
             return False
         self.open, self.kind = True, kind
         return True

@@ -14,8 +14,8 @@ import math
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from askonce.core import upstream
 from askonce.core.keys import Key
@@ -27,7 +27,6 @@ from askonce.core.lease import (
     Grant,
     Hit,
     Lead,
-    Limits,
     Stale,
     fresh_for,
     valid,
@@ -36,41 +35,26 @@ from askonce.core.lease import (
 )
 from askonce.core.model import (
     DURATION,
-    FIELDS,
     Corrupt,
     Head,
-    Lifetime,
     Snapshot,
     entry_body,
     entry_fields,
-    pack_fields,
     read_entry,
-    seal,
     unpack_extensions,
 )
-from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, read_ending
+from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, read_ending
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable
 from askonce.events import Events, Status
-from askonce.fleet import HEARTBEAT, Beat, Ear, Fleet
+from askonce.fleet import HEARTBEAT, Ear, Fleet
 from askonce.flight import Board, Flight, Gone, Mode
+from askonce.guard import Guard
+from askonce.pilot import Answer, Call, Landed, Pilot
 from askonce.question import Question
-from askonce.store import TIMEOUT, Held, Look, Store, StoreTrouble
+from askonce.store import TIMEOUT, Look, Store, StoreTrouble
 
-T = TypeVar("T")
 REMEMBERED = 20_000  # keys whose entries carry tags that their readers do not name
 GRACE = 0.05  # s beyond a follower's wait, so that he does not look a moment before the deadline he was told
-
-
-class Answer(NamedTuple):
-    """What an upstream call brought. `refusal` says why it may not be stored; `body` None: it has no exact bytes."""
-
-    body: bytes | None
-    value: object = None
-    refusal: str = ""
-    extensions: Mapping[int, bytes] = {}
-
-
-Call = Callable[[], Awaitable[Answer]]
 
 
 class Found(NamedTuple):
@@ -81,14 +65,6 @@ class Found(NamedTuple):
     value: object = None
     entry: bytes | None = None
     head: Head | None = None
-
-
-class Landed(NamedTuple):
-    """How a flight ended for those who joined it."""
-
-    answer: Answer
-    stored: bool
-    detail: str
 
 
 class Engine:
@@ -102,8 +78,9 @@ class Engine:
         self.board = Board()
         self.closed = False
         self._strict = strict
+        self._guard = Guard(store, fleet, events)
+        self._pilot = Pilot(self._guard, self.board)
         self._remembered: dict[Key, tuple[int, ...]] = {}
-        fleet.on_back.append(self.back)
 
     # lookups
 
@@ -125,20 +102,14 @@ class Engine:
 
     async def _look(self, question: Question) -> Found | None:
         """The hit path: plain reads, no decision by the store."""
-        key = question.key
-        fields = question.fields
-        if self._remembered and key in self._remembered:
-            fields = tuple({*fields, *self._remembered[key]})
-        breaker = self.fleet.breaker
-        if breaker.open:
-            raise StoreTrouble(breaker.kind)
-        try:
-            look = await self.store.look(key, fields)
-        except StoreTrouble as trouble:
-            self._trouble(trouble)
-            raise
-        breaker.worked()
+        fields = self._fields(question)
+        look = await self._guard(self.store.look(question.key, fields))
         return self._served(question, look, fields)
+
+    def _fields(self, question: Question) -> tuple[int, ...]:
+        """What decides about this key: the caller's tags, and those its entry was seen to carry."""
+        own = self._remembered.get(question.key) if self._remembered else None
+        return question.fields if own is None else tuple({*question.fields, *own})
 
     def _served(self, question: Question, look: Look, fields: tuple[int, ...]) -> Found | None:
         if look.entry is None:
@@ -193,17 +164,18 @@ class Engine:
     @staticmethod
     def _lead_time(data: bytes, head: Head) -> int:
         took = int.from_bytes(unpack_extensions(data, head).get(DURATION, b""), "big")
-        return int(-took * math.log(1.0 - random.random()))  # noqa: S311 - a lottery of moments, no secret
+        return int(-took * math.log(1.0 - random.random()))
 
-    def _hit(  # noqa: PLR0913
-        self, question: Question, data: bytes, head: Head, now: int, detail: str = "", *, collapsed: bool = False
+    def _hit(
+        self, question: Question, data: bytes, head: Head, now: int, detail: str = "", *, fwd: str = ""
     ) -> Found:
+        """The entry as the caller's answer. `fwd`: it was asked for upstream all the same (``miss``: by another)."""
         until = windows(head, question.limits).fresh
         status = Status(
             question.key.text,
-            hit=not collapsed,
-            fwd="miss" if collapsed else "",
-            collapsed=collapsed,
+            hit=not fwd,
+            fwd=fwd,
+            collapsed=fwd == "miss",
             ttl=(until - now) // 1000,
             detail=detail,
             age=max(0, now - head.created) // 1000,
@@ -220,7 +192,7 @@ class Engine:
         ear: Ear | None = None
         after, mismatches, silent = 0, 0, False
         try:
-            while mismatches < 3:  # noqa: PLR2004
+            while mismatches < 3:
                 claim = await self._claim(question, after)
                 if ear is not None:
                     ear.claimed()
@@ -260,7 +232,7 @@ class Engine:
             early = max(0, question.held.ttl >> 2)  # the lottery was drawn by the reads: here it only has to be near
         ask = Ask(flight, flight[:4], question.fields, question.limits, after, early, int(HEARTBEAT * 1000))
         try:
-            return await self._store(self.store.claim(question.key, ask))
+            return await self._guard(self.store.claim(question.key, ask))
         except StoreTrouble:
             # It may have been granted all the same. Such a lease may never fill: its call begins before its reply.
             self._forsaken(question.key, flight)
@@ -276,7 +248,7 @@ class Engine:
             if silent:
                 self.events.emit("takeover", question.key.text)
             return await self._lead(question, call, claim.grant)
-        data, head = question.data, question.held
+        data, head = question.data or None, question.held
         if head is None or (head.fill, head.order) != (claim.fill, claim.order):
             data, head = await self._entry(question)
         if data is None or head is None or (head.fill, head.order) != (claim.fill, claim.order):
@@ -288,14 +260,14 @@ class Engine:
         return self._hit(question, data, head, claim.now, "stale" if stale else "")
 
     async def _entry(self, question: Question) -> tuple[bytes | None, Head | None]:
-        data = await self._store(self.store.entry(question.key))
+        data = await self._guard(self.store.entry(question.key))
         return data, self._read(question, data) if data is not None else None
 
     async def _lead(self, question: Question, call: Call, grant: Grant) -> Found:
         flight = self.board.open(question.key, grant)
         flight.callers = 1  # before it starts: a caller cancelled while it does must find himself counted
         try:
-            await self.mode.start(flight, self._fly(flight, question, call))
+            await self.mode.start(flight, self._pilot.fly(flight, question, call))
         finally:
             flight.callers -= 1
         return await self._join(question, flight, leader=True)
@@ -304,7 +276,7 @@ class Engine:
         """Fly where nobody waits."""
         flight = self.board.open(question.key, grant)
         self.events.emit("refresh", question.key.text, why)
-        if not self.mode.behind(flight, self._fly(flight, question, call)):
+        if not self.mode.behind(flight, self._pilot.fly(flight, question, call)):
             self.board.close(flight)
             self.fleet.forsake(question.key, grant.id)
             self.events.emit("dropped", question.key.text, "too-many-refreshes")
@@ -360,9 +332,9 @@ class Engine:
         if outcome == STORED:
             data, head = await self._entry(question)
             if data is not None and head is not None and (head.fill, head.order) == (claim.id, claim.order):
-                return self._hit(question, data, head, head.created, collapsed=True)
+                return self._hit(question, data, head, head.created, fwd="miss")
         if outcome == SHARED:
-            log = await self._store(self.store.tape(question.key, claim.id, claim.order))
+            log = await self._guard(self.store.tape(question.key, claim.id, claim.order))
             ending = read_ending(log) if log is not None else None
             if ending is not None and ending.outcome == SHARED:
                 return self._shared(question, Answer(ending.body), ending.detail)
@@ -380,13 +352,20 @@ class Engine:
         except Gone:
             raise
         except Exception as error:
-            return await self._saved(question, error, leader=leader)
+            trouble = upstream.trouble(error)
+            saved = await self._saved(question, trouble) if trouble else None
+            if saved is None:
+                detail = trouble or "failed"
+                self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
+                raise
+            return saved
         finally:
             flight.callers -= 1
             if not flight.callers and not flight.done:
                 self._abandoned(question, flight)
         assert isinstance(landed, Landed)
-        return self._arrived(question, landed, leader=leader)
+        saved = await self._saved(question, landed.answer.trouble) if landed.answer.trouble else None
+        return saved or self._arrived(question, landed, leader=leader)
 
     def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
         status = Status(
@@ -408,33 +387,25 @@ class Engine:
         asked = question.control.no_cache or question.control.max_age is not None
         return "request" if asked else "stale"
 
-    async def _saved(self, question: Question, error: Exception, *, leader: bool) -> Found:
-        """An old answer in place of an upstream's trouble, judged by the generations of now; else the error itself."""
-        trouble = upstream.trouble(error)
-        if trouble and question.limits.error:
+    async def _saved(self, question: Question, trouble: str) -> Found | None:
+        """An old answer in place of an upstream's trouble, judged by the generations of now."""
+        if not question.limits.error:
+            return None
+        for _ in range(2):  # the second time with the tags that the first found in the entry
+            fields = self._fields(question)
             try:
-                look = await self._store(self.store.look(question.key, question.fields))
+                look = await self._guard(self.store.look(question.key, fields))
             except StoreTrouble:
-                look = None
-            found = self._on_error(question, look, trouble) if look is not None else None
-            if found is not None:
-                return found
-        detail = trouble or "failed"
-        self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
-        raise error
-
-    def _on_error(self, question: Question, look: Look, trouble: str) -> Found | None:
-        if look.entry is None or (head := self._read(question, look.entry)) is None:
-            return None
-        now = look.now_us // 1000
-        if not self._unmoved(question.key, look, head, tuple(question.fields)):
-            return None
-        if now >= windows(head, question.limits).error or not within_age(head, question.limits, now):
-            return None
-        self.events.emit("saved", question.key.text, trouble)
-        found = self._hit(question, look.entry, head, now, trouble)
-        found.status.fwd, found.status.hit = "stale", False
-        return found
+                return None
+            if look.entry is None or (head := self._read(question, look.entry)) is None:
+                return None
+            now = look.now_us // 1000
+            if now >= windows(head, question.limits).error or not within_age(head, question.limits, now):
+                return None
+            if self._unmoved(question.key, look, head, fields):
+                self.events.emit("saved", question.key.text, trouble)
+                return self._hit(question, look.entry, head, now, trouble, fwd="stale")
+        return None
 
     def _abandoned(self, question: Question, flight: Flight) -> None:
         """The last caller left. Paid is paid: by default the call is finished and stored, within a limit."""
@@ -451,104 +422,6 @@ class Engine:
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.cancel()
 
-    # flying
-
-    async def _fly(self, flight: Flight, question: Question, call: Call) -> None:
-        """Make the upstream call and land it; never raises what the call raised, but for what ends a process."""
-        beat = self._beat(flight, question)
-        self.events.emit("call", question.key.text)
-        try:
-            answer = await call()
-        except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
-            self.events.emit("failed", question.key.text, type(error).__name__)
-            await self._return(flight, Ending(FAILED, type(error).__name__), error)
-            flight.land(error=error)
-        except BaseException:
-            await self._return(flight, Ending(FAILED, "gone"))
-            flight.land(error=Gone())
-            raise
-        else:
-            seconds = time.monotonic() - flight.began
-            self.events.emit("called", question.key.text, seconds=seconds)
-            flight.land(await self._landed(flight, question, answer, seconds))
-        finally:
-            flight.land(error=Gone())
-            if beat is not None:
-                self.fleet.still(beat)
-            self.board.close(flight)
-
-    def _beat(self, flight: Flight, question: Question) -> Beat | None:
-        if flight.grant is None:
-            return None
-
-        def lost() -> None:
-            flight.lost = True
-            self.events.emit("lost", question.key.text)
-
-        held = Held(question.key, flight.grant.id, flight.grant.order)
-        return self.fleet.beat(held, question.terms.max_flight, lost)
-
-    async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
-        """Store what may be stored, and give the lease back with what may not."""
-        detail = answer.refusal
-        if answer.body is not None and len(answer.body) > question.terms.max_bytes:
-            detail = detail or "too-large"
-        if flight.grant is None:
-            return Landed(answer, stored=False, detail=detail)
-        if detail or answer.body is None:
-            self.events.emit("unstored", question.key.text, detail)
-            shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
-            await self._return(flight, shared)
-            return Landed(answer, stored=False, detail=detail)
-        verdict = await self._fill(flight, flight.grant, question, answer, seconds)
-        self.events.emit(*self._said(verdict, question.key.text))
-        return Landed(answer, stored=verdict == "stored", detail="" if verdict in {"stored", "unkept"} else verdict)
-
-    @staticmethod
-    def _said(verdict: str, key: str) -> tuple[str, str, str]:
-        if verdict == "stored":
-            return "stored", key, ""
-        return ("refused" if verdict in {"lost", "moved"} else "unstored"), key, verdict
-
-    async def _fill(
-        self, flight: Flight, grant: Grant, question: Question, answer: Answer, seconds: float
-    ) -> str:
-        """The store's verdict, or the trouble it had."""
-        terms = question.terms
-        extensions = {
-            **question.extensions(),
-            **answer.extensions,
-            FIELDS: pack_fields(question.fields),
-            DURATION: int(seconds * 1000).to_bytes(4, "big"),
-        }
-        ttl = int(terms.ttl * 1000)
-        body = answer.body or b""
-        sealed = seal(
-            question.key.form, question.key.digest, grant.id, grant.order, grant.snapshot, ttl, extensions, body
-        )
-        shorter = ttl * (1.0 - terms.jitter * random.random())  # noqa: S311 - only shortens, so that no ttl is a lie
-        life = Lifetime(int(shorter), int(terms.grace * 1000), int(terms.stale_if_error * 1000), int(terms.max_age * 1000))
-        try:
-            return await self._store(self.store.fill(flight.key, grant.id, grant.order, sealed, life))
-        except StoreTrouble as trouble:
-            return trouble.kind
-
-    async def _return(self, flight: Flight, ending: Ending, error: Exception | None = None) -> None:
-        """Give the lease back, if there is one and the store can hear it."""
-        if flight.grant is None:
-            return
-        failed = error is not None and bool(upstream.trouble(error))
-        if failed:
-            self.events.emit("backoff", flight.key.text)
-        hint = upstream.hint_of(error) if error is not None else 0
-        grant = flight.grant
-        try:
-            await self._store(
-                self.store.release(flight.key, grant.id, grant.order, ending, failed=failed, hint=hint)
-            )
-        except StoreTrouble:
-            return  # counted already; the lease dies by its deadline
-
     # without the store
 
     async def _alone(self, question: Question, call: Call, kind: str) -> Found:
@@ -562,38 +435,10 @@ class Engine:
             flight, mine = self.board.alone(question.key)
             try:
                 if mine:
-                    await self.mode.start(flight, self._fly(flight, question, call))
+                    await self.mode.start(flight, self._pilot.fly(flight, question, call))
                 return await self._join(question, flight, leader=mine)
             except Gone:
                 self._still_open()
-
-    async def _store(self, work: Coroutine[Any, Any, T]) -> T:
-        """A command of the store, with its troubles counted; left alone while the breaker is open."""
-        breaker = self.fleet.breaker
-        if breaker.open:
-            work.close()
-            raise StoreTrouble(breaker.kind)
-        try:
-            reply = await work
-        except StoreTrouble as trouble:
-            self._trouble(trouble)
-            raise
-        breaker.worked()
-        return reply
-
-    def _trouble(self, trouble: StoreTrouble) -> None:
-        self.events.emit("trouble", detail=trouble.kind)
-        self.events.warn_once(
-            trouble.kind, "the store had trouble (%s: %s); calls go upstream meanwhile", trouble.kind, trouble
-        )
-        if self.fleet.trouble(trouble.kind):
-            self.events.emit("open", detail=trouble.kind)
-
-    def back(self) -> None:
-        """The store answers again: the next trouble is new."""
-        self.events.emit("back")
-        for kind in ("store-refused", "store-timeout", "store-closed"):
-            self.events.forgive(kind)
 
     # ending
 
@@ -611,14 +456,9 @@ class Engine:
             except Exception:  # noqa: BLE001, S112 - the flight's own error was raised to its callers
                 continue
         self.closed = True
-        self.fleet.on_back.remove(self.back)
+        self._guard.close()
         for flight in self.board.flights():
             self.events.emit("dropped", flight.key.text, "closed")
             if flight.cancel is not None:
                 flight.cancel()
         return dropped
-
-    def after_fork(self) -> None:
-        """Flights of the parent are not ours: nobody here would ever land them."""
-        self.board = Board()
-        self.events.after_fork()

@@ -7,7 +7,7 @@ give few different ones, and each is worked out once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -75,11 +75,18 @@ class Settings:
             if (value := getattr(self, name)) is not None
         }
         if self.policy is not None and outer.policy is not None:
-            said["policy"] = self.policy.over(outer.policy)
+            said["policy"] = layered(self.policy, outer.policy)
         return replace(outer, **said, tags=outer.tags + self.tags)
 
 
 NOTHING = Settings()
+
+
+def layered(inner: Policy, outer: Policy) -> Policy:
+    """One policy of two: the outer's word counts where the inner has none."""
+    return replace(
+        inner, **{one.name: getattr(outer, one.name) for one in fields(Policy) if getattr(inner, one.name) is None}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +160,7 @@ class Planner:
         """The plan for these settings; ConfigError for what cannot be meant."""
         plan = self._plans.get(settings)
         if plan is None:
-            if len(self._plans) >= 4096:  # noqa: PLR2004 - tags of high cardinality must not fill the memory
+            if len(self._plans) >= 4096:
                 self._plans.clear()
             plan = self._plans[settings] = self._make(settings)
         return plan
@@ -177,8 +184,7 @@ class Planner:
     def _terms(self, settings: Settings, scope: str) -> Terms:
         own = Policy(ttl=settings.ttl) if settings.ttl is not None else None
         by_scope = [self._scopes.get(path) for path in reversed(keys.scope_paths(scope))] if scope else []
-        terms = resolve(*self._capped(own, settings.policy, *by_scope), self._policy)
-        return terms
+        return resolve(*self._capped(own, settings.policy, *by_scope), self._policy)
 
     def _capped(self, *layers: Policy | None) -> Iterable[Policy | None]:
         """A call may only tighten what the cache itself caps: its hard end, its size, its flights."""

@@ -1,0 +1,54 @@
+"""A store behind its breaker: every command of the engine goes through here, and every trouble is counted here."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from askonce.events import Events
+from askonce.fleet import Fleet
+from askonce.store import Store, StoreTrouble
+
+T = TypeVar("T")
+PASSING = ("store-refused", "store-timeout", "store-closed", "store-loading")  # over when the store answers again
+
+
+class Guard:
+    """The store of one engine. While the breaker is open no command is sent: StoreTrouble at once."""
+
+    def __init__(self, store: Store, fleet: Fleet, events: Events) -> None:
+        self.store = store
+        self.fleet = fleet
+        self.events = events
+        fleet.on_back.append(self._back)
+
+    async def __call__(self, work: Coroutine[Any, Any, T]) -> T:
+        """The reply to a command of the store."""
+        breaker = self.fleet.breaker
+        if breaker.open:
+            work.close()
+            raise StoreTrouble(breaker.kind)
+        try:
+            reply = await work
+        except StoreTrouble as trouble:
+            self._met(trouble)
+            raise
+        breaker.worked()
+        return reply
+
+    def close(self) -> None:
+        """Hear no more of the store."""
+        self.fleet.on_back.remove(self._back)
+
+    def _met(self, trouble: StoreTrouble) -> None:
+        self.events.emit("trouble", detail=trouble.kind)
+        self.events.warn_once(
+            trouble.kind, "the store had trouble (%s: %s); calls go upstream meanwhile", trouble.kind, trouble
+        )
+        if self.fleet.trouble(trouble.kind):
+            self.events.emit("open", detail=trouble.kind)
+
+    def _back(self) -> None:
+        self.events.emit("back")
+        for kind in PASSING:
+            self.events.forgive(kind)

@@ -1,0 +1,156 @@
+"""The Pilot flies: makes the upstream call of a flight under its lease, and lands it where others can have it.
+
+In the store what may be stored; on the flight's tape what may not, for those who were told to follow; and among the
+callers of this process either way. Which call, and how its answer is judged, is the caller's business: a Call brings
+an Answer.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+from askonce.core import upstream
+from askonce.core.lease import Grant
+from askonce.core.model import DURATION, FIELDS, Lifetime, pack_fields, seal
+from askonce.core.tape import FAILED, SHARED, Ending
+from askonce.events import Events
+from askonce.fleet import Beat, Fleet
+from askonce.flight import Board, Flight, Gone
+from askonce.guard import Guard
+from askonce.question import Question
+from askonce.store import Held, StoreTrouble
+
+
+class Answer(NamedTuple):
+    """What an upstream call brought. `refusal` says why it may not be stored; `body` None: it has no exact bytes.
+
+    `trouble`: the answer is an upstream in trouble (``upstream-503``), and `hint` its retry-after, ms.
+    """
+
+    body: bytes | None
+    value: object = None
+    refusal: str = ""
+    extensions: Mapping[int, bytes] = {}
+    trouble: str = ""
+    hint: int = 0
+
+
+Call = Callable[[], Awaitable[Answer]]
+
+
+class Landed(NamedTuple):
+    """How a flight ended for those who joined it."""
+
+    answer: Answer
+    stored: bool
+    detail: str
+
+
+class Pilot:
+    """Flies the flights of one engine."""
+
+    def __init__(self, guard: Guard, board: Board) -> None:
+        self._guard = guard
+        self._store = guard.store
+        self._fleet: Fleet = guard.fleet
+        self._events: Events = guard.events
+        self._board = board
+
+    async def fly(self, flight: Flight, question: Question, call: Call) -> None:
+        """Make the upstream call and land it; never raises what the call raised, but for what ends a process."""
+        beat = self._beat(flight, question)
+        self._events.emit("call", question.key.text)
+        try:
+            answer = await call()
+        except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
+            self._events.emit("failed", question.key.text, type(error).__name__)
+            failed = bool(upstream.trouble(error))
+            await self._return(flight, Ending(FAILED, type(error).__name__), failed=failed, hint=upstream.hint_of(error))
+            flight.land(error=error)
+        except BaseException:
+            await self._return(flight, Ending(FAILED, "gone"))
+            flight.land(error=Gone())
+            raise
+        else:
+            seconds = time.monotonic() - flight.began
+            self._events.emit("called", question.key.text, seconds=seconds)
+            flight.land(await self._landed(flight, question, answer, seconds))
+        finally:
+            flight.land(error=Gone())
+            if beat is not None:
+                self._fleet.still(beat)
+            self._board.close(flight)
+
+    def _beat(self, flight: Flight, question: Question) -> Beat | None:
+        if flight.grant is None:
+            return None
+
+        def lost() -> None:
+            flight.lost = True
+            self._events.emit("lost", question.key.text)
+
+        held = Held(question.key, flight.grant.id, flight.grant.order)
+        return self._fleet.beat(held, question.terms.max_flight, lost)
+
+    async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
+        """Store what may be stored, and give the lease back with what may not."""
+        detail = answer.refusal
+        if answer.body is not None and len(answer.body) > question.terms.max_bytes:
+            detail = detail or "too-large"
+        if flight.grant is None:
+            return Landed(answer, stored=False, detail=detail)
+        if detail or answer.body is None:
+            self._events.emit("unstored", question.key.text, detail)
+            shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
+            await self._return(flight, shared, failed=bool(answer.trouble), hint=answer.hint)
+            return Landed(answer, stored=False, detail=detail)
+        verdict = await self._fill(flight, flight.grant, question, answer, seconds)
+        self._events.emit(*self._said(verdict, question.key.text))
+        return Landed(answer, stored=verdict == "stored", detail="" if verdict in {"stored", "unkept"} else verdict)
+
+    @staticmethod
+    def _said(verdict: str, key: str) -> tuple[str, str, str]:
+        if verdict == "stored":
+            return "stored", key, ""
+        return ("refused" if verdict in {"lost", "moved"} else "unstored"), key, verdict
+
+    async def _fill(
+        self, flight: Flight, grant: Grant, question: Question, answer: Answer, seconds: float
+    ) -> str:
+        """The store's verdict, or the trouble it had."""
+        terms = question.terms
+        extensions = {
+            **question.extensions(),
+            **answer.extensions,
+            FIELDS: pack_fields(question.fields),
+            DURATION: int(seconds * 1000).to_bytes(4, "big"),
+        }
+        ttl = int(terms.ttl * 1000)
+        body = answer.body or b""
+        sealed = seal(
+            question.key.form, question.key.digest, grant.id, grant.order, grant.snapshot, ttl, extensions, body
+        )
+        shorter = ttl * (1.0 - terms.jitter * random.random())
+        grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
+        life = Lifetime(int(shorter), grace, error, cap)
+        try:
+            return await self._guard(self._store.fill(flight.key, grant.id, grant.order, sealed, life))
+        except StoreTrouble as trouble:
+            return trouble.kind
+
+    async def _return(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> None:
+        """Give the lease back, if there is one and the store can hear it."""
+        if flight.grant is None:
+            return
+        if failed:
+            self._events.emit("backoff", flight.key.text)
+        grant = flight.grant
+        try:
+            await self._guard(
+                self._store.release(flight.key, grant.id, grant.order, ending, failed=failed, hint=hint)
+            )
+        except StoreTrouble:
+            return  # counted already; the lease dies by its deadline
