@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from askonce.testing import Ledger, ScriptedCall, Step, UpstreamError, question_of
+from askonce.testing import Receipts, ScriptedCall, Step, UpstreamError, question_of
 
 REQUEST = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "Why?"}]}
 
 
 def pay(path: Path, times: int) -> None:
-    call = ScriptedCall(ledger=path)
+    call = ScriptedCall(receipts=path)
     for _ in range(times):
         call(REQUEST)
 
@@ -102,15 +102,15 @@ def test_waiting_for_a_payment_that_does_not_come_says_what_came():
 
 
 @pytest.mark.concurrency
-def test_processes_count_together_in_a_ledger(tmp_path):
-    ledger = Ledger(tmp_path / "paid")
-    assert (ledger.paid(), ledger.payments()) == (0, [])
+def test_processes_count_together_by_receipts(tmp_path):
+    receipts = Receipts(tmp_path / "paid")
+    assert (receipts.paid(), receipts.rows()) == (0, [])
     context = multiprocessing.get_context("spawn")
     children = [context.Process(target=pay, args=(tmp_path / "paid", 50)) for _ in range(3)]
     for child in children:
         child.start()
     for child in children:
         child.join(30)
-    assert ledger.paid("Why?") == ledger.paid(REQUEST) == ledger.paid() == 150
-    assert {payment.pid for payment in ledger.payments()} == {child.pid for child in children}
-    assert ledger.paid("How?") == 0
+    assert receipts.paid("Why?") == receipts.paid(REQUEST) == receipts.paid() == 150
+    assert {receipt.pid for receipt in receipts.rows()} == {child.pid for child in children}
+    assert receipts.paid("How?") == 0

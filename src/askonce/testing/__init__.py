@@ -1,21 +1,21 @@
 """What a program that uses askonce is tested with, and what askonce's own tests use: nothing here is a mock.
 
-`Provider` is a scripted upstream over HTTP, `ScriptedCall` the same without a network, `Ledger` counts paid calls
+`Provider` is a scripted upstream over HTTP, `ScriptedCall` the same without a network, `Receipts` counts paid calls
 across processes, `ValkeyServer` and `RedisServer` start the real servers. Nothing else in askonce imports this package.
 """
 
 from askonce.testing.answers import Shape, answer, question_of
 from askonce.testing.call import ScriptedCall, UpstreamError
 from askonce.testing.provider import Provider, Received
-from askonce.testing.script import Delay, Ledger, Lognormal, Payment, Step
+from askonce.testing.script import Delay, Lognormal, Receipt, Receipts, Step
 from askonce.testing.servers import RedisServer, ServerMissing, ValkeyServer
 
 __all__ = [
     "Delay",
-    "Ledger",
     "Lognormal",
-    "Payment",
     "Provider",
+    "Receipt",
+    "Receipts",
     "Received",
     "RedisServer",
     "ScriptedCall",

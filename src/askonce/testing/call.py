@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from askonce.testing.answers import Protocol, answer, error, protocol_of, question_of
-from askonce.testing.script import Delay, Ledger, Scripted, Turn
+from askonce.testing.script import Delay, Receipts, Scripted, Turn
 
 
 class UpstreamError(Exception):
@@ -30,17 +30,17 @@ class ScriptedCall(Scripted):
     """A paid call, made in this process: ``call(request)`` or ``await call.aio(request)``.
 
     `delay` is seconds, or a function of the question and the number of its call (`Lognormal`). The answer has the shape
-    of `protocol`, guessed from the request where None. With a `ledger` several processes count together.
+    of `protocol`, guessed from the request where None. With `receipts`, a file, several processes count together.
     """
 
     def __init__(
         self,
         *,
         delay: Delay = 0.0,
-        ledger: Ledger | Path | str | None = None,
+        receipts: Receipts | Path | str | None = None,
         protocol: Protocol | None = None,
     ) -> None:
-        super().__init__(delay=delay, ledger=ledger)
+        super().__init__(delay=delay, receipts=receipts)
         self.protocol = protocol
 
     def __call__(self, request: Any) -> Any:

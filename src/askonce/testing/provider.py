@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from askonce.testing.answers import PATHS, Protocol, answer, error, question_of
-from askonce.testing.script import Delay, Ledger, Scripted, Turn
+from askonce.testing.script import Delay, Receipts, Scripted, Turn
 
 KEPT = 1000  # requests remembered: enough for a test, bounded for a demo
 BACKLOG = 2048  # a burst of callers must queue, not be refused
@@ -59,8 +59,8 @@ class Provider(Scripted):
     `delay` is seconds, or a function of the question and the number of its call (`Lognormal`).
     """
 
-    def __init__(self, *, delay: Delay = 0.0, ledger: Ledger | Path | str | None = None, port: int = 0) -> None:
-        super().__init__(delay=delay, ledger=ledger)
+    def __init__(self, *, delay: Delay = 0.0, receipts: Receipts | Path | str | None = None, port: int = 0) -> None:
+        super().__init__(delay=delay, receipts=receipts)
         self.port = port
         self.requests: deque[Received] = deque(maxlen=KEPT)
         self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None

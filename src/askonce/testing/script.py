@@ -4,7 +4,7 @@ A call is counted when it arrives: a provider bills a question whether or not so
 count, the step and (for a call that hangs) the gate it waits at are settled in one critical section, so that who has
 seen a call counted can release it.
 
-Counts in memory are one process's. Several processes that make their calls in process share a `Ledger`, a file.
+Counts in memory are one process's. Several processes that make their calls in process share a file of `Receipts`.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def step(cue: Cue) -> Step:
     return Step(shape=cue) if isinstance(cue, str) else Step(error=cue)
 
 
-class Payment(NamedTuple):
-    """A line of a `Ledger`: what was asked, by which process, and when (`time.monotonic()`, one clock a machine)."""
+class Receipt(NamedTuple):
+    """A line of `Receipts`: what was asked, by which process, and when (`time.monotonic()`, one clock a machine)."""
 
     question: str
     pid: int
@@ -87,7 +87,7 @@ class Payment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Receipts:
     """A file to which every paid call appends one line, so that any number of processes count together."""
 
     path: Path | str
@@ -102,18 +102,18 @@ class Ledger:
         finally:
             os.close(descriptor)
 
-    def payments(self) -> list[Payment]:
+    def rows(self) -> list[Receipt]:
         """All paid calls, in the order in which they were written; empty if there was none."""
         try:
             lines = Path(self.path).read_text("utf-8").splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        return [Payment(*json.loads(line)) for line in lines if line.endswith("\n")]
+        return [Receipt(*json.loads(line)) for line in lines if line.endswith("\n")]
 
     def paid(self, question: Any = None) -> int:
         """How often a question (a text, or a request) was paid; without one, how often any was."""
         wanted = None if question is None else question_of(question)
-        return sum(wanted in (None, payment.question) for payment in self.payments())
+        return sum(wanted in (None, receipt.question) for receipt in self.rows())
 
 
 class Turn(NamedTuple):
@@ -129,9 +129,9 @@ class Turn(NamedTuple):
 class Scripted:
     """The script, the counts and the gates of a provider, in process or over HTTP; safe to use from any thread."""
 
-    def __init__(self, *, delay: Delay = 0.0, ledger: Ledger | Path | str | None = None) -> None:
+    def __init__(self, *, delay: Delay = 0.0, receipts: Receipts | Path | str | None = None) -> None:
         self.delay = delay
-        self.ledger = Ledger(ledger) if isinstance(ledger, (str, Path)) else ledger
+        self.receipts = Receipts(receipts) if isinstance(receipts, (str, Path)) else receipts
         self._changed = threading.Condition()
         self._steps: dict[str | None, deque[Step]] = {}
         self._gates: dict[Future[None], str] = {}
@@ -201,7 +201,7 @@ class Scripted:
         return sum(_open(gate) for gate in open_now)
 
     def reset(self) -> None:
-        """Forget scripts and counts, and release whoever hangs; the ledger is left as it is."""
+        """Forget scripts and counts, and release whoever hangs; the receipts are left as they are."""
         self.release()
         with self._changed:
             self._steps.clear()
@@ -219,8 +219,8 @@ class Scripted:
                 self._gates[gate] = question
             self._in_flight += 1
             self._most_in_flight = max(self._most_in_flight, self._in_flight)
-            if self.ledger is not None:
-                self.ledger.write(question)
+            if self.receipts is not None:
+                self.receipts.write(question)
             self._changed.notify_all()
         return Turn(question, nth, played, seconds, gate)
 
