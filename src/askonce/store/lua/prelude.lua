@@ -1,0 +1,93 @@
+-- Put before every script: how the state of one key is read, and when something read is valid.
+--
+-- The decisions are core/lease.py's, function by function; a test over random states holds the two together. All times
+-- are this server's, read once a script. Numbers stay below 2^53, so that a double holds them, and are written by
+-- `text`, since Lua's own tostring makes 1.7e+15 of an order. Reads come before writes: a key of another type in our
+-- way then ends the script before it changed anything.
+
+local LEASE_LIFE, TAPE_LIFE = 900000, 60000
+local BACKOFF_FIRST, BACKOFF_LAST, BACKOFF_CAP = 1000, 30000, 300000
+local TTL_CAP, NEVER = 4294967295, -1
+local FORMS = {v = 0, j = 1, s = 2}
+
+local function clock()
+  local now = redis.call('TIME')
+  return now[1] * 1000000 + now[2]
+end
+
+local function text(number) return string.format('%.0f', number) end
+
+-- Two halves and not I8: where a C long has 32 bits, struct would drop the upper one.
+local function u64(high, low) return high * 4294967296 + low end
+local function packed(number) return struct.pack('>I4I4', math.floor(number / 4294967296), number % 4294967296) end
+
+local function generations(name)
+  local found = redis.call('HMGET', name, 'ep', 'clk', 'floor')
+  local epoch = found[1] and #found[1] == 8 and found[1]
+  return {name = name, epoch = epoch, clock = tonumber(found[2]) or 0, floor = tonumber(found[3]) or 0}
+end
+
+local function moved(g, fields, since)
+  for at = 1, #fields - 1, 2 do
+    local high, low = fields:byte(at, at + 1)
+    local when = redis.call('HGET', g.name, 't:' .. (high * 256 + low))
+    -- What is no number is not ours, and must not keep an answer alive.
+    if when and (tonumber(when) or math.huge) > since then return true end
+  end
+  return false
+end
+
+local function valid(g, of, fields)
+  if not g.epoch or of.epoch ~= g.epoch or of.clock < g.floor then return false end
+  return of.clock == g.clock or not (moved(g, of.fields, of.clock) or moved(g, fields, of.clock))
+end
+
+-- The packed fields of the extension FIELDS, which is the first one where it is there; nil when the lengths lie.
+local function entry_fields(name, start, length)
+  local kind, high, low = start:byte(121, 123)
+  if length <= 120 or kind ~= 1 then return '' end
+  local last = 123 + (high or 0) * 256 + (low or 0)
+  if not low or last > length or last % 2 == 0 then return nil end
+  if last > #start then start = redis.call('GETRANGE', name, 0, last - 1) end
+  return last <= #start and start:sub(124, last) or nil
+end
+
+-- The head of the entry, or nil for none, another question's, another format's, one that carries what we do not know.
+local function read_head(name, digest, form)
+  local start = redis.call('GETRANGE', name, 0, 511)
+  if #start < 120 then return nil end
+  local magic, format, flags, length, whose, fill, oh, ol, epoch, clock, ttl, _, ch, cl, fh, fl, sh, sl, eh, el, check =
+    struct.unpack('>c2BBI4c32c16I4I4c8I4I4I4I4I4I4I4I4I4I4I4I4', start)
+  -- Only the lower halves count in a sum that is cut to 32 bits; whole dates times 7 would pass 2^53.
+  local sum = (cl + 3 * fl + 5 * sl + 7 * el) % 4294967296
+  if magic ~= 'ao' or format ~= 1 or flags % 32 >= 16 or check ~= sum then return nil end
+  if whose ~= digest or flags % 4 ~= FORMS[form] then return nil end
+  local fields = entry_fields(name, start, length)
+  if not fields then return nil end
+  local head = {fill = fill, order = u64(oh, ol), epoch = epoch, clock = clock, ttl = ttl, fields = fields,
+    created = u64(ch, cl), fresh = u64(fh, fl), stale = u64(sh, sl), error = u64(eh, el)}
+  head.hard = math.max(head.fresh, head.stale, head.error)
+  return head
+end
+
+local function read_lease(name, now)
+  local found = redis.call('HMGET', name, 'id', 'order', 'dl', 'ep', 's', 't', 'x', 'want', 'idle', 'fails')
+  local lease = {id = found[1], order = tonumber(found[2]), deadline = tonumber(found[3]), epoch = found[4],
+    clock = tonumber(found[5]), fields = found[6] or '', expire = tonumber(found[7]), want = found[8] == '1',
+    idle = found[9] == '1', fails = tonumber(found[10]) or 0}
+  local whole = lease.id and lease.order and lease.deadline and lease.epoch and lease.clock and lease.expire
+  return whole and now < lease.expire and lease or nil
+end
+
+local function holds(lease, flight, order)
+  return lease and lease.id == flight and lease.order == order and not lease.idle
+end
+
+local function dates(created, fresh, stale, error)
+  local sum = (created + 3 * fresh + 5 * stale + 7 * error) % 4294967296
+  return packed(created) .. packed(fresh) .. packed(stale) .. packed(error) .. struct.pack('>I4', sum)
+end
+
+local function ended(channel, flight, order, outcome)
+  redis.call('PUBLISH', channel, 'E' .. flight .. packed(order) .. outcome)
+end

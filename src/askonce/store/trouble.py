@@ -1,0 +1,93 @@
+"""What a Redis says when it refuses, and what the system says when it cannot be reached, as kinds of StoreTrouble.
+
+Every word is looked for anywhere in a reply and not only in front: an error inside a script comes back wrapped, and
+each server wraps it in its own way.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from typing import Any
+
+from redis import exceptions as said
+
+from askonce.store import StoreTrouble
+
+_KINDS = {
+    "NOAUTH": "store-denied",
+    "WRONGPASS": "store-denied",
+    "NOPERM": "store-denied",
+    "READONLY": "store-readonly",
+    "MASTERDOWN": "store-readonly",  # a replica that lost its primary
+    "NOREPLICAS": "store-readonly",  # min-replicas-to-write is not met
+    "OOM": "store-full",
+    "MISCONF": "store-full",  # cannot persist, so it refuses writes: a full disk as a rule
+    "LOADING": "store-loading",
+    "WRONGTYPE": "store-foreign",
+    "max number of clients": "store-refused",
+}
+_WORDS = re.compile("|".join(map(re.escape, _KINDS)))
+# After these a new connection may fare better: new credentials, or a name that leads to the new primary by now.
+_STALE = ("NOAUTH", "READONLY", "MASTERDOWN", "LOADING")
+
+
+class Refusal(Exception):
+    """An error reply. It is one among the replies to a batch, so it is handed on as a value, and raised by nobody."""
+
+    @property
+    def noscript(self) -> bool:
+        """Whether the server does not know a script by its hash."""
+        return str(self).startswith("NOSCRIPT")
+
+    @property
+    def stale(self) -> bool:
+        """Whether the connection had better not be used again."""
+        return str(self).startswith(_STALE)
+
+    def trouble(self) -> StoreTrouble:
+        """The same for the callers of a store."""
+        return StoreTrouble(_kind(str(self)), f"the store said: {self}")
+
+
+def unrefused(reply: Any) -> Any:
+    """The reply itself; StoreTrouble when it is a Refusal."""
+    if type(reply) is Refusal:
+        raise reply.trouble()
+    return reply
+
+
+def _kind(text: str) -> str:
+    found = _WORDS.search(text)
+    return _KINDS[found.group()] if found else "store-error"
+
+
+def connecting(error: BaseException) -> StoreTrouble:
+    """Why a connection was not made."""
+    kind = _connect_kind(error)
+    return StoreTrouble(kind, f"no connection to the store: {str(error) or type(error).__name__}")
+
+
+def _connect_kind(error: BaseException) -> str:
+    # redis-py wraps what the system said; what it wraps tells more than the text it makes of it.
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, TimeoutError | said.TimeoutError) or isinstance(cause, TimeoutError):
+        return "store-timeout"
+    if isinstance(error, said.AuthenticationError) or isinstance(cause, ssl.SSLError | PermissionError):
+        return "store-denied"
+    if isinstance(error, said.BusyLoadingError):
+        return "store-loading"
+    kind = _kind(str(error))
+    if kind == "store-error" and isinstance(error, OSError | said.ConnectionError):
+        return "store-refused" if isinstance(cause or error, OSError) else "store-closed"
+    return kind
+
+
+def closed(error: object = "") -> StoreTrouble:
+    """The other end hung up."""
+    return StoreTrouble("store-closed", f"the store closed the connection {error}".rstrip())
+
+
+def silent(seconds: float) -> StoreTrouble:
+    """No reply came in time."""
+    return StoreTrouble("store-timeout", f"the store did not answer within {seconds} s")

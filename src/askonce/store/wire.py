@@ -1,0 +1,228 @@
+"""How commands reach a Redis: packed bytes go out, as many replies come back, error replies among them as values.
+
+Two wires with one method, `ask`. The sync one blocks, on a connection a thread. The async one has one connection an
+event loop, on which all tasks' commands travel one after another (a trunk).
+
+A connection is used by whoever took it out of its place, and goes back only when every reply to what was sent has been
+read. So whatever happens in between, be it a timeout, a signal or a bug, no late reply can be taken for another's: the
+connection is not there any more. On a trunk, the reply of a caller who gave up still has its place in the queue, and is
+dropped when it comes.
+
+A caller waits for a connection at most as long as for a reply. Connecting (a name to be looked up, TLS, HELLO) goes on
+behind it for up to CONNECT_TIMEOUT, and the next one finds it done.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import hiredis
+
+from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store.redis_address import RedisAddress
+from askonce.store.trouble import Refusal, closed, connecting, silent
+
+NOTHING = object()  # hiredis says False for "no whole reply yet" unless told, and False is a reply in RESP3
+BUFFER = 65536
+
+
+class Wire(Protocol):
+    """What a store sends its commands through."""
+
+    async def ask(self, data: bytes, count: int) -> list[Any]:
+        """The `count` replies to the packed commands of `data`; a Refusal for one that the server refused."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class Cut(StoreTrouble):
+    """A connection ended, or was given up, with replies outstanding; `replies` came before."""
+
+    def __init__(self, trouble: StoreTrouble, replies: list[Any]) -> None:
+        super().__init__(trouble.kind, str(trouble))
+        self.replies = replies
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it was found closed before it said anything: it had been closed while it was idle."""
+        return not self.replies and self.kind == "store-closed"
+
+
+def _unasked(push: list[Any]) -> None:
+    """What to do with a push where nothing was subscribed to."""
+
+
+class Line:
+    """One connected redis-py connection, read with a parser of its own: the kind that belongs to one user at a time.
+
+    Not redis-py's send_packed_command and read_response: they take 3 us more of each lookup, hide whether a reply had
+    begun, and cut error replies to text from which the kind is gone.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self.pid = os.getpid()
+        self.sock = connection._sock  # noqa: SLF001 - redis-py has no public name for it before version 8
+        self._connection = connection
+        self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
+        self._buffer = bytearray(BUFFER)
+        self.gets = self._reader.gets
+        self.on_push: Callable[[list[Any]], None] = _unasked
+
+    def exchange(self, data: bytes, count: int) -> list[Any]:
+        """Send, and read so many replies; Cut when that failed, and then the line is closed."""
+        replies: list[Any] = []
+        try:
+            self.sock.sendall(data)
+            while len(replies) < count:
+                self.hear()
+                while (reply := self.gets()) is not NOTHING:
+                    if type(reply) is hiredis.PushNotification:
+                        self.on_push(reply)
+                    else:
+                        replies.append(reply)
+        except BaseException as error:  # noqa: BLE001 - a Ctrl-C too leaves replies behind
+            raise self._cut(error, replies) from None
+        return replies
+
+    def listen(self) -> None:
+        """Read once, to be taken by `gets`; Cut when that failed."""
+        try:
+            self.hear()
+        except BaseException as error:  # noqa: BLE001
+            raise self._cut(error, []) from None
+
+    def hear(self) -> None:
+        """Read once from the socket; ConnectionResetError at its end."""
+        size = self.sock.recv_into(self._buffer)
+        if not size:
+            raise ConnectionResetError
+        self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]
+
+    def _cut(self, error: BaseException, replies: list[Any]) -> BaseException:
+        self.close()
+        if isinstance(error, TimeoutError):
+            return Cut(silent(self._connection.socket_timeout), replies)
+        return Cut(closed(error), replies) if isinstance(error, OSError | hiredis.ProtocolError) else error
+
+    def close(self) -> None:
+        """Close it; in a forked child only its copy of the socket, without a word to the server."""
+        self._connection.disconnect()
+
+
+def open_line(address: RedisAddress) -> Line:
+    """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
+    connection = address.connection(CONNECT_TIMEOUT)
+    try:
+        connection.connect()
+    except Exception as error:
+        connection.disconnect()
+        raise connecting(error) from error
+    connection._sock.settimeout(address.timeout)  # noqa: SLF001
+    return Line(connection)
+
+
+class Dial:
+    """A connection being made, by a thread of its own.
+
+    Not with short timeouts in the caller's thread: a name may take seconds to be looked up, which no socket timeout
+    bounds, and a handshake of five steps may take five times each step's.
+    """
+
+    def __init__(self, dial: Callable[[], Line]) -> None:
+        self.pid = os.getpid()
+        self._dial = dial
+        self._done = threading.Event()
+        self._line: Line | None = None
+        self._trouble: StoreTrouble | None = None
+        threading.Thread(target=self._run, name="askonce-dial", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._line = self._dial()
+        except StoreTrouble as trouble:
+            self._trouble = trouble
+        finally:
+            self._done.set()
+
+    def wait(self, timeout: float) -> Line | None:
+        """The line, or None when it takes longer; StoreTrouble when it failed."""
+        if not self._done.wait(timeout):
+            return None
+        if self._line is None:
+            raise self._trouble or closed()
+        return self._line
+
+
+class _Desk(threading.local):
+    """One thread's line, when it is not in use, and its dial, when that took too long."""
+
+    line: Line | None = None
+    dial: Dial | None = None
+
+
+class SyncWire:
+    """A line a thread. `ask` never suspends."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        self._address = address
+        self._desk = _Desk()
+        self._lines: weakref.WeakSet[Line] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    async def ask(self, data: bytes, count: int) -> list[Any]:
+        """The replies; StoreTrouble, and a Cut where some may have come."""
+        desk = self._desk
+        line, desk.line = desk.line, None
+        used = line is not None and line.pid == os.getpid()
+        if line is None or not used:
+            line = self._dialled(desk)
+        try:
+            replies = line.exchange(data, count)
+        except Cut as cut:
+            if not (used and cut.at_once):
+                raise
+            # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
+            line = self._dialled(desk)
+            replies = line.exchange(data, count)
+        desk.line = self._kept(line, replies, count)
+        return replies
+
+    def _dialled(self, desk: _Desk) -> Line:
+        if self._closed:
+            raise StoreTrouble("store-closed", "the store was closed by its user")
+        dial, desk.dial = desk.dial, None
+        if dial is None or dial.pid != os.getpid():
+            dial = Dial(lambda: open_line(self._address))
+        line = dial.wait(self._address.timeout)
+        if line is None:
+            desk.dial = dial
+            raise silent(self._address.timeout)
+        with self._lock:
+            self._lines.add(line)
+        return line
+
+    def _kept(self, line: Line, replies: list[Any], count: int) -> Line | None:
+        if len(replies) != count:
+            line.close()
+            raise StoreTrouble("store-error", "the store sent more replies than it was asked for")
+        if any(type(reply) is Refusal and reply.stale for reply in replies):
+            line.close()
+            return None
+        return line
+
+    async def close(self) -> None:
+        """Close the lines of all threads."""
+        self._closed = True
+        with self._lock:
+            lines, self._lines = list(self._lines), weakref.WeakSet()
+        for line in lines:
+            if line.pid == os.getpid():
+                line.close()
