@@ -73,8 +73,6 @@ def default_cache() -> Cache:
         return _default
 
 
-def get_or_set(
-    messages: object, model: str, call_fn: Callable[[], Any], ttl: float | None = None, **more: Any
-) -> Any:
+def get_or_set(messages: object, model: str, call_fn: Callable[[], Any], ttl: float | None = None, **more: Any) -> Any:
     """Cache.get_or_set on the default cache: the tutorial's function."""
     return default_cache().get_or_set(messages, model, call_fn, ttl, **more)

@@ -27,8 +27,9 @@ from askonce.events import Event, Events, Status, watching
 from askonce.fleet import fleet_of, leave
 from askonce.flight import Tasks, Threads
 from askonce.pilot import Answer
-from askonce.protocol import Engine, Found
+from askonce.protocol import Engine
 from askonce.question import NOTHING, Plan, Planner, Question, Settings, tags_of
+from askonce.reader import Found
 from askonce.store import StoreTrouble, open_store
 
 _EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -281,9 +282,7 @@ class _Shell(_Asker):
 class Asks(_Asker):
     """What can be asked of a Cache and of its handles; every method blocks."""
 
-    def get_or_set(
-        self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any
-    ) -> Any:
+    def get_or_set(self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any) -> Any:
         """The answer to `messages` put to `model`; `call_fn()` runs only if nobody has it. `ttl` in seconds.
 
         Keywords named in Own are askonce's; all others are part of the question: temperature, seed, response_format...

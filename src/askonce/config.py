@@ -24,9 +24,8 @@ def configure(*, url: str | None = None, prefix: str | None = None, mode: str | 
     """Set the defaults of caches made from now on; None leaves a default as it was."""
     if mode is not None:
         check_mode(mode)
-    for name, value in (("url", url), ("prefix", prefix), ("mode", mode)):
-        if value is not None:
-            _configured[name] = value
+    said = {"url": url, "prefix": prefix, "mode": mode}
+    _configured.update({name: value for name, value in said.items() if value is not None})
 
 
 def find_url(url: str | None) -> str:

@@ -12,26 +12,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
+from askonce.core.heat import Warm
 from askonce.core.keys import Key
-from askonce.core.tape import ALIVE, ENDED, FAILED, Word
+from askonce.core.tape import ALIVE, Word
+from askonce.drive import drive
+from askonce.ear import Ear, Party, Signal
 from askonce.events import log
 from askonce.store import TIMEOUT, Held, Link, Store, StoreTrouble
 
 HEARTBEAT = 5.0  # s: a lease not renewed for so long may be taken by whoever waits
 BEAT = 1.5  # s between renewals
 PROBE = 0.5  # s between probes of a store in trouble
+PUSH = 1.0  # s that hits are gathered before they are told to the store
 PAUSE = 0.25  # s before a broken link is tried again
 IDLE = 60.0
-
-
-class Signal(Protocol):
-    """What a waiting caller is woken by; `ring` may come from any thread."""
-
-    def ring(self) -> None: ...
-
-    async def wait(self, timeout: float) -> bool: ...
 
 
 class Breaker:
@@ -59,73 +54,6 @@ class Breaker:
         self.open, self.kind, self._timeouts = False, "", 0
 
 
-class Ear:
-    """One caller's share in what is said about a key. `words` are for the flight it follows; `ready`: look again."""
-
-    def __init__(self, party: Party, signal: Signal) -> None:
-        self.signal = signal
-        self.words: deque[Word] = deque()
-        self.again = False
-        self.follows: tuple[bytes, int] | None = None
-        self.parked = False
-        self._party = party
-
-    def ring(self, word: Word | None) -> None:
-        """A word about the flight followed; None: look again."""
-        if word is None:
-            self.again = True
-        else:
-            self.words.append(word)
-        self.parked = False
-        self.signal.ring()
-
-    def claimed(self) -> None:
-        """The caller's claim returned: those who left it to him to try may look themselves."""
-        self._party.unpark(self)
-
-    def close(self) -> None:
-        """The caller waits no more; whoever was parked behind him is woken."""
-        self._party.leave(self)
-
-
-class Party:
-    """All callers of this process who wait for one key."""
-
-    def __init__(self, key: Key, fleet: Fleet) -> None:
-        self.key = key
-        self.ears: list[Ear] = []
-        self.in_force = False
-        self._fleet = fleet
-        self._lock = fleet.lock
-
-    def unpark(self, but: Ear) -> None:
-        """Wake those who were left waiting when one of them was sent ahead."""
-        with self._lock:
-            parked = [ear for ear in self.ears if ear.parked and ear is not but]
-        for ear in parked:
-            ear.ring(None)
-
-    def leave(self, ear: Ear) -> None:
-        """Take an ear away, and the subscription with the last one."""
-        with self._lock:
-            if ear in self.ears:
-                self.ears.remove(ear)
-        self.unpark(ear)
-        self._fleet.left(self)
-
-    def hear(self, word: Word) -> None:
-        """Pass a word on. A failure wakes one: the others look again once his claim has an answer."""
-        mine = (word.flight, word.order)
-        with self._lock:
-            ears = [ear for ear in self.ears if ear.follows == mine]
-            if word.kind == ENDED and word.outcome == FAILED:
-                for ear in ears[1:]:
-                    ear.parked = True
-                ears = ears[:1]
-        for ear in ears:
-            ear.ring(word)
-
-
 class Beat:
     """A lease that the fleet thread keeps alive. `lost` is set, once, when somebody else has it."""
 
@@ -145,16 +73,22 @@ class Beat:
 class Fleet:
     """The thread, and what it keeps: beats, parties, the breaker. Started by the first who needs it."""
 
+    heartbeat = HEARTBEAT
+    rhythm = BEAT
+
     def __init__(self, store: Store) -> None:
         self.breaker = Breaker()
         self.lock = threading.RLock()
         self.on_back: list[Callable[[], None]] = []
         self._store = store
         self._link: Link | None = None
+        self._own: Store | None = None
         self._beats: set[Beat] = set()
         self._parties: dict[Key, Party] = {}
         self._commands: deque[tuple[str, Party]] = deque()
         self._forsaken: deque[tuple[Key, bytes]] = deque()
+        self._warm: dict[Key, tuple[Warm, Callable[[Key], None]]] = {}
+        self._next_push = 0.0
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._woken = threading.Event()
@@ -169,7 +103,7 @@ class Fleet:
         beat = Beat(held, time.monotonic() + life, on_lost)
         with self.lock:
             if not self._beats:
-                self._next_beat = time.monotonic() + BEAT
+                self._next_beat = time.monotonic() + self.rhythm
             self._beats.add(beat)
         self._start()
         return beat
@@ -184,7 +118,7 @@ class Fleet:
         with self.lock:
             party = self._parties.get(key)
             if party is None:
-                party = self._parties[key] = Party(key, self)
+                party = self._parties[key] = Party(key, self.lock, self._left)
                 self._commands.append(("subscribe", party))
             ear = Ear(party, signal)
             party.ears.append(ear)
@@ -192,7 +126,7 @@ class Fleet:
         self._start()
         return ear
 
-    def left(self, party: Party) -> None:
+    def _left(self, party: Party) -> None:
         """A caller left; an empty party is over."""
         with self.lock:
             if party.ears or self._parties.get(party.key) is not party:
@@ -205,6 +139,19 @@ class Fleet:
         """Give back a lease that may have been granted to `flight`, without anybody waiting for it."""
         self._forsaken.append((key, flight))
         self._start()
+
+    def warm(self, key: Key, warm: Warm, slid: Callable[[Key], None]) -> None:
+        """Add hits to a key's count in the store, within a second; `slid` is called if that lengthened its life."""
+        with self.lock:
+            waiting = self._warm.get(key)
+            if waiting is not None:
+                warm = warm._replace(hits=warm.hits + waiting[0].hits)
+            first = not self._warm
+            self._warm[key] = (warm, slid)
+            if first:
+                self._next_push = time.monotonic() + PUSH
+        if first:
+            self._start()
 
     def trouble(self, kind: str) -> bool:
         """A caller met trouble; True when the breaker opened by it."""
@@ -258,6 +205,8 @@ class Fleet:
                 self._woken.wait(PAUSE)
         if self._link is not None:
             self._link.close()
+        if self._own is not None:
+            drive(self._own.close())
 
     def _turn(self) -> None:
         if self._link is None:
@@ -268,8 +217,10 @@ class Fleet:
         self._give_back()
         now = time.monotonic()
         if self._beats and now >= self._next_beat:
-            self._next_beat = now + BEAT
+            self._next_beat = now + self.rhythm
             self._renew(now)
+        if self._warm and now >= self._next_push:
+            self._push()
         words, ready = self._link.poll(self._patience())
         for key in ready:
             self._in_force(key)
@@ -286,6 +237,8 @@ class Fleet:
             due.append(self._next_beat - time.monotonic())
         if self.breaker.open:
             due.append(self._next_probe - time.monotonic())
+        if self._warm:
+            due.append(self._next_push - time.monotonic())
         return max(0.0, min(due))
 
     def _obey(self) -> None:
@@ -321,13 +274,28 @@ class Fleet:
             held = [beat for beat in self._beats if not beat.lost]
             lost = [beat for beat in self._beats if beat.lost]
         if held:
-            for beat, said in zip(held, self._link.renew([b.held for b in held], int(HEARTBEAT * 1000)), strict=True):
+            for beat, said in zip(
+                held, self._link.renew([b.held for b in held], int(self.heartbeat * 1000)), strict=True
+            ):
                 if said == "lost":
                     beat.lose()
                     lost.append(beat)
         for beat in lost:
             # Those who were told to follow this flight may still have its answer, and can learn of it only from here.
             self._link.say(beat.held.key, Word(ALIVE, beat.held.id, beat.held.order))
+
+    def _push(self) -> None:
+        with self.lock:
+            warm, self._warm = self._warm, {}
+        if self._own is None:
+            self._own = self._store.blocking()
+        store = self._own
+        for key, (hits, slid) in warm.items():
+            total = drive(store.count(key, hits.hits, hits.window))
+            if total < hits.threshold or not hits.due:
+                continue
+            if drive(store.extend(key, hits.fill, hits.order, hits.hot_ttl, hits.cap)):
+                slid(key)
 
     def _probe(self) -> None:
         now = time.monotonic()

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from askonce.core.keys import Key
 from askonce.core.lease import Grant
-from askonce.fleet import Signal
+from askonce.ear import Signal
 
 BACKGROUND = 16  # refreshes under way at once; one more is given up, for its stale answer was served already
 
@@ -130,11 +130,11 @@ class Mode(Protocol):
         """Something to be woken by, for the caller of this moment."""
         ...
 
-    async def start(self, flight: Flight, work: Coroutine[Any, Any, None]) -> None:
+    async def start(self, flight: Flight, work: Coroutine[Any, Any, None], /) -> None:
         """Run a flight that a caller waits for: sync in his own thread to its end, async in a task of its own."""
         ...
 
-    def behind(self, flight: Flight, work: Coroutine[Any, Any, None]) -> bool:
+    def behind(self, flight: Flight, work: Coroutine[Any, Any, None], /) -> bool:
         """Run a flight that nobody waits for; False (and nothing is run) when too many are under way."""
         ...
 
@@ -211,11 +211,11 @@ class Threads:
         """A thread's."""
         return ThreadSignal()
 
-    async def start(self, flight: Flight, work: Coroutine[Any, Any, None]) -> None:
+    async def start(self, _: Flight, work: Coroutine[Any, Any, None]) -> None:
         """To its end, here and now."""
         await work
 
-    def behind(self, flight: Flight, work: Coroutine[Any, Any, None]) -> bool:
+    def behind(self, _: Flight, work: Coroutine[Any, Any, None]) -> bool:
         """In a daemon thread: a pool's threads would hold up the interpreter's exit behind a hung upstream."""
         if not self._room.acquire(blocking=False):
             work.close()

@@ -68,7 +68,9 @@ class Pilot:
         except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
             self._events.emit("failed", question.key.text, type(error).__name__)
             failed = bool(upstream.trouble(error))
-            await self._return(flight, Ending(FAILED, type(error).__name__), failed=failed, hint=upstream.hint_of(error))
+            await self._return(
+                flight, Ending(FAILED, type(error).__name__), failed=failed, hint=upstream.hint_of(error)
+            )
             flight.land(error=error)
         except BaseException:
             await self._return(flight, Ending(FAILED, "gone"))
@@ -117,9 +119,7 @@ class Pilot:
             return "stored", key, ""
         return ("refused" if verdict in {"lost", "moved"} else "unstored"), key, verdict
 
-    async def _fill(
-        self, flight: Flight, grant: Grant, question: Question, answer: Answer, seconds: float
-    ) -> str:
+    async def _fill(self, flight: Flight, grant: Grant, question: Question, answer: Answer, seconds: float) -> str:
         """The store's verdict, or the trouble it had."""
         terms = question.terms
         extensions = {
@@ -149,8 +149,6 @@ class Pilot:
             self._events.emit("backoff", flight.key.text)
         grant = flight.grant
         try:
-            await self._guard(
-                self._store.release(flight.key, grant.id, grant.order, ending, failed=failed, hint=hint)
-            )
+            await self._guard(self._store.release(flight.key, grant.id, grant.order, ending, failed=failed, hint=hint))
         except StoreTrouble:
             return  # counted already; the lease dies by its deadline

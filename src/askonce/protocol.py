@@ -10,61 +10,36 @@ Trouble in the store never reaches the caller: the question is then asked upstre
 
 from __future__ import annotations
 
-import math
 import os
-import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from askonce.core import upstream
-from askonce.core.keys import Key
-from askonce.core.lease import (
-    NEVER,
-    Ask,
-    Claim,
-    Follow,
-    Grant,
-    Hit,
-    Lead,
-    Stale,
-    fresh_for,
-    valid,
-    windows,
-    within_age,
-)
-from askonce.core.model import (
-    DURATION,
-    Corrupt,
-    Head,
-    Snapshot,
-    entry_body,
-    entry_fields,
-    read_entry,
-    unpack_extensions,
-)
-from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, read_ending
+from askonce.core.lease import NEVER, Ask, Claim, Follow, Grant, Hit, Lead, Stale
+from askonce.ear import Ear
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable
 from askonce.events import Events, Status
-from askonce.fleet import HEARTBEAT, Ear, Fleet
+from askonce.fleet import Fleet
 from askonce.flight import Board, Flight, Gone, Mode
+from askonce.follower import Follower
 from askonce.guard import Guard
-from askonce.pilot import Answer, Call, Landed, Pilot
+from askonce.pilot import Call, Landed, Pilot
 from askonce.question import Question
-from askonce.store import TIMEOUT, Look, Store, StoreTrouble
+from askonce.reader import Found, Reader
+from askonce.store import Store, StoreTrouble
 
-REMEMBERED = 20_000  # keys whose entries carry tags that their readers do not name
-GRACE = 0.05  # s beyond a follower's wait, so that he does not look a moment before the deadline he was told
+MISMATCHES = 3  # bodies that were not the ones judged, before a question is asked without the store
 
 
-class Found(NamedTuple):
-    """What a lookup gives back: a body to decode, or (body None) the very value; `entry` when the store had it."""
+@dataclass(slots=True)
+class Pursuit:
+    """What one caller has seen of others' flights while claiming: `after`, the order it waited for."""
 
-    status: Status
-    body: bytes | memoryview | None
-    value: object = None
-    entry: bytes | None = None
-    head: Head | None = None
+    ear: Ear | None = None
+    after: int = 0
+    silent: bool = False
+    mismatches: int = 0
 
 
 class Engine:
@@ -80,7 +55,8 @@ class Engine:
         self._strict = strict
         self._guard = Guard(store, fleet, events)
         self._pilot = Pilot(self._guard, self.board)
-        self._remembered: dict[Key, tuple[int, ...]] = {}
+        self._reader = Reader(self._guard)
+        self._follower = Follower(self._guard, self._reader, mode)
 
     # lookups
 
@@ -95,93 +71,9 @@ class Engine:
         if self.closed:
             raise CacheClosed("this cache was closed: make a new one")
         try:
-            found = await self._look(question)
-            return found or await self._contend(question, call)
+            return await self._reader.look(question) or await self._contend(question, call)
         except StoreTrouble as trouble:
             return await self._alone(question, call, trouble.kind)
-
-    async def _look(self, question: Question) -> Found | None:
-        """The hit path: plain reads, no decision by the store."""
-        fields = self._fields(question)
-        look = await self._guard(self.store.look(question.key, fields))
-        return self._served(question, look, fields)
-
-    def _fields(self, question: Question) -> tuple[int, ...]:
-        """What decides about this key: the caller's tags, and those its entry was seen to carry."""
-        own = self._remembered.get(question.key) if self._remembered else None
-        return question.fields if own is None else tuple({*question.fields, *own})
-
-    def _served(self, question: Question, look: Look, fields: tuple[int, ...]) -> Found | None:
-        if look.entry is None:
-            return None
-        head = self._read(question, look.entry)
-        if head is None or not self._unmoved(question.key, look, head, fields):
-            return None
-        now = look.now_us // 1000
-        if fresh_for(head, question.limits, now) and not self._early(question, look.entry, head, now):
-            return self._hit(question, look.entry, head, now)
-        question.held, question.data = head, look.entry
-        if question.control.only_if_cached:
-            stale = now < windows(head, question.limits).stale and within_age(head, question.limits, now)
-            return self._hit(question, look.entry, head, now, "stale") if stale else None
-        return None
-
-    def _read(self, question: Question, data: bytes) -> Head | None:
-        """The head of an entry that answers this question; a visible miss for anything else under its name."""
-        try:
-            return read_entry(data, question.key.digest, question.key.form)
-        except Corrupt as corrupt:
-            question.detail = corrupt.reason
-            self.events.emit("corrupt", question.key.text, corrupt.reason)
-            self.events.warn_once(
-                corrupt.reason, "an entry could not be read (%s); it counts as a miss and is replaced", corrupt.reason
-            )
-            return None
-
-    def _unmoved(self, key: Key, look: Look, head: Head, fields: tuple[int, ...]) -> bool:
-        """Whether no invalidation reached the entry, as far as what was read can tell; False where it cannot."""
-        gens = look.generations
-        if head.epoch != gens.epoch or head.clock < gens.floor:
-            return False
-        if head.clock == gens.clock:
-            return True
-        own = entry_fields(look.entry or b"", head)
-        if not set(own) <= set(fields):
-            # The claim will judge; the next lookup of this key reads these fields too, in its one round trip.
-            if len(self._remembered) >= REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = own
-            return False
-        return valid(Snapshot(head.epoch, head.clock), fields, gens)
-
-    def _early(self, question: Question, data: bytes, head: Head, now: int) -> bool:
-        """Whether this caller should offer to refresh before the end (XFetch). Costs nothing far from the end."""
-        left = head.fresh - now
-        if left > head.ttl >> 2 or question.control.only_if_cached:
-            return False
-        return left <= self._lead_time(data, head)
-
-    @staticmethod
-    def _lead_time(data: bytes, head: Head) -> int:
-        took = int.from_bytes(unpack_extensions(data, head).get(DURATION, b""), "big")
-        return int(-took * math.log(1.0 - random.random()))
-
-    def _hit(
-        self, question: Question, data: bytes, head: Head, now: int, detail: str = "", *, fwd: str = ""
-    ) -> Found:
-        """The entry as the caller's answer. `fwd`: it was asked for upstream all the same (``miss``: by another)."""
-        until = windows(head, question.limits).fresh
-        status = Status(
-            question.key.text,
-            hit=not fwd,
-            fwd=fwd,
-            collapsed=fwd == "miss",
-            ttl=(until - now) // 1000,
-            detail=detail,
-            age=max(0, now - head.created) // 1000,
-        )
-        self.events.lookup(status)
-        return Found(status, entry_body(data, head), entry=data, head=head)
 
     # contending for the lease
 
@@ -189,92 +81,83 @@ class Engine:
         """Claim until there is an answer: each turn serves, leads, or follows and then looks again."""
         if question.control.only_if_cached:
             raise self._not_cached(question)
-        ear: Ear | None = None
-        after, mismatches, silent = 0, 0, False
+        pursuit = Pursuit()
         try:
-            while mismatches < 3:
-                claim = await self._claim(question, after)
-                if ear is not None:
-                    ear.claimed()
-                if isinstance(claim, Follow):
-                    if (local := self.board.named(claim.id, claim.order)) is not None:
-                        try:
-                            return await self._join(question, local)
-                        except Gone:
-                            self._still_open()
-                            continue
-                    if ear is None:
-                        ear = await self._listen(question, claim)
-                        continue
-                    got = await self._follow(question, ear, claim)
-                    if isinstance(got, Found):
-                        return got
-                    silent = got == NEVER
-                    after = max(after, got)
-                    continue
+            while pursuit.mismatches < MISMATCHES:
+                claim = await self._claim(question, pursuit.after)
+                if pursuit.ear is not None:
+                    pursuit.ear.claimed()
                 try:
-                    found = await self._take(question, call, claim, silent=silent)
+                    found = await self._heed(question, call, claim, pursuit)
                 except Gone:
                     self._still_open()
                     continue
                 if found is not None:
                     return found
-                mismatches += 1
         finally:
-            if ear is not None:
-                ear.close()
+            if pursuit.ear is not None:
+                pursuit.ear.close()
         return await self._alone(question, call, "store-restless")
+
+    async def _heed(self, question: Question, call: Call, claim: Claim, pursuit: Pursuit) -> Found | None:
+        """Do what a claim says; None to claim again."""
+        if isinstance(claim, Lead):
+            if pursuit.silent:
+                self.events.emit("takeover", question.key.text)
+            return await self._lead(question, call, claim.grant)
+        if not isinstance(claim, Follow):
+            return await self._serve(question, call, claim, pursuit)
+        local = self.board.named(claim.id, claim.order)
+        if local is not None:
+            return await self._join(question, local)
+        if pursuit.ear is None:
+            # Subscribed first, then claimed again: what was said in between is not missed.
+            pursuit.ear = await self._follower.listen(question, claim)
+            return None
+        got = await self._follower.follow(question, pursuit.ear, claim)
+        if isinstance(got, Found):
+            return got
+        pursuit.silent = got == NEVER
+        pursuit.after = max(pursuit.after, got)
+        return None
 
     async def _claim(self, question: Question, after: int) -> Claim:
         flight = os.urandom(16)
-        early = NEVER
-        if question.held is not None and not after:
-            early = max(0, question.held.ttl >> 2)  # the lottery was drawn by the reads: here it only has to be near
-        ask = Ask(flight, flight[:4], question.fields, question.limits, after, early, int(HEARTBEAT * 1000))
+        # The lottery of moments was drawn by the Reader: here the end only has to be near.
+        early = NEVER if question.held is None or after else question.held.ttl >> 2
+        ask = Ask(flight, flight[:4], question.fields, question.limits, after, early, int(self.fleet.heartbeat * 1000))
         try:
             return await self._guard(self.store.claim(question.key, ask))
         except StoreTrouble:
             # It may have been granted all the same. Such a lease may never fill: its call begins before its reply.
-            self._forsaken(question.key, flight)
+            if not self.fleet.breaker.open:
+                self.fleet.forsake(question.key, flight)
             raise
 
-    def _forsaken(self, key: Key, flight: bytes) -> None:
-        if not self.fleet.breaker.open:
-            self.fleet.forsake(key, flight)
-
-    async def _take(self, question: Question, call: Call, claim: Hit | Stale | Lead, *, silent: bool) -> Found | None:
-        """Serve what the claim approved, if it is what we can read; lead where it made us the leader."""
-        if isinstance(claim, Lead):
-            if silent:
-                self.events.emit("takeover", question.key.text)
-            return await self._lead(question, call, claim.grant)
-        data, head = question.data or None, question.held
+    async def _serve(self, question: Question, call: Call, claim: Hit | Stale, pursuit: Pursuit) -> Found | None:
+        """Give what the claim approved, if it is what we can read, and refresh it if this was granted too."""
+        data: bytes | None = question.data
+        head = question.held
         if head is None or (head.fill, head.order) != (claim.fill, claim.order):
-            data, head = await self._entry(question)
+            data, head = await self._reader.entry(question)
         if data is None or head is None or (head.fill, head.order) != (claim.fill, claim.order):
             # The body at hand is not the one that was judged. With the lease, there is no need for it.
+            pursuit.mismatches += 1
             return await self._lead(question, call, claim.grant) if claim.grant else None
-        stale = isinstance(claim, Stale)
+        detail = "stale" if isinstance(claim, Stale) else ""
         if claim.grant:
-            self._refresh(question, call, claim.grant, "stale" if stale else "early")
-        return self._hit(question, data, head, claim.now, "stale" if stale else "")
-
-    async def _entry(self, question: Question) -> tuple[bytes | None, Head | None]:
-        data = await self._guard(self.store.entry(question.key))
-        return data, self._read(question, data) if data is not None else None
+            self._refresh(question, call, claim.grant, detail or "early")
+        return self._reader.hit(question, data, head, claim.now, detail)
 
     async def _lead(self, question: Question, call: Call, grant: Grant) -> Found:
         flight = self.board.open(question.key, grant)
-        flight.callers = 1  # before it starts: a caller cancelled while it does must find himself counted
-        try:
-            await self.mode.start(flight, self._pilot.fly(flight, question, call))
-        finally:
-            flight.callers -= 1
+        await self.mode.start(flight, self._pilot.fly(flight, question, call))
         return await self._join(question, flight, leader=True)
 
     def _refresh(self, question: Question, call: Call, grant: Grant, why: str) -> None:
         """Fly where nobody waits."""
         flight = self.board.open(question.key, grant)
+        flight.callers = 1  # nobody's, and for good: a caller who joins it and leaves does not abandon it
         self.events.emit("refresh", question.key.text, why)
         if not self.mode.behind(flight, self._pilot.fly(flight, question, call)):
             self.board.close(flight)
@@ -290,61 +173,6 @@ class Engine:
         if self.closed:
             raise CacheClosed("this cache was closed while the call was waiting")
 
-    # following
-
-    async def _listen(self, question: Question, claim: Follow) -> Ear:
-        """An ear that is sure to hear; at the latest after one store timeout we look by ourselves."""
-        signal = self.mode.signal()
-        ear = self.fleet.listen(question.key, signal)
-        ear.follows = (claim.id, claim.order)
-        try:
-            if not ear.again:
-                await signal.wait(TIMEOUT)
-        except BaseException:
-            ear.close()
-            raise
-        ear.again = False
-        return ear
-
-    async def _follow(self, question: Question, ear: Ear, claim: Follow) -> Found | int:
-        """Wait for the flight: its answer, or the order after which to look again (NEVER: it went silent)."""
-        mine = ear.follows = (claim.id, claim.order)
-        until = time.monotonic() + claim.remaining / 1000 + GRACE
-        while True:
-            while ear.words:
-                word = ear.words.popleft()
-                if (word.flight, word.order) != mine:
-                    continue
-                if word.kind == ALIVE:
-                    until = time.monotonic() + HEARTBEAT
-                if word.kind == ENDED:
-                    return await self._ended(question, claim, word.outcome)
-            if ear.again:
-                ear.again = False
-                return 0
-            left = until - time.monotonic()
-            if left <= 0:
-                return NEVER
-            await ear.signal.wait(left)
-
-    async def _ended(self, question: Question, claim: Follow, outcome: bytes) -> Found | int:
-        """Whoever was told to follow a flight may have what it brought, whatever became of it since."""
-        if outcome == STORED:
-            data, head = await self._entry(question)
-            if data is not None and head is not None and (head.fill, head.order) == (claim.id, claim.order):
-                return self._hit(question, data, head, head.created, fwd="miss")
-        if outcome == SHARED:
-            log = await self._guard(self.store.tape(question.key, claim.id, claim.order))
-            ending = read_ending(log) if log is not None else None
-            if ending is not None and ending.outcome == SHARED:
-                return self._shared(question, Answer(ending.body), ending.detail)
-        return 0 if outcome == FAILED else claim.order
-
-    def _shared(self, question: Question, answer: Answer, detail: str) -> Found:
-        status = Status(question.key.text, fwd="miss", collapsed=True, detail=detail)
-        self.events.lookup(status)
-        return Found(status, answer.body, answer.value)
-
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
         flight.callers += 1
         try:
@@ -353,7 +181,7 @@ class Engine:
             raise
         except Exception as error:
             trouble = upstream.trouble(error)
-            saved = await self._saved(question, trouble) if trouble else None
+            saved = await self._reader.saved(question, trouble) if trouble else None
             if saved is None:
                 detail = trouble or "failed"
                 self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
@@ -364,7 +192,7 @@ class Engine:
             if not flight.callers and not flight.done:
                 self._abandoned(question, flight)
         assert isinstance(landed, Landed)
-        saved = await self._saved(question, landed.answer.trouble) if landed.answer.trouble else None
+        saved = await self._reader.saved(question, landed.answer.trouble) if landed.answer.trouble else None
         return saved or self._arrived(question, landed, leader=leader)
 
     def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
@@ -386,26 +214,6 @@ class Engine:
             return "miss"
         asked = question.control.no_cache or question.control.max_age is not None
         return "request" if asked else "stale"
-
-    async def _saved(self, question: Question, trouble: str) -> Found | None:
-        """An old answer in place of an upstream's trouble, judged by the generations of now."""
-        if not question.limits.error:
-            return None
-        for _ in range(2):  # the second time with the tags that the first found in the entry
-            fields = self._fields(question)
-            try:
-                look = await self._guard(self.store.look(question.key, fields))
-            except StoreTrouble:
-                return None
-            if look.entry is None or (head := self._read(question, look.entry)) is None:
-                return None
-            now = look.now_us // 1000
-            if now >= windows(head, question.limits).error or not within_age(head, question.limits, now):
-                return None
-            if self._unmoved(question.key, look, head, fields):
-                self.events.emit("saved", question.key.text, trouble)
-                return self._hit(question, look.entry, head, now, trouble, fwd="stale")
-        return None
 
     def _abandoned(self, question: Question, flight: Flight) -> None:
         """The last caller left. Paid is paid: by default the call is finished and stored, within a limit."""

@@ -117,6 +117,10 @@ class Store(Protocol):
         """A new link, for the fleet thread alone."""
         ...
 
+    def blocking(self) -> Store:
+        """This place for the fleet thread: a store that never suspends, and that the thread will close."""
+        ...
+
     def after_fork(self) -> None:
         """Let go of what belongs to the parent (connections, locks) without disturbing it."""
         ...

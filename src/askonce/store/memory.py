@@ -284,6 +284,10 @@ class MemoryStore:
     def link(self) -> Link:
         return MemoryLink(self._memory, self._realm, self._clock)
 
+    def blocking(self) -> MemoryStore:
+        """Itself: it never suspends, and closing it closes nothing."""
+        return self
+
     def after_fork(self) -> None:
         """Nothing to do: the hooks below hold every memory still across a fork, so the copy is whole."""
 

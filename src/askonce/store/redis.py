@@ -20,7 +20,7 @@ from askonce.store import redis_address as addresses
 from askonce.store.names import Names
 from askonce.store.redis_address import RedisAddress
 from askonce.store.redis_link import RedisLink
-from askonce.store.scripts import Script, Scripts, Word, pack, release_call
+from askonce.store.scripts import Script, Scripts, Word, claim_args, pack, release_args
 from askonce.store.trouble import Refusal, unrefused
 from askonce.store.wire import Cut, SyncWire, Wire
 
@@ -36,6 +36,7 @@ class RedisStore:
         self.address = f"{address.text}#{prefix}"
         self.scripts = Scripts()
         self._address = address
+        self._prefix = prefix
         self._asynchronous = asynchronous
         self._wire: Wire = self._new_wire()
 
@@ -92,16 +93,7 @@ class RedisStore:
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
         """Decide by core.lease.claim."""
-        limits = ask.limits
-        said = await self._run(
-            self.scripts.claim,
-            self.names.of(key),
-            (
-                key.digest, key.form, ask.id, ask.candidate, pack_fields(ask.fields),
-                limits.ttl, limits.grace, limits.error, limits.max_age, limits.min_fresh, limits.max_stale,
-                ask.after, ask.early, ask.heartbeat,
-            ),
-        )  # fmt: skip
+        said = await self._run(self.scripts.claim, self.names.of(key), claim_args(key, ask))
         return read_claim(said, ask.id)
 
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
@@ -116,8 +108,9 @@ class RedisStore:
         self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
     ) -> None:
         """Give a lease back, write the ending to the tape if needed, wake the waiters."""
-        call = release_call(self.names, key, flight, order, ending, failed=failed, hint=hint)
-        await self._run(self.scripts.release, *call)
+        keys = (*self.names.of(key), self.names.tape(key, flight, order))
+        args = release_args(key, flight, order, ending, failed, hint, self.names.channel(key))
+        await self._run(self.scripts.release, keys, args)
 
     async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
         """Slide an entry; False when there was nothing to lengthen."""
@@ -162,6 +155,10 @@ class RedisStore:
     def link(self) -> Link:
         """A new link, for the fleet thread alone."""
         return RedisLink(self._address, self.names, self.scripts)
+
+    def blocking(self) -> RedisStore:
+        """This place for the fleet thread: a store with a connection of its own."""
+        return RedisStore(self._address, prefix=self._prefix)
 
     def after_fork(self) -> None:
         """Let go of the parent's connections without a word on them."""

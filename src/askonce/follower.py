@@ -1,0 +1,86 @@
+"""The Follower waits for a flight of another process, and fetches what it brought.
+
+It hears of the end through the fleet thread's subscription. Every wait is bounded by what the store said of the
+lease, after which it looks again: a lost word costs seconds, never correctness.
+"""
+
+from __future__ import annotations
+
+import time
+
+from askonce.core.lease import NEVER, Follow
+from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, read_ending
+from askonce.events import Status
+from askonce.fleet import HEARTBEAT, Ear
+from askonce.flight import Mode
+from askonce.guard import Guard
+from askonce.question import Question
+from askonce.reader import Found, Reader
+from askonce.store import TIMEOUT
+
+GRACE = 0.05  # s beyond a follower's wait, so that he does not look a moment before the deadline he was told
+
+
+class Follower:
+    """Waits for the flights of others."""
+
+    def __init__(self, guard: Guard, reader: Reader, mode: Mode) -> None:
+        self._guard = guard
+        self._store = guard.store
+        self._events = guard.events
+        self._fleet = guard.fleet
+        self._reader = reader
+        self._mode = mode
+
+    async def listen(self, question: Question, claim: Follow) -> Ear:
+        """An ear that is sure to hear; at the latest after one store timeout we look by ourselves."""
+        signal = self._mode.signal()
+        ear = self._fleet.listen(question.key, signal)
+        ear.follows = (claim.id, claim.order)
+        try:
+            if not ear.again:
+                await signal.wait(TIMEOUT)
+        except BaseException:
+            ear.close()
+            raise
+        ear.again = False
+        return ear
+
+    async def follow(self, question: Question, ear: Ear, claim: Follow) -> Found | int:
+        """Wait for the flight: its answer, or the order after which to look again (NEVER: it went silent)."""
+        mine = ear.follows = (claim.id, claim.order)
+        until = time.monotonic() + claim.remaining / 1000 + GRACE
+        while True:
+            while ear.words:
+                word = ear.words.popleft()
+                if (word.flight, word.order) != mine:
+                    continue
+                if word.kind == ALIVE:
+                    until = time.monotonic() + HEARTBEAT
+                if word.kind == ENDED:
+                    return await self._ended(question, claim, word.outcome)
+            if ear.again:
+                ear.again = False
+                return 0
+            left = until - time.monotonic()
+            if left <= 0:
+                return NEVER
+            await ear.signal.wait(left)
+
+    async def _ended(self, question: Question, claim: Follow, outcome: bytes) -> Found | int:
+        """Whoever was told to follow a flight may have what it brought, whatever became of it since."""
+        if outcome == STORED:
+            data, head = await self._reader.entry(question)
+            if data is not None and head is not None and (head.fill, head.order) == (claim.id, claim.order):
+                return self._reader.hit(question, data, head, head.created, fwd="miss")
+        if outcome == SHARED:
+            log = await self._guard(self._store.tape(question.key, claim.id, claim.order))
+            ending = read_ending(log) if log is not None else None
+            if ending is not None and ending.outcome == SHARED:
+                return self._shared(question, ending)
+        return 0 if outcome == FAILED else claim.order
+
+    def _shared(self, question: Question, ending: Ending) -> Found:
+        status = Status(question.key.text, fwd="miss", collapsed=True, detail=ending.detail)
+        self._events.lookup(status)
+        return Found(status, ending.body)

@@ -1,0 +1,165 @@
+"""The Reader: entries read plainly, and judged for one question. The hit path is here, all of it.
+
+What plain reads cannot serve (too old, invalidated as far as can be told, carrying tags that were not asked for) is no
+answer of the Reader's: the store decides about it in a claim.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import NamedTuple
+
+from askonce.core.heat import Heat
+from askonce.core.keys import Key
+from askonce.core.lease import fresh_for, valid, windows, within_age
+from askonce.core.model import (
+    DURATION,
+    Corrupt,
+    Head,
+    Snapshot,
+    entry_body,
+    entry_fields,
+    read_entry,
+    unpack_extensions,
+)
+from askonce.events import Status
+from askonce.guard import Guard
+from askonce.question import Question
+from askonce.store import Look, StoreTrouble
+
+REMEMBERED = 20_000  # keys whose entries carry tags that their readers do not name
+
+
+class Found(NamedTuple):
+    """What a lookup gives back: a body to decode, or (body None) the very value; `entry` when the store had it."""
+
+    status: Status
+    body: bytes | memoryview | None
+    value: object = None
+    entry: bytes | None = None
+    head: Head | None = None
+
+
+class Reader:
+    """Reads the entries of one engine's store."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._store = guard.store
+        self._events = guard.events
+        self._fleet = guard.fleet
+        self._heat = Heat()
+        self._remembered: dict[Key, tuple[int, ...]] = {}
+
+    async def look(self, question: Question) -> Found | None:
+        """The hit path: plain reads, no decision by the store."""
+        fields = self._fields(question)
+        look = await self._guard(self._store.look(question.key, fields))
+        return self._served(question, look, fields)
+
+    def _fields(self, question: Question) -> tuple[int, ...]:
+        """What decides about this key: the caller's tags, and those its entry was seen to carry."""
+        own = self._remembered.get(question.key) if self._remembered else None
+        return question.fields if own is None else tuple({*question.fields, *own})
+
+    def _served(self, question: Question, look: Look, fields: tuple[int, ...]) -> Found | None:
+        if look.entry is None:
+            return None
+        head = self.read(question, look.entry)
+        if head is None or not self._unmoved(question.key, look, head, fields):
+            return None
+        now = look.now_us // 1000
+        if fresh_for(head, question.limits, now) and not self._early(question, look.entry, head, now):
+            return self.hit(question, look.entry, head, now)
+        question.held, question.data = head, look.entry
+        if question.control.only_if_cached:
+            stale = now < windows(head, question.limits).stale and within_age(head, question.limits, now)
+            return self.hit(question, look.entry, head, now, "stale") if stale else None
+        return None
+
+    def read(self, question: Question, data: bytes) -> Head | None:
+        """The head of an entry that answers this question; a visible miss for anything else under its name."""
+        try:
+            return read_entry(data, question.key.digest, question.key.form)
+        except Corrupt as corrupt:
+            question.detail = corrupt.reason
+            self._events.emit("corrupt", question.key.text, corrupt.reason)
+            self._events.warn_once(
+                corrupt.reason, "an entry could not be read (%s); it counts as a miss and is replaced", corrupt.reason
+            )
+            return None
+
+    def _unmoved(self, key: Key, look: Look, head: Head, fields: tuple[int, ...]) -> bool:
+        """Whether no invalidation reached the entry, as far as what was read can tell; False where it cannot."""
+        gens = look.generations
+        if head.epoch != gens.epoch or head.clock < gens.floor:
+            return False
+        if head.clock == gens.clock:
+            return True
+        own = entry_fields(look.entry or b"", head)
+        if not set(own) <= set(fields):
+            # The claim will judge; the next lookup of this key reads these fields too, in its one round trip.
+            if len(self._remembered) >= REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = own
+            return False
+        return valid(Snapshot(head.epoch, head.clock), fields, gens)
+
+    def _early(self, question: Question, data: bytes, head: Head, now: int) -> bool:
+        """Whether this caller should offer to refresh before the end (XFetch). Costs nothing far from the end."""
+        left = head.fresh - now
+        if left > head.ttl >> 2 or question.control.only_if_cached:
+            return False
+        took = int.from_bytes(unpack_extensions(data, head).get(DURATION, b""), "big")
+        if head.stale - head.fresh < took:
+            # No stale answer will bridge the call (a life that slid to its hard end): surely, not by lot.
+            return left <= 2 * took + 1000
+        return left <= -took * math.log(1.0 - random.random())
+
+    def hit(self, question: Question, data: bytes, head: Head, now: int, detail: str = "", *, fwd: str = "") -> Found:
+        """The entry as the caller's answer. `fwd`: it was asked for upstream all the same (``miss``: by another)."""
+        until = windows(head, question.limits).fresh
+        status = Status(
+            question.key.text,
+            hit=not fwd,
+            fwd=fwd,
+            collapsed=fwd == "miss",
+            ttl=(until - now) // 1000,
+            detail=detail,
+            age=max(0, now - head.created) // 1000,
+        )
+        self._events.lookup(status)
+        if not fwd:
+            warm = self._heat.hit(question.key, head, question.terms, now)
+            if warm is not None:
+                self._fleet.warm(question.key, warm, self._slid)
+        return Found(status, entry_body(data, head), entry=data, head=head)
+
+    def _slid(self, key: Key) -> None:
+        self._events.emit("slid", key.text)
+
+    async def entry(self, question: Question) -> tuple[bytes | None, Head | None]:
+        """The entry read once more, by itself."""
+        data = await self._guard(self._store.entry(question.key))
+        return data, self.read(question, data) if data is not None else None
+
+    async def saved(self, question: Question, trouble: str) -> Found | None:
+        """An old answer in place of an upstream's trouble, judged by the generations of now."""
+        if not question.limits.error:
+            return None
+        for _ in range(2):  # the second time with the tags that the first found in the entry
+            fields = self._fields(question)
+            try:
+                look = await self._guard(self._store.look(question.key, fields))
+            except StoreTrouble:
+                return None
+            if look.entry is None or (head := self.read(question, look.entry)) is None:
+                return None
+            now = look.now_us // 1000
+            if now >= windows(head, question.limits).error or not within_age(head, question.limits, now):
+                return None
+            if self._unmoved(question.key, look, head, fields):
+                self._events.emit("saved", question.key.text, trouble)
+                return self.hit(question, look.entry, head, now, trouble, fwd="stale")
+        return None
