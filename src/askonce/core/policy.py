@@ -1,0 +1,366 @@
+"""What the caller wants (Policy, Control), what that comes to (Terms), and the Verdicts on requests and answers.
+
+Everything here is a value worked out from values. Layers of Policy are laid over each other, the nearest first: a
+call's own, its scope's (the longest first), the cache's. What none of them says follows from the ttl that came out, so
+that one word, ``ttl=60``, means a short life in every respect.
+
+A Verdict is a text: empty for yes, else the reason in a word, as the status shows it in `detail`. A request is judged
+before anything is looked up: what depends on more than its own words passes. An answer is judged before it is stored:
+what calls for an action, is cut, refused or empty is returned, shared with those who waited, and forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, Literal
+
+from askonce.core.providers import by_answer, failed
+from askonce.errors import ConfigError
+
+ToolCalls = Literal["pass", "structured", "judge", "store"]
+OnAbandon = Literal["finish", "close"]
+
+LONGEST = 100 * 365 * 86400.0  # seconds: in microseconds since 1970 it still is an exact double, which Lua counts in
+MAX_FLIGHT = 900.0  # seconds: a lease lives no longer, so a call that does may not fill
+
+
+class _Hashed:
+    """A hash worked out once: policies are looked up in a cache at every call, and have thirteen fields."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:  # at first use, and after unpickling: hashes of text differ between processes
+            object.__setattr__(self, "_hash", hash(tuple(getattr(self, field.name) for field in fields(self))))  # type: ignore[arg-type]
+            return self._hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy(_Hashed):
+    """How answers live; seconds, bytes, None to inherit. ConfigError for a value that cannot be meant."""
+
+    ttl: float | None = None
+    hot_ttl: float | None = None
+    grace: float | None = None
+    stale_if_error: float | None = None
+    max_age: float | None = None
+    hot_threshold: int | None = None
+    hot_window: float | None = None
+    jitter: float | None = None
+    tool_calls: ToolCalls | None = None
+    on_abandon: OnAbandon | None = None
+    abandon_limit: float | None = None
+    max_flight: float | None = None
+    max_bytes: int | None = None
+
+    __hash__ = _Hashed.__hash__
+
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            if (value := getattr(self, name)) is not None:
+                check(name, value)
+        if self.ttl is not None and self.max_age is not None:
+            _agree(self.ttl, self.max_age)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A Policy with nothing left open; seconds and bytes."""
+
+    ttl: float
+    hot_ttl: float
+    grace: float
+    stale_if_error: float
+    max_age: float
+    hot_threshold: int
+    hot_window: float
+    jitter: float
+    tool_calls: str
+    on_abandon: str
+    abandon_limit: float
+    max_flight: float
+    max_bytes: int
+
+
+_BUILT_IN: dict[str, Any] = {
+    "hot_threshold": 10,
+    "hot_window": 3600.0,
+    "jitter": 0.05,
+    "tool_calls": "pass",
+    "on_abandon": "finish",
+    "abandon_limit": 30.0,
+    "max_flight": MAX_FLIGHT,
+    "max_bytes": 8 * 1024 * 1024,
+}
+_TTL = 86400.0
+_OF_TTL = {"hot_ttl": 1 / 4, "grace": 1 / 24, "stale_if_error": 1.0, "max_age": 7.0}
+
+
+@lru_cache(maxsize=1024)
+def resolve(*layers: Policy | None) -> Terms:
+    """The Terms of `layers`, nearest first; ConfigError where two of them contradict each other."""
+    given: dict[str, Any] = {}
+    for layer in filter(None, reversed(layers)):
+        given |= {name: value for name in _CHECKS if (value := getattr(layer, name)) is not None}
+    if "ttl" in given and "max_age" in given:
+        _agree(given["ttl"], given["max_age"])
+    # A max_age alone also shortens the built-in ttl, which nobody asked for.
+    ttl = given.setdefault("ttl", min(_TTL, given.get("max_age", _TTL)))
+    relative = {name: min(part * ttl, LONGEST) for name, part in _OF_TTL.items()}
+    found: dict[str, Any] = _BUILT_IN | relative | given
+    # Seconds as floats, whoever wrote them: Policy(ttl=60) and Policy(ttl=60.0) share one line of this cache.
+    found |= {name: float(found[name]) for name, check in _CHECKS.items() if check in _IN_SECONDS}
+    return Terms(**found)
+
+
+def _agree(ttl: float, max_age: float) -> None:
+    if max_age < ttl:
+        raise ConfigError(
+            f"max_age={max_age:g} contradicts ttl={ttl:g}: an answer cannot be fresh for longer than it may live; "
+            f"write ttl={max_age:g}, or max_age={ttl:g}"
+        )
+
+
+# --- what a field may be -----------------------------------------------------------------------------------------
+
+
+def _number(name: str, value: object) -> float:
+    # bool is an int to Python, and grace=True is not one second to anybody.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise ConfigError(f"{name}={value!r} is not a number: write {name}=60, or {name}=delta.total_seconds()")
+    return value
+
+
+def _seconds(name: str, value: object) -> None:
+    if not 0 <= _number(name, value) <= LONGEST:
+        raise ConfigError(f"{name}={value!r}: write seconds from 0 (never kept) to {LONGEST:.0f} (a hundred years)")
+
+
+def _flight(name: str, value: object) -> None:
+    if not 0 < _number(name, value) <= MAX_FLIGHT:
+        raise ConfigError(f"{name}={value!r}: write seconds up to {MAX_FLIGHT:.0f}, when a lease ends")
+
+
+def _window(name: str, value: object) -> None:
+    if not 0 < _number(name, value) <= LONGEST:
+        raise ConfigError(f"{name}={value!r}: write seconds above 0, such as {name}=3600")
+
+
+def _share(name: str, value: object) -> None:
+    if not 0 <= _number(name, value) < 1:
+        raise ConfigError(f"{name}={value!r}: write the share of a ttl that may be cut off, such as {name}=0.05, or 0")
+
+
+def _whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name}={value!r}: write a whole number from 1 up")
+
+
+def _word(*words: str) -> Any:
+    def check(name: str, value: object) -> None:
+        if value not in words:
+            raise ConfigError(f"{name}={value!r}: write one of {', '.join(map(repr, words))}")
+
+    return check
+
+
+_CHECKS: dict[str, Any] = {
+    **dict.fromkeys(("ttl", "hot_ttl", "grace", "stale_if_error", "max_age", "abandon_limit"), _seconds),
+    "hot_threshold": _whole,
+    "hot_window": _window,
+    "jitter": _share,
+    "tool_calls": _word("pass", "structured", "judge", "store"),
+    "on_abandon": _word("finish", "close"),
+    "max_flight": _flight,
+    "max_bytes": _whole,
+}
+_IN_SECONDS = (_seconds, _flight, _window, _share)
+
+
+# --- directives of one call --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The directives of one call, RFC 9111 and 5861; seconds, None where not given."""
+
+    no_cache: bool = False
+    no_store: bool = False
+    only_if_cached: bool = False
+    max_age: float | None = None
+    max_stale: float | None = None
+    min_fresh: float | None = None
+    stale_if_error: float | None = None
+
+    @staticmethod
+    def parse(text: str | None, *, lenient: bool = False) -> Control:
+        """The directives in `text`; what is unknown or malformed is a ConfigError or, `lenient` as HTTP is, ignored."""
+        if text is None:
+            return NO_CONTROL
+        if not isinstance(text, str):
+            raise ConfigError(f"control={text!r} is not text: write control='max-age=60'")
+        return _control(text, lenient)
+
+
+NO_CONTROL = Control()
+_FLAGS = ("no-cache", "no-store", "only-if-cached")
+_TIMES = ("max-age", "max-stale", "min-fresh", "stale-if-error")
+_PIECE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # up to a comma that is not quoted
+_DELTA = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+
+
+@lru_cache(maxsize=512)
+def _control(text: str, lenient: bool) -> Control:
+    found: dict[str, Any] = {}
+    for piece in filter(None, map(str.strip, _PIECE.findall(text))):
+        name, equals, value = (part.strip() for part in piece.lower().partition("="))
+        # A flag with an argument is a response's directive: taken for the flag, which errs towards asking upstream.
+        meant = _seconds_of(name, value.strip('"') if equals else None) if name not in _FLAGS else lenient or not equals
+        field = name.replace("-", "_")
+        if meant is not None and meant is not False and field not in found:
+            found[field] = meant
+        elif not lenient:
+            raise ConfigError(f"control={text!r}: {_unmeant(name, again=field in found)}")
+    return Control(**found)
+
+
+def _seconds_of(name: str, value: str | None) -> float | None:
+    if name == "max-stale" and value is None:
+        return math.inf
+    return float(value) if name in _TIMES and value is not None and _DELTA.fullmatch(value) else None
+
+
+def _unmeant(name: str, *, again: bool) -> str:
+    if again:
+        return f"{name} is there twice: write it once"
+    if name in _TIMES:
+        return f"{name} takes seconds: write {name}=60"
+    if name in _FLAGS:
+        return f"{name} takes no value: write {name}"
+    return f"{name!r} is unknown: write any of {', '.join(_FLAGS)}, {', '.join(f'{one}=60' for one in _TIMES)}"
+
+
+# --- verdicts ----------------------------------------------------------------------------------------------------
+
+_STATE = {
+    "previous_response_id": "previous-response",
+    "conversation": "conversation",
+    "thread": "conversation",  # Anthropic's
+    "background": "background",
+}
+# Fields that have the provider act or search, whatever the tools: MCP servers, skills and sandboxes, and search by
+# OpenAI's preview models, by xAI, by Cohere.
+_SERVED = ("mcp_servers", "container", "web_search_options", "search_parameters", "connectors")
+# What the asking program runs itself. Anything else may be run by the provider, on a world that no key can hold.
+_OWN_TYPES = re.compile(r"function|custom|namespace|local_shell|apply_patch|(?:bash|text_editor|memory)_\d+")
+_OWN_KEYS = frozenset({"function", "functionDeclarations", "function_declarations", "toolSpec", "cachePoint"})
+_OFFERED = ("tools", "functions", "config", "toolConfig", "plugins")
+_WATCHED = frozenset((*_STATE, *_SERVED, *_OFFERED))  # a request without these is done with in one look
+
+
+def judge_request(request: object, terms: Terms, *, known: bool = False) -> str:
+    """Empty if the request may be looked up, else why not; `known` if its path already said that it is for a model."""
+    if not isinstance(request, dict):
+        dump = getattr(request, "model_dump", None)
+        request = dump(mode="json") if callable(dump) and not isinstance(request, type) else request
+    if not isinstance(request, dict) or not (known or _for_model(request)):
+        return ""
+    if _WATCHED.isdisjoint(request):
+        return "server-tools" if _online(request) else ""
+    for name, reason in _STATE.items():
+        if request.get(name):
+            return reason
+    if _served(request):
+        return "server-tools"
+    tools = _tools(request)
+    return _judge_tools(request, tools, terms.tool_calls) if tools else ""
+
+
+def judge_answer(value: object, terms: Terms) -> str:
+    """Empty if the answer may be stored, else why not; what is no protocol's answer may."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return "empty"
+    if failed(value):
+        return "error"
+    protocol = by_answer(value)
+    return protocol.verdict(value, terms.tool_calls) if protocol else ""
+
+
+def _for_model(request: dict[str, Any]) -> bool:
+    return isinstance(request.get("model"), str) or not request.keys().isdisjoint(_MODELLED)
+
+
+_MODELLED = ("contents", "modelId", "anthropic_version")  # Gemini's, Converse's, Claude's on Bedrock and Vertex
+
+
+def _served(request: dict[str, Any]) -> bool:
+    if any(request.get(name) not in (None, [], False) for name in _SERVED):
+        return True
+    plugins = request.get("plugins")  # with the suffix, OpenRouter's two ways to search
+    searches = isinstance(plugins, list) and any(isinstance(one, dict) and one.get("id") == "web" for one in plugins)
+    return searches or _online(request)
+
+
+def _online(request: dict[str, Any]) -> bool:
+    return str(request.get("model")).endswith(":online")
+
+
+def _tools(request: dict[str, Any]) -> list[Any]:
+    """Every tool on offer: Gemini's SDK has them in config, Converse in toolConfig."""
+    places = (request, request.get("config"), request.get("toolConfig"))
+    lists = [place.get(name) for place in places if isinstance(place, dict) for name in ("tools", "functions")]
+    return [tool for tools in lists if isinstance(tools, (list, tuple)) for tool in tools]
+
+
+def _judge_tools(request: dict[str, Any], tools: list[Any], tool_calls: str) -> str:
+    if not all(map(_own, tools)):
+        return "server-tools"
+    if tool_calls == "pass" or (tool_calls == "structured" and not _forced(request, tools)):
+        return "tools"
+    return ""
+
+
+def _own(tool: Any) -> bool:
+    if not isinstance(tool, dict):
+        return True  # a Python function
+    if (kind := tool.get("type")) is not None:
+        return bool(_OWN_TYPES.fullmatch(str(kind)))
+    return "name" in tool or _OWN_KEYS.issuperset(key for key, value in tool.items() if value is not None)
+
+
+def _forced(request: dict[str, Any], tools: list[Any]) -> bool:
+    """Whether the model must call one function and no other, so that the call is a form for its answer."""
+    bound = _bound(request)
+    return bound == "one" or (bound == "any" and sum(map(_functions, tools)) == 1)
+
+
+def _functions(tool: Any) -> int:
+    declared = tool.get("functionDeclarations") if isinstance(tool, dict) else None
+    return len(declared) if isinstance(declared, list) else 1
+
+
+def _bound(request: dict[str, Any]) -> str:
+    choice = request.get("tool_choice") or request.get("function_call")
+    if isinstance(choice, str):
+        return "any" if choice.lower() in {"required", "any"} else ""
+    if isinstance(choice, dict):
+        return "one" if "name" in choice or "function" in choice else "any" if choice.get("type") == "any" else ""
+    config = request.get("toolConfig")
+    return _bound_by(config) if isinstance(config, dict) else ""
+
+
+def _bound_by(config: dict[str, Any]) -> str:
+    """Converse's toolChoice, Gemini's functionCallingConfig."""
+    choice, calling = config.get("toolChoice"), config.get("functionCallingConfig")
+    if isinstance(choice, dict):
+        return "one" if "tool" in choice else "any" if "any" in choice else ""
+    if not isinstance(calling, dict) or str(calling.get("mode")).lower() != "any":
+        return ""
+    names = calling.get("allowedFunctionNames") or ()
+    return {0: "any", 1: "one"}.get(len(names), "")
