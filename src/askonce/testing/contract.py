@@ -1,0 +1,316 @@
+"""The laws of a store: what `askonce.store.Store` promises, as tests to run against a store of one's own.
+
+    import pytest
+    pytest.register_assert_rewrite("askonce.testing.contract", "askonce.testing.trial")
+    from askonce.testing.contract import StoreLaws, TimeLaws
+
+    class TestMyStore(StoreLaws, TimeLaws):    # TimeLaws where the store takes a clock, which is worth it
+        asynchronous = False                   # and a second class with True, where it has that mode
+        clocked = True
+
+        def store_factory(self, *, prefix, clock):
+            return MyStore("my://place", prefix=prefix, clock=clock)
+
+Each law is a sentence, and each that was ever broken by one of our own stores stays. They look at a store through its
+verbs alone, so what a law says is what a cache can rely on: nothing about how it is stored. A question's key has its
+prefix in the digest, so two prefixes never meet in one key, and no law makes them.
+"""
+
+# ruff: noqa: D102 - the name of a law is its sentence
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+
+from askonce.core.keys import Key
+from askonce.core.lease import LEASE_LIFE, Follow, Hit, Lead, Stale
+from askonce.core.model import FIELDS, HEAD_SIZE, Sealed, entry_body, read_entry
+from askonce.store import TAPE_LIFE, Held
+from askonce.testing.contract_ends import EndLaws
+from askonce.testing.contract_links import LinkLaws
+from askonce.testing.trial import (
+    BEAT,
+    BRIEF,
+    FORMS,
+    HOUR,
+    LIMITS,
+    MOMENT,
+    Trial,
+    asking,
+    grant_of,
+    key,
+    must_lead,
+    sealed,
+)
+
+Q, OTHER = key("what is a lease?"), key("what is a tape?")
+STRICT = LIMITS._replace(max_age=0)  # no-cache
+
+
+class LookLaws(Trial):
+    """Plain reads, and the counter of hits."""
+
+    def test_an_empty_store_shows_nothing_and_the_time(self) -> None:
+        look = self.do(self.store.look(Q, (1, 2)))
+        assert look.entry is None
+        assert look.generations.epoch == b""
+        assert self.do(self.store.look(Q, ())).now_us > look.now_us or not self.clocked
+        assert self.do(self.store.entry(Q)) is None
+
+    def test_looking_writes_nothing(self) -> None:
+        for _ in range(2):
+            assert self.do(self.store.look(Q, (1,))).generations.epoch == b""
+
+    def test_a_stored_entry_is_found_whole_and_dated_by_the_stores_clock(self) -> None:
+        before = self.now_us() // 1000
+        grant = self.stored(Q, 3, body=b"\0\xff\r\n" * 5000)
+        data = self.do(self.store.look(Q, (3,))).entry
+        assert data is not None
+        head = read_entry(data, Q.digest, Q.form)
+        assert bytes(entry_body(data, head)) == b"\0\xff\r\n" * 5000
+        assert (head.fill, head.order) == (grant.id, grant.order)
+        assert before <= head.created <= self.now_us() // 1000
+        assert (head.fresh - head.created, head.stale - head.fresh, head.error - head.fresh) == (HOUR, HOUR, HOUR)
+        assert self.do(self.store.entry(Q)) == data
+
+    def test_the_generations_tell_when_the_fields_asked_for_moved(self) -> None:
+        grant = self.stored(Q)
+        self.do(self.store.invalidate((3,)))
+        generations = self.do(self.store.look(Q, (3, 4))).generations
+        assert generations.epoch == grant.snapshot.epoch
+        assert generations.clock == grant.snapshot.clock + 1
+        assert (generations.moved.get(3, 0), generations.moved.get(4, 0)) == (generations.clock, 0)
+        assert self.do(self.store.look(Q, ())).generations.clock == generations.clock
+
+    def test_hits_add_up_for_each_key_alone_and_leave_its_entry_as_it_was(self) -> None:
+        self.stored(Q)
+        data = self.do(self.store.entry(Q))
+        assert self.do(self.store.count(Q, 3, HOUR)) == 3
+        assert self.do(self.store.count(Q, 0, HOUR)) == 3
+        assert self.do(self.store.count(Q, 2, HOUR)) == 5
+        assert self.do(self.store.count(OTHER, 1, HOUR)) == 1
+        assert self.do(self.store.count(key("no entry"), 4, HOUR)) == 4
+        assert self.do(self.store.entry(Q)) == data
+
+    def test_hits_are_forgotten_when_a_window_has_passed(self) -> None:
+        self.do(self.store.count(Q, 7, 4 * MOMENT))
+        self.wait(4 * MOMENT)
+        assert self.do(self.store.count(Q, 1, 4 * MOMENT)) == 1
+
+
+class ClaimLaws(Trial):
+    """Who serves, who leads, who follows."""
+
+    def test_the_first_leads_and_the_next_follows_the_very_flight(self) -> None:
+        grant = must_lead(self.claim(Q, asking()))
+        follow = self.claim(Q, asking())
+        assert isinstance(follow, Follow)
+        assert (follow.id, follow.order) == (grant.id, grant.order)
+        assert 0 < follow.remaining <= BEAT
+
+    def test_questions_do_not_disturb_each_other(self) -> None:
+        self.stored(Q)
+        must_lead(self.claim(OTHER, asking()))
+        for form in FORMS[1:]:
+            must_lead(self.claim(Key(Q.digest, form), asking()))
+        assert self.serves(Q)
+
+    def test_a_repeated_claim_is_the_same_grant_again(self) -> None:
+        ask = asking(3)
+        assert self.lead(Q, ask) == self.lead(Q, ask)
+        self.do(self.store.invalidate((4,)))
+        grant = self.lead(Q, ask)
+        assert grant.snapshot.clock == 0
+        assert self.fill(Q, grant, sealed(Q, grant, 3)) == "stored"
+
+    def test_a_stored_answer_is_a_hit_for_the_next(self) -> None:
+        grant = self.stored(Q)
+        said = self.claim(Q, asking())
+        assert isinstance(said, Hit)
+        assert (said.fill, said.order, said.grant) == (grant.id, grant.order, None)
+        assert abs(said.now - self.now_us() // 1000) < 60_000
+
+    def test_a_stale_answer_comes_with_the_lease_to_one_and_without_to_the_others(self) -> None:
+        old = self.stored(Q, life=BRIEF)
+        self.wait(MOMENT)
+        first, second = self.claim(Q, asking()), self.claim(Q, asking())
+        assert isinstance(first, Stale)
+        assert isinstance(second, Stale)
+        assert (first.fill, first.order) == (second.fill, second.order) == (old.id, old.order)
+        assert first.grant is not None
+        assert first.grant.order > old.order
+        assert second.grant is None
+
+    def test_a_hit_near_its_end_comes_with_the_lease_to_one_who_asks_for_it(self) -> None:
+        self.stored(Q)
+        assert not grant_of(self.claim(Q, asking(early=MOMENT)))
+        said = [self.claim(Q, asking(early=2 * HOUR)) for _ in range(2)]
+        assert [isinstance(one, Hit) and grant_of(one) is not None for one in said] == [True, False]
+
+    def test_a_dead_leader_is_succeeded_and_may_not_fill_any_more(self) -> None:
+        late = self.lead(Q, asking(heartbeat=MOMENT))
+        self.wait(MOMENT)
+        now = self.lead(Q, asking())
+        assert now.order > late.order
+        assert self.fill(Q, late, sealed(Q, late)) == "lost"
+        assert self.fill(Q, now, sealed(Q, now)) == "stored"
+        assert self.fill(Q, late, sealed(Q, late)) == "lost"
+        assert self.serves(Q) == now[:2]
+
+    def test_no_cache_takes_no_answer_but_the_one_it_waited_for(self) -> None:
+        grant = self.stored(Q)
+        assert isinstance(self.claim(Q, asking(limits=STRICT, after=grant.order)), Hit)
+        assert isinstance(self.claim(Q, asking(limits=STRICT, after=grant.order + 1)), Lead)
+
+    def test_what_is_no_entry_of_this_question_is_absent_and_is_replaced(self) -> None:
+        for nth, spoil in enumerate(SPOILERS):
+            question = key(f"spoilt {nth}")
+            grant = self.lead(question, asking(3))
+            spoilt = spoil(sealed(question, grant, 3))
+            self.fill(question, grant, spoilt)
+            must_lead(self.claim(question, asking(heartbeat=MOMENT)))
+            self.wait(MOMENT)
+            self.stored(question)
+            assert self.serves(question), f"{spoil.__name__} stays for ever"
+
+    def test_no_verb_minds_what_is_no_entry(self) -> None:
+        for nth, spoil in enumerate(SPOILERS):
+            question = key(f"spoilt {nth}")
+            grant = self.lead(question, asking(3))
+            spoilt = spoil(sealed(question, grant, 3))
+            self.fill(question, grant, spoilt)
+            self.do(self.store.look(question, (3,)))
+            self.do(self.store.count(question, 1, HOUR))
+            assert self.do(self.store.extend(question, grant.id, grant.order, 2 * HOUR, 9 * HOUR)) is False
+            grant = self.lead(question, asking())
+            self.release(question, grant, failed=True)
+            must_lead(self.claim(question, asking()))
+            self.do(self.store.forget(question))
+            assert self.do(self.store.entry(question)) is None
+
+
+def _foreign(good: Sealed) -> Sealed:
+    return good._replace(start=b"{}" + good.start[2:])
+
+
+def _newer(good: Sealed) -> Sealed:
+    return good._replace(start=good.start[:2] + b"\x63" + good.start[3:])
+
+
+def _formless(good: Sealed) -> Sealed:
+    return good._replace(start=good.start[:3] + b"\x03" + good.start[4:])
+
+
+def _another_question(good: Sealed) -> Sealed:
+    return good._replace(start=good.start[:8] + os.urandom(32) + good.start[40:])
+
+
+def _too_long(good: Sealed) -> Sealed:
+    return good._replace(start=good.start[:4] + struct.pack(">I", 99_999) + good.start[8:])
+
+
+def _fields_cut(good: Sealed) -> Sealed:
+    length = struct.pack(">I", HEAD_SIZE + 4)
+    return good._replace(start=good.start[:4] + length + good.start[8:], extensions=b"\x01\x00\x01\x03")
+
+
+def _odd_extension(good: Sealed) -> Sealed:
+    # As a later version would write it: an odd extension that this one does not know, flag and checksum right.
+    extensions = struct.pack(">BHHBH", FIELDS, 2, 3, 201, 0)
+    start = good.start[:3] + b"\x10" + struct.pack(">I", HEAD_SIZE + len(extensions)) + good.start[8:80]
+    check = zlib.crc32(good.body, zlib.crc32(extensions, zlib.crc32(start)))
+    return Sealed(start + struct.pack(">I", check), extensions, good.body)
+
+
+SPOILERS = (_foreign, _newer, _formless, _another_question, _too_long, _fields_cut, _odd_extension)
+
+
+class StoreLaws(LookLaws, ClaimLaws, EndLaws, LinkLaws):
+    """All laws that hold for a store whatever clock it runs by."""
+
+
+class TimeLaws(Trial):
+    """What takes hours: for stores that are `clocked`."""
+
+    def test_an_entry_is_fresh_then_stale_then_gone(self) -> None:
+        grant = self.stored(Q)
+        said = []
+        for _ in range(4):
+            said.append(type(self.claim(Q, asking(flight=grant.id))))
+            self.release(Q, grant._replace(order=0))
+            self.wait(HOUR)
+        assert said == [Hit, Stale, Lead, Lead]
+
+    def test_a_lease_lives_by_its_heart_beats(self) -> None:
+        grant = self.lead(Q, asking())
+        link = self.link()
+        for _ in range(5):
+            self.wait(BEAT - 1)
+            assert isinstance(self.claim(Q, asking()), Follow)
+            assert link.renew([Held(Q, grant.id, grant.order)], BEAT) == ["want"]
+        self.wait(BEAT)
+        must_lead(self.claim(Q, asking()))
+
+    def test_fifteen_minutes_end_a_lease_that_still_beats(self) -> None:
+        grant = self.lead(Q, asking(heartbeat=LEASE_LIFE))
+        link = self.link()
+        self.wait(LEASE_LIFE - 2)
+        assert link.renew([Held(Q, grant.id, grant.order)], LEASE_LIFE) == ["ok"]
+        self.wait(2)
+        assert link.renew([Held(Q, grant.id, grant.order)], LEASE_LIFE) == ["lost"]
+        assert self.fill(Q, grant, sealed(Q, grant)) == "lost"
+        must_lead(self.claim(Q, asking(heartbeat=LEASE_LIFE)))
+
+    def test_failures_in_a_row_rest_longer_and_longer(self) -> None:
+        self.stored(Q, life=BRIEF)
+        self.wait(MOMENT)
+        for rest in (1_000, 2_000, 4_000):
+            self.release(Q, self.lead(Q, asking()), failed=True)
+            self.wait(rest - 1)
+            assert grant_of(self.claim(Q, asking())) is None
+            self.wait(1)
+
+    def test_a_success_ends_the_row_of_failures(self) -> None:
+        for _ in range(2):
+            grant = self.stored(Q, life=BRIEF)
+            self.wait(MOMENT)
+            self.release(Q, self.lead(Q, asking()), failed=True)
+            self.wait(1_000)
+            assert (again := self.lead(Q, asking())).order > grant.order
+            assert self.fill(Q, again, sealed(Q, again), BRIEF) == "stored"
+            self.wait(MOMENT)
+            self.release(Q, self.lead(Q, asking()))
+
+    def test_a_tape_is_kept_for_a_minute(self) -> None:
+        grant = self.lead(Q, asking())
+        self.claim(Q, asking())
+        self.release(Q, grant)
+        self.wait(TAPE_LIFE - 1)
+        assert self.do(self.store.tape(Q, grant.id, grant.order)) is not None
+        self.wait(1)
+        assert self.do(self.store.tape(Q, grant.id, grant.order)) is None
+
+    def test_hits_of_half_a_window_ago_count_and_of_a_whole_one_do_not(self) -> None:
+        self.wait(HOUR - self.now_us() // 1000 % HOUR)  # to where a window begins
+        counts = []
+        for _ in range(4):
+            counts.append(self.do(self.store.count(Q, 1, HOUR)))
+            self.wait(HOUR // 2)
+        assert counts == [1, 2, 2, 2]
+        self.wait(HOUR // 2)
+        assert self.do(self.store.count(Q, 1, HOUR)) == 1
+
+    def test_a_clock_that_steps_back_makes_nobody_wait_for_a_dead_leader(self) -> None:
+        first = self.lead(Q, asking())
+        self.wait(-2 * BEAT)
+        second = self.lead(Q, asking())
+        assert second.order > first.order
+        assert self.fill(Q, first, sealed(Q, first)) == "lost"
+
+    def test_orders_grow_though_the_clock_stepped_back(self) -> None:
+        old = self.stored(Q)
+        self.do(self.store.invalidate((), everything=True))
+        self.wait(-HOUR)
+        assert self.lead(Q, asking()).order > old.order

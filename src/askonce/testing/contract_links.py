@@ -1,0 +1,190 @@
+"""The laws of a link, of several store objects over one place, and of several prefixes in it.
+
+A word is only sure to be said where somebody can be waiting: after a Follow, and once the subscription is in force.
+"""
+
+# ruff: noqa: D102 - the name of a law is its sentence
+
+from __future__ import annotations
+
+import time
+
+from askonce.core.keys import Key
+from askonce.core.lease import Follow, Grant
+from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, Word
+from askonce.store import Held
+from askonce.testing.trial import BEAT, HOUR, LIFE, MOMENT, Trial, asking, key, must_lead, sealed
+
+Q, OTHER = key("what is a lease?"), key("what is a tape?")
+
+
+def held(grant: Grant, question: Key = Q) -> Held:
+    """A grant as a renewal names it."""
+    return Held(question, grant.id, grant.order)
+
+
+class RenewLaws(Trial):
+    """Rule 3, and the rest of a link's commands."""
+
+    def test_renewals_are_answered_each_in_its_place(self) -> None:
+        mine, other = self.lead(Q, asking()), self.lead(OTHER, asking())
+        self.claim(OTHER, asking())
+        stranger = Held(Q, bytes(16), mine.order)
+        earlier = Held(Q, mine.id, mine.order - 1)
+        said = self.link().renew([stranger, held(mine), held(other, OTHER), earlier], BEAT)
+        assert said == ["lost", "ok", "want", "lost"]
+
+    def test_nothing_to_renew_is_no_trouble(self) -> None:
+        assert self.link().renew([], BEAT) == []
+
+    def test_a_renewed_lease_lives_on(self) -> None:
+        grant = self.lead(Q, asking(heartbeat=MOMENT))
+        self.wait(MOMENT)
+        assert self.link().renew([held(grant)], BEAT) == ["ok"]
+        assert isinstance(self.claim(Q, asking()), Follow)
+
+    def test_a_renewal_makes_no_lease(self) -> None:
+        grant = self.lead(Q, asking())
+        self.do(self.store.forget(Q))
+        assert self.link().renew([held(grant)], BEAT) == ["lost"]
+        must_lead(self.claim(Q, asking()))
+
+    def test_a_lease_that_was_invalidated_is_lost(self) -> None:
+        grant = self.lead(Q, asking(3))
+        self.do(self.store.invalidate((3,)))
+        assert self.link().renew([held(grant)], BEAT) == ["lost"]
+
+    def test_a_link_gives_back_a_claim_whose_reply_was_lost(self) -> None:
+        grant = self.lead(Q, asking())
+        link = self.link()
+        link.release(Q, bytes(16))
+        assert isinstance(self.claim(Q, asking()), Follow)
+        link.release(Q, grant.id)
+        must_lead(self.claim(Q, asking()))
+
+    def test_a_probe_of_a_store_that_answers_is_silent_and_writes_nothing(self) -> None:
+        link = self.link()
+        link.probe()
+        assert self.do(self.store.look(Q, ())).generations.epoch == b""
+
+
+class WordLaws(Trial):
+    """Rule 8: waiting belongs to the store."""
+
+    def test_a_follower_is_told_that_the_answer_is_stored(self) -> None:
+        link = self.listening(Q)
+        grant = self.lead(Q, asking())
+        self.claim(Q, asking())
+        assert self.fill(Q, grant, sealed(Q, grant)) == "stored"
+        assert (Q, Word(ENDED, grant.id, grant.order, STORED)) in self.hear(link, lambda words, _: bool(words))
+
+    def test_a_follower_is_told_how_a_release_ended_it(self) -> None:
+        link = self.listening(Q)
+        for outcome in (SHARED, FAILED):
+            grant = self.lead(Q, asking())
+            self.claim(Q, asking())
+            self.release(Q, grant, Ending(outcome, "why", b"body"))
+            assert (Q, Word(ENDED, grant.id, grant.order, outcome)) in self.hear(link, lambda words, _: bool(words))
+
+    def test_a_follower_is_told_that_a_fill_was_refused_and_shared(self) -> None:
+        link = self.listening(Q)
+        grant = self.lead(Q, asking(3))
+        self.claim(Q, asking(3))
+        self.do(self.store.invalidate((3,)))
+        assert self.fill(Q, grant, sealed(Q, grant, 3)) == "moved"
+        assert (Q, Word(ENDED, grant.id, grant.order, SHARED)) in self.hear(link, lambda words, _: bool(words))
+
+    def test_a_claim_given_back_by_its_id_is_named_by_the_order_its_followers_know(self) -> None:
+        link = self.listening(Q)
+        grant = self.lead(Q, asking())
+        self.claim(Q, asking())
+        self.link().release(Q, grant.id)
+        assert (Q, Word(ENDED, grant.id, grant.order, FAILED)) in self.hear(link, lambda words, _: bool(words))
+
+    def test_words_said_reach_the_other_links_of_the_place(self) -> None:
+        here, there = self.listening(Q, OTHER), self.listening(OTHER, store=self.another())
+        word = Word(ALIVE, b"f" * 16, 7)
+        self.link().say(OTHER, word)
+        for link in (here, there):
+            assert self.hear(link, lambda words, _: bool(words)) == [(OTHER, word)]
+
+    def test_no_words_about_what_was_not_asked_for(self) -> None:
+        link = self.listening(Q, OTHER)
+        link.unsubscribe(OTHER)
+        sayer = self.link()
+        sayer.say(OTHER, Word(ALIVE, b"f" * 16, 7))
+        sayer.say(key("never asked"), Word(ALIVE, b"f" * 16, 8))
+        sayer.say(Q, Word(ALIVE, b"f" * 16, 9))
+        assert [word.order for _, word in self.hear(link, lambda words, _: bool(words))] == [9]
+
+    def test_a_key_may_be_asked_for_again(self) -> None:
+        link = self.listening(Q)
+        link.unsubscribe(Q)
+        link.subscribe(Q)
+        self.hear(link, lambda _, ready: Q in ready)
+        self.link().say(Q, Word(ALIVE, b"f" * 16, 7))
+        assert self.hear(link, lambda words, _: bool(words))
+
+    def test_a_poll_ends_by_its_timeout_and_at_once_when_woken(self) -> None:
+        link = self.listening(Q)
+        began = time.monotonic()
+        assert link.poll(0.01) == ([], [])
+        link.wake()
+        link.poll(5.0)
+        assert time.monotonic() - began < 4.0
+
+    def test_words_from_before_a_subscription_was_in_force_may_be_missed_but_none_after(self) -> None:
+        link = self.listening(Q)
+        sayer = self.link()
+        for order in range(1, 51):
+            sayer.say(Q, Word(ALIVE, b"f" * 16, order))
+        words = self.hear(link, lambda words, _: len(words) >= 50)
+        assert [word.order for _, word in words] == list(range(1, 51))
+
+
+class PlaceLaws(Trial):
+    """Several store objects over one place, as several processes have them."""
+
+    def test_two_stores_over_one_place_are_one(self) -> None:
+        there = self.another()
+        grant = self.lead(Q, asking())
+        follow = self.claim(Q, asking(), there)
+        assert isinstance(follow, Follow)
+        assert (follow.id, follow.order) == grant[:2]
+        assert self.do(there.fill(Q, grant.id, grant.order, sealed(Q, grant, 3), LIFE)) == "stored"
+        assert self.serves(Q) == self.serves(Q, store=there) == grant[:2]
+        self.do(there.invalidate((3,)))
+        assert self.serves(Q) is None
+        self.do(self.store.count(Q, 2, HOUR))
+        assert self.do(there.count(Q, 1, HOUR)) == 3
+
+    def test_a_link_serves_all_stores_of_its_address(self) -> None:
+        there, elsewhere = self.another(), self.another(self.prefix + "-too")
+        link = self.link()
+        for nth, store in enumerate((self.store, there, elsewhere)):
+            if store.address == self.store.address:
+                question = key(f"from store {nth}")
+                grant = self.lead(question, asking(), store)
+                assert link.renew([held(grant, question)], BEAT) == ["ok"]
+                link.release(question, grant.id)
+                must_lead(self.claim(question, asking(), store))
+
+    def test_two_prefixes_do_not_see_each_other(self) -> None:
+        elsewhere = self.another(self.prefix + "-too")
+        self.stored(Q, 3)
+        assert self.serves(Q, store=elsewhere) is None
+        self.do(elsewhere.invalidate((3,), everything=True))
+        assert self.serves(Q, 3) is not None
+        assert self.do(elsewhere.look(OTHER, ())).generations.clock == 1
+        assert self.do(self.store.look(OTHER, ())).generations.clock == 0
+
+    def test_a_closed_store_leaves_the_others_open(self) -> None:
+        self.stored(Q)
+        there = self.another()
+        assert self.serves(Q, store=there)
+        self.do(there.close())
+        assert self.serves(Q)
+
+
+class LinkLaws(RenewLaws, WordLaws, PlaceLaws):
+    """Everything above."""

@@ -1,0 +1,95 @@
+"""Every store of ours, in both modes, under the laws of the contract that we ship."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "askonce.testing.contract",
+    "askonce.testing.contract_ends",
+    "askonce.testing.contract_links",
+    "askonce.testing.trial",
+)
+
+from askonce.store import Store, open_store  # noqa: E402
+from askonce.testing.contract import StoreLaws, TimeLaws  # noqa: E402
+from askonce.testing.servers import Server  # noqa: E402
+from askonce.testing.trial import Trial  # noqa: E402
+
+
+class Memories(Trial):
+    clocked = True
+
+    def store_factory(self, *, prefix: str, clock: Callable[[], int]) -> Store:
+        url = f"memory://{self.prefix}"
+        return open_store(url, prefix=prefix, asynchronous=self.asynchronous, clock=clock)
+
+
+class Files(Trial):
+    clocked = True
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "answers.db"
+
+    def store_factory(self, *, prefix: str, clock: Callable[[], int]) -> Store:
+        url = f"sqlite:///{self.file}"
+        return open_store(url, prefix=prefix, asynchronous=self.asynchronous, clock=clock)
+
+
+class Servers(Trial):
+    server: Server
+
+    def store_factory(self, *, prefix: str, clock: Callable[[], int]) -> Store:
+        return open_store(self.server.url, prefix=prefix, asynchronous=self.asynchronous)
+
+
+class Valkeys(Servers):
+    @pytest.fixture(autouse=True)
+    def _server(self, valkey: Server) -> None:
+        self.server = valkey
+
+
+class Redises(Servers):
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server: Server) -> None:
+        self.server = redis_server
+
+
+class TestMemory(Memories, StoreLaws, TimeLaws):
+    pass
+
+
+class TestAsyncMemory(TestMemory):
+    asynchronous = True
+
+
+class TestSQLite(Files, StoreLaws, TimeLaws):
+    pass
+
+
+class TestAsyncSQLite(TestSQLite):
+    asynchronous = True
+
+
+@pytest.mark.servers
+class TestValkey(Valkeys, StoreLaws):
+    pass
+
+
+@pytest.mark.servers
+class TestAsyncValkey(TestValkey):
+    asynchronous = True
+
+
+@pytest.mark.servers
+class TestRedis(Redises, StoreLaws):
+    pass
+
+
+@pytest.mark.servers
+class TestAsyncRedis(TestRedis):
+    asynchronous = True
