@@ -1,0 +1,225 @@
+"""SQLiteStore: one file, shared by all processes of a machine, with the same laws as a Redis.
+
+A lookup is one SELECT that brings the entry and its generation together, some 5 us, and writes nothing; it runs inline
+even in an event loop, where a hop to a thread would cost more than the read. Every other verb is one write
+transaction over the decisions of core.lease. In an asynchronous store those hop to one thread, so that a file locked
+by somebody else blocks no loop.
+
+Trouble costs a lookup 0.2 s at most and leaves the connection usable; nothing here ever deletes or changes a file that
+is not ours. See sqlite_file.py (connections, forks, how a file comes to be), sqlite_ledger.py (rows, bounds),
+sqlite_link.py (words to waiters).
+"""
+
+# ruff: noqa: D102 - what a verb does is the contract's to say
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from askonce.core import lease as rules
+from askonce.core.keys import Key
+from askonce.core.lease import Ask, Claim, Generations
+from askonce.core.model import Lifetime, Sealed
+from askonce.core.tape import FAILED, Ending
+from askonce.errors import ConfigError
+from askonce.store import Link, Look, StoreTrouble, ledger
+from askonce.store.memory import Clock, machine_clock
+from askonce.store.sqlite_file import file_at
+from askonce.store.sqlite_ledger import Rows, number_of, tape_name
+from askonce.store.sqlite_link import SQLiteLink
+
+T = TypeVar("T")
+
+MAX_BYTES = 2**30
+LEAST = 2**20
+SWEEP = 5_000  # ms between two looks for what is over
+_CLOCK_AT = slice(72, 76)  # an entry's own clock (core.model)
+
+_LOOK = (
+    "SELECT e.body, g.epoch, g.clock, g.floor FROM generations g LEFT JOIN entries e ON e.id = ?1 WHERE g.realm = ?2"
+)
+_ENTRY = "SELECT body FROM entries WHERE id = ?"
+_TAPE = "SELECT log FROM tapes WHERE name = ? AND ends > ?"
+
+
+def path_of(url: str) -> str:
+    """The absolute path that ``sqlite:///relative``, ``sqlite:////absolute`` or ``sqlite://~/in/my/home`` names."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.query or parts.fragment:
+        raise ConfigError(
+            f"{url!r}: options go beside the URL (max_bytes=...); write %3F for ? and %23 for # in a name"
+        )
+    if parts.netloc == "~":
+        path = "~" + path
+    elif parts.netloc:
+        raise ConfigError(f"{url!r} names a host: write sqlite:///file.db, or sqlite:////absolute/file.db")
+    else:
+        path = path[1:]
+    if not path or path.endswith("/") or "\0" in path:
+        raise ConfigError(f"{url!r} names no file: write sqlite:///file.db, or sqlite:////absolute/file.db")
+    if path == ":memory:":
+        raise ConfigError(f"{url!r}: write memory:// for a cache that leaves nothing behind")
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (RuntimeError, OSError) as error:  # no home, or links that lead in a circle
+        raise ConfigError(f"{url!r}: {error}; write an absolute path, sqlite:////folder/file.db") from error
+
+
+class SQLiteStore:
+    """A prefix's view of a file."""
+
+    kind = "sqlite"
+
+    def __init__(self, path: str, prefix: str, *, asynchronous: bool, max_bytes: int, clock: Clock) -> None:
+        self.address = "sqlite:///" + path
+        self._prefix = prefix
+        self._realm = ledger.realm(prefix)
+        self._asynchronous = asynchronous
+        self._clock = clock
+        self._file = file_at(path)
+        self._file.enter(max_bytes)
+        self._closed = False
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "",
+        asynchronous: bool = False,
+        max_bytes: object = MAX_BYTES,
+        clock: Clock | None = None,
+        **unknown: object,
+    ) -> Self:
+        """The store of a URL; nothing is opened yet. `max_bytes` bounds the file, `clock` gives microseconds."""
+        if unknown:
+            raise ConfigError(f"sqlite:// has no option {', '.join(unknown)}: it knows max_bytes and clock")
+        room = ledger.bytes_option(max_bytes, LEAST)
+        return cls(path_of(url), prefix, asynchronous=asynchronous, max_bytes=room, clock=clock or machine_clock)
+
+    def __repr__(self) -> str:
+        return f"<SQLiteStore {self.address}>"
+
+    # reading
+
+    async def look(self, key: Key, fields: Sequence[int]) -> Look:
+        row = await self._row(_LOOK, (number_of(key), self._realm))
+        if row is None:
+            return Look(None, Generations(), self._clock())
+        entry, epoch, clock, floor = row
+        generations = Generations(epoch, clock, floor)
+        if entry is not None and int.from_bytes(entry[_CLOCK_AT], "big") != clock:
+            generations = generations._replace(moved=await self._moved(fields))
+        return Look(entry, generations, self._clock())
+
+    async def _moved(self, fields: Sequence[int]) -> dict[int, int]:
+        moved = {}
+        for field in fields:
+            sql = "SELECT clock FROM moved WHERE realm = ? AND field = ?"
+            if (row := await self._row(sql, (self._realm, field))) is not None:
+                moved[field] = row[0]
+        return moved
+
+    async def entry(self, key: Key) -> bytes | None:
+        row = await self._row(_ENTRY, (number_of(key),))
+        return row[0] if row else None
+
+    async def tape(self, key: Key, flight: bytes, order: int) -> bytes | None:
+        row = await self._row(_TAPE, (tape_name(key, flight, order), self._clock() // 1000))
+        return row[0] if row else None
+
+    async def _row(self, sql: str, values: tuple[object, ...]) -> Any:
+        """One row, or None. Inline; what has to wait hops."""
+        file = self._file
+        try:
+            seat = file.idle.pop()
+        except IndexError:
+            seat = await self._hop(file.open)
+        try:
+            row = seat.execute(sql, values).fetchone()
+        except sqlite3.Error as error:
+            row = await self._hop(partial(file.again, seat, sql, values, error))
+        file.give(seat)
+        return row
+
+    async def _hop(self, work: Callable[[], T]) -> T:
+        if not self._asynchronous:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._file.hands(), work)
+
+    # writing
+
+    async def _write(self, verb: Callable[[Rows], T]) -> T:
+        return await self._hop(partial(self.write, verb))
+
+    def write(self, verb: Callable[[Rows], T]) -> T:
+        """A verb in a transaction of its own, in this thread."""
+        file = self._file
+
+        def work(connection: sqlite3.Connection) -> T:
+            rows = Rows(connection, self._realm, self._clock(), file.max_bytes)
+            if not 0 <= rows.now - file.swept < SWEEP:
+                file.swept = rows.now
+                rows.sweep()
+            return verb(rows)
+
+        return file.transaction(work)
+
+    async def claim(self, key: Key, ask: Ask) -> Claim:
+        return await self._write(lambda rows: ledger.claim(rows, key, ask))
+
+    async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
+        try:
+            return await self._write(lambda rows: ledger.fill(rows, key, flight, order, sealed, life))
+        except StoreTrouble as trouble:
+            if trouble.kind == "store-full":
+                await self._give_up(key, flight, order)
+            raise
+
+    async def _give_up(self, key: Key, flight: bytes, order: int) -> None:
+        """No room for the answer: perhaps there is some for saying so to those who wait."""
+        try:
+            await self.release(key, flight, order, Ending(FAILED, "store-full"))
+        except StoreTrouble:
+            return  # they look again when the lease's deadline passes
+
+    async def release(
+        self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
+    ) -> None:
+        await self._write(lambda rows: ledger.release(rows, key, flight, order, ending, failed=failed, hint=hint))
+
+    async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
+        return await self._write(lambda rows: ledger.extend(rows, key, flight, order, hot_ttl, cap))
+
+    async def count(self, key: Key, hits: int, window: int) -> int:
+        return await self._write(lambda rows: rows.count(key, hits, window))
+
+    async def forget(self, key: Key) -> None:
+        await self._write(lambda rows: rows.forget(key))
+
+    async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
+        def verb(rows: Rows) -> None:
+            before = rows.generations()._replace(moved={})
+            rows.put_moved(rules.invalidate(before, fields, everything), fields)
+
+        await self._write(verb)
+
+    # the rest
+
+    def link(self) -> Link:
+        return SQLiteLink(self._file, self.write, self._clock)
+
+    def after_fork(self) -> None:
+        """Nothing to do: File closes its connections before a fork, and starts over in the child."""
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._file.leave()

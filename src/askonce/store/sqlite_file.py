@@ -1,0 +1,340 @@
+"""A File: one SQLite file as a process sees it: how it comes to be, its connections, its lock for writers.
+
+All stores of a process that name one path share a File. Connections (seats) are pooled, not kept a thread: a reader
+takes the one used last, so that short-lived threads cost no opening, and a fork can tell which are in use.
+
+A fork is why connections are closed before it and not let go of after it. SQLite keeps a table of a process's locks,
+which a child inherits without the locks: its new connections would believe in them, the parent's last close would
+delete the log under them, and what the child writes then is lost (seen, not feared). With nothing open, nothing is
+inherited. For the same reason no file descriptor of an existing file is ever opened here: closing one would drop every
+lock that this process has on the file.
+
+The file is created empty with mode 0600 before SQLite sees it; the log and the index beside it take the mode from it.
+What it is, is asked before anything is changed: another program's database is left as it was found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
+from askonce.store.sqlite_schema import found, is_new, roll_back
+from askonce.store.sqlite_trouble import is_busy, is_full, patiently, trouble_of
+
+T = TypeVar("T")
+
+PAGE = 4096
+SPARE = 16  # connections kept open while nobody uses them
+LOG_PAGES = 1_000  # after which the log is copied into the file, at the most
+LOG_SHARE = 20  # the log's part in max_bytes: a twentieth
+FORK_PATIENCE = 0.5  # s that a fork waits for calls under way
+
+
+class Seat:
+    """A connection, of one thread at a time. `execute` reuses one cursor, which a reader may do who fetches at once."""
+
+    def __init__(self, path: str) -> None:
+        # rw and not rwc: a file that SQLite made would have the umask's mode.
+        uri = f"file:{quote(os.fsencode(path))}?mode=rw"
+        self.connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+        self.execute = self.connection.cursor().execute
+        self.inode = 0
+        self.closed = False
+
+    def close(self) -> None:
+        """Close the connection, whatever it says to that."""
+        self.closed = True
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "closed", True):
+            self.close()
+
+
+class File:
+    """One path of this process. `idle` holds the seats that nobody uses."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._path = Path(path)
+        self._log = Path(path + "-wal")
+        self.idle: deque[Seat] = deque()
+        self.spare = SPARE
+        self.max_bytes = 0
+        self.users = 0
+        self.swept = 0  # ms of the store's clock
+        self._inode = 0
+        self._failure: tuple[float, StoreTrouble | None] = (0.0, None)
+        self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._opening = threading.Lock()
+        self._turn = threading.Lock()
+        self._hands: ThreadPoolExecutor | None = None
+        self._stilled = False
+
+    # users
+
+    def enter(self, max_bytes: int) -> None:
+        """One more store."""
+        with _filing:
+            self.users += 1
+            self.spare = SPARE
+            self.max_bytes = max(self.max_bytes, max_bytes)
+
+    def leave(self) -> None:
+        """One store less; the last one closes the connections."""
+        with _filing:
+            self.users -= 1
+            if self.users > 0:
+                return
+            self.spare = 0
+            hands, self._hands = self._hands, None
+        if hands is not None:
+            hands.shutdown()
+        self.thin()
+
+    def hands(self) -> ThreadPoolExecutor:
+        """The one thread that waits for locks in place of event loops."""
+        with _filing:
+            if self._hands is None:
+                self._hands = ThreadPoolExecutor(1, thread_name_prefix="askonce-sqlite")
+            return self._hands
+
+    # seats
+
+    def take(self) -> Seat:
+        """A seat; give it back by appending it to `idle`, close it when it was in trouble."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return self.open()
+
+    def give(self, seat: Seat) -> None:
+        """A seat is free again."""
+        self.idle.append(seat)
+        if len(self.idle) > self.spare:
+            self.thin()
+
+    def thin(self) -> None:
+        """Close the seats that are too many, those first that were idle longest."""
+        with contextlib.suppress(IndexError):
+            while len(self.idle) > self.spare:
+                self.idle.popleft().close()
+
+    def open(self) -> Seat:
+        """A new seat. Whoever queued behind a failure shares it, or a crowd would wait for each one's timeout."""
+        asked = time.monotonic()
+        with self._opening:
+            failed, trouble = self._failure
+            if trouble is not None and failed >= asked:
+                raise StoreTrouble(trouble.kind, str(trouble))
+            try:
+                seat = self._opened()
+            except (sqlite3.Error, OSError) as error:
+                self._failure = (time.monotonic(), trouble_of(self.path, error))
+                raise self._failure[1] from error  # type: ignore[misc]
+            except StoreTrouble as error:
+                self._failure = (time.monotonic(), error)
+                raise
+            self._seats.add(seat)
+            return seat
+
+    def _opened(self) -> Seat:
+        self._be_there()
+        seat = Seat(self.path)
+        try:
+            self._settle(seat.connection)
+            seat.inode = self._inode = self._path.stat().st_ino
+        except BaseException:
+            seat.close()
+            raise
+        return seat
+
+    def _be_there(self) -> None:
+        """Create the file, empty and ours alone to read, unless there is one."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with contextlib.suppress(FileExistsError):
+            try:
+                handle = os.open(self.path, flags, 0o600)
+            except FileNotFoundError:
+                self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
+                handle = os.open(self.path, flags, 0o600)
+            os.close(handle)
+
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        fresh = self._path.stat().st_size == 0
+        began = time.monotonic()
+        if patiently(lambda: is_new(connection, self.path), began + (CONNECT_TIMEOUT if fresh else TIMEOUT)):
+            patiently(lambda: found(connection, self.path), began + CONNECT_TIMEOUT)
+        for pragma in self._pragmas():
+            connection.execute(pragma)
+
+    def _pragmas(self) -> tuple[str, ...]:
+        pages = self.log_pages
+        return (
+            "PRAGMA synchronous = NORMAL",  # of a crash of the machine a cache may lose the last seconds, no more
+            "PRAGMA cache_size = -1024",
+            f"PRAGMA wal_autocheckpoint = {pages}",
+            f"PRAGMA journal_size_limit = {pages * PAGE}",
+            "PRAGMA trusted_schema = OFF",
+            # No mmap_size: it would save 0.7 us of 4, and whoever truncates the file would kill this process.
+        )
+
+    @property
+    def log_pages(self) -> int:
+        """Pages after which the log is copied into the file."""
+        return max(16, min(LOG_PAGES, self.max_bytes // PAGE // LOG_SHARE))
+
+    # reading and writing
+
+    def again(
+        self, seat: Seat, sql: str, values: tuple[object, ...], error: sqlite3.Error
+    ) -> tuple[object, ...] | None:
+        """Read once more what failed with `error`, patiently if that may help; StoreTrouble, and the seat is closed."""
+        try:
+            if not is_busy(error):
+                raise error
+            row: tuple[object, ...] | None = patiently(
+                lambda: seat.execute(sql, values).fetchone(), time.monotonic() + TIMEOUT
+            )
+        except sqlite3.Error as last:
+            seat.close()
+            raise trouble_of(self.path, last) from last
+        return row
+
+    def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in a write transaction, within TIMEOUT of waiting for others; all of it or nothing."""
+        until = time.monotonic() + TIMEOUT
+        # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
+        if not self._turn.acquire(timeout=TIMEOUT):
+            raise StoreTrouble("store-timeout", f"{self.path}: other threads wrote for longer than {TIMEOUT} s")
+        try:
+            seat = self._current()
+            try:
+                result = _transact(seat.connection, work, until)
+                self._tend_log(seat.connection)
+            except sqlite3.Error as error:
+                self._after(seat, error)
+                raise trouble_of(self.path, error) from error
+            self.give(seat)
+            return result
+        finally:
+            self._turn.release()
+
+    def _after(self, seat: Seat, error: sqlite3.Error) -> None:
+        """Keep a connection whose trouble is not its own."""
+        if is_busy(error) or is_full(error):
+            self.give(seat)
+        else:
+            seat.close()
+
+    def _current(self) -> Seat:
+        """A seat at the file that has the path's name now: who deletes a cache file means an empty cache."""
+        try:
+            inode = self._path.stat().st_ino
+        except OSError:
+            inode = 0
+        if inode != self._inode:
+            self.drain()
+            self._inode = inode
+        while (seat := self.take()).inode != self._inode:
+            seat.close()
+        return seat
+
+    def drain(self) -> None:
+        """Close what is idle."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self.idle.pop().close()
+
+    def _tend_log(self, connection: sqlite3.Connection) -> None:
+        # SQLite starts the log over only when it meets no reader; under a steady stream of them it grows and grows.
+        with contextlib.suppress(OSError):
+            if self._log.stat().st_size > 2 * self.log_pages * PAGE:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    # forks
+
+    def still(self) -> None:
+        """Before a fork: close everything, and let nobody open until it is over."""
+        # Bounded: a fork from a signal handler may find its own thread in here. Its connection is then left as it is.
+        self._stilled = self._opening.acquire(timeout=FORK_PATIENCE)
+        until = time.monotonic() + FORK_PATIENCE
+        while True:
+            self.drain()
+            if all(seat.closed for seat in list(self._seats)) or time.monotonic() >= until:
+                return
+            time.sleep(0.0005)
+
+    def go_on(self) -> None:
+        """After a fork, in the parent."""
+        if self._stilled:
+            self._stilled = False
+            self._opening.release()
+
+    def start_over(self) -> None:
+        """After a fork, in the child: what was still open is the parent's, and is kept from every finalizer."""
+        _parents.extend(seat for seat in list(self._seats) if not seat.closed)
+        self._seats.clear()
+        self.idle.clear()
+        self._failure = (0.0, None)
+        self._reset()
+
+
+def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], until: float) -> T:
+    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), until)
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+    return result
+
+
+_files: weakref.WeakValueDictionary[str, File] = weakref.WeakValueDictionary()
+_filing = threading.Lock()
+_parents: list[Seat] = []
+
+
+def file_at(path: str) -> File:
+    """The File of an absolute path, one a process."""
+    with _filing:
+        file = _files.get(path)
+        if file is None:
+            file = _files[path] = File(path)
+        return file
+
+
+def _before_fork() -> None:
+    for file in list(_files.values()):
+        file.still()
+
+
+def _after_in_parent() -> None:
+    for file in list(_files.values()):
+        file.go_on()
+
+
+def _after_in_child() -> None:
+    global _filing  # noqa: PLW0603
+    _filing = threading.Lock()
+    for file in list(_files.values()):
+        file.start_over()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -1,0 +1,96 @@
+"""What SQLite or the system says when it refuses, as kinds of StoreTrouble, and how long to go on trying."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from askonce.store import StoreTrouble
+
+T = TypeVar("T")
+
+# PROTOCOL: many processes opened the file's log at the same moment.
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_KINDS = {
+    **dict.fromkeys(_BUSY, "store-timeout"),
+    sqlite3.SQLITE_READONLY: "store-readonly",
+    sqlite3.SQLITE_FULL: "store-full",
+    sqlite3.SQLITE_CORRUPT: "store-corrupt",
+    sqlite3.SQLITE_NOTADB: "store-foreign",
+    sqlite3.SQLITE_PERM: "store-denied",
+    sqlite3.SQLITE_AUTH: "store-denied",
+}
+_SYSTEM_KINDS = {
+    errno.EACCES: "store-denied",
+    errno.EPERM: "store-denied",
+    errno.EROFS: "store-readonly",
+    errno.ENOSPC: "store-full",
+    errno.EDQUOT: "store-full",
+}
+_REMEDIES = {
+    "store-foreign": "; it is left as it is: name another file",
+    "store-corrupt": "; delete it with its -wal and -shm, or name another file",
+    "store-full": "; free some space, or lower max_bytes",
+}
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether somebody else holds what was needed, so that trying again may help."""
+    return _code(error) in _BUSY
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether the disk is full; the connection is as good as before."""
+    return _code(error) == sqlite3.SQLITE_FULL
+
+
+def foreign(path: str, what: str) -> StoreTrouble:
+    """A file that is not ours to use."""
+    return StoreTrouble("store-foreign", f"{path}: {what}{_REMEDIES['store-foreign']}")
+
+
+def trouble_of(path: str, error: sqlite3.Error | OSError) -> StoreTrouble:
+    """What an error means to an operator. One that is a bug of ours, and no trouble of the file, is raised as it is."""
+    if isinstance(error, OSError):
+        kind = _SYSTEM_KINDS.get(error.errno or 0, "store-error")
+        return StoreTrouble(kind, f"{path}: {error.strerror or error}")
+    code = _code(error)
+    if not code or isinstance(error, sqlite3.IntegrityError):
+        raise error
+    kind = _cannot_open(Path(path)) if code == sqlite3.SQLITE_CANTOPEN else _KINDS.get(code, "store-error")
+    return StoreTrouble(kind, f"{path}: {error}{_REMEDIES.get(kind, '')}")
+
+
+def _cannot_open(path: Path) -> str:
+    if not os.access(path, os.R_OK):
+        return "store-denied" if path.exists() else "store-error"
+    # It needs two files beside it.
+    return "store-error" if os.access(path.parent, os.W_OK) else "store-readonly"
+
+
+def patiently(work: Callable[[], T], until: float) -> T:
+    """Do it, again and again while somebody else holds the file, until `until` (monotonic s).
+
+    Not SQLite's own busy handler: that one knows no deadline, is not asked in every case, and first sleeps for longer
+    than most transactions take.
+    """
+    pause = 0.0005
+    while True:
+        try:
+            return work()
+        except sqlite3.OperationalError as error:
+            left = until - time.monotonic()
+            if not is_busy(error) or left <= 0:
+                raise
+        time.sleep(min(pause * random.uniform(0.5, 1.0), left))
+        pause = min(2 * pause, 0.01)
