@@ -273,13 +273,11 @@ class Fleet:
             self._beats = {beat for beat in self._beats if now < beat.until}
             held = [beat for beat in self._beats if not beat.lost]
             lost = [beat for beat in self._beats if beat.lost]
-        if held:
-            for beat, said in zip(
-                held, self._link.renew([b.held for b in held], int(self.heartbeat * 1000)), strict=True
-            ):
-                if said == "lost":
-                    beat.lose()
-                    lost.append(beat)
+        said = self._link.renew([beat.held for beat in held], int(self.heartbeat * 1000)) if held else []
+        for beat, word in zip(held, said, strict=True):
+            if word == "lost":
+                beat.lose()
+                lost.append(beat)
         for beat in lost:
             # Those who were told to follow this flight may still have its answer, and can learn of it only from here.
             self._link.say(beat.held.key, Word(ALIVE, beat.held.id, beat.held.order))

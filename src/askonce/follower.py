@@ -10,8 +10,8 @@ import time
 
 from askonce.core.lease import NEVER, Follow
 from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, read_ending
+from askonce.ear import Ear
 from askonce.events import Status
-from askonce.fleet import HEARTBEAT, Ear
 from askonce.flight import Mode
 from askonce.guard import Guard
 from askonce.question import Question
@@ -56,7 +56,7 @@ class Follower:
                 if (word.flight, word.order) != mine:
                     continue
                 if word.kind == ALIVE:
-                    until = time.monotonic() + HEARTBEAT
+                    until = time.monotonic() + self._fleet.heartbeat
                 if word.kind == ENDED:
                     return await self._ended(question, claim, word.outcome)
             if ear.again:
