@@ -199,7 +199,7 @@ class Fleet:
             except StoreTrouble as trouble:
                 log.debug("the fleet's link: %s", trouble)
                 self._woken.wait(PAUSE)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, it is logged
                 # The thread must outlive a bug in a link: without it every lease of the process would die.
                 log.exception("the fleet thread of askonce stumbled")
                 self._woken.wait(PAUSE)

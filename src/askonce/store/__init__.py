@@ -47,6 +47,14 @@ class Look(NamedTuple):
     now_us: int
 
 
+class Sighting(NamedTuple):
+    """An entry met while walking through a store: its name there, its header and extensions, its size in bytes."""
+
+    name: bytes
+    header: bytes
+    size: int
+
+
 class Held(NamedTuple):
     """A lease as its holder names it, for a renewal."""
 
@@ -111,6 +119,25 @@ class Store(Protocol):
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
         """Move the generations of every partition; PartialInvalidation when not all of them answered."""
+        ...
+
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+        """About `count` entries of this prefix, from cursor b"" on, and the cursor of the next; b"" at the end.
+
+        Every entry that is there from the first step to the last is met, some perhaps twice. Gentle: a step is short.
+        """
+        ...
+
+    async def standing(self) -> Sequence[Generations]:
+        """The generations of every partition, with all that moved; those of an entry: [digest[0] % how many]."""
+        ...
+
+    async def discard(self, seen: Sequence[Sighting]) -> int:
+        """Delete entries if they are still those seen (fill id and order); how many were."""
+        ...
+
+    async def raze(self, count: int) -> int:
+        """Delete about `count` of whatever this prefix has, generations last; 0 when nothing is left of it."""
         ...
 
     def link(self) -> Link:

@@ -1,0 +1,63 @@
+"""An Aim: what one invalidation is to reach, said in one of six ways and never in none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from askonce.core import keys
+from askonce.errors import UsageError
+
+WAYS = "key=outcome.key, request={...}, scope='a/b', tag='doc:42', model='gpt-4.1-mini', everything=True"
+
+
+class Aim(NamedTuple):
+    """`keys` to be forgotten one by one, or `fields` whose generations move, or everything of the prefix."""
+
+    keys: tuple[keys.Key, ...] = ()
+    fields: tuple[int, ...] = ()
+    everything: bool = False
+
+
+def aim_at(
+    *,
+    key: str | Iterable[str] | None = None,
+    request: keys.Key | None = None,
+    scope: str | Iterable[str] | None = None,
+    tag: str | Iterable[str] | None = None,
+    model: str | Iterable[str] | None = None,
+    everything: bool = False,
+) -> Aim:
+    """The aim of an invalidation; UsageError unless exactly one way was taken."""
+    ways = [way is not None for way in (key, request, scope, tag, model)]
+    if sum(ways) + bool(everything) != 1:
+        raise UsageError(f"say what to invalidate, in one way: {WAYS}")
+    if everything:
+        return Aim(everything=True)
+    if request is not None:
+        return Aim(keys=(request,))
+    if key is not None:
+        return Aim(keys=tuple(keys.Key.parse(one) for one in _several(key)))
+    if scope is not None:
+        return Aim(fields=_fields("scope", (keys.check_scope(one) for one in _several(scope))))
+    if tag is not None:
+        return Aim(fields=_fields("tag", (keys.check_tag(one) for one in _several(tag))))
+    assert model is not None
+    return Aim(fields=_fields("model", (_model(one) for one in _several(model))))
+
+
+def _several(said: str | Iterable[str]) -> tuple[str, ...]:
+    several = (said,) if isinstance(said, str) else tuple(said)
+    if not several:
+        raise UsageError(f"an empty list names nothing to invalidate; say one of: {WAYS}")
+    return several
+
+
+def _fields(kind: str, texts: Iterable[str]) -> tuple[int, ...]:
+    return tuple(sorted({keys.field(kind, text) for text in texts}))
+
+
+def _model(model: str) -> str:
+    if not model:
+        raise UsageError(f"model={model!r}: write a model's name as the requests say it")
+    return model

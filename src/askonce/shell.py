@@ -1,0 +1,320 @@
+"""The Shell: what a Cache and an AsyncCache are made of, written once.
+
+It turns a request and a call's own settings into a question for the engine, judges what the call brings, and decodes a
+copy for each caller. A call's own keywords are a closed list (`Own`), the same in every way of use. Everything else
+given to `get_or_set` is part of the question, and so of the key.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import orjson
+
+from askonce import config, survey
+from askonce.aim import Aim, aim_at
+from askonce.core import keys
+from askonce.core.keys import Key
+from askonce.core.policy import Policy, judge_answer, judge_request
+from askonce.drive import drive
+from askonce.errors import ConfigError, StoreUnavailable, UsageError
+from askonce.events import Event, Events, Status, watching
+from askonce.fleet import fleet_of, leave
+from askonce.flight import Tasks, Threads
+from askonce.pilot import Answer
+from askonce.protocol import Engine
+from askonce.question import NOTHING, Plan, Planner, Question, Settings, tags_of
+from askonce.reader import Found
+from askonce.store import StoreTrouble, open_store
+
+_EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+Call = Callable[[], Any]
+
+
+class Own(TypedDict, total=False):
+    """The keywords of a call, a handle, a header: all that is ours and not the question's."""
+
+    ttl: float | None  # s that the answer stays fresh
+    scope: str | None  # a path such as support/triage/v3; joins the key
+    tags: Iterable[str] | None  # what the answer depends on; joins the entry
+    variant: int | str | None  # which of several wanted answers; joins the key
+    tenant: str | None  # whose answer it is; joins the key
+    policy: Policy | None
+    control: str | None  # RFC 9111 directives, such as "no-cache" or "max-age=60, stale-if-error=600"
+    store_if: Callable[[Any], bool] | None  # says of an answer whether it may be stored
+
+
+OWN = frozenset(Own.__annotations__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a lookup gave: `value`, the caller's own copy; `status`; `key`, 64 hex digits to invalidate by."""
+
+    value: Any
+    status: Status
+    key: str
+    _forget: Callable[[str], Any]
+
+    def forget(self) -> Any:
+        """Make this answer unservable everywhere, at once (with an AsyncCache: ``await outcome.forget()``)."""
+        return self._forget(self.key)
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.status}>"
+
+
+class Asker:
+    """Who can be asked: a cache, or a handle on one. `_shell` is the cache itself."""
+
+    _shell: Shell
+
+    def _settings(self, own: Mapping[str, Any]) -> Settings:
+        return settings_of(own)
+
+    def _aim(self, request: object, tenant: str | None, variant: int | str | None, said: dict[str, Any]) -> Aim:
+        """What an invalidation means. With a request, a scope says under which it was asked, and is no aim itself."""
+        if request is None:
+            return aim_at(**said)
+        own = {"tenant": tenant, "variant": variant, "scope": said.pop("scope")}
+        settings = self._settings({name: value for name, value in own.items() if value is not None})
+        return aim_at(request=self._shell.key_of(request, settings), **said)
+
+    def _tutorial(
+        self, messages: object, model: str, ttl: float | None, more: dict[str, Any]
+    ) -> tuple[dict[str, Any], Settings]:
+        """The request and the settings of a get_or_set: what is not ours is the question's."""
+        own = {name: more.pop(name) for name in OWN & more.keys()}
+        if ttl is not None:
+            own["ttl"] = ttl
+        return {"messages": messages, "model": model, **more}, self._settings(own)
+
+
+class Shell(Asker):
+    """What both kinds of cache are made of."""
+
+    _asynchronous = False
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        prefix: str | None = None,
+        redis_client: object = None,
+        policy: Policy | None = None,
+        scopes: Mapping[str, Policy] | None = None,
+        tenant: str = "",
+        mode: str | None = None,
+        strict: bool = False,
+        **options: object,
+    ) -> None:
+        """No I/O: a URL or option that cannot be meant raises ConfigError, a store out of reach is met at lookups.
+
+        `prefix` starts every key; a new one makes all old keys unreachable. `redis_client`: a configured redis-py
+        client, whose connection settings are used. `policy`: defaults of this cache; `scopes`: of calls in a scope.
+        `tenant`: whose answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE). `strict`: a
+        lookup raises StoreUnavailable instead of going upstream without the store. `options` are the store's.
+        """
+        self._shell = self
+        self.prefix = config.find_prefix(prefix)
+        self.mode = config.find_mode(mode)
+        if redis_client is not None:
+            if url is not None:
+                raise ConfigError("give a URL or redis_client=, not both")
+            url, options = "redis://", {**options, "client": redis_client}
+        self._planner = Planner(self.prefix, tenant, policy or Policy(), scopes or {}, self.mode)
+        store = open_store(config.find_url(url), prefix=self.prefix, asynchronous=self._asynchronous, **options)
+        self.events = Events()
+        self._strict = strict
+        self._closed = False
+        self._engine = Engine(store, fleet_of(store), self._new_mode(), self.events, strict=strict)
+        _caches.add(self)
+
+    def _new_mode(self) -> Threads | Tasks:
+        return Tasks() if self._asynchronous else Threads()
+
+    # seeing
+
+    @contextmanager
+    def watch(self) -> Iterator[list[Status]]:
+        """The statuses of the lookups made inside, in order, also by frameworks and SDKs in between."""
+        seen: list[Status] = []
+        token = watching.set((*watching.get(), (self.events, seen)))
+        try:
+            yield seen
+        finally:
+            watching.reset(token)
+
+    def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `listener` with every Event, in the thread where it happens; returns what ends it."""
+        return self.events.listen(listener)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of events since this cache was made, and what is going on now."""
+        breaker = self._engine.fleet.breaker
+        return {
+            **self.events.counts(),
+            "flights": len(self._engine.board.flights()),
+            "waiting": self._engine.fleet.waiting(),
+            "breaker": breaker.kind if breaker.open else "closed",
+        }
+
+    def __repr__(self) -> str:
+        breaker = self._engine.fleet.breaker
+        state = f"breaker open ({breaker.kind})" if breaker.open else "breaker closed"
+        flights = len(self._engine.board.flights())
+        named = f" prefix={self.prefix!r}" if self.prefix else ""
+        over = ", closed" if self._closed else ""
+        return f"<{type(self).__name__} {self._engine.store.address}{named}, {state}, {flights} in flight{over}>"
+
+    # what the twins share
+
+    def _settings(self, own: Mapping[str, Any]) -> Settings:
+        settings = settings_of(own) if own else NOTHING
+        for owner, outer in reversed(scoping.get()):
+            if owner is self:
+                return settings.over(outer)
+        return settings
+
+    def key_of(self, request: object, settings: Settings) -> Key:
+        """The key under which a request is kept."""
+        return self._question(request, self._planner.plan(settings)).key
+
+    def _question(self, request: object, plan: Plan) -> Question:
+        model = request.get("model") if isinstance(request, dict) else None
+        return plan.question(keys.canonical(request), model if isinstance(model, str) else "")
+
+    async def ask(self, request: object, call: Call, settings: Settings) -> Outcome:
+        """A lookup, in either mode."""
+        plan = self._planner.plan(settings)
+        question = self._question(request, plan)
+        reason = self._passes(request, plan)
+        if reason:
+            found = await self._engine.passed(question, reason, lambda: self._called(call))
+        else:
+
+            async def paid() -> Answer:
+                return self._answer(await self._called(call), plan)
+
+            found = await self._engine.ask(question, paid)
+        return self._outcome(found)
+
+    def _passes(self, request: object, plan: Plan) -> str:
+        """Why this request is deliberately not cached, "" when it may be."""
+        if self.mode == "off":
+            return "off"
+        if plan.control.no_store:
+            return "no-store"
+        return judge_request(request, plan.terms)
+
+    async def _called(self, call: Call) -> object:
+        value = call()
+        if not inspect.isawaitable(value):
+            return value
+        if self._asynchronous:
+            return await value
+        if inspect.iscoroutine(value):
+            value.close()
+        raise UsageError("the call returned a coroutine: use AsyncCache, or give Cache a plain function")
+
+    def _answer(self, value: object, plan: Plan) -> Answer:
+        """An upstream value as it would be stored, and whether it may be."""
+        body = _exact(value)
+        if body is None:
+            self.events.warn_once(
+                "not-json",
+                "an answer of type %s is not plain JSON: it is returned, not stored; have the call return"
+                " answer.model_dump(mode='json') (pydantic), dataclasses.asdict(answer) or the like",
+                type(value).__name__,
+            )
+            return Answer(None, value, "not-json")
+        return Answer(body, value, judge_answer(value, plan.terms) or self._unwanted(value, plan))
+
+    def _unwanted(self, value: object, plan: Plan) -> str:
+        if plan.store_if is None:
+            return ""
+        try:
+            return "" if plan.store_if(value) else "store-if"
+        except Exception as error:  # noqa: BLE001 - the answer is paid for: a bug in a filter must not lose it
+            self.events.warn_once("store-if", "store_if raised %r: the answer is returned and not stored", error)
+            return "store-if-failed"
+
+    def _outcome(self, found: Found) -> Outcome:
+        value = found.value if found.body is None else orjson.loads(found.body)
+        return Outcome(value, found.status, found.status.key, self._forgets)
+
+    def _forgets(self, key: str) -> Any:
+        work = self.drop(aim_at(key=key))
+        return work if self._asynchronous else drive(work)
+
+    async def drop(self, aim: Aim, *, dry_run: bool = False) -> int | None:
+        """An invalidation, in either mode; a dry run says how many live entries it would reach."""
+        store = self._engine.store
+        try:
+            if dry_run:
+                return len(aim.keys) or await survey.reached(store, aim.fields, everything=aim.everything)
+            for key in aim.keys:
+                await store.forget(key)
+            if not aim.keys:
+                await store.invalidate(aim.fields, everything=aim.everything)
+        except StoreTrouble as trouble:
+            raise StoreUnavailable(f"not all was invalidated ({trouble}): repeat it", trouble.kind) from trouble
+        self.events.emit("invalidated")
+        return None
+
+    async def shut(self, limit: float) -> list[str]:
+        """The end, in either mode."""
+        if self._closed:
+            return []
+        self._closed = True
+        dropped = await self._engine.finish(limit)
+        if dropped:
+            self.events.warn_once("dropped", "closed with %d calls still under way: dropped", len(dropped))
+        leave(self._engine.fleet)
+        await self._engine.store.close()
+        return dropped
+
+    def after_fork(self) -> None:
+        """In a child: nothing of the parent's threads, connections and flights is ours."""
+        if not self._closed:
+            store = self._engine.store
+            store.after_fork()
+            self.events.after_fork()
+            self._engine = Engine(store, fleet_of(store), self._new_mode(), self.events, strict=self._strict)
+
+
+def _exact(value: object) -> bytes | None:
+    """The JSON of an answer, if what it is read back as equals it: or else callers would get another answer."""
+    try:
+        body = orjson.dumps(value, option=_EXACT)
+        return body if orjson.loads(body) == value else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def settings_of(own: Mapping[str, Any]) -> Settings:
+    """Keywords of a call as Settings; UsageError names the ones there are."""
+    unknown = own.keys() - OWN
+    if unknown:
+        raise UsageError(f"{', '.join(sorted(unknown))}: not a setting; there are {', '.join(sorted(OWN))}")
+    return Settings(**{**own, "tags": tags_of(own.get("tags"))})
+
+
+scoping: contextvars.ContextVar[tuple[tuple[Shell, Settings], ...]] = contextvars.ContextVar("askonce", default=())
+_caches: weakref.WeakSet[Shell] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for cache in list(_caches):
+        cache.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,127 @@
+"""A walk through a store: what is there, what of it can still be served, and what may be reclaimed.
+
+For people and for commands, never for lookups: it reads headers, in small steps, and takes as long as it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+
+from askonce.core.lease import Generations, valid
+from askonce.core.model import (
+    DURATION,
+    MODEL,
+    SCOPE,
+    TAGS,
+    Corrupt,
+    Head,
+    Snapshot,
+    entry_fields,
+    read_head,
+    unpack_extensions,
+)
+from askonce.store import Sighting, Store
+
+STEP = 500  # entries a step: some milliseconds of the store's time
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One entry as `ls` shows it. Dates in s since 1970 of the store's clock, `took` in s, `size` in bytes.
+
+    `live`: nothing invalidated it (it may still be past its dates).
+    """
+
+    key: str
+    form: str
+    scope: str
+    model: str
+    tags: tuple[str, ...]
+    created: float
+    fresh: float
+    stale: float
+    error: float
+    took: float
+    size: int
+    live: bool
+
+
+async def sightings(store: Store) -> AsyncIterator[tuple[Sighting, Head, bool]]:
+    """Every readable entry with its head, and whether its generation still stands."""
+    standing = await store.standing()
+    cursor = b""
+    while True:
+        cursor, seen = await store.scan(cursor, STEP)
+        for sighting in seen:
+            try:
+                head = read_head(sighting.header)
+                yield sighting, head, _stands(sighting, head, standing)
+            except Corrupt:
+                continue
+        if not cursor:
+            return
+
+
+def _stands(sighting: Sighting, head: Head, standing: Sequence[Generations]) -> bool:
+    generations = standing[head.digest[0] % len(standing)]
+    return valid(Snapshot(head.epoch, head.clock), entry_fields(sighting.header, head), generations)
+
+
+def listed(sighting: Sighting, head: Head, live: bool) -> Listed:
+    """An entry in words and numbers."""
+    told = unpack_extensions(sighting.header, head)
+    text = {kind: told.get(kind, b"").decode() for kind in (SCOPE, MODEL, TAGS)}
+    return Listed(
+        key=head.digest.hex(),
+        form=head.form,
+        scope=text[SCOPE],
+        model=text[MODEL],
+        tags=tuple(text[TAGS].split("\0")) if text[TAGS] else (),
+        created=head.created / 1000,
+        fresh=head.fresh / 1000,
+        stale=head.stale / 1000,
+        error=head.error / 1000,
+        took=int.from_bytes(told.get(DURATION, b""), "big") / 1000,
+        size=sighting.size,
+        live=live,
+    )
+
+
+async def reached(store: Store, fields: Iterable[int], *, everything: bool = False) -> int:
+    """How many live entries an invalidation of these fields would reach now."""
+    wanted = set(fields)
+    count = 0
+    async for sighting, head, live in sightings(store):
+        if live and (everything or wanted.intersection(entry_fields(sighting.header, head))):
+            count += 1
+    return count
+
+
+async def sweep(store: Store) -> AsyncIterator[tuple[int, int]]:
+    """Delete the entries that no lookup can be served by any more; after each step, (entries met, deleted) so far."""
+    met = gone = 0
+    dead: list[Sighting] = []
+    async for sighting, _, live in sightings(store):
+        met += 1
+        if not live:
+            dead.append(sighting)
+        if met % STEP == 0:
+            gone += await _discarded(store, dead)
+            yield met, gone
+    gone += await _discarded(store, dead)
+    yield met, gone
+
+
+async def _discarded(store: Store, dead: list[Sighting]) -> int:
+    gone = await store.discard(dead) if dead else 0
+    dead.clear()
+    return gone
+
+
+async def raze(store: Store) -> AsyncIterator[int]:
+    """Delete all that a prefix no longer used has left; after each step, how much is gone so far."""
+    gone = 0
+    while step := await store.raze(STEP):
+        gone += step
+        yield gone
