@@ -17,6 +17,7 @@ META = 2  # what goes before the body: status and headers, JSON
 END = 127  # one byte of outcome, then the whole body where no DATA went before
 
 STORED, SHARED, FAILED = b"s", b"t", b"f"
+OUTCOMES = (STORED, SHARED, FAILED)
 
 
 class Ending(NamedTuple):
@@ -56,12 +57,21 @@ def frames(log: bytes) -> list[tuple[int, bytes]]:
 
 
 def read_ending(log: bytes) -> Ending | None:
-    """The END of a log, or None when the flight has not said how it ended."""
+    """The END of a log, or None when the flight has not said how it ended, or says it in no way of ours."""
     for kind, payload in frames(log):
         if kind == END:
-            size = payload[1]
-            return Ending(payload[:1], payload[2 : 2 + size].decode(), payload[2 + size :])
+            return _ending(payload)
     return None
+
+
+def _ending(payload: bytes) -> Ending | None:
+    body = 2 + (payload[1] if len(payload) > 1 else len(payload))
+    if payload[:1] not in OUTCOMES or len(payload) < body:
+        return None
+    try:
+        return Ending(payload[:1], payload[2:body].decode(), payload[body:])
+    except UnicodeDecodeError:
+        return None
 
 
 _WORD = struct.Struct(">c16sQ")
@@ -81,10 +91,12 @@ class Word(NamedTuple):
 
 
 ENDED, ALIVE, WANTED = b"E", b"A", b"W"
+KINDS = (ENDED, ALIVE, WANTED)
 
 
 def read_word(data: bytes) -> Word | None:
     """The reverse of Word.packed; None for anything else (a foreign message on our channel)."""
-    if len(data) < _WORD.size:
+    if len(data) < _WORD.size or data[:1] not in KINDS:
         return None
-    return Word(*_WORD.unpack_from(data), data[_WORD.size :])
+    kind, flight, order = _WORD.unpack_from(data)
+    return Word(kind, flight, order, data[_WORD.size :])
