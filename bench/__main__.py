@@ -1,0 +1,8 @@
+"""`python -m bench [ROW...]`: run rows, print a table. Guarded: workers import it again as their main module."""
+
+if __name__ == "__main__":
+    import sys
+
+    from bench.cli import main
+
+    sys.exit(main())

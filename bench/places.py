@@ -1,0 +1,76 @@
+"""A Place: where a row keeps its cache. A file or a server of the row's own, there for one case and gone after it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from askonce.testing import RedisServer, ServerMissing, ValkeyServer
+from askonce.testing.servers import Server
+from bench.row import Skipped
+
+
+class Place(NamedTuple):
+    """A store's name and URL, a folder for the row's own files, and the server where there is one."""
+
+    name: str
+    url: str
+    folder: Path
+    server: Server | None = None
+
+    @property
+    def receipts(self) -> str:
+        """The file in which paid calls are counted."""
+        return str(self.folder / "receipts")
+
+    @property
+    def running(self) -> Server:
+        """The server, which must be one."""
+        assert self.server is not None
+        return self.server
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="askonce-bench-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def sqlite() -> Iterator[Place]:
+    """A new SQLite file."""
+    with folder() as path:
+        yield Place("SQLite", f"sqlite:///{path / 'cache.db'}", path)
+
+
+@contextmanager
+def valkey(**options: str | int) -> Iterator[Place]:
+    """A Valkey of one's own, empty."""
+    with _served(ValkeyServer(options=options), "Valkey") as place:
+        yield place
+
+
+@contextmanager
+def redis(**options: str | int) -> Iterator[Place]:
+    """A Redis of one's own, empty."""
+    with _served(RedisServer(options=options), "Redis") as place:
+        yield place
+
+
+@contextmanager
+def _served(server: Server, name: str) -> Iterator[Place]:
+    try:
+        server.start()
+    except ServerMissing as missing:
+        raise Skipped(str(missing)) from missing
+    with server, folder() as path:
+        yield Place(name, server.url, path, server)
+
+
+Opener = Callable[[], AbstractContextManager[Place]]
+BOTH: tuple[Opener, ...] = (sqlite, valkey)
+MODES = ("threads", "tasks")

@@ -1,0 +1,53 @@
+"""The table of bars: which rows there are, in the order of the issues that ask for them."""
+
+from __future__ import annotations
+
+from bench import collapse, failures, leaders
+from bench.row import Row
+
+TABLE = (
+    Row(
+        "cold",
+        "8 processes x 25 callers, one cold key, a 12 s call",
+        "1 call; all answered within 0.25 s of each other",
+        collapse.cold,
+        heavy=True,
+    ),
+    Row(
+        "killed",
+        "leader SIGKILLed in the middle of its call",
+        "2 calls; a waiter is served within the deadline + 1 s + the call",
+        leaders.killed,
+        heavy=True,
+    ),
+    Row(
+        "replaced",
+        "leader SIGSTOPped past its deadline, a successor fills, SIGCONT",
+        "the successor's answer stays; the late fill is refused and counted",
+        leaders.replaced,
+        heavy=True,
+    ),
+    Row(
+        "unreplaced",
+        "leader stopped, nobody else asks, continues",
+        "its answer is stored: no second call",
+        leaders.unreplaced,
+        heavy=True,
+    ),
+    Row(
+        "failures",
+        "a call that raises, or returns a refused answer, with 25 callers in one process, and in 4",
+        "1 call in the process; elsewhere one successor at a time for an exception, 1 call for a refused answer;"
+        " nothing stored",
+        failures.shared,
+        heavy=True,
+    ),
+    Row(
+        "blocked",
+        "an event loop blocked for 10 s while it leads",
+        "lease kept: 1 call",
+        leaders.blocked,
+        heavy=True,
+    ),
+)
+ROWS = {row.name: row for row in TABLE}
