@@ -26,6 +26,8 @@ PREFIX_MAX = 200
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 _FORMS = {form: f":{form}".encode() for form in "vjs"}
 _READS_MAX = 4096
+KINDS = frozenset({b"e1", b"l1", b"h1", b"s1", b"g1"})
+_PLAIN = bytes(0x3F if byte in b"*?[]\\" else byte for byte in range(256))  # "?" for what a pattern would interpret
 
 
 def short(data: bytes) -> bytes:
@@ -52,6 +54,7 @@ class Names:
     def __init__(self, prefix: str) -> None:
         base = (check_prefix(prefix) or DEFAULT).encode("utf-8", "surrogatepass")
         self._tags = [b"{%b:%d}" % (base, partition) for partition in range(PARTITIONS)]
+        self._own = frozenset(self._tags)
         self._gets = [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b:e1:" % (len(tag) + 28, tag) for tag in self._tags]
         self._ends = {form: name + b"\r\n" for form, name in _FORMS.items()}
         self._reads: dict[tuple[int, Sequence[int]], bytes] = {}
@@ -95,6 +98,17 @@ class Names:
     def tape(self, key: Key, flight: bytes, order: int) -> bytes:
         """The tape of a flight; without its order where that is not known (0)."""
         return self._tag(key) + b":s1:" + short(flight) + b"." + (b"%d" % order if order else b"")
+
+    def pattern(self, kind: bytes = b"*") -> bytes:
+        """What SCAN is to match; it may match more, so ask `ours` of each."""
+        base = self._tags[0][1:-2].translate(_PLAIN)
+        return b"{%b*}:%b:*" % (base, kind)
+
+    def ours(self, name: bytes) -> bytes:
+        """The kind in a name (``e1``, ``g1``, ...) if it is this prefix's, else nothing: {a:b:1} is not of "a"."""
+        tag, brace, rest = name.partition(b"}")
+        kind = rest[1:].partition(b":")[0]
+        return kind if tag + brace in self._own and kind in KINDS else b""
 
     def _tag(self, key: Key) -> bytes:
         return self._tags[key.digest[0] % PARTITIONS]

@@ -12,10 +12,10 @@ from typing import Any
 
 from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Claim, Follow, Generations, Grant, Hit, Lead, Stale
-from askonce.core.model import FORMS, Lifetime, Sealed, Snapshot, pack_fields
+from askonce.core.model import FORMS, MAGIC, Lifetime, Sealed, Snapshot, pack_fields
 from askonce.core.tape import Ending
 from askonce.errors import ConfigError, PartialInvalidation, StoreUnavailable
-from askonce.store import PARTITIONS, Link, Look, StoreTrouble
+from askonce.store import PARTITIONS, Link, Look, Sighting, StoreTrouble
 from askonce.store import redis_address as addresses
 from askonce.store.names import Names
 from askonce.store.redis_address import RedisAddress
@@ -37,29 +37,21 @@ class RedisStore:
         self.scripts = Scripts()
         self._address = address
         self._prefix = prefix
-        self._asynchronous = asynchronous
-        self._wire: Wire = self._new_wire()
+        self._walk, self._clean = b"0", True  # how far a raze has come, and whether it met anything
+        self._wire = _wire(address, asynchronous)
 
     @classmethod
     def from_url(
         cls, url: str, *, prefix: str = "", asynchronous: bool = False, client: Any = None, **options: Any
     ) -> RedisStore:
         """The store of a URL, or of a configured client whose connection options are taken; nothing is sent."""
-        if client is None:
-            return cls(addresses.from_url(url, options), prefix=prefix, asynchronous=asynchronous)
-        if options:
+        if client is not None and options:
             raise ConfigError(f"options beside client=: set {', '.join(options)} on the client itself")
-        return cls(addresses.from_client(client), prefix=prefix, asynchronous=asynchronous)
+        address = addresses.from_url(url, options) if client is None else addresses.from_client(client)
+        return cls(address, prefix=prefix, asynchronous=asynchronous)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.address}>"
-
-    def _new_wire(self) -> Wire:
-        if self._asynchronous:
-            from askonce.store.trunk import AsyncWire  # a sync program needs no asyncio
-
-            return AsyncWire(self._address)
-        return SyncWire(self._address)
 
     # reading
 
@@ -134,9 +126,9 @@ class RedisStore:
         PartialInvalidation when not all of them answered, StoreUnavailable when none did.
         """
         args = (int(everything), pack_fields(fields))
-        names = [(self.names.generations(partition),) for partition in range(PARTITIONS)]
+        calls = [((self.names.generations(partition),), args) for partition in range(PARTITIONS)]
         try:
-            replies = await self._run_all(self.scripts.invalidate, names, args)
+            replies = await self._run_all(self.scripts.invalidate, calls)
             why = next((reply.trouble() for reply in replies if type(reply) is Refusal), None)
         except Cut as cut:
             replies, why = cut.replies, cut
@@ -150,6 +142,60 @@ class RedisStore:
         message = f"{done} of {PARTITIONS} partitions were invalidated, so do it again: {why}"
         raise PartialInvalidation(message, done, PARTITIONS) from why
 
+    # walking through what is there
+
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+        """About `count` entries of this prefix, and the cursor of the next; b"" at the end."""
+        at, names = await self._scanned(cursor or b"0", self.names.pattern(b"e1"), count, b"TYPE", b"string")
+        found = await self._heads([name for name in names if self.names.ours(name) == b"e1"])
+        return b"" if at == b"0" else at, found
+
+    async def _scanned(self, cursor: bytes, pattern: bytes, count: int, *more: bytes) -> tuple[bytes, list[bytes]]:
+        command = pack(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", max(1, count), *more)
+        at, names = unrefused((await self._wire.ask(command, 1))[0])
+        return at, names
+
+    async def _heads(self, names: list[bytes]) -> list[Sighting]:
+        asked = [pack(b"GETRANGE", name, 0, 511) + pack(b"STRLEN", name) for name in names]
+        replies = await self._wire.ask(b"".join(asked), 2 * len(asked)) if asked else []
+        heads = dict(zip(names, replies[::2], strict=True))
+        sizes = dict(zip(names, replies[1::2], strict=True))
+        # An entry may be gone by now, or be of another type, but for SCAN's TYPE; neither is an entry.
+        heads = {name: head for name, head in heads.items() if type(head) is bytes and head}
+        long = [name for name, head in heads.items() if len(head) < min(_length(head), sizes[name])]
+        asked = [pack(b"GETRANGE", name, 0, _length(heads[name]) - 1) for name in long]
+        if asked:
+            heads |= zip(long, map(unrefused, await self._wire.ask(b"".join(asked), len(asked))), strict=True)
+        return [Sighting(name, head[: _length(head)], sizes[name]) for name, head in heads.items()]
+
+    async def standing(self) -> Sequence[Generations]:
+        """The generations of every partition, with all that moved."""
+        asked = [pack(b"HGETALL", self.names.generations(partition)) for partition in range(PARTITIONS)]
+        replies = await self._wire.ask(b"".join(asked), len(asked))
+        return [read_generations(unrefused(reply)) for reply in replies]
+
+    async def discard(self, seen: Sequence[Sighting]) -> int:
+        """Delete entries if they are still those seen; how many were."""
+        calls = [((sighting.name,), (sighting.header[40:64],)) for sighting in seen]
+        return sum(map(unrefused, await self._run_all(self.scripts.discard, calls))) if calls else 0
+
+    async def raze(self, count: int) -> int:
+        """Delete about `count` of whatever this prefix has, generations last; 0 when nothing is left of it."""
+        # The walk goes on where the last step stopped, so that other programs' keys are not walked past in each. Only
+        # when a whole walk met nothing of ours are the generations deleted.
+        while True:
+            if self._walk == b"0":
+                self._clean = True
+            self._walk, found = await self._scanned(self._walk, self.names.pattern(), count)
+            names = [name for name in found if self.names.ours(name) not in {b"", b"g1"}]
+            if names:
+                self._clean = False
+                break
+            if self._walk == b"0" and self._clean:
+                names = [self.names.generations(partition) for partition in range(PARTITIONS)]
+                break
+        return int(unrefused((await self._wire.ask(pack(b"UNLINK", *names), 1))[0]))
+
     # the rest of the contract
 
     def link(self) -> Link:
@@ -161,8 +207,7 @@ class RedisStore:
         return RedisStore(self._address, prefix=self._prefix)
 
     def after_fork(self) -> None:
-        """Let go of the parent's connections without a word on them."""
-        self._wire = self._new_wire()
+        """Nothing to do: a wire looks at the process id whenever it takes a connection up."""
 
     async def close(self) -> None:
         """Close every connection."""
@@ -176,22 +221,30 @@ class RedisStore:
             (reply,) = await self._wire.ask(script.call(keys, args, whole=True), 1)
         return unrefused(reply)
 
-    async def _run_all(self, script: Script, keys: Sequence[tuple[bytes, ...]], args: tuple[Word, ...]) -> list[Any]:
+    async def _run_all(self, script: Script, calls: Sequence[tuple[tuple[bytes], tuple[Word, ...]]]) -> list[Any]:
         replies: list[Any] = []
         for whole in (False, True):
             # The first call by its text teaches the server the rest of the batch.
-            calls = [script.call(one, args, whole=whole and at == 0) for at, one in enumerate(keys)]
-            replies = await self._wire.ask(b"".join(calls), len(calls))
+            packed = [script.call(keys, args, whole=whole and at == 0) for at, (keys, args) in enumerate(calls)]
+            replies = await self._wire.ask(b"".join(packed), len(packed))
             if not any(type(reply) is Refusal and reply.noscript for reply in replies):
                 break
         return replies
+
+
+def _wire(address: RedisAddress, asynchronous: bool) -> Wire:
+    if asynchronous:
+        from askonce.store.trunk import AsyncWire  # here: a sync program needs no asyncio
+
+        return AsyncWire(address)
+    return SyncWire(address)
 
 
 def _look_trouble(*replies: Any) -> StoreTrouble:
     for reply in replies:
         if type(reply) is Refusal:
             return reply.trouble()
-    return StoreTrouble("store-foreign", "what stands where generations belong was not written by askonce")
+    return _not_ours()
 
 
 def read_claim(said: list[Any], flight: bytes) -> Claim:
@@ -203,6 +256,24 @@ def read_claim(said: list[Any], flight: bytes) -> Claim:
         return Follow(said[1], said[2], said[3])
     grant = _grant(said, 4, flight) if len(said) > 4 else None
     return (Hit if kind == 1 else Stale)(said[1], said[2], said[3], grant)
+
+
+def read_generations(said: dict[bytes, bytes]) -> Generations:
+    """The generations in a hash; StoreTrouble when it is not one of ours."""
+    try:
+        moved = {int(name[2:]): int(when) for name, when in said.items() if name.startswith(b"t:")}
+        return Generations(said.get(b"ep", b""), int(said.get(b"clk", 0)), int(said.get(b"floor", 0)), moved)
+    except (AttributeError, ValueError):
+        raise _not_ours() from None
+
+
+def _not_ours() -> StoreTrouble:
+    return StoreTrouble("store-foreign", "what stands where generations belong was not written by askonce")
+
+
+def _length(head: bytes) -> int:
+    """What an entry says of the length of its header; 0 for what is no entry."""
+    return int.from_bytes(head[4:8], "big") if head[:2] == MAGIC else 0
 
 
 def _grant(said: list[Any], at: int, flight: bytes) -> Grant:

@@ -92,9 +92,13 @@ def from_url(url: str, options: Mapping[str, Any]) -> RedisAddress:
         _check_path(url, plain)
     given = {**parsed, **options}
     kind = given.pop("connection_class", threads.Connection)
+    try:
+        timeout = float(given.get("socket_timeout") or TIMEOUT)
+    except (TypeError, ValueError):
+        raise ConfigError(f"socket_timeout={given['socket_timeout']!r} is not a number of seconds") from None
     if kind is threads.UnixDomainSocketConnection and not given.get("path"):
         raise ConfigError(f"{_shown(url)} names no socket: write unix:///run/redis.sock?db=0")
-    return RedisAddress(kind, given, float(given.get("socket_timeout") or TIMEOUT))
+    return RedisAddress(kind, given, timeout)
 
 
 def from_client(client: Any) -> RedisAddress:
@@ -107,6 +111,11 @@ def from_client(client: Any) -> RedisAddress:
         name = type(client).__name__
         raise ConfigError(
             f"client={name} is not a plain client of one server: pass a redis.Redis, a redis.asyncio.Redis or a URL"
+        )
+    if "redis_connect_func" in options:
+        # It is a coroutine function or not, and we need connections of both kinds.
+        raise ConfigError(
+            "a client with redis_connect_func= cannot be used: pass its credentials or a credential_provider"
         )
     # The timeouts of a client were chosen for its own commands (5 s unless told), so they are not taken for ours.
     return RedisAddress(kind, options, TIMEOUT)

@@ -1,7 +1,7 @@
 """The fleet thread's connection to a Redis: subscriptions, heartbeats and probes on one RESP3 connection.
 
 Words and confirmations arrive as pushes, in between the replies to commands, so one connection does for both. The
-thread sleeps in select() on it and on a socket pair by which others wake it. After a loss the next call connects anew
+thread sleeps on it and on a socket pair by which others wake it. After a loss the next call connects anew
 and subscribes to everything again; each confirmation is reported, so whoever waits looks for what he may have missed.
 
 SUBSCRIBE is confirmed by pushes, one a channel, but refused by a plain error reply. So it is kept in mind what is still
@@ -11,8 +11,9 @@ to be confirmed, and no other command is sent before: its reply could not be tol
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import socket
+import ssl
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -24,11 +25,13 @@ from askonce.core.tape import FAILED, Ending, Word, read_word
 from askonce.store import Held, StoreTrouble
 from askonce.store.names import Names
 from askonce.store.redis_address import RedisAddress
-from askonce.store.scripts import Scripts, pack, release_call
+from askonce.store.scripts import Scripts, pack, release_args
 from askonce.store.trouble import Refusal, closed, unrefused
 from askonce.store.wire import NOTHING, Cut, Line, open_line
 
 CHUNK = 512  # channels in one SUBSCRIBE
+# Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class RedisLink:
@@ -78,7 +81,10 @@ class RedisLink:
         return words, ready
 
     def _wait(self, line: Line, timeout: float) -> None:
-        readable, _, _ = select.select([line.sock, self._ear], [], [], timeout)
+        with _Selector() as selector:
+            selector.register(self._ear, selectors.EVENT_READ)
+            selector.register(line.sock, selectors.EVENT_READ)
+            readable = {chosen.fileobj for chosen, _ in selector.select(timeout)}
         if self._ear in readable:
             with contextlib.suppress(BlockingIOError):
                 while self._ear.recv(4096):
@@ -89,8 +95,11 @@ class RedisLink:
     def _hear(self, line: Line) -> None:
         try:
             line.hear()
+            # Of a TLS connection more may have been read than was given out, and no selector would say so.
+            while isinstance(line.sock, ssl.SSLSocket) and line.sock.pending():
+                line.hear()
         except TimeoutError:
-            return  # half a TLS record: the rest makes the socket readable again
+            pass  # half a TLS record: the rest makes the socket readable again
         except OSError as error:
             self._drop(line)
             raise closed(error) from None
@@ -120,10 +129,11 @@ class RedisLink:
     def release(self, key: Key, flight: bytes) -> None:
         """Store.release of a FAILED ending for whatever lease `flight` has: a claim whose reply was lost."""
         script = self._scripts.release
-        call = release_call(self._names, key, flight, 0, Ending(FAILED))
-        (reply,) = self._ask(script.call(*call), 1)
+        keys = (*self._names.of(key), self._names.tape(key, flight, 0))
+        args = release_args(key, flight, 0, Ending(FAILED), False, 0, self._names.channel(key))
+        (reply,) = self._ask(script.call(keys, args), 1)
         if type(reply) is Refusal and reply.noscript:
-            (reply,) = self._ask(script.call(*call, whole=True), 1)
+            (reply,) = self._ask(script.call(keys, args, whole=True), 1)
         unrefused(reply)
 
     def say(self, key: Key, word: Word) -> None:
@@ -139,6 +149,11 @@ class RedisLink:
         if self._line is not None:
             self._line.close()
             self._line = None
+        self._ear.close()
+        self._bell.close()
+
+    def __del__(self) -> None:
+        # A link that a fork left behind is collected and not closed; its line says nothing then.
         self._ear.close()
         self._bell.close()
 

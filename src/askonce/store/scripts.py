@@ -12,8 +12,9 @@ from importlib.resources import files
 import hiredis
 
 from askonce.core.keys import Key
+from askonce.core.lease import Ask
+from askonce.core.model import pack_fields
 from askonce.core.tape import Ending, end_frame
-from askonce.store.names import Names
 
 Word = bytes | str | int
 
@@ -27,11 +28,9 @@ def pack(*words: Word) -> bytes:
 class Script:
     """One script of the folder `lua`."""
 
-    def __init__(self, name: str, prelude: str | None = None) -> None:
-        folder = files("askonce.store") / "lua"
-        prelude = prelude or (folder / "prelude.lua").read_text("utf-8")
-        self.text = prelude + "\n" + (folder / f"{name}.lua").read_text("utf-8")
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def call(self, keys: tuple[bytes, ...], args: tuple[Word, ...], *, whole: bool = False) -> bytes:
         """The packed call; `whole` for a server that answered NOSCRIPT."""
@@ -42,20 +41,31 @@ class Scripts:
     """All of them; read from disk when a store is made, not when a module is imported."""
 
     def __init__(self, prelude: str | None = None) -> None:
-        self.claim = Script("claim", prelude)
-        self.renew = Script("renew", prelude)
-        self.fill = Script("fill", prelude)
-        self.release = Script("release", prelude)
-        self.extend = Script("extend", prelude)
-        self.count = Script("count", prelude)
-        self.forget = Script("forget", prelude)
-        self.invalidate = Script("invalidate", prelude)
+        folder = files("askonce.store") / "lua"
+        before = prelude or (folder / "prelude.lua").read_text("utf-8")
+
+        def script(name: str) -> Script:
+            return Script(before + "\n" + (folder / f"{name}.lua").read_text("utf-8"))
+
+        self.claim = script("claim")
+        self.renew = script("renew")
+        self.fill = script("fill")
+        self.release = script("release")
+        self.extend = script("extend")
+        self.count = script("count")
+        self.forget = script("forget")
+        self.invalidate = script("invalidate")
+        self.discard = script("discard")
 
 
-def release_call(
-    names: Names, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
-) -> tuple[tuple[bytes, ...], tuple[Word, ...]]:
-    """Keys and arguments of the script `release`, which both the store and its link call."""
-    keys = (*names.of(key), names.tape(key, flight, order))
-    given = (key.digest, key.form, flight, order, int(failed), hint)
-    return keys, (*given, end_frame(ending), ending.outcome, names.channel(key))
+def claim_args(key: Key, ask: Ask) -> tuple[Word, ...]:
+    """What `claim` is given beside its keys."""
+    mine = (key.digest, key.form, ask.id, ask.candidate, pack_fields(ask.fields))
+    return (*mine, *ask.limits, ask.after, ask.early, ask.heartbeat)
+
+
+def release_args(
+    key: Key, flight: bytes, order: int, ending: Ending, failed: bool, hint: int, channel: bytes
+) -> tuple[Word, ...]:
+    """What `release` is given beside its keys; the store and its link both call it."""
+    return (key.digest, key.form, flight, order, int(failed), hint, end_frame(ending), ending.outcome, channel)

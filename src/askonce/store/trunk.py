@@ -3,6 +3,9 @@
 redis-py connects it (TLS, ACL, HELLO 3), then its transport is taken over by a protocol of our own: what is asked in
 one turn of the loop goes out in one write, and replies are dealt out in order by the parser's callback. That is seven
 times as fast as a pool of connections, and a caller who gives up costs nothing: his place in the queue stays.
+
+A reply may be late because a large one is before it. So as long as bytes come, callers wait up to LATE timeouts; with
+nothing heard for one, the connection is given up, and all who wait on it are told.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import hiredis
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis_address import RedisAddress
 from askonce.store.trouble import Refusal, closed, connecting, silent
-from askonce.store.wire import NOTHING, Cut
+from askonce.store.wire import NOTHING, Cut, patience
 
+LATE = 5  # timeouts that a reply may take while others come
 _abandoned: list[object] = []  # what a forked child has of its parent's: kept, so that no destructor touches it
 
 
@@ -74,11 +78,12 @@ class Trunk(asyncio.Protocol):
             for asked in out:
                 asked.fail(self.over)
             return
-        due = self._loop.time() + self._timeout
+        data = b"".join([asked.data for asked in out])
+        due = self._loop.time() + patience(self._timeout, len(data))
         for asked in out:
             asked.due = due
         self._waiting.extend(out)
-        self._transport.write(b"".join([asked.data for asked in out]))
+        self._transport.write(data)
         if self._sweeper is None:
             self._sweeper = self._loop.call_at(due, self._sweep)
 
@@ -106,22 +111,22 @@ class Trunk(asyncio.Protocol):
             self._transport.abort()
 
     def _sweep(self) -> None:
-        """Give up what is overdue, and the whole connection when nothing at all came for so long."""
+        """Give up what is overdue, and the whole connection when nothing at all was heard for so long."""
         self._sweeper = None
-        now = self._loop.time()
         waiting = self._waiting
-        if waiting and waiting[0].due <= now and self._heard + self._timeout <= now:
+        if not waiting:
+            return
+        now, grace = self._loop.time(), (LATE - 1) * self._timeout
+        quiet = max(waiting[0].due, self._heard + self._timeout)
+        if quiet <= now:
             self.end(silent(self._timeout))
             return
-        due = now + self._timeout
         for asked in waiting:
-            if asked.due > now:
-                due = asked.due
+            if asked.due + grace > now:
                 break
             # Its place in the queue stays, or else the next one would be given its reply.
-            asked.fail(silent(self._timeout))
-        if waiting:
-            self._sweeper = self._loop.call_at(due, self._sweep)
+            asked.fail(silent(LATE * self._timeout))
+        self._sweeper = self._loop.call_at(min(quiet, now + self._timeout), self._sweep)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The other end hung up, or we did."""

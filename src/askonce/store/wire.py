@@ -28,6 +28,7 @@ from askonce.store.trouble import Refusal, closed, connecting, silent
 
 NOTHING = object()  # hiredis says False for "no whole reply yet" unless told, and False is a reply in RESP3
 BUFFER = 65536
+SLOWEST = 4 * 2**20  # bytes/s: what is sent may take this long more before it counts as silence
 
 
 class Wire(Protocol):
@@ -40,6 +41,11 @@ class Wire(Protocol):
     async def close(self) -> None:
         """Close every connection."""
         ...
+
+
+def patience(timeout: float, size: int) -> float:
+    """How long to wait for the first reply to `size` bytes, s. A large answer that is stored may take a while."""
+    return timeout if size <= BUFFER else timeout + size / SLOWEST
 
 
 class Cut(StoreTrouble):
@@ -66,8 +72,9 @@ class Line:
     begun, and cut error replies to text from which the kind is gone.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, timeout: float) -> None:
         self.pid = os.getpid()
+        self.timeout = timeout
         self.sock = connection._sock  # noqa: SLF001 - redis-py has no public name for it before version 8
         self._connection = connection
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
@@ -79,17 +86,30 @@ class Line:
         """Send, and read so many replies; Cut when that failed, and then the line is closed."""
         replies: list[Any] = []
         try:
-            self.sock.sendall(data)
-            while len(replies) < count:
-                self.hear()
+            if len(data) > BUFFER:
+                self._send_much(data)
+            else:
+                self.sock.sendall(data)
+            while True:
                 while (reply := self.gets()) is not NOTHING:
                     if type(reply) is hiredis.PushNotification:
                         self.on_push(reply)
                     else:
                         replies.append(reply)
+                if len(replies) >= count:
+                    return replies
+                self.hear()
         except BaseException as error:  # noqa: BLE001 - a Ctrl-C too leaves replies behind
             raise self._cut(error, replies) from None
-        return replies
+
+    def _send_much(self, data: bytes) -> None:
+        # The timeout of sendall is for all of it, that of recv for each piece.
+        self.sock.settimeout(patience(self.timeout, len(data)))
+        try:
+            self.sock.sendall(data)
+            self.hear()
+        finally:
+            self.sock.settimeout(self.timeout)
 
     def listen(self) -> None:
         """Read once, to be taken by `gets`; Cut when that failed."""
@@ -108,7 +128,7 @@ class Line:
     def _cut(self, error: BaseException, replies: list[Any]) -> BaseException:
         self.close()
         if isinstance(error, TimeoutError):
-            return Cut(silent(self._connection.socket_timeout), replies)
+            return Cut(silent(self.timeout), replies)
         return Cut(closed(error), replies) if isinstance(error, OSError | hiredis.ProtocolError) else error
 
     def close(self) -> None:
@@ -125,7 +145,7 @@ def open_line(address: RedisAddress) -> Line:
         connection.disconnect()
         raise connecting(error) from error
     connection._sock.settimeout(address.timeout)  # noqa: SLF001
-    return Line(connection)
+    return Line(connection, address.timeout)
 
 
 class Dial:
@@ -141,7 +161,10 @@ class Dial:
         self._done = threading.Event()
         self._line: Line | None = None
         self._trouble: StoreTrouble | None = None
-        threading.Thread(target=self._run, name="askonce-dial", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="askonce-dial", daemon=True).start()
+        except RuntimeError:  # the interpreter is ending, or the system has no thread left
+            self._run()
 
     def _run(self) -> None:
         try:
@@ -175,6 +198,7 @@ class SyncWire:
         self._desk = _Desk()
         self._lines: weakref.WeakSet[Line] = weakref.WeakSet()
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._closed = False
 
     async def ask(self, data: bytes, count: int) -> list[Any]:
@@ -205,6 +229,9 @@ class SyncWire:
         if line is None:
             desk.dial = dial
             raise silent(self._address.timeout)
+        if self._pid != os.getpid():
+            # A fork may have copied the lock while another thread held it; the lines are the parent's.
+            self._lock, self._lines, self._pid = threading.Lock(), weakref.WeakSet(), os.getpid()
         with self._lock:
             self._lines.add(line)
         return line
@@ -213,9 +240,10 @@ class SyncWire:
         if len(replies) != count:
             line.close()
             raise StoreTrouble("store-error", "the store sent more replies than it was asked for")
-        if any(type(reply) is Refusal and reply.stale for reply in replies):
-            line.close()
-            return None
+        for reply in replies:
+            if type(reply) is Refusal and reply.stale:
+                line.close()
+                return None
         return line
 
     async def close(self) -> None:

@@ -42,14 +42,18 @@ local function valid(g, of, fields)
   return of.clock == g.clock or not (moved(g, of.fields, of.clock) or moved(g, fields, of.clock))
 end
 
--- The packed fields of the extension FIELDS, which is the first one where it is there; nil when the lengths lie.
+-- The packed fields of an entry's own tags; nil when the lengths in its header do not add up.
 local function entry_fields(name, start, length)
-  local kind, high, low = start:byte(121, 123)
-  if length <= 120 or kind ~= 1 then return '' end
-  local last = 123 + (high or 0) * 256 + (low or 0)
-  if not low or last > length or last % 2 == 0 then return nil end
-  if last > #start then start = redis.call('GETRANGE', name, 0, last - 1) end
-  return last <= #start and start:sub(124, last) or nil
+  if length > #start then start = redis.call('GETRANGE', name, 0, length - 1) end
+  if length > #start then return nil end
+  local at, fields = 120, ''
+  while at + 3 <= length do
+    local kind, high, low = start:byte(at + 1, at + 3)
+    local last = at + 3 + high * 256 + low
+    if kind == 1 then fields = start:sub(at + 4, last) end
+    at = last
+  end
+  return at == length and #fields % 2 == 0 and fields or nil
 end
 
 -- The head of the entry, or nil for none, another question's, another format's, one that carries what we do not know.
