@@ -20,11 +20,15 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from anthropic.types import Message
 from anthropic.types import message_create_params as message_params
 from anthropic.types.beta import message_create_params as beta_message_params
+from openai.types import CreateEmbeddingResponse
 from openai.types import completion_create_params as completion_params
 from openai.types import embedding_create_params as embedding_params
+from openai.types.chat import ChatCompletion
 from openai.types.chat import completion_create_params as chat_params
+from openai.types.responses import Response
 from openai.types.responses import response_create_params as response_params
 
 from askonce.core.headers import HEADER_CLASSES, header_class
@@ -139,6 +143,22 @@ def test_nothing_is_refused_that_a_plain_reading_allows_but_for_what_is_named_he
     assert {name for name, reason in refused.items() if reason != "server-tool"} == set()
     assert set(refused) == RAN_A_TOOL
     assert sum(not judge_answer(value, TERMS) for _, value in answers) > 1300
+
+
+SDK_ANSWERS: dict[str, Any] = {
+    "openai.chat": ChatCompletion,
+    "openai.responses": Response,
+    "openai.embeddings": CreateEmbeddingResponse,
+    "anthropic.messages": Message,
+}
+
+
+@pytest.mark.parametrize("mode", ["python", "json"])
+def test_an_answer_dumped_by_its_sdk_is_judged_as_it_was_on_the_wire(answers, mode):
+    for record, value in answers:
+        if (model := SDK_ANSWERS.get(record["api"])) and value.keys() != {"error"}:
+            dumped = model.construct(**value).model_dump(mode=mode, warnings=False)
+            assert judge_answer(dumped, TERMS) == judge_answer(value, TERMS), record["id"]
 
 
 def test_what_the_provider_ran_was_asked_for_in_the_request_so_it_would_have_passed(answers):

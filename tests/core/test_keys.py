@@ -163,6 +163,11 @@ class Role(enum.StrEnum):
     USER = "user"
 
 
+class Weight(enum.Enum):
+    WHOLE = 1.0
+    NONE = math.nan
+
+
 class Pair(NamedTuple):
     x: int
     y: float
@@ -170,6 +175,7 @@ class Pair(NamedTuple):
 
 def test_types_of_ones_own_are_written_as_their_plain_data():
     assert canonical({"q": Question()}) == b'{"q":{"temperature":1,"text":"why?"}}'
+    assert canonical([Weight.WHOLE]) == b"[1]"
     assert canonical([Part()]) == b'[{"_hidden":3,"name":"a","weight":2}]'
     assert canonical({Role.USER: Role.USER, "p": Pair(1, 2.0)}) == b'{"p":[1,2],"user":"user"}'
     assert canonical(dt.datetime(2026, 1, 2, 3, tzinfo=dt.UTC)) == b'"2026-01-02T03:00:00+00:00"'
@@ -189,6 +195,7 @@ def test_types_of_ones_own_are_written_as_their_plain_data():
         ({"f": print}, "$.f", "variant="),
         ([object()], "$[0]", "variant="),
         ({"q": Question(temperature=math.inf)}, "$.q.temperature", "None"),
+        ({"w": [Weight.NONE]}, "$.w[0]", "None"),
         (math.nan, "$", "None"),
     ],
 )
@@ -235,6 +242,7 @@ def test_what_is_nested_deeper_than_orjson_goes_is_still_written_and_deeper_than
         b'{"a":1e400}',
         b'{"a":1e-400}',
         b'{"a":1e99999999999999999999}',
+        b'{"a":0e99999999999999999999}',
         b'{"a":NaN}',
         b'{"a":"\\ud800"}',
         b"[1,2]",
@@ -325,6 +333,7 @@ def test_every_part_counts(change):
 
 def test_a_variant_is_the_same_as_a_number_and_as_text():
     assert digest(**PARTS | {"variant": 2}) == digest(**PARTS | {"variant": "2"})
+    assert digest(**PARTS | {"variant": 1}) != digest(**PARTS | {"variant": True})
 
 
 def test_headers_count_by_name_in_any_case_and_in_any_order():

@@ -241,6 +241,7 @@ def test_a_request_that_depends_on_its_own_words_alone_is_looked_up(request_):
         ({"search_parameters": {"mode": "auto"}}, "server-tools"),
         ({"plugins": [{"id": "web"}]}, "server-tools"),
         ({"model": "openai/gpt-5:online"}, "server-tools"),
+        ({"model": "openai/gpt-5:online", "tools": [FUNCTION]}, "server-tools"),
         *(
             ({"tools": [{"type": kind}]}, "server-tools")
             for kind in (
@@ -369,3 +370,10 @@ def test_an_answer_of_a_protocol_is_judged_as_its_protocol_says_and_the_policy_w
     found = {word: judge_answer(answer, terms) for word, terms in TERMS.items()}
     assert found == {"pass": "tool-call", "structured": "", "judge": "tool-call", "store": ""}
     assert judge_answer({"error": {"message": "overloaded"}}, TERMS["store"]) == "error"
+
+
+def test_an_answer_returned_as_the_text_of_its_json_is_judged_like_the_answer():
+    cut = '{"object": "chat.completion", "choices": [{"message": {"content": "Par"}, "finish_reason": "length"}]}'
+    assert judge_answer(cut, TERMS["pass"]) == "truncated"
+    for text in (cut.replace("length", "stop"), '{"error": {"message": "said the model"}}', "{not json", '{"a": 1}'):
+        assert judge_answer(text, TERMS["pass"]) == ""

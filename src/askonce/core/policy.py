@@ -17,6 +17,8 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal
 
+import orjson
+
 from askonce.core.providers import by_answer, failed
 from askonce.errors import ConfigError
 
@@ -288,8 +290,19 @@ def judge_answer(value: object, terms: Terms) -> str:
         return "empty"
     if failed(value):
         return "error"
+    value = _unwrapped(value)
     protocol = by_answer(value)
     return protocol.verdict(value, terms.tool_calls) if protocol else ""
+
+
+def _unwrapped(value: object) -> object:
+    # Some calls return response.text, or model_dump_json(): the answer of a protocol in a coat.
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return value
+    try:
+        return orjson.loads(value)
+    except ValueError:
+        return value
 
 
 def _for_model(request: dict[str, Any]) -> bool:
