@@ -33,6 +33,7 @@ NAMES: Mapping[str, str] = {
     "slid": "a hot key's life was lengthened",
     "saved": "an old answer was served because upstream was in trouble; detail: upstream-...",
     "invalidated": "an invalidation was acknowledged",
+    "unclassified": "a request header that no class knows counts in the key; detail: its name",
     "corrupt": "bytes under our name were no entry of ours; detail: why",
     "trouble": "the store could not do something; detail: store-...",
     "open": "the breaker opened: the store is left alone until a probe succeeds",

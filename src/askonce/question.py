@@ -6,7 +6,8 @@ give few different ones, and each is worked out once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -30,6 +31,7 @@ class Question:
     plan: Plan
     model: str = ""
     detail: str = ""  # trouble met on the way, for the status
+    until: float = math.inf  # of time.monotonic(): when a caller who waits for somebody else's call gives up
     data: bytes = b""  # the entry that was read
     held: Head | None = None  # its head, when it could not be served as it was
 
@@ -64,7 +66,7 @@ class Settings:
     variant: int | str | None = None
     tenant: str | None = None
     policy: Policy | None = None
-    control: str | None = None
+    control: str | Control | None = None
     store_if: Callable[[Any], bool] | None = None
 
     def over(self, outer: Settings) -> Settings:
@@ -103,14 +105,23 @@ class Plan:
     limits: Limits
     store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
 
-    def question(self, body: bytes, model: str, form: Form = "v", upstream: str = "") -> Question:
-        """A question with this canonical body."""
+    def question(
+        self,
+        body: bytes,
+        model: str,
+        form: Form = "v",
+        upstream: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        credential: str = "",
+    ) -> Question:
+        """A question with this canonical body; `credential` stands for the tenant where none is named."""
         digest = keys.digest(
             prefix=self.prefix,
-            tenant=self.tenant,
+            tenant=self.tenant or credential,
             scope=self.scope,
             variant=self.variant,
             upstream=upstream,
+            headers=headers,
             body=body,
         )
         return Question(Key(digest, form), keys.fields(self.scope, model, self.tags), self, model)
@@ -168,7 +179,8 @@ class Planner:
     def _make(self, settings: Settings) -> Plan:
         scope = keys.check_scope(settings.scope) if settings.scope else ""
         terms = self._terms(settings, scope)
-        control = self._moded(Control.parse(settings.control) if settings.control else NO_CONTROL)
+        said = settings.control or NO_CONTROL
+        control = self._moded(said if isinstance(said, Control) else Control.parse(said))
         return Plan(
             prefix=self.prefix,
             scope=scope,

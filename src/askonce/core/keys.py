@@ -83,7 +83,11 @@ def canonical(request: object) -> bytes:
 
 def canonical_body(raw: bytes, drop: Collection[str] = ()) -> bytes:
     """The canonical JSON of an HTTP body less its top-level fields `drop`, or its marked bytes if it has none."""
-    body = _parsed(raw)
+    return canonical_fields(parsed(raw), raw, drop)
+
+
+def canonical_fields(body: dict[str, object] | None, raw: bytes, drop: Collection[str] = ()) -> bytes:
+    """`canonical_body` of what was parsed already; takes `drop` out of `body` itself."""
     if body is None:
         return RAW + raw
     for name in drop:
@@ -253,7 +257,8 @@ class _Inexact(ValueError):
 _DIGITS = bytes(0x30 if 0x30 <= byte < 0x3A else 0x20 for byte in range(256))
 
 
-def _parsed(raw: bytes) -> dict[str, object] | None:
+def parsed(raw: bytes) -> dict[str, object] | None:
+    """The JSON object that a body is, or None when parsing would lose something of it."""
     try:
         body = orjson.loads(raw)
         if type(body) is not dict:
