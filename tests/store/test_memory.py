@@ -7,55 +7,14 @@ import threading
 
 import pytest
 
-from askonce.core.keys import Form, Key
-from askonce.core.lease import Ask, Follow, Grant, Hit, Lead, Limits
-from askonce.core.model import Lifetime, Sealed, read_entry, seal
+from askonce.core.lease import Follow, Hit, Lead
+from askonce.core.model import Lifetime, read_entry
 from askonce.core.tape import ENDED, FAILED, SHARED, STORED, Ending, Word, read_ending
 from askonce.drive import drive
 from askonce.errors import ConfigError
 from askonce.store import Held
 from askonce.store.memory import MemoryStore
-
-DAY = 86_400_000
-LIMITS = Limits(ttl=DAY, grace=0, error=0)
-LIFE = Lifetime(ttl=DAY, grace=0, error=0, cap=7 * DAY)
-
-
-class Clock:
-    """A clock that stands still until told otherwise, us."""
-
-    def __init__(self) -> None:
-        self.us = 1_800_000_000_000_000
-
-    def __call__(self) -> int:
-        return self.us
-
-    def forward(self, ms: int) -> None:
-        self.us += 1000 * ms
-
-
-def key(number: int, form: Form = "v") -> Key:
-    return Key(number.to_bytes(32, "big"), form)
-
-
-def ask(number: int) -> Ask:
-    return Ask(number.to_bytes(16, "big"), b"cand", (), LIMITS)
-
-
-def lead(store: MemoryStore, of: Key, number: int) -> Grant:
-    said = drive(store.claim(of, ask(number)))
-    assert isinstance(said, Lead)
-    return said.grant
-
-
-def sealed(of: Key, grant: Grant, body: bytes = b"answer") -> Sealed:
-    return seal(of.form, of.digest, grant.id, grant.order, grant.snapshot, DAY, {}, body)
-
-
-def put(store: MemoryStore, of: Key, number: int, body: bytes = b"answer") -> Grant:
-    grant = lead(store, of, number)
-    assert drive(store.fill(of, grant.id, grant.order, sealed(of, grant, body), LIFE)) == "stored"
-    return grant
+from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed
 
 
 def test_what_is_filled_is_looked_up_whole_and_claimed_as_a_hit():

@@ -9,7 +9,7 @@ follow, and a lease that is gone may have taken its `want` with it, so its fligh
 said of a `want` itself: the heart beat brings it to the leader, and to those who wait it would be a false alarm.
 """
 
-# ruff: noqa: D102, PLR0917 - what a verb does, and the order of its arguments, is the contract's to say
+# ruff: noqa: D102 - what a verb does is the contract's to say
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Protocol
 from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
-from askonce.core.model import Corrupt, Dates, Head, Lifetime, Sealed, entry_fields, read_head
+from askonce.core.model import FORMS, ODD, Corrupt, Dates, Head, Lifetime, Sealed, entry_fields, read_head
 from askonce.core.tape import ENDED, SHARED, STORED, Ending, Word, end_frame
 from askonce.errors import ConfigError
 from askonce.store import Held
@@ -69,14 +69,17 @@ def name_of(key: Key) -> bytes:
 
 
 def header(data: bytes | None, key: Key) -> tuple[Head | None, tuple[int, ...]]:
-    """The head and fields of what is stored as this key's entry; (None, ()) for nothing and for what cannot be read."""
+    """The head and fields of this key's entry; (None, ()) for nothing, and for what no reader would serve as such."""
     if data is None:
         return None, ()
     try:
         head = read_head(data)
-        return (head, entry_fields(data, head)) if head.digest == key.digest else (None, ())
+        fields = entry_fields(data, head)
     except Corrupt:
         return None, ()
+    if head.digest != key.digest or head.flags & 3 != FORMS.index(key.form) or head.flags & ODD:
+        return None, ()
+    return head, fields
 
 
 def _save(ledger: Ledger, key: Key, before: Slot, after: Slot) -> None:

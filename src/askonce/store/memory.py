@@ -5,20 +5,19 @@ memory that all stores of the process share for as long as one of them lives, ``
 held for microseconds and never while anything waits, so an asynchronous cache takes it inline too.
 
 Bounded: entries and tapes together stay under `max_bytes`. What is expired goes first, then what was touched longest
-ago: entries are kept in the order of their last touch, which a dict gives for nothing. A forked child has a copy.
+ago.
 """
 
 # ruff: noqa: D102 - what a verb does, and the order of its arguments, is the contract's to say
 
 from __future__ import annotations
 
+import heapq
 import itertools
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from askonce.core import lease as rules
@@ -27,109 +26,17 @@ from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
 from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
 from askonce.core.tape import FAILED, Ending, Word
 from askonce.errors import ConfigError
-from askonce.store import TAPE_LIFE, Held, Link, Look, ledger
+from askonce.store import TAPE_LIFE, Held, Link, Look, Sighting, ledger
+from askonce.store.memory_place import Hits, Kept, Memory, memory_of
 
 MAX_BYTES = 256 * 2**20
 LEAST = 4096
-PIECE = 200  # bytes that an entry costs beside its own
-SWEEP = 5_000  # ms between two looks for what is over
-
 Clock = Callable[[], int]
 
 
 def machine_clock() -> int:
     """Microseconds since 1970, as the machine believes."""
     return time.time_ns() // 1000
-
-
-class _Kept(NamedTuple):
-    """An entry or a tape, and when it can serve nobody any more (ms)."""
-
-    data: bytes
-    ends: int
-
-
-class _Hits(NamedTuple):
-    """A hit counter (ledger.counted), and when nobody will ask for it (ms)."""
-
-    row: tuple[int, int, int]
-    ends: int
-
-
-class Memory:
-    """The data, its lock, and the links that want words. Its methods are called under the lock."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.lock = threading.Lock()
-        self.entries: dict[bytes, _Kept] = {}
-        self.leases: dict[bytes, tuple[int, Lease]] = {}
-        self.realms: dict[int, Generations] = {}
-        self.tapes: dict[bytes, _Kept] = {}
-        self.hits: dict[bytes, _Hits] = {}
-        self.links: weakref.WeakSet[MemoryLink] = weakref.WeakSet()
-        self.size = 0
-        self._swept = 0
-        _memories.add(self)
-
-    def keep(self, shelf: dict[bytes, _Kept], name: bytes, kept: _Kept) -> None:
-        """Put an entry or tape where its age puts it, last."""
-        self.drop(shelf, name)
-        shelf[name] = kept
-        self.size += len(kept.data) + PIECE
-
-    def drop(self, shelf: dict[bytes, _Kept], name: bytes) -> None:
-        """Take an entry or tape away, if it is there."""
-        kept = shelf.pop(name, None)
-        if kept is not None:
-            self.size -= len(kept.data) + PIECE
-
-    def touch(self, name: bytes) -> None:
-        """An entry was used: the last to be evicted."""
-        kept = self.entries.pop(name, None)
-        if kept is not None:
-            self.entries[name] = kept
-
-    def make_room(self, size: int, now: int) -> bool:
-        """Whether so many bytes fit, after evicting what has to go."""
-        if size + PIECE > self.max_bytes:
-            return False
-        if self.size + size + PIECE > self.max_bytes:
-            self.sweep(now)
-        for shelf in (self.entries, self.tapes):
-            while shelf and self.size + size + PIECE > self.max_bytes:
-                self.drop(shelf, next(iter(shelf)))
-        return True
-
-    def sweep(self, now: int) -> None:
-        """Forget what is over."""
-        if 0 <= now - self._swept < SWEEP:
-            return
-        self._swept = now
-        for shelf in (self.entries, self.tapes):
-            for name in [name for name, kept in shelf.items() if kept.ends <= now]:
-                self.drop(shelf, name)
-        for name in [name for name, (_, lease) in self.leases.items() if lease.expire <= now]:
-            del self.leases[name]
-        for name in [name for name, hits in self.hits.items() if hits.ends <= now]:
-            del self.hits[name]
-
-
-_memories: weakref.WeakSet[Memory] = weakref.WeakSet()
-_named: weakref.WeakValueDictionary[str, Memory] = weakref.WeakValueDictionary()
-_naming = threading.Lock()
-_anonymous = itertools.count(1)
-
-
-def _memory(name: str, max_bytes: int) -> Memory:
-    with _naming:
-        memory = _named.get(name) if name else None
-        if memory is None:
-            memory = Memory(max_bytes)
-            if name:
-                _named[name] = memory
-        memory.max_bytes = max(memory.max_bytes, max_bytes)
-        return memory
 
 
 class _Open:
@@ -164,26 +71,41 @@ class _Open:
         name = ledger.name_of(key)
         if not self._memory.make_room(sealed.size, self.now):
             return False
-        self._memory.keep(self._memory.entries, name, _Kept(sealed.dated(dates), max(dates[1:])))
+        self._memory.keep(self._memory.entries, name, Kept(sealed.dated(dates), max(dates[1:]), self._realm))
         return True
 
     def put_dates(self, key: Key, dates: Dates) -> None:
         name = ledger.name_of(key)
-        data = self._memory.entries[name].data
-        moved = data[:DATES_AT] + pack_dates(dates) + data[HEAD_SIZE:]
-        self._memory.keep(self._memory.entries, name, _Kept(moved, max(dates[1:])))
+        kept = self._memory.entries[name]
+        moved = kept.data[:DATES_AT] + pack_dates(dates) + kept.data[HEAD_SIZE:]
+        self._memory.keep(self._memory.entries, name, kept._replace(data=moved, ends=max(dates[1:])))
 
     def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
         if self._memory.make_room(len(log), self.now):
-            self._memory.keep(self._memory.tapes, _tape_name(key, flight, order), _Kept(log, self.now + TAPE_LIFE))
+            kept = Kept(log, self.now + TAPE_LIFE, self._realm)
+            self._memory.keep(self._memory.tapes, _tape_name(key, flight, order), kept)
 
     def say(self, key: Key, word: Word) -> None:
         for link in self._memory.links:
             link.hear(key, word)
 
 
+_FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
+
+
+def _header(data: bytes) -> bytes:
+    return data[: int.from_bytes(data[4:8], "big")]
+
+
+def _same(data: bytes, header: bytes) -> bool:
+    return data[_FENCE] == header[_FENCE]
+
+
 def _tape_name(key: Key, flight: bytes, order: int) -> bytes:
     return ledger.name_of(key) + flight + order.to_bytes(8, "big")
+
+
+_anonymous = itertools.count(1)
 
 
 class MemoryStore:
@@ -218,7 +140,7 @@ class MemoryStore:
         room = ledger.bytes_option(max_bytes, LEAST)
         name = parts.netloc
         address = f"memory://{name or f'#{next(_anonymous)}'}"
-        return cls(_memory(name, room), address, prefix, clock or machine_clock)
+        return cls(memory_of(name, room), address, prefix, clock or machine_clock)
 
     def _open(self) -> _Open:
         return _Open(self._memory, self._realm, self._clock())
@@ -254,7 +176,7 @@ class MemoryStore:
             now = self._open().now
             old = self._memory.hits.get(name)
             row = ledger.counted(old.row if old and now < old.ends else None, hits, window, now)
-            self._memory.hits[name] = _Hits(row, now + window)
+            self._memory.hits[name] = Hits(row, now + window, self._realm)
             self._memory.touch(name)
             return row[1] + row[2]
 
@@ -280,6 +202,30 @@ class MemoryStore:
             opened = self._open()
             generations = self._memory.realms.get(self._realm, Generations())
             opened.put_generations(rules.invalidate(generations, fields, everything))
+
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+        with self._memory.lock:
+            entries = self._memory.entries
+            ahead = (name for name, kept in entries.items() if name > cursor and kept.realm == self._realm)
+            names = heapq.nsmallest(count, ahead)
+            seen = [Sighting(name, _header(entries[name].data), len(entries[name].data)) for name in names]
+            return (names[-1] if len(names) == count else b""), seen
+
+    async def standing(self) -> Sequence[Generations]:
+        with self._memory.lock:
+            return [self._memory.realms.get(self._realm, Generations())]
+
+    async def discard(self, seen: Sequence[Sighting]) -> int:
+        with self._memory.lock:
+            entries = self._memory.entries
+            same = [one.name for one in seen if one.name in entries and _same(entries[one.name].data, one.header)]
+            for name in same:
+                self._memory.drop(entries, name)
+            return len(same)
+
+    async def raze(self, count: int) -> int:
+        with self._memory.lock:
+            return self._memory.raze(self._realm, count)
 
     def link(self) -> Link:
         return MemoryLink(self._memory, self._realm, self._clock)
@@ -360,30 +306,3 @@ class MemoryLink:
     def close(self) -> None:
         with self._memory.lock:
             self._memory.links.discard(self)
-
-
-_stilled: list[threading.Lock] = []
-
-
-def _before_fork() -> None:
-    # Bounded: a fork from a signal handler may find its own thread holding a lock. The child then starts afresh.
-    if _naming.acquire(timeout=1.0):
-        _stilled.append(_naming)
-    _stilled.extend(memory.lock for memory in list(_memories) if memory.lock.acquire(timeout=1.0))
-
-
-def _after_in_parent() -> None:
-    while _stilled:
-        _stilled.pop().release()
-
-
-def _after_in_child() -> None:
-    global _naming  # noqa: PLW0603
-    _stilled.clear()
-    _naming = threading.Lock()
-    for memory in list(_memories):
-        memory.lock = threading.Lock()
-        memory.links.clear()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

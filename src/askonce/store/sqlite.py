@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -28,10 +28,10 @@ from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Lifetime, Sealed
 from askonce.core.tape import FAILED, Ending
 from askonce.errors import ConfigError
-from askonce.store import Link, Look, StoreTrouble, ledger
+from askonce.store import Link, Look, Sighting, StoreTrouble, ledger
 from askonce.store.memory import Clock, machine_clock
 from askonce.store.sqlite_file import file_at
-from askonce.store.sqlite_ledger import Rows, number_of, tape_name
+from askonce.store.sqlite_ledger import Rows, number_of, scan, tape_name
 from askonce.store.sqlite_link import SQLiteLink
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ LEAST = 2**20
 SWEEP = 5_000  # ms between two looks for what is over
 _CLOCK_AT = slice(72, 76)  # an entry's own clock (core.model)
 
+_NOTHING: Mapping[int, int] = {}
 _LOOK = (
     "SELECT e.body, g.epoch, g.clock, g.floor FROM generations g LEFT JOIN entries e ON e.id = ?1 WHERE g.realm = ?2"
 )
@@ -114,10 +115,10 @@ class SQLiteStore:
         if row is None:
             return Look(None, Generations(), self._clock())
         entry, epoch, clock, floor = row
-        generations = Generations(epoch, clock, floor)
-        if entry is not None and int.from_bytes(entry[_CLOCK_AT], "big") != clock:
-            generations = generations._replace(moved=await self._moved(fields))
-        return Look(entry, generations, self._clock())
+        moved: Mapping[int, int] = _NOTHING
+        if entry is not None and fields and int.from_bytes(entry[_CLOCK_AT], "big") != clock:
+            moved = await self._moved(fields)
+        return Look(entry, Generations(epoch, clock, floor, moved), self._clock())
 
     async def _moved(self, fields: Sequence[int]) -> dict[int, int]:
         moved = {}
@@ -164,13 +165,16 @@ class SQLiteStore:
         file = self._file
 
         def work(connection: sqlite3.Connection) -> T:
-            rows = Rows(connection, self._realm, self._clock(), file.max_bytes)
+            rows = self._rows(connection)
             if not 0 <= rows.now - file.swept < SWEEP:
                 file.swept = rows.now
                 rows.sweep()
             return verb(rows)
 
         return file.transaction(work)
+
+    def _rows(self, connection: sqlite3.Connection) -> Rows:
+        return Rows(connection, self._realm, self._clock(), self._file.max_bytes)
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
         return await self._write(lambda rows: ledger.claim(rows, key, ask))
@@ -211,10 +215,32 @@ class SQLiteStore:
 
         await self._write(verb)
 
+    # what a person asks for
+
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+        return await self._hop(lambda: self._file.read(lambda connection: scan(connection, self._realm, cursor, count)))
+
+    async def standing(self) -> Sequence[Generations]:
+        return [await self._hop(lambda: self._file.read(self._standing))]
+
+    def _standing(self, connection: sqlite3.Connection) -> Generations:
+        generations = self._rows(connection).generations()
+        return generations._replace(moved=dict(generations.moved))
+
+    async def discard(self, seen: Sequence[Sighting]) -> int:
+        return await self._write(lambda rows: rows.discard(seen))
+
+    async def raze(self, count: int) -> int:
+        return await self._write(lambda rows: rows.raze(count))
+
     # the rest
 
     def link(self) -> Link:
         return SQLiteLink(self._file, self.write, self._clock)
+
+    def blocking(self) -> SQLiteStore:
+        path, room = self._file.path, self._file.max_bytes
+        return SQLiteStore(path, self._prefix, asynchronous=False, max_bytes=room, clock=self._clock)
 
     def after_fork(self) -> None:
         """Nothing to do: File closes its connections before a fork, and starts over in the child."""

@@ -146,7 +146,7 @@ class File:
                 seat = self._opened()
             except (sqlite3.Error, OSError) as error:
                 self._failure = (time.monotonic(), trouble_of(self.path, error))
-                raise self._failure[1] from error  # type: ignore[misc]
+                raise self._failure[1] from error
             except StoreTrouble as error:
                 self._failure = (time.monotonic(), error)
                 raise
@@ -216,6 +216,17 @@ class File:
             raise trouble_of(self.path, last) from last
         return row
 
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work`, which only reads, on a connection."""
+        seat = self.take()
+        try:
+            result = patiently(lambda: work(seat.connection), time.monotonic() + TIMEOUT)
+        except sqlite3.Error as error:
+            self._after(seat, error)
+            raise trouble_of(self.path, error) from error
+        self.give(seat)
+        return result
+
     def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in a write transaction, within TIMEOUT of waiting for others; all of it or nothing."""
         until = time.monotonic() + TIMEOUT
@@ -262,10 +273,16 @@ class File:
                 self.idle.pop().close()
 
     def _tend_log(self, connection: sqlite3.Connection) -> None:
-        # SQLite starts the log over only when it meets no reader; under a steady stream of them it grows and grows.
+        """Start the log over when it grew beyond its share.
+
+        SQLite by itself does so only when it happens to meet no reader, and under a steady stream of them never. Here
+        it waits for those that read now; those who come meanwhile find all in the file, and are in nobody's way.
+        """
         with contextlib.suppress(OSError):
             if self._log.stat().st_size > 2 * self.log_pages * PAGE:
+                connection.execute("PRAGMA busy_timeout = 50")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                connection.execute("PRAGMA busy_timeout = 0")
 
     # forks
 

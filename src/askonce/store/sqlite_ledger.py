@@ -12,6 +12,7 @@ What is over (news, tapes, leases, counters, entries) is swept by whoever writes
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 from askonce.core.keys import Key
@@ -29,19 +30,38 @@ from askonce.core.model import (
     unpack_fields,
 )
 from askonce.core.tape import Word
-from askonce.store import TAPE_LIFE, ledger
+from askonce.store import TAPE_LIFE, Sighting, ledger
 from askonce.store.sqlite_file import PAGE
 
 LARGEST = 8  # no entry may take more than this part of the file: an eighth
 BATCH = 32  # entries evicted at a time
 ROUNDS = 64  # batches a transaction may evict: others wait for it
 SWEPT = 256  # rows of a kind that one sweep deletes
-_FORM = {form: number for number, form in enumerate(FORMS)}
+_WORDS = struct.Struct(">qqqq").unpack
+_FORM = dict(zip(FORMS, (0, 1 << 62, 1 << 61), strict=True))
 
 
 def number_of(key: Key) -> int:
-    """The number of a key's row: 62 bits of its digest, and its form."""
-    return int.from_bytes(key.digest[:8], "big", signed=True) & ~3 | _FORM[key.form]
+    """The number of a key's row: its digest folded into 64 bits, turned by its form."""
+    a, b, c, d = _WORDS(key.digest)
+    number: int = a ^ b ^ c ^ d ^ _FORM[key.form]
+    return number
+
+
+_NAME = struct.Struct(">q")  # of a Sighting
+_FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
+_SCAN = "SELECT id, CASE WHEN realm = ? THEN body END, size FROM entries WHERE id > ? ORDER BY id LIMIT ?"
+
+
+def scan(connection: sqlite3.Connection, realm: int, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+    """`count` entries from `cursor` on, less those of other prefixes; one body at a time is in memory."""
+    after = _NAME.unpack(cursor)[0] if cursor else -(2**63)
+    seen, met = [], 0
+    for number, body, size in connection.execute(_SCAN, (realm, after, count)):
+        met, after = met + 1, number
+        if body is not None:
+            seen.append(Sighting(_NAME.pack(number), body[: int.from_bytes(body[4:8], "big")], size))
+    return (_NAME.pack(after) if met == count else b""), seen
 
 
 def tape_name(key: Key, flight: bytes, order: int) -> bytes:
@@ -105,8 +125,8 @@ class Rows:
     def generations(self) -> Generations:
         sql = "SELECT epoch, clock, floor FROM generations WHERE realm = ?"
         row = self._execute(sql, (self._realm,)).fetchone()
-        moved = _Moved(self._connection, self._realm)
-        return Generations(*row, moved) if row else Generations(moved=moved)
+        epoch, clock, floor = row or (b"", 0, 0)
+        return Generations(epoch, clock, floor, _Moved(self._connection, self._realm))
 
     def put_lease(self, key: Key, lease: Lease | None) -> None:
         name = ledger.name_of(key)
@@ -134,8 +154,8 @@ class Rows:
         if sealed.size > self._max_bytes // LARGEST or not self.make_room(sealed.size):
             return False
         data = sealed.dated(dates)
-        values = (number_of(key), max(dates[1:]), self.now, len(data), data)
-        self._execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", values)
+        values = (number_of(key), self._realm, max(dates[1:]), self.now, len(data), data)
+        self._execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", values)
         return True
 
     def put_dates(self, key: Key, dates: Dates) -> None:
@@ -146,8 +166,8 @@ class Rows:
 
     def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
         if len(log) <= self._max_bytes // LARGEST and self.make_room(len(log)):
-            values = (tape_name(key, flight, order), self.now + TAPE_LIFE, log)
-            self._execute("INSERT OR REPLACE INTO tapes VALUES (?, ?, ?)", values)
+            values = (tape_name(key, flight, order), self._realm, self.now + TAPE_LIFE, log)
+            self._execute("INSERT OR REPLACE INTO tapes VALUES (?, ?, ?, ?)", values)
 
     def say(self, key: Key, word: Word) -> None:
         values = (self.now, ledger.name_of(key), word.packed())
@@ -166,10 +186,33 @@ class Rows:
         sql = "SELECT half, running, before FROM hits WHERE id = ? AND ends > ?"
         row = self._execute(sql, (number, self.now)).fetchone()
         half, running, before = ledger.counted(row, hits, window, self.now)
-        values = (number, half, running, before, self.now + window)
-        self._execute("INSERT OR REPLACE INTO hits VALUES (?, ?, ?, ?, ?)", values)
+        values = (number, self._realm, half, running, before, self.now + window)
+        self._execute("INSERT OR REPLACE INTO hits VALUES (?, ?, ?, ?, ?, ?)", values)
         self._execute("UPDATE entries SET touched = ? WHERE id = ?", (self.now, number))
         return running + before
+
+    # what a person asks for
+
+    def discard(self, seen: Sequence[Sighting]) -> int:
+        gone = 0
+        for name, header, _ in seen:
+            (number,) = _NAME.unpack(name)
+            row = self._execute("SELECT substr(body, 1, ?) FROM entries WHERE id = ?", (_FENCE.stop, number)).fetchone()
+            if row and row[0][_FENCE] == header[_FENCE]:
+                gone += self._execute("DELETE FROM entries WHERE id = ?", (number,)).rowcount
+        return gone
+
+    def raze(self, count: int) -> int:
+        for table, key in (("entries", "id"), ("leases", "name"), ("hits", "id"), ("tapes", "name")):
+            gone = self._delete(table, key, "realm = ?", self._realm, count)
+            if gone:
+                return gone
+        gone = self._execute("DELETE FROM moved WHERE realm = ?", (self._realm,)).rowcount
+        return gone + self._execute("DELETE FROM generations WHERE realm = ?", (self._realm,)).rowcount
+
+    def _delete(self, table: str, key: str, which: str, value: int, count: int) -> int:
+        sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {which} LIMIT ?)"  # noqa: S608
+        return self._execute(sql, (value, count)).rowcount
 
     # room
 
@@ -217,9 +260,9 @@ class Rows:
     def sweep(self) -> None:
         """Delete some of what is over, and give pages back that are beyond the bounds."""
         for table, key in (("entries", "id"), ("hits", "id"), ("tapes", "name")):
-            sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE ends <= ? LIMIT ?)"  # noqa: S608
-            self._execute(sql, (self.now, SWEPT))
+            self._delete(table, key, "ends <= ?", self.now, SWEPT)
         self._execute("DELETE FROM leases WHERE expire <= ?", (self.now,))
         self._execute("DELETE FROM news WHERE at <= ?", (self.now - TAPE_LIFE,))
-        if self._pages() > self._max_bytes // PAGE:
-            self._execute(f"PRAGMA incremental_vacuum({SWEPT})").fetchall()
+        # One page a statement: Python takes the rows without columns that this one yields for its end.
+        for _ in range(min(SWEPT, self._free_pages(), self._pages() - self._max_bytes // PAGE)):
+            self._execute("PRAGMA incremental_vacuum(1)")

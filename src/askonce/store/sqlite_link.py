@@ -9,7 +9,6 @@ over pages that are in its cache, so 200 waiters cost what one costs. With nothi
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +16,10 @@ from typing import Any
 
 from askonce.core.keys import Key
 from askonce.core.tape import FAILED, Ending, Word, read_word
-from askonce.store import TAPE_LIFE, TIMEOUT, Held, ledger
+from askonce.store import TAPE_LIFE, Held, ledger
 from askonce.store.memory import Clock
 from askonce.store.sqlite_file import File
 from askonce.store.sqlite_ledger import Rows
-from askonce.store.sqlite_trouble import patiently, trouble_of
 
 TICK = 0.006  # s between two reads: a waiter hears after 3 ms on average
 
@@ -78,14 +76,7 @@ class SQLiteLink:
         return [(key, word) for key, word in heard if key is not None and word is not None]
 
     def _rows(self, sql: str, values: tuple[object, ...]) -> list[Any]:
-        seat = self._file.take()
-        try:
-            rows = patiently(lambda: seat.execute(sql, values).fetchall(), time.monotonic() + TIMEOUT)
-        except sqlite3.Error as error:
-            seat.close()
-            raise trouble_of(self._file.path, error) from error
-        self._file.give(seat)
-        return rows
+        return self._file.read(lambda connection: connection.execute(sql, values).fetchall())
 
     def wake(self) -> None:
         try:

@@ -1,8 +1,8 @@
 """What a file of ours holds, how one is told from another's, and how an empty file becomes one.
 
-The number of an entry's row is 62 bits of its digest and its form: one descent finds it, and its pages need no second
-tree. Whoever reads an entry checks the whole digest, so that two questions with one number cost a call, not an error.
-Leases, by which a wrong answer could be joined, are filed under their whole name.
+The number of an entry's row is its digest folded into 64 bits: one descent finds it, and its pages need no second tree.
+Whoever reads an entry checks the whole digest, so that two questions with one number cost a call, not an error. Leases,
+by which a wrong answer could be joined, are filed under their whole name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ VERSION = 1
 
 _SCHEMA = f"""
 CREATE TABLE entries (
-  id INTEGER PRIMARY KEY, ends INTEGER NOT NULL, touched INTEGER NOT NULL, size INTEGER NOT NULL, body BLOB NOT NULL
+  id INTEGER PRIMARY KEY, realm INTEGER NOT NULL, ends INTEGER NOT NULL, touched INTEGER NOT NULL,
+  size INTEGER NOT NULL, body BLOB NOT NULL
 );
 CREATE INDEX entries_ends ON entries (ends, size);
-CREATE INDEX entries_touched ON entries (touched, size);
+-- with the realm, so that what a prefix has is found without a look at the entries themselves
+CREATE INDEX entries_touched ON entries (touched, size, realm);
 CREATE TABLE leases (
   name BLOB PRIMARY KEY, realm INTEGER NOT NULL, flight BLOB NOT NULL, rank INTEGER NOT NULL,
   deadline INTEGER NOT NULL, epoch BLOB NOT NULL, clock INTEGER NOT NULL, fields BLOB NOT NULL,
@@ -34,11 +36,11 @@ CREATE TABLE moved (
   realm INTEGER NOT NULL, field INTEGER NOT NULL, clock INTEGER NOT NULL, PRIMARY KEY (realm, field)
 ) WITHOUT ROWID;
 CREATE TABLE hits (
-  id INTEGER PRIMARY KEY, half INTEGER NOT NULL, running INTEGER NOT NULL, before INTEGER NOT NULL,
-  ends INTEGER NOT NULL
+  id INTEGER PRIMARY KEY, realm INTEGER NOT NULL, half INTEGER NOT NULL, running INTEGER NOT NULL,
+  before INTEGER NOT NULL, ends INTEGER NOT NULL
 );
 CREATE INDEX hits_ends ON hits (ends);
-CREATE TABLE tapes (name BLOB PRIMARY KEY, ends INTEGER NOT NULL, log BLOB NOT NULL);
+CREATE TABLE tapes (name BLOB PRIMARY KEY, realm INTEGER NOT NULL, ends INTEGER NOT NULL, log BLOB NOT NULL);
 CREATE TABLE news (
   -- AUTOINCREMENT, for a listener remembers the last number it read: none may come twice
   seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, name BLOB NOT NULL, word BLOB NOT NULL

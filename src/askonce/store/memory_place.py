@@ -1,0 +1,164 @@
+"""A Memory: what the stores of one process that share a name have in common: the data, its lock, and who listens.
+
+Entries are kept in the order of their last touch, which a dict gives for nothing: the first is the one to evict. A
+forked child has a copy; every memory is held still across a fork, so that the copy is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import NamedTuple, Protocol
+
+from askonce.core.keys import Key
+from askonce.core.lease import Generations, Lease
+from askonce.core.tape import Word
+
+PIECE = 200  # bytes that an entry costs beside its own
+SWEEP = 5_000  # ms between two looks for what is over
+
+
+class Kept(NamedTuple):
+    """An entry or a tape, and when it can serve nobody any more (ms)."""
+
+    data: bytes
+    ends: int
+    realm: int
+
+
+class Hits(NamedTuple):
+    """A hit counter (ledger.counted), and when nobody will ask for it (ms)."""
+
+    row: tuple[int, int, int]
+    ends: int
+    realm: int
+
+
+class Listener(Protocol):
+    """Whoever wants to hear the words that are said."""
+
+    def hear(self, key: Key, word: Word) -> None:
+        """A word was said, in whatever thread, about whatever key."""
+
+
+class Memory:
+    """The data, its lock, and the links that want words. Its methods are called under the lock."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.lock = threading.Lock()
+        self.entries: dict[bytes, Kept] = {}
+        self.leases: dict[bytes, tuple[int, Lease]] = {}
+        self.realms: dict[int, Generations] = {}
+        self.tapes: dict[bytes, Kept] = {}
+        self.hits: dict[bytes, Hits] = {}
+        self.links: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self.size = 0
+        self._swept = 0
+        _memories.add(self)
+
+    def keep(self, shelf: dict[bytes, Kept], name: bytes, kept: Kept) -> None:
+        """Put an entry or tape where its age puts it, last."""
+        self.drop(shelf, name)
+        shelf[name] = kept
+        self.size += len(kept.data) + PIECE
+
+    def drop(self, shelf: dict[bytes, Kept], name: bytes) -> None:
+        """Take an entry or tape away, if it is there."""
+        kept = shelf.pop(name, None)
+        if kept is not None:
+            self.size -= len(kept.data) + PIECE
+
+    def touch(self, name: bytes) -> None:
+        """An entry was used: the last to be evicted."""
+        kept = self.entries.pop(name, None)
+        if kept is not None:
+            self.entries[name] = kept
+
+    def make_room(self, size: int, now: int) -> bool:
+        """Whether so many bytes fit, after evicting what has to go."""
+        if size + PIECE > self.max_bytes:
+            return False
+        if self.size + size + PIECE > self.max_bytes:
+            self.sweep(now)
+        for shelf in (self.entries, self.tapes):
+            while shelf and self.size + size + PIECE > self.max_bytes:
+                self.drop(shelf, next(iter(shelf)))
+        return True
+
+    def sweep(self, now: int) -> None:
+        """Forget what is over."""
+        if 0 <= now - self._swept < SWEEP:
+            return
+        self._swept = now
+        for shelf in (self.entries, self.tapes):
+            for name in [name for name, kept in shelf.items() if kept.ends <= now]:
+                self.drop(shelf, name)
+        for name in [name for name, (_, lease) in self.leases.items() if lease.expire <= now]:
+            del self.leases[name]
+        for name in [name for name, hits in self.hits.items() if hits.ends <= now]:
+            del self.hits[name]
+
+    def raze(self, realm: int, count: int) -> int:
+        """Forget about `count` of what a prefix has, its generations last; how much that was."""
+        for shelf in (self.entries, self.tapes):
+            names = [name for name, kept in shelf.items() if kept.realm == realm][:count]
+            for name in names:
+                self.drop(shelf, name)
+            if names:
+                return len(names)
+        return self._raze_small(realm) or int(self.realms.pop(realm, None) is not None)
+
+    def _raze_small(self, realm: int) -> int:
+        leases = [name for name, (whose, _) in self.leases.items() if whose == realm]
+        counters = [name for name, hits in self.hits.items() if hits.realm == realm]
+        for name in leases:
+            del self.leases[name]
+        for name in counters:
+            del self.hits[name]
+        return len(leases) + len(counters)
+
+
+_memories: weakref.WeakSet[Memory] = weakref.WeakSet()
+_named: weakref.WeakValueDictionary[str, Memory] = weakref.WeakValueDictionary()
+_naming = threading.Lock()
+
+
+def memory_of(name: str, max_bytes: int) -> Memory:
+    """The memory of a name, or a new one without a name."""
+    with _naming:
+        memory = _named.get(name) if name else None
+        if memory is None:
+            memory = Memory(max_bytes)
+            if name:
+                _named[name] = memory
+        memory.max_bytes = max(memory.max_bytes, max_bytes)
+        return memory
+
+
+_stilled: list[threading.Lock] = []
+
+
+def _before_fork() -> None:
+    # Bounded: a fork from a signal handler may find its own thread holding a lock. The child then starts afresh.
+    if _naming.acquire(timeout=1.0):
+        _stilled.append(_naming)
+    _stilled.extend(memory.lock for memory in list(_memories) if memory.lock.acquire(timeout=1.0))
+
+
+def _after_in_parent() -> None:
+    while _stilled:
+        _stilled.pop().release()
+
+
+def _after_in_child() -> None:
+    global _naming  # noqa: PLW0603
+    _stilled.clear()
+    _naming = threading.Lock()
+    for memory in list(_memories):
+        memory.lock = threading.Lock()
+        memory.links.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
