@@ -76,7 +76,9 @@ class RedisAddress:
         extra = {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
         if "maint_notifications_config" in known:
             extra["maint_notifications_config"] = _QUIET
-        return kind(**{**options, **extra, "socket_connect_timeout": connect_timeout})
+        # Until it is connected; then whoever reads it knows `timeout`.
+        limits = {"socket_connect_timeout": connect_timeout, "socket_timeout": connect_timeout}
+        return kind(**(options | extra | limits))
 
 
 def from_url(url: str, options: Mapping[str, Any]) -> RedisAddress:

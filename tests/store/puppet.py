@@ -1,0 +1,111 @@
+"""What the tests of the wires share; above all a server on strings, for what no real one does on demand.
+
+It speaks just enough RESP to be connected to, then does to each command what a test wants: to answer late, too much, or
+half.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+import hiredis
+
+from askonce.store.redis_address import RedisAddress, from_url
+from askonce.store.scripts import pack
+from askonce.testing.servers import Server
+
+HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+Act = Callable[[socket.socket, list[bytes]], None]
+
+
+class Puppet:
+    """Listens on a free port; `act` is called with the connection and each command that is not HELLO."""
+
+    def __init__(self, act: Act) -> None:
+        self.act = act
+        self.connections: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for one in (self._listener, *self.connections):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections.append(connection)
+                self._threads.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+                self._threads[-1].start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        reader = hiredis.Reader()
+        with suppress(OSError):
+            while data := connection.recv(65536):
+                reader.feed(data)
+                while (command := reader.gets()) is not False:
+                    if command[0] == b"HELLO":
+                        connection.sendall(HELLO)
+                    else:
+                        self.act(connection, command)
+
+
+AT_MOST = 0.25  # s that trouble may cost; the timeout is 0.2
+
+
+def get(name: str) -> bytes:
+    return pack(b"GET", name)
+
+
+def reply(text: str) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(text), text.encode())
+
+
+def address(server: Server | Puppet, timeout: float = 0.2) -> RedisAddress:
+    return from_url(server.url, {"socket_timeout": timeout})
+
+
+def filled(server: Server, names: int = 100) -> None:
+    words = [word for number in range(names) for word in (f"n{number}", f"value of n{number}")]
+    server.command("MSET", *words)
+
+
+class Took:
+    """How long a block took, s."""
+
+    seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.monotonic() - self._began
+
+
+def clients(server: Server) -> int:
+    """Connections to a server, but for the one that asks."""
+    return len(server.command("CLIENT", "LIST").splitlines()) - 1
+
+
+def until(condition: Any, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.005)
