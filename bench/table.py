@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import collapse, failures, leaders
+from bench import collapse, failures, hits, imports, leaders, storm
 from bench.row import Row
 
 TABLE = (
@@ -49,5 +49,26 @@ TABLE = (
         leaders.blocked,
         heavy=True,
     ),
+    Row(
+        "storm",
+        "invalidate(request=) racing lookups, fills, joins from 4 processes, 30 s",
+        "0 answers born before an acknowledged invalidation that preceded the lookup; planted faults are caught",
+        storm.requests,
+        heavy=True,
+    ),
+    Row(
+        "hit",
+        "a whole hit through fetch on loopback, 2 KB question and answer, sync, against redis.Redis.get of these bytes",
+        "<= 1.2",
+        hits.valkey,
+    ),
+    Row(
+        "hit-sqlite",
+        "a hit on SQLite against orjson.loads(diskcache.get(sha256(orjson.dumps(request))))",
+        "<= 1.5",
+        hits.sqlite,
+    ),
+    Row("hit-async", "the same on Valkey in tasks, against redis.asyncio.Redis.get", "none", hits.tasks),
+    Row("import", "import askonce against import asyncio, sqlite3, orjson", "<= 1.3", imports.ratio),
 )
 ROWS = {row.name: row for row in TABLE}
