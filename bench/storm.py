@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -136,12 +136,11 @@ def _threads(storm: Storm, until: float) -> Log:
         time.sleep(draw.uniform(*EVERY))
 
     with Cache(storm.url) as cache:
-        works = [ask] * ASKERS + [invalidate]
-        _all(works, storm.seed, until)
+        _all([*[ask] * ASKERS, invalidate], storm.seed, until)
         return log._replace(stats=cache.stats(), failed=failed[0])
 
 
-def _all(works: list[Callable[[random.Random], None]], seed: int, until: float) -> None:
+def _all(works: Sequence[Callable[[random.Random], None]], seed: int, until: float) -> None:
     """Each in a thread of its own, again and again until then; what one of them raises is raised."""
     errors: list[BaseException] = []
 

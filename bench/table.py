@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import collapse, failures, hits, imports, leaders, storm
+from bench import cancels, collapse, failures, forks, hits, imports, leaders, storm
 from bench.row import Row
 
 TABLE = (
@@ -40,6 +40,20 @@ TABLE = (
         "1 call in the process; elsewhere one successor at a time for an exception, 1 call for a refused answer;"
         " nothing stored",
         failures.shared,
+        heavy=True,
+    ),
+    Row(
+        "cancels",
+        "callers cancelled at random (leader's, followers')",
+        "the others are served; no task, thread, connection left",
+        cancels.at_random,
+        heavy=True,
+    ),
+    Row(
+        "forks",
+        "parent with open connections and a flight, 4 forked children, 1,000 lookups each",
+        "no wrong reply; parent undisturbed",
+        forks.children,
         heavy=True,
     ),
     Row(
