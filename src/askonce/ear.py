@@ -37,6 +37,7 @@ class Ear:
         self.again = False
         self.follows: tuple[bytes, int] | None = None
         self.parked = False
+        self.leads = False  # a leader's ear: it hears who wants its stream, and is never sent ahead to claim
         self._party = party
 
     def ring(self, word: Word | None) -> None:
@@ -87,9 +88,15 @@ class Party:
         mine = (word.flight, word.order)
         with self._lock:
             ears = [ear for ear in self.ears if ear.follows == mine]
-            if word.kind == ENDED and word.outcome == FAILED:
-                for ear in ears[1:]:
-                    ear.parked = True
-                ears = ears[:1]
+            if word.kind == ENDED:
+                for ear in self.ears:
+                    if ear.follows != mine:
+                        # It may be about to learn, from a claim under way, that this is the flight to follow.
+                        ear.words.append(word)
+                if word.outcome == FAILED:
+                    ears = [ear for ear in ears if not ear.leads]
+                    for ear in ears[1:]:
+                        ear.parked = True
+                    ears = ears[:1]
         for ear in ears:
             ear.ring(word)

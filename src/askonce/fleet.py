@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from askonce.core.heat import Warm
 from askonce.core.keys import Key
@@ -20,6 +21,9 @@ from askonce.drive import drive
 from askonce.ear import Ear, Party, Signal
 from askonce.events import log
 from askonce.store import TIMEOUT, Held, Link, Store, StoreTrouble
+
+if TYPE_CHECKING:
+    from askonce.scribe import Scribe
 
 HEARTBEAT = 5.0  # s: a lease not renewed for so long may be taken by whoever waits
 BEAT = 1.5  # s between renewals
@@ -61,6 +65,7 @@ class Beat:
         self.held = held
         self.until = until
         self.lost = False
+        self.on_want: Callable[[], object] | None = None  # somebody in another process waits
         self._on_lost = on_lost
 
     def lose(self) -> None:
@@ -89,6 +94,7 @@ class Fleet:
         self._forsaken: deque[tuple[Key, bytes]] = deque()
         self._warm: dict[Key, tuple[Warm, Callable[[Key], None]]] = {}
         self._next_push = 0.0
+        self._scribes: set[Scribe] = set()
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._woken = threading.Event()
@@ -152,6 +158,12 @@ class Fleet:
                 self._next_push = time.monotonic() + PUSH
         if first:
             self._start()
+
+    def scribble(self, scribe: Scribe) -> None:
+        """Append what is new of a stream to its log, now."""
+        with self.lock:
+            self._scribes.add(scribe)
+        self._start()
 
     def trouble(self, kind: str) -> bool:
         """A caller met trouble; True when the breaker opened by it."""
@@ -219,6 +231,8 @@ class Fleet:
         if self._beats and now >= self._next_beat:
             self._next_beat = now + self.rhythm
             self._renew(now)
+        if self._scribes:
+            self._write()
         if self._warm and now >= self._next_push:
             self._push()
         words, ready = self._link.poll(self._patience())
@@ -230,7 +244,7 @@ class Fleet:
                 party.hear(word)
 
     def _patience(self) -> float:
-        if self._commands or self._forsaken or self._stopping:
+        if self._commands or self._forsaken or self._scribes or self._stopping:
             return 0.0
         due = [IDLE]
         if self._beats:
@@ -278,16 +292,27 @@ class Fleet:
             if word == "lost":
                 beat.lose()
                 lost.append(beat)
+            elif word == "want" and beat.on_want is not None:
+                beat.on_want()
         for beat in lost:
             # Those who were told to follow this flight may still have its answer, and can learn of it only from here.
             self._link.say(beat.held.key, Word(ALIVE, beat.held.id, beat.held.order))
 
+    def _owned(self) -> Store:
+        if self._own is None:
+            self._own = self._store.blocking()
+        return self._own
+
+    def _write(self) -> None:
+        with self.lock:
+            scribes, self._scribes = self._scribes, set()
+        for scribe in scribes:
+            scribe.flush(self._owned())
+
     def _push(self) -> None:
         with self.lock:
             warm, self._warm = self._warm, {}
-        if self._own is None:
-            self._own = self._store.blocking()
-        store = self._own
+        store = self._owned()
         for key, (hits, slid) in warm.items():
             total = drive(store.count(key, hits.hits, hits.window))
             if total < hits.threshold or not hits.due:

@@ -14,17 +14,25 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from askonce.core.keys import Key
 from askonce.core.lease import Grant
+from askonce.drive import drive
 from askonce.ear import Signal
+
+if TYPE_CHECKING:
+    from askonce.pump import Pump
 
 BACKGROUND = 16  # refreshes under way at once; one more is given up, for its stale answer was served already
 
 
 class Gone(Exception):
     """The flight ended without an answer or an error that others may share: look again."""
+
+
+class Impatient(Exception):
+    """A caller's own time was up before the flight he waited for had landed."""
 
 
 class Flight:
@@ -37,6 +45,7 @@ class Flight:
         self.lost = False
         self.callers = 0
         self.cancel: Callable[[], object] | None = None
+        self.pump: Pump | None = None  # of an answer that arrives in parts: landed when the first may be read
         self._signals: list[Signal] = []
         self._lock = threading.Lock()
         self._done = False
@@ -138,6 +147,10 @@ class Mode(Protocol):
         """Run a flight that nobody waits for; False (and nothing is run) when too many are under way."""
         ...
 
+    def help(self, flight: Flight, pump: Pump, /) -> None:
+        """See to it that a stream goes on however slowly it is read here: others read it too. From any thread."""
+        ...
+
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Do something in a while, if this is possible here."""
         ...
@@ -170,6 +183,9 @@ class TaskSignal:
 
     def ring(self) -> None:
         """Wake it; a ring before the wait is not lost."""
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - asyncio's own fast test for "on this loop"
+            self._ring()
+            return
         try:
             self._loop.call_soon_threadsafe(self._ring)
         except RuntimeError:
@@ -224,12 +240,14 @@ class Threads:
         threading.Thread(target=context.run, args=(self._drive, work), name="askonce-refresh", daemon=True).start()
         return True
 
+    def help(self, _: Flight, pump: Pump) -> None:
+        """A thread for it."""
+        threading.Thread(target=drive, args=(pump.run(),), name="askonce-pump", daemon=True).start()
+
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Never: nobody but its caller can end a call in a thread."""
 
     def _drive(self, work: Coroutine[Any, Any, None]) -> None:
-        from askonce.drive import drive
-
         try:
             drive(work)
         finally:
@@ -261,6 +279,11 @@ class Tasks:
         self._behind += 1
         self._spawn(flight, work).add_done_callback(self._finished)
         return True
+
+    def help(self, _: Flight, pump: Pump) -> None:
+        """Its task runs already; it may be waiting for its readers."""
+        if pump.tape.held is not None:
+            pump.tape.held.ring()
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """On the running loop."""

@@ -62,7 +62,7 @@ class Follower:
             if ear.again:
                 ear.again = False
                 return 0
-            left = until - time.monotonic()
+            left = min(until, question.until) - time.monotonic()
             if left <= 0:
                 return NEVER
             await ear.signal.wait(left)
@@ -77,10 +77,11 @@ class Follower:
             log = await self._guard(self._store.tape(question.key, claim.id, claim.order))
             ending = read_ending(log) if log is not None else None
             if ending is not None and ending.outcome == SHARED:
-                return self._shared(question, ending)
+                return self.shared(question, ending)
         return 0 if outcome == FAILED else claim.order
 
-    def _shared(self, question: Question, ending: Ending) -> Found:
+    def shared(self, question: Question, ending: Ending) -> Found:
+        """An answer taken from the tape of the flight that brought it: it was not stored."""
         status = Status(question.key.text, fwd="miss", collapsed=True, detail=ending.detail)
         self._events.lookup(status)
         return Found(status, ending.body)

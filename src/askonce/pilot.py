@@ -18,10 +18,13 @@ from askonce.core.model import DURATION, FIELDS, Lifetime, pack_fields, seal
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.events import Events
 from askonce.fleet import Beat, Fleet
-from askonce.flight import Board, Flight, Gone
+from askonce.flight import Board, Flight, Gone, Mode
 from askonce.guard import Guard
+from askonce.pump import Pump
 from askonce.question import Question
+from askonce.scribe import Scribe
 from askonce.store import Held, StoreTrouble
+from askonce.tape import Opened, Tape
 
 
 class Answer(NamedTuple):
@@ -38,7 +41,7 @@ class Answer(NamedTuple):
     hint: int = 0
 
 
-Call = Callable[[], Awaitable[Answer]]
+Call = Callable[[], Awaitable[Answer | Opened]]
 
 
 class Landed(NamedTuple):
@@ -52,7 +55,8 @@ class Landed(NamedTuple):
 class Pilot:
     """Flies the flights of one engine."""
 
-    def __init__(self, guard: Guard, board: Board) -> None:
+    def __init__(self, guard: Guard, board: Board, mode: Mode) -> None:
+        self._mode = mode
         self._guard = guard
         self._store = guard.store
         self._fleet: Fleet = guard.fleet
@@ -63,8 +67,9 @@ class Pilot:
         """Make the upstream call and land it; never raises what the call raised, but for what ends a process."""
         beat = self._beat(flight, question)
         self._events.emit("call", question.key.text)
+        brought: Answer | Opened | None = None
         try:
-            answer = await call()
+            brought = await call()
         except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
             self._events.emit("failed", question.key.text, type(error).__name__)
             failed = bool(upstream.trouble(error))
@@ -79,12 +84,48 @@ class Pilot:
         else:
             seconds = time.monotonic() - flight.began
             self._events.emit("called", question.key.text, seconds=seconds)
-            flight.land(await self._landed(flight, question, answer, seconds))
+            if not isinstance(brought, Opened):
+                flight.land(await self._landed(flight, question, brought, seconds))
         finally:
-            flight.land(error=Gone())
-            if beat is not None:
-                self._fleet.still(beat)
-            self._board.close(flight)
+            if not isinstance(brought, Opened):
+                self._over(flight, beat)
+        if isinstance(brought, Opened):
+            await self._streams(flight, question, brought, beat)
+
+    def _over(self, flight: Flight, beat: Beat | None) -> None:
+        flight.land(error=Gone())
+        if beat is not None:
+            self._fleet.still(beat)
+        self._board.close(flight)
+
+    async def _streams(self, flight: Flight, question: Question, opened: Opened, beat: Beat | None) -> None:
+        """Land as soon as there is something to read; the flight goes on, and ends with its pump."""
+        tape = Tape(opened.meta)
+        scribe = Scribe(flight, tape, self._fleet) if flight.grant is not None else None
+
+        async def landed(error: BaseException | None) -> None:
+            try:
+                await self._taped(flight, question, pump, error)
+            finally:
+                self._over(flight, beat)
+
+        pump = Pump(opened, tape, self._mode, self._guard, scribe, question.terms.max_bytes, landed)
+        flight.pump = pump
+        if scribe is not None and beat is not None:
+            beat.on_want = scribe.want
+            scribe.on_want = lambda: self._mode.help(flight, pump)
+        flight.land(pump)
+        if self._mode.asynchronous:
+            await pump.run()
+
+    async def _taped(self, flight: Flight, question: Question, pump: Pump, error: BaseException | None) -> None:
+        """What becomes of a stream that ended: stored if it is whole, given back if not."""
+        if error is not None:
+            self._events.emit("failed", question.key.text, type(error).__name__)
+            await self._return(flight, Ending(FAILED, type(error).__name__), failed=bool(upstream.trouble(error)))
+            return
+        answer = Answer(pump.tape.log(), None, pump.scan.verdict())
+        await self._landed(flight, question, answer, time.monotonic() - flight.began)
 
     def _beat(self, flight: Flight, question: Question) -> Beat | None:
         if flight.grant is None:

@@ -10,6 +10,7 @@ Trouble in the store never reaches the caller: the question is then asked upstre
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -21,13 +22,16 @@ from askonce.ear import Ear
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable
 from askonce.events import Events, Status
 from askonce.fleet import Fleet
-from askonce.flight import Board, Flight, Gone, Mode
+from askonce.flight import Board, Flight, Gone, Impatient, Mode
 from askonce.follower import Follower
 from askonce.guard import Guard
 from askonce.pilot import Call, Landed, Pilot
+from askonce.pump import Pump
 from askonce.question import Question
 from askonce.reader import Found, Reader
+from askonce.relay import Relay
 from askonce.store import Store, StoreTrouble
+from askonce.tape import Cut, Playback, Tape
 
 MISMATCHES = 3  # bodies that were not the ones judged, before a question is asked without the store
 
@@ -54,7 +58,7 @@ class Engine:
         self.closed = False
         self._strict = strict
         self._guard = Guard(store, fleet, events)
-        self._pilot = Pilot(self._guard, self.board)
+        self._pilot = Pilot(self._guard, self.board, mode)
         self._reader = Reader(self._guard)
         self._follower = Follower(self._guard, self._reader, mode)
 
@@ -71,9 +75,12 @@ class Engine:
         if self.closed:
             raise CacheClosed("this cache was closed: make a new one")
         try:
-            return await self._reader.look(question) or await self._contend(question, call)
+            found = await self._reader.look(question) or await self._contend(question, call)
         except StoreTrouble as trouble:
-            return await self._alone(question, call, trouble.kind)
+            found = await self._alone(question, call, trouble.kind)
+        if question.key.form == "s" and found.body is not None and found.head is not None:
+            return found._replace(body=None, value=Playback(Tape.recorded(found.body), self.mode))
+        return found
 
     # contending for the lease
 
@@ -90,10 +97,10 @@ class Engine:
                 try:
                     found = await self._heed(question, call, claim, pursuit)
                 except Gone:
-                    self._still_open()
-                    continue
+                    found = None
                 if found is not None:
                     return found
+                self._go_on(question)
         finally:
             if pursuit.ear is not None:
                 pursuit.ear.close()
@@ -114,7 +121,10 @@ class Engine:
             # Subscribed first, then claimed again: what was said in between is not missed.
             pursuit.ear = await self._follower.listen(question, claim)
             return None
-        got = await self._follower.follow(question, pursuit.ear, claim)
+        if question.key.form == "s":
+            got = await self._tune(question, pursuit, claim)
+        else:
+            got = await self._follower.follow(question, pursuit.ear, claim)
         if isinstance(got, Found):
             return got
         pursuit.silent = got == NEVER
@@ -169,14 +179,19 @@ class Engine:
         self.events.lookup(status)
         return NotCached("only-if-cached, and the store has no answer that may be served", question.key.text)
 
-    def _still_open(self) -> None:
+    def _go_on(self, question: Question) -> None:
+        """Whether a caller who has to look again still may."""
         if self.closed:
             raise CacheClosed("this cache was closed while the call was waiting")
+        if question.until <= time.monotonic():
+            self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="impatient"))
+            raise Impatient
 
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
         flight.callers += 1
         try:
-            landed = await flight.join(self.mode.signal(), question.terms.max_flight)
+            patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own end
+            landed = await flight.join(self.mode.signal(), min(question.terms.max_flight, patience))
         except Gone:
             raise
         except Exception as error:
@@ -191,21 +206,24 @@ class Engine:
             flight.callers -= 1
             if not flight.callers and not flight.done:
                 self._abandoned(question, flight)
+        if isinstance(landed, Pump):
+            return self._playing(question, flight, landed, leader=leader)
         assert isinstance(landed, Landed)
         saved = await self._reader.saved(question, landed.answer.trouble) if landed.answer.trouble else None
         return saved or self._arrived(question, landed, leader=leader)
 
     def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
-        status = Status(
-            question.key.text,
-            fwd=self._forwarded(question) if leader else "miss",
-            stored=leader and landed.stored,
-            collapsed=not leader,
-            detail=question.detail or landed.detail,
-        )
-        self.events.lookup(status)
+        detail = question.detail or landed.detail
+        status = self._arrival(question, stored=leader and landed.stored, leader=leader, detail=detail)
         answer = landed.answer
         return Found(status, answer.body if landed.stored or not leader else None, answer.value)
+
+    def _arrival(self, question: Question, *, stored: bool, leader: bool, detail: str) -> Status:
+        """The status of an answer that came from upstream, for its leader or for one who joined him."""
+        fwd = self._forwarded(question) if leader else "miss"
+        status = Status(question.key.text, fwd=fwd, stored=stored, collapsed=not leader, detail=detail)
+        self.events.lookup(status)
+        return status
 
     @staticmethod
     def _forwarded(question: Question) -> str:
@@ -230,6 +248,69 @@ class Engine:
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.cancel()
 
+    # streams
+
+    def _playing(self, question: Question, flight: Flight, pump: Pump, *, leader: bool) -> Found:
+        """A place on the tape of a stream that is under way in this process."""
+        pump.rejoined()
+        status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
+
+        async def left() -> None:
+            await self._left(question, flight, pump)
+
+        return Found(status, None, Playback(pump.tape, self.mode, pump.pull, left))
+
+    async def _left(self, question: Question, flight: Flight, pump: Pump) -> None:
+        """The last reader here left. What is whole is stored; else it goes on for a while, or is closed."""
+        if pump.tape.over:
+            return
+        whole, followed = pump.scan.whole(), pump.followed
+        closing = question.terms.on_abandon == "close" and not followed
+        if not whole:
+            self.events.emit("abandoned", question.key.text, question.terms.on_abandon)
+        if flight.cancel is not None:
+            if whole or closing:
+                flight.cancel()
+            else:
+                self.mode.later(question.terms.abandon_limit, lambda: self._give_up_stream(flight, pump))
+        elif whole or closing:
+            await pump.end(None if whole else Cut("closed by its last reader"))
+        else:
+            pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
+            self.mode.help(flight, pump)
+
+    def _give_up_stream(self, flight: Flight, pump: Pump) -> None:
+        if not (pump.tape.readers or pump.tape.over or pump.followed) and flight.cancel is not None:
+            self.events.emit("dropped", flight.key.text, "abandon-limit")
+            flight.cancel()
+
+    async def _tune(self, question: Question, pursuit: Pursuit, claim: Follow) -> Found | int:
+        """Follow a stream of another process from its first byte; an answer that is no stream is an answer too."""
+        ear = pursuit.ear
+        assert ear is not None
+        ear.follows = (claim.id, claim.order)
+
+        async def again() -> Claim:
+            said = await self._claim(question, 0)
+            if not isinstance(said, Follow) and (granted := said.grant) is not None:
+                self.fleet.forsake(question.key, granted.id)
+            return said
+
+        relay = Relay(question, ear, claim, self._guard, self._reader, again)
+        if not await relay.pull(question.until):
+            return NEVER
+        if relay.whole is not None:
+            return self._follower.shared(question, relay.whole)
+        if relay.dead and not relay.tape.count:
+            return 0 if relay.failed else NEVER
+        pursuit.ear = None  # the reader's now, who closes it when he leaves
+
+        async def left() -> None:
+            ear.close()
+
+        status = self._arrival(question, stored=False, leader=False, detail=question.detail)
+        return Found(status, None, Playback(relay.tape, self.mode, relay.pull, left))
+
     # without the store
 
     async def _alone(self, question: Question, call: Call, kind: str) -> Found:
@@ -246,7 +327,7 @@ class Engine:
                     await self.mode.start(flight, self._pilot.fly(flight, question, call))
                 return await self._join(question, flight, leader=mine)
             except Gone:
-                self._still_open()
+                self._go_on(question)
 
     # ending
 

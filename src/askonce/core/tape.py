@@ -42,6 +42,11 @@ def frame(kind: int, payload: bytes) -> bytes:
     return _FRAME.pack(kind, len(payload)) + payload
 
 
+def data_frame(at: int, data: bytes) -> bytes:
+    """A DATA frame: bytes that arrived `at` ms after the flight began."""
+    return frame(DATA, at.to_bytes(4, "big") + data)
+
+
 def frames(log: bytes) -> list[tuple[int, bytes]]:
     """The whole frames of a log; a frame that is cut at the end is left out, for more may come."""
     found = []
@@ -60,11 +65,12 @@ def read_ending(log: bytes) -> Ending | None:
     """The END of a log, or None when the flight has not said how it ended, or says it in no way of ours."""
     for kind, payload in frames(log):
         if kind == END:
-            return _ending(payload)
+            return ended_by(payload)
     return None
 
 
-def _ending(payload: bytes) -> Ending | None:
+def ended_by(payload: bytes) -> Ending | None:
+    """What the payload of an END frame says; None when it says nothing that can be read."""
     body = 2 + (payload[1] if len(payload) > 1 else len(payload))
     if payload[:1] not in OUTCOMES or len(payload) < body:
         return None
@@ -78,7 +84,10 @@ _WORD = struct.Struct(">c16sQ")
 
 
 class Word(NamedTuple):
-    """A message to those who wait for a flight: `kind` END (with its `outcome`), ALIVE or WANT; `order` in us."""
+    """A message about a flight: ENDED (with its `outcome`), ALIVE, WANTED, or SAID; `order` in us.
+
+    SAID carries, as its outcome, what was appended to the flight's log: the offset (u64), then the bytes.
+    """
 
     kind: bytes
     flight: bytes
@@ -86,12 +95,12 @@ class Word(NamedTuple):
     outcome: bytes = b""
 
     def packed(self) -> bytes:
-        """25 bytes, and one more for the outcome of an end."""
+        """25 bytes, and the outcome."""
         return _WORD.pack(self.kind, self.flight, self.order) + self.outcome
 
 
-ENDED, ALIVE, WANTED = b"E", b"A", b"W"
-KINDS = (ENDED, ALIVE, WANTED)
+ENDED, ALIVE, WANTED, SAID = b"E", b"A", b"W", b"D"
+KINDS = (ENDED, ALIVE, WANTED, SAID)
 
 
 def read_word(data: bytes) -> Word | None:

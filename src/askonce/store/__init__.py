@@ -22,6 +22,7 @@ from askonce.errors import ConfigError
 
 TIMEOUT = 0.2  # s: the most that trouble in the store may cost a lookup
 CONNECT_TIMEOUT = 1.0  # s
+LOG_LIFE = 15 * 60_000  # ms that the log of a stream under way is kept, from its first byte
 TAPE_LIFE = 60_000  # ms that a finished flight's tape is kept for those who were told to follow it
 PARTITIONS = 64  # a constant of the key format, not a setting: two clients must never disagree about it
 
@@ -80,7 +81,8 @@ class Store(Protocol):
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
         """Store an answer: ``stored``, ``unkept``, ``moved`` or ``lost`` (core.lease.fill); wakes the waiters.
 
-        Where core.lease.fill says so, the tape gets a SHARED ending with the detail and the body, whatever the verdict.
+        Where core.lease.fill says so, the tape gets a SHARED ending with the detail and the body, whatever the verdict;
+        but a log that is there already says all that, and stays.
         """
         ...
 
@@ -109,8 +111,17 @@ class Store(Protocol):
         """The entry's bytes alone."""
         ...
 
-    async def tape(self, key: Key, flight: bytes, order: int) -> bytes | None:
-        """The log of one flight, or None."""
+    async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
+        """The log of one flight from byte `start` on, or None when there is no such log."""
+        ...
+
+    async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        """Write `data` at `offset` of a flight's log, and SAY what is new of it; how long the log is now.
+
+        What the log has already is not written again, so repeating is safe; where it ends before `offset` nothing is
+        written. Fenced by the log's own name and length, not by the lease: an invalidation, or a successor, must not
+        cut off those who follow. A new log lives LOG_LIFE; appending does not lengthen that.
+        """
         ...
 
     async def forget(self, key: Key) -> None:

@@ -1,0 +1,148 @@
+"""The Pump: brings one upstream stream onto its tape, and sees to its end.
+
+It ends in one of four ways: upstream says so, upstream fails, the last reader leaves (and then it goes on by itself, or
+is closed, as the policy says), or the protocol's own end was seen and nobody reads on: SDKs close at the last event,
+before the iterator ends, and what they leave then is a whole answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+from askonce.core.tape import FAILED, SHARED, Ending
+from askonce.flight import Mode
+from askonce.guard import Guard
+from askonce.scribe import Scribe
+from askonce.store import StoreTrouble
+from askonce.tape import Cut, Opened, Tape
+
+AHEAD = 256  # parts that an async pump may be ahead of its fastest reader: back-pressure must reach upstream
+
+
+class Pump:
+    """Moves an opened stream onto a tape. `landed` stores it, or gives the lease back."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        tape: Tape,
+        mode: Mode,
+        guard: Guard,
+        scribe: Scribe | None,
+        cap: int,
+        landed: Callable[[BaseException | None], Awaitable[None]],
+    ) -> None:
+        self.tape = tape
+        self.scan = opened.scan
+        self.too_large = False
+        self._cap = cap
+        self._source = opened.source
+        self._mode = mode
+        self._asynchronous = mode.asynchronous
+        self._guard = guard
+        self._scribe = scribe
+        self._landed = landed
+        self._turn = threading.Lock()
+        self._ended = False
+        self._deadline = 0.0
+
+    async def pull(self, _: float) -> bool:
+        """In sync mode: read one part, here, unless another is at it. In async mode the pump runs by itself: False.
+
+        How long that may take is upstream's client's to say, who has timeouts of its own.
+        """
+        if self._asynchronous or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if not self.tape.over:
+                await self._step()
+        finally:
+            self._turn.release()
+            self.tape.ring()  # whoever found the turn taken may have it now
+        return True
+
+    async def run(self) -> None:
+        """To the end, without a reader's help; within the deadline that an abandoned stream has."""
+        while not self.tape.over:
+            if self._asynchronous:
+                await self._room()
+                await self._step()
+            else:
+                # Readers that are still there read too: one of us at a time.
+                with self._turn:
+                    await self._step()
+            if self._deadline and time.monotonic() > self._deadline:
+                await self.end(Cut("abandoned by its readers, and not finished in time"))
+
+    async def _room(self) -> None:
+        """Wait while the only readers are slow ones."""
+        tape = self.tape
+        while tape.readers and tape.ahead() > AHEAD and not self.followed:
+            tape.held = tape.held or self._mode.signal()
+            await tape.held.wait(1.0)
+
+    async def _step(self) -> None:
+        if self.tape.over:
+            return
+        try:
+            data = await self._source.next()
+        except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: its readers get it
+            await self.end(error)
+            return
+        except BaseException:
+            # Nobody reads on. If all that matters was read, as when an SDK closes at the last event, it is whole.
+            await self.end(None if self.scan.whole() else Cut("the call was given up"))
+            raise
+        if data is None:
+            await self.end()
+        elif data:
+            self.scan.feed(data)
+            self.tape.write(data)
+            if self.tape.size > self._cap:
+                await self._pass_through()
+
+    async def _pass_through(self) -> None:
+        """Over the cap: for the readers that are here only, and nothing is kept that they have passed."""
+        if not self.too_large:
+            self.too_large = True
+            await self._tell(Cut("too-large"))
+            await self._landed(Cut("too-large"))
+        self.tape.trim()
+
+    @property
+    def followed(self) -> bool:
+        """Whether another process reads it too."""
+        return self._scribe is not None and self._scribe.wanted
+
+    def within(self, seconds: float) -> None:
+        """Its readers left: it may go on for so long."""
+        self._deadline = time.monotonic() + seconds
+
+    def rejoined(self) -> None:
+        """There is a reader again."""
+        self._deadline = 0.0
+
+    async def end(self, error: BaseException | None = None) -> None:
+        """Close upstream, tell who follows, and land; once."""
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            await self._source.close()
+        finally:
+            if not self.too_large:
+                await self._tell(error)
+            self.tape.end(error)
+            if not self.too_large:
+                await self._landed(error)
+
+    async def _tell(self, error: BaseException | None) -> None:
+        if self._scribe is None:
+            return
+        ending = Ending(SHARED) if error is None else Ending(FAILED, type(error).__name__[:64])
+        try:
+            await self._guard(self._scribe.finish(self._guard.store, ending))
+        except StoreTrouble:
+            return  # counted; those who follow find a log without an end, and say so

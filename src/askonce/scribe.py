@@ -1,0 +1,93 @@
+"""The Scribe writes a flight's log, from which other processes read a stream while it is being written.
+
+Nothing is written until somebody elsewhere says that he waits. From then on the fleet thread appends what is new as
+soon as it comes (what comes while it appends goes with the next), so that neither the reader here nor his event loop
+waits for the store. Whoever ends the flight appends the rest, and how it ended.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from askonce.core.tape import WANTED, Ending, end_frame
+from askonce.drive import drive
+from askonce.fleet import Fleet
+from askonce.flight import Flight
+from askonce.store import Store
+from askonce.tape import Tape
+
+
+class Scribe:
+    """Writes one flight's log. A Signal, rung by the fleet thread for words and by the tape for parts."""
+
+    def __init__(self, flight: Flight, tape: Tape, fleet: Fleet) -> None:
+        assert flight.grant is not None
+        self.wanted = False
+        self.on_want: Callable[[], object] | None = None
+        self._key = flight.key
+        self._grant = flight.grant
+        self._tape = tape
+        self._fleet = fleet
+        self._parts = 0  # of the tape, that are in the log
+        self._offset = 0
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._ear = fleet.listen(flight.key, self)
+        self._ear.leads = True
+        self._ear.follows = (self._grant.id, self._grant.order)
+        tape.tell(self)
+
+    def ring(self) -> None:
+        """A word came, or a part."""
+        mine = (self._grant.id, self._grant.order)
+        while self._ear.words:
+            word = self._ear.words.popleft()
+            if word.kind == WANTED and (word.flight, word.order) == mine:
+                self._want()
+        if self.wanted and not self._stopped:
+            self._fleet.scribble(self)
+
+    async def wait(self, timeout: float) -> bool:
+        """A scribe is rung and never waits."""
+        raise RuntimeError(f"nobody waits for a scribe, not for {timeout} s")
+
+    def want(self) -> None:
+        """A renewal said that somebody elsewhere waits: the word itself was lost."""
+        self._want()
+        self.ring()
+
+    def _want(self) -> None:
+        if not self.wanted:
+            self.wanted = True
+            if self.on_want is not None:
+                self.on_want()
+
+    def flush(self, store: Store) -> None:
+        """Append what is new; for the fleet thread, with a store of its own."""
+        with self._lock:
+            if not self._stopped:
+                drive(self._append(store, b""))
+
+    async def finish(self, store: Store, ending: Ending) -> None:
+        """The rest, and how it ended; in the thread or task that ends the flight, and then never again."""
+        with self._lock:
+            self._stopped = True
+        self._tape.untell(self)
+        self._ear.close()
+        if self.wanted:
+            await self._append(store, end_frame(ending))
+
+    async def _append(self, store: Store, last: bytes) -> None:
+        parts = self._tape.count
+        data = self._tape.log(self._parts, parts) + last
+        if not data:
+            return
+        length = await store.append(self._key, self._grant.id, self._grant.order, self._offset, data)
+        if length < self._offset:
+            # The log was lost (evicted, or the server started empty). All of it, so that readers can fill their gap.
+            data = self._tape.log(0, parts) + last
+            self._offset = 0
+            await store.append(self._key, self._grant.id, self._grant.order, 0, data)
+        self._parts = parts
+        self._offset += len(data)

@@ -1,0 +1,232 @@
+"""A Tape that is still being written: one answer as it arrives, read by any number at their own pace.
+
+Parts are kept as they came, with their arrival times, and shared: a reader holds a place, not a copy. What the tape
+holds is what goes into the store, as it is (core.tape frames), so a follower in another process continues from an entry
+where the log of the flight left off.
+
+In sync mode there is no task to read from upstream: whichever reader needs the next part first reads it, in its own
+thread, for all. So a slow reader slows nobody, and a part is handed over without a thread in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
+
+from askonce.core.tape import DATA, META, data_frame, frame, frames
+from askonce.ear import Signal
+from askonce.flight import Mode
+
+LAST = 60.0  # s that a reader waits before it looks again by itself; the pump's own limits end a tape
+
+
+class Source(Protocol):
+    """An upstream stream that was opened."""
+
+    async def next(self) -> bytes | None:
+        """The next bytes as they arrive, None at the end; what it raises is the upstream's."""
+        ...
+
+    async def close(self) -> None:
+        """Close it upstream."""
+        ...
+
+
+class Scan(Protocol):
+    """What watches a stream's bytes go by, to say whether the answer is whole and may be kept."""
+
+    def feed(self, data: bytes) -> None:
+        """More bytes."""
+        ...
+
+    def whole(self) -> bool:
+        """Whether the protocol's end was seen: nothing that matters can come after it."""
+        ...
+
+    def verdict(self) -> str:
+        """Why it may not be stored, "" if it may. Asked once, at the end."""
+        ...
+
+
+class Opened(NamedTuple):
+    """An upstream answer that arrives in parts: what goes before the body, the body's source, and its judge."""
+
+    meta: bytes
+    source: Source
+    scan: Scan
+
+
+class Cut(ConnectionError):
+    """The stream that was followed ended in the middle; `flight` names whose it was. Never a silent end."""
+
+    def __init__(self, message: str, flight: str = "") -> None:
+        super().__init__(message)
+        self.flight = flight
+
+
+class Tape:
+    """The parts of one answer, growing until it is `over`; with an `error`, readers get that after the last part."""
+
+    def __init__(self, meta: bytes = b"") -> None:
+        self.meta = meta
+        self.size = 0  # bytes of all parts, also those that were let go
+        self.over = False
+        self.error: BaseException | None = None
+        self.held: Signal | None = None  # of a pump that waits for its readers
+        self._parts: list[tuple[int, bytes]] = []
+        self._base = 0  # parts that were let go: a tape that nobody will join any more need not keep them
+        self._began = time.monotonic()
+        self._readers: set[Playback] = set()
+        self._signals: set[Signal] = set()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def recorded(cls, log: bytes | memoryview) -> Tape:
+        """A tape that is over, from the frames of an entry."""
+        tape = cls()
+        for kind, payload in frames(bytes(log)):
+            if kind == META:
+                tape.meta = payload
+            elif kind == DATA:
+                tape.put(int.from_bytes(payload[:4], "big"), payload[4:])
+        tape.over = True
+        return tape
+
+    @property
+    def count(self) -> int:
+        """How many parts have come."""
+        return self._base + len(self._parts)
+
+    @property
+    def readers(self) -> int:
+        """How many read it now."""
+        return len(self._readers)
+
+    def part(self, at: int) -> tuple[int, bytes] | None:
+        """Part `at`: its time in ms since the beginning, its bytes; None when it has not come."""
+        with self._lock:
+            return self._parts[at - self._base] if at < self._base + len(self._parts) else None
+
+    def put(self, at: int, data: bytes) -> None:
+        """One more part, which arrived at `at` ms."""
+        self._parts.append((at, data))
+        self.size += len(data)
+
+    def write(self, data: bytes) -> None:
+        """One more part, arrived now; wakes those who wait for it."""
+        self.put(int((time.monotonic() - self._began) * 1000), data)
+        self.ring()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """No more parts will come."""
+        with self._lock:
+            if self.over:
+                return
+            self.error, self.over = error, True
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        with self._lock:
+            signals = [*self._signals, *(reader.signal for reader in self._readers)]
+        for signal in signals:
+            signal.ring()
+
+    def join(self, reader: Playback) -> None:
+        """A reader more."""
+        with self._lock:
+            self._readers.add(reader)
+
+    def leave(self, reader: Playback) -> int:
+        """A reader less; how many are left."""
+        with self._lock:
+            self._readers.discard(reader)
+            return len(self._readers)
+
+    def tell(self, signal: Signal) -> None:
+        """Ring this too, without its being a reader."""
+        with self._lock:
+            self._signals.add(signal)
+
+    def untell(self, signal: Signal) -> None:
+        """Ring it no more."""
+        with self._lock:
+            self._signals.discard(signal)
+
+    def ahead(self) -> int:
+        """How many parts have come that not even the fastest reader has read."""
+        with self._lock:
+            return self._base + len(self._parts) - max((reader.at for reader in self._readers), default=0)
+
+    def trim(self) -> None:
+        """Let go what every reader has passed."""
+        with self._lock:
+            passed = min((reader.at for reader in self._readers), default=self._base) - self._base
+            del self._parts[:passed]
+            self._base += passed
+
+    def log(self, start: int = 0, stop: int | None = None) -> bytes:
+        """The frames of parts `start` to `stop`; the META goes before the first part."""
+        parts = self._parts[start:stop]
+        head = frame(META, self.meta) if parts and start == 0 else b""
+        return head + b"".join(data_frame(at, data) for at, data in parts)
+
+
+class Playback:
+    """One reader's place on a tape.
+
+    `pull`: read a part from where it comes from, until a moment of time.monotonic() at the latest; False if it did not,
+    because somebody else does, or the time is up. `left`: what the last reader's going sets off.
+    """
+
+    def __init__(
+        self,
+        tape: Tape,
+        mode: Mode,
+        pull: Callable[[float], Awaitable[bool]] | None = None,
+        left: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.tape = tape
+        self.signal = mode.signal()
+        self.at = 0
+        self._pull = pull
+        self._left = left
+        self._closed = False
+        tape.join(self)
+
+    @property
+    def meta(self) -> bytes:
+        """What goes before the body."""
+        return self.tape.meta
+
+    async def next(self, patience: float = LAST) -> tuple[int, bytes] | None:
+        """The next part with its time in ms, None at the end; TimeoutError when none came within `patience` s."""
+        tape = self.tape
+        until = 0.0
+        while True:
+            part = tape.part(self.at)
+            if part is not None:
+                self.at += 1
+                if tape.held is not None:
+                    tape.held.ring()
+                return part
+            if tape.over:
+                if tape.error is not None:
+                    raise tape.error
+                return None
+            until = until or time.monotonic() + patience
+            if self._pull is not None and await self._pull(until):
+                continue
+            if time.monotonic() >= until:
+                raise TimeoutError(f"no part of the stream came within {patience} s")
+            await self.signal.wait(max(0.0, min(LAST, until - time.monotonic())))
+
+    async def close(self) -> None:
+        """Leave; the last one's going decides what becomes of the call."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.tape.leave(self) == 0 and self._left is not None:
+            await self._left()
