@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(rows: Sequence[Row], *, quick: bool, as_json: bool = False) -> list[Outcome]:
     """Run rows one after another, printing each reading as it comes."""
     signal.signal(signal.SIGTERM, _end)
+    logging.getLogger("askonce").setLevel(logging.ERROR)  # the trouble it warns of is the scenario's
     outcomes = []
     for row in rows:
         if not as_json:

@@ -82,6 +82,10 @@ class Hand:
             raise Failed(f"{self.name}: {message.strip().splitlines()[-1]}\n{message}")
         return message
 
+    def said(self) -> bool:
+        """Whether there is something to hear."""
+        return self._pipe.poll()
+
     def kill(self) -> None:
         """SIGKILL, which a stopped process obeys too."""
         self._process.kill()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import cancels, collapse, failures, forks, hits, imports, leaders, storm
+from bench import cancels, collapse, failures, files, forks, hits, imports, leaders, outages, storm, wakeups
 from bench.row import Row
 
 TABLE = (
@@ -64,6 +64,14 @@ TABLE = (
         heavy=True,
     ),
     Row(
+        "outages",
+        "Redis closed; Redis frozen; Redis restarted empty; idle connection cut",
+        "at most 0.25 s over the call's own time, then <= 1 ms (p99) while the breaker is open; back within 2 s; never"
+        " an exception; an idle cut costs no paid call",
+        outages.any_way,
+        heavy=True,
+    ),
+    Row(
         "storm",
         "invalidate(request=) racing lookups, fills, joins from 4 processes, 30 s",
         "0 answers born before an acknowledged invalidation that preceded the lookup; planted faults are caught",
@@ -83,6 +91,16 @@ TABLE = (
         hits.sqlite,
     ),
     Row("hit-async", "the same on Valkey in tasks, against redis.asyncio.Redis.get", "none", hits.tasks),
+    Row("wake-valkey", "waiters' wake-up on Valkey", "p50 <= 2 ms", wakeups.on_valkey),
+    Row(
+        "wake-sqlite",
+        "waiters' wake-up on SQLite; 200 of them waiting",
+        "p50 <= 50 ms; with 200 waiters under 5 % of a core",
+        wakeups.on_sqlite,
+        heavy=True,
+    ),
     Row("import", "import askonce against import asyncio, sqlite3, orjson", "<= 1.3", imports.ratio),
+    Row("opens", "1,000 simultaneous opens of one new SQLite file by 8 processes", "0 failures", files.opens),
+    Row("bound", "3 x max_bytes written to SQLite", "file with its log <= 1.2 x max_bytes", files.bound),
 )
 ROWS = {row.name: row for row in TABLE}
