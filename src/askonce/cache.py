@@ -8,6 +8,7 @@ from typing import Any, Self, Unpack
 from askonce.drive import drive
 from askonce.question import Settings
 from askonce.shell import Asker, Call, Outcome, Own, Shell, scoping, settings_of
+from askonce.streams import AsyncStream, Stream
 
 CLOSE_LIMIT = 5.0  # s that close() waits for what is in flight
 
@@ -30,6 +31,15 @@ class Asks(Asker):
         answer, and ``control="only-if-cached"``.
         """
         return drive(self._shell.ask(request, call, self._settings(own)))
+
+    def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[Own]) -> Stream:
+        """An iterator of the items of a stream; ``open_stream()`` gives the upstream's, and is called if nobody has it.
+
+        Callers who ask while it runs, in any process, get what was said so far and then each item as it comes. What is
+        kept is a stream that came to its end; leaving early leaves it to go on for Policy.abandon_limit s.
+        """
+        playback, status = drive(self._shell.stream(request, open_stream, self._settings(own)))
+        return Stream(playback, status, self._shell.forgets)
 
     def scoped(self, **own: Unpack[Own]) -> Handle:
         """A handle with settings of its own, and a context that gives them to the calls made inside."""
@@ -73,6 +83,11 @@ class AsksAsync(Asker):
     async def fetch(self, request: object, call: Call, **own: Unpack[Own]) -> Outcome:
         """Asks.fetch; cancelling a caller never cancels the call that others, or the store, will profit from."""
         return await self._shell.ask(request, call, self._settings(own))
+
+    async def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[Own]) -> AsyncStream:
+        """Asks.fetch_stream; `open_stream()` gives an async iterator, or something to await that does."""
+        playback, status = await self._shell.stream(request, open_stream, self._settings(own))
+        return AsyncStream(playback, status, self._shell.forgets)
 
     def scoped(self, **own: Unpack[Own]) -> AsyncHandle:
         """Asks.scoped."""

@@ -93,6 +93,7 @@ class Party:
                     if ear.follows != mine:
                         # It may be about to learn, from a claim under way, that this is the flight to follow.
                         ear.words.append(word)
+                        ear.signal.ring()
                 if word.outcome == FAILED:
                     ears = [ear for ear in ears if not ear.leads]
                     for ear in ears[1:]:

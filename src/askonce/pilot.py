@@ -82,9 +82,9 @@ class Pilot:
             flight.land(error=Gone())
             raise
         else:
-            seconds = time.monotonic() - flight.began
-            self._events.emit("called", question.key.text, seconds=seconds)
             if not isinstance(brought, Opened):
+                seconds = time.monotonic() - flight.began
+                self._events.emit("called", question.key.text, seconds=seconds)
                 flight.land(await self._landed(flight, question, brought, seconds))
         finally:
             if not isinstance(brought, Opened):
@@ -103,9 +103,9 @@ class Pilot:
         tape = Tape(opened.meta)
         scribe = Scribe(flight, tape, self._fleet) if flight.grant is not None else None
 
-        async def landed(error: BaseException | None) -> None:
+        async def landed(error: BaseException | None, refusal: str) -> None:
             try:
-                await self._taped(flight, question, pump, error)
+                await self._taped(flight, question, pump, error, refusal)
             finally:
                 self._over(flight, beat)
 
@@ -118,14 +118,21 @@ class Pilot:
         if self._mode.asynchronous:
             await pump.run()
 
-    async def _taped(self, flight: Flight, question: Question, pump: Pump, error: BaseException | None) -> None:
+    async def _taped(
+        self, flight: Flight, question: Question, pump: Pump, error: BaseException | None, refusal: str
+    ) -> None:
         """What becomes of a stream that ended: stored if it is whole, given back if not."""
-        if error is not None:
+        seconds = time.monotonic() - flight.began
+        self._events.emit("called", question.key.text, seconds=seconds)
+        if refusal:
+            self._events.emit("unstored", question.key.text, refusal)
+            await self._return(flight, Ending(FAILED, refusal))
+        elif error is not None:
             self._events.emit("failed", question.key.text, type(error).__name__)
             await self._return(flight, Ending(FAILED, type(error).__name__), failed=bool(upstream.trouble(error)))
-            return
-        answer = Answer(pump.tape.log(), None, pump.scan.verdict())
-        await self._landed(flight, question, answer, time.monotonic() - flight.began)
+        else:
+            answer = Answer(pump.tape.log(), None, pump.scan.verdict())
+            await self._landed(flight, question, answer, seconds)
 
     def _beat(self, flight: Flight, question: Question) -> Beat | None:
         if flight.grant is None:

@@ -56,6 +56,7 @@ class Engine:
         self.events = events
         self.board = Board()
         self.closed = False
+        self.pace = 0.0
         self._strict = strict
         self._guard = Guard(store, fleet, events)
         self._pilot = Pilot(self._guard, self.board, mode)
@@ -79,7 +80,9 @@ class Engine:
         except StoreTrouble as trouble:
             found = await self._alone(question, call, trouble.kind)
         if question.key.form == "s" and found.body is not None and found.head is not None:
-            return found._replace(body=None, value=Playback(Tape.recorded(found.body), self.mode))
+            playback = Playback(Tape.recorded(found.body), self.mode)
+            playback.pace = self.pace
+            return found._replace(body=None, value=playback)
         return found
 
     # contending for the lease
@@ -120,7 +123,8 @@ class Engine:
         if pursuit.ear is None:
             # Subscribed first, then claimed again: what was said in between is not missed.
             pursuit.ear = await self._follower.listen(question, claim)
-            return None
+            pursuit.after = max(pursuit.after, claim.order)
+            return await self._follower.missed(question, claim)
         if question.key.form == "s":
             got = await self._tune(question, pursuit, claim)
         else:
@@ -138,18 +142,27 @@ class Engine:
         ask = Ask(flight, flight[:4], question.fields, question.limits, after, early, int(self.fleet.heartbeat * 1000))
         try:
             return await self._guard(self.store.claim(question.key, ask))
-        except StoreTrouble:
-            # It may have been granted all the same. Such a lease may never fill: its call begins before its reply.
-            if not self.fleet.breaker.open:
-                self.fleet.forsake(question.key, flight)
+        except BaseException:
+            # It may have been granted all the same. Such a lease may never fill: its call begins before its reply,
+            # or, when the caller is cancelled or interrupted, never.
+            self._forsake(question, flight)
             raise
+
+    def _forsake(self, question: Question, flight: bytes) -> None:
+        if not self.fleet.breaker.open:
+            self.fleet.forsake(question.key, flight)
 
     async def _serve(self, question: Question, call: Call, claim: Hit | Stale, pursuit: Pursuit) -> Found | None:
         """Give what the claim approved, if it is what we can read, and refresh it if this was granted too."""
         data: bytes | None = question.data
         head = question.held
         if head is None or (head.fill, head.order) != (claim.fill, claim.order):
-            data, head = await self._reader.entry(question)
+            try:
+                data, head = await self._reader.entry(question)
+            except BaseException:
+                if claim.grant:
+                    self._forsake(question, claim.grant.id)
+                raise
         if data is None or head is None or (head.fill, head.order) != (claim.fill, claim.order):
             # The body at hand is not the one that was judged. With the lease, there is no need for it.
             pursuit.mismatches += 1

@@ -16,7 +16,7 @@ from askonce.flight import Mode
 from askonce.guard import Guard
 from askonce.scribe import Scribe
 from askonce.store import StoreTrouble
-from askonce.tape import Cut, Opened, Tape
+from askonce.tape import Cut, Opened, Raw, Tape
 
 AHEAD = 256  # parts that an async pump may be ahead of its fastest reader: back-pressure must reach upstream
 
@@ -32,11 +32,11 @@ class Pump:
         guard: Guard,
         scribe: Scribe | None,
         cap: int,
-        landed: Callable[[BaseException | None], Awaitable[None]],
+        landed: Callable[[BaseException | None, str], Awaitable[None]],
     ) -> None:
         self.tape = tape
         self.scan = opened.scan
-        self.too_large = False
+        self._passing = False
         self._cap = cap
         self._source = opened.source
         self._mode = mode
@@ -97,18 +97,21 @@ class Pump:
             raise
         if data is None:
             await self.end()
+        elif isinstance(data, Raw):
+            self.tape.write(data)
+            await self._pass_through("not-json")
         elif data:
             self.scan.feed(data)
             self.tape.write(data)
             if self.tape.size > self._cap:
-                await self._pass_through()
+                await self._pass_through("too-large")
 
-    async def _pass_through(self) -> None:
-        """Over the cap: for the readers that are here only, and nothing is kept that they have passed."""
-        if not self.too_large:
-            self.too_large = True
-            await self._tell(Cut("too-large"))
-            await self._landed(Cut("too-large"))
+    async def _pass_through(self, why: str) -> None:
+        """What may not be kept is for the readers that are here, and is let go when they have passed it."""
+        if not self._passing:
+            self._passing = True
+            await self._tell(Cut(why))
+            await self._landed(None, why)
         self.tape.trim()
 
     @property
@@ -132,11 +135,11 @@ class Pump:
         try:
             await self._source.close()
         finally:
-            if not self.too_large:
+            if not self._passing:
                 await self._tell(error)
             self.tape.end(error)
-            if not self.too_large:
-                await self._landed(error)
+            if not self._passing:
+                await self._landed(error, "")
 
     async def _tell(self, error: BaseException | None) -> None:
         if self._scribe is None:

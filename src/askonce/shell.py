@@ -21,7 +21,7 @@ import orjson
 from askonce import config, survey
 from askonce.aim import Aim, aim_at
 from askonce.core import keys
-from askonce.core.keys import Key
+from askonce.core.keys import Form, Key
 from askonce.core.policy import Policy, judge_answer, judge_request
 from askonce.drive import drive
 from askonce.errors import ConfigError, StoreUnavailable, UsageError
@@ -33,6 +33,8 @@ from askonce.protocol import Engine
 from askonce.question import NOTHING, Plan, Planner, Question, Settings, tags_of
 from askonce.reader import Found
 from askonce.store import StoreTrouble, open_store
+from askonce.streams import AnyItems, Items, Untaped, items_of, pace_of
+from askonce.tape import Opened, Playback
 
 _EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
@@ -114,6 +116,8 @@ class Shell(Asker):
         tenant: str = "",
         mode: str | None = None,
         strict: bool = False,
+        replay: str = "at-once",
+        replay_speed: float = 1.0,
         **options: object,
     ) -> None:
         """No I/O: a URL or option that cannot be meant raises ConfigError, a store out of reach is met at lookups.
@@ -121,7 +125,8 @@ class Shell(Asker):
         `prefix` starts every key; a new one makes all old keys unreachable. `redis_client`: a configured redis-py
         client, whose connection settings are used. `policy`: defaults of this cache; `scopes`: of calls in a scope.
         `tenant`: whose answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE). `strict`: a
-        lookup raises StoreUnavailable instead of going upstream without the store. `options` are the store's.
+        lookup raises StoreUnavailable instead of going upstream without the store. `replay`: stored streams come
+        ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `options` are the store's.
         """
         self._shell = self
         self.prefix = config.find_prefix(prefix)
@@ -136,6 +141,7 @@ class Shell(Asker):
         self._strict = strict
         self._closed = False
         self._engine = Engine(store, fleet_of(store), self._new_mode(), self.events, strict=strict)
+        self._engine.pace = pace_of(replay, replay_speed)
         _caches.add(self)
 
     def _new_mode(self) -> Threads | Tasks:
@@ -188,9 +194,9 @@ class Shell(Asker):
         """The key under which a request is kept."""
         return self._question(request, self._planner.plan(settings)).key
 
-    def _question(self, request: object, plan: Plan) -> Question:
+    def _question(self, request: object, plan: Plan, form: Form = "v") -> Question:
         model = request.get("model") if isinstance(request, dict) else None
-        return plan.question(keys.canonical(request), model if isinstance(model, str) else "")
+        return plan.question(keys.canonical(request), model if isinstance(model, str) else "", form)
 
     async def ask(self, request: object, call: Call, settings: Settings) -> Outcome:
         """A lookup, in either mode."""
@@ -206,6 +212,24 @@ class Shell(Asker):
 
             found = await self._engine.ask(question, paid)
         return self._outcome(found)
+
+    async def stream(self, request: object, open_stream: Call, settings: Settings) -> tuple[Playback | Untaped, Status]:
+        """A place on the stream of a request, in either mode."""
+        plan = self._planner.plan(settings)
+        question = self._question(request, plan, "s")
+        reason = self._passes(request, plan)
+
+        async def opened() -> Opened:
+            items = items_of(await self._called(open_stream), asynchronous=self._asynchronous)
+            return Opened(b"", Items(items, _exact), AnyItems())
+
+        if reason:
+            found = await self._engine.passed(question, reason, opened)
+            assert isinstance(found.value, Opened)
+            return Untaped(found.value.source), found.status
+        found = await self._engine.ask(question, opened)
+        assert isinstance(found.value, Playback)
+        return found.value, found.status
 
     def _passes(self, request: object, plan: Plan) -> str:
         """Why this request is deliberately not cached, "" when it may be."""
@@ -249,9 +273,10 @@ class Shell(Asker):
 
     def _outcome(self, found: Found) -> Outcome:
         value = found.value if found.body is None else orjson.loads(found.body)
-        return Outcome(value, found.status, found.status.key, self._forgets)
+        return Outcome(value, found.status, found.status.key, self.forgets)
 
-    def _forgets(self, key: str) -> Any:
+    def forgets(self, key: str) -> Any:
+        """What Outcome.forget does: done when it returns, or, in async mode, when awaited."""
         work = self.drop(aim_at(key=key))
         return work if self._asynchronous else drive(work)
 
@@ -288,7 +313,9 @@ class Shell(Asker):
             store = self._engine.store
             store.after_fork()
             self.events.after_fork()
+            pace = self._engine.pace
             self._engine = Engine(store, fleet_of(store), self._new_mode(), self.events, strict=self._strict)
+            self._engine.pace = pace
 
 
 def _exact(value: object) -> bytes | None:

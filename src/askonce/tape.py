@@ -58,6 +58,19 @@ class Opened(NamedTuple):
     scan: Scan
 
 
+class Raw(bytes):
+    """A part that has no exact bytes: `value` is it. For the readers of this process alone, and never kept."""
+
+    value: object
+
+    @classmethod
+    def of(cls, value: object) -> Raw:
+        """A value as a part."""
+        raw = cls()
+        raw.value = value
+        return raw
+
+
 class Cut(ConnectionError):
     """The stream that was followed ended in the middle; `flight` names whose it was. Never a silent end."""
 
@@ -191,6 +204,8 @@ class Playback:
         self.tape = tape
         self.signal = mode.signal()
         self.at = 0
+        self.pace = 0.0  # of a replay: 1.0 is as recorded, 2.0 twice as fast, 0 at once
+        self._began = time.monotonic()
         self._pull = pull
         self._left = left
         self._closed = False
@@ -208,6 +223,7 @@ class Playback:
         while True:
             part = tape.part(self.at)
             if part is not None:
+                await self._keep_pace(part[0])
                 self.at += 1
                 if tape.held is not None:
                     tape.held.ring()
@@ -222,6 +238,10 @@ class Playback:
             if time.monotonic() >= until:
                 raise TimeoutError(f"no part of the stream came within {patience} s")
             await self.signal.wait(max(0.0, min(LAST, until - time.monotonic())))
+
+    async def _keep_pace(self, at: int) -> None:
+        while self.pace and (early := self._began + at / 1000 / self.pace - time.monotonic()) > 0:
+            await self.signal.wait(early)
 
     async def close(self) -> None:
         """Leave; the last one's going decides what becomes of the call."""
