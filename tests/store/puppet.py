@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import hiredis
 
+from askonce.core.keys import Key
 from askonce.store.redis_address import RedisAddress, from_url
 from askonce.store.scripts import pack
 from askonce.testing.servers import Server
@@ -67,6 +68,11 @@ class Puppet:
 
 
 AT_MOST = 0.25  # s that trouble may cost; the timeout is 0.2
+
+
+def key(number: int) -> Key:
+    """A key of the first partition; unlike the other stores', its name is made of the first half of its digest."""
+    return Key(number.to_bytes(4, "big") + b"k" * 28, "v")
 
 
 def get(name: str) -> bytes:

@@ -73,9 +73,14 @@ class RedisStore:
         """The entry's bytes alone."""
         return await self._get(self.names.of(key)[0])
 
-    async def tape(self, key: Key, flight: bytes, order: int) -> bytes | None:
-        """The log of one flight, or None."""
-        return await self._get(self.names.tape(key, flight, order))
+    async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
+        """The log of one flight from byte `start` on, or None when there is no such log."""
+        name = self.names.tape(key, flight, order)
+        if not start:
+            return await self._get(name)
+        # A range of nothing is empty too.
+        some, there = await self._wire.ask(pack(b"GETRANGE", name, start, -1) + pack(b"EXISTS", name), 2)
+        return bytes(unrefused(some)) if unrefused(there) else None
 
     async def _get(self, name: bytes) -> bytes | None:
         found: bytes | None = unrefused((await self._wire.ask(pack(b"GET", name), 1))[0])
@@ -85,7 +90,7 @@ class RedisStore:
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
         """Decide by core.lease.claim."""
-        said = await self._run(self.scripts.claim, self.names.of(key), claim_args(key, ask))
+        said = await self._run(self.scripts.claim, self.names.of(key), claim_args(key, ask, self.names.channel(key)))
         return read_claim(said, ask.id)
 
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
@@ -103,6 +108,11 @@ class RedisStore:
         keys = (*self.names.of(key), self.names.tape(key, flight, order))
         args = release_args(key, flight, order, ending, failed, hint, self.names.channel(key))
         await self._run(self.scripts.release, keys, args)
+
+    async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        """Write `data` at `offset` of a flight's log, and say what is new of it; how long the log is now."""
+        args = (flight, order, offset, data, self.names.channel(key))
+        return int(await self._run(self.scripts.append, (self.names.tape(key, flight, order),), args))
 
     async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
         """Slide an entry; False when there was nothing to lengthen."""

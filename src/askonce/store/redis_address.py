@@ -114,7 +114,7 @@ def from_client(client: Any) -> RedisAddress:
         raise ConfigError(
             f"client={name} is not a plain client of one server: pass a redis.Redis, a redis.asyncio.Redis or a URL"
         )
-    if "redis_connect_func" in options:
+    if options.get("redis_connect_func"):
         # It is a coroutine function or not, and we need connections of both kinds.
         raise ConfigError(
             "a client with redis_connect_func= cannot be used: pass its credentials or a credential_provider"

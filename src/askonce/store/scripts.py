@@ -56,12 +56,13 @@ class Scripts:
         self.forget = script("forget")
         self.invalidate = script("invalidate")
         self.discard = script("discard")
+        self.append = script("append")
 
 
-def claim_args(key: Key, ask: Ask) -> tuple[Word, ...]:
+def claim_args(key: Key, ask: Ask, channel: bytes) -> tuple[Word, ...]:
     """What `claim` is given beside its keys."""
     mine = (key.digest, key.form, ask.id, ask.candidate, pack_fields(ask.fields))
-    return (*mine, *ask.limits, ask.after, ask.early, ask.heartbeat)
+    return (*mine, *ask.limits, ask.after, ask.early, ask.heartbeat, channel)
 
 
 def release_args(

@@ -43,11 +43,10 @@ if verdict == 'store' then
   if done.err then verdict, taped, trouble = 'unkept', lease.want, done end
 end
 if held then redis.call('DEL', KEYS[2]) end
-local outcome = verdict == 'stored' and 's' or 't'
 if taped then
   local ending = 't' .. string.char(#verdict) .. verdict .. body
-  local done = redis.pcall('SET', KEYS[4], struct.pack('>BI4', 127, #ending) .. ending, 'PX', TAPE_LIFE)
-  if done.err then outcome, trouble = 'f', done end
+  trouble = ended(KEYS[4], struct.pack('>BI4', 127, #ending) .. ending, channel, flight, order, 't') or trouble
+elseif held and lease.want then
+  say(channel, 'E', flight, order, 's')
 end
-if taped or (held and lease.want) then ended(channel, flight, order, outcome) end
 return trouble or verdict

@@ -5,7 +5,7 @@
 -- `text`, since Lua's own tostring makes 1.7e+15 of an order. Reads come before writes: a key of another type in our
 -- way then ends the script before it changed anything.
 
-local LEASE_LIFE, TAPE_LIFE = 900000, 60000
+local LEASE_LIFE, LOG_LIFE, TAPE_LIFE = 900000, 900000, 60000
 local BACKOFF_FIRST, BACKOFF_LAST, BACKOFF_CAP = 1000, 30000, 300000
 local TTL_CAP, NEVER = 4294967295, -1
 local FORMS = {v = 0, j = 1, s = 2}
@@ -92,6 +92,15 @@ local function dates(created, fresh, stale, error)
   return packed(created) .. packed(fresh) .. packed(stale) .. packed(error) .. struct.pack('>I4', sum)
 end
 
-local function ended(channel, flight, order, outcome)
-  redis.call('PUBLISH', channel, 'E' .. flight .. packed(order) .. outcome)
+local function say(channel, kind, flight, order, more)
+  redis.call('PUBLISH', channel, kind .. flight .. packed(order) .. more)
+end
+
+-- Keeps what a flight ends with, and says how it ended; the error reply where it could not be kept. A log that was
+-- written as the flight went on says all of it already, and stays.
+local function ended(tape, log, channel, flight, order, outcome)
+  local done = log and redis.pcall('SET', tape, log, 'NX', 'PX', TAPE_LIFE)
+  local trouble = type(done) == 'table' and done.err and done or nil
+  say(channel, 'E', flight, order, trouble and 'f' or outcome)
+  return trouble
 end

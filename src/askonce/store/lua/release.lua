@@ -33,10 +33,4 @@ if holds(lease, flight, order) then
   end
 end
 if not taped then return 'OK' end
-local outcome, done = ARGV[8], nil
-if outcome ~= 's' then
-  done = redis.pcall('SET', tape, ARGV[7], 'PX', TAPE_LIFE)
-  if done.err then outcome = 'f' end
-end
-ended(ARGV[9], flight, order, outcome)
-return done and done.err and done or 'OK'
+return ended(tape, ARGV[8] ~= 's' and ARGV[7], ARGV[9], flight, order, ARGV[8]) or 'OK'

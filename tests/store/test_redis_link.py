@@ -1,0 +1,193 @@
+"""The fleet thread's connection to a Redis: words in milliseconds, nothing lost with it, nobody else's replies."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from askonce.core.keys import Key
+from askonce.core.lease import Follow
+from askonce.core.tape import ALIVE, ENDED, FAILED, STORED, WANTED, Ending, Word
+from askonce.drive import drive
+from askonce.store import Held, StoreTrouble
+from askonce.store.redis import RedisStore
+from askonce.store.redis_link import CHUNK, RedisLink
+from askonce.testing.servers import Server
+from tests.store.keeping import LIFE, ask, lead, sealed
+from tests.store.puppet import AT_MOST, Took, key
+
+pytestmark = [pytest.mark.servers, pytest.mark.concurrency]
+K = key(0)
+WORD = Word(ALIVE, b"i" * 16, 5)
+
+
+@pytest.fixture
+def store(own_valkey: Server) -> Iterator[RedisStore]:
+    made = RedisStore.from_url(own_valkey.url, prefix="p")
+    yield made
+    drive(made.close())
+
+
+@pytest.fixture
+def link(store: RedisStore) -> Iterator[RedisLink]:
+    made = store.link()
+    assert isinstance(made, RedisLink)
+    yield made
+    made.close()
+
+
+def heard(link: RedisLink, count: int) -> list[tuple[Key, Word]]:
+    words: list[tuple[Key, Word]] = []
+    until = time.monotonic() + 5
+    while len(words) < count:
+        assert time.monotonic() < until, f"only {words}"
+        words += link.poll(1)[0]
+    return words
+
+
+def in_force(link: RedisLink, *keys: Key) -> None:
+    ready: set[Key] = set()
+    until = time.monotonic() + 5
+    while ready != set(keys):
+        assert time.monotonic() < until, f"only {ready}"
+        ready |= set(link.poll(1)[1])
+
+
+def test_a_fill_wakes_a_link_within_milliseconds(store: RedisStore, link: RedisLink):
+    link.subscribe(K)
+    in_force(link, K)
+    grant = lead(store, K, 1)
+    assert isinstance(drive(store.claim(K, ask(2))), Follow)
+    assert heard(link, 1) == [(K, Word(WANTED, grant.id, grant.order))]
+    filled = []
+
+    def fill() -> None:
+        filled.append(time.monotonic())
+        drive(store.fill(K, grant.id, grant.order, sealed(K, grant), LIFE))
+
+    timer = threading.Timer(0.05, fill)
+    timer.start()
+    words = heard(link, 1)
+    took = time.monotonic() - filled[0]
+    timer.join()
+    assert words == [(K, Word(ENDED, grant.id, grant.order, STORED))]
+    assert took < 0.05
+
+
+def test_wake_ends_a_poll_from_any_thread_and_is_not_lost_before_one(link: RedisLink):
+    link.probe()
+    threading.Timer(0.05, link.wake).start()
+    with Took() as took:
+        assert link.poll(5) == ([], [])
+    assert 0.03 < took.seconds < 1
+    for _ in range(100_000):
+        link.wake()  # more than its socket holds: never blocks, never raises
+    with Took() as took:
+        link.poll(5)
+    assert took.seconds < 1
+    with Took() as took:
+        link.poll(0.05)
+    assert took.seconds > 0.04
+
+
+def test_words_that_come_among_replies_are_kept_for_the_next_poll(store: RedisStore, link: RedisLink):
+    link.subscribe(K)
+    grant = lead(store, K, 1)
+    other = store.link()
+    for _ in range(20):
+        other.say(K, WORD)
+        assert link.renew([Held(K, grant.id, grant.order)] * 5, 5_000) == ["ok"] * 5
+    assert heard(link, 20) == [(K, WORD)] * 20
+    other.close()
+
+
+def test_nothing_is_heard_of_a_key_that_was_unsubscribed(link: RedisLink):
+    link.subscribe(K)
+    link.subscribe(key(1))
+    link.unsubscribe(K)
+    link.unsubscribe(key(7))
+    in_force(link, key(1))
+    link.say(K, WORD)
+    link.say(key(1), WORD)
+    assert heard(link, 1) == [(key(1), WORD)]
+
+
+def test_after_a_loss_every_key_is_in_force_again(own_valkey: Server, link: RedisLink):
+    keys = [key(number) for number in range(CHUNK + 10)]
+    for one in keys:
+        link.subscribe(one)
+    in_force(link, *keys)
+    own_valkey.kill_connections()
+    with pytest.raises(StoreTrouble) as trouble:
+        link.poll(1)
+    assert trouble.value.kind == "store-closed"
+    in_force(link, *keys)
+    link.say(keys[-1], WORD)
+    assert heard(link, 1) == [(keys[-1], WORD)]
+
+
+def test_a_renewal_on_a_connection_that_was_cut_is_made_on_another(
+    own_valkey: Server, store: RedisStore, link: RedisLink
+):
+    grant = lead(store, K, 1)
+    link.subscribe(K)
+    in_force(link, K)
+    own_valkey.kill_connections()
+    assert link.renew([Held(K, grant.id, grant.order)], 5_000) == ["ok"]
+    in_force(link, K)
+
+
+def test_a_frozen_server_costs_a_renewal_one_timeout_and_a_closed_one_nothing(
+    own_valkey: Server, store: RedisStore, link: RedisLink
+):
+    grant = lead(store, K, 1)
+    held = [Held(K, grant.id, grant.order)]
+    link.renew(held, 5_000)
+    own_valkey.freeze()
+    with Took() as took, pytest.raises(StoreTrouble) as trouble:
+        link.renew(held, 5_000)
+    assert (trouble.value.kind, took.seconds < AT_MOST) == ("store-timeout", True)
+    own_valkey.thaw()
+    assert link.renew(held, 5_000) == ["ok"]
+    own_valkey.stop()
+    with Took() as took, pytest.raises(StoreTrouble) as trouble:
+        link.probe()
+    assert (trouble.value.kind, took.seconds < 0.1) == ("store-refused", True)
+    own_valkey.start()
+    link.probe()
+    assert link.renew(held, 5_000) == ["lost"]
+
+
+def test_a_link_gives_back_a_lease_whose_claim_had_no_reply(store: RedisStore, link: RedisLink):
+    lead(store, K, 1)
+    follower = drive(store.claim(K, ask(2)))
+    assert isinstance(follower, Follow)
+    link.subscribe(K)
+    in_force(link, K)
+    link.release(K, ask(1).id)
+    assert heard(link, 1) == [(K, Word(ENDED, follower.id, follower.order, FAILED))]
+    assert lead(store, K, 3).order > follower.order
+    link.release(K, ask(7).id)  # never granted anything: nothing to give back, nothing to say
+
+
+def test_a_forked_child_does_not_disturb_its_parents_link(store: RedisStore, link: RedisLink):
+    link.subscribe(K)
+    in_force(link, K)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            mine = store.link()
+            mine.say(K, WORD)
+            mine.close()
+            drive(store.release(K, b"n" * 16, 3, Ending(FAILED)))
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert heard(link, 2) == [(K, WORD), (K, Word(ENDED, b"n" * 16, 3, FAILED))]
+    link.probe()
