@@ -1,0 +1,161 @@
+"""The gaps between two steps of a lookup, each entered on purpose.
+
+What the engine does takes several commands, and between any two of them others act: a flight ends while its follower
+is still subscribing, a caller is cancelled while the store grants him the lease, a word is said before anybody listens
+for it. Every test here puts one event into one gap (`after`: the store has decided, the caller does not know yet), and
+asks what it costs: no second call, no answer that is not his, and no wait for a deadline where a word could have come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from askonce.core.lease import Follow, Lead
+from askonce.core.tape import ENDED, FAILED
+from askonce.ear import Party
+from askonce.testing import ScriptedCall, Step
+from tests.engine.crowd import ASKED, HANG, PATIENCE, after, eventually, gathered, joined
+
+pytestmark = pytest.mark.concurrency
+
+PROMPT = 2.0  # s: far below the heartbeat, far above what a word takes
+
+
+@pytest.fixture
+def call():
+    scripted = ScriptedCall()
+    yield scripted
+    scripted.reset()
+
+
+def landed(cache):
+    eventually(lambda: not cache._engine.board.flights(), "the flight landed")
+
+
+@pytest.mark.parametrize("shape", ["complete", "refused"])
+@pytest.mark.parametrize("own", [{}, {"control": "no-cache"}, {"ttl": 0}], ids=["plain", "no-cache", "ttl-0"])
+def test_a_flight_that_ends_while_its_follower_subscribes_is_not_paid_again(crowd, others, place, call, shape, own):
+    call.script(None, Step(hang=True, shape=shape), Step())
+    leading, following = others.cache(place), crowd.cache(place)
+    first = others.ask(leading, ASKED, call, **own)
+    gathered(leading, 1, call)
+    told = []
+
+    def end(claim):
+        told.append(claim)
+        call.release()
+        landed(leading)
+
+    after(following, "claim", end)
+    second = crowd.answer(following, ASKED, call, **own)
+    assert isinstance(told[0], Follow)
+    assert second.value == first.result(PATIENCE).value
+    assert call.calls == 1
+    assert second.status.hit or second.status.collapsed
+
+
+@pytest.mark.parametrize("shape", ["complete", "refused"])
+def test_a_flight_of_this_process_that_ends_before_it_is_joined_is_not_paid_again(crowd, place, call, shape):
+    call.script(None, Step(hang=True, shape=shape), Step())
+    cache = crowd.cache(place)
+    first = crowd.ask(cache, ASKED, call)
+    gathered(cache, 1, call)
+
+    def end(claim):
+        assert isinstance(claim, Follow)
+        call.release()
+        # The flight is a task of the same loop: held up here, it could not land.
+        return asyncio.wrap_future(crowd.start(lambda: landed(cache))) if crowd.tasks else landed(cache)
+
+    after(cache, "claim", end)
+    second = crowd.answer(cache, ASKED, call)
+    assert second.value == first.result(PATIENCE).value
+    assert call.calls == 1
+
+
+def test_a_word_said_before_its_follower_knows_whom_he_follows_is_not_lost(crowd, others, place, call, monkeypatch):
+    """Follow(X), subscribed; X fails, Y takes its place; Follow(Y) is on its way to him, and Y ends."""
+    call.script(None, Step(hang=True, error=ZeroDivisionError()), HANG, Step())
+    leading, following = others.cache(place), crowd.cache(place)
+    heard = threading.Event()
+    plain = Party.hear
+
+    def hear(self, word):
+        plain(self, word)
+        if word.kind == ENDED and word.outcome != FAILED:
+            heard.set()
+
+    monkeypatch.setattr(Party, "hear", hear)
+    others.ask(leading, ASKED, call)
+    gathered(leading, 1, call)
+    claims = []
+
+    def between(claim):
+        claims.append(claim)
+        call.release()
+        landed(leading)
+        if len(claims) == 1:
+            others.ask(leading, ASKED, call)
+            call.wait_until_paid(ASKED, 2)
+        else:
+            assert heard.wait(PATIENCE)
+
+    after(following, "claim", between, times=2)
+    begun = time.monotonic()
+    second = crowd.answer(following, ASKED, call)
+    assert [type(claim) for claim in claims] == [Follow, Follow]
+    assert time.monotonic() - begun < PROMPT
+    assert call.calls == 2
+    assert second.value["id"].endswith("-2")
+
+
+def test_a_caller_cancelled_while_the_store_grants_leaves_no_lease_behind(tasks, place, call):
+    first, second = tasks.cache(place), tasks.cache(place)
+    granted = threading.Event()
+
+    def act(claim):
+        assert isinstance(claim, Lead)
+        granted.set()
+        return asyncio.sleep(PATIENCE)
+
+    after(first, "claim", act)
+    caller = tasks.ask(first, ASKED, call)
+    assert granted.wait(PATIENCE)
+    caller.cancel()
+    begun = time.monotonic()
+    assert tasks.answer(second, ASKED, call).status.fwd == "miss"
+    assert time.monotonic() - begun < PROMPT
+    assert call.calls == 1
+
+
+def test_a_thread_interrupted_while_the_store_grants_leaves_no_lease_behind(threads, place, call):
+    first, second = threads.cache(place), threads.cache(place)
+
+    def act(claim):
+        raise KeyboardInterrupt
+
+    after(first, "claim", act)
+    with pytest.raises(KeyboardInterrupt):
+        first.fetch(ASKED, call.on(ASKED))
+    begun = time.monotonic()
+    assert threads.answer(second, ASKED, call).status.fwd == "miss"
+    assert time.monotonic() - begun < PROMPT
+    assert call.calls == 1
+
+
+def test_a_caller_cancelled_while_he_subscribes_leaves_nobody_waiting(tasks, place, call):
+    call.script(None, HANG)
+    leading, following = tasks.cache(place), tasks.cache(place)
+    first = tasks.ask(leading, ASKED, call)
+    gathered(leading, 1, call)
+    second = tasks.ask(following, ASKED, call)
+    eventually(lambda: following.stats()["waiting"] == 1, "it listens")
+    second.cancel()
+    eventually(lambda: following.stats()["waiting"] == 0, "it listens no more")
+    call.release()
+    assert first.result(PATIENCE).status.stored
+    assert joined(leading) == 0
