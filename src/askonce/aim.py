@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from askonce.core import keys
-from askonce.errors import UsageError
+from askonce.errors import ConfigError, UsageError
 
 WAYS = "key=outcome.key, request={...}, scope='a/b', tag='doc:42', model='gpt-4.1-mini', everything=True"
 
@@ -39,7 +39,7 @@ def aim_at(
     if key is not None:
         return Aim(keys=tuple(keys.Key.parse(one) for one in _several(key)))
     if scope is not None:
-        return Aim(fields=_fields("scope", (keys.check_scope(one) for one in _several(scope))))
+        return Aim(fields=_fields("scope", (_scope(one) for one in _several(scope))))
     if tag is not None:
         return Aim(fields=_fields("tag", (keys.check_tag(one) for one in _several(tag))))
     assert model is not None
@@ -55,6 +55,12 @@ def _several(said: str | Iterable[str]) -> tuple[str, ...]:
 
 def _fields(kind: str, texts: Iterable[str]) -> tuple[int, ...]:
     return tuple(sorted({keys.field(kind, text) for text in texts}))
+
+
+def _scope(scope: str) -> str:
+    if not scope:
+        raise ConfigError("scope='' is no scope: write everything=True if everything is meant")
+    return keys.check_scope(scope)
 
 
 def _model(model: str) -> str:

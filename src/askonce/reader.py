@@ -109,7 +109,7 @@ class Reader:
     def _early(self, question: Question, data: bytes, head: Head, now: int) -> bool:
         """Whether this caller should offer to refresh before the end (XFetch). Costs nothing far from the end."""
         left = head.fresh - now
-        if left > head.ttl >> 2 or question.control.only_if_cached:
+        if not 0 < left <= head.ttl >> 2 or question.control.only_if_cached:
             return False
         took = int.from_bytes(unpack_extensions(data, head).get(DURATION, b""), "big")
         if head.stale - head.fresh < took:

@@ -1,0 +1,174 @@
+"""Stale answers: served at once while one worker refreshes, and in place of an upstream in trouble."""
+
+import threading
+
+import pytest
+
+from askonce import Policy
+from askonce.testing import ScriptedCall, UpstreamError
+
+from .conftest import Seen
+
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Are you stale?"}]}
+SHORT = Policy(ttl=60, grace=30, stale_if_error=600, max_age=6000, jitter=0.0)
+
+
+def ask(cache, call, **own):
+    return cache.fetch(REQUEST, call.on(REQUEST), **own)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_within_the_grace_everybody_gets_the_stale_answer_at_once_and_one_refreshes(make, clock, kind):
+    cache, call = make(kind, policy=SHORT), ScriptedCall()
+    seen = Seen(cache)
+    old = ask(cache, call).value
+    clock.move(70)
+    call.delay = lambda question, nth: 0.2
+    outcomes = [ask(cache, call) for _ in range(20)]
+    assert all(outcome.value == old and outcome.status.detail == "stale" for outcome in outcomes)
+    seen.wait("stored", 2)
+    assert call.calls == 2
+    assert seen.count("refresh", "stale") == 1
+    fresh = ask(cache, call)
+    assert fresh.value != old
+    assert fresh.status.ttl > 50
+
+
+def test_after_the_grace_a_caller_waits_for_the_new_answer(make, clock):
+    cache, call = make(policy=SHORT), ScriptedCall()
+    old = ask(cache, call).value
+    clock.move(91)
+    outcome = ask(cache, call)
+    assert outcome.value != old
+    assert outcome.status.fwd == "stale"
+
+
+def test_a_key_in_use_is_refreshed_before_its_end_so_that_nobody_waits(make, clock):
+    cache, call = make(policy=Policy(ttl=60, grace=0, jitter=0.0)), ScriptedCall()
+    seen = Seen(cache)
+    call.delay = lambda question, nth: 0.05
+    ask(cache, call)
+    for _ in range(400):
+        clock.move(0.25)
+        assert ask(cache, call).status.hit, "a caller waited"
+        if seen.count("refresh"):
+            seen.wait("stored", 1 + seen.count("refresh"))
+    assert 1 <= seen.count("refresh", "early") <= 3
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("trouble", [503, 429, TimeoutError("slow"), ConnectionRefusedError("down")])
+def test_an_old_answer_takes_the_place_of_an_upstream_in_trouble_and_says_so(make, clock, kind, trouble):
+    cache, call = make(kind, policy=SHORT), ScriptedCall()
+    old = ask(cache, call).value
+    call.script(REQUEST, trouble)
+    clock.move(100)
+    outcome = ask(cache, call)
+    assert outcome.value == old
+    assert outcome.status.fwd == "stale"
+    assert outcome.status.detail.startswith("upstream-")
+
+
+@pytest.mark.parametrize("answer", [400, 401, 403, 404])
+def test_an_error_that_is_an_answer_is_not_hidden_behind_an_old_one(make, clock, answer):
+    cache, call = make(policy=SHORT), ScriptedCall()
+    ask(cache, call)
+    call.script(REQUEST, answer)
+    clock.move(100)
+    with pytest.raises(UpstreamError):
+        ask(cache, call)
+
+
+def test_a_failing_upstream_is_tried_at_a_growing_interval_by_one_worker_of_the_fleet(make, clock):
+    workers = [make(policy=SHORT) for _ in range(4)]
+    call = ScriptedCall()
+    old = ask(workers[0], call).value
+    call.script(REQUEST, 503)
+    clock.move(100)
+    tried = []
+    for second in range(120):
+        before = call.calls
+        for worker in workers:
+            assert ask(worker, call).value == old
+        tried += [second] if call.calls > before else []
+        assert call.calls - before <= 1
+        clock.move(1)
+    gaps = [later - earlier for earlier, later in zip(tried, tried[1:], strict=False)]
+    assert gaps == sorted(gaps), gaps
+    assert gaps[0] <= 2
+    assert gaps[-1] >= 16
+    assert call.calls <= 10
+
+
+def test_a_retry_after_is_honoured_by_the_whole_fleet(make, clock):
+    class Busy(Exception):
+        status_code = 429
+
+        class response:  # noqa: N801 - what SDKs call it
+            headers = {"retry-after": "20"}
+
+    one, other = make(policy=SHORT), make(policy=SHORT)
+    call = ScriptedCall()
+    ask(one, call)
+    call.script(REQUEST, Busy())
+    clock.move(100)
+    ask(one, call)
+    clock.move(15)
+    ask(other, call)
+    assert call.calls == 2
+    clock.move(6)
+    ask(other, call)
+    assert call.calls == 3
+
+
+def test_past_stale_if_error_the_error_is_the_callers(make, clock):
+    cache, call = make(policy=SHORT), ScriptedCall()
+    ask(cache, call)
+    call.script(REQUEST, 503)
+    clock.move(700)
+    with pytest.raises(UpstreamError):
+        ask(cache, call)
+
+
+def test_the_stale_if_error_directive_shortens_what_the_policy_allows(make, clock):
+    cache, call = make(policy=SHORT), ScriptedCall()
+    ask(cache, call)
+    call.script(REQUEST, 503)
+    clock.move(100)
+    with pytest.raises(UpstreamError):
+        ask(cache, call, control="stale-if-error=10")
+    assert ask(cache, call).status.hit, "another caller allows more"
+
+
+def test_max_stale_takes_what_is_there_without_asking_and_min_fresh_does_not(make, clock):
+    cache, call = make(policy=SHORT), ScriptedCall()
+    old = ask(cache, call).value
+    clock.move(200)
+    outcome = ask(cache, call, control="max-stale=300")
+    assert outcome.value == old
+    assert outcome.status.hit
+    assert outcome.status.ttl < 0
+    assert call.calls == 1
+    assert ask(cache, call, control="max-stale=100").value != old
+    clock.move(45)
+    assert not ask(cache, call, control="min-fresh=30").status.hit
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_hundred_workers_on_a_stale_key_pay_one_call_a_round(make, clock, kind):
+    cache, call = make(kind, policy=SHORT), ScriptedCall()
+    seen = Seen(cache)
+    ask(cache, call)
+    for turn in range(1, 4):
+        clock.move(70)
+        call.delay = lambda question, nth: 0.1
+        got = []
+        threads = [threading.Thread(target=lambda: got.append(ask(cache, call).status)) for _ in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seen.wait("stored", turn + 1)
+        assert all(status.hit for status in got)
+        assert call.calls == turn + 1
