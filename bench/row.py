@@ -49,10 +49,10 @@ class Outcome(NamedTuple):
     seconds: float
 
     @property
-    def passed(self) -> bool:
-        """Whether no reading missed its bar, and there is one that could have."""
-        said = [reading.passed for reading in self.readings]
-        return bool(said) and False not in said
+    def passed(self) -> bool | None:
+        """Whether every reading met its bar; None when there was no bar to meet."""
+        said = {reading.passed for reading in self.readings}
+        return False if False in said else True if True in said else None
 
 
 def run(row: Row, *, quick: bool, tell: Callable[[Reading], None] = lambda _: None) -> Outcome:

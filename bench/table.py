@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from bench import cancels, collapse, failures, files, forks, hits, imports, leaders, outages, storm, wakeups
+from bench import cancels, clone, collapse, failures, files, forks, hits, imports, leaders, outages, storm, wakeups
 from bench.row import Row
 
 TABLE = (
+    Row(
+        "clone",
+        "fresh clone, nothing installed: make demo, make test",
+        "both pass; make test <= 5 min",
+        clone.fresh,
+        heavy=True,
+    ),
     Row(
         "cold",
         "8 processes x 25 callers, one cold key, a 12 s call",
@@ -102,5 +109,6 @@ TABLE = (
     Row("import", "import askonce against import asyncio, sqlite3, orjson", "<= 1.3", imports.ratio),
     Row("opens", "1,000 simultaneous opens of one new SQLite file by 8 processes", "0 failures", files.opens),
     Row("bound", "3 x max_bytes written to SQLite", "file with its log <= 1.2 x max_bytes", files.bound),
+    Row("flaky", "concurrency tests 20 times over (make flaky)", "0 failures", clone.flaky, heavy=True),
 )
 ROWS = {row.name: row for row in TABLE}
