@@ -1,5 +1,7 @@
 """Lifetimes: a hit never shortens one, only hot keys slide, and nothing passes its hard end."""
 
+import contextlib
+
 import pytest
 
 from askonce import ConfigError, NotCached, Policy
@@ -80,8 +82,8 @@ def test_ttl_60_is_never_older_than_62_5_seconds_while_cold(make, clock):
     cache, call = make(), ScriptedCall()
     ask(cache, call, ttl=60)
     ages = []
-    with pytest.raises(NotCached):
-        for _ in range(80):
+    with contextlib.suppress(NotCached):
+        while len(ages) < 200:
             clock.move(0.5)
             ages.append(ask(cache, call, ttl=60, control="only-if-cached").status.age)
     assert 55 <= max(ages) <= 62

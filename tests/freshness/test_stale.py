@@ -1,6 +1,8 @@
 """Stale answers: served at once while one worker refreshes, and in place of an upstream in trouble."""
 
-import threading
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,7 +95,7 @@ def test_a_failing_upstream_is_tried_at_a_growing_interval_by_one_worker_of_the_
         tried += [second] if call.calls > before else []
         assert call.calls - before <= 1
         clock.move(1)
-    gaps = [later - earlier for earlier, later in zip(tried, tried[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(tried)]
     assert gaps == sorted(gaps), gaps
     assert gaps[0] <= 2
     assert gaps[-1] >= 16
@@ -103,9 +105,7 @@ def test_a_failing_upstream_is_tried_at_a_growing_interval_by_one_worker_of_the_
 def test_a_retry_after_is_honoured_by_the_whole_fleet(make, clock):
     class Busy(Exception):
         status_code = 429
-
-        class response:  # noqa: N801 - what SDKs call it
-            headers = {"retry-after": "20"}
+        response = SimpleNamespace(headers={"retry-after": "20"})
 
     one, other = make(policy=SHORT), make(policy=SHORT)
     call = ScriptedCall()
@@ -163,12 +163,8 @@ def test_a_hundred_workers_on_a_stale_key_pay_one_call_a_round(make, clock, kind
     for turn in range(1, 4):
         clock.move(70)
         call.delay = lambda question, nth: 0.1
-        got = []
-        threads = [threading.Thread(target=lambda: got.append(ask(cache, call).status)) for _ in range(100)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(100) as workers:
+            got = list(workers.map(lambda _: ask(cache, call).status, range(100)))
         seen.wait("stored", turn + 1)
         assert all(status.hit for status in got)
         assert call.calls == turn + 1
