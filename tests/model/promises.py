@@ -81,6 +81,10 @@ class Entry:
     def name(self) -> Name:
         return self.grant.id, self.grant.order
 
+    def over(self, now: int) -> bool:
+        """Whether it can serve nobody any more; the store may have dropped it, or not yet."""
+        return now >= max(self.fresh, self.stale, self.error)
+
     def until(self, limits: Limits) -> tuple[int, int, int]:
         """Fresh, stale, on error: for these limits."""
         fresh = min(self.fresh, self.created + limits.ttl) if self.ttl > limits.ttl else self.fresh
@@ -150,7 +154,7 @@ class Promises:
     def servable(self, key: Any, fields: Iterable[int], now: int) -> Entry | None:
         """The entry, if it may serve anybody with these tags."""
         entry = self.questions[key].entry
-        if entry is None or now >= max(entry.fresh, entry.stale, entry.error):
+        if entry is None or entry.over(now):
             return None
         return None if self.dead(key, entry.at, entry.fields | set(fields)) else entry
 
@@ -255,9 +259,10 @@ class Promises:
     def filled(self, key: Any, grant: Grant, sealed: tuple[int, bytes], life: Lifetime, said: str, now: int) -> None:
         """Judge a fill; `sealed`: its ttl and body."""
         name = (grant.id, grant.order)
-        must(said == self.verdict(key, name, life, now), f"not {self.verdict(key, name, life, now)}", said, name, self)
-        question = self.questions[key]
+        wanted, question = self.verdict(key, name, life, now), self.questions[key]
         lease = self.holder(key, name, now)
+        dropped = said == "lost" and lease is None and question.entry is not None and question.entry.over(now)
+        must(said == wanted or dropped, f"not {wanted}", said, name, self)
         if lease is None:
             return
         question.lease = None
