@@ -10,6 +10,7 @@ answer to a lookup that began after the invalidation. Only while the store is do
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
@@ -155,6 +156,10 @@ class Mode(Protocol):
         """Do something in a while, if this is possible here."""
         ...
 
+    async def settle(self, seconds: float) -> None:
+        """Wait for flights that were cancelled, at most `seconds`."""
+        ...
+
 
 class ThreadSignal:
     """Wakes a thread."""
@@ -247,6 +252,9 @@ class Threads:
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Never: nobody but its caller can end a call in a thread."""
 
+    async def settle(self, seconds: float) -> None:
+        """For nothing: likewise."""
+
     def _drive(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             drive(work)
@@ -289,12 +297,25 @@ class Tasks:
         """On the running loop."""
         asyncio.get_running_loop().call_later(seconds, act)
 
+    async def settle(self, seconds: float) -> None:
+        """For those of this loop."""
+        here = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks if task.get_loop() is here and task is not asyncio.current_task()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
     def _finished(self, _: asyncio.Task[None]) -> None:
         self._behind -= 1
 
     def _spawn(self, flight: Flight, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, name="askonce-flight")
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work, name="askonce-flight")
         self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish under way
         task.add_done_callback(self._tasks.discard)
-        flight.cancel = task.cancel
+
+        def cancel() -> None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed, and so is the task
+                loop.call_soon_threadsafe(task.cancel)  # the last caller may have waited on another loop
+
+        flight.cancel = cancel
         return task

@@ -134,6 +134,10 @@ class Pilot:
             answer = Answer(pump.tape.log(), None, pump.scan.verdict())
             await self._landed(flight, question, answer, seconds)
 
+    async def desert(self, flight: Flight) -> None:
+        """Give up the lease of a call that nobody can end, being in a thread: others need not wait for it."""
+        await self._return(flight, Ending(FAILED, "closed"))
+
     def _beat(self, flight: Flight, question: Question) -> Beat | None:
         if flight.grant is None:
             return None

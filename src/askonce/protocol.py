@@ -33,6 +33,7 @@ from askonce.relay import Relay
 from askonce.store import Store, StoreTrouble
 from askonce.tape import Cut, Playback, Tape
 
+SETTLE = 1.0  # s that flights which were cancelled have for giving their leases back
 MISMATCHES = 3  # bodies that were not the ones judged, before a question is asked without the store
 
 
@@ -56,6 +57,7 @@ class Engine:
         self.events = events
         self.board = Board()
         self.closed = False
+        self._ears: set[Ear] = set()
         self.pace = 0.0
         self._strict = strict
         self._guard = Guard(store, fleet, events)
@@ -106,6 +108,7 @@ class Engine:
                 self._go_on(question)
         finally:
             if pursuit.ear is not None:
+                self._ears.discard(pursuit.ear)
                 pursuit.ear.close()
         return await self._alone(question, call, "store-restless")
 
@@ -123,6 +126,7 @@ class Engine:
         if pursuit.ear is None:
             # Subscribed first, then claimed again: what was said in between is not missed.
             pursuit.ear = await self._follower.listen(question, claim)
+            self._ears.add(pursuit.ear)
             pursuit.after = max(pursuit.after, claim.order)
             return await self._follower.missed(question, claim)
         if question.key.form == "s":
@@ -363,4 +367,9 @@ class Engine:
             self.events.emit("dropped", flight.key.text, "closed")
             if flight.cancel is not None:
                 flight.cancel()
+            elif not flight.done:
+                await self._pilot.desert(flight)
+        for ear in list(self._ears):
+            ear.ring(None)
+        await self.mode.settle(SETTLE)
         return dropped
