@@ -114,6 +114,11 @@ class Fleet:
         self._start()
         return beat
 
+    def hurry(self) -> None:
+        """Beat now, and so learn who is waited for."""
+        self._next_beat = 0.0
+        self.wake()
+
     def still(self, beat: Beat) -> None:
         """The flight is over."""
         with self.lock:

@@ -40,6 +40,10 @@ class Scribe:
 
     def ring(self) -> None:
         """A word came, or a part."""
+        if self._ear.again:
+            # In force only now: who said before that he waits, was not heard. The lease knows.
+            self._ear.again = False
+            self._fleet.hurry()
         mine = (self._grant.id, self._grant.order)
         while self._ear.words:
             word = self._ear.words.popleft()
