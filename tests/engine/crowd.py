@@ -309,8 +309,8 @@ class _Hands:
     def __init__(
         self, mode: str, url: str, receipts: str, beat: float | None = None, seconds: float = 0.0, **options: Any
     ) -> None:
-        if beat is not None:
-            contextlib.ExitStack().enter_context(heartbeat(beat))  # for good
+        self.beat = heartbeat(beat) if beat is not None else contextlib.nullcontext()
+        self.beat.__enter__()  # for good
         self.crowd = Crowd(mode)
         self.cache = self.crowd.cache(url, **options)
         self.call = ScriptedCall(delay=seconds, receipts=Receipts(receipts))
