@@ -18,7 +18,7 @@ import hiredis
 
 from askonce.core.keys import Key
 from askonce.store.redis_address import RedisAddress, from_url
-from askonce.store.scripts import pack
+from askonce.store.redis_scripts import pack
 from askonce.testing.servers import Server
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"

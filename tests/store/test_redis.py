@@ -16,9 +16,9 @@ from askonce.core.tape import ENDED, FAILED, SAID, SHARED, Ending, Word, read_en
 from askonce.drive import drive
 from askonce.errors import PartialInvalidation, StoreUnavailable
 from askonce.store import LOG_LIFE, PARTITIONS, Held, Sighting, StoreTrouble, open_store
-from askonce.store.names import Names
 from askonce.store.redis import RedisStore
-from askonce.store.trouble import Refusal
+from askonce.store.redis_names import Names
+from askonce.store.redis_trouble import Refusal
 from askonce.testing.servers import Server
 from tests.store.keeping import DAY, LIFE, ask, lead, put, sealed
 from tests.store.puppet import key

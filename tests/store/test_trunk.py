@@ -16,7 +16,7 @@ import pytest
 
 from askonce.store import StoreTrouble
 from askonce.store.redis_address import from_url
-from askonce.store.scripts import pack
+from askonce.store.redis_scripts import pack
 from askonce.store.trunk import LATE, AsyncWire
 from askonce.store.wire import Cut
 from askonce.testing.servers import Server
@@ -164,6 +164,18 @@ class TestAsync:
         time.sleep(0.5)  # noqa: ASYNC251 - the caller's own fault, longer than the store's timeout
         assert await late == b"value of n2"
         await wire.close()
+
+    async def test_callers_under_way_when_it_is_closed_are_told_and_nothing_is_opened_again(self, own_valkey: Server):
+        wire = AsyncWire(address(own_valkey, 5.0))
+        await fetched(wire, "n1")
+        own_valkey.freeze()
+        callers = [asyncio.create_task(fetched(wire, "n1")) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        await wire.close()
+        said = await asyncio.gather(*callers, return_exceptions=True)
+        own_valkey.thaw()
+        assert {str(one) for one in said} == {"the store closed the connection by its user"}
+        until(lambda: clients(own_valkey) == 0)
 
     async def test_close_leaves_no_task_and_no_connection(self, valkey: Server, wire: AsyncWire):
         await asyncio.gather(*(fetched(wire, "n1") for _ in range(10)))

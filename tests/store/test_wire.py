@@ -16,8 +16,8 @@ import pytest
 
 from askonce.drive import drive
 from askonce.store import StoreTrouble
-from askonce.store.scripts import pack
-from askonce.store.trouble import Refusal
+from askonce.store.redis_scripts import pack
+from askonce.store.redis_trouble import Refusal
 from askonce.store.wire import Cut, SyncWire
 from askonce.testing.servers import Server
 from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until

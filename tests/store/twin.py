@@ -30,7 +30,7 @@ from askonce.core.model import (
 from askonce.core.tape import FAILED, SHARED, STORED, Ending, Word
 from askonce.store import TAPE_LIFE, Held, ledger
 from askonce.store.redis import read_claim
-from askonce.store.scripts import Script, Scripts, claim_args, pack, release_args
+from askonce.store.redis_scripts import Script, Scripts, claim_args, pack, release_args
 from askonce.store.wire import Line
 from tests.store.draw import EPOCHS, Draw, State
 
@@ -295,7 +295,6 @@ def run(line: Line, drawn: Iterator[Case]) -> Iterator[tuple[Case, str, Any, Any
     """Every difference between the script and core.lease over these cases; the words, too, are compared."""
     line.exchange(pack(b"FLUSHALL"), 1)
     heard: dict[bytes, list[bytes]] = {}
-    line.on_push = lambda push: heard.setdefault(push[2], []).append(push[3]) if push[0] == b"pmessage" else None
     line.exchange(pack(b"PSUBSCRIBE", b"*") + pack(b"PING"), 1)
     chunk: list[Case] = []
     for case in drawn:
@@ -311,6 +310,10 @@ def _chunk(line: Line, chunk: list[Case], heard: dict[bytes, list[bytes]]) -> It
     sent = [command for load, asks, _ in batches for command in (*load, *asks)]
     replies = line.exchange(b"".join(sent), len(sent))
     at = 0
+    for push in line.pushes:
+        if push[0] == b"pmessage":
+            heard.setdefault(push[2], []).append(push[3])
+    line.pushes.clear()
     for case, (_, asks, loads) in zip(chunk, batches, strict=True):
         at += loads
         for what, expected, found in differences(case, replies[at], replies[at + 1 : at + len(asks)]):

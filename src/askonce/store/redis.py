@@ -17,11 +17,11 @@ from askonce.core.tape import Ending
 from askonce.errors import ConfigError, PartialInvalidation, StoreUnavailable
 from askonce.store import PARTITIONS, Link, Look, Sighting, StoreTrouble
 from askonce.store import redis_address as addresses
-from askonce.store.names import Names
 from askonce.store.redis_address import RedisAddress
 from askonce.store.redis_link import RedisLink
-from askonce.store.scripts import Script, Scripts, Word, claim_args, pack, release_args
-from askonce.store.trouble import Refusal, unrefused
+from askonce.store.redis_names import Names
+from askonce.store.redis_scripts import Script, Scripts, Word, claim_args, pack, release_args
+from askonce.store.redis_trouble import Refusal, unrefused
 from askonce.store.wire import Cut, SyncWire, Wire
 
 

@@ -18,16 +18,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import hiredis
-
 from askonce.core.keys import Key
 from askonce.core.tape import FAILED, Ending, Word, read_word
 from askonce.store import Held, StoreTrouble
-from askonce.store.names import Names
 from askonce.store.redis_address import RedisAddress
-from askonce.store.scripts import Scripts, pack, release_args
-from askonce.store.trouble import Refusal, closed, unrefused
-from askonce.store.wire import NOTHING, Cut, Line, open_line
+from askonce.store.redis_names import Names
+from askonce.store.redis_scripts import Scripts, pack, release_args
+from askonce.store.redis_trouble import Refusal, closed, unrefused
+from askonce.store.wire import NOTHING, PUSH, Cut, Line, open_line
 
 CHUNK = 512  # channels in one SUBSCRIBE
 # Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
@@ -162,7 +160,6 @@ class RedisLink:
     def _connected(self) -> Line:
         if self._line is None:
             line = open_line(self._address)
-            line.on_push = self._push
             self._line = line
             self._due.clear()
             channels = list(self._keys)
@@ -182,6 +179,7 @@ class RedisLink:
         used = self._line is not None
         line = self._connected()
         try:
+            self._sort(line)  # among the pushes of the last exchange may be confirmations
             while self._due:
                 line.listen()
                 self._sort(line)
@@ -200,8 +198,11 @@ class RedisLink:
     # what arrives unasked
 
     def _sort(self, line: Line) -> None:
+        pushes, line.pushes = line.pushes, []
+        for push in pushes:
+            self._push(push)
         while (said := line.gets()) is not NOTHING:
-            if type(said) is hiredis.PushNotification:
+            if type(said) is PUSH:
                 self._push(said)
             elif type(said) is Refusal and self._due:
                 # Heartbeats must go on without: those who wait look again at their deadline, unwoken.

@@ -21,8 +21,8 @@ import hiredis
 
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis_address import RedisAddress
-from askonce.store.trouble import Refusal, closed, connecting, silent
-from askonce.store.wire import NOTHING, Cut, patience
+from askonce.store.redis_trouble import Refusal, closed, connecting, silent
+from askonce.store.wire import NOTHING, PUSH, Cut, patience
 
 LATE = 5  # timeouts that a reply may take while others come
 _abandoned: list[object] = []  # what a forked child has of its parent's: kept, so that no destructor touches it
@@ -94,7 +94,7 @@ class Trunk(asyncio.Protocol):
         gets, waiting = self._reader.gets, self._waiting
         try:
             while (reply := gets()) is not NOTHING:
-                if type(reply) is hiredis.PushNotification:
+                if type(reply) is PUSH:
                     continue
                 asked = waiting[0]
                 asked.replies.append(reply)
@@ -166,9 +166,12 @@ class _Office:
         self._address = address
         self._dial: asyncio.Task[Trunk] | None = None
         self._guard: AsyncGenerator[None, None] | None = None
+        self._over = False
 
     async def connected(self) -> Trunk:
         """The trunk; callers who come while it is being connected share the wait."""
+        if self._over:
+            raise closed("by its user")
         if self._guard is None:
             # A loop closes its async generators before it ends, and tells nobody else.
             self._guard = self._guarding()
@@ -198,7 +201,8 @@ class _Office:
             self.close()
 
     def close(self) -> None:
-        """Close the trunk, and give up connecting. On the loop's own thread."""
+        """Close the trunk, and give up connecting, for good. On the loop's own thread."""
+        self._over = True
         if self._dial is not None:
             self._dial.cancel()
         if self.trunk is not None:

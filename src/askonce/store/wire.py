@@ -24,8 +24,9 @@ import hiredis
 
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis_address import RedisAddress
-from askonce.store.trouble import Refusal, closed, connecting, silent
+from askonce.store.redis_trouble import Refusal, closed, connecting, silent
 
+PUSH = hiredis.PushNotification
 NOTHING = object()  # hiredis says False for "no whole reply yet" unless told, and False is a reply in RESP3
 BUFFER = 65536
 SLOWEST = 4 * 2**20  # bytes/s: what is sent may take this long more before it counts as silence
@@ -61,10 +62,6 @@ class Cut(StoreTrouble):
         return not self.replies and self.kind == "store-closed"
 
 
-def _unasked(push: list[Any]) -> None:
-    """What to do with a push where nothing was subscribed to."""
-
-
 class Line:
     """One connected redis-py connection, read with a parser of its own: the kind that belongs to one user at a time.
 
@@ -80,7 +77,7 @@ class Line:
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
         self._buffer = bytearray(BUFFER)
         self.gets = self._reader.gets
-        self.on_push: Callable[[list[Any]], None] = _unasked
+        self.pushes: list[list[Any]] = []  # what came unasked, for whoever subscribed on this line
 
     def exchange(self, data: bytes, count: int) -> list[Any]:
         """Send, and read so many replies; Cut when that failed, and then the line is closed."""
@@ -92,8 +89,8 @@ class Line:
                 self.sock.sendall(data)
             while True:
                 while (reply := self.gets()) is not NOTHING:
-                    if type(reply) is hiredis.PushNotification:
-                        self.on_push(reply)
+                    if type(reply) is PUSH:
+                        self.pushes.append(reply)
                     else:
                         replies.append(reply)
                 if len(replies) >= count:

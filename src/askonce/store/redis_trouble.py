@@ -64,8 +64,10 @@ def _kind(text: str) -> str:
 
 def connecting(error: BaseException) -> StoreTrouble:
     """Why a connection was not made."""
-    kind = _connect_kind(error)
-    return StoreTrouble(kind, f"no connection to the store: {str(error) or type(error).__name__}")
+    text = str(error) or type(error).__name__
+    if "unknown command" in text:
+        text += " (askonce needs RESP3, so Redis 6 or newer, or Valkey)"
+    return StoreTrouble(_connect_kind(error), f"no connection to the store: {text}")
 
 
 def _connect_kind(error: BaseException) -> str:

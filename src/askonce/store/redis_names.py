@@ -1,11 +1,12 @@
 """The names under which one prefix keeps its keys in a Redis.
 
-    {prefix:17}:e1:<digest>:<form>    entry: one string
-    {prefix:17}:l1:<digest>:<form>    lease: a hash
-    {prefix:17}:h1:<digest>:<form>    hits of a hot key: a hash
+    {prefix:17}:e1:<digest>:<form>    entry: a string, as core.model lays it out
+    {prefix:17}:l1:<digest>:<form>    lease: a hash of id, order, dl (deadline), ep and s (snapshot), t (fields),
+                                      x (when it is over), want, idle, fails
+    {prefix:17}:h1:<digest>:<form>    hits of a hot key: a hash of turn (which half window), now, before
     {prefix:17}:c1:<digest>:<form>    channel of the words about a key
-    {prefix:17}:s1:<flight>.<order>   tape of one flight: a string
-    {prefix:17}:g1                    generations of the partition: a hash
+    {prefix:17}:s1:<flight>.<order>   tape of one flight: a string of frames
+    {prefix:17}:g1                    generations of the partition: a hash of ep, clk, floor and t:<field>
 
 The braces make a partition one hash slot of a Cluster, so that a script may touch all of a key's names. A name carries
 the number of its format, so that versions live side by side, and 128 bits of the digest, no word of a question: the
