@@ -19,7 +19,7 @@ BEAT = 500
 DATES = Dates(1_000, 2_000, 3_000, 4_000)
 
 
-def entry(  # noqa: PLR0917
+def entry(
     fill: bytes = A,
     order: int = 900,
     clock: int = 7,
@@ -32,7 +32,7 @@ def entry(  # noqa: PLR0917
     return read_head(seal("v", b"d" * 32, fill, order, Snapshot(epoch, clock), ttl, extensions, b"body").dated(dates))
 
 
-def lease(  # noqa: PLR0917
+def lease(
     flight: bytes = B,
     order: int = 1_500_000,
     deadline: int = 2_000,
@@ -52,7 +52,7 @@ def slot(
     return Slot(head, fields, held, generations)
 
 
-def ask(  # noqa: PLR0917
+def ask(
     flight: bytes = C,
     limits: Limits = WIDE,
     fields: tuple[int, ...] = (),

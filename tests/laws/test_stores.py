@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "askonce.testing.contract",
-    "askonce.testing.contract_ends",
-    "askonce.testing.contract_links",
-    "askonce.testing.trial",
-)
+for name in ("trial", "contract", "contract_ends", "contract_links", "contract_logs"):
+    pytest.register_assert_rewrite(f"askonce.testing.{name}")
 
 from askonce.store import Store, open_store  # noqa: E402
 from askonce.testing.contract import StoreLaws, TimeLaws  # noqa: E402

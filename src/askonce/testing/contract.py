@@ -1,7 +1,8 @@
 """The laws of a store: what `askonce.store.Store` promises, as tests to run against a store of one's own.
 
     import pytest
-    pytest.register_assert_rewrite("askonce.testing.contract", "askonce.testing.trial")
+    for name in ("trial", "contract", "contract_ends", "contract_links", "contract_logs"):
+        pytest.register_assert_rewrite(f"askonce.testing.{name}")    # so that a broken law shows its values
     from askonce.testing.contract import StoreLaws, TimeLaws
 
     class TestMyStore(StoreLaws, TimeLaws):    # TimeLaws where the store takes a clock, which is worth it
@@ -27,9 +28,10 @@ import zlib
 from askonce.core.keys import Key
 from askonce.core.lease import LEASE_LIFE, Follow, Hit, Lead, Stale
 from askonce.core.model import FIELDS, HEAD_SIZE, Sealed, entry_body, read_entry
-from askonce.store import TAPE_LIFE, Held
+from askonce.store import LOG_LIFE, TAPE_LIFE, Held
 from askonce.testing.contract_ends import EndLaws
 from askonce.testing.contract_links import LinkLaws
+from askonce.testing.contract_logs import LogLaws, WalkLaws
 from askonce.testing.trial import (
     BEAT,
     BRIEF,
@@ -227,7 +229,7 @@ def _odd_extension(good: Sealed) -> Sealed:
 SPOILERS = (_foreign, _newer, _formless, _another_question, _too_long, _fields_cut, _odd_extension)
 
 
-class StoreLaws(LookLaws, ClaimLaws, EndLaws, LinkLaws):
+class StoreLaws(LookLaws, ClaimLaws, EndLaws, LinkLaws, LogLaws, WalkLaws):
     """All laws that hold for a store whatever clock it runs by."""
 
 
@@ -291,6 +293,15 @@ class TimeLaws(Trial):
         assert self.do(self.store.tape(Q, grant.id, grant.order)) is not None
         self.wait(1)
         assert self.do(self.store.tape(Q, grant.id, grant.order)) is None
+
+    def test_a_log_is_kept_for_a_quarter_of_an_hour_from_its_first_byte(self) -> None:
+        self.do(self.store.append(Q, b"f" * 16, 7, 0, b"first"))
+        self.wait(LOG_LIFE - 1)
+        assert self.do(self.store.append(Q, b"f" * 16, 7, 5, b"last")) == 9
+        assert self.do(self.store.tape(Q, b"f" * 16, 7)) == b"firstlast"
+        self.wait(1)
+        assert self.do(self.store.tape(Q, b"f" * 16, 7)) is None
+        assert self.do(self.store.append(Q, b"f" * 16, 7, 9, b"too late")) == 0
 
     def test_hits_of_half_a_window_ago_count_and_of_a_whole_one_do_not(self) -> None:
         self.wait(HOUR - self.now_us() // 1000 % HOUR)  # to where a window begins

@@ -11,8 +11,8 @@ import time
 
 from askonce.core.keys import Key
 from askonce.core.lease import Follow, Grant
-from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, Word
-from askonce.store import Held
+from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, WANTED, Ending, Word
+from askonce.store import Held, Link
 from askonce.testing.trial import BEAT, HOUR, LIFE, MOMENT, Trial, asking, key, must_lead, sealed
 
 Q, OTHER = key("what is a lease?"), key("what is a tape?")
@@ -71,12 +71,22 @@ class RenewLaws(Trial):
 class WordLaws(Trial):
     """Rule 8: waiting belongs to the store."""
 
+    def hears(self, link: Link, word: Word) -> None:
+        """This word comes, whatever else does."""
+        self.hear(link, lambda words, _: (Q, word) in words)
+
+    def test_the_first_who_waits_is_announced(self) -> None:
+        link = self.listening(Q)
+        grant = self.lead(Q, asking())
+        self.claim(Q, asking())
+        self.hears(link, Word(WANTED, grant.id, grant.order))
+
     def test_a_follower_is_told_that_the_answer_is_stored(self) -> None:
         link = self.listening(Q)
         grant = self.lead(Q, asking())
         self.claim(Q, asking())
         assert self.fill(Q, grant, sealed(Q, grant)) == "stored"
-        assert (Q, Word(ENDED, grant.id, grant.order, STORED)) in self.hear(link, lambda words, _: bool(words))
+        self.hears(link, Word(ENDED, grant.id, grant.order, STORED))
 
     def test_a_follower_is_told_how_a_release_ended_it(self) -> None:
         link = self.listening(Q)
@@ -84,7 +94,7 @@ class WordLaws(Trial):
             grant = self.lead(Q, asking())
             self.claim(Q, asking())
             self.release(Q, grant, Ending(outcome, "why", b"body"))
-            assert (Q, Word(ENDED, grant.id, grant.order, outcome)) in self.hear(link, lambda words, _: bool(words))
+            self.hears(link, Word(ENDED, grant.id, grant.order, outcome))
 
     def test_a_follower_is_told_that_a_fill_was_refused_and_shared(self) -> None:
         link = self.listening(Q)
@@ -92,14 +102,14 @@ class WordLaws(Trial):
         self.claim(Q, asking(3))
         self.do(self.store.invalidate((3,)))
         assert self.fill(Q, grant, sealed(Q, grant, 3)) == "moved"
-        assert (Q, Word(ENDED, grant.id, grant.order, SHARED)) in self.hear(link, lambda words, _: bool(words))
+        self.hears(link, Word(ENDED, grant.id, grant.order, SHARED))
 
     def test_a_claim_given_back_by_its_id_is_named_by_the_order_its_followers_know(self) -> None:
         link = self.listening(Q)
         grant = self.lead(Q, asking())
         self.claim(Q, asking())
         self.link().release(Q, grant.id)
-        assert (Q, Word(ENDED, grant.id, grant.order, FAILED)) in self.hear(link, lambda words, _: bool(words))
+        self.hears(link, Word(ENDED, grant.id, grant.order, FAILED))
 
     def test_words_said_reach_the_other_links_of_the_place(self) -> None:
         here, there = self.listening(Q, OTHER), self.listening(OTHER, store=self.another())
