@@ -129,7 +129,7 @@ class Cache(Asks, Shell):
 class AsyncCache(AsksAsync, Shell):
     """The cache for tasks: a call runs in a task of its own, with its caller's context."""
 
-    _asynchronous = True
+    asynchronous = True
 
     async def aclose(self, limit: float = CLOSE_LIMIT) -> list[str]:
         """Cache.close."""
@@ -151,6 +151,9 @@ class _Scoped(Asker):
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         return settings_of(own).over(self._own) if own else self._own
+
+    def _standing(self, own: Mapping[str, Any]) -> Settings:
+        return self._settings(own)
 
     def __enter__(self) -> Self:
         scoping.set((*scoping.get(), (self._shell, self._own)))

@@ -18,6 +18,7 @@ from askonce.core.lease import NEVER, Limits
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
 from askonce.errors import ConfigError
+from askonce.events import Events
 
 FOREVER = 10 * 365 * 86_400_000  # ms: what "max-stale" without a value accepts
 
@@ -125,6 +126,16 @@ class Plan:
             body=body,
         )
         return Question(Key(digest, form), keys.fields(self.scope, model, self.tags), self, model)
+
+    def unwanted(self, value: object, events: Events) -> str:
+        """Why `store_if` does not want an answer, "" when it does."""
+        if self.store_if is None:
+            return ""
+        try:
+            return "" if self.store_if(value) else "store-if"
+        except Exception as error:  # noqa: BLE001 - the answer is paid for: a bug in a filter must not lose it
+            events.warn_once("store-if", "store_if raised %r: the answer is returned and not stored", error)
+            return "store-if-failed"
 
 
 @lru_cache(maxsize=4096)

@@ -11,10 +11,10 @@ import contextvars
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import orjson
 
@@ -35,6 +35,9 @@ from askonce.reader import Found
 from askonce.store import StoreTrouble, open_store
 from askonce.streams import AnyItems, Items, Untaped, items_of, pace_of
 from askonce.tape import Opened, Playback
+
+if TYPE_CHECKING:
+    from askonce.http.exchange import Exchange
 
 _EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
@@ -90,6 +93,34 @@ class Asker:
         settings = self._settings({name: value for name, value in own.items() if value is not None})
         return aim_at(request=self._shell.key_of(request, settings), **said)
 
+    def _standing(self, own: Mapping[str, Any]) -> Settings:
+        """The settings of a client made here, whatever the context in which it is made."""
+        return settings_of(own)
+
+    def http_client(
+        self, *, module: Any = None, inner: Any = None, ignore_headers: Collection[str] = (), **more: Any
+    ) -> Any:
+        """A client for an SDK's `http_client=`: httpx2's if that is installed, else httpx's, or the `module` given.
+
+        Sync from a Cache, async from an AsyncCache. Keywords of `Own` hold for all of its calls, `inner` is the
+        transport behind ours, `ignore_headers` are request headers that cannot change an answer; the rest is the
+        client's own, with the defaults of the SDKs. Closing it never closes the cache.
+        """
+        from askonce.http import client
+
+        own = {name: more.pop(name) for name in OWN & more.keys()}
+        exchange = self._shell.exchange(self._standing(own), ignore_headers)
+        return client.client(exchange, self._shell.engine, module, inner, more, asynchronous=self._shell.asynchronous)
+
+    def transport(
+        self, *, module: Any = None, inner: Any = None, ignore_headers: Collection[str] = (), **own: Unpack[Own]
+    ) -> Any:
+        """The transport of http_client() alone, for a client of one's own."""
+        from askonce.http import client
+
+        exchange = self._shell.exchange(self._standing(own), ignore_headers)
+        return client.transport(exchange, self._shell.engine, module, inner, asynchronous=self._shell.asynchronous)
+
     def _tutorial(
         self, messages: object, model: str, ttl: float | None, more: dict[str, Any]
     ) -> tuple[dict[str, Any], Settings]:
@@ -103,7 +134,7 @@ class Asker:
 class Shell(Asker):
     """What both kinds of cache are made of."""
 
-    _asynchronous = False
+    asynchronous = False
 
     def __init__(
         self,
@@ -136,7 +167,7 @@ class Shell(Asker):
                 raise ConfigError("give a URL or redis_client=, not both")
             url, options = "redis://", {**options, "client": redis_client}
         self._planner = Planner(self.prefix, tenant, policy or Policy(), scopes or {}, self.mode)
-        store = open_store(config.find_url(url), prefix=self.prefix, asynchronous=self._asynchronous, **options)
+        store = open_store(config.find_url(url), prefix=self.prefix, asynchronous=self.asynchronous, **options)
         self.events = Events()
         self._strict = strict
         self._closed = False
@@ -145,7 +176,7 @@ class Shell(Asker):
         _caches.add(self)
 
     def _new_mode(self) -> Threads | Tasks:
-        return Tasks() if self._asynchronous else Threads()
+        return Tasks() if self.asynchronous else Threads()
 
     # seeing
 
@@ -220,7 +251,7 @@ class Shell(Asker):
         reason = self._passes(request, plan)
 
         async def opened() -> Opened:
-            items = items_of(await self._called(open_stream), asynchronous=self._asynchronous)
+            items = items_of(await self._called(open_stream), asynchronous=self.asynchronous)
             return Opened(b"", Items(items, _exact), AnyItems())
 
         if reason:
@@ -239,11 +270,21 @@ class Shell(Asker):
             return "no-store"
         return judge_request(request, plan.terms)
 
+    def exchange(self, own: Settings, ignore_headers: Collection[str]) -> Exchange:
+        """What decides for one HTTP client of this cache."""
+        from askonce.http.exchange import Exchange
+
+        return Exchange(self._planner, self.events, self.mode, own, lambda: self._settings({}), ignore_headers)
+
+    def engine(self) -> Engine:
+        """The engine of this process: a fork has another."""
+        return self._engine
+
     async def _called(self, call: Call) -> object:
         value = call()
         if not inspect.isawaitable(value):
             return value
-        if self._asynchronous:
+        if self.asynchronous:
             return await value
         if inspect.iscoroutine(value):
             value.close()
@@ -260,16 +301,7 @@ class Shell(Asker):
                 type(value).__name__,
             )
             return Answer(None, value, "not-json")
-        return Answer(body, value, judge_answer(value, plan.terms) or self._unwanted(value, plan))
-
-    def _unwanted(self, value: object, plan: Plan) -> str:
-        if plan.store_if is None:
-            return ""
-        try:
-            return "" if plan.store_if(value) else "store-if"
-        except Exception as error:  # noqa: BLE001 - the answer is paid for: a bug in a filter must not lose it
-            self.events.warn_once("store-if", "store_if raised %r: the answer is returned and not stored", error)
-            return "store-if-failed"
+        return Answer(body, value, judge_answer(value, plan.terms) or plan.unwanted(value, self.events))
 
     def _outcome(self, found: Found) -> Outcome:
         value = found.value if found.body is None else orjson.loads(found.body)
@@ -278,7 +310,7 @@ class Shell(Asker):
     def forgets(self, key: str) -> Any:
         """What Outcome.forget does: done when it returns, or, in async mode, when awaited."""
         work = self.drop(aim_at(key=key))
-        return work if self._asynchronous else drive(work)
+        return work if self.asynchronous else drive(work)
 
     async def drop(self, aim: Aim, *, dry_run: bool = False) -> int | None:
         """An invalidation, in either mode; a dry run says how many live entries it would reach."""

@@ -1,0 +1,88 @@
+"""Clients for SDKs: the module's own, made as the SDKs make theirs, with our transport in front of each of its own.
+
+A client that is given a transport asks no environment for proxies. So it is made without ours, and what it made for
+itself is wrapped where it stands: its pool, and the pools of its proxies.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from askonce.errors import ConfigError
+from askonce.http.exchange import Exchange
+from askonce.http.transport import Blocking, Suspending
+from askonce.protocol import Engine
+
+MODULES = ("httpx2", "httpx")
+
+
+def client(
+    exchange: Exchange,
+    engine: Callable[[], Engine],
+    module: Any,
+    inner: Any,
+    options: dict[str, Any],
+    *,
+    asynchronous: bool,
+) -> Any:
+    """A client of `module` that asks `exchange` first; `options` are the client's own."""
+    found = module_of(module)
+    if inner is not None:
+        options = {**options, "transport": inner}
+    kind = found.AsyncClient if asynchronous else found.Client
+    made = kind(**{**_as_sdks_do(found), **options})
+
+    def wrap(own: Any) -> Any:
+        return None if own is None else _shell(found, asynchronous=asynchronous)(exchange, engine, found, own)
+
+    try:  # by their private names, which have been the same since httpx 0.13; there are no others
+        made._transport, mounts = wrap(made._transport), made._mounts  # noqa: SLF001
+        made._mounts = {pattern: wrap(own) for pattern, own in mounts.items()}  # noqa: SLF001
+    except AttributeError as missing:
+        raise ConfigError(
+            f"this {found.__name__} keeps its transports elsewhere ({missing}): pass cache.transport() to its client"
+        ) from missing
+    return made
+
+
+def transport(exchange: Exchange, engine: Callable[[], Engine], module: Any, inner: Any, *, asynchronous: bool) -> Any:
+    """A transport of `module` that asks `exchange` first."""
+    found = module_of(module)
+    if inner is None:
+        kind = found.AsyncHTTPTransport if asynchronous else found.HTTPTransport
+        inner = kind(limits=_as_sdks_do(found)["limits"])
+    return _shell(found, asynchronous=asynchronous)(exchange, engine, found, inner)
+
+
+def _as_sdks_do(module: Any) -> dict[str, Any]:
+    """What OpenAI's and Anthropic's SDKs give the clients they make for themselves."""
+    return {
+        "timeout": module.Timeout(600.0, connect=5.0),
+        "limits": module.Limits(max_connections=1000, max_keepalive_connections=100),
+        "follow_redirects": True,
+    }
+
+
+def module_of(module: Any) -> Any:
+    """httpx2 or httpx: the one given, by itself or by name, or else the one that is installed."""
+    if isinstance(module, ModuleType):
+        return module
+    if module is not None and module not in MODULES:
+        raise ConfigError(f"module={module!r}: write module=httpx or module=httpx2")
+    for name in MODULES if module is None else (module,):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise ConfigError(f"{module or 'httpx2'} is not installed: pip install 'askonce[http]'")
+
+
+@lru_cache(maxsize=8)
+def _shell(module: Any, *, asynchronous: bool) -> Any:
+    """Our shell as a transport of this module, for who asks by isinstance."""
+    ours, theirs = (Suspending, module.AsyncBaseTransport) if asynchronous else (Blocking, module.BaseTransport)
+    return type("AskonceTransport", (ours, theirs), {})

@@ -1,0 +1,225 @@
+"""An Exchange decides for one HTTP client: which of its requests may be looked up, and which answers may be kept.
+
+A request that is no question of a known operation, or not one that a cache may answer, passes: it goes upstream as it
+came, and its answer back as it comes. Every pass has a reason in a word. What we cannot make sense of (a bad scope in a
+header) passes too, with a warning: an SDK's caller must never get an exception that the SDK does not know.
+
+Nothing here does I/O, so that whatever speaks HTTP can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from askonce.core import keys, upstream
+from askonce.core.policy import Control, judge_request
+from askonce.core.providers import Operation
+from askonce.errors import AskonceError, ConfigError, RequestError
+from askonce.events import Events
+from askonce.http.reply import Failure, Reply, pack, pack_failure
+from askonce.http.sent import Carried, Sent, carried, fingerprint, rotates, target_of
+from askonce.pilot import Answer
+from askonce.question import NOTHING, Plan, Planner, Question, Settings
+
+LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request that was read: a question, or the reason to pass. `ours`: it has headers to be taken off."""
+
+    reason: str = ""
+    ours: bool = False
+    question: Question | None = None
+    operation: Operation | None = None
+    who: str = ""  # whose credential it carries
+
+    def again(self) -> Question:
+        """The same question, as if nothing had been seen of it."""
+        assert self.question is not None
+        return replace(self.question, detail="", data=b"", held=None)
+
+
+class Exchange:
+    """Reads requests and judges answers for one client of one cache. `around()`: the settings of the context."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        events: Events,
+        mode: str,
+        own: Settings = NOTHING,
+        around: Callable[[], Settings] = lambda: NOTHING,
+        ignore_headers: Collection[str] = (),
+    ) -> None:
+        if isinstance(ignore_headers, str):
+            raise ConfigError(f"ignore_headers={ignore_headers!r}: write a list of names, [{ignore_headers!r}]")
+        self.events = events
+        self._planner = planner
+        self._off = mode == "off"
+        self._own = own
+        self._plain = planner.plan(own)
+        self._around = around
+        self._ignored = frozenset(name.lower() for name in ignore_headers)
+        self._named: set[str] = set()
+
+    # requests
+
+    def read(self, sent: Sent) -> Asked:
+        """What a request asks, or why it passes."""
+        carries = carried(sent.headers, self._ignored)
+        asked = Asked(ours=bool(carries.ours))
+        try:
+            asked.reason = self._read(sent, carries, asked)
+        except AskonceError as wrong:
+            asked.reason = "bad-settings"
+            self.events.warn_once("bad-settings", "a request went upstream without the cache: %s", wrong)
+        return asked
+
+    def _read(self, sent: Sent, carries: Carried, asked: Asked) -> str:
+        if self._off:
+            return "off"
+        target = target_of(sent.method, sent.url)
+        if target is None:
+            return "unknown-path"
+        asked.operation = target.operation
+        if target.operation.streamed_by_path:
+            return "stream"
+        if sent.body is None or len(sent.body) > LARGEST:
+            return "streamed-body" if sent.body is None else "large-body"
+        plan = self._plan(carries.ours)
+        if plan.control.no_store:
+            return "no-store"
+        exact = keys.parsed(sent.body)
+        body = _loosely(sent.body) if exact is None else exact
+        reason = _judged(body, plan)
+        if reason or body is None:
+            return reason
+        secrets = b"\n".join(filter(None, (carries.secrets, target.secrets)))
+        if not plan.tenant and rotates(secrets):
+            return self._tenant_needed()
+        asked.who = fingerprint(secrets)
+        model = target.operation.model or body.get("model")
+        canonical = keys.canonical_fields(exact, sent.body, target.operation.protocol.ignored)
+        asked.question = plan.question(
+            canonical, model if isinstance(model, str) else "", "j", target.upstream, self._counts(carries), asked.who
+        )
+        return ""
+
+    def _plan(self, ours: Mapping[str, str]) -> Plan:
+        """The plan of a call: what its headers say, over its context's settings, over the client's own."""
+        around = self._around()
+        if not ours and around is NOTHING:
+            return self._plain
+        return self._planner.plan(said(ours).over(around.over(self._own)))
+
+    def _counts(self, carries: Carried) -> tuple[tuple[str, str], ...]:
+        for name in carries.unknown:
+            if name not in self._named:
+                self._named.add(name)
+                self.events.emit("unclassified", detail=name)
+        return carries.counts
+
+    def _tenant_needed(self) -> str:
+        self.events.warn_once(
+            "tenant-needed",
+            "a credential that is replaced every so often (a JWT, OAuth, SigV4) names nobody for long, so these calls"
+            " are not cached: say whose answers they are, as in http_client(tenant='billing')",
+        )
+        return "tenant-needed"
+
+    # answers
+
+    def answer(self, asked: Asked, reply: Reply, value: object) -> Answer:
+        """A reply as it would be stored or shared; `value` is what the leader himself gets back."""
+        assert asked.question is not None
+        reason = self._refusal(asked, reply)
+        if asked.question.plan.tenant and 400 <= reply.status < 500:
+            reply = reply._replace(who=asked.who)
+        return Answer(
+            pack(reply, stored=not reason),
+            value,
+            reason,
+            trouble=upstream.status_trouble(reply.status),
+            hint=0 if reply.status < 400 else upstream.retry_after(_texts(reply)),
+        )
+
+    def _refusal(self, asked: Asked, reply: Reply) -> str:
+        """Why a reply may not be stored."""
+        if reply.status != 200:
+            return f"status-{reply.status}"
+        try:
+            value = orjson.loads(reply.body)
+        except ValueError:
+            return "not-json"
+        assert asked.question is not None
+        assert asked.operation is not None
+        plan = asked.question.plan
+        return asked.operation.protocol.verdict(value, plan.terms.tool_calls) or plan.unwanted(value, self.events)
+
+    def failed(self, failure: Failure, value: object, trouble: str) -> Answer:
+        """A failure, as it is shared with those who waited."""
+        return Answer(pack_failure(failure), value, trouble or "failed", trouble=trouble)
+
+
+def said(ours: Mapping[str, str]) -> Settings:
+    """What the headers of a request say to us; directives we do not know are ignored, as HTTP has it."""
+    if not ours:
+        return NOTHING
+    variant, ttl = ours.get("askonce-variant"), ours.get("askonce-ttl")
+    control = ours.get("cache-control")
+    return Settings(
+        ttl=None if ttl is None else _seconds(ttl),
+        scope=ours.get("askonce-scope"),
+        tags=tuple(filter(None, (tag.strip() for tag in ours.get("askonce-tags", "").split(",")))),
+        variant=int(variant) if variant is not None and variant.isdecimal() else variant,
+        control=None if control is None else Control.parse(control, lenient=True),
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"askonce-ttl: {text!r} is not a number: write seconds, such as 600") from None
+
+
+def _loosely(raw: bytes) -> dict[str, Any] | None:
+    """A body that has no exact form (a name twice, a huge number), for what can be judged of it."""
+    try:
+        body = orjson.loads(raw)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _judged(body: dict[str, Any] | None, plan: Plan) -> str:
+    if body is None:
+        return "not-json"
+    return "stream" if body.get("stream") else judge_request(body, plan.terms, known=True)
+
+
+def _texts(reply: Reply) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in reply.headers}
+
+
+# --- what we say ourselves ---------------------------------------------------------------------------------------
+
+
+def our_error(operation: Operation | None, status: int, kind: str, message: str) -> Reply:
+    """An error of our own, in the shape that the SDK of this operation reads; it asks not to be retried."""
+    name = operation.protocol.name if operation else ""
+    body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": None, "code": kind}}
+    if name == "messages":
+        body = {"type": "error", "error": {"type": kind, "message": message}}
+    if name == "gemini":
+        body = {"error": {"code": status, "message": message, "status": kind.upper()}}
+    headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"false")]
+    return Reply(status, headers, orjson.dumps(body))
+
+
+__all__ = ["LARGEST", "Asked", "Exchange", "RequestError", "our_error", "said"]

@@ -1,0 +1,109 @@
+"""A Reply is a whole answer of HTTP: status, headers, and the body as its reader sees it; as bytes, and back.
+
+    4 bytes, big-endian: length of the meta | meta, JSON | body
+
+`meta` is ``{"status": 200, "headers": [["content-type", "application/json"], ...]}``; of an answer that is shared but
+not stored also ``"who"``, whose credential it was refused to. A Failure, where there was no answer, is the meta alone:
+``{"error": "ReadTimeout", "message": ..., "patience": 600.0}``.
+
+Bodies are kept decoded: who asks may not understand the encoding that who paid did. What is stored goes without the
+headers that were the first reader's alone: his connection, his cookies, his rate limits. What is shared with those who
+waited keeps the rate limits, which are theirs too; a 429 without its retry-after would be another answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import orjson
+
+from askonce.http.sent import Header
+
+LENGTH = 4
+
+_CONNECTION = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "upgrade"),
+        *("transfer-encoding", "content-length", "alt-svc", "strict-transport-security", "nel", "report-to", "via"),
+    }
+)
+_COOKIES = frozenset({"set-cookie", "set-cookie2"})
+_RATES = ("ratelimit", "rate-limit", "retry-after", "should-retry", "call-limit", "call-remaining")
+
+
+class Reply(NamedTuple):
+    """An answer: headers as raw pairs, less those of the connection, the body decoded."""
+
+    status: int
+    headers: Sequence[Header]
+    body: bytes
+    who: str = ""
+
+
+class Failure(NamedTuple):
+    """An exchange that brought no answer: the class name of the module's error, its text.
+
+    `patience`: s that the caller had for it; who has more must ask for himself. None: it is the same for all.
+    """
+
+    error: str
+    message: str
+    patience: float | None = None
+
+
+@lru_cache(maxsize=1024)
+def personal(name: bytes, *, rates: bool = True) -> bool:
+    """Whether a response's header is for the connection that it came by and for nobody else."""
+    text = name.decode("latin-1").lower()
+    if text in _CONNECTION or text in _COOKIES or text == "age":
+        return True
+    return rates and any(word in text for word in _RATES)
+
+
+@lru_cache(maxsize=1024)
+def of_connection(name: bytes) -> bool:
+    """Whether a response's header says how the message travelled, which ends where it is read."""
+    return name.decode("latin-1").lower() in _CONNECTION
+
+
+def pack(reply: Reply, *, stored: bool) -> bytes:
+    """The bytes of a reply: as it is `stored`, or as it is shared with those who waited for it."""
+    headers = [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in reply.headers
+        if not personal(name, rates=stored)
+    ]
+    who = {} if stored or not reply.who else {"who": reply.who}
+    return _packed({"status": reply.status, "headers": headers, **who}, reply.body)
+
+
+def pack_failure(failure: Failure) -> bytes:
+    """The bytes of a failure."""
+    return _packed(failure._asdict(), b"")
+
+
+def _packed(meta: object, body: bytes) -> bytes:
+    head = orjson.dumps(meta)
+    return b"".join((len(head).to_bytes(LENGTH, "big"), head, body))
+
+
+def unpack(data: bytes | memoryview) -> Reply | Failure:
+    """What was packed; ValueError for anything else."""
+    start = LENGTH + int.from_bytes(data[:LENGTH], "big")
+    made = _unpacked(bytes(data[LENGTH:start]))
+    return made if isinstance(made, Failure) else made._replace(body=bytes(data[start:]))
+
+
+@lru_cache(maxsize=256)
+def _unpacked(head: bytes) -> Reply | Failure:
+    # Kept: a hot answer is read again and again, and its headers cost more to make than all else here.
+    try:
+        meta = orjson.loads(head)
+        if "error" in meta:
+            return Failure(**meta)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in meta["headers"]]
+        return Reply(int(meta["status"]), headers, b"", meta.get("who", ""))
+    except (KeyError, TypeError, AttributeError) as wrong:
+        raise ValueError(f"no packed reply: {wrong!r}") from wrong

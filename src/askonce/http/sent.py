@@ -1,0 +1,169 @@
+"""A request as an SDK sends it, read for what askonce has to know: what is asked, by whom, with which headers.
+
+The credential is the tenant unless the operator names one, so it is digested here and never kept. One that is made anew
+every hour (a JWT with an end, an OAuth token, a SigV4 signature) would give every hour a cache of its own, and is told
+apart. Cookies are credentials too, but for those that balancers and bot filters hand out: SDK clients send them back,
+and a key that held them would be new after every answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+
+from askonce.core.headers import header_class
+from askonce.core.providers import Operation, by_path
+
+Header = tuple[bytes, bytes]
+
+OURS = ("askonce-scope", "askonce-tags", "askonce-variant", "askonce-ttl", "cache-control")
+
+
+class Sent(NamedTuple):
+    """A request: its whole URL as text, raw headers, and the body, None where it is not at hand."""
+
+    method: str
+    url: str
+    headers: Sequence[Header]
+    body: bytes | None
+
+
+class Target(NamedTuple):
+    """What a request line names: the operation, the key's part of the URL, and the credentials in the query."""
+
+    operation: Operation
+    upstream: str
+    secrets: bytes
+
+
+class Carried(NamedTuple):
+    """What headers carry: those that count in the key, the credentials as they stand, and what is said to us."""
+
+    counts: tuple[tuple[str, str], ...]
+    secrets: bytes
+    ours: dict[str, str]
+    unknown: tuple[str, ...]  # of `counts`: no class knows them
+
+
+# --- the request line --------------------------------------------------------------------------------------------
+
+_SECRET = frozenset({"key", "api_key", "api-key", "apikey", "access_token", "subscription-key", "x-amz-credential"})
+_SIGNED = frozenset({"x-amz-signature", "x-amz-security-token", "x-amz-date", "sig"})
+
+
+@lru_cache(maxsize=1024)
+def target_of(method: str, url: str) -> Target | None:
+    """What a request is aimed at; None for what is no operation of ours."""
+    parts = urlsplit(url)
+    operation = by_path(method, parts.path)
+    if operation is None:
+        return None
+    secrets, plain = [], []
+    for piece in filter(None, parts.query.split("&")):
+        name = piece.partition("=")[0].lower()
+        if name in _SECRET or name in _SIGNED:
+            secrets.append(piece)
+        elif piece != "alt=sse":  # how a stream is framed: the form of an answer is kept beside the key, not in it
+            plain.append(piece)
+    signed = "AWS4" if any(piece.partition("=")[0].lower() in _SIGNED for piece in secrets) else ""
+    host = parts.netloc.rpartition("@")[2]
+    upstream = f"{parts.scheme}://{host}{operation.path}?{'&'.join(plain)}"
+    return Target(operation, upstream, f"{signed}{'&'.join(secrets)}".encode())
+
+
+# --- headers -----------------------------------------------------------------------------------------------------
+
+_IGNORED, _COUNTS, _UNKNOWN, _CREDENTIAL, _COOKIE, _OURS = range(6)
+
+
+@lru_cache(maxsize=1024)
+def _class(name: bytes) -> int:
+    text = name.decode("latin-1").lower()
+    if text == "cookie":
+        return _COOKIE
+    kind = header_class(text)
+    return {"ours": _OURS, "credential": _CREDENTIAL, "counts": _COUNTS, "": _UNKNOWN}.get(kind, _IGNORED)
+
+
+def carried(headers: Sequence[Header], ignored: Collection[str] = ()) -> Carried:
+    """What the headers carry; `ignored` (lower case) do not count although no class says so."""
+    counts: list[tuple[str, str]] = []
+    secrets: list[bytes] = []
+    ours: dict[str, str] = {}
+    unknown: list[str] = []
+    for name, value in headers:
+        kind = _class(name)
+        if kind == _IGNORED:
+            continue
+        if kind == _CREDENTIAL:
+            secrets.append(name.lower() + b":" + value)
+        elif kind == _COOKIE:
+            secrets += [b"cookie:" + one for one in _cookies(value)]
+        else:
+            text = name.decode("latin-1").lower()
+            if kind == _OURS:
+                ours[text] = f"{ours[text]},{_text(value)}" if text in ours else _text(value)
+            elif text not in ignored:
+                counts.append((text, _text(value)))
+                unknown += [text] if kind == _UNKNOWN else []
+    return Carried(tuple(counts), b"\n".join(secrets), ours, tuple(unknown))
+
+
+def less_ours(headers: Sequence[Header]) -> list[Header]:
+    """The headers for upstream. What a SigV4 signature covers stays: taking it off would break the signature."""
+    signed = b"".join(re.findall(rb"SignedHeaders=([^,\s]*)", b" ".join(value for _, value in headers)))
+    covered = signed.lower().split(b";")
+    return [(name, value) for name, value in headers if _class(name) != _OURS or name.lower() in covered]
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+# --- credentials -------------------------------------------------------------------------------------------------
+
+_BALANCERS = re.compile(  # Cloudflare, AWS, Google, Azure, Akamai, Imperva, and what ingress controllers call theirs
+    rb"__cf\w*|_cfuvid|cf_clearance|AWSALB\w*|AWSELB\w*|GCLB|ARRAffinity\w*|ak_bmsc|bm_\w+|_abck|"
+    rb"visid_incap_\w+|incap_ses_\w+|nlbi_\w+|INGRESSCOOKIE|SERVERID|stsservicecookie|x-ms-gateway-slice|fpc"
+)
+
+
+def _cookies(value: bytes) -> list[bytes]:
+    cookies = (one.strip() for one in value.split(b";"))
+    return [one for one in cookies if one and not _BALANCERS.fullmatch(one.partition(b"=")[0])]
+
+
+def fingerprint(secrets: bytes) -> str:
+    """What stands for a credential in keys, and is no credential; empty for none."""
+    return hashlib.sha256(secrets).hexdigest() if secrets else ""
+
+
+_MADE_ANEW = re.compile(  # the sign-ins of Google, GitHub, Anthropic and Copilot, and whatever AWS signs
+    rb"(?:^|[\s:])(?:ya29\.|gh[osu]_|sk-ant-oat|tid=|AWS4)|^x-amz-security-token:", re.MULTILINE
+)
+_JWT = re.compile(rb"\beyJ[\w-]*\.([\w-]*)\.")
+
+
+def rotates(secrets: bytes) -> bool:
+    """Whether a credential is of a kind that is replaced every so often, so that it names nobody for long."""
+    return bool(_MADE_ANEW.search(secrets)) or any(map(_ends, _JWT.findall(secrets)))
+
+
+def _ends(claims: bytes) -> bool:
+    """Whether a JWT has an end: some providers' API keys are JWTs for good. One that cannot be read is taken to."""
+    try:
+        found = orjson.loads(base64.urlsafe_b64decode(claims + b"=" * (-len(claims) % 4)))
+    except (binascii.Error, ValueError):
+        return True
+    return not isinstance(found, dict) or "exp" in found
