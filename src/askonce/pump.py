@@ -137,9 +137,9 @@ class Pump:
         finally:
             if not self._passing:
                 await self._tell(error)
-            self.tape.end(error)
-            if not self._passing:
+                # Kept before its readers see the end: a program that ends there must not lose what it paid for.
                 await self._landed(error, "")
+            self.tape.end(error)
 
     async def _tell(self, error: BaseException | None) -> None:
         if self._scribe is None:
