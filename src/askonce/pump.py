@@ -7,6 +7,7 @@ before the iterator ends, and what they leave then is a whole answer.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -132,14 +133,15 @@ class Pump:
         if self._ended:
             return
         self._ended = True
-        try:
-            await self._source.close()
-        finally:
-            if not self._passing:
-                await self._tell(error)
-                # Kept before its readers see the end: a program that ends there must not lose what it paid for.
-                await self._landed(error, "")
-            self.tape.end(error)
+        with contextlib.ExitStack() as last:
+            # Kept before its readers see the end: a program that ends there must not lose what it paid for.
+            last.callback(self.tape.end, error)
+            try:
+                await self._source.close()
+            finally:
+                if not self._passing:
+                    await self._tell(error)
+                    await self._landed(error, "")
 
     async def _tell(self, error: BaseException | None) -> None:
         if self._scribe is None:
