@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from askonce.core.keys import Key
-from askonce.core.lease import Follow
+from askonce.core.lease import Follow, Grant
 from askonce.core.tape import ALIVE, ENDED, FAILED, STORED, WANTED, Ending, Word
 from askonce.drive import drive
 from askonce.store import Held, StoreTrouble
@@ -58,24 +58,26 @@ def in_force(link: RedisLink, *keys: Key) -> None:
 
 
 def test_a_fill_wakes_a_link_within_milliseconds(store: RedisStore, link: RedisLink):
-    link.subscribe(K)
-    in_force(link, K)
-    grant = lead(store, K, 1)
-    assert isinstance(drive(store.claim(K, ask(2))), Follow)
-    assert heard(link, 1) == [(K, Word(WANTED, grant.id, grant.order))]
-    filled = []
+    took = []
+    for number in range(5):
+        one = key(number)
+        link.subscribe(one)
+        in_force(link, one)
+        grant = lead(store, one, 1)
+        assert isinstance(drive(store.claim(one, ask(2))), Follow)
+        assert heard(link, 1) == [(one, Word(WANTED, grant.id, grant.order))]
+        filled = []
 
-    def fill() -> None:
-        filled.append(time.monotonic())
-        drive(store.fill(K, grant.id, grant.order, sealed(K, grant), LIFE))
+        def fill(one: Key = one, grant: Grant = grant, filled: list[float] = filled) -> None:
+            filled.append(time.monotonic())
+            drive(store.fill(one, grant.id, grant.order, sealed(one, grant), LIFE))
 
-    timer = threading.Timer(0.05, fill)
-    timer.start()
-    words = heard(link, 1)
-    took = time.monotonic() - filled[0]
-    timer.join()
-    assert words == [(K, Word(ENDED, grant.id, grant.order, STORED))]
-    assert took < 0.05
+        timer = threading.Timer(0.02, fill)
+        timer.start()
+        assert heard(link, 1) == [(one, Word(ENDED, grant.id, grant.order, STORED))]
+        took.append(time.monotonic() - filled[0])
+        timer.join()
+    assert min(took) < 0.02  # the best of five: what a busy machine adds is not the link's
 
 
 def test_wake_ends_a_poll_from_any_thread_and_is_not_lost_before_one(link: RedisLink):
