@@ -1,6 +1,7 @@
 """Lifetimes: a hit never shortens one, only hot keys slide, and nothing passes its hard end."""
 
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,6 @@ from .conftest import Seen
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "How long do you live?"}]}
 DAY = 86_400
-EXACT = {"jitter": 0.0}
 
 
 def ask(cache, call, request=REQUEST, **own):
@@ -25,7 +25,7 @@ def settle(cache):
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_the_first_hit_on_a_24_hour_entry_leaves_its_lifetime_as_it_was(make, clock, kind, no_push):
-    cache, call = make(kind, policy=Policy(ttl=DAY, **EXACT)), ScriptedCall()
+    cache, call = make(kind, policy=Policy(ttl=DAY, jitter=0.0)), ScriptedCall()
     ask(cache, call)
     clock.move(60)
     first = ask(cache, call).status.ttl
@@ -37,13 +37,12 @@ def test_the_first_hit_on_a_24_hour_entry_leaves_its_lifetime_as_it_was(make, cl
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 @pytest.mark.parametrize(("hits", "slides"), [(9, False), (10, True)])
 def test_nine_hits_within_the_window_do_not_slide_a_life_and_ten_do(make, clock, kind, no_push, hits, slides):
-    cache, call = make(kind, policy=Policy(ttl=100, hot_ttl=80, grace=0, **EXACT)), ScriptedCall()
+    cache, call = make(kind, policy=Policy(ttl=100, hot_ttl=80, grace=0, jitter=0.0)), ScriptedCall()
     seen = Seen(cache)
     ask(cache, call)
     clock.move(75)
     for _ in range(hits):
-        last = ask(cache, call)
-    assert last.status.hit
+        assert ask(cache, call).status.hit
     settle(cache)
     assert seen.count("slid") == slides
     clock.move(30)
@@ -51,7 +50,7 @@ def test_nine_hits_within_the_window_do_not_slide_a_life_and_ten_do(make, clock,
 
 
 def test_ten_hits_over_three_windows_do_not_slide(make, clock, no_push):
-    policy = Policy(ttl=4000, hot_ttl=4000, hot_window=600, **EXACT)
+    policy = Policy(ttl=4000, hot_ttl=4000, hot_window=600, jitter=0.0)
     cache, call = make(policy=policy), ScriptedCall()
     seen = Seen(cache)
     ask(cache, call)
@@ -64,7 +63,7 @@ def test_ten_hits_over_three_windows_do_not_slide(make, clock, no_push):
 
 
 def test_no_sliding_passes_max_age_however_hot_the_key(make, clock, no_push):
-    policy = Policy(ttl=60, hot_ttl=60, max_age=200, grace=0, stale_if_error=0, **EXACT)
+    policy = Policy(ttl=60, hot_ttl=60, max_age=200, grace=0, stale_if_error=0, jitter=0.0)
     cache, call = make(policy=policy), ScriptedCall()
     ask(cache, call)
     born = clock.now
@@ -81,7 +80,7 @@ def test_no_sliding_passes_max_age_however_hot_the_key(make, clock, no_push):
 def test_ttl_60_is_never_older_than_62_5_seconds_while_cold(make, clock):
     cache, call = make(), ScriptedCall()
     ask(cache, call, ttl=60)
-    ages = []
+    ages: list[float] = []
     with contextlib.suppress(NotCached):
         while len(ages) < 200:
             clock.move(0.5)
@@ -90,7 +89,7 @@ def test_ttl_60_is_never_older_than_62_5_seconds_while_cold(make, clock):
 
 
 def test_a_caller_with_a_shorter_ttl_gets_nothing_older_than_he_says(make, clock):
-    cache, call = make(policy=Policy(ttl=DAY, **EXACT)), ScriptedCall()
+    cache, call = make(policy=Policy(ttl=DAY, jitter=0.0)), ScriptedCall()
     ask(cache, call)
     clock.move(3600)
     assert ask(cache, call, control="only-if-cached").status.hit
@@ -115,7 +114,7 @@ def test_jitter_only_shortens_and_spreads_what_was_filled_together(make):
     "policy",
     [{"ttl": -1}, {"ttl": float("nan")}, {"ttl": 600, "max_age": 60}, {"jitter": 2}, {"grace": -5}, {"hot_window": 0}],
 )
-def test_lifetimes_that_cannot_be_meant_are_refused_when_they_are_written(policy):
+def test_lifetimes_that_cannot_be_meant_are_refused_when_they_are_written(policy: dict[str, Any]):
     with pytest.raises(ConfigError):
         Policy(**policy)
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,9 @@ class Reading(threading.Thread):
 
     def __init__(self, cache, upstream, **own):
         super().__init__(daemon=True)
-        self.items, self.error, self.status = [], None, None
+        self.items: list[Any] = []
+        self.error: BaseException | None = None
+        self.status: Any = None
         self._open = lambda: cache.fetch_stream(REQUEST, upstream.open, **own)
         self._news = threading.Condition()
         self.start()

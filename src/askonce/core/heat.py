@@ -39,7 +39,8 @@ class Heat:
 
     def hit(self, key: Key, head: Head, terms: Terms, now: int) -> Warm | None:
         """Count a hit at `now` (ms, the store's clock); a Warm when a batch is full. Not exact under threads: a
-        hit lost to a race makes a key hot a moment later, and a lock would cost every hit."""
+        hit lost to a race makes a key hot a moment later, and a lock would cost every hit.
+        """
         hits, since = self._gathered.get(key, (0, now))
         window = int(terms.hot_window * 1000)
         if now - since > window >> 1:

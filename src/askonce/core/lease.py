@@ -242,7 +242,7 @@ def holds(lease: Lease | None, flight: bytes, order: int, now: int) -> bool:
 
 
 def renew(slot: Slot, flight: bytes, order: int, heartbeat: int, now: int) -> tuple[str, Slot]:
-    """``ok``, ``want`` (someone in another process waits) or ``lost``. Never makes a lease, never lengthens its life."""
+    """``ok``, ``want`` (somebody elsewhere waits) or ``lost``. Never makes a lease, never lengthens its life."""
     if slot.lease is None or not holds(slot.lease, flight, order, now):
         return "lost", slot
     if not valid(slot.lease.snapshot, slot.lease.fields, slot.generations):

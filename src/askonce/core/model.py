@@ -168,7 +168,7 @@ class Snapshot(NamedTuple):
     clock: int
 
 
-def seal(  # noqa: PLR0913 - one argument a part of the format
+def seal(
     form: str,
     digest: bytes,
     fill: bytes,

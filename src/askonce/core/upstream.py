@@ -17,14 +17,14 @@ def status_of(error: BaseException) -> int | None:
     for holder in (error, getattr(error, "response", None)):
         for name in ("status_code", "status", "code"):
             status = getattr(holder, name, None)
-            if isinstance(status, int) and 100 <= status <= 599:  # noqa: PLR2004
+            if isinstance(status, int) and 100 <= status <= 599:
                 return status
     return None
 
 
 def status_trouble(status: int) -> str:
     """``upstream-503`` for a status that means trouble, "" for one that is an answer."""
-    return f"upstream-{status}" if status >= 500 or status in {408, 429} else ""  # noqa: PLR2004
+    return f"upstream-{status}" if status >= 500 or status in {408, 429} else ""
 
 
 def trouble(error: BaseException) -> str:

@@ -12,7 +12,7 @@ renewed, words to waiters arrive, and a store in trouble is probed. Only the fle
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
@@ -86,7 +86,7 @@ class Store(Protocol):
         """
         ...
 
-    async def release(  # noqa: PLR0913
+    async def release(
         self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
     ) -> None:
         """Give a lease back (core.lease.release), write the ending to the tape if needed, wake the waiters.
@@ -212,7 +212,7 @@ class Link(Protocol):
         ...
 
 
-def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **options: object) -> Store:
+def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **options: Any) -> Store:
     """The store that a URL names; no I/O happens here. ConfigError for a URL or option that cannot be meant.
 
     ``sqlite:///file.db`` (options: max_bytes), ``memory://``, ``redis://``, ``rediss://``, ``unix://`` (redis-py's URL
