@@ -66,7 +66,7 @@ def test_a_fill_wakes_a_link_within_milliseconds(store: RedisStore, link: RedisL
         grant = lead(store, one, 1)
         assert isinstance(drive(store.claim(one, ask(2))), Follow)
         assert heard(link, 1) == [(one, Word(WANTED, grant.id, grant.order))]
-        filled = []
+        filled: list[float] = []
 
         def fill(one: Key = one, grant: Grant = grant, filled: list[float] = filled) -> None:
             filled.append(time.monotonic())
