@@ -1,0 +1,162 @@
+"""Streams taken apart into events: server-sent events, and JSON objects that come one after the other.
+
+The rules are the living standard's (html.spec.whatwg.org, 9.2): lines end in CRLF, LF or CR; a line that begins with a
+colon is a comment; a blank line closes an event; an event without data is none; one that was not closed did not arrive.
+Two of them are easy to get wrong in a stream that is cut anywhere. A CR ends its line at once, and an LF that comes
+after it, perhaps much later, belongs to it. And a BOM is skipped at the very start only, where it may come in pieces.
+
+Data stays bytes. What a provider sends is JSON, whose reader wants bytes and refuses invalid UTF-8, as it should; a
+replacement character put in here would hide it. Neither parser has a limit: who feeds it bounds what is fed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+__all__ = ["Event", "Objects", "Parser", "parser_for"]
+
+_BOM = b"\xef\xbb\xbf"
+_ENDS = (b"\n", b"\r")
+
+
+class Event(NamedTuple):
+    """One event: its name ("" if unsaid), its data with lines joined by LF, the last id that the stream gave."""
+
+    name: str
+    data: bytes
+    id: str = ""
+
+    @property
+    def text(self) -> str:
+        """The data as text, invalid UTF-8 replaced."""
+        return self.data.decode("utf-8", "replace")
+
+
+class Parser:
+    """Server-sent events from bytes, cut anywhere: the events do not depend on where."""
+
+    def __init__(self) -> None:
+        self._line: list[bytes] = []  # of a line that has not ended: a list, so that 1 MB in pieces takes linear time
+        self._begun = self._cr = False  # past the BOM; the last byte was a CR, whose LF may follow
+        self._data: list[bytes] = []
+        self._name = self._id = ""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that `data` closes."""
+        events = []
+        for line in self._lines(data if self._begun else self._begin(data)):
+            if line:
+                self._field(line)
+                continue
+            if self._data:
+                events.append(Event(self._name, b"\n".join(self._data), self._id))
+            self._data, self._name = [], ""
+        return events
+
+    def _begin(self, data: bytes) -> bytes:
+        start = b"".join(self._line) + data
+        self._begun = not _BOM.startswith(start)
+        self._line = [] if self._begun else [start]
+        return start.removeprefix(_BOM) if self._begun else b""
+
+    def _lines(self, data: bytes) -> list[bytes]:
+        """The lines that `data` ends."""
+        if self._cr and data:
+            self._cr, data = False, data.removeprefix(b"\n")
+        # Of bytes: str.splitlines also breaks at form feeds and U+2028, which JSON may hold.
+        lines = data.splitlines()
+        ended = data.endswith(_ENDS)
+        if self._line and (ended or len(lines) > 1):
+            lines[0] = b"".join((*self._line, lines[0]))
+            self._line = []
+        if not ended:
+            self._line += lines[-1:]
+            return lines[:-1]
+        self._cr = data.endswith(b"\r")
+        return lines
+
+    def _field(self, line: bytes) -> None:
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data.append(value)
+        elif field == b"event":
+            self._name = value.decode("utf-8", "replace")
+        elif field == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+
+
+class Objects:
+    """JSON objects that come one after the other, an event each: lines of JSON, or the elements of one array.
+
+    Gemini streams an array when not asked for alt=sse, Ollama lines. Told apart by the first bracket: objects are what
+    opens at its depth. Only brackets and strings are read; whether an object is one, its reader will see.
+    """
+
+    def __init__(self) -> None:
+        self._object: list[bytes] = []
+        self._depth = 0
+        self._base: int | None = None  # the depth at which objects open; None before the first bracket
+        self._string = self._escape = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether every bracket that opened was closed, and there was one."""
+        return self._base is not None and self._depth == 0
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The objects that `data` closes."""
+        events: list[Event] = []
+        start = at = 0  # of the object, or its rest, in `data`; of what has not been read
+        while token := self._next(data, at):
+            at = token.end()
+            if token[0] in b"{[":
+                start = self._open(token, start)
+            elif token[0] in b"}]" and self._close():
+                events.append(Event("", b"".join((*self._object, data[start:at]))))
+                self._object = []
+        if self._inside:
+            self._object.append(data[start:])
+        return events
+
+    @property
+    def _inside(self) -> bool:
+        return self._base is not None and self._depth > self._base
+
+    def _next(self, data: bytes, at: int) -> re.Match[bytes] | None:
+        """The next bracket, past the strings before it."""
+        at += self._escape
+        while at <= len(data):
+            self._escape = False
+            token = (_IN_STRING if self._string else _OUTSIDE).search(data, at)
+            if token is None or token[0] in _BRACKETS:
+                return token
+            at = token.end()
+            if token[0] == b'"':
+                self._string = not self._string
+            else:
+                self._escape = at == len(data)
+                at += 1
+        return None
+
+    def _open(self, token: re.Match[bytes], start: int) -> int:
+        self._base = int(token[0] == b"[") if self._base is None else self._base
+        self._depth += 1
+        return token.start() if self._depth == self._base + 1 else start
+
+    def _close(self) -> bool:
+        """Whether that was the end of an object."""
+        self._depth -= 1
+        return self._depth == self._base
+
+
+_BRACKETS = (b"{", b"}", b"[", b"]")
+_OUTSIDE = re.compile(rb'["{}\[\]]')
+_IN_STRING = re.compile(rb'["\\]')
+
+
+def parser_for(content_type: str, start: bytes) -> Parser | Objects:
+    """What takes a body apart, by what it says it is, or else by how it begins."""
+    claims = content_type.partition(";")[0].strip().lower() == "text/event-stream"
+    return Parser() if claims or start.lstrip()[:1] not in (b"{", b"[") else Objects()
