@@ -46,10 +46,6 @@ class Follower:
         ear.again = False
         return ear
 
-    async def missed(self, question: Question, claim: Follow) -> Found | None:
-        """What the flight brought if it ended, unstored, before the ear was sure to hear; or else it is paid again."""
-        return await self._taped(question, claim) if question.key.form != "s" else None
-
     async def follow(self, question: Question, ear: Ear, claim: Follow) -> Found | int:
         """Wait for the flight: its answer, or the order after which to look again (NEVER: it went silent)."""
         mine = ear.follows = (claim.id, claim.order)
@@ -77,11 +73,12 @@ class Follower:
             data, head = await self._reader.entry(question)
             if data is not None and head is not None and (head.fill, head.order) == (claim.id, claim.order):
                 return self._reader.hit(question, data, head, head.created, fwd="miss")
-        if outcome == SHARED and (found := await self._taped(question, claim)) is not None:
+        if outcome == SHARED and (found := await self.taped(question, claim)) is not None:
             return found
         return 0 if outcome == FAILED else claim.order
 
-    async def _taped(self, question: Question, claim: Follow) -> Found | None:
+    async def taped(self, question: Question, claim: Follow) -> Found | None:
+        """What a flight brought that could not be stored, from its tape."""
         log = await self._guard(self._store.tape(question.key, claim.id, claim.order))
         ending = read_ending(log) if log is not None else None
         return self.shared(question, ending) if ending is not None and ending.outcome == SHARED else None

@@ -42,6 +42,7 @@ class Pursuit:
     """What one caller has seen of others' flights while claiming: `after`, the order it waited for."""
 
     ear: Ear | None = None
+    told: Follow | None = None  # the flight that the store named last, and whose end is not known
     after: int = 0
     silent: bool = False
     mismatches: int = 0
@@ -100,7 +101,8 @@ class Engine:
                 if pursuit.ear is not None:
                     pursuit.ear.claimed()
                 try:
-                    found = await self._heed(question, call, claim, pursuit)
+                    found = await self._missed(question, claim, pursuit)
+                    found = found or await self._heed(question, call, claim, pursuit)
                 except Gone:
                     found = None
                 if found is not None:
@@ -123,12 +125,13 @@ class Engine:
         local = self.board.named(claim.id, claim.order)
         if local is not None:
             return await self._join(question, local)
+        pursuit.told = claim
+        pursuit.after = max(pursuit.after, claim.order)
         if pursuit.ear is None:
             # Subscribed first, then claimed again: what was said in between is not missed.
             pursuit.ear = await self._follower.listen(question, claim)
             self._ears.add(pursuit.ear)
-            pursuit.after = max(pursuit.after, claim.order)
-            return await self._follower.missed(question, claim)
+            return None
         if question.key.form == "s":
             got = await self._tune(question, pursuit, claim)
         else:
@@ -136,8 +139,25 @@ class Engine:
         if isinstance(got, Found):
             return got
         pursuit.silent = got == NEVER
-        pursuit.after = max(pursuit.after, got)
         return None
+
+    async def _missed(self, question: Question, claim: Claim, pursuit: Pursuit) -> Found | None:
+        """What the flight that was followed brought, if the store names it no more and it ended unheard, unstored."""
+        told, pursuit.told = pursuit.told, None
+        if told is None or isinstance(claim, Hit) or question.key.form == "s":
+            return None
+        if isinstance(claim, Follow):
+            return await self._follower.taped(question, told) if claim[:2] != told[:2] else None
+        found = None
+        try:
+            found = await self._follower.taped(question, told)
+        except BaseException:
+            if claim.grant:
+                self._forsake(question, claim.grant.id)
+            raise
+        if found is not None and claim.grant:
+            self._forsake(question, claim.grant.id)
+        return found
 
     async def _claim(self, question: Question, after: int) -> Claim:
         flight = os.urandom(16)
