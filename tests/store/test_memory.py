@@ -9,7 +9,7 @@ import pytest
 
 from askonce.core.lease import Follow, Hit, Lead
 from askonce.core.model import Lifetime, read_entry
-from askonce.core.tape import ENDED, FAILED, SHARED, STORED, Ending, Word, read_ending
+from askonce.core.tape import ENDED, FAILED, SHARED, STORED, WANTED, Ending, Word, read_ending
 from askonce.drive import drive
 from askonce.errors import ConfigError
 from askonce.store import Held
@@ -102,7 +102,8 @@ def test_those_who_wait_are_told_how_a_flight_ended():
     assert drive(store.claim(key(1), ask(2))) == Follow(grant.id, grant.order, 5000)
     ending = Ending(SHARED, "tool-calls", b"body")
     drive(store.release(key(1), grant.id, grant.order, ending))
-    assert link.poll(0) == ([(key(1), Word(ENDED, grant.id, grant.order, SHARED))], [])
+    words = [Word(WANTED, grant.id, grant.order), Word(ENDED, grant.id, grant.order, SHARED)]
+    assert link.poll(0) == ([(key(1), word) for word in words], [])
     assert read_ending(drive(store.tape(key(1), grant.id, grant.order)) or b"") == ending
 
 
@@ -115,7 +116,8 @@ def test_a_stored_answer_is_told_to_those_who_wait_and_not_otherwise():
     grant = lead(store, key(2), 2)
     drive(store.claim(key(2), ask(3)))
     drive(store.fill(key(2), grant.id, grant.order, sealed(key(2), grant), LIFE))
-    assert link.poll(0)[0] == [(key(2), Word(ENDED, grant.id, grant.order, STORED))]
+    words = [Word(WANTED, grant.id, grant.order), Word(ENDED, grant.id, grant.order, STORED)]
+    assert link.poll(0)[0] == [(key(2), word) for word in words]
 
 
 def test_a_claim_whose_reply_was_lost_is_released_by_its_id_alone():

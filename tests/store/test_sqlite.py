@@ -17,8 +17,8 @@ import pytest
 
 from askonce.core.keys import Key
 from askonce.core.lease import Follow, Hit, Lead
-from askonce.core.model import Lifetime, read_entry
-from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, Word, read_ending
+from askonce.core.model import Lifetime, read_entry, read_head
+from askonce.core.tape import ALIVE, ENDED, FAILED, SAID, SHARED, STORED, WANTED, Ending, Word, read_ending
 from askonce.drive import drive
 from askonce.errors import ConfigError
 from askonce.store import Held, StoreTrouble
@@ -632,6 +632,24 @@ async def test_a_locked_file_does_not_block_an_event_loop(path: Path, opened: Op
     assert (await store.look(key(1), ())).entry is not None
 
 
+async def test_a_crowd_of_tasks_before_a_locked_file_waits_once(path: Path, opened: Opened, locked: sqlite3.Connection):
+    store = opened(path, asynchronous=True)
+    began = time.perf_counter()
+    said = await asyncio.gather(*(store.claim(key(n), ask(n)) for n in range(2, 52)), return_exceptions=True)
+    assert {type(one) for one in said} == {StoreTrouble}
+    assert time.perf_counter() - began < 0.35
+    locked.execute("ROLLBACK")
+    said = await asyncio.gather(*(store.claim(key(n), ask(n)) for n in range(2, 52)), return_exceptions=True)
+    assert {type(one) for one in said} == {Lead}
+
+
+def test_a_claim_that_changes_nothing_waits_for_no_writer(path: Path, opened: Opened, locked: sqlite3.Connection):
+    store = opened(path)
+    began = time.perf_counter()
+    assert isinstance(drive(store.claim(key(1), ask(2))), Hit)
+    assert time.perf_counter() - began < 0.1
+
+
 async def test_closing_ends_the_thread_that_waits_in_place_of_the_loop(path: Path, opened: Opened):
     store = opened(path, asynchronous=True)
     await store.claim(key(1), ask(1))
@@ -677,7 +695,9 @@ def test_children_and_parent_go_on_with_one_file_after_a_fork(path: Path, opened
     thread = threading.Thread(target=busy)
     thread.start()
     try:
+        began = time.perf_counter()
         children = [in_child(lambda number=number: child(number)) for number in range(2, 6)]  # type: ignore[misc]
+        assert time.perf_counter() - began < 0.5, "a fork waited for a reader that does not pause"
         put(store, key(6), 6)
         assert well(*children)
     finally:
@@ -722,7 +742,8 @@ def test_those_who_wait_are_told_how_a_flight_ended(path: Path, opened: Opened):
     assert isinstance(drive(store.claim(key(1), ask(2))), Follow)
     ending = Ending(SHARED, "tool-calls", b"body")
     drive(store.release(key(1), grant.id, grant.order, ending))
-    assert link.poll(0) == ([(key(1), Word(ENDED, grant.id, grant.order, SHARED))], [])
+    words = [Word(WANTED, grant.id, grant.order), Word(ENDED, grant.id, grant.order, SHARED)]
+    assert link.poll(0) == ([(key(1), word) for word in words], [])
     assert read_ending(drive(store.tape(key(1), grant.id, grant.order)) or b"") == ending
 
 
@@ -797,3 +818,93 @@ def test_two_hundred_waiters_hear_within_milliseconds_and_cost_next_to_nothing(p
     thread.join()
     assert statistics.median(heard[order] - said[order] for order in said) < 0.05
     assert cpu < 0.05
+
+
+# logs
+
+
+def test_a_log_is_written_once_and_read_from_anywhere(path: Path, opened: Opened):
+    clock = Clock()
+    store = opened(path, clock=clock)
+    link = store.link()
+    link.subscribe(key(1))
+    link.poll(0)
+    flight = b"f" * 16
+
+    def append(offset: int, data: bytes) -> int:
+        return drive(store.append(key(1), flight, 7, offset, data))
+
+    assert drive(store.tape(key(1), flight, 7)) is None
+    assert append(5, b"too far") == 0
+    assert append(0, b"Hello, ") == 7
+    assert append(0, b"Hello, world") == 12
+    assert append(7, b"world") == 12
+    assert append(12, b"!") == 13
+    assert append(14, b"gap") == 13
+    parts = [(0, b"Hello, "), (7, b"world"), (12, b"!")]
+    words = [Word(SAID, flight, 7, at.to_bytes(8, "big") + data) for at, data in parts]
+    assert link.poll(0)[0] == [(key(1), word) for word in words]
+    clock.forward(14 * 60_000)
+    assert append(13, b"") == 13
+    assert [drive(store.tape(key(1), flight, 7, start)) for start in (0, 5, 7, 12, 13, 99)] == [
+        b"Hello, world!", b", world!", b"world!", b"!", b"", b"",
+    ]  # fmt: skip
+    clock.forward(60_000)
+    assert drive(store.tape(key(1), flight, 7)) is None
+
+
+def test_a_log_that_is_there_stays_when_its_flight_is_refused(path: Path, opened: Opened):
+    store = opened(path)
+    grant = lead(store, key(1), 1)
+    drive(store.append(key(1), grant.id, grant.order, 0, b"said already"))
+    drive(store.forget(key(1)))
+    assert drive(store.fill(key(1), grant.id, grant.order, sealed(key(1), grant), LIFE)) == "lost"
+    assert drive(store.tape(key(1), grant.id, grant.order)) == b"said already"
+
+
+# walking through it
+
+
+def test_a_walk_meets_every_entry_of_a_prefix_and_no_other(path: Path, opened: Opened):
+    one, two = opened(path, prefix="one"), opened(path, prefix="two")
+    for number in range(1, 31):
+        put(one if number % 3 else two, key(number), number, b"x" * number)
+    cursor, met = b"", []
+    while True:
+        cursor, seen = drive(one.scan(cursor, 7))
+        met += seen
+        if not cursor:
+            break
+    assert sorted(read_head(one.header).digest for one in met) == [key(n).digest for n in range(1, 31) if n % 3]
+    assert all(read_head(one.header).length == len(one.header) < one.size for one in met)
+
+
+def test_what_was_seen_is_discarded_unless_it_was_replaced(path: Path, opened: Opened):
+    clock = Clock()
+    store = opened(path, clock=clock)
+    put(store, key(1), 1)
+    put(store, key(2), 2)
+    _, seen = drive(store.scan(b"", 10))
+    drive(store.invalidate((), everything=True))
+    clock.forward(1)
+    put(store, key(2), 3)
+    assert drive(store.discard(seen)) == 1
+    assert drive(store.entry(key(1))) is None
+    assert drive(store.entry(key(2))) is not None
+
+
+def test_a_prefix_no_longer_used_is_razed_and_its_neighbour_stays(path: Path, opened: Opened):
+    one, two = opened(path, prefix="one"), opened(path, prefix="two")
+    for number in range(1, 11):
+        put(one, key(number), number)
+        drive(one.count(key(number), 1, 60_000))
+    drive(one.invalidate([3]))
+    lead(one, key(11), 11)
+    drive(one.append(key(11), b"f" * 16, 7, 0, b"log"))
+    put(two, key(12), 12)
+    gone = 0
+    while step := drive(one.raze(4)):
+        gone += step
+    assert gone == 10 + 1 + 10 + 1 + 1 + 1  # entries, a lease, counters, a log, a field, the generation
+    assert drive(one.standing())[0].epoch == b""
+    assert isinstance(drive(two.claim(key(12), ask(13))), Hit)

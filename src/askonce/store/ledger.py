@@ -5,8 +5,8 @@ core.lease decide, and writes what became another object; the ledger's owner hol
 So whatever a verb writes, words to waiters included, is seen together or not at all.
 
 Words and tapes are written only where somebody can be waiting: a follower leaves `want` on the lease he was told to
-follow, and a lease that is gone may have taken its `want` with it, so its flight always says how it ended. No word is
-said of a `want` itself: the heart beat brings it to the leader, and to those who wait it would be a false alarm.
+follow, and a lease that is gone may have taken its `want` with it, so its flight always says how it ended. The first
+who waits is announced: a leader that streams begins to write its log then.
 """
 
 # ruff: noqa: D102 - what a verb does is the contract's to say
@@ -19,9 +19,9 @@ from typing import Protocol
 
 from askonce.core import lease as rules
 from askonce.core.keys import Key
-from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
+from askonce.core.lease import Ask, Claim, Follow, Generations, Lease, Slot
 from askonce.core.model import FORMS, ODD, Corrupt, Dates, Head, Lifetime, Sealed, entry_fields, read_head
-from askonce.core.tape import ENDED, SHARED, STORED, Ending, Word, end_frame
+from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Word, end_frame
 from askonce.errors import ConfigError
 from askonce.store import Held
 
@@ -46,7 +46,9 @@ class Ledger(Protocol):
 
     def put_dates(self, key: Key, dates: Dates) -> None: ...
 
-    def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None: ...
+    def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
+        """Write a whole log, unless there is one: a log that was written as its flight went on stays."""
+        ...
 
     def say(self, key: Key, word: Word) -> None: ...
 
@@ -100,7 +102,16 @@ def claim(ledger: Ledger, key: Key, ask: Ask) -> Claim:
     before = ledger.slot(key)
     said, after = rules.claim(before, ask, ledger.now_us)
     _save(ledger, key, before, after)
+    if isinstance(said, Follow) and after.lease is not before.lease:
+        ledger.say(key, Word(WANTED, said.id, said.order))
     return said
+
+
+def foreseen(ledger: Ledger, key: Key, ask: Ask) -> Claim | None:
+    """What claim would say if it would write nothing; None otherwise. For a ledger that only reads."""
+    before = ledger.slot(key)
+    said, after = rules.claim(before, ask, ledger.now_us)
+    return said if after == before else None
 
 
 def fill(ledger: Ledger, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
@@ -148,6 +159,16 @@ def extend(ledger: Ledger, key: Key, flight: bytes, order: int, hot_ttl: int, ca
     if dates is not None:
         ledger.put_dates(key, dates)
     return dates is not None
+
+
+def unsaid(length: int, offset: int, data: bytes) -> bytes:
+    """What of `data`, meant for `offset`, a log of this length has not; nothing where it ends before `offset`."""
+    return data[length - offset :] if offset <= length else b""
+
+
+def said(flight: bytes, order: int, at: int, data: bytes = b"") -> Word:
+    """The word of what was appended to a flight's log."""
+    return Word(SAID, flight, order, at.to_bytes(8, "big") + data)
 
 
 def counted(row: tuple[int, int, int] | None, hits: int, window: int, now: int) -> tuple[int, int, int]:

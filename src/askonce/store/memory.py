@@ -26,7 +26,7 @@ from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
 from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
 from askonce.core.tape import FAILED, Ending, Word
 from askonce.errors import ConfigError
-from askonce.store import TAPE_LIFE, Held, Link, Look, Sighting, ledger
+from askonce.store import LOG_LIFE, TAPE_LIFE, Held, Link, Look, Sighting, StoreTrouble, ledger
 from askonce.store.memory_place import Hits, Kept, Memory, memory_of
 
 MAX_BYTES = 256 * 2**20
@@ -81,9 +81,24 @@ class _Open:
         self._memory.keep(self._memory.entries, name, kept._replace(data=moved, ends=max(dates[1:])))
 
     def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
-        if self._memory.make_room(len(log), self.now):
-            kept = Kept(log, self.now + TAPE_LIFE, self._realm)
-            self._memory.keep(self._memory.tapes, _tape_name(key, flight, order), kept)
+        name = _tape_name(key, flight, order)
+        if self._tape(name) is None and self._memory.make_room(len(log), self.now):
+            self._memory.keep(self._memory.tapes, name, Kept(log, self.now + TAPE_LIFE, self._realm))
+
+    def _tape(self, name: bytes) -> Kept | None:
+        kept = self._memory.tapes.get(name)
+        return kept if kept and self.now < kept.ends else None
+
+    def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        if not self._memory.make_room(len(data), self.now):
+            raise StoreTrouble("store-full", f"a log does not fit into {self._memory.max_bytes} bytes")
+        name = _tape_name(key, flight, order)
+        kept = self._tape(name) or Kept(b"", self.now + LOG_LIFE, self._realm)
+        length = len(kept.data)
+        if new := ledger.unsaid(length, offset, data):
+            self._memory.keep(self._memory.tapes, name, kept._replace(data=kept.data + new))
+            self.say(key, ledger.said(flight, order, length, new))
+        return length + len(new)
 
     def say(self, key: Key, word: Word) -> None:
         for link in self._memory.links:
@@ -185,10 +200,14 @@ class MemoryStore:
             kept = self._memory.entries.get(ledger.name_of(key))
             return kept.data if kept else None
 
-    async def tape(self, key: Key, flight: bytes, order: int) -> bytes | None:
+    async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
         with self._memory.lock:
             kept = self._memory.tapes.get(_tape_name(key, flight, order))
-            return kept.data if kept and self._clock() // 1000 < kept.ends else None
+            return kept.data[start:] if kept and self._clock() // 1000 < kept.ends else None
+
+    async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        with self._memory.lock:
+            return self._open().append(key, flight, order, offset, data)
 
     async def forget(self, key: Key) -> None:
         with self._memory.lock:

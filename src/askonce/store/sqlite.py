@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ _LOOK = (
     "SELECT e.body, g.epoch, g.clock, g.floor FROM generations g LEFT JOIN entries e ON e.id = ?1 WHERE g.realm = ?2"
 )
 _ENTRY = "SELECT body FROM entries WHERE id = ?"
-_TAPE = "SELECT log FROM tapes WHERE name = ? AND ends > ?"
+_TAPE = "SELECT at, log FROM tapes WHERE name = ? AND ends > ? AND (at = 0 OR at + length(log) > ?) ORDER BY at"
 
 
 def path_of(url: str) -> str:
@@ -132,9 +133,10 @@ class SQLiteStore:
         row = await self._row(_ENTRY, (number_of(key),))
         return row[0] if row else None
 
-    async def tape(self, key: Key, flight: bytes, order: int) -> bytes | None:
-        row = await self._row(_TAPE, (tape_name(key, flight, order), self._clock() // 1000))
-        return row[0] if row else None
+    async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
+        values = (tape_name(key, flight, order), self._clock() // 1000, start)
+        rows = await self._hop(lambda: self._file.read(lambda connection: connection.execute(_TAPE, values).fetchall()))
+        return b"".join(log[max(0, start - at) :] for at, log in rows) if rows else None
 
     async def _row(self, sql: str, values: tuple[object, ...]) -> Any:
         """One row, or None. Inline; what has to wait hops."""
@@ -158,10 +160,10 @@ class SQLiteStore:
     # writing
 
     async def _write(self, verb: Callable[[Rows], T]) -> T:
-        return await self._hop(partial(self.write, verb))
+        return await self._hop(partial(self.write, verb, time.monotonic()))
 
-    def write(self, verb: Callable[[Rows], T]) -> T:
-        """A verb in a transaction of its own, in this thread."""
+    def write(self, verb: Callable[[Rows], T], asked: float = 0.0) -> T:
+        """A verb in a transaction of its own, in this thread, asked for at `asked` (monotonic s)."""
         file = self._file
 
         def work(connection: sqlite3.Connection) -> T:
@@ -171,13 +173,34 @@ class SQLiteStore:
                 rows.sweep()
             return verb(rows)
 
-        return file.transaction(work)
+        return file.transaction(work, asked)
 
     def _rows(self, connection: sqlite3.Connection) -> Rows:
         return Rows(connection, self._realm, self._clock(), self._file.max_bytes)
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
+        # Of many who come at once, one leads and one says that somebody waits. The others only read, so that they
+        # need not queue for the one lock that there is.
+        said = self._foreseen(key, ask)
+        if said is not None:
+            return said
         return await self._write(lambda rows: ledger.claim(rows, key, ask))
+
+    def _foreseen(self, key: Key, ask: Ask) -> Claim | None:
+        """What one look at one moment's state decides, without waiting; None for what must be written."""
+        file = self._file
+        seat = file.at_hand()
+        if seat is None:
+            return None
+        try:
+            seat.connection.execute("BEGIN")
+            said = ledger.foreseen(self._rows(seat.connection), key, ask)
+            seat.connection.execute("COMMIT")
+        except sqlite3.Error:
+            seat.close()  # whatever it was, the write that follows meets it too, and can say so
+            return None
+        file.give(seat)
+        return said
 
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
         try:
@@ -198,6 +221,9 @@ class SQLiteStore:
         self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
     ) -> None:
         await self._write(lambda rows: ledger.release(rows, key, flight, order, ending, failed=failed, hint=hint))
+
+    async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        return await self._write(lambda rows: rows.append(key, flight, order, offset, data))
 
     async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
         return await self._write(lambda rows: ledger.extend(rows, key, flight, order, hot_ttl, cap))

@@ -22,7 +22,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +35,7 @@ from askonce.store.sqlite_trouble import is_busy, is_full, patiently, trouble_of
 T = TypeVar("T")
 
 PAGE = 4096
+QUEUE = 1.0  # s that a write may stand in line behind others of this process while none of them fails
 SPARE = 16  # connections kept open while nobody uses them
 LOG_PAGES = 1_000  # after which the log is copied into the file, at the most
 LOG_SHARE = 20  # the log's part in max_bytes: a twentieth
@@ -54,9 +55,9 @@ class Seat:
 
     def close(self) -> None:
         """Close the connection, whatever it says to that."""
-        self.closed = True
         with contextlib.suppress(sqlite3.Error):
             self.connection.close()
+        self.closed = True  # and not before: a fork goes ahead when all are
 
     def __del__(self) -> None:
         if not getattr(self, "closed", True):
@@ -75,8 +76,8 @@ class File:
         self.max_bytes = 0
         self.users = 0
         self.swept = 0  # ms of the store's clock
-        self._inode = 0
-        self._failure: tuple[float, StoreTrouble | None] = (0.0, None)
+        self._failure: tuple[float, StoreTrouble | None] = (0.0, None)  # of opening
+        self._trouble: tuple[float, StoreTrouble | None] = (0.0, None)  # of writing
         self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
         self._reset()
 
@@ -158,7 +159,7 @@ class File:
         seat = Seat(self.path)
         try:
             self._settle(seat.connection)
-            seat.inode = self._inode = self._path.stat().st_ino
+            seat.inode = self._path.stat().st_ino
         except BaseException:
             seat.close()
             raise
@@ -184,12 +185,11 @@ class File:
             connection.execute(pragma)
 
     def _pragmas(self) -> tuple[str, ...]:
-        pages = self.log_pages
         return (
             "PRAGMA synchronous = NORMAL",  # of a crash of the machine a cache may lose the last seconds, no more
             "PRAGMA cache_size = -1024",
-            f"PRAGMA wal_autocheckpoint = {pages}",
-            f"PRAGMA journal_size_limit = {pages * PAGE}",
+            "PRAGMA wal_autocheckpoint = 0",
+            "PRAGMA journal_size_limit = 0",  # a log that starts over is cut, so that its size tells how much is in it
             "PRAGMA trusted_schema = OFF",
             # No mmap_size: it would save 0.7 us of 4, and whoever truncates the file would kill this process.
         )
@@ -227,24 +227,41 @@ class File:
         self.give(seat)
         return result
 
-    def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` in a write transaction, within TIMEOUT of waiting for others; all of it or nothing."""
-        until = time.monotonic() + TIMEOUT
-        # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
-        if not self._turn.acquire(timeout=TIMEOUT):
-            raise StoreTrouble("store-timeout", f"{self.path}: other threads wrote for longer than {TIMEOUT} s")
-        try:
+    def transaction(self, work: Callable[[sqlite3.Connection], T], asked: float = 0.0) -> T:
+        """Do `work` in a write transaction; all of it or nothing. `asked`: when the caller began to wait (monotonic s).
+
+        Waiting for other programs ends after TIMEOUT. Standing in line behind threads of our own is no trouble, unless
+        one of them meets it: then all who stand behind him have it too, or each would wait for a timeout of his own.
+        """
+        asked = asked or time.monotonic()
+        with self._my_turn(asked):
+            self._share_trouble(asked)
             seat = self._current()
             try:
-                result = _transact(seat.connection, work, until)
-                self._tend_log(seat.connection)
+                result = _transact(seat.connection, work, time.monotonic() + TIMEOUT)
             except sqlite3.Error as error:
                 self._after(seat, error)
-                raise trouble_of(self.path, error) from error
-            self.give(seat)
-            return result
+                self._trouble = (time.monotonic(), trouble_of(self.path, error))
+                raise self._trouble[1] from error
+        self._tend_log(seat)
+        return result
+
+    @contextlib.contextmanager
+    def _my_turn(self, asked: float) -> Iterator[None]:
+        # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
+        while not self._turn.acquire(timeout=TIMEOUT / 4):
+            self._share_trouble(asked)
+            if time.monotonic() - asked > QUEUE:
+                raise StoreTrouble("store-timeout", f"{self.path}: other threads wrote for longer than {QUEUE} s")
+        try:
+            yield
         finally:
             self._turn.release()
+
+    def _share_trouble(self, asked: float) -> None:
+        when, trouble = self._trouble
+        if trouble is not None and when >= asked and trouble.kind == "store-timeout":
+            raise StoreTrouble(trouble.kind, str(trouble))
 
     def _after(self, seat: Seat, error: sqlite3.Error) -> None:
         """Keep a connection whose trouble is not its own."""
@@ -255,50 +272,62 @@ class File:
 
     def _current(self) -> Seat:
         """A seat at the file that has the path's name now: who deletes a cache file means an empty cache."""
+        return self.at_hand() or self.open()
+
+    def at_hand(self) -> Seat | None:
+        """An idle seat at the file that has the path's name now, if there is one."""
         try:
             inode = self._path.stat().st_ino
         except OSError:
             inode = 0
-        if inode != self._inode:
-            self.drain()
-            self._inode = inode
-        while (seat := self.take()).inode != self._inode:
-            seat.close()
-        return seat
-
-    def drain(self) -> None:
-        """Close what is idle."""
         with contextlib.suppress(IndexError):
             while True:
-                self.idle.pop().close()
+                seat = self.idle.pop()
+                if seat.inode == inode:
+                    return seat
+                seat.close()
+        return None
 
-    def _tend_log(self, connection: sqlite3.Connection) -> None:
-        """Start the log over when it grew beyond its share.
+    def _tend_log(self, seat: Seat) -> None:
+        """Copy the log into the file when it grew to its share, and give the seat back.
 
-        SQLite by itself does so only when it happens to meet no reader, and under a steady stream of them never. Here
-        it waits for those that read now; those who come meanwhile find all in the file, and are in nobody's way.
+        Not by SQLite's own hand, which would do it inside the commit: a slow disk would then hold up every thread of
+        this process. It starts the log over when it happens to meet no reader; under a steady stream of them never,
+        so at twice its share the log is truncated by force. That waits for those who read now; those who come
+        meanwhile find all in the file, and are in nobody's way.
         """
-        with contextlib.suppress(OSError):
-            if self._log.stat().st_size > 2 * self.log_pages * PAGE:
-                connection.execute("PRAGMA busy_timeout = 50")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            size = self._log.stat().st_size // PAGE
+            if size > self.log_pages:
+                force = size > 2 * self.log_pages
+                seat.connection.execute(f"PRAGMA busy_timeout = {50 * force}")
+                seat.connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if force else 'PASSIVE'})").fetchall()
+                seat.connection.execute("PRAGMA busy_timeout = 0")
+        except (sqlite3.Error, OSError):
+            seat.close()  # what was written is written; whoever comes next meets the trouble and can say so
+        else:
+            self.give(seat)
 
     # forks
 
     def still(self) -> None:
-        """Before a fork: close everything, and let nobody open until it is over."""
+        """Before a fork: close everything, and let nobody open until it is over.
+
+        A child inherits SQLite's mutexes too, and one that some thread holds at that moment is held there for ever.
+        """
         # Bounded: a fork from a signal handler may find its own thread in here. Its connection is then left as it is.
         self._stilled = self._opening.acquire(timeout=FORK_PATIENCE)
+        self.spare = 0  # whoever is reading closes what he used
         until = time.monotonic() + FORK_PATIENCE
         while True:
-            self.drain()
+            self.thin()
             if all(seat.closed for seat in list(self._seats)) or time.monotonic() >= until:
                 return
             time.sleep(0.0005)
 
     def go_on(self) -> None:
         """After a fork, in the parent."""
+        self.spare = SPARE if self.users > 0 else 0
         if self._stilled:
             self._stilled = False
             self._opening.release()
@@ -308,7 +337,8 @@ class File:
         _parents.extend(seat for seat in list(self._seats) if not seat.closed)
         self._seats.clear()
         self.idle.clear()
-        self._failure = (0.0, None)
+        self._failure = self._trouble = (0.0, None)
+        self.spare = SPARE if self.users > 0 else 0
         self._reset()
 
 

@@ -30,7 +30,7 @@ from askonce.core.model import (
     unpack_fields,
 )
 from askonce.core.tape import Word
-from askonce.store import TAPE_LIFE, Sighting, ledger
+from askonce.store import LOG_LIFE, TAPE_LIFE, Sighting, StoreTrouble, ledger
 from askonce.store.sqlite_file import PAGE
 
 LARGEST = 8  # no entry may take more than this part of the file: an eighth
@@ -165,9 +165,29 @@ class Rows:
         self._execute("UPDATE entries SET ends = ?, body = ? WHERE id = ?", (max(dates[1:]), moved, number))
 
     def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
-        if len(log) <= self._max_bytes // LARGEST and self.make_room(len(log)):
-            values = (tape_name(key, flight, order), self._realm, self.now + TAPE_LIFE, log)
-            self._execute("INSERT OR REPLACE INTO tapes VALUES (?, ?, ?, ?)", values)
+        name = tape_name(key, flight, order)
+        if self._logged(name) is None and len(log) <= self._max_bytes // LARGEST and self.make_room(len(log)):
+            self._put_piece(name, 0, self.now + TAPE_LIFE, log)
+
+    def _put_piece(self, name: bytes, at: int, ends: int, log: bytes) -> None:
+        sql = "INSERT OR REPLACE INTO tapes (name, at, realm, ends, log) VALUES (?, ?, ?, ?, ?)"
+        self._execute(sql, (name, at, self._realm, ends, log))
+
+    def _logged(self, name: bytes) -> tuple[int, int] | None:
+        """How long a log is, and when it ends (ms)."""
+        sql = "SELECT at + length(log), ends FROM tapes WHERE name = ? AND ends > ? ORDER BY at DESC LIMIT 1"
+        found: tuple[int, int] | None = self._execute(sql, (name, self.now)).fetchone()
+        return found
+
+    def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        if not self.make_room(len(data)):
+            raise StoreTrouble("store-full", f"a log does not fit into {self._max_bytes} bytes")
+        name = tape_name(key, flight, order)
+        length, ends = self._logged(name) or (0, self.now + LOG_LIFE)
+        if new := ledger.unsaid(length, offset, data):
+            self._put_piece(name, length, ends, new)
+            self.say(key, ledger.said(flight, order, length))  # the piece itself is read by those who hear of it
+        return length + len(new)
 
     def say(self, key: Key, word: Word) -> None:
         values = (self.now, ledger.name_of(key), word.packed())
@@ -203,7 +223,7 @@ class Rows:
         return gone
 
     def raze(self, count: int) -> int:
-        for table, key in (("entries", "id"), ("leases", "name"), ("hits", "id"), ("tapes", "name")):
+        for table, key in (("entries", "id"), ("leases", "name"), ("hits", "id"), ("tapes", "id")):
             gone = self._delete(table, key, "realm = ?", self._realm, count)
             if gone:
                 return gone
@@ -259,7 +279,7 @@ class Rows:
 
     def sweep(self) -> None:
         """Delete some of what is over, and give pages back that are beyond the bounds."""
-        for table, key in (("entries", "id"), ("hits", "id"), ("tapes", "name")):
+        for table, key in (("entries", "id"), ("hits", "id"), ("tapes", "id")):
             self._delete(table, key, "ends <= ?", self.now, SWEPT)
         self._execute("DELETE FROM leases WHERE expire <= ?", (self.now,))
         self._execute("DELETE FROM news WHERE at <= ?", (self.now - TAPE_LIFE,))

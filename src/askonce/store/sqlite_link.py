@@ -15,15 +15,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from askonce.core.keys import Key
-from askonce.core.tape import FAILED, Ending, Word, read_word
+from askonce.core.tape import FAILED, SAID, Ending, Word, read_word
 from askonce.store import TAPE_LIFE, Held, ledger
 from askonce.store.memory import Clock
 from askonce.store.sqlite_file import File
-from askonce.store.sqlite_ledger import Rows
+from askonce.store.sqlite_ledger import Rows, tape_name
 
 TICK = 0.006  # s between two reads: a waiter hears after 3 ms on average
 
 _LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'news'"
+_PIECE = "SELECT log FROM tapes WHERE name = ? AND at = ?"
 _NEWS = "SELECT seq, name, word FROM news WHERE seq > ? ORDER BY seq"
 
 
@@ -72,8 +73,16 @@ class SQLiteLink:
         rows = self._rows(_NEWS, (self._last,))
         if rows:
             self._last = rows[-1][0]
-        heard = ((self._keys.get(name), read_word(word)) for _, name, word in rows)
-        return [(key, word) for key, word in heard if key is not None and word is not None]
+        heard = [(self._keys[name], read_word(word)) for _, name, word in rows if name in self._keys]
+        return [(key, whole) for key, word in heard if word and (whole := self._whole(key, word))]
+
+    def _whole(self, key: Key, word: Word) -> Word | None:
+        """A word with what it speaks of: a piece of a log is written once, and its word says only where."""
+        if word.kind != SAID:
+            return word
+        name = tape_name(key, word.flight, word.order)
+        piece = self._rows(_PIECE, (name, int.from_bytes(word.outcome, "big")))
+        return word._replace(outcome=word.outcome + piece[0][0]) if piece else None
 
     def _rows(self, sql: str, values: tuple[object, ...]) -> list[Any]:
         return self._file.read(lambda connection: connection.execute(sql, values).fetchall())

@@ -40,7 +40,11 @@ CREATE TABLE hits (
   before INTEGER NOT NULL, ends INTEGER NOT NULL
 );
 CREATE INDEX hits_ends ON hits (ends);
-CREATE TABLE tapes (name BLOB PRIMARY KEY, realm INTEGER NOT NULL, ends INTEGER NOT NULL, log BLOB NOT NULL);
+-- a log in pieces, each at its offset, so that appending does not write again what is there
+CREATE TABLE tapes (
+  id INTEGER PRIMARY KEY, name BLOB NOT NULL, at INTEGER NOT NULL, realm INTEGER NOT NULL, ends INTEGER NOT NULL,
+  log BLOB NOT NULL, UNIQUE (name, at)
+);
 CREATE TABLE news (
   -- AUTOINCREMENT, for a listener remembers the last number it read: none may come twice
   seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, name BLOB NOT NULL, word BLOB NOT NULL

@@ -84,7 +84,7 @@ def patiently(work: Callable[[], T], until: float) -> T:
     Not SQLite's own busy handler: that one knows no deadline, is not asked in every case, and first sleeps for longer
     than most transactions take.
     """
-    pause = 0.0005
+    pause = 0.0002
     while True:
         try:
             return work()
@@ -93,4 +93,4 @@ def patiently(work: Callable[[], T], until: float) -> T:
             if not is_busy(error) or left <= 0:
                 raise
         time.sleep(min(pause * random.uniform(0.5, 1.0), left))
-        pause = min(2 * pause, 0.01)
+        pause = min(2 * pause, 0.002)
