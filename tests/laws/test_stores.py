@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 
-for name in ("trial", "contract", "contract_ends", "contract_links", "contract_logs"):
-    pytest.register_assert_rewrite(f"askonce.testing.{name}")
-
-from askonce.store import Store, open_store  # noqa: E402
-from askonce.testing.contract import StoreLaws, TimeLaws  # noqa: E402
-from askonce.testing.servers import Server  # noqa: E402
-from askonce.testing.trial import Trial  # noqa: E402
+from askonce.store import Store, open_store
+from askonce.testing.contract import StoreLaws, TimeLaws
+from askonce.testing.servers import Server
+from askonce.testing.trial import Trial
 
 
 class Memories(Trial):

@@ -1,8 +1,5 @@
 """The laws of a store: what `askonce.store.Store` promises, as tests to run against a store of one's own.
 
-    import pytest
-    for name in ("trial", "contract", "contract_ends", "contract_links", "contract_logs"):
-        pytest.register_assert_rewrite(f"askonce.testing.{name}")    # so that a broken law shows its values
     from askonce.testing.contract import StoreLaws, TimeLaws
 
     class TestMyStore(StoreLaws, TimeLaws):    # TimeLaws where the store takes a clock, which is worth it
@@ -11,6 +8,9 @@
 
         def store_factory(self, *, prefix, clock):
             return MyStore("my://place", prefix=prefix, clock=clock)
+
+In a conftest.py beside it, ``pytest.register_assert_rewrite("askonce.testing.contract_ends")``, and the same for
+``contract``, ``contract_links``, ``contract_logs`` and ``trial``, lets a broken law show its values.
 
 Each law is a sentence, and each that was ever broken by one of our own stores stays. They look at a store through its
 verbs alone, so what a law says is what a cache can rely on: nothing about how it is stored. A question's key has its

@@ -8,7 +8,7 @@ permission, lets an answer back in that an invalidation had driven out. The last
 
 from __future__ import annotations
 
-from askonce.core.lease import Follow, Grant, Lead
+from askonce.core.lease import Follow, Grant, Lead, Stale
 from askonce.core.model import Lifetime, entry_body, read_entry
 from askonce.core.tape import FAILED, SHARED, Ending, read_ending
 from askonce.testing.trial import (
@@ -145,6 +145,7 @@ class ReleaseLaws(TapeTrial):
     def test_a_claim_whose_reply_was_lost_is_given_back_by_its_id(self) -> None:
         grant = self.followed()
         self.release(Q, Grant(bytes(16), 0, grant.snapshot))
+        assert self.ending(grant._replace(id=bytes(16))) is None
         assert isinstance(self.claim(Q, asking()), Follow)
         self.release(Q, grant._replace(order=0), Ending(FAILED))
         assert self.ending(grant) == Ending(FAILED)
@@ -172,6 +173,15 @@ class ReleaseLaws(TapeTrial):
         self.wait(MOMENT)
         self.release(Q, self.lead(Q, asking()), Ending(FAILED), failed=True, hint=60_000)
         must_lead(self.claim(Q, asking(limits=STRICT)))
+
+    def test_a_failure_that_had_nothing_to_fall_back_on_lets_others_try_who_have(self) -> None:
+        self.stored(Q, life=BRIEF)
+        self.wait(MOMENT)
+        self.do(self.store.invalidate((3,)))
+        self.release(Q, self.lead(Q, asking(3)), Ending(FAILED), failed=True, hint=60_000)
+        said = self.claim(Q, asking())
+        assert isinstance(said, Stale)
+        assert said.grant is not None
 
     def test_after_a_failure_with_nothing_to_serve_the_next_tries_at_once(self) -> None:
         self.release(Q, self.lead(Q, asking()), Ending(FAILED), failed=True, hint=60_000)
@@ -357,6 +367,13 @@ class LateLaws(TapeTrial):
         data = self.do(self.store.entry(Q))
         assert self.do(self.store.extend(Q, old.id, old.order, 9 * HOUR, 99 * HOUR)) is False
         assert self.do(self.store.entry(Q)) == data
+
+    def test_a_late_claim_that_begins_an_epoch_begins_another_than_before(self) -> None:
+        ask = asking()
+        before = self.lead(Q, ask).snapshot.epoch
+        while self.do(self.store.raze(100)):
+            pass
+        assert self.lead(Q, ask).snapshot.epoch != before
 
     def test_a_late_invalidation_kills_more_and_never_less(self) -> None:
         grant = self.stored(Q, 3)
