@@ -320,16 +320,15 @@ class _Hands:
         return True
 
     def script(self, question: Any, *cues: Any) -> None:
-        """ScriptedCall.script; a dict is a Step, {"raises": text} a TimeoutError of upstream."""
+        """ScriptedCall.script; a dict is a Step, and its "raises" the text of an error."""
         self.call.script(question, *(self._cue(cue) for cue in cues))
 
     @staticmethod
     def _cue(cue: Any) -> Any:
         if not isinstance(cue, dict):
             return cue
-        if "raises" in cue:
-            return Step(error=ZeroDivisionError(cue["raises"]), delay=cue.get("delay"))
-        return Step(**cue)
+        raises = {"error": ZeroDivisionError(cue.pop("raises"))} if "raises" in cue else {}
+        return Step(**cue, **raises)
 
     def ask(self, number: int, request: Any, **own: Any) -> None:
         """Start callers."""

@@ -48,7 +48,7 @@ def test_a_killed_leader_costs_one_more_call_and_no_more_than_its_deadline(mode,
         successor = next(other for other in others if other.process.pid == receipts.rows()[1].pid)
         successor.tell("gathered", 4)
         successor.tell("release")
-        found = sum(all_tell(others, "results"), [])
+        found = [one for told in all_tell(others, "results") for one in told]
         assert receipts.paid() == 2
         assert len(found) == 8
         assert all(one["value"] == found[0]["value"] for one in found)
