@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from askonce.core import upstream
 from askonce.core.lease import Grant
-from askonce.core.model import DURATION, FIELDS, Lifetime, pack_fields, seal
+from askonce.core.model import DURATION, FIELDS, Lifetime, pack_fields, seal, whole
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.events import Events
 from askonce.fleet import Beat, Fleet
@@ -178,7 +178,7 @@ class Pilot:
             **question.extensions(),
             **answer.extensions,
             FIELDS: pack_fields(question.fields),
-            DURATION: int(seconds * 1000).to_bytes(4, "big"),
+            DURATION: whole(int(seconds * 1000)),
         }
         ttl = int(terms.ttl * 1000)
         body = answer.body or b""

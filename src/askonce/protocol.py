@@ -46,6 +46,7 @@ class Pursuit:
     after: int = 0
     silent: bool = False
     mismatches: int = 0
+    unreadable: bool = False  # the entry's header is right and its body is not: it has to be replaced
 
 
 class Engine:
@@ -97,7 +98,7 @@ class Engine:
         pursuit = Pursuit()
         try:
             while pursuit.mismatches < MISMATCHES:
-                claim = await self._claim(question, pursuit.after)
+                claim = await self._claim(question, pursuit.after, replace=pursuit.unreadable)
                 if pursuit.ear is not None:
                     pursuit.ear.claimed()
                 try:
@@ -159,11 +160,12 @@ class Engine:
             self._forsake(question, claim.grant.id)
         return found
 
-    async def _claim(self, question: Question, after: int) -> Claim:
+    async def _claim(self, question: Question, after: int, *, replace: bool = False) -> Claim:
         flight = os.urandom(16)
+        limits = question.limits._replace(max_age=0) if replace else question.limits
         # The lottery of moments was drawn by the Reader: here the end only has to be near.
         early = NEVER if question.held is None or after else question.held.ttl >> 2
-        ask = Ask(flight, flight[:4], question.fields, question.limits, after, early, int(self.fleet.heartbeat * 1000))
+        ask = Ask(flight, flight[:4], question.fields, limits, after, early, int(self.fleet.heartbeat * 1000))
         try:
             return await self._guard(self.store.claim(question.key, ask))
         except BaseException:
@@ -190,6 +192,7 @@ class Engine:
         if data is None or head is None or (head.fill, head.order) != (claim.fill, claim.order):
             # The body at hand is not the one that was judged. With the lease, there is no need for it.
             pursuit.mismatches += 1
+            pursuit.unreadable = data is not None and head is None
             return await self._lead(question, call, claim.grant) if claim.grant else None
         detail = "stale" if isinstance(claim, Stale) else ""
         if claim.grant:

@@ -144,6 +144,11 @@ def unpack_extensions(data: bytes, head: Head) -> dict[int, bytes]:
     return found
 
 
+def whole(number: int) -> bytes:
+    """A number in as few bytes as it takes: there is one in every entry."""
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
 class Sealed(NamedTuple):
     """An entry as the client hands it to the store: all of it but the dates."""
 
