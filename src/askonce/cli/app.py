@@ -1,0 +1,67 @@
+"""The frame: which commands there are, and what becomes of their errors.
+
+Whoever mistypes gets one line and the exit code 2, whoever meets a store that is away one line and 1. A traceback is
+for bugs of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from askonce import __version__
+from askonce.cli.demo import demo
+from askonce.cli.doctor import doctor
+from askonce.cli.invalidate import invalidate
+from askonce.cli.stats import stats
+from askonce.errors import AskonceError, ConfigError, RequestError, UsageError
+from askonce.store import StoreTrouble
+
+# What typer raises for a wrong command line is click's. Of late it carries click along, under a private name.
+_ClickError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"askonce {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _askonce(
+    context: typer.Context,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+) -> None:
+    """A response cache for LLM calls: ask once, and the whole fleet gets the answer."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for command in (demo, doctor, stats, invalidate):
+    app.command()(command)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; its exit code."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name="askonce", standalone_mode=False)
+    except _ClickError as error:
+        where = error.ctx.command_path if getattr(error, "ctx", None) else "askonce"
+        return _failed(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
+    except (ConfigError, RequestError, UsageError) as error:
+        return _failed(error, 2)
+    except (AskonceError, StoreTrouble) as error:
+        return _failed(error, 1)
+    except typer.Abort:
+        return _failed("stopped, nothing was done", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(what: object, code: int) -> int:
+    sys.stderr.write(f"askonce: {' '.join(str(what).split())}\n")
+    return code

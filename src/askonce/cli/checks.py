@@ -1,0 +1,211 @@
+"""What a doctor looks at, as a walk of Checks: each says what is, and where that is not well, what to do about it.
+
+It tries what a lookup, a flight and an invalidation would do, with the store's own verbs, under a prefix of its own
+below the one given: rights that are limited to a prefix (``~{prefix:*``) reach it, nobody's answers are touched, and
+what it wrote is removed. What is particular to a kind of store is in `checks_redis` and `checks_sqlite`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, NamedTuple
+
+from askonce import __version__, config
+from askonce.cli import say
+from askonce.cli.place import Place, without_prefix
+from askonce.core.keys import Key
+from askonce.core.lease import NEVER, Ask, Lead, Limits
+from askonce.core.model import Lifetime, seal
+from askonce.core.tape import ALIVE, Word
+from askonce.drive import drive
+from askonce.errors import StoreUnavailable
+from askonce.store import TIMEOUT, Store, StoreTrouble, open_store
+from askonce.store.redis_names import DEFAULT
+
+LOOKUPS = 200
+PATIENCE = 1.0  # s
+SLOW = 0.005  # s: above this, a hit costs noticeably more than the network of one site
+MINUTE = 60_000  # ms
+BRIEF = Limits(MINUTE, MINUTE, MINUTE)
+
+REMEDIES = {
+    "store-refused": "nobody listens there: start the server, or name another with --url or $ASKONCE_URL",
+    "store-timeout": f"it must answer within {TIMEOUT} s: look for a frozen server, a firewall, another writer",
+    "store-closed": "it hung up: does the server want TLS (rediss://), or has it too many clients?",
+    "store-denied": "check user, password and rights: ~{{{prefix}:* &{{{prefix}:* +@all -@admin -@dangerous are enough",
+    "store-readonly": "it takes no writes: name the primary, or a file and folder that may be written",
+    "store-full": "make room: more maxmemory with maxmemory-policy allkeys-lfu, or space on the disk",
+    "store-foreign": "somebody else's data is in the way: name another database, file or --prefix",
+    "store-corrupt": "the file is damaged: delete it with its -wal and -shm files, it is only a cache",
+    "store-loading": "the server is loading its data: wait",
+}
+
+
+class Check(NamedTuple):
+    """One line of a diagnosis: ``ok``, ``hint`` (it works, and could be better) or ``bad``."""
+
+    name: str
+    said: str
+    state: Literal["ok", "hint", "bad"] = "ok"
+    remedy: str = ""
+
+
+def checks(place: Place) -> Iterator[Check]:
+    """The diagnosis, line by line; it ends early where nothing further can be tried."""
+    yield _versions()
+    store = open_store(place.url, prefix=place.prefix)
+    try:
+        yield Check("store", f"{without_prefix(store.address)} (named by {place.source})")
+        yield _prefix(place)
+        yield from _mode()
+        reached = _reach(store, place)
+        yield reached
+        if reached.state == "ok":
+            yield _round_trip(store)
+            yield from _own(store, place)
+            yield rights(place)
+    finally:
+        drive(store.close())
+
+
+def trouble(name: str, found: StoreTrouble | StoreUnavailable, place: Place, doing: str = "") -> Check:
+    """A line for trouble of the store."""
+    remedy = REMEDIES.get(found.kind, "").format(prefix=place.prefix or DEFAULT)
+    return Check(name, f"{doing}{found} ({found.kind})", "bad", remedy)
+
+
+def _versions() -> Check:
+    parts = [("redis-py", "redis"), ("hiredis", "hiredis"), ("orjson", "orjson")]
+    told = [f"{name} {_version(package)}" for name, package in parts]
+    python = f"Python {platform.python_version()}"
+    return Check("askonce", ", ".join([__version__, python, *told, f"SQLite {sqlite3.sqlite_version}"]))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _prefix(place: Place) -> Check:
+    return Check("prefix", f'"{place.prefix}" (named by {place.prefix_source})' if place.prefix else "none")
+
+
+def _mode() -> Iterator[Check]:
+    mode = config.find_mode(None)
+    if mode != "on":
+        yield Check("mode", f"{mode} ($ASKONCE_MODE)", "hint", "unset ASKONCE_MODE for a cache that works as usual")
+
+
+def _reach(store: Store, place: Place) -> Check:
+    link = store.link()
+    begun = time.perf_counter()
+    try:
+        link.probe()
+    except StoreTrouble as found:
+        return trouble("reach", found, place)
+    finally:
+        link.close()
+    return Check("reach", f"it answers, after {say.time(time.perf_counter() - begun)}")
+
+
+def _round_trip(store: Store) -> Check:
+    took: list[float] = []
+    until = time.perf_counter() + PATIENCE
+    while len(took) < LOOKUPS and time.perf_counter() < until:
+        begun = time.perf_counter()
+        try:
+            drive(store.look(Key(os.urandom(32), "v"), ()))
+        except StoreTrouble as found:
+            return Check("lookup", f"{found} ({found.kind})", "bad", REMEDIES.get(found.kind, ""))
+        took.append(time.perf_counter() - begun)
+    half, most = statistics.median(took), max(took)
+    said = f"median {say.time(half)}, slowest {say.time(most)}, of {len(took)}"
+    if half <= SLOW:
+        return Check("lookup", said)
+    return Check("lookup", said, "hint", "each hit costs as much: is there a store nearer to this machine?")
+
+
+def _own(store: Store, place: Place) -> Iterator[Check]:
+    if store.kind == "sqlite":
+        from askonce.cli.checks_sqlite import file_checks
+
+        yield from file_checks(place)
+    elif store.kind == "redis":
+        from askonce.cli.checks_redis import server_checks
+
+        yield from server_checks(place)
+
+
+def rights(place: Place) -> Check:
+    """Whether everything that askonce does is allowed there, by doing it."""
+    prefix = f"{place.prefix or DEFAULT}:doctor-{os.urandom(4).hex()}"
+    store = open_store(place.url, prefix=prefix)
+    done: list[str] = []
+    try:
+        for name, work in _works(store):
+            try:
+                work()
+            except (StoreTrouble, StoreUnavailable) as found:
+                return trouble("rights", found, place, f"{name}: ")
+            done.append(name)
+    finally:
+        _clean(store)
+    return Check("rights", f"may {', '.join(done)}")
+
+
+def _works(store: Store) -> Iterator[tuple[str, Callable[[], None]]]:
+    key, flight = Key(os.urandom(32), "v"), os.urandom(16)
+
+    def claim_and_fill() -> None:
+        said = drive(store.claim(key, Ask(flight, flight[:4], (), BRIEF, 0, NEVER, 5000)))
+        assert isinstance(said, Lead)
+        grant = said.grant
+        sealed = seal("v", key.digest, grant.id, grant.order, grant.snapshot, MINUTE, {}, b'"a doctor was here"')
+        drive(store.fill(key, flight, grant.order, sealed, Lifetime(MINUTE, MINUTE, MINUTE, MINUTE)))
+
+    yield "store", claim_and_fill
+    yield "read", lambda: _none(drive(store.entry(key)))
+    yield "count", lambda: _none(drive(store.count(key, 1, MINUTE)))
+    yield "wake others", lambda: _wake(store, key)
+    yield "list", lambda: _none(drive(store.scan(b"", 1)))
+    yield "invalidate", lambda: drive(store.invalidate((), everything=True))
+
+
+def _none(_: object) -> None:
+    """A reply that was only waited for."""
+
+
+def _wake(store: Store, key: Key) -> None:
+    link = store.link()
+    try:
+        link.subscribe(key)
+        said = False
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            words, ready = link.poll(until - time.monotonic())
+            if ready and not said:
+                link.say(key, Word(ALIVE, bytes(16), 1))
+                said = True
+            if words:
+                return
+        raise StoreTrouble("store-timeout", "no word came through" if said else "no subscription came into force")
+    finally:
+        link.close()
+
+
+def _clean(store: Store) -> None:
+    try:
+        while drive(store.raze(100)):
+            pass
+    except StoreTrouble:
+        pass  # it may have been denied, and has been said then; what is left lives a minute
+    finally:
+        drive(store.close())

@@ -1,0 +1,55 @@
+"""What a doctor looks at where the store is a file."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from askonce.cli import say
+from askonce.cli.checks import Check
+from askonce.cli.place import Place
+from askonce.store.sqlite import MAX_BYTES, path_of
+
+REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}
+
+
+def file_checks(place: Place) -> Iterator[Check]:
+    """Who may read it, how large it is, and whether the disk has room for all that it may become."""
+    path = Path(path_of(place.url))
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077 and sys.platform != "win32":
+        yield Check("file", f"mode {mode:04o}", "hint", f"others may read the answers: chmod 600 {path}*")
+    else:
+        yield Check("file", f"mode {mode:04o}, for its owner alone")
+    yield _size(path)
+    yield from _where(path)
+
+
+def _size(path: Path) -> Check:
+    size = sum(part.stat().st_size for part in (path, path.with_name(path.name + "-wal")) if part.exists())
+    free = shutil.disk_usage(path.parent).free
+    said = f"{say.size(size)}, may grow to {say.size(MAX_BYTES)}; {say.size(free)} free on the disk"
+    if size + free >= MAX_BYTES:
+        return Check("size", said)
+    return Check("size", said, "hint", "make room, or give the cache less: Cache(url, max_bytes=...)")
+
+
+def _where(path: Path) -> Iterator[Check]:
+    kind = file_system(path)
+    if kind in REMOTE:
+        remedy = "write-ahead logs need shared memory: name a file on a local disk, or a Redis for several machines"
+        yield Check("disk", f"{kind}, a network file system", "bad", remedy)
+
+
+def file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+    """The kind of file system that holds `path`, "" where the system does not say."""
+    try:
+        lines = [line.split() for line in mounts.read_text("utf-8", "replace").splitlines()]
+    except OSError:
+        return ""
+    above = {str(folder): len(folder.parts) for folder in path.parents}
+    found = [(above[line[1]], line[2]) for line in lines if len(line) > 2 and line[1] in above]
+    return max(found)[1] if found else ""

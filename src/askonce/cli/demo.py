@@ -1,0 +1,157 @@
+"""``askonce demo``: the page that a Report of the demo is shown as, the same while it fills and when it is full."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from askonce import config
+from askonce.cli import say
+from askonce.cli.place import AsJson, Prefix
+from askonce.demo.load import SCOPE, Scale
+from askonce.demo.stage import Promise, Report, Row, Side
+from askonce.demo.stage import run as play
+from askonce.fleet import HEARTBEAT
+
+WIDTH = 88  # columns: a paragraph is read more easily when it does not run across a wide screen
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="A store to play at, cleaned up afterwards; else an SQLite file."),
+]
+Processes = Annotated[int, typer.Option(min=2, max=32, help="Processes on each side.")]
+Callers = Annotated[int, typer.Option(min=1, max=200, help="Callers a process.")]
+Questions = Annotated[int, typer.Option(min=1, max=1000, help="Questions that each caller asks in a day.")]
+
+
+def demo(
+    url: Url = None,
+    prefix: Prefix = None,
+    processes: Processes = Scale.processes,
+    callers: Callers = Scale.callers,
+    questions: Questions = Scale.questions,
+    as_json: AsJson = False,
+) -> int:
+    """Watch a fleet ask, with a cache and without.
+
+    Several processes with many callers each ask a scripted provider, for about ten seconds, without a network: what is
+    asked, what is paid, what a hit costs, an invalidation, a crash. The exit code is 0 if all promises were kept.
+    """
+    return run(url, prefix, Scale(processes=processes, callers=callers, questions=questions), as_json=as_json)
+
+
+def run(url: str | None, prefix: str | None, scale: Scale, *, as_json: bool = False) -> int:
+    """The demo at a scale; its exit code."""
+    with _shown(say.console(), quiet=as_json) as look:
+        report = asyncio.run(play(url, config.find_prefix(prefix), scale, look))
+    if as_json:
+        say.as_json({**asdict(report), "promises": [asdict(one) for one in report.promises], "kept": report.kept})
+    return 0 if report.kept else 1
+
+
+@contextlib.contextmanager
+def _shown(console: Console, *, quiet: bool) -> Iterator[Callable[[Report], None]]:
+    """Where reports go: a page that fills before one's eyes, or, in a pipe, the last one."""
+    reports: list[Report] = []
+    if quiet or not console.is_terminal:
+        yield reports.append
+        if not quiet:
+            console.print(page(reports[-1]))
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        yield lambda report: live.update(page(report), refresh=True)
+
+
+def page(report: Report) -> RenderableType:
+    """All that is known so far."""
+    parts: list[RenderableType] = [_opening(report), _table(report)]
+    parts += [_paragraph(title, text) for title, text in _scenes(report)]
+    if report.seconds:
+        parts += [Text("\nPromised, and measured in this run:", "bold"), _promises(report.promises)]
+        parts.append(Text(f"\n{say.time(report.seconds)} in all", "dim"))
+    return Constrain(Group(*parts), WIDTH)
+
+
+def _opening(report: Report) -> RenderableType:
+    scale = report.scale
+    return Text.assemble(
+        ("askonce demo\n\n", "bold"),
+        f"{scale.everybody} callers, {scale.callers} in each of {scale.processes} processes, half of those with threads"
+        " and half with asyncio, put the questions of a support desk to an LLM. A scripted provider takes its place: it"
+        f" thinks for about {say.time(scale.median)} and counts what it would bill. Store: {report.store}.\n",
+    )
+
+
+def _table(report: Report) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
+    table.add_column("", width=38)
+    # Two columns each, read as one heading: "without | a cache".
+    for heading, style in (("\nasked", ""), ("without\npaid", "red"), ("a cache\ntime", "red")):
+        table.add_column(heading, justify="right", style=style, no_wrap=True)
+    for heading in ("with\npaid", "askonce\ntime"):
+        table.add_column(heading, justify="right", style="green", no_wrap=True)
+    for row in report.rows:
+        table.add_row(_title(row), f"{row.asked:,}", *_side(row.plain), *_side(row.cached))
+    if len(report.rows) > 1:
+        table.add_row(*_sum(report.rows), style="bold")
+    return table
+
+
+def _title(row: Row) -> Text:
+    side = row.cached
+    told = [(side.hits, say.count(side.hits, "hit")), (side.collapsed, f"{side.collapsed:,} shared a call")]
+    served = ", ".join(text for number, text in told if number) if side.seconds is not None else "..."
+    return Text.assemble(f"{row.title}\n", (f"  {served}", "dim"))
+
+
+def _side(side: Side) -> tuple[str, str]:
+    return f"{side.paid:,}", "..." if side.seconds is None else say.time(side.seconds)
+
+
+def _sum(rows: list[Row]) -> list[str]:
+    told = ["in all", f"{sum(row.asked for row in rows):,}"]
+    for sides in ([row.plain for row in rows], [row.cached for row in rows]):
+        told.append(f"{sum(side.paid for side in sides):,}")
+        told.append(say.time(sum(side.seconds or 0.0 for side in sides)))
+    return told
+
+
+def _scenes(report: Report) -> Iterator[tuple[str, str]]:
+    if (hit := report.hit) is not None:
+        text = f"(median; p99: {hit.p99:.0f} us): one caller, from question to answer, {hit.hits:,} times."
+        yield f"A hit costs {hit.p50:.0f} us", text
+    if (fresh := report.invalidation) is not None:
+        text = (
+            f'invalidate(scope="{SCOPE}") takes {say.time(fresh.seconds)}. All {fresh.asked} callers ask one of its'
+            f" questions again: {say.count(fresh.paid, 'paid call')}, and {fresh.old or 'nobody'} gets an older answer."
+        )
+        yield "The prompt changes:", text
+    if (crash := report.crash) is not None:
+        text = (
+            f"killed {say.time(crash.into_call)} into a call that {crash.waiting} callers in other processes wait for."
+            f" Its lease runs out ({crash.lease:g} s here, {HEARTBEAT:g} s by default), one of them calls again after"
+            f" {say.time(crash.takeover)}, and all are served {say.time(crash.served)} after the kill:"
+            f" {say.count(crash.paid, 'paid call')}."
+        )
+        yield "A process dies,", text
+
+
+def _paragraph(title: str, text: str) -> RenderableType:
+    return Text.assemble("\n", (title, "bold"), " ", text)
+
+
+def _promises(promises: list[Promise]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for promise in promises:
+        grid.add_row(Text("kept", "green") if promise.kept else Text("BROKEN", "bold red"), promise.text)
+    return grid

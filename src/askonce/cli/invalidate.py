@@ -1,0 +1,133 @@
+"""``askonce invalidate``: Cache.invalidate, from a shell."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from askonce import config
+from askonce.cache import Cache
+from askonce.cli import place, say
+from askonce.cli.place import AsJson, Place, Prefix, Url
+from askonce.errors import UsageError
+
+Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="An answer's key, 64 hex digits.")]
+RequestFile = Annotated[
+    str | None,
+    typer.Option("--request", metavar="FILE", help="A request as JSON, as fetch() got it; - reads standard input."),
+]
+Scopes = Annotated[list[str] | None, typer.Option("--scope", metavar="PATH", help="A scope, with all scopes below it.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="All answers with this tag.")]
+Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="All answers of this model.")]
+Everything = Annotated[bool, typer.Option("--everything", help="All answers of the prefix; asks first.")]
+Tenant = Annotated[
+    str | None, typer.Option("--tenant", metavar="NAME", help="With --request: the tenant it was asked for.")
+]
+Variant = Annotated[
+    str | None, typer.Option("--variant", metavar="TEXT", help="With --request: the variant that was asked for.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many live entries it would reach.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+WAYS = "--key, --request, --scope, --tag, --model or --everything"
+
+
+def invalidate(
+    url: Url = None,
+    prefix: Prefix = None,
+    key: Keys = None,
+    request: RequestFile = None,
+    scope: Scopes = None,
+    tag: Tags = None,
+    model: Models = None,
+    everything: Everything = False,
+    tenant: Tenant = None,
+    variant: Variant = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take answers back, in every process at once.
+
+    No lookup that starts afterwards gets them. Say which in one way; --key, --scope, --tag and --model may be repeated.
+    With --request, --scope says under which scope it was asked. It takes as long for a million answers as for one, but
+    a --dry-run has to count them.
+    """
+    where = place.find_kept(url, prefix)
+    said = _said(key=key, request=request, scope=scope, tag=tag, model=model, everything=everything)
+    _check(said, tenant, variant)
+    if everything and not (yes or dry_run):
+        _confirm(where)
+    with Cache(where.url, prefix=where.prefix) as cache:
+        begun = time.monotonic()
+        reached = cache.invalidate(**_arguments(said, tenant, variant), dry_run=dry_run)
+        seconds = time.monotonic() - begun
+    told = {"prefix": where.prefix, "aim": said, "dry_run": dry_run, "reached": reached, "seconds": seconds}
+    _tell(told, as_json=as_json)
+
+
+def _said(**ways: Any) -> dict[str, Any]:
+    return {name: value for name, value in ways.items() if value}
+
+
+def _check(said: dict[str, Any], tenant: str | None, variant: str | None) -> None:
+    ways = said.keys() - ({"scope"} if "request" in said else set())
+    if len(ways) != 1:
+        raise UsageError(f"say what to invalidate, in one way: {WAYS}")
+    if "request" not in said and (tenant is not None or variant is not None):
+        raise UsageError("--tenant and --variant belong to a --request: they are a part of its key")
+    if "request" in said and len(said.get("scope", ())) > 1:
+        raise UsageError("with --request, --scope is the one scope under which it was asked")
+
+
+def _arguments(said: dict[str, Any], tenant: str | None, variant: str | None) -> dict[str, Any]:
+    if "request" not in said:
+        return said
+    scope = said.get("scope", [None])[0]
+    return {"request": _read(said["request"]), "scope": scope, "tenant": tenant, "variant": _number(variant)}
+
+
+def _number(variant: str | None) -> int | str | None:
+    # variant=2 and variant="2" are one variant, but 0 is none.
+    return int(variant) if variant is not None and variant.isdecimal() else variant
+
+
+def _read(name: str) -> Any:
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+        request = json.loads(text)
+    except OSError as error:
+        raise UsageError(f"--request {name}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"--request {name} is not JSON: {error}") from None
+    if request is None:
+        raise UsageError(f"--request {name} is null, which is no request")
+    return request
+
+
+def _confirm(where: Place) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("--everything asks first, and nobody is here to answer: add --yes")
+    named = f'of the prefix "{where.prefix}"' if where.prefix else "without a prefix"
+    typer.confirm(f"All answers {named} at {config.without_password(where.url)} (named by {where.source})?", abort=True)
+
+
+def _tell(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        say.as_json(told)
+        return
+    aim = "; ".join(name if value is True else f"{name} {_listed(value)}" for name, value in told["aim"].items())
+    if told["dry_run"]:
+        text = f"would reach {say.count(told['reached'], 'live entry', 'live entries')}: {aim}"
+    else:
+        text = f"invalidated in {say.time(told['seconds'])}: {aim}"
+    say.console().print(text, soft_wrap=True, markup=False)
+
+
+def _listed(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)

@@ -1,0 +1,66 @@
+"""Where a command goes: the options that every command has, and the chain by which a store is found without them.
+
+The chain is `askonce.config`'s. Here it is told which link it was that gave the URL, because "why does it use that?" is
+what people ask a doctor.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, NamedTuple
+
+import typer
+
+from askonce import config
+from askonce.errors import UsageError
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="The store; else $ASKONCE_URL, $REDIS_URL, a file in the cache folder."),
+]
+Prefix = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="The prefix; else $ASKONCE_PREFIX.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+class Place(NamedTuple):
+    """A store's URL and a prefix, and who named them."""
+
+    url: str
+    source: str
+    prefix: str
+    prefix_source: str
+
+
+def find(url: str | None, prefix: str | None) -> Place:
+    """Where a cache that is told just this would be."""
+    return Place(config.find_url(url or _environment()), _source(url), config.find_prefix(prefix), _named(prefix))
+
+
+def find_kept(url: str | None, prefix: str | None) -> Place:
+    """The same for a command that looks for what other processes left; UsageError where nobody can have."""
+    place = find(url, prefix)
+    if place.url.partition(":")[0].lower() == "memory":
+        raise UsageError("memory:// ends with its process, so there is nothing to be found: name another store, --url")
+    return place
+
+
+def _environment() -> str | None:
+    # Given as if by hand: find_url would say into the log what the command itself says on the screen.
+    return os.environ.get("ASKONCE_URL") or os.environ.get("REDIS_URL") or None
+
+
+def _source(url: str | None) -> str:
+    if url:
+        return "--url"
+    return next((f"${name}" for name in ("ASKONCE_URL", "REDIS_URL") if os.environ.get(name)), "the default")
+
+
+def _named(prefix: str | None) -> str:
+    if prefix is not None:
+        return "--prefix"
+    return "$ASKONCE_PREFIX" if os.environ.get("ASKONCE_PREFIX") else "the default"
+
+
+def without_prefix(address: str) -> str:
+    """A store's address as people know it."""
+    return address.partition("#")[0]

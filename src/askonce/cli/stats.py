@@ -1,0 +1,80 @@
+"""``askonce stats``: what is in the store. What happened is counted where it happens, by Cache.stats()."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from askonce.cli import place, say
+from askonce.cli.census import Census, Group, take
+from askonce.cli.place import AsJson, Prefix, Url
+from askonce.drive import drive
+from askonce.store import open_store
+
+STATES = {
+    "fresh": "answers a lookup",
+    "stale": "past its freshness, and still served while somebody refreshes it",
+    "error": "served only when upstream is in trouble",
+    "over": "past all of its dates",
+    "invalidated": "taken back; nobody gets it any more",
+}
+LONGEST = 10  # rows of a list, unless --json
+
+
+def stats(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> None:
+    """Count what is in the store.
+
+    Entries by state, scope and model, and how long their calls took. It walks through all entries, in small steps, and
+    reads their headers. Hits and misses are counted where they happen, in each process: Cache.stats().
+    """
+    where = place.find_kept(url, prefix)
+    store = open_store(where.url, prefix=where.prefix)
+    errors = Console(stderr=True)
+    try:
+        with errors.status("walking through the store") as status:
+            census = drive(take(store, lambda met: status.update(f"{met:,} entries so far")))
+    finally:
+        drive(store.close())
+    address = place.without_prefix(store.address)
+    if as_json:
+        say.as_json({"store": address, "prefix": where.prefix, **asdict(census)})
+    else:
+        _print(say.console(), census, address, where.prefix)
+
+
+def _print(console: Console, census: Census, address: str, prefix: str) -> None:
+    named = f', prefix "{prefix}"' if prefix else ""
+    console.print(Text.assemble((address, "bold"), named), soft_wrap=True)
+    all_of_it = census.all
+    console.print(f"{say.count(all_of_it.entries, 'entry', 'entries')}, {say.size(all_of_it.bytes)}")
+    if not all_of_it.entries:
+        return
+    console.print(_states(census))
+    for title, groups in (("scope", census.scopes), ("model", census.models)):
+        console.print(_groups(title, groups))
+
+
+def _states(census: Census) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for number in range(3):
+        grid.add_column(justify="right" if number == 0 else "left")
+    for state, meaning in STATES.items():
+        if entries := census.states.get(state, 0):
+            grid.add_row(f"{entries:,}", state, Text(meaning, "dim"))
+    return grid
+
+
+def _groups(title: str, groups: dict[str, Group]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title_justify="left")
+    table.add_column(f"\n{title}", overflow="fold")
+    for heading in ("\nentries", "\nsize", "calls took\ntogether"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    several = sorted(groups.items(), key=lambda item: -item[1].entries)
+    for name, group in several[:LONGEST]:
+        table.add_row(Text(name or "-"), f"{group.entries:,}", say.size(group.bytes), say.time(group.took))
+    if len(several) > LONGEST:
+        table.add_row(Text(f"and {len(several) - LONGEST} more (--json has all)", "dim"))
+    return table

@@ -1,0 +1,145 @@
+"""A Crew: the processes of one side of the demo, as the stage sees them.
+
+Each is a program of its own with a pipe to it, not a fork: it has nothing of its parent's but the code, as workers of a
+fleet have. In a session of its own, so that Ctrl-C is for the stage, which then ends its crews in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import IO, Any, Self
+
+from askonce.demo.worker import Errand, Post, Tally
+from askonce.errors import AskonceError
+
+MODES = ("threads", "tasks")  # by turns
+HEAD_START = 0.15  # s between an errand and its beginning: threads take a moment to start
+LINE = 2**24  # bytes of one reply at most
+PATIENCE = 60.0  # s
+
+
+class DemoFailed(AskonceError):
+    """A process of the demo ended, or hung; the message has its last words."""
+
+
+class Worker:
+    """One process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, errors: IO[bytes]) -> None:
+        self._process = process
+        self._errors = errors
+
+    @classmethod
+    async def start(cls, post: Post) -> Self:
+        """Start it, and tell it where it works."""
+        pipe = asyncio.subprocess.PIPE
+        program = (sys.executable, "-m", "askonce.demo.worker")
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would be full one day
+        process = await asyncio.create_subprocess_exec(
+            *program, stdin=pipe, stdout=pipe, stderr=errors, limit=LINE, start_new_session=True
+        )
+        worker = cls(process, errors)
+        try:
+            await worker._exchange(
+                asdict(post)
+            )  # not among its arguments, which anybody may read: a URL has a password
+        except BaseException:
+            await worker.end()
+            raise
+        return worker
+
+    async def run(self, errand: Errand) -> dict[str, Any]:
+        """What it says when the errand is done; DemoFailed when it died."""
+        return await self._exchange(asdict(errand))
+
+    async def _exchange(self, told: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(ConnectionError):  # its last words say more
+            self._process.stdin.write(json.dumps(told).encode() + b"\n")
+            await self._process.stdin.drain()
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
+        except TimeoutError:
+            raise DemoFailed(f"a process of the demo did not answer for {PATIENCE:g} s") from None
+        if not line:
+            raise DemoFailed(f"a process of the demo died: {await self._last_words()}")
+        return dict(json.loads(line))
+
+    async def _last_words(self) -> str:
+        code = await self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {code}"
+
+    def kill(self) -> None:
+        """SIGKILL: what it leaves behind in the store is what any dead process leaves."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def end(self) -> None:
+        """Kill it, and wait until it is gone. A second time does nothing."""
+        self.kill()
+        await self._process.wait()
+        self._errors.close()
+
+
+class Crew:
+    """Several processes with one Post, the odd ones in another mode than the even ones."""
+
+    def __init__(self, workers: list[Worker]) -> None:
+        self.workers = workers
+
+    @classmethod
+    async def start(cls, count: int, post: Post) -> Self:
+        """Start them all; returns when each is ready."""
+        posts = [Post(**{**asdict(post), "mode": MODES[number % 2]}) for number in range(count)]
+        started = await asyncio.gather(*map(Worker.start, posts), return_exceptions=True)
+        crew = cls([worker for worker in started if isinstance(worker, Worker)])
+        for failure in started:
+            if isinstance(failure, BaseException):
+                await crew.end()
+                raise failure
+        return crew
+
+    async def ask(self, lists: Sequence[Sequence[str]], receipts: str, since: float = 0.0) -> tuple[Tally, float]:
+        """Let every caller ask its list, beginning at one moment; what all got, and how long it took, s."""
+        begin = time.monotonic() + HEAD_START
+        share = len(lists) // len(self.workers)
+        parts = [lists[number * share : (number + 1) * share] for number in range(len(self.workers))]
+        errands = [Errand("ask", part, begin=begin, since=since, receipts=receipts) for part in parts]
+        told = await asyncio.gather(*(worker.run(one) for worker, one in zip(self.workers, errands, strict=True)))
+        tally = total([Tally(**one) for one in told])
+        return tally, tally.last - begin
+
+    async def all(self, errand: Errand) -> None:
+        """The same errand for each."""
+        await asyncio.gather(*(worker.run(errand) for worker in self.workers))
+
+    async def end(self) -> None:
+        """End them all."""
+        await asyncio.gather(*(worker.end() for worker in self.workers))
+
+
+def total(tallies: Sequence[Tally]) -> Tally:
+    """Several tallies as one."""
+    trouble: Counter[str] = Counter()
+    for tally in tallies:
+        trouble.update(tally.trouble)
+    return Tally(
+        asked=sum(tally.asked for tally in tallies),
+        hits=sum(tally.hits for tally in tallies),
+        collapsed=sum(tally.collapsed for tally in tallies),
+        wrong=sum(tally.wrong for tally in tallies),
+        old=sum(tally.old for tally in tallies),
+        last=max(tally.last for tally in tallies),
+        trouble=dict(trouble),
+    )
