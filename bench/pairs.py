@@ -1,6 +1,8 @@
 """Paired measuring: two things done in turn, call by call, in one loop, so that what disturbs one disturbs the other.
 
-A run's ratio is that of the two sums of time, collections of garbage and all; a row takes the median of its runs.
+A run's ratio is that of the two medians: sums would be ruled by the few turns in which the machine did something else.
+They are told beside it, since they hold what a median leaves out (a collection of garbage). A row takes the median of
+its runs.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ WARM = 50  # turns before the first run
 
 
 class Pair(NamedTuple):
-    """What two things took: their medians in us, and the ratio of the first to the second, of each run."""
+    """What two things took: their medians in us, the ratio of these in each run, and that of the sums of all runs."""
 
     first: float
     second: float
     ratios: list[float]
+    sums: float
 
     @property
     def ratio(self) -> float:
@@ -32,10 +35,10 @@ class Pair(NamedTuple):
         low, high = min(self.ratios), max(self.ratios)
         return Reading(
             case,
-            f"{self.ratio:.2f} ({low:.2f} to {high:.2f} in {len(self.ratios)} runs);"
+            f"{self.ratio:.2f} ({low:.2f} to {high:.2f} in {len(self.ratios)} runs; of the sums {self.sums:.2f});"
             f" p50: {first} {self.first:.1f} us, {second} {self.second:.1f} us",
             None if bar is None else self.ratio <= bar,
-            {"ratio": self.ratio, "first_us": self.first, "second_us": self.second},
+            {"ratio": self.ratio, "sums": self.sums, "first_us": self.first, "second_us": self.second},
         )
 
 
@@ -87,4 +90,5 @@ async def _run_async(first: Callable[[], Awaitable[Any]], second: Callable[[], A
 def _paired(runs: list[Times]) -> Pair:
     ones = [one for run in runs for one in run[0]]
     others = [other for run in runs for other in run[1]]
-    return Pair(median(ones) / 1000, median(others) / 1000, [sum(run[0]) / sum(run[1]) for run in runs])
+    ratios = [median(run[0]) / median(run[1]) for run in runs]
+    return Pair(median(ones) / 1000, median(others) / 1000, ratios, sum(ones) / sum(others))
