@@ -93,20 +93,35 @@ class Board:
     """The flights of this process, by the store's name for them; and by key, those flown without the store."""
 
     def __init__(self) -> None:
+        self._expected: dict[bytes, Flight] = {}
         self._leased: dict[tuple[bytes, int], Flight] = {}
         self._alone: dict[Key, Flight] = {}
         self._lock = threading.Lock()
 
-    def open(self, key: Key, grant: Grant) -> Flight:
-        """A new flight under a lease."""
-        flight = Flight(key, grant)
+    def expect(self, key: Key, flight: bytes) -> None:
+        """A claim is sent: others may be told to follow this flight before its leader learns that he leads."""
         with self._lock:
+            self._expected[flight] = Flight(key, None)
+
+    def give_up(self, flight: bytes) -> None:
+        """It was not granted, or will not be flown: whoever joined it looks again."""
+        with self._lock:
+            expected = self._expected.pop(flight, None)
+        if expected is not None:
+            expected.land(error=Gone())
+
+    def open(self, key: Key, grant: Grant) -> Flight:
+        """A flight under a lease."""
+        with self._lock:
+            flight = self._expected.pop(grant.id, None) or Flight(key, None)
+            flight.grant = grant
             self._leased[grant.id, grant.order] = flight
         return flight
 
     def named(self, flight: bytes, order: int) -> Flight | None:
         """The flight that the store named, if it is one of ours."""
-        return self._leased.get((flight, order))
+        with self._lock:
+            return self._leased.get((flight, order)) or self._expected.get(flight)
 
     def alone(self, key: Key) -> tuple[Flight, bool]:
         """The flight for a key while the store is down, and whether it is the caller's to fly."""

@@ -162,19 +162,24 @@ class Engine:
 
     async def _claim(self, question: Question, after: int, *, replace: bool = False) -> Claim:
         flight = os.urandom(16)
+        self.board.expect(question.key, flight)
         limits = question.limits._replace(max_age=0) if replace else question.limits
         # The lottery of moments was drawn by the Reader: here the end only has to be near.
         early = NEVER if question.held is None or after else question.held.ttl >> 2
         ask = Ask(flight, flight[:4], question.fields, limits, after, early, int(self.fleet.heartbeat * 1000))
         try:
-            return await self._guard(self.store.claim(question.key, ask))
+            claim = await self._guard(self.store.claim(question.key, ask))
         except BaseException:
             # It may have been granted all the same. Such a lease may never fill: its call begins before its reply,
             # or, when the caller is cancelled or interrupted, never.
             self._forsake(question, flight)
             raise
+        if isinstance(claim, Follow) or claim.grant is None:
+            self.board.give_up(flight)
+        return claim
 
     def _forsake(self, question: Question, flight: bytes) -> None:
+        self.board.give_up(flight)
         if not self.fleet.breaker.open:
             self.fleet.forsake(question.key, flight)
 
@@ -210,6 +215,7 @@ class Engine:
         flight.callers = 1  # nobody's, and for good: a caller who joins it and leaves does not abandon it
         self.events.emit("refresh", question.key.text, why)
         if not self.mode.behind(flight, self._pilot.fly(flight, question, call)):
+            flight.land(error=Gone())
             self.board.close(flight)
             self.fleet.forsake(question.key, grant.id)
             self.events.emit("dropped", question.key.text, "too-many-refreshes")
