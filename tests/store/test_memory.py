@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from askonce.core.lease import Follow, Hit, Lead
-from askonce.core.model import Lifetime, read_entry
-from askonce.core.tape import ENDED, FAILED, SHARED, STORED, WANTED, Ending, Word, read_ending
+from askonce.core.model import Lifetime, read_entry, read_head
+from askonce.core.tape import ENDED, FAILED, SAID, SHARED, STORED, WANTED, Ending, Word, read_ending
 from askonce.drive import drive
 from askonce.errors import ConfigError
 from askonce.store import Held
@@ -154,6 +154,65 @@ def test_hits_are_counted_for_about_a_window_and_leave_nothing():
     clock.forward(60_000)
     assert drive(store.count(key(2), 1, 60_000)) == 1
     assert len(store._memory.hits) == 1
+
+
+def test_a_walk_meets_every_entry_of_a_prefix_and_what_was_seen_is_discarded_unless_replaced():
+    clock = Clock()
+    one = MemoryStore.from_url("memory://walked", prefix="one", clock=clock)
+    two = MemoryStore.from_url("memory://walked", prefix="two", clock=clock)
+    for number in range(1, 31):
+        put(one if number % 3 else two, key(number), number)
+    cursor, met = b"", []
+    while True:
+        cursor, seen = drive(one.scan(cursor, 7))
+        met += seen
+        if not cursor:
+            break
+    assert [read_head(one.header).digest for one in met] == [key(n).digest for n in range(1, 31) if n % 3]
+    drive(one.invalidate((), everything=True))
+    clock.forward(1)
+    put(one, key(1), 99)
+    assert drive(one.discard(met)) == 19
+
+
+def test_a_prefix_no_longer_used_is_razed_and_its_neighbour_stays():
+    one = MemoryStore.from_url("memory://razed", prefix="one")
+    two = MemoryStore.from_url("memory://razed", prefix="two")
+    for number in range(1, 11):
+        put(one, key(number), number)
+    drive(one.count(key(1), 1, 60_000))
+    drive(one.append(key(1), b"f" * 16, 7, 0, b"log"))
+    lead(one, key(11), 11)
+    put(two, key(12), 12)
+    gone = 0
+    while step := drive(one.raze(4)):
+        gone += step
+    assert gone == 10 + 1 + 1 + 1 + 1  # entries, a counter, a log, a lease, the generation
+    assert drive(one.standing())[0].epoch == b""
+    assert isinstance(drive(two.claim(key(12), ask(13))), Hit)
+
+
+def test_a_log_is_appended_to_and_read_from_anywhere():
+    clock = Clock()
+    store = MemoryStore.from_url("memory://", clock=clock)
+    link = store.link()
+    link.subscribe(key(1))
+    link.poll(0)
+
+    def append(offset: int, data: bytes) -> int:
+        return drive(store.append(key(1), b"f" * 16, 7, offset, data))
+
+    assert [append(5, b"too far"), append(0, b"Hello, "), append(0, b"Hello, world"), append(7, b"world")] == [
+        0,
+        7,
+        12,
+        12,
+    ]
+    words = [Word(SAID, b"f" * 16, 7, at.to_bytes(8, "big") + data) for at, data in ((0, b"Hello, "), (7, b"world"))]
+    assert link.poll(0)[0] == [(key(1), word) for word in words]
+    assert [drive(store.tape(key(1), b"f" * 16, 7, start)) for start in (0, 7, 12)] == [b"Hello, world", b"world", b""]
+    clock.forward(15 * 60_000)
+    assert drive(store.tape(key(1), b"f" * 16, 7)) is None
 
 
 def test_a_forked_child_has_a_copy_of_its_own_even_of_a_memory_in_use():

@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
 from askonce.store.sqlite_schema import found, is_new, roll_back
-from askonce.store.sqlite_trouble import is_busy, is_full, patiently, trouble_of
+from askonce.store.sqlite_trouble import Shared, is_busy, is_full, patiently, trouble_of
 
 T = TypeVar("T")
 
@@ -76,14 +76,14 @@ class File:
         self.max_bytes = 0
         self.users = 0
         self.swept = 0  # ms of the store's clock
-        self._failure: tuple[float, StoreTrouble | None] = (0.0, None)  # of opening
-        self._trouble: tuple[float, StoreTrouble | None] = (0.0, None)  # of writing
         self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
         self._reset()
 
     def _reset(self) -> None:
         self._opening = threading.Lock()
         self._turn = threading.Lock()
+        self._closed_door = Shared()
+        self._held_up = Shared()
         self._hands: ThreadPoolExecutor | None = None
         self._stilled = False
 
@@ -140,17 +140,11 @@ class File:
         """A new seat. Whoever queued behind a failure shares it, or a crowd would wait for each one's timeout."""
         asked = time.monotonic()
         with self._opening:
-            failed, trouble = self._failure
-            if trouble is not None and failed >= asked:
-                raise StoreTrouble(trouble.kind, str(trouble))
+            self._closed_door.share(asked)
             try:
                 seat = self._opened()
-            except (sqlite3.Error, OSError) as error:
-                self._failure = (time.monotonic(), trouble_of(self.path, error))
-                raise self._failure[1] from error
-            except StoreTrouble as error:
-                self._failure = (time.monotonic(), error)
-                raise
+            except (sqlite3.Error, OSError, StoreTrouble) as error:
+                raise self._closed_door.met(self.path, error) from error
             self._seats.add(seat)
             return seat
 
@@ -235,14 +229,13 @@ class File:
         """
         asked = asked or time.monotonic()
         with self._my_turn(asked):
-            self._share_trouble(asked)
+            self._held_up.share(asked)
             seat = self._current()
             try:
                 result = _transact(seat.connection, work, time.monotonic() + TIMEOUT)
             except sqlite3.Error as error:
                 self._after(seat, error)
-                self._trouble = (time.monotonic(), trouble_of(self.path, error))
-                raise self._trouble[1] from error
+                raise (self._held_up.met if is_busy(error) else trouble_of)(self.path, error) from error
         self._tend_log(seat)
         return result
 
@@ -250,18 +243,13 @@ class File:
     def _my_turn(self, asked: float) -> Iterator[None]:
         # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
         while not self._turn.acquire(timeout=TIMEOUT / 4):
-            self._share_trouble(asked)
+            self._held_up.share(asked)
             if time.monotonic() - asked > QUEUE:
                 raise StoreTrouble("store-timeout", f"{self.path}: other threads wrote for longer than {QUEUE} s")
         try:
             yield
         finally:
             self._turn.release()
-
-    def _share_trouble(self, asked: float) -> None:
-        when, trouble = self._trouble
-        if trouble is not None and when >= asked and trouble.kind == "store-timeout":
-            raise StoreTrouble(trouble.kind, str(trouble))
 
     def _after(self, seat: Seat, error: sqlite3.Error) -> None:
         """Keep a connection whose trouble is not its own."""
@@ -337,7 +325,6 @@ class File:
         _parents.extend(seat for seat in list(self._seats) if not seat.closed)
         self._seats.clear()
         self.idle.clear()
-        self._failure = self._trouble = (0.0, None)
         self.spare = SPARE if self.users > 0 else 0
         self._reset()
 

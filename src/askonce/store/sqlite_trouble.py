@@ -71,6 +71,26 @@ def trouble_of(path: str, error: sqlite3.Error | OSError) -> StoreTrouble:
     return StoreTrouble(kind, f"{path}: {error}{_REMEDIES.get(kind, '')}")
 
 
+class Shared:
+    """The last trouble of a door that many queue at: whoever came before it was met has it too."""
+
+    def __init__(self) -> None:
+        self._met = -1.0
+        self._kind = self._text = ""
+
+    def met(self, path: str, error: sqlite3.Error | OSError | StoreTrouble) -> StoreTrouble:
+        """This trouble, for those who queue too."""
+        trouble = error if isinstance(error, StoreTrouble) else trouble_of(path, error)
+        # Not the exception: its traceback would keep connections and answers alive.
+        self._met, self._kind, self._text = time.monotonic(), trouble.kind, str(trouble)
+        return trouble
+
+    def share(self, asked: float) -> None:
+        """Raise what was met since `asked` (monotonic s)."""
+        if self._met >= asked:
+            raise StoreTrouble(self._kind, self._text)
+
+
 def _cannot_open(path: Path) -> str:
     if not os.access(path, os.R_OK):
         return "store-denied" if path.exists() else "store-error"
