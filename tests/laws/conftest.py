@@ -2,5 +2,5 @@
 
 import pytest
 
-for name in ("trial", "contract", "contract_ends", "contract_links", "contract_logs"):
+for name in ("trial", "contract", "contract_ends", "contract_late", "contract_links", "contract_logs"):
     pytest.register_assert_rewrite(f"askonce.testing.{name}")

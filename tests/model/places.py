@@ -1,8 +1,8 @@
 """Places a walk goes through: one store each, its clock moved by hand, and what may be lost from it lost on demand.
 
 Memory and SQLite take a clock. A server has its own, so there time passes the other way round: everything that is
-stored grows older by what should have passed, entries and leases alike. Real time goes on meanwhile, by milliseconds,
-while a walk's times lie a second from every border (see `walk`).
+stored grows older by what should have passed, entries and leases alike. Real time goes on meanwhile, but a walk's times
+lie seconds from every border (see `walk`).
 
 Evictions go behind the store's back, as a server's do.
 """
@@ -29,6 +29,7 @@ from askonce.testing.servers import Server
 from askonce.testing.trial import Clock, drive
 
 T = TypeVar("T")
+PATIENT = 10.0  # s: on a busy machine a fifth of a second is over soon
 _numbers = itertools.count()
 
 
@@ -162,7 +163,8 @@ class ServerPlace(Place):
         self.client = redis.Redis.from_url(server.url)
 
     def open(self) -> Store:
-        return open_store(self.server.url, prefix=self.prefix, asynchronous=self.asynchronous)
+        url, mode = self.server.url, self.asynchronous
+        return open_store(url, prefix=self.prefix, asynchronous=mode, socket_timeout=PATIENT)
 
     def close(self) -> None:
         super().close()

@@ -30,7 +30,7 @@ from askonce.core.lease import (
 )
 from askonce.core.model import Lifetime
 
-SLACK = 900  # ms that the store's clock may be ahead of the model's (see walk: no border is nearer than a second)
+SLACK = 3_500  # ms that the store's clock may be ahead of the model's (see walk: no border is nearer than 4 s)
 EVERYTHING: frozenset[int] = frozenset({-1})
 Name = tuple[bytes, int]
 

@@ -21,7 +21,7 @@ from tests.model import test_walks as walks
 from tests.model.mutants import MUTANTS
 from tests.model.places import MemoryPlace, closing
 
-WALKS = 300
+WALKS = 150
 SOURCE = Path(lease.__file__).read_text("utf-8")
 
 

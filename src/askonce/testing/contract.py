@@ -10,7 +10,7 @@
             return MyStore("my://place", prefix=prefix, clock=clock)
 
 In a conftest.py beside it, ``pytest.register_assert_rewrite("askonce.testing.contract_ends")``, and the same for
-``contract``, ``contract_links``, ``contract_logs`` and ``trial``, lets a broken law show its values.
+``contract``, ``contract_late``, ``contract_links``, ``contract_logs`` and ``trial``, lets a broken law show its values.
 
 Each law is a sentence, and each that was ever broken by one of our own stores stays. They look at a store through its
 verbs alone, so what a law says is what a cache can rely on: nothing about how it is stored. A question's key has its
@@ -28,8 +28,10 @@ import zlib
 from askonce.core.keys import Key
 from askonce.core.lease import LEASE_LIFE, Follow, Hit, Lead, Stale
 from askonce.core.model import FIELDS, HEAD_SIZE, Sealed, entry_body, read_entry
+from askonce.core.tape import FAILED, Ending
 from askonce.store import LOG_LIFE, TAPE_LIFE, Held
 from askonce.testing.contract_ends import EndLaws
+from askonce.testing.contract_late import LateLaws
 from askonce.testing.contract_links import LinkLaws
 from askonce.testing.contract_logs import LogLaws, WalkLaws
 from askonce.testing.trial import (
@@ -111,6 +113,10 @@ class ClaimLaws(Trial):
         assert isinstance(follow, Follow)
         assert (follow.id, follow.order) == (grant.id, grant.order)
         assert 0 < follow.remaining <= BEAT
+        self.wait(MOMENT)
+        again = self.claim(Q, asking())
+        assert isinstance(again, Follow)
+        assert again.remaining <= BEAT - MOMENT
 
     def test_questions_do_not_disturb_each_other(self) -> None:
         self.stored(Q)
@@ -165,6 +171,25 @@ class ClaimLaws(Trial):
         grant = self.stored(Q)
         assert isinstance(self.claim(Q, asking(limits=STRICT, after=grant.order)), Hit)
         assert isinstance(self.claim(Q, asking(limits=STRICT, after=grant.order + 1)), Lead)
+
+    def test_a_caller_is_served_within_his_own_limits(self) -> None:
+        self.stored(Q)
+        table = {
+            Hit: [LIMITS._replace(ttl=9 * HOUR), LIMITS._replace(max_age=HOUR), LIMITS._replace(min_fresh=HOUR // 2)],
+            Stale: [LIMITS._replace(ttl=0)],
+            Lead: [LIMITS._replace(ttl=0, grace=0), LIMITS._replace(min_fresh=HOUR), LIMITS._replace(ttl=0, max_age=0)],
+        }
+        for kind, lookups in table.items():
+            for limits in lookups:
+                ask = asking(limits=limits)
+                assert type(self.claim(Q, ask)) is kind, limits
+                self.do(self.store.release(Q, ask.id, 0, Ending(FAILED)))
+
+    def test_a_caller_may_be_content_with_what_is_stale(self) -> None:
+        self.stored(Q, life=BRIEF)
+        self.wait(MOMENT)
+        assert isinstance(self.claim(Q, asking(limits=LIMITS._replace(max_stale=HOUR // 2))), Hit)
+        assert isinstance(self.claim(Q, asking()), Stale)
 
     def test_what_is_no_entry_of_this_question_is_absent_and_is_replaced(self) -> None:
         for nth, spoil in enumerate(SPOILERS):
@@ -229,7 +254,7 @@ def _odd_extension(good: Sealed) -> Sealed:
 SPOILERS = (_foreign, _newer, _formless, _another_question, _too_long, _fields_cut, _odd_extension)
 
 
-class StoreLaws(LookLaws, ClaimLaws, EndLaws, LinkLaws, LogLaws, WalkLaws):
+class StoreLaws(LookLaws, ClaimLaws, EndLaws, LateLaws, LinkLaws, LogLaws, WalkLaws):
     """All laws that hold for a store whatever clock it runs by."""
 
 

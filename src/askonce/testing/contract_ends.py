@@ -1,7 +1,7 @@
 """The laws of how a flight ends: fill, release, what slides, what is forgotten, what is invalidated.
 
 Whoever fills or releases shows (id, order); a store that compares less than both, or takes an absent lease for a
-permission, lets an answer back in that an invalidation had driven out. The last class has those traces.
+permission, lets an answer back in that an invalidation had driven out (`contract_late` has the traces).
 """
 
 # ruff: noqa: D102 - the name of a law is its sentence
@@ -9,7 +9,7 @@ permission, lets an answer back in that an invalidation had driven out. The last
 from __future__ import annotations
 
 from askonce.core.lease import Follow, Grant, Lead, Stale
-from askonce.core.model import Lifetime, entry_body, read_entry
+from askonce.core.model import Lifetime
 from askonce.core.tape import FAILED, SHARED, Ending, read_ending
 from askonce.testing.trial import (
     BRIEF,
@@ -89,6 +89,12 @@ class FillLaws(TapeTrial):
         assert self.fill(Q, grant, sealed(Q, grant)) == "lost"
         assert self.serves(Q) == successor[:2]
 
+    def test_a_repeated_fill_of_what_was_invalidated_says_so_and_reaches_the_followers(self) -> None:
+        grant = self.stored(Q, 3, body=b"old")
+        self.do(self.store.invalidate((3,)))
+        assert self.fill(Q, grant, sealed(Q, grant, 3, body=b"old")) == "moved"
+        assert self.ending(grant) == Ending(SHARED, "moved", b"old")
+
     def test_an_answer_without_a_life_is_not_kept_and_its_lease_is_free(self) -> None:
         for life in (NO_LIFE, LIFE._replace(cap=0)):
             grant = self.lead(Q, asking())
@@ -158,6 +164,15 @@ class ReleaseLaws(TapeTrial):
         for _ in range(2):
             assert self.claim(Q, asking())[:2] == old[:2]
             assert grant_of(self.claim(Q, asking())) is None
+
+    def test_after_a_failure_the_answer_kept_for_errors_is_served_and_only_then(self) -> None:
+        self.stored(Q, life=BRIEF._replace(grace=0))
+        self.wait(MOMENT)
+        grant = must_lead(self.claim(Q, asking()))
+        assert isinstance(self.claim(Q, asking()), Follow)
+        self.release(Q, grant, Ending(FAILED), failed=True, hint=60_000)
+        assert isinstance(self.claim(Q, asking()), Stale)
+        assert isinstance(self.claim(Q, asking(limits=LIMITS._replace(error=0))), Lead)
 
     def test_a_failed_flight_may_not_fill_renew_or_claim_under_its_old_grant(self) -> None:
         self.stored(Q, life=BRIEF)
@@ -274,6 +289,11 @@ class InvalidationLaws(TapeTrial):
         assert self.fill(Q, grant, sealed(Q, grant, 3)) == "lost"
         assert self.fill(Q, successor, sealed(Q, successor, 3)) == "stored"
 
+    def test_a_flight_under_way_is_dead_also_to_callers_without_its_tags(self) -> None:
+        self.lead(Q, asking(3))
+        self.do(self.store.invalidate((3,)))
+        must_lead(self.claim(Q, asking()))
+
     def test_a_flight_under_way_may_not_fill_though_nobody_replaced_it(self) -> None:
         for everything in (False, True):
             grant = self.lead(Q, asking(3))
@@ -314,75 +334,5 @@ class InvalidationLaws(TapeTrial):
         assert self.do(self.store.entry(Q)) is None
 
 
-class LateLaws(TapeTrial):
-    """Commands that were sent, timed out, and are executed all the same, later."""
-
-    def test_a_late_claim_after_an_invalidation_gives_no_right_to_the_old_call(self) -> None:
-        ask = asking()
-        grant = self.lead(Q, ask)
-        self.do(self.store.forget(Q))
-        ghost = self.lead(Q, ask)  # the same claim again: its reply reaches nobody
-        assert ghost.order > grant.order
-        assert self.fill(Q, grant, sealed(Q, grant)) == "lost"
-        assert self.do(self.store.entry(Q)) is None
-        follow = self.claim(Q, asking())
-        assert isinstance(follow, Follow)
-        assert follow.order == ghost.order
-        assert self.do(self.store.tape(Q, follow.id, follow.order)) is None
-
-    def test_a_late_claim_after_a_takeover_does_not_let_the_older_answer_replace_the_newer(self) -> None:
-        ask = asking(limits=STRICT, heartbeat=MOMENT)
-        old = self.lead(Q, ask)
-        self.wait(MOMENT)
-        new = self.stored(Q, body=b"new")
-        self.lead(Q, ask)
-        assert self.fill(Q, old, sealed(Q, old, body=b"old")) == "lost"
-        data = self.do(self.store.entry(Q))
-        assert data is not None
-        assert bytes(entry_body(data, read_entry(data, Q.digest, Q.form))) == b"new"
-        assert self.serves(Q) == new[:2]
-
-    def test_a_late_claim_after_an_invalidation_of_its_tags_has_the_new_generation_and_order(self) -> None:
-        ask = asking(3)
-        grant = self.lead(Q, ask)
-        self.do(self.store.invalidate((3,)))
-        ghost = self.lead(Q, ask)
-        assert (ghost.order > grant.order, ghost.snapshot.clock) == (True, grant.snapshot.clock + 1)
-        assert self.fill(Q, grant, sealed(Q, grant, 3)) == "lost"
-
-    def test_a_late_release_or_fill_of_an_old_grant_leaves_the_successor_alone(self) -> None:
-        old = self.lead(Q, asking(heartbeat=MOMENT))
-        self.wait(MOMENT)
-        new = self.lead(Q, asking())
-        self.release(Q, old)
-        self.release(Q, old._replace(order=0))
-        assert self.fill(Q, old, sealed(Q, old)) == "lost"
-        assert isinstance(self.claim(Q, asking()), Follow)
-        assert self.fill(Q, new, sealed(Q, new)) == "stored"
-
-    def test_a_late_slide_of_an_old_entry_leaves_the_new_one_alone(self) -> None:
-        old = self.stored(Q)
-        new = self.lead(Q, asking(limits=STRICT))
-        assert self.fill(Q, new, sealed(Q, new)) == "stored"
-        data = self.do(self.store.entry(Q))
-        assert self.do(self.store.extend(Q, old.id, old.order, 9 * HOUR, 99 * HOUR)) is False
-        assert self.do(self.store.entry(Q)) == data
-
-    def test_a_late_claim_that_begins_an_epoch_begins_another_than_before(self) -> None:
-        ask = asking()
-        before = self.lead(Q, ask).snapshot.epoch
-        while self.do(self.store.raze(100)):
-            pass
-        assert self.lead(Q, ask).snapshot.epoch != before
-
-    def test_a_late_invalidation_kills_more_and_never_less(self) -> None:
-        grant = self.stored(Q, 3)
-        self.do(self.store.invalidate((3,)))
-        again = self.stored(Q, 3)
-        self.do(self.store.invalidate((3,)))
-        assert self.serves(Q) is None
-        assert grant.order < again.order
-
-
-class EndLaws(FillLaws, ReleaseLaws, SlideLaws, InvalidationLaws, LateLaws):
+class EndLaws(FillLaws, ReleaseLaws, SlideLaws, InvalidationLaws):
     """Everything above."""
