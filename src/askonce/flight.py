@@ -29,7 +29,14 @@ BACKGROUND = 16  # refreshes under way at once; one more is given up, for its st
 
 
 class Gone(Exception):
-    """The flight ended without an answer or an error that others may share: look again."""
+    """The flight ended without an answer or an error that others may share: look again.
+
+    `why`: what ended it, for its leader, who must not call again for that.
+    """
+
+    def __init__(self, why: BaseException | None = None) -> None:
+        super().__init__()
+        self.why = why
 
 
 class Impatient(Exception):

@@ -8,6 +8,7 @@ an Answer.
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
@@ -77,9 +78,9 @@ class Pilot:
                 flight, Ending(FAILED, type(error).__name__), failed=failed, hint=upstream.hint_of(error)
             )
             flight.land(error=error)
-        except BaseException:
+        except BaseException as error:
             await self._return(flight, Ending(FAILED, "gone"))
-            flight.land(error=Gone())
+            flight.land(error=Gone(error))
             raise
         else:
             if not isinstance(brought, Opened):
@@ -93,7 +94,8 @@ class Pilot:
             await self._streams(flight, question, brought, beat)
 
     def _over(self, flight: Flight, beat: Beat | None) -> None:
-        flight.land(error=Gone())
+        why = sys.exception()
+        flight.land(error=why if isinstance(why, Exception) else Gone(why))  # not landed yet: something went wrong
         if beat is not None:
             self._fleet.still(beat)
         self._board.close(flight)

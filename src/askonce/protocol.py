@@ -238,7 +238,9 @@ class Engine:
         try:
             patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own end
             landed = await flight.join(self.mode.signal(), min(question.terms.max_flight, patience))
-        except Gone:
+        except Gone as gone:
+            if leader and gone.why is not None and not self.closed:
+                raise gone.why from None
             raise
         except Exception as error:
             trouble = upstream.trouble(error)
