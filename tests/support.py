@@ -45,7 +45,7 @@ class ReplayUpstream:
 
     def calls(self) -> dict[str, Any]:
         """The counters since the last reset: total, matched, by_id, by_key, ..."""
-        return self._control("GET", "/_calls")
+        return dict(self._control("GET", "/_calls"))
 
     def reset(self) -> None:
         """Counters back to zero; the faults stay."""
@@ -55,9 +55,9 @@ class ReplayUpstream:
         """Replace the fault rules."""
         self._control("PUT", "/_faults", list(rules))
 
-    def _control(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    def _control(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, method=method)
         with urllib.request.urlopen(request, timeout=10) as response:
             text = response.read()
-        return dict(json.loads(text))
+        return json.loads(text)

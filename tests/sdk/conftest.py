@@ -16,7 +16,7 @@ from askonce import Cache
 from tests.support import ReplayUpstream
 
 MODULES = [httpx2, httpx]
-CHAT = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hi"}]}
+CHAT: dict[str, Any] = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hi"}]}
 
 Record = dict[str, Any]
 

@@ -9,7 +9,7 @@ Nothing here does I/O, so that whatever speaks HTTP can use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from askonce.core.providers import Operation
 from askonce.errors import AskonceError, ConfigError, RequestError
 from askonce.events import Events
 from askonce.http.reply import Failure, Reply, pack, pack_failure
-from askonce.http.sent import Carried, Sent, carried, fingerprint, rotates, target_of
+from askonce.http.sent import Carried, Header, Sent, carried, cookies_born, fingerprint, rotates, target_of
 from askonce.pilot import Answer
 from askonce.question import NOTHING, Plan, Planner, Question, Settings
 
@@ -34,6 +34,7 @@ class Asked:
 
     reason: str = ""
     ours: bool = False
+    credential: bool = False
     question: Question | None = None
     operation: Operation | None = None
     who: str = ""  # whose credential it carries
@@ -66,13 +67,14 @@ class Exchange:
         self._around = around
         self._ignored = frozenset(name.lower() for name in ignore_headers)
         self._named: set[str] = set()
+        self._born: set[bytes] = set()
 
     # requests
 
     def read(self, sent: Sent) -> Asked:
         """What a request asks, or why it passes."""
-        carries = carried(sent.headers, self._ignored)
-        asked = Asked(ours=bool(carries.ours))
+        carries = carried(sent.headers, self._ignored, self._born)
+        asked = Asked(ours=bool(carries.ours), credential=bool(carries.secrets))
         try:
             asked.reason = self._read(sent, carries, asked)
         except AskonceError as wrong:
@@ -131,6 +133,11 @@ class Exchange:
             " are not cached: say whose answers they are, as in http_client(tenant='billing')",
         )
         return "tenant-needed"
+
+    def met(self, asked: Asked, sent: Sequence[Header], received: Sequence[Header]) -> None:
+        """Note the cookies that an operation gives to whoever has shown a credential: they are none."""
+        if asked.operation is not None and asked.credential and (born := cookies_born(sent, received)):
+            self._born |= born
 
     # answers
 

@@ -2,8 +2,9 @@
 
 The credential is the tenant unless the operator names one, so it is digested here and never kept. One that is made anew
 every hour (a JWT with an end, an OAuth token, a SigV4 signature) would give every hour a cache of its own, and is told
-apart. Cookies are credentials too, but for those that balancers and bot filters hand out: SDK clients send them back,
-and a key that held them would be new after every answer.
+apart. Cookies are credentials too, but for those that balancers and bot filters hand out, and those that an operation
+set by itself for a caller who had shown a credential: SDK clients send them back, and a key that held them would be new
+after every answer.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def _class(name: bytes) -> int:
     return {"ours": _OURS, "credential": _CREDENTIAL, "counts": _COUNTS, "": _UNKNOWN}.get(kind, _IGNORED)
 
 
-def carried(headers: Sequence[Header], ignored: Collection[str] = ()) -> Carried:
-    """What the headers carry; `ignored` (lower case) do not count although no class says so."""
+def carried(headers: Sequence[Header], ignored: Collection[str] = (), born: Collection[bytes] = ()) -> Carried:
+    """What the headers carry; `ignored` (lower case) and cookies `born` upstream do not count."""
     counts: list[tuple[str, str]] = []
     secrets: list[bytes] = []
     ours: dict[str, str] = {}
@@ -106,7 +107,7 @@ def carried(headers: Sequence[Header], ignored: Collection[str] = ()) -> Carried
         if kind == _CREDENTIAL:
             secrets.append(name.lower() + b":" + value)
         elif kind == _COOKIE:
-            secrets += [b"cookie:" + one for one in _cookies(value)]
+            secrets += [b"cookie:" + one for one in _cookies(value) if one.partition(b"=")[0] not in born]
         else:
             text = name.decode("latin-1").lower()
             if kind == _OURS:
@@ -147,6 +148,13 @@ def _cookies(value: bytes) -> list[bytes]:
 def fingerprint(secrets: bytes) -> str:
     """What stands for a credential in keys, and is no credential; empty for none."""
     return hashlib.sha256(secrets).hexdigest() if secrets else ""
+
+
+def cookies_born(sent: Sequence[Header], received: Sequence[Header]) -> set[bytes]:
+    """Names of the cookies that a response sets and its request did not have."""
+    made = {value.partition(b"=")[0].strip() for name, value in received if name.lower() == b"set-cookie"}
+    had = [value for name, value in sent if made and name.lower() == b"cookie"]
+    return made - {one.partition(b"=")[0] for value in had for one in _cookies(value)}
 
 
 _MADE_ANEW = re.compile(  # the sign-ins of Google, GitHub, Anthropic and Copilot, and whatever AWS signs

@@ -54,6 +54,7 @@ class Errand:
             self.error = error
             raise
         self.extensions = {name: response.extensions[name] for name in _TOLD & response.extensions.keys()}
+        exchange.met(self._asked, self._request.headers.raw, response.headers.raw)
         self.reply = Reply(response.status_code, decoded(module, response.headers.raw), response.content)
         return exchange.answer(self._asked, self.reply, self)
 
@@ -92,7 +93,7 @@ class Transport:
         if asked.ours:
             request = self._less_ours(request)
         if asked.question is None:
-            return await self._passed(request, asked.reason)
+            return await self._passed(asked, request, asked.reason)
         began = time.monotonic()
         asked.question.until = began + patience_for(request, "ReadTimeout")
         errand = Errand(self, asked, request)
@@ -113,7 +114,7 @@ class Transport:
         except Exception as error:
             if error is errand.error or isinstance(error, self.module.RequestError):
                 raise
-            return await self._failed_safe(errand, request, error)
+            return await self._failed_safe(asked, errand, request, error)
         return self._response(reply, Status(asked.question.key.text, fwd="miss", detail="only-if-cached"))
 
     def _body(self, request: Any) -> bytes | None:
@@ -121,11 +122,13 @@ class Transport:
         found: bytes | None = request.read() if isinstance(request.stream, self.module.ByteStream) else None
         return found
 
-    async def _passed(self, request: Any, reason: str) -> Any:
+    async def _passed(self, asked: Asked, request: Any, reason: str) -> Any:
         self.exchange.events.lookup(Status("", fwd="bypass", detail=reason))
-        return await self.send(request)
+        response = await self.send(request)
+        self.exchange.met(asked, request.headers.raw, response.headers.raw)
+        return response
 
-    async def _failed_safe(self, errand: Errand, request: Any, error: Exception) -> Any:
+    async def _failed_safe(self, asked: Asked, errand: Errand, request: Any, error: Exception) -> Any:
         """Our own failure: the answer if it was paid for already, else the call without us. Never silent."""
         kind = type(error).__name__
         self.exchange.events.warn_once(kind, "a call went upstream without the cache: %r", error)
@@ -134,7 +137,7 @@ class Transport:
             raise errand.error
         if errand.reply is not None:
             return self._response(errand.reply, Status("", fwd="miss", detail=kind), errand.extensions)
-        return await self._passed(request, kind)
+        return await self._passed(asked, request, kind)
 
     async def _asked(self, asked: Asked, errand: Errand, request: Any) -> Any:
         """Ask until the answer is one for this caller."""
