@@ -91,6 +91,7 @@ class Events:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._outcomes: dict[str, int] = {}
         self._listeners: tuple[Callable[[Event], None], ...] = ()
         self._lock = threading.Lock()
         self._warned: set[str] = set()
@@ -107,16 +108,15 @@ class Events:
         return stop
 
     def counts(self) -> dict[str, int]:
-        """Events by name, and by ``name.detail`` where there is one."""
+        """Lookups, and those by outcome; events by name, and by ``name.detail`` where there is one."""
         with self._lock:
-            return dict(self._counts)
+            return {"lookups": sum(self._outcomes.values()), **self._outcomes, **self._counts}
 
     def lookup(self, status: Status) -> None:
         """A lookup ended. The hottest line of the project: no Event is made where nobody listens."""
         outcome = "hit" if status.hit else "collapsed" if status.collapsed else status.fwd
         with self._lock:
-            self._counts["lookups"] += 1
-            self._counts[outcome] += 1
+            self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
         for events, seen in watching.get():
             if events is self:
                 seen.append(status)
