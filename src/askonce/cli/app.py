@@ -7,7 +7,7 @@ for bugs of ours.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -42,8 +42,14 @@ def _askonce(
         typer.echo(context.get_help())
 
 
-for command in (demo, doctor, stats, invalidate):
-    app.command()(command)
+EXAMPLES: dict[Callable[..., Any], str] = {
+    demo: "askonce demo --url redis://localhost:6379/0",
+    doctor: "askonce doctor --url redis://localhost:6379/0 --prefix llm:v3",
+    stats: "askonce stats --prefix llm:v3 --json",
+    invalidate: "askonce invalidate --scope support/triage --dry-run",
+}
+for command, example in EXAMPLES.items():
+    app.command(epilog=f"Example: {example}")(command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -29,9 +29,9 @@ Url = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="A store to play at, cleaned up afterwards; else an SQLite file."),
 ]
-Processes = Annotated[int, typer.Option(min=2, max=32, help="Processes on each side.")]
-Callers = Annotated[int, typer.Option(min=1, max=200, help="Callers a process.")]
-Questions = Annotated[int, typer.Option(min=1, max=1000, help="Questions that each caller asks in a day.")]
+Processes = Annotated[int, typer.Option(metavar="N", min=2, max=32, help="Processes on each side.")]
+Callers = Annotated[int, typer.Option(metavar="N", min=1, max=200, help="Callers a process.")]
+Questions = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Questions that each caller asks in a day.")]
 
 
 def demo(

@@ -14,7 +14,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import AsyncExitStack
+from dataclasses import asdict, replace
 from typing import IO, Any, Self
 
 from askonce.demo.worker import Errand, Post, Tally
@@ -38,8 +39,8 @@ class Worker:
         self._errors = errors
 
     @classmethod
-    async def start(cls, post: Post) -> Self:
-        """Start it, and tell it where it works."""
+    async def start(cls, post: Post, stack: AsyncExitStack) -> Self:
+        """Start it, and tell it where it works; it ends with the stack, at the latest."""
         pipe = asyncio.subprocess.PIPE
         program = (sys.executable, "-m", "askonce.demo.worker")
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would be full one day
@@ -47,13 +48,9 @@ class Worker:
             *program, stdin=pipe, stdout=pipe, stderr=errors, limit=LINE, start_new_session=True
         )
         worker = cls(process, errors)
-        try:
-            await worker._exchange(
-                asdict(post)
-            )  # not among its arguments, which anybody may read: a URL has a password
-        except BaseException:
-            await worker.end()
-            raise
+        stack.push_async_callback(worker.end)
+        # Not among its arguments, which anybody on the machine may read: a URL may have a password.
+        await worker._exchange(asdict(post))
         return worker
 
     async def run(self, errand: Errand) -> dict[str, Any]:
@@ -99,16 +96,10 @@ class Crew:
         self.workers = workers
 
     @classmethod
-    async def start(cls, count: int, post: Post) -> Self:
-        """Start them all; returns when each is ready."""
-        posts = [Post(**{**asdict(post), "mode": MODES[number % 2]}) for number in range(count)]
-        started = await asyncio.gather(*map(Worker.start, posts), return_exceptions=True)
-        crew = cls([worker for worker in started if isinstance(worker, Worker)])
-        for failure in started:
-            if isinstance(failure, BaseException):
-                await crew.end()
-                raise failure
-        return crew
+    async def start(cls, count: int, post: Post, stack: AsyncExitStack) -> Self:
+        """Start them all; returns when each is ready. They end with the stack, at the latest."""
+        posts = [replace(post, mode=MODES[number % 2]) for number in range(count)]
+        return cls(list(await asyncio.gather(*(Worker.start(one, stack) for one in posts))))
 
     async def ask(self, lists: Sequence[Sequence[str]], receipts: str, since: float = 0.0) -> tuple[Tally, float]:
         """Let every caller ask its list, beginning at one moment; what all got, and how long it took, s."""

@@ -30,7 +30,7 @@ LAST = "A customer says that the blender sings. What do we tell her?"
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the demo is. `hits` is how many hits are timed; the rest are seconds.
+    """How large the demo is. `hits` is how many hits are timed, if a second is enough for them; the rest are seconds.
 
     `median` is the provider's usual time for an answer, `call` its time for COLD and LAST, `lease` how long a lease
     lives.
@@ -42,7 +42,7 @@ class Scale:
     median: float = 0.2
     call: float = 0.8
     lease: float = 1.0
-    hits: int = 2000
+    hits: int = 10_000
 
     @property
     def everybody(self) -> int:

@@ -14,10 +14,10 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from askonce import survey
 from askonce.demo import load
@@ -140,9 +140,7 @@ def _of_scenes(report: Report) -> list[Promise]:
         found.append(Promise(text, fresh.old == 0 and fresh.paid == 1))
     if (crash := report.crash) is not None:
         most = crash.lease + crash.call + LATE
-        text = (
-            f"a leader's death costs one more call, {crash.paid} in all, and at most {most:.1f} s: {crash.served:.1f} s"
-        )
+        text = f"a death costs one more call and at most {most:.1f} s: {crash.paid} calls in all, {crash.served:.1f} s"
         found.append(Promise(text, crash.paid == 2 and crash.served <= most))
     if report.trouble:
         told = ", ".join(f"{count} {kind}" for kind, count in report.trouble.items())
@@ -163,26 +161,22 @@ class Stage:
 
     async def play(self) -> None:
         """All scenes."""
-        plain, cached = await self._together(self._crew(None), self._crew(self._url))
-        try:
+        async with AsyncExitStack() as stack:
+            plain, cached = await asyncio.gather(self._crew(None, stack), self._crew(self._url, stack))
             await self._row("one new question, by all at once", load.at_once(self._scale, COLD), plain, cached)
             day = load.day(self._scale)
             await self._row("a day's questions", day, plain, cached)
             await cached.end()
-            cached = await self._crew(self._url)
+            cached = await self._crew(self._url, stack)
             await self._row("the same day again, new processes", day, plain, cached)
+            await plain.end()
             await self._hits(cached)
             await self._invalidation(cached)
             await self._crash(cached)
-        finally:
-            await self._together(plain.end(), cached.end())
 
-    async def _together(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
-        return await asyncio.gather(*work)
-
-    async def _crew(self, url: str | None) -> Crew:
-        scale = self._scale
-        return await Crew.start(scale.processes, Post(url, self._prefix, "", scale.median, scale.call))
+    async def _crew(self, url: str | None, stack: AsyncExitStack) -> Crew:
+        post = Post(url, self._prefix, "", self._scale.median, self._scale.call)
+        return await Crew.start(self._scale.processes, post, stack)
 
     def _receipts(self, name: str) -> Receipts:
         return Receipts(self._folder / name)
@@ -195,7 +189,7 @@ class Stage:
         self._report.rows.append(row)
         number = len(self._report.rows)
         sides = ((row.plain, plain, f"{number}-plain"), (row.cached, cached, f"{number}-cached"))
-        for tally in await self._together(*(self._side(side, crew, lists, name) for side, crew, name in sides)):
+        for tally in await asyncio.gather(*(self._side(side, crew, lists, name) for side, crew, name in sides)):
             self._report.wrong += tally.wrong
 
     async def _side(self, side: Side, crew: Crew, lists: list[list[str]], name: str) -> Tally:
@@ -232,7 +226,7 @@ class Stage:
         asked = sorted({question for one in load.day(self._scale) for question in one})
         told = await cached.workers[0].run(Errand("hits", [asked], number=self._scale.hits))
         cuts = statistics.quantiles(told["ns"], n=100)
-        self._report.hit = HitCost(cuts[49] / 1000, cuts[98] / 1000, self._scale.hits)
+        self._report.hit = HitCost(cuts[49] / 1000, cuts[98] / 1000, len(told["ns"]))
         self._look()
 
     # an invalidation
@@ -252,6 +246,7 @@ class Stage:
         scale, receipts = self._scale, self._receipts("crash")
         await cached.all(Errand("lease", number=scale.lease))
         leader, *others = cached.workers
+        await leader.run(Errand("stall"))
         led = asyncio.create_task(leader.run(Errand("ask", [[LAST]], receipts=str(receipts.path))))
         await _begun(receipts)
         lists = load.at_once(scale, LAST)[: scale.callers * len(others)]

@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -41,7 +42,7 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What to do: ``ask``, ``hits``, ``invalidate`` or ``lease``.
+    """What to do: ``ask``, ``hits``, ``invalidate``, ``lease`` or ``stall``.
 
     `begin` is when, `since` the birth that answers must have at least; both of time.monotonic(). `receipts` is the file
     in which paid calls are written.
@@ -83,11 +84,13 @@ class Tally:
 class Staff(Protocol):
     """The callers of one process."""
 
+    provider: ScriptedCall
+
     def ask(self, errand: Errand, tally: Tally) -> None:
         """Let every caller ask its list."""
 
     def hits(self, questions: Sequence[str], times: int) -> list[int]:
-        """How long each of so many lookups took, one after the other; ns."""
+        """How long each of at most so many lookups took, one after the other; ns."""
 
     def invalidate(self) -> None:
         """Take back the answers to all questions."""
@@ -97,17 +100,15 @@ class Threads:
     """Callers that are threads."""
 
     def __init__(self, post: Post, provider: ScriptedCall) -> None:
-        self._cache = Cache(post.url, prefix=post.prefix) if post.url else None
-        self._provider = provider
+        self._cache = Cache(post.url, prefix=post.prefix, mode="on") if post.url else None
+        self.provider = provider
         self._lock = threading.Lock()
 
     def ask(self, errand: Errand, tally: Tally) -> None:
         """Let every caller ask its list."""
-        threads = [threading.Thread(target=self._list, args=(errand, asked, tally)) for asked in errand.lists]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(errand.lists)) as pool:
+            for caller in [pool.submit(self._list, errand, asked, tally) for asked in errand.lists]:
+                caller.result()
 
     def _list(self, errand: Errand, questions: Sequence[str], tally: Tally) -> None:
         time.sleep(max(0.0, errand.begin - time.monotonic()))
@@ -120,7 +121,7 @@ class Threads:
         asked = request(question)
 
         def call() -> Any:
-            return {BORN: time.monotonic(), **self._provider(asked)}
+            return {BORN: time.monotonic(), **self.provider(asked)}
 
         if self._cache is None:
             return call(), None
@@ -128,13 +129,11 @@ class Threads:
         return outcome.value, outcome.status
 
     def hits(self, questions: Sequence[str], times: int) -> list[int]:
-        """How long each of so many lookups took, one after the other; ns."""
+        """How long each of at most so many lookups took, one after the other; ns."""
         assert self._cache is not None
         fetch = self._cache.fetch
-        requests = [request(question) for question in questions]
-        took = []
-        for turn in range(times):
-            asked = requests[turn % len(requests)]
+        took: list[int] = []
+        for asked in _turns(questions, times):
             begun = time.perf_counter_ns()
             fetch(asked, _unpaid, scope=SCOPE)
             took.append(time.perf_counter_ns() - begun)
@@ -150,8 +149,8 @@ class Tasks:
     """Callers that are tasks of one event loop."""
 
     def __init__(self, post: Post, provider: ScriptedCall) -> None:
-        self._cache = AsyncCache(post.url, prefix=post.prefix) if post.url else None
-        self._provider = provider
+        self._cache = AsyncCache(post.url, prefix=post.prefix, mode="on") if post.url else None
+        self.provider = provider
         self._runner = asyncio.Runner()
 
     def ask(self, errand: Errand, tally: Tally) -> None:
@@ -172,7 +171,7 @@ class Tasks:
         asked = request(question)
 
         async def call() -> Any:
-            return {BORN: time.monotonic(), **await self._provider.aio(asked)}
+            return {BORN: time.monotonic(), **await self.provider.aio(asked)}
 
         if self._cache is None:
             return await call(), None
@@ -180,15 +179,13 @@ class Tasks:
         return outcome.value, outcome.status
 
     def hits(self, questions: Sequence[str], times: int) -> list[int]:
-        """How long each of so many lookups took, one after the other; ns."""
+        """How long each of at most so many lookups took, one after the other; ns."""
         return self._runner.run(self._hits(questions, times))
 
     async def _hits(self, questions: Sequence[str], times: int) -> list[int]:
         assert self._cache is not None
-        requests = [request(question) for question in questions]
-        took = []
-        for turn in range(times):
-            asked = requests[turn % len(requests)]
+        took: list[int] = []
+        for asked in _turns(questions, times):
             begun = time.perf_counter_ns()
             await self._cache.fetch(asked, _unpaid, scope=SCOPE)
             took.append(time.perf_counter_ns() - begun)
@@ -198,6 +195,16 @@ class Tasks:
         """Take back the answers to all questions."""
         assert self._cache is not None
         self._runner.run(self._cache.invalidate(scope=SCOPE))
+
+
+def _turns(questions: Sequence[str], times: int) -> Iterator[dict[str, Any]]:
+    """The requests by turns, so many times or for a second."""
+    requests = [request(question) for question in questions]
+    until = time.monotonic() + 1.0
+    for turn in range(times):
+        if time.monotonic() >= until:
+            return
+        yield requests[turn % len(requests)]
 
 
 def _unpaid() -> Any:
@@ -230,6 +237,13 @@ def _lease(staff: Staff, errand: Errand) -> dict[str, Any]:
     return {}
 
 
+def _stall(staff: Staff, errand: Errand) -> dict[str, Any]:
+    del errand
+    # Whoever is to be killed in the middle of a call must not be done with it before, however slow the machine is.
+    staff.provider.script(LAST, Step(hang=True))
+    return {}
+
+
 def _say(told: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
@@ -240,6 +254,7 @@ ERRANDS: dict[str, Callable[[Staff, Errand], dict[str, Any]]] = {
     "hits": _hits,
     "invalidate": _invalidate,
     "lease": _lease,
+    "stall": _stall,
 }
 
 

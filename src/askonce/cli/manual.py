@@ -1,0 +1,57 @@
+"""The page of the documentation about the command line, written from the commands' own help.
+
+    python -m askonce.cli.manual > docs/cli.md
+
+A test holds the page to it, so that neither can say what the other does not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from askonce.cli.app import app
+
+OPENING = """\
+# Command line
+
+<!-- written by: python -m askonce.cli.manual > docs/cli.md -->
+
+`pip install 'askonce[cli]'` brings the command `askonce`.
+
+Every command finds the store as a `Cache` does: `--url`, else `$ASKONCE_URL`, else `$REDIS_URL`, else the SQLite file
+in your cache folder (only `demo`, without `--url`, plays in a file of its own). `--json` prints one JSON document and
+nothing else. Errors are one line on standard error. The exit code is 0 when it is done, 1 when it failed (a store that
+is away, a check that is bad, a promise that was broken), and 2 when the command line cannot be meant.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    group: Any = typer.main.get_command(app)
+    return "\n".join([OPENING, *(line for name, one in group.commands.items() for line in _command(name, one))])
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    yield f"## askonce {name}\n"
+    yield command.help.strip() + "\n"
+    yield f"```console\n$ {command.epilog.removeprefix('Example: ')}\n```\n"
+    yield "| option | |"
+    yield "|---|---|"
+    for option in command.params:
+        if option.name != "help":
+            yield _option(option)
+    yield ""
+
+
+def _option(option: Any) -> str:
+    names = ", ".join(f"`{name} {option.metavar}`" if option.metavar else f"`{name}`" for name in option.opts)
+    given = option.default not in (None, False) and f" Without it: {option.default}."
+    return f"| {names} | {option.help}{given or ''} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

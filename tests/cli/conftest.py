@@ -1,0 +1,37 @@
+"""Every test of the command line has an environment of its own: no store is named but by the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from askonce.cli import main
+
+
+class Said(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    out: str
+    err: str
+    code: int
+
+
+@pytest.fixture(autouse=True)
+def _nothing_named(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    for name in ("ASKONCE_URL", "ASKONCE_PREFIX", "ASKONCE_MODE", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture
+def askonce(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run a command line in this process."""
+
+    def run(*words: str) -> Said:
+        code = main(list(words))
+        return Said(*capsys.readouterr(), code)
+
+    return run

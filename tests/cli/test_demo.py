@@ -1,0 +1,216 @@
+"""The demo, small: what it shows was measured, and its exit code says whether the promises held."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from askonce.cli import demo as cli
+from askonce.demo import load, stage
+from askonce.demo.load import Scale
+from askonce.demo.worker import BORN, Tally
+from askonce.testing import answer
+from askonce.testing.servers import Server
+
+SMALL = Scale(processes=2, callers=3, questions=3, median=0.03, call=0.2, lease=0.5, hits=300)
+SIZE = ("--processes", "2", "--callers", "3", "--questions", "2")
+
+
+@pytest.fixture(autouse=True)
+def _temporary_files_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    yield
+    assert list(folder.iterdir()) == [], "the demo left something behind"
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    program = (sys.executable, "-m", "askonce.cli", "demo", *words)
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def played(url: str | None, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    code = cli.run(url, None, SMALL, as_json=True)
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert code == (0 if told["kept"] else 1)
+    return told
+
+
+def check(told: dict[str, Any]) -> None:
+    assert [promise["text"] for promise in told["promises"] if not promise["kept"]] == []
+    assert len(told["promises"]) == 5
+    cold, day, again = told["rows"]
+    assert (cold["asked"], cold["plain"]["paid"], cold["cached"]["paid"]) == (6, 6, 1)
+    assert cold["cached"]["hits"] + cold["cached"]["collapsed"] == 5
+    assert (day["asked"], day["plain"]["paid"], day["cached"]["paid"]) == (18, 18, day["distinct"])
+    assert (again["plain"]["paid"], again["cached"]["paid"], again["cached"]["hits"]) == (18, 0, 18)
+    assert again["cached"]["seconds"] < again["plain"]["seconds"]
+    assert 0 < told["hit"]["p50"] <= told["hit"]["p99"]
+    assert (told["invalidation"]["paid"], told["invalidation"]["old"]) == (1, 0)
+    assert (told["crash"]["paid"], told["crash"]["waiting"]) == (2, 3)
+    assert 0 < told["crash"]["takeover"] < told["crash"]["served"]
+
+
+class TestTheDemo:
+    def test_it_keeps_its_promises_on_sqlite(self, capsys):
+        check(played(None, capsys))
+
+    def test_it_keeps_its_promises_on_a_valkey_and_leaves_nothing_there(self, valkey: Server, capsys):
+        valkey.command("SET", "mine", "1")
+        check(played(valkey.url, capsys))
+        assert valkey.command("KEYS", "*") == [b"mine"]
+
+    def test_as_a_program_it_prints_plain_text_where_no_terminal_is(self):
+        with start(*SIZE) as process:
+            out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        assert "\x1b" not in out
+        assert out.count("\nkept  ") == 5
+        for word in ("without  a cache", "with  askonce", "A hit costs", "A process dies"):
+            assert word in out
+
+    def test_everybody_asks_what_the_load_without_a_cache_asks(self):
+        assert load.day(SMALL) == load.day(SMALL)
+        assert len(load.day(SMALL)) == SMALL.everybody
+        assert len(set(load.questions())) == len(load.questions())
+
+
+class TestWhatGoesWrong:
+    def test_a_store_where_nobody_listens_is_one_line(self, askonce):
+        said = askonce("demo", "--url", "redis://:secret@127.0.0.1:1/0")
+        assert said.code == 1
+        assert said.err.count("\n") == 1
+        assert "redis://127.0.0.1:1/0" in said.err
+        assert "secret" not in said.err
+
+    def test_memory_cannot_be_shared_by_processes(self, askonce):
+        said = askonce("demo", "--url", "memory://")
+        assert said.code == 2
+        assert "one process's own" in said.err
+
+    def test_a_process_that_dies_ends_it_with_its_last_words(self, monkeypatch, askonce):
+        monkeypatch.setattr(cli, "Scale", lambda **own: Scale(**own, median=0.0))  # it has no logarithm
+        said = askonce("demo", *SIZE)
+        assert said.code == 1
+        assert said.err == "askonce: a process of the demo died: ValueError: math domain error\n"
+
+    @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+    def test_ctrl_c_leaves_no_process_behind(self, monkeypatch):
+        mark = f"askonce-demo-test-{os.getpid()}"
+        monkeypatch.setenv("ASKONCE_TEST_MARK", mark)
+        with start(*SIZE) as process:
+            until = time.monotonic() + 20
+            while len(marked(mark)) < 5 and time.monotonic() < until:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+        assert process.returncode != 0
+        assert marked(mark) == []
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that have the mark in their environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdecimal() and mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def report() -> stage.Report:
+    """A report of a run in which all went well."""
+    made = stage.Report("a store", Scale())
+    for title, asked, distinct, paid in (("cold", 100, 1, 1), ("day", 800, 68, 68), ("again", 800, 68, 0)):
+        made.rows.append(stage.Row(title, asked, distinct, stage.Side(asked, 1.0), stage.Side(paid, 0.1)))
+    made.hit = stage.HitCost(30.0, 100.0, 2000)
+    made.invalidation = stage.Invalidation(0.001, 100, 1, 0)
+    made.crash = stage.Crash(0.4, 75, 1.0, 0.9, 0.8, 1.7, 2)
+    made.seconds = 10.0
+    return made
+
+
+def paid_too_often(made: stage.Report) -> None:
+    made.rows[1].cached.paid += 1
+
+
+def paid_again(made: stage.Report) -> None:
+    made.rows[2].cached.paid = 1
+
+
+def wrong_answer(made: stage.Report) -> None:
+    made.wrong = 1
+
+
+def old_answer(made: stage.Report) -> None:
+    made.invalidation = stage.Invalidation(0.001, 100, 1, 3)
+
+
+def third_call(made: stage.Report) -> None:
+    made.crash = stage.Crash(0.4, 75, 1.0, 0.9, 0.8, 1.7, 3)
+
+
+def long_wait(made: stage.Report) -> None:
+    made.crash = stage.Crash(0.4, 75, 1.0, 5.9, 0.8, 6.7, 2)
+
+
+def trouble(made: stage.Report) -> None:
+    made.trouble = {"store-timeout": 2}
+
+
+class TestPromises:
+    def test_all_went_well(self):
+        assert report().kept
+        assert len(report().promises) == 5
+
+    @pytest.mark.parametrize(
+        "fault", [paid_too_often, paid_again, wrong_answer, old_answer, third_call, long_wait, trouble]
+    )
+    def test_what_did_not_hold_is_shown_and_is_the_exit_code(self, fault, monkeypatch, capsys):
+        made = report()
+        fault(made)
+        assert [promise.kept for promise in made.promises].count(False) == 1
+
+        async def play(_url, _prefix, _scale, look):
+            look(made)
+            return made
+
+        monkeypatch.setattr(cli, "play", play)
+        assert cli.run(None, None, SMALL) == 1
+        assert capsys.readouterr().out.count("BROKEN") == 1
+
+    def test_a_wrong_and_an_old_answer_are_seen_by_whoever_gets_them(self):
+        tally = Tally()
+        right = {**answer(load.request("What now?")), BORN: 10.0}
+        tally.saw("What now?", right, None, since=5.0)
+        assert (tally.asked, tally.wrong, tally.old) == (1, 0, 0)
+        tally.saw("What else?", right, None, since=11.0)
+        assert (tally.asked, tally.wrong, tally.old) == (2, 1, 1)
+
+
+class TestThePage:
+    @pytest.mark.parametrize("width", [60, 80, 200])
+    def test_it_is_whole_at_every_stage_of_a_run_and_every_width(self, width):
+        made = report()
+        console = Console(width=width, record=True, file=io.StringIO())
+        for size in range(4):
+            partial = stage.Report(made.store, made.scale, rows=made.rows[:size])
+            console.print(cli.page(partial))
+        console.print(cli.page(made))
+        text = console.export_text()
+        assert max(map(len, text.splitlines())) <= min(width, cli.WIDTH)
+        assert "1,700" in text
