@@ -18,7 +18,7 @@ from askonce.core.lease import Follow, Lead
 from askonce.core.tape import ENDED, FAILED
 from askonce.ear import Party
 from askonce.testing import ScriptedCall, Step
-from tests.engine.crowd import ASKED, HANG, PATIENCE, after, eventually, gathered, joined
+from tests.engine.crowd import ASKED, HANG, PATIENCE, after, eventually, gathered, joined, results
 
 pytestmark = pytest.mark.concurrency
 
@@ -159,3 +159,28 @@ def test_a_caller_cancelled_while_he_subscribes_leaves_nobody_waiting(tasks, pla
     call.release()
     assert first.result(PATIENCE).status.stored
     assert joined(leading) == 0
+
+
+def test_a_flight_is_joined_although_its_leader_does_not_know_yet_that_he_leads(crowd, place, call):
+    call.script(None, Step(hang=True, error=ZeroDivisionError()))
+    cache = crowd.cache(place)
+    claims = []
+
+    def held_up(claim):
+        claims.append(claim)
+        if not isinstance(claim, Lead):
+            return None
+        second.append(crowd.ask(cache, ASKED, call))
+        known = lambda: len(claims) > 1 and (expected()[0].callers or cache.stats()["waiting"])  # noqa: E731
+        wait = lambda: eventually(known, "the second waits, somewhere")  # noqa: E731
+        return asyncio.wrap_future(crowd.start(wait)) if crowd.tasks else wait()
+
+    second = []
+    expected = lambda: list(cache._engine.board._expected.values())  # noqa: E731
+    after(cache, "claim", held_up, times=2)
+    first = crowd.ask(cache, ASKED, call)
+    gathered(cache, 2, call)
+    call.release()
+    assert [type(error) for error in results([first, *second])] == [ZeroDivisionError] * 2
+    assert [type(claim) for claim in claims] == [Lead, Follow]
+    assert call.calls == 1

@@ -134,7 +134,7 @@ def test_four_processes_of_ten_callers_pay_once_and_are_answered_together(mode, 
         all_tell(told, "script", None, {"hang": True})
         all_tell(told, "ask", 10, ASKED)
         all_tell(told, "gathered", 10)
-        assert receipts.paid() == 1
+        eventually(lambda: receipts.paid() == 1, "the call began")
         released = time.monotonic()
         assert sum(all_tell(told, "release")) == 1
         found = list(itertools.chain(*all_tell(told, "results")))
@@ -154,6 +154,7 @@ def test_a_question_without_keeping_is_still_asked_once(mode, shared, tmp_path):
         all_tell(told, "script", None, {"hang": True})
         all_tell(told, "ask", 5, ASKED, ttl=0)
         all_tell(told, "gathered", 5)
+        eventually(lambda: receipts.paid() == 1, "the call began")
         all_tell(told, "release")
         found = list(itertools.chain(*all_tell(told, "results")))
         assert receipts.paid() == 1
