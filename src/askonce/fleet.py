@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from askonce.core.heat import Warm
+from askonce.core.heat import Warmth
 from askonce.core.keys import Key
 from askonce.core.tape import ALIVE, Word
 from askonce.drive import drive
@@ -92,7 +92,7 @@ class Fleet:
         self._parties: dict[Key, Party] = {}
         self._commands: deque[tuple[str, Party]] = deque()
         self._forsaken: deque[tuple[Key, bytes]] = deque()
-        self._warm: dict[Key, tuple[Warm, Callable[[Key], None]]] = {}
+        self._warm: dict[Key, tuple[Warmth, Callable[[Key], None]]] = {}
         self._next_push = 0.0
         self._scribes: set[Scribe] = set()
         self._thread: threading.Thread | None = None
@@ -151,14 +151,11 @@ class Fleet:
         self._forsaken.append((key, flight))
         self._start()
 
-    def warm(self, key: Key, warm: Warm, slid: Callable[[Key], None]) -> None:
-        """Add hits to a key's count in the store, within a second; `slid` is called if that lengthened its life."""
+    def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
+        """Add its hits to a key's count in the store, within a second; `slid` is called if that lengthened its life."""
         with self.lock:
-            waiting = self._warm.get(key)
-            if waiting is not None:
-                warm = warm._replace(hits=warm.hits + waiting[0].hits)
             first = not self._warm
-            self._warm[key] = (warm, slid)
+            self._warm[key] = (warmth, slid)
             if first:
                 self._next_push = time.monotonic() + PUSH
         if first:
@@ -318,11 +315,11 @@ class Fleet:
         with self.lock:
             warm, self._warm = self._warm, {}
         store = self._owned()
-        for key, (hits, slid) in warm.items():
-            total = drive(store.count(key, hits.hits, hits.window))
-            if total < hits.threshold or not hits.due:
-                continue
-            if drive(store.extend(key, hits.fill, hits.order, hits.hot_ttl, hits.cap)):
+        for key, (warmth, slid) in warm.items():
+            head, threshold = warmth.head, warmth.terms.hot_threshold
+            hot = drive(store.count(key, warmth.taken(), warmth.window)) >= threshold
+            slide = warmth.slide() if hot else None
+            if slide is not None and drive(store.extend(key, head.fill, head.order, *slide)):
                 slid(key)
 
     def _probe(self) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from askonce.core.heat import Heat
 from askonce.core.keys import Key
-from askonce.core.lease import fresh_for, valid, windows, within_age
+from askonce.core.lease import fresh_for, fresh_until, valid, windows, within_age
 from askonce.core.model import (
     DURATION,
     Corrupt,
@@ -119,7 +119,7 @@ class Reader:
 
     def hit(self, question: Question, data: bytes, head: Head, now: int, detail: str = "", *, fwd: str = "") -> Found:
         """The entry as the caller's answer. `fwd`: it was asked for upstream all the same (``miss``: by another)."""
-        until = windows(head, question.limits).fresh
+        until = fresh_until(head, question.limits)
         status = Status(
             question.key.text,
             hit=not fwd,
@@ -131,9 +131,9 @@ class Reader:
         )
         self._events.lookup(status)
         if not fwd:
-            warm = self._heat.hit(question.key, head, question.terms, now)
-            if warm is not None:
-                self._fleet.warm(question.key, warm, self._slid)
+            warmth = self._heat.hit(question.key, head, question.plan.terms, now)
+            if warmth is not None:
+                self._fleet.warm(question.key, warmth, self._slid)
         return Found(status, entry_body(data, head), entry=data, head=head)
 
     def _slid(self, key: Key) -> None:

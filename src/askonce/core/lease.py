@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from askonce.core.model import TTL_CAP, Dates, Head, Snapshot
+from askonce.core.model import Dates, Head, Snapshot
 
 LEASE_LIFE = 15 * 60_000  # ms from the grant, never re-armed: frees the followers of a hung upstream that still beats
 BACKOFF_FIRST = 1_000
@@ -142,11 +142,14 @@ def valid(snapshot: Snapshot, fields: Iterable[int], generations: Generations) -
     return snapshot.clock == clock or all(moved.get(field, 0) <= snapshot.clock for field in fields)
 
 
-def windows(head: Head, limits: Limits) -> Windows:
+def fresh_until(head: Head, limits: Limits) -> int:
     """An entry made under a longer ttl than the caller's is cut to the caller's; no caller lengthens a life."""
-    fresh = head.fresh
-    if head.ttl > min(limits.ttl, TTL_CAP):
-        fresh = min(fresh, head.created + limits.ttl)
+    return min(head.fresh, head.created + limits.ttl) if head.ttl > limits.ttl else head.fresh
+
+
+def windows(head: Head, limits: Limits) -> Windows:
+    """The times of an entry as they are for one caller."""
+    fresh = fresh_until(head, limits)
     return Windows(fresh, min(head.stale, fresh + limits.grace), min(head.error, fresh + limits.error))
 
 
@@ -157,7 +160,7 @@ def fresh_for(head: Head, limits: Limits, now: int) -> bool:
         return False
     if limits.max_stale and now >= head.hard:
         return False
-    return now + limits.min_fresh < windows(head, limits).fresh + limits.max_stale
+    return now + limits.min_fresh < fresh_until(head, limits) + limits.max_stale
 
 
 def within_age(head: Head, limits: Limits, now: int) -> bool:
