@@ -71,14 +71,14 @@ class Engine:
 
     async def passed(self, question: Question, reason: str, call: Callable[[], Awaitable[object]]) -> Found:
         """Call upstream as if there were no cache: not looked up, not collapsed, not stored."""
+        self._used()
         status = Status(question.key.text, fwd="bypass", detail=reason)
         self.events.lookup(status)
         return Found(status, None, await call())
 
     async def ask(self, question: Question, call: Call) -> Found:
         """The answer to a question, paid for at most once by whoever asks it at this time."""
-        if self.closed:
-            raise CacheClosed("this cache was closed: make a new one")
+        self._used()
         try:
             found = await self._reader.look(question) or await self._contend(question, call)
         except StoreTrouble as trouble:
@@ -88,6 +88,10 @@ class Engine:
             playback.pace = self.pace
             return found._replace(body=None, value=playback)
         return found
+
+    def _used(self) -> None:
+        if self.closed:
+            raise CacheClosed("this cache was closed: make a new one")
 
     # contending for the lease
 
