@@ -20,6 +20,7 @@ class Guard:
         self.store = store
         self.fleet = fleet
         self.events = events
+        self._closed = False
         fleet.on_back.append(self._back)
 
     async def __call__(self, work: Coroutine[Any, Any, T]) -> T:
@@ -37,10 +38,13 @@ class Guard:
         return reply
 
     def close(self) -> None:
-        """Hear no more of the store."""
+        """Hear no more of the store, and tell no more of it: what it has to say is of our own doing."""
+        self._closed = True
         self.fleet.on_back.remove(self._back)
 
     def _met(self, trouble: StoreTrouble) -> None:
+        if self._closed:
+            return
         self.events.emit("trouble", detail=trouble.kind)
         self.events.warn_once(
             trouble.kind, "the store had trouble (%s: %s); calls go upstream meanwhile", trouble.kind, trouble

@@ -231,11 +231,14 @@ class Engine:
 
     def _go_on(self, question: Question) -> None:
         """Whether a caller who has to look again still may."""
-        if self.closed:
-            raise CacheClosed("this cache was closed while the call was waiting")
+        self._still_open()
         if question.until <= time.monotonic():
             self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="impatient"))
             raise Impatient
+
+    def _still_open(self) -> None:
+        if self.closed:
+            raise CacheClosed("this cache was closed while the call was waiting")
 
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
         flight.callers += 1
@@ -367,6 +370,7 @@ class Engine:
 
     async def _alone(self, question: Question, call: Call, kind: str) -> Found:
         """Ask upstream without the store, once for all who ask this in this process meanwhile."""
+        self._still_open()
         question.detail = kind
         if self._strict:
             raise StoreUnavailable(f"the store did not serve this lookup ({kind}), and the cache is strict", kind)
