@@ -115,6 +115,7 @@ class Crowd:
     def start(self, work: Callable[[], Any]) -> Future[Any]:
         """Run something in a thread of its own."""
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # nobody can cancel a thread
 
         def run() -> None:
             try:

@@ -1,0 +1,334 @@
+"""Callers who leave, and caches that are closed: what is finished, what is dropped, and that nothing stays behind.
+
+Async, a call belongs to nobody in particular: cancelling a caller, the leader's or a follower's, cancels nothing that
+others, or the store, will profit from. Closing waits for what is in flight, says what it had to drop, gives its leases
+back at once, and leaves no task, no thread, no connection and no descriptor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from askonce import AsyncCache, Cache, CacheClosed, Policy
+from askonce.testing import ScriptedCall, Step
+from tests.engine.crowd import (
+    ASKED,
+    HANG,
+    PATIENCE,
+    Crowd,
+    Loop,
+    eventually,
+    gathered,
+    idle,
+    joined,
+    results,
+    values,
+)
+
+pytestmark = pytest.mark.concurrency
+
+
+@pytest.fixture
+def call():
+    scripted = ScriptedCall()
+    scripted.script(None, HANG, "complete")
+    yield scripted
+    scripted.reset()
+
+
+def cancelled(futures):
+    for future in futures:
+        future.cancel()
+
+
+# --- callers who leave -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["leader", "followers", "all"])
+def test_cancelled_callers_take_nothing_from_the_others(tasks, place, call, who):
+    cache = tasks.cache(place)
+    leader = tasks.ask(cache, ASKED, call)
+    gathered(cache, 1, call)
+    followers = tasks.asks(5, cache, ASKED, call)
+    gathered(cache, 6, call)
+    gone, stay = {
+        "leader": ([leader], followers),
+        "followers": (followers[:3], [leader, *followers[3:]]),
+        "all": ([leader, *followers], []),
+    }[who]
+    cancelled(gone)
+    eventually(lambda: joined(cache) == len(stay), "the cancelled left")
+    assert call.in_flight == 1
+    call.release()
+    found = values(stay)
+    idle(cache)
+    assert len({value["id"] for value in found}) <= 1
+    assert tasks.answer(cache, ASKED, call).status.hit  # paid is paid: it was stored, whoever still waited
+    assert call.calls == 1
+
+
+def test_callers_cancelled_while_they_follow_another_cache_take_nothing_from_the_others(tasks, place, call):
+    leading, following = tasks.cache(place), tasks.cache(place)
+    first = tasks.ask(leading, ASKED, call)
+    gathered(leading, 1, call)
+    futures = tasks.asks(6, following, ASKED, call)
+    eventually(lambda: following.stats()["waiting"] == 6, "all six listen")
+    cancelled(futures[::2])
+    eventually(lambda: following.stats()["waiting"] == 3, "three left")
+    call.release()
+    assert all(value == first.result(PATIENCE).value for value in values(futures[1::2]))
+    assert call.calls == 1
+
+
+def test_a_failure_that_would_wake_a_cancelled_caller_wakes_the_next(tasks, place, call):
+    call.script(None, Step(hang=True, error=ZeroDivisionError()), "complete")
+    leading, following = tasks.cache(place), tasks.cache(place)
+    first = tasks.ask(leading, ASKED, call)
+    gathered(leading, 1, call)
+    futures = [tasks.ask(following, ASKED, call)]
+    eventually(lambda: following.stats()["waiting"] == 1, "the one to be woken first listens")
+    futures += tasks.asks(3, following, ASKED, call)
+    eventually(lambda: following.stats()["waiting"] == 4, "all listen")
+    begun = time.monotonic()
+    call.release()
+    futures[0].cancel()
+    assert isinstance(first.exception(PATIENCE), ZeroDivisionError)
+    assert len({value["id"] for value in values(futures[1:])}) == 1
+    assert time.monotonic() - begun < 2.0
+    assert call.calls <= 3  # the cancelled one may have called, and his call is theirs
+
+
+def test_with_on_abandon_close_the_call_is_cancelled_with_its_last_caller(tasks, place, call):
+    cache = tasks.cache(place, policy=Policy(on_abandon="close"))
+    futures = tasks.asks(3, cache, ASKED, call)
+    gathered(cache, 3, call)
+    cancelled(futures[:2])
+    eventually(lambda: joined(cache) == 1, "one is left")
+    assert call.in_flight == 1
+    futures[2].cancel()
+    eventually(lambda: call.in_flight == 0, "the call is cancelled")
+    idle(cache)
+    assert cache.stats()["abandoned.close"] == 1
+    begun = time.monotonic()
+    assert tasks.answer(cache, ASKED, call).status.stored  # and its lease is free
+    assert time.monotonic() - begun < 2.0
+    assert call.calls == 2
+
+
+def test_an_abandoned_call_is_given_up_after_its_limit(tasks, place, call):
+    cache = tasks.cache(place, policy=Policy(abandon_limit=0.1))
+    future = tasks.ask(cache, ASKED, call)
+    gathered(cache, 1, call)
+    future.cancel()
+    eventually(lambda: call.in_flight == 0, "it was given up")
+    idle(cache)
+    assert (cache.stats()["abandoned.finish"], cache.stats()["dropped.abandon-limit"]) == (1, 1)
+
+
+def test_an_abandoned_call_that_somebody_joins_is_not_given_up(tasks, place, call):
+    cache = tasks.cache(place, policy=Policy(abandon_limit=0.1))
+    first = tasks.ask(cache, ASKED, call)
+    gathered(cache, 1, call)
+    first.cancel()
+    eventually(lambda: cache.stats().get("abandoned"), "abandoned")
+    second = tasks.ask(cache, ASKED, call)
+    gathered(cache, 1, call)
+    time.sleep(0.2)  # the limit passes
+    assert call.in_flight == 1
+    call.release()
+    assert second.result(PATIENCE).status.collapsed
+    assert call.calls == 1
+
+
+def test_the_last_caller_of_another_loop_can_cancel_the_call(tasks, place, call):
+    cache = tasks.cache(place, policy=Policy(on_abandon="close"))
+    other = Loop()
+    try:
+        leader = tasks.ask(cache, ASKED, call)
+        gathered(cache, 1, call)
+        follower = tasks.ask(cache, ASKED, call, loop=other)
+        gathered(cache, 2, call)
+        leader.cancel()
+        eventually(lambda: joined(cache) == 1, "only the other loop's is left")
+        follower.cancel()
+        eventually(lambda: call.in_flight == 0, "the call is cancelled", patience=2.0)
+    finally:
+        other.close()
+
+
+# --- caches that are closed --------------------------------------------------------------------------------------
+
+
+def test_closing_waits_for_what_is_in_flight(crowd, place, call):
+    cache = crowd.cache(place)
+    futures = crowd.asks(3, cache, ASKED, call)
+    gathered(cache, 3, call)
+    closing = crowd.start(lambda: crowd.finish(cache))
+    eventually(lambda: cache._closed, "closing began")
+    assert not closing.done()
+    call.release()
+    assert closing.result(PATIENCE) == []
+    assert [value["id"][-2:] for value in values(futures)] == ["-1"] * 3
+    assert crowd.answer(crowd.cache(place), ASKED, call).status.hit or place.startswith("memory")
+
+
+def test_closing_within_a_limit_says_what_was_dropped_and_tells_who_waits(crowd, place, call, caplog):
+    cache, other = crowd.cache(place), crowd.cache(place)
+    futures = crowd.asks(3, cache, ASKED, call)
+    gathered(cache, 3, call)
+    begun = time.monotonic()
+    dropped = crowd.finish(cache, 0.0)
+    assert dropped == [cache.key_of(ASKED, cache._settings({})).text]
+    assert time.monotonic() - begun < 1.0
+    assert [record.message for record in caplog.records if "under way" in record.message] == [
+        "closed with 1 calls still under way: dropped"
+    ]
+    if crowd.tasks:
+        assert {type(error) for error in results(futures)} == {CacheClosed}
+    else:  # nobody can end a call in a thread: it goes on to its end, and those who joined it have its answer
+        call.release()
+        assert len(values(futures)) == 3
+    begun = time.monotonic()
+    assert crowd.answer(other, ASKED, call).status.stored  # its lease was given back
+    assert time.monotonic() - begun < 2.0
+    assert call.calls == 2
+
+
+def test_closing_tells_those_who_follow_another_cache(crowd, others, place, call):
+    leading, following = others.cache(place), crowd.cache(place)
+    first = others.ask(leading, ASKED, call)
+    gathered(leading, 1, call)
+    futures = crowd.asks(3, following, ASKED, call)
+    eventually(lambda: following.stats()["waiting"] == 3, "three follow")
+    begun = time.monotonic()
+    assert crowd.finish(following, 0.0) == []
+    assert {type(error) for error in results(futures)} == {CacheClosed}
+    assert time.monotonic() - begun < 2.0
+    call.release()
+    assert first.result(PATIENCE).status.stored
+    assert call.calls == 1
+
+
+def test_a_closed_cache_says_so(crowd, place, call):
+    cache = crowd.cache(place)
+    crowd.answer(cache, "q", lambda: 1)
+    assert crowd.finish(cache) == []
+    assert crowd.finish(cache) == []  # a second time does nothing
+    error = crowd.ask(cache, "q", lambda: 1).exception(PATIENCE)
+    assert isinstance(error, CacheClosed)
+    assert "make a new one" in str(error)
+    assert repr(cache).endswith("closed>")
+    assert cache.stats()["stored"] == 1
+
+
+@pytest.mark.parametrize("own", [{"control": "no-store"}, {"control": "only-if-cached"}])
+def test_a_closed_cache_says_so_whatever_is_asked(crowd, place, own):
+    cache = crowd.cache(place)
+    crowd.finish(cache)
+    error = crowd.ask(cache, "q", lambda: 1, **own).exception(PATIENCE)
+    assert isinstance(error, CacheClosed)
+
+
+# --- nothing stays behind ----------------------------------------------------------------------------------------
+
+
+def threads_of_ours():
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("askonce-")} - {
+        "askonce-provider"
+    }
+
+
+def descriptors():
+    gc.collect()
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(str(descriptor.readlink()))
+        except OSError:
+            continue  # that of the listing itself
+    return sorted(what.split(":[")[0] for what in found)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
+def test_a_closed_cache_leaves_no_thread_no_task_and_no_descriptor(crowd, place, call, request):
+    assert not threads_of_ours()
+    crowd.loop  # noqa: B018 - its descriptors are not the cache's
+    before = descriptors()
+    cache, other = crowd.cache(place), crowd.cache(place)
+    futures = crowd.asks(8, cache, ASKED, call)
+    gathered(cache, 8, call)
+    futures += crowd.asks(4, other, ASKED, call)
+    eventually(lambda: other.stats()["waiting"] >= 4, "others follow")
+    cancelled(futures[1::3])
+    call.release()
+    results([future for future in futures if not future.cancelled()])
+    for _ in range(3):
+        crowd.answer(cache, {"n": _}, call)
+    crowd.finish(cache)
+    crowd.finish(other)
+    assert [task.get_name() for task in asyncio.all_tasks(crowd.loop.loop) if "askonce" in task.get_name()] == []
+    crowd.caches.clear()
+    for thread in crowd._threads:
+        thread.join(PATIENCE)
+    eventually(lambda: not threads_of_ours(), f"no thread is left: {threads_of_ours()}")
+    eventually(lambda: descriptors() == before, f"descriptors: {before} before, {descriptors()} now")
+    if "valkey" in request.node.callspec.id:
+        server = request.getfixturevalue("valkey")
+        eventually(lambda: server.command("CLIENT", "LIST").count(b"\n") == 1, "only this connection is left")
+
+
+@pytest.mark.servers
+def test_a_loop_that_ends_without_closing_leaves_no_connection(valkey):
+    call = ScriptedCall()
+
+    async def ask(cache):
+        await cache.fetch(ASKED, call.aio_on(ASKED))
+
+    cache = AsyncCache(valkey.url)
+    asyncio.run(ask(cache))
+    asyncio.run(ask(cache))  # another loop, the same cache
+    assert call.calls == 1
+    asyncio.run(cache.aclose())
+    eventually(lambda: valkey.command("CLIENT", "LIST").count(b"\n") == 1, "only this connection is left")
+    eventually(lambda: not threads_of_ours(), "no thread is left")
+
+
+def test_a_loop_that_ends_in_the_middle_of_a_call_frees_the_lease(place):
+    call = ScriptedCall()
+    call.script(None, HANG, "complete")
+    cache, other = AsyncCache(place), Crowd("threads")
+
+    async def leave():
+        asking = asyncio.create_task(cache.fetch(ASKED, call.aio_on(ASKED)))
+        await asyncio.to_thread(call.wait_until_paid)
+        del asking
+
+    asyncio.run(leave())
+    try:
+        begun = time.monotonic()
+        assert other.answer(other.cache(place), ASKED, call).status.stored
+        assert time.monotonic() - begun < 2.0
+    finally:
+        asyncio.run(cache.aclose())
+        other.close()
+
+
+def test_a_context_manager_closes(place):
+    with Cache(place) as cache:
+        cache.fetch("q", lambda: 1)
+    with pytest.raises(CacheClosed):
+        cache.fetch("q", lambda: 1)
+
+    async def main():
+        async with AsyncCache(place) as cache:
+            await cache.fetch("q", lambda: 1)
+        with pytest.raises(CacheClosed):
+            await cache.fetch("q", lambda: 1)
+
+    asyncio.run(main())
