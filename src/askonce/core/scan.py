@@ -235,7 +235,7 @@ def _said(choice: Answer) -> Answer:
 
 
 def _responses(found: Read) -> Answer | None:
-    last = next((value for value in reversed(found.values) if value.get("type") in _CLOSING), None)
+    last = next((value for value in reversed(found.values) if str(value.get("type")) in _CLOSING), None)
     if last is None:
         return None
     items = [value.get("item") for value in found.values if value.get("type") == "response.output_item.done"]
