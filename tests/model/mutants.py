@@ -145,7 +145,10 @@ MUTANTS: dict[str, tuple[str, str]] = {
         "if limits.max_age != NEVER and now - head.created > limits.max_age:",
     ),
     "max-age does not bound a stale answer": ("if within_age(head, ask.limits, now):", "if True:"),
-    "a shorter ttl of the caller does not count": ("if head.ttl > limits.ttl else head.fresh", "if False else head.fresh"),
+    "a shorter ttl of the caller does not count": (
+        "if head.ttl > limits.ttl else head.fresh",
+        "if False else head.fresh",
+    ),
     "the caller's grace does not count": ("min(head.stale, fresh + limits.grace)", "head.stale"),
     "min-fresh does not count": ("return now + limits.min_fresh < ", "return now < "),
     "who waited takes an older entry": ("(ask.after and head.order >= ask.after)", "ask.after"),
