@@ -202,15 +202,25 @@ class TestPromises:
         assert (tally.asked, tally.wrong, tally.old) == (2, 1, 1)
 
 
-class TestThePage:
+class TestTheScreen:
     @pytest.mark.parametrize("width", [60, 80, 200])
-    def test_it_is_whole_at_every_stage_of_a_run_and_every_width(self, width):
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_each_part_is_printed_once_and_fits(self, width, terminal):
         made = report()
-        console = Console(width=width, record=True, file=io.StringIO())
-        for size in range(4):
-            partial = stage.Report(made.store, made.scale, rows=made.rows[:size])
-            console.print(cli.page(partial))
-        console.print(cli.page(made))
+        out = io.StringIO()
+        console = Console(width=width, height=24, file=out, force_terminal=terminal, color_system=None, record=True)
+        with cli._shown(console, quiet=False) as look:
+            for size in range(4):
+                look(stage.Report(made.store, made.scale, rows=made.rows[:size]))
+            for fields in (("hit",), ("hit", "invalidation"), ("hit", "invalidation", "crash"), ("seconds",)):
+                known = fields if "hit" in fields else ("hit", "invalidation", "crash", "seconds")
+                found = {name: getattr(made, name) for name in known}
+                look(stage.Report(made.store, made.scale, rows=made.rows, **found))
         text = console.export_text()
-        assert max(map(len, text.splitlines())) <= min(width, cli.WIDTH)
-        assert "1,700" in text
+        assert ("\x1b" in out.getvalue()) == terminal
+        for once in ("askonce demo", "A hit costs", "The prompt changes:", "A process dies,", "10.0 s in all"):
+            assert text.count(once) == 1, once
+        if not terminal:
+            assert text.count("in all  ") == 1
+            assert max(map(len, text.splitlines())) <= min(width, cli.WIDTH)
+        assert text.count("kept") == 5

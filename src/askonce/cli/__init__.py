@@ -15,9 +15,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0 done, 1 it failed, 2 it was asked for in a way that cannot be meant."""
     try:
         from askonce.cli.app import run
+
+        return run(arguments)
     except ImportError as missing:
         if (missing.name or "").partition(".")[0] not in EXTRA:
             raise
         sys.stderr.write(f"askonce: {missing.name} is not installed: pip install 'askonce[cli]'\n")
         return 1
-    return run(arguments)
+    except KeyboardInterrupt:
+        return 130  # as a shell says it of a program that was interrupted

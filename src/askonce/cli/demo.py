@@ -1,4 +1,4 @@
-"""``askonce demo``: the page that a Report of the demo is shown as, the same while it fills and when it is full."""
+"""``askonce demo``: how the Report of a run is shown, while it fills and when it is full."""
 
 from __future__ import annotations
 
@@ -59,27 +59,60 @@ def run(url: str | None, prefix: str | None, scale: Scale, *, as_json: bool = Fa
     return 0 if report.kept else 1
 
 
+class Screen:
+    """Where reports are shown: what is complete is printed once, and below it changes what is not.
+
+    Not one page that is drawn over and over: it would be longer than many terminals are high.
+    """
+
+    def __init__(self, console: Console, live: Live | None) -> None:
+        self._console = console
+        self._live = live
+        self._printed = 0
+
+    def look(self, report: Report) -> None:
+        """Show what is new."""
+        complete = parts(report)
+        for part in complete[self._printed :]:
+            self._console.print(Constrain(part, WIDTH))
+        self._printed = len(complete)
+        if self._live is not None:
+            self._live.update(Constrain(_unfinished(report), WIDTH), refresh=True)
+
+
 @contextlib.contextmanager
 def _shown(console: Console, *, quiet: bool) -> Iterator[Callable[[Report], None]]:
-    """Where reports go: a page that fills before one's eyes, or, in a pipe, the last one."""
-    reports: list[Report] = []
-    if quiet or not console.is_terminal:
-        yield reports.append
-        if not quiet:
-            console.print(page(reports[-1]))
-        return
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        yield lambda report: live.update(page(report), refresh=True)
+    """Where reports go: to a screen, in a pipe to one on which nothing moves, or nowhere."""
+    if quiet:
+        yield lambda _: None
+    elif not console.is_terminal:
+        yield Screen(console, None).look
+    else:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            yield Screen(console, live).look
 
 
-def page(report: Report) -> RenderableType:
-    """All that is known so far."""
-    parts: list[RenderableType] = [_opening(report), _table(report)]
-    parts += [_paragraph(title, text) for title, text in _scenes(report)]
+def parts(report: Report) -> list[RenderableType]:
+    """What of a report is complete, in the order in which it is told; it only grows."""
+    found = [_opening(report)]
+    if report.hit is not None:
+        found += [_table(report), *(_paragraph(title, text) for title, text in _scenes(report))]
     if report.seconds:
-        parts += [Text("\nPromised, and measured in this run:", "bold"), _promises(report.promises)]
-        parts.append(Text(f"\n{say.time(report.seconds)} in all", "dim"))
-    return Constrain(Group(*parts), WIDTH)
+        found.append(_ending(report))
+    return found
+
+
+def _unfinished(report: Report) -> RenderableType:
+    if report.hit is None:
+        return _table(report)
+    if report.seconds:
+        return ""
+    return Text("\nthe prompt changes ..." if report.invalidation is None else "\na process dies ...", "dim")
+
+
+def _ending(report: Report) -> RenderableType:
+    title = Text("\nPromised, and measured in this run:", "bold")
+    return Group(title, _promises(report.promises), Text(f"\n{say.time(report.seconds)} in all", "dim"))
 
 
 def _opening(report: Report) -> RenderableType:
@@ -128,7 +161,7 @@ def _sum(rows: list[Row]) -> list[str]:
 
 def _scenes(report: Report) -> Iterator[tuple[str, str]]:
     if (hit := report.hit) is not None:
-        text = f"(median; p99: {hit.p99:.0f} us): one caller, from question to answer, {hit.hits:,} times."
+        text = f"(median; p99: {hit.p99:.0f} us), from question to answer, of {hit.hits:,}."
         yield f"A hit costs {hit.p50:.0f} us", text
     if (fresh := report.invalidation) is not None:
         text = (

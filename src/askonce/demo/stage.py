@@ -136,7 +136,7 @@ def _of_rows(report: Report) -> list[Promise]:
 def _of_scenes(report: Report) -> list[Promise]:
     found = []
     if (fresh := report.invalidation) is not None:
-        text = f"after invalidate() nobody gets an older answer: {fresh.old} of {fresh.asked} did"
+        text = f"after invalidate() nobody gets an older answer: {fresh.old} of {fresh.asked}, paid calls: {fresh.paid}"
         found.append(Promise(text, fresh.old == 0 and fresh.paid == 1))
     if (crash := report.crash) is not None:
         most = crash.lease + crash.call + LATE
