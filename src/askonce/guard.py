@@ -32,7 +32,7 @@ class Guard:
         try:
             reply = await work
         except StoreTrouble as trouble:
-            self._met(trouble)
+            self.met(trouble)
             raise
         breaker.worked()
         return reply
@@ -42,7 +42,8 @@ class Guard:
         self._closed = True
         self.fleet.on_back.remove(self._back)
 
-    def _met(self, trouble: StoreTrouble) -> None:
+    def met(self, trouble: StoreTrouble) -> None:
+        """Count a trouble, tell of it, and open the breaker when it is one too many."""
         if self._closed:
             return
         self.events.emit("trouble", detail=trouble.kind)

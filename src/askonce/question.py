@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from askonce.core import keys
 from askonce.core.keys import Form, Key
@@ -20,6 +20,7 @@ from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
 from askonce.errors import ConfigError
 from askonce.events import Events
 
+KNOWN, KNOWN_SIZE = 512, 8192  # questions that a plan keeps in mind, and the bytes that one may have
 FOREVER = 10 * 365 * 86_400_000  # ms: what "max-stale" without a value accepts
 
 
@@ -92,6 +93,15 @@ def layered(inner: Policy, outer: Policy) -> Policy:
     )
 
 
+class Known(NamedTuple):
+    """A question that was asked before under one plan; `passes` is the reason why it is not looked up, or ""."""
+
+    key: Key
+    fields: tuple[int, ...]
+    model: str
+    passes: str
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Settings, checked and worked out."""
@@ -105,6 +115,17 @@ class Plan:
     control: Control
     limits: Limits
     store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
+    known: dict[bytes, Known] = field(default_factory=dict, compare=False, repr=False)
+
+    def know(self, body: bytes, model: str, passes: str) -> Known:
+        """What is worked out of a question, kept for the next time: to hash 2 KB again costs more than to find them."""
+        question = self.question(body, model)
+        known = Known(question.key, question.fields, model, passes)
+        if len(body) <= KNOWN_SIZE:
+            if len(self.known) >= KNOWN:
+                self.known.clear()
+            self.known[body] = known
+        return known
 
     def question(
         self,

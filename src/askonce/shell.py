@@ -226,16 +226,16 @@ class Shell(Asker):
         return self._question(request, self._planner.plan(settings)).key
 
     def _question(self, request: object, plan: Plan, form: Form = "v") -> Question:
-        model = request.get("model") if isinstance(request, dict) else None
-        return plan.question(keys.canonical(request), model if isinstance(model, str) else "", form)
+        return plan.question(keys.canonical(request), _model_of(request), form)
 
     async def ask(self, request: object, call: Call, settings: Settings) -> Outcome:
         """A lookup, in either mode."""
         plan = self._planner.plan(settings)
-        question = self._question(request, plan)
-        reason = self._passes(request, plan)
-        if reason:
-            found = await self._engine.passed(question, reason, lambda: self._called(call))
+        body = keys.canonical(request)
+        known = plan.known.get(body) or plan.know(body, _model_of(request), self._passes(request, plan))
+        question = Question(known.key, known.fields, plan, known.model)
+        if known.passes:
+            found = await self._engine.passed(question, known.passes, lambda: self._called(call))
         else:
 
             async def paid() -> Answer:
@@ -348,6 +348,11 @@ class Shell(Asker):
             pace = self._engine.pace
             self._engine = Engine(store, fleet_of(store), self._new_mode(), self.events, strict=self._strict)
             self._engine.pace = pace
+
+
+def _model_of(request: object) -> str:
+    model = request.get("model") if isinstance(request, dict) else None
+    return model if isinstance(model, str) else ""
 
 
 def _exact(value: object) -> bytes | None:

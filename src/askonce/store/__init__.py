@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
-from askonce.core.model import Lifetime, Sealed
+from askonce.core.model import Head, Lifetime, Sealed
 from askonce.core.tape import Ending, Word
 from askonce.errors import ConfigError
 
@@ -41,11 +41,15 @@ class StoreTrouble(Exception):
 
 
 class Look(NamedTuple):
-    """What plain reads found: the entry's bytes, the generations (`moved` for the fields asked for), now in us."""
+    """What plain reads found: the entry's bytes, the generations (`moved` for the fields asked for), now in us.
+
+    `head`: the entry's, where these very bytes were verified (core.model.read_entry) when they were read before.
+    """
 
     entry: bytes | None
     generations: Generations
     now_us: int
+    head: Head | None = None
 
 
 class Sighting(NamedTuple):
