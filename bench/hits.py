@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -31,8 +31,8 @@ def valkey(quick: bool) -> Iterator[Reading]:
 
     with places.valkey() as place, Cache(place.url) as cache, redis.Redis.from_url(place.url) as client:
         client.set(_name(), BODY)
-        fetch, name = _hit(cache), _name()
-        found = pair(fetch, lambda: client.get(name), _turns(quick))
+        fetch, name = hit_of(cache), _name()
+        found = pair(fetch, lambda: client.get(name), turns(quick))
         _all_hits(cache.stats())
     yield found.reading(_case(), "fetch", "GET", VALKEY_BAR)
 
@@ -47,14 +47,14 @@ def sqlite(quick: bool) -> Iterator[Reading]:
         def by_hand() -> Any:
             return orjson.loads(disk.get(sha256(orjson.dumps(REQUEST)).hexdigest()))
 
-        found = pair(_hit(cache), by_hand, _turns(quick))
+        found = pair(hit_of(cache), by_hand, turns(quick))
         _all_hits(cache.stats())
     yield found.reading(_case(), "fetch", "diskcache", SQLITE_BAR)
 
 
 def tasks(quick: bool) -> Iterator[Reading]:
     """Against redis.asyncio.Redis.get: one task alone, and 200 at once. There is no bar."""
-    found, ours, theirs = asyncio.run(_tasks(_turns(quick)))
+    found, ours, theirs = asyncio.run(_tasks(turns(quick)))
     yield found.reading(f"one task, {_case()}", "fetch", "GET", None)
     yield Reading(
         f"{CALLERS} tasks",
@@ -64,7 +64,7 @@ def tasks(quick: bool) -> Iterator[Reading]:
     )
 
 
-async def _tasks(turns: int) -> tuple[Pair, float, float]:
+async def _tasks(count: int) -> tuple[Pair, float, float]:
     import redis.asyncio as redis
 
     with places.valkey() as place:
@@ -82,8 +82,8 @@ async def _tasks(turns: int) -> tuple[Pair, float, float]:
                 return await client.get(name)
 
             await fetch()
-            found = await pair_async(fetch, get, turns)
-            rates = [await _rate(work, turns * 2) for work in (fetch, get)]
+            found = await pair_async(fetch, get, count)
+            rates = [await _rate(work, count * 2) for work in (fetch, get)]
             _all_hits(cache.stats())
             return found, rates[0], rates[1]
 
@@ -98,7 +98,7 @@ async def _rate(work: Any, total: int) -> float:
     return total // CALLERS * CALLERS / (time.perf_counter() - began)
 
 
-def _hit(cache: Cache) -> Any:
+def hit_of(cache: Cache) -> Callable[[], Any]:
     """A call that is a hit from now on."""
     cache.fetch(REQUEST, lambda: ANSWER)
     return lambda: cache.fetch(REQUEST, _never)
@@ -112,7 +112,7 @@ def _name() -> str:
     return sha256(orjson.dumps(REQUEST)).hexdigest()
 
 
-def _turns(quick: bool) -> int:
+def turns(quick: bool) -> int:
     return 400 if quick else 10_000
 
 

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from bench import cancels, clone, collapse, failures, files, forks, hits, imports, leaders, outages, storm, wakeups
+from bench import (
+    cancels,
+    clone,
+    collapse,
+    entries,
+    failures,
+    files,
+    forks,
+    freshness,
+    hits,
+    imports,
+    leaders,
+    outages,
+    scopes,
+    storm,
+    wakeups,
+)
 from bench.row import Row
 
 TABLE = (
@@ -110,5 +126,26 @@ TABLE = (
     Row("opens", "1,000 simultaneous opens of one new SQLite file by 8 processes", "0 failures", files.opens),
     Row("bound", "3 x max_bytes written to SQLite", "file with its log <= 1.2 x max_bytes", files.bound),
     Row("flaky", "concurrency tests 20 times over (make flaky)", "0 failures", clone.flaky, heavy=True),
+    Row(
+        "fresh-cost",
+        "cost of lifetimes, early refresh and all that on a plain fresh hit, against the hit path without",
+        "<= 1.05",
+        freshness.cost,
+    ),
+    Row("header", "header and extensions of an entry with 2 tags and a 20-byte scope", "<= 200 bytes", entries.header),
+    Row(
+        "memory",
+        "used_memory over 100,000 entries of corpus bodies against plain SET of 64-hex names and bodies with a TTL",
+        "<= 1.25",
+        entries.memory,
+        heavy=True,
+    ),
+    Row(
+        "scope",
+        "invalidate a scope holding 1,000 and 1,000,000 entries, Valkey",
+        "the same time within 1.5x; under 5 ms with 64 partitions on one primary",
+        scopes.invalidate,
+        heavy=True,
+    ),
 )
 ROWS = {row.name: row for row in TABLE}
