@@ -22,7 +22,7 @@ from askonce.demo.worker import BORN, Tally
 from askonce.testing import answer
 from askonce.testing.servers import Server
 
-SMALL = Scale(processes=2, callers=3, questions=3, median=0.03, call=0.2, lease=0.5, hits=300)
+SMALL = Scale(processes=2, callers=3, questions=3, median=0.03, call=0.2, lease=1.0, hits=300)
 SIZE = ("--processes", "2", "--callers", "3", "--questions", "2")
 
 
