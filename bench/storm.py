@@ -1,5 +1,9 @@
 """A storm: lookups, fills, joins and invalidations of few questions, from processes of threads and of tasks at once.
 
+In plain weather questions are invalidated by themselves. In full weather by scope, tag and model, each of which reaches
+several; answers live so briefly that they are refreshed behind their readers, and some readers name no tags and never
+call, so that they must respect the tags of an entry they know nothing of.
+
 Each run is judged by the observer of `births`. That the observer can see at all is shown by planted faults, plausible
 readings of the protocol that break the promise: to join a flight of this process by its key, without asking the store;
 and to take the generation an answer is filled under after the call that made it, not before.
@@ -13,10 +17,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from askonce import AsyncCache, Cache
+from askonce import AsyncCache, Cache, NotCached, Policy
 from askonce.core.lease import Ask, Follow
 from askonce.errors import PartialInvalidation, StoreUnavailable
 from askonce.flight import Gone
@@ -34,6 +39,10 @@ ASKERS = 6  # callers of each process
 CALLS = (0.002, 0.03)  # s that an upstream call takes, at random between these
 PAUSES = (0.0, 0.004)  # s between two lookups of one caller
 EVERY = (0.005, 0.04)  # s between two invalidations of one process
+SPARSE = (0.05, 0.3)  # the same where one reaches many: answers should get old enough to be refreshed
+WAYS = (("scope", 4), ("tag", 5), ("model", 3))  # and into how many parts each divides the questions
+BRIEF = Policy(ttl=0.1, grace=1.0, stale_if_error=1.0, max_age=2.0)
+BLIND = 0.3  # of the lookups name no tags, and never call
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class Storm:
     seconds: float
     seed: int
     fault: str = ""
+    full: bool = False
 
 
 class Log(NamedTuple):
@@ -55,35 +65,79 @@ class Log(NamedTuple):
     failed: int
     stats: dict[str, Any]
 
+    def acknowledged(self, aimed: Aimed, called: float) -> None:
+        """One more invalidation, for each question that it reaches."""
+        returned = time.monotonic()
+        self.invalidations.extend(Invalidation(number, called, returned) for number in aimed.reached)
+
+
+class Aimed(NamedTuple):
+    """An invalidation: its keywords, and the questions that it reaches."""
+
+    how: dict[str, Any]
+    reached: list[int]
+
+
+def _aimed(storm: Storm, number: int, draw: random.Random) -> Aimed:
+    if not storm.full:
+        return Aimed({"request": _request(number)}, [number])
+    way, parts = draw.choice(WAYS)
+    part = number % parts
+    return Aimed({way: f"{way}-{part}"}, [one for one in range(QUESTIONS) if one % parts == part])
+
+
+def _request(number: int) -> dict[str, Any]:
+    return {**question(number, 200), "model": f"model-{number % dict(WAYS)['model']}"}
+
+
+def _own(storm: Storm, number: int, draw: random.Random) -> dict[str, Any]:
+    """The keywords of a lookup."""
+    if not storm.full:
+        return {}
+    scope = f"scope-{number % dict(WAYS)['scope']}/below"
+    if draw.random() < BLIND:
+        return {"scope": scope, "policy": BRIEF, "control": "only-if-cached"}
+    return {"scope": scope, "policy": BRIEF, "tags": [f"tag-{number % dict(WAYS)['tag']}"]}
+
 
 def requests(quick: bool) -> Iterator[Reading]:
     """invalidate(request=) in a storm; then the same with each planted fault, which must be caught."""
+    return _weather(2.0 if quick else 30.0, 2.0 if quick else 5.0, full=False)
+
+
+def everything(quick: bool) -> Iterator[Reading]:
+    """By scope, tag and model, with refreshes; and with each planted fault."""
+    return _weather(2.0 if quick else 60.0, 2.0 if quick else 5.0, full=True)
+
+
+def _weather(seconds: float, planted: float, *, full: bool) -> Iterator[Reading]:
     for opener in BOTH:
-        yield _judged(opener, 2.0 if quick else 30.0, "")
+        yield _judged(opener, seconds, "", full=full)
         for fault in FAULTS:
-            yield _judged(opener, 2.0 if quick else 5.0, fault)
+            yield _judged(opener, planted, fault, full=full)
 
 
-def _judged(opener: Opener, seconds: float, fault: str) -> Reading:
-    logs = _run(opener, seconds, fault)
+def _judged(opener: Opener, seconds: float, fault: str, *, full: bool) -> Reading:
+    logs = _run(opener, seconds, fault, full=full)
     lookups = [one for log in logs for one in log.lookups]
     invalidations = [one for log in logs for one in log.invalidations]
     bad = len(violations(lookups, invalidations))
-    counts = {name: sum(log.stats.get(name, 0) for log in logs) for name in ("hit", "collapsed", "stored", "trouble")}
+    named = ("hit", "collapsed", "stored", "refresh", "trouble")
+    counts = {name: sum(log.stats.get(name, 0) for log in logs) for name in named}
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
     case = f"{opener.__name__}, {seconds:g} s" + (f", planted: {fault}" if fault else "")
     measured = (
         f"{bad} violations in {len(lookups)} lookups ({said}) and {len(invalidations)} acknowledged invalidations,"
         f" {sum(log.failed for log in logs)} not acknowledged"
     )
-    busy = bool(counts["hit"] and counts["collapsed"] and counts["stored"] and invalidations)
-    return Reading(case, measured, busy and (bad > 0 if fault else bad == 0), {"violations": bad, **counts})
+    busy = all(counts[name] for name in named[: 4 if full else 3]) and bool(invalidations)
+    return Reading(case, measured, bad > 0 if fault else busy and not bad, {"violations": bad, **counts})
 
 
-def _run(opener: Opener, seconds: float, fault: str) -> list[Log]:
+def _run(opener: Opener, seconds: float, fault: str, *, full: bool) -> list[Log]:
     with opener() as place, Crew() as crew:
         for number in range(PROCESSES):
-            crew.hire(blow, Storm(place.url, MODES[number % 2], seconds, number, fault))
+            crew.hire(blow, Storm(place.url, MODES[number % 2], seconds, number, fault, full))
         crew.ready()
         crew.start()
         logs: list[Log] = crew.results(seconds + SLACK)
@@ -121,19 +175,20 @@ def _threads(storm: Storm, until: float) -> Log:
     def ask(draw: random.Random) -> None:
         number = draw.randrange(QUESTIONS)
         began = time.monotonic()
-        value = cache.fetch(question(number, 200), paid).value
-        log.lookups.append(Lookup(number, began, value["born"]))
+        with suppress(NotCached):
+            value = cache.fetch(_request(number), paid, **_own(storm, number, draw)).value
+            log.lookups.append(Lookup(number, began, value["born"]))
         time.sleep(draw.uniform(*PAUSES))
 
     def invalidate(draw: random.Random) -> None:
-        number = draw.randrange(QUESTIONS)
+        aimed = _aimed(storm, draw.randrange(QUESTIONS), draw)
         called = time.monotonic()
         try:
-            cache.invalidate(request=question(number, 200))
-            log.invalidations.append(Invalidation(number, called, time.monotonic()))
+            cache.invalidate(**aimed.how)
+            log.acknowledged(aimed, called)
         except (StoreUnavailable, PartialInvalidation):
             failed[0] += 1
-        time.sleep(draw.uniform(*EVERY))
+        time.sleep(draw.uniform(*(SPARSE if storm.full else EVERY)))
 
     with Cache(storm.url) as cache:
         _all([*[ask] * ASKERS, invalidate], storm.seed, until)
@@ -175,20 +230,21 @@ async def _tasks(storm: Storm, until: float) -> Log:
         while time.monotonic() < until:
             number = draw.randrange(QUESTIONS)
             began = time.monotonic()
-            value = (await cache.fetch(question(number, 200), paid)).value
-            log.lookups.append(Lookup(number, began, value["born"]))
+            with suppress(NotCached):
+                value = (await cache.fetch(_request(number), paid, **_own(storm, number, draw))).value
+                log.lookups.append(Lookup(number, began, value["born"]))
             await asyncio.sleep(draw.uniform(*PAUSES))
 
     async def invalidate(draw: random.Random) -> None:
         while time.monotonic() < until:
-            number = draw.randrange(QUESTIONS)
+            aimed = _aimed(storm, draw.randrange(QUESTIONS), draw)
             called = time.monotonic()
             try:
-                await cache.invalidate(request=question(number, 200))
-                log.invalidations.append(Invalidation(number, called, time.monotonic()))
+                await cache.invalidate(**aimed.how)
+                log.acknowledged(aimed, called)
             except (StoreUnavailable, PartialInvalidation):
                 failed[0] += 1
-            await asyncio.sleep(draw.uniform(*EVERY))
+            await asyncio.sleep(draw.uniform(*(SPARSE if storm.full else EVERY)))
 
     async with AsyncCache(storm.url) as cache:
         async with asyncio.TaskGroup() as group:

@@ -127,6 +127,13 @@ TABLE = (
     Row("bound", "3 x max_bytes written to SQLite", "file with its log <= 1.2 x max_bytes", files.bound),
     Row("flaky", "concurrency tests 20 times over (make flaky)", "0 failures", clone.flaky, heavy=True),
     Row(
+        "storm-all",
+        "a storm of lookups, fills, refreshes and invalidations by scope, tag, model from 4 processes for 60 s",
+        "0 answers born before an acknowledged invalidation that preceded the lookup; planted faults are caught",
+        storm.everything,
+        heavy=True,
+    ),
+    Row(
         "fresh-cost",
         "cost of lifetimes, early refresh and all that on a plain fresh hit, against the hit path without",
         "<= 1.05",
