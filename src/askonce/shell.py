@@ -28,8 +28,8 @@ from askonce.errors import ConfigError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
 from askonce.fleet import fleet_of, leave
 from askonce.flight import Tasks, Threads
+from askonce.many import Many
 from askonce.pilot import Answer
-from askonce.protocol import Engine
 from askonce.question import NOTHING, Plan, Planner, Question, Settings, tags_of
 from askonce.reader import Found
 from askonce.store import StoreTrouble, open_store
@@ -171,7 +171,7 @@ class Shell(Asker):
         self.events = Events()
         self._strict = strict
         self._closed = False
-        self._engine = Engine(store, fleet_of(store), self._new_mode(), self.events, strict=strict)
+        self._engine = Many(store, fleet_of(store), self._new_mode(), self.events, strict=strict)
         self._engine.pace = pace_of(replay, replay_speed)
         _caches.add(self)
 
@@ -276,7 +276,7 @@ class Shell(Asker):
 
         return Exchange(self._planner, self.events, self.mode, own, lambda: self._settings({}), ignore_headers)
 
-    def engine(self) -> Engine:
+    def engine(self) -> Many:
         """The engine of this process: a fork has another."""
         return self._engine
 
@@ -346,7 +346,7 @@ class Shell(Asker):
             store.after_fork()
             self.events.after_fork()
             pace = self._engine.pace
-            self._engine = Engine(store, fleet_of(store), self._new_mode(), self.events, strict=self._strict)
+            self._engine = Many(store, fleet_of(store), self._new_mode(), self.events, strict=self._strict)
             self._engine.pace = pace
 
 

@@ -15,14 +15,14 @@ from typing import Any
 from askonce.errors import ConfigError
 from askonce.http.exchange import Exchange
 from askonce.http.transport import Blocking, Suspending
-from askonce.protocol import Engine
+from askonce.many import Many
 
 MODULES = ("httpx2", "httpx")
 
 
 def client(
     exchange: Exchange,
-    engine: Callable[[], Engine],
+    engine: Callable[[], Many],
     module: Any,
     inner: Any,
     options: dict[str, Any],
@@ -49,7 +49,7 @@ def client(
     return made
 
 
-def transport(exchange: Exchange, engine: Callable[[], Engine], module: Any, inner: Any, *, asynchronous: bool) -> Any:
+def transport(exchange: Exchange, engine: Callable[[], Many], module: Any, inner: Any, *, asynchronous: bool) -> Any:
     """A transport of `module` that asks `exchange` first."""
     found = module_of(module)
     if inner is None:

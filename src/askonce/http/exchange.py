@@ -10,22 +10,45 @@ Nothing here does I/O, so that whatever speaks HTTP can use it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from askonce.core import keys, upstream
+from askonce.core.keys import Key
 from askonce.core.policy import Control, judge_request
 from askonce.core.providers import Operation
-from askonce.errors import AskonceError, ConfigError, RequestError
+from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
 from askonce.http.reply import Failure, Reply, pack, pack_failure
-from askonce.http.sent import Carried, Header, Sent, carried, cookies_born, fingerprint, rotates, target_of
+from askonce.http.sent import (
+    OURS,
+    Carried,
+    Header,
+    Sent,
+    Target,
+    carried,
+    cookies_born,
+    fingerprint,
+    rotates,
+    target_of,
+)
+from askonce.http.vectors import Vector, cut, inputs_of
 from askonce.pilot import Answer
 from askonce.question import NOTHING, Plan, Planner, Question, Settings
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
+
+
+@dataclass(slots=True)
+class Batch:
+    """The inputs of an embeddings request: a question for each that is different, and who of them stands where."""
+
+    body: dict[str, Any]
+    questions: dict[Key, Question] = field(default_factory=dict)
+    inputs: dict[Key, Any] = field(default_factory=dict)
+    places: list[Key] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -36,13 +59,9 @@ class Asked:
     ours: bool = False
     credential: bool = False
     question: Question | None = None
+    batch: Batch | None = None
     operation: Operation | None = None
     who: str = ""  # whose credential it carries
-
-    def again(self) -> Question:
-        """The same question, as if nothing had been seen of it."""
-        assert self.question is not None
-        return replace(self.question, detail="", data=b"", held=None)
 
 
 class Exchange:
@@ -75,6 +94,8 @@ class Exchange:
         """What a request asks, or why it passes."""
         carries = carried(sent.headers, self._ignored, self._born)
         asked = Asked(ours=bool(carries.ours), credential=bool(carries.secrets))
+        for name in carries.ours.keys() - OURS:
+            self.events.warn_once(name, "the request header %s is none of askonce's: %s", name, ", ".join(OURS))
         try:
             asked.reason = self._read(sent, carries, asked)
         except AskonceError as wrong:
@@ -105,12 +126,22 @@ class Exchange:
         if not plan.tenant and rotates(secrets):
             return self._tenant_needed()
         asked.who = fingerprint(secrets)
-        model = target.operation.model or body.get("model")
+        ask = self._asker(plan, target, body, self._counts(carries), asked.who)
+        # A signature covers the body, which can then not be cut into inputs.
+        if exact is not None and target.operation.protocol.name == "embeddings" and b"AWS4" not in secrets:
+            asked.batch = _batch(exact, target.operation.protocol.ignored, ask)
         canonical = keys.canonical_fields(exact, sent.body, target.operation.protocol.ignored)
-        asked.question = plan.question(
-            canonical, model if isinstance(model, str) else "", "j", target.upstream, self._counts(carries), asked.who
-        )
+        asked.question = ask(canonical, "")
         return ""
+
+    @staticmethod
+    def _asker(
+        plan: Plan, target: Target, body: dict[str, Any], headers: tuple[tuple[str, str], ...], who: str
+    ) -> Callable[[bytes, str], Question]:
+        """Makes questions of canonical bodies; their `kind` tells apart what is kept in different ways."""
+        named = target.operation.model or body.get("model")
+        model = named if isinstance(named, str) else ""
+        return lambda canonical, kind: plan.question(canonical, model, "j", target.upstream + kind, headers, who)
 
     def _plan(self, ours: Mapping[str, str]) -> Plan:
         """The plan of a call: what its headers say, over its context's settings, over the client's own."""
@@ -141,10 +172,10 @@ class Exchange:
 
     # answers
 
-    def answer(self, asked: Asked, reply: Reply, value: object) -> Answer:
+    def answer(self, asked: Asked, reply: Reply, value: object, refusal: str | None = None) -> Answer:
         """A reply as it would be stored or shared; `value` is what the leader himself gets back."""
         assert asked.question is not None
-        reason = self._refusal(asked, reply)
+        reason = self._refusal(asked, reply) if refusal is None else refusal
         if asked.question.plan.tenant and 400 <= reply.status < 500:
             reply = reply._replace(who=asked.who)
         return Answer(
@@ -154,6 +185,18 @@ class Exchange:
             trouble=upstream.status_trouble(reply.status),
             hint=0 if reply.status < 400 else upstream.retry_after(_texts(reply)),
         )
+
+    def answers(self, asked: Asked, reply: Reply, value: object, number: int) -> tuple[list[Answer], list[Vector]]:
+        """The reply to a batch of so many inputs, as the answers to each; no vectors if it may not be cut."""
+        reason = self._refusal(asked, reply)
+        vectors = None if reason else cut(reply.body, number)
+        if vectors is not None:
+            packed = [pack(Reply(200, reply.headers, one.item, "", one.frame), stored=True) for one in vectors]
+            return [Answer(body, value) for body in packed], vectors
+        one = self.answer(asked, reply, value, reason or "unmatched")
+        if number > 1 and not everybodys(reply.status):  # it may be the fault of one input, which another does not have
+            one = one._replace(body=pack_failure(Failure("RequestError", "refused as part of a batch", 0.0)))
+        return [one] * number, []
 
     def _refusal(self, asked: Asked, reply: Reply) -> str:
         """Why a reply may not be stored."""
@@ -204,6 +247,26 @@ def _loosely(raw: bytes) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
+def _batch(body: dict[str, Any], ignored: Collection[str], ask: Callable[[bytes, str], Question]) -> Batch | None:
+    """The request as a batch; None where it is not clear what its inputs are."""
+    inputs = inputs_of(body)
+    if inputs is None:
+        return None
+    batch = Batch(dict(body))
+    rest = {name: value for name, value in body.items() if name not in ignored}
+    for one in inputs:
+        question = ask(keys.canonical({**rest, "input": one}), "#input")
+        batch.places.append(question.key)
+        if question.key not in batch.questions:
+            batch.questions[question.key], batch.inputs[question.key] = question, one
+    return batch
+
+
+def everybodys(status: int) -> bool:
+    """Whether a refusal has nothing to do with what was asked: who asks, how often, and an upstream in trouble."""
+    return status in {401, 403, 408, 429} or status >= 500
+
+
 def _judged(body: dict[str, Any] | None, plan: Plan) -> str:
     if body is None:
         return "not-json"
@@ -227,6 +290,3 @@ def our_error(operation: Operation | None, status: int, kind: str, message: str)
         body = {"error": {"code": status, "message": message, "status": kind.upper()}}
     headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"false")]
     return Reply(status, headers, orjson.dumps(body))
-
-
-__all__ = ["LARGEST", "Asked", "Exchange", "RequestError", "our_error", "said"]

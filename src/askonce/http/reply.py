@@ -3,7 +3,8 @@
     4 bytes, big-endian: length of the meta | meta, JSON | body
 
 `meta` is ``{"status": 200, "headers": [["content-type", "application/json"], ...]}``; of an answer that is shared but
-not stored also ``"who"``, whose credential it was refused to. A Failure, where there was no answer, is the meta alone:
+not stored also ``"who"``, whose credential it was refused to; of one vector, ``"frame"``, what it stood in (see
+`vectors`), and the body is the vector alone. A Failure, where there was no answer, is the meta alone:
 ``{"error": "ReadTimeout", "message": ..., "patience": 600.0}``.
 
 Bodies are kept decoded: who asks may not understand the encoding that who paid did. What is stored goes without the
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import orjson
 
 from askonce.http.sent import Header
+from askonce.http.vectors import Frame
 
 LENGTH = 4
 
@@ -40,6 +42,7 @@ class Reply(NamedTuple):
     headers: Sequence[Header]
     body: bytes
     who: str = ""
+    frame: Frame | None = None
 
 
 class Failure(NamedTuple):
@@ -75,8 +78,10 @@ def pack(reply: Reply, *, stored: bool) -> bytes:
         for name, value in reply.headers
         if not personal(name, rates=stored)
     ]
-    who = {} if stored or not reply.who else {"who": reply.who}
-    return _packed({"status": reply.status, "headers": headers, **who}, reply.body)
+    more: dict[str, object] = {} if stored or not reply.who else {"who": reply.who}
+    if reply.frame is not None:
+        more["frame"] = list(reply.frame)
+    return _packed({"status": reply.status, "headers": headers, **more}, reply.body)
 
 
 def pack_failure(failure: Failure) -> bytes:
@@ -92,18 +97,23 @@ def _packed(meta: object, body: bytes) -> bytes:
 def unpack(data: bytes | memoryview) -> Reply | Failure:
     """What was packed; ValueError for anything else."""
     start = LENGTH + int.from_bytes(data[:LENGTH], "big")
-    made = _unpacked(bytes(data[LENGTH:start]))
+    head = bytes(data[LENGTH:start])
+    # Kept: a hot answer is read again and again, and its headers cost more to make than all else here. But every
+    # vector of a batch has a head of its own.
+    made = (_read if b'"frame"' in head else read_head)(head)
     return made if isinstance(made, Failure) else made._replace(body=bytes(data[start:]))
 
 
-@lru_cache(maxsize=256)
-def _unpacked(head: bytes) -> Reply | Failure:
-    # Kept: a hot answer is read again and again, and its headers cost more to make than all else here.
+def _read(head: bytes) -> Reply | Failure:
     try:
         meta = orjson.loads(head)
         if "error" in meta:
             return Failure(**meta)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in meta["headers"]]
-        return Reply(int(meta["status"]), headers, b"", meta.get("who", ""))
+        frame = Frame(*meta["frame"]) if "frame" in meta else None
+        return Reply(int(meta["status"]), headers, b"", meta.get("who", ""), frame)
     except (KeyError, TypeError, AttributeError) as wrong:
         raise ValueError(f"no packed reply: {wrong!r}") from wrong
+
+
+read_head = lru_cache(maxsize=256)(_read)

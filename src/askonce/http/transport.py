@@ -11,68 +11,31 @@ request. Who had more patience than the leader does not get his timeout, but ask
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
-from askonce.core import upstream
+from askonce.core.keys import Key
 from askonce.drive import drive
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.events import Status, log
 from askonce.flight import Impatient
-from askonce.http.exchange import Asked, Exchange, our_error
-from askonce.http.reply import Failure, Reply, of_connection, unpack
-from askonce.http.sent import Header, Sent, less_ours
-from askonce.pilot import Answer
-from askonce.protocol import Engine
-
-_WAITS = {"ConnectTimeout": "connect", "PoolTimeout": "pool"}  # the patience that an error ended; else "read"
-
-
-class Errand:
-    """One request on its way: what its own call upstream brought, if it made one."""
-
-    def __init__(self, transport: Transport, asked: Asked, request: Any) -> None:
-        self.reply: Reply | None = None
-        self.error: Exception | None = None
-        self.extensions: dict[str, Any] = {}
-        self._transport = transport
-        self._asked = asked
-        self._request = request
-
-    async def paid(self) -> Answer:
-        """Make the call. Whatever it brings is an answer, an error of the module's too."""
-        exchange, module = self._transport.exchange, self._transport.module
-        try:
-            response = await self._transport.whole(self._request)
-        except module.RequestError as error:
-            self.error = error
-            return exchange.failed(*self._failure(error))
-        except Exception as error:
-            self.error = error
-            raise
-        self.extensions = {name: response.extensions[name] for name in _TOLD & response.extensions.keys()}
-        exchange.met(self._asked, self._request.headers.raw, response.headers.raw)
-        self.reply = Reply(response.status_code, decoded(module, response.headers.raw), response.content)
-        return exchange.answer(self._asked, self.reply, self)
-
-    def _failure(self, error: Exception) -> tuple[Failure, object, str]:
-        name = type(error).__name__
-        if self._transport.closed or name == "PoolTimeout":  # the matter of this client alone
-            return Failure(name, str(error), 0.0), self, ""
-        patience = patience_for(self._request, name) if "Timeout" in name else None
-        return Failure(name, str(error), None if patience == math.inf else patience), self, upstream.trouble(error)
-
-
-_TOLD = {"http_version", "reason_phrase"}
+from askonce.http.errand import BatchErrand, Errand, patience_for
+from askonce.http.exchange import Asked, Exchange, everybodys, our_error
+from askonce.http.reply import Failure, Reply, unpack
+from askonce.http.sent import Sent, less_ours
+from askonce.http.vectors import Vector, put_together, whole
+from askonce.many import Many
+from askonce.question import Question
 
 
 class Transport:
     """What both transports are made of."""
 
-    def __init__(self, exchange: Exchange, engine: Callable[[], Engine], module: Any, inner: Any) -> None:
+    asynchronous = False
+
+    def __init__(self, exchange: Exchange, engine: Callable[[], Many], module: Any, inner: Any) -> None:
         self.exchange = exchange
         self.module = module
         self.inner = inner
@@ -83,9 +46,15 @@ class Transport:
         """The inner transport's response, untouched."""
         raise NotImplementedError
 
+    async def read(self, response: Any) -> None:
+        """Read an inner response to its end, and close it."""
+        raise NotImplementedError
+
     async def whole(self, request: Any) -> Any:
         """The inner transport's response, read to its end."""
-        raise NotImplementedError
+        response = await self.send(request)
+        await self.read(response)
+        return response
 
     async def handle(self, request: Any) -> Any:
         """The response to a request."""
@@ -96,9 +65,11 @@ class Transport:
             return await self._passed(asked, request, asked.reason)
         began = time.monotonic()
         asked.question.until = began + patience_for(request, "ReadTimeout")
-        errand = Errand(self, asked, request)
+        errand = Errand(self, asked, request) if asked.batch is None else BatchErrand(self, asked, request)
         try:
-            return await self._asked(asked, errand, request)
+            if isinstance(errand, BatchErrand):
+                return await self._asked_batch(errand, asked.question.until)
+            return await self._asked(errand)
         except NotCached as missing:
             reply = our_error(asked.operation, 504, "not_cached", str(missing))
         except StoreUnavailable as trouble:  # only of a strict cache: its calls must not go upstream uncounted
@@ -139,25 +110,74 @@ class Transport:
             return self._response(errand.reply, Status("", fwd="miss", detail=kind), errand.extensions)
         return await self._passed(asked, request, kind)
 
-    async def _asked(self, asked: Asked, errand: Errand, request: Any) -> Any:
+    async def _asked(self, errand: Errand) -> Any:
         """Ask until the answer is one for this caller."""
-        question = asked.question
+        question = errand.asked.question
         assert question is not None
         while True:
             found = await self._engine().ask(question, errand.paid)
             if found.value is errand:
-                if errand.error is not None:
-                    raise errand.error
-                assert errand.reply is not None
-                return self._response(errand.reply, found.status, errand.extensions)
+                return self._own(errand, found.status)
             assert found.body is not None
-            made = unpack(found.body)
-            if isinstance(made, Reply):
-                if not made.who or made.who == asked.who:
+            made = self._for_me(unpack(found.body), errand)
+            if made is not None:
+                return self._response(made, found.status)
+            question = again(question)
+
+    def _own(self, errand: Errand, status: Status) -> Any:
+        """What this caller's own call brought."""
+        if errand.error is not None:
+            raise errand.error
+        assert errand.reply is not None
+        return self._response(errand.reply, status, errand.extensions)
+
+    def _for_me(self, made: Reply | Failure, errand: Errand) -> Reply | None:
+        """What another's call brought, if it is for this caller too; raises what it was refused with."""
+        if isinstance(made, Reply):
+            return made if not made.who or made.who == errand.asked.who else None
+        if made.patience is not None and patience_for(errand.request, made.error) > made.patience:
+            return None
+        raise self._like(made, errand.request)
+
+    async def _asked_batch(self, errand: BatchErrand, until: float) -> Any:
+        """Ask for all inputs until each has a vector for this caller."""
+        got: dict[Key, tuple[Vector, Status]] = {}
+        missing = list(errand.batch.questions.values())
+        for question in missing:
+            question.until = until
+        while missing:
+            for question, found in zip(missing, await self._engine().ask_many(missing, errand.paid_for), strict=True):
+                if found.value is errand:
+                    if question.key not in errand.vectors:
+                        return await self._unsplit(errand, found.status)
+                    got[question.key] = errand.vectors[question.key], found.status
+                    continue
+                assert found.body is not None
+                made = self._for_me(unpack(found.body), errand)
+                if made is not None and made.frame is None:
                     return self._response(made, found.status)
-            elif made.patience is None or patience_for(request, made.error) <= made.patience:
-                raise self._like(made, request)
-            question = asked.again()
+                if made is not None and made.frame is not None:
+                    got[question.key] = Vector(made.body, made.frame, made.headers), found.status
+            missing = [again(question) for question in missing if question.key not in got]
+        return self._joined(errand, got)
+
+    async def _unsplit(self, errand: BatchErrand, status: Status) -> Any:
+        """The call for some inputs failed, perhaps for being some: the whole is asked as it came, and not cached."""
+        if errand.all or errand.reply is None or everybodys(errand.reply.status):
+            return self._own(errand, status)
+        return await self._passed(errand.asked, errand.request, "unsplit")
+
+    def _joined(self, errand: BatchErrand, got: dict[Key, tuple[Vector, Status]]) -> Any:
+        """One answer of many vectors: upstream's own bytes where it was one answer, or once was."""
+        vectors = [got[key][0] for key in errand.batch.places]
+        status = joint([status for _, status in got.values()])
+        if errand.reply is None:
+            reply = Reply(200, vectors[0].headers, whole(vectors) or put_together(vectors, None))
+            return self._response(reply, status)
+        if errand.all and len(errand.vectors) == len(vectors):
+            return self._own(errand, status)
+        paid = next(iter(errand.vectors.values())).frame
+        return self._response(errand.reply._replace(body=put_together(vectors, paid)), status, errand.extensions)
 
     def _like(self, failure: Failure, request: Any) -> Exception:
         """The module's own error of this name, for this request."""
@@ -165,16 +185,18 @@ class Transport:
         made: Exception = kind(failure.message, request=request)
         return made
 
-    def _response(self, reply: Reply, status: Status, extensions: dict[str, Any] | None = None) -> Any:
-        headers = [
-            *reply.headers,
-            (b"content-length", b"%d" % len(reply.body)),
-            (b"cache-status", str(status).encode()),
-        ]
+    def _response(
+        self, reply: Reply, status: Status, extensions: dict[str, Any] | None = None, stream: Any = None
+    ) -> Any:
+        """A response with the reply's body, or with `stream` in its place."""
+        headers = [*reply.headers]
+        if stream is None:
+            # A stream, and not content=: so the client notes the time it took, and no header is added to ours.
+            stream = self.module.ByteStream(reply.body)
+            headers.append((b"content-length", b"%d" % len(reply.body)))
+        headers.append((b"cache-status", str(status).encode()))
         if status.age is not None:
             headers.append((b"age", b"%d" % status.age))
-        # A stream, and not content=: so the client notes the time it took, and no header is added to ours.
-        stream = self.module.ByteStream(reply.body)
         return self.module.Response(reply.status, headers=headers, stream=stream, extensions=extensions)
 
     def _less_ours(self, request: Any) -> Any:
@@ -198,14 +220,12 @@ class Blocking(Transport):
         """Blocks."""
         return self.inner.handle_request(request)
 
-    async def whole(self, request: Any) -> Any:
+    async def read(self, response: Any) -> None:
         """Blocks."""
-        response = self.inner.handle_request(request)
         try:
             response.read()
         finally:
             response.close()
-        return response
 
     def close(self) -> None:
         """The inner transport is closed; the cache is not."""
@@ -224,6 +244,8 @@ class Blocking(Transport):
 class Suspending(Transport):
     """The async transport."""
 
+    asynchronous = True
+
     async def handle_async_request(self, request: Any) -> Any:
         """What a client calls."""
         return await self.handle(request)
@@ -232,14 +254,12 @@ class Suspending(Transport):
         """Suspends."""
         return await self.inner.handle_async_request(request)
 
-    async def whole(self, request: Any) -> Any:
+    async def read(self, response: Any) -> None:
         """Suspends."""
-        response = await self.inner.handle_async_request(request)
         try:
             await response.aread()
         finally:
             await response.aclose()
-        return response
 
     async def aclose(self) -> None:
         """The inner transport is closed; the cache is not."""
@@ -255,28 +275,25 @@ class Suspending(Transport):
         await self.inner.__aexit__(*raised)
 
 
-def patience_for(request: Any, error: str) -> float:
-    """How many s this request would have waited before an error of this name; inf without a limit."""
-    limits = request.extensions.get("timeout") or {}
-    limit = limits.get(_WAITS.get(error, "read"))
-    return math.inf if limit is None else float(limit)
+def again(question: Question) -> Question:
+    """The same question, as if nothing had been seen of it."""
+    return replace(question, detail="", data=b"", held=None)
 
 
-def decoded(module: Any, headers: list[Header]) -> list[Header]:
-    """The headers that go with a decoded body."""
-    return [
-        (name, value)
-        for name, value in headers
-        if not of_connection(name) and not (name.lower() == b"content-encoding" and _decodes(module, value))
-    ]
-
-
-@lru_cache(maxsize=64)
-def _decodes(module: Any, encodings: bytes) -> bool:
-    """Whether the module undoes these encodings (brotli and zstd need packages of their own)."""
-    probe = b"\xff\xfe not encoded"
-    try:
-        response = module.Response(200, headers=[(b"content-encoding", encodings)], content=probe)
-    except module.DecodingError:
-        return True
-    return bool(response.content != probe)
+def joint(parts: list[Status]) -> Status:
+    """How the lookups of a batch ended, in one line; the status of each is in the events."""
+    hits = sum(part.hit for part in parts)
+    if len(parts) == 1:
+        return parts[0]
+    ages = [part.age for part in parts if part.age is not None]
+    left = [part.ttl for part in parts if part.ttl is not None]
+    return Status(
+        "",
+        hit=hits == len(parts),
+        fwd="" if hits == len(parts) else "miss",
+        stored=any(part.stored for part in parts),
+        collapsed=any(part.collapsed for part in parts),
+        ttl=min(left, default=None),
+        detail=f"hits-{hits}-of-{len(parts)}",
+        age=max(ages, default=None),
+    )

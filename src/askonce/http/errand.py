@@ -1,0 +1,145 @@
+"""An Errand is one request on its way: what its own call upstream brought, if it came to a call.
+
+Whatever comes is an answer: a reply of any status, and an error of the module's too, which becomes a Failure for those
+who waited and stays the caller's own exception for himself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+import orjson
+
+from askonce.core import upstream
+from askonce.core.keys import Key
+from askonce.http.exchange import Asked, Exchange
+from askonce.http.reply import Failure, Reply, of_connection
+from askonce.http.sent import Header
+from askonce.http.vectors import Vector
+from askonce.pilot import Answer
+from askonce.question import Question
+
+_WAITS = {"ConnectTimeout": "connect", "PoolTimeout": "pool"}  # the patience that an error ended; else "read"
+_TOLD = {"http_version", "reason_phrase"}
+
+
+class Carrier(Protocol):
+    """What an errand needs of its transport."""
+
+    exchange: Exchange
+    module: Any
+    closed: bool
+
+    async def whole(self, request: Any) -> Any:
+        """The inner transport's response, read to its end."""
+        ...
+
+
+class Errand:
+    """A request and what its call brought: a reply, or an error."""
+
+    def __init__(self, carrier: Carrier, asked: Asked, request: Any) -> None:
+        self.asked = asked
+        self.request = request
+        self.reply: Reply | None = None
+        self.error: Exception | None = None
+        self.extensions: dict[str, Any] = {}
+        self._carrier = carrier
+
+    async def paid(self) -> Answer:
+        """Make the call."""
+        return await self._sent(self.request) or self._carrier.exchange.answer(self.asked, self._got, self)
+
+    @property
+    def _got(self) -> Reply:
+        assert self.reply is not None
+        return self.reply
+
+    async def _sent(self, request: Any) -> Answer | None:
+        """Send it, and keep what comes; the Failure that others share, if it failed."""
+        module = self._carrier.module
+        try:
+            response = await self._carrier.whole(request)
+        except module.RequestError as error:
+            self.error = error
+            return self._failed(error)
+        except Exception as error:
+            self.error = error
+            raise
+        self.extensions = {name: response.extensions[name] for name in _TOLD & response.extensions.keys()}
+        self._carrier.exchange.met(self.asked, request.headers.raw, response.headers.raw)
+        self.reply = Reply(response.status_code, decoded(module, response.headers.raw), response.content)
+        return None
+
+    def _failed(self, error: Exception) -> Answer:
+        name, trouble = type(error).__name__, upstream.trouble(error)
+        patience = patience_for(self.request, name) if "Timeout" in name else math.inf
+        if self._carrier.closed or name == "PoolTimeout":  # the matter of this client alone
+            patience, trouble = 0.0, ""
+        failure = Failure(name, str(error), None if patience == math.inf else patience)
+        return self._carrier.exchange.failed(failure, self, trouble)
+
+
+class BatchErrand(Errand):
+    """A batch of inputs: those that nobody has are asked for together."""
+
+    def __init__(self, carrier: Carrier, asked: Asked, request: Any) -> None:
+        super().__init__(carrier, asked, request)
+        assert asked.batch is not None
+        self.batch = asked.batch
+        self.vectors: dict[Key, Vector] = {}
+        self.all = True  # it was the caller's own request that was sent
+
+    async def paid_for(self, questions: Sequence[Question]) -> list[Answer]:
+        """Make one call for these."""
+        failed = await self._sent(self._request_for(questions))
+        if failed is not None:
+            return [failed] * len(questions)
+        answers, vectors = self._carrier.exchange.answers(self.asked, self._got, self, len(questions))
+        self.vectors |= {question.key: vector for question, vector in zip(questions, vectors, strict=False)}
+        return answers
+
+    def _request_for(self, questions: Sequence[Question]) -> Any:
+        """The caller's own request where nothing of it is missing, else one for these inputs, alike in all else."""
+        self.all = len(questions) == len(self.batch.places)
+        if self.all:
+            return self.request
+        body = {**self.batch.body, "input": [self.batch.inputs[question.key] for question in questions]}
+        headers = [pair for pair in self.request.headers.raw if pair[0].lower() != b"content-length"]
+        return self._carrier.module.Request(
+            self.request.method,
+            self.request.url,
+            headers=headers,
+            content=orjson.dumps(body),
+            extensions=self.request.extensions,
+        )
+
+
+def patience_for(request: Any, error: str) -> float:
+    """How many s this request would have waited before an error of this name; inf without a limit."""
+    limits = request.extensions.get("timeout") or {}
+    limit = limits.get(_WAITS.get(error, "read"))
+    return math.inf if limit is None else float(limit)
+
+
+def decoded(module: Any, headers: Sequence[Header]) -> list[Header]:
+    """The headers that go with a decoded body."""
+    return [
+        (name, value)
+        for name, value in headers
+        if not of_connection(name) and not (name.lower() == b"content-encoding" and _decodes(module, value))
+    ]
+
+
+@lru_cache(maxsize=64)
+def _decodes(module: Any, encodings: bytes) -> bool:
+    """Whether the module undoes these encodings (brotli and zstd need packages of their own)."""
+    probe = b"\xff\xfe not encoded"
+    try:
+        response = module.Response(200, headers=[(b"content-encoding", encodings)], content=probe)
+    except module.DecodingError:
+        return True
+    return bool(response.content != probe)
