@@ -268,3 +268,9 @@ class TestIdle:
 def test_the_heart_beat_of_the_rows_is_the_one_of_the_lease():
     assert lease().deadline - 1_500 == BEAT
     assert lease().id == B
+
+
+def test_an_answer_from_before_a_clock_stepped_back_is_no_answer_to_no_cache():
+    limits = Limits(3_600_000, 0, 0, max_age=0)
+    assert not rules.fresh_for(entry(), limits, 500)
+    assert rules.fresh_for(entry(), limits._replace(max_age=1), 500)

@@ -141,8 +141,8 @@ MUTANTS: dict[str, tuple[str, str]] = {
     "failures are forgotten by the next lease": ("fails=old.fails if old else 0", "fails=0"),
     # windows
     "no-cache takes what was made this millisecond": (
-        "if limits.max_age != NEVER and now - head.created >= limits.max_age:",
-        "if limits.max_age != NEVER and now - head.created > limits.max_age:",
+        "if limits.max_age != NEVER and max(0, now - head.created) >= limits.max_age:",
+        "if limits.max_age != NEVER and max(0, now - head.created) > limits.max_age:",
     ),
     "max-age does not bound a stale answer": ("if within_age(head, ask.limits, now):", "if True:"),
     "a shorter ttl of the caller does not count": (

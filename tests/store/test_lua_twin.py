@@ -121,7 +121,7 @@ FAULTS = [
     ("claim", "if not lease or now >= lease.deadline then return false end", "if not lease then return false end"),
     ("claim", "if lease.deadline - now > (lease.idle and BACKOFF_CAP or heartbeat) then return false end", ""),
     ("claim", "  return valid(g, lease, fields)\nend", "  return true\nend"),
-    ("claim", "if max_age ~= NEVER and now - head.created >= max_age then return false end", ""),
+    ("claim", "if max_age ~= NEVER and math.max(0, now - head.created) >= max_age then return false end", ""),
     ("claim", "return now + min_fresh < fresh + max_stale", "return now < fresh + max_stale"),
     ("claim", "not lease.idle and valid(g, lease, fields) and lease\n", "valid(g, lease, fields) and lease\n"),
     ("claim", "not lease.idle and valid(g, lease, fields) and lease\n", "not lease.idle and lease\n"),

@@ -156,7 +156,7 @@ def windows(head: Head, limits: Limits) -> Windows:
 def fresh_for(head: Head, limits: Limits, now: int) -> bool:
     """Whether the caller takes this entry without anybody asking upstream."""
     # Not `>`: an entry made in this very millisecond is no answer to "no-cache", which is max_age 0.
-    if limits.max_age != NEVER and now - head.created >= limits.max_age:
+    if limits.max_age != NEVER and max(0, now - head.created) >= limits.max_age:
         return False
     if limits.max_stale and now >= head.hard:
         return False
@@ -165,7 +165,7 @@ def fresh_for(head: Head, limits: Limits, now: int) -> bool:
 
 def within_age(head: Head, limits: Limits, now: int) -> bool:
     """Whether the caller's own directives allow a stale answer of this age at all."""
-    return not limits.min_fresh and (limits.max_age == NEVER or now - head.created < limits.max_age)
+    return not limits.min_fresh and (limits.max_age == NEVER or max(0, now - head.created) < limits.max_age)
 
 
 def live(lease: Lease | None, fields: Iterable[int], generations: Generations, now: int, heartbeat: int) -> bool:

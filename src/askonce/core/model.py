@@ -38,6 +38,7 @@ _TLV = struct.Struct(">BH")
 FIELDS, CODEC, CIPHER = 1, 3, 5
 TAGS, SCOPE, MODEL, META, DURATION, USAGE, FIELD_DIGESTS = 2, 4, 6, 8, 10, 12, 14
 KNOWN_ODD = frozenset({FIELDS})
+PRIME = 4294967291  # the largest below 2**32: by a power of two the upper halves of the dates would not count
 TTL_CAP = 0xFFFFFFFF  # ms, 49.7 days: longer lifetimes are all "at least this" when two are compared
 
 
@@ -106,7 +107,7 @@ class Corrupt(ValueError):
 
 def _dates_check(dates: Dates) -> int:
     # A weighted sum and not a CRC: the store's script has to write it, and a CRC in Lua costs 20 us.
-    return (dates.created + 3 * dates.fresh + 5 * dates.stale + 7 * dates.error) & 0xFFFFFFFF
+    return (dates.created + 3 * dates.fresh + 5 * dates.stale + 7 * dates.error) % PRIME
 
 
 def pack_dates(dates: Dates) -> bytes:
@@ -203,7 +204,7 @@ def read_head(data: bytes) -> Head:
         raise Corrupt("store-foreign")
     if head[1] != FORMAT:
         raise Corrupt("store-newer-format")
-    if head[15] != (head[11] + 3 * head[12] + 5 * head[13] + 7 * head[14]) & 0xFFFFFFFF:
+    if head[15] != (head[11] + 3 * head[12] + 5 * head[13] + 7 * head[14]) % PRIME:
         raise Corrupt("store-corrupt")
     return head
 

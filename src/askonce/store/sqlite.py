@@ -15,6 +15,7 @@ sqlite_link.py (words to waiters).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -26,14 +27,15 @@ from urllib.parse import unquote, urlsplit
 from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
-from askonce.core.model import Lifetime, Sealed
+from askonce.core.model import Corrupt, Lifetime, Sealed, read_entry
 from askonce.core.tape import FAILED, Ending
 from askonce.errors import ConfigError
 from askonce.store import Link, Look, Sighting, StoreTrouble, ledger
 from askonce.store.memory import Clock, machine_clock
-from askonce.store.sqlite_file import file_at
+from askonce.store.sqlite_file import Seat, file_at
 from askonce.store.sqlite_ledger import Rows, number_of, scan, tape_name
 from askonce.store.sqlite_link import SQLiteLink
+from askonce.store.sqlite_near import Kept
 
 T = TypeVar("T")
 
@@ -116,15 +118,25 @@ class SQLiteStore:
 
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
         # What _row does, without its coroutine, which would cost a hit a twentieth more.
-        file, values = self._file, (number_of(key), self._realm)
+        file = self._file
         try:
             seat = file.idle.pop()
         except IndexError:
             seat = await self._hop(file.open)
+        wanted = False
         try:
-            row: Any = seat.execute(_LOOK, values).fetchone()
+            near = seat.near.get(key)
+            if near is not None:
+                file.give(seat)
+                return Look(near.entry, near.generations, self._clock(), near.head)
+            wanted = seat.near.wants(key)
+            row: Any = seat.execute(_LOOK, (number_of(key), self._realm)).fetchone()
         except sqlite3.Error as error:
+            values = (number_of(key), self._realm)
             row = await self._hop(partial(file.again, seat, _LOOK, values, error))
+            wanted = False
+        if wanted and row is not None and row[0] is not None:
+            self._keep(seat, key, row)
         file.give(seat)
         entry, epoch, clock, floor = row or _NONE
         known = self._known
@@ -133,6 +145,14 @@ class SQLiteStore:
         if entry is not None and fields and int.from_bytes(entry[_CLOCK_AT], "big") != clock:
             known = known._replace(moved=await self._moved(fields))
         return Look(entry, known, self._clock())
+
+    def _keep(self, seat: Seat, key: Key, row: tuple[bytes, bytes, int, int]) -> None:
+        """Keep what was read near, if it is whole and the counter of its partition has not moved since it was made."""
+        entry, epoch, clock, floor = row
+        with contextlib.suppress(Corrupt):  # whoever is given it as it is will say so
+            head = read_entry(entry, key.digest, key.form)
+            if head.clock == clock:
+                seat.near.keep(key, Kept(head, entry, Generations(epoch, clock, floor)))
 
     async def _moved(self, fields: Sequence[int]) -> dict[int, int]:
         moved = {}

@@ -29,6 +29,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
+from askonce.store.sqlite_near import Near
 from askonce.store.sqlite_schema import found, is_new, roll_back
 from askonce.store.sqlite_trouble import Shared, is_busy, is_full, patiently, trouble_of
 
@@ -50,6 +51,7 @@ class Seat:
         uri = f"file:{quote(os.fsencode(path))}?mode=rw"
         self.connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         self.execute = self.connection.cursor().execute
+        self.near = Near(self.execute)
         self.inode = 0
         self.closed = False
 
@@ -231,6 +233,7 @@ class File:
         with self._my_turn(asked):
             self._held_up.share(asked)
             seat = self._current()
+            seat.near.forget()
             try:
                 result = _transact(seat.connection, work, time.monotonic() + TIMEOUT)
             except sqlite3.Error as error:

@@ -28,7 +28,7 @@ local function live()
 end
 
 local function fresh_for(fresh)
-  if max_age ~= NEVER and now - head.created >= max_age then return false end
+  if max_age ~= NEVER and math.max(0, now - head.created) >= max_age then return false end
   if max_stale ~= 0 and now >= head.hard then return false end
   return now + min_fresh < fresh + max_stale
 end
@@ -60,7 +60,7 @@ if head then
     local refresh = early ~= NEVER and fresh - now <= early
     return (own or (refresh and not held)) and granted(hit) or hit
   end
-  if min_fresh == 0 and (max_age == NEVER or now - head.created < max_age) then
+  if min_fresh == 0 and (max_age == NEVER or math.max(0, now - head.created) < max_age) then
     local stale = {2, head.fill, head.order, now}
     if now < math.min(head.stale, fresh + grace) then return held and stale or granted(stale) end
     if held and held.idle and now < math.min(head.error, fresh + on_error) then return stale end

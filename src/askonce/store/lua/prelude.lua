@@ -8,6 +8,7 @@
 local LEASE_LIFE, LOG_LIFE, TAPE_LIFE = 900000, 900000, 60000
 local BACKOFF_FIRST, BACKOFF_LAST, BACKOFF_CAP = 1000, 30000, 300000
 local TTL_CAP, NEVER = 4294967295, -1
+local PRIME = 4294967291
 local FORMS = {v = 0, j = 1, s = 2}
 
 local function clock()
@@ -62,8 +63,9 @@ local function read_head(name, digest, form)
   if #start < 120 then return nil end
   local magic, format, flags, length, whose, fill, oh, ol, epoch, clock, ttl, _, ch, cl, fh, fl, sh, sl, eh, el, check =
     struct.unpack('>c2BBI4c32c16I4I4c8I4I4I4I4I4I4I4I4I4I4I4I4', start)
-  -- Only the lower halves count in a sum that is cut to 32 bits; whole dates times 7 would pass 2^53.
-  local sum = (cl + 3 * fl + 5 * sl + 7 * el) % 4294967296
+  -- Term by term: the sum of what is no date may pass 2^53.
+  local function rest(high, low) return (high % PRIME * (4294967296 % PRIME) + low) % PRIME end
+  local sum = (rest(ch, cl) + 3 * rest(fh, fl) + 5 * rest(sh, sl) + 7 * rest(eh, el)) % PRIME
   if magic ~= 'ao' or format ~= 1 or flags % 32 >= 16 or check ~= sum then return nil end
   if whose ~= digest or flags % 4 ~= FORMS[form] then return nil end
   local fields = entry_fields(name, start, length)
@@ -88,7 +90,7 @@ local function holds(lease, flight, order)
 end
 
 local function dates(created, fresh, stale, error)
-  local sum = (created + 3 * fresh + 5 * stale + 7 * error) % 4294967296
+  local sum = (created + 3 * fresh + 5 * stale + 7 * error) % PRIME
   return packed(created) .. packed(fresh) .. packed(stale) .. packed(error) .. struct.pack('>I4', sum)
 end
 
