@@ -38,7 +38,7 @@ NAMES: Mapping[str, str] = {
     "trouble": "the store could not do something; detail: store-...",
     "open": "the breaker opened: the store is left alone until a probe succeeds",
     "back": "the store answers again",
-    "abandoned": "the last caller left a flight; detail: finish or close",
+    "abandoned": "the last caller left a flight; detail: finish or close; data, of a stream: tokens",
     "dropped": "a flight or refresh was given up; detail: why",
 }
 

@@ -52,6 +52,7 @@ class Flight:
         self.began = time.monotonic()
         self.lost = False
         self.callers = 0
+        self.behind = False  # a refresh: no caller's
         self.cancel: Callable[[], object] | None = None
         self.pump: Pump | None = None  # of an answer that arrives in parts: landed when the first may be read
         self._signals: list[Signal] = []
@@ -64,6 +65,11 @@ class Flight:
     def done(self) -> bool:
         """Whether it has landed."""
         return self._done
+
+    @property
+    def joinable(self) -> bool:
+        """Whether who comes now can have what it brings: it has not landed, or its stream goes on."""
+        return not self._done or (self.pump is not None and not self.pump.tape.over and not self.pump.tape.trimmed)
 
     def land(self, result: object = None, error: BaseException | None = None) -> None:
         """End the flight, once: everybody who joined gets `result`, or `error` raised."""
@@ -134,7 +140,7 @@ class Board:
         """The flight for a key while the store is down, and whether it is the caller's to fly."""
         with self._lock:
             flight = self._alone.get(key)
-            if flight is not None and not flight.done:
+            if flight is not None and flight.joinable:
                 return flight, False
             flight = self._alone[key] = Flight(key, None)
             return flight, True

@@ -117,7 +117,7 @@ class Pilot:
             beat.on_want = scribe.want
             scribe.on_want = lambda: self._mode.help(flight, pump)
         flight.land(pump)
-        if self._mode.asynchronous:
+        if self._mode.asynchronous or flight.behind:  # in a thread of a caller's, it is his reader who reads
             await pump.run()
 
     async def _taped(
@@ -126,6 +126,8 @@ class Pilot:
         """What becomes of a stream that ended: stored if it is whole, given back if not."""
         seconds = time.monotonic() - flight.began
         self._events.emit("called", question.key.text, seconds=seconds)
+        if pump.abandoned:
+            self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
         if refusal:
             self._events.emit("unstored", question.key.text, refusal)
             await self._return(flight, Ending(FAILED, refusal))

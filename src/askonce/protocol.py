@@ -83,7 +83,7 @@ class Engine:
             found = await self._reader.look(question) or await self._contend(question, call)
         except StoreTrouble as trouble:
             found = await self._alone(question, call, trouble.kind)
-        if question.key.form == "s" and found.body is not None and found.head is not None:
+        if question.key.form == "s" and found.body is not None:  # what is shared in this form is a tape too
             playback = Playback(Tape.recorded(found.body), self.mode)
             playback.pace = self.pace
             return found._replace(body=None, value=playback)
@@ -217,6 +217,7 @@ class Engine:
         """Fly where nobody waits."""
         flight = self.board.open(question.key, grant)
         flight.callers = 1  # nobody's, and for good: a caller who joins it and leaves does not abandon it
+        flight.behind = True
         self.events.emit("refresh", question.key.text, why)
         if not self.mode.behind(flight, self._pilot.fly(flight, question, call)):
             flight.land(error=Gone())
@@ -257,6 +258,11 @@ class Engine:
                 self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
                 raise
             return saved
+        except BaseException:
+            if flight.pump is not None and flight.callers == 1 and not flight.pump.tape.readers:
+                # Cancelled just when its stream was opened.
+                await self._left(question, flight, flight.pump)
+            raise
         finally:
             flight.callers -= 1
             if not flight.callers and not flight.done:
@@ -299,21 +305,27 @@ class Engine:
             self.mode.later(question.terms.abandon_limit, lambda: self._give_up(flight))
 
     def _give_up(self, flight: Flight) -> None:
-        if not flight.callers and not flight.done and flight.cancel is not None:
+        if flight.pump is not None:
+            self._give_up_stream(flight, flight.pump)
+        elif not flight.callers and not flight.done and flight.cancel is not None:
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.cancel()
 
     # streams
 
     def _playing(self, question: Question, flight: Flight, pump: Pump, *, leader: bool) -> Found:
-        """A place on the tape of a stream that is under way in this process."""
-        pump.rejoined()
-        status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
+        """A place on the tape of a stream that is under way in this process; Gone if its beginning was let go."""
 
         async def left() -> None:
             await self._left(question, flight, pump)
 
-        return Found(status, None, Playback(pump.tape, self.mode, pump.pull, left))
+        playback = Playback(pump.tape, self.mode, pump.pull, left)
+        if pump.tape.trimmed:
+            pump.tape.leave(playback)
+            raise Gone
+        pump.rejoined()
+        status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
+        return Found(status, None, playback)
 
     async def _left(self, question: Question, flight: Flight, pump: Pump) -> None:
         """The last reader here left. What is whole is stored; else it goes on for a while, or is closed."""
@@ -321,8 +333,10 @@ class Engine:
             return
         whole, followed = pump.scan.whole(), pump.followed
         closing = question.terms.on_abandon == "close" and not followed
+        if not whole and flight.behind:
+            return  # a refresh is nobody's to abandon
         if not whole:
-            self.events.emit("abandoned", question.key.text, question.terms.on_abandon)
+            pump.abandoned = question.terms.on_abandon  # counted when it ends, with what it cost
         if flight.cancel is not None:
             if whole or closing:
                 flight.cancel()
@@ -395,6 +409,8 @@ class Engine:
             signal = self.mode.signal()
             try:
                 await flight.join(signal, max(0.0, until - time.monotonic()))
+                if flight.pump is not None and not await flight.pump.finished(signal, until):
+                    dropped.append(flight.key.text)
             except Gone:
                 if not flight.done:
                     dropped.append(flight.key.text)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from askonce.core.tape import FAILED, SHARED, Ending
+from askonce.ear import Signal
 from askonce.flight import Mode
 from askonce.guard import Guard
 from askonce.scribe import Scribe
@@ -37,6 +38,7 @@ class Pump:
     ) -> None:
         self.tape = tape
         self.scan = opened.scan
+        self.abandoned = ""  # by its last reader: finish or close
         self._passing = False
         self._cap = cap
         self._source = opened.source
@@ -127,6 +129,17 @@ class Pump:
     def rejoined(self) -> None:
         """There is a reader again."""
         self._deadline = 0.0
+        self.abandoned = ""
+
+    async def finished(self, signal: Signal, until: float) -> bool:
+        """Wait for its end, if it is nobody's here and goes on by itself; False if it was not over in time."""
+        self.tape.tell(signal)
+        try:
+            while not (self.tape.over or self.tape.readers) and (left := until - time.monotonic()) > 0:
+                await signal.wait(left)
+        finally:
+            self.tape.untell(signal)
+        return self.tape.over
 
     async def end(self, error: BaseException | None = None) -> None:
         """Close upstream, tell who follows, and land; once."""

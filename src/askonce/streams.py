@@ -143,6 +143,9 @@ class AnyItems:
         """``empty``, or nothing to say."""
         return "" if self._fed else "empty"
 
+    def usage(self) -> None:
+        """Items say nothing of it that we know."""
+
 
 def items_of(stream: Any, *, asynchronous: bool) -> Any:
     """The iterator of what `open_stream` gave; UsageError names what the mode can iterate."""

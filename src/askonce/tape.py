@@ -49,6 +49,10 @@ class Scan(Protocol):
         """Why it may not be stored, "" if it may. Asked once, at the end."""
         ...
 
+    def usage(self) -> tuple[int, int] | None:
+        """Tokens in and out, as far as the stream said."""
+        ...
+
 
 class Opened(NamedTuple):
     """An upstream answer that arrives in parts: what goes before the body, the body's source, and its judge."""
@@ -111,6 +115,11 @@ class Tape:
     def count(self) -> int:
         """How many parts have come."""
         return self._base + len(self._parts)
+
+    @property
+    def trimmed(self) -> bool:
+        """Whether it can no longer be read from its beginning."""
+        return self._base > 0
 
     @property
     def readers(self) -> int:
