@@ -60,8 +60,7 @@ def test_any_write_of_another_connection_ends_it(cache, path):
 def test_a_lookup_after_an_invalidation_never_gets_what_is_near(cache, path, aim):
     call = ScriptedCall()
     for own in (False, True):
-        for _ in range(4):
-            value = ask(cache, call, tags=["t"]).value
+        value = [ask(cache, call, tags=["t"]).value for _ in range(4)][-1]
         if own:
             cache.invalidate(**aim)
         else:
