@@ -48,20 +48,25 @@ def any_way(quick: bool) -> Iterator[Reading]:
     openers: list[Opener] = [places.valkey] if quick else [places.valkey, places.redis]
     for opener in openers:
         for mode in MODES:
-            for trouble in (_closed, _frozen, _frozen_under_way, _restarted, _idle):
-                with opener() as place, ASKERS[mode](place.url) as asker:
-                    _warm(asker)
-                    yield trouble(f"{place.name}, {mode}", place, asker, 200 if quick else 2000)
+            for trouble in TROUBLES:
+                yield met(opener, mode, trouble, 200 if quick else 2000)
+
+
+def met(opener: Opener, mode: str, trouble: str, count: int) -> Reading:
+    """One trouble; `count` lookups while the breaker is open."""
+    with opener() as place, ASKERS[mode](place.url) as asker:
+        _warm(asker)
+        return TROUBLES[trouble](f"{place.name}, {mode}, {trouble}", place, asker, count)
 
 
 def _closed(case: str, place: Place, asker: Asker, count: int) -> Reading:
     place.running.stop()
-    return _troubled(f"{case}, closed", asker, count, place.running.start)
+    return _troubled(case, asker, count, place.running.start)
 
 
 def _frozen(case: str, place: Place, asker: Asker, count: int) -> Reading:
     place.running.freeze()
-    return _troubled(f"{case}, frozen", asker, count, place.running.thaw)
+    return _troubled(case, asker, count, place.running.thaw)
 
 
 def _troubled(case: str, asker: Asker, count: int, mend: Callable[[], object]) -> Reading:
@@ -91,7 +96,7 @@ def _frozen_under_way(case: str, place: Place, asker: Asker, _count: int) -> Rea
     place.running.thaw()
     back = _back(asker)
     return Reading(
-        f"{case}, frozen during a call",
+        case,
         f"{told.over * 1000:.0f} ms over the call; back after {back:.2f} s",
         told.over <= FIRST and back <= BACK,
         {"over_s": told.over, "back_s": back},
@@ -105,7 +110,7 @@ def _restarted(case: str, place: Place, asker: Asker, _count: int) -> Reading:
     first, again = asker.ask("known"), asker.ask("known")
     back = 0.0 if "hit" in again.status else _back(asker)
     return Reading(
-        f"{case}, restarted empty",
+        case,
         f"first lookup {first.over * 1000:.1f} ms over its call ({_said(first)}), the next {_said(again)};"
         f" back after {back:.2f} s",
         first.over <= FIRST and first.paid and back <= BACK,
@@ -121,7 +126,7 @@ def _idle(case: str, place: Place, asker: Asker, count: int) -> Reading:
         told += [asker.ask("known"), *asker.crowd(["known"] * CROWD)]
     paid, most = sum(one.paid for one in told), max(one.over for one in told)
     return Reading(
-        f"{case}, idle connections cut",
+        case,
         f"{len(told)} lookups after {max(5, count // 100)} cuts: {paid} paid calls, at most {most * 1000:.1f} ms",
         not paid and most <= FIRST,
         {"paid": paid, "most_s": most},
@@ -268,3 +273,10 @@ def _tasks(url: str) -> Iterator[Asker]:
 
 
 ASKERS = {"threads": _threads, "tasks": _tasks}
+TROUBLES: dict[str, Callable[[str, Place, Asker, int], Reading]] = {
+    "closed": _closed,
+    "frozen": _frozen,
+    "frozen during a call": _frozen_under_way,
+    "restarted empty": _restarted,
+    "idle connections cut": _idle,
+}

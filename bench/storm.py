@@ -112,12 +112,12 @@ def everything(quick: bool) -> Iterator[Reading]:
 
 def _weather(seconds: float, planted: float, *, full: bool) -> Iterator[Reading]:
     for opener in BOTH:
-        yield _judged(opener, seconds, "", full=full)
+        yield judged(opener, seconds, "", full=full)
         for fault in FAULTS:
-            yield _judged(opener, planted, fault, full=full)
+            yield judged(opener, planted, fault, full=full)
 
 
-def _judged(opener: Opener, seconds: float, fault: str, *, full: bool) -> Reading:
+def judged(opener: Opener, seconds: float, fault: str, *, full: bool) -> Reading:
     logs = _run(opener, seconds, fault, full=full)
     lookups = [one for log in logs for one in log.lookups]
     invalidations = [one for log in logs for one in log.invalidations]
