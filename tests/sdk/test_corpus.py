@@ -59,8 +59,9 @@ def test_every_recorded_interaction_is_the_same_with_askonce_and_without_the_fir
             statuses: list[Status] = []
             for _ in range(2):
                 scoped = request_of(client, steady_replay.url, record, **{"askonce-scope": record["id"]})
-                with cache.watch() as statuses:  # one for each input of a batch
+                with cache.watch() as seen:
                     assert given(client.send(scoped)) == without, record["id"]
+                statuses = seen  # one for each input of a batch
             hit = all(status.hit for status in statuses)
             assert all(less_ours(one) == less_ours(sent) for one in noting.requests), record["id"]
             assert len(noting.requests) == (1 if hit else 2), record["id"]

@@ -171,7 +171,7 @@ class Transport:
         """One answer of many vectors: upstream's own bytes where it was one answer, or once was."""
         vectors = [got[key][0] for key in errand.batch.places]
         status = joint([status for _, status in got.values()])
-        if errand.reply is None:
+        if errand.reply is None or not errand.vectors:  # nothing was paid, or what was brought old answers instead
             reply = Reply(200, vectors[0].headers, whole(vectors) or put_together(vectors, None))
             return self._response(reply, status)
         if errand.all and len(errand.vectors) == len(vectors):
