@@ -62,7 +62,7 @@ class Errand:
         """Send it, and keep what comes; the Failure that others share, if it failed."""
         module = self._carrier.module
         try:
-            response = await self._carrier.whole(request)
+            response, body = await self._bring(request)
         except module.RequestError as error:
             self.error = error
             return self._failed(error)
@@ -71,8 +71,12 @@ class Errand:
             raise
         self.extensions = {name: response.extensions[name] for name in _TOLD & response.extensions.keys()}
         self._carrier.exchange.met(self.asked, request.headers.raw, response.headers.raw)
-        self.reply = Reply(response.status_code, decoded(module, response.headers.raw), response.content)
+        self.reply = Reply(response.status_code, decoded(module, response.headers.raw), body)
         return None
+
+    async def _bring(self, request: Any) -> tuple[Any, bytes]:
+        response = await self._carrier.whole(request)
+        return response, response.content
 
     def _failed(self, error: Exception) -> Answer:
         name, trouble = type(error).__name__, upstream.trouble(error)

@@ -16,9 +16,10 @@ from typing import Any
 import orjson
 
 from askonce.core import keys, upstream
-from askonce.core.keys import Key
+from askonce.core.keys import Form, Key
 from askonce.core.policy import Control, judge_request
 from askonce.core.providers import Operation
+from askonce.core.scan import stream_variant
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
 from askonce.http.reply import Failure, Reply, pack, pack_failure
@@ -110,8 +111,6 @@ class Exchange:
         if target is None:
             return "unknown-path"
         asked.operation = target.operation
-        if target.operation.streamed_by_path:
-            return "stream"
         if sent.body is None or len(sent.body) > LARGEST:
             return "streamed-body" if sent.body is None else "large-body"
         plan = self._plan(carries.ours)
@@ -126,9 +125,11 @@ class Exchange:
         if not plan.tenant and rotates(secrets):
             return self._tenant_needed()
         asked.who = fingerprint(secrets)
-        ask = self._asker(plan, target, body, self._counts(carries), asked.who)
+        form, place = _form(sent, target, body)
+        ask = self._asker(plan, target, body, form, place, self._counts(carries), asked.who)
         # A signature covers the body, which can then not be cut into inputs.
-        if exact is not None and target.operation.protocol.name == "embeddings" and b"AWS4" not in secrets:
+        batched = form == "j" and target.operation.protocol.name == "embeddings"
+        if batched and exact is not None and b"AWS4" not in secrets:
             asked.batch = _batch(exact, target.operation.protocol.ignored, ask)
         canonical = keys.canonical_fields(exact, sent.body, target.operation.protocol.ignored)
         asked.question = ask(canonical, "")
@@ -136,12 +137,18 @@ class Exchange:
 
     @staticmethod
     def _asker(
-        plan: Plan, target: Target, body: dict[str, Any], headers: tuple[tuple[str, str], ...], who: str
+        plan: Plan,
+        target: Target,
+        body: dict[str, Any],
+        form: Form,
+        place: str,
+        headers: tuple[tuple[str, str], ...],
+        who: str,
     ) -> Callable[[bytes, str], Question]:
         """Makes questions of canonical bodies; their `kind` tells apart what is kept in different ways."""
         named = target.operation.model or body.get("model")
         model = named if isinstance(named, str) else ""
-        return lambda canonical, kind: plan.question(canonical, model, "j", target.upstream + kind, headers, who)
+        return lambda canonical, kind: plan.question(canonical, model, form, place + kind, headers, who)
 
     def _plan(self, ours: Mapping[str, str]) -> Plan:
         """The plan of a call: what its headers say, over its context's settings, over the client's own."""
@@ -268,9 +275,19 @@ def everybodys(status: int) -> bool:
 
 
 def _judged(body: dict[str, Any] | None, plan: Plan) -> str:
-    if body is None:
-        return "not-json"
-    return "stream" if body.get("stream") else judge_request(body, plan.terms, known=True)
+    return "not-json" if body is None else judge_request(body, plan.terms, known=True)
+
+
+def _form(sent: Sent, target: Target, body: dict[str, Any]) -> tuple[Form, str]:
+    """The form of the answer asked for, and the key's part of the URL.
+
+    A plain stream shares its question with the answer in one piece. One that was asked for with options has other
+    bytes, and so is another question: they stand where a URL names a part of what it names.
+    """
+    if not (target.operation.streamed_by_path or body.get("stream")):
+        return "j", target.upstream
+    variant = stream_variant(body, target.operation.protocol, sent.url.partition("?")[2])
+    return "s", f"{target.upstream}#{variant}" if variant else target.upstream
 
 
 def _texts(reply: Reply) -> dict[str, str]:

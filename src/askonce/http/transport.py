@@ -23,11 +23,13 @@ from askonce.events import Status, log
 from askonce.flight import Impatient
 from askonce.http.errand import BatchErrand, Errand, patience_for
 from askonce.http.exchange import Asked, Exchange, everybodys, our_error
-from askonce.http.reply import Failure, Reply, unpack
+from askonce.http.reply import Failure, Reply, read_head, unpack
 from askonce.http.sent import Sent, less_ours
+from askonce.http.streaming import StreamErrand
 from askonce.http.vectors import Vector, put_together, whole
 from askonce.many import Many
 from askonce.question import Question
+from askonce.tape import Playback
 
 
 class Transport:
@@ -65,10 +67,12 @@ class Transport:
             return await self._passed(asked, request, asked.reason)
         began = time.monotonic()
         asked.question.until = began + patience_for(request, "ReadTimeout")
-        errand = Errand(self, asked, request) if asked.batch is None else BatchErrand(self, asked, request)
+        errand = self._errand(asked, request)
         try:
             if isinstance(errand, BatchErrand):
                 return await self._asked_batch(errand, asked.question.until)
+            if isinstance(errand, StreamErrand):
+                return await self._asked_stream(errand)
             return await self._asked(errand)
         except NotCached as missing:
             reply = our_error(asked.operation, 504, "not_cached", str(missing))
@@ -87,6 +91,12 @@ class Transport:
                 raise
             return await self._failed_safe(asked, errand, request, error)
         return self._response(reply, Status(asked.question.key.text, fwd="miss", detail="only-if-cached"))
+
+    def _errand(self, asked: Asked, request: Any) -> Errand:
+        assert asked.question is not None
+        if asked.question.key.form == "s":
+            return StreamErrand(self, asked, request)
+        return Errand(self, asked, request) if asked.batch is None else BatchErrand(self, asked, request)
 
     def _body(self, request: Any) -> bytes | None:
         """The body, where it is at hand: a stream is its sender's, and is not read before upstream reads it."""
@@ -122,6 +132,22 @@ class Transport:
             made = self._for_me(unpack(found.body), errand)
             if made is not None:
                 return self._response(made, found.status)
+            question = again(question)
+
+    async def _asked_stream(self, errand: StreamErrand) -> Any:
+        """The same for a stream, which is this caller's from its headers on."""
+        question = errand.asked.question
+        assert question is not None
+        while True:
+            found = await self._engine().ask(question, errand.opened)
+            if found.value is errand:
+                return self._own(errand, found.status)
+            assert isinstance(found.value, Playback)
+            if errand.pays(found.value) and errand.head is not None:
+                return self._response(errand.head, found.status, errand.extensions, errand.out(found.value))
+            made = self._for_me(read_head(found.value.meta), errand)
+            if made is not None:
+                return self._response(made, found.status, None, errand.out(found.value))
             question = again(question)
 
     def _own(self, errand: Errand, status: Status) -> Any:
