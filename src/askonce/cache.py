@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Self, Unpack
 
 from askonce.drive import drive
 from askonce.question import Settings
 from askonce.shell import Asker, Call, Outcome, Own, Shell, scoping, settings_of
 from askonce.streams import AsyncStream, Stream
+from askonce.survey import Listed
 
 CLOSE_LIMIT = 5.0  # s that close() waits for what is in flight
 
@@ -69,6 +70,19 @@ class Asks(Asker):
         aim = self._aim(request, tenant, variant, said)
         return drive(self._shell.drop(aim, dry_run=dry_run))
 
+    def entries(self) -> Iterator[Listed]:
+        """What the store holds of this prefix, in no order: headers only, read in small steps while you iterate."""
+        walk = self._shell.listed()
+        while True:
+            try:
+                yield drive(walk.__anext__())  # type: ignore[arg-type]  # has the send of a coroutine
+            except StopAsyncIteration:
+                return
+
+    def sweep(self) -> int:
+        """Delete the entries that were invalidated; how many. Harmless at any time: they go by themselves too."""
+        return drive(self._shell.swept())
+
 
 class AsksAsync(Asker):
     """What can be asked of an AsyncCache and of its handles."""
@@ -110,6 +124,14 @@ class AsksAsync(Asker):
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
         aim = self._aim(request, tenant, variant, said)
         return await self._shell.drop(aim, dry_run=dry_run)
+
+    def entries(self) -> AsyncIterator[Listed]:
+        """Asks.entries."""
+        return self._shell.listed()
+
+    async def sweep(self) -> int:
+        """Asks.sweep."""
+        return await self._shell.swept()
 
 
 class Cache(Asks, Shell):

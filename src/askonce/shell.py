@@ -11,7 +11,7 @@ import contextvars
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -34,6 +34,7 @@ from askonce.question import NOTHING, Plan, Planner, Question, Settings, tags_of
 from askonce.reader import Found
 from askonce.store import StoreTrouble, open_store
 from askonce.streams import AnyItems, Items, Untaped, items_of, pace_of
+from askonce.survey import Listed
 from askonce.tape import Opened, Playback
 
 if TYPE_CHECKING:
@@ -326,6 +327,18 @@ class Shell(Asker):
             raise StoreUnavailable(f"not all was invalidated ({trouble}): repeat it", trouble.kind) from trouble
         self.events.emit("invalidated")
         return None
+
+    async def listed(self) -> AsyncIterator[Listed]:
+        """What is in the store, in either mode."""
+        async for sighting, head, live in survey.sightings(self._engine.store):
+            yield survey.listed(sighting, head, live)
+
+    async def swept(self) -> int:
+        """A sweep, in either mode; how many entries went."""
+        gone = 0
+        async for _, now_gone in survey.sweep(self._engine.store):
+            gone = now_gone
+        return gone
 
     async def shut(self, limit: float) -> list[str]:
         """The end, in either mode."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
+from askonce.core.keys import Key
 from askonce.core.lease import Generations, valid
 from askonce.core.model import (
     DURATION,
@@ -18,9 +19,11 @@ from askonce.core.model import (
     Head,
     Snapshot,
     entry_fields,
+    read_entry,
     read_head,
     unpack_extensions,
 )
+from askonce.core.tape import DATA, frames
 from askonce.store import Sighting, Store
 
 STEP = 500  # entries a step: some milliseconds of the store's time
@@ -86,6 +89,29 @@ def listed(sighting: Sighting, head: Head, live: bool) -> Listed:
         size=sighting.size,
         live=live,
     )
+
+
+async def read(store: Store, key: Key) -> tuple[Listed, bytes] | None:
+    """One entry, and its body without what is ours in it; None when it is not there, or cannot be read."""
+    data = await store.entry(key)
+    if data is None:
+        return None
+    try:
+        head = read_entry(data, key.digest, key.form)
+    except Corrupt:
+        return None
+    sighting = Sighting(b"", data, len(data))
+    return listed(sighting, head, _stands(sighting, head, await store.standing())), _plain(
+        key.form, data[head.length :]
+    )
+
+
+def _plain(form: str, body: bytes) -> bytes:
+    if form == "s":
+        return b"".join(payload[4:] for kind, payload in frames(body) if kind == DATA)
+    if form == "j":
+        return body[4 + int.from_bytes(body[:4], "big") :]
+    return body
 
 
 async def reached(store: Store, fields: Iterable[int], *, everything: bool = False) -> int:

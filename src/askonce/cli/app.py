@@ -16,7 +16,9 @@ from askonce import __version__
 from askonce.cli.demo import demo
 from askonce.cli.doctor import doctor
 from askonce.cli.invalidate import invalidate
+from askonce.cli.ls import ls, show
 from askonce.cli.stats import stats
+from askonce.cli.sweep import sweep
 from askonce.errors import AskonceError, ConfigError, RequestError, UsageError
 from askonce.store import StoreTrouble
 
@@ -46,7 +48,10 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     demo: "askonce demo --url redis://localhost:6379/0",
     doctor: "askonce doctor --url redis://localhost:6379/0 --prefix llm:v3",
     stats: "askonce stats --prefix llm:v3 --json",
+    ls: "askonce ls --scope support",
+    show: "askonce show df606bd11b1d80731681ec880b822de11bd650979c30b71433e95751723b05cb",
     invalidate: "askonce invalidate --scope support/triage --dry-run",
+    sweep: "askonce sweep --old-prefix llm:v3",
 }
 for command, example in EXAMPLES.items():
     app.command(epilog=f"Example: {example}")(command)

@@ -1,0 +1,93 @@
+"""``askonce sweep``: takes away what no lookup can reach any more."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from askonce import survey
+from askonce.cli import place, say
+from askonce.cli.ls import opened
+from askonce.cli.place import AsJson, Prefix, Url
+from askonce.drive import drive
+from askonce.errors import UsageError
+from askonce.store import Store, open_store
+
+RATE = 20_000  # entries a second, unless told: a few per cent of a Redis
+
+OldPrefix = Annotated[
+    list[str] | None,
+    typer.Option("--old-prefix", metavar="TEXT", help="Also all of a prefix that nobody uses any more; may repeat."),
+]
+Rate = Annotated[int, typer.Option("--rate", metavar="N", min=1, help="At most so many entries a second.")]
+
+
+def sweep(
+    url: Url = None,
+    prefix: Prefix = None,
+    old_prefix: OldPrefix = None,
+    rate: Rate = RATE,
+    as_json: AsJson = False,
+) -> None:
+    """Reclaim what no lookup can reach: entries that were invalidated, and all that an old prefix has left.
+
+    In small steps, at a rate. To stop it at any time, or to run it again, does no harm. Without it everything goes too,
+    when its time is up.
+    """
+    current = place.find_kept(url, prefix)
+    old = tuple(old_prefix or ())
+    if current.prefix in old:
+        raise UsageError(f"the prefix {current.prefix!r} is the one in use ({current.prefix_source}): it is not old")
+    with opened(url, prefix) as store:
+        met, dead = drive(_swept(store, rate))
+    razed = {one: _razed(current.url, one, rate) for one in old}
+    if as_json:
+        say.as_json({"prefix": current.prefix, "met": met, "deleted": dead, "old_prefixes": razed})
+        return
+    console = say.console()
+    console.print(f"{say.count(met, 'entry', 'entries')} met, {dead:,} deleted that were invalidated")
+    for one, gone in razed.items():
+        console.print(f"{gone:,} deleted of the old prefix {one!r}", markup=False)
+
+
+async def _swept(store: Store, rate: int) -> tuple[int, int]:
+    met = dead = 0
+    pace = _Pace(rate)
+    with Console(stderr=True).status("sweeping") as status:
+        async for met, dead in survey.sweep(store):
+            status.update(f"{met:,} entries met, {dead:,} deleted")
+            pace.keep(met)
+    return met, dead
+
+
+def _razed(url: str, prefix: str, rate: int) -> int:
+    store = open_store(url, prefix=prefix)
+    try:
+        return drive(_emptied(store, prefix, rate))
+    finally:
+        drive(store.close())
+
+
+async def _emptied(store: Store, prefix: str, rate: int) -> int:
+    gone = 0
+    pace = _Pace(rate)
+    with Console(stderr=True).status("sweeping") as status:
+        async for gone in survey.raze(store):
+            status.update(f"{gone:,} deleted of {prefix!r}")
+            pace.keep(gone)
+    return gone
+
+
+class _Pace:
+    """Waits so that no more than `rate` things are done a second."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._begun = time.monotonic()
+
+    def keep(self, done: int) -> None:
+        """Wait until so many may have been done."""
+        time.sleep(max(0.0, done / self._rate - (time.monotonic() - self._begun)))
