@@ -54,7 +54,7 @@ class TestHelp:
     def test_without_a_command_it_lists_the_commands(self, askonce):
         said = askonce()
         assert said.code == 0
-        for command in ("demo", "doctor", "stats", "invalidate"):
+        for command in ("demo", "doctor", "stats", "ls", "show", "invalidate", "sweep"):
             assert f"\n  {command} " in said.out
         assert "..." not in said.out.partition("Commands:")[2], "a summary is too long to be shown whole"
 

@@ -63,9 +63,9 @@ def ls(
     limit: Limit = LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List entries: key, state, what is left of their freshness, age, size, scope, model, tags.
+    """List what is in the store.
 
-    In no order: a store is walked through in small steps until there are enough.
+    Of each entry its key, state, what is left of its freshness, age, size, scope, model and tags. In no order: a store is walked through in small steps until there are enough.
     """
     with opened(url, prefix) as store:
         now = now_of(store)

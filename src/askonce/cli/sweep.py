@@ -32,9 +32,9 @@ def sweep(
     rate: Rate = RATE,
     as_json: AsJson = False,
 ) -> None:
-    """Reclaim what no lookup can reach: entries that were invalidated, and all that an old prefix has left.
+    """Reclaim what no lookup can reach any more.
 
-    In small steps, at a rate. To stop it at any time, or to run it again, does no harm. Without it everything goes too,
+    Entries that were invalidated, and with --old-prefix all that an old prefix has left. In small steps, at a rate. To stop it at any time, or to run it again, does no harm. Without it everything goes too,
     when its time is up.
     """
     current = place.find_kept(url, prefix)
