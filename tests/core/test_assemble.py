@@ -45,7 +45,9 @@ def answers(records) -> list[tuple[Record, str, bytes]]:
     return [
         (record, name, body)
         for record, name, body in records
-        if not record["stream"] and name != "embeddings" and not ROWS[name].verdict(json.loads(body), "store")
+        if not record["stream"]
+        and name not in {"embeddings", "message"}
+        and not ROWS[name].verdict(json.loads(body), "store")
     ]
 
 

@@ -253,6 +253,7 @@ COUNTS = {  # top-level fields known to have a say in the answer, in how it may 
     "instructions max_output_tokens max_tool_calls model moderation parallel_tool_calls previous_response_id prompt "
     "reasoning service_tier store temperature text tool_choice tools top_logprobs top_p truncation provider",
     "embeddings": "dimensions encoding_format input model",
+    "message": "documents messages model response_format stop_sequences temperature thinking tool_choice tools",
     "messages": "billing_policy compaction container context_management diagnostics fallback_credit_token fallbacks "
     "inference_geo max_tokens mcp_servers messages model output_config output_format service_tier speed stop_sequences "
     "system temperature thinking thread tool_choice tools top_k top_p anthropic_version",

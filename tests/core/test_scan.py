@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from askonce.core.providers import PROTOCOLS, by_path
-from askonce.core.scan import Judge, read, scan_for, stream_variant
+from askonce.core.scan import Judge, read, scan_for, stream_variant, streams_read
 
 ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
 SSE = "text/event-stream; charset=utf-8"
@@ -379,7 +379,8 @@ def streams(corpus_dir) -> list[tuple[Record, str, bytes]]:
     with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
         records = [record for record in map(json.loads, lines) if record["stream"] and record["status"] == 200]
     found = [(record, by_path(record["method"], record["url_path"])) for record in records if record["response_body"]]
-    return [(record, path.protocol.name, record["response_body"].encode()) for record, path in found if path]
+    read = [(record, path.protocol.name) for record, path in found if path and streams_read(path.protocol)]
+    return [(record, name, record["response_body"].encode()) for record, name in read]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ The rules lean one way. A path that is not here is not ours, and passes. A field
 An ending that is not listed is not an ending: hosts invent words for failure more often than for success. A user's own
 data may look a little like an answer, so a shape asks for signs that data does not carry by chance.
 
-Converse, Cohere and Ollama have no path: behind HTTP they pass, but a plain `fetch` may well bring their answers.
+Converse and Ollama have no path: behind HTTP they pass, but a plain `fetch` may well bring their answers.
 """
 
 from __future__ import annotations
@@ -350,8 +350,8 @@ PROTOCOLS = (
     ),
     Protocol(
         "message",
-        None,
-        frozenset(),
+        re.compile("/v2/chat$"),  # Cohere's; Ollama streams unless it is told not to, in a form of its own
+        frozenset({"stream"}),
         lambda v: isinstance(v.get("message"), dict) and ("finish_reason" in v or {"model", "done"} <= v.keys()),
         _message,
         (("usage", "tokens"), ("input_tokens",), ("output_tokens",)),

@@ -326,6 +326,11 @@ _KINDS = {
 }
 
 
+def streams_read(protocol: Protocol) -> bool:
+    """Whether a stream of this protocol can be told from a part of one."""
+    return protocol.name in _KINDS
+
+
 # --- the bytes of a stream that its question does not settle -----------------------------------------------------
 
 _DEFAULTS = {"include_usage": False, "include_obfuscation": True}

@@ -19,7 +19,7 @@ from askonce.core import keys, upstream
 from askonce.core.keys import Form, Key
 from askonce.core.policy import Control, judge_request
 from askonce.core.providers import Operation
-from askonce.core.scan import stream_variant
+from askonce.core.scan import stream_variant, streams_read
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
 from askonce.http.reply import Failure, Reply, pack, pack_failure
@@ -126,6 +126,8 @@ class Exchange:
             return self._tenant_needed()
         asked.who = fingerprint(secrets)
         form, place = _form(sent, target, body)
+        if form == "s" and not streams_read(target.operation.protocol):
+            return "stream"
         ask = self._asker(plan, target, body, form, place, self._counts(carries), asked.who)
         # A signature covers the body, which can then not be cut into inputs.
         batched = form == "j" and target.operation.protocol.name == "embeddings"
