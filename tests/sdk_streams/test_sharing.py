@@ -221,14 +221,14 @@ async def test_tasks_are_not_slowed_by_one_who_does_not_read_and_upstream_is_hel
     async with (
         AsyncCache("memory://", policy=Policy(on_abandon="close")) as cache,
         cache.http_client(module=module, inner=talking) as client,
+        client.stream("POST", URL, json=STREAM) as slow,
     ):
-        async with client.stream("POST", URL, json=STREAM) as slow:
-            parts = slow.aiter_bytes()
-            talking.line.say(*many, event(b"[DONE]"))
-            talking.line.ends()
-            await anext(parts)
-            await asyncio.sleep(0.1)
-            assert talking.line.read < 300
-            async with client.stream("POST", URL, json=STREAM) as quick:
-                assert len([part async for part in quick.aiter_bytes()]) == 1001
-            assert len([part async for part in parts]) == 1000
+        parts = slow.aiter_bytes()
+        talking.line.say(*many, event(b"[DONE]"))
+        talking.line.ends()
+        await anext(parts)
+        await asyncio.sleep(0.1)
+        assert talking.line.read < 300
+        async with client.stream("POST", URL, json=STREAM) as quick:
+            assert len([part async for part in quick.aiter_bytes()]) == 1001
+        assert len([part async for part in parts]) == 1000
