@@ -98,7 +98,11 @@ class Engine:
     async def _contend(self, question: Question, call: Call) -> Found:
         """Claim until there is an answer: each turn serves, leads, or follows and then looks again."""
         if question.control.only_if_cached:
-            raise self._not_cached(question)
+            # No claim will judge an entry whose own tags were not known to the first look.
+            found = await self._reader.look(question) if self._reader.remembers(question.key) else None
+            if found is None:
+                raise self._not_cached(question)
+            return found
         pursuit = Pursuit()
         try:
             while pursuit.mismatches < MISMATCHES:

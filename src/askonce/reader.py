@@ -67,6 +67,10 @@ class Reader:
         breaker.worked()
         return None if look.entry is None else self._served(question, look.entry, look, fields)
 
+    def remembers(self, key: Key) -> bool:
+        """Whether this key's entry was seen to carry tags of its own."""
+        return key in self._remembered
+
     def _fields(self, question: Question) -> tuple[int, ...]:
         """What decides about this key: the caller's tags, and those its entry was seen to carry."""
         own = self._remembered.get(question.key) if self._remembered else None
