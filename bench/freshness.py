@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from askonce import Cache
-from bench.hits import hit_of, turns
+from bench.hits import hits_of, turns
 from bench.pairs import pair
 from bench.places import BOTH
 from bench.row import Reading
@@ -22,7 +22,7 @@ def cost(quick: bool) -> Iterator[Reading]:
     for opener in BOTH:
         with opener() as place, Cache(place.url) as cache, Cache(place.url) as plain:
             _bare(plain)
-            found = pair(hit_of(cache), hit_of(plain), turns(quick))
+            found = pair(hits_of(cache), hits_of(plain), turns(quick))
         yield found.reading(place.name, "with all", "without", BAR)
 
 
