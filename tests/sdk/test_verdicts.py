@@ -1,0 +1,59 @@
+"""The table of docs/sdks.md: what becomes of recorded traffic, by protocol and reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from askonce.core.policy import judge_request, resolve
+from askonce.core.providers import Operation, by_path
+from askonce.core.scan import scan_for, streams_read
+from tests.sdk.conftest import Record
+
+PAGE = Path(__file__).parents[2] / "docs" / "sdks.md"
+TERMS = resolve()
+
+
+def verdict(record: Record, operation: Operation) -> str:
+    body = json.loads(record["request_body"])
+    asks_stream = operation.streamed_by_path or body.get("stream")
+    reason = judge_request(body, TERMS, known=True)
+    if not reason and asks_stream and not streams_read(operation.protocol):
+        reason = "stream"
+    if reason:
+        return f"passed: {reason}"
+    if record["status"] != 200:
+        return f"not stored: status {record['status']}"
+    if record["stream"]:
+        judge = scan_for(operation.protocol, "pass", record["response_headers"].get("content-type", ""))
+        judge.feed(record["response_body"].encode())
+        reason = judge.verdict()
+    else:
+        reason = operation.protocol.verdict(json.loads(record["response_body"]))
+    return f"not stored: {reason}" if reason else "stored"
+
+
+def table(records: list[Record]) -> list[str]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        operation = by_path(record["method"], record["url_path"])
+        if operation is not None:
+            counts[operation.protocol.name][verdict(record, operation)] += 1
+    names = sorted(counts, key=lambda name: -counts[name].total())
+    reasons = sorted(
+        {reason for found in counts.values() for reason in found}, key=lambda text: (text != "stored", text)
+    )
+    head = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    return head + [f"| {one} | {' | '.join(str(counts[name][one] or '') for name in names)} |" for one in reasons]
+
+
+def test_the_table_in_the_docs_is_what_becomes_of_recorded_traffic(records):
+    page = PAGE.read_text()
+    start, mark, shown = page.partition("tests/sdk/test_verdicts.py -->\n")
+    made = "\n".join(table(records)) + "\n"
+    if os.environ.get("ASKONCE_WRITE_DOCS"):
+        PAGE.write_text(start + mark + made)
+    else:
+        assert shown == made
