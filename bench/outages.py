@@ -49,7 +49,7 @@ def any_way(quick: bool) -> Iterator[Reading]:
     for opener in openers:
         for mode in MODES:
             for trouble in TROUBLES:
-                yield met(opener, mode, trouble, 200 if quick else 2000)
+                yield met(opener, mode, trouble, 1000 if quick else 5000)
 
 
 def met(opener: Opener, mode: str, trouble: str, count: int) -> Reading:
@@ -121,13 +121,13 @@ def _restarted(case: str, place: Place, asker: Asker, _count: int) -> Reading:
 def _idle(case: str, place: Place, asker: Asker, count: int) -> Reading:
     """Every connection is cut while nobody uses it, again and again."""
     told = []
-    for _ in range(max(5, count // 100)):
+    for _ in range(max(5, count // 200)):
         place.running.kill_connections()
         told += [asker.ask("known"), *asker.crowd(["known"] * CROWD)]
     paid, most = sum(one.paid for one in told), max(one.over for one in told)
     return Reading(
         case,
-        f"{len(told)} lookups after {max(5, count // 100)} cuts: {paid} paid calls, at most {most * 1000:.1f} ms",
+        f"{len(told)} lookups after {max(5, count // 200)} cuts: {paid} paid calls, at most {most * 1000:.1f} ms",
         not paid and most <= FIRST,
         {"paid": paid, "most_s": most},
     )
