@@ -101,9 +101,7 @@ def test_children_ask_on_connections_of_their_own_and_the_parent_is_not_disturbe
 
     def hammer():
         while not over.is_set():
-            for asked in QUESTIONS:
-                if crowd.answer(cache, asked, call).value != call.expected(asked):
-                    wrong.append(asked)
+            wrong.extend(q for q in QUESTIONS if crowd.answer(cache, q, call).value != call.expected(q))
 
     hammers = [crowd.start(hammer) for _ in range(2)]
     questions = [QUESTIONS[number % len(QUESTIONS)] for number in range(LOOKUPS)]
