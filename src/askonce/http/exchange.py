@@ -118,7 +118,7 @@ class Exchange:
             return "no-store"
         exact = keys.parsed(sent.body)
         body = _loosely(sent.body) if exact is None else exact
-        reason = _judged(body, plan)
+        reason = "not-json" if body is None else self._judged(body, plan)
         if reason or body is None:
             return reason
         secrets = b"\n".join(filter(None, (carries.secrets, target.secrets)))
@@ -136,6 +136,10 @@ class Exchange:
         canonical = keys.canonical_fields(exact, sent.body, target.operation.protocol.ignored)
         asked.question = ask(canonical, "")
         return ""
+
+    def _judged(self, body: dict[str, Any], plan: Plan) -> str:
+        """Why this request of a known operation may not be looked up."""
+        return judge_request(body, plan.terms, known=True)
 
     @staticmethod
     def _asker(
@@ -274,10 +278,6 @@ def _batch(body: dict[str, Any], ignored: Collection[str], ask: Callable[[bytes,
 def everybodys(status: int) -> bool:
     """Whether a refusal has nothing to do with what was asked: who asks, how often, and an upstream in trouble."""
     return status in {401, 403, 408, 429} or status >= 500
-
-
-def _judged(body: dict[str, Any] | None, plan: Plan) -> str:
-    return "not-json" if body is None else judge_request(body, plan.terms, known=True)
 
 
 def _form(sent: Sent, target: Target, body: dict[str, Any]) -> tuple[Form, str]:
