@@ -118,8 +118,9 @@ async def reached(store: Store, fields: Iterable[int], *, everything: bool = Fal
     """How many live entries an invalidation of these fields would reach now."""
     wanted = set(fields)
     count = 0
+    now = (await store.look(Key(bytes(32)), ())).now_us // 1000
     async for sighting, head, live in sightings(store):
-        if live and (everything or wanted.intersection(entry_fields(sighting.header, head))):
+        if live and now < head.hard and (everything or wanted.intersection(entry_fields(sighting.header, head))):
             count += 1
     return count
 

@@ -65,6 +65,15 @@ def test_a_dry_run_says_how_many_live_entries_would_die_and_kills_none(make, kin
     assert ask(cache, call, {"n": 2}, scope="even", tags=["n:2"]).status.hit
 
 
+@pytest.mark.parametrize("kind", STORES)
+def test_a_dry_run_does_not_count_what_is_past_all_its_dates(make, clock, kind):
+    cache, call = make(kind), ScriptedCall()
+    ask(cache, call, {"n": 1}, ttl=1)
+    ask(cache, call, {"n": 2})
+    clock.move(60)
+    assert cache.invalidate(everything=True, dry_run=True) == 1
+
+
 @pytest.mark.parametrize("aim", [{}, {"scope": None}, {"tag": None, "key": None}, {"scope": []}, {"tag": ()}])
 def test_an_invalidation_of_nothing_is_refused(make, aim):
     with pytest.raises(UsageError, match="everything=True"):
