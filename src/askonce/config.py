@@ -32,6 +32,8 @@ def find_url(url: str | None) -> str:
     """The store's URL, by the chain."""
     found = url or _configured["url"] or os.environ.get("ASKONCE_URL")
     if found:
+        if not isinstance(found, str):
+            raise ConfigError(f"{found!r} is not a URL: write 'sqlite:///file.db' or 'redis://localhost:6379/0'")
         return found
     redis = os.environ.get("REDIS_URL")
     if redis:
@@ -45,6 +47,8 @@ def find_url(url: str | None) -> str:
 def find_prefix(prefix: str | None) -> str:
     """The prefix: a new one makes every old key unreachable."""
     if prefix is not None:
+        if not isinstance(prefix, str):
+            raise ConfigError(f"prefix={prefix!r} is not text: write prefix={str(prefix)!r}")
         return prefix
     return _configured["prefix"] or os.environ.get("ASKONCE_PREFIX", "")
 
@@ -82,4 +86,6 @@ def cache_folder() -> Path:
 
 def without_password(url: str) -> str:
     """A URL that may be shown."""
-    return re.sub(r"(//[^:/@]*:)[^@]*@", r"\1***@", url)
+    # Up to the last "@" of the authority: a password that was not quoted may hold one itself.
+    shown = re.sub(r"(//[^:/@]*:)[^/?#]*@", r"\1***@", url)
+    return re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)

@@ -21,6 +21,7 @@ from askonce.errors import ConfigError
 from askonce.events import Events
 
 KNOWN, KNOWN_SIZE = 512, 8192  # questions that a plan keeps in mind, and the bytes that one may have
+TOLD = 15_000  # characters: in any writing fewer bytes than an extension can have
 FOREVER = 10 * 365 * 86_400_000  # ms: what "max-stale" without a value accepts
 
 
@@ -55,7 +56,8 @@ class Question:
     def extensions(self) -> dict[int, bytes]:
         """What the entry tells people about itself."""
         told = {SCOPE: self.plan.scope, MODEL: self.model, TAGS: "\0".join(self.plan.tags)}
-        return {kind: text.encode() for kind, text in told.items() if text}
+        # For people only, so it may be cut: a "model" of 70,000 characters, or half a surrogate, is a question's right.
+        return {kind: text[:TOLD].encode("utf-8", "replace") for kind, text in told.items() if text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ class Planner:
     def __init__(self, prefix: str, tenant: str, policy: Policy, scopes: Mapping[str, Policy], mode: str) -> None:
         self.prefix = prefix
         self._tenant = tenant
-        self._policy = policy
+        self._policy = _policy(policy)
         self._scopes = {keys.check_scope(scope): policy for scope, policy in scopes.items()}
         self._mode = mode
         self._plans: dict[Settings, Plan] = {}
@@ -201,7 +203,15 @@ class Planner:
 
     def plan(self, settings: Settings) -> Plan:
         """The plan for these settings; ConfigError for what cannot be meant."""
-        plan = self._plans.get(settings)
+        if settings.store_if is not None:
+            # Often a lambda made for one call: it is not kept, nor what it holds.
+            plan = self.plan(replace(settings, store_if=None))
+            return replace(plan, store_if=_function(settings.store_if))
+        try:
+            plan = self._plans.get(settings)
+        except TypeError:
+            self._make(settings)  # says which of them it is that has no hash
+            raise
         if plan is None:
             if len(self._plans) >= 4096:
                 self._plans.clear()
@@ -217,12 +227,11 @@ class Planner:
             prefix=self.prefix,
             scope=scope,
             tags=keys.check_tags(settings.tags),
-            tenant=self._tenant if settings.tenant is None else settings.tenant,
+            tenant=_tenant(self._tenant if settings.tenant is None else settings.tenant),
             variant=variant_text(settings.variant),
             terms=terms,
             control=control,
             limits=limits_of(terms, control),
-            store_if=settings.store_if,
         )
 
     def _terms(self, settings: Settings, scope: str) -> Terms:
@@ -235,6 +244,7 @@ class Planner:
         for layer in layers:
             if layer is None:
                 continue
+            _policy(layer)
             tighter: dict[str, Any] = {}
             for name in ("max_age", "max_bytes", "max_flight"):
                 cap, said = getattr(self._policy, name), getattr(layer, name)
@@ -252,8 +262,28 @@ class Planner:
         return control
 
 
+def _policy(policy: object) -> Policy:
+    if not isinstance(policy, Policy):
+        raise ConfigError(f"policy={policy!r}: write Policy(ttl=60)")
+    return policy
+
+
+def _tenant(tenant: object) -> str:
+    if not isinstance(tenant, str):
+        raise ConfigError(f"tenant={tenant!r}: a tenant is text, write tenant={str(tenant)!r}")
+    return tenant
+
+
+def _function(store_if: object) -> Callable[[Any], bool]:
+    if not callable(store_if):
+        raise ConfigError(f"store_if={store_if!r}: write a function of the answer that says whether to store it")
+    return store_if
+
+
 def tags_of(tags: Iterable[str] | str | None) -> tuple[str, ...]:
     """Tags as given, made hashable; checked when they are planned."""
     if isinstance(tags, str):
         raise ConfigError(f"tags={tags!r}: write a list of tags, [{tags!r}]")
+    if tags is not None and not isinstance(tags, Iterable):
+        raise ConfigError(f"tags={tags!r}: write a list of tags, ['{tags}']")
     return tuple(tags) if tags else ()
