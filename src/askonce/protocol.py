@@ -72,6 +72,9 @@ class Engine:
     async def passed(self, question: Question, reason: str, call: Callable[[], Awaitable[object]]) -> Found:
         """Call upstream as if there were no cache: not looked up, not collapsed, not stored."""
         self._used()
+        if question.control.only_if_cached and reason != "off":
+            question.detail = reason
+            raise self._not_cached(question)
         status = Status(question.key.text, fwd="bypass", detail=reason)
         self.events.lookup(status)
         return Found(status, None, await call())
