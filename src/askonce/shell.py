@@ -24,7 +24,7 @@ from askonce.core import keys
 from askonce.core.keys import Form, Key
 from askonce.core.policy import Policy, judge_answer, judge_request
 from askonce.drive import drive
-from askonce.errors import ConfigError, StoreUnavailable, UsageError
+from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
 from askonce.fleet import fleet_of, leave
 from askonce.flight import Tasks, Threads
