@@ -205,8 +205,8 @@ class Planner:
         """The plan for these settings; ConfigError for what cannot be meant."""
         if settings.store_if is not None:
             # Often a lambda made for one call: it is not kept, nor what it holds.
-            plan = self.plan(replace(settings, store_if=None))
-            return replace(plan, store_if=_function(settings.store_if))
+            plain = self.plan(replace(settings, store_if=None))
+            return replace(plain, store_if=_function(settings.store_if))
         try:
             plan = self._plans.get(settings)
         except TypeError:
