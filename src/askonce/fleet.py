@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from askonce.core.heat import Warmth
@@ -95,6 +95,7 @@ class Fleet:
         self._warm: dict[Key, tuple[Warmth, Callable[[Key], None]]] = {}
         self._next_push = 0.0
         self._scribes: set[Scribe] = set()
+        self._hurried: set[tuple[bytes, int]] = set()  # (id, order)
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._woken = threading.Event()
@@ -114,9 +115,10 @@ class Fleet:
         self._start()
         return beat
 
-    def hurry(self) -> None:
-        """Beat now, and so learn who is waited for."""
-        self._next_beat = 0.0
+    def hurry(self, flight: tuple[bytes, int]) -> None:
+        """Beat for this flight now, and so learn whether it is waited for."""
+        with self.lock:
+            self._hurried.add(flight)
         self.wake()
 
     def still(self, beat: Beat) -> None:
@@ -232,7 +234,9 @@ class Fleet:
         now = time.monotonic()
         if self._beats and now >= self._next_beat:
             self._next_beat = now + self.rhythm
-            self._renew(now)
+            self._renew(now, None)
+        elif self._hurried:
+            self._renew(now, self._hurried)
         if self._scribes:
             self._write()
         if self._warm and now >= self._next_push:
@@ -246,7 +250,7 @@ class Fleet:
                 party.hear(word)
 
     def _patience(self) -> float:
-        if self._commands or self._forsaken or self._scribes or self._stopping:
+        if self._commands or self._forsaken or self._scribes or self._hurried or self._stopping:
             return 0.0
         due = [IDLE]
         if self._beats:
@@ -283,12 +287,15 @@ class Fleet:
         for ear in ears:
             ear.ring(None)
 
-    def _renew(self, now: float) -> None:
+    def _renew(self, now: float, only: Collection[tuple[bytes, int]] | None) -> None:
         assert self._link is not None
         with self.lock:
-            self._beats = {beat for beat in self._beats if now < beat.until}
-            held = [beat for beat in self._beats if not beat.lost]
-            lost = [beat for beat in self._beats if beat.lost]
+            self._hurried = set()
+            if only is None:
+                self._beats = {beat for beat in self._beats if now < beat.until}
+            beats = [beat for beat in self._beats if only is None or beat.held[1:] in only]
+            held = [beat for beat in beats if not beat.lost]
+            lost = [beat for beat in beats if beat.lost]
         said = self._link.renew([beat.held for beat in held], int(self.heartbeat * 1000)) if held else []
         for beat, word in zip(held, said, strict=True):
             if word == "lost":

@@ -116,6 +116,8 @@ class Pilot:
         if scribe is not None and beat is not None:
             beat.on_want = scribe.want
             scribe.on_want = lambda: self._mode.help(flight, pump)
+            if scribe.wanted:
+                self._mode.help(flight, pump)
         flight.land(pump)
         if self._mode.asynchronous or flight.behind:  # in a thread of a caller's, it is his reader who reads
             await pump.run()

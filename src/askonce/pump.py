@@ -63,7 +63,7 @@ class Pump:
                 await self._step()
         finally:
             self._turn.release()
-            self.tape.ring()  # whoever found the turn taken may have it now
+            self.tape.nudge()  # whoever found the turn taken may have it now
         return True
 
     async def run(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from askonce.core.tape import WANTED, Ending, end_frame
 from askonce.drive import drive
+from askonce.ear import Ear
 from askonce.fleet import Fleet
 from askonce.flight import Flight
 from askonce.store import Store
@@ -33,20 +34,26 @@ class Scribe:
         self._offset = 0
         self._lock = threading.Lock()
         self._stopped = False
+        self._ear: Ear | None = None
+        # From here on the fleet thread may ring, before we have the ear: once more then, when we have it.
         self._ear = fleet.listen(flight.key, self)
         self._ear.leads = True
         self._ear.follows = (self._grant.id, self._grant.order)
+        self.ring()
         tape.tell(self)
 
     def ring(self) -> None:
         """A word came, or a part."""
-        if self._ear.again:
-            # In force only now: who said before that he waits, was not heard. The lease knows.
-            self._ear.again = False
-            self._fleet.hurry()
+        ear = self._ear
+        if ear is None:
+            return
         mine = (self._grant.id, self._grant.order)
-        while self._ear.words:
-            word = self._ear.words.popleft()
+        if ear.again:
+            # In force only now: who said before that he waits, was not heard. The lease knows.
+            ear.again = False
+            self._fleet.hurry(mine)
+        while ear.words:
+            word = ear.words.popleft()
             if word.kind == WANTED and (word.flight, word.order) == mine:
                 self._want()
         if self.wanted and not self._stopped:
@@ -78,7 +85,8 @@ class Scribe:
         with self._lock:
             self._stopped = True
         self._tape.untell(self)
-        self._ear.close()
+        if self._ear is not None:
+            self._ear.close()
         if self.wanted:
             await self._append(store, end_frame(ending))
 

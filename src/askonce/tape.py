@@ -95,8 +95,9 @@ class Tape:
         self._parts: list[tuple[int, bytes]] = []
         self._base = 0  # parts that were let go: a tape that nobody will join any more need not keep them
         self._began = time.monotonic()
-        self._readers: set[Playback] = set()
-        self._signals: set[Signal] = set()
+        # Tuples, replaced and never changed: they are read at every part, without the lock.
+        self._readers: tuple[Playback, ...] = ()
+        self._signals: tuple[Signal, ...] = ()
         self._lock = threading.Lock()
 
     @classmethod
@@ -151,31 +152,36 @@ class Tape:
 
     def ring(self) -> None:
         """Wake whoever waits."""
-        with self._lock:
-            signals = [*self._signals, *(reader.signal for reader in self._readers)]
-        for signal in signals:
+        self.nudge()
+        for signal in self._signals:
             signal.ring()
+
+    def nudge(self) -> None:
+        """Wake those readers who wait."""
+        for reader in self._readers:
+            if reader.waiting:
+                reader.signal.ring()
 
     def join(self, reader: Playback) -> None:
         """A reader more."""
         with self._lock:
-            self._readers.add(reader)
+            self._readers = (*self._readers, reader)
 
     def leave(self, reader: Playback) -> int:
         """A reader less; how many are left."""
         with self._lock:
-            self._readers.discard(reader)
+            self._readers = tuple(one for one in self._readers if one is not reader)
             return len(self._readers)
 
     def tell(self, signal: Signal) -> None:
         """Ring this too, without its being a reader."""
         with self._lock:
-            self._signals.add(signal)
+            self._signals = (*self._signals, signal)
 
     def untell(self, signal: Signal) -> None:
         """Ring it no more."""
         with self._lock:
-            self._signals.discard(signal)
+            self._signals = tuple(one for one in self._signals if one is not signal)
 
     def ahead(self) -> int:
         """How many parts have come that not even the fastest reader has read."""
@@ -212,6 +218,7 @@ class Playback:
     ) -> None:
         self.tape = tape
         self.signal = mode.signal()
+        self.waiting = False  # or about to: a ring must not be lost
         self.at = 0
         self.pace = 0.0  # of a replay: 1.0 is as recorded, 2.0 twice as fast, 0 at once
         self._began = time.monotonic()
@@ -242,11 +249,23 @@ class Playback:
                     raise tape.error
                 return None
             until = until or time.monotonic() + patience
-            if self._pull is not None and await self._pull(until):
+            if await self._pulled(until):
                 continue
             if time.monotonic() >= until:
                 raise TimeoutError(f"no part of the stream came within {patience} s")
-            await self.signal.wait(max(0.0, min(LAST, until - time.monotonic())))
+            await self._wait(until)
+
+    async def _pulled(self, until: float) -> bool:
+        return self._pull is not None and await self._pull(until)
+
+    async def _wait(self, until: float) -> None:
+        self.waiting = True
+        try:
+            # Once more: what happened before we said that we wait, did not ring.
+            if not (self.tape.count > self.at or self.tape.over or await self._pulled(until)):
+                await self.signal.wait(max(0.0, min(LAST, until - time.monotonic())))
+        finally:
+            self.waiting = False
 
     async def _keep_pace(self, at: int) -> None:
         while self.pace and (early := self._began + at / 1000 / self.pace - time.monotonic()) > 0:

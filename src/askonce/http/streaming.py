@@ -109,7 +109,11 @@ class Body:
     def __init__(self, response: Any, *, asynchronous: bool) -> None:
         self._response = response
         self._asynchronous = asynchronous
-        self._parts: Any = response.aiter_bytes() if asynchronous else response.iter_bytes()
+        encoded = "content-encoding" in response.headers
+        if asynchronous:
+            self._parts: Any = response.aiter_bytes() if encoded else aiter(response.stream)
+        else:
+            self._parts = response.iter_bytes() if encoded else iter(response.stream)
 
     async def next(self) -> bytes | None:
         """The next bytes as they arrive; raises what the inner transport raises."""
