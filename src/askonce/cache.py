@@ -172,10 +172,10 @@ class _Scoped(Asker):
         self._own = settings
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
-        return settings_of(own).over(self._own) if own else self._own
+        return self._shell.within(self._standing(own))
 
     def _standing(self, own: Mapping[str, Any]) -> Settings:
-        return self._settings(own)
+        return settings_of(own).over(self._own) if own else self._own
 
     def __enter__(self) -> Self:
         scoping.set((*scoping.get(), (self._shell, self._own)))

@@ -217,9 +217,13 @@ class Shell(Asker):
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         settings = settings_of(own) if own else NOTHING
+        return self.within(settings) if scoping.get() else settings
+
+    def within(self, settings: Settings) -> Settings:
+        """These settings, over those of all contexts around, the inner over the outer."""
         for owner, outer in reversed(scoping.get()):
             if owner is self:
-                return settings.over(outer)
+                settings = settings.over(outer)
         return settings
 
     def key_of(self, request: object, settings: Settings) -> Key:
