@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from askonce.testing import Provider, RedisServer, ServerMissing, ValkeyServer
-from askonce.testing.servers import Server
-from tests.support import ReplayUpstream
+# First of all: what is shipped for tests asserts too, and is rewritten only if nobody has imported it before.
+for _name in ("contract", "contract_ends", "contract_late", "contract_links", "contract_logs", "trial"):
+    pytest.register_assert_rewrite(f"askonce.testing.{_name}")
+
+from askonce.testing import Provider, RedisServer, ServerMissing, ValkeyServer  # noqa: E402
+from askonce.testing.servers import Server  # noqa: E402
+from tests.support import ReplayUpstream  # noqa: E402
 
 CORPUS = Path(os.environ.get("ASKONCE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 
