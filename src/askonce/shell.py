@@ -30,7 +30,7 @@ from askonce.fleet import fleet_of, leave
 from askonce.flight import Tasks, Threads
 from askonce.many import Many
 from askonce.pilot import Answer
-from askonce.question import NOTHING, Plan, Planner, Question, Settings, tags_of
+from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, tags_of
 from askonce.reader import Found
 from askonce.store import StoreTrouble, open_store
 from askonce.streams import AnyItems, Items, Untaped, items_of, pace_of
