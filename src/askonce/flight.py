@@ -136,11 +136,11 @@ class Board:
         with self._lock:
             return self._leased.get((flight, order)) or self._expected.get(flight)
 
-    def alone(self, key: Key) -> tuple[Flight, bool]:
-        """The flight for a key while the store is down, and whether it is the caller's to fly."""
+    def alone(self, key: Key, *, joining: bool) -> tuple[Flight, bool]:
+        """The flight for a key without the store, and whether it is the caller's to fly. `joining`: the store is down."""
         with self._lock:
             flight = self._alone.get(key)
-            if flight is not None and flight.joinable:
+            if joining and flight is not None and flight.joinable:
                 return flight, False
             flight = self._alone[key] = Flight(key, None)
             return flight, True

@@ -398,7 +398,8 @@ class Engine:
         if question.control.only_if_cached:
             raise self._not_cached(question)
         while True:
-            flight, mine = self.board.alone(question.key)
+            # While the breaker is closed the store may answer others, and have told them of an invalidation.
+            flight, mine = self.board.alone(question.key, joining=self.fleet.breaker.open)
             try:
                 if mine:
                     await self.mode.start(flight, self._pilot.fly(flight, question, call))

@@ -231,7 +231,8 @@ class Shell(Asker):
         return self._question(request, self._planner.plan(settings)).key
 
     def _question(self, request: object, plan: Plan, form: Form = "v") -> Question:
-        return plan.question(self._body(request), _model_of(request), form)
+        body = self._body(request)
+        return plan.question(body, _model_of(keys.plain(body)), form)
 
     def _body(self, request: object) -> bytes:
         try:
@@ -245,7 +246,7 @@ class Shell(Asker):
         """A lookup, in either mode."""
         plan = self._planner.plan(settings)
         body = self._body(request)
-        known = plan.known.get(body) or plan.know(body, _model_of(request), self._passes(request, plan))
+        known = plan.known.get(body) or self._met(body, plan)
         question = Question(known.key, known.fields, plan, known.model)
         if known.passes:
             found = await self._engine.passed(question, known.passes, lambda: self._called(call))
@@ -274,6 +275,11 @@ class Shell(Asker):
         found = await self._engine.ask(question, opened)
         assert isinstance(found.value, Playback)
         return found.value, found.status
+
+    def _met(self, body: bytes, plan: Plan) -> Known:
+        # Judged by what it comes to and not by what it came as: a model of pydantic's and a dict are one question.
+        request = keys.plain(body)
+        return plan.know(body, _model_of(request), self._passes(request, plan))
 
     def _passes(self, request: object, plan: Plan) -> str:
         """Why this request is deliberately not cached, "" when it may be."""

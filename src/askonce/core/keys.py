@@ -81,6 +81,14 @@ def canonical(request: object) -> bytes:
     return body if _settled(request) else _rebuilt(request)
 
 
+def plain(body: bytes) -> Any:
+    """A canonical body as plain JSON types; numbers and text as exact as it is."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # integers beyond 64 bits, lone surrogates
+        return json.loads(body.decode("utf-8", "surrogatepass"))
+
+
 def canonical_body(raw: bytes, drop: Collection[str] = ()) -> bytes:
     """The canonical JSON of an HTTP body less its top-level fields `drop`, or its marked bytes if it has none."""
     return canonical_fields(parsed(raw), raw, drop)
