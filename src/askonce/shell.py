@@ -211,7 +211,8 @@ class Shell(Asker):
         flights = len(self._engine.board.flights())
         named = f" prefix={self.prefix!r}" if self.prefix else ""
         over = ", closed" if self._closed else ""
-        return f"<{type(self).__name__} {self._engine.store.address}{named}, {state}, {flights} in flight{over}>"
+        where = self._engine.store.address.removesuffix(f"#{self.prefix}")
+        return f"<{type(self).__name__} {where}{named}, {state}, {flights} in flight{over}>"
 
     # what the twins share
 
