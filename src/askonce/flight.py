@@ -137,7 +137,7 @@ class Board:
             return self._leased.get((flight, order)) or self._expected.get(flight)
 
     def alone(self, key: Key, *, joining: bool) -> tuple[Flight, bool]:
-        """The flight for a key without the store, and whether it is the caller's to fly. `joining`: the store is down."""
+        """The flight for a key without the store, and whether it is the caller's to fly. `joining`: it is down."""
         with self._lock:
             flight = self._alone.get(key)
             if joining and flight is not None and flight.joinable:

@@ -210,7 +210,8 @@ class Many(Engine):
         while missing := _missing(quests):
             if missing[0].question.control.only_if_cached:
                 raise self._not_cached(missing[0].question)
-            flights = [(quest, *self.board.alone(quest.question.key)) for quest in missing]
+            down = self.fleet.breaker.open
+            flights = [(quest, *self.board.alone(quest.question.key, joining=down)) for quest in missing]
             if mine := [(quest, flight) for quest, flight, own in flights if own]:
                 await self._lead_all(mine, calls)
             for quest, flight, own in flights:
