@@ -241,7 +241,7 @@ class Shell(Asker):
         except RequestError:
             if self.mode != "off":
                 raise
-            return b""  # off is as if askonce were not there: nobody looks for this key
+            return b"null"  # off is as if askonce were not there: nobody looks for this key
 
     async def ask(self, request: object, call: Call, settings: Settings) -> Outcome:
         """A lookup, in either mode."""
