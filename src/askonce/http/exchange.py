@@ -40,6 +40,7 @@ from askonce.pilot import Answer
 from askonce.question import NOTHING, Plan, Planner, Question, Settings
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
+CALLERS = 1024  # credentials of which it is known whether they are replaced every so often
 
 
 @dataclass(slots=True)
@@ -88,6 +89,7 @@ class Exchange:
         self._ignored = frozenset(name.lower() for name in ignore_headers)
         self._named: set[str] = set()
         self._born: set[bytes] = set()
+        self._rotating: dict[str, bool] = {}
 
     # requests
 
@@ -122,9 +124,9 @@ class Exchange:
         if reason or body is None:
             return reason
         secrets = b"\n".join(filter(None, (carries.secrets, target.secrets)))
-        if not plan.tenant and rotates(secrets):
-            return self._tenant_needed()
         asked.who = fingerprint(secrets)
+        if not plan.tenant and self._rotates(asked.who, secrets):
+            return self._tenant_needed()
         form, place = _form(sent, target, body)
         if form == "s" and not streams_read(target.operation.protocol):
             return "stream"
@@ -169,6 +171,15 @@ class Exchange:
                 self._named.add(name)
                 self.events.emit("unclassified", detail=name)
         return carries.counts
+
+    def _rotates(self, who: str, secrets: bytes) -> bool:
+        # Known by fingerprint: a search through the credential costs as much as all else that is done with it.
+        found = self._rotating.get(who)
+        if found is None:
+            if len(self._rotating) >= CALLERS:
+                self._rotating.clear()
+            found = self._rotating[who] = rotates(secrets)
+        return found
 
     def _tenant_needed(self) -> str:
         self.events.warn_once(
