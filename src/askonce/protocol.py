@@ -326,7 +326,7 @@ class Engine:
         async def left() -> None:
             await self._left(question, flight, pump)
 
-        playback = Playback(pump.tape, self.mode, pump.pull, left)
+        playback = Playback(pump.tape, self.mode, None if self.mode.asynchronous else pump.pull, left)
         if pump.tape.trimmed:
             pump.tape.leave(playback)
             raise Gone

@@ -20,6 +20,7 @@ from askonce.scribe import Scribe
 from askonce.store import StoreTrouble
 from askonce.tape import Cut, Opened, Raw, Tape
 
+LOOK = 32  # parts, after which a pump looks how far it is ahead
 AHEAD = 256  # parts that an async pump may be ahead of its fastest reader: back-pressure must reach upstream
 
 
@@ -52,15 +53,14 @@ class Pump:
         self._deadline = 0.0
 
     async def pull(self, _: float) -> bool:
-        """In sync mode: read one part, here, unless another is at it. In async mode the pump runs by itself: False.
+        """In sync mode: read one part, here, unless another is at it. In async mode the pump runs by itself.
 
         How long that may take is upstream's client's to say, who has timeouts of its own.
         """
-        if self._asynchronous or not self._turn.acquire(blocking=False):
+        if not self._turn.acquire(blocking=False):
             return False
         try:
-            if not self.tape.over:
-                await self._step()
+            await self._step()
         finally:
             self._turn.release()
             self.tape.nudge()  # whoever found the turn taken may have it now
@@ -70,7 +70,8 @@ class Pump:
         """To the end, without a reader's help; within the deadline that an abandoned stream has."""
         while not self.tape.over:
             if self._asynchronous:
-                await self._room()
+                if not self.tape.count % LOOK:
+                    await self._room()
                 await self._step()
             else:
                 # Readers that are still there read too: one of us at a time.

@@ -40,7 +40,6 @@ class Scribe:
         self._ear.leads = True
         self._ear.follows = (self._grant.id, self._grant.order)
         self.ring()
-        tape.tell(self)
 
     def ring(self) -> None:
         """A word came, or a part."""
@@ -71,6 +70,7 @@ class Scribe:
     def _want(self) -> None:
         if not self.wanted:
             self.wanted = True
+            self._tape.tell(self)
             if self.on_want is not None:
                 self.on_want()
 

@@ -92,8 +92,9 @@ class Tape:
         self.over = False
         self.error: BaseException | None = None
         self.held: Signal | None = None  # of a pump that waits for its readers
-        self._parts: list[tuple[int, bytes]] = []
-        self._base = 0  # parts that were let go: a tape that nobody will join any more need not keep them
+        # How many parts were let go (a tape that nobody will join any more need not keep them), and those that are kept.
+        # Replaced in one piece, so that parts are read without the lock.
+        self._kept: tuple[int, list[tuple[int, bytes]]] = (0, [])
         self._began = time.monotonic()
         # Tuples, replaced and never changed: they are read at every part, without the lock.
         self._readers: tuple[Playback, ...] = ()
@@ -115,12 +116,13 @@ class Tape:
     @property
     def count(self) -> int:
         """How many parts have come."""
-        return self._base + len(self._parts)
+        base, parts = self._kept
+        return base + len(parts)
 
     @property
     def trimmed(self) -> bool:
         """Whether it can no longer be read from its beginning."""
-        return self._base > 0
+        return self._kept[0] > 0
 
     @property
     def readers(self) -> int:
@@ -129,12 +131,12 @@ class Tape:
 
     def part(self, at: int) -> tuple[int, bytes] | None:
         """Part `at`: its time in ms since the beginning, its bytes; None when it has not come."""
-        with self._lock:
-            return self._parts[at - self._base] if at < self._base + len(self._parts) else None
+        base, parts = self._kept
+        return parts[at - base] if at - base < len(parts) else None
 
     def put(self, at: int, data: bytes) -> None:
         """One more part, which arrived at `at` ms."""
-        self._parts.append((at, data))
+        self._kept[1].append((at, data))
         self.size += len(data)
 
     def write(self, data: bytes) -> None:
@@ -186,18 +188,18 @@ class Tape:
     def ahead(self) -> int:
         """How many parts have come that not even the fastest reader has read."""
         with self._lock:
-            return self._base + len(self._parts) - max((reader.at for reader in self._readers), default=0)
+            return self.count - max((reader.at for reader in self._readers), default=0)
 
     def trim(self) -> None:
         """Let go what every reader has passed."""
-        with self._lock:
-            passed = min((reader.at for reader in self._readers), default=self._base) - self._base
-            del self._parts[:passed]
-            self._base += passed
+        base, parts = self._kept
+        passed = min((reader.at for reader in self._readers), default=base) - base
+        if passed:
+            self._kept = base + passed, parts[passed:]
 
     def log(self, start: int = 0, stop: int | None = None) -> bytes:
         """The frames of parts `start` to `stop`; the META goes before the first part."""
-        parts = self._parts[start:stop]
+        parts = self._kept[1][start:stop]
         head = frame(META, self.meta) if parts and start == 0 else b""
         return head + b"".join(data_frame(at, data) for at, data in parts)
 
@@ -239,7 +241,8 @@ class Playback:
         while True:
             part = tape.part(self.at)
             if part is not None:
-                await self._keep_pace(part[0])
+                if self.pace:
+                    await self._keep_pace(part[0])
                 self.at += 1
                 if tape.held is not None:
                     tape.held.ring()
@@ -249,26 +252,25 @@ class Playback:
                     raise tape.error
                 return None
             until = until or time.monotonic() + patience
-            if await self._pulled(until):
+            if self._pull is not None and await self._pull(until):
                 continue
             if time.monotonic() >= until:
                 raise TimeoutError(f"no part of the stream came within {patience} s")
             await self._wait(until)
 
-    async def _pulled(self, until: float) -> bool:
-        return self._pull is not None and await self._pull(until)
-
     async def _wait(self, until: float) -> None:
         self.waiting = True
         try:
             # Once more: what happened before we said that we wait, did not ring.
-            if not (self.tape.count > self.at or self.tape.over or await self._pulled(until)):
+            if self.tape.count > self.at or self.tape.over:
+                return
+            if self._pull is None or not await self._pull(until):
                 await self.signal.wait(max(0.0, min(LAST, until - time.monotonic())))
         finally:
             self.waiting = False
 
     async def _keep_pace(self, at: int) -> None:
-        while self.pace and (early := self._began + at / 1000 / self.pace - time.monotonic()) > 0:
+        while (early := self._began + at / 1000 / self.pace - time.monotonic()) > 0:
             await self.signal.wait(early)
 
     async def close(self) -> None:

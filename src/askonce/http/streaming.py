@@ -158,26 +158,16 @@ class Out:
     """What a response reads its body from: a place on a tape. `mine`: this very request pays for it."""
 
     def __init__(self, playback: Playback, module: Any, request: Any, patience: float, *, mine: bool) -> None:
-        self._playback = playback
+        self.playback = playback
         self._module = module
         self._request = request
-        self._patience = patience
+        self.patience = patience
         self._mine = mine
 
-    async def _next(self) -> bytes | None:
-        try:
-            part = await self._playback.next(self._patience)
-        except Exception as error:
-            made = self._told(error)
-            if made is error:
-                raise
-            raise made from error
-        return None if part is None else part[1]
-
-    def _told(self, error: Exception) -> Exception:
+    def told(self, error: Exception) -> Exception:
         """An error as this reader's own module would have raised it."""
         module = self._module
-        if isinstance(error, TimeoutError) and error is not self._playback.tape.error:
+        if isinstance(error, TimeoutError) and error is not self.playback.tape.error:
             kind = module.ReadTimeout
         elif isinstance(error, Cut):
             kind = module.RemoteProtocolError
@@ -194,12 +184,18 @@ class OutBlocking(Out):
 
     def __iter__(self) -> Iterator[bytes]:
         """The parts, as they come."""
-        while (part := drive(self._next())) is not None:
-            yield part
+        playback, patience = self.playback, self.patience
+        try:
+            while (part := drive(playback.next(patience))) is not None:
+                yield part[1]
+        except Exception as error:
+            if (made := self.told(error)) is error:
+                raise
+            raise made from error
 
     def close(self) -> None:
         """Leave."""
-        drive(self._playback.close())
+        drive(self.playback.close())
 
 
 class OutSuspending(Out):
@@ -207,12 +203,18 @@ class OutSuspending(Out):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The parts, as they come."""
-        while (part := await self._next()) is not None:
-            yield part
+        playback, patience = self.playback, self.patience
+        try:
+            while (part := await playback.next(patience)) is not None:
+                yield part[1]
+        except Exception as error:
+            if (made := self.told(error)) is error:
+                raise
+            raise made from error
 
     async def aclose(self) -> None:
         """Leave."""
-        await self._playback.close()
+        await self.playback.close()
 
 
 @lru_cache(maxsize=8)
