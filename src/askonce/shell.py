@@ -27,7 +27,7 @@ from askonce.drive import drive
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
 from askonce.fleet import fleet_of, leave
-from askonce.flight import Tasks, Threads
+from askonce.flight import Mode, Threads
 from askonce.many import Many
 from askonce.pilot import Answer
 from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, tags_of
@@ -176,8 +176,12 @@ class Shell(Asker):
         self._engine.pace = pace_of(replay, replay_speed)
         _caches.add(self)
 
-    def _new_mode(self) -> Threads | Tasks:
-        return Tasks() if self.asynchronous else Threads()
+    def _new_mode(self) -> Mode:
+        if not self.asynchronous:
+            return Threads()
+        from askonce.tasks import Tasks
+
+        return Tasks()
 
     # seeing
 
