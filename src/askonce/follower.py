@@ -81,7 +81,11 @@ class Follower:
         """What a flight brought that could not be stored, from its tape."""
         log = await self._guard(self._store.tape(question.key, claim.id, claim.order))
         ending = read_ending(log) if log is not None else None
-        return self.shared(question, ending) if ending is not None and ending.outcome == SHARED else None
+        if ending is None or ending.outcome != SHARED:
+            return None
+        if question.key.form == "s" and log is not None and not ending.body:
+            ending = ending._replace(body=log)  # a stream that was written down as it came
+        return self.shared(question, ending)
 
     def shared(self, question: Question, ending: Ending) -> Found:
         """An answer taken from the tape of the flight that brought it: it was not stored."""

@@ -156,7 +156,7 @@ class Engine:
     async def _missed(self, question: Question, claim: Claim, pursuit: Pursuit) -> Found | None:
         """What the flight that was followed brought, if the store names it no more and it ended unheard, unstored."""
         told, pursuit.told = pursuit.told, None
-        if told is None or isinstance(claim, Hit) or question.key.form == "s":
+        if told is None or isinstance(claim, Hit):
             return None
         if isinstance(claim, Follow):
             return await self._follower.taped(question, told) if claim[:2] != told[:2] else None

@@ -92,8 +92,8 @@ class Tape:
         self.over = False
         self.error: BaseException | None = None
         self.held: Signal | None = None  # of a pump that waits for its readers
-        # How many parts were let go (a tape that nobody will join any more need not keep them), and those that are kept.
-        # Replaced in one piece, so that parts are read without the lock.
+        # How many parts were let go (a tape that nobody will join any more need not keep them), and those that are
+        # kept. Replaced in one piece, so that parts are read without the lock.
         self._kept: tuple[int, list[tuple[int, bytes]]] = (0, [])
         self._began = time.monotonic()
         # Tuples, replaced and never changed: they are read at every part, without the lock.
