@@ -164,7 +164,7 @@ class Promises:
         held = None if own else self.live(key, ask, now)
         if entry is not None:
             fresh, stale, error = entry.until(limits)
-            young = limits.max_age == NEVER or now - entry.created < limits.max_age
+            young = limits.max_age == NEVER or max(0, now - entry.created) < limits.max_age
             if (young and now + limits.min_fresh < fresh + limits.max_stale) or (
                 ask.after and entry.name[1] >= ask.after
             ):
