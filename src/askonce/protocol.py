@@ -369,7 +369,7 @@ class Engine:
         async def again() -> Claim:
             said = await self._claim(question, 0)
             if not isinstance(said, Follow) and (granted := said.grant) is not None:
-                self.fleet.forsake(question.key, granted.id)
+                self._forsake(question, granted.id)
             return said
 
         relay = Relay(question, ear, claim, self._guard, self._reader, again)
