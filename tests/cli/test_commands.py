@@ -122,7 +122,7 @@ class TestInvalidate:
         assert "--yes" in said.err
         for answer, left in (("n\n", 4), ("y\n", 0)):
             terminal = io.StringIO(answer)
-            terminal.isatty = lambda: True  # type: ignore[method-assign]
+            terminal.isatty = lambda: True
             monkeypatch.setattr(sys, "stdin", terminal)
             said = askonce("invalidate", "--url", filled, "--everything")
             assert said.code == (1 if left else 0)

@@ -140,7 +140,7 @@ def test_equal_policies_are_one_policy():
 
 def test_a_policy_is_not_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Policy().ttl = 3  # type: ignore[misc]
+        Policy().ttl = 3
 
 
 # --- directives ---

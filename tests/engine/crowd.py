@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +34,10 @@ MODES = ("threads", "tasks")
 ASKED = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "why?"}]}
 HANG = Step(hang=True)
 ROOT = Path(__file__).parents[2]
+
+
+def _note(done: list[float], _: object) -> None:
+    done.append(time.monotonic())
 
 
 def eventually(true: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -335,14 +340,14 @@ class _Hands:
     def _cue(cue: Any) -> Any:
         if not isinstance(cue, dict):
             return cue
-        raises = {"error": ZeroDivisionError(cue.pop("raises"))} if "raises" in cue else {}
+        raises: dict[str, Any] = {"error": ZeroDivisionError(cue.pop("raises"))} if "raises" in cue else {}
         return Step(**cue, **raises)
 
     def ask(self, number: int, request: Any, **own: Any) -> None:
         """Start callers."""
         for future in self.crowd.asks(number, self.cache, request, self.call, **own):
             done: list[float] = []
-            future.add_done_callback(lambda _, done=done: done.append(time.monotonic()))
+            future.add_done_callback(partial(_note, done))
             self.futures.append((future, done))
 
     def gathered(self, number: int) -> None:
@@ -360,7 +365,7 @@ class _Hands:
         told = []
         for future, done in self.futures:
             error = future.exception(PATIENCE)
-            eventually(lambda done=done: done, "the callback ran")
+            eventually(partial(bool, done), "the callback ran")
             if error is not None:
                 told.append({"raised": type(error).__name__, "said": str(error), "at": done[0]})
             else:

@@ -200,7 +200,8 @@ def test_a_log_is_appended_to_and_read_from_anywhere():
     link.poll(0)
 
     def append(offset: int, data: bytes) -> int:
-        return drive(store.append(key(1), b"f" * 16, 7, offset, data))
+        length: int = drive(store.append(key(1), b"f" * 16, 7, offset, data))
+        return length
 
     assert [append(5, b"too far"), append(0, b"Hello, "), append(0, b"Hello, world"), append(7, b"world")] == [
         0,

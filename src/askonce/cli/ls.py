@@ -65,7 +65,8 @@ def ls(
 ) -> None:
     """List what is in the store.
 
-    Of each entry its key, state, what is left of its freshness, age, size, scope, model and tags. In no order: a store is walked through in small steps until there are enough.
+    Of each entry its key, state, what is left of its freshness, age, size, scope, model and tags. In no order: a store
+    is walked through in small steps until there are enough.
     """
     with opened(url, prefix) as store:
         now = now_of(store)

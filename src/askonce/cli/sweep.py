@@ -34,8 +34,8 @@ def sweep(
 ) -> None:
     """Reclaim what no lookup can reach any more.
 
-    Entries that were invalidated, and with --old-prefix all that an old prefix has left. In small steps, at a rate. To stop it at any time, or to run it again, does no harm. Without it everything goes too,
-    when its time is up.
+    Entries that were invalidated, and with --old-prefix all that an old prefix has left. In small steps, at a rate. To
+    stop it at any time, or to run it again, does no harm. Without it everything goes too, when its time is up.
     """
     current = place.find_kept(url, prefix)
     old = tuple(old_prefix or ())
