@@ -18,6 +18,7 @@ from bench import (
     outages,
     scopes,
     storm,
+    streams,
     wakeups,
 )
 from bench.row import Row
@@ -126,6 +127,41 @@ TABLE = (
     Row("import", "import askonce against import asyncio, sqlite3, orjson", "<= 1.3", imports.ratio),
     Row("opens", "1,000 simultaneous opens of one new SQLite file by 8 processes", "0 failures", files.opens),
     Row("bound", "3 x max_bytes written to SQLite", "file with its log <= 1.2 x max_bytes", files.bound),
+    Row(
+        "streams",
+        "4 processes x 25 readers on one stream (TTFT 300 ms, 200 events at 15 ms), joining at random times",
+        "1 upstream stream, all the same bytes; delay of an event elsewhere on Redis p50 <= 2 ms, p99 <= 15 ms",
+        streams.fleet,
+        heavy=True,
+    ),
+    Row(
+        "stream-first",
+        "the first event of a stream for the leader's own reader, against no askonce",
+        "<= 1 ms later",
+        streams.first,
+        heavy=True,
+    ),
+    Row(
+        "stream-killed",
+        "a stream's leader SIGKILLed after 50 events, 20 readers elsewhere",
+        "those with output get an error that names the flight; the others are served by one successor; 2 streams",
+        streams.killed,
+        heavy=True,
+    ),
+    Row(
+        "stream-crowd",
+        "500 streams at once in one event loop, half of them hits",
+        "all whole; no task or connection left",
+        streams.crowd,
+        heavy=True,
+    ),
+    Row(
+        "stream-cpu",
+        "CPU per event of a stream that nobody follows, against no askonce",
+        "<= 1.3",
+        streams.cpu,
+        heavy=True,
+    ),
     Row("flaky", "concurrency tests 20 times over (make flaky)", "0 failures", clone.flaky, heavy=True),
     Row(
         "storm-all",

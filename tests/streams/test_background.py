@@ -7,6 +7,8 @@ import pytest
 
 import askonce
 from askonce import Policy
+from askonce.drive import drive
+from askonce.fleet import Fleet
 from tests.streams.test_fetch_stream import ITEMS, REQUEST, Reading, wait_until
 
 
@@ -86,3 +88,16 @@ async def test_a_leader_cancelled_before_his_stream_is_open_leaves_it_to_be_fini
         opened.set()
         await asyncio.wait_for(closed.wait(), 2)
         assert cache.stats()["dropped.abandon-limit"] == 1
+
+
+@pytest.mark.concurrency
+def test_all_who_follow_a_leader_that_died_unheard_are_served_by_one_successor(make, upstream, monkeypatch):
+    monkeypatch.setattr(Fleet, "heartbeat", 0.5)
+    dead, alive = make(), make()
+    plan = dead._planner.plain
+    drive(dead._engine._claim(dead._question(REQUEST, plan, "s"), 0))  # granted, and never beaten for
+    readers = [Reading(alive, upstream) for _ in range(8)]
+    upstream.say(*ITEMS)
+    upstream.ends()
+    assert all(reader.whole() == ITEMS for reader in readers)
+    assert upstream.opened == 1
