@@ -1,0 +1,122 @@
+"""The tutorial's wiring with the real SDKs inside `call_fn`, on 200 recorded interactions, in 4 processes, twice.
+
+Chat completions, Responses and messages, as other people's programs sent them. What may be kept is paid once by all
+processes together. A request with tools passes; an answer that calls a tool, or was cut, is returned and never kept.
+What every caller gets is what the SDK alone gives.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from askonce.testing.servers import watch
+from tests.engine.conftest import SHARED, place_of
+from tests.engine.crowd import ROOT
+from tests.tutorial.asker import Asking
+
+pytestmark = pytest.mark.concurrency
+
+ENDS = {"openai.chat": "/chat/completions", "openai.responses": "/responses", "anthropic.messages": "/v1/messages"}
+WHOLE = {"stop", "end_turn", "stop_sequence", "completed"}
+STATEFUL = ("previous_response_id", "conversation", "background", "thread")
+MODES = ("threads", "tasks", "threads", "tasks")
+ROUNDS = 2
+WANTED = {"keep": 50, "cut": 6, "tools": 17}  # of each operation, as far as there are so many
+
+
+def kind_of(record: dict[str, Any], body: dict[str, Any]) -> str:
+    """What should become of a recorded interaction, by what its recorder says of it."""
+    if any(body.get(name) for name in STATEFUL):
+        return ""
+    if record["has_tools"]:
+        return "tools"
+    ends = set((record["finish_reason"] or "").split("|"))
+    if ends & {"length", "max_tokens", "incomplete", "max_output_tokens"}:
+        return "cut"
+    return "keep" if ends and ends <= WHOLE and not record["has_tool_calls_in_response"] else ""
+
+
+@pytest.fixture(scope="module")
+def chosen(corpus_dir):
+    """200 interactions: {id: record}, with their body and what should become of them."""
+    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
+        records = [json.loads(line) for line in lines]
+    times = Counter(record["request_key"] for record in records)
+    found: dict[str, dict[str, Any]] = {}
+    room = Counter({(api, kind): number for api in ENDS for kind, number in WANTED.items()})
+    for record in records:
+        end = ENDS.get(record["api"], "?")
+        one = record["status"] == 200 and not record["stream"] and times[record["request_key"]] == 1
+        named = "<" not in record["host"]  # a region was taken out of its name: no URL
+        if not (one and named and record["url_path"].endswith(end)):
+            continue
+        body = json.loads(record["request_body"])
+        kind = kind_of(record, body)
+        if kind and room[record["api"], kind] and len(found) < 200:
+            room[record["api"], kind] -= 1
+            names = {"id": record["id"], "host": record["host"], "path": record["url_path"], "end": end, "kind": kind}
+            found[record["id"]] = {**names, "body": body}
+    return found
+
+
+@pytest.fixture(scope="module")
+def askers(chosen, _session_replay, tmp_path_factory):
+    """Four processes, ready."""
+    file = tmp_path_factory.mktemp("recorded") / "records.json"
+    file.write_text(json.dumps(list(chosen.values())), "utf-8")
+    made, watchers = [], []
+    try:
+        for mode in MODES:
+            settings = {"upstream": _session_replay.url, "mode": mode, "records": str(file)}
+            program = [sys.executable, "-m", "tests.tutorial.asker", json.dumps(settings)]
+            made.append(subprocess.Popen(program, stdin=-1, stdout=-1, text=True, cwd=ROOT, start_new_session=True))
+            watchers.append(watch(made[-1].pid))
+        for process in made:
+            assert process.stdout.readline() == "ready\n"
+        yield made
+    finally:
+        for process in (*watchers, *made):
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_recorded_traffic_is_paid_once_and_what_may_not_be_kept_is_not(
+    kind, request, tmp_path, askers, chosen, replay_upstream
+):
+    place = place_of(kind, request, tmp_path)
+    assert len(chosen) == 200
+    alone = Asking(replay_upstream.url, asynchronous=False)
+    expected = {name: json.dumps(alone.call(record)(), sort_keys=True) for name, record in chosen.items()}
+    replay_upstream.reset()
+    rounds = []
+    for _ in range(ROUNDS):
+        for process in askers:
+            process.stdin.write(f"{place}\n")
+            process.stdin.flush()
+        rounds.append([answer for process in askers for answer in json.loads(process.stdout.readline())])
+    paid = replay_upstream.calls()["by_id"]
+    for number, answers in enumerate(rounds):
+        assert len(answers) == 200 * len(MODES)
+        for name, value, *statuses in answers:
+            assert value == expected[name], name
+            (status,) = statuses
+            assert "store-" not in status, status
+            kind = chosen[name]["kind"]
+            assert (" hit" in status) <= (kind == "keep"), (name, status)
+            assert ("fwd=bypass; " in status) == (kind == "tools"), (name, status)
+            assert number == 0 or kind != "keep" or " hit" in status, (name, status)
+    for name, record in chosen.items():
+        if record["kind"] == "keep":
+            assert paid[name] == 1, name
+        elif record["kind"] == "tools":
+            assert paid[name] == ROUNDS * len(MODES), name
+        else:
+            assert ROUNDS <= paid[name] <= ROUNDS * len(MODES), name
