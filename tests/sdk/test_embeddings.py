@@ -377,6 +377,30 @@ def test_stale_vectors_are_refreshed_behind_in_one_call(desk):
         assert cache.stats()["stored"] == 6
 
 
+@pytest.mark.parametrize("first", ["refresh", "call"])
+def test_a_refresh_behind_a_batch_and_the_call_for_its_missing_inputs_do_not_mix(desk, first):
+    """As many inputs in the one as in the other, under way at once: an answer taken for the other's would fit."""
+    refreshed, called = threading.Event(), threading.Event()
+
+    def hold(inputs: Any) -> None:
+        if "new" in inputs:
+            called.set()
+            assert first == "call" or refreshed.wait(10)
+        elif len(desk.batches) > 1:
+            assert called.wait(10)
+            refreshed.set()
+
+    desk.hold = hold
+    with Cache("memory://", policy=Policy(ttl=0.1, grace=60, jitter=0)) as cache, cache.http_client(inner=desk) as http:
+        embed(http, ["a", "b"])
+        threading.Event().wait(0.15)
+        for inputs in (["b", "new", "a", "newer"], ["newer", "a", "new", "b"]):
+            right(embed(http, inputs), inputs)
+        eventually(lambda: cache.stats()["flights"] == 0, "the refresh has landed")
+        right(embed(http, ["a", "b", "new", "newer"]), ["a", "b", "new", "newer"])
+    assert sorted(map(sorted, desk.batches))[:3] == [["a", "b"], ["a", "b"], ["new", "newer"]]
+
+
 # --- through the SDK ---
 
 

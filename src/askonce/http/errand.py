@@ -61,6 +61,7 @@ class Errand:
     async def _sent(self, request: Any) -> Answer | None:
         """Send it, and keep what comes; the Failure that others share, if it failed."""
         module = self._carrier.module
+        self.reply = self.error = None
         try:
             response, body = await self._bring(request)
         except module.RequestError as error:
@@ -87,31 +88,29 @@ class Errand:
         return self._carrier.exchange.failed(failure, self, trouble)
 
 
-class BatchErrand(Errand):
-    """A batch of inputs: those that nobody has are asked for together."""
+class Part(Errand):
+    """A call for some inputs of a batch, or all: apart from the batch's others, which may be under way meanwhile."""
 
-    def __init__(self, carrier: Carrier, asked: Asked, request: Any) -> None:
-        super().__init__(carrier, asked, request)
-        assert asked.batch is not None
-        self.batch = asked.batch
+    def __init__(self, carrier: Carrier, errand: BatchErrand, questions: Sequence[Question]) -> None:
+        super().__init__(carrier, errand.asked, errand.request)
+        self.of = errand
         self.vectors: dict[Key, Vector] = {}
-        self.all = True  # it was the caller's own request that was sent
+        self.whole = len(questions) == len(errand.batch.places)
+        self._questions = questions
 
-    async def paid_for(self, questions: Sequence[Question]) -> list[Answer]:
-        """Make one call for these."""
-        failed = await self._sent(self._request_for(questions))
+    async def paid_for(self) -> list[Answer]:
+        """Make the call."""
+        failed = await self._sent(self.request if self.whole else self._partial())
         if failed is not None:
-            return [failed] * len(questions)
-        answers, vectors = self._carrier.exchange.answers(self.asked, self._got, self, len(questions))
-        self.vectors |= {question.key: vector for question, vector in zip(questions, vectors, strict=False)}
+            return [failed] * len(self._questions)
+        answers, vectors = self._carrier.exchange.answers(self.asked, self._got, self, len(self._questions))
+        self.vectors = {question.key: vector for question, vector in zip(self._questions, vectors, strict=False)}
         return answers
 
-    def _request_for(self, questions: Sequence[Question]) -> Any:
-        """The caller's own request where nothing of it is missing, else one for these inputs, alike in all else."""
-        self.all = len(questions) == len(self.batch.places)
-        if self.all:
-            return self.request
-        body = {**self.batch.body, "input": [self.batch.inputs[question.key] for question in questions]}
+    def _partial(self) -> Any:
+        """A request for these inputs, alike in all else."""
+        batch = self.of.batch
+        body = {**batch.body, "input": [batch.inputs[question.key] for question in self._questions]}
         headers = [pair for pair in self.request.headers.raw if pair[0].lower() != b"content-length"]
         return self._carrier.module.Request(
             self.request.method,
@@ -120,6 +119,19 @@ class BatchErrand(Errand):
             content=orjson.dumps(body),
             extensions=self.request.extensions,
         )
+
+
+class BatchErrand(Errand):
+    """A batch of inputs: those that nobody has are asked for together, in a Part."""
+
+    def __init__(self, carrier: Carrier, asked: Asked, request: Any) -> None:
+        super().__init__(carrier, asked, request)
+        assert asked.batch is not None
+        self.batch = asked.batch
+
+    async def paid_for(self, questions: Sequence[Question]) -> list[Answer]:
+        """Make one call for these."""
+        return await Part(self._carrier, self, questions).paid_for()
 
 
 def patience_for(request: Any, error: str) -> float:

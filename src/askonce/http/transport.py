@@ -21,7 +21,7 @@ from askonce.drive import drive
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.events import Status, log
 from askonce.flight import Impatient
-from askonce.http.errand import BatchErrand, Errand, patience_for
+from askonce.http.errand import BatchErrand, Errand, Part, patience_for
 from askonce.http.exchange import Asked, Exchange, everybodys, our_error
 from askonce.http.reply import Failure, Reply, read_head, unpack
 from askonce.http.sent import Sent, less_ours
@@ -168,15 +168,17 @@ class Transport:
     async def _asked_batch(self, errand: BatchErrand, until: float) -> Any:
         """Ask for all inputs until each has a vector for this caller."""
         got: dict[Key, tuple[Vector, Status]] = {}
+        paid: Part | None = None
         missing = list(errand.batch.questions.values())
         for question in missing:
             question.until = until
         while missing:
             for question, found in zip(missing, await self._engine().ask_many(missing, errand.paid_for), strict=True):
-                if found.value is errand:
-                    if question.key not in errand.vectors:
-                        return await self._unsplit(errand, found.status)
-                    got[question.key] = errand.vectors[question.key], found.status
+                if isinstance(found.value, Part) and found.value.of is errand:
+                    paid = found.value
+                    if question.key not in paid.vectors:
+                        return await self._unsplit(paid, found.status)
+                    got[question.key] = paid.vectors[question.key], found.status
                     continue
                 assert found.body is not None
                 made = self._for_me(unpack(found.body), errand)
@@ -185,25 +187,25 @@ class Transport:
                 if made is not None and made.frame is not None:
                     got[question.key] = Vector(made.body, made.frame, made.headers), found.status
             missing = [again(question) for question in missing if question.key not in got]
-        return self._joined(errand, got)
+        return self._joined(errand, got, paid)
 
-    async def _unsplit(self, errand: BatchErrand, status: Status) -> Any:
+    async def _unsplit(self, part: Part, status: Status) -> Any:
         """The call for some inputs failed, perhaps for being some: the whole is asked as it came, and not cached."""
-        if errand.all or errand.reply is None or everybodys(errand.reply.status):
-            return self._own(errand, status)
-        return await self._passed(errand.asked, errand.request, "unsplit")
+        if part.whole or part.reply is None or everybodys(part.reply.status):
+            return self._own(part, status)
+        return await self._passed(part.asked, part.request, "unsplit")
 
-    def _joined(self, errand: BatchErrand, got: dict[Key, tuple[Vector, Status]]) -> Any:
+    def _joined(self, errand: BatchErrand, got: dict[Key, tuple[Vector, Status]], paid: Part | None) -> Any:
         """One answer of many vectors: upstream's own bytes where it was one answer, or once was."""
         vectors = [got[key][0] for key in errand.batch.places]
         status = joint([status for _, status in got.values()])
-        if errand.reply is None or not errand.vectors:  # nothing was paid, or what was brought old answers instead
+        if paid is None or paid.reply is None:
             reply = Reply(200, vectors[0].headers, whole(vectors) or put_together(vectors, None))
             return self._response(reply, status)
-        if errand.all and len(errand.vectors) == len(vectors):
-            return self._own(errand, status)
-        paid = next(iter(errand.vectors.values())).frame
-        return self._response(errand.reply._replace(body=put_together(vectors, paid)), status, errand.extensions)
+        if paid.whole and len(paid.vectors) == len(vectors):
+            return self._own(paid, status)
+        frame = next(iter(paid.vectors.values())).frame
+        return self._response(paid.reply._replace(body=put_together(vectors, frame)), status, paid.extensions)
 
     def _like(self, failure: Failure, request: Any) -> Exception:
         """The module's own error of this name, for this request."""
