@@ -209,7 +209,9 @@ def test_an_answer_of_another_shape_is_not_taken_for_the_protocols_own():
     assert ROWS["chat"].verdict("text") == "unrecognised"
 
 
-junk: st.SearchStrategy[object] = st.sampled_from([None, True, 0, 7, "", "text", [], [None], ["x"], [[]], {}, {"x": None}, {"text": 1}, [{}]])
+junk: st.SearchStrategy[object] = st.sampled_from(
+    [None, True, 0, 7, "", "text", [], [None], ["x"], [[]], {}, {"x": None}, {"text": 1}, [{}]]
+)
 
 
 def spoiled(value: Any, draw: Any) -> Any:

@@ -104,7 +104,7 @@ async def round_of_tasks(cache: AsyncCache, asking: Asking, records: list[dict[s
                 asked = body.pop("messages"), body.pop("model")
                 return told(record, await cache.get_or_set(*asked, asking.acall(record), ttl=3600, **body), seen)
 
-    return await asyncio.gather(*map(ask, records))
+    return list(await asyncio.gather(*map(ask, records)))
 
 
 async def tasks(upstream: str, records: list[dict[str, Any]]) -> None:
