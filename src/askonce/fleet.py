@@ -65,8 +65,15 @@ class Beat:
         self.held = held
         self.until = until
         self.lost = False
-        self.on_want: Callable[[], object] | None = None  # somebody in another process waits
+        self.wanted = False  # somebody in another process waits
+        self.on_want: Callable[[], object] | None = None
         self._on_lost = on_lost
+
+    def want(self) -> None:
+        """The store said that it is waited for; kept for a stream that is not open yet."""
+        self.wanted = True
+        if self.on_want is not None:
+            self.on_want()
 
     def lose(self) -> None:
         """The store said so."""
@@ -301,8 +308,8 @@ class Fleet:
             if word == "lost":
                 beat.lose()
                 lost.append(beat)
-            elif word == "want" and beat.on_want is not None:
-                beat.on_want()
+            elif word == "want":
+                beat.want()
         for beat in lost:
             # Those who were told to follow this flight may still have its answer, and can learn of it only from here.
             self._link.say(beat.held.key, Word(ALIVE, beat.held.id, beat.held.order))

@@ -115,6 +115,8 @@ class Pilot:
         flight.pump = pump
         if scribe is not None and beat is not None:
             beat.on_want = scribe.want
+            if beat.wanted:
+                scribe.want()
             scribe.on_want = lambda: self._mode.help(flight, pump)
             if scribe.wanted:
                 self._mode.help(flight, pump)
