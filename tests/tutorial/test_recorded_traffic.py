@@ -103,20 +103,22 @@ def test_recorded_traffic_is_paid_once_and_what_may_not_be_kept_is_not(
             process.stdin.flush()
         rounds.append([answer for process in askers for answer in json.loads(process.stdout.readline())])
     paid = replay_upstream.calls()["by_id"]
+    troubled: Counter[str] = Counter()  # lookups that a machine too busy for a store's 0.2 s sent upstream, and said so
     for number, answers in enumerate(rounds):
         assert len(answers) == 200 * len(MODES)
         for name, value, *statuses in answers:
             assert value == expected[name], name
             (status,) = statuses
-            assert "store-" not in status, status
+            troubled[name] += "store-" in status
             kind = chosen[name]["kind"]
             assert (" hit" in status) <= (kind == "keep"), (name, status)
             assert ("fwd=bypass; " in status) == (kind == "tools"), (name, status)
-            assert number == 0 or kind != "keep" or " hit" in status, (name, status)
+            assert number == 0 or kind != "keep" or " hit" in status or troubled[name], (name, status)
     for name, record in chosen.items():
         if record["kind"] == "keep":
-            assert paid[name] == 1, name
+            assert 1 <= paid[name] <= 1 + troubled[name], name
         elif record["kind"] == "tools":
             assert paid[name] == ROUNDS * len(MODES), name
         else:
             assert ROUNDS <= paid[name] <= ROUNDS * len(MODES), name
+    assert troubled.total() <= 0.01 * ROUNDS * len(chosen) * len(MODES), troubled
