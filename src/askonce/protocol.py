@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from askonce.core import upstream
 from askonce.core.lease import NEVER, Ask, Claim, Follow, Grant, Hit, Lead, Stale
+from askonce.core.model import entry_body
 from askonce.ear import Ear
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable
 from askonce.events import Events, Status
@@ -83,7 +84,10 @@ class Engine:
         """The answer to a question, paid for at most once by whoever asks it at this time."""
         self._used()
         try:
-            found = await self._reader.look(question) or await self._contend(question, call)
+            found = await self._reader.look(question)
+            if found is None and question.others:
+                found = await self._retold(question)
+            found = found or await self._contend(question, call)
         except StoreTrouble as trouble:
             found = await self._alone(question, call, trouble.kind)
         if question.key.form == "s" and found.body is not None:  # what is shared in this form is a tape too
@@ -95,6 +99,18 @@ class Engine:
     def _used(self) -> None:
         if self.closed:
             raise CacheClosed("this cache was closed: make a new one")
+
+    async def _retold(self, question: Question) -> Found | None:
+        """The answer made of one that is kept in another form, if it can be made exactly."""
+        for other in question.others:
+            kept = await self._reader.peek(other)
+            if kept is None:
+                continue
+            data, head, now = kept
+            made = question.retell(bytes(entry_body(data, head))) if question.retell else None
+            if made is not None:
+                return self._reader.hit(other, data, head, now, "assembled")._replace(body=None, value=made)
+        return None
 
     # contending for the lease
 

@@ -37,6 +37,8 @@ class Question:
     until: float = math.inf  # of time.monotonic(): when a caller who waits for somebody else's call gives up
     data: bytes = b""  # the entry that was read
     held: Head | None = None  # its head, when it could not be served as it was
+    others: tuple[Question, ...] = ()  # the same in other forms, whose answers may do if `retell` can make them
+    retell: Callable[[bytes], object | None] | None = None
 
     @property
     def limits(self) -> Limits:

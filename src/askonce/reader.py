@@ -67,6 +67,16 @@ class Reader:
         breaker.worked()
         return None if look.entry is None else self._served(question, look.entry, look, fields)
 
+    async def peek(self, question: Question) -> tuple[bytes, Head, int] | None:
+        """A fresh entry, its head and the time: not a lookup yet, for it may not do."""
+        fields = self._fields(question)
+        look = await self._guard(self._store.look(question.key, fields))
+        head = None if look.entry is None else look.head or self.read(question, look.entry)
+        if look.entry is None or head is None or not self._unmoved(question.key, look, head, fields):
+            return None
+        now = look.now_us // 1000
+        return (look.entry, head, now) if fresh_for(head, question.plan.limits, now) else None
+
     def remembers(self, key: Key) -> bool:
         """Whether this key's entry was seen to carry tags of its own."""
         return key in self._remembered

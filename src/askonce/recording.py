@@ -15,6 +15,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,10 +197,11 @@ class _Recorded(Shell):
         self._planner = _Lasting(self.prefix, "recorded", KEPT, {}, self.mode)
         self.on_event(recording.heard)
 
-    def exchange(self, own: Settings, ignore_headers: Collection[str]) -> Exchange:
+    def exchange(self, own: Settings, ignore_headers: Collection[str], *, share_forms: bool = False) -> Exchange:
         """What decides for one HTTP client of this cache."""
         headers = (*IGNORED, *ignore_headers)
-        made = Keeping(self._planner, self.events, self.mode, own, lambda: self._settings({}), headers)
+        around = partial(self._settings, {})
+        made = Keeping(self._planner, self.events, self.mode, own, around, headers, share_forms=share_forms)
         made.recording = self.recording
         return made
 

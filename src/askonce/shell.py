@@ -99,27 +99,40 @@ class Asker:
         return settings_of(own)
 
     def http_client(
-        self, *, module: Any = None, inner: Any = None, ignore_headers: Collection[str] = (), **more: Any
+        self,
+        *,
+        module: Any = None,
+        inner: Any = None,
+        ignore_headers: Collection[str] = (),
+        share_forms: bool = False,
+        **more: Any,
     ) -> Any:
         """A client for an SDK's `http_client=`: httpx2's if that is installed, else httpx's, or the `module` given.
 
         Sync from a Cache, async from an AsyncCache. Keywords of `Own` hold for all of its calls, `inner` is the
-        transport behind ours, `ignore_headers` are request headers that cannot change an answer; the rest is the
+        transport behind ours, `ignore_headers` are request headers that cannot change an answer; with `share_forms` a
+        stored stream answers a request without ``stream`` and the other way round, where that is exact. The rest is the
         client's own, with the defaults of the SDKs. Closing it never closes the cache.
         """
         from askonce.http import client
 
         own = {name: more.pop(name) for name in OWN & more.keys()}
-        exchange = self._shell.exchange(self._standing(own), ignore_headers)
+        exchange = self._shell.exchange(self._standing(own), ignore_headers, share_forms=share_forms)
         return client.client(exchange, self._shell.engine, module, inner, more, asynchronous=self._shell.asynchronous)
 
     def transport(
-        self, *, module: Any = None, inner: Any = None, ignore_headers: Collection[str] = (), **own: Unpack[Own]
+        self,
+        *,
+        module: Any = None,
+        inner: Any = None,
+        ignore_headers: Collection[str] = (),
+        share_forms: bool = False,
+        **own: Unpack[Own],
     ) -> Any:
         """The transport of http_client() alone, for a client of one's own."""
         from askonce.http import client
 
-        exchange = self._shell.exchange(self._standing(own), ignore_headers)
+        exchange = self._shell.exchange(self._standing(own), ignore_headers, share_forms=share_forms)
         return client.transport(exchange, self._shell.engine, module, inner, asynchronous=self._shell.asynchronous)
 
     def _tutorial(
@@ -294,11 +307,19 @@ class Shell(Asker):
             return "no-store"
         return judge_request(request, plan.terms)
 
-    def exchange(self, own: Settings, ignore_headers: Collection[str]) -> Exchange:
+    def exchange(self, own: Settings, ignore_headers: Collection[str], *, share_forms: bool = False) -> Exchange:
         """What decides for one HTTP client of this cache."""
         from askonce.http.exchange import Exchange
 
-        return Exchange(self._planner, self.events, self.mode, own, lambda: self._settings({}), ignore_headers)
+        return Exchange(
+            self._planner,
+            self.events,
+            self.mode,
+            own,
+            lambda: self._settings({}),
+            ignore_headers,
+            share_forms=share_forms,
+        )
 
     def engine(self) -> Many:
         """The engine of this process: a fork has another."""

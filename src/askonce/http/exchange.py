@@ -22,6 +22,7 @@ from askonce.core.providers import Operation
 from askonce.core.scan import stream_variant, streams_read
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
+from askonce.http.forms import other_forms, retelling
 from askonce.http.reply import Failure, Reply, pack, pack_failure
 from askonce.http.sent import (
     OURS,
@@ -77,6 +78,8 @@ class Exchange:
         own: Settings = NOTHING,
         around: Callable[[], Settings] = lambda: NOTHING,
         ignore_headers: Collection[str] = (),
+        *,
+        share_forms: bool = False,
     ) -> None:
         if isinstance(ignore_headers, str):
             raise ConfigError(f"ignore_headers={ignore_headers!r}: write a list of names, [{ignore_headers!r}]")
@@ -86,6 +89,7 @@ class Exchange:
         self._own = own
         self._plain = planner.plan(own)
         self._around = around
+        self._shares = share_forms
         self._ignored = frozenset(name.lower() for name in ignore_headers)
         self._named: set[str] = set()
         self._born: set[bytes] = set()
@@ -137,7 +141,21 @@ class Exchange:
             asked.batch = _batch(exact, target.operation.protocol.ignored, ask)
         canonical = keys.canonical_fields(exact, sent.body, target.operation.protocol.ignored)
         asked.question = ask(canonical, "")
+        if self._shares and asked.batch is None:
+            self._share(asked.question, canonical, target, place, self._counts(carries), asked.who)
         return ""
+
+    @staticmethod
+    def _share(
+        question: Question, canonical: bytes, target: Target, place: str, headers: tuple[tuple[str, str], ...], who: str
+    ) -> None:
+        """Name the other forms in which the answer may be kept."""
+        protocol, form = target.operation.protocol, question.key.form
+        question.others = tuple(
+            question.plan.question(canonical, question.model, other, elsewhere, headers, who)
+            for other, elsewhere in other_forms(protocol, form, target.upstream)
+        )
+        question.retell = retelling(protocol, form, place.partition("#")[2])
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:
         """Why this request of a known operation may not be looked up."""

@@ -128,6 +128,8 @@ class Transport:
             found = await self._engine().ask(question, errand.paid)
             if found.value is errand:
                 return self._own(errand, found.status)
+            if isinstance(found.value, Reply):  # made of one in the other form
+                return self._response(found.value, found.status)
             assert found.body is not None
             made = self._for_me(unpack(found.body), errand)
             if made is not None:
@@ -142,6 +144,8 @@ class Transport:
             found = await self._engine().ask(question, errand.opened)
             if found.value is errand:
                 return self._own(errand, found.status)
+            if isinstance(found.value, Reply):
+                return self._response(found.value, found.status)
             assert isinstance(found.value, Playback)
             if errand.pays(found.value) and errand.head is not None:
                 return self._response(errand.head, found.status, errand.extensions, errand.out(found.value))

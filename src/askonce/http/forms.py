@@ -1,0 +1,54 @@
+"""A question asked in one form, answered by what is kept in the other: opt-in, by ``share_forms=True``.
+
+Both forms of a plain question have one key and differ in the form beside it, so the other entry is looked at when the
+own one is missing, before anything is claimed. What it becomes is core.assemble's to say, which says nothing where it
+could not be exact; then the question goes its usual way. What is assembled is not stored: the next reader gets it from
+the same entry, whose dates count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from askonce.core.assemble import to_json, to_stream
+from askonce.core.keys import Form
+from askonce.core.providers import Protocol
+from askonce.core.tape import DATA, META, frames
+from askonce.http.reply import Reply, read_head, unpack
+
+# Streams that may say all that an answer in one piece does, by what stands after # in the key's place; a chat stream
+# that was asked without its usage never does, but hosts send it all the same.
+_TELLING = {"chat": ("#include_usage=true", ""), "gemini": ("", "#array")}
+
+
+def other_forms(protocol: Protocol, form: Form, upstream: str) -> Iterable[tuple[Form, str]]:
+    """The forms and places in which the answer to a question may be kept too, the likeliest first."""
+    if form == "s":
+        return [("j", upstream)]
+    return [("s", upstream + variant) for variant in _TELLING.get(protocol.name, ("",))]
+
+
+def retelling(protocol: Protocol, form: Form, variant: str) -> Callable[[bytes], Reply | None]:
+    """Makes what is kept in the other form an answer in `form`; None where that could not be exact."""
+
+    def as_json(log: bytes) -> Reply | None:
+        parts = frames(log)
+        head = next((read_head(payload) for kind, payload in parts if kind == META), None)
+        body = to_json(protocol, b"".join(payload[4:] for kind, payload in parts if kind == DATA))
+        return _reply(head, body, b"application/json") if isinstance(head, Reply) else None
+
+    def as_stream(packed: bytes) -> Reply | None:
+        kept = unpack(packed)
+        if not isinstance(kept, Reply):
+            return None
+        kind = b"application/json" if "array" in variant else b"text/event-stream; charset=utf-8"
+        return _reply(kept, to_stream(protocol, kept.body, variant), kind)
+
+    return as_stream if form == "s" else as_json
+
+
+def _reply(head: Reply, body: bytes | None, content_type: bytes) -> Reply | None:
+    if body is None:
+        return None
+    kept = [pair for pair in head.headers if pair[0].lower() != b"content-type"]
+    return Reply(head.status, [*kept, (b"content-type", content_type)], body)
