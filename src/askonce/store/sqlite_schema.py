@@ -56,6 +56,17 @@ PRAGMA user_version = {VERSION};
 
 def is_new(connection: sqlite3.Connection, path: str) -> bool:
     """Whether the file is empty; StoreTrouble when it is not ours."""
+    if connection.in_transaction:
+        return _is_new(connection, path)
+    # One look at all of it: between two somebody else may make an empty file ours.
+    connection.execute("BEGIN")
+    try:
+        return _is_new(connection, path)
+    finally:
+        roll_back(connection)
+
+
+def _is_new(connection: sqlite3.Connection, path: str) -> bool:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
