@@ -22,8 +22,8 @@ WHOLE = json.dumps(ANSWER).encode()
 
 
 @contextmanager
-def served(*answers: bytes) -> Iterator[str]:
-    """A socket that sends these bytes, one answer a connection, whatever it is asked."""
+def served(*answers: bytes, received: list[bytes] | None = None) -> Iterator[str]:
+    """A socket that sends these bytes, one answer a connection, whatever it is asked; and keeps what it was sent."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -33,6 +33,8 @@ def served(*answers: bytes) -> Iterator[str]:
                     got = b""
                     while b"\r\n\r\n" not in got or not got.rstrip().endswith(b"}"):
                         got += connection.recv(65536)
+                    if received is not None:
+                        received.append(got)
                     connection.sendall(answer)
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -70,6 +72,20 @@ BROKEN = {
     "another protocol": http(b'{"type": "message", "content": [], "stop_reason": "end_turn"}'),
     "binary headers": http(WHOLE[:-1], "x-odd: \xe9\xff"),
 }
+
+
+def test_the_bytes_on_the_wire_are_those_that_were_sent_without_askonce(module, cache):
+    received: list[bytes] = []
+    answer = http(WHOLE)
+    ours_alone = {"askonce-scope": "a", "askonce-tags": "t", "cache-control": "max-age=60", "askonce-ttl": "9"}
+    said = {"authorization": "Bearer sk-1", "X-Mixed-Case": "1", "x-twice": "a"}
+    with served(answer, answer, answer, received=received) as url, module.Client(timeout=9) as bare:
+        bare.post(url, json=CHAT, headers=said)
+        with cache.http_client(module=module, timeout=9) as ours:
+            ours.post(url, json=CHAT, headers=said)
+        with cache.http_client(module=module, timeout=9) as ours:
+            ours.post(url, json=CHAT, headers={**ours_alone, **said})
+    assert received[0] == received[1] == received[2]
 
 
 @pytest.mark.parametrize("broken", BROKEN)
