@@ -245,7 +245,6 @@ def threads_of_ours():
 
 
 def descriptors():
-    gc.collect()
     found = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
@@ -259,6 +258,7 @@ def descriptors():
 def test_a_closed_cache_leaves_no_thread_no_task_and_no_descriptor(crowd, place, call, request):
     assert not threads_of_ours()
     crowd.loop  # noqa: B018 - its descriptors are not the cache's
+    gc.collect()
     before = descriptors()
     cache, other = crowd.cache(place), crowd.cache(place)
     futures = crowd.asks(8, cache, ASKED, call)
@@ -277,6 +277,7 @@ def test_a_closed_cache_leaves_no_thread_no_task_and_no_descriptor(crowd, place,
     for thread in crowd._threads:
         thread.join(PATIENCE)
     eventually(lambda: not threads_of_ours(), f"no thread is left: {threads_of_ours()}")
+    gc.collect()
     eventually(lambda: descriptors() == before, f"descriptors: {before} before, {descriptors()} now")
     if "valkey" in request.node.callspec.id:
         server = request.getfixturevalue("valkey")

@@ -126,6 +126,7 @@ def test_a_child_follows_the_flight_of_its_parent(crowd, shared, call):
         flying = crowd.ask(cache, ASKED, call)
         gathered(cache, 1, call)
         fleet = cache._engine.fleet
+        eventually(lambda: fleet._link, "the fleet thread has its link")
         said = set()
         renew = fleet._link.renew
 

@@ -95,6 +95,8 @@ def test_the_answer_of_a_leader_that_was_stopped_while_nobody_else_asked_is_stor
         assert receipts.paid() == 1
 
 
+@pytest.mark.servers
+@pytest.mark.parametrize("shared", ["valkey"], indirect=True)
 def test_a_blocked_event_loop_keeps_the_lease_it_leads_under(shared, receipts):
     with workers(2, "tasks", shared, receipts.path, beat=BEAT) as (leader, follower):
         leader.tell("script", None, {"hang": True})
@@ -111,6 +113,7 @@ def test_a_blocked_event_loop_keeps_the_lease_it_leads_under(shared, receipts):
         assert "takeover" not in follower.tell("stats")
 
 
+@pytest.mark.parametrize("shared", ["sqlite"], indirect=True)
 def test_a_lease_is_renewed_for_as_long_as_a_call_takes(shared, receipts):
     with workers(2, "threads", shared, receipts.path, beat=BEAT) as (leader, follower):
         leader.tell("script", None, {"delay": 1.6 * BEAT})

@@ -84,6 +84,7 @@ def test_two_caches_of_one_process_pay_once(crowd, place, call):
     leader = first if first._engine.board.flights() else second
     # Both share a fleet, so its waiting callers are counted once.
     eventually(lambda: joined(leader) == 3 and leader.stats()["waiting"] >= 3, "three at the flight, three outside")
+    call.wait_until_paid()
     call.release()
     values(futures)
     assert call.calls == 1
