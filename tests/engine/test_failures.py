@@ -95,7 +95,9 @@ def test_the_successor_of_a_failed_call_answers_all_others(mode, shared, receipt
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize(("shape", "shared"), zip(NOT_KEPT, itertools.cycle(["sqlite", "valkey"])), indirect=["shared"])
+@pytest.mark.parametrize(
+    ("shape", "shared"), [*zip(NOT_KEPT, itertools.cycle(["sqlite", "valkey"]), strict=False)], indirect=["shared"]
+)
 def test_an_answer_that_may_not_be_kept_is_paid_once_by_all_processes_and_stored_by_none(shape, shared, receipts):
     with workers(3, MODES[len(shape) % 2], shared, receipts.path) as told:
         all_tell(told, "script", None, {"hang": True, "shape": shape})
