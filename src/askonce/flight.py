@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 BACKGROUND = 16  # refreshes under way at once; one more is given up, for its stale answer was served already
 
 
+flying: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar("flying", default=())  # around this code
+
+
 class Gone(Exception):
     """The flight ended without an answer or an error that others may share: look again.
 

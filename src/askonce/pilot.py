@@ -19,7 +19,7 @@ from askonce.core.model import DURATION, FIELDS, Lifetime, pack_fields, seal, wh
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.events import Events
 from askonce.fleet import Beat, Fleet
-from askonce.flight import Board, Flight, Gone, Mode
+from askonce.flight import Board, Flight, Gone, Mode, flying
 from askonce.guard import Guard
 from askonce.pump import Pump
 from askonce.question import Question
@@ -70,7 +70,11 @@ class Pilot:
         self._events.emit("call", question.key.text)
         brought: Answer | Opened | None = None
         try:
-            brought = await call()
+            token = flying.set((*flying.get(), flight))
+            try:
+                brought = await call()
+            finally:
+                flying.reset(token)
         except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
             self._events.emit("failed", question.key.text, type(error).__name__)
             failed = bool(upstream.trouble(error))

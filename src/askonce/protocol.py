@@ -265,6 +265,8 @@ class Engine:
             raise CacheClosed("this cache was closed while the call was waiting")
 
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
+        if flight in flying.get():
+            raise UsageError("this question is asked again by the very call that answers it: wrap that call once only")
         flight.callers += 1
         try:
             patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own end
