@@ -20,10 +20,10 @@ from askonce.core import upstream
 from askonce.core.lease import NEVER, Ask, Claim, Follow, Grant, Hit, Lead, Stale
 from askonce.core.model import entry_body
 from askonce.ear import Ear
-from askonce.errors import CacheClosed, NotCached, StoreUnavailable
+from askonce.errors import CacheClosed, NotCached, StoreUnavailable, UsageError
 from askonce.events import Events, Status
 from askonce.fleet import Fleet
-from askonce.flight import Board, Flight, Gone, Impatient, Mode
+from askonce.flight import Board, Flight, Gone, Impatient, Mode, flying
 from askonce.follower import Follower
 from askonce.guard import Guard
 from askonce.pilot import Call, Landed, Pilot
