@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import threading
 import time
 from pathlib import Path
@@ -102,6 +103,29 @@ def test_a_failure_that_would_wake_a_cancelled_caller_wakes_the_next(tasks, plac
     assert len({value["id"] for value in values(futures[1:])}) == 1
     assert time.monotonic() - begun < 2.0
     assert call.calls <= 3  # the cancelled one may have called, and his call is theirs
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_callers_cancelled_at_random_take_nothing_from_the_others(tasks, place, seed):
+    dice = random.Random(seed)
+    quick = ScriptedCall(delay=lambda question, nth: 0.01 * dice.random())
+    caches = [tasks.cache(place), tasks.cache(place)]
+    asked = [(dice.choice(caches), dice.choice("abc")) for _ in range(40)]
+    stay, gone = [], []
+    for cache, question in asked:
+        future = tasks.ask(cache, question, quick)
+        (gone if dice.random() < 0.5 else stay).append((question, future))
+    for _, future in dice.sample(gone, len(gone)):
+        time.sleep(0.001 * dice.random())
+        future.cancel()
+    begun = time.monotonic()
+    for question, future in stay:
+        assert future.result(PATIENCE).value["question"] == question
+    assert time.monotonic() - begun < 2.0
+    for cache in caches:
+        idle(cache)
+    assert quick.in_flight == 0
+    assert all(times == 1 for times in quick.questions.values()), quick.questions
 
 
 def test_with_on_abandon_close_the_call_is_cancelled_with_its_last_caller(tasks, place, call):

@@ -12,6 +12,7 @@ import itertools
 
 import pytest
 
+from askonce import UsageError
 from askonce.testing import Receipts, ScriptedCall, Step
 from tests.engine.crowd import ASKED, MODES, PATIENCE, after, all_tell, eventually, gathered, results, workers
 
@@ -197,3 +198,37 @@ def test_answers_that_differ_only_in_kind_are_returned_as_they_are(crowd, place)
         assert outcome.value is value
         assert outcome.status.detail == "not-json"
         assert not outcome.status.stored
+
+
+def test_a_call_that_asks_its_own_question_is_told_so_and_does_not_wait_for_itself(crowd, place):
+    cache = crowd.cache(place)
+    if crowd.tasks:
+
+        async def inner():
+            return (await cache.fetch(ASKED, lambda: 1)).value
+
+    else:
+
+        def inner():
+            return cache.fetch(ASKED, lambda: 1).value
+
+    error = crowd.ask(cache, ASKED, inner).exception(PATIENCE)
+    assert isinstance(error, UsageError)
+    assert "wrap that call once" in str(error)
+    assert crowd.answer(cache, ASKED, lambda: 2).value == 2
+
+
+def test_a_call_may_ask_another_question(crowd, place):
+    cache = crowd.cache(place)
+    if crowd.tasks:
+
+        async def inner():
+            return (await cache.fetch("another", lambda: 1)).value + 1
+
+    else:
+
+        def inner():
+            return cache.fetch("another", lambda: 1).value + 1
+
+    assert crowd.answer(cache, ASKED, inner).value == 2
+    assert crowd.answer(cache, "another", lambda: 9).value == 1
