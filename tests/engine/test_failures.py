@@ -209,7 +209,7 @@ def test_a_call_that_asks_its_own_question_is_told_so_and_does_not_wait_for_itse
 
     else:
 
-        def inner():
+        def inner():  # type: ignore[misc]
             return cache.fetch(ASKED, lambda: 1).value
 
     error = crowd.ask(cache, ASKED, inner).exception(PATIENCE)
@@ -227,7 +227,7 @@ def test_a_call_may_ask_another_question(crowd, place):
 
     else:
 
-        def inner():
+        def inner():  # type: ignore[misc]
             return cache.fetch("another", lambda: 1).value + 1
 
     assert crowd.answer(cache, ASKED, inner).value == 2
