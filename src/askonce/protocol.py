@@ -144,6 +144,8 @@ class Engine:
 
     async def _heed(self, question: Question, call: Call, claim: Claim, pursuit: Pursuit) -> Found | None:
         """Do what a claim says; None to claim again."""
+        if pursuit.ear is not None:
+            pursuit.ear.follows = None
         if isinstance(claim, Lead):
             if pursuit.silent:
                 self.events.emit("takeover", question.key.text)
