@@ -18,7 +18,7 @@ from askonce.core.lease import Follow, Lead
 from askonce.core.tape import ENDED, FAILED
 from askonce.ear import Party
 from askonce.testing import ScriptedCall, Step
-from tests.engine.crowd import ASKED, HANG, PATIENCE, after, eventually, gathered, joined, results
+from tests.engine.crowd import ASKED, HANG, PATIENCE, after, counted, eventually, gathered, joined, results
 
 pytestmark = pytest.mark.concurrency
 
@@ -184,3 +184,31 @@ def test_a_flight_is_joined_although_its_leader_does_not_know_yet_that_he_leads(
     assert [type(error) for error in results([first, *second])] == [ZeroDivisionError] * 2
     assert [type(claim) for claim in claims] == [Lead, Follow]
     assert call.calls == 1
+
+
+def test_a_failure_is_not_told_to_one_who_follows_it_no_more(crowd, others, place, call):
+    """Two follow X. X is invalidated, one of them looks again and leads Y. X fails: the other is to be woken."""
+    call.script(None, Step(hang=True, error=ZeroDivisionError()), HANG)
+    leading, following = others.cache(place), crowd.cache(place)
+    others.ask(leading, ASKED, call)
+    gathered(leading, 1, call)
+    claims = counted(following, "claim")
+    futures = crowd.asks(1, following, ASKED, call)
+    eventually(lambda: claims() == 2, "the first follows")
+    futures += crowd.asks(1, following, ASKED, call)
+    eventually(lambda: claims() == 4, "the second follows")
+    others.do(leading.invalidate, request=ASKED)
+    (party,) = following._engine.fleet._parties.values()
+    party.ears[0].ring(None)
+    call.wait_until_paid(ASKED, 2)
+    assert len(following._engine.board.flights()) == 1
+    (failing,) = leading._engine.board.flights()
+    gate = next(gate for gate in call._gates)  # that of X, the elder
+    del call._gates[gate]
+    gate.set_running_or_notify_cancel()
+    gate.set_result(None)
+    eventually(lambda: failing.done, "X failed")
+    eventually(lambda: joined(following) == 2, "the second joins Y", patience=PROMPT)
+    call.release()
+    assert len({future.result(PATIENCE).value["id"] for future in futures}) == 1
+    assert call.calls == 2
