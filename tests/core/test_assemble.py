@@ -409,6 +409,12 @@ def test_a_sample_comes_back_from_its_stream(name, value):
     assert bare(json.loads(to_json(ROWS[name], stream) or b"")) == value
 
 
+@pytest.mark.parametrize("block", [{"citations": 1}, {"citations": [1]}, {"text": 1}, {"input": [1]}])
+def test_a_message_whose_blocks_hold_what_no_delta_can_say_has_no_stream(block):
+    odd = MESSAGE | {"content": [{"type": "text", "text": "hi"} | block]}
+    assert to_stream(ROWS["messages"], json.dumps(odd).encode()) is None
+
+
 def test_what_a_response_streamed_and_left_out_of_its_last_event_is_not_put_together():
     events = json.loads(SAMPLES["responses"])[:-1]
     assert to_json(ROWS["responses"], sse(*events)) is not None

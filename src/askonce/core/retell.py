@@ -7,6 +7,7 @@ how many there are makes no difference to them; what they are given at the end i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import orjson
 
@@ -204,10 +205,16 @@ def _opened(block: Answer) -> tuple[Answer, list[Answer]]:
     deltas: list[Answer] = []
     for kind, (name, piece) in MESSAGE_DELTAS.items():
         if value := block.get(name):
-            opened[name] = type(value)()
-            pieces = value if name == "citations" else [orjson.dumps(value).decode()] if name == "input" else [value]
+            opened[name] = empty = _EMPTY.get(name, "")
+            sure(type(value) is type(empty))  # else these deltas would add up to something else
+            pieces = (
+                a_list(value) if name == "citations" else [orjson.dumps(value).decode() if name == "input" else value]
+            )
             deltas += [{"type": kind, piece: one} for one in pieces]
     return opened, deltas
+
+
+_EMPTY: dict[str, Any] = {"input": {}, "citations": []}
 
 
 # --- Gemini -----------------------------------------------------------------------------------------------------------
