@@ -38,7 +38,7 @@ from askonce.http.sent import (
 )
 from askonce.http.vectors import Vector, cut, inputs_of
 from askonce.pilot import Answer
-from askonce.question import NOTHING, Plan, Planner, Question, Settings
+from askonce.question import KNOWN, KNOWN_SIZE, NOTHING, Plan, Planner, Question, Settings
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
 CALLERS = 1024  # credentials of which it is known whether they are replaced every so often
@@ -94,6 +94,7 @@ class Exchange:
         self._named: set[str] = set()
         self._born: set[bytes] = set()
         self._rotating: dict[str, bool] = {}
+        self._met: dict[tuple[object, ...], Question] = {}
 
     # requests
 
@@ -122,27 +123,45 @@ class Exchange:
         plan = self._plan(carries.ours)
         if plan.control.no_store:
             return "no-store"
+        if target.secrets:
+            carries = carries._replace(secrets=b"\n".join(filter(None, (carries.secrets, target.secrets))))
+        asked.who = fingerprint(carries.secrets)
+        # To find 2 KB again costs less than to parse, sort and hash them; the credential is here by its digest alone.
+        spelled = (sent.url, sent.body, carries.counts, asked.who)
+        met = self._met.get(spelled)
+        if met is not None and met.plan is plan:
+            asked.question = Question(met.key, met.fields, plan, met.model)
+            return ""
+        reason = self._ask(sent, carries, target, plan, asked)
+        if asked.question is not None and not (asked.batch or self._shares) and len(sent.body) <= KNOWN_SIZE:
+            if len(self._met) >= KNOWN:
+                self._met.clear()
+            self._met[spelled] = asked.question
+        return reason
+
+    def _ask(self, sent: Sent, carries: Carried, target: Target, plan: Plan, asked: Asked) -> str:
+        """Make the question of a request; or the reason to pass."""
+        assert sent.body is not None
         exact = keys.parsed(sent.body)
         body = _loosely(sent.body) if exact is None else exact
         reason = "not-json" if body is None else self._judged(body, plan)
         if reason or body is None:
             return reason
-        secrets = b"\n".join(filter(None, (carries.secrets, target.secrets)))
-        asked.who = fingerprint(secrets)
-        if not plan.tenant and self._rotates(asked.who, secrets):
+        if not plan.tenant and self._rotates(asked.who, carries.secrets):
             return self._tenant_needed()
         form, place = _form(sent, target, body)
         if form == "s" and not streams_read(target.operation.protocol):
             return "stream"
-        ask = self._asker(plan, target, body, form, place, self._counts(carries), asked.who)
+        counts = self._counts(carries)
+        ask = self._asker(plan, target, body, form, place, counts, asked.who)
         # A signature covers the body, which can then not be cut into inputs.
         batched = form == "j" and target.operation.protocol.name == "embeddings"
-        if batched and exact is not None and b"AWS4" not in secrets:
+        if batched and exact is not None and b"AWS4" not in carries.secrets:
             asked.batch = _batch(exact, target.operation.protocol.ignored, ask)
         canonical = keys.canonical_fields(exact, sent.body, target.operation.protocol.ignored)
         asked.question = ask(canonical, "")
         if self._shares and asked.batch is None:
-            self._share(asked.question, canonical, target, place, self._counts(carries), asked.who)
+            self._share(asked.question, canonical, target, place, counts, asked.who)
         return ""
 
     @staticmethod

@@ -101,7 +101,9 @@ def unpack(data: bytes | memoryview) -> Reply | Failure:
     # Kept: a hot answer is read again and again, and its headers cost more to make than all else here. But every
     # vector of a batch has a head of its own.
     made = (_read if b'"frame"' in head else read_head)(head)
-    return made if isinstance(made, Failure) else made._replace(body=bytes(data[start:]))
+    if isinstance(made, Failure):
+        return made
+    return Reply(made.status, made.headers, bytes(data[start:]), made.who, made.frame)  # _replace takes twice as long
 
 
 def _read(head: bytes) -> Reply | Failure:
