@@ -63,7 +63,8 @@ class Pump:
             await self._step()
         finally:
             self._turn.release()
-            self.tape.nudge()  # whoever found the turn taken may have it now
+            if self.tape.readers > 1:
+                self.tape.nudge()  # whoever found the turn taken may have it now
         return True
 
     async def run(self) -> None:

@@ -129,11 +129,6 @@ class Tape:
         """How many read it now."""
         return len(self._readers)
 
-    def part(self, at: int) -> tuple[int, bytes] | None:
-        """Part `at`: its time in ms since the beginning, its bytes; None when it has not come."""
-        base, parts = self._kept
-        return parts[at - base] if at - base < len(parts) else None
-
     def put(self, at: int, data: bytes) -> None:
         """One more part, which arrived at `at` ms."""
         self._kept[1].append((at, data))
@@ -141,8 +136,14 @@ class Tape:
 
     def write(self, data: bytes) -> None:
         """One more part, arrived now; wakes those who wait for it."""
-        self.put(int((time.monotonic() - self._began) * 1000), data)
-        self.ring()
+        # put() and ring() written out: this is done for every part of every stream.
+        self._kept[1].append((int((time.monotonic() - self._began) * 1000), data))
+        self.size += len(data)
+        for reader in self._readers:
+            if reader.waiting:
+                reader.signal.ring()
+        for signal in self._signals:
+            signal.ring()
 
     def end(self, error: BaseException | None = None) -> None:
         """No more parts will come."""
@@ -239,8 +240,9 @@ class Playback:
         tape = self.tape
         until = 0.0
         while True:
-            part = tape.part(self.at)
-            if part is not None:
+            base, parts = tape._kept  # noqa: SLF001 - tape.part() written out: twice for every part of every stream
+            if self.at - base < len(parts):
+                part = parts[self.at - base]
                 if self.pace:
                     await self._keep_pace(part[0])
                 self.at += 1

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
-from askonce.core.sse import Event, Objects, Parser, parser_for
+from askonce.core.sse import Event, Objects, Parser, parser_for, plain_data
 
 CHAT = b'data: {"choices":[{"index":0,"delta":{"content":"h\xc3\xa9"}}]}\n\ndata: [DONE]\n\n'
 ODD = (
@@ -81,6 +81,25 @@ PIECES = st.sampled_from(
 def test_any_bytes_at_any_split_have_the_same_events_as_an_oracle_finds_in_the_whole(body, data):
     places = data.draw(st.lists(st.integers(0, len(body)), max_size=8))
     assert parsed(Parser(), *split(body, places)) == oracle(body)
+
+
+@given(st.lists(st.sampled_from([b"data: a\n\n", b"data: {}\n\n", b"data:  \n\n"]) | PIECES, max_size=12).map(b"".join))
+def test_a_body_taken_for_plain_has_the_events_that_the_parser_finds(body):
+    data = plain_data(body)
+    assert data is None or [Event("", one) for one in data] == parsed(Parser(), body)
+
+
+def test_what_most_providers_send_is_taken_for_plain_and_little_else():
+    assert plain_data(CHAT) == [b'{"choices":[{"index":0,"delta":{"content":"h\xc3\xa9"}}]}', b"[DONE]"]
+    for other in (
+        ODD,
+        CHAT[:-1],
+        CHAT.replace(b"\n", b"\r\n"),
+        b": ping\n\n" + CHAT,
+        b"event: a\n" + CHAT,
+        b"\n" + CHAT,
+    ):
+        assert plain_data(other) is None
 
 
 def oracle(body: bytes) -> list[Event]:

@@ -20,12 +20,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import orjson
 
 from askonce.core.providers import PROTOCOLS, Protocol, failed
-from askonce.core.sse import Event, Objects, Parser, parser_for
+from askonce.core.sse import Objects, Parser, parser_for, plain_data
 
 __all__ = ["Judge", "Read", "read", "scan_for", "stream_variant"]
 
@@ -48,8 +49,11 @@ class Read(NamedTuple):
 
 def read(body: bytes, content_type: str = "") -> Read:
     """What a whole body says."""
+    data = plain_data(body)
+    if data is not None:
+        return _values(zip(repeat(""), data))
     parser = parser_for(content_type, body[:64])
-    events = parser.feed(body)
+    events = [event[:2] for event in parser.feed(body)]
     if isinstance(parser, Objects):
         found = _values(events)
         return found._replace(garbled=found.garbled or not parser.closed, framed=False)
@@ -59,20 +63,20 @@ def read(body: bytes, content_type: str = "") -> Read:
     return Read([], failed=_plain_error(body), garbled=bool(body.strip()))
 
 
-def _values(events: Iterable[Event]) -> Read:
+def _values(events: Iterable[tuple[str, bytes]]) -> Read:
+    """Of events' names and data."""
     values: list[Answer] = []
     done = error = garbled = False
-    for event in events:
-        if event.data.lstrip().startswith(b"[DONE]"):
-            done = True
-        elif not event.data and not event.name:
-            continue  # to keep a connection alive
-        elif (value := _object(event.data)) is None:
-            garbled = True
-            error = error or event.name == "error"
-        else:
+    for name, data in events:
+        value = _object(data)
+        if value is not None:
             values.append(value)
-            error = error or event.name == "error" or bool(value.get("error")) or value.get("type") == "error"
+            error = error or name == "error" or bool(value.get("error")) or value.get("type") == "error"
+        elif data.lstrip().startswith(b"[DONE]"):
+            done = True
+        elif data or name:  # else it keeps a connection alive
+            garbled = True
+            error = error or name == "error"
     return Read(values, done, error, garbled)
 
 
@@ -196,13 +200,14 @@ def _chat(found: Read) -> Answer | None:
     choices: dict[str, Answer] = {}
     for chunk in found.values:
         for choice in _dicts(chunk.get("choices")):
-            into = choices.setdefault(str(choice.get("index")), {"finish_reason": None, "message": {}, "text": ""})
+            into = choices.get(index := str(choice.get("index")))
+            if into is None:
+                into = choices[index] = {"finish_reason": None, "error": None, "message": {}, "text": ""}
             _hear(choice, into)
-    usages = [usage for chunk in found.values if (usage := _usage(chunk))]
     answer = {
         "object": "chat.completion",
         "choices": [_said(choice) for choice in choices.values()],
-        "usage": next(reversed(usages), None),
+        "usage": next(filter(None, map(_usage, reversed(found.values))), None),
     }
     finished = all(choice["finish_reason"] is not None for choice in choices.values())
     sure = found.done or not found.framed or bool(found.values and _usage(found.values[-1]))
@@ -210,16 +215,24 @@ def _chat(found: Read) -> Answer | None:
 
 
 def _usage(chunk: Answer) -> Answer:
-    return _dict(chunk.get("usage") or _dict(chunk.get("x_groq")).get("usage"))
+    usage = chunk.get("usage") or ("x_groq" in chunk and _dict(chunk["x_groq"]).get("usage"))
+    return usage if isinstance(usage, dict) else {}
 
 
 def _hear(choice: Answer, into: Answer) -> None:
-    into["finish_reason"] = choice.get("finish_reason") or into["finish_reason"]
-    into["error"] = choice.get("error") or into.get("error")
-    into["text"] = into["text"] or _inked(choice.get("text"))
+    # Once for each part of an answer: what is not there costs one look.
+    if ended := choice.get("finish_reason"):
+        into["finish_reason"] = ended
+    if error := choice.get("error"):
+        into["error"] = error
+    if text := choice.get("text"):
+        into["text"] = into["text"] or _inked(text)
+    message = into["message"]
     for name, piece in _dict(choice.get("delta") or choice.get("message")).items():
         if piece:
-            into["message"].setdefault(name, []).append(piece)
+            if name not in message:
+                message[name] = []
+            message[name].append(piece)
 
 
 def _said(choice: Answer) -> Answer:
