@@ -1,20 +1,25 @@
 """`python -m bench.bars`: the whole table, one row after another, into docs/bars.md: as measured, missed bars too.
 
-Written only when every row was run: half a table would hide the other half. `--quick` prints, and writes nothing.
+The table takes more than an hour, so each row's outcome is noted in bench/bars.json when it is there: a run that was
+ended goes on with `--missing`, and after a change the rows that it concerns are measured again by their names. The page
+is written from the notes, when there is one of every row: half a table would hide the other half.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import machine
 from bench.cli import WORDS, measure
-from bench.row import Outcome
-from bench.table import TABLE
+from bench.row import Row
+from bench.table import ROWS, TABLE
 
+NOTES = Path(__file__).with_name("bars.json")
 PAGE = Path(__file__).parents[1] / "docs" / "bars.md"
 HEAD = """\
 # Bars
@@ -23,35 +28,67 @@ What this project holds itself to, and what was measured. Written by `make bars`
 `python -m bench ROW` (`python -m bench --list` names them). Processes, files and servers are real, and on one machine.
 Comparisons are made in turn, call by call, in one process; a ratio is the median of its runs.
 """
+EACH = ("date", "commit", "load before")  # facts that each row has for itself
+
+Notes = dict[str, dict[str, Any]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; 1 when a bar was missed."""
     parser = argparse.ArgumentParser("python -m bench.bars", description="Measure all bars and write docs/bars.md.")
-    parser.add_argument("--quick", action="store_true", help="every row at a small size; prints, writes nothing")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="measure these again; default: all")
+    parser.add_argument("--missing", action="store_true", help="measure the rows of which there is no note yet")
+    parser.add_argument("--quick", action="store_true", help="every row at a small size; prints, notes nothing")
     said = parser.parse_args(arguments)
-    facts = machine.facts()
-    outcomes = measure(TABLE, quick=said.quick)
-    if not said.quick:
-        PAGE.write_text(page(facts, outcomes), "utf-8")
-    missed = [outcome.row.name for outcome in outcomes if outcome.passed is False]
-    print(
-        f"\n{len(outcomes) - len(missed)} of {len(outcomes)} rows missed no bar; missed: {', '.join(missed) or 'none'}"
-    )
+    if unknown := [name for name in said.rows if name not in ROWS]:
+        parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    notes = _noted()
+    missed = []
+    for row in _chosen(said.rows, notes if said.missing else {}):
+        facts = machine.facts()
+        (outcome,) = measure([row], quick=said.quick)
+        missed += [row.name] if outcome.passed is False else []
+        notes[row.name] = {
+            "facts": facts,
+            "passed": outcome.passed,
+            "seconds": round(outcome.seconds),
+            "readings": [[one.case, one.measured, one.passed] for one in outcome.readings],
+        }
+        if not said.quick:
+            NOTES.write_text(json.dumps(notes, indent=1) + "\n", "utf-8")
+    if not said.quick and notes.keys() >= ROWS.keys():
+        PAGE.write_text(page(notes), "utf-8")
+    print(f"\nmissed: {', '.join(missed) or 'none'}")
     return 1 if missed else 0
 
 
-def page(facts: Mapping[str, str], outcomes: Sequence[Outcome]) -> str:
+def _noted() -> Notes:
+    try:
+        found: Notes = json.loads(NOTES.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {name: note for name, note in found.items() if name in ROWS}
+
+
+def _chosen(names: Sequence[str], but: Mapping[str, object]) -> list[Row]:
+    return [ROWS[name] for name in names] or [row for row in TABLE if row.name not in but]
+
+
+def page(notes: Notes) -> str:
     """The whole page."""
+    facts = max((note["facts"] for note in notes.values()), key=lambda facts: str(facts["date"]))
     rows = ["| row | what | bar | |", "|---|---|---|---|"]
-    rows += [_line(one.row.name, one.row.what, one.row.bar, WORDS[one.passed]) for one in outcomes]
-    parts = [HEAD, "\n".join(f"- {name}: {fact}" for name, fact in facts.items()), "\n".join(rows)]
-    return "\n\n".join([*(part.rstrip() for part in parts), *map(_section, outcomes)]) + "\n"
+    rows += [_line(row.name, row.what, row.bar, WORDS[notes[row.name]["passed"]]) for row in TABLE]
+    shared = [f"- {name}: {fact}" for name, fact in facts.items() if name not in EACH]
+    sections = [_section(row, notes[row.name]) for row in TABLE]
+    return "\n\n".join([part.rstrip() for part in (HEAD, "\n".join(shared), "\n".join(rows), *sections)]) + "\n"
 
 
-def _section(outcome: Outcome) -> str:
-    lines = [_line(one.case, one.measured, WORDS[one.passed]) for one in outcome.readings]
-    head = f"## {outcome.row.name}\n\n{outcome.row.what}. Bar: {outcome.row.bar}. Took {outcome.seconds:.0f} s.\n"
+def _section(row: Row, note: dict[str, Any]) -> str:
+    facts = note["facts"]
+    when = f"{facts['date']}, commit {facts['commit']}, load before {facts['load before']}, took {note['seconds']} s"
+    head = f"## {row.name}\n\n{row.what}. Bar: {row.bar}. Measured {when}.\n"
+    lines = [_line(case, measured, WORDS[passed]) for case, measured, passed in note["readings"]]
     return "\n".join([head, "| case | measured | |", "|---|---|---|", *lines])
 
 

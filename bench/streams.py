@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from askonce.fleet import HEARTBEAT
 from bench.crew import SLACK, Crew
-from bench.places import BOTH, MODES, Opener
+from bench.places import BOTH, MODES, Opener, valkey
 from bench.row import Reading, quantile
-from bench.telling import Heard, Readers, Story, many, read, spend, upstream
+from bench.telling import Heard, Readers, Story, endure, many, read, spend, upstream
 
 PROCESSES, EACH = 4, 25
 P50, P99 = 0.002, 0.015  # s, of a follower elsewhere on Redis
@@ -174,3 +174,22 @@ def crowd(quick: bool) -> Iterator[Reading]:
         measured = f"{whole} of {number} whole, {opened} upstream streams, left: {left or 'nothing'}"
         passed = whole == number and opened == number // 2 * 2 and not left and not stats["flights"]
         yield Reading(f"{place.name}, {number} streams", measured, passed, {"opened": opened})
+
+
+def memory(quick: bool) -> Iterator[Reading]:
+    """500 streams at any time for ten minutes, half of them hits: what the process keeps of them."""
+    story = Story(events=50, ttft=0.1, gap=0.1)
+    number, seconds = (50, 20.0) if quick else (500, 600.0)
+    with valkey() as place, Crew() as crew:
+        telling = crew.hire(upstream, story)
+        base = f"http://127.0.0.1:{telling.hear()}"
+        hand = crew.hire(endure, Readers(place.url, base, (0.0,) * number, same=False), seconds)
+        whole, broken, left, sizes = hand.hear(seconds + 2 * SLACK)
+    third = len(sizes) // 3
+    before, after = (quantile(part, 0.5) / 2**20 for part in (sizes[third : 2 * third], sizes[2 * third :]))
+    measured = (
+        f"{whole} streams whole, {broken} not; {before:.1f} MiB in the second third, {after:.1f} MiB in the last;"
+        f" left: {left or 'nothing'}"
+    )
+    flat = after <= 1.03 * before
+    yield Reading(f"{place.name}, tasks, {seconds:.0f} s", measured, not broken and not left and flat, {"mib": after})

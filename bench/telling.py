@@ -7,19 +7,23 @@ The upstream is the smallest HTTP server that can stream: its events hold the mo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import os
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from askonce import AsyncCache, Cache
+from askonce import AsyncCache, Cache, Policy
 from bench.crew import Desk
+from bench.row import Skipped
 
 PATH = "/v1/chat/completions"
 REQUEST = {"model": "gpt-4.1-mini", "stream": True, "messages": [{"role": "user", "content": "Tell me a story."}]}
@@ -259,8 +263,58 @@ async def _many(readers: Readers) -> tuple[int, list[str], dict[str, Any]]:
             await asyncio.gather(*(one(client, seed) for seed in range(number)))
             before = asyncio.all_tasks()
             whole = sum(await asyncio.gather(*(one(client, seed) for seed in range(2 * number))))
-            await asyncio.sleep(0.2)
-            left = [f"task {task.get_name()}" for task in asyncio.all_tasks() - before]
-            pool = client._transport.inner._pool  # noqa: SLF001 - whether a connection is still in use, nobody else says
-            left += [f"connection {one}" for one in pool.connections if not (one.is_idle() or one.is_closed())]
+            left = await _left(client, before)
         return whole, left, cache.stats()
+
+
+async def _left(client: Any, before: set[Any]) -> list[str]:
+    """Tasks that were not there before, and connections that are still in use."""
+    await asyncio.sleep(0.2)
+    left = [f"task {task.get_name()}" for task in asyncio.all_tasks() - before]
+    pool = client._transport.inner._pool  # noqa: SLF001 - whether a connection is still in use, nobody else says
+    return left + [f"connection {one}" for one in pool.connections if not (one.is_idle() or one.is_closed())]
+
+
+def endure(_: Desk, readers: Readers, seconds: float) -> tuple[int, int, list[str], list[int]]:
+    """Streams for so long, half of the readers asking what is kept: whole, not whole, what is left, sizes in bytes."""
+    return asyncio.run(_endure(readers, seconds))
+
+
+async def _endure(readers: Readers, seconds: float) -> tuple[int, int, list[str], list[int]]:
+    ends: list[bool] = []
+    new = itertools.count(10**6)
+    sizes: list[int] = []
+
+    async def one(client: Any, seed: int) -> None:
+        said = b""
+        async with client.stream("POST", readers.base + PATH, json={**REQUEST, "seed": seed}) as response:
+            async for part in response.aiter_bytes():
+                said += part
+        ends.append(said.endswith(b"[DONE]\n\n"))
+
+    async def go_on(client: Any, number: int, end: float) -> None:
+        while (began := time.monotonic()) < end:
+            await one(client, number if number % 2 else next(new))
+            await asyncio.sleep(max(0.0, began + 5.0 - time.monotonic()))  # a hit comes at once, a new one in 5 s
+
+    async def measure(end: float) -> None:
+        while time.monotonic() < end:
+            await asyncio.sleep(seconds / 120)
+            sizes.append(_resident())
+
+    async with (
+        AsyncCache(readers.url, policy=Policy(ttl=3600, stale_if_error=0)) as cache,
+        cache.http_client(timeout=60, headers=KEY, limits=MANY) as client,
+    ):
+        before, end = asyncio.all_tasks(), time.monotonic() + seconds
+        await asyncio.gather(measure(end), *(go_on(client, number, end) for number in range(len(readers.after))))
+        left = await _left(client, before)
+    return sum(ends), len(ends) - sum(ends), left, sizes
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        raise Skipped("how much memory a process has is read from /proc, which is not here") from None

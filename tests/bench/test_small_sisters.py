@@ -5,9 +5,11 @@ The bars of time are for a quiet machine. Here they are as wide as a busy one ne
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from bench import outages, storm
+from bench import bars, cli, outages, storm
 from bench.bars import page
 from bench.births import Invalidation, Lookup, violations
 from bench.places import MODES, Opener, sqlite, valkey
@@ -117,10 +119,28 @@ def test_a_row_that_breaks_off_says_why_and_keeps_what_it_saw(error, passed, cap
 
 
 def test_a_missed_bar_stands_on_the_page():
-    row = Row("row", "what | how", "<= 1", lambda _: [])
+    facts = {"date": "2026-01-01 00:00 UTC", "commit": "abc", "load before": "0.1", "cpu": "fast"}
+    notes = {row.name: {"facts": facts, "passed": True, "seconds": 3, "readings": []} for row in TABLE}
+    notes["hit"] |= {"passed": False, "readings": [["case | one", "2 us", False]]}
 
-    text = page({"cpu": "fast"}, [Outcome(row, [Reading("case", "2 us", passed=False)], 3.0)])
+    text = page(notes)
 
-    assert "| row | what \\| how | <= 1 | FAIL |" in text
-    assert "| case | 2 us | FAIL |" in text
+    assert f"| hit | {ROWS['hit'].what} | {ROWS['hit'].bar} | FAIL |" in text
+    assert "| case \\| one | 2 us | FAIL |" in text
     assert "- cpu: fast" in text
+
+
+def test_a_row_is_measured_again_by_its_name_and_the_others_keep_their_notes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bars, "NOTES", tmp_path / "bars.json")
+    monkeypatch.setattr(bars, "PAGE", tmp_path / "bars.md")
+    monkeypatch.setattr(bars, "TABLE", (one := ROWS["header"], two := ROWS["import"]))
+    for module in (bars, cli):
+        monkeypatch.setattr(module, "ROWS", {one.name: one, two.name: two._replace(run=lambda _: [])})
+    assert bars.main(["import"]) == 0
+    assert not bars.PAGE.exists(), "half a table would hide the other half"
+    assert bars.main(["--missing"]) == 0
+    assert list(json.loads(bars.NOTES.read_text())) == ["import", "header"]
+    assert "## header" in bars.PAGE.read_text()
+    with pytest.raises(SystemExit):
+        bars.main(["nosuch"])
+    capsys.readouterr()

@@ -269,3 +269,26 @@ def test_only_if_cached_in_geminis_shape(module, cache):
         got = client.post(url, json={"contents": []}, headers={"cache-control": "only-if-cached"})
         assert got.status_code == got.json()["error"]["code"] == 504
         assert got.json()["error"]["status"] == "NOT_CACHED"
+
+
+def test_a_request_met_before_is_known_by_all_that_is_in_its_key_and_by_nothing_else(module, cache, inner, client):
+    keys = {}
+    for _ in range(3):
+        for name, more in {
+            "plain": {},
+            "another body": {"json": {**CHAT, "seed": 1}},
+            "another key": {"headers": {"authorization": "Bearer sk-2"}},
+            "another header": {"headers": {"openai-organization": "o"}},
+            "another query": {"url": URL + "?api-version=1"},
+            "a scope": {"headers": {"askonce-scope": "a"}},
+        }.items():
+            keys.setdefault(name, set()).add(status_of(cache, client, **more).key)
+        # What cannot change the answer is another spelling of the same question.
+        keys["plain"].add(status_of(cache, client, headers={"user-agent": "other"}).key)
+        keys["plain"].add(status_of(cache, client, json={**CHAT, "user": "u"}).key)
+    assert [len(found) for found in keys.values()] == [1] * 6
+    assert len(set.union(*keys.values())) == 6
+    assert len(inner.requests) == 6
+    with cache.http_client(module=module, inner=inner, headers=WHO, tenant="acme") as other:
+        assert status_of(cache, other).key not in keys["plain"]
+    assert status_of(cache, client, headers={"cache-control": "no-store"}).detail == "no-store"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from askonce.drive import drive
 from askonce.store import StoreTrouble
 from askonce.store.redis_scripts import pack
 from askonce.store.redis_trouble import Refusal
-from askonce.store.wire import Cut, SyncWire
+from askonce.store.wire import RARELY, Cut, Glance, SyncWire
 from askonce.testing.servers import Server
 from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
 
@@ -214,3 +215,47 @@ class TestSync:
         until(lambda: clients(valkey) == 0)
         with pytest.raises(StoreTrouble, match="closed by its user"):
             self.ask(wire, "n1")
+
+
+class TestGlance:
+    @pytest.fixture
+    def ends(self) -> Iterator[tuple[socket.socket, socket.socket]]:
+        near, far = socket.socketpair()
+        near.settimeout(0.2)
+        with near, far:
+            yield near, far
+
+    def test_what_is_there_is_read(self, ends):
+        near, far = ends
+        buffer = bytearray(10)
+        far.sendall(b"reply")
+        assert (Glance().read(near, buffer), bytes(buffer[:5])) == (5, b"reply")
+        far.close()
+        assert Glance().read(near, buffer) == 0, "the end of a connection is told from nothing yet"
+
+    def test_each_look_in_vain_makes_the_next_one_rarer_and_a_good_one_puts_that_right(self, ends):
+        near, far = ends
+        glance, buffer = Glance(), bytearray(10)
+        looked = []
+        for number in range(4 * RARELY):
+            before = glance.skipped
+            assert glance.read(near, buffer) is None
+            looked += [number] if glance.skipped <= before else []
+        gaps = [later - earlier for earlier, later in itertools.pairwise(looked)]
+        assert gaps[:4] == [2, 4, 8, 16]
+        assert gaps[-1] == RARELY + 1
+        far.sendall(b"a")
+        assert [glance.read(near, buffer) for _ in range(RARELY + 1)].count(1) == 1
+        far.sendall(b"b")
+        assert glance.read(near, buffer) == 1, "the very next reply is looked for again"
+
+    def test_two_threads_never_look_at_the_same_time_and_a_closed_socket_is_an_error(self, ends, monkeypatch):
+        near, far = ends
+        far.sendall(b"reply")
+        monkeypatch.setattr(Glance, "looking", True)
+        assert Glance().read(near, bytearray(10)) is None
+        monkeypatch.setattr(Glance, "looking", False)
+        near.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            Glance().read(near, bytearray(10))
+        assert not Glance.looking

@@ -74,18 +74,18 @@ class Glance:
     in vain lets twice as many replies go by before the next one. One thread of a process looks at a time.
     """
 
-    __slots__ = ("_pause", "_skipped")
-    _looking = False
+    __slots__ = ("pause", "skipped")
+    looking = False
 
     def __init__(self) -> None:
-        self._pause = self._skipped = 0
+        self.pause = self.skipped = 0
 
     def read(self, sock: Any, buffer: bytearray) -> int | None:
         """What came, as from recv_into; None where nothing did in time, or this was no time to look."""
-        if self._skipped < self._pause or Glance._looking:
-            self._skipped += 1
+        if self.skipped < self.pause or Glance.looking:
+            self.skipped += 1
             return None
-        Glance._looking = True
+        Glance.looking = True
         try:
             until = time.perf_counter() + GLANCE
             while True:
@@ -95,11 +95,11 @@ class Glance:
                     if time.perf_counter() > until:
                         break
                 else:
-                    self._pause = 0
+                    self.pause = 0
                     return size
         finally:
-            Glance._looking = False
-        self._pause, self._skipped = min(2 * self._pause + 1, RARELY), 0
+            Glance.looking = False
+        self.pause, self.skipped = min(2 * self.pause + 1, RARELY), 0
         return None
 
 
@@ -282,6 +282,7 @@ class SyncWire:
         if self._pid != os.getpid():
             # A fork may have copied the lock while another thread held it; the lines are the parent's.
             self._lock, self._lines, self._pid = threading.Lock(), weakref.WeakSet(), os.getpid()
+            Glance.looking = False
         with self._lock:
             self._lines.add(line)
         return line
