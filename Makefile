@@ -10,12 +10,13 @@ ROUNDS ?= 20
 # SDKs that ask for versions of OpenAI's which the others cannot have: an environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test recipes lint fmt bench bars flaky clean
+.PHONY: help demo test slow recipes lint fmt bench bars flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions; what was asked, what was paid, what a hit costs"
 	@echo "make test    the tests (under five minutes)"
-	@echo "make recipes the recipes of $(LONERS), each in an environment of its own"
+	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, 10,000 of what it tries hundreds of"
+	@echo "make recipes  the recipes of $(LONERS), each in an environment of its own"
 	@echo "make lint    ruff and mypy"
 	@echo "make fmt     let ruff format and fix what it can"
 	@echo "make bench   the numbers, one row each"
@@ -43,6 +44,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m "not slow"
+
+slow: $(VENV)/.test
+	$(BIN)/python -m pytest -q -m slow
 
 recipes: $(LONERS:%=$(VENV)/recipes/%/.done)
 	@for sdk in $(LONERS); do \

@@ -15,6 +15,7 @@ from bench.places import folder
 from bench.row import Reading, Skipped
 
 ROOT = Path(__file__).parents[1]
+CORPUS = ROOT.parent / "shared" / "corpus"  # recorded traffic, which a clone elsewhere would look for beside itself
 TEST_BAR = 300.0  # s
 LIMIT = 3600.0  # s after which a make is given up
 ROUNDS = 20
@@ -59,6 +60,14 @@ def flaky(quick: bool) -> Iterator[Reading]:
     )
 
 
+def slow(quick: bool) -> Iterator[Reading]:
+    """The tests that are left out of `make test`."""
+    if quick:
+        raise Skipped("make slow has no small size; its small sisters are in make test")
+    made = _make(ROOT, "slow")
+    yield Reading("make slow", f"exit code {made.code} after {made.seconds:.0f} s: {made.last}", made.code == 0)
+
+
 def _make(place: Path, *words: str) -> Made:
     began = time.monotonic()
     # In a session of its own, so that everything it started can be ended with it.
@@ -70,7 +79,7 @@ def _make(place: Path, *words: str) -> Made:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}},
+        env=_environment(),
     )
     try:
         said, _ = process.communicate(timeout=LIMIT)
@@ -79,6 +88,11 @@ def _make(place: Path, *words: str) -> Made:
         process.wait()
         raise
     return Made(process.returncode, time.monotonic() - began, _last(said))
+
+
+def _environment() -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    return {"ASKONCE_CORPUS": str(CORPUS), **plain}
 
 
 def _last(said: str) -> str:

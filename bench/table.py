@@ -170,6 +170,13 @@ TABLE = (
         streams.memory,
         heavy=True,
     ),
+    Row(
+        "slow",
+        "all recorded traffic through the clients and as streams, 10,000 batches of embeddings, 10,000 mutated keys",
+        "0 failures",
+        clone.slow,
+        heavy=True,
+    ),
     Row("flaky", "concurrency tests 20 times over (make flaky)", "0 failures", clone.flaky, heavy=True),
     Row(
         "stale",

@@ -104,6 +104,17 @@ def test_a_question_written_in_another_way_is_the_same_question(data, value):
 @given(st.data(), values)
 @settings(max_examples=600, deadline=None)
 def test_two_questions_share_a_body_exactly_when_they_mean_the_same(data, value):
+    share_exactly_when_the_same(data, value)
+
+
+@pytest.mark.slow
+@given(st.data(), values)
+@settings(max_examples=10_000, deadline=None)
+def test_10_000_pairs_share_a_body_exactly_when_they_mean_the_same(data, value):
+    share_exactly_when_the_same(data, value)
+
+
+def share_exactly_when_the_same(data, value):
     other = mutated(value, data.draw)
     assert (canonical(value) == canonical(other)) == (meaning(value) == meaning(other))
 
