@@ -15,7 +15,6 @@ sqlite_link.py (words to waiters).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
-from askonce.core.model import Corrupt, Lifetime, Sealed, read_entry
+from askonce.core.model import Corrupt, Head, Lifetime, Sealed, read_entry
 from askonce.core.tape import FAILED, Ending
 from askonce.errors import ConfigError
 from askonce.store import Link, Look, Sighting, StoreTrouble, ledger
@@ -135,8 +134,7 @@ class SQLiteStore:
             values = (number_of(key), self._realm)
             row = await self._hop(partial(file.again, seat, _LOOK, values, error))
             wanted = False
-        if wanted and row is not None and row[0] is not None:
-            self._keep(seat, key, row)
+        head = self._keep(seat, key, row) if wanted and row is not None and row[0] is not None else None
         file.give(seat)
         entry, epoch, clock, floor = row or _NONE
         known = self._known
@@ -144,15 +142,18 @@ class SQLiteStore:
             known = self._known = Generations(epoch, clock, floor)
         if entry is not None and fields and int.from_bytes(entry[_CLOCK_AT], "big") != clock:
             known = known._replace(moved=await self._moved(fields))
-        return Look(entry, known, self._clock())
+        return Look(entry, known, self._clock(), head)
 
-    def _keep(self, seat: Seat, key: Key, row: tuple[bytes, bytes, int, int]) -> None:
+    def _keep(self, seat: Seat, key: Key, row: tuple[bytes, bytes, int, int]) -> Head | None:
         """Keep what was read near, if it is whole and the counter of its partition has not moved since it was made."""
         entry, epoch, clock, floor = row
-        with contextlib.suppress(Corrupt):  # whoever is given it as it is will say so
+        try:
             head = read_entry(entry, key.digest, key.form)
-            if head.clock == clock:
-                seat.near.keep(key, Kept(head, entry, Generations(epoch, clock, floor)))
+        except Corrupt:
+            return None  # whoever is given it as it is will say so
+        if head.clock == clock:
+            seat.near.keep(key, Kept(head, entry, Generations(epoch, clock, floor)))
+        return head
 
     async def _moved(self, fields: Sequence[int]) -> dict[int, int]:
         moved = {}
