@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import machine
 from bench.cli import WORDS, measure
-from bench.row import Row
+from bench.row import Outcome, Row
 from bench.table import ROWS, TABLE
 
 NOTES = Path(__file__).with_name("bars.json")
@@ -42,20 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said = parser.parse_args(arguments)
     if unknown := [name for name in said.rows if name not in ROWS]:
         parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(ROWS)}")
-    notes = _noted()
     missed = []
-    for row in _chosen(said.rows, notes if said.missing else {}):
+    for row in _chosen(said.rows, _noted() if said.missing else {}):
         facts = machine.facts()
         (outcome,) = measure([row], quick=said.quick)
         missed += [row.name] if outcome.passed is False else []
-        notes[row.name] = {
-            "facts": facts,
-            "passed": outcome.passed,
-            "seconds": round(outcome.seconds),
-            "readings": [[one.case, one.measured, one.passed] for one in outcome.readings],
-        }
         if not said.quick:
-            NOTES.write_text(json.dumps(notes, indent=1) + "\n", "utf-8")
+            _note(outcome, facts)
+    notes = _noted()
     if not said.quick and notes.keys() >= ROWS.keys():
         PAGE.write_text(page(notes), "utf-8")
     print(f"\nmissed: {', '.join(missed) or 'none'}")
@@ -68,6 +62,17 @@ def _noted() -> Notes:
     except FileNotFoundError:
         return {}
     return {name: note for name, note in found.items() if name in ROWS}
+
+
+def _note(outcome: Outcome, facts: Mapping[str, str]) -> None:
+    note = {
+        "facts": facts,
+        "passed": outcome.passed,
+        "seconds": round(outcome.seconds),
+        "readings": [[one.case, one.measured, one.passed] for one in outcome.readings],
+    }
+    # Read again: rows that mostly wait may be measured beside each other, each by a run of its own.
+    NOTES.write_text(json.dumps(_noted() | {outcome.row.name: note}, indent=1) + "\n", "utf-8")
 
 
 def _chosen(names: Sequence[str], but: Mapping[str, object]) -> list[Row]:

@@ -23,7 +23,20 @@ BELOW: dict[str, set[str]] = {
     "events": {"core"},
     "store": {"core", *LEAVES},
 }
-ENGINE = ("ear", "flight", "fleet", "guard", "question", "reader", "follower", "pilot", "pump", "protocol", "aim")
+ENGINE = (
+    "ear",
+    "flight",
+    "fleet",
+    "guard",
+    "question",
+    "reader",
+    "follower",
+    "pilot",
+    "pump",
+    "audience",
+    "protocol",
+    "aim",
+)
 OUTSIDE_CORE = {
     "asyncio",
     "threading",

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from askonce import config as _config
+from askonce.asker import Outcome
 from askonce.cache import AsyncCache, AsyncHandle, Cache, Handle
 from askonce.core.policy import Policy
 from askonce.errors import (
@@ -26,7 +27,6 @@ from askonce.errors import (
     UsageError,
 )
 from askonce.events import Event, Status
-from askonce.shell import Outcome
 
 __version__ = "0.1.0"
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from askonce.core import keys
+from askonce.core import keys, labels
 from askonce.errors import ConfigError, UsageError
 
 WAYS = "key=outcome.key, request={...}, scope='a/b', tag='doc:42', model='gpt-4.1-mini', everything=True"
@@ -41,7 +41,7 @@ def aim_at(
     if scope is not None:
         return Aim(fields=_fields("scope", (_scope(one) for one in _several(scope))))
     if tag is not None:
-        return Aim(fields=_fields("tag", (keys.check_tag(one) for one in _several(tag))))
+        return Aim(fields=_fields("tag", (labels.check_tag(one) for one in _several(tag))))
     assert model is not None
     return Aim(fields=_fields("model", (_model(one) for one in _several(model))))
 
@@ -54,13 +54,13 @@ def _several(said: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _fields(kind: str, texts: Iterable[str]) -> tuple[int, ...]:
-    return tuple(sorted({keys.field(kind, text) for text in texts}))
+    return tuple(sorted({labels.field(kind, text) for text in texts}))
 
 
 def _scope(scope: str) -> str:
     if not scope:
         raise ConfigError("scope='' is no scope: write everything=True if everything is meant")
-    return keys.check_scope(scope)
+    return labels.check_scope(scope)
 
 
 def _model(model: str) -> str:

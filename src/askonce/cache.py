@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Self, Unpack
 
+from askonce.asker import Asker, Call, Outcome, Own, settings_of
 from askonce.drive import drive
 from askonce.question import Settings
-from askonce.shell import Asker, Call, Outcome, Own, Shell, scoping, settings_of
+from askonce.shell import Shell, scoping
 from askonce.streams import AsyncStream, Stream
 from askonce.survey import Listed
 

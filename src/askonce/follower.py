@@ -7,8 +7,9 @@ lease, after which it looks again: a lost word costs seconds, never correctness.
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 
-from askonce.core.lease import NEVER, Follow
+from askonce.core.lease import NEVER, Claim, Follow
 from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, read_ending
 from askonce.ear import Ear
 from askonce.events import Status
@@ -16,7 +17,9 @@ from askonce.flight import Mode
 from askonce.guard import Guard
 from askonce.question import Question
 from askonce.reader import Found, Reader
+from askonce.relay import Relay
 from askonce.store import TIMEOUT
+from askonce.tape import Playback
 
 GRACE = 0.05  # s beyond a follower's wait, so that he does not look a moment before the deadline he was told
 
@@ -66,6 +69,24 @@ class Follower:
             if left <= 0:
                 return NEVER
             await ear.signal.wait(left)
+
+    async def tune(
+        self, question: Question, ear: Ear, claim: Follow, again: Callable[[], Awaitable[Claim]]
+    ) -> Playback | Found | int:
+        """Wait for the beginning of its stream: a place on it, with this ear; or as `follow`."""
+        ear.follows = (claim.id, claim.order)
+        relay = Relay(question, ear, claim, self._guard, self._reader, again)
+        if not await relay.pull(question.until):
+            return NEVER
+        if relay.whole is not None:
+            return self.shared(question, relay.whole)
+        if relay.dead and not relay.tape.count:
+            return 0 if relay.failed else NEVER
+
+        async def left() -> None:
+            ear.close()
+
+        return Playback(relay.tape, self._mode, relay.pull, left)
 
     async def _ended(self, question: Question, claim: Follow, outcome: bytes) -> Found | int:
         """Whoever was told to follow a flight may have what it brought, whatever became of it since."""

@@ -16,9 +16,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from askonce.audience import Audience
 from askonce.core import upstream
 from askonce.core.lease import NEVER, Ask, Claim, Follow, Grant, Hit, Lead, Stale
-from askonce.core.model import entry_body
 from askonce.ear import Ear
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable, UsageError
 from askonce.events import Events, Status
@@ -30,9 +30,8 @@ from askonce.pilot import Call, Landed, Pilot
 from askonce.pump import Pump
 from askonce.question import Question
 from askonce.reader import Found, Reader
-from askonce.relay import Relay
 from askonce.store import Store, StoreTrouble
-from askonce.tape import Cut, Playback, Tape
+from askonce.tape import Playback, Tape
 
 SETTLE = 1.0  # s that flights which were cancelled have for giving their leases back
 MISMATCHES = 3  # bodies that were not the ones judged, before a question is asked without the store
@@ -67,6 +66,7 @@ class Engine:
         self._pilot = Pilot(self._guard, self.board, mode)
         self._reader = Reader(self._guard)
         self._follower = Follower(self._guard, self._reader, mode)
+        self._audience = Audience(events, mode)
 
     # lookups
 
@@ -86,7 +86,7 @@ class Engine:
         try:
             found = await self._reader.look(question)
             if found is None and question.others:
-                found = await self._retold(question)
+                found = await self._reader.retold(question)
             found = found or await self._contend(question, call)
         except StoreTrouble as trouble:
             found = await self._alone(question, call, trouble.kind)
@@ -99,18 +99,6 @@ class Engine:
     def _used(self) -> None:
         if self.closed:
             raise CacheClosed("this cache was closed: make a new one")
-
-    async def _retold(self, question: Question) -> Found | None:
-        """The answer made of one that is kept in another form, if it can be made exactly."""
-        for other in question.others:
-            kept = await self._reader.peek(other)
-            if kept is None:
-                continue
-            data, head, now = kept
-            made = question.retell(bytes(entry_body(data, head))) if question.retell else None
-            if made is not None:
-                return self._reader.hit(other, data, head, now, "assembled")._replace(body=None, value=made)
-        return None
 
     # contending for the lease
 
@@ -288,14 +276,16 @@ class Engine:
         except BaseException:
             if flight.pump is not None and flight.callers == 1 and not flight.pump.tape.readers:
                 # Cancelled just when its stream was opened.
-                await self._left(question, flight, flight.pump)
+                await self._audience.left(question, flight, flight.pump)
             raise
         finally:
             flight.callers -= 1
             if not flight.callers and not flight.done:
                 self._abandoned(question, flight)
         if isinstance(landed, Pump):
-            return self._playing(question, flight, landed, leader=leader)
+            playback = self._audience.seat(question, flight, landed)
+            status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
+            return Found(status, None, playback)
         assert isinstance(landed, Landed)
         saved = await self._reader.saved(question, landed.answer.trouble) if landed.answer.trouble else None
         return saved or self._arrived(question, landed, leader=leader)
@@ -333,58 +323,15 @@ class Engine:
 
     def _give_up(self, flight: Flight) -> None:
         if flight.pump is not None:
-            self._give_up_stream(flight, flight.pump)
+            self._audience.give_up(flight, flight.pump)
         elif not flight.callers and not flight.done and flight.cancel is not None:
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.cancel()
 
-    # streams
-
-    def _playing(self, question: Question, flight: Flight, pump: Pump, *, leader: bool) -> Found:
-        """A place on the tape of a stream that is under way in this process; Gone if its beginning was let go."""
-
-        async def left() -> None:
-            await self._left(question, flight, pump)
-
-        playback = Playback(pump.tape, self.mode, None if self.mode.asynchronous else pump.pull, left)
-        if pump.tape.trimmed:
-            pump.tape.leave(playback)
-            raise Gone
-        pump.rejoined()
-        status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
-        return Found(status, None, playback)
-
-    async def _left(self, question: Question, flight: Flight, pump: Pump) -> None:
-        """The last reader here left. What is whole is stored; else it goes on for a while, or is closed."""
-        if pump.tape.over:
-            return
-        whole, followed = pump.scan.whole(), pump.followed
-        closing = question.terms.on_abandon == "close" and not followed
-        if not whole and flight.behind:
-            return  # a refresh is nobody's to abandon
-        if not whole:
-            pump.abandoned = question.terms.on_abandon  # counted when it ends, with what it cost
-        if flight.cancel is not None:
-            if whole or closing:
-                flight.cancel()
-            else:
-                self.mode.later(question.terms.abandon_limit, lambda: self._give_up_stream(flight, pump))
-        elif whole or closing:
-            await pump.end(None if whole else Cut("closed by its last reader"))
-        else:
-            pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
-            self.mode.help(flight, pump)
-
-    def _give_up_stream(self, flight: Flight, pump: Pump) -> None:
-        if not (pump.tape.readers or pump.tape.over or pump.followed) and flight.cancel is not None:
-            self.events.emit("dropped", flight.key.text, "abandon-limit")
-            flight.cancel()
+    # streams of other processes
 
     async def _tune(self, question: Question, pursuit: Pursuit, claim: Follow) -> Found | int:
         """Follow a stream of another process from its first byte; an answer that is no stream is an answer too."""
-        ear = pursuit.ear
-        assert ear is not None
-        ear.follows = (claim.id, claim.order)
 
         async def again() -> Claim:
             said = await self._claim(question, 0)
@@ -392,20 +339,13 @@ class Engine:
                 self._forsake(question, granted.id)
             return said
 
-        relay = Relay(question, ear, claim, self._guard, self._reader, again)
-        if not await relay.pull(question.until):
-            return NEVER
-        if relay.whole is not None:
-            return self._follower.shared(question, relay.whole)
-        if relay.dead and not relay.tape.count:
-            return 0 if relay.failed else NEVER
-        pursuit.ear = None  # the reader's now, who closes it when he leaves
-
-        async def left() -> None:
-            ear.close()
-
-        status = self._arrival(question, stored=False, leader=False, detail=question.detail)
-        return Found(status, None, Playback(relay.tape, self.mode, relay.pull, left))
+        assert pursuit.ear is not None
+        got = await self._follower.tune(question, pursuit.ear, claim, again)
+        if isinstance(got, Playback):
+            pursuit.ear = None  # the reader's now, who closes it when he leaves
+            status = self._arrival(question, stored=False, leader=False, detail=question.detail)
+            return Found(status, None, got)
+        return got
 
     # without the store
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from askonce.core import keys
+from askonce.core import keys, labels
 from askonce.core.keys import Form, Key
 from askonce.core.lease import NEVER, Limits
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
@@ -150,7 +150,7 @@ class Plan:
             headers=headers,
             body=body,
         )
-        return Question(Key(digest, form), keys.fields(self.scope, model, self.tags), self, model)
+        return Question(Key(digest, form), labels.fields(self.scope, model, self.tags), self, model)
 
     def unwanted(self, value: object, events: Events) -> str:
         """Why `store_if` does not want an answer, "" when it does."""
@@ -198,7 +198,7 @@ class Planner:
         self.prefix = prefix
         self._tenant = tenant
         self._policy = _policy(policy)
-        self._scopes = {keys.check_scope(scope): policy for scope, policy in scopes.items()}
+        self._scopes = {labels.check_scope(scope): policy for scope, policy in scopes.items()}
         self._mode = mode
         self._plans: dict[Settings, Plan] = {}
         self.plain = self.plan(NOTHING)
@@ -221,14 +221,14 @@ class Planner:
         return plan
 
     def _make(self, settings: Settings) -> Plan:
-        scope = keys.check_scope(settings.scope) if settings.scope else ""
+        scope = labels.check_scope(settings.scope) if settings.scope else ""
         terms = self._terms(settings, scope)
         said = settings.control or NO_CONTROL
         control = self._moded(said if isinstance(said, Control) else Control.parse(said))
         return Plan(
             prefix=self.prefix,
             scope=scope,
-            tags=keys.check_tags(settings.tags),
+            tags=labels.check_tags(settings.tags),
             tenant=_tenant(self._tenant if settings.tenant is None else settings.tenant),
             variant=variant_text(settings.variant),
             terms=terms,
@@ -238,7 +238,7 @@ class Planner:
 
     def _terms(self, settings: Settings, scope: str) -> Terms:
         own = Policy(ttl=settings.ttl) if settings.ttl is not None else None
-        by_scope = [self._scopes.get(path) for path in reversed(keys.scope_paths(scope))] if scope else []
+        by_scope = [self._scopes.get(path) for path in reversed(labels.scope_paths(scope))] if scope else []
         return resolve(*self._capped(own, settings.policy, *by_scope), self._policy)
 
     def _capped(self, *layers: Policy | None) -> Iterable[Policy | None]:

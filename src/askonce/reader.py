@@ -77,6 +77,18 @@ class Reader:
         now = look.now_us // 1000
         return (look.entry, head, now) if fresh_for(head, question.plan.limits, now) else None
 
+    async def retold(self, question: Question) -> Found | None:
+        """The answer made of one that is kept in another form, if it can be made exactly."""
+        for other in question.others:
+            kept = await self.peek(other)
+            if kept is None:
+                continue
+            data, head, now = kept
+            made = question.retell(bytes(entry_body(data, head))) if question.retell else None
+            if made is not None:
+                return self.hit(other, data, head, now, "assembled")._replace(body=None, value=made)
+        return None
+
     def remembers(self, key: Key) -> bool:
         """Whether this key's entry was seen to carry tags of its own."""
         return key in self._remembered

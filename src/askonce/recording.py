@@ -31,7 +31,8 @@ from askonce.pilot import Answer
 from askonce.question import Plan, Planner, Settings
 
 if TYPE_CHECKING:
-    from askonce.shell import Call, Outcome, Shell
+    from askonce.asker import Call, Outcome
+    from askonce.shell import Shell
 else:
     Shell = object
 

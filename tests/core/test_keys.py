@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from askonce.core import keys
-from askonce.core.keys import Key, canonical, canonical_body, check_scope, check_tag, check_tags, digest, field, fields
+from askonce.core import keys, labels
+from askonce.core.keys import Key, canonical, canonical_body, digest
+from askonce.core.labels import check_scope, check_tag, check_tags, field, fields
 from askonce.errors import ConfigError, RequestError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_keys.json").read_text("utf-8"))
@@ -390,8 +391,8 @@ def test_a_field_is_never_out_of_range(kind, text):
 
 
 def test_a_scope_lies_in_every_scope_above_it():
-    assert keys.scope_paths("support/triage/v3") == ("support", "support/triage", "support/triage/v3")
-    assert keys.scope_paths("") == ()
+    assert labels.scope_paths("support/triage/v3") == ("support", "support/triage", "support/triage/v3")
+    assert labels.scope_paths("") == ()
 
 
 def test_the_fields_of_a_lookup_are_those_of_its_scopes_model_and_tags_each_once():

@@ -15,7 +15,7 @@ import weakref
 import pytest
 
 from askonce import Cache, ConfigError, NotCached, Policy, RequestError, UsageError
-from askonce.shell import OWN
+from askonce.asker import OWN
 from askonce.testing import ScriptedCall
 from askonce.testing.trial import Clock
 from tests.engine.crowd import ASKED, PATIENCE

@@ -1,0 +1,57 @@
+"""The Audience of a stream under way in this process: who takes a seat, and what becomes of it when all have left."""
+
+from __future__ import annotations
+
+from askonce.events import Events
+from askonce.flight import Flight, Gone, Mode
+from askonce.pump import Pump
+from askonce.question import Question
+from askonce.tape import Cut, Playback
+
+
+class Audience:
+    """Seats readers, and acts when the last one leaves."""
+
+    def __init__(self, events: Events, mode: Mode) -> None:
+        self._events = events
+        self._mode = mode
+
+    def seat(self, question: Question, flight: Flight, pump: Pump) -> Playback:
+        """A place at the beginning of the tape; Gone if that was let go."""
+
+        async def left() -> None:
+            await self.left(question, flight, pump)
+
+        playback = Playback(pump.tape, self._mode, None if self._mode.asynchronous else pump.pull, left)
+        if pump.tape.trimmed:
+            pump.tape.leave(playback)
+            raise Gone
+        pump.rejoined()
+        return playback
+
+    async def left(self, question: Question, flight: Flight, pump: Pump) -> None:
+        """The last reader here left. What is whole is stored; else it goes on for a while, or is closed."""
+        if pump.tape.over:
+            return
+        whole, followed = pump.scan.whole(), pump.followed
+        closing = question.terms.on_abandon == "close" and not followed
+        if not whole and flight.behind:
+            return  # a refresh is nobody's to abandon
+        if not whole:
+            pump.abandoned = question.terms.on_abandon  # counted when it ends, with what it cost
+        if flight.cancel is not None:
+            if whole or closing:
+                flight.cancel()
+            else:
+                self._mode.later(question.terms.abandon_limit, lambda: self.give_up(flight, pump))
+        elif whole or closing:
+            await pump.end(None if whole else Cut("closed by its last reader"))
+        else:
+            pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
+            self._mode.help(flight, pump)
+
+    def give_up(self, flight: Flight, pump: Pump) -> None:
+        """The time that an abandoned stream had is over."""
+        if not (pump.tape.readers or pump.tape.over or pump.followed) and flight.cancel is not None:
+            self._events.emit("dropped", flight.key.text, "abandon-limit")
+            flight.cancel()

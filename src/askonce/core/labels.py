@@ -1,0 +1,83 @@
+"""Labels: scopes, tags and models, and the small numbers by which many questions die at once.
+
+A generation field is a 14-bit number into which a label is hashed. A collision invalidates too much, never too little.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+
+from askonce.errors import ConfigError
+
+TEXT_MAX = 200  # characters of a scope or of a tag
+TAGS_MAX = 64
+
+
+@lru_cache(maxsize=8192)
+def field(kind: str, text: str) -> int:
+    """The generation field, 0 to 16383, of a ``scope``, ``model`` or ``tag``."""
+    data = f"{kind}\0{text}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(data).digest()[:2], "big") >> 2
+
+
+@lru_cache(maxsize=1024)
+def scope_paths(scope: str) -> tuple[str, ...]:
+    """Every scope that holds this one, itself last: ``a/b`` gives ``a`` and ``a/b``; no scope gives none."""
+    steps = scope.split("/") if scope else []
+    return tuple("/".join(steps[: depth + 1]) for depth in range(len(steps)))
+
+
+@lru_cache(maxsize=4096)
+def fields(scope: str, model: str, tags: tuple[str, ...]) -> tuple[int, ...]:
+    """The generation fields of a lookup, sorted, each once."""
+    found = {field("scope", path) for path in scope_paths(scope)}
+    found.update(field("tag", tag) for tag in tags)
+    if model:
+        found.add(field("model", model))
+    return tuple(sorted(found))
+
+
+def check_scope(scope: str) -> str:
+    """The scope itself, empty for none; ConfigError for one that is not a path such as ``support/triage/v3``."""
+    if scope == "":
+        return ""
+    if "" in (steps := _text(scope, "scope").split("/")):
+        meant = "/".join(filter(None, steps)) or "support/triage/v3"
+        raise ConfigError(f"scope {scope!r} has an empty step: write {meant!r}")
+    return scope
+
+
+def check_tag(tag: str) -> str:
+    """The tag itself; ConfigError for one that is empty, too long or not plain text."""
+    if _text(tag, "tag"):
+        return tag
+    raise ConfigError("a tag is empty: write what the answer depends on, such as 'doc:42', or leave it out")
+
+
+def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """The tags sorted, each once; ConfigError for a lone text in place of a list, or for more than 64."""
+    if tags == ():
+        return ()
+    if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
+        raise ConfigError(f"tags={tags!r} is not a list of tags: write tags=[{tags!r}]")
+    found = {check_tag(tag) for tag in tags}
+    if len(found) > TAGS_MAX:
+        raise ConfigError(f"{len(found)} tags for one answer: {TAGS_MAX} at most; tag what many answers share instead")
+    return tuple(sorted(found))
+
+
+def _text(text: str, what: str) -> str:
+    if not isinstance(text, str):
+        raise ConfigError(f"a {what} is text, not {type(text).__name__}: write {what} {str(text)!r}")
+    if len(text) > TEXT_MAX:
+        raise ConfigError(f"{what} {text[:20]!r}... has {len(text)} characters: {TEXT_MAX} at most; shorten or hash it")
+    if not (text.isprintable() or all(map(_visible, text))):
+        raise ConfigError(f"{what} {text!r} holds control characters: leave them out")
+    return text
+
+
+def _visible(char: str) -> bool:
+    # Not str.isprintable alone, which refuses every space but the plain one.
+    return not ("\0" <= char < " " or "\x7f" <= char < "\xa0" or "\ud800" <= char <= "\udfff")
