@@ -1,12 +1,13 @@
 """Stale answers: served at once while one worker refreshes, and in place of an upstream in trouble."""
 
 import itertools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
-from askonce import Policy
+from askonce import Policy, flight
 from askonce.testing import ScriptedCall, UpstreamError
 
 from .conftest import Seen
@@ -34,6 +35,29 @@ def test_within_the_grace_everybody_gets_the_stale_answer_at_once_and_one_refres
     fresh = ask(cache, call)
     assert fresh.value != old
     assert fresh.status.ttl > 50
+
+
+def test_refreshes_are_bounded_and_one_too_many_is_given_up_counted_and_free_for_the_next(make, clock, monkeypatch):
+    monkeypatch.setattr(flight, "BACKGROUND", 2)
+    cache, call = make(policy=SHORT), ScriptedCall()
+    seen, go = Seen(cache), threading.Event()
+    requests = [{**REQUEST, "seed": seed} for seed in range(3)]
+    for request in requests:
+        cache.fetch(request, call.on(request))
+    clock.move(70)
+
+    def paid():
+        assert go.wait(5)
+        return {"new": True}
+
+    assert [cache.fetch(request, paid).status.detail for request in requests] == ["stale"] * 3
+    assert (seen.count("refresh"), seen.count("dropped", "too-many-refreshes")) == (3, 1)
+    go.set()
+    seen.wait("stored", 5)
+    while seen.count("stored") < 6:  # its lease is given back behind the scenes, and then anybody's
+        cache.fetch(requests[2], paid)
+        seen.wait("stored", 5)
+    assert [cache.fetch(request, paid).value for request in requests] == [{"new": True}] * 3
 
 
 def test_after_the_grace_a_caller_waits_for_the_new_answer(make, clock):
