@@ -285,19 +285,28 @@ class File:
         Not by SQLite's own hand, which would do it inside the commit: a slow disk would then hold up every thread of
         this process. It starts the log over when it happens to meet no reader; under a steady stream of them never,
         so at twice its share the log is truncated by force. That waits for those who read now; those who come
-        meanwhile find all in the file, and are in nobody's way.
+        meanwhile find all in the file, and are in nobody's way. At three times its share it waits for longer, and for
+        whoever else is copying just now: the file and its log have one bound, on a busy machine too.
         """
         try:
-            size = self._log.stat().st_size // PAGE
-            if size > self.log_pages:
-                force = size > 2 * self.log_pages
-                seat.connection.execute(f"PRAGMA busy_timeout = {50 * force}")
-                seat.connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if force else 'PASSIVE'})").fetchall()
-                seat.connection.execute("PRAGMA busy_timeout = 0")
+            shares = self._log.stat().st_size // PAGE / self.log_pages
+            if shares > 1:
+                self._copy_log(seat.connection, 0.0 if shares <= 2 else 0.05 if shares <= 3 else TIMEOUT)
         except (sqlite3.Error, OSError):
             seat.close()  # what was written is written; whoever comes next meets the trouble and can say so
         else:
             self.give(seat)
+
+    @staticmethod
+    def _copy_log(connection: sqlite3.Connection, patience: float) -> None:
+        """Once if that can be done at once, or else for so many s until the log is empty."""
+        until = time.monotonic() + patience
+        connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+        copy = f"PRAGMA wal_checkpoint({'TRUNCATE' if patience else 'PASSIVE'})"
+        # SQLite waits for readers and writers; another's copying it answers with "busy" at once.
+        while connection.execute(copy).fetchone()[0] and time.monotonic() < until:
+            time.sleep(0.002)
+        connection.execute("PRAGMA busy_timeout = 0")
 
     # forks
 
