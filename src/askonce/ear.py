@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from askonce.core.keys import Key
+from askonce.core.model import Head
 from askonce.core.tape import ENDED, FAILED, Word
 
 
@@ -49,6 +50,16 @@ class Ear:
         self.parked = False
         self.signal.ring()
 
+    @property
+    def brought(self) -> tuple[bytes, Head] | None:
+        """The entry of the flight followed, with its head, if another caller of this process has read it."""
+        found = self._party.brought
+        return found if found is not None and (found[1].fill, found[1].order) == self.follows else None
+
+    def tell(self, data: bytes, head: Head) -> None:
+        """This is the entry: whoever else follows its flight here need not read it again."""
+        self._party.brought = (data, head)
+
     def claimed(self) -> None:
         """The caller's claim returned: those who left it to him to try may look themselves."""
         self._party.unpark(self)
@@ -65,6 +76,7 @@ class Party:
         self.key = key
         self.ears: list[Ear] = []
         self.in_force = False
+        self.brought: tuple[bytes, Head] | None = None
         self._lock = lock
         self._left = left
 

@@ -61,7 +61,7 @@ class Follower:
                 if word.kind == ALIVE:
                     until = time.monotonic() + self._fleet.heartbeat
                 if word.kind == ENDED:
-                    return await self._ended(question, claim, word.outcome)
+                    return await self._ended(question, ear, claim, word.outcome)
             if ear.again:
                 ear.again = False
                 return 0
@@ -88,11 +88,15 @@ class Follower:
 
         return Playback(relay.tape, self._mode, relay.pull, left)
 
-    async def _ended(self, question: Question, claim: Follow, outcome: bytes) -> Found | int:
+    async def _ended(self, question: Question, ear: Ear, claim: Follow, outcome: bytes) -> Found | int:
         """Whoever was told to follow a flight may have what it brought, whatever became of it since."""
         if outcome == STORED:
-            data, head = await self._reader.entry(question)
-            if data is not None and head is not None and (head.fill, head.order) == (claim.id, claim.order):
+            if ear.brought is None:
+                data, head = await self._reader.entry(question)
+                if data is not None and head is not None and (head.fill, head.order) == (claim.id, claim.order):
+                    ear.tell(data, head)
+            if (brought := ear.brought) is not None:
+                data, head = brought
                 return self._reader.hit(question, data, head, head.created, fwd="miss")
         if outcome == SHARED and (found := await self.taped(question, claim)) is not None:
             return found
