@@ -7,7 +7,8 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from bench.row import Outcome, Reading, Row, run
@@ -37,14 +38,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(rows: Sequence[Row], *, quick: bool, as_json: bool = False) -> list[Outcome]:
     """Run rows one after another, printing each reading as it comes."""
-    signal.signal(signal.SIGTERM, _end)
-    logging.getLogger("askonce").setLevel(logging.ERROR)  # the trouble it warns of is the scenario's
     outcomes = []
-    for row in rows:
-        if not as_json:
-            print(f"\n{row.name}: {row.what}\n    bar: {row.bar}", flush=True)
-        outcomes.append(run(row, quick=quick, tell=lambda reading, row=row: _print(row, reading, as_json)))  # type: ignore[misc]
+    with _measuring():
+        for row in rows:
+            if not as_json:
+                print(f"\n{row.name}: {row.what}\n    bar: {row.bar}", flush=True)
+            outcomes.append(run(row, quick=quick, tell=lambda reading, row=row: _print(row, reading, as_json)))  # type: ignore[misc]
     return outcomes
+
+
+@contextmanager
+def _measuring() -> Iterator[None]:
+    """SIGTERM unwinds, and the trouble that askonce warns of is the scenario's; afterwards all is as before."""
+    log = logging.getLogger("askonce")
+    level, handler = log.level, signal.signal(signal.SIGTERM, _end)
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _end(number: int, _frame: object) -> None:

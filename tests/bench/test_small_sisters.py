@@ -6,6 +6,7 @@ The bars of time are for a quiet machine. Here they are as wide as a busy one ne
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
@@ -143,4 +144,5 @@ def test_a_row_is_measured_again_by_its_name_and_the_others_keep_their_notes(tmp
     assert "## header" in bars.PAGE.read_text()
     with pytest.raises(SystemExit):
         bars.main(["nosuch"])
+    assert logging.getLogger("askonce").level == logging.NOTSET, "what a row silences speaks again"
     capsys.readouterr()
