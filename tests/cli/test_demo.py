@@ -38,7 +38,12 @@ def _temporary_files_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 def start(*words: str) -> subprocess.Popen[str]:
     program = (sys.executable, "-m", "askonce.cli", "demo", *words)
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores Ctrl-C, and so would what it starts: the demo is to be one that does not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def played(url: str | None, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
