@@ -63,8 +63,7 @@ class Pump:
             await self._step()
         finally:
             self._turn.release()
-            if self.tape.readers > 1:
-                self.tape.nudge()  # whoever found the turn taken may have it now
+            self.tape.nudge()  # whoever found the turn taken may have it now, also if he who had it has left
         return True
 
     async def run(self) -> None:

@@ -133,10 +133,12 @@ class Exchange:
             asked.question = Question(met.key, met.fields, plan, met.model)
             return ""
         reason = self._ask(sent, carries, target, plan, asked)
-        if asked.question is not None and not (asked.batch or self._shares) and len(sent.body) <= KNOWN_SIZE:
+        made = asked.question
+        if made is not None and not (asked.batch or self._shares) and len(sent.body) <= KNOWN_SIZE:
             if len(self._met) >= KNOWN:
                 self._met.clear()
-            self._met[spelled] = asked.question
+            # A copy: the one that is asked will hold what was read for it.
+            self._met[spelled] = Question(made.key, made.fields, plan, made.model)
         return reason
 
     def _ask(self, sent: Sent, carries: Carried, target: Target, plan: Plan, asked: Asked) -> str:
