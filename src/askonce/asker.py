@@ -6,17 +6,19 @@ part of the question, and so of the key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from askonce.aim import Aim, aim_at
 from askonce.core.policy import Policy
+from askonce.core.rules import RULE_WORDS, Rules
 from askonce.errors import UsageError
 from askonce.events import Status
 from askonce.question import Settings, tags_of
 
 if TYPE_CHECKING:
+    from askonce.http.exchange import Exchange
     from askonce.shell import Shell
 
 Call = Callable[[], Any]
@@ -75,42 +77,32 @@ class Asker:
         """The settings of a client made here, whatever the context in which it is made."""
         return settings_of(own)
 
-    def http_client(
-        self,
-        *,
-        module: Any = None,
-        inner: Any = None,
-        ignore_headers: Collection[str] = (),
-        share_forms: bool = False,
-        **more: Any,
-    ) -> Any:
+    def http_client(self, *, module: Any = None, inner: Any = None, share_forms: bool = False, **more: Any) -> Any:
         """A client for an SDK's `http_client=`: httpx2's if that is installed, else httpx's, or the `module` given.
 
-        Sync from a Cache, async from an AsyncCache. Keywords of `Own` hold for all of its calls, `inner` is the
-        transport behind ours, `ignore_headers` are request headers that cannot change an answer; with `share_forms` a
-        stored stream answers a request without ``stream`` and the other way round, where that is exact. The rest is the
-        client's own, with the defaults of the SDKs. Closing it never closes the cache.
+        Sync from a Cache, async from an AsyncCache. Keywords of `Own` hold for all of its calls, those of `RuleWords`
+        add to the rules of the cache, `inner` is the transport behind ours; with `share_forms` a stored stream answers
+        a request without ``stream`` and the other way round, where that is exact. The rest is the client's own, with
+        the defaults of the SDKs. Closing it never closes the cache.
         """
         from askonce.http import client
 
-        own = {name: more.pop(name) for name in OWN & more.keys()}
-        exchange = self._shell.exchange(self._standing(own), ignore_headers, share_forms=share_forms)
+        exchange = self._exchange(more, share_forms=share_forms)
         return client.client(exchange, self._shell.engine, module, inner, more, asynchronous=self._shell.asynchronous)
 
-    def transport(
-        self,
-        *,
-        module: Any = None,
-        inner: Any = None,
-        ignore_headers: Collection[str] = (),
-        share_forms: bool = False,
-        **own: Unpack[Own],
-    ) -> Any:
+    def transport(self, *, module: Any = None, inner: Any = None, share_forms: bool = False, **own: Any) -> Any:
         """The transport of http_client() alone, for a client of one's own."""
         from askonce.http import client
 
-        exchange = self._shell.exchange(self._standing(own), ignore_headers, share_forms=share_forms)
+        exchange = self._exchange(own, share_forms=share_forms)
+        settings_of(own)  # what is left is a mistake, named
         return client.transport(exchange, self._shell.engine, module, inner, asynchronous=self._shell.asynchronous)
+
+    def _exchange(self, more: dict[str, Any], *, share_forms: bool) -> Exchange:
+        """What decides for one client; takes out of `more` what is said to us."""
+        own = {name: more.pop(name) for name in OWN & more.keys()}
+        rules = Rules.of({name: more.pop(name) for name in RULE_WORDS & more.keys()})
+        return self._shell.exchange(self._standing(own), rules, share_forms=share_forms)
 
     def _tutorial(
         self, messages: object, model: str, ttl: float | None, more: dict[str, Any]

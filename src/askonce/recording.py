@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ import orjson
 
 from askonce.cache import AsyncCache, Cache
 from askonce.core.policy import LONGEST, Policy
+from askonce.core.rules import Rules
 from askonce.events import Event
 from askonce.http.exchange import Asked, Exchange, everybodys
 from askonce.http.reply import Reply
@@ -165,7 +166,7 @@ class Keeping(Exchange):
     def _headers(self, sent: Sent) -> tuple[tuple[str, str], ...]:
         from askonce.http.sent import carried
 
-        return carried(sent.headers, self._ignored).counts
+        return carried(sent.headers, self._rules.ignore_headers).counts
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:  # noqa: ARG002 - overrules, whatever it is
         return ""
@@ -198,11 +199,11 @@ class _Recorded(Shell):
         self._planner = _Lasting(self.prefix, "recorded", KEPT, {}, self.mode)
         self.on_event(recording.heard)
 
-    def exchange(self, own: Settings, ignore_headers: Collection[str], *, share_forms: bool = False) -> Exchange:
+    def exchange(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> Exchange:
         """What decides for one HTTP client of this cache."""
-        headers = (*IGNORED, *ignore_headers)
+        rules = rules.over(Rules(ignore_headers=IGNORED))
         around = partial(self._settings, {})
-        made = Keeping(self._planner, self.events, self.mode, own, around, headers, share_forms=share_forms)
+        made = Keeping(self._planner, self.events, self.mode, own, around, rules, share_forms=share_forms)
         made.recording = self.recording
         return made
 

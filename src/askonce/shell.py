@@ -10,7 +10,7 @@ import contextvars
 import inspect
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from askonce.asker import Asker, Call, Outcome, settings_of
 from askonce.core import keys
 from askonce.core.keys import Form, Key
 from askonce.core.policy import Policy, judge_answer, judge_request
+from askonce.core.rules import RULE_WORDS, Rules
 from askonce.drive import drive
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
@@ -60,7 +61,7 @@ class Shell(Asker):
         strict: bool = False,
         replay: str = "at-once",
         replay_speed: float = 1.0,
-        **options: object,
+        **more: object,
     ) -> None:
         """No I/O: a URL or option that cannot be meant raises ConfigError, a store out of reach is met at lookups.
 
@@ -68,9 +69,12 @@ class Shell(Asker):
         client, whose connection settings are used. `policy`: defaults of this cache; `scopes`: of calls in a scope.
         `tenant`: whose answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE). `strict`: a
         lookup raises StoreUnavailable instead of going upstream without the store. `replay`: stored streams come
-        ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `options` are the store's.
+        ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `more`: rules about
+        requests (`RuleWords`), and the store's own options.
         """
         self._shell = self
+        self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
+        options = {name: value for name, value in more.items() if name not in RULE_WORDS}
         self.prefix = config.find_prefix(prefix)
         self.mode = config.find_mode(mode)
         if redis_client is not None:
@@ -204,7 +208,7 @@ class Shell(Asker):
             return "no-store"
         return judge_request(request, plan.terms)
 
-    def exchange(self, own: Settings, ignore_headers: Collection[str], *, share_forms: bool = False) -> Exchange:
+    def exchange(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> Exchange:
         """What decides for one HTTP client of this cache."""
         from askonce.http.exchange import Exchange
 
@@ -214,7 +218,7 @@ class Shell(Asker):
             self.mode,
             own,
             lambda: self._settings({}),
-            ignore_headers,
+            rules.over(self.rules),
             share_forms=share_forms,
         )
 

@@ -19,6 +19,7 @@ from askonce.core import keys, upstream
 from askonce.core.keys import Form, Key
 from askonce.core.policy import Control, judge_request
 from askonce.core.providers import Operation
+from askonce.core.rules import NO_RULES, Rules
 from askonce.core.scan import stream_variant, streams_read
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
@@ -77,12 +78,10 @@ class Exchange:
         mode: str,
         own: Settings = NOTHING,
         around: Callable[[], Settings] = lambda: NOTHING,
-        ignore_headers: Collection[str] = (),
+        rules: Rules = NO_RULES,
         *,
         share_forms: bool = False,
     ) -> None:
-        if isinstance(ignore_headers, str):
-            raise ConfigError(f"ignore_headers={ignore_headers!r}: write a list of names, [{ignore_headers!r}]")
         self.events = events
         self._planner = planner
         self._off = mode == "off"
@@ -90,7 +89,7 @@ class Exchange:
         self._plain = planner.plan(own)
         self._around = around
         self._shares = share_forms
-        self._ignored = frozenset(name.lower() for name in ignore_headers)
+        self._rules = rules
         self._named: set[str] = set()
         self._born: set[bytes] = set()
         self._rotating: dict[str, bool] = {}
@@ -100,7 +99,7 @@ class Exchange:
 
     def read(self, sent: Sent) -> Asked:
         """What a request asks, or why it passes."""
-        carries = carried(sent.headers, self._ignored, self._born)
+        carries = carried(sent.headers, self._rules.ignore_headers, self._born)
         asked = Asked(ours=bool(carries.ours), credential=bool(carries.secrets))
         for name in carries.ours.keys() - OURS:
             self.events.warn_once(name, "the request header %s is none of askonce's: %s", name, ", ".join(OURS))

@@ -1,0 +1,90 @@
+"""Rules: what an operator knows about requests, and no table of ours can know.
+
+A cache has rules, and a client of it may add to them. They are checked once, when they are given; everything that reads
+requests gets the checked value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+from askonce.errors import ConfigError
+
+FOLDS = ("case", "space", "punctuation")
+
+
+class RuleWords(TypedDict, total=False):
+    """The keywords by which rules are given to a cache or a client."""
+
+    ignore_headers: Iterable[str]  # request headers that cannot change an answer; globs such as "x-turn-*"
+    same_as: Mapping[str, str]  # hosts that are one upstream: {"llm.internal": "api.openai.com"}
+    normalize: Callable[[Any], Any] | None  # what the key is made of, worked out of a request
+    fold: Iterable[str]  # differences in the last user text that do not count: case, space, punctuation
+    inert: Iterable[str]  # top-level fields of requests on which no answer depends beyond their own words
+
+
+RULE_WORDS = frozenset(RuleWords.__annotations__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of one cache or client, checked."""
+
+    ignore_headers: tuple[str, ...] = ()
+    same_as: Mapping[str, str] = field(default_factory=dict)
+    normalize: Callable[[Any], Any] | None = None
+    fold: tuple[str, ...] = ()
+    inert: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, words: Mapping[str, Any]) -> Rules:
+        """Rules as given, of the keywords in RuleWords; ConfigError for what cannot be meant."""
+        fold = _texts("fold", words.get("fold", ()))
+        if unknown := set(fold) - set(FOLDS):
+            raise ConfigError(f"fold={sorted(unknown)!r}: write any of {', '.join(FOLDS)}")
+        return cls(
+            tuple(name.lower() for name in _texts("ignore_headers", words.get("ignore_headers", ()))),
+            _hosts(words.get("same_as") or {}),
+            _function(words.get("normalize")),
+            fold,
+            frozenset(_texts("inert", words.get("inert", ()))),
+        )
+
+    def over(self, outer: Rules) -> Rules:
+        """These rules added to the outer ones; of two functions the inner one counts."""
+        return Rules(
+            (*outer.ignore_headers, *self.ignore_headers),
+            {**outer.same_as, **self.same_as},
+            self.normalize or outer.normalize,
+            tuple(dict.fromkeys((*outer.fold, *self.fold))),
+            outer.inert | self.inert,
+        )
+
+
+NO_RULES = Rules()
+
+
+def _texts(name: str, given: object) -> tuple[str, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigError(f"{name}={given!r}: write a list of names, [{str(given)!r}]")
+    texts = tuple(given)
+    if wrong := [one for one in texts if not isinstance(one, str) or not one]:
+        raise ConfigError(f"{name}: {wrong[0]!r} is not a name: write text")
+    return texts
+
+
+def _hosts(given: object) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"same_as={given!r}: write a dict of hosts, {{'llm.internal': 'api.openai.com'}}")
+    for pair in given.items():
+        if wrong := [one for one in pair if not isinstance(one, str) or not one or "/" in one]:
+            raise ConfigError(f"same_as: {wrong[0]!r} is not a host: write it without scheme and path")
+    return {host.lower(): meant.lower() for host, meant in given.items()}
+
+
+def _function(given: object) -> Callable[[Any], Any] | None:
+    if given is not None and not callable(given):
+        raise ConfigError(f"normalize={given!r}: write a function of the request that returns what the key is made of")
+    return given
