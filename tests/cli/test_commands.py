@@ -243,10 +243,14 @@ class TestDoctor:
         assert "(named by the default)" in askonce("doctor").out
 
     @pytest.mark.skipif(sys.platform == "win32", reason="no modes there")
-    def test_a_file_that_others_may_read_is_mentioned(self, askonce, tmp_path):
+    def test_a_file_that_others_may_open_is_bad_and_one_that_a_group_may_read_is_mentioned(self, askonce, tmp_path):
         url = f"sqlite:///{tmp_path}/a.db"
         askonce("doctor", "--url", url)
         (tmp_path / "a.db").chmod(0o644)
+        said = askonce("doctor", "--url", url)
+        assert states(said.out)["reach"] == "bad"
+        assert "chmod 600" in said.out
+        (tmp_path / "a.db").chmod(0o640)
         said = askonce("doctor", "--url", url)
         assert states(said.out)["file"] == "hint"
         assert "chmod 600" in said.out

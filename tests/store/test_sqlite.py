@@ -93,7 +93,7 @@ def test_the_file_is_for_its_owner_alone_and_so_is_what_lies_beside_it(tmp_path:
     assert mode(path.parent) == 0o700
 
 
-def test_the_mode_of_a_file_that_was_there_is_its_owners_business(path: Path, opened: Opened):
+def test_what_a_group_may_do_with_a_file_that_was_there_is_its_owners_business(path: Path, opened: Opened):
     path.touch(0o640)
     path.chmod(0o640)
     put(opened(path), key(1), 1)
@@ -508,7 +508,7 @@ def test_a_file_that_may_only_be_read_is_named_as_such(public: Path):
 
 
 def test_a_folder_that_may_only_be_read_is_named_as_such(public: Path):
-    (public / "cache.db").chmod(0o666)
+    (public / "cache.db").chmod(0o644)
     public.chmod(0o555)
     store = SQLiteStore.from_url(f"sqlite:///{public}/cache.db")
     assert as_somebody_else(public, lambda: kind_of(lambda: put(store, key(2), 2)) == "store-readonly")

@@ -34,6 +34,10 @@ class Ledger(Protocol):
     @property
     def now(self) -> int: ...
 
+    def adopt(self, key: Key) -> None:
+        """Go on under the prefix of this key's entry: the background thread counts and slides for all prefixes."""
+        ...
+
     def slot(self, key: Key) -> Slot: ...
 
     def put_lease(self, key: Key, lease: Lease | None) -> None: ...
@@ -155,6 +159,7 @@ def _renew(ledger: Ledger, held: Held, heartbeat: int) -> str:
 
 def extend(ledger: Ledger, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
     """core.lease.extend, written down."""
+    ledger.adopt(key)
     dates = rules.extend(ledger.slot(key), flight, order, hot_ttl, cap, ledger.now)
     if dates is not None:
         ledger.put_dates(key, dates)

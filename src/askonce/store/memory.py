@@ -49,6 +49,10 @@ class _Open:
         self._realm = realm
         memory.sweep(self.now)
 
+    def adopt(self, key: Key) -> None:
+        kept = self._memory.entries.get(ledger.name_of(key))
+        self._realm = kept.realm if kept else self._realm
+
     def slot(self, key: Key) -> Slot:
         name = ledger.name_of(key)
         kept = self._memory.entries.get(name)
@@ -191,8 +195,8 @@ class MemoryStore:
             now = self._open().now
             old = self._memory.hits.get(name)
             row = ledger.counted(old.row if old and now < old.ends else None, hits, window, now)
-            self._memory.hits[name] = Hits(row, now + window, self._realm)
-            self._memory.touch(name)
+            kept = self._memory.entries.get(name)
+            self._memory.tally(name, Hits(row, now + window, kept.realm if kept else self._realm))
             return row[1] + row[2]
 
     async def entry(self, key: Key) -> bytes | None:

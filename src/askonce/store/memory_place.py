@@ -15,7 +15,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Generations, Lease
 from askonce.core.tape import Word
 
-PIECE = 200  # bytes that an entry costs beside its own
+PIECE = 200  # bytes that an entry costs beside its own, and that a lease or a counter costs in all
 SWEEP = 5_000  # ms between two looks for what is over
 
 
@@ -70,22 +70,33 @@ class Memory:
         if kept is not None:
             self.size -= len(kept.data) + PIECE
 
-    def touch(self, name: bytes) -> None:
-        """An entry was used: the last to be evicted."""
+    def tally(self, name: bytes, hits: Hits) -> None:
+        """Count hits of an entry: the last to be evicted, as its counter is the last of the counters."""
+        self.hits.pop(name, None)
+        self.hits[name] = hits
         kept = self.entries.pop(name, None)
         if kept is not None:
             self.entries[name] = kept
+        while self.hits and self._over(0):
+            del self.hits[next(iter(self.hits))]
+
+    def _over(self, size: int) -> bool:
+        """Whether so many bytes more are too many; one sum for all that is held here."""
+        return self.size + PIECE * (len(self.hits) + len(self.leases)) + size > self.max_bytes
 
     def make_room(self, size: int, now: int) -> bool:
         """Whether so many bytes fit, after evicting what has to go."""
-        if size + PIECE > self.max_bytes:
+        size += PIECE
+        if size > self.max_bytes:
             return False
-        if self.size + size + PIECE > self.max_bytes:
+        if self._over(size):
             self.sweep(now)
         for shelf in (self.entries, self.tapes):
-            while shelf and self.size + size + PIECE > self.max_bytes:
+            while shelf and self._over(size):
                 self.drop(shelf, next(iter(shelf)))
-        return True
+        while self.hits and self._over(size):
+            del self.hits[next(iter(self.hits))]
+        return not self._over(size)  # leases are held by those who fly: they go by themselves
 
     def sweep(self, now: int) -> None:
         """Forget what is over."""

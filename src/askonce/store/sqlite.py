@@ -31,7 +31,7 @@ from askonce.core.tape import FAILED, Ending
 from askonce.errors import ConfigError
 from askonce.store import Link, Look, Sighting, StoreTrouble, ledger
 from askonce.store.memory import Clock, machine_clock
-from askonce.store.sqlite_file import Seat, file_at
+from askonce.store.sqlite_file import GLANCE, Seat, file_at
 from askonce.store.sqlite_ledger import Rows, number_of, scan, tape_name
 from askonce.store.sqlite_link import SQLiteLink
 from askonce.store.sqlite_near import Kept
@@ -44,9 +44,7 @@ SWEEP = 5_000  # ms between two looks for what is over
 _CLOCK_AT = slice(72, 76)  # an entry's own clock (core.model)
 
 _NONE = (None, b"", 0, 0)
-_LOOK = (
-    "SELECT e.body, g.epoch, g.clock, g.floor FROM generations g LEFT JOIN entries e ON e.id = ?1 WHERE g.realm = ?2"
-)
+_LOOK = "SELECT e.body, g.epoch, g.clock, g.floor FROM generations g LEFT JOIN entries e ON e.id = ? WHERE g.realm = ?"
 _ENTRY = "SELECT body FROM entries WHERE id = ?"
 _TAPE = "SELECT at, log FROM tapes WHERE name = ? AND ends > ? AND (at = 0 OR at + length(log) > ?) ORDER BY at"
 
@@ -80,14 +78,16 @@ class SQLiteStore:
 
     kind = "sqlite"
 
-    def __init__(self, path: str, prefix: str, *, asynchronous: bool, max_bytes: int, clock: Clock) -> None:
+    def __init__(
+        self, path: str, prefix: str, *, asynchronous: bool, max_bytes: int, clock: Clock, private: bool = True
+    ) -> None:
         self.address = "sqlite:///" + path
         self._prefix = prefix
         self._realm = ledger.realm(prefix)
         self._asynchronous = asynchronous
         self._clock = clock
         self._file = file_at(path)
-        self._file.enter(max_bytes)
+        self._file.enter(max_bytes, private=private)
         self._closed = False
         self._known = (
             Generations()
@@ -102,13 +102,18 @@ class SQLiteStore:
         asynchronous: bool = False,
         max_bytes: object = MAX_BYTES,
         clock: Clock | None = None,
+        private: bool = True,
         **unknown: object,
     ) -> Self:
-        """The store of a URL; nothing is opened yet. `max_bytes` bounds the file, `clock` gives microseconds."""
+        """The store of a URL; nothing is opened yet. `max_bytes` bounds the file, `clock` gives microseconds.
+
+        Not `private`: what the file holds is no secret, so it may belong to anybody and be open to all.
+        """
         if unknown:
-            raise ConfigError(f"sqlite:// has no option {', '.join(unknown)}: it knows max_bytes and clock")
+            raise ConfigError(f"sqlite:// has no option {', '.join(unknown)}: it knows max_bytes, private and clock")
         room = ledger.bytes_option(max_bytes, LEAST)
-        return cls(path_of(url), prefix, asynchronous=asynchronous, max_bytes=room, clock=clock or machine_clock)
+        clock = clock or machine_clock
+        return cls(path_of(url), prefix, asynchronous=asynchronous, max_bytes=room, clock=clock, private=private)
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self.address}>"
@@ -118,6 +123,9 @@ class SQLiteStore:
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
         # What _row does, without its coroutine, which would cost a hit a twentieth more.
         file = self._file
+        now = self._clock()
+        if not 0 <= now - file.looked < GLANCE:
+            file.look_around(now)
         try:
             seat = file.idle.pop()
         except IndexError:
@@ -127,7 +135,7 @@ class SQLiteStore:
             near = seat.near.get(key)
             if near is not None:
                 file.give(seat)
-                return Look(near.entry, near.generations, self._clock(), near.head)
+                return Look(near.entry, near.generations, now, near.head)
             wanted = seat.near.wants(key)
             row: Any = seat.execute(_LOOK, (number_of(key), self._realm)).fetchone()
         except sqlite3.Error as error:
@@ -267,6 +275,7 @@ class SQLiteStore:
 
     async def forget(self, key: Key) -> None:
         await self._write(lambda rows: rows.forget(key))
+        await self._hop(self._file.settled)
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
         def verb(rows: Rows) -> None:
@@ -274,6 +283,7 @@ class SQLiteStore:
             rows.put_moved(rules.invalidate(before, fields, everything), fields)
 
         await self._write(verb)
+        await self._hop(self._file.settled)
 
     # what a person asks for
 
@@ -299,8 +309,15 @@ class SQLiteStore:
         return SQLiteLink(self._file, self.write, self._clock)
 
     def blocking(self) -> SQLiteStore:
-        path, room = self._file.path, self._file.max_bytes
-        return SQLiteStore(path, self._prefix, asynchronous=False, max_bytes=room, clock=self._clock)
+        file = self._file
+        return SQLiteStore(
+            file.path,
+            self._prefix,
+            asynchronous=False,
+            max_bytes=file.max_bytes,
+            clock=self._clock,
+            private=file.private,
+        )
 
     def after_fork(self) -> None:
         """Nothing to do: File closes its connections before a fork, and starts over in the child."""

@@ -30,6 +30,7 @@ from urllib.parse import quote
 
 from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
 from askonce.store.sqlite_near import Near
+from askonce.store.sqlite_owner import check_owner, writable
 from askonce.store.sqlite_schema import found, is_new, roll_back
 from askonce.store.sqlite_trouble import Shared, is_busy, is_full, patiently, trouble_of
 
@@ -41,18 +42,22 @@ SPARE = 16  # connections kept open while nobody uses them
 LOG_PAGES = 1_000  # after which the log is copied into the file, at the most
 LOG_SHARE = 20  # the log's part in max_bytes: a twentieth
 FORK_PATIENCE = 0.5  # s that a fork waits for calls under way
+GLANCE = 5_000  # us between two looks whether the path names another file: a look costs a fifth of a hit
+NOWHERE = (0, 0)
+
+Identity = tuple[int, int]  # device and inode
 
 
 class Seat:
     """A connection, of one thread at a time. `execute` reuses one cursor, which a reader may do who fetches at once."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, writing: bool = True) -> None:
         # rw and not rwc: a file that SQLite made would have the umask's mode.
-        uri = f"file:{quote(os.fsencode(path))}?mode=rw"
+        uri = f"file:{quote(os.fsencode(path))}?{'mode=rw' if writing else _to_read(path)}"
         self.connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         self.execute = self.connection.cursor().execute
         self.near = Near(self.execute)
-        self.inode = 0
+        self.inode: Identity = NOWHERE
         self.closed = False
 
     def close(self) -> None:
@@ -78,6 +83,10 @@ class File:
         self.max_bytes = 0
         self.users = 0
         self.swept = 0  # ms of the store's clock
+        self.inode: Identity = NOWHERE  # of the file that had the path's name when it was last looked at
+        self.looked = 0  # us of the store's clock
+        self.private = True
+        self._named = 0.0  # monotonic s: since when this process knows that file by this name
         self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
         self._reset()
 
@@ -91,9 +100,10 @@ class File:
 
     # users
 
-    def enter(self, max_bytes: int) -> None:
-        """One more store."""
+    def enter(self, max_bytes: int, *, private: bool = True) -> None:
+        """One more store; not `private`: anybody may read what it holds."""
         with _filing:
+            self.private = private or (self.users > 0 and self.private)  # of two, the careful one counts
             self.users += 1
             self.spare = SPARE
             self.max_bytes = max(self.max_bytes, max_bytes)
@@ -128,6 +138,9 @@ class File:
 
     def give(self, seat: Seat) -> None:
         """A seat is free again."""
+        if seat.inode != self.inode:
+            seat.close()
+            return
         self.idle.append(seat)
         if len(self.idle) > self.spare:
             self.thin()
@@ -151,26 +164,63 @@ class File:
             return seat
 
     def _opened(self) -> Seat:
-        self._be_there()
-        seat = Seat(self.path)
+        writing = self._be_there()
+        if self.private:
+            check_owner(self.path, writing=writing)
+        before = self._identity()
+        seat = Seat(self.path, writing=writing)
         try:
             self._settle(seat.connection)
-            seat.inode = self._path.stat().st_ino
+            seat.inode = self._identity()
+            if seat.inode != before:
+                raise StoreTrouble("store-error", f"{self.path}: it was replaced while it was being opened")
         except BaseException:
             seat.close()
             raise
+        self._name(seat.inode)
         return seat
 
-    def _be_there(self) -> None:
-        """Create the file, empty and ours alone to read, unless there is one."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with contextlib.suppress(FileExistsError):
+    def _identity(self) -> Identity:
+        """Which file has the path's name now; an inode alone comes back for the next file when one is deleted."""
+        try:
+            found = os.stat(self.path)  # noqa: PTH116 - asked on the way of hits: a Path doubles its price
+        except OSError:
+            return NOWHERE
+        return found.st_dev, found.st_ino
+
+    def _name(self, inode: Identity) -> None:
+        if inode != self.inode:
+            self.inode, self._named = inode, time.monotonic()
+
+    def look_around(self, now: int) -> None:
+        """Let go of connections to a file that has no name any more; at most every GLANCE us, on the way of a read."""
+        self.looked = now
+        inode = self._identity()
+        if inode != self.inode:
+            self._name(inode)
+            for _ in range(len(self.idle)):
+                with contextlib.suppress(IndexError):
+                    self.give(self.idle.popleft())
+
+    def settled(self) -> None:
+        """Wait until no reader of any process still takes a file for this one that had its name before."""
+        left = self._named + 2 * GLANCE / 1e6 - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+
+    def _be_there(self) -> bool:
+        """Create the file, empty and ours alone to read, unless there is one; whether it may be written."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        try:
             try:
                 handle = os.open(self.path, flags, 0o600)
             except FileNotFoundError:
                 self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
                 handle = os.open(self.path, flags, 0o600)
-            os.close(handle)
+        except FileExistsError:
+            return writable(self.path)
+        os.close(handle)
+        return True
 
     def _settle(self, connection: sqlite3.Connection) -> None:
         fresh = self._path.stat().st_size == 0
@@ -267,10 +317,8 @@ class File:
 
     def at_hand(self) -> Seat | None:
         """An idle seat at the file that has the path's name now, if there is one."""
-        try:
-            inode = self._path.stat().st_ino
-        except OSError:
-            inode = 0
+        inode = self._identity()
+        self._name(inode)
         with contextlib.suppress(IndexError):
             while True:
                 seat = self.idle.pop()
@@ -339,6 +387,11 @@ class File:
         self.idle.clear()
         self.spare = SPARE if self.users > 0 else 0
         self._reset()
+
+
+def _to_read(path: str) -> str:
+    """How to open a file that cannot be written: SQLite would make a log's index beside it, unless it cannot change."""
+    return "mode=ro" if os.path.exists(path + "-wal") else "mode=ro&immutable=1"  # noqa: PTH110 - as in _identity
 
 
 def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], until: float) -> T:

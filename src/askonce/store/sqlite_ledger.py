@@ -104,6 +104,10 @@ class Rows:
 
     # the ledger
 
+    def adopt(self, key: Key) -> None:
+        row = self._execute("SELECT realm FROM entries WHERE id = ?", (number_of(key),)).fetchone()
+        self._realm = row[0] if row else self._realm
+
     def slot(self, key: Key) -> Slot:
         head, fields = self._head(key)
         lease = self._lease(key)
@@ -202,6 +206,7 @@ class Rows:
             self._execute("DELETE FROM leases WHERE name = ?", (ledger.name_of(one),))
 
     def count(self, key: Key, hits: int, window: int) -> int:
+        self.adopt(key)
         number = number_of(key)
         sql = "SELECT half, running, before FROM hits WHERE id = ? AND ends > ?"
         row = self._execute(sql, (number, self.now)).fetchone()

@@ -179,6 +179,17 @@ class PlaceLaws(Trial):
                 link.release(question, grant.id)
                 must_lead(self.claim(question, asking(), store))
 
+    def test_a_store_slides_and_counts_for_all_prefixes_of_its_address(self) -> None:
+        elsewhere = self.another(self.prefix + "-too")
+        if elsewhere.address != self.store.address:
+            return  # each has a background thread of its own
+        self.do(self.store.invalidate((3,)))  # so that the generations of the two differ
+        grant = self.lead(Q, asking(), elsewhere)
+        assert self.do(elsewhere.fill(Q, grant.id, grant.order, sealed(Q, grant, 3), LIFE)) == "stored"
+        assert self.do(self.store.count(Q, 1, HOUR)) == 1
+        assert self.do(self.store.extend(Q, grant.id, grant.order, 5 * HOUR, 9 * HOUR))
+        assert self.serves(Q, store=elsewhere)
+
     def test_two_prefixes_do_not_see_each_other(self) -> None:
         elsewhere = self.another(self.prefix + "-too")
         self.stored(Q, 3)
