@@ -85,7 +85,34 @@ def cache_folder() -> Path:
 
 
 def without_password(url: str) -> str:
-    """A URL that may be shown."""
-    # Up to the last "@" of the authority: a password that was not quoted may hold one itself.
-    shown = re.sub(r"(//[^:/@]*:)[^/?#]*@", r"\1***@", url)
-    return re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)
+    """A URL that may be shown: what is not known to be harmless in it is left out.
+
+    Not the other way round, by the places where a password may stand: one that was not quoted may hold any sign, and
+    options that carry one have many names.
+    """
+    scheme, _, rest = url.partition("://")
+    head, at, place = rest.rpartition("@")
+    if any(sign in head for sign in "?#"):
+        return f"{scheme}://***"  # an unquoted password, or an @ in an option: nobody can tell where the host is
+    user = f"{_user(head)}@" if at else ""
+    path, mark, options = place.partition("#")[0].partition("?")
+    return f"{scheme}://{user}{path}{mark}{'&'.join(map(_option, options.split('&')))}"
+
+
+def _user(text: str) -> str:
+    name, colon, _ = text.partition(":")
+    return f"{name}:***" if colon and _HARMLESS_NAME.fullmatch(name) else "***"
+
+
+def _option(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    return text if name in _HARMLESS_OPTIONS else f"{name}{equals}***" if equals else "***" if name else ""
+
+
+_HARMLESS_NAME = re.compile(r"[\w.-]*")
+_HARMLESS_OPTIONS = frozenset(
+    {
+        *("db", "protocol", "socket_timeout", "socket_connect_timeout", "socket_keepalive", "max_connections"),
+        *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "health_check_interval", "client_name"),
+    }
+)

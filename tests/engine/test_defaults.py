@@ -79,6 +79,7 @@ def test_the_default_is_a_file_that_only_its_owner_reads(tmp_path, call):
         ("redis://me:secret@127.0.0.1:1/0", "redis://me:***@127.0.0.1:1/0"),
         ("redis://me:se@cret@127.0.0.1:1/0", "redis://me:***@127.0.0.1:1/0"),
         ("redis://127.0.0.1:1/0?password=secret&db=1", "redis://127.0.0.1:1/0?password=***&db=1"),
+        ("rediss://127.0.0.1:1/0?ssl_password=secret", "rediss://127.0.0.1:1/0?ssl_password=***"),
         ("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/0"),
     ],
 )

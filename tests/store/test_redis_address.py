@@ -16,12 +16,17 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+import redis.connection as threads
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from askonce import config
 from askonce.core.lease import Follow, Hit
 from askonce.core.tape import ENDED, FAILED, Ending
 from askonce.drive import drive
 from askonce.errors import ConfigError
 from askonce.store import StoreTrouble, open_store
+from askonce.store import redis_address as addresses
 from askonce.store.redis import RedisStore
 from askonce.testing.servers import RedisServer, Server, ServerMissing
 from tests.store.keeping import ask, lead, put
@@ -217,3 +222,57 @@ def test_a_certificate_that_nobody_vouches_for_is_denied(tls_url: str):
     assert looking_says(opened(tls_url)) == "store-denied"
     with pytest.raises(StoreTrouble, match="store"):
         asyncio.run(looked(tls_url))
+
+
+# --- what must not be told ----------------------------------------------------------------------------------------
+
+SECRET = st.lists(st.sampled_from(["hunter", "tiger", *"/#?@:;&=%[]\\ !$'\"+,"]), min_size=1, max_size=7).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    secret=SECRET,
+    shape=st.sampled_from(
+        [
+            "redis://:{}@h:1/0",
+            "rediss://me:{}@h/0?db=1",
+            "redis://{}@h",
+            "unix://:{}@/s",
+            "redis://h:1/0?password={}",
+            "rediss://h/?ssl_password={}&db=2",
+            "redis://h/0#{}",
+            "redis://u:x@h/0?a={}&b={}",
+        ]
+    ),
+)
+def test_no_part_of_a_password_is_told_whatever_signs_are_in_it_and_wherever_it_stands(secret, shape):
+    url = shape.replace("{}", secret)
+    told = [config.without_password(url)]
+    try:
+        address = addresses.from_url(url, {})
+        if not shape.startswith("redis://{}@"):  # there it is a user's name, by the rules of URLs
+            told.append(address.text)
+    except ConfigError as error:
+        told.append(str(error))
+    assert not any(word in text for word in ("hunter", "tiger") for text in told), told
+
+
+class _Before6(threads.SSLConnection):
+    """redis-py's connection when it took any valid certificate for the server's."""
+
+    def __init__(self, *, ssl_check_hostname: bool = False, **more: Any) -> None:
+        super().__init__(ssl_check_hostname=ssl_check_hostname, **more)
+
+
+@pytest.mark.parametrize(
+    ("options", "checked"),
+    [
+        ({}, True),
+        ({"ssl_cert_reqs": "none"}, False),
+        ({"ssl_check_hostname": False}, False),
+        ({"ssl_cert_reqs": "required"}, True),
+    ],
+)
+def test_a_certificate_must_be_of_the_host_that_was_meant_with_every_redis_py_that_we_allow(options, checked):
+    made = addresses.RedisAddress(_Before6, {"host": "h", **options}, 0.2).connection(1.0)
+    assert made.check_hostname is checked

@@ -67,6 +67,9 @@ class Beside(ledger.Ledger):
     def now(self) -> int:
         return self.now_us // 1000
 
+    def adopt(self, key: Key) -> None:
+        """There is one prefix."""
+
     def slot(self, key: Key) -> Slot:
         head, fields = ledger.header(self.state.entry, key)
         if head is not None and (head.flags & ODD or head.flags & 3 != FORMS.index(key.form)):

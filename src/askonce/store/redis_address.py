@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+import ssl
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from askonce.config import without_password
 from askonce.errors import ConfigError
 from askonce.store import TIMEOUT
 
@@ -45,20 +47,27 @@ _MACHINERY = {
     "cache_config", "legacy_responses", "decode_responses", "encoding", "encoding_errors", "protocol", "retry",
     "health_check_interval",
 }  # fmt: skip
+_UNVERIFIED = (None, "none", ssl.CERT_NONE)  # and a context that verifies nothing must not check names
+_QUOTE = ", and quote a password, urllib.parse.quote(password, safe='')"
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 
 
 class RedisAddress:
     """Makes connections. `text` names the server without a password; `timeout` is how long it may be silent, s."""
 
-    def __init__(self, kind: type, options: Mapping[str, Any], timeout: float) -> None:
+    def __init__(self, kind: type, options: Mapping[str, Any], timeout: float, spelled: Collection[str] = ()) -> None:
         self.timeout = timeout
         self._sync: type = _TWINS.get(kind, kind)
         self._async: type | None = next((one for one, twin in _TWINS.items() if twin is self._sync), None)
         self._options = {name: value for name, value in options.items() if name not in _MACHINERY | _POOLS}
         self._options |= {"socket_timeout": timeout, "retry": Retry(NoBackoff(), 0), "protocol": 3}
+        if issubclass(self._sync, threads.SSLConnection):
+            # redis-py before 6 takes any valid certificate for the server's, whatever name stands in it.
+            self._options.setdefault(
+                "ssl_check_hostname", self._options.get("ssl_cert_reqs", "required") not in _UNVERIFIED
+            )
         self.text = _text(self._sync, self._options)
-        _check(self._sync, self._options)
+        _check(self._sync, self._options, spelled)
 
     def connection(self, connect_timeout: float) -> Any:
         """A blocking connection."""
@@ -88,8 +97,9 @@ def from_url(url: str, options: Mapping[str, Any]) -> RedisAddress:
     try:
         urlsplit(plain).port  # noqa: B018 - raises for a port that is no number
         parsed = dict(threads.parse_url(plain))  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise ConfigError(f"{_shown(url)} is not a Redis URL ({error}): write redis://host:6379/0") from None
+    except ValueError:
+        # Without the error's own words: of a password that was not quoted, they name a part.
+        raise ConfigError(f"{_shown(url)} is not a Redis URL: write redis://host:6379/0{_QUOTE}") from None
     if not plain.startswith("unix:"):
         _check_path(url, plain)
     given = {**parsed, **options}
@@ -100,7 +110,7 @@ def from_url(url: str, options: Mapping[str, Any]) -> RedisAddress:
         raise ConfigError(f"socket_timeout={given['socket_timeout']!r} is not a number of seconds") from None
     if kind is threads.UnixDomainSocketConnection and not given.get("path"):
         raise ConfigError(f"{_shown(url)} names no socket: write unix:///run/redis.sock?db=0")
-    return RedisAddress(kind, given, timeout)
+    return RedisAddress(kind, given, timeout, options)
 
 
 def from_client(client: Any) -> RedisAddress:
@@ -133,13 +143,17 @@ def _parameters(kind: type) -> frozenset[str]:
     return frozenset(found - {"self", "args", "kwargs"})
 
 
-def _check(kind: type, options: Mapping[str, Any]) -> None:
+def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> None:
+    """Refuse options that are none, or do not fit together; those `spelled` in code may be named."""
     known = _parameters(kind)
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else "see the options of redis.Redis.from_url"
-            raise ConfigError(f"{name!r} is not an option of a {kind.__name__} to a Redis: {hint}")
+            # What is no option in a URL may be the rest of a password that was not quoted.
+            harmless = near or name in spelled or name in _parameters(threads.SSLConnection)
+            told = repr(name) if harmless else "a name in the URL"
+            raise ConfigError(f"{told} is not an option of a {kind.__name__} to a Redis: {hint}")
     try:
         kind(**options)
     except (TypeError, ValueError, RedisError) as error:
@@ -149,7 +163,7 @@ def _check(kind: type, options: Mapping[str, Any]) -> None:
 def _check_path(url: str, plain: str) -> None:
     path = urlsplit(plain).path.strip("/")
     if path and not path.isdigit():
-        raise ConfigError(f"{_shown(url)}: {path!r} is not the number of a database: write redis://host:6379/0")
+        raise ConfigError(f"{_shown(url)}: the path is not the number of a database: write redis://host:6379/0{_QUOTE}")
 
 
 def _text(kind: type, options: Mapping[str, Any]) -> str:
@@ -163,6 +177,5 @@ def _text(kind: type, options: Mapping[str, Any]) -> str:
 
 
 def _shown(url: str) -> str:
-    """A URL for a message: what may hold a password is left out."""
-    scheme, slashes, rest = url.partition("://")
-    return repr(f"{scheme}{slashes}{rest.rpartition('@')[2].partition('?')[0]}")
+    """A URL for a message."""
+    return repr(without_password(url))
