@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
+from askonce.core.held import Unsaid, complete, secret
 from askonce.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of keys: a change of any rule here is a change of this number
 Form = Literal["v", "j", "s"]  # a value, JSON over HTTP, a stream
 
+VEIL = "secret:"  # before the digest that stands for a secret
 RAW = b"raw\0"  # before a body keyed by its own bytes; no canonical JSON starts like this
 EXACT = 2**53  # the first integer whose neighbour a double cannot tell from it
 SMALL, LARGE = 1e-4, 1e16  # between them every orjson writes a float as repr does; outside, repr's form is the form
@@ -222,15 +224,31 @@ def _converted(value: Any) -> object:
     for kinds, convert in _CONVERSIONS:
         if isinstance(value, kinds):
             return convert(value)
+    if secret(value):
+        return _veiled(value.get_secret_value())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # With its underscored fields, which orjson leaves out: what a question holds must be in its key.
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     try:
-        if callable(dump := getattr(value, "model_dump", None)):
-            return dump(mode="json")
+        if not isinstance(value, type) and callable(dump := getattr(value, "model_dump", None)):
+            return complete(dump(mode="json"), value)
         return orjson.loads(orjson.dumps(value))  # dates, times, UUIDs
+    except Unsaid as unsaid:
+        name, kind = unsaid.args
+        raise _Refused(
+            f"{name} is not in the dump of this {type(value).__name__}, counts all the same, and has no JSON form "
+            f"({kind}): pass model.model_dump(mode='json') if it cannot change the answer"
+        ) from None
     except Exception:  # noqa: BLE001  # a model's own serializer may raise anything
-        raise _Refused(f"{type(value).__name__} has no JSON form: {_remedy(value)}") from None
+        named = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise _Refused(f"{named} has no JSON form: {_remedy(value)}") from None
+
+
+def _veiled(value: object) -> str:
+    """What stands for a secret: by it two are told apart, and none is told."""
+    walk = _Walk()
+    kept = b"bytes\0" + value if isinstance(value, bytes) else _written(_plain(value, walk), by_json=walk.by_json)
+    return f"{VEIL}{hashlib.sha256(kept).hexdigest()}"
 
 
 _CONVERSIONS: tuple[tuple[type, Callable[[Any], object]], ...] = (
@@ -243,11 +261,20 @@ _CONVERSIONS: tuple[tuple[type, Callable[[Any], object]], ...] = (
 
 
 def _remedy(value: object) -> str:
+    if isinstance(value, type):
+        return _schema(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return "write base64.b64encode(data).decode()"
     if isinstance(value, (set, frozenset)):
         return "write sorted(values)"
     return "pass dicts, lists, text, numbers, dataclasses or pydantic models, and anything else as variant="
+
+
+def _schema(kind: type) -> str:
+    """A class stands for its schema where SDKs take one, as response_format; here it has to be written out."""
+    if callable(getattr(kind, "model_json_schema", None)):
+        return f"pass {kind.__name__}.model_json_schema()"
+    return f"pass its JSON schema, such as pydantic.TypeAdapter({kind.__name__}).json_schema()"
 
 
 # --- a body from the wire ----------------------------------------------------------------------------------------
