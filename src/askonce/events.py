@@ -14,7 +14,22 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from askonce.core.text import printable
+
 log = logging.getLogger("askonce")
+
+
+class _Printable(logging.Filter):
+    """What a store, a server or a request says is shown by its escapes: no text makes two lines of one in a log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets everything pass."""
+        if not (text := record.getMessage()).isprintable():
+            record.msg, record.args = printable(text), None
+        return True
+
+
+log.addFilter(_Printable())
 
 watching: contextvars.ContextVar[tuple[tuple[Events, list[Status]], ...]] = contextvars.ContextVar("watch", default=())
 

@@ -74,7 +74,7 @@ def _stands(sighting: Sighting, head: Head, standing: Sequence[Generations]) -> 
 def listed(sighting: Sighting, head: Head, live: bool) -> Listed:
     """An entry in words and numbers."""
     told = unpack_extensions(sighting.header, head)
-    text = {kind: told.get(kind, b"").decode() for kind in (SCOPE, MODEL, TAGS)}
+    text = {kind: told.get(kind, b"").decode("utf-8", "replace") for kind in (SCOPE, MODEL, TAGS)}
     return Listed(
         key=head.digest.hex(),
         form=head.form,

@@ -6,13 +6,13 @@ for bugs of ours.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from askonce import __version__
+from askonce.cli import say
 from askonce.cli.demo import demo
 from askonce.cli.doctor import doctor
 from askonce.cli.invalidate import invalidate
@@ -74,5 +74,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(what: object, code: int) -> int:
-    sys.stderr.write(f"askonce: {' '.join(str(what).split())}\n")
+    say.error(what)
     return code

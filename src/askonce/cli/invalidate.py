@@ -126,7 +126,7 @@ def _tell(told: dict[str, Any], *, as_json: bool) -> None:
         text = f"would reach {say.count(told['reached'], 'live entry', 'live entries')}: {aim}"
     else:
         text = f"invalidated in {say.time(told['seconds'])}: {aim}"
-    say.console().print(text, soft_wrap=True, markup=False)
+    say.console().print(text, soft_wrap=True)
 
 
 def _listed(value: str | list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -129,7 +128,7 @@ def _table(found: list[Listed], now: float, *, full: bool) -> Table:
     for one in found:
         key = one.key if full else one.key[:SHORT]
         left, age = _span(one.fresh - now), _span(now - one.created)
-        words = (Text(word or "-") for word in (one.scope, one.model, ", ".join(one.tags)))
+        words = (say.text(word) for word in (one.scope, one.model, ", ".join(one.tags)))
         table.add_row(key, one.form, state_of(one, now), left, age, say.size(one.size), *words)
     return table
 
@@ -157,8 +156,8 @@ def _print(told: dict[str, Any], now: float) -> None:
     grid = Table.grid(padding=(0, 2, 0, 0))
     dates = {name: told[name] for name in ("created", "fresh", "stale", "error")}
     for name in ("key", "form", "state", "scope", "model"):
-        grid.add_row(name, Text(str(told[name]) or "-"))
-    grid.add_row("tags", Text(", ".join(told["tags"]) or "-"))
+        grid.add_row(name, say.text(str(told[name])))
+    grid.add_row("tags", say.text(", ".join(told["tags"])))
     for name, at in dates.items():
         when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         ago = f"{_span(now - at)} ago" if at <= now else f"in {_span(at - now)}"
@@ -167,4 +166,4 @@ def _print(told: dict[str, Any], now: float) -> None:
     grid.add_row("size", say.size(told["size"]))
     console.print(grid)
     body = told["body"]
-    sys.stdout.write((body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False)) + "\n")
+    say.prose(body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False))

@@ -4,19 +4,53 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from askonce.core.text import printable, readable
 
 
-def console() -> Console:
-    """Standard output. Without guessing at numbers and paths: the colours here mean something."""
-    return Console(highlight=False)
+class _Safe(Console):
+    """A console that shows what does not print by its escape, whatever is given to it, and from wherever it came.
+
+    The last step, where styles and text are still apart. What stands in a table is escaped before, by `text`: here its
+    columns have their widths already.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of what is to be shown."""
+        for segment in super().render(renderable, options):
+            shown = segment.control or segment.text.isprintable()
+            yield segment if shown else segment._replace(text=printable(segment.text, "\n"))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Standard output, or error. Without guessing at numbers and paths: the colours here mean something."""
+    return _Safe(highlight=False, markup=False, stderr=stderr)
+
+
+def text(word: str) -> Text:
+    """A word from a store, for a table."""
+    return Text(printable(word) or "-")
+
+
+def prose(body: str) -> None:
+    """A text of several lines, as it is but for what does not print."""
+    sys.stdout.write(readable(body) + "\n")
 
 
 def as_json(told: Any) -> None:
-    """One JSON document."""
+    """One JSON document; what does not print is escaped in it, as all that is not ASCII is."""
     sys.stdout.write(json.dumps(told, indent=2) + "\n")
+
+
+def error(what: object) -> None:
+    """One line on standard error."""
+    sys.stderr.write(f"askonce: {printable(' '.join(str(what).split()))}\n")
 
 
 def count(number: int, what: str, several: str = "") -> str:

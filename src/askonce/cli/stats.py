@@ -32,7 +32,7 @@ def stats(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> No
     """
     where = place.find_kept(url, prefix)
     store = open_store(where.url, prefix=where.prefix)
-    errors = Console(stderr=True)
+    errors = say.console(stderr=True)
     try:
         with errors.status("walking through the store") as status:
             census = drive(take(store, lambda met: status.update(f"{met:,} entries so far")))
@@ -74,7 +74,7 @@ def _groups(title: str, groups: dict[str, Group]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     several = sorted(groups.items(), key=lambda item: -item[1].entries)
     for name, group in several[:LONGEST]:
-        table.add_row(Text(name or "-"), f"{group.entries:,}", say.size(group.bytes), say.time(group.took))
+        table.add_row(say.text(name), f"{group.entries:,}", say.size(group.bytes), say.time(group.took))
     if len(several) > LONGEST:
         table.add_row(Text(f"and {len(several) - LONGEST} more (--json has all)", "dim"))
     return table

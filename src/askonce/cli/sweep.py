@@ -6,7 +6,6 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from askonce import survey
 from askonce.cli import place, say
@@ -50,13 +49,13 @@ def sweep(
     console = say.console()
     console.print(f"{say.count(met, 'entry', 'entries')} met, {dead:,} deleted that were invalidated")
     for one, gone in razed.items():
-        console.print(f"{gone:,} deleted of the old prefix {one!r}", markup=False)
+        console.print(f"{gone:,} deleted of the old prefix {one!r}")
 
 
 async def _swept(store: Store, rate: int) -> tuple[int, int]:
     met = dead = 0
     pace = _Pace(rate)
-    with Console(stderr=True).status("sweeping") as status:
+    with say.console(stderr=True).status("sweeping") as status:
         async for met, dead in survey.sweep(store):
             status.update(f"{met:,} entries met, {dead:,} deleted")
             pace.keep(met)
@@ -74,7 +73,7 @@ def _razed(url: str, prefix: str, rate: int) -> int:
 async def _emptied(store: Store, prefix: str, rate: int) -> int:
     gone = 0
     pace = _Pace(rate)
-    with Console(stderr=True).status("sweeping") as status:
+    with say.console(stderr=True).status("sweeping") as status:
         async for gone in survey.raze(store):
             status.update(f"{gone:,} deleted of {prefix!r}")
             pace.keep(gone)

@@ -75,9 +75,11 @@ def ended_by(payload: bytes) -> Ending | None:
     if payload[:1] not in OUTCOMES or len(payload) < body:
         return None
     try:
-        return Ending(payload[:1], payload[2:body].decode(), payload[body:])
+        detail = payload[2:body].decode()
     except UnicodeDecodeError:
         return None
+    # A word: it goes into statuses, and from there into headers and logs.
+    return Ending(payload[:1], detail, payload[body:]) if detail.isprintable() else None
 
 
 _WORD = struct.Struct(">c16sQ")

@@ -18,6 +18,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed
 from askonce.core.tape import Ending, Word
+from askonce.core.text import printable
 from askonce.errors import ConfigError
 
 TIMEOUT = 0.2  # s: the most that trouble in the store may cost a lookup
@@ -36,7 +37,7 @@ class StoreTrouble(Exception):
     """
 
     def __init__(self, kind: str, message: str = "") -> None:
-        super().__init__(message or kind)
+        super().__init__(printable(message or kind))
         self.kind = kind
 
 
