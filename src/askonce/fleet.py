@@ -7,7 +7,6 @@ blocked for ten seconds, or a caller's thread deep in an upstream call, must not
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -21,6 +20,8 @@ from askonce.drive import drive
 from askonce.ear import Ear, Party, Signal
 from askonce.events import log
 from askonce.store import TIMEOUT, Held, Link, Store, StoreTrouble
+from askonce.store.wakeup import Wakeup
+from askonce.users import Users
 
 if TYPE_CHECKING:
     from askonce.scribe import Scribe
@@ -91,10 +92,10 @@ class Fleet:
     def __init__(self, store: Store) -> None:
         self.breaker = Breaker()
         self.lock = threading.RLock()
-        self.on_back: list[Callable[[], None]] = []
-        self._store = store
+        self.users = Users(self.wake)
+        self._deferred: deque[Callable[[], object]] = deque()
+        self._store = store.blocking()  # of its own: no connection of a cache's may live as long as the fleet
         self._link: Link | None = None
-        self._own: Store | None = None
         self._beats: set[Beat] = set()
         self._parties: dict[Key, Party] = {}
         self._commands: deque[tuple[str, Party]] = deque()
@@ -105,12 +106,16 @@ class Fleet:
         self._hurried: set[tuple[bytes, int]] = set()  # (id, order)
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._woken = threading.Event()
+        self._wakeup = Wakeup()
         self._next_beat = 0.0
         self._next_probe = 0.0
-        self.users = 0
 
     # what callers use, from any thread
+
+    def defer(self, work: Callable[[], object]) -> None:
+        """Do something in the background thread, if there is one. Takes no lock: what a finaliser may call."""
+        self._deferred.append(work)
+        self.wake()
 
     def beat(self, held: Held, life: float, on_lost: Callable[[], None]) -> Beat:
         """Keep a lease alive, for at most `life` s, until `still`."""
@@ -187,10 +192,11 @@ class Fleet:
         return opened
 
     def wake(self) -> None:
-        """Make the thread look at its list again."""
-        self._woken.set()
-        if self._link is not None:
-            self._link.wake()
+        """Make the thread look at its list again. Takes no lock."""
+        self._wakeup.set()
+        link = self._link
+        if link is not None:
+            link.wake()
 
     def waiting(self) -> int:
         """How many callers wait for other processes."""
@@ -201,7 +207,9 @@ class Fleet:
         """End the thread and close its link."""
         self._stopping = True
         self.wake()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is None:
+            drive(self._store.close())
+        elif self._thread is not threading.current_thread():
             self._thread.join(2 * TIMEOUT + 1)
 
     # the thread
@@ -215,23 +223,24 @@ class Fleet:
         self.wake()
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._woken.clear()
+        while not (self._stopping or self.users.over()):
+            self._wakeup.wait(0)
             try:
                 self._turn()
             except StoreTrouble as trouble:
                 log.debug("the fleet's link: %s", trouble)
-                self._woken.wait(PAUSE)
+                self._wakeup.wait(PAUSE)
             except Exception:  # noqa: BLE001 - whatever it is, it is logged
                 # The thread must outlive a bug in a link: without it every lease of the process would die.
                 log.exception("the fleet thread of askonce stumbled")
-                self._woken.wait(PAUSE)
+                self._wakeup.wait(PAUSE)
         if self._link is not None:
             self._link.close()
-        if self._own is not None:
-            drive(self._own.close())
+        drive(self._store.close())
 
     def _turn(self) -> None:
+        while self._deferred:
+            self._deferred.popleft()()
         if self._link is None:
             self._link = self._store.link()
         if self.breaker.open:
@@ -257,7 +266,7 @@ class Fleet:
                 party.hear(word)
 
     def _patience(self) -> float:
-        if self._commands or self._forsaken or self._scribes or self._hurried or self._stopping:
+        if self._commands or self._forsaken or self._scribes or self._hurried or self._deferred or self._stopping:
             return 0.0
         due = [IDLE]
         if self._beats:
@@ -314,21 +323,16 @@ class Fleet:
             # Those who were told to follow this flight may still have its answer, and can learn of it only from here.
             self._link.say(beat.held.key, Word(ALIVE, beat.held.id, beat.held.order))
 
-    def _owned(self) -> Store:
-        if self._own is None:
-            self._own = self._store.blocking()
-        return self._own
-
     def _write(self) -> None:
         with self.lock:
             scribes, self._scribes = self._scribes, set()
         for scribe in scribes:
-            scribe.flush(self._owned())
+            scribe.flush(self._store)
 
     def _push(self) -> None:
         with self.lock:
             warm, self._warm = self._warm, {}
-        store = self._owned()
+        store = self._store
         for key, (warmth, slid) in warm.items():
             head, threshold = warmth.head, warmth.terms.hot_threshold
             hot = drive(store.count(key, warmth.taken(), warmth.window)) >= threshold
@@ -345,40 +349,5 @@ class Fleet:
         self._link.probe()
         with self.lock:
             self.breaker.close()
-        for tell in list(self.on_back):
-            tell()
-
-
-_fleets: dict[str, Fleet] = {}
-_fleets_lock = threading.Lock()
-
-
-def fleet_of(store: Store) -> Fleet:
-    """The process's fleet for this store's address, counted: give it back with `leave`."""
-    with _fleets_lock:
-        fleet = _fleets.get(store.address)
-        if fleet is None:
-            fleet = _fleets[store.address] = Fleet(store)
-        fleet.users += 1
-        return fleet
-
-
-def leave(fleet: Fleet) -> None:
-    """Give a fleet back; the last one ends its thread."""
-    with _fleets_lock:
-        fleet.users -= 1
-        if fleet.users > 0:
-            return
-        for address in [address for address, one in _fleets.items() if one is fleet]:
-            del _fleets[address]
-    fleet.stop()
-
-
-def _after_fork() -> None:
-    # The parent's threads do not exist here, and its links are its own: forget, without a word on their sockets.
-    global _fleets_lock  # noqa: PLW0603
-    _fleets_lock = threading.Lock()
-    _fleets.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+        for user in self.users.alive():
+            user.back()

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from askonce.events import Events
-from askonce.fleet import Fleet
+from askonce.fleets import enlist, leave
 from askonce.store import Store, StoreTrouble
 
 T = TypeVar("T")
@@ -16,12 +16,11 @@ PASSING = ("store-refused", "store-timeout", "store-closed", "store-loading")  #
 class Guard:
     """The store of one engine. While the breaker is open no command is sent: StoreTrouble at once."""
 
-    def __init__(self, store: Store, fleet: Fleet, events: Events) -> None:
+    def __init__(self, store: Store, events: Events) -> None:
         self.store = store
-        self.fleet = fleet
+        self.fleet = enlist(store, self)
         self.events = events
         self._closed = False
-        fleet.on_back.append(self._back)
 
     async def __call__(self, work: Coroutine[Any, Any, T]) -> T:
         """The reply to a command of the store."""
@@ -40,7 +39,10 @@ class Guard:
     def close(self) -> None:
         """Hear no more of the store, and tell no more of it: what it has to say is of our own doing."""
         self._closed = True
-        self.fleet.on_back.remove(self._back)
+
+    def leave(self) -> None:
+        """Use the background thread no more."""
+        leave(self.fleet, self)
 
     def met(self, trouble: StoreTrouble) -> None:
         """Count a trouble, tell of it, and open the breaker when it is one too many."""
@@ -53,7 +55,10 @@ class Guard:
         if self.fleet.trouble(trouble.kind):
             self.events.emit("open", detail=trouble.kind)
 
-    def _back(self) -> None:
+    def back(self) -> None:
+        """The store answers again."""
+        if self._closed:
+            return
         self.events.emit("back")
         for kind in PASSING:
             self.events.forgive(kind)

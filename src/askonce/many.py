@@ -17,7 +17,6 @@ from askonce.core.lease import Follow, Grant, Lead
 from askonce.core.tape import FAILED, Ending
 from askonce.errors import StoreUnavailable
 from askonce.events import Events
-from askonce.fleet import Fleet
 from askonce.flight import Flight, Gone, Mode
 from askonce.pilot import Answer, Pilot
 from askonce.protocol import MISMATCHES, Engine, Pursuit
@@ -73,8 +72,8 @@ class Convoy(Pilot):
 class Many(Engine):
     """An Engine that also takes several questions at once."""
 
-    def __init__(self, store: Store, fleet: Fleet, mode: Mode, events: Events, *, strict: bool = False) -> None:
-        super().__init__(store, fleet, mode, events, strict=strict)
+    def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False) -> None:
+        super().__init__(store, mode, events, strict=strict)
         self._convoy = Convoy(self._guard, self.board, mode)
 
     async def ask_many(self, questions: Sequence[Question], calls: Calls) -> list[Found]:

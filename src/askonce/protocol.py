@@ -22,7 +22,6 @@ from askonce.core.lease import NEVER, Ask, Claim, Follow, Grant, Hit, Lead, Stal
 from askonce.ear import Ear
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable, UsageError
 from askonce.events import Events, Status
-from askonce.fleet import Fleet
 from askonce.flight import Board, Flight, Gone, Impatient, Mode, flying
 from askonce.follower import Follower
 from askonce.guard import Guard
@@ -52,9 +51,8 @@ class Pursuit:
 class Engine:
     """The protocol over one store, in one mode."""
 
-    def __init__(self, store: Store, fleet: Fleet, mode: Mode, events: Events, *, strict: bool = False) -> None:
+    def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False) -> None:
         self.store = store
-        self.fleet = fleet
         self.mode = mode
         self.events = events
         self.board = Board()
@@ -62,7 +60,8 @@ class Engine:
         self._ears: set[Ear] = set()
         self.pace = 0.0
         self._strict = strict
-        self._guard = Guard(store, fleet, events)
+        self._guard = Guard(store, events)
+        self.fleet = self._guard.fleet
         self._pilot = Pilot(self._guard, self.board, mode)
         self._reader = Reader(self._guard)
         self._follower = Follower(self._guard, self._reader, mode)
@@ -395,4 +394,5 @@ class Engine:
         for ear in list(self._ears):
             ear.ring(None)
         await self.mode.settle(SETTLE)
+        self._guard.leave()
         return dropped

@@ -26,7 +26,6 @@ from askonce.core.rules import RULE_WORDS, Rules
 from askonce.drive import drive
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
-from askonce.fleet import fleet_of, leave
 from askonce.flight import Mode, Threads
 from askonce.many import Many
 from askonce.pilot import Answer
@@ -86,7 +85,7 @@ class Shell(Asker):
         self.events = Events()
         self._strict = strict
         self._closed = False
-        self._engine = Many(store, fleet_of(store), self._new_mode(), self.events, strict=strict)
+        self._engine = Many(store, self._new_mode(), self.events, strict=strict)
         self._engine.pace = pace_of(replay, replay_speed)
         _caches.add(self)
 
@@ -293,7 +292,6 @@ class Shell(Asker):
         dropped = await self._engine.finish(limit)
         if dropped:
             self.events.warn_once("dropped", "closed with %d calls still under way: dropped", len(dropped))
-        leave(self._engine.fleet)
         await self._engine.store.close()
         return dropped
 
@@ -304,7 +302,7 @@ class Shell(Asker):
             store.after_fork()
             self.events.after_fork()
             pace = self._engine.pace
-            self._engine = Many(store, fleet_of(store), self._new_mode(), self.events, strict=self._strict)
+            self._engine = Many(store, self._new_mode(), self.events, strict=self._strict)
             self._engine.pace = pace
 
 

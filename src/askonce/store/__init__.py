@@ -193,7 +193,7 @@ class Link(Protocol):
         ...
 
     def wake(self) -> None:
-        """Make a `poll` under way return at once. The only method that any thread may call."""
+        """Make a `poll` under way return at once. Any thread may call it, and a finaliser: it takes no lock."""
         ...
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Self
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ from askonce.core.tape import FAILED, Ending, Word
 from askonce.errors import ConfigError
 from askonce.store import LOG_LIFE, TAPE_LIFE, Held, Link, Look, Sighting, StoreTrouble, ledger
 from askonce.store.memory_place import Hits, Kept, Memory, memory_of
+from askonce.store.wakeup import Wakeup
 
 MAX_BYTES = 256 * 2**20
 LEAST = 4096
@@ -265,7 +266,7 @@ class MemoryStore:
 
 
 class MemoryLink:
-    """Words come straight from whoever says them: a condition, an inbox."""
+    """Words come straight from whoever says them into an inbox."""
 
     def __init__(self, memory: Memory, realm: int, clock: Clock) -> None:
         self._memory = memory
@@ -273,9 +274,8 @@ class MemoryLink:
         self._clock = clock
         self._keys: set[Key] = set()
         self._fresh: list[Key] = []
-        self._inbox: list[tuple[Key, Word]] = []
-        self._woken = False
-        self._news = threading.Condition()
+        self._inbox: deque[tuple[Key, Word]] = deque()
+        self._wakeup = Wakeup()
         with memory.lock:
             memory.links.add(self)
 
@@ -284,32 +284,26 @@ class MemoryLink:
 
     def hear(self, key: Key, word: Word) -> None:
         """A word was said, in whatever thread, about whatever key."""
-        with self._news:
-            if key in self._keys:
-                self._inbox.append((key, word))
-                self._news.notify()
+        if key in self._keys:
+            self._inbox.append((key, word))
+            self._wakeup.set()
 
     def subscribe(self, key: Key) -> None:
-        with self._news:
-            self._keys.add(key)
-            self._fresh.append(key)
+        self._keys.add(key)
+        self._fresh.append(key)
 
     def unsubscribe(self, key: Key) -> None:
-        with self._news:
-            self._keys.discard(key)
+        self._keys.discard(key)
 
     def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
-        with self._news:
-            self._news.wait_for(lambda: self._inbox or self._fresh or self._woken, timeout)
-            words, self._inbox = self._inbox, []
-            ready, self._fresh = self._fresh, []
-            self._woken = False
-            return words, ready
+        if not (self._inbox or self._fresh):
+            self._wakeup.wait(timeout)
+        words = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        ready, self._fresh = self._fresh, []
+        return words, ready
 
     def wake(self) -> None:
-        with self._news:
-            self._woken = True
-            self._news.notify()
+        self._wakeup.set()
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
         with self._memory.lock:

@@ -20,7 +20,7 @@ from askonce.store import redis_address as addresses
 from askonce.store.redis_address import RedisAddress
 from askonce.store.redis_link import RedisLink
 from askonce.store.redis_names import Names
-from askonce.store.redis_scripts import Script, Scripts, Word, claim_args, pack, release_args
+from askonce.store.redis_scripts import Script, Word, claim_args, pack, release_args, shipped
 from askonce.store.redis_trouble import Refusal, unrefused
 from askonce.store.wire import Cut, SyncWire, Wire
 
@@ -34,7 +34,7 @@ class RedisStore:
         self.names = Names(prefix)
         # The prefix too: the fleet thread's link makes its names with that of the store that it came from.
         self.address = f"{address.text}#{prefix}"
-        self.scripts = Scripts()
+        self.scripts = shipped()
         self._address = address
         self._prefix = prefix
         self._walk, self._clean = b"0", True  # how far a raze has come, and whether it met anything

@@ -7,6 +7,7 @@ must be there anyhow, and costs one round trip in the life of a server.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib.resources import files
 
 import hiredis
@@ -57,6 +58,12 @@ class Scripts:
         self.invalidate = script("invalidate")
         self.discard = script("discard")
         self.append = script("append")
+
+
+@cache
+def shipped() -> Scripts:
+    """The scripts as they are shipped, read once: thousands of stores share them."""
+    return Scripts()
 
 
 def claim_args(key: Key, ask: Ask, channel: bytes) -> tuple[Word, ...]:

@@ -87,7 +87,7 @@ class SQLiteStore:
         self._asynchronous = asynchronous
         self._clock = clock
         self._file = file_at(path)
-        self._file.enter(max_bytes, private=private)
+        self._file.enter(self, max_bytes, private=private)
         self._closed = False
         self._known = (
             Generations()
@@ -325,4 +325,4 @@ class SQLiteStore:
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._file.leave()
+            self._file.leave(self)

@@ -81,13 +81,15 @@ class File:
         self.idle: deque[Seat] = deque()
         self.spare = SPARE
         self.max_bytes = 0
-        self.users = 0
+        self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self.swept = 0  # ms of the store's clock
         self.inode: Identity = NOWHERE  # of the file that had the path's name when it was last looked at
         self.looked = 0  # us of the store's clock
         self.private = True
         self._named = 0.0  # monotonic s: since when this process knows that file by this name
         self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
+        # A file whose last store was dropped: before it is collected, or Python would warn of connections left open.
+        weakref.finalize(self, _close_all, self.idle).atexit = False
         self._reset()
 
     def _reset(self) -> None:
@@ -100,19 +102,19 @@ class File:
 
     # users
 
-    def enter(self, max_bytes: int, *, private: bool = True) -> None:
-        """One more store; not `private`: anybody may read what it holds."""
+    def enter(self, store: object, max_bytes: int, *, private: bool = True) -> None:
+        """One more store, until it leaves or is dropped; not `private`: anybody may read what it holds."""
         with _filing:
-            self.private = private or (self.users > 0 and self.private)  # of two, the careful one counts
-            self.users += 1
+            self.private = private or (len(self._users) > 0 and self.private)  # of two, the careful one counts
+            self._users.add(store)
             self.spare = SPARE
             self.max_bytes = max(self.max_bytes, max_bytes)
 
-    def leave(self) -> None:
+    def leave(self, store: object) -> None:
         """One store less; the last one closes the connections."""
         with _filing:
-            self.users -= 1
-            if self.users > 0:
+            self._users.discard(store)
+            if self._users:
                 return
             self.spare = 0
             hands, self._hands = self._hands, None
@@ -375,7 +377,7 @@ class File:
 
     def go_on(self) -> None:
         """After a fork, in the parent."""
-        self.spare = SPARE if self.users > 0 else 0
+        self.spare = SPARE if self._users else 0
         if self._stilled:
             self._stilled = False
             self._opening.release()
@@ -385,13 +387,18 @@ class File:
         _parents.extend(seat for seat in list(self._seats) if not seat.closed)
         self._seats.clear()
         self.idle.clear()
-        self.spare = SPARE if self.users > 0 else 0
+        self.spare = SPARE if self._users else 0
         self._reset()
 
 
 def _to_read(path: str) -> str:
     """How to open a file that cannot be written: SQLite would make a log's index beside it, unless it cannot change."""
     return "mode=ro" if os.path.exists(path + "-wal") else "mode=ro&immutable=1"  # noqa: PTH110 - as in _identity
+
+
+def _close_all(seats: deque[Seat]) -> None:
+    while seats:
+        seats.pop().close()
 
 
 def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], until: float) -> T:

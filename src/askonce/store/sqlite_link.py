@@ -9,7 +9,6 @@ over pages that are in its cache, so 200 waiters cost what one costs. With nothi
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from askonce.store import TAPE_LIFE, Held, ledger
 from askonce.store.memory import Clock
 from askonce.store.sqlite_file import File
 from askonce.store.sqlite_ledger import Rows, tape_name
+from askonce.store.wakeup import Wakeup
 
 TICK = 0.015  # s between two reads: a waiter hears after some 8 ms, and 8 processes that wait take 4 % of a core
 
@@ -39,9 +39,7 @@ class SQLiteLink:
         self._fresh: list[Key] = []
         self._last: int | None = None  # the number of the last news read; None: nobody listens yet
         self._read_at = 0
-        # A lock as a bell: held while silent, released by whoever rings. An Event would cost three times as much.
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        self._wakeup = Wakeup()
 
     def subscribe(self, key: Key) -> None:
         self._keys[ledger.name_of(key)] = key
@@ -60,7 +58,7 @@ class SQLiteLink:
             left = until - time.monotonic()
             if words or ready or left <= 0:
                 return words, ready
-            if self._bell.acquire(timeout=min(left, TICK) if self._keys else left):
+            if self._wakeup.wait(min(left, TICK) if self._keys else left):
                 return [], []
 
     def _news(self) -> list[tuple[Key, Word]]:
@@ -88,10 +86,7 @@ class SQLiteLink:
         return self._file.read(lambda connection: connection.execute(sql, values).fetchall())
 
     def wake(self) -> None:
-        try:
-            self._bell.release()
-        except RuntimeError:
-            return  # rung already
+        self._wakeup.set()
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
         said: list[str] = self._write(lambda rows: ledger.renew(rows, held, heartbeat))

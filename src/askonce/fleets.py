@@ -1,0 +1,45 @@
+"""The fleets of a process, one for each address, found by those who come next for as long as anybody uses them.
+
+A fleet without a thread is collected with its last user. One with a thread ends when its thread finds no user left: a
+cache that is dropped without being closed leaves no thread and no connection behind.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+
+from askonce.fleet import Fleet
+from askonce.store import Store
+from askonce.users import User
+
+_fleets: weakref.WeakValueDictionary[str, Fleet] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def enlist(store: Store, user: User) -> Fleet:
+    """The process's fleet for this store's address, with one user more: until `leave`, or until it is dropped."""
+    with _lock:
+        fleet = _fleets.get(store.address)
+        if fleet is None or not fleet.users.add(user):
+            fleet = _fleets[store.address] = Fleet(store)
+            fleet.users.add(user)
+        return fleet
+
+
+def leave(fleet: Fleet, user: User) -> None:
+    """Give a fleet back; the last user ends its thread."""
+    fleet.users.remove(user)
+    if fleet.users.over():
+        fleet.stop()
+
+
+def _after_fork() -> None:
+    # The parent's threads do not exist here, and its links are its own: forget, without a word on their sockets.
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    _fleets.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,59 @@
+"""The Users of something shared: known, and not kept alive. Who is dropped without a word has left all the same."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+
+class User(Protocol):
+    """A user of the background thread."""
+
+    def back(self) -> None:
+        """The store answers again."""
+
+
+class Users:
+    """Users by weak reference. `wake` is called when one is dropped, from a finaliser: it may take no lock.
+
+    Once `over` found nobody, nobody is added any more: what is shared is about to end.
+    """
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self._wake = weakref.WeakMethod(wake)
+        self._known: dict[int, weakref.ref[User]] = {}
+        self._over = False
+        self._lock = threading.Lock()
+
+    def add(self, user: User) -> bool:
+        """One more, until `remove` or until it is dropped; False when it is over."""
+        wake = self._wake
+
+        def dropped(_: object) -> None:
+            if (found := wake()) is not None:
+                found()
+
+        with self._lock:
+            if not self._over:
+                self._known[id(user)] = weakref.ref(user, dropped)
+            return not self._over
+
+    def remove(self, user: User) -> None:
+        """One less."""
+        with self._lock:
+            self._known.pop(id(user), None)
+
+    def alive(self) -> list[User]:
+        """Those that there are."""
+        return [user for one in list(self._known.values()) if (user := one()) is not None]
+
+    def over(self) -> bool:
+        """Whether there is none, and so will never be one again."""
+        if self._over or any(one() is not None for one in list(self._known.values())):
+            return self._over
+        with self._lock:
+            self._known = {name: one for name, one in self._known.items() if one() is not None}
+            self._over = not self._known
+            return self._over
