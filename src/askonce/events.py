@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import threading
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -101,37 +99,52 @@ class Event:
     data: Mapping[str, object] = field(default_factory=dict)
 
 
+OUTCOMES = ("hit", "miss", "collapsed", "stale", "request", "bypass")
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    """One more. Exact without a lock: within the sum nothing is called, and only where something is called, or a loop
+    turns, are threads switched and signals handled.
+    """
+    try:
+        counts[name] += 1
+    except KeyError:
+        counts.setdefault(name, 0)
+        counts[name] += 1
+
+
 class Events:
-    """An engine's counters and listeners; safe to use from any thread."""
+    """An engine's counters and listeners; safe to use from any thread, and from a signal handler.
+
+    Without a lock: it would be held at every lookup, and a finaliser or a signal may come just there, whose own lookup
+    would then wait for it for ever.
+    """
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._outcomes: dict[str, int] = {}
-        self._listeners: tuple[Callable[[Event], None], ...] = ()
-        self._lock = threading.Lock()
-        self._warned: set[str] = set()
+        self._counts: dict[str, int] = {}
+        self._outcomes = dict.fromkeys(OUTCOMES, 0)
+        self._listeners: dict[object, Callable[[Event], None]] = {}
+        self._warned: dict[str, object] = {}
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener` with every event, in the thread where it happens; returns what ends it."""
-        with self._lock:
-            self._listeners = (*self._listeners, listener)
+        mine = object()
+        self._listeners[mine] = listener
 
         def stop() -> None:
-            with self._lock:
-                self._listeners = tuple(one for one in self._listeners if one is not listener)
+            self._listeners.pop(mine, None)
 
         return stop
 
     def counts(self) -> dict[str, int]:
         """Lookups, and those by outcome; events by name, and by ``name.detail`` where there is one."""
-        with self._lock:
-            return {"lookups": sum(self._outcomes.values()), **self._outcomes, **self._counts}
+        outcomes = {name: number for name, number in self._outcomes.copy().items() if number}
+        return {"lookups": sum(outcomes.values()), **outcomes, **self._counts.copy()}
 
     def lookup(self, status: Status) -> None:
         """A lookup ended. The hottest line of the project: no Event is made where nobody listens."""
         outcome = "hit" if status.hit else "collapsed" if status.collapsed else status.fwd
-        with self._lock:
-            self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
+        self._outcomes[outcome] += 1  # as in _count
         for events, seen in watching.get():
             if events is self:
                 seen.append(status)
@@ -142,32 +155,24 @@ class Events:
 
     def emit(self, name: str, key: str = "", detail: str = "", **data: object) -> None:
         """Something of NAMES happened."""
-        with self._lock:
-            self._counts[name] += 1
-            if detail:
-                self._counts[f"{name}.{detail}"] += 1
+        _count(self._counts, name)
+        if detail:
+            _count(self._counts, f"{name}.{detail}")
         if self._listeners:
             self._tell(Event(name, key, detail, None, data))
 
     def warn_once(self, what: str, message: str, *args: object) -> None:
         """One WARNING for each `what` until `forgive`; a trouble that lasts must not fill a log."""
-        with self._lock:
-            if what in self._warned:
-                return
-            self._warned.add(what)
-        log.warning(message, *args)
+        mine = object()
+        if self._warned.setdefault(what, mine) is mine:
+            log.warning(message, *args)
 
     def forgive(self, what: str) -> None:
         """The trouble is over: the next one is new."""
-        with self._lock:
-            self._warned.discard(what)
-
-    def after_fork(self) -> None:
-        """The parent's threads may have held the lock; in the child nobody will release it."""
-        self._lock = threading.Lock()
+        self._warned.pop(what, None)
 
     def _tell(self, event: Event) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners.values()):
             try:
                 listener(event)
             except Exception:

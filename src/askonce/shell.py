@@ -300,7 +300,6 @@ class Shell(Asker):
         if not self._closed:
             store = self._engine.store
             store.after_fork()
-            self.events.after_fork()
             pace = self._engine.pace
             self._engine = Many(store, self._new_mode(), self.events, strict=self._strict)
             self._engine.pace = pace

@@ -24,6 +24,7 @@ from redis.retry import Retry
 from askonce.config import without_password
 from askonce.errors import ConfigError
 from askonce.store import TIMEOUT
+from askonce.store.redis_scripts import pack
 
 try:
     from redis.maint_notifications import MaintNotificationsConfig
@@ -50,6 +51,14 @@ _MACHINERY = {
 _UNVERIFIED = (None, "none", ssl.CERT_NONE)  # and a context that verifies nothing must not check names
 _QUOTE = ", and quote a password, urllib.parse.quote(password, safe='')"
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
+
+
+class _Packer:
+    """Packs the commands by which redis-py connects as we pack ours: no integer is given to hiredis."""
+
+    def pack(self, *words: Any) -> list[bytes]:
+        """One command; redis-py writes some names as two words in one text."""
+        return [pack(*str(words[0]).split(), *words[1:])]
 
 
 class RedisAddress:
@@ -82,7 +91,11 @@ class RedisAddress:
         known = _parameters(kind)
         options = {name: value for name, value in self._options.items() if name in known}
         # CLIENT SETINFO would cost each connection two round trips more.
-        extra = {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
+        extra: dict[str, Any] = (
+            {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
+        )
+        if "command_packer" in known:
+            extra["command_packer"] = _Packer()
         if "maint_notifications_config" in known:
             extra["maint_notifications_config"] = _QUIET
         # Until it is connected; then whoever reads it knows `timeout`.

@@ -22,7 +22,9 @@ Word = bytes | str | int
 
 def pack(*words: Word) -> bytes:
     """One command, as it goes over the wire."""
-    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
+    # Python makes the integers into text: where a signal comes meanwhile, hiredis goes on with what was not made.
+    texts = tuple([b"%d" % word if type(word) is int else word for word in words])
+    packed: bytes = hiredis.pack_command(texts)  # type: ignore[arg-type]
     return packed
 
 
