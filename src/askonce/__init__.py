@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -51,27 +50,28 @@ __all__ = [
     "get_or_set",
 ]
 
-_default: Cache | None = None
-_lock = threading.Lock()
+_default: dict[str, tuple[Cache, _config.Standing]] = {}  # under one name: a dict, because its methods are atomic
 
 
 def configure(*, url: str | None = None, prefix: str | None = None, mode: str | None = None) -> None:
-    """Set the defaults of caches made from now on, the default cache among them (None: leave as it is)."""
-    global _default
+    """Set the defaults of caches made from now on, the default cache among them (None: leave as it is).
+
+    Where that changes anything, the next call makes another default cache; the old one finishes its calls.
+    """
     _config.configure(url=url, prefix=prefix, mode=mode)
-    with _lock:
-        old, _default = _default, None
-    if old is not None:
-        old.close()
+    made = _default.get("cache")
+    if made is not None and made[1] != _config.standing(lenient=True):
+        _default.pop("cache", None)
 
 
 def default_cache() -> Cache:
     """The Cache behind the functions of this module; where it is says config.find_url."""
-    global _default  # noqa: PLW0603
-    with _lock:
-        if _default is None:
-            _default = Cache()
-        return _default
+    made = _default.get("cache")
+    if made is None:
+        # Of several made at the same moment one is kept. No lock: a fork or a finaliser may come in the middle.
+        standing = _config.standing()
+        made = _default.setdefault("cache", (Cache(standing.url, prefix=standing.prefix, mode=standing.mode), standing))
+    return made[0]
 
 
 def get_or_set(messages: object, model: str, call_fn: Callable[[], Any], ttl: float | None = None, **more: Any) -> Any:

@@ -58,9 +58,12 @@ class Outcome:
 
 
 class Asker:
-    """Who can be asked: a cache, or a handle on one. `_shell` is the cache itself."""
+    """Who can be asked: a cache, or a handle on one."""
 
-    _shell: Shell
+    @property
+    def _shell(self) -> Shell:
+        """The cache itself."""
+        raise NotImplementedError
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         return settings_of(own)

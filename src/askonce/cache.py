@@ -169,8 +169,12 @@ class _Scoped(Asker):
     """A cache with settings of its own. As a context, it gives them to whatever asks that cache inside."""
 
     def __init__(self, shell: Shell, settings: Settings) -> None:
-        self._shell = shell
+        self._cache = shell
         self._own = settings
+
+    @property
+    def _shell(self) -> Shell:
+        return self._cache
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         return self._shell.within(self._standing(own))

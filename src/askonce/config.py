@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from askonce.errors import ConfigError
 from askonce.events import log
@@ -26,6 +27,25 @@ def configure(*, url: str | None = None, prefix: str | None = None, mode: str | 
         check_mode(mode)
     said = {"url": url, "prefix": prefix, "mode": mode}
     _configured.update({name: value for name, value in said.items() if value is not None})
+
+
+class Standing(NamedTuple):
+    """Where a cache is, and how it works, when nobody says so at the call."""
+
+    url: str
+    prefix: str
+    mode: str
+
+
+def standing(*, lenient: bool = False) -> Standing:
+    """What the chain of defaults says now; ConfigError where that is nothing, or, if `lenient`, an empty URL."""
+    try:
+        url = find_url(None)
+    except ConfigError:
+        if not lenient:
+            raise
+        url = ""
+    return Standing(url, find_prefix(None), find_mode(None))
 
 
 def find_url(url: str | None) -> str:

@@ -12,7 +12,7 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
@@ -71,7 +71,6 @@ class Shell(Asker):
         ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `more`: rules about
         requests (`RuleWords`), and the store's own options.
         """
-        self._shell = self
         self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
         options = {name: value for name, value in more.items() if name not in RULE_WORDS}
         self.prefix = config.find_prefix(prefix)
@@ -88,6 +87,10 @@ class Shell(Asker):
         self._engine = Many(store, self._new_mode(), self.events, strict=strict)
         self._engine.pace = pace_of(replay, replay_speed)
         _caches.add(self)
+
+    @property
+    def _shell(self) -> Self:  # not an attribute: a cache that refers to itself is not freed when it is dropped
+        return self
 
     def _new_mode(self) -> Mode:
         if not self.asynchronous:

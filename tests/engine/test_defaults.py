@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ import pytest
 import askonce
 from askonce import AsyncCache, Cache, ConfigError, NotCached, config
 from askonce.testing import ScriptedCall
+from tests.engine.crowd import HANG, eventually
+from tests.engine.remains import Remains, as_before
+from tests.engine.test_forks import forked
 
 VARIABLES = ("ASKONCE_URL", "ASKONCE_PREFIX", "ASKONCE_MODE", "REDIS_URL", "XDG_CACHE_HOME", "HOME")
 
@@ -31,8 +35,7 @@ def nothing_said(monkeypatch, tmp_path):
     monkeypatch.setattr(config, "_configured", {"url": None, "prefix": None, "mode": None})
     monkeypatch.setattr(config, "_told", set())
     yield
-    default, askonce._default = askonce._default, None
-    if default is not None:
+    for default, _ in [askonce._default.pop(name) for name in list(askonce._default)]:
         default.close()
 
 
@@ -251,13 +254,58 @@ def test_get_or_set_of_the_module_is_the_default_caches(call):
     assert askonce.default_cache().stats()["hit"] == 1
 
 
-def test_configure_closes_the_default_cache_and_the_next_call_makes_another(call):
+def test_configure_makes_another_default_cache_and_the_old_one_finishes_its_calls(threads, call):
     askonce.configure(url="memory://module", prefix="v3")
     old = askonce.default_cache()
+    call.script(None, HANG)
+    flying = threads.start(lambda: askonce.get_or_set([], "m", call.on("x"), ttl=60))
+    eventually(lambda: call.in_flight, "a call is under way")
     askonce.configure(prefix="v4")
     new = askonce.default_cache()
     assert new is not old
-    assert (old._closed, new.prefix, new._engine.store.address) == (True, "v4", "memory://module")
+    assert (new.prefix, new._engine.store.address) == ("v4", "memory://module")
+    call.release()
+    assert flying.result(5) == old.get_or_set([], "m", lambda: "paid again")
+    assert old.stats()["stored"] == 1
+
+
+@pytest.mark.parametrize("said", [{"url": "memory://module"}, {"prefix": "v3"}, {"mode": "on"}, {}], ids=str)
+def test_configure_with_what_is_so_already_leaves_the_default_cache(monkeypatch, said):
+    monkeypatch.setenv("ASKONCE_URL", "memory://module")
+    askonce.configure(prefix="v3")
+    old = askonce.default_cache()
+    askonce.configure(**said)
+    assert askonce.default_cache() is old
+
+
+def test_configure_drops_the_old_default_cache_without_a_trace(shared):
+    before = Remains.now()
+    for number in range(20):
+        askonce.configure(url=shared, prefix=f"v{number}")
+        askonce.get_or_set([], "m", lambda: 1)
+    askonce.configure(url="memory://")
+    as_before(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_another_thread_makes_the_default_cache_leaves_no_lock_in_the_child(threads, monkeypatch):
+    making, made = threading.Event(), threading.Event()
+
+    class Slow(Cache):
+        def __init__(self, *said, **more):
+            if threading.current_thread() is not threading.main_thread():
+                making.set()
+                made.wait(5)
+            super().__init__(*said, **more)
+
+    monkeypatch.setattr(askonce, "Cache", Slow)
+    askonce.configure(url="memory://module")
+    other = threads.start(askonce.default_cache)
+    making.wait(5)
+    _, wait = forked(lambda: askonce.get_or_set([], "m", lambda: "answer"))
+    assert wait() == "answer"
+    made.set()
+    assert other.result(5) is askonce.default_cache()
 
 
 def test_the_default_cache_is_made_once_by_many_threads(threads):
