@@ -15,8 +15,9 @@ from askonce.core import lease
 from askonce.core.lease import Follow, Hit, Lead, Stale
 from askonce.core.model import pack_fields
 from askonce.store import PARTITIONS, ledger, redis_address
+from askonce.store.dial import open_line
+from askonce.store.line import Line
 from askonce.store.redis_scripts import Scripts, pack
-from askonce.store.wire import Line, open_line
 from askonce.testing.servers import Server
 from tests.store import twin
 from tests.store.draw import Draw

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from askonce.store import StoreTrouble
+from askonce.store.line import Cut
 from askonce.store.redis_address import from_url
 from askonce.store.redis_scripts import pack
 from askonce.store.trunk import LATE, AsyncWire
-from askonce.store.wire import Cut
 from askonce.testing.servers import Server
 from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
 

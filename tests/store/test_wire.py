@@ -17,9 +17,10 @@ import pytest
 
 from askonce.drive import drive
 from askonce.store import StoreTrouble
+from askonce.store.line import RARELY, Cut, Glance
 from askonce.store.redis_scripts import pack
 from askonce.store.redis_trouble import Refusal
-from askonce.store.wire import RARELY, Cut, Glance, SyncWire
+from askonce.store.wire import SyncWire
 from askonce.testing.servers import Server
 from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
 

@@ -12,7 +12,7 @@ renewed, words to waiters arrive, and a store in trouble is probed. Only the fle
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
@@ -28,17 +28,23 @@ TAPE_LIFE = 60_000  # ms that a finished flight's tape is kept for those who wer
 PARTITIONS = 64  # a constant of the key format, not a setting: two clients must never disagree about it
 
 
+At = Literal["command", "connecting", "key"]
+
+
 class StoreTrouble(Exception):
     """The store could not do it. `kind` is a status detail: a closed list, each with what an operator should look at.
 
     ``store-refused`` (nobody listens), ``store-timeout``, ``store-closed`` (the connection broke), ``store-denied``
     (rights, password), ``store-readonly``, ``store-full`` (memory, disk), ``store-foreign`` (another program's keys
     under our names), ``store-corrupt``, ``store-loading``, ``store-error`` (anything else it said).
+
+    `at` says where it was met: by a ``command``, by ``connecting``, or at one ``key``, which says nothing of others.
     """
 
-    def __init__(self, kind: str, message: str = "") -> None:
+    def __init__(self, kind: str, message: str = "", at: At = "command") -> None:
         super().__init__(printable(message or kind))
         self.kind = kind
+        self.at: At = at
 
 
 class Look(NamedTuple):
@@ -174,7 +180,11 @@ class Store(Protocol):
 
 
 class Link(Protocol):
-    """The fleet thread's own connection to a store. Methods raise StoreTrouble; the next call starts afresh."""
+    """The fleet thread's own connection to a store. Methods raise StoreTrouble; the next call starts afresh.
+
+    A link proves its connection by itself, within `poll`: one that nothing is heard of, or that leads to no primary any
+    more, is trouble, and is replaced.
+    """
 
     def subscribe(self, key: Key) -> None:
         """Ask for the words about a key; `poll` reports when it is in force (the key among the second part)."""
@@ -206,6 +216,10 @@ class Link(Protocol):
 
     def say(self, key: Key, word: Word) -> None:
         """Send a word to those who wait for a key."""
+        ...
+
+    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
+        """Send many words, at the price of about one."""
         ...
 
     def probe(self) -> None:

@@ -317,6 +317,10 @@ class MemoryLink:
         with self._memory.lock:
             self._open().say(key, word)
 
+    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
+        for key, word in said:
+            self.say(key, word)
+
     def probe(self) -> None:
         """A memory is never in trouble."""
 

@@ -8,7 +8,7 @@ wire under them blocks in a sync store and suspends in an async one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Claim, Follow, Generations, Grant, Hit, Lead, Stale
@@ -17,12 +17,16 @@ from askonce.core.tape import Ending
 from askonce.errors import ConfigError, PartialInvalidation, StoreUnavailable
 from askonce.store import PARTITIONS, Link, Look, Sighting, StoreTrouble
 from askonce.store import redis_address as addresses
+from askonce.store.line import Cut
 from askonce.store.redis_address import RedisAddress
 from askonce.store.redis_link import RedisLink
 from askonce.store.redis_names import Names
 from askonce.store.redis_scripts import Script, Word, claim_args, pack, release_args, shipped
-from askonce.store.redis_trouble import Refusal, unrefused
-from askonce.store.wire import Cut, SyncWire, Wire
+from askonce.store.redis_trouble import Refusal, garbled, unrefused
+from askonce.store.wire import SyncWire, Wire
+
+T = TypeVar("T")
+_VERDICTS = {b"stored": "stored", b"unkept": "unkept", b"moved": "moved", b"lost": "lost"}
 
 
 class RedisStore:
@@ -63,10 +67,10 @@ class RedisStore:
             now_us = int(time[0]) * 1_000_000 + int(time[1])
             clock, floor = int(read[1] or 0), int(read[2] or 0)
             moved = {one: int(when) for one, when in zip(asked, read[3:], strict=True) if when} if asked else {}
-        except (TypeError, ValueError):
-            raise _look_trouble(entry, read, time) from None
-        if type(entry) is Refusal:
-            raise entry.trouble()
+        except (TypeError, ValueError, IndexError):
+            raise self._look_trouble(entry, read, time) from None
+        if type(entry) is not bytes and entry is not None:
+            raise self._look_trouble(entry, read, time)
         return Look(entry, Generations(read[0] or b"", clock, floor, moved), now_us)
 
     async def entry(self, key: Key) -> bytes | None:
@@ -80,26 +84,51 @@ class RedisStore:
             return await self._get(name)
         # A range of nothing is empty too.
         some, there = await self._wire.ask(pack(b"GETRANGE", name, start, -1) + pack(b"EXISTS", name), 2)
-        return bytes(unrefused(some)) if unrefused(there) else None
+        return self._read(some, bytes) if self._read(there, int) else None
 
     async def _get(self, name: bytes) -> bytes | None:
-        found: bytes | None = unrefused((await self._wire.ask(pack(b"GET", name), 1))[0])
-        return found
+        (found,) = await self._wire.ask(pack(b"GET", name), 1)
+        return None if found is None else self._read(found, bytes)
+
+    def _read(self, reply: Any, kind: type[T]) -> T:
+        """A reply of this type; StoreTrouble for a refusal, and for what is no reply to what was asked."""
+        if type(reply) is kind:
+            return reply
+        raise self._trouble(unrefused(reply))
+
+    def _trouble(self, reply: Any) -> StoreTrouble:
+        # The connection is out of step, or leads to something else than a Redis.
+        self._wire.distrust()
+        return garbled(repr(reply)[:80])
+
+    def _look_trouble(self, *replies: Any) -> StoreTrouble:
+        for reply in replies:
+            if type(reply) is Refusal:
+                return reply.trouble()
+        entry, read, time = replies
+        if isinstance(read, list) and isinstance(time, list) and (entry is None or type(entry) is bytes):
+            return _not_ours()
+        return self._trouble(replies)
 
     # deciding
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
         """Decide by core.lease.claim."""
         said = await self._run(self.scripts.claim, self.names.of(key), claim_args(key, ask, self.names.channel(key)))
-        return read_claim(said, ask.id)
+        try:
+            return read_claim(said, ask.id)
+        except (TypeError, ValueError, IndexError):
+            raise self._trouble(said) from None
 
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
         """Store an answer; wakes the waiters."""
         keys = (*self.names.of(key), self.names.tape(key, flight, order))
         channel = self.names.channel(key)
         args = (flight, order, life.ttl, life.grace, life.error, life.cap, *sealed, key.form, channel)
-        verdict: bytes = await self._run(self.scripts.fill, keys, args)
-        return verdict.decode()
+        said = self._read(await self._run(self.scripts.fill, keys, args), bytes)
+        if (verdict := _VERDICTS.get(said)) is None:
+            raise self._trouble(said)
+        return verdict
 
     async def release(
         self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
@@ -112,17 +141,17 @@ class RedisStore:
     async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
         """Write `data` at `offset` of a flight's log, and say what is new of it; how long the log is now."""
         args = (flight, order, offset, data, self.names.channel(key))
-        return int(await self._run(self.scripts.append, (self.names.tape(key, flight, order),), args))
+        return self._read(await self._run(self.scripts.append, (self.names.tape(key, flight, order),), args), int)
 
     async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
         """Slide an entry; False when there was nothing to lengthen."""
         entry, _, generations = self.names.of(key)
         args = (key.digest, key.form, flight, order, hot_ttl, cap)
-        return bool(await self._run(self.scripts.extend, (entry, generations), args))
+        return bool(self._read(await self._run(self.scripts.extend, (entry, generations), args), int))
 
     async def count(self, key: Key, hits: int, window: int) -> int:
         """Add hits to the key's counter: those within about the last `window` ms."""
-        return int(await self._run(self.scripts.count, (self.names.hits(key),), (hits, window)))
+        return self._read(await self._run(self.scripts.count, (self.names.hits(key),), (hits, window)), int)
 
     async def forget(self, key: Key) -> None:
         """Delete the entries and leases of a question in all its forms."""
@@ -250,22 +279,20 @@ def _wire(address: RedisAddress, asynchronous: bool) -> Wire:
     return SyncWire(address)
 
 
-def _look_trouble(*replies: Any) -> StoreTrouble:
-    for reply in replies:
-        if type(reply) is Refusal:
-            return reply.trouble()
-    return _not_ours()
-
-
 def read_claim(said: list[Any], flight: bytes) -> Claim:
-    """What the script answered."""
+    """What the script answered; TypeError, ValueError or IndexError for what it never does."""
     kind = said[0]
     if kind == 0:
         return Lead(_grant(said, 1, flight))
+    _, fill, order, now = said[:4]
+    if type(fill) is not bytes or type(order) is not int or type(now) is not int:
+        raise TypeError(said)
     if kind == 3:
-        return Follow(said[1], said[2], said[3])
+        return Follow(fill, order, now)
     grant = _grant(said, 4, flight) if len(said) > 4 else None
-    return (Hit if kind == 1 else Stale)(said[1], said[2], said[3], grant)
+    if kind not in (1, 2):
+        raise ValueError(said)
+    return (Hit if kind == 1 else Stale)(fill, order, now, grant)
 
 
 def read_generations(said: dict[bytes, bytes]) -> Generations:
@@ -288,4 +315,6 @@ def _length(head: bytes) -> int:
 
 def _grant(said: list[Any], at: int, flight: bytes) -> Grant:
     order, epoch, clock = said[at : at + 3]
+    if type(order) is not int or type(epoch) is not bytes or type(clock) is not int:
+        raise TypeError(said)
     return Grant(flight, order, Snapshot(epoch, clock))

@@ -66,6 +66,7 @@ class RedisAddress:
 
     def __init__(self, kind: type, options: Mapping[str, Any], timeout: float, spelled: Collection[str] = ()) -> None:
         self.timeout = timeout
+        self.epoch = 0  # connections of an earlier one are not used again
         self._sync: type = _TWINS.get(kind, kind)
         self._async: type | None = next((one for one, twin in _TWINS.items() if twin is self._sync), None)
         self._options = {name: value for name, value in options.items() if name not in _MACHINERY | _POOLS}
@@ -77,6 +78,11 @@ class RedisAddress:
             )
         self.text = _text(self._sync, self._options)
         _check(self._sync, self._options, spelled)
+
+    def renounce(self, epoch: int | None = None) -> None:
+        """No connection made so far, or in that `epoch`, is to be used again: they lead to what is no primary."""
+        if epoch is None or epoch == self.epoch:
+            self.epoch += 1
 
     def connection(self, connect_timeout: float) -> Any:
         """A blocking connection."""

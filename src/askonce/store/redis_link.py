@@ -6,6 +6,10 @@ and subscribes to everything again; each confirmation is reported, so whoever wa
 
 SUBSCRIBE is confirmed by pushes, one a channel, but refused by a plain error reply. So it is kept in mind what is still
 to be confirmed, and no other command is sent before: its reply could not be told from a refusal.
+
+The connection has to prove itself. It is given up, and the next call connects anew, when a reply is late, when a
+subscription is not confirmed, when anything comes that was not asked for, and when its server says that it is no
+primary: a new connection may lead to the new one by then.
 """
 
 from __future__ import annotations
@@ -14,21 +18,31 @@ import contextlib
 import selectors
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import hiredis
+
 from askonce.core.keys import Key
 from askonce.core.tape import FAILED, Ending, Word, read_word
-from askonce.store import Held, StoreTrouble
+from askonce.store import CONNECT_TIMEOUT, At, Held, StoreTrouble
+from askonce.store.dial import is_primary, open_line
+from askonce.store.line import NOTHING, PUSH, Cut, Line
 from askonce.store.redis_address import RedisAddress
 from askonce.store.redis_names import Names
-from askonce.store.redis_scripts import Scripts, pack, release_args
-from askonce.store.redis_trouble import Refusal, closed, unrefused
-from askonce.store.wire import NOTHING, PUSH, Cut, Line, open_line
+from askonce.store.redis_scripts import Script, Scripts, pack, release_args
+from askonce.store.redis_trouble import Refusal, closed, garbled, unrefused
 
-CHUNK = 512  # channels in one SUBSCRIBE
+CHUNK = 512  # channels in one SUBSCRIBE, commands in one exchange
+CONFIRM = CONNECT_TIMEOUT  # s that the confirmation of a subscription may take
 # Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
+HELLO = pack(b"HELLO", b"3")
+PROOF = 1.5  # s after which a connection that words are awaited on, and over which nothing was asked, is tried
+REST = 15.0  # s, where no words are awaited
+_RENEWED = {b"ok": "ok", b"want": "want", b"lost": "lost"}
+Call = tuple[tuple[bytes, ...], tuple[bytes | str | int, ...]]  # keys and arguments of a script
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
@@ -43,7 +57,7 @@ class RedisLink:
         self._keys: dict[bytes, Key] = {}
         self._words: list[tuple[Key, Word]] = []
         self._ready: list[Key] = []
-        self._due: deque[int] = deque()  # confirmations still to come, for each command that asked for some
+        self._due: deque[_Due] = deque()  # one for each command whose confirmations are still to come
         self._refused: StoreTrouble | None = None
         self._ear, self._bell = socket.socketpair()
         self._ear.setblocking(False)
@@ -67,22 +81,36 @@ class RedisLink:
 
     def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
         """Wait at most `timeout` s, or until `wake`; (words that came, keys whose subscription came into force)."""
+        if self._line is not None and self._proof_due() <= 0:
+            self.probe()
         line = self._connected()
         self._sort(line)
         if not (self._words or self._ready or self._refused):
-            self._wait(line, timeout)
+            self._wait(line, min(timeout, self._confirming(), self._proof_due()))
         if self._refused is not None:
             refused, self._refused = self._refused, None
             raise refused
+        if self._confirming() <= 0:
+            self._drop(line)
+            raise StoreTrouble("store-timeout", f"the store did not confirm a subscription within {CONFIRM} s")
         words, self._words = self._words, []
         ready, self._ready = self._ready, []
         return words, ready
+
+    def _proof_due(self) -> float:
+        """After how many s the connection has to be tried, because nothing was asked over it."""
+        assert self._line is not None
+        return self._line.used + (PROOF if self._keys else REST) - time.monotonic()
+
+    def _confirming(self) -> float:
+        """How long the confirmation that is due next may still take, s."""
+        return self._due[0].until - time.monotonic() if self._due else CONFIRM
 
     def _wait(self, line: Line, timeout: float) -> None:
         with _Selector() as selector:
             selector.register(self._ear, selectors.EVENT_READ)
             selector.register(line.sock, selectors.EVENT_READ)
-            readable = {chosen.fileobj for chosen, _ in selector.select(timeout)}
+            readable = {chosen.fileobj for chosen, _ in selector.select(max(0.0, timeout))}
         if self._ear in readable:
             with contextlib.suppress(BlockingIOError):
                 while self._ear.recv(4096):
@@ -110,37 +138,39 @@ class RedisLink:
             self._bell.send(b"\0")
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
-        """``ok``, ``want`` or ``lost`` for each; one round trip."""
-        said = self._called(held, heartbeat, whole=False)
-        if any(type(reply) is Refusal and reply.noscript for reply in said):
-            said = self._called(held, heartbeat, whole=True)
-        return [unrefused(reply).decode() for reply in said]
-
-    def _called(self, held: Sequence[Held], heartbeat: int, *, whole: bool) -> list[Any]:
-        calls: list[bytes] = []
+        """``ok``, ``want`` or ``lost`` for each; one round trip for some hundred."""
+        calls = []
         for key, flight, order in held:
             _, lease, generations = self._names.of(key)
-            args = (flight, order, heartbeat)
-            calls.append(self._scripts.renew.call((lease, generations), args, whole=whole and not calls))
-        return self._ask(b"".join(calls), len(calls))
+            calls.append(((lease, generations), (flight, order, heartbeat)))
+        return [self._renewed(reply) for reply in self._run(self._scripts.renew, calls)]
 
     def release(self, key: Key, flight: bytes) -> None:
         """Store.release of a FAILED ending for whatever lease `flight` has: a claim whose reply was lost."""
-        script = self._scripts.release
         keys = (*self._names.of(key), self._names.tape(key, flight, 0))
         args = release_args(key, flight, 0, Ending(FAILED), False, 0, self._names.channel(key))
-        (reply,) = self._ask(script.call(keys, args), 1)
-        if type(reply) is Refusal and reply.noscript:
-            (reply,) = self._ask(script.call(keys, args, whole=True), 1)
+        (reply,) = self._run(self._scripts.release, [(keys, args)])
         unrefused(reply)
 
     def say(self, key: Key, word: Word) -> None:
         """Send a word to those who wait for a key."""
-        unrefused(*self._ask(pack(b"PUBLISH", self._names.channel(key), word.packed()), 1))
+        self.say_all([(key, word)])
+
+    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
+        """Send many words."""
+        for at in range(0, len(said), CHUNK):
+            some = said[at : at + CHUNK]
+            packed = [pack(b"PUBLISH", self._names.channel(key), word.packed()) for key, word in some]
+            for reply in self._ask(b"".join(packed), len(packed)):
+                unrefused(reply)
 
     def probe(self) -> None:
-        """One cheap write-free round trip; StoreTrouble when the store is still in trouble."""
-        unrefused(*self._ask(pack(b"PING"), 1))
+        """One cheap write-free round trip, which tells whether the server answers, and is a primary."""
+        (reply,) = self._ask(HELLO, 1)
+        if not isinstance(unrefused(reply), dict):
+            raise self._out_of_step(reply)
+        if not is_primary(reply):
+            raise self._no_primary()
 
     def close(self) -> None:
         """Close the connection."""
@@ -155,11 +185,71 @@ class RedisLink:
         self._ear.close()
         self._bell.close()
 
+    # commands
+
+    def _run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        replies: list[Any] = []
+        for at in range(0, len(calls), CHUNK):
+            replies += self._called(script, calls[at : at + CHUNK])
+        return replies
+
+    def _called(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        replies: list[Any] = []
+        for whole in (False, True):
+            # The first call by its text teaches the server the rest of the batch.
+            packed = [script.call(keys, args, whole=whole and not at) for at, (keys, args) in enumerate(calls)]
+            replies = self._ask(b"".join(packed), len(packed))
+            if not any(type(reply) is Refusal and reply.noscript for reply in replies):
+                break
+        return replies
+
+    def _renewed(self, reply: Any) -> str:
+        if type(reply) is Refusal:
+            trouble = reply.trouble()
+            if trouble.at != "key":
+                raise trouble
+            return "lost"  # something else is where the lease was; the others are renewed all the same
+        if type(reply) is bytes and (said := _RENEWED.get(reply)):
+            return said
+        raise self._out_of_step(reply)
+
+    def _ask(self, data: bytes, count: int) -> list[Any]:
+        """The replies. A connection found closed, or no primary's, is replaced once."""
+        used = self._line is not None
+        line = self._connected()
+        try:
+            replies = self._exchanged(line, data, count)
+        except Cut as cut:
+            self._drop(line)
+            if not (used and cut.at_once):
+                raise
+            return self._ask(data, count)
+        if not any(type(reply) is Refusal and reply.stale for reply in replies):
+            return replies
+        self._drop(line)
+        if not used:
+            return replies
+        self._address.renounce(line.epoch)
+        return self._ask(data, count)
+
+    def _exchanged(self, line: Line, data: bytes, count: int) -> list[Any]:
+        self._sort(line)  # among the pushes of the last exchange may be confirmations
+        while self._due:
+            line.listen(self._due[0].until)
+            self._sort(line)
+        replies = line.exchange(data, count)
+        if len(replies) != count:
+            raise self._out_of_step(replies)
+        return replies
+
     # the connection
 
     def _connected(self) -> Line:
         if self._line is None:
             line = open_line(self._address)
+            if not line.primary:
+                line.close()
+                raise _not_primary("connecting")
             self._line = line
             self._due.clear()
             channels = list(self._keys)
@@ -173,47 +263,52 @@ class RedisLink:
         except OSError as error:
             self._drop(line)
             raise closed(error) from None
-        self._due.append(len(channels))
-
-    def _ask(self, data: bytes, count: int) -> list[Any]:
-        used = self._line is not None
-        line = self._connected()
-        try:
-            self._sort(line)  # among the pushes of the last exchange may be confirmations
-            while self._due:
-                line.listen()
-                self._sort(line)
-            return line.exchange(data, count)
-        except Cut as cut:
-            self._drop(line)
-            if not (used and cut.at_once):
-                raise
-            return self._ask(data, count)
+        self._due.append(_Due(len(channels), time.monotonic() + CONFIRM))
 
     def _drop(self, line: Line) -> None:
         line.close()
         if self._line is line:
             self._line = None
 
+    def _out_of_step(self, what: object) -> StoreTrouble:
+        if self._line is not None:
+            self._drop(self._line)
+        return garbled(repr(what)[:80])
+
+    def _no_primary(self) -> StoreTrouble:
+        if self._line is not None:
+            # What other threads have is no better.
+            self._address.renounce(self._line.epoch)
+            self._drop(self._line)
+        return _not_primary("command")
+
     # what arrives unasked
 
     def _sort(self, line: Line) -> None:
         pushes, line.pushes = line.pushes, []
-        for push in pushes:
-            self._push(push)
-        while (said := line.gets()) is not NOTHING:
-            if type(said) is PUSH:
-                self._push(said)
-            elif type(said) is Refusal and self._due:
-                # Heartbeats must go on without: those who wait look again at their deadline, unwoken.
-                self._due.popleft()
-                self._refused = said.trouble()
+        try:
+            for push in pushes:
+                self._push(push)
+            while (said := line.gets()) is not NOTHING:
+                self._said(said)
+        except (hiredis.ProtocolError, IndexError, TypeError) as error:
+            raise self._out_of_step(error) from None
+
+    def _said(self, said: Any) -> None:
+        if type(said) is PUSH:
+            self._push(said)
+        elif type(said) is Refusal and self._due:
+            # Heartbeats must go on without: those who wait look again at their deadline, unwoken.
+            self._due.popleft()
+            self._refused = said.trouble()
+        else:
+            raise self._out_of_step(said)
 
     def _push(self, said: list[Any]) -> None:
         kind = said[0]
         if kind in (b"subscribe", b"unsubscribe") and self._due:
-            self._due[0] -= 1
-            if not self._due[0]:
+            self._due[0].left -= 1
+            if not self._due[0].left:
                 self._due.popleft()
         key = self._keys.get(said[1])
         if key is None:
@@ -222,3 +317,17 @@ class RedisLink:
             self._ready.append(key)
         elif kind == b"message" and (word := read_word(said[2])) is not None:
             self._words.append((key, word))
+
+
+class _Due:
+    """Confirmations still to come of one command, and until when (monotonic s)."""
+
+    __slots__ = ("left", "until")
+
+    def __init__(self, left: int, until: float) -> None:
+        self.left = left
+        self.until = until
+
+
+def _not_primary(at: At) -> StoreTrouble:
+    return StoreTrouble("store-readonly", "the server is a replica: leases and invalidations need the primary", at)

@@ -21,15 +21,17 @@ _KINDS = {
     "READONLY": "store-readonly",
     "MASTERDOWN": "store-readonly",  # a replica that lost its primary
     "NOREPLICAS": "store-readonly",  # min-replicas-to-write is not met
+    "UNBLOCKED": "store-readonly",  # it became a replica under a command that waited
     "OOM": "store-full",
     "MISCONF": "store-full",  # cannot persist, so it refuses writes: a full disk as a rule
     "LOADING": "store-loading",
     "WRONGTYPE": "store-foreign",
+    "BUSY": "store-timeout",  # it runs somebody's script, and nothing else
     "max number of clients": "store-refused",
 }
-_WORDS = re.compile("|".join(map(re.escape, _KINDS)))
+_WORDS = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in _KINDS))
 # After these a new connection may fare better: new credentials, or a name that leads to the new primary by now.
-_STALE = ("NOAUTH", "READONLY", "MASTERDOWN", "LOADING")
+_STALE = re.compile(r"\b(NOAUTH|READONLY|MASTERDOWN|LOADING|UNBLOCKED|MOVED|ASK|CLUSTERDOWN)\b")
 
 
 class Refusal(Exception):
@@ -43,11 +45,13 @@ class Refusal(Exception):
     @property
     def stale(self) -> bool:
         """Whether the connection had better not be used again."""
-        return str(self).startswith(_STALE)
+        # Not only in front: what a script met comes wrapped.
+        return _STALE.search(str(self)) is not None
 
     def trouble(self) -> StoreTrouble:
         """The same for the callers of a store."""
-        return StoreTrouble(_kind(str(self)), f"the store said: {self}")
+        kind = _kind(str(self))
+        return StoreTrouble(kind, f"the store said: {self}", "key" if kind == "store-foreign" else "command")
 
 
 def unrefused(reply: Any) -> Any:
@@ -67,7 +71,7 @@ def connecting(error: BaseException) -> StoreTrouble:
     text = str(error) or type(error).__name__
     if "unknown command" in text:
         text += " (askonce needs RESP3, so Redis 6 or newer, or Valkey)"
-    return StoreTrouble(_connect_kind(error), f"no connection to the store: {text}")
+    return StoreTrouble(_connect_kind(error), f"no connection to the store: {text}", "connecting")
 
 
 def _connect_kind(error: BaseException) -> str:
@@ -93,3 +97,13 @@ def closed(error: object = "") -> StoreTrouble:
 def silent(seconds: float) -> StoreTrouble:
     """No reply came in time."""
     return StoreTrouble("store-timeout", f"the store did not answer within {seconds} s")
+
+
+def unconnected(seconds: float) -> StoreTrouble:
+    """No connection came about in time."""
+    return StoreTrouble("store-timeout", f"no connection to the store within {seconds} s", "connecting")
+
+
+def garbled(what: object) -> StoreTrouble:
+    """What came is no reply to what was asked: the connection is out of step, or leads to no Redis."""
+    return StoreTrouble("store-error", f"not what was asked for came from the store: {what}")

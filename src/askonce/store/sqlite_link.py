@@ -96,7 +96,14 @@ class SQLiteLink:
         self._write(lambda rows: ledger.release(rows, key, flight, 0, Ending(FAILED)))
 
     def say(self, key: Key, word: Word) -> None:
-        self._write(lambda rows: rows.say(key, word))
+        self.say_all([(key, word)])
+
+    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
+        def verb(rows: Rows) -> None:
+            for key, word in said:
+                rows.say(key, word)
+
+        self._write(verb)
 
     def probe(self) -> None:
         """Take the write lock and give it back: what was in trouble may have been a writer that does not end."""

@@ -4,8 +4,10 @@ redis-py connects it (TLS, ACL, HELLO 3), then its transport is taken over by a 
 one turn of the loop goes out in one write, and replies are dealt out in order by the parser's callback. That is seven
 times as fast as a pool of connections, and a caller who gives up costs nothing: his place in the queue stays.
 
-A reply may be late because a large one is before it. So as long as bytes come, callers wait up to LATE timeouts; with
-nothing heard for one, the connection is given up, and all who wait on it are told.
+A caller waits one timeout for its replies, and longer only by as much as the bytes that came meanwhile may take: a
+large reply may be before its own. A connection over which nothing is heard for a timeout, or over which the first reply
+that is due does not come for LATE of them, is given up, and all who wait on it are told. One that was idle for long is
+tried with a PING of its own, so that the next caller does not find out that it was dropped on the way.
 """
 
 from __future__ import annotations
@@ -20,25 +22,32 @@ from typing import Any
 import hiredis
 
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store.line import LEAST, NOTHING, PUSH, SLOWEST, TRUSTED, Cut, patience
 from askonce.store.redis_address import RedisAddress
-from askonce.store.redis_trouble import Refusal, closed, connecting, silent
-from askonce.store.wire import NOTHING, PUSH, Cut, patience
+from askonce.store.redis_scripts import pack
+from askonce.store.redis_trouble import Refusal, closed, connecting, silent, unconnected
 
-LATE = 5  # timeouts that a reply may take while others come
+LATE = 5  # timeouts after which a connection is given up over which bytes come and not the reply that is due
+PING = pack(b"PING")
 _abandoned: list[object] = []  # what a forked child has of its parent's: kept, so that no destructor touches it
 
 
 class _Asked:
-    """One batch on its way. `due` is set when it is written: a loop that was blocked before did not ask yet."""
+    """One batch on its way. `due` is set when it is written: a loop that was blocked before did not ask yet.
 
-    __slots__ = ("count", "data", "due", "replies", "said")
+    `at`: how many bytes had come then. `until`: the caller's deadline, if he has waited before (loop's s), or 0.
+    """
 
-    def __init__(self, data: bytes, count: int, said: asyncio.Future[list[Any]]) -> None:
+    __slots__ = ("at", "count", "data", "due", "replies", "said", "until")
+
+    def __init__(self, data: bytes, count: int, said: asyncio.Future[list[Any]], until: float) -> None:
         self.data = data
         self.count = count
         self.said = said
         self.replies: list[Any] = []
         self.due = 0.0
+        self.at = 0
+        self.until = until
 
     def fail(self, trouble: StoreTrouble) -> None:
         """End it without (all of) its replies; a caller who was cancelled does not care."""
@@ -49,24 +58,28 @@ class _Asked:
 class Trunk(asyncio.Protocol):
     """One connection of one loop, shared by all its tasks."""
 
-    def __init__(self, connection: Any, timeout: float) -> None:
+    def __init__(self, connection: Any, timeout: float, epoch: int = 0) -> None:
         self.over: StoreTrouble | None = None
+        self.epoch = epoch
+        self.stale_until = 0.0  # when it said that it is no primary, that caller's deadline
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
         self._out: list[_Asked] = []
         self._waiting: deque[_Asked] = deque()
-        self._heard = 0.0
+        self._heard = self._loop.time()
+        self._size = 0  # bytes that came
         self._sweeper: asyncio.TimerHandle | None = None
         # Taken out of redis-py's connection, which would close it when it is collected; there is no public name for it.
         self._writer: asyncio.StreamWriter = connection._writer  # noqa: SLF001
         connection._reader = connection._writer = None  # noqa: SLF001
         self._transport: asyncio.WriteTransport = self._writer.transport
         self._transport.set_protocol(self)
+        self._prover: asyncio.TimerHandle | None = self._loop.call_later(TRUSTED / 2, self._prove)
 
-    def ask(self, data: bytes, count: int) -> asyncio.Future[list[Any]]:
+    def ask(self, data: bytes, count: int, until: float = 0.0) -> asyncio.Future[list[Any]]:
         """A future of the replies. It fails by Cut, or by being cancelled."""
-        asked = _Asked(data, count, self._loop.create_future())
+        asked = _Asked(data, count, self._loop.create_future(), until)
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(asked)
@@ -79,54 +92,87 @@ class Trunk(asyncio.Protocol):
                 asked.fail(self.over)
             return
         data = b"".join([asked.data for asked in out])
-        due = self._loop.time() + patience(self._timeout, len(data))
+        now = self._loop.time()
+        due = now + patience(self._timeout, len(data))
         for asked in out:
-            asked.due = due
+            asked.due, asked.at = due, self._size
+            if asked.until:
+                asked.due = min(due, max(asked.until, now + LEAST))
         self._waiting.extend(out)
         self._transport.write(data)
         if self._sweeper is None:
-            self._sweeper = self._loop.call_at(due, self._sweep)
+            self._sweeper = self._loop.call_at(self._waiting[0].due, self._sweep)
 
     def data_received(self, data: bytes) -> None:
         """Deal out the replies, in the order in which they were asked for."""
         self._heard = self._loop.time()
-        self._reader.feed(data)
-        gets, waiting = self._reader.gets, self._waiting
+        self._size += len(data)
         try:
-            while (reply := gets()) is not NOTHING:
-                if type(reply) is PUSH:
-                    continue
-                asked = waiting[0]
-                asked.replies.append(reply)
-                if type(reply) is Refusal and reply.stale:
-                    self.over = reply.trouble()
-                if len(asked.replies) == asked.count:
-                    waiting.popleft()
-                    if not asked.said.done():
-                        asked.said.set_result(asked.replies)
+            self._reader.feed(data)
+            self._deal()
         except (hiredis.ProtocolError, IndexError) as error:
-            self.end(StoreTrouble("store-error", f"not what was asked for came from the store: {error}"))
-            return
-        if self.over is not None and not waiting:
-            self._transport.abort()
+            self.end(closed(error))  # as on a line: what was not answered yet is asked once more
+        except BaseException:
+            # A signal's, in the middle of it: which reply is whose is not known any more.
+            self.end(closed("in the middle of a reply"))
+            raise
+        else:
+            if self.over is not None and not self._waiting:
+                self._transport.abort()
+
+    def _deal(self) -> None:
+        gets, waiting = self._reader.gets, self._waiting
+        while (reply := gets()) is not NOTHING:
+            if type(reply) is PUSH:
+                continue
+            asked = waiting[0]
+            asked.replies.append(reply)
+            if type(reply) is Refusal and reply.stale:
+                self.over, self.stale_until = reply.trouble(), asked.due
+            if len(asked.replies) == asked.count:
+                waiting.popleft()
+                if not asked.said.done():
+                    asked.said.set_result(asked.replies)
 
     def _sweep(self) -> None:
-        """Give up what is overdue, and the whole connection when nothing at all was heard for so long."""
+        """Give up what is overdue, and the whole connection when nothing was heard, or what is due first is lost."""
         self._sweeper = None
         waiting = self._waiting
         if not waiting:
             return
-        now, grace = self._loop.time(), (LATE - 1) * self._timeout
+        now = self._loop.time()
         quiet = max(waiting[0].due, self._heard + self._timeout)
-        if quiet <= now:
+        if quiet <= now or self._until(waiting[0]) + (LATE - 1) * self._timeout <= now:
             self.end(silent(self._timeout))
             return
+        soonest = quiet
         for asked in waiting:
-            if asked.due + grace > now:
+            if self._until(asked) <= now:
+                # Its place in the queue stays, or else the next one would be given its reply.
+                asked.fail(silent(self._timeout))
+            else:
+                soonest = min(soonest, self._until(asked))
                 break
-            # Its place in the queue stays, or else the next one would be given its reply.
-            asked.fail(silent(LATE * self._timeout))
-        self._sweeper = self._loop.call_at(min(quiet, now + self._timeout), self._sweep)
+        self._sweeper = self._loop.call_at(max(soonest, now + self._timeout / 20), self._sweep)
+
+    def _until(self, asked: _Asked) -> float:
+        """When a batch is late: what came meanwhile, for others or for itself, took its time too."""
+        return asked.due + (self._size - asked.at) / SLOWEST
+
+    def _prove(self) -> None:
+        """Try a connection over which nothing was asked for a while."""
+        self._prover = None
+        if self.over is not None:
+            return
+        if self._loop.time() - self._heard >= TRUSTED / 2 and not self._waiting:
+            self.ask(PING, 1).add_done_callback(_looked_at)
+        self._prover = self._loop.call_later(TRUSTED / 2, self._prove)
+
+    def retire(self) -> None:
+        """Be used no more: what was sent has its replies, then it is closed."""
+        self.over = self.over or closed("and another was made")
+        if not self._waiting:
+            self.end(self.over)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The other end hung up, or we did."""
@@ -138,19 +184,26 @@ class Trunk(asyncio.Protocol):
         waiting, self._waiting = self._waiting, deque()
         for asked in waiting:
             asked.fail(trouble)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+        for timer in (self._sweeper, self._prover):
+            if timer is not None:
+                timer.cancel()
+        self._sweeper = self._prover = None
         self._transport.abort()
+
+
+def _looked_at(said: asyncio.Future[Any]) -> None:
+    if not said.cancelled():
+        said.exception()  # the trunk has ended by it, and whoever comes next finds that
 
 
 async def open_trunk(address: RedisAddress) -> Trunk:
     """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
     connection = address.async_connection(CONNECT_TIMEOUT)
+    epoch = address.epoch
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.connect()
-        return Trunk(connection, address.timeout)
+        return Trunk(connection, address.timeout, epoch)
     except BaseException as error:
         await connection.disconnect(nowait=True)
         if isinstance(error, Exception):
@@ -168,7 +221,13 @@ class _Office:
         self._guard: AsyncGenerator[None, None] | None = None
         self._over = False
 
-    async def connected(self) -> Trunk:
+    async def ask_anew(self, data: bytes, count: int, until: float = 0.0) -> list[Any]:
+        """The replies, over a new trunk; `until` is the caller's deadline (loop's s), where that is near."""
+        until = until or asyncio.get_running_loop().time() + self._address.timeout
+        trunk = await self.connected(until)
+        return await trunk.ask(data, count, until)
+
+    async def connected(self, until: float) -> Trunk:
         """The trunk; callers who come while it is being connected share the wait."""
         if self._over:
             raise closed("by its user")
@@ -176,17 +235,21 @@ class _Office:
             # A loop closes its async generators before it ends, and tells nobody else.
             self._guard = self._guarding()
             await self._guard.asend(None)
+        loop = asyncio.get_running_loop()
         if self._dial is None:
-            self._dial = asyncio.get_running_loop().create_task(self._dialling(), name="askonce-dial")
+            self._dial = loop.create_task(self._dialling(), name="askonce-dial")
             self._dial.add_done_callback(self._dialled)
         dial = self._dial
-        await asyncio.wait((dial,), timeout=self._address.timeout)
+        await asyncio.wait((dial,), timeout=max(0.0, until - loop.time()))
         if not dial.done():
-            raise silent(self._address.timeout)
+            raise unconnected(self._address.timeout)
         return dial.result() if not dial.cancelled() else _raise(closed("while connecting"))
 
     async def _dialling(self) -> Trunk:
+        old = self.trunk
         self.trunk = trunk = await open_trunk(self._address)
+        if old is not None:
+            old.retire()
         return trunk
 
     def _dialled(self, dial: asyncio.Task[Trunk]) -> None:
@@ -239,17 +302,31 @@ class AsyncWire:
         if office is None or self._pid != os.getpid():
             office = self._opened()
         trunk = office.trunk
-        if trunk is None or trunk.over is not None:
-            trunk = await office.connected()
-            return await trunk.ask(data, count)
+        if trunk is None or trunk.over is not None or trunk.epoch != self._address.epoch:
+            return await office.ask_anew(data, count)
         try:
-            return await trunk.ask(data, count)
+            replies = await trunk.ask(data, count)
         except Cut as cut:
             if not cut.at_once:
                 raise
+        else:
+            if not trunk.stale_until or not any(type(reply) is Refusal and reply.stale for reply in replies):
+                return replies
+            self._address.renounce(trunk.epoch)
         # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
-        trunk = await office.connected()
-        return await trunk.ask(data, count)
+        return await office.ask_anew(data, count, trunk.stale_until)
+
+    def connected(self) -> bool:
+        """Whether the running loop has a trunk that may be used."""
+        office = self._offices.get(asyncio.get_running_loop())
+        trunk = office.trunk if office is not None and self._pid == os.getpid() else None
+        return trunk is not None and trunk.over is None and trunk.epoch == self._address.epoch
+
+    def distrust(self) -> None:
+        """End the trunk of the running loop."""
+        office = self._offices.get(asyncio.get_running_loop())
+        if office is not None and office.trunk is not None:
+            office.trunk.end(closed("out of step"))
 
     def _opened(self) -> _Office:
         if self._closed:

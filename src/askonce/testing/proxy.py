@@ -1,0 +1,190 @@
+"""A TCP proxy in front of a server, which behaves as bad networks, proxies and servers do, on demand.
+
+It delays, drops without a word, trickles, sends garbage, hangs up, and leads new connections to another server, as a
+name or a virtual address does after a failover. What is said to it holds at once, from any thread, for the connections
+that are there and for those to come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from askonce.testing.servers import Server
+
+
+class _End(asyncio.Protocol):
+    """One end of a connection through the proxy: what it hears is for the other end."""
+
+    def __init__(self, pipe: _Pipe, *, client: bool) -> None:
+        self.pipe = pipe
+        self.client = client
+        self.transport: Any = None
+        self.early = b""  # what came before the other end was there
+        self.ready = 0.0  # when the last byte that was sent on is due (loop's s)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        if self.client:
+            self.pipe.begin()
+
+    def data_received(self, data: bytes) -> None:
+        self.pipe.carry(self, data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.pipe.lost(self)
+
+
+class _Pipe:
+    """A client's connection and the server's that belongs to it."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.client = _End(self, client=True)
+        self.server = _End(self, client=False)
+        self.dead = proxy.hole
+        proxy.pipes.add(self)
+
+    def begin(self) -> None:
+        self._opening = asyncio.get_running_loop().create_task(self._open())
+
+    async def _open(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self.server, *self.proxy.target)
+        except OSError:
+            self.client.transport.abort()
+            return
+        early, self.client.early = self.client.early, b""
+        if early:
+            self.carry(self.client, early)
+
+    def carry(self, end: _End, data: bytes) -> None:
+        """Bring to the other end what this one said."""
+        other = self.server if end.client else self.client
+        if self.dead:
+            return
+        if other.transport is None:
+            end.early += data
+        elif self.proxy.trickle and not end.client:
+            for at in range(len(data)):
+                self._later(end, other, data[at : at + 1], self.proxy.trickle)
+        else:
+            self._later(end, other, data, 0.0)
+
+    def _later(self, end: _End, other: _End, data: bytes, gap: float) -> None:
+        loop = asyncio.get_running_loop()
+        end.ready = max(loop.time() + self.proxy.delay, end.ready + gap)
+        loop.call_at(end.ready, self._give, other, data)
+
+    def _give(self, other: _End, data: bytes) -> None:
+        if not self.dead and not other.transport.is_closing():
+            other.transport.write(data)
+
+    def lost(self, end: _End) -> None:
+        """One end hung up: so does the other, unless nobody is to hear of it."""
+        other = self.server if end.client else self.client
+        if other.transport is not None and not (self.dead and other is self.client):
+            other.transport.close()
+        self.proxy.pipes.discard(self)
+
+    def cut(self) -> None:
+        for end in (self.client, self.server):
+            if end.transport is not None:
+                end.transport.abort()
+
+
+class Proxy:
+    """Listens on a port of its own (`url`) while it is entered; leads to `server`."""
+
+    def __init__(self, server: Server) -> None:
+        self.target = ("127.0.0.1", server.port)
+        self.delay = 0.0  # s, each way
+        self.trickle = 0.0  # s between two bytes of what the server says; 0: all at once
+        self.hole = False
+        self.pipes: set[_Pipe] = set()
+        self._parts = urlsplit(server.url)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="test-proxy", daemon=True)
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        listener = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+        self.port = listener.sockets[0].getsockname()[1]
+        self._listener = listener
+        return self
+
+    async def _listen(self) -> asyncio.Server:
+        return await self._loop.create_server(lambda: _Pipe(self).client, "127.0.0.1", 0)
+
+    def __exit__(self, *_: object) -> None:
+        self._do(self._end)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _end(self) -> None:
+        self._listener.close()
+        for pipe in list(self.pipes):
+            pipe.cut()
+
+    @property
+    def url(self) -> str:
+        """The server's URL, by way of this proxy."""
+        who = f"{self._parts.netloc.rpartition('@')[0]}@".removeprefix("@")
+        return f"redis://{who}127.0.0.1:{self.port}{self._parts.path}"
+
+    def _do(self, act: Callable[[], object]) -> None:
+        async def done() -> None:
+            act()
+            await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(done(), self._loop).result(10)
+
+    def lead_to(self, server: Server) -> None:
+        """New connections lead there; those that are there stay where they are."""
+        self.target = ("127.0.0.1", server.port)
+
+    def drop(self) -> None:
+        """From now on nothing passes, in either direction, and nobody is told. It never will over what is open now."""
+
+        def act() -> None:
+            self.hole = True
+            for pipe in self.pipes:
+                pipe.dead = True
+
+        self._do(act)
+
+    def drop_idle(self) -> None:
+        """The same for the connections that are there, and for them alone."""
+        self.drop()
+        self.hole = False
+
+    def mend(self) -> None:
+        """New connections are as they should be."""
+        self.delay = self.trickle = 0.0
+        self.hole = False
+
+    def say(self, data: bytes) -> int:
+        """Say this to every client, as if the server had; how many there were."""
+        told: list[_Pipe] = []
+
+        def act() -> None:
+            told.extend(pipe for pipe in self.pipes if pipe.client.transport is not None and not pipe.dead)
+            for pipe in told:
+                pipe.client.transport.write(data)
+
+        self._do(act)
+        return len(told)
+
+    def cut(self) -> None:
+        """Hang up on everybody."""
+
+        def act() -> None:
+            for pipe in list(self.pipes):
+                pipe.cut()
+
+        self._do(act)
