@@ -20,6 +20,9 @@ from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
 from askonce.errors import ConfigError
 from askonce.events import Events
 
+# Of what counts in a request over HTTP (core.fields, core.headers, core.operations): another number, and answers that
+# were kept under older rules, in which somebody else's may be among them, are not found any more.
+RULES = 2
 KNOWN, KNOWN_SIZE = 512, 8192  # questions that a plan keeps in mind, and the bytes that one may have
 TOLD = 15_000  # characters: in any writing fewer bytes than an extension can have
 FOREVER = 10 * 365 * 86_400_000  # ms: what "max-stale" without a value accepts
@@ -146,7 +149,7 @@ class Plan:
             tenant=self.tenant or credential,
             scope=self.scope,
             variant=self.variant,
-            upstream=upstream,
+            upstream=f"{RULES} {upstream}" if upstream else "",
             headers=headers,
             body=body,
         )

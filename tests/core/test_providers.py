@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from askonce.core import providers
 from askonce.core.headers import CREDENTIAL_HEADERS, HEADER_CLASSES, header_class, ignored_header
-from askonce.core.providers import PROTOCOLS, by_answer, by_path, failed
+from askonce.core.providers import PROTOCOLS, by_answer, failed
 
 ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
 
@@ -231,7 +231,6 @@ def test_no_answer_makes_a_protocol_raise_however_spoiled(data, answer):
     for protocol in PROTOCOLS:
         assert isinstance(protocol.verdict(value, "store"), str)
         protocol.usage(value)
-        protocol.model(value)
     by_answer(value)
 
 
@@ -262,111 +261,7 @@ def test_usage_counts_all_tokens_paid_for(name, answer, tokens):
     assert ROWS[name].usage(answer) == tokens
 
 
-# --- paths ---
-
-PATHS = [
-    ("/v1/chat/completions", "chat", False, ""),
-    ("/chat/completions", "chat", False, ""),
-    ("/openai/v1/chat/completions", "chat", False, ""),
-    ("/api/v1/chat/completions", "chat", False, ""),
-    ("/models/chat/completions?api-version=2024-05-01-preview", "chat", False, ""),
-    ("/openai/deployments/gpt%2D4o/chat/completions?api-version=2024-02-01", "chat", False, "gpt-4o"),
-    ("/v1/completions", "completions", False, ""),
-    ("/openai/deployments/d/completions", "completions", False, "d"),
-    ("/v1/responses", "responses", False, ""),
-    ("/openai/responses?api-version=x", "responses", False, ""),
-    ("/v1/embeddings", "embeddings", False, ""),
-    ("/api/v1/embeddings", "embeddings", False, ""),
-    ("/openai/deployments/d/embeddings", "embeddings", False, "d"),
-    ("/v1/messages", "messages", False, ""),
-    ("/v1/messages?beta=true", "messages", False, ""),
-    ("/anthropic/v1/messages", "messages", False, ""),
-    (
-        "/model/anthropic.claude-3-haiku-20240307-v1%3A0/invoke",
-        "messages",
-        False,
-        "anthropic.claude-3-haiku-20240307-v1:0",
-    ),
-    (
-        "/model/us.anthropic.claude-opus-4-8/invoke-with-response-stream",
-        "messages",
-        True,
-        "us.anthropic.claude-opus-4-8",
-    ),
-    ("/v1/projects/p/locations/l/publishers/anthropic/models/claude@2:rawPredict", "messages", False, "claude@2"),
-    ("/v1/projects/p/locations/l/publishers/anthropic/models/claude@2:streamRawPredict", "messages", True, "claude@2"),
-    ("/v1beta/models/gemini-2.5-flash:generateContent", "gemini", False, "gemini-2.5-flash"),
-    ("/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", "gemini", True, "gemini-2.5-flash"),
-    ("/v1/projects/p/locations/l/publishers/google/models/g:generateContent", "gemini", False, "g"),
-    ("/v1beta/tunedModels/t:generateContent", "gemini", False, "t"),
-]
-
-
-@pytest.mark.parametrize(("path", "name", "streamed", "model"), PATHS)
-def test_a_path_names_its_operation(path, name, streamed, model):
-    operation = by_path("POST", path)
-    assert operation is not None
-    assert (operation.protocol.name, operation.streamed_by_path, operation.model) == (name, streamed, model)
-
-
-def test_asking_for_a_stream_by_path_is_the_same_question():
-    for streamed, plain in (
-        ("/v1beta/models/g:streamGenerateContent", "/v1beta/models/g:generateContent"),
-        ("/model/a.anthropic.c/invoke-with-response-stream", "/model/a.anthropic.c/invoke"),
-        ("/publishers/anthropic/models/c:streamRawPredict", "/publishers/anthropic/models/c:rawPredict"),
-    ):
-        one, other = by_path("POST", streamed), by_path("POST", plain)
-        assert one is not None
-        assert other is not None
-        assert one.path == other.path == plain
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/threads/thread_1/messages",
-        "/v1/messages/count_tokens",
-        "/v1/messages/batches",
-        "/v1/responses/compact",
-        "/v1/responses/resp_1",
-        "/v1/fim/completions",
-        "/v1/agents/completions",
-        "/api/embeddings",
-        "/api/chat",
-        "/v1/models",
-        "/v1beta/models/g:countTokens",
-        "/v1beta/models/g:batchEmbedContents",
-        "/model/amazon.titan-text-express-v1/invoke",
-        "/model/us.anthropic.claude/converse",
-        "/publishers/anthropic/models/count-tokens:rawPredict",
-        "/v1/images/generations",
-        "/v1/chat/completions/chatcmpl-1",
-        "",
-    ],
-)
-def test_what_is_not_in_the_table_is_not_ours(path):
-    assert by_path("POST", path) is None
-
-
-def test_only_a_post_asks_a_model():
-    assert by_path("GET", "/v1/chat/completions") is None
-
-
-def test_the_model_is_the_urls_where_the_url_names_one():
-    assert ROWS["chat"].model({"model": "body"}, "/openai/deployments/url/chat/completions") == "url"
-    assert ROWS["chat"].model({"model": "body"}, "/v1/chat/completions") == "body"
-    assert ROWS["gemini"].model({}, "/v1beta/models/g:generateContent") == "g"
-    assert ROWS["chat"].model({"model": None}) == ROWS["chat"].model("text") == ""
-
-
-# --- fields and headers ---
-
-
-def test_nothing_that_shapes_an_answer_is_ignored():
-    shaping = {"model", "messages", "input", "temperature", "seed", "n", "tools", "response_format", "service_tier"}
-    for protocol in PROTOCOLS:
-        assert shaping.isdisjoint(protocol.ignored)
-    assert "store" not in ROWS["responses"].ignored, "an answer not stored upstream cannot be continued by its id"
+# --- headers ---
 
 
 @pytest.mark.parametrize(

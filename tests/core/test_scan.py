@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from askonce.core.providers import PROTOCOLS, by_path
+from askonce.core.operations import by_path
+from askonce.core.providers import PROTOCOLS
 from askonce.core.scan import Judge, read, scan_for, stream_variant, streams_read
 
 ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
@@ -378,7 +379,11 @@ def streams(corpus_dir) -> list[tuple[Record, str, bytes]]:
     """Every stream of HTTP 200 of the protocols of the table: its record, the protocol's name, the body."""
     with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
         records = [record for record in map(json.loads, lines) if record["stream"] and record["status"] == 200]
-    found = [(record, by_path(record["method"], record["url_path"])) for record in records if record["response_body"]]
+    found = [
+        (record, by_path(record["method"], record["url_path"], record["host"]))
+        for record in records
+        if record["response_body"]
+    ]
     read = [(record, path.protocol.name) for record, path in found if path and streams_read(path.protocol)]
     return [(record, name, record["response_body"].encode()) for record, name in read]
 

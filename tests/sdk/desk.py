@@ -11,7 +11,7 @@ import httpx2
 from askonce.testing.answers import answer
 from tests.sdk.upstreams import Scripted
 
-URL = "https://api.example/v1/embeddings"
+URL = "https://api.openai.com/v1/embeddings"  # whose fields are known; the transport is scripted
 MODEL = "text-embedding-3-small"
 
 

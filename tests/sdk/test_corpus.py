@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from askonce import Cache
-from askonce.core.providers import by_path
+from askonce.core.operations import by_path
 from askonce.events import Status
 from tests.sdk.conftest import Record
 from tests.sdk.upstreams import Noting, Seen
@@ -23,7 +23,7 @@ UNSENT = {"host", "content-length", "accept-encoding", "connection"}
 
 def plain(records: list[Record]) -> list[Record]:
     """Every interaction of an operation of the table that is not a stream."""
-    return [one for one in records if not one["stream"] and by_path(one["method"], one["url_path"])]
+    return [one for one in records if not one["stream"] and by_path(one["method"], one["url_path"], one["host"])]
 
 
 def request_of(client: Any, base: str, record: Record, **more: str) -> Any:

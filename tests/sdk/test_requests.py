@@ -18,6 +18,7 @@ from tests.sdk.upstreams import Scripted
 WHO = {"authorization": "Bearer sk-1"}
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 URL = "https://api.example/v1/chat/completions"
+GEMINI = {"contents": [{"parts": [{"text": "hi"}]}]}
 ANSWER = {
     "object": "chat.completion",
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
@@ -266,7 +267,7 @@ def test_only_if_cached_is_a_504_that_the_sdk_understands_and_does_not_retry(cac
 def test_only_if_cached_in_geminis_shape(module, cache):
     with cache.http_client(module=module, inner=answering(module)) as client:
         url = "https://g.example/v1beta/models/gemini-2.5-flash:generateContent"
-        got = client.post(url, json={"contents": []}, headers={"cache-control": "only-if-cached"})
+        got = client.post(url, json=GEMINI, headers={"cache-control": "only-if-cached"})
         assert got.status_code == got.json()["error"]["code"] == 504
         assert got.json()["error"]["status"] == "NOT_CACHED"
 
@@ -285,7 +286,7 @@ def test_a_request_met_before_is_known_by_all_that_is_in_its_key_and_by_nothing_
             keys.setdefault(name, set()).add(status_of(cache, client, **more).key)
         # What cannot change the answer is another spelling of the same question.
         keys["plain"].add(status_of(cache, client, headers={"user-agent": "other"}).key)
-        keys["plain"].add(status_of(cache, client, json={**CHAT, "user": "u"}).key)
+        keys["plain"].add(status_of(cache, client, json=dict(reversed(CHAT.items()))).key)
     assert [len(found) for found in keys.values()] == [1] * 6
     assert len(set.union(*keys.values())) == 6
     assert len(inner.requests) == 6

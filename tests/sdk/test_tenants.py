@@ -133,11 +133,11 @@ def test_a_key_in_the_query_is_a_credential_too(module, cache, inner):
     url = "https://g.example/v1beta/models/gemini-2.5-flash:generateContent?key="
     with cache.http_client(module=module, inner=inner) as client:
         for key in ("one", "two", "one"):
-            client.post(url + key, json={"contents": []})
+            client.post(url + key, json={"contents": [{"parts": [{"text": "hi"}]}]})
     assert len(inner.requests) == 3  # the door's answers are not Gemini's, and not stored: what counts is the key
     with cache.watch() as seen, cache.http_client(module=module, inner=inner) as client:
         for key in ("one", "two", "one"):
-            client.post(url + key, json={"contents": []})
+            client.post(url + key, json={"contents": [{"parts": [{"text": "hi"}]}]})
     assert seen[0].key == seen[2].key != seen[1].key
 
 

@@ -6,9 +6,10 @@ import json
 import os
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
+from askonce.core.operations import Operation, agreed, by_path
 from askonce.core.policy import judge_request, resolve
-from askonce.core.providers import Operation, by_path
 from askonce.core.scan import scan_for, streams_read
 from tests.sdk.conftest import Record
 
@@ -16,8 +17,17 @@ PAGE = Path(__file__).parents[2] / "docs" / "sdks.md"
 TERMS = resolve()
 
 
-def verdict(record: Record, operation: Operation) -> str:
-    body = json.loads(record["request_body"])
+def asked(record: Record) -> tuple[Operation | None, Any]:
+    """The operation that a record's host, path and body agree on, and the body."""
+    named = by_path(record["method"], record["url_path"], record["host"])
+    try:
+        body = json.loads(record["request_body"] or "null")
+    except ValueError:
+        return None, None
+    return (agreed(named, body) if named and isinstance(body, dict) else None), body
+
+
+def verdict(record: Record, operation: Operation, body: Any) -> str:
     asks_stream = operation.streamed_by_path or body.get("stream")
     reason = judge_request(body, TERMS, known=True)
     if not reason and asks_stream and not streams_read(operation.protocol):
@@ -38,9 +48,9 @@ def verdict(record: Record, operation: Operation) -> str:
 def table(records: list[Record]) -> list[str]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for record in records:
-        operation = by_path(record["method"], record["url_path"])
+        operation, body = asked(record)
         if operation is not None:
-            counts[operation.protocol.name][verdict(record, operation)] += 1
+            counts[operation.protocol.name][verdict(record, operation, body)] += 1
     names = sorted(counts, key=lambda name: -counts[name].total())
     reasons = sorted(
         {reason for found in counts.values() for reason in found}, key=lambda text: (text != "stored", text)
@@ -51,9 +61,12 @@ def table(records: list[Record]) -> list[str]:
 
 def test_the_table_in_the_docs_is_what_becomes_of_recorded_traffic(records):
     page = PAGE.read_text()
-    start, mark, shown = page.partition("tests/sdk/test_verdicts.py -->\n")
-    made = "\n".join(table(records)) + "\n"
+    start, mark, after = page.partition("tests/sdk/test_verdicts.py -->\n")
+    shown, gap, rest = after.partition("\n\n")
+    made = "\n".join(table(records))
     if os.environ.get("ASKONCE_WRITE_DOCS"):
-        PAGE.write_text(start + mark + made)
+        PAGE.write_text(start + mark + made + gap + rest)
     else:
-        assert shown == made
+        assert shown.rstrip("\n") == made
+    total = sum(operation is not None for operation, _ in map(asked, records))
+    assert f"Over {total:,} interactions" in start

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from askonce import Cache
-from askonce.core.providers import by_path
+from askonce.core.operations import by_path
 from tests.sdk.conftest import Record
 from tests.sdk.test_corpus import base_of, given, request_of, sdk_of
 
@@ -21,7 +21,7 @@ KEPT = 350  # of all streams; the others are truncated, refused, or asked for wi
 
 def streams(records: list[Record]) -> list[Record]:
     """Every streamed interaction of an operation of the table."""
-    return [one for one in records if one["stream"] and by_path(one["method"], one["url_path"])]
+    return [one for one in records if one["stream"] and by_path(one["method"], one["url_path"], one["host"])]
 
 
 def parts(client: Any, request: Any) -> tuple[Any, list[bytes]]:

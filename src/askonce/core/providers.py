@@ -1,14 +1,14 @@
-"""One row a protocol: how its operation, its answers and their ends are told from everybody else's.
+"""One row a protocol: how its answers and their ends are told from everybody else's.
 
-A row says where the operation lives (`path`), which top-level fields of a request cannot change the answer (`ignored`),
-what an answer looks like (`shape`), and how one is read as Parts: one a choice, with how it ended and what it holds.
-What may be stored is then decided once for all protocols, from the Parts.
+A row says what an answer looks like (`shape`), and how one is read as Parts: one a choice, with how it ended and what
+it holds. What may be stored is then decided once for all protocols, from the Parts. Where operations live is said in
+core.operations, which fields of a request cannot change an answer in core.fields.
 
-The rules lean one way. A path that is not here is not ours, and passes. A field or header that is not listed counts.
-An ending that is not listed is not an ending: hosts invent words for failure more often than for success. A user's own
-data may look a little like an answer, so a shape asks for signs that data does not carry by chance.
+The rules lean one way. An ending that is not listed is not an ending: hosts invent words for failure more often than
+for success. A user's own data may look a little like an answer, so a shape asks for signs that data does not carry by
+chance.
 
-Converse and Ollama have no path: behind HTTP they pass, but a plain `fetch` may well bring their answers.
+Ollama has a row and no operation: behind HTTP it passes, but a plain `fetch` may well bring its answers.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ __all__ = [
     "CREDENTIAL_HEADERS",
     "HEADER_CLASSES",
     "PROTOCOLS",
-    "Operation",
     "Part",
     "Protocol",
     "by_answer",
-    "by_path",
     "failed",
     "header_class",
     "ignored_header",
@@ -51,11 +49,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One row of the table; `path` is None where only answers are recognised."""
+    """One row of the table."""
 
     name: str
-    path: re.Pattern[str] | None
-    ignored: frozenset[str]
     shape: Callable[[Answer], bool]
     parts: Callable[[Answer], Iterable[Part]]
     tokens: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # the way to usage; what adds up to input, output
@@ -70,6 +66,8 @@ class Protocol:
             return "error"
         if not isinstance(value, dict) or not self.shape(value):
             return "unrecognised"
+        if value.get("amazon-bedrock-guardrailAction") == "INTERVENED":  # beside an ending of the model's own
+            return "filtered"
         reasons = [_reason(part, tool_calls) for part in self.parts(value)] or ["empty"]
         return next(filter(None, reasons), "")
 
@@ -79,14 +77,6 @@ class Protocol:
         for step in way:
             value = _any(value, step) if isinstance(value, dict) else None
         return (_sum(value, put_in), _sum(value, got_out)) if isinstance(value, dict) else None
-
-    def model(self, request: object, path: str = "") -> str:
-        """The model asked for, empty if unsaid: the URL's where it names one, since the server heeds no other."""
-        operation = by_path("POST", path) if path else None
-        if operation and operation.model:
-            return operation.model
-        named = request.get("model") if isinstance(request, dict) else None
-        return named if isinstance(named, str) else ""
 
 
 # --- what an ending means ----------------------------------------------------------------------------------------
@@ -176,8 +166,8 @@ def _chat(value: Answer) -> Iterator[Part]:
         message = found if isinstance(found, dict) else {}
         calls = len(_dicts(message.get("tool_calls"))) or bool(message.get("function_call"))
         yield Part(
-            # Absent: a host that never says. Null: one that says the choice has not ended.
-            choice.get("finish_reason", "stop"),
+            # Absent: a host that never says (Mistral's models on Bedrock call it stop_reason). Null: not ended.
+            choice.get("finish_reason", choice.get("stop_reason", "stop")),
             _text(message.get("content")) or bool(message.get("audio") or message.get("images")),
             calls,
             bool(message.get("executed_tools")),
@@ -269,65 +259,41 @@ def _message(value: Answer) -> Iterator[Part]:
 
 # --- the table ---------------------------------------------------------------------------------------------------
 
-_WHO = frozenset({"user", "safety_identifier", "metadata"})  # who asks, for abuse reports and dashboards
-_FORM = frozenset({"stream", "stream_options"})  # of one answer: the form is kept beside the key, not in it
-_PROMPT_CACHE = frozenset({"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"})  # price and speed
-# Not here, though they look it: service_tier and speed (answers say which, and cost differs by it), seed, moderation,
-# diagnostics and OpenRouter's usage (they add to the answer), and the Responses API's store (an answer that was not
-# stored upstream cannot be continued by its id).
-_AZURE = "(?:/deployments/(?P<model>[^/]+))?"
 _PROMPT_COMPLETION = (("usage",), ("prompt_tokens",), ("completion_tokens",))
 
 PROTOCOLS = (
     Protocol(
         "chat",
-        re.compile(_AZURE + "/chat/completions$"),
-        _WHO | _FORM | _PROMPT_CACHE | {"store"},  # store: kept upstream for distillation, the answer is the same
         lambda v: v.get("object") == "chat.completion" or isinstance(_first(v.get("choices")).get("message"), dict),
         _chat,
         _PROMPT_COMPLETION,
     ),
     Protocol(
         "completions",
-        # Not every /completions: Mistral's fim and agents answer in other shapes.
-        re.compile(r"(?:^|/v\d\w*|/deployments/(?P<model>[^/]+))/completions$"),
-        _WHO | _FORM,
         lambda v: v.get("object") == "text_completion" or {"text", "finish_reason"} <= _first(v.get("choices")).keys(),
         _completions,
         _PROMPT_COMPLETION,
     ),
     Protocol(
         "responses",
-        re.compile("/responses$"),
-        _WHO | _FORM | _PROMPT_CACHE,
         lambda v: v.get("object") == "response" and "output" in v,
         _responses,
         (("usage",), ("input_tokens",), ("output_tokens",)),
     ),
     Protocol(
         "embeddings",
-        re.compile(_AZURE + "(?<!/api)/embeddings$"),  # /api/embeddings is Ollama's own
-        _WHO,
         lambda v: v.get("object") in ("list", None) and "embedding" in _first(v.get("data")),
         _embeddings,
         _PROMPT_COMPLETION,
     ),
     Protocol(
         "messages",
-        re.compile(
-            "/v1/messages$"  # but /v1/threads/{id}/messages is OpenAI's
-            r"|/publishers/anthropic/models/(?!count-tokens)(?P<vertex>[^/:]+):(?:stream)?[rR]awPredict$"
-            r"|/model/(?P<bedrock>[^/]*anthropic\.[^/]+)/invoke(?:-with-response-stream)?$"
-        ),
-        frozenset({"metadata", "stream", "cache_control"}),  # cache_control: where the prompt cache is marked
         lambda v: v.get("type") == "message" and "stop_reason" in v and isinstance(v.get("content"), list),
         _messages,
         (("usage",), ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"), ("output_tokens",)),
     ),
     Protocol(
         "gemini",
-        re.compile(r"/(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):(?:g|streamG)enerateContent$"),
-        frozenset({"labels"}),  # of the bill
         lambda v: (
             "finishReason" in (first := _first(v.get("candidates")))
             or "finish_reason" in first
@@ -342,52 +308,17 @@ PROTOCOLS = (
     ),
     Protocol(
         "converse",
-        None,
-        frozenset(),
         lambda v: "stopReason" in v and isinstance(v.get("output"), dict),
         _converse,
         (("usage",), ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"), ("outputTokens",)),
     ),
     Protocol(
         "message",
-        re.compile("/v2/chat$"),  # Cohere's; Ollama streams unless it is told not to, in a form of its own
-        frozenset({"stream"}),
         lambda v: isinstance(v.get("message"), dict) and ("finish_reason" in v or {"model", "done"} <= v.keys()),
         _message,
         (("usage", "tokens"), ("input_tokens",), ("output_tokens",)),
     ),
 )
-
-
-class Operation(NamedTuple):
-    """What a path names: its protocol, whether it asks for a stream, the model (or empty), the path if it did not."""
-
-    protocol: Protocol
-    streamed_by_path: bool
-    model: str
-    path: str
-
-
-@lru_cache(maxsize=1024)
-def by_path(method: str, path: str) -> Operation | None:
-    """The operation of a request line, whatever stands before it in the base URL; None for what is not ours."""
-    from urllib.parse import unquote  # only HTTP asks for it
-
-    path = path.partition("?")[0]
-    for protocol in PROTOCOLS if method == "POST" else ():
-        if protocol.path and (found := protocol.path.search(path)):
-            plain = _STREAMED.sub(lambda word: _PLAIN[word[0]], path)
-            model = next(filter(None, found.groupdict().values()), "")
-            return Operation(protocol, plain != path, unquote(model), plain)
-    return None
-
-
-_PLAIN = {
-    ":streamGenerateContent": ":generateContent",
-    ":streamRawPredict": ":rawPredict",
-    "/invoke-with-response-stream": "/invoke",
-}
-_STREAMED = re.compile("|".join(map(re.escape, _PLAIN)) + "$")
 
 
 def by_answer(value: object) -> Protocol | None:

@@ -16,9 +16,10 @@ from typing import Any
 import orjson
 
 from askonce.core import keys, upstream
+from askonce.core.fields import left_out, per_input, unmark
 from askonce.core.keys import Form, Key
+from askonce.core.operations import Operation, agreed, model_of
 from askonce.core.policy import Control, judge_request
-from askonce.core.providers import Operation
 from askonce.core.rules import NO_RULES, Rules
 from askonce.core.scan import stream_variant, streams_read
 from askonce.errors import AskonceError, ConfigError
@@ -42,6 +43,7 @@ from askonce.pilot import Answer
 from askonce.question import KNOWN, KNOWN_SIZE, NOTHING, Plan, Planner, Question, Settings
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
+NEVER_MET = (None, None)
 CALLERS = 1024  # credentials of which it is known whether they are replaced every so often
 
 
@@ -93,7 +95,8 @@ class Exchange:
         self._named: set[str] = set()
         self._born: set[bytes] = set()
         self._rotating: dict[str, bool] = {}
-        self._met: dict[tuple[object, ...], Question] = {}
+        self._met: dict[tuple[object, ...], tuple[Question, Operation | None]] = {}
+        self._same_as = tuple(rules.same_as.items())
 
     # requests
 
@@ -113,7 +116,7 @@ class Exchange:
     def _read(self, sent: Sent, carries: Carried, asked: Asked) -> str:
         if self._off:
             return "off"
-        target = target_of(sent.method, sent.url)
+        target = target_of(sent.method, sent.url, self._same_as)
         if target is None:
             return "unknown-path"
         asked.operation = target.operation
@@ -127,9 +130,9 @@ class Exchange:
         asked.who = fingerprint(carries.secrets)
         # To find 2 KB again costs less than to parse, sort and hash them; the credential is here by its digest alone.
         spelled = (sent.url, sent.body, carries.counts, asked.who)
-        met = self._met.get(spelled)
+        met, operation = self._met.get(spelled, NEVER_MET)
         if met is not None and met.plan is plan:
-            asked.question = Question(met.key, met.fields, plan, met.model)
+            asked.question, asked.operation = Question(met.key, met.fields, plan, met.model), operation
             return ""
         reason = self._ask(sent, carries, target, plan, asked)
         made = asked.question
@@ -137,7 +140,7 @@ class Exchange:
             if len(self._met) >= KNOWN:
                 self._met.clear()
             # A copy: the one that is asked will hold what was read for it.
-            self._met[spelled] = Question(made.key, made.fields, plan, made.model)
+            self._met[spelled] = Question(made.key, made.fields, plan, made.model), asked.operation
         return reason
 
     def _ask(self, sent: Sent, carries: Carried, target: Target, plan: Plan, asked: Asked) -> str:
@@ -145,23 +148,30 @@ class Exchange:
         assert sent.body is not None
         exact = keys.parsed(sent.body)
         body = _loosely(sent.body) if exact is None else exact
-        reason = "not-json" if body is None else self._judged(body, plan)
-        if reason or body is None:
+        if body is None:
+            return "not-json"
+        operation = agreed(target.operation, body)
+        if operation is None:
+            return "body-mismatch"
+        asked.operation, target = operation, target._replace(operation=operation)
+        if reason := self._judged(body, plan):
             return reason
         if not plan.tenant and self._rotates(asked.who, carries.secrets):
             return self._tenant_needed()
         form, place = _form(sent, target, body)
-        if form == "s" and not streams_read(target.operation.protocol):
+        if form == "s" and not streams_read(operation.protocol):
             return "stream"
         counts = self._counts(carries)
         ask = self._asker(plan, target, body, form, place, counts, asked.who)
         # A signature covers the body, which can then not be cut into inputs.
-        batched = form == "j" and target.operation.protocol.name == "embeddings"
-        if batched and exact is not None and b"AWS4" not in carries.secrets:
-            asked.batch = _batch(exact, target.operation.protocol.ignored, ask)
-        canonical = keys.canonical_fields(exact, sent.body, target.operation.protocol.ignored)
+        batched = form == "j" and operation.protocol.name == "embeddings" and b"AWS4" not in carries.secrets
+        if batched and exact is not None and per_input(operation, exact):
+            asked.batch = _batch(exact, left_out(operation), ask)
+        if exact is not None:
+            unmark(operation, exact, sent.body)
+        canonical = keys.canonical_fields(exact, sent.body, left_out(operation))
         asked.question = ask(canonical, "")
-        if self._shares and asked.batch is None:
+        if self._shares and asked.batch is None and not operation.framed:  # AWS's frames have no other form
             self._share(asked.question, canonical, target, place, counts, asked.who)
         return ""
 
@@ -192,8 +202,7 @@ class Exchange:
         who: str,
     ) -> Callable[[bytes, str], Question]:
         """Makes questions of canonical bodies; their `kind` tells apart what is kept in different ways."""
-        named = target.operation.model or body.get("model")
-        model = named if isinstance(named, str) else ""
+        model = model_of(target.operation, body)
         return lambda canonical, kind: plan.question(canonical, model, form, place + kind, headers, who)
 
     def _plan(self, ours: Mapping[str, str]) -> Plan:

@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from askonce.core.headers import header_class
-from askonce.core.providers import Operation, by_path
+from askonce.core.hosts import place_of
+from askonce.core.operations import Operation, operation_at
 
 Header = tuple[bytes, bytes]
 NAMES = 1024  # names of headers whose class is kept in mind
@@ -62,10 +63,11 @@ _SIGNED = frozenset({"x-amz-signature", "x-amz-security-token", "x-amz-date", "s
 
 
 @lru_cache(maxsize=1024)
-def target_of(method: str, url: str) -> Target | None:
-    """What a request is aimed at; None for what is no operation of ours."""
+def target_of(method: str, url: str, same_as: tuple[tuple[str, str], ...] = ()) -> Target | None:
+    """What a request is aimed at; None for what is no operation of ours. `same_as`: as in Rules, its pairs."""
     parts = urlsplit(url)
-    operation = by_path(method, parts.path)
+    place = place_of(parts.scheme, parts.netloc.rpartition("@")[2], dict(same_as))
+    operation = operation_at(method, parts.path, place.provider, mirrored=place.same)
     if operation is None:
         return None
     secrets, plain = [], []
@@ -76,9 +78,13 @@ def target_of(method: str, url: str) -> Target | None:
         elif piece != "alt=sse":  # how a stream is framed: the form of an answer is kept beside the key, not in it
             plain.append(piece)
     signed = "AWS4" if any(piece.partition("=")[0].lower() in _SIGNED for piece in secrets) else ""
-    host = parts.netloc.rpartition("@")[2]
-    upstream = f"{parts.scheme}://{host}{operation.path}?{'&'.join(plain)}"
+    # Vertex names a host's region again in the path.
+    path = _REGION.sub("/locations/-/", operation.path) if place.same else operation.path
+    upstream = f"{place.scheme}://{place.host}{path}?{'&'.join(plain)}"
     return Target(operation, upstream, f"{signed}{'&'.join(secrets)}".encode())
+
+
+_REGION = re.compile("/locations/[^/]+/")
 
 
 # --- headers -----------------------------------------------------------------------------------------------------
