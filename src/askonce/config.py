@@ -1,7 +1,8 @@
 """Where the cache is, when nobody says so at the call: the chain of defaults, and the environment.
 
 The URL given, else `configure`, else ``$ASKONCE_URL``, else ``$REDIS_URL``, else an SQLite file in the user's cache
-folder. ``$ASKONCE_PREFIX`` and ``$ASKONCE_MODE`` are for operations: they need no change of code.
+folder; where there can be none, memory. ``$ASKONCE_PREFIX`` and ``$ASKONCE_MODE`` are for operations: they need no
+change of code.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from askonce.errors import ConfigError
 from askonce.events import log
 
+MEMORY = "memory://askonce"  # by name, so that all default caches of a process are one
 MODES = ("on", "off", "refresh", "only-if-cached")
 
 _configured: dict[str, str | None] = {"url": None, "prefix": None, "mode": None}
@@ -61,7 +63,16 @@ def find_url(url: str | None) -> str:
             _told.add(redis)
             log.warning("askonce uses $REDIS_URL: %s (set ASKONCE_URL to say otherwise)", without_password(redis))
         return redis
-    return f"sqlite:///{cache_folder() / 'askonce.db'}"
+    folder = cache_folder()
+    if folder is not None:
+        return f"sqlite:///{folder / 'askonce.db'}"
+    if MEMORY not in _told:
+        _told.add(MEMORY)
+        log.warning(
+            "askonce finds no cache folder that this user may write: answers are kept in the memory of this process,"
+            " and die with it; set ASKONCE_URL, as in ASKONCE_URL=sqlite:////var/tmp/askonce.db"
+        )
+    return MEMORY
 
 
 def find_prefix(prefix: str | None) -> str:
@@ -85,23 +96,32 @@ def check_mode(mode: str) -> str:
     return mode
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for askonce, by the custom of the platform; ConfigError where there is no home."""
+def cache_folder() -> Path | None:
+    """The user's cache folder for askonce, by the custom of the platform; None where there can be none.
+
+    Containers that run under a random user, and functions in a cloud, have no home, or one that nobody may write.
+    """
     named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     if named and Path(named).is_absolute():
-        return Path(named) / "askonce"
+        folder = Path(named) / "askonce"
+    else:
+        try:
+            home = Path.home()
+        except RuntimeError:
+            return None
+        if not home.is_absolute() or not os.path.isdir(home):  # noqa: PTH112 - Path.is_dir raises where it may not look
+            return None
+        folder = home / ("Library/Caches/askonce" if sys.platform == "darwin" else ".cache/askonce")
+    return folder if _usable(folder) else None
+
+
+def _usable(folder: Path) -> bool:
+    """Whether the folder can be written, or made in the nearest one that is there."""
     try:
-        home = Path.home()
-    except RuntimeError:
-        home = Path()
-    if not home.is_absolute() or not home.is_dir():
-        raise ConfigError(
-            "there is no home folder to keep the cache in: give a URL, as in Cache('sqlite:////var/tmp/askonce.db'),"
-            " or set ASKONCE_URL"
-        )
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "askonce"
-    return home / ".cache" / "askonce"
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except (OSError, StopIteration):
+        return False
 
 
 def without_password(url: str) -> str:

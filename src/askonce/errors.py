@@ -15,8 +15,27 @@ store unless the cache was made with ``strict=True``; then it raises StoreUnavai
 
 from __future__ import annotations
 
+from typing import Any
 
-class AskonceError(Exception):
+
+class Portable(Exception):
+    """An exception that is pickled and copied as it is: pools of processes hand them on.
+
+    Python makes an exception anew from its text alone, which fails where more is asked for, and loses the rest.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.args, self.__dict__)
+
+
+def _remade(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    made: Exception = kind.__new__(kind, *args)
+    made.args = args
+    made.__dict__.update(state)
+    return made
+
+
+class AskonceError(Portable):
     """The root: ``except AskonceError`` catches whatever is ours and nothing of the upstream's."""
 
 

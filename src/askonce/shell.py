@@ -80,7 +80,11 @@ class Shell(Asker):
                 raise ConfigError("give a URL or redis_client=, not both")
             url, options = "redis://", {**options, "client": redis_client}
         self._planner = Planner(self.prefix, tenant, policy or Policy(), scopes or {}, self.mode)
-        store = open_store(config.find_url(url), prefix=self.prefix, asynchronous=self.asynchronous, **options)
+        address = config.find_url(url)
+        store = open_store(address, prefix=self.prefix, asynchronous=self.asynchronous, **options)
+        said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
+        self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, "replay_speed": replay_speed, **said}
+        self._portable = redis_client is None
         self.events = Events()
         self._strict = strict
         self._closed = False
@@ -124,6 +128,12 @@ class Shell(Asker):
             "waiting": self._engine.fleet.waiting(),
             "breaker": breaker.kind if breaker.open else "closed",
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As what it was made of: a cache in another process has connections and flights of its own."""
+        if not self._portable:
+            raise TypeError("a cache made of redis_client= cannot be pickled or copied: make it of a URL")
+        return _remade, (type(self), self._made_of)
 
     def __repr__(self) -> str:
         breaker = self._engine.fleet.breaker
@@ -306,6 +316,10 @@ class Shell(Asker):
             pace = self._engine.pace
             self._engine = Many(store, self._new_mode(), self.events, strict=self._strict)
             self._engine.pace = pace
+
+
+def _remade(kind: type[Shell], made_of: dict[str, Any]) -> Shell:
+    return kind(**made_of)
 
 
 def _model_of(request: object) -> str:

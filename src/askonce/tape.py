@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from askonce.core.tape import DATA, META, data_frame, frame, frames
 from askonce.ear import Signal
+from askonce.errors import Portable
 from askonce.flight import Mode
 
 LAST = 60.0  # s that a reader waits before it looks again by itself; the pump's own limits end a tape
@@ -75,7 +76,7 @@ class Raw(bytes):
         return raw
 
 
-class Cut(ConnectionError):
+class Cut(Portable, ConnectionError):
     """The stream that was followed ended in the middle; `flight` names whose it was. Never a silent end."""
 
     def __init__(self, message: str, flight: str = "") -> None:

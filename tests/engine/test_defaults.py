@@ -96,12 +96,39 @@ def test_redis_url_is_said_once_and_without_its_password(monkeypatch, caplog, ur
     ]
 
 
-def test_without_a_home_folder_the_error_names_the_remedy(monkeypatch):
-    monkeypatch.setenv("HOME", "/no/such/home")
-    with pytest.raises(ConfigError, match="ASKONCE_URL"):
-        Cache()
-    with pytest.raises(ConfigError, match="sqlite:////var/tmp/askonce"):
-        askonce.get_or_set([], "m", lambda: 1)
+HOMELESS = """
+import os
+import askonce, askonce.store.memory, askonce.store.sqlite  # before the rights to read them are given up
+if os.geteuid() == 0:
+    os.setgid(54321)
+    os.setuid(54321)
+asked = []
+def call():
+    asked.append(1)
+    return {"said": len(asked)}
+with askonce.Cache() as one, askonce.Cache() as other:
+    said = [cache.fetch("q", call).value["said"] for cache in (one, other)]
+print(said, one.mode)
+"""
+
+
+@pytest.mark.parametrize("mode", ["on", "off"])
+@pytest.mark.parametrize("home", ["/no/such/home", "/", "relative", "", None, "unwritable", "a file"])
+def test_without_a_home_that_can_be_written_answers_are_kept_in_memory_and_it_is_said(tmp_path, home, mode):
+    if home == "unwritable":
+        (tmp_path / home).mkdir(0o555)
+    if home == "a file":
+        (tmp_path / home).touch()
+    tmp_path.chmod(0o755)
+    place = str(tmp_path / home) if home in {"unwritable", "a file"} else home
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment |= {"ASKONCE_MODE": mode, **({} if place is None else {"HOME": place})}
+    done = subprocess.run(
+        [sys.executable, "-c", HOMELESS], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == ("[1, 1] on" if mode == "on" else "[1, 2] off"), done.stderr
+    assert done.stderr.count("askonce finds no cache folder") == 1
+    assert "Traceback" not in done.stderr
     with Cache("memory://") as cache:
         assert cache.fetch("q", lambda: 1).value == 1
 

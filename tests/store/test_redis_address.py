@@ -21,6 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askonce import config
+from askonce.cli.checks import checks
+from askonce.cli.place import find
 from askonce.core.lease import Follow, Hit
 from askonce.core.tape import ENDED, FAILED, Ending
 from askonce.drive import drive
@@ -222,6 +224,14 @@ def test_a_certificate_that_nobody_vouches_for_is_denied(tls_url: str):
     assert looking_says(opened(tls_url)) == "store-denied"
     with pytest.raises(StoreTrouble, match="store"):
         asyncio.run(looked(tls_url))
+
+
+@pytest.mark.servers
+def test_a_doctor_tells_a_certificate_that_is_not_accepted_from_rights_that_are_missing(tls_url: str):
+    bad = [check for check in checks(find(tls_url, None)) if check.state == "bad"]
+    assert [check.name for check in bad] == ["reach"]
+    assert "certificate" in bad[0].remedy
+    assert "password" not in bad[0].remedy
 
 
 # --- what must not be told ----------------------------------------------------------------------------------------

@@ -45,6 +45,10 @@ REMEDIES = {
     "store-corrupt": "the file is damaged: delete it with its -wal and -shm files, it is only a cache",
     "store-loading": "the server is loading its data: wait",
 }
+_ABOUT = {
+    "tls": "the secure connection failed: name the authority that signed the certificate (?ssl_ca_certs=FILE), and the"
+    " host as the certificate names it; rediss:// only where the server speaks TLS",
+}
 
 
 class Check(NamedTuple):
@@ -67,7 +71,7 @@ def checks(place: Place) -> Iterator[Check]:
         reached = _reach(store, place)
         yield reached
         if reached.state == "ok":
-            yield _round_trip(store)
+            yield _round_trip(store, place)
             yield from _own(store, place)
             yield rights(place)
     finally:
@@ -76,8 +80,12 @@ def checks(place: Place) -> Iterator[Check]:
 
 def trouble(name: str, found: StoreTrouble | StoreUnavailable, place: Place, doing: str = "") -> Check:
     """A line for trouble of the store."""
-    remedy = REMEDIES.get(found.kind, "").format(prefix=place.prefix or DEFAULT)
+    remedy = _remedy(found).format(prefix=place.prefix or DEFAULT)
     return Check(name, f"{doing}{found} ({found.kind})", "bad", remedy)
+
+
+def _remedy(found: StoreTrouble | StoreUnavailable) -> str:
+    return _ABOUT.get(getattr(found, "about", "")) or REMEDIES.get(found.kind, "")
 
 
 def _versions() -> Check:
@@ -116,7 +124,7 @@ def _reach(store: Store, place: Place) -> Check:
     return Check("reach", f"it answers, after {say.time(time.perf_counter() - begun)}")
 
 
-def _round_trip(store: Store) -> Check:
+def _round_trip(store: Store, place: Place) -> Check:
     took: list[float] = []
     until = time.perf_counter() + PATIENCE
     while len(took) < LOOKUPS and time.perf_counter() < until:
@@ -124,7 +132,7 @@ def _round_trip(store: Store) -> Check:
         try:
             drive(store.look(Key(os.urandom(32), "v"), ()))
         except StoreTrouble as found:
-            return Check("lookup", f"{found} ({found.kind})", "bad", REMEDIES.get(found.kind, ""))
+            return trouble("lookup", found, place)
         took.append(time.perf_counter() - begun)
     half, most = statistics.median(took), max(took)
     said = f"median {say.time(half)}, slowest {say.time(most)}, of {len(took)}"

@@ -19,7 +19,7 @@ from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed
 from askonce.core.tape import Ending, Word
 from askonce.core.text import printable
-from askonce.errors import ConfigError
+from askonce.errors import ConfigError, Portable
 
 TIMEOUT = 0.2  # s: the most that trouble in the store may cost a lookup
 CONNECT_TIMEOUT = 1.0  # s
@@ -31,7 +31,7 @@ PARTITIONS = 64  # a constant of the key format, not a setting: two clients must
 At = Literal["command", "connecting", "key"]
 
 
-class StoreTrouble(Exception):
+class StoreTrouble(Portable):
     """The store could not do it. `kind` is a status detail: a closed list, each with what an operator should look at.
 
     ``store-refused`` (nobody listens), ``store-timeout``, ``store-closed`` (the connection broke), ``store-denied``
@@ -39,12 +39,14 @@ class StoreTrouble(Exception):
     under our names), ``store-corrupt``, ``store-loading``, ``store-error`` (anything else it said).
 
     `at` says where it was met: by a ``command``, by ``connecting``, or at one ``key``, which says nothing of others.
+    `about` narrows a kind down for whoever looks for the remedy: ``tls``, or "".
     """
 
-    def __init__(self, kind: str, message: str = "", at: At = "command") -> None:
+    def __init__(self, kind: str, message: str = "", at: At = "command", about: str = "") -> None:
         super().__init__(printable(message or kind))
         self.kind = kind
         self.at: At = at
+        self.about = about
 
 
 class Look(NamedTuple):

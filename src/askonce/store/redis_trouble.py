@@ -71,12 +71,17 @@ def connecting(error: BaseException) -> StoreTrouble:
     text = str(error) or type(error).__name__
     if "unknown command" in text:
         text += " (askonce needs RESP3, so Redis 6 or newer, or Valkey)"
-    return StoreTrouble(_connect_kind(error), f"no connection to the store: {text}", "connecting")
+    about = "tls" if isinstance(_cause(error), ssl.SSLError) else ""
+    return StoreTrouble(_connect_kind(error), f"no connection to the store: {text}", "connecting", about)
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    # redis-py wraps what the system said; what it wraps tells more than the text it makes of it.
+    return error.__cause__ or error.__context__
 
 
 def _connect_kind(error: BaseException) -> str:
-    # redis-py wraps what the system said; what it wraps tells more than the text it makes of it.
-    cause = error.__cause__ or error.__context__
+    cause = _cause(error)
     if isinstance(error, TimeoutError | said.TimeoutError) or isinstance(cause, TimeoutError):
         return "store-timeout"
     if isinstance(error, said.AuthenticationError) or isinstance(cause, ssl.SSLError | PermissionError):

@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from askonce.errors import Portable
 from askonce.testing.answers import Protocol, answer, error, protocol_of, question_of
 from askonce.testing.script import Delay, Receipts, Scripted, Turn
 
 
-class UpstreamError(Exception):
+class UpstreamError(Portable):
     """What a `ScriptedCall` raises for an HTTP status of 400 or more; `status` and `body` are the provider's."""
 
     def __init__(self, status: int, body: Any) -> None:

@@ -1,0 +1,82 @@
+"""What is pickled: caches go to workers as what they were made of, and errors come back from them as they were."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import multiprocessing
+import pickle
+
+import pytest
+import redis
+
+import askonce
+from askonce import AsyncCache, Cache, Policy
+from askonce.errors import Portable
+from askonce.store import StoreTrouble
+from askonce.tape import Cut
+from askonce.testing.call import UpstreamError
+
+REQUEST = {"model": "m", "messages": []}
+
+
+def _kinds(kind: type[Exception]) -> set[type[Exception]]:
+    below: list[type[Exception]] = kind.__subclasses__()
+    return {kind}.union(*map(_kinds, below))
+
+
+def _made(kind: type[Exception]) -> Exception:
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    plain = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    return kind(*(7 if "int" in str(one.annotation) else f"a {one.name}" for one in plain))
+
+
+def test_every_exception_that_users_meet_is_portable():
+    public = {getattr(askonce, name) for name in askonce.__all__}
+    errors = {one for one in public if isinstance(one, type) and issubclass(one, Exception)}
+    assert errors | {StoreTrouble, Cut, UpstreamError} <= _kinds(Portable)
+
+
+@pytest.mark.parametrize("kind", sorted(_kinds(Portable) - {Portable}, key=str))
+def test_an_exception_is_the_same_after_it_was_pickled_or_copied(kind):
+    error = _made(kind)
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is kind
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+
+
+def _ask(cache):
+    outcome = cache.fetch(REQUEST, lambda: {"said": "paid again"})
+    return outcome.value, outcome.status.hit
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_cache_that_is_handed_to_another_process_asks_the_same_store(tmp_path, handled):
+    with Cache(f"sqlite:///{tmp_path}/a.db", prefix="p", policy=Policy(ttl=60), tenant="t", fold=["case"]) as cache:
+        asked = cache.scoped(scope="s") if handled else cache
+        asked.fetch(REQUEST, lambda: {"said": "first"})
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(_ask, (asked,)) == ({"said": "first"}, True)
+
+
+def test_an_outcome_can_be_handed_over_with_its_cache(tmp_path):
+    with Cache(f"sqlite:///{tmp_path}/a.db") as cache:
+        outcome = pickle.loads(pickle.dumps(cache.fetch(REQUEST, lambda: {"said": 1})))
+        outcome.forget()
+        assert not cache.fetch(REQUEST, lambda: {"said": 2}).status.hit
+
+
+@pytest.mark.parametrize("kind", [Cache, AsyncCache])
+def test_a_copy_is_a_cache_of_its_own_with_the_same_settings(tmp_path, kind):
+    cache = kind(f"sqlite:///{tmp_path}/a.db", prefix="p", mode="only-if-cached", strict=True, max_bytes=2**21)
+    again = copy.deepcopy(cache)
+    assert type(again) is kind
+    assert again is not cache
+    assert repr(again) == repr(cache)
+    assert (again.mode, again.prefix, again._strict) == ("only-if-cached", "p", True)
+    assert again._engine.store._file.max_bytes == 2**21
+
+
+def test_a_cache_of_a_client_of_ones_own_says_why_it_cannot_be_pickled():
+    with Cache(redis_client=redis.Redis(port=1)) as cache, pytest.raises(TypeError, match="make it of a URL"):
+        pickle.dumps(cache)
