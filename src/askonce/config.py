@@ -146,7 +146,10 @@ def _user(text: str) -> str:
 
 def _option(text: str) -> str:
     name, equals, _ = text.partition("=")
-    return text if name in _HARMLESS_OPTIONS else f"{name}{equals}***" if equals else "***" if name else ""
+    if name in _HARMLESS_OPTIONS:
+        return text
+    # A name that is no option's may be the rest of a password with an & in it.
+    return f"{name}{equals}***" if name in _SECRET_OPTIONS else "***" if text else ""
 
 
 _HARMLESS_NAME = re.compile(r"[\w.-]*")
@@ -156,3 +159,4 @@ _HARMLESS_OPTIONS = frozenset(
         *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "health_check_interval", "client_name"),
     }
 )
+_SECRET_OPTIONS = frozenset({"password", "username", "ssl_password", "ssl_keyfile", "ssl_certfile"})

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import orjson
+from askonce.core import bounded
 
 Answer = dict[str, Any]
 
@@ -38,8 +38,8 @@ def a_value(text: bytes) -> Answer:
     if LONG.search(text):
         raise Inexact
     try:
-        return a_dict(orjson.loads(text))
-    except orjson.JSONDecodeError:
+        return a_dict(bounded.loads(text))
+    except ValueError:
         raise Inexact from None
 
 

@@ -8,7 +8,7 @@ place to learn that one is missing here.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from askonce.core.bounded import lru_cache_of_short
 
 CREDENTIAL_HEADERS = frozenset(  # these are the tenant, or prove it
     {
@@ -72,7 +72,7 @@ HEADER_CLASSES: dict[str, frozenset[str]] = {
 _IGNORED = HEADER_CLASSES.keys() - {"counts"}
 
 
-@lru_cache(maxsize=1024)
+@lru_cache_of_short(1024)
 def header_class(name: str) -> str:
     """The class of a header, in any case; empty for an unknown one, which counts and is worth an event."""
     name = name.lower()

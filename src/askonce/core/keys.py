@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
+from askonce.core import bounded
 from askonce.core.held import Unsaid, complete, secret
 from askonce.errors import ConfigError, RequestError
 
@@ -290,11 +291,13 @@ _DIGITS = bytes(0x30 if 0x30 <= byte < 0x3A else 0x20 for byte in range(256))
 def parsed(raw: bytes) -> dict[str, object] | None:
     """The JSON object that a body is, or None when parsing would lose something of it."""
     try:
-        body = orjson.loads(raw)
+        body = bounded.loads(raw)
         if type(body) is not dict:
             return None
         if _verbatim(body, raw):
             return body
+        if bounded.crowded(raw):
+            return None
         return json.loads(raw, object_pairs_hook=_unique, parse_int=_integer, parse_float=_faithful)  # type: ignore[no-any-return]
     except (ValueError, TypeError, ArithmeticError, RecursionError):
         return None
@@ -344,7 +347,9 @@ def digest(
 ) -> bytes:
     """The 32 bytes that name a question; variant 2 is variant "2", and the order of headers does not count."""
     # str() here and not in _leading: to its lru_cache True and 1 would be one variant.
-    state = _leading(tuple(headers), prefix, tenant, scope, str(variant), upstream).copy()
+    short = len(upstream) <= bounded.SHORT and all(len(value) <= bounded.SHORT for _, value in headers)
+    leading = _leading if short else _leading.__wrapped__
+    state = leading(tuple(headers), prefix, tenant, scope, str(variant), upstream).copy()
     state.update(len(body).to_bytes(8, "big"))
     state.update(body)
     return state.digest()

@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
 
+from askonce.core.bounded import lru_cache_of_short
 from askonce.errors import ConfigError
 
 TEXT_MAX = 200  # characters of a scope or of a tag
 TAGS_MAX = 64
 
 
-@lru_cache(maxsize=8192)
+@lru_cache_of_short(8192)
 def field(kind: str, text: str) -> int:
     """The generation field, 0 to 16383, of a ``scope``, ``model`` or ``tag``."""
     data = f"{kind}\0{text}".encode("utf-8", "surrogatepass")
@@ -29,7 +30,7 @@ def scope_paths(scope: str) -> tuple[str, ...]:
     return tuple("/".join(steps[: depth + 1]) for depth in range(len(steps)))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache_of_short(4096)
 def fields(scope: str, model: str, tags: tuple[str, ...]) -> tuple[int, ...]:
     """The generation fields of a lookup, sorted, each once."""
     found = {field("scope", path) for path in scope_paths(scope)}

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from askonce.core.bodies import asks
+from askonce.core.bounded import lru_cache_of_short
 from askonce.core.hosts import provider_of
 from askonce.core.providers import PROTOCOLS, Protocol
 
@@ -179,7 +179,7 @@ def by_path(method: str, path: str, host: str = "") -> Operation | None:
     return operation_at(method, path, provider_of(host))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache_of_short(1024)
 def operation_at(method: str, path: str, provider: str, *, mirrored: bool = False) -> Operation | None:
     """The operation of a request line; `mirrored`: at a host that stands for the provider's, under any base URL."""
     from urllib.parse import unquote  # only HTTP asks for it

@@ -17,8 +17,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal
 
-import orjson
-
+from askonce.core import bounded
 from askonce.core.providers import by_answer, failed
 from askonce.errors import ConfigError
 
@@ -217,7 +216,7 @@ _PIECE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # up to a comma that is n
 _DELTA = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 
 
-@lru_cache(maxsize=512)
+@bounded.lru_cache_of_short(512)
 def _control(text: str, lenient: bool) -> Control:
     found: dict[str, Any] = {}
     for piece in filter(None, map(str.strip, _PIECE.findall(text))):
@@ -300,7 +299,7 @@ def _unwrapped(value: object) -> object:
     if not isinstance(value, str) or not value.lstrip().startswith("{"):
         return value
     try:
-        return orjson.loads(value)
+        return bounded.loads(value)
     except ValueError:
         return value
 

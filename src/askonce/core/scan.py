@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from askonce.core import bounded
 from askonce.core.providers import PROTOCOLS, Protocol, failed
 from askonce.core.sse import Objects, Parser, parser_for, plain_data
 
@@ -49,6 +50,8 @@ class Read(NamedTuple):
 
 def read(body: bytes, content_type: str = "") -> Read:
     """What a whole body says."""
+    if bounded.flooded(body):
+        return Read([], garbled=True)
     data = plain_data(body)
     if data is not None:
         return _values(zip(repeat(""), data))

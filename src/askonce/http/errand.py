@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Protocol
 
 import orjson
 
 from askonce.core import upstream
+from askonce.core.bounded import lru_cache_of_short
 from askonce.core.keys import Key
 from askonce.http.exchange import Asked, Exchange
 from askonce.http.reply import Failure, Reply, of_connection
@@ -150,7 +150,7 @@ def decoded(module: Any, headers: Sequence[Header]) -> list[Header]:
     ]
 
 
-@lru_cache(maxsize=64)
+@lru_cache_of_short(64)
 def _decodes(module: Any, encodings: bytes) -> bool:
     """Whether the module undoes these encodings (brotli and zstd need packages of their own)."""
     probe = b"\xff\xfe not encoded"

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from askonce.core import keys, upstream
+from askonce.core import bounded, keys, upstream
 from askonce.core.fields import left_out, per_input, unmark
 from askonce.core.keys import Form, Key
 from askonce.core.operations import Operation, agreed, model_of
@@ -274,7 +274,7 @@ class Exchange:
         if reply.status != 200:
             return f"status-{reply.status}"
         try:
-            value = orjson.loads(reply.body)
+            value = bounded.loads(reply.body)
         except ValueError:
             return "not-json"
         assert asked.question is not None
@@ -312,7 +312,7 @@ def _seconds(text: str) -> float:
 def _loosely(raw: bytes) -> dict[str, Any] | None:
     """A body that has no exact form (a name twice, a huge number), for what can be judged of it."""
     try:
-        body = orjson.loads(raw)
+        body = bounded.loads(raw)
     except ValueError:
         return None
     return body if isinstance(body, dict) else None

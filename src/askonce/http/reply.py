@@ -15,11 +15,11 @@ waited keeps the rate limits, which are theirs too; a 429 without its retry-afte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
 
+from askonce.core.bounded import lru_cache_of_short
 from askonce.http.sent import Header
 from askonce.http.vectors import Frame
 
@@ -56,7 +56,7 @@ class Failure(NamedTuple):
     patience: float | None = None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache_of_short(1024)
 def personal(name: bytes, *, rates: bool = True) -> bool:
     """Whether a response's header is for the connection that it came by and for nobody else."""
     text = name.decode("latin-1").lower()
@@ -65,7 +65,7 @@ def personal(name: bytes, *, rates: bool = True) -> bool:
     return rates and any(word in text for word in _RATES)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache_of_short(1024)
 def of_connection(name: bytes) -> bool:
     """Whether a response's header says how the message travelled, which ends where it is read."""
     return name.decode("latin-1").lower() in _CONNECTION
@@ -118,4 +118,4 @@ def _read(head: bytes) -> Reply | Failure:
         raise ValueError(f"no packed reply: {wrong!r}") from wrong
 
 
-read_head = lru_cache(maxsize=256)(_read)
+read_head = lru_cache_of_short(256)(_read)

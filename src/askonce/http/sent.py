@@ -14,12 +14,12 @@ import binascii
 import hashlib
 import re
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
 
+from askonce.core.bounded import lru_cache_of_short
 from askonce.core.headers import header_class
 from askonce.core.hosts import place_of
 from askonce.core.operations import Operation, operation_at
@@ -62,7 +62,7 @@ _SECRET = frozenset({"key", "api_key", "api-key", "apikey", "access_token", "sub
 _SIGNED = frozenset({"x-amz-signature", "x-amz-security-token", "x-amz-date", "sig"})
 
 
-@lru_cache(maxsize=1024)
+@lru_cache_of_short(1024)
 def target_of(method: str, url: str, same_as: tuple[tuple[str, str], ...] = ()) -> Target | None:
     """What a request is aimed at; None for what is no operation of ours. `same_as`: as in Rules, its pairs."""
     parts = urlsplit(url)
@@ -173,7 +173,8 @@ def cookies_born(sent: Sequence[Header], received: Sequence[Header]) -> set[byte
 _MADE_ANEW = re.compile(  # the sign-ins of Google, GitHub, Anthropic and Copilot, and whatever AWS signs
     rb"(?:^|[\s:])(?:ya29\.|gh[osu]_|sk-ant-oat|tid=|AWS4)|^x-amz-security-token:", re.MULTILINE
 )
-_JWT = re.compile(rb"\beyJ[\w-]*\.([\w-]*)\.")
+# From the start of a run of such signs only: from each "-eyJ" in it, a long one would be read again and again.
+_JWT = re.compile(rb"(?<![\w-])eyJ[\w-]*+\.([\w-]*+)\.")
 
 
 def rotates(secrets: bytes) -> bool:

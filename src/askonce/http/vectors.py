@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from askonce.core.bounded import signs
 from askonce.http.sent import Header
 
 
@@ -61,13 +62,12 @@ def _tokens(value: object) -> bool:
 
 # --- answers, cut ------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(rb'[^"\[\]{}]*("(?:[^"\\]|\\.)*"|[\[\]{}])', re.DOTALL)
-_INDEX = re.compile(rb'"index"\s*:\s*(\d+)')
+_INDEX = re.compile(rb'"index"\s*:\s*(\d{1,9})(?!\d)')
 
 
 def cut(body: bytes, asked: int) -> list[Vector] | None:
     """The vectors of an answer to so many inputs, in their order; None for an answer that is not understood."""
-    spans = list(_spans(body))
+    spans = list(itertools.islice(_spans(body), asked + 1))  # no more: there may be millions
     if len(spans) != asked:
         return None
     items = [body[start:end] for start, end in spans]
@@ -91,21 +91,23 @@ def cut(body: bytes, asked: int) -> list[Vector] | None:
 def _spans(body: bytes) -> Iterator[tuple[int, int]]:
     """Where the objects in the list `data` of the outermost object start and end."""
     depth, start, name, inside = 0, 0, b"", False
-    for token in _TOKEN.finditer(body):
-        sign = token[1]
+    for sign, begins, ends in signs(body):
         if sign in b"[{":
             depth += 1
-            inside = inside or (depth == 2 and sign == b"[" and name == b'"data"')
+            inside = inside or (depth == 2 and sign == _LIST and name == b'"data"')
             if inside and depth == 3:
-                start = token.start(1)
+                start = begins
         elif sign in b"]}":
             depth -= 1
             if inside and depth == 2:
-                yield start, token.end(1)
+                yield start, ends
             if inside and depth == 1:
                 return
         elif depth == 1:
-            name = sign
+            name = body[begins : min(ends, begins + 7)]
+
+
+_LIST = ord("[")
 
 
 def _index(item: bytes, at: int) -> int:

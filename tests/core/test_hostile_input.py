@@ -1,0 +1,241 @@
+"""What others send costs time in proportion to its size, and memory in proportion too, whatever is in it.
+
+Each parser is given each pattern, doubled and doubled again: twice the input may take at most 2.5 times the processor's
+time. What is small is not judged, since a clock has grains. The slow part goes on to 8 MB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from askonce.core import keys
+from askonce.core.assemble import to_json
+from askonce.core.exact import Inexact, a_value
+from askonce.core.policy import Control, judge_answer, resolve
+from askonce.core.providers import PROTOCOLS
+from askonce.core.retell import to_stream
+from askonce.core.scan import scan_for
+from askonce.core.sse import Objects, Parser
+from askonce.http.reply import unpack
+from askonce.http.sent import carried, cookies_born, rotates
+from askonce.http.vectors import cut, put_together
+
+ROWS = {row.name: row for row in PROTOCOLS}
+TERMS = resolve()
+HEADER = 2**16  # bytes: more than any server lets a header be
+GROWTH, TIMES = 2.5, 8  # a doubling's time at the most; memory at the most, in times of the input
+
+# Each is repeated until it is as long as wanted; with what goes before and after it, once.
+PATTERNS: dict[str, tuple[bytes, bytes, bytes]] = {
+    "objects": (b"", b"{}", b""),
+    "objects in a list": (b"[", b"{},", b"{}]"),
+    "lists": (b'{"a":[', b"[],", b"[]]}"),
+    "deep lists": (b"", b"[", b""),
+    "deep objects": (b"", b'{"a":', b""),
+    "numbers": (b'{"data":[{"embedding":[', b"0.123456789,", b"0]}]}"),
+    "numbers without an end": (b'{"data":[{"embedding":[', b"1,", b""),
+    "one number": (b'{"input":', b"9", b"}"),
+    "one fraction": (b'{"input":0.', b"9", b"}"),
+    "a string": (b'{"object":"', b"x", b'"}'),
+    "a string without an end": (b'{"object":"', b"x", b""),
+    "escapes": (b'{"object":"', b'\\"', b'"}'),
+    "escapes without an end": (b'{"object":"', b"\\\\", b""),
+    "quotes": (b"", b'"', b""),
+    "nothing but text": (b"", b"word ", b""),
+    "blanks": (b'{"index":', b" ", b"1}"),
+    "line ends": (b"", b"\n", b""),
+    "carriage returns": (b"", b"\r", b""),
+    "empty events": (b"", b"data:\n\n", b""),
+    "small events": (b"", b'data: {"choices":[]}\n\n', b"data: [DONE]\n\n"),
+    "events without data": (b"", b"event: x\n\n", b""),
+    "a line of data without an end": (b"data: ", b"x", b""),
+    "lines of one event": (b"", b"data: x\n", b"\n"),
+    "comments": (b"", b": x\n", b""),
+    "chunks": (
+        b"",
+        b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n',
+        b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}\n\ndata: [DONE]\n\n',
+    ),
+    "choices": (
+        b'{"object":"chat.completion","choices":[',
+        b'{"message":{"content":"x"},"finish_reason":"stop"},',
+        b"{}]}",
+    ),
+    "tokens that look signed": (b"", b"eyJ-", b""),
+    "dots": (b"eyJ", b".eyJ", b""),
+    "pairs": (b"", b"a=b; ", b""),
+    "commas": (b"", b'",', b""),
+    "fields": (b"{", b'"x":1,', b'"y":2}'),
+}
+
+
+def _scanned(kind: str) -> Callable[[bytes], Any]:
+    def work(data: bytes) -> None:
+        judge = scan_for(ROWS[kind] if kind else None)
+        for at in range(0, len(data), 65536):
+            judge.feed(data[at : at + 65536])
+        judge.whole()
+        judge.verdict()
+        judge.usage()
+
+    return work
+
+
+def _unpacked(data: bytes) -> None:
+    unpack(len(data).to_bytes(4, "big") + data)
+
+
+def _together(data: bytes) -> None:
+    vectors = cut(b'{"data":[' + data + b"]}", 1)
+    if vectors:
+        put_together(vectors, None)
+
+
+PARSERS: dict[str, Callable[[bytes], Any]] = {
+    "a request": keys.canonical_body,
+    "vectors, cut": lambda data: cut(data, 1),
+    "vectors, put together": _together,
+    "events": lambda data: Parser().feed(data),
+    "events in pieces": lambda data: [
+        feed(data[at : at + 100]) for feed in [Parser().feed] for at in range(0, len(data), 100)
+    ],
+    "objects": lambda data: Objects().feed(data) if len(data) < 2**18 else None,  # what is longer is refused before
+    "a stream judged": _scanned(""),
+    "a chat stream judged": _scanned("chat"),
+    "a messages stream judged": _scanned("messages"),
+    "a gemini stream judged": _scanned("gemini"),
+    "a stream as JSON": lambda data: to_json(ROWS["chat"], data),
+    "an answer as a stream": lambda data: to_stream(ROWS["chat"], data, ""),
+    "an answer in a text": lambda data: judge_answer(data.decode(), TERMS),
+    "an exact value": a_value,
+    "a packed reply": _unpacked,
+    "directives": lambda data: Control.parse(data[:HEADER].decode(), lenient=True),
+    "a credential": lambda data: rotates(data[:HEADER]),
+    "headers": lambda data: carried([(name, data[:HEADER]) for name in (b"cookie", b"x-a", b"baggage")]),
+    "cookies": lambda data: cookies_born([(b"cookie", data[:HEADER])], [(b"set-cookie", data[:HEADER])]),
+}
+INNER = {"events", "events in pieces", "objects", "a packed reply"}  # what is large is refused before it comes here
+ALIKE = {
+    "a stream judged",
+    "a messages stream judged",
+    "a gemini stream judged",
+}  # to the chat stream: in the slow part
+BRIEF = ("a request", "a chat stream judged", "an answer in a text")
+
+
+def suppressed() -> contextlib.suppress:
+    """What a parser may say to nonsense."""
+    return contextlib.suppress(ValueError, Inexact, RecursionError)
+
+
+def made(pattern: str, size: int) -> bytes:
+    before, unit, after = PATTERNS[pattern]
+    return before + unit * max(1, (size - len(before) - len(after)) // len(unit)) + after
+
+
+def took(work: Callable[[bytes], Any], data: bytes) -> float:
+    """s of this thread's processor time; the best of some, for others are at work on this machine too."""
+    best = float("inf")
+    for _ in range(3):
+        began = time.thread_time()
+        with suppressed():
+            work(data)
+        best = min(best, time.thread_time() - began)
+        if best > 1.0:
+            break
+    return best
+
+
+def grows_in_proportion(parser: str, pattern: str, start: int, end: int) -> None:
+    size, before = start, None
+    while size <= end:
+        now = took(PARSERS[parser], made(pattern, size))
+        if before is not None and now > 0.02:
+            tried = [now / before]
+            while min(tried) > GROWTH and len(tried) < 4:  # a slow machine is slow for a while
+                tried.append(
+                    took(PARSERS[parser], made(pattern, size)) / took(PARSERS[parser], made(pattern, size // 2))
+                )
+            assert min(tried) <= GROWTH, f"{parser}, {pattern}: {size} bytes took {now:.3f} s, {tried} times half of it"
+        size, before = 2 * size, now
+
+
+@pytest.mark.parametrize("parser", [name for name in PARSERS if name not in ALIKE])
+def test_twice_the_input_takes_at_most_twice_the_time_or_so(parser):
+    for pattern in PATTERNS:
+        grows_in_proportion(parser, pattern, 2**13, 2**15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("parser", PARSERS)
+def test_up_to_8_mb_twice_the_input_takes_at_most_twice_the_time_or_so(parser, pattern):
+    grows_in_proportion(parser, pattern, 2**16, 2**23)
+
+
+def resident(name: str) -> int:
+    """Bytes, of ``VmRSS`` or, since it was reset, ``VmHWM``."""
+    text = Path("/proc/self/status").read_text("ascii", "replace")
+    return 1024 * int(next(line for line in text.splitlines() if line.startswith(name)).split()[1])
+
+
+def peak(work: Callable[[bytes], Any], data: bytes) -> float:
+    """Bytes that were held at once, in times of the input; counted in a child, whose heap nobody used before."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            before = resident("VmRSS")
+            with suppressed():
+                work(data)
+            os.write(write, str((resident("VmHWM") - before) / len(data)).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as told:
+        text = told.read()
+    os.waitpid(child, 0)
+    return float(text)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process's peak since a moment"
+)
+@pytest.mark.parametrize("size", [2**21, pytest.param(2**23, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_is_made_of_a_large_input_takes_at_most_eight_times_its_size(pattern, size):
+    data = made(pattern, size)
+    parsers = PARSERS if size > 2**21 else {name: PARSERS[name] for name in BRIEF}
+    most = {name: peak(work, data) for name, work in parsers.items() if name not in INNER}
+    assert max(most.values()) <= TIMES, {name: round(times, 1) for name, times in most.items() if times > TIMES}
+
+
+def test_an_embedding_whose_text_never_ends_is_no_vector_and_is_refused_at_once():
+    began = time.thread_time()
+    assert cut(b'{"object":"' + b"x" * 20_000, 1) is None
+    assert time.thread_time() - began < 0.5
+
+
+def test_an_index_of_ten_thousand_digits_is_none():
+    body = b'{"data":[{"index":' + b"9" * 10_000 + b',"embedding":[1]}]}'
+    assert [vector.item for vector in cut(body, 1) or []] == [b'{"index":' + b"9" * 10_000 + b',"embedding":[1]}']
+
+
+def test_what_is_large_and_plain_is_read_as_ever():
+    answer = {
+        "object": "chat.completion",
+        "choices": [{"message": {"content": "x" * 3_000_000}, "finish_reason": "stop"}],
+    }
+    assert judge_answer(orjson.dumps(answer).decode(), TERMS) == ""
+    vectors = [{"index": at, "embedding": [0.123456789] * 1536} for at in range(500)]
+    body = orjson.dumps({"object": "list", "data": vectors, "usage": {}})
+    assert len(cut(body, 500) or []) == 500
