@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from askonce.events import Events
 from askonce.flight import Flight, Gone, Mode
 from askonce.pump import Pump
 from askonce.question import Question
 from askonce.tape import Cut, Playback
+
+CLOSING = 1.0  # s that who left waits for upstream's response to be closed
 
 
 class Audience:
@@ -33,7 +37,7 @@ class Audience:
         """The last reader here left. What is whole is stored; else it goes on for a while, or is closed."""
         if pump.tape.over:
             return
-        whole, followed = pump.scan.whole(), pump.followed
+        whole, followed = pump.passing or pump.scan.whole(), pump.followed
         closing = question.terms.on_abandon == "close" and not followed
         if not whole and flight.behind:
             return  # a refresh is nobody's to abandon
@@ -42,6 +46,8 @@ class Audience:
         if flight.cancel is not None:
             if whole or closing:
                 flight.cancel()
+                # Closed when this returns, as a response is without us: its connection is free for the next call.
+                await pump.finished(self._mode.signal(), time.monotonic() + CLOSING)
             else:
                 self._mode.later(question.terms.abandon_limit, lambda: self.give_up(flight, pump))
         elif whole or closing:

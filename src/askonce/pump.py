@@ -103,7 +103,7 @@ class Pump:
             await self.end()
         elif isinstance(data, Raw):
             self.tape.write(data)
-            await self._pass_through("not-json")
+            await self._pass_through(data.why)
         elif data:
             self.scan.feed(data)
             self.tape.write(data)
@@ -117,6 +117,11 @@ class Pump:
             await self._tell(Cut(why))
             await self._landed(None, why)
         self.tape.trim()
+
+    @property
+    def passing(self) -> bool:
+        """Whether it goes on for the readers that are here alone: what it brings is not kept."""
+        return self._passing
 
     @property
     def followed(self) -> bool:

@@ -64,15 +64,16 @@ class Opened(NamedTuple):
 
 
 class Raw(bytes):
-    """A part that has no exact bytes: `value` is it. For the readers of this process alone, and never kept."""
+    """A part that has no exact bytes: `value` is it. For the readers of this process alone, and never kept: `why`."""
 
     value: object
+    why: str
 
     @classmethod
-    def of(cls, value: object) -> Raw:
+    def of(cls, value: object, why: str = "not-json") -> Raw:
         """A value as a part."""
         raw = cls()
-        raw.value = value
+        raw.value, raw.why = value, why
         return raw
 
 

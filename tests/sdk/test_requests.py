@@ -65,7 +65,7 @@ def test_a_hit_is_the_recorded_answer_less_what_was_the_first_callers_alone(clie
     assert len(inner.requests) == 1
     assert second.status_code == 200
     assert second.content == first.content == json.dumps(ANSWER).encode()
-    assert {"x-request-id", "content-type"} <= second.headers.keys() <= first.headers.keys() | {"age"}
+    assert {"x-request-id", "content-type"} <= second.headers.keys() <= first.headers.keys() | {"age", "content-length"}
     assert {"set-cookie", "x-ratelimit-remaining", "transfer-encoding"}.isdisjoint(second.headers)
     assert {"set-cookie", "x-ratelimit-remaining"} <= first.headers.keys()
     assert second.headers["content-length"] == str(len(second.content))

@@ -1,7 +1,8 @@
 """An Errand is one request on its way: what its own call upstream brought, if it came to a call.
 
 Whatever comes is an answer: a reply of any status, and an error of the module's too, which becomes a Failure for those
-who waited and stays the caller's own exception for himself.
+who waited. The caller himself is handed on what was received (http.received): the response as it is, also one whose
+body ends in an error or cannot be decoded; or the exception, if there was no response.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from askonce.core import upstream
 from askonce.core.bounded import lru_cache_of_short
 from askonce.core.keys import Key
 from askonce.http.exchange import Asked, Exchange
+from askonce.http.received import Received
 from askonce.http.reply import Failure, Reply, of_connection
 from askonce.http.sent import Header
 from askonce.http.vectors import Vector
@@ -23,7 +25,6 @@ from askonce.pilot import Answer
 from askonce.question import Question
 
 _WAITS = {"ConnectTimeout": "connect", "PoolTimeout": "pool"}  # the patience that an error ended; else "read"
-_TOLD = {"http_version", "reason_phrase"}
 
 
 class Carrier(Protocol):
@@ -33,25 +34,33 @@ class Carrier(Protocol):
     module: Any
     closed: bool
 
-    async def whole(self, request: Any) -> Any:
-        """The inner transport's response, read to its end."""
+    async def send(self, request: Any) -> Any:
+        """The inner transport's response, untouched."""
+        ...
+
+    async def read(self, received: Received) -> None:
+        """Read a response to its end, if it is to be read by us, and close it upstream."""
         ...
 
 
 class Errand:
-    """A request and what its call brought: a reply, or an error."""
+    """A request and what its call brought: a response, or an error."""
 
     def __init__(self, carrier: Carrier, asked: Asked, request: Any) -> None:
         self.asked = asked
         self.request = request
-        self.reply: Reply | None = None
+        self.received: Received | None = None  # to be handed on
+        self.reply: Reply | None = None  # to be stored and shared
         self.error: Exception | None = None
-        self.extensions: dict[str, Any] = {}
         self._carrier = carrier
 
     async def paid(self) -> Answer:
         """Make the call."""
         return await self._sent(self.request) or self._carrier.exchange.answer(self.asked, self._got, self)
+
+    def whose(self, error: Exception) -> Errand | None:
+        """The errand that an exception ended, if it was this one, or a part of it."""
+        return self if error is self.error else None
 
     @property
     def _got(self) -> Reply:
@@ -61,23 +70,28 @@ class Errand:
     async def _sent(self, request: Any) -> Answer | None:
         """Send it, and keep what comes; the Failure that others share, if it failed."""
         module = self._carrier.module
-        self.reply = self.error = None
+        self.received = self.reply = self.error = None
         try:
-            response, body = await self._bring(request)
+            received = Received(module, await self._carrier.send(request))
+            try:
+                body = await self._bring(received)
+            finally:
+                self.received = received  # not before: who hands it on must not read it with us
         except module.RequestError as error:
             self.error = error
             return self._failed(error)
         except Exception as error:
             self.error = error
             raise
-        self.extensions = {name: response.extensions[name] for name in _TOLD & response.extensions.keys()}
-        self._carrier.exchange.met(self.asked, request.headers.raw, response.headers.raw)
-        self.reply = Reply(response.status_code, decoded(module, response.headers.raw), body)
+        status, headers = received.response.status_code, received.response.headers.raw
+        self._carrier.exchange.met(self.asked, request.headers.raw, headers)
+        self.reply = Reply(status, decoded(module, headers), body)
         return None
 
-    async def _bring(self, request: Any) -> tuple[Any, bytes]:
-        response = await self._carrier.whole(request)
-        return response, response.content
+    async def _bring(self, received: Received) -> bytes:
+        """The body, decoded."""
+        await self._carrier.read(received)
+        return received.read()
 
     def _failed(self, error: Exception) -> Answer:
         name, trouble = type(error).__name__, upstream.trouble(error)
@@ -94,6 +108,7 @@ class Part(Errand):
     def __init__(self, carrier: Carrier, errand: BatchErrand, questions: Sequence[Question]) -> None:
         super().__init__(carrier, errand.asked, errand.request)
         self.of = errand
+        errand.parts.append(self)
         self.vectors: dict[Key, Vector] = {}
         self.whole = len(questions) == len(errand.batch.places)
         self._questions = questions
@@ -128,6 +143,11 @@ class BatchErrand(Errand):
         super().__init__(carrier, asked, request)
         assert asked.batch is not None
         self.batch = asked.batch
+        self.parts: list[Part] = []
+
+    def whose(self, error: Exception) -> Errand | None:
+        """That of its parts."""
+        return next((part for part in self.parts if error is part.error), None)
 
     async def paid_for(self, questions: Sequence[Question]) -> list[Answer]:
         """Make one call for these."""

@@ -4,6 +4,10 @@ Whatever a streamed question brings is a tape: META is the reply's head (http.re
 pieces in which it came. An answer of upstream's is opened as soon as its headers are here, and is judged by its bytes;
 what is no answer (an error status, a failure) is a tape of one piece, shared with those who waited and never stored.
 
+Who paid for the call is handed on upstream's own response (http.received), so he reads the raw pieces, of which his
+client makes what it always makes. All others read what the tape holds. A body that cannot be decoded is for him alone:
+his client says what is wrong with it, and the others are told the same.
+
 How a reader's stream ends is what his own module would have said. Its end is upstream's end. An error of upstream's is
 raised as it is to who paid for the call, and to everybody else as the error of that name of his own module. A stream
 that was followed from a process that died is cut, RemoteProtocolError: no SDK may take it for a whole one.
@@ -11,7 +15,6 @@ that was followed from a process that died is cut, RemoteProtocolError: no SDK m
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
@@ -20,11 +23,13 @@ from typing import Any, Protocol
 from askonce.core.scan import Judge, read, scan_for
 from askonce.core.tape import META, data_frame, frame
 from askonce.drive import drive
+from askonce.http.body import Body, Encoded
 from askonce.http.errand import Carrier, Errand, patience_for
 from askonce.http.exchange import Asked
+from askonce.http.received import Received
 from askonce.http.reply import LENGTH, Reply, pack
 from askonce.pilot import Answer
-from askonce.tape import Cut, Opened, Playback, Scan
+from askonce.tape import Cut, Opened, Playback, Raw, Scan
 
 
 class StreamCarrier(Carrier, Protocol):
@@ -32,21 +37,13 @@ class StreamCarrier(Carrier, Protocol):
 
     asynchronous: bool
 
-    async def send(self, request: Any) -> Any:
-        """The inner transport's response, untouched."""
-        ...
-
-    async def read(self, response: Any) -> None:
-        """Read an inner response to its end, and close it."""
-        ...
-
 
 class StreamErrand(Errand):
     """A request for a stream: what its call brings is handed on from its headers on."""
 
     def __init__(self, carrier: StreamCarrier, asked: Asked, request: Any) -> None:
         super().__init__(carrier, asked, request)
-        self.head: Reply | None = None  # of a stream that was opened
+        self.opening: Received | None = None  # of a stream that was opened
         self._by = carrier
         self._body: Body | None = None
         self._meta: bytes | None = None
@@ -54,19 +51,31 @@ class StreamErrand(Errand):
     async def opened(self) -> Answer | Opened:
         """Make the call; what is no answer is read first."""
         failed = await self._sent(self.request)
-        if failed is not None or self._body is None:
-            return taped(failed or self._by.exchange.answer(self.asked, self._got, self))
-        self.head, self.reply = self._got, None  # from here on the answer is not ours to give a second time
-        self._meta = pack(self.head, stored=True)[LENGTH:]
-        return Opened(self._meta, self._body, self._scan(self.head))
+        if failed is not None:
+            return taped(failed)
+        head = self._got
+        if self._body is None:
+            return taped(self._by.exchange.answer(self.asked, head, self, self._refusal(head)))
+        # From here on the answer is not ours to give a second time.
+        self.opening, self.received, self.reply = self.received, None, None
+        self._meta = pack(head, stored=True)[LENGTH:]
+        return Opened(self._meta, self._body, self._scan(head))
 
-    async def _bring(self, request: Any) -> tuple[Any, bytes]:
-        response = await self._by.send(request)
-        if response.status_code == 200:
-            self._body = Body(response, asynchronous=self._by.asynchronous)
-            return response, b""
-        await self._by.read(response)
-        return response, response.content
+    async def _bring(self, received: Received) -> bytes:
+        self._body = None
+        if received.response.status_code != 200 or not received.readable(asynchronous=self._by.asynchronous):
+            return await super()._bring(received)
+        kind = Encoded if "content-encoding" in received.response.headers else Body
+        self._body = kind(received, self._by.module, asynchronous=self._by.asynchronous)
+        return b""
+
+    def _refusal(self, reply: Reply) -> str | None:
+        """Why a stream that is here as a whole may not be stored; None for what is no stream."""
+        if reply.status != 200:
+            return None
+        scan = self._scan(reply)
+        scan.feed(reply.body)
+        return scan.verdict()
 
     def _scan(self, head: Reply) -> Scan:
         """Judges the answer by its bytes; and by `store_if`, if there is one."""
@@ -80,16 +89,20 @@ class StreamErrand(Errand):
             return judge
         return Wanted(judge, content_type, lambda value: plan.unwanted(value, events))
 
-    def out(self, playback: Playback) -> Any:
+    def own(self, playback: Playback) -> Received | None:
+        """The response whose stream this very request opened, to be read from this place on its tape."""
+        if self._meta is None or playback.meta is not self._meta or self.opening is None:
+            return None
+        self.opening.replaced = self.out(playback, mine=True)
+        return self.opening
+
+    def out(self, playback: Playback, *, mine: bool = False) -> Any:
         """What the caller's response reads: his own call is under upstream's timeouts, any other under his."""
         module = self._by.module
-        mine = self.pays(playback)
         patience = math.inf if mine else patience_for(self.request, "ReadTimeout")
-        return _out(module, asynchronous=self._by.asynchronous)(playback, module, self.request, patience, mine=mine)
-
-    def pays(self, playback: Playback) -> bool:
-        """Whether it is the stream that this very request opened."""
-        return self._meta is not None and playback.meta is self._meta
+        body = self._body if mine else None
+        kind = _out(module, asynchronous=self._by.asynchronous)
+        return kind(playback, module, self.request, patience, body, mine=mine)
 
 
 _TYPE = b"content-type"
@@ -101,36 +114,6 @@ def taped(answer: Answer) -> Answer:
     start = LENGTH + int.from_bytes(packed[:LENGTH], "big")
     log = frame(META, packed[LENGTH:start]) + (data_frame(0, packed[start:]) if packed[start:] else b"")
     return answer._replace(body=log)
-
-
-class Body:
-    """The body of an inner response as a Source, its content-encoding undone."""
-
-    def __init__(self, response: Any, *, asynchronous: bool) -> None:
-        self._response = response
-        self._asynchronous = asynchronous
-        encoded = "content-encoding" in response.headers
-        if asynchronous:
-            self._parts: Any = response.aiter_bytes() if encoded else aiter(response.stream)
-        else:
-            self._parts = response.iter_bytes() if encoded else iter(response.stream)
-
-    async def next(self) -> bytes | None:
-        """The next bytes as they arrive; raises what the inner transport raises."""
-        try:
-            found: bytes = await self._parts.__anext__() if self._asynchronous else next(self._parts)
-        except (StopIteration, StopAsyncIteration):
-            return None
-        return found
-
-    async def close(self) -> None:
-        """Give its connection back if it was read to its end, else close it."""
-        if not self._asynchronous:
-            self._response.close()
-            return
-        with contextlib.suppress(RuntimeError):  # it is being read by a task that was told to stop
-            await self._parts.aclose()
-        await self._response.aclose()
 
 
 class Wanted:
@@ -155,14 +138,31 @@ class Wanted:
 
 
 class Out:
-    """What a response reads its body from: a place on a tape. `mine`: this very request pays for it."""
+    """What a response reads its body from: a place on a tape.
 
-    def __init__(self, playback: Playback, module: Any, request: Any, patience: float, *, mine: bool) -> None:
+    `mine`: this very request pays for it, and `body` is then where the tape's parts come from.
+    """
+
+    def __init__(
+        self, playback: Playback, module: Any, request: Any, patience: float, body: Body | None, *, mine: bool
+    ) -> None:
         self.playback = playback
+        self.patience = patience
         self._module = module
         self._request = request
-        self.patience = patience
+        self._body = body
+        self._raw = body.raw if body is not None else None
         self._mine = mine
+
+    def left(self) -> Iterator[bytes]:
+        """The raw pieces that came since, where it is these that are read."""
+        while self._raw:
+            yield self._raw.popleft()
+
+    def leave(self) -> None:
+        """Nobody reads raw pieces any more."""
+        if self._body is not None:
+            self._body.raw = None
 
     def told(self, error: Exception) -> Exception:
         """An error as this reader's own module would have raised it."""
@@ -184,17 +184,23 @@ class OutBlocking(Out):
 
     def __iter__(self) -> Iterator[bytes]:
         """The parts, as they come."""
-        playback, patience = self.playback, self.patience
+        playback, patience, raw = self.playback, self.patience, self._raw is not None
         try:
             while (part := drive(playback.next(patience))) is not None:
-                yield part[1]
+                if raw:
+                    yield from self.left()
+                else:
+                    yield plain(part[1])
+            yield from self.left()
         except Exception as error:
+            yield from self.left()
             if (made := self.told(error)) is error:
                 raise
             raise made from error
 
     def close(self) -> None:
         """Leave."""
+        self.leave()
         drive(self.playback.close())
 
 
@@ -203,18 +209,34 @@ class OutSuspending(Out):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The parts, as they come."""
-        playback, patience = self.playback, self.patience
+        playback, patience, raw = self.playback, self.patience, self._raw is not None
         try:
             while (part := await playback.next(patience)) is not None:
-                yield part[1]
+                if raw:
+                    for piece in self.left():
+                        yield piece
+                else:
+                    yield plain(part[1])
+            for piece in self.left():
+                yield piece
         except Exception as error:
+            for piece in self.left():
+                yield piece
             if (made := self.told(error)) is error:
                 raise
             raise made from error
 
     async def aclose(self) -> None:
         """Leave."""
+        self.leave()
         await self.playback.close()
+
+
+def plain(part: bytes) -> bytes:
+    """A part of a tape for a reader of decoded bytes; raises what was wrong where there are none."""
+    if type(part) is Raw and isinstance(part.value, Exception):
+        raise part.value
+    return part
 
 
 @lru_cache(maxsize=8)

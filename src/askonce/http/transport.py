@@ -3,10 +3,10 @@
 The body is `async def` and is finished by one ``send(None)`` in sync mode, as everywhere in askonce. It takes the
 module as a value: both have the same requests, responses and errors by the same names.
 
-What passes is handed on untouched, stream and all. What is a question goes to the engine, and the answer is rebuilt
-from the very bytes that are stored or shared, for the leader as for everybody else. An error of the inner transport is
-the leader's own to raise; those who waited for him get one of the same name, of their own module, with their own
-request. Who had more patience than the leader does not get his timeout, but asks again.
+What passes is handed on untouched, stream and all. What is a question goes to the engine. The leader is handed on the
+inner transport's own response (http.received), and its errors are the leader's own to meet. For everybody else an
+answer is rebuilt from what is stored or shared, and a failure is an error of the same name, of their own module, with
+their own request. Who had more patience than the leader does not get his timeout, but asks again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from askonce.events import Status, log
 from askonce.flight import Impatient
 from askonce.http.errand import BatchErrand, Errand, Part, patience_for
 from askonce.http.exchange import Asked, Exchange, everybodys, our_error
+from askonce.http.received import Received, leave
 from askonce.http.reply import Failure, Reply, read_head, unpack
 from askonce.http.sent import Sent, less_ours
 from askonce.http.streaming import StreamErrand
@@ -48,15 +49,18 @@ class Transport:
         """The inner transport's response, untouched."""
         raise NotImplementedError
 
-    async def read(self, response: Any) -> None:
-        """Read an inner response to its end, and close it."""
-        raise NotImplementedError
+    async def read(self, received: Received) -> None:
+        """Read a response to its end, if it is to be read by us, and close it upstream."""
+        if received.readable(asynchronous=self.asynchronous):
+            try:
+                await self._drain(received.response.stream, received.parts)
+            except Exception as error:  # noqa: BLE001 - the body's end, whatever it is: its reader gets it
+                received.error = error
+            received.keep()
 
-    async def whole(self, request: Any) -> Any:
-        """The inner transport's response, read to its end."""
-        response = await self.send(request)
-        await self.read(response)
-        return response
+    async def _drain(self, stream: Any, parts: list[bytes]) -> None:
+        """All that a stream yields; closed in the end, whatever that is."""
+        raise NotImplementedError
 
     async def handle(self, request: Any) -> Any:
         """The response to a request."""
@@ -87,7 +91,9 @@ class Transport:
                 f"waited {waited:.1f} s for the same call of another caller", request=request
             ) from None
         except Exception as error:
-            if error is errand.error or isinstance(error, self.module.RequestError):
+            if (paid := errand.whose(error)) is not None:
+                return self._own(paid, Status(asked.question.key.text, fwd="miss", detail="failed"))
+            if isinstance(error, self.module.RequestError):
                 raise
             return await self._failed_safe(asked, errand, request, error)
         return self._response(reply, Status(asked.question.key.text, fwd="miss", detail="only-if-cached"))
@@ -114,10 +120,8 @@ class Transport:
         kind = type(error).__name__
         self.exchange.events.warn_once(kind, "a call went upstream without the cache: %r", error)
         log.debug("askonce failed", exc_info=error)
-        if errand.error is not None:
-            raise errand.error
-        if errand.reply is not None:
-            return self._response(errand.reply, Status("", fwd="miss", detail=kind), errand.extensions)
+        if errand.received is not None or errand.error is not None:
+            return self._own(errand, Status("", fwd="miss", detail=kind))
         return await self._passed(asked, request, kind)
 
     async def _asked(self, errand: Errand) -> Any:
@@ -142,24 +146,24 @@ class Transport:
         assert question is not None
         while True:
             found = await self._engine().ask(question, errand.opened)
-            if found.value is errand:
+            if found.value is errand or found.status.stored:
                 return self._own(errand, found.status)
             if isinstance(found.value, Reply):
                 return self._response(found.value, found.status)
             assert isinstance(found.value, Playback)
-            if errand.pays(found.value) and errand.head is not None:
-                return self._response(errand.head, found.status, errand.extensions, errand.out(found.value))
+            if (opening := errand.own(found.value)) is not None:
+                return opening.handed_on(found.status)
             made = self._for_me(read_head(found.value.meta), errand)
             if made is not None:
-                return self._response(made, found.status, None, errand.out(found.value))
+                return self._response(made, found.status, stream=errand.out(found.value))
             question = again(question)
 
     def _own(self, errand: Errand, status: Status) -> Any:
         """What this caller's own call brought."""
-        if errand.error is not None:
-            raise errand.error
-        assert errand.reply is not None
-        return self._response(errand.reply, status, errand.extensions)
+        if errand.received is not None:
+            return errand.received.handed_on(status)
+        assert errand.error is not None
+        raise errand.error
 
     def _for_me(self, made: Reply | Failure, errand: Errand) -> Reply | None:
         """What another's call brought, if it is for this caller too; raises what it was refused with."""
@@ -209,7 +213,9 @@ class Transport:
         if paid.whole and len(paid.vectors) == len(vectors):
             return self._own(paid, status)
         frame = next(iter(paid.vectors.values())).frame
-        return self._response(paid.reply._replace(body=put_together(vectors, frame)), status, paid.extensions)
+        assert paid.received is not None
+        reply = paid.reply._replace(body=put_together(vectors, frame))
+        return self._response(reply, status, extensions=paid.received.response.extensions)
 
     def _like(self, failure: Failure, request: Any) -> Exception:
         """The module's own error of this name, for this request."""
@@ -218,7 +224,7 @@ class Transport:
         return made
 
     def _response(
-        self, reply: Reply, status: Status, extensions: dict[str, Any] | None = None, stream: Any = None
+        self, reply: Reply, status: Status, stream: Any = None, extensions: dict[str, Any] | None = None
     ) -> Any:
         """A response with the reply's body, or with `stream` in its place."""
         headers = [*reply.headers]
@@ -252,12 +258,12 @@ class Blocking(Transport):
         """Blocks."""
         return self.inner.handle_request(request)
 
-    async def read(self, response: Any) -> None:
+    async def _drain(self, stream: Any, parts: list[bytes]) -> None:
         """Blocks."""
         try:
-            response.read()
+            parts.extend(stream)
         finally:
-            response.close()
+            stream.close()
 
     def close(self) -> None:
         """The inner transport is closed; the cache is not."""
@@ -286,12 +292,14 @@ class Suspending(Transport):
         """Suspends."""
         return await self.inner.handle_async_request(request)
 
-    async def read(self, response: Any) -> None:
+    async def _drain(self, stream: Any, parts: list[bytes]) -> None:
         """Suspends."""
+        pieces = aiter(stream)
         try:
-            await response.aread()
+            async for part in pieces:
+                parts.append(part)  # noqa: PERF401 - what came before an error is handed on
         finally:
-            await response.aclose()
+            await leave(pieces, stream)
 
     async def aclose(self) -> None:
         """The inner transport is closed; the cache is not."""

@@ -1,0 +1,123 @@
+"""The body of a streamed response on its way in: a Source, whose parts are what everybody reads.
+
+A tape holds decoded bytes, since its readers are of other modules and other days. Who pays for the call is handed on
+upstream's own response, and his client decodes it. So an encoded body comes twice: as decoded parts for the tape, and
+as raw pieces for him.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
+from typing import Any
+
+from askonce.http.received import Received, leave
+from askonce.tape import Raw
+
+
+class Body:
+    """The body of an inner response as a Source."""
+
+    raw: deque[bytes] | None = None
+
+    def __init__(self, received: Received, _: Any, *, asynchronous: bool) -> None:
+        self._stream = received.response.stream
+        self._asynchronous = asynchronous
+        self._pieces: Any = aiter(self._stream) if asynchronous else iter(self._stream)
+
+    async def next(self) -> bytes | None:
+        """The next bytes as they arrive; raises what the inner transport raises."""
+        return await self._next(self._pieces)
+
+    async def close(self) -> None:
+        """Give its connection back if it was read to its end, else close it."""
+        if self._asynchronous:
+            await leave(self._pieces, self._stream)
+        else:
+            self._stream.close()
+
+    async def _next(self, pieces: Any) -> bytes | None:
+        try:
+            found: bytes = await pieces.__anext__() if self._asynchronous else next(pieces)
+        except (StopIteration, StopAsyncIteration):
+            return None
+        return found
+
+
+class Encoded(Body):
+    """A body whose content-encoding is undone, but for the reader who pays: to him come the `raw` pieces.
+
+    From where it cannot be undone on, the pieces are his alone, and each part for the others is what is wrong.
+    """
+
+    def __init__(self, received: Received, module: Any, *, asynchronous: bool) -> None:
+        super().__init__(received, module, asynchronous=asynchronous)
+        self.raw = deque()
+        self._wrong: Exception | None = None
+        self._broken: Exception | None = None
+        twin = module.Response(200, headers=received.encodings(), stream=_tee(module)(self._sync(), self._async()))
+        self._decoded: Any = twin.aiter_bytes() if asynchronous else twin.iter_bytes()
+
+    async def next(self) -> bytes | None:
+        """The next bytes that come of it."""
+        if self._wrong is None:
+            try:
+                return await self._next(self._decoded)
+            except Exception as error:
+                if error is self._broken:
+                    raise
+                self._wrong = error
+                return Raw.of(error, "undecodable")
+        piece = await self._next(self._pieces)
+        if piece is not None:
+            self._heard(piece)
+        return piece and Raw.of(self._wrong, "undecodable")
+
+    def _heard(self, piece: bytes) -> None:
+        if self.raw is not None:
+            self.raw.append(piece)
+
+    def _sync(self) -> Iterator[bytes]:
+        try:
+            for piece in self._pieces:
+                self._heard(piece)
+                yield piece
+        except Exception as error:
+            self._broken = error
+            raise
+
+    async def _async(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._pieces:
+                self._heard(piece)
+                yield piece
+        except Exception as error:
+            self._broken = error
+            raise
+
+
+class Tee:
+    """The stream of a response that is there to be decoded."""
+
+    def __init__(self, pieces: Iterator[bytes], coming: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._coming = coming
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._coming
+
+    def close(self) -> None:
+        """Its source is not its own."""
+
+    async def aclose(self) -> None:
+        """Its source is not its own."""
+
+
+@lru_cache(maxsize=8)
+def _tee(module: Any) -> Any:
+    """Our stream as one of this module, which asks by isinstance."""
+    return type("AskonceTee", (Tee, module.SyncByteStream, module.AsyncByteStream), {})
