@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from askonce.events import Events
 from askonce.flight import Flight, Gone, Mode
+from askonce.guard import Guard
 from askonce.pump import Pump
 from askonce.question import Question
 from askonce.tape import Cut, Playback
@@ -16,8 +16,9 @@ CLOSING = 1.0  # s that who left waits for upstream's response to be closed
 class Audience:
     """Seats readers, and acts when the last one leaves."""
 
-    def __init__(self, events: Events, mode: Mode) -> None:
-        self._events = events
+    def __init__(self, guard: Guard, mode: Mode) -> None:
+        self._events = guard.events
+        self._defer = guard.fleet.defer
         self._mode = mode
 
     def seat(self, question: Question, flight: Flight, pump: Pump) -> Playback:
@@ -26,7 +27,7 @@ class Audience:
         async def left() -> None:
             await self.left(question, flight, pump)
 
-        playback = Playback(pump.tape, self._mode, None if self._mode.asynchronous else pump.pull, left)
+        playback = Playback(pump.tape, self._mode, None if self._mode.asynchronous else pump.pull, left, self._defer)
         if pump.tape.trimmed:
             pump.tape.leave(playback)
             raise Gone
@@ -54,7 +55,8 @@ class Audience:
             await pump.end(None if whole else Cut("closed by its last reader"))
         else:
             pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
-            self._mode.help(flight, pump)
+            if not self._mode.help(flight, pump):
+                await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
 
     def give_up(self, flight: Flight, pump: Pump) -> None:
         """The time that an abandoned stream had is over."""

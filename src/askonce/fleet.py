@@ -7,19 +7,22 @@ blocked for ten seconds, or a caller's thread deep in an upstream call, must not
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from askonce.beat import Beat
 from askonce.core.heat import Warmth
 from askonce.core.keys import Key
 from askonce.core.tape import ALIVE, Word
 from askonce.drive import drive
-from askonce.ear import Ear, Party, Signal
+from askonce.ear import Ear, Owner, Party, Signal
 from askonce.events import log
-from askonce.store import TIMEOUT, Held, Link, Store, StoreTrouble
+from askonce.ownership import Busy, OwnedLock
+from askonce.store import TIMEOUT, Link, Store, StoreTrouble
 from askonce.store.wakeup import Wakeup
 from askonce.users import Users
 
@@ -32,6 +35,7 @@ PROBE = 0.5  # s between probes of a store in trouble
 PUSH = 1.0  # s that hits are gathered before they are told to the store
 PAUSE = 0.25  # s before a broken link is tried again
 IDLE = 60.0
+LAUNCH = 0.5  # s that a thread may take to begin before another is started; one of them runs
 
 
 class Breaker:
@@ -59,30 +63,6 @@ class Breaker:
         self.open, self.kind, self._timeouts = False, "", 0
 
 
-class Beat:
-    """A lease that the fleet thread keeps alive. `lost` is set, once, when somebody else has it."""
-
-    def __init__(self, held: Held, until: float, on_lost: Callable[[], None]) -> None:
-        self.held = held
-        self.until = until
-        self.lost = False
-        self.wanted = False  # somebody in another process waits
-        self.on_want: Callable[[], object] | None = None
-        self._on_lost = on_lost
-
-    def want(self) -> None:
-        """The store said that it is waited for; kept for a stream that is not open yet."""
-        self.wanted = True
-        if self.on_want is not None:
-            self.on_want()
-
-    def lose(self) -> None:
-        """The store said so."""
-        if not self.lost:
-            self.lost = True
-            self._on_lost()
-
-
 class Fleet:
     """The thread, and what it keeps: beats, parties, the breaker. Started by the first who needs it."""
 
@@ -91,20 +71,22 @@ class Fleet:
 
     def __init__(self, store: Store) -> None:
         self.breaker = Breaker()
-        self.lock = threading.RLock()
         self.users = Users(self.wake)
         self._deferred: deque[Callable[[], object]] = deque()
         self._store = store.blocking()  # of its own: no connection of a cache's may live as long as the fleet
         self._link: Link | None = None
-        self._beats: set[Beat] = set()
+        self._beats: dict[Beat, None] = {}
         self._parties: dict[Key, Party] = {}
-        self._commands: deque[tuple[str, Party]] = deque()
+        self._changed: deque[Party] = deque()  # that have their first ear, or none any more
         self._forsaken: deque[tuple[Key, bytes]] = deque()
         self._warm: dict[Key, tuple[Warmth, Callable[[Key], None]]] = {}
         self._next_push = 0.0
-        self._scribes: set[Scribe] = set()
+        self._scribes: dict[Scribe, None] = {}
         self._hurried: set[tuple[bytes, int]] = set()  # (id, order)
+        self._running = OwnedLock()
         self._thread: threading.Thread | None = None
+        self._began = -LAUNCH
+        self._missed = False
         self._stopping = False
         self._wakeup = Wakeup()
         self._next_beat = 0.0
@@ -117,47 +99,44 @@ class Fleet:
         self._deferred.append(work)
         self.wake()
 
-    def beat(self, held: Held, life: float, on_lost: Callable[[], None]) -> Beat:
-        """Keep a lease alive, for at most `life` s, until `still`."""
-        beat = Beat(held, time.monotonic() + life, on_lost)
-        with self.lock:
-            if not self._beats:
-                self._next_beat = time.monotonic() + self.rhythm
-            self._beats.add(beat)
+    def beat(self, beat: Beat) -> None:
+        """Keep a lease alive, until `still`; or see, before it is granted, whether anybody still asks for it."""
+        self._due()
+        self._beats[beat] = None
         self._start()
-        return beat
+
+    def _due(self) -> None:
+        if not (self._beats or self._parties):
+            self._next_beat = time.monotonic() + self.rhythm
 
     def hurry(self, flight: tuple[bytes, int]) -> None:
         """Beat for this flight now, and so learn whether it is waited for."""
-        with self.lock:
-            self._hurried.add(flight)
+        self._hurried.add(flight)
         self.wake()
 
     def still(self, beat: Beat) -> None:
         """The flight is over."""
-        with self.lock:
-            self._beats.discard(beat)
+        self._beats.pop(beat, None)
 
-    def listen(self, key: Key, signal: Signal) -> Ear:
+    def listen(self, key: Key, signal: Signal, owner: Owner | None = None) -> Ear:
         """An ear for words about `key`; its signal rings when they are sure to arrive."""
-        with self.lock:
-            party = self._parties.get(key)
-            if party is None:
-                party = self._parties[key] = Party(key, self.lock, self._left)
-                self._commands.append(("subscribe", party))
-            ear = Ear(party, signal)
-            party.ears.append(ear)
-            ear.again = party.in_force
+        self._due()
+        while True:
+            party = self._parties.get(key) or self._parties.setdefault(key, Party(key, self._look))
+            ear = Ear(party, signal, owner)
+            party.ears[ear] = None
+            if self._parties.get(key) is party:
+                break
+            party.ears.pop(ear, None)  # it ended before it could see us
+        ear.again = party.in_force
+        if not party.subscribed:
+            self._changed.append(party)
         self._start()
         return ear
 
-    def _left(self, party: Party) -> None:
-        """A caller left; an empty party is over."""
-        with self.lock:
-            if party.ears or self._parties.get(party.key) is not party:
-                return
-            del self._parties[party.key]
-            self._commands.append(("unsubscribe", party))
+    def _look(self, party: Party) -> None:
+        """A party may be over."""
+        self._changed.append(party)
         self.wake()
 
     def forsake(self, key: Key, flight: bytes) -> None:
@@ -167,27 +146,22 @@ class Fleet:
 
     def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
         """Add its hits to a key's count in the store, within a second; `slid` is called if that lengthened its life."""
-        with self.lock:
-            first = not self._warm
-            self._warm[key] = (warmth, slid)
-            if first:
-                self._next_push = time.monotonic() + PUSH
+        first = not self._warm
+        self._warm[key] = (warmth, slid)
         if first:
+            self._next_push = time.monotonic() + PUSH
             self._start()
 
     def scribble(self, scribe: Scribe) -> None:
         """Append what is new of a stream to its log, now."""
-        with self.lock:
-            self._scribes.add(scribe)
+        self._scribes[scribe] = None
         self._start()
 
     def trouble(self, kind: str) -> bool:
         """A caller met trouble; True when the breaker opened by it."""
-        with self.lock:
-            opened = self.breaker.failed(kind)
-            if opened:
-                self._next_probe = time.monotonic() + PROBE
+        opened = self.breaker.failed(kind)
         if opened:
+            self._next_probe = time.monotonic() + PROBE
             self._start()
         return opened
 
@@ -200,8 +174,7 @@ class Fleet:
 
     def waiting(self) -> int:
         """How many callers wait for other processes."""
-        with self.lock:
-            return sum(len(party.ears) for party in self._parties.values())
+        return sum(len(party.ears) for party in list(self._parties.values()))
 
     def stop(self) -> None:
         """End the thread and close its link."""
@@ -215,14 +188,35 @@ class Fleet:
     # the thread
 
     def _start(self) -> None:
-        with self.lock:
-            if self._thread is None and not self._stopping:
-                self._thread = threading.Thread(target=self._run, name="askonce-fleet", daemon=True)
-                self._thread.start()
-                return
+        """See to it that the thread runs. Where none can be started (none is left, Python ends) the next use may."""
+        now = time.monotonic()
+        if not (self._running.held or self._stopping) and now - self._began >= LAUNCH:
+            self._began = now
+            try:
+                self._launch()
+            except BaseException:
+                self._began = now - LAUNCH
+                raise
         self.wake()
 
+    def _launch(self) -> None:
+        thread = threading.Thread(target=self._run, name="askonce-fleet", daemon=True)
+        try:
+            thread.start()
+        except Exception as error:  # noqa: BLE001 - a full memory too is not the caller's to hear of
+            self._began -= LAUNCH
+            if not self._missed:
+                self._missed = True
+                log.warning("askonce has no background thread (%s): leases are not renewed until one starts", error)
+        else:
+            self._missed = False
+
     def _run(self) -> None:
+        with contextlib.suppress(Busy):  # another one is at it
+            self._running.run(self._work, 0.0)
+
+    def _work(self) -> None:
+        self._thread = threading.current_thread()
         while not (self._stopping or self.users.over()):
             self._wakeup.wait(0)
             try:
@@ -248,11 +242,12 @@ class Fleet:
         self._obey()
         self._give_back()
         now = time.monotonic()
-        if self._beats and now >= self._next_beat:
+        if (self._beats or self._parties) and now >= self._next_beat:
             self._next_beat = now + self.rhythm
+            self._hurried.clear()
             self._renew(now, None)
         elif self._hurried:
-            self._renew(now, self._hurried)
+            self._renew(now, {self._hurried.pop() for _ in range(len(self._hurried))})
         if self._scribes:
             self._write()
         if self._warm and now >= self._next_push:
@@ -266,10 +261,10 @@ class Fleet:
                 party.hear(word)
 
     def _patience(self) -> float:
-        if self._commands or self._forsaken or self._scribes or self._hurried or self._deferred or self._stopping:
+        if self._changed or self._forsaken or self._scribes or self._hurried or self._deferred or self._stopping:
             return 0.0
         due = [IDLE]
-        if self._beats:
+        if self._beats or self._parties:
             due.append(self._next_beat - time.monotonic())
         if self.breaker.open:
             due.append(self._next_probe - time.monotonic())
@@ -278,14 +273,35 @@ class Fleet:
         return max(0.0, min(due))
 
     def _obey(self) -> None:
+        while self._changed:
+            party = self._changed[0]
+            if party.ears:
+                self._open(party)
+            elif self._parties.get(party.key) is party:
+                self._end(party)
+            self._changed.popleft()
+
+    def _open(self, party: Party) -> None:
         assert self._link is not None
-        while self._commands:
-            what, party = self._commands[0]
-            if what == "subscribe":
-                self._link.subscribe(party.key)
-            elif party.key not in self._parties:
-                self._link.unsubscribe(party.key)
-            self._commands.popleft()
+        if not party.subscribed:
+            self._link.subscribe(party.key)
+            party.subscribed = True
+
+    def _end(self, party: Party) -> None:
+        assert self._link is not None
+        del self._parties[party.key]
+        if not party.ears:
+            self._link.unsubscribe(party.key)
+            return
+        # Somebody came between the look and the end; another may have found no party, and made one.
+        other = self._parties.setdefault(party.key, party)
+        if other is not party:
+            other.subscribed, other.in_force = party.subscribed, party.in_force
+            for ear in list(party.ears):
+                other.ears[ear] = None
+                ear.party = other
+            for ear in list(other.ears):
+                ear.ring(None)
 
     def _give_back(self) -> None:
         assert self._link is not None
@@ -294,24 +310,32 @@ class Fleet:
             self._link.release(key, flight)
 
     def _in_force(self, key: Key) -> None:
-        with self.lock:
-            party = self._parties.get(key)
-            if party is None:
-                return
+        party = self._parties.get(key)
+        if party is not None:
             party.in_force = True
-            ears = list(party.ears)
-        for ear in ears:
-            ear.ring(None)
+            for ear in list(party.ears):
+                ear.ring(None)
+
+    def _bury(self) -> None:
+        """Take from owners who do not live any more what they hold here, before it is renewed once more."""
+        for beat in list(self._beats):
+            if not beat.alive():
+                beat.gone()
+        for party in list(self._parties.values()):
+            for ear in list(party.ears):
+                if ear.owner is not None and not ear.owner.alive():
+                    party.leave(ear)
 
     def _renew(self, now: float, only: Collection[tuple[bytes, int]] | None) -> None:
         assert self._link is not None
-        with self.lock:
-            self._hurried = set()
-            if only is None:
-                self._beats = {beat for beat in self._beats if now < beat.until}
-            beats = [beat for beat in self._beats if only is None or beat.held[1:] in only]
-            held = [beat for beat in beats if not beat.lost]
-            lost = [beat for beat in beats if beat.lost]
+        if only is None:
+            self._bury()
+            for beat in list(self._beats):
+                if now >= beat.until:
+                    self.still(beat)
+        beats = [beat for beat in list(self._beats) if beat.order and (only is None or (beat.id, beat.order) in only)]
+        held = [beat for beat in beats if not beat.lost]
+        lost = [beat for beat in beats if beat.lost]
         said = self._link.renew([beat.held for beat in held], int(self.heartbeat * 1000)) if held else []
         for beat, word in zip(held, said, strict=True):
             if word == "lost":
@@ -321,19 +345,17 @@ class Fleet:
                 beat.want()
         for beat in lost:
             # Those who were told to follow this flight may still have its answer, and can learn of it only from here.
-            self._link.say(beat.held.key, Word(ALIVE, beat.held.id, beat.held.order))
+            self._link.say(beat.key, Word(ALIVE, beat.id, beat.order))
 
     def _write(self) -> None:
-        with self.lock:
-            scribes, self._scribes = self._scribes, set()
-        for scribe in scribes:
+        while self._scribes:
+            scribe, _ = self._scribes.popitem()
             scribe.flush(self._store)
 
     def _push(self) -> None:
-        with self.lock:
-            warm, self._warm = self._warm, {}
         store = self._store
-        for key, (warmth, slid) in warm.items():
+        warm = [(key, *self._warm.pop(key)) for key in list(self._warm)]
+        for key, warmth, slid in warm:
             head, threshold = warmth.head, warmth.terms.hot_threshold
             hot = drive(store.count(key, warmth.taken(), warmth.window)) >= threshold
             slide = warmth.slide() if hot else None
@@ -347,7 +369,6 @@ class Fleet:
         self._next_probe = now + PROBE
         assert self._link is not None
         self._link.probe()
-        with self.lock:
-            self.breaker.close()
+        self.breaker.close()
         for user in self.users.alive():
             user.back()

@@ -7,25 +7,28 @@ cache that is dropped without being closed leaves no thread and no connection be
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 
 from askonce.fleet import Fleet
+from askonce.ownership import OwnedLock
 from askonce.store import Store
 from askonce.users import User
 
 _fleets: weakref.WeakValueDictionary[str, Fleet] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+_lock = OwnedLock()
 
 
 def enlist(store: Store, user: User) -> Fleet:
     """The process's fleet for this store's address, with one user more: until `leave`, or until it is dropped."""
-    with _lock:
+
+    def enlisted() -> Fleet:
         fleet = _fleets.get(store.address)
         if fleet is None or not fleet.users.add(user):
             fleet = _fleets[store.address] = Fleet(store)
             fleet.users.add(user)
         return fleet
+
+    return _lock.run(enlisted)
 
 
 def leave(fleet: Fleet, user: User) -> None:
@@ -38,7 +41,7 @@ def leave(fleet: Fleet, user: User) -> None:
 def _after_fork() -> None:
     # The parent's threads do not exist here, and its links are its own: forget, without a word on their sockets.
     global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+    _lock = OwnedLock()
     _fleets.clear()
 
 

@@ -1,24 +1,32 @@
-"""Flights of this process, and how to run and to wait in threads.
+"""Flights of this process: each one upstream call, from the claim that may grant its lease to its landing.
 
-A Flight is one upstream call. It is found on the Board by (id, order), the name the store gave it: a caller joins only
-after the store told him to follow exactly this flight. Joining by key alone, from memory, would hand an invalidated
-answer to a lookup that began after the invalidation. Only while the store is down are flights joined by key.
+A Flight is on the Board before its claim is sent, by the id that it will claim with, and leaves the Board when it is
+known that nothing of it is left in the store. In between it has an owner: the lookup that claims, then whatever flies.
+Whoever meets a flight asks whether its owner lives. An owner can end anywhere, between any two lines, and give nothing
+back; then whoever finds that out (the lookup's own end, the next lookup that is told to follow it, a caller who waits
+for it, the background thread at its next beat) lands it without a result and gives its lease back. All of that may be
+done twice.
 
-`Threads` and `tasks.Tasks` are twins, and the only places in the engine that know which of the two is running.
+A caller joins a flight only after the store told him to follow exactly this one. Joining by key alone, from memory,
+would hand an invalidated answer to a lookup that began after the invalidation. Only while the store is down are flights
+joined by key.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
-import threading
+import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from askonce.beat import Beat
 from askonce.core.keys import Key
 from askonce.core.lease import Grant
-from askonce.drive import drive
-from askonce.ear import Signal
+from askonce.ear import Owner, Signal
+from askonce.fleet import Fleet
+from askonce.ownership import Busy, OwnedLock
 
 if TYPE_CHECKING:
     from askonce.pump import Pump
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 # Refreshes under way at once; one more is given up, for its stale answer was served already. Not a handful: what was
 # filled together ends together, and 200 keys whose lives end within 4 s have 50 calls of 1 s under way at once.
 BACKGROUND = 128
+LOOK = 1.0  # s after which a caller who waits for a flight looks whether anybody still flies it
 
 
 flying: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar("flying", default=())  # around this code
@@ -47,119 +56,146 @@ class Impatient(Exception):
 
 
 class Flight:
-    """One upstream call, and those who wait for it. `result` is whatever its leader lands it with."""
+    """One upstream call, and those who wait for it. Its result is whatever its leader lands it with.
 
-    def __init__(self, key: Key, grant: Grant | None) -> None:
+    `owner`: who claims it or flies it. `returned`: whether nothing of it is in the store any more.
+    """
+
+    def __init__(self, key: Key, owner: Owner, flight: bytes = b"") -> None:
         self.key = key
-        self.grant = grant
+        self.id = flight
+        self.owner = owner
+        self.grant: Grant | None = None
+        self.beat: Beat | None = None
+        self.returned = not flight
+        self.over = False  # ended, and known nowhere any more
         self.began = time.monotonic()
-        self.lost = False
         self.callers = 0
         self.behind = False  # a refresh: no caller's
         self.cancel: Callable[[], object] | None = None
         self.pump: Pump | None = None  # of an answer that arrives in parts: landed when the first may be read
-        self._signals: list[Signal] = []
-        self._lock = threading.Lock()
-        self._done = False
-        self._result: object = None
-        self._error: BaseException | None = None
+        self._signals: dict[Signal, None] = {}
+        self._landings: list[tuple[object, BaseException | None]] = []  # the first counts
 
     @property
     def done(self) -> bool:
         """Whether it has landed."""
-        return self._done
+        return bool(self._landings)
 
     @property
     def joinable(self) -> bool:
         """Whether who comes now can have what it brings: it has not landed, or its stream goes on."""
-        return not self._done or (self.pump is not None and not self.pump.tape.over and not self.pump.tape.trimmed)
+        return not self._landings or (self.pump is not None and not self.pump.tape.over and not self.pump.tape.trimmed)
+
+    def alive(self) -> bool:
+        """Whether somebody flies it, or is about to, or reads its stream."""
+        return self.owner.alive() or (self.pump is not None and self.pump.alive())
+
+    def granted(self, grant: Grant) -> None:
+        """The claim's reply: from here on its lease is renewed."""
+        self.grant = grant
+        if self.beat is not None:
+            self.beat.order = grant.order
 
     def land(self, result: object = None, error: BaseException | None = None) -> None:
         """End the flight, once: everybody who joined gets `result`, or `error` raised."""
-        with self._lock:
-            if self._done:
-                return
-            self._result, self._error, self._done = result, error, True
-            signals, self._signals = self._signals, []
-        for signal in signals:
+        self._landings.append((result, error))
+        for signal in list(self._signals):
             signal.ring()
 
     async def join(self, signal: Signal, timeout: float) -> object:
         """Wait for the landing, at most `timeout` s; Gone when it did not come, or brought nothing to share."""
-        with self._lock:
-            if not self._done:
-                self._signals.append(signal)
+        self._signals[signal] = None
         until = time.monotonic() + timeout
         try:
-            while not self._done:
+            while not self._landings:
                 left = until - time.monotonic()
                 if left <= 0:
                     raise Gone
-                await signal.wait(left)
+                if not await signal.wait(min(left, LOOK)) and not (self.alive() or self._landings):
+                    raise Gone
         finally:
-            with self._lock:
-                if signal in self._signals:
-                    self._signals.remove(signal)
-        if self._error is not None:
-            raise self._error
-        return self._result
+            self._signals.pop(signal, None)
+        result, error = self._landings[0]
+        if error is not None:
+            raise error
+        return result
 
 
 class Board:
-    """The flights of this process, by the store's name for them; and by key, those flown without the store."""
+    """The flights of this process, by the ids they claim with; and by key, those flown without the store.
 
-    def __init__(self) -> None:
-        self._expected: dict[bytes, Flight] = {}
-        self._leased: dict[tuple[bytes, int], Flight] = {}
+    `gone` is called with a flight whose owner does not live any more. No lock but for those without the store: each
+    change is one step of a dict.
+    """
+
+    def __init__(self, fleet: Fleet, gone: Callable[[Flight], object]) -> None:
+        self._fleet = fleet
+        self._gone = gone
+        self._claimed: dict[bytes, Flight] = {}
         self._alone: dict[Key, Flight] = {}
-        self._lock = threading.Lock()
+        self._lock = OwnedLock()
 
-    def expect(self, key: Key, flight: bytes) -> None:
-        """A claim is sent: others may be told to follow this flight before its leader learns that he leads."""
-        with self._lock:
-            self._expected[flight] = Flight(key, None)
-
-    def give_up(self, flight: bytes) -> None:
-        """It was not granted, or will not be flown: whoever joined it looks again."""
-        with self._lock:
-            expected = self._expected.pop(flight, None)
-        if expected is not None:
-            expected.land(error=Gone())
-
-    def open(self, key: Key, grant: Grant) -> Flight:
-        """A flight under a lease."""
-        with self._lock:
-            flight = self._expected.pop(grant.id, None) or Flight(key, None)
-            flight.grant = grant
-            self._leased[grant.id, grant.order] = flight
+    def begin(self, key: Key, owner: Owner) -> Flight:
+        """A flight that is about to claim: others may be told to follow it before its leader learns that he leads."""
+        flight = Flight(key, owner, os.urandom(16))
+        flight.beat = Beat(key, flight.id, flight, lambda: self.bury(flight))
+        self._claimed[flight.id] = flight
+        self._fleet.beat(flight.beat)
         return flight
+
+    def end(self, flight: Flight, error: BaseException | None = None) -> None:
+        """It is over, however that came: whoever joined it knows, and nothing of it stays in the store."""
+        flight.land(error=error or Gone())
+        if not flight.returned and not self._fleet.breaker.open:
+            # A claim whose reply was not heard may have been granted all the same; such a lease may never fill.
+            self._fleet.forsake(flight.key, flight.id)
+        flight.returned = True
+        if flight.beat is not None:
+            self._fleet.still(flight.beat)
+        self._claimed.pop(flight.id, None)
+        if self._alone.get(flight.key) is flight:
+            with contextlib.suppress(Busy):  # one that landed is joined by nobody, and replaced by the next
+                self._lock.run(lambda: self._unpost(flight))
+        flight.over = True
+
+    def _unpost(self, flight: Flight) -> None:
+        # Itself, not whatever may have taken its place.
+        if self._alone.get(flight.key) is flight:
+            del self._alone[flight.key]
+
+    def bury(self, flight: Flight) -> None:
+        """Nobody flies it any more."""
+        self._gone(flight)
+        self.end(flight)
 
     def named(self, flight: bytes, order: int) -> Flight | None:
         """The flight that the store named, if it is one of ours."""
-        with self._lock:
-            return self._leased.get((flight, order)) or self._expected.get(flight)
+        found = self._claimed.get(flight)
+        return found if found is not None and (found.grant is None or found.grant.order == order) else None
 
-    def alone(self, key: Key, *, joining: bool) -> tuple[Flight, bool]:
+    def alone(self, key: Key, owner: Owner, *, joining: bool) -> tuple[Flight, bool]:
         """The flight for a key without the store, and whether it is the caller's to fly. `joining`: it is down."""
-        with self._lock:
+
+        def posted() -> tuple[Flight, bool]:
             flight = self._alone.get(key)
-            if joining and flight is not None and flight.joinable:
+            if joining and flight is not None and flight.joinable and flight.alive():
                 return flight, False
-            flight = self._alone[key] = Flight(key, None)
+            flight = self._alone[key] = Flight(key, owner)
             return flight, True
 
-    def close(self, flight: Flight) -> None:
-        """Take down a flight that landed: itself, not whatever may have taken its place."""
-        with self._lock:
-            if flight.grant is not None:
-                self._leased.pop((flight.grant.id, flight.grant.order), None)
-            elif self._alone.get(flight.key) is flight:
-                del self._alone[flight.key]
+        try:
+            return self._lock.run(posted)
+        except Busy:  # a signal came in the middle of this, and asks the same
+            return Flight(key, owner), True
 
     def flights(self) -> list[Flight]:
         """All that are under way."""
-        with self._lock:
-            return [*self._leased.values(), *self._alone.values()]
+        led = [flight for flight in list(self._claimed.values()) if flight.grant is not None]
+        return [*led, *list(self._alone.values())]
+
+
+Work = Callable[[], Coroutine[Any, Any, None]]  # makes what is to be run
 
 
 class Mode(Protocol):
@@ -171,16 +207,24 @@ class Mode(Protocol):
         """Something to be woken by, for the caller of this moment."""
         ...
 
-    async def start(self, flight: Flight, work: Coroutine[Any, Any, None], /) -> None:
-        """Run a flight that a caller waits for: sync in his own thread to its end, async in a task of its own."""
+    def owner(self) -> Running:
+        """An owner for what the caller of this moment does."""
         ...
 
-    def behind(self, flight: Flight, work: Coroutine[Any, Any, None], /) -> bool:
-        """Run a flight that nobody waits for; False (and nothing is run) when too many are under way."""
+    async def start(self, flights: Sequence[Flight], work: Work, /) -> None:
+        """Run flights that a caller waits for: sync in his own thread to its end, async in a task that owns them."""
         ...
 
-    def help(self, flight: Flight, pump: Pump, /) -> None:
-        """See to it that a stream goes on however slowly it is read here: others read it too. From any thread."""
+    def behind(self, flights: Sequence[Flight], work: Work, /) -> str:
+        """Run flights that nobody waits for, in what owns them; or run nothing, and say why."""
+        ...
+
+    def help(self, flight: Flight, pump: Pump, /) -> bool:
+        """See to it that a stream goes on however slowly it is read here, from any thread; False where nothing can."""
+        ...
+
+    def send(self, to: Signal, work: Work, /) -> None:
+        """Run something where the one whom `to` wakes belongs: a thread, a task of his loop. From any thread."""
         ...
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
@@ -192,60 +236,7 @@ class Mode(Protocol):
         ...
 
 
-class ThreadSignal:
-    """Wakes a thread."""
+class Running(Owner, Protocol):
+    """An Owner of code that is to be run as its `work`."""
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def ring(self) -> None:
-        """Wake it; a ring before the wait is not lost."""
-        self._event.set()
-
-    async def wait(self, timeout: float) -> bool:
-        """Block this thread for at most `timeout` s; whether it was rung."""
-        rung = self._event.wait(timeout)
-        self._event.clear()
-        return rung
-
-
-class Threads:
-    """Sync: a call runs in its caller's own thread, a refresh in a daemon thread."""
-
-    asynchronous = False
-
-    def __init__(self) -> None:
-        self._room = threading.Semaphore(BACKGROUND)
-
-    def signal(self) -> Signal:
-        """A thread's."""
-        return ThreadSignal()
-
-    async def start(self, _: Flight, work: Coroutine[Any, Any, None]) -> None:
-        """To its end, here and now."""
-        await work
-
-    def behind(self, _: Flight, work: Coroutine[Any, Any, None]) -> bool:
-        """In a daemon thread: a pool's threads would hold up the interpreter's exit behind a hung upstream."""
-        if not self._room.acquire(blocking=False):
-            work.close()
-            return False
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._drive, work), name="askonce-refresh", daemon=True).start()
-        return True
-
-    def help(self, _: Flight, pump: Pump) -> None:
-        """A thread for it."""
-        threading.Thread(target=drive, args=(pump.run(),), name="askonce-pump", daemon=True).start()
-
-    def later(self, seconds: float, act: Callable[[], object]) -> None:
-        """Never: nobody but its caller can end a call in a thread."""
-
-    async def settle(self, seconds: float) -> None:
-        """For nothing: likewise."""
-
-    def _drive(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            drive(work)
-        finally:
-            self._room.release()
+    work: Any

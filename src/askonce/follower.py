@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 
 from askonce.core.lease import NEVER, Claim, Follow
 from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, read_ending
-from askonce.ear import Ear
+from askonce.ear import Ear, Owner
 from askonce.events import Status
-from askonce.flight import Mode
+from askonce.flight import LOOK, Mode
 from askonce.guard import Guard
 from askonce.question import Question
 from askonce.reader import Found, Reader
@@ -35,19 +35,18 @@ class Follower:
         self._reader = reader
         self._mode = mode
 
-    async def listen(self, question: Question, claim: Follow) -> Ear:
-        """An ear that is sure to hear; at the latest after one store timeout we look by ourselves."""
-        signal = self._mode.signal()
-        ear = self._fleet.listen(question.key, signal)
+    def listen(self, question: Question, claim: Follow, owner: Owner) -> Ear:
+        """An ear of `owner`'s; it is not in force yet."""
+        ear = self._fleet.listen(question.key, self._mode.signal(), owner)
         ear.follows = (claim.id, claim.order)
-        try:
-            if not ear.again:
-                await signal.wait(TIMEOUT)
-        except BaseException:
-            ear.close()
-            raise
-        ear.again = False
         return ear
+
+    @staticmethod
+    async def in_force(ear: Ear) -> None:
+        """Wait until an ear is sure to hear; at the latest after one store timeout we look by ourselves."""
+        if not ear.again:
+            await ear.signal.wait(TIMEOUT)
+        ear.again = False
 
     async def follow(self, question: Question, ear: Ear, claim: Follow) -> Found | int:
         """Wait for the flight: its answer, or the order after which to look again (NEVER: it went silent)."""
@@ -68,7 +67,7 @@ class Follower:
             left = min(until, question.until) - time.monotonic()
             if left <= 0:
                 return NEVER
-            await ear.signal.wait(left)
+            await ear.signal.wait(min(left, LOOK))
 
     async def tune(
         self, question: Question, ear: Ear, claim: Follow, again: Callable[[], Awaitable[Claim]]
@@ -86,7 +85,7 @@ class Follower:
         async def left() -> None:
             ear.close()
 
-        return Playback(relay.tape, self._mode, relay.pull, left)
+        return Playback(relay.tape, self._mode, relay.pull, left, self._fleet.defer)
 
     async def _ended(self, question: Question, ear: Ear, claim: Follow, outcome: bytes) -> Found | int:
         """Whoever was told to follow a flight may have what it brought, whatever became of it since."""

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
+from askonce.claims import Pursuit
 from askonce.core import upstream
-from askonce.core.lease import Follow, Grant, Lead
+from askonce.core.lease import Follow, Lead
 from askonce.core.tape import FAILED, Ending
 from askonce.errors import StoreUnavailable
 from askonce.events import Events
 from askonce.flight import Flight, Gone, Mode
 from askonce.pilot import Answer, Pilot
-from askonce.protocol import MISMATCHES, Engine, Pursuit
+from askonce.protocol import MISMATCHES, Engine
 from askonce.question import Question
 from askonce.reader import Found
 from askonce.store import Store, StoreTrouble
@@ -32,8 +34,8 @@ class Quest:
     """One of the questions, on its way to an answer."""
 
     question: Question
+    pursuit: Pursuit
     found: Found | None = None
-    pursuit: Pursuit = field(default_factory=Pursuit)
 
 
 class Convoy(Pilot):
@@ -41,7 +43,8 @@ class Convoy(Pilot):
 
     async def fly_all(self, flown: Sequence[tuple[Flight, Question]], calls: Calls) -> None:
         """`fly` for all: one call, and each flight landed by its own answer."""
-        beats = [self._beat(flight, question) for flight, question in flown]
+        for flight, question in flown:
+            self._lead(flight, question)
         first, began = flown[0][1].key.text, time.monotonic()
         self._events.emit("call", first)
         try:
@@ -58,8 +61,8 @@ class Convoy(Pilot):
             for (flight, question), answer in zip(flown, answers, strict=True):
                 flight.land(await self._landed(flight, question, answer, seconds))
         finally:
-            for (flight, _), beat in zip(flown, beats, strict=True):
-                self._over(flight, beat)
+            for flight, _ in flown:
+                self._over(flight)
 
     async def _crash(self, flown: Sequence[tuple[Flight, Question]], error: Exception, why: str) -> None:
         """Land them all without an answer."""
@@ -79,17 +82,15 @@ class Many(Engine):
     async def ask_many(self, questions: Sequence[Question], calls: Calls) -> list[Found]:
         """The answers to distinct questions of one plan; `calls` is made for those that nobody has, all at once."""
         self._used()
-        quests = [Quest(question) for question in questions]
+        owner = self.mode.owner()
+        quests = [Quest(question, Pursuit(owner)) for question in questions]
         try:
-            await self._pursue(quests, calls)
+            await self._claims.within([quest.pursuit for quest in quests], partial(self._seek, quests, calls))
         except StoreTrouble as trouble:
             await self._all_alone(_missing(quests), calls, trouble.kind)
-        finally:
-            for quest in quests:
-                self._deafen(quest.pursuit)
         return [quest.found for quest in quests if quest.found is not None]
 
-    async def _pursue(self, quests: list[Quest], calls: Calls) -> None:
+    async def _seek(self, quests: list[Quest], calls: Calls) -> None:
         for quest in quests:
             quest.found = await self._reader.look(quest.question)
         while missing := _missing(quests):
@@ -103,20 +104,15 @@ class Many(Engine):
 
     async def _turn(self, missing: list[Quest], calls: Calls) -> None:
         """Claim them all; fly what was granted; and only then follow the flights of others."""
-        led: list[tuple[Quest, Grant]] = []
-        late: list[tuple[Quest, Grant]] = []
+        led: list[Quest] = []
+        late: list[Quest] = []
         followed: list[tuple[Quest, Follow]] = []
-        try:
-            for quest in missing:
-                await self._claimed(quest, led, late, followed)
-        except BaseException:
-            for quest, grant in (*led, *late):
-                self._forsake(quest.question, grant.id)
-            raise
+        for quest in missing:
+            await self._claimed(quest, led, late, followed)
         if late:
             self._refresh_all(late, calls)
         if led:
-            await self._lead_all([(quest, self.board.open(quest.question.key, grant)) for quest, grant in led], calls)
+            await self._lead_all(_flown(led), calls)
         for quest, claim in followed:
             try:
                 quest.found = await self._heed(quest.question, _nobody, claim, quest.pursuit)
@@ -128,30 +124,30 @@ class Many(Engine):
     async def _claimed(
         self,
         quest: Quest,
-        led: list[tuple[Quest, Grant]],
-        late: list[tuple[Quest, Grant]],
+        led: list[Quest],
+        late: list[Quest],
         followed: list[tuple[Quest, Follow]],
     ) -> None:
         """One claim, and the list that its quest belongs to now."""
         question, pursuit = quest.question, quest.pursuit
-        claim = await self._claim(question, pursuit.after, replace=pursuit.unreadable)
+        await self._claims.drop(pursuit)
+        claim = await self._claims.claim(question, pursuit)
         if pursuit.ear is not None:
             pursuit.ear.claimed()
         quest.found = await self._missed(question, claim, pursuit)
         if quest.found is not None:
+            await self._claims.drop(pursuit)
             return
         if isinstance(claim, Follow):
             followed.append((quest, claim))
         elif isinstance(claim, Lead):
             if pursuit.silent:
                 self.events.emit("takeover", question.key.text)
-            led.append((quest, claim.grant))
+            led.append(quest)
         else:
-            if claim.grant is not None:
-                late.append((quest, claim.grant))  # before what may fail: so it is given back
             quest.found = await self._serve(question, _nobody, claim._replace(grant=None), pursuit)
-            if quest.found is None and claim.grant is not None:
-                led.append(late.pop())
+            if claim.grant is not None:
+                (led if quest.found is None else late).append(quest)
 
     async def _lead_all(self, flown: Sequence[tuple[Quest, Flight]], calls: Calls) -> None:
         """Fly together; each quest has what its own flight brought."""
@@ -159,7 +155,7 @@ class Many(Engine):
         for flight, _ in flights:
             flight.callers += 1  # ours: who joins one of them and leaves again does not abandon it
         try:
-            await self.mode.start(flights[0][0], self._convoy.fly_all(flights, calls))
+            await self.mode.start([flight for flight, _ in flights], partial(self._convoy.fly_all, flights, calls))
             self._bind([flight for flight, _ in flights])
             for quest, flight in flown:
                 try:
@@ -185,19 +181,17 @@ class Many(Engine):
         for flight in flights:
             flight.cancel = together
 
-    def _refresh_all(self, late: list[tuple[Quest, Grant]], calls: Calls) -> None:
+    def _refresh_all(self, late: list[Quest], calls: Calls) -> None:
         """Fly where nobody waits, for all whose answers were served stale or early."""
-        flights = [(self.board.open(quest.question.key, grant), quest.question) for quest, grant in late]
+        flights = [(flight, quest.question) for quest, flight in _flown(late)]
         for flight, question in flights:
             flight.callers = 1
             self.events.emit("refresh", question.key.text, "batch")
-        if not self.mode.behind(flights[0][0], self._convoy.fly_all(flights, calls)):
-            for flight, question in flights:
-                flight.land(error=Gone())
-                self.board.close(flight)
-                assert flight.grant is not None
-                self.fleet.forsake(question.key, flight.grant.id)
-            self.events.emit("dropped", late[0][0].question.key.text, "too-many-refreshes")
+        led = [flight for flight, _ in flights]
+        if dropped := self.mode.behind(led, partial(self._convoy.fly_all, flights, calls)):
+            for flight in led:
+                self.board.end(flight)
+            self.events.emit("dropped", late[0].question.key.text, dropped)
 
     async def _all_alone(self, quests: list[Quest], calls: Calls, kind: str) -> None:
         """Ask upstream without the store: what nobody in this process asks just now in one call, then join the rest."""
@@ -209,20 +203,30 @@ class Many(Engine):
         while missing := _missing(quests):
             if missing[0].question.control.only_if_cached:
                 raise self._not_cached(missing[0].question)
-            down = self.fleet.breaker.open
-            flights = [(quest, *self.board.alone(quest.question.key, joining=down)) for quest in missing]
-            if mine := [(quest, flight) for quest, flight, own in flights if own]:
-                await self._lead_all(mine, calls)
-            for quest, flight, own in flights:
-                try:
-                    quest.found = quest.found if own else await self._join(quest.question, flight)
-                except Gone:
-                    self._go_on(quest.question)
+            owner = self.mode.owner()
+            pursuits = [Pursuit(owner) for _ in missing]
+            await self._claims.within(pursuits, partial(self._share_all, missing, pursuits, calls))
 
-    def _deafen(self, pursuit: Pursuit) -> None:
-        if pursuit.ear is not None:
-            self._ears.discard(pursuit.ear)
-            pursuit.ear.close()
+    async def _share_all(self, missing: list[Quest], pursuits: list[Pursuit], calls: Calls) -> None:
+        down = self.fleet.breaker.open
+        joined: list[tuple[Quest, Flight]] = []
+        mine: list[tuple[Quest, Flight]] = []
+        for quest, pursuit in zip(missing, pursuits, strict=True):
+            flight, own = self.board.alone(quest.question.key, pursuit.owner, joining=down)
+            if own:
+                pursuit.flight = flight
+            (mine if own else joined).append((quest, flight))
+        if mine:
+            await self._lead_all(mine, calls)
+        for quest, flight in joined:
+            try:
+                quest.found = await self._join(quest.question, flight)
+            except Gone:
+                self._go_on(quest.question)
+
+
+def _flown(quests: list[Quest]) -> list[tuple[Quest, Flight]]:
+    return [(quest, quest.pursuit.flight) for quest in quests if quest.pursuit.flight is not None]
 
 
 def _missing(quests: list[Quest]) -> list[Quest]:

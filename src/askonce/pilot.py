@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from askonce.core import upstream
@@ -18,13 +19,13 @@ from askonce.core.lease import Grant
 from askonce.core.model import DURATION, FIELDS, Lifetime, pack_fields, seal, whole
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.events import Events
-from askonce.fleet import Beat, Fleet
+from askonce.fleet import Fleet
 from askonce.flight import Board, Flight, Gone, Mode, flying
 from askonce.guard import Guard
 from askonce.pump import Pump
 from askonce.question import Question
 from askonce.scribe import Scribe
-from askonce.store import Held, StoreTrouble
+from askonce.store import StoreTrouble
 from askonce.tape import Opened, Tape
 
 
@@ -66,11 +67,11 @@ class Pilot:
 
     async def fly(self, flight: Flight, question: Question, call: Call) -> None:
         """Make the upstream call and land it; never raises what the call raised, but for what ends a process."""
-        beat = self._beat(flight, question)
+        self._lead(flight, question)
         self._events.emit("call", question.key.text)
         brought: Answer | Opened | None = None
         try:
-            token = flying.set((*flying.get(), flight))
+            token = flying.set((*[one for one in flying.get() if not one.over], flight))
             try:
                 brought = await call()
             finally:
@@ -87,37 +88,38 @@ class Pilot:
             flight.land(error=Gone(error))
             raise
         else:
-            if not isinstance(brought, Opened):
+            if isinstance(brought, Opened):
+                flight.pump = self._pump(flight, question, brought)
+            else:
                 seconds = time.monotonic() - flight.began
                 self._events.emit("called", question.key.text, seconds=seconds)
                 flight.land(await self._landed(flight, question, brought, seconds))
         finally:
-            if not isinstance(brought, Opened):
-                self._over(flight, beat)
-        if isinstance(brought, Opened):
-            await self._streams(flight, question, brought, beat)
+            if flight.pump is None:
+                if isinstance(brought, Opened):
+                    await brought.source.close()
+                self._over(flight)
+        if flight.pump is not None:
+            await self._streams(flight, flight.pump)
 
-    def _over(self, flight: Flight, beat: Beat | None) -> None:
-        why = sys.exception()
-        flight.land(error=why if isinstance(why, Exception) else Gone(why))  # not landed yet: something went wrong
-        if beat is not None:
-            self._fleet.still(beat)
-        self._board.close(flight)
+    def _over(self, flight: Flight) -> None:
+        why = sys.exception()  # it counts where the flight has not landed yet: something went wrong
+        self._board.end(flight, why if isinstance(why, Exception) else Gone(why))
 
-    async def _streams(self, flight: Flight, question: Question, opened: Opened, beat: Beat | None) -> None:
-        """Land as soon as there is something to read; the flight goes on, and ends with its pump."""
-        tape = Tape(opened.meta)
-        scribe = Scribe(flight, tape, self._fleet) if flight.grant is not None else None
-
+    def _pump(self, flight: Flight, question: Question, opened: Opened) -> Pump:
         async def landed(error: BaseException | None, refusal: str) -> None:
             try:
                 await self._taped(flight, question, pump, error, refusal)
             finally:
-                self._over(flight, beat)
+                self._over(flight)
 
-        pump = Pump(opened, tape, self._mode, self._guard, scribe, question.terms.max_bytes, landed)
-        flight.pump = pump
-        if scribe is not None and beat is not None:
+        pump = Pump(opened, Tape(opened.meta), self._mode, self._guard, question.terms.max_bytes, landed)
+        return pump
+
+    async def _streams(self, flight: Flight, pump: Pump) -> None:
+        """Land as soon as there is something to read; the flight goes on, and ends with its pump."""
+        if (beat := flight.beat) is not None:
+            scribe = pump.scribe = Scribe(flight, pump.tape, self._fleet)
             beat.on_want = scribe.want
             if beat.wanted:
                 scribe.want()
@@ -150,16 +152,11 @@ class Pilot:
         """Give up the lease of a call that nobody can end, being in a thread: others need not wait for it."""
         await self._return(flight, Ending(FAILED, "closed"))
 
-    def _beat(self, flight: Flight, question: Question) -> Beat | None:
-        if flight.grant is None:
-            return None
-
-        def lost() -> None:
-            flight.lost = True
-            self._events.emit("lost", question.key.text)
-
-        held = Held(question.key, flight.grant.id, flight.grant.order)
-        return self._fleet.beat(held, question.terms.max_flight, lost)
+    def _lead(self, flight: Flight, question: Question) -> None:
+        """From here on it is renewed for as long as a call may take."""
+        if flight.beat is not None:
+            flight.beat.until = time.monotonic() + question.terms.max_flight
+            flight.beat.on_lost = partial(self._events.emit, "lost", question.key.text)
 
     async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
         """Store what may be stored, and give the lease back with what may not."""
@@ -201,9 +198,11 @@ class Pilot:
         grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
         life = Lifetime(int(shorter), grace, error, cap)
         try:
-            return await self._guard(self._store.fill(flight.key, grant.id, grant.order, sealed, life))
+            verdict = await self._guard(self._store.fill(flight.key, grant.id, grant.order, sealed, life))
         except StoreTrouble as trouble:
-            return trouble.kind
+            verdict = trouble.kind  # it may be on its way all the same: the lease is left to its deadline
+        flight.returned = True
+        return verdict
 
     async def _return(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> None:
         """Give the lease back, if there is one and the store can hear it."""
@@ -215,4 +214,5 @@ class Pilot:
         try:
             await self._guard(self._store.release(flight.key, grant.id, grant.order, ending, failed=failed, hint=hint))
         except StoreTrouble:
-            return  # counted already; the lease dies by its deadline
+            return  # counted already; the background thread tries once more
+        flight.returned = True

@@ -11,18 +11,17 @@ Trouble in the store never reaches the caller: the question is then asked upstre
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from functools import partial
 
 from askonce.audience import Audience
+from askonce.claims import Claims, Pursuit
 from askonce.core import upstream
-from askonce.core.lease import NEVER, Ask, Claim, Follow, Grant, Hit, Lead, Stale
-from askonce.ear import Ear
+from askonce.core.lease import NEVER, Claim, Follow, Hit, Lead, Stale
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable, UsageError
 from askonce.events import Events, Status
-from askonce.flight import Board, Flight, Gone, Impatient, Mode, flying
+from askonce.flight import Flight, Gone, Impatient, Mode, flying
 from askonce.follower import Follower
 from askonce.guard import Guard
 from askonce.pilot import Call, Landed, Pilot
@@ -36,18 +35,6 @@ SETTLE = 1.0  # s that flights which were cancelled have for giving their leases
 MISMATCHES = 3  # bodies that were not the ones judged, before a question is asked without the store
 
 
-@dataclass(slots=True)
-class Pursuit:
-    """What one caller has seen of others' flights while claiming: `after`, the order it waited for."""
-
-    ear: Ear | None = None
-    told: Follow | None = None  # the flight that the store named last, and whose end is not known
-    after: int = 0
-    silent: bool = False
-    mismatches: int = 0
-    unreadable: bool = False  # the entry's header is right and its body is not: it has to be replaced
-
-
 class Engine:
     """The protocol over one store, in one mode."""
 
@@ -55,17 +42,17 @@ class Engine:
         self.store = store
         self.mode = mode
         self.events = events
-        self.board = Board()
         self.closed = False
-        self._ears: set[Ear] = set()
         self.pace = 0.0
         self._strict = strict
         self._guard = Guard(store, events)
         self.fleet = self._guard.fleet
+        self._claims = Claims(self._guard, mode)
+        self.board = self._claims.board
         self._pilot = Pilot(self._guard, self.board, mode)
         self._reader = Reader(self._guard)
         self._follower = Follower(self._guard, self._reader, mode)
-        self._audience = Audience(events, mode)
+        self._audience = Audience(self._guard, mode)
 
     # lookups
 
@@ -109,25 +96,26 @@ class Engine:
             if found is None:
                 raise self._not_cached(question)
             return found
-        pursuit = Pursuit()
-        try:
-            while pursuit.mismatches < MISMATCHES:
-                claim = await self._claim(question, pursuit.after, replace=pursuit.unreadable)
-                if pursuit.ear is not None:
-                    pursuit.ear.claimed()
-                try:
-                    found = await self._missed(question, claim, pursuit)
-                    found = found or await self._heed(question, call, claim, pursuit)
-                except Gone:
-                    found = None
-                if found is not None:
-                    return found
-                self._go_on(question)
-        finally:
+        pursuit = self._claims.pursuit()
+        found = await self._claims.within([pursuit], partial(self._pursue, question, call, pursuit))
+        return found or await self._alone(question, call, "store-restless")
+
+    async def _pursue(self, question: Question, call: Call, pursuit: Pursuit) -> Found | None:
+        """Claim until there is an answer; None when the store does not come to rest."""
+        while pursuit.mismatches < MISMATCHES:
+            claim = await self._claims.claim(question, pursuit)
             if pursuit.ear is not None:
-                self._ears.discard(pursuit.ear)
-                pursuit.ear.close()
-        return await self._alone(question, call, "store-restless")
+                pursuit.ear.claimed()
+            try:
+                found = await self._missed(question, claim, pursuit)
+                found = found or await self._heed(question, call, claim, pursuit)
+            except Gone:
+                found = None
+            if found is not None:
+                return found
+            await self._claims.drop(pursuit)
+            self._go_on(question)
+        return None
 
     async def _heed(self, question: Question, call: Call, claim: Claim, pursuit: Pursuit) -> Found | None:
         """Do what a claim says; None to claim again."""
@@ -136,18 +124,22 @@ class Engine:
         if isinstance(claim, Lead):
             if pursuit.silent:
                 self.events.emit("takeover", question.key.text)
-            return await self._lead(question, call, claim.grant)
+            return await self._lead(question, call, pursuit)
         if not isinstance(claim, Follow):
             return await self._serve(question, call, claim, pursuit)
         local = self.board.named(claim.id, claim.order)
-        if local is not None:
+        if local is not None and local.alive():
             return await self._join(question, local)
+        if local is not None:
+            await self._claims.bury(local)
+            return None
         pursuit.told = claim
         pursuit.after = max(pursuit.after, claim.order)
         if pursuit.ear is None:
             # Subscribed first, then claimed again: what was said in between is not missed.
-            pursuit.ear = await self._follower.listen(question, claim)
-            self._ears.add(pursuit.ear)
+            pursuit.ear = self._follower.listen(question, claim, pursuit.owner)
+            self._claims.ears.add(pursuit.ear)
+            await self._follower.in_force(pursuit.ear)
             return None
         if question.key.form == "s":
             got = await self._tune(question, pursuit, claim)
@@ -165,77 +157,40 @@ class Engine:
             return None
         if isinstance(claim, Follow):
             return await self._follower.taped(question, told) if claim[:2] != told[:2] else None
-        found = None
-        try:
-            found = await self._follower.taped(question, told)
-        except BaseException:
-            if claim.grant:
-                self._forsake(question, claim.grant.id)
-            raise
-        if found is not None and claim.grant:
-            self._forsake(question, claim.grant.id)
-        return found
-
-    async def _claim(self, question: Question, after: int, *, replace: bool = False) -> Claim:
-        flight = os.urandom(16)
-        self.board.expect(question.key, flight)
-        limits = question.limits._replace(max_age=0) if replace else question.limits
-        # The lottery of moments was drawn by the Reader: here the end only has to be near.
-        early = NEVER if question.held is None or after else question.held.ttl >> 2
-        ask = Ask(flight, flight[:4], question.fields, limits, after, early, int(self.fleet.heartbeat * 1000))
-        try:
-            claim = await self._guard(self.store.claim(question.key, ask))
-        except BaseException:
-            # It may have been granted all the same. Such a lease may never fill: its call begins before its reply,
-            # or, when the caller is cancelled or interrupted, never.
-            self._forsake(question, flight)
-            raise
-        if isinstance(claim, Follow) or claim.grant is None:
-            self.board.give_up(flight)
-        return claim
-
-    def _forsake(self, question: Question, flight: bytes) -> None:
-        self.board.give_up(flight)
-        if not self.fleet.breaker.open:
-            self.fleet.forsake(question.key, flight)
+        return await self._follower.taped(question, told)  # a lease that came with this is given back at the end
 
     async def _serve(self, question: Question, call: Call, claim: Hit | Stale, pursuit: Pursuit) -> Found | None:
         """Give what the claim approved, if it is what we can read, and refresh it if this was granted too."""
         data: bytes | None = question.data
         head = question.held
         if head is None or (head.fill, head.order) != (claim.fill, claim.order):
-            try:
-                data, head = await self._reader.entry(question)
-            except BaseException:
-                if claim.grant:
-                    self._forsake(question, claim.grant.id)
-                raise
+            data, head = await self._reader.entry(question)
         if data is None or head is None or (head.fill, head.order) != (claim.fill, claim.order):
             # The body at hand is not the one that was judged. With the lease, there is no need for it.
             pursuit.mismatches += 1
             pursuit.unreadable = data is not None and head is None
-            return await self._lead(question, call, claim.grant) if claim.grant else None
+            return await self._lead(question, call, pursuit) if claim.grant else None
         detail = "stale" if isinstance(claim, Stale) else ""
         if claim.grant:
-            self._refresh(question, call, claim.grant, detail or "early")
+            self._refresh(question, call, pursuit, detail or "early")
         return self._reader.hit(question, data, head, claim.now, detail)
 
-    async def _lead(self, question: Question, call: Call, grant: Grant) -> Found:
-        flight = self.board.open(question.key, grant)
-        await self.mode.start(flight, self._pilot.fly(flight, question, call))
+    async def _lead(self, question: Question, call: Call, pursuit: Pursuit) -> Found:
+        flight = pursuit.flight
+        assert flight is not None
+        await self.mode.start([flight], partial(self._pilot.fly, flight, question, call))
         return await self._join(question, flight, leader=True)
 
-    def _refresh(self, question: Question, call: Call, grant: Grant, why: str) -> None:
+    def _refresh(self, question: Question, call: Call, pursuit: Pursuit, why: str) -> None:
         """Fly where nobody waits."""
-        flight = self.board.open(question.key, grant)
+        flight = pursuit.flight
+        assert flight is not None
         flight.callers = 1  # nobody's, and for good: a caller who joins it and leaves does not abandon it
         flight.behind = True
         self.events.emit("refresh", question.key.text, why)
-        if not self.mode.behind(flight, self._pilot.fly(flight, question, call)):
-            flight.land(error=Gone())
-            self.board.close(flight)
-            self.fleet.forsake(question.key, grant.id)
-            self.events.emit("dropped", question.key.text, "too-many-refreshes")
+        if dropped := self.mode.behind([flight], partial(self._pilot.fly, flight, question, call)):
+            self.board.end(flight)
+            self.events.emit("dropped", question.key.text, dropped)
 
     def _not_cached(self, question: Question) -> NotCached:
         status = Status(question.key.text, fwd="miss", detail=question.detail or "only-if-cached")
@@ -261,6 +216,8 @@ class Engine:
             patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own end
             landed = await flight.join(self.mode.signal(), min(question.terms.max_flight, patience))
         except Gone as gone:
+            if not flight.alive():
+                self.board.end(flight)
             if leader and gone.why is not None and not self.closed:
                 raise gone.why from None
             raise
@@ -331,17 +288,11 @@ class Engine:
 
     async def _tune(self, question: Question, pursuit: Pursuit, claim: Follow) -> Found | int:
         """Follow a stream of another process from its first byte; an answer that is no stream is an answer too."""
-
-        async def again() -> Claim:
-            said = await self._claim(question, 0)
-            if not isinstance(said, Follow) and (granted := said.grant) is not None:
-                self._forsake(question, granted.id)
-            return said
-
         assert pursuit.ear is not None
-        got = await self._follower.tune(question, pursuit.ear, claim, again)
+        got = await self._follower.tune(question, pursuit.ear, claim, partial(self._claims.asked, question))
         if isinstance(got, Playback):
-            pursuit.ear = None  # the reader's now, who closes it when he leaves
+            pursuit.ear.owner = None  # the reader's now, who closes it when he leaves
+            pursuit.ear = None
             status = self._arrival(question, stored=False, leader=False, detail=question.detail)
             return Found(status, None, got)
         return got
@@ -358,13 +309,18 @@ class Engine:
             raise self._not_cached(question)
         while True:
             # While the breaker is closed the store may answer others, and have told them of an invalidation.
-            flight, mine = self.board.alone(question.key, joining=self.fleet.breaker.open)
+            pursuit = self._claims.pursuit()
             try:
-                if mine:
-                    await self.mode.start(flight, self._pilot.fly(flight, question, call))
-                return await self._join(question, flight, leader=mine)
+                return await self._claims.within([pursuit], partial(self._share, question, call, pursuit))
             except Gone:
                 self._go_on(question)
+
+    async def _share(self, question: Question, call: Call, pursuit: Pursuit) -> Found:
+        flight, mine = self.board.alone(question.key, pursuit.owner, joining=self.fleet.breaker.open)
+        if mine:
+            pursuit.flight = flight
+            await self.mode.start([flight], partial(self._pilot.fly, flight, question, call))
+        return await self._join(question, flight, leader=mine)
 
     # ending
 
@@ -391,7 +347,7 @@ class Engine:
                 flight.cancel()
             elif not flight.done:
                 await self._pilot.desert(flight)
-        for ear in list(self._ears):
+        for ear in list(self._claims.ears):
             ear.ring(None)
         await self.mode.settle(SETTLE)
         self._guard.leave()

@@ -8,19 +8,23 @@ before the iterator ends, and what they leave then is a whole answer.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 
 from askonce.core.tape import FAILED, SHARED, Ending
-from askonce.ear import Signal
+from askonce.drive import drive
+from askonce.ear import Owner, Signal
 from askonce.flight import Mode
 from askonce.guard import Guard
+from askonce.ownership import Busy, OwnedLock, owned
 from askonce.scribe import Scribe
 from askonce.store import StoreTrouble
 from askonce.tape import Cut, Opened, Raw, Tape
 
 LOOK = 32  # parts, after which a pump looks how far it is ahead
+TURN = 0.05  # s after which a thread that found another at it tries again
 AHEAD = 256  # parts that an async pump may be ahead of its fastest reader: back-pressure must reach upstream
 
 
@@ -33,7 +37,6 @@ class Pump:
         tape: Tape,
         mode: Mode,
         guard: Guard,
-        scribe: Scribe | None,
         cap: int,
         landed: Callable[[BaseException | None, str], Awaitable[None]],
     ) -> None:
@@ -46,10 +49,14 @@ class Pump:
         self._mode = mode
         self._asynchronous = mode.asynchronous
         self._guard = guard
-        self._scribe = scribe
+        self.scribe: Scribe | None = None  # of a flight whose lease lets others follow it
         self._landed = landed
-        self._turn = threading.Lock()
-        self._ended = False
+        self.helper: Owner | None = None  # what runs it where its readers do not
+        self._steps: types.GeneratorType[None, None, None] = self._stepping()  # type: ignore[assignment]
+        self._finished = False
+        self._ender = OwnedLock()  # sync; async, it is what ends it
+        self._ending: Owner | None = None
+        self._here = mode.signal()
         self._deadline = 0.0
 
     async def pull(self, _: float) -> bool:
@@ -57,14 +64,30 @@ class Pump:
 
         How long that may take is upstream's client's to say, who has timeouts of its own.
         """
-        if not self._turn.acquire(blocking=False):
-            return False
         try:
-            await self._step()
+            return self._stepped()
         finally:
-            self._turn.release()
             self.tape.nudge()  # whoever found the turn taken may have it now, also if he who had it has left
+
+    def _stepped(self) -> bool:
+        """One step, unless another thread is at it. Not by a lock, which an exception could leave locked: a generator
+        runs in one thread at a time, and the interpreter knows in which.
+        """
+        try:
+            next(self._steps)
+        except StopIteration:
+            # The step before was cut off: an exception came between two lines of ours, and a part may be lost.
+            drive(self.end(Cut("the call was given up")))
+        except ValueError as error:
+            if error.args != ("generator already executing",):
+                raise
+            return False
         return True
+
+    def _stepping(self) -> Generator[None, None, None]:
+        while True:
+            drive(self._step())
+            yield
 
     async def run(self) -> None:
         """To the end, without a reader's help; within the deadline that an abandoned stream has."""
@@ -73,12 +96,28 @@ class Pump:
                 if not self.tape.count % LOOK:
                     await self._room()
                 await self._step()
-            else:
-                # Readers that are still there read too: one of us at a time.
-                with self._turn:
-                    await self._step()
+            elif not self._stepped():
+                await self._others()  # readers that are still there read too: one of us at a time
             if self._deadline and time.monotonic() > self._deadline:
                 await self.end(Cut("abandoned by its readers, and not finished in time"))
+
+    async def _others(self) -> None:
+        """Wait until whoever reads has read one part more."""
+        signal = self._mode.signal()
+        self.tape.tell(signal)
+        try:
+            await signal.wait(TURN)
+        finally:
+            self.tape.untell(signal)
+
+    def alive(self) -> bool:
+        """Whether it goes on, or may: somebody reads here, or a thread sees to it, or to its end."""
+        if self._ender.held or (self._ending is not None and self._ending.alive()):
+            return True
+        if self.tape.over:
+            return False
+        helped = self.helper is not None and self.helper.alive()
+        return self.tape.read_on() or self._steps.gi_running or helped
 
     async def _room(self) -> None:
         """Wait while the only readers are slow ones."""
@@ -126,7 +165,7 @@ class Pump:
     @property
     def followed(self) -> bool:
         """Whether another process reads it too."""
-        return self._scribe is not None and self._scribe.wanted
+        return self.scribe is not None and self.scribe.wanted
 
     def within(self, seconds: float) -> None:
         """Its readers left: it may go on for so long."""
@@ -142,19 +181,29 @@ class Pump:
         self.tape.tell(signal)
         try:
             while not (self.tape.over or self.tape.readers) and (left := until - time.monotonic()) > 0:
-                await signal.wait(left)
+                await signal.wait(min(left, 1.0))
         finally:
             self.tape.untell(signal)
         return self.tape.over
 
     async def end(self, error: BaseException | None = None) -> None:
-        """Close upstream, tell who follows, and land; once."""
-        if self._ended:
+        """Close upstream, tell who follows, and land: once, or once more where that was cut off."""
+        if self._finished:
             return
-        self._ended = True
+        if not self._asynchronous:
+            with contextlib.suppress(Busy):  # somebody is at it
+                self._ender.run(lambda: drive(self._end(error)), 0.0)
+        elif self._ending is None or not self._ending.alive():
+            ending = self._ending = self._mode.owner()
+            work = ending.work = owned(partial(self._end, error))
+            await work
+
+    async def _end(self, error: BaseException | None) -> None:
+        if self._finished:
+            return
         with contextlib.ExitStack() as last:
             # Kept before its readers see the end: a program that ends there must not lose what it paid for.
-            last.callback(self.tape.end, error)
+            last.callback(self._finish, error)
             try:
                 await self._source.close()
             finally:
@@ -162,11 +211,22 @@ class Pump:
                     await self._tell(error)
                     await self._landed(error, "")
 
+    def _finish(self, error: BaseException | None) -> None:
+        self._finished = True
+        self.tape.end(error)
+
+    def cut(self) -> None:
+        """Nobody reads on, nor ever will: its readers are told at once, its source is closed where it belongs."""
+        if not self._finished:
+            cut = Cut("nobody reads this stream any more: what read it was interrupted")
+            self.tape.end(cut)
+            self._mode.send(self._here, partial(self.end, cut))
+
     async def _tell(self, error: BaseException | None) -> None:
-        if self._scribe is None:
+        if self.scribe is None:
             return
         ending = Ending(SHARED) if error is None else Ending(FAILED, type(error).__name__[:64])
         try:
-            await self._guard(self._scribe.finish(self._guard.store, ending))
+            await self._guard(self.scribe.finish(self._guard.store, ending))
         except StoreTrouble:
             return  # counted; those who follow find a log without an end, and say so

@@ -36,7 +36,7 @@ class Scribe:
         self._stopped = False
         self._ear: Ear | None = None
         # From here on the fleet thread may ring, before we have the ear: once more then, when we have it.
-        self._ear = fleet.listen(flight.key, self)
+        self._ear = fleet.listen(flight.key, self, flight)
         self._ear.leads = True
         self._ear.follows = (self._grant.id, self._grant.order)
         self.ring()

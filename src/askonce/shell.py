@@ -26,7 +26,7 @@ from askonce.core.rules import RULE_WORDS, Rules
 from askonce.drive import drive
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
-from askonce.flight import Mode, Threads
+from askonce.flight import Mode
 from askonce.many import Many
 from askonce.pilot import Answer
 from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings
@@ -35,6 +35,7 @@ from askonce.store import StoreTrouble, open_store
 from askonce.streams import AnyItems, Items, Untaped, items_of, pace_of
 from askonce.survey import Listed
 from askonce.tape import Opened, Playback
+from askonce.threads import Threads
 
 if TYPE_CHECKING:
     from askonce.http.exchange import Exchange

@@ -10,17 +10,19 @@ thread, for all. So a slow reader slows nobody, and a part is handed over withou
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple, Protocol
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from askonce.core.tape import DATA, META, data_frame, frame, frames
 from askonce.ear import Signal
 from askonce.errors import Portable
 from askonce.flight import Mode
 
-LAST = 60.0  # s that a reader waits before it looks again by itself; the pump's own limits end a tape
+LAST = 60.0  # s that a reader waits for a part, where nobody says how long; the pump's own limits end a tape
+AGAIN = 1.0  # s after which a reader who waits looks again by itself
 
 
 class Source(Protocol):
@@ -98,10 +100,13 @@ class Tape:
         # kept. Replaced in one piece, so that parts are read without the lock.
         self._kept: tuple[int, list[tuple[int, bytes]]] = (0, [])
         self._began = time.monotonic()
-        # Tuples, replaced and never changed: they are read at every part, without the lock.
-        self._readers: tuple[Playback, ...] = ()
+        # Each as a dict, which one step changes, and as a tuple, which is read at every part. Readers by weak
+        # references: one that is dropped has left.
+        self._reading: dict[int, weakref.ref[Playback]] = {}
+        self._leaving: dict[int, None] = {}
+        self._told: dict[Signal, None] = {}
+        self._readers: tuple[weakref.ref[Playback], ...] = ()
         self._signals: tuple[Signal, ...] = ()
-        self._lock = threading.Lock()
 
     @classmethod
     def recorded(cls, log: bytes | memoryview) -> Tape:
@@ -129,7 +134,7 @@ class Tape:
     @property
     def readers(self) -> int:
         """How many read it now."""
-        return len(self._readers)
+        return len(self._reading)
 
     def put(self, at: int, data: bytes) -> None:
         """One more part, which arrived at `at` ms."""
@@ -141,18 +146,18 @@ class Tape:
         # put() and ring() written out: this is done for every part of every stream.
         self._kept[1].append((int((time.monotonic() - self._began) * 1000), data))
         self.size += len(data)
-        for reader in self._readers:
-            if reader.waiting:
+        for ref in self._readers:
+            if (reader := ref()) is not None and reader.waiting:
                 reader.signal.ring()
         for signal in self._signals:
             signal.ring()
 
     def end(self, error: BaseException | None = None) -> None:
         """No more parts will come."""
-        with self._lock:
-            if self.over:
-                return
-            self.error, self.over = error, True
+        if self.over:
+            return
+        # One statement in which nothing is called, after a look: no other thread comes in between.
+        self.error, self.over = error, True
         self.ring()
 
     def ring(self) -> None:
@@ -163,40 +168,59 @@ class Tape:
 
     def nudge(self) -> None:
         """Wake those readers who wait."""
-        for reader in self._readers:
+        for reader in self._here():
             if reader.waiting:
                 reader.signal.ring()
 
+    def _here(self) -> list[Playback]:
+        return [reader for ref in self._readers if (reader := ref()) is not None]
+
     def join(self, reader: Playback) -> None:
         """A reader more."""
-        with self._lock:
-            self._readers = (*self._readers, reader)
+        self._reading[id(reader)] = weakref.ref(reader)
+        self._count()
 
     def leave(self, reader: Playback) -> int:
         """A reader less; how many are left."""
-        with self._lock:
-            self._readers = tuple(one for one in self._readers if one is not reader)
-            return len(self._readers)
+        self._reading.pop(id(reader), None)
+        self._leaving.pop(id(reader), None)
+        self._count()
+        return len(self._reading)
 
     def tell(self, signal: Signal) -> None:
         """Ring this too, without its being a reader."""
-        with self._lock:
-            self._signals = (*self._signals, signal)
+        self._told[signal] = None
+        self._count()
 
     def untell(self, signal: Signal) -> None:
         """Ring it no more."""
-        with self._lock:
-            self._signals = tuple(one for one in self._signals if one is not signal)
+        self._told.pop(signal, None)
+        self._count()
+
+    def _count(self) -> None:
+        """Make the tuples what the dicts are; of two threads at it, whoever is last sees what both have done."""
+        while True:
+            readers, signals = tuple(self._reading.values()), tuple(self._told)
+            self._readers, self._signals = readers, signals
+            if (tuple(self._reading.values()), tuple(self._told)) == (readers, signals):
+                return
+
+    def drop(self, reader: Playback) -> None:
+        """A reader is being collected, and will leave; for its finaliser."""
+        self._leaving[id(reader)] = None
+
+    def read_on(self) -> bool:
+        """Whether there is a reader, or one that is about to leave."""
+        return bool(self._leaving) or any(ref() is not None for ref in self._readers)
 
     def ahead(self) -> int:
         """How many parts have come that not even the fastest reader has read."""
-        with self._lock:
-            return self.count - max((reader.at for reader in self._readers), default=0)
+        return self.count - max((reader.at for reader in self._here()), default=0)
 
     def trim(self) -> None:
         """Let go what every reader has passed."""
         base, parts = self._kept
-        passed = min((reader.at for reader in self._readers), default=base) - base
+        passed = min((reader.at for reader in self._here()), default=base) - base
         if passed:
             self._kept = base + passed, parts[passed:]
 
@@ -211,7 +235,8 @@ class Playback:
     """One reader's place on a tape.
 
     `pull`: read a part from where it comes from, until a moment of time.monotonic() at the latest; False if it did not,
-    because somebody else does, or the time is up. `left`: what the last reader's going sets off.
+    because somebody else does, or the time is up. `left`: what the last reader's going sets off. `defer`: has the
+    background thread do something.
     """
 
     def __init__(
@@ -219,9 +244,13 @@ class Playback:
         tape: Tape,
         mode: Mode,
         pull: Callable[[float], Awaitable[bool]] | None = None,
-        left: Callable[[], Awaitable[None]] | None = None,
+        left: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        defer: Callable[[Callable[[], object]], None] | None = None,
     ) -> None:
+        self._closed = True
         self.tape = tape
+        self._mode = mode
+        self._defer = defer
         self.signal = mode.signal()
         self.waiting = False  # or about to: a ring must not be lost
         self.at = 0
@@ -269,7 +298,7 @@ class Playback:
             if self.tape.count > self.at or self.tape.over:
                 return
             if self._pull is None or not await self._pull(until):
-                await self.signal.wait(max(0.0, min(LAST, until - time.monotonic())))
+                await self.signal.wait(max(0.0, min(AGAIN, until - time.monotonic())))
         finally:
             self.waiting = False
 
@@ -284,3 +313,9 @@ class Playback:
         self._closed = True
         if self.tape.leave(self) == 0 and self._left is not None:
             await self._left()
+
+    def __del__(self) -> None:
+        # Anywhere: in the middle of our own code, of a lock of somebody else's. So it does nothing but leave a note.
+        if not getattr(self, "_closed", True) and self._defer is not None:
+            self.tape.drop(self)
+            self._defer(partial(self._mode.send, self.signal, self.close))

@@ -1,4 +1,4 @@
-"""How to run and to wait in tasks: the twin of flight.Threads.
+"""How to run and to wait in tasks: the twin of threads.Threads.
 
 In a file of its own, because a program of threads has no use for asyncio, and loading it takes as long as all of us.
 """
@@ -7,31 +7,51 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+import os
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from askonce.ear import Signal
-from askonce.flight import BACKGROUND, Flight
+from askonce.errors import UsageError
+from askonce.flight import BACKGROUND, Flight, Gone, Work
 
 if TYPE_CHECKING:
     from askonce.pump import Pump
+
+# s that an event loop may stand still between two runs: as long as a lease lives that is not renewed. A loop that is
+# run, and blocked by what it runs, lives: its calls will go on, and their answers are paid for.
+STILL = 5.0
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that runs here; UsageError under another library's, which cannot run our tasks."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError(
+            "no asyncio event loop runs here: AsyncCache needs one (asyncio.run, or anyio.run with backend='asyncio');"
+            " under trio use Cache in a thread: await trio.to_thread.run_sync(...)"
+        ) from None
 
 
 class TaskSignal:
     """Wakes a task from any thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = running_loop()
         self._rung = False
         self._waiter: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
         """Wake it; a ring before the wait is not lost."""
-        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - asyncio's own fast test for "on this loop"
+        if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - asyncio's own fast test for "on this loop"
             self._ring()
             return
         try:
-            self._loop.call_soon_threadsafe(self._ring)
+            self.loop.call_soon_threadsafe(self._ring)
         except RuntimeError:
             return  # the loop is closed: nobody waits there any more
 
@@ -43,20 +63,63 @@ class TaskSignal:
     async def wait(self, timeout: float) -> bool:
         """Suspend for at most `timeout` s; whether it was rung."""
         if not self._rung:
-            self._waiter = self._loop.create_future()
-            timer = self._loop.call_later(timeout, self._expire, self._waiter)
-            try:
-                await self._waiter
-            finally:
-                timer.cancel()
-                self._waiter = None
+            await self._wait(timeout)
         rung, self._rung = self._rung, False
         return rung
 
-    @staticmethod
-    def _expire(waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
+    async def _wait(self, timeout: float) -> None:
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task is not None else 0
+        self._waiter = waiter = self.loop.create_future()
+        # A method of the future and no function of ours: an exception that comes as that is entered would end it, and
+        # the wait would never end.
+        timer = self.loop.call_later(timeout, waiter.cancel)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if task is None or task.cancelling() > cancelled or not waiter.cancelled():
+                raise  # not the timer, or not only
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+
+class LoopOwner:
+    """A lookup or a flight in a task: it lives until it has ended, and while its loop is run.
+
+    `work` is known by a weak reference: a task that is dropped with its loop is closed then, and not before.
+    """
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._loop = running_loop()
+        self._pid = os.getpid()
+        self._work: Callable[[], Any] = lambda: None
+        self._seen = time.monotonic()
+
+    @property
+    def work(self) -> Any:
+        """The generator that runs it."""
+        return self._work()
+
+    @work.setter
+    def work(self, work: Any) -> None:
+        self._work = weakref.ref(work)
+
+    def alive(self) -> bool:
+        """Whether it has not ended, and may go on."""
+        if self._ended() or self._loop.is_closed() or self._pid != os.getpid():
+            return False
+        now = time.monotonic()
+        if self._loop.is_running():
+            self._seen = now
+        return now - self._seen < STILL
+
+    def _ended(self) -> bool:
+        if self.task is not None:
+            return self.task.done()
+        work = self._work()
+        return work is None or work.gi_frame is None
 
 
 class Tasks:
@@ -66,29 +129,45 @@ class Tasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._behind = 0
+        self._refreshing: set[asyncio.Task[None]] = set()
 
     def signal(self) -> Signal:
         """A task's."""
         return TaskSignal()
 
-    async def start(self, flight: Flight, work: Coroutine[Any, Any, None]) -> None:
+    def owner(self) -> LoopOwner:
+        """A task's."""
+        return LoopOwner()
+
+    async def start(self, flights: Sequence[Flight], work: Work) -> None:
         """Under way when this returns."""
-        self._spawn(flight, work)
+        self._spawn(flights, work)
 
-    def behind(self, flight: Flight, work: Coroutine[Any, Any, None]) -> bool:
+    def behind(self, flights: Sequence[Flight], work: Work) -> str:
         """The same, bounded."""
-        if self._behind >= BACKGROUND:
-            work.close()
-            return False
-        self._behind += 1
-        self._spawn(flight, work).add_done_callback(self._finished)
-        return True
+        if len(self._refreshing) >= BACKGROUND:
+            return "too-many-refreshes"
+        task = self._spawn(flights, work)
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshing.discard)
+        return ""
 
-    def help(self, _: Flight, pump: Pump) -> None:
+    def help(self, _: Flight, pump: Pump) -> bool:
         """Its task runs already; it may be waiting for its readers."""
         if pump.tape.held is not None:
             pump.tape.held.ring()
+        return True
+
+    def send(self, to: Signal, work: Work) -> None:
+        """A task of its loop; nothing, if that was closed."""
+        assert isinstance(to, TaskSignal)
+        with contextlib.suppress(RuntimeError):
+            to.loop.call_soon_threadsafe(self._sent, work)
+
+    def _sent(self, work: Work) -> None:
+        task = asyncio.get_running_loop().create_task(work(), name="askonce-left")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """On the running loop."""
@@ -101,18 +180,31 @@ class Tasks:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
-    def _finished(self, _: asyncio.Task[None]) -> None:
-        self._behind -= 1
-
-    def _spawn(self, flight: Flight, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, flights: Sequence[Flight], work: Work) -> asyncio.Task[None]:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(work, name="askonce-flight")
+        owner = LoopOwner()
+        task = owner.task = loop.create_task(work(), name="askonce-flight")
         self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish under way
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(_ended, flights))
 
         def cancel() -> None:
             with contextlib.suppress(RuntimeError):  # its loop is closed, and so is the task
                 loop.call_soon_threadsafe(task.cancel)  # the last caller may have waited on another loop
 
-        flight.cancel = cancel
+        for flight in flights:
+            flight.owner = owner
+            flight.cancel = cancel
         return task
+
+
+def _ended(flights: Sequence[Flight], task: asyncio.Task[None]) -> None:
+    """Whatever ended the task, also before its first line: who waits for its flights is told."""
+    why = None if task.cancelled() else task.exception()
+    for flight in flights:
+        if not flight.done:
+            flight.land(error=why if isinstance(why, Exception) else Gone(why))
+        if flight.pump is not None and not flight.pump.alive():
+            flight.pump.cut()
+        if not flight.returned and flight.beat is not None:
+            flight.beat.gone()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import weakref
 from collections.abc import Callable
 from typing import Protocol
+
+from askonce.ownership import Busy, OwnedLock
 
 
 class User(Protocol):
@@ -25,7 +27,7 @@ class Users:
         self._wake = weakref.WeakMethod(wake)
         self._known: dict[int, weakref.ref[User]] = {}
         self._over = False
-        self._lock = threading.Lock()
+        self._lock = OwnedLock()
 
     def add(self, user: User) -> bool:
         """One more, until `remove` or until it is dropped; False when it is over."""
@@ -35,15 +37,16 @@ class Users:
             if (found := wake()) is not None:
                 found()
 
-        with self._lock:
+        def add() -> bool:
             if not self._over:
                 self._known[id(user)] = weakref.ref(user, dropped)
             return not self._over
 
+        return self._lock.run(add)
+
     def remove(self, user: User) -> None:
         """One less."""
-        with self._lock:
-            self._known.pop(id(user), None)
+        self._known.pop(id(user), None)
 
     def alive(self) -> list[User]:
         """Those that there are."""
@@ -53,7 +56,13 @@ class Users:
         """Whether there is none, and so will never be one again."""
         if self._over or any(one() is not None for one in list(self._known.values())):
             return self._over
-        with self._lock:
-            self._known = {name: one for name, one in self._known.items() if one() is not None}
-            self._over = not self._known
-            return self._over
+        with contextlib.suppress(Busy):  # a finaliser's, in the middle of `add`: the background thread asks again
+            return self._lock.run(self._end)
+        return False
+
+    def _end(self) -> bool:
+        for name, one in list(self._known.items()):
+            if one() is None:
+                self._known.pop(name, None)
+        self._over = not self._known
+        return self._over

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 from askonce.core.keys import Key
 from askonce.core.model import HEAD_SIZE, Dates, Snapshot, read_entry, seal
 from askonce.ear import Ear, Party
-from askonce.flight import ThreadSignal
+from askonce.threads import ThreadSignal
 
 KEY = Key(b"d" * 32, "v")
 
@@ -20,7 +18,7 @@ def entry(flight: bytes, order: int):
 
 
 def test_an_entry_that_one_caller_read_is_told_to_those_who_follow_that_very_flight_and_to_nobody_else():
-    party = Party(KEY, threading.RLock(), lambda _: None)
+    party = Party(KEY, lambda _: None)
     reader, same, successor, nobodys = (Ear(party, ThreadSignal()) for _ in range(4))
     reader.follows = same.follows = (b"a" * 16, 7)
     successor.follows = (b"a" * 16, 8)

@@ -176,7 +176,7 @@ def test_a_flight_is_joined_although_its_leader_does_not_know_yet_that_he_leads(
         return asyncio.wrap_future(crowd.start(wait)) if crowd.tasks else wait()
 
     second = []
-    expected = lambda: list(cache._engine.board._expected.values())  # noqa: E731
+    expected = lambda: [one for one in cache._engine.board._claimed.values() if one.grant is None]  # noqa: E731
     after(cache, "claim", held_up, times=2)
     first = crowd.ask(cache, ASKED, call)
     gathered(cache, 2, call)
@@ -199,7 +199,7 @@ def test_a_failure_is_not_told_to_one_who_follows_it_no_more(crowd, others, plac
     eventually(lambda: claims() == 4, "the second follows")
     others.do(leading.invalidate, request=ASKED)
     (party,) = following._engine.fleet._parties.values()
-    party.ears[0].ring(None)
+    next(iter(party.ears)).ring(None)
     call.wait_until_paid(ASKED, 2)
     assert len(following._engine.board.flights()) == 1
     (failing,) = leading._engine.board.flights()

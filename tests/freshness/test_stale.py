@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from askonce import Policy, flight
+from askonce import Policy, threads
 from askonce.testing import ScriptedCall, UpstreamError
 
 from .conftest import Seen
@@ -38,7 +38,7 @@ def test_within_the_grace_everybody_gets_the_stale_answer_at_once_and_one_refres
 
 
 def test_refreshes_are_bounded_and_one_too_many_is_given_up_counted_and_free_for_the_next(make, clock, monkeypatch):
-    monkeypatch.setattr(flight, "BACKGROUND", 2)
+    monkeypatch.setattr(threads, "BACKGROUND", 2)
     cache, call = make(policy=SHORT), ScriptedCall()
     seen, go = Seen(cache), threading.Event()
     requests = [{**REQUEST, "seed": seed} for seed in range(3)]

@@ -7,6 +7,7 @@ import pytest
 
 import askonce
 from askonce import Policy
+from askonce.core.lease import Ask
 from askonce.drive import drive
 from askonce.fleet import Fleet
 from tests.streams.test_fetch_stream import ITEMS, REQUEST, Reading, wait_until
@@ -94,8 +95,9 @@ async def test_a_leader_cancelled_before_his_stream_is_open_leaves_it_to_be_fini
 def test_all_who_follow_a_leader_that_died_unheard_are_served_by_one_successor(make, upstream, monkeypatch):
     monkeypatch.setattr(Fleet, "heartbeat", 0.5)
     dead, alive = make(), make()
-    plan = dead._planner.plain
-    drive(dead._engine._claim(dead._question(REQUEST, plan, "s"), 0))  # granted, and never beaten for
+    question = dead._question(REQUEST, dead._planner.plain, "s")
+    ask = Ask(b"f" * 16, b"cand", question.fields, question.limits, heartbeat=500)
+    drive(dead._engine.store.claim(question.key, ask))  # granted, and never beaten for
     readers = [Reading(alive, upstream) for _ in range(8)]
     upstream.say(*ITEMS)
     upstream.ends()

@@ -1,0 +1,115 @@
+"""How to run and to wait in threads: the twin of tasks.Tasks. They alone in the engine know which of the two runs."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from askonce.drive import drive
+from askonce.ear import Signal
+from askonce.flight import BACKGROUND, Flight, Work
+from askonce.ownership import Owner, owned
+from askonce.store.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from askonce.pump import Pump
+
+BEGIN = 5.0  # s that a thread which was started may take to begin
+
+
+class ThreadSignal:
+    """Wakes a thread."""
+
+    def __init__(self) -> None:
+        self._wakeup = Wakeup()
+
+    def ring(self) -> None:
+        """Wake it; a ring before the wait is not lost."""
+        self._wakeup.set()
+
+    async def wait(self, timeout: float) -> bool:
+        """Block this thread for at most `timeout` s; whether it was rung."""
+        return self._wakeup.wait(timeout)
+
+
+class Threads:
+    """Sync: a call runs in its caller's own thread, a refresh in a daemon thread."""
+
+    asynchronous = False
+
+    def __init__(self) -> None:
+        self._refreshing: dict[Owner, None] = {}
+
+    def signal(self) -> Signal:
+        """A thread's."""
+        return ThreadSignal()
+
+    def owner(self) -> Owner:
+        """A thread's: it lives while the code runs."""
+        return Owner()
+
+    async def start(self, _: Sequence[Flight], work: Work) -> None:
+        """To its end, here and now."""
+        await work()
+
+    def behind(self, flights: Sequence[Flight], work: Work) -> str:
+        """In a daemon thread: a pool's threads would hold up the interpreter's exit behind a hung upstream."""
+        if self._full():
+            return "too-many-refreshes"
+        owner = Owner(time.monotonic() + BEGIN)
+        owner.work = owned(partial(self._refreshed, owner, work))
+        for flight in flights:
+            flight.owner = owner
+        self._refreshing[owner] = None
+        if start_thread("askonce-refresh", contextvars.copy_context().run, drive, owner.work):
+            return ""
+        self._refreshing.pop(owner, None)
+        return "no-thread"
+
+    def _full(self) -> bool:
+        """Whether as many run as may. Those that ended without a word are counted out when it seems so."""
+        if len(self._refreshing) >= BACKGROUND:
+            for owner in list(self._refreshing):
+                if not owner.alive():
+                    self._refreshing.pop(owner, None)
+        return len(self._refreshing) >= BACKGROUND
+
+    async def _refreshed(self, owner: Owner, work: Work) -> None:
+        try:
+            await work()
+        finally:
+            self._refreshing.pop(owner, None)
+
+    def help(self, _: Flight, pump: Pump) -> bool:
+        """A thread for it, unless it has one."""
+        if pump.helper is not None and pump.helper.alive():
+            return True
+        owner = Owner(time.monotonic() + BEGIN)
+        owner.work = owned(pump.run)
+        pump.helper = owner
+        return start_thread("askonce-pump", drive, owner.work)
+
+    def send(self, _: Signal, work: Work) -> None:
+        """A thread of its own; where there is none left, in this one."""
+        running = owned(work)
+        if not start_thread("askonce-left", drive, running):
+            drive(running)
+
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """Never: nobody but its caller can end a call in a thread."""
+
+    async def settle(self, seconds: float) -> None:
+        """For nothing: likewise."""
+
+
+def start_thread(name: str, target: Callable[..., object], *arguments: Any) -> bool:
+    """Start a daemon thread; False where there is none left, or the interpreter ends."""
+    try:
+        threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
+    except Exception:  # noqa: BLE001 - RuntimeError, or MemoryError: either way it does not run
+        return False
+    return True
