@@ -122,7 +122,7 @@ class Pump:
     async def _room(self) -> None:
         """Wait while the only readers are slow ones."""
         tape = self.tape
-        while tape.readers and tape.ahead() > AHEAD and not self.followed:
+        while tape.read_on() and tape.ahead() > AHEAD and not self.followed:
             tape.held = tape.held or self._mode.signal()
             await tape.held.wait(1.0)
 
