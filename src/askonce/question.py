@@ -16,6 +16,7 @@ from askonce.core import keys, labels
 from askonce.core.keys import Form, Key
 from askonce.core.lease import NEVER, Limits
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
+from askonce.core.normalize import NotNormal
 from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
 from askonce.errors import ConfigError
 from askonce.events import Events
@@ -124,11 +125,14 @@ class Plan:
     store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
     known: dict[bytes, Known] = field(default_factory=dict, compare=False, repr=False)
 
-    def know(self, body: bytes, model: str, passes: str) -> Known:
-        """What is worked out of a question, kept for the next time: to hash 2 KB again costs more than to find them."""
-        question = self.question(body, model)
+    def know(self, body: bytes, model: str, passes: str, keyed: bytes | None = None, *, keep: bool = True) -> Known:
+        """What is worked out of a question, kept for the next time: to hash 2 KB again costs more than to find them.
+
+        `keyed`: what its key is made of, where that is not the body. `keep`: whether it is so the next time, too.
+        """
+        question = self.question(body if keyed is None else keyed, model)
         known = Known(question.key, question.fields, model, passes)
-        if len(body) <= KNOWN_SIZE:
+        if keep and len(body) <= KNOWN_SIZE:
             if len(self.known) >= KNOWN:
                 self.known.clear()
             self.known[body] = known
@@ -164,6 +168,12 @@ class Plan:
         except Exception as error:  # noqa: BLE001 - the answer is paid for: a bug in a filter must not lose it
             events.warn_once("store-if", "store_if raised %r: the answer is returned and not stored", error)
             return "store-if-failed"
+
+
+def not_normal(events: Events, wrong: NotNormal) -> str:
+    """Why a request passes of which `normalize` made nothing; said once for each way to fail."""
+    events.warn_once(f"normalize {wrong}", "normalize %s: such requests go upstream without the cache", wrong)
+    return "normalize-failed"
 
 
 @lru_cache(maxsize=4096)

@@ -20,7 +20,8 @@ from askonce import config, survey
 from askonce.aim import Aim, aim_at
 from askonce.asker import Asker, Call, Outcome, settings_of
 from askonce.core import keys
-from askonce.core.keys import Form, Key
+from askonce.core.keys import Key
+from askonce.core.normalize import NotNormal, normal_of
 from askonce.core.policy import Policy, judge_answer, judge_request
 from askonce.core.rules import RULE_WORDS, Rules
 from askonce.drive import drive
@@ -29,7 +30,7 @@ from askonce.events import Event, Events, Status, watching
 from askonce.flight import Mode
 from askonce.many import Many
 from askonce.pilot import Answer
-from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings
+from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal
 from askonce.reader import Found
 from askonce.store import StoreTrouble, open_store
 from askonce.streams import AnyItems, Items, Untaped, items_of, pace_of
@@ -74,6 +75,7 @@ class Shell(Asker):
         """
         self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
         options = {name: value for name, value in more.items() if name not in RULE_WORDS}
+        self._normal = normal_of(self.rules)
         self.prefix = config.find_prefix(prefix)
         self.mode = config.find_mode(mode)
         if redis_client is not None:
@@ -162,9 +164,17 @@ class Shell(Asker):
         """The key under which a request is kept."""
         return self._question(request, self._planner.plan(settings)).key
 
-    def _question(self, request: object, plan: Plan, form: Form = "v") -> Question:
+    def _question(self, request: object, plan: Plan) -> Question:
         body = self._body(request)
-        return plan.question(body, _model_of(keys.plain(body)), form)
+        model = _model_of(keys.plain(body))
+        try:
+            return plan.question(self._keyed(body) or body, model)
+        except NotNormal as wrong:
+            raise RequestError(f"it has no key, since normalize {wrong}") from None
+
+    def _keyed(self, body: bytes) -> bytes | None:
+        """What the key of a canonical body is made of, where the rules change it."""
+        return self._normal.body(keys.plain(body)) if self._normal is not None else None
 
     def _body(self, request: object) -> bytes:
         try:
@@ -193,8 +203,10 @@ class Shell(Asker):
     async def stream(self, request: object, open_stream: Call, settings: Settings) -> tuple[Playback | Untaped, Status]:
         """A place on the stream of a request, in either mode."""
         plan = self._planner.plan(settings)
-        question = self._question(request, plan, "s")
-        reason = self._passes(request, plan)
+        body = self._body(request)
+        known = plan.known.get(body) or self._met(body, plan)
+        question = Question(Key(known.key.digest, "s"), known.fields, plan, known.model)
+        reason = known.passes
 
         async def opened() -> Opened:
             items = items_of(await self._called(open_stream), asynchronous=self.asynchronous)
@@ -211,7 +223,12 @@ class Shell(Asker):
     def _met(self, body: bytes, plan: Plan) -> Known:
         # Judged by what it comes to and not by what it came as: a model of pydantic's and a dict are one question.
         request = keys.plain(body)
-        return plan.know(body, _model_of(request), self._passes(request, plan))
+        passes = self._passes(request, plan)
+        try:
+            keyed = None if passes else self._keyed(body)
+        except NotNormal as wrong:
+            keyed, passes = None, not_normal(self.events, wrong)
+        return plan.know(body, _model_of(request), passes, keyed, keep=self.rules.normalize is None)
 
     def _passes(self, request: object, plan: Plan) -> str:
         """Why this request is deliberately not cached, "" when it may be."""

@@ -6,6 +6,7 @@ requests gets the checked value.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
@@ -81,10 +82,23 @@ def _hosts(given: object) -> dict[str, str]:
     for pair in given.items():
         if wrong := [one for one in pair if not isinstance(one, str) or not one or "/" in one]:
             raise ConfigError(f"same_as: {wrong[0]!r} is not a host: write it without scheme and path")
-    return {host.lower(): meant.lower() for host, meant in given.items()}
+    hosts = {host.lower(): meant.lower() for host, meant in given.items()}
+    for host in hosts:
+        _ends(host, hosts)
+    return hosts
+
+
+def _ends(host: str, hosts: Mapping[str, str]) -> None:
+    seen = [host]
+    while (meant := hosts.get(seen[-1])) is not None:
+        if meant in seen:
+            raise ConfigError(f"same_as: {' is '.join([*seen, meant])}: name one host that the others are the same as")
+        seen.append(meant)
 
 
 def _function(given: object) -> Callable[[Any], Any] | None:
     if given is not None and not callable(given):
         raise ConfigError(f"normalize={given!r}: write a function of the request that returns what the key is made of")
+    if inspect.iscoroutinefunction(given):
+        raise ConfigError(f"normalize={given!r} is async: write a plain function, a key is worked out without waiting")
     return given

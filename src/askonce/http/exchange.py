@@ -9,15 +9,16 @@ Nothing here does I/O, so that whatever speaks HTTP can use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from askonce.core import bounded, keys, upstream
-from askonce.core.fields import left_out, per_input, unmark
+from askonce.core.fields import per_input
 from askonce.core.keys import Form, Key
+from askonce.core.normalize import NotNormal
 from askonce.core.operations import Operation, agreed, model_of
 from askonce.core.policy import Control, judge_request
 from askonce.core.rules import NO_RULES, Rules
@@ -25,6 +26,7 @@ from askonce.core.scan import stream_variant, streams_read
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
 from askonce.http.forms import other_forms, retelling
+from askonce.http.keyed import Bodies
 from askonce.http.reply import Failure, Reply, pack, pack_failure
 from askonce.http.sent import (
     OURS,
@@ -40,7 +42,7 @@ from askonce.http.sent import (
 )
 from askonce.http.vectors import Vector, cut, inputs_of
 from askonce.pilot import Answer
-from askonce.question import KNOWN, KNOWN_SIZE, NOTHING, Plan, Planner, Question, Settings
+from askonce.question import KNOWN, KNOWN_SIZE, NOTHING, Plan, Planner, Question, Settings, not_normal
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
 NEVER_MET = (None, None)
@@ -96,6 +98,7 @@ class Exchange:
         self._born: set[bytes] = set()
         self._rotating: dict[str, bool] = {}
         self._met: dict[tuple[object, ...], tuple[Question, Operation | None]] = {}
+        self._bodies = Bodies(rules)
         self._same_as = tuple(rules.same_as.items())
 
     # requests
@@ -136,7 +139,8 @@ class Exchange:
             return ""
         reason = self._ask(sent, carries, target, plan, asked)
         made = asked.question
-        if made is not None and not (asked.batch or self._shares) and len(sent.body) <= KNOWN_SIZE:
+        keep = self._bodies.settled and not (asked.batch or self._shares) and len(sent.body) <= KNOWN_SIZE
+        if made is not None and keep:
             if len(self._met) >= KNOWN:
                 self._met.clear()
             # A copy: the one that is asked will hold what was read for it.
@@ -165,11 +169,12 @@ class Exchange:
         ask = self._asker(plan, target, body, form, place, counts, asked.who)
         # A signature covers the body, which can then not be cut into inputs.
         batched = form == "j" and operation.protocol.name == "embeddings" and b"AWS4" not in carries.secrets
-        if batched and exact is not None and per_input(operation, exact):
-            asked.batch = _batch(exact, left_out(operation), ask)
-        if exact is not None:
-            unmark(operation, exact, sent.body)
-        canonical = keys.canonical_fields(exact, sent.body, left_out(operation))
+        try:
+            if batched and exact is not None and per_input(operation, exact):
+                asked.batch = _batch(exact, lambda one: ask(self._bodies.input_key(operation, exact, one), "#input"))
+            canonical = self._bodies.key(operation, exact, sent.body)
+        except NotNormal as wrong:
+            return not_normal(self.events, wrong)
         asked.question = ask(canonical, "")
         if self._shares and asked.batch is None and not operation.framed:  # AWS's frames have no other form
             self._share(asked.question, canonical, target, place, counts, asked.who)
@@ -318,15 +323,14 @@ def _loosely(raw: bytes) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _batch(body: dict[str, Any], ignored: Collection[str], ask: Callable[[bytes, str], Question]) -> Batch | None:
+def _batch(body: dict[str, Any], ask: Callable[[object], Question]) -> Batch | None:
     """The request as a batch; None where it is not clear what its inputs are."""
     inputs = inputs_of(body)
     if inputs is None:
         return None
     batch = Batch(dict(body))
-    rest = {name: value for name, value in body.items() if name not in ignored}
     for one in inputs:
-        question = ask(keys.canonical({**rest, "input": one}), "#input")
+        question = ask(one)
         batch.places.append(question.key)
         if question.key not in batch.questions:
             batch.questions[question.key], batch.inputs[question.key] = question, one

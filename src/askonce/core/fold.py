@@ -1,0 +1,156 @@
+"""Differences in the last user text that an operator says do not count: case, space, punctuation.
+
+Each rule is narrow, since a difference that is folded and did count is a wrong answer. Case is folded as Unicode says
+for caseless matching. Space is any run of white space, and that at either end. Punctuation is what a sentence is
+written with: marks and quotes at the end of a word, quotes and inverted marks before one, and how an apostrophe, a
+quote or a dash is drawn. It counts inside of a word or a number (`1.5`, `a.b`, `we're`), alone (`..`, `!`), after a
+number where it is an operator or a unit (`5!`, `6"`); brackets, operators and signs (`C#`, `-5`, `50%`) count anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+__all__ = ["VERSION", "fold_text", "folded"]
+
+VERSION = 1  # of these rules: it is in the key of what they made
+
+
+def fold_text(text: str, folds: Collection[str]) -> str:
+    """The text without the differences of these kinds."""
+    if "punctuation" in folds:
+        text = _punctuated(text)
+    if "space" in folds:
+        text = " ".join(text.split())
+    if "case" in folds:
+        text = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+    return text
+
+
+# --- punctuation -------------------------------------------------------------------------------------------------
+
+_DRAWN = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\uff07", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\uff02", '"'),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015", "-"),
+        "\u2026": "...",
+    }
+)
+_IDEOGRAPHIC = "\u3001\u3002\uff01\uff0c\uff0e\uff1a\uff1b\uff1f\uff61\uff64"
+_MARKS = (
+    ".,;:!?\u203c\u2047\u2048\u2049\u037e"
+    "\u060c\u061b\u061f\u06d4"  # Arabic, Urdu
+    "\u0964\u0965\u0589\u055c\u055e\u1362\u1363\u1364\u1365\u1366\u1367\u17d4\u17d5"  # Devanagari ... Khmer
+    + _IDEOGRAPHIC
+)
+_QUOTES = "\"'\u00ab\u00bb\u2039\u203a\u300c\u300d\u300e\u300f\u300a\u300b\u3008\u3009"
+_AFTER = re.compile(rf"(?<=[^\s{_MARKS}{_QUOTES}])\s?[{_MARKS}{_QUOTES}]+(?=\s|\Z)")
+_BEFORE = re.compile(rf"(?<!\S)[\u00bf\u00a1{_QUOTES}]+(?=[^\s{_MARKS}{_QUOTES}])")
+_BETWEEN = re.compile(rf"(?<=[^\W\d_a-zA-Z])[{_IDEOGRAPHIC}]+(?=[^\W\d_a-zA-Z])")
+_ASKED = re.compile(r"(?:\s+\?)+\s*\Z")  # set apart at the very end, as some write it
+
+
+def _punctuated(text: str) -> str:
+    text = _BETWEEN.sub("", text.translate(_DRAWN))
+    return _BEFORE.sub("", _AFTER.sub(_after, _ASKED.sub("", text)))
+
+
+def _after(found: re.Match[str]) -> str:
+    """What ends a word: nothing, unless it may be an operator or a unit, or stands apart."""
+    marks, text, at = found[0], found.string, found.start()
+    # A thin or unbreakable space before a mark is how French sets it; any other sets the mark apart.
+    if marks[0].isspace() and marks[0] not in "\u00a0\u202f":
+        return marks
+    last = text[at - 1]
+    alone = at < 2 or not text[at - 2].isalnum()
+    operator = "!" in marks and (last.isdigit() or last == ")" or alone)
+    unit = last.isdigit() and ("'" in marks or '"' in marks)
+    quoted = max(map(marks.count, _PAIRED)) > 1 or any(quote in marks for quote in _OPENING)
+    return marks if operator or unit or quoted else ""
+
+
+_PAIRED = "'\""
+_OPENING = "\u00ab\u2039\u300c\u300e\u300a\u3008"  # at the end of a word: what is quoted there is a mark
+
+
+# --- where the last user text is ---------------------------------------------------------------------------------
+
+
+def folded(request: Any, folds: Collection[str]) -> Any | None:
+    """The request with its last user text folded, itself unchanged; None where there is none.
+
+    Chat's and Anthropic's `messages`, Converse's, the Responses API's `input`, Gemini's `contents`.
+    """
+    if not isinstance(request, dict):
+        return None
+    for name in ("messages", "contents", "input"):
+        if name == "input" and _embeds(request):
+            continue
+        value, fold = request.get(name), functools.partial(fold_text, folds=folds)
+        found = _turn(value, fold) if isinstance(value, dict) else _last(value, fold, texts=name == "contents")
+        if found is not None:
+            return {**request, name: found}
+    return None
+
+
+Fold = Callable[[str], str]
+_OTHERS = ("encoding_format", "dimensions", "input_type", "task", "voice", "response_format")
+_EMBEDDER = re.compile(r"embed|moderation|\b(?:bge|e5|gte|voyage|minilm)\b", re.IGNORECASE)
+
+
+def _embeds(request: dict[str, Any]) -> bool:
+    """Whether `input` is not asked, but embedded, spoken or moderated: there case and marks are what it is about."""
+    return not request.keys().isdisjoint(_OTHERS) or bool(_EMBEDDER.search(str(request.get("model"))))
+
+
+def _last(value: Any, fold: Fold, *, texts: bool) -> Any | None:
+    """A list of turns with its last user text folded; `texts`: a turn may be a text alone, as Gemini's SDK takes it."""
+    if isinstance(value, str):
+        return fold(value)
+    turns = value if isinstance(value, list) else []
+    for at in range(len(turns) - 1, -1, -1):
+        turn = fold(turns[at]) if texts and isinstance(turns[at], str) else _turn(turns[at], fold)
+        if turn is not None:
+            return [*turns[:at], turn, *turns[at + 1 :]]
+    return None
+
+
+def _turn(turn: Any, fold: Fold) -> Any | None:
+    """One turn of the user's with text in it; None for any other."""
+    if not isinstance(turn, dict) or turn.get("role", "user") != "user":
+        return None
+    for name in ("content", "parts"):
+        if (found := _parts(turn.get(name), fold)) is not None:
+            return {**turn, name: found}
+    return None
+
+
+def _parts(content: Any, fold: Fold) -> Any | None:
+    if isinstance(content, str):
+        return fold(content)
+    if isinstance(content, dict):
+        found = _parts([content], fold)
+        return None if found is None else found[0]
+    parts = content if isinstance(content, list) else []
+    return [_part(part, fold) for part in parts] if any(map(_spoken, parts)) else None
+
+
+def _spoken(part: Any) -> bool:
+    if isinstance(part, str):
+        return True
+    # Not what a tool gave, nor a document: text of other people's.
+    return isinstance(part, dict) and isinstance(part.get("text"), str) and part.get("type") in (None, *_TEXTS)
+
+
+_TEXTS: Sequence[str] = ("text", "input_text")
+
+
+def _part(part: Any, fold: Fold) -> Any:
+    if not _spoken(part):
+        return part
+    return fold(part) if isinstance(part, str) else {**part, "text": fold(part["text"])}
