@@ -26,7 +26,7 @@ PROVIDERS: dict[str, Any] = {
 def answered(request: Any) -> httpx2.Response:
     """What any provider would answer, whatever stands before the operation; a survey takes whatever it is given."""
     body = json.loads(request.read())
-    kind = next((kind for end, kind in PROVIDERS.items() if request.url.path.endswith(end)), "openai.chat")
+    kind: Any = next((kind for end, kind in PROVIDERS.items() if request.url.path.endswith(end)), "openai.chat")
     made = answer({"model": "m", "messages": [], "input": "?", **body}, kind)
     if kind == "openai.responses":
         made |= {"metadata": body.get("metadata", {}), "user": body.get("user")}
