@@ -99,6 +99,26 @@ def test_invalidate_moves_the_counter_the_fields_and_the_floor_as_core_lease_doe
         assert [twin.read_generations(reply) for reply in replies] == expected
 
 
+@pytest.mark.parametrize("partition", [0, 5, 63])
+@pytest.mark.parametrize("spread", [1, 7, 5_000])
+def test_of_too_many_fields_the_older_half_goes_as_core_lease_has_it_when_the_partition_has_its_turn(
+    line: Line, partition: int, spread: int
+):
+    known, name = twin.scripts(), b"{p:%d}:g1" % partition
+    teach(line, known)
+    line.exchange(pack(b"DEL", name), 1)
+    # As if fields had moved in groups, one group a move; and the counter stands before this partition's turn.
+    clock = 64 * 200 - partition - 1
+    fields = range(lease.FIELDS + 100)
+    before = lease.Generations(b"an epoch", clock, 3, {field: clock - field * spread // 5_000 for field in fields})
+    expected = lease.invalidate(before, (9_000, 9_001), everything=False)
+    sent = [*twin.load_generations(name, before), known.invalidate.call((name,), (0, pack_fields((9_000, 9_001)), 0))]
+    reply = line.exchange(b"".join([*sent, pack(b"HGETALL", name)]), len(sent) + 1)[-1]
+    assert twin.read_generations(reply) == expected
+    assert expected.floor > before.floor
+    assert len(expected.moved) <= lease.FIELDS or spread == 1
+
+
 def test_count_counts_as_the_other_stores_do(line: Line):
     known, choose = twin.scripts(), random.Random(SEED)
     teach(line, known)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from askonce.core.model import Dates, Head, Snapshot
 
 LEASE_LIFE = 15 * 60_000  # ms from the grant, never re-armed: frees the followers of a hung upstream that still beats
+FIELDS = 4096  # that one partition remembers to have moved: some 100 bytes each
 BACKOFF_FIRST = 1_000
 BACKOFF_LAST = 30_000
 BACKOFF_CAP = 300_000  # what an upstream's own retry-after may ask for
@@ -336,4 +337,16 @@ def invalidate(generations: Generations, fields: Iterable[int], everything: bool
     """Move the partition's one counter, and with it the fields named (or the floor, for everything)."""
     clock = generations.clock + 1
     moved = {**generations.moved, **dict.fromkeys(fields, clock)}
-    return generations._replace(clock=clock, moved=moved, floor=clock if everything else generations.floor)
+    after = generations._replace(clock=clock, moved=moved, floor=clock if everything else generations.floor)
+    return compacted(after) if len(moved) > FIELDS else after
+
+
+def compacted(generations: Generations) -> Generations:
+    """The older half of the fields forgotten, and the floor above them: what was made before they moved dies too.
+
+    Those that moved just now stay, however many they are: forgetting them would invalidate everything.
+    """
+    moved = generations.moved
+    middle = sorted(moved.values())[len(moved) // 2]
+    floor = max(generations.floor, min(middle, generations.clock - 1))
+    return generations._replace(floor=floor, moved={field: when for field, when in moved.items() if when > floor})

@@ -26,6 +26,8 @@ from askonce.store.redis_trouble import Refusal, garbled, unrefused
 from askonce.store.wire import SyncWire, Wire
 
 T = TypeVar("T")
+MOVES = 4_096  # fields that an invalidation moves in one round trip: some milliseconds of the server's time
+ABREAST = 8  # partitions whose generations are read in one round trip
 _VERDICTS = {b"stored": "stored", b"unkept": "unkept", b"moved": "moved", b"lost": "lost"}
 
 
@@ -160,12 +162,22 @@ class RedisStore:
         await self._run(self.scripts.forget, tuple(keys), ())
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
-        """Move the generations of every partition: one batch, one round trip.
+        """Move the generations of every partition: one batch, one round trip; of very many fields, several.
 
         PartialInvalidation when not all of them answered, StoreUnavailable when none did.
         """
         args = (int(everything), pack_fields(fields))
-        calls = [((self.names.generations(partition),), args) for partition in range(PARTITIONS)]
+        wide = max(1, min(PARTITIONS, MOVES // max(1, len(fields))))
+        done = 0
+        for first in range(0, PARTITIONS, wide):
+            moved, why = await self._moved(range(first, min(first + wide, PARTITIONS)), args)
+            done += moved
+            if why is not None:
+                raise _undone(done, why) from why
+
+    async def _moved(self, partitions: range, args: tuple[Word, ...]) -> tuple[int, StoreTrouble | None]:
+        """How many of these partitions were moved, and why not all."""
+        calls = [((self.names.generations(partition),), args) for partition in partitions]
         try:
             replies = await self._run_all(self.scripts.invalidate, calls)
             why = next((reply.trouble() for reply in replies if type(reply) is Refusal), None)
@@ -173,13 +185,7 @@ class RedisStore:
             replies, why = cut.replies, cut
         except StoreTrouble as trouble:
             replies, why = [], trouble
-        done = sum(type(reply) is not Refusal for reply in replies)
-        if why is None:
-            return
-        if not done:
-            raise StoreUnavailable(f"nothing was invalidated: {why}", why.kind) from why
-        message = f"{done} of {PARTITIONS} partitions were invalidated, so do it again: {why}"
-        raise PartialInvalidation(message, done, PARTITIONS) from why
+        return sum(type(reply) is not Refusal for reply in replies), why
 
     # walking through what is there
 
@@ -208,10 +214,14 @@ class RedisStore:
         return [Sighting(name, head[: _length(head)], sizes[name]) for name, head in heads.items()]
 
     async def standing(self) -> Sequence[Generations]:
-        """The generations of every partition, with all that moved."""
-        asked = [pack(b"HGETALL", self.names.generations(partition)) for partition in range(PARTITIONS)]
-        replies = await self._wire.ask(b"".join(asked), len(asked))
-        return [read_generations(unrefused(reply)) for reply in replies]
+        """The generations of every partition, with all that moved; a few at a time, for each may have thousands."""
+        found: list[Generations] = []
+        for first in range(0, PARTITIONS, ABREAST):
+            names = map(self.names.generations, range(first, first + ABREAST))
+            asked = [pack(b"HGETALL", name) for name in names]
+            replies = await self._wire.ask(b"".join(asked), len(asked))
+            found += [read_generations(unrefused(reply)) for reply in replies]
+        return found
 
     async def discard(self, seen: Sequence[Sighting]) -> int:
         """Delete entries if they are still those seen; how many were."""
@@ -269,6 +279,14 @@ class RedisStore:
             if not any(type(reply) is Refusal and reply.noscript for reply in replies):
                 break
         return replies
+
+
+def _undone(done: int, why: StoreTrouble) -> StoreUnavailable:
+    """An invalidation that did not reach every partition."""
+    if not done:
+        return StoreUnavailable(f"nothing was invalidated: {why}", why.kind)
+    message = f"{done} of {PARTITIONS} partitions were invalidated, so do it again: {why}"
+    return PartialInvalidation(message, done, PARTITIONS)
 
 
 def _wire(address: RedisAddress, asynchronous: bool) -> Wire:

@@ -281,6 +281,7 @@ class SQLiteStore:
         def verb(rows: Rows) -> None:
             before = rows.generations()._replace(moved={})
             rows.put_moved(rules.invalidate(before, fields, everything), fields)
+            rows.compact()
 
         await self._write(verb)
         await self._hop(self._file.settled)

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 
 from askonce.core.keys import Key
-from askonce.core.lease import Generations, Lease, Slot
+from askonce.core.lease import FIELDS, Generations, Lease, Slot, compacted
 from askonce.core.model import (
     DATES_AT,
     FORMS,
@@ -31,7 +31,7 @@ from askonce.core.model import (
 )
 from askonce.core.tape import Word
 from askonce.store import LOG_LIFE, TAPE_LIFE, Sighting, StoreTrouble, ledger
-from askonce.store.sqlite_log import PAGE
+from askonce.store.sqlite_file import PAGE
 
 LARGEST = 8  # no entry may take more than this part of the file: an eighth
 BATCH = 32  # entries evicted at a time
@@ -153,6 +153,14 @@ class Rows:
         self._connection.executemany("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", rows)
         # What moved before the floor can no longer matter.
         self._execute("DELETE FROM moved WHERE realm = ? AND clock <= ?", (self._realm, generations.floor))
+
+    def compact(self) -> None:
+        """Keep the table of fields that moved within its bound."""
+        (count,) = self._execute("SELECT count(*) FROM moved WHERE realm = ?", (self._realm,)).fetchone()
+        if count > FIELDS:
+            generations = self.generations()
+            rows = self._execute("SELECT field, clock FROM moved WHERE realm = ?", (self._realm,)).fetchall()
+            self.put_moved(compacted(generations._replace(moved=dict(rows))), ())
 
     def put_entry(self, key: Key, sealed: Sealed, dates: Dates) -> bool:
         if sealed.size > self._max_bytes // LARGEST or not self.make_room(sealed.size):
