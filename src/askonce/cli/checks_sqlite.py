@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from askonce.cli import say
 from askonce.cli.checks import Check
 from askonce.cli.place import Place
 from askonce.store.sqlite import MAX_BYTES, path_of
+from askonce.store.sqlite_log import PAGE, copied
 
+LONG = 2**23  # bytes of a log, twice what is left to grow before it is copied
 REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}
 
 
@@ -25,6 +30,7 @@ def file_checks(place: Place) -> Iterator[Check]:
     else:
         yield Check("file", f"mode {mode:04o}, for its owner alone")
     yield _size(path)
+    yield from _log(path)
     yield from _where(path)
 
 
@@ -35,6 +41,19 @@ def _size(path: Path) -> Check:
     if size + free >= MAX_BYTES:
         return Check("size", said)
     return Check("size", said, "hint", "make room, or give the cache less: Cache(url, max_bytes=...)")
+
+
+def _log(path: Path) -> Iterator[Check]:
+    """Whether a program that reads, and does not end, is in the way of the log's being copied."""
+    uri = f"file:{quote(str(path))}?mode=rw"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
+            left = copied(connection) * PAGE
+    except sqlite3.Error:
+        return  # what is wrong with the file, other checks say
+    if left > LONG:
+        remedy = "a program keeps a transaction open that reads the file: end it, and the log is cut by the next writer"
+        yield Check("log", f"{say.size(left)} of it cannot be copied into the file", "hint", remedy)
 
 
 def _where(path: Path) -> Iterator[Check]:

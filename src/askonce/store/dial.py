@@ -41,7 +41,7 @@ def open_line(address: RedisAddress) -> Line:
     """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
     until = time.monotonic() + CONNECT_TIMEOUT
     connection = address.connection(CONNECT_TIMEOUT)
-    epoch = address.epoch
+    epoch = address.epoch.number
     connect = connection._connect  # noqa: SLF001 - the one place where redis-py makes a socket
     connection._connect = lambda: _Timed(connect(), until)  # noqa: SLF001
     try:

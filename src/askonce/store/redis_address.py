@@ -61,12 +61,26 @@ class _Packer:
         return [pack(*str(words[0]).split(), *words[1:])]
 
 
+class Epoch:
+    """Of the connections to one server, in this process: one that was made in an earlier epoch is not used again."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def end(self, number: int | None = None) -> None:
+        """It is over, or that one is if it is this: its connections may lead to what is no primary any more."""
+        if number is None or number == self.number:
+            self.number += 1
+
+
+_epochs: dict[str, Epoch] = {}
+
+
 class RedisAddress:
     """Makes connections. `text` names the server without a password; `timeout` is how long it may be silent, s."""
 
     def __init__(self, kind: type, options: Mapping[str, Any], timeout: float, spelled: Collection[str] = ()) -> None:
         self.timeout = timeout
-        self.epoch = 0  # connections of an earlier one are not used again
         self._sync: type = _TWINS.get(kind, kind)
         self._async: type | None = next((one for one, twin in _TWINS.items() if twin is self._sync), None)
         self._options = {name: value for name, value in options.items() if name not in _MACHINERY | _POOLS}
@@ -77,12 +91,8 @@ class RedisAddress:
                 "ssl_check_hostname", self._options.get("ssl_cert_reqs", "required") not in _UNVERIFIED
             )
         self.text = _text(self._sync, self._options)
+        self.epoch = _epochs.setdefault(self.text, Epoch())
         _check(self._sync, self._options, spelled)
-
-    def renounce(self, epoch: int | None = None) -> None:
-        """No connection made so far, or in that `epoch`, is to be used again: they lead to what is no primary."""
-        if epoch is None or epoch == self.epoch:
-            self.epoch += 1
 
     def connection(self, connect_timeout: float) -> Any:
         """A blocking connection."""

@@ -229,7 +229,7 @@ class RedisLink:
         self._drop(line)
         if not used:
             return replies
-        self._address.renounce(line.epoch)
+        self._address.epoch.end(line.epoch)
         return self._ask(data, count)
 
     def _exchanged(self, line: Line, data: bytes, count: int) -> list[Any]:
@@ -278,7 +278,7 @@ class RedisLink:
     def _no_primary(self) -> StoreTrouble:
         if self._line is not None:
             # What other threads have is no better.
-            self._address.renounce(self._line.epoch)
+            self._address.epoch.end(self._line.epoch)
             self._drop(self._line)
         return _not_primary("command")
 

@@ -29,6 +29,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
+from askonce.store.sqlite_log import Log
 from askonce.store.sqlite_near import Near
 from askonce.store.sqlite_owner import check_owner, writable
 from askonce.store.sqlite_schema import found, is_new, roll_back
@@ -36,11 +37,8 @@ from askonce.store.sqlite_trouble import Shared, is_busy, is_full, patiently, tr
 
 T = TypeVar("T")
 
-PAGE = 4096
 QUEUE = 1.0  # s that a write may stand in line behind others of this process while none of them fails
 SPARE = 16  # connections kept open while nobody uses them
-LOG_PAGES = 1_000  # after which the log is copied into the file, at the most
-LOG_SHARE = 20  # the log's part in max_bytes: a twentieth
 FORK_PATIENCE = 0.5  # s that a fork waits for calls under way
 GLANCE = 5_000  # us between two looks whether the path names another file: a look costs a fifth of a hit
 NOWHERE = (0, 0)
@@ -77,7 +75,7 @@ class File:
     def __init__(self, path: str) -> None:
         self.path = path
         self._path = Path(path)
-        self._log = Path(path + "-wal")
+        self._log = Log(path)
         self.idle: deque[Seat] = deque()
         self.spare = SPARE
         self.max_bytes = 0
@@ -242,11 +240,6 @@ class File:
             # No mmap_size: it would save 0.7 us of 4, and whoever truncates the file would kill this process.
         )
 
-    @property
-    def log_pages(self) -> int:
-        """Pages after which the log is copied into the file."""
-        return max(16, min(LOG_PAGES, self.max_bytes // PAGE // LOG_SHARE))
-
     # reading and writing
 
     def again(
@@ -330,33 +323,13 @@ class File:
         return None
 
     def _tend_log(self, seat: Seat) -> None:
-        """Copy the log into the file when it grew to its share, and give the seat back.
-
-        Not by SQLite's own hand, which would do it inside the commit: a slow disk would then hold up every thread of
-        this process. It starts the log over when it happens to meet no reader; under a steady stream of them never,
-        so at twice its share the log is truncated by force. That waits for those who read now; those who come
-        meanwhile find all in the file, and are in nobody's way. At three times its share it waits for longer, and for
-        whoever else is copying just now: the file and its log have one bound, on a busy machine too.
-        """
+        """Keep the log short, and give the seat back."""
         try:
-            shares = self._log.stat().st_size // PAGE / self.log_pages
-            if shares > 1:
-                self._copy_log(seat.connection, 0.0 if shares <= 2 else 0.05 if shares <= 3 else TIMEOUT)
+            self._log.tend(seat.connection, self.max_bytes)
         except (sqlite3.Error, OSError):
             seat.close()  # what was written is written; whoever comes next meets the trouble and can say so
         else:
             self.give(seat)
-
-    @staticmethod
-    def _copy_log(connection: sqlite3.Connection, patience: float) -> None:
-        """Once if that can be done at once, or else for so many s until the log is empty."""
-        until = time.monotonic() + patience
-        connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
-        copy = f"PRAGMA wal_checkpoint({'TRUNCATE' if patience else 'PASSIVE'})"
-        # SQLite waits for readers and writers; another's copying it answers with "busy" at once.
-        while connection.execute(copy).fetchone()[0] and time.monotonic() < until:
-            time.sleep(0.002)
-        connection.execute("PRAGMA busy_timeout = 0")
 
     # forks
 

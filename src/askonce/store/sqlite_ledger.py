@@ -31,7 +31,7 @@ from askonce.core.model import (
 )
 from askonce.core.tape import Word
 from askonce.store import LOG_LIFE, TAPE_LIFE, Sighting, StoreTrouble, ledger
-from askonce.store.sqlite_file import PAGE
+from askonce.store.sqlite_log import PAGE
 
 LARGEST = 8  # no entry may take more than this part of the file: an eighth
 BATCH = 32  # entries evicted at a time

@@ -199,7 +199,7 @@ def _looked_at(said: asyncio.Future[Any]) -> None:
 async def open_trunk(address: RedisAddress) -> Trunk:
     """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
     connection = address.async_connection(CONNECT_TIMEOUT)
-    epoch = address.epoch
+    epoch = address.epoch.number
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.connect()
@@ -292,6 +292,7 @@ class AsyncWire:
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
+        self._epoch = address.epoch
         self._pid = os.getpid()
         self._offices: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Office] = weakref.WeakKeyDictionary()
         self._closed = False
@@ -302,7 +303,7 @@ class AsyncWire:
         if office is None or self._pid != os.getpid():
             office = self._opened()
         trunk = office.trunk
-        if trunk is None or trunk.over is not None or trunk.epoch != self._address.epoch:
+        if trunk is None or trunk.over is not None or trunk.epoch != self._epoch.number:
             return await office.ask_anew(data, count)
         try:
             replies = await trunk.ask(data, count)
@@ -312,7 +313,7 @@ class AsyncWire:
         else:
             if not trunk.stale_until or not any(type(reply) is Refusal and reply.stale for reply in replies):
                 return replies
-            self._address.renounce(trunk.epoch)
+            self._address.epoch.end(trunk.epoch)
         # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
         return await office.ask_anew(data, count, trunk.stale_until)
 
@@ -320,7 +321,7 @@ class AsyncWire:
         """Whether the running loop has a trunk that may be used."""
         office = self._offices.get(asyncio.get_running_loop())
         trunk = office.trunk if office is not None and self._pid == os.getpid() else None
-        return trunk is not None and trunk.over is None and trunk.epoch == self._address.epoch
+        return trunk is not None and trunk.over is None and trunk.epoch == self._epoch.number
 
     def distrust(self) -> None:
         """End the trunk of the running loop."""

@@ -60,6 +60,7 @@ class SyncWire:
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
+        self._epoch = address.epoch
         self._desk = _Desk()
         self._lines: weakref.WeakSet[Line] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -74,7 +75,7 @@ class SyncWire:
         used = (
             line is not None
             and line.pid == os.getpid()
-            and line.epoch == self._address.epoch
+            and line.epoch == self._epoch.number
             and now - line.used < TRUSTED
         )
         if line is None or not used:
@@ -89,7 +90,7 @@ class SyncWire:
             desk.line = self._kept(line, replies, count)
             if desk.line is not None:
                 return replies
-            self._address.renounce(line.epoch)
+            self._address.epoch.end(line.epoch)
         # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
         return self._anew(desk, data, count, now)
 
@@ -104,7 +105,7 @@ class SyncWire:
 
     def _trusted(self, line: Line, now: float) -> bool:
         """Whether a line is of this process, of the address's epoch, and was used not long ago."""
-        return line.pid == os.getpid() and line.epoch == self._address.epoch and now - line.used < TRUSTED
+        return line.pid == os.getpid() and line.epoch == self._epoch.number and now - line.used < TRUSTED
 
     @staticmethod
     def _drop(line: Line | None) -> None:

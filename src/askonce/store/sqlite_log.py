@@ -1,0 +1,99 @@
+"""The write-ahead log of one SQLite file, kept short by those who write, and never at the price of those who wait.
+
+It is copied into the file when it has grown to its share of max_bytes. Not by SQLite's own hand, which would do it
+inside the commit: a slow disk would then hold up every thread of this process. SQLite starts the log over when it
+happens to meet no reader; under a steady stream of them never, so at twice its share the log is truncated by force.
+That waits for those who read now; those who come meanwhile find all in the file, and are in nobody's way.
+
+A reader who stays (another program's open transaction, a backup) makes all of this vain, for as long as he stays. So
+force never holds up another's writer for long; and when it has been vain for a moment, it is used only where everything
+was copied, and what was vain is tried again later and later. The log grows meanwhile, and the program's log says so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from askonce.events import log
+
+PAGE = 4096
+PAGES = 1_000  # after which the log is copied into the file, at the most
+SHARE = 20  # the log's part in max_bytes: a twentieth
+PATIENCE = 0.05  # s that force goes on
+MORE = 0.2  # s of it when the log has three times its share
+HOLD = 0.01  # s that it waits for readers at a stretch, and holds up whoever wants to write meanwhile
+FIRST_REST = 0.02  # s after the first vain try; twice as long after each that follows
+LAST_REST = 1.0
+MOMENT = 0.25  # s in which readers may come and go
+STAYS = 2.0  # s after which a reader in the way is told of
+
+
+class Log:
+    """What is beside a file of this path, as one process sees it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = Path(path + "-wal")
+        self._vain = 0  # tries in a row
+        self._since = 0.0  # when the first of them was (monotonic s)
+        self._pause = FIRST_REST / 2  # s
+        self._rest = 0.0  # until when there is no other (monotonic s)
+        self._told = False
+
+    def size(self) -> int:
+        """Bytes."""
+        return self._file.stat().st_size
+
+    def tend(self, connection: sqlite3.Connection, max_bytes: int) -> None:
+        """Copy it, or truncate it, if it is time; on the connection of whoever has just written."""
+        share = max(16, min(PAGES, max_bytes // PAGE // SHARE))
+        shares = self.size() // PAGE / share
+        if shares <= 1:
+            self._well()
+        elif (now := time.monotonic()) >= self._rest:
+            stays = self._vain > 0 and now - self._since > MOMENT
+            vain = copied(connection) > share and stays
+            if not vain and shares > 2:
+                vain = not _truncated(connection, PATIENCE if shares <= 3 else MORE)
+            if vain:
+                self._in_vain(now)
+
+    def _well(self) -> None:
+        self._vain, self._pause, self._rest, self._told = 0, FIRST_REST / 2, 0.0, False
+
+    def _in_vain(self, now: float) -> None:
+        self._since = self._since if self._vain else now
+        self._vain += 1
+        if now - self._since > MOMENT:
+            self._pause = min(2 * self._pause, LAST_REST)
+            self._rest = now + self._pause
+        if now - self._since >= STAYS and not self._told:
+            self._told = True
+            log.warning(
+                "%s: a program keeps a transaction open that reads it, so its log grows (%.0f MB): end that program",
+                self._path,
+                self.size() / 1e6,
+            )
+
+
+def copied(connection: sqlite3.Connection) -> int:
+    """Copy into the file what no reader is in the way of; how many pages are left. Waits for nobody."""
+    _, pages, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return int(pages - done)
+
+
+def _truncated(connection: sqlite3.Connection, patience: float) -> bool:
+    """Empty the log, waiting so many s for whoever reads from it; whether that was possible."""
+    until = time.monotonic() + patience
+    connection.execute(f"PRAGMA busy_timeout = {int(HOLD * 1000)}")
+    try:
+        # SQLite waits for readers and writers; another's copying it answers with "busy" at once.
+        while busy := connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() >= until:
+                break
+            time.sleep(HOLD / 2)  # for a writer's turn
+    finally:
+        connection.execute("PRAGMA busy_timeout = 0")
+    return not busy
