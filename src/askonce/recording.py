@@ -146,6 +146,7 @@ class Keeping(Exchange):
     """An Exchange that lets everything of a known operation be looked up, and keeps whatever was an answer."""
 
     recording: Recording
+    _cookies_count = False  # who replays has none
 
     def read(self, sent: Sent) -> Asked:
         """What a request asks; noted for the recording."""
@@ -164,9 +165,7 @@ class Keeping(Exchange):
         return asked
 
     def _headers(self, sent: Sent) -> tuple[tuple[str, str], ...]:
-        from askonce.http.sent import carried
-
-        return carried(sent.headers, self._rules.ignore_headers).counts
+        return self._callers.carried(sent).counts
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:  # noqa: ARG002 - overrules, whatever it is
         return ""

@@ -24,8 +24,9 @@ from askonce.core.providers import PROTOCOLS
 from askonce.core.retell import to_stream
 from askonce.core.scan import scan_for
 from askonce.core.sse import Objects, Parser
+from askonce.http.credentials import covers_body, rotates
 from askonce.http.reply import unpack
-from askonce.http.sent import carried, cookies_born, rotates
+from askonce.http.sent import carried, less_ours
 from askonce.http.vectors import cut, put_together
 
 ROWS = {row.name: row for row in PROTOCOLS}
@@ -120,7 +121,14 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     "directives": lambda data: Control.parse(data[:HEADER].decode(), lenient=True),
     "a credential": lambda data: rotates(data[:HEADER]),
     "headers": lambda data: carried([(name, data[:HEADER]) for name in (b"cookie", b"x-a", b"baggage")]),
-    "cookies": lambda data: cookies_born([(b"cookie", data[:HEADER])], [(b"set-cookie", data[:HEADER])]),
+    "headers by value": lambda data: carried(
+        [(name, data[:HEADER]) for name in (b"accept", b"tracestate", b"priority")]
+    ),
+    "a name": lambda data: carried([(data[:HEADER], b"")]),
+    "a signature": lambda data: (
+        less_ours(one := [(b"authorization", data[:HEADER])]),
+        covers_body(one, data[:HEADER]),
+    ),
 }
 INNER = {"events", "events in pieces", "objects", "a packed reply"}  # what is large is refused before it comes here
 ALIKE = {

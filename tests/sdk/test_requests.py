@@ -26,7 +26,7 @@ ANSWER = {
 SENT_BACK = {
     "content-type": "application/json",
     "x-request-id": "req_1",
-    "set-cookie": "a=1",
+    "set-cookie": "_cfuvid=1",
     "x-ratelimit-remaining": "9",
     "transfer-encoding": "chunked",
     "cache-status": "edge; fwd=miss",

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import string
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from askonce.http.sent import carried, fingerprint, less_ours, rotates, target_of
+from askonce import Policy
+from askonce.core import keys
+from askonce.events import Events
+from askonce.http.credentials import LASTING, binds, covers_body, fingerprint, rotates
+from askonce.http.exchange import Exchange
+from askonce.http.sent import Sent, carried, less_ours, name_of, target_of
+from askonce.question import Planner
 
 CHAT = "https://api.example/v1/chat/completions"
 
@@ -94,10 +104,81 @@ def test_a_credential_that_is_replaced_every_so_often_is_noticed(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["Bearer sk-proj-abc", "Bearer gsk_1", "Basic dXNlcjpwYXNz", "Bearer AWSish", f"Bearer {jwt(group='me')}"]
+    "value",
+    [
+        *("Bearer sk-proj-abc", "Bearer gsk_1", "Basic dXNlcjpwYXNz", "Bearer AWSish", f"Bearer {jwt(group='me')}"),
+        *("bearer sk-1", "Bearer  sk-1", "Api-Key AQVN", "ApiKey bXk=", "Key id:secret", "a1b2c3d4e5", "Bearer ", ""),
+    ],
 )
 def test_a_credential_that_stays_is_no_reason_to_pass(value):
     assert not rotates(secrets(("authorization", value)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("Negotiate YIIJvwYGKwYBBQUCoIIJszCCCa+g", "NTLM TlRMTVNTUAAB", "Negotiate", "NTLM", "Kerberos abc"),
+        'Digest username="me", realm="r", nonce="n", uri="/v1", response="6629fae4", nc=00000001, cnonce="0a4f"',
+        'Hawk id="dh37", ts="1353832234", nonce="j4h3g2", mac="6R4r"',
+        "DPoP eyJhbGciOiJFUzI1NiJ9",
+        "GNAP OS9M2PMHKUR64TB8N6BW7OZB8CDFONP219RP1LT0",
+        'MAC id="h480djs93hd8", nonce="264095:dj83hs9s", mac="SLDJd4"',
+        'Signature keyId="rsa-key-1",algorithm="hs2019",headers="date",signature="Base64"',
+        'OAuth oauth_consumer_key="k", oauth_nonce="n", oauth_timestamp="1"',
+        "TC3-HMAC-SHA256 Credential=AKID/2026-11-23/hunyuan/tc3_request, SignedHeaders=host, Signature=1",
+        "ACS3-HMAC-SHA256 Credential=k,SignedHeaders=host,Signature=1",
+        "bce-auth-v1/ak/2026-11-23T08:23:49Z/1800/host/1d5ce5f46464",
+        "EG1-HMAC-SHA256 client_token=a;access_token=b;timestamp=1;nonce=c;signature=d",
+        "SharedKey account:signature",
+        "HOBA result=1",
+        "SCRAM-SHA-256 data=biws",
+        'Mutual sid="1"',
+        "PrivateToken token=abc",
+        "GoogleLogin auth=DQAAA",
+        "Bearer v4.public.eyJzdWIiOiJtZSJ9",
+        "Bearer bedrock-api-key-YmVkcm9jay5hbWF6b25hd3M",
+        f"Bearer hf_oauth_{jwt(exp=1)}",
+        "SomethingOfTomorrow abc",
+    ],
+)
+def test_a_scheme_that_is_not_known_to_last_is_taken_to_be_made_anew(value):
+    assert rotates(secrets(("Authorization", value)))
+
+
+@given(st.text(string.ascii_letters + string.digits + "-", min_size=1, max_size=12))
+def test_any_scheme_but_those_that_last_is_taken_to_be_made_anew(scheme):
+    assert rotates(secrets(("authorization", f"{scheme} abc123"))) == (scheme.lower().encode() not in LASTING)
+
+
+@pytest.mark.parametrize("name", ["Signature", "Signature-Input", "DPoP", "X-Amz-Security-Token"])
+def test_a_proof_beside_a_key_is_made_anew_too(name):
+    assert rotates(secrets(("authorization", "Bearer sk-1"), (name, "sig1=:K2qGT5:")))
+
+
+def test_a_ticket_signs_in_the_connection_and_a_key_does_not():
+    for value, bound in (
+        ("NTLM TlRM", True),
+        ("negotiate YII", True),
+        ("Bearer sk-1", False),
+        ("Basic bnRsbQ==", False),
+    ):
+        assert binds([(b"Accept", b"*/*"), (b"Authorization", value.encode())]) == bound
+
+
+@pytest.mark.parametrize(
+    ("signed", "headers"),
+    [
+        (False, [("authorization", "Bearer sk-1"), ("content-length", "3")]),
+        (True, [("authorization", "AWS4-HMAC-SHA256 Credential=A, SignedHeaders=host, Signature=1")]),
+        (True, [("authorization", "TC3-HMAC-SHA256 Credential=A, SignedHeaders=host, Signature=1")]),
+        (True, [("authorization", "Bearer sk-1"), ("content-digest", "sha-256=:X48E9q:")]),
+        (True, [("Content-MD5", "Q2hlY2sgSW50ZWdyaXR5IQ==")]),
+        (True, [("authorization", "Bearer sk-1"), ("Signature-Input", 'sig1=("content-digest")')]),
+    ],
+)
+def test_what_is_signed_with_its_body_is_known(signed, headers):
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    assert covers_body(raw, secrets(*headers)) == signed
 
 
 def test_aws_session_tokens_and_presigned_urls_rotate():
@@ -132,3 +213,60 @@ def test_what_a_signature_covers_stays_on():
     signed = b"AWS4-HMAC-SHA256 Credential=A, SignedHeaders=askonce-scope;host, Signature=1"
     headers = [(b"askonce-scope", b"a"), (b"askonce-tags", b"t"), (b"authorization", signed)]
     assert less_ours(headers) == [(b"askonce-scope", b"a"), (b"authorization", signed)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"Signature-Input", b'sig1=("@method" "Askonce-Scope";req "content-digest");created=1618884473;keyid="k"'),
+        (b"Authorization", b'Signature keyId="k",headers="(request-target) host askonce-scope",signature="x"'),
+        (b"Signature", b'keyId="k",headers="askonce-scope",signature="x"'),
+        (b"Authorization", b"ACS3-HMAC-SHA256 Credential=k,SignedHeaders=askonce-scope;host,Signature=1"),
+    ],
+)
+def test_what_any_kind_of_signature_covers_stays_on(name, value):
+    headers = [(b"askonce-scope", b"a"), (b"askonce-tags", b"t"), (name, value)]
+    assert less_ours(headers) == [(b"askonce-scope", b"a"), (name, value)]
+
+
+def test_two_values_that_differ_in_a_byte_are_two():
+    one, other = carried([(b"x-user", "é".encode())]), carried([(b"x-user", "é".encode("latin-1"))])
+    assert one.counts != other.counts
+
+
+def test_a_secret_is_named_by_its_header_and_a_cookie_by_its_own_name():
+    assert [name_of(one) for one in (b"authorization:Bearer k", b"cookie:Session=a=b", b"x-api-key:k")] == [
+        *("authorization", "cookie:session", "x-api-key")
+    ]
+
+
+ALWAYS = [  # headers, those of them that count, and the credential: as it was before values and members were judged
+    ([], [], b""),
+    ([("X-Own", "1"), ("x-own", "2")], [("x-own", "1"), ("x-own", "2")], b""),
+    ([("anthropic-version", "2023-06-01"), ("x-api-key", "k")], [("anthropic-version", "2023-06-01")], b"x-api-key:k"),
+    (
+        [("Authorization", "Basic dXNlcjpwYXNz"), ("Cookie", "session=me; a=b; __cf_bm=1"), ("x-portkey-config", "c")],
+        [("x-portkey-config", "c")],
+        b"authorization:Basic dXNlcjpwYXNz\ncookie:session=me\ncookie:a=b",
+    ),
+    ([("Cookie", "s=1"), ("Authorization", "Bearer sk-1")], [], b"cookie:s=1\nauthorization:Bearer sk-1"),
+    (
+        [
+            *(("User-Agent", "a"), ("Accept", "application/json"), ("Content-Type", "application/json")),
+            *(("x-stainless-lang", "python"), ("Accept-Encoding", "gzip"), ("Host", "api.example"), ("b3", "1")),
+        ],
+        [],
+        b"",
+    ),
+]
+
+
+@pytest.mark.parametrize(("headers", "counts", "secret"), ALWAYS)
+def test_a_request_of_headers_that_always_counted_keeps_its_key(monkeypatch, headers, counts, secret):
+    made: list[tuple[list[tuple[str, str]], str]] = []
+    digest = keys.digest
+    monkeypatch.setattr(keys, "digest", lambda **of: made.append((list(of["headers"]), of["tenant"])) or digest(**of))
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    body = b'{"messages":[{"content":"hi","role":"user"}],"model":"m"}'
+    Exchange(Planner("p", "", Policy(), {}, "on"), Events(), "on").read(Sent("POST", CHAT, raw, body))
+    assert made == [(counts, hashlib.sha256(secret).hexdigest() if secret else "")]

@@ -141,15 +141,19 @@ def test_a_key_in_the_query_is_a_credential_too(module, cache, inner):
     assert seen[0].key == seen[2].key != seen[1].key
 
 
-def test_cookies_that_an_operation_set_by_itself_do_not_make_every_call_a_new_question(module, cache):
-    made = iter(range(100))
-    packed = json.dumps(ANSWER).encode()
+def setting(module: Any, *names: str) -> Scripted:
+    """An upstream that sets cookies of these names to a new value with every answer."""
+    made = iter(range(1000))
 
     def answer(request: Any) -> Any:
-        cookies = [("set-cookie", f"_cfuvid={next(made)}; path=/"), ("set-cookie", f"affinity={next(made)}; path=/")]
-        return module.Response(200, headers=cookies, stream=module.ByteStream(packed))
+        cookies = [("set-cookie", f"{name}={next(made)}; path=/") for name in names]
+        return module.Response(200, headers=cookies, stream=module.ByteStream(json.dumps(ANSWER).encode()))
 
-    inner = Scripted(module, answer)
+    return Scripted(module, answer)
+
+
+def test_cookies_of_balancers_do_not_make_every_call_a_new_question(module, cache):
+    inner = setting(module, "_cfuvid", "AWSALB", "visid_incap_77")
     with cache.http_client(module=module, inner=inner, headers={"x-api-key": "k"}) as client:
         for question in ("a", "a", "b", "a", "b"):
             client.post(URL, json={**CHAT, "seed": ord(question)})

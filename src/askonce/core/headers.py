@@ -1,75 +1,243 @@
-"""Which request headers count.
+"""Which request headers count in a key, and why the others do not.
 
-All do, except those of families that cannot change an answer: how the message travels, who carries it, what traces it,
-and what is different on every attempt. Credentials stay out as well, because they are the tenant, which has a part of
-the key to itself. An unknown header counts, at the price of a call paid twice; the event that names it once is the
-place to learn that one is missing here.
+A header is left out only if nobody on the way can use it to decide who asks or what is answered: no proxy, no gateway,
+no provider. So names are listed one by one. A family (a name that ends in ``*``) is left out only where all its members
+are one party's words about itself. A header that nobody lists counts: the price is a call paid twice, and an event that
+names it, where the price of the other mistake is somebody else's answer.
+
+Some headers are judged by their value. Every client sends ``accept``, and the usual values ask for nothing special; an
+unusual one counts. ``baggage`` and its like carry the tracer's own members beside those of the application: only the
+tracer's are left out. Cookies count as well, less those by which balancers and bot filters recognise a connection.
 """
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 from askonce.core.bounded import lru_cache_of_short
 
-CREDENTIAL_HEADERS = frozenset(  # these are the tenant, or prove it
-    {
-        *("authorization", "proxy-authorization", "cookie"),
-        *("x-api-key", "api-key", "x-goog-api-key", "x-auth-token", "ocp-apim-subscription-key"),
-        *("x-amz-date", "x-amz-security-token", "x-amz-content-sha256"),
-        *("cf-aig-authorization", "x-portkey-api-key", "helicone-auth"),
-    }
-)
-# A name that ends in * is a family; the first class that knows a name has it.
-HEADER_CLASSES: dict[str, frozenset[str]] = {
-    "credential": CREDENTIAL_HEADERS,
-    "ours": frozenset({"askonce-*", "cache-control"}),
-    "counts": frozenset({"anthropic-*", "openai-*", "x-amzn-bedrock-*", "x-goog-user-project"}),
-    "hop": frozenset(
-        {
-            "connection",
-            "keep-alive",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-            "host",
-            "expect",
-            "via",
-        }
+
+class HeaderClass(NamedTuple):
+    """Some headers that are treated alike, and why; `counts`: they are part of the headers' part of a key."""
+
+    counts: bool
+    reason: str
+    names: frozenset[str]
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _class(reason: str, names: str, *, counts: bool = False) -> HeaderClass:
+    return HeaderClass(counts, reason, _names(names))
+
+
+# The first class that knows a name has it; no name is in two.
+TABLE: dict[str, HeaderClass] = {
+    "credential": _class(
+        "Credentials and their proofs have a part of the key to themselves: the tenant, or a digest of them.",
+        """authorization proxy-authorization cookie x-api-key api-key x-goog-api-key x-auth-token
+        ocp-apim-subscription-key cf-aig-authorization x-portkey-api-key helicone-auth
+        x-amz-date x-amz-security-token x-amz-content-sha256 signature signature-input dpop""",
     ),
-    "form": frozenset({"accept", "accept-*", "content-*"}),
-    "client": frozenset(
-        {
-            *("user-agent", "x-stainless-*", "x-goog-api-client", "x-client-*", "x-fern-*", "x-ms-useragent"),
-            *("referer", "http-referer", "x-title", "x-openrouter-title", "x-openrouter-categories"),
-            *("origin", "sec-*", "dnt", "priority"),
-        }
+    "ours": _class("They speak to askonce, and are taken off before upstream.", "askonce-* cache-control"),
+    "counts": _class(
+        "Providers choose by them what is answered.",
+        "anthropic-* openai-* x-amzn-bedrock-* x-goog-user-project",
+        counts=True,
     ),
-    "trace": frozenset(
-        {
-            *("traceparent", "tracestate", "baggage", "b3", "x-b3-*", "sentry-trace", "newrelic"),
-            *("x-cloud-trace-context", "x-amzn-trace-id", "x-datadog-*", "elastic-apm-traceparent"),
-            *("uber-trace-id", "uberctx-*"),
-        }
+    "who": _class(
+        "Sign-in proxies, gateways and applications tell by them who asks, or from where.",
+        """x-forwarded-user x-forwarded-email x-forwarded-groups x-forwarded-preferred-username
+        x-forwarded-access-token x-auth-request-user x-auth-request-email x-auth-request-groups
+        x-auth-request-preferred-username x-auth-request-access-token remote-user remote-name remote-email
+        remote-groups x-remote-user x-webauth-user x-authenticated-userid x-goog-authenticated-user-id
+        x-goog-authenticated-user-email x-goog-iap-jwt-assertion x-amzn-oidc-identity x-amzn-oidc-data
+        x-amzn-oidc-accesstoken x-ms-client-principal x-ms-client-principal-id x-ms-client-principal-name
+        x-ms-client-principal-idp x-ms-token-aad-access-token x-ms-token-aad-id-token cf-access-jwt-assertion
+        cf-access-client-id cf-access-client-secret cf-access-authenticated-user-email x-pomerium-jwt-assertion
+        x-authentik-username tailscale-user-login x-consumer-id x-consumer-username x-consumer-custom-id
+        x-credential-identifier x-client-id x-client-secret x-client-name x-user-id x-tenant-id x-org-id
+        helicone-user-id x-litellm-end-user-id x-litellm-customer-id x-openwebui-user-id x-openwebui-user-email
+        x-openwebui-user-name x-openwebui-user-role x-forwarded-client-cert x-envoy-external-address
+        x-envoy-peer-metadata x-envoy-peer-metadata-id forwarded x-forwarded-for x-forwarded-host
+        x-forwarded-prefix x-real-ip true-client-ip cf-connecting-ip cf-ipcountry via origin referer http-referer
+        x-title x-openrouter-title x-openrouter-categories""",
+        counts=True,
     ),
-    "once": frozenset(
-        {
-            *("request-id", "x-request-id", "x-ms-client-request-id", "x-amzn-requestid"),
-            *("x-correlation-id", "idempotency-key", "x-idempotency-key", "amz-sdk-*"),
-        }
+    "hop": _class(
+        "They are about one connection, and end with it.",
+        "connection keep-alive proxy-connection te trailer transfer-encoding",
     ),
-    "time": frozenset(
-        {"date", "x-request-start", "x-queue-start", "x-server-timeout", "x-request-timeout", "grpc-timeout"}
+    "encoding": _class("The bytes of an answer are decoded before they are kept.", "accept-encoding"),
+    "body": _class(
+        "They say of the body what the body says itself.",
+        "content-length content-md5 content-digest repr-digest digest",
     ),
-    "route": frozenset(
-        {
-            *("forwarded", "x-forwarded-*", "x-real-ip", "true-client-ip", "x-envoy-*", "x-amz-cf-id"),
-            *("cf-ray", "cf-connecting-ip", "cf-ipcountry", "cf-visitor", "cdn-loop"),
-        }
+    "client": _class(
+        "SDKs describe themselves: their name, version, platform, retries.",
+        """user-agent x-stainless-* x-goog-api-client x-ms-useragent x-ms-user-agent x-amz-user-agent
+        x-fern-language x-fern-sdk-name x-fern-sdk-version x-fern-runtime x-fern-runtime-version
+        x-speakeasy-user-agent sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-ch-ua-platform-version
+        sec-ch-ua-full-version sec-ch-ua-full-version-list sec-ch-ua-arch sec-ch-ua-bitness""",
     ),
-    "http-cache": frozenset({"pragma", "if-*"}),
+    "trace": _class(
+        "Tracers name by them the trace and span that a call belongs to; new for each call.",
+        """traceparent traceresponse b3 x-b3-traceid x-b3-spanid x-b3-parentspanid x-b3-sampled x-b3-flags
+        x-b3-spanname x-ot-span-context ot-tracer-traceid ot-tracer-spanid ot-tracer-sampled uber-trace-id
+        jaeger-debug-id grpc-trace-bin x-cloud-trace-context sentry-trace
+        newrelic x-newrelic-id x-newrelic-transaction x-newrelic-synthetics
+        x-datadog-trace-id x-datadog-parent-id x-datadog-origin x-datadog-sampling-priority x-datadog-sampled
+        x-datadog-tags elastic-apm-traceparent x-honeycomb-trace x-instana-t x-instana-s x-instana-l
+        x-instana-synthetic x-dynatrace x-dtc x-dtpc sw3 sw6 sw8 sw8-x singularityheader
+        pinpoint-traceid pinpoint-spanid pinpoint-pspanid pinpoint-sampled pinpoint-flags pinpoint-pappname
+        pinpoint-papptype pinpoint-host eagleeye-traceid eagleeye-rpcid sofa-traceid sofa-rpcid
+        x-trace x-trace-options x-trace-id trace-id x-traceid traceid x-span-id span-id x-parent-span-id
+        x-parent-id x-client-trace-id x-envoy-force-trace x-appgw-trace-id x-highlight-request
+        bugsnag-span-sampling langsmith-trace opik_trace_id opik_parent_span_id langfuse_trace_id
+        langfuse_existing_trace_id langfuse_parent_observation_id langfuse_generation_id
+        x-litellm-trace-id cf-aig-otel-trace-id cf-aig-otel-parent-span-id
+        x-portkey-trace-id x-portkey-span-id x-portkey-parent-span-id x-portkey-span-name""",
+    ),
+    "once": _class(
+        "They name one request or one attempt, for logs and against sending it twice; new for each call.",
+        """request-id x-request-id x-requestid requestid x-req-id x-request-uuid x-correlation-id correlation-id
+        x-correlationid x-correlation-token x-transaction-id transaction-id x-global-transaction-id
+        x-client-request-id client-request-id idempotency-key x-idempotency-key
+        x-ms-client-request-id x-ms-request-id x-ms-correlation-id x-ms-correlation-request-id
+        x-ms-request-root-id x-ms-request-parent-id ms-cv
+        x-arr-log-id x-azure-ref x-amzn-requestid x-amz-request-id x-amz-cf-id amz-sdk-invocation-id
+        amz-sdk-request x-cloud-request-id cf-ray cf-request-id cf-aig-event-id cf-aig-log-id x-vercel-id
+        fly-request-id x-railway-request-id rndr-id x-nf-request-id x-github-request-id x-kong-request-id
+        kong-request-id x-akamai-request-id akamai-grn x-tt-logid x-envoy-attempt-count
+        helicone-request-id x-litellm-call-id x-irid""",
+    ),
+    "session": _class(
+        "Gateways group by them the calls of one session, in their logs and on their servers; new for each session.",
+        """helicone-session-id helicone-session-path helicone-session-name helicone-job-id helicone-node-id
+        x-litellm-session-id langfuse_session_id x-claude-code-session-id x-session-affinity
+        x-faro-session-id x-posthog-session-id x-posthog-window-id""",
+    ),
+    "time": _class(
+        "They say when a call was sent, or how long its sender will wait.",
+        """date x-request-start x-queue-start x-server-timeout x-request-timeout grpc-timeout
+        x-envoy-expected-rq-timeout-ms""",
+    ),
 }
-_IGNORED = HEADER_CLASSES.keys() - {"counts"}
+
+CREDENTIAL_HEADERS = TABLE["credential"].names
+
+
+# --- headers whose value decides ---------------------------------------------------------------------------------
+
+
+class Valued(NamedTuple):
+    """A header that counts unless its value is plain; `plain` says it for people."""
+
+    plain: str
+    reason: str
+    pattern: re.Pattern[str]
+
+
+def _valued(plain: str, reason: str, pattern: str) -> Valued:
+    return Valued(plain, reason, re.compile(pattern, re.IGNORECASE))
+
+
+_WEIGHT = r"(?:\s*;\s*(?:q=(?:1(?:\.0{0,3})?|0?\.(?=0{0,2}[1-9])\d{1,3})|charset=utf-8))*"
+_STREAMS = r"(?:text/event-stream|application/vnd\.amazon\.eventstream)" + _WEIGHT
+_JSON = r"(?:\*/\*|application/\*|application/json)" + _WEIGHT
+_RANGES = rf"(?:(?:{_STREAMS})\s*,\s*)*{_JSON}(?:\s*,\s*(?:{_JSON}|{_STREAMS}))*"
+_ONLY_STREAMS = re.compile(rf"{_STREAMS}(?:\s*,\s*{_STREAMS})*", re.IGNORECASE)
+
+VALUED: dict[str, Valued] = {
+    "accept": _valued(
+        "JSON, an event stream (where one is asked for), or anything", "Every client sends it so.", _RANGES
+    ),
+    "accept-charset": _valued("utf-8", "JSON has no other.", r"utf-8|\*"),
+    "accept-language": _valued("*", "It asks for no language.", r"\*"),
+    "content-encoding": _valued("identity", "It says that the body is not encoded.", "identity"),
+    "content-type": _valued(
+        "application/json", "The body is JSON.", r'application/json(?:\s*;\s*charset="?utf-8"?)?\s*;?'
+    ),
+    "expect": _valued("100-continue", "It is about one connection.", "100-continue"),
+    "host": _valued("the URL's own host", "The URL is in the key.", r"(?!)"),
+    "pragma": _valued("no-cache", "It speaks to caches on the way.", "no-cache"),
+    "priority": _valued("as RFC 9218 has it", "It says how soon, and not what.", r"u=[0-7](?:\s*,\s*i)?|i"),
+}
+
+
+@lru_cache_of_short(1024)
+def plain_value(name: str, value: str) -> bool:
+    """Whether a header of VALUED (lower case) has a value that asks for nothing special."""
+    return VALUED[name].pattern.fullmatch(value.strip()) is not None
+
+
+def asks_stream(value: str) -> bool:
+    """Whether an ``accept`` wants a stream and nothing else: plain where the request asks for a stream as well."""
+    return _ONLY_STREAMS.fullmatch(value.strip()) is not None
+
+
+# --- headers whose members decide --------------------------------------------------------------------------------
+
+
+class Members(NamedTuple):
+    """A header that is a list, and the names of those members that a tracer writes for itself."""
+
+    separator: str
+    names: frozenset[str]
+
+
+MEMBERS: dict[str, Members] = {
+    "baggage": Members(
+        ",",
+        _names(
+            """sentry-trace_id sentry-public_key sentry-sample_rate sentry-sample_rand sentry-sampled sentry-release
+            sentry-environment sentry-transaction sentry-replay_id sentry-org_id"""
+        ),
+    ),
+    # Vendors sign with a name of their own, or with one after the account's: 33@nr. Whatever else is found there may be
+    # a routing key of the application's.
+    "tracestate": Members(",", _names("dd nr dt es ot in sw sentry")),
+    "x-amzn-trace-id": Members(";", _names("root parent self sampled lineage")),
+}
+
+
+def counting_members(name: str, value: str) -> str:
+    """What counts of a header of MEMBERS (lower case): its members less the tracer's own; "" if they are all."""
+    known = MEMBERS[name]
+    members = (one.strip() for one in value.split(known.separator))
+    return known.separator.join(one for one in members if one and not _tracers(one, known.names))
+
+
+def _tracers(member: str, names: frozenset[str]) -> bool:
+    name = member.partition("=")[0].strip().lower()
+    return name in names or name.rpartition("@")[2] in names
+
+
+# --- cookies -----------------------------------------------------------------------------------------------------
+
+# By these a balancer finds the server again that it chose, and a bot filter the browser that it has tested. Names that
+# an application might give to a session of its own (SERVERID, fpc) are not here.
+BALANCER_COOKIES = (
+    *("__cf_bm", "_cfuvid", "__cflb", "__cfruid", "__cfduid", "__cfwaitingroom", "cf_clearance"),
+    *("AWSALB", "AWSALBCORS", "AWSALBTG", "AWSALBTGCORS", "AWSELB", "AWSELBCORS", "GCLB"),
+    *("ARRAffinity", "ARRAffinitySameSite", "ApplicationGatewayAffinity", "ApplicationGatewayAffinityCORS"),
+    *("ASLBSA", "ASLBSACORS", "x-ms-gateway-slice", "stsservicecookie"),
+    *("ak_bmsc", "bm_sv", "bm_sz", "bm_mi", "bm_s", "bm_so", "bm_ss", "bm_lso", "_abck"),
+    *("visid_incap_#", "incap_ses_#_#", "nlbi_#", "nlbi_#_#", "INGRESSCOOKIE"),  # #: a number
+)
+BALANCERS = re.compile("|".join(re.escape(one).replace(r"\#", r"\d+") for one in BALANCER_COOKIES).encode())
+
+
+# --- classes -----------------------------------------------------------------------------------------------------
+
+HEADER_CLASSES: dict[str, frozenset[str]] = {
+    **{kind: known.names for kind, known in TABLE.items()},
+    "valued": frozenset(VALUED),
+    "members": frozenset(MEMBERS),
+}
 
 
 @lru_cache_of_short(1024)
@@ -79,9 +247,19 @@ def header_class(name: str) -> str:
     return next((kind for kind, known in HEADER_CLASSES.items() if any(_is(name, one) for one in known)), "")
 
 
-def ignored_header(name: str) -> bool:
-    """Whether a header stays out of the headers' part of a key."""
-    return header_class(name) in _IGNORED
+def ignored_header(name: str, value: str | None = None) -> bool:
+    """Whether a header stays out of the headers' part of a key; without a value: with the usual one."""
+    kind = header_class(name)
+    if kind in TABLE:
+        return not TABLE[kind].counts
+    if kind == "" or value is None:
+        return kind != ""
+    judge = plain_value if kind == "valued" else _plain_members
+    return judge(name.lower(), value)
+
+
+def _plain_members(name: str, value: str) -> bool:
+    return not counting_members(name, value)
 
 
 def _is(name: str, known: str) -> bool:

@@ -7,10 +7,13 @@ requests gets the checked value.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase, translate
 from typing import Any, TypedDict
 
+from askonce.core.headers import CREDENTIAL_HEADERS
 from askonce.errors import ConfigError
 
 FOLDS = ("case", "space", "punctuation")
@@ -19,7 +22,7 @@ FOLDS = ("case", "space", "punctuation")
 class RuleWords(TypedDict, total=False):
     """The keywords by which rules are given to a cache or a client."""
 
-    ignore_headers: Iterable[str]  # request headers that cannot change an answer; globs such as "x-turn-*"
+    ignore_headers: Iterable[str]  # request headers that cannot change an answer; globs, "x-turn-*", "cookie:affinity"
     same_as: Mapping[str, str]  # hosts that are one upstream: {"llm.internal": "api.openai.com"}
     normalize: Callable[[Any], Any] | None  # what the key is made of, worked out of a request
     fold: Iterable[str]  # differences in the last user text that do not count: case, space, punctuation
@@ -46,7 +49,7 @@ class Rules:
         if unknown := set(fold) - set(FOLDS):
             raise ConfigError(f"fold={sorted(unknown)!r}: write any of {', '.join(FOLDS)}")
         return cls(
-            tuple(name.lower() for name in _texts("ignore_headers", words.get("ignore_headers", ()))),
+            tuple(map(_glob, _texts("ignore_headers", words.get("ignore_headers", ())))),
             _hosts(words.get("same_as") or {}),
             _function(words.get("normalize")),
             fold,
@@ -65,6 +68,59 @@ class Rules:
 
 
 NO_RULES = Rules()
+
+
+# --- headers -----------------------------------------------------------------------------------------------------
+
+COOKIE = "cookie:"  # in front of a glob for names of cookies
+NAMES = 1024  # that are kept in mind
+_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # what the name of a header or cookie is made of
+_ELEMENT = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # a class of characters, or one character
+_GLOB = re.compile(r"[*?[]")
+
+
+class Ignored:
+    """The names (lower case) that globs leave out, as a container: of headers, and of cookies as ``cookie:name``."""
+
+    def __init__(self, globs: Iterable[str]) -> None:
+        given = tuple(globs)
+        self._headers = _any_of(one for one in given if not one.startswith(COOKIE))
+        self._cookies = _any_of(one for one in given if one.startswith(COOKIE))
+        self._known: dict[object, bool] = {}
+
+    def __contains__(self, name: object) -> bool:
+        found = self._known.get(name)
+        if found is None:
+            if len(self._known) >= NAMES:
+                self._known.clear()
+            globs = self._cookies if str(name).startswith(COOKIE) else self._headers
+            found = self._known[name] = globs.fullmatch(str(name)) is not None
+        return found
+
+
+def _any_of(globs: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, globs)) or r"(?!)")
+
+
+def _glob(given: str) -> str:
+    """A glob in lower case; ConfigError for one that can match nothing, or nothing that could be left out."""
+    glob = given.lower()
+    name = glob.removeprefix(COOKIE)
+    for element in _ELEMENT.findall(name) or [name]:
+        if not any(fnmatchcase(one, element) for one in _CHARACTERS):
+            raise ConfigError(
+                f"ignore_headers: {given!r} can match nothing, for {element!r}: write names of headers or globs, such"
+                " as 'x-turn-*', and cookies as 'cookie:affinity'"
+            )
+    if glob == "cookie":
+        raise ConfigError("ignore_headers: name the cookies that no answer depends on, such as 'cookie:affinity'")
+    if glob in CREDENTIAL_HEADERS:
+        raise ConfigError(
+            f"ignore_headers: {given!r} is a credential: name a tenant to share answers, as in tenant='us'"
+        )
+    if glob.startswith("askonce-") or (glob == "cache-control" and not _GLOB.search(glob)):
+        raise ConfigError(f"ignore_headers: {given!r} speaks to askonce and is in no key: leave it out here")
+    return glob
 
 
 def _texts(name: str, given: object) -> tuple[str, ...]:

@@ -16,10 +16,10 @@ import orjson
 from askonce.core import upstream
 from askonce.core.bounded import lru_cache_of_short
 from askonce.core.keys import Key
+from askonce.http.credentials import Header
 from askonce.http.exchange import Asked, Exchange
 from askonce.http.received import Received
 from askonce.http.reply import Failure, Reply, of_connection
-from askonce.http.sent import Header
 from askonce.http.vectors import Vector
 from askonce.pilot import Answer
 from askonce.question import Question
@@ -84,7 +84,7 @@ class Errand:
             self.error = error
             raise
         status, headers = received.response.status_code, received.response.headers.raw
-        self._carrier.exchange.met(self.asked, request.headers.raw, headers)
+        self._carrier.exchange.met(request.headers.raw)
         self.reply = Reply(status, decoded(module, headers), body)
         return None
 

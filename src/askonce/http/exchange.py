@@ -25,28 +25,18 @@ from askonce.core.rules import NO_RULES, Rules
 from askonce.core.scan import stream_variant, streams_read
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
+from askonce.http.callers import Callers
+from askonce.http.credentials import Header, covers_body, fingerprint
 from askonce.http.forms import other_forms, retelling
 from askonce.http.keyed import Bodies
 from askonce.http.reply import Failure, Reply, pack, pack_failure
-from askonce.http.sent import (
-    OURS,
-    Carried,
-    Header,
-    Sent,
-    Target,
-    carried,
-    cookies_born,
-    fingerprint,
-    rotates,
-    target_of,
-)
+from askonce.http.sent import Carried, Sent, Target, target_of
 from askonce.http.vectors import Vector, cut, inputs_of
 from askonce.pilot import Answer
 from askonce.question import KNOWN, KNOWN_SIZE, NOTHING, Plan, Planner, Question, Settings, not_normal
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
 NEVER_MET = (None, None)
-CALLERS = 1024  # credentials of which it is known whether they are replaced every so often
 
 
 @dataclass(slots=True)
@@ -65,7 +55,6 @@ class Asked:
 
     reason: str = ""
     ours: bool = False
-    credential: bool = False
     question: Question | None = None
     batch: Batch | None = None
     operation: Operation | None = None
@@ -74,6 +63,8 @@ class Asked:
 
 class Exchange:
     """Reads requests and judges answers for one client of one cache. `around()`: the settings of the context."""
+
+    _cookies_count = True
 
     def __init__(
         self,
@@ -93,10 +84,7 @@ class Exchange:
         self._plain = planner.plan(own)
         self._around = around
         self._shares = share_forms
-        self._rules = rules
-        self._named: set[str] = set()
-        self._born: set[bytes] = set()
-        self._rotating: dict[str, bool] = {}
+        self._callers = Callers(events, rules, cookies=self._cookies_count)
         self._met: dict[tuple[object, ...], tuple[Question, Operation | None]] = {}
         self._bodies = Bodies(rules)
         self._same_as = tuple(rules.same_as.items())
@@ -105,10 +93,8 @@ class Exchange:
 
     def read(self, sent: Sent) -> Asked:
         """What a request asks, or why it passes."""
-        carries = carried(sent.headers, self._rules.ignore_headers, self._born)
-        asked = Asked(ours=bool(carries.ours), credential=bool(carries.secrets))
-        for name in carries.ours.keys() - OURS:
-            self.events.warn_once(name, "the request header %s is none of askonce's: %s", name, ", ".join(OURS))
+        carries = self._callers.carried(sent)
+        asked = Asked(ours=bool(carries.ours))
         try:
             asked.reason = self._read(sent, carries, asked)
         except AskonceError as wrong:
@@ -125,11 +111,12 @@ class Exchange:
         asked.operation = target.operation
         if sent.body is None or len(sent.body) > LARGEST:
             return "streamed-body" if sent.body is None else "large-body"
+        if carries.ours and self._callers.strange(carries.ours):
+            return "bad-settings"
         plan = self._plan(carries.ours)
         if plan.control.no_store:
             return "no-store"
-        if target.secrets:
-            carries = carries._replace(secrets=b"\n".join(filter(None, (carries.secrets, target.secrets))))
+        carries = self._callers.beside(sent, carries, target)
         asked.who = fingerprint(carries.secrets)
         # To find 2 KB again costs less than to parse, sort and hash them; the credential is here by its digest alone.
         spelled = (sent.url, sent.body, carries.counts, asked.who)
@@ -160,17 +147,20 @@ class Exchange:
         asked.operation, target = operation, target._replace(operation=operation)
         if reason := self._judged(body, plan):
             return reason
-        if not plan.tenant and self._rotates(asked.who, carries.secrets):
-            return self._tenant_needed()
+        tenant = bool(plan.tenant)
+        if not tenant and self._callers.needs_tenant(asked.who, carries.secrets):
+            return "tenant-needed"
         form, place = _form(sent, target, body)
         if form == "s" and not streams_read(operation.protocol):
             return "stream"
-        counts = self._counts(carries)
+        counts = self._callers.counts(carries, form, tenant=tenant)
+        self._callers.note(sent, carries, counts, tenant=tenant)
         ask = self._asker(plan, target, body, form, place, counts, asked.who)
+        batched = form == "j" and operation.protocol.name == "embeddings"
         # A signature covers the body, which can then not be cut into inputs.
-        batched = form == "j" and operation.protocol.name == "embeddings" and b"AWS4" not in carries.secrets
+        signed = batched and covers_body(sent.headers, carries.secrets)
         try:
-            if batched and exact is not None and per_input(operation, exact):
+            if batched and not signed and exact is not None and per_input(operation, exact):
                 asked.batch = _batch(exact, lambda one: ask(self._bodies.input_key(operation, exact, one), "#input"))
             canonical = self._bodies.key(operation, exact, sent.body)
         except NotNormal as wrong:
@@ -217,34 +207,9 @@ class Exchange:
             return self._plain
         return self._planner.plan(said(ours).over(around.over(self._own)))
 
-    def _counts(self, carries: Carried) -> tuple[tuple[str, str], ...]:
-        for name in carries.unknown:
-            if name not in self._named:
-                self._named.add(name)
-                self.events.emit("unclassified", detail=name)
-        return carries.counts
-
-    def _rotates(self, who: str, secrets: bytes) -> bool:
-        # Known by fingerprint: a search through the credential costs as much as all else that is done with it.
-        found = self._rotating.get(who)
-        if found is None:
-            if len(self._rotating) >= CALLERS:
-                self._rotating.clear()
-            found = self._rotating[who] = rotates(secrets)
-        return found
-
-    def _tenant_needed(self) -> str:
-        self.events.warn_once(
-            "tenant-needed",
-            "a credential that is replaced every so often (a JWT, OAuth, SigV4) names nobody for long, so these calls"
-            " are not cached: say whose answers they are, as in http_client(tenant='billing')",
-        )
-        return "tenant-needed"
-
-    def met(self, asked: Asked, sent: Sequence[Header], received: Sequence[Header]) -> None:
-        """Note the cookies that an operation gives to whoever has shown a credential: they are none."""
-        if asked.operation is not None and asked.credential and (born := cookies_born(sent, received)):
-            self._born |= born
+    def met(self, sent: Sequence[Header]) -> None:
+        """A request went upstream with these headers."""
+        self._callers.met(sent)
 
     # answers
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from askonce.events import Status
-from askonce.http.sent import Header
+from askonce.http.credentials import Header
 
 _ENCODING = b"content-encoding"
 

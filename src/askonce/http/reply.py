@@ -20,7 +20,7 @@ from typing import NamedTuple
 import orjson
 
 from askonce.core.bounded import lru_cache_of_short
-from askonce.http.sent import Header
+from askonce.http.credentials import Header
 from askonce.http.vectors import Frame
 
 LENGTH = 4

@@ -1,33 +1,37 @@
 """A request as an SDK sends it, read for what askonce has to know: what is asked, by whom, with which headers.
 
-The credential is the tenant unless the operator names one, so it is digested here and never kept. One that is made anew
-every hour (a JWT with an end, an OAuth token, a SigV4 signature) would give every hour a cache of its own, and is told
-apart. Cookies are credentials too, but for those that balancers and bot filters hand out, and those that an operation
-set by itself for a caller who had shown a credential: SDK clients send them back, and a key that held them would be new
-after every answer.
+What counts of a header is decided in core.headers, and how long a credential lasts in http.credentials; here both are
+taken out of one request. A cookie is a credential, whoever put it into the client's jar. A server that sets a new one
+with every answer makes every call another question: rather that, with a warning, than an answer to another session.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import orjson
-
 from askonce.core.bounded import lru_cache_of_short
-from askonce.core.headers import header_class
+from askonce.core.headers import counting_members, header_class, ignored_header, plain_value
 from askonce.core.hosts import place_of
 from askonce.core.operations import Operation, operation_at
+from askonce.http.credentials import Header, cookies_of, covered
 
-Header = tuple[bytes, bytes]
-NAMES = 1024  # names of headers whose class is kept in mind
+NAMES = 1024  # names of headers whose class is kept in mind, and values of those whose value decides
+SHORT = 256  # bytes of a name or value that is kept in mind
 
 OURS = ("askonce-scope", "askonce-tags", "askonce-variant", "askonce-ttl", "cache-control")
+
+
+class Connection(NamedTuple):
+    """What a connection tells upstream beyond the request: the digest of a client certificate, a Unix socket's path."""
+
+    certificate: bytes = b""
+    socket: str = ""
+
+
+PLAIN = Connection()
 
 
 class Sent(NamedTuple):
@@ -37,6 +41,7 @@ class Sent(NamedTuple):
     url: str
     headers: Sequence[Header]
     body: bytes | None
+    connection: Connection = PLAIN
 
 
 class Target(NamedTuple):
@@ -45,15 +50,18 @@ class Target(NamedTuple):
     operation: Operation
     upstream: str
     secrets: bytes
+    host: bytes  # as host_of() has it
 
 
 class Carried(NamedTuple):
     """What headers carry: those that count in the key, the credentials as they stand, and what is said to us."""
 
     counts: tuple[tuple[str, str], ...]
-    secrets: bytes
+    secrets: bytes  # the cookies among them
     ours: dict[str, str]
     unknown: tuple[str, ...]  # of `counts`: no class knows them
+    cookies: bytes = b""
+    host: bytes = b""
 
 
 # --- the request line --------------------------------------------------------------------------------------------
@@ -81,111 +89,101 @@ def target_of(method: str, url: str, same_as: tuple[tuple[str, str], ...] = ()) 
     # Vertex names a host's region again in the path.
     path = _REGION.sub("/locations/-/", operation.path) if place.same else operation.path
     upstream = f"{place.scheme}://{place.host}{path}?{'&'.join(plain)}"
-    return Target(operation, upstream, f"{signed}{'&'.join(secrets)}".encode())
+    host = host_of(parts.netloc.rpartition("@")[2].encode(), url)
+    return Target(operation, upstream, f"{signed}{'&'.join(secrets)}".encode(), host)
 
 
 _REGION = re.compile("/locations/[^/]+/")
 
 
+def host_of(host: bytes, url: str) -> bytes:
+    """A host and port as they are compared: in lower case, without the port that the URL's scheme has anyway."""
+    return host.strip().lower().removesuffix(b":443" if url[:6].lower() == "https:" else b":80")
+
+
 # --- headers -----------------------------------------------------------------------------------------------------
 
-_IGNORED, _COUNTS, _UNKNOWN, _CREDENTIAL, _COOKIE, _OURS = range(6)
+_IGNORED, _COUNTS, _UNKNOWN, _CREDENTIAL, _COOKIE, _HOST, _OURS, _VALUED, _MEMBERS = range(9)
+_KINDS = {"ours": _OURS, "credential": _CREDENTIAL, "valued": _VALUED, "members": _MEMBERS, "": _UNKNOWN}
 
 
 class _Classes(dict[bytes, int]):
     """The class of each name met so far: one is looked up in half the time that an lru_cache takes, 17 times a hit."""
 
     def __missing__(self, name: bytes) -> int:
-        if len(self) >= NAMES:
-            self.clear()
-        kind = header_class(text := name.decode("latin-1"))
-        kinds = {"ours": _OURS, "credential": _CREDENTIAL, "counts": _COUNTS, "": _UNKNOWN}
-        self[name] = found = _COOKIE if text.lower() == "cookie" else kinds.get(kind, _IGNORED)
+        text = lower(name)
+        plain = _IGNORED if ignored_header(text) else _COUNTS
+        found = {"cookie": _COOKIE, "host": _HOST}.get(text, _KINDS.get(header_class(text), plain))
+        if len(name) <= SHORT:
+            if len(self) >= NAMES:
+                self.clear()
+            self[name] = found
+        return found
+
+
+class _Values(dict[tuple[bytes, bytes], bool]):
+    """Whether a header has a plain value."""
+
+    def __missing__(self, pair: tuple[bytes, bytes]) -> bool:
+        found = plain_value(lower(pair[0]), text_of(pair[1]))
+        if len(pair[1]) <= SHORT:
+            if len(self) >= NAMES:
+                self.clear()
+            self[pair] = found
         return found
 
 
 _CLASSES = _Classes()
+_PLAIN = _Values()
 
 
-def carried(headers: Sequence[Header], ignored: Collection[str] = (), born: Collection[bytes] = ()) -> Carried:
-    """What the headers carry; `ignored` (lower case) and cookies `born` upstream do not count."""
+def carried(headers: Sequence[Header], ignored: Container[str] = ()) -> Carried:
+    """What the headers carry; headers named in `ignored` (lower case) do not count, nor cookies: ``cookie:name``."""
     counts: list[tuple[str, str]] = []
     secrets: list[bytes] = []
+    cookies: list[bytes] = []
     ours: dict[str, str] = {}
     unknown: list[str] = []
+    host = b""
     for name, value in headers:
         kind = _CLASSES[name]
-        if kind == _IGNORED:
+        if kind == _IGNORED or (kind == _VALUED and _PLAIN[name, value]):
             continue
         if kind == _CREDENTIAL:
             secrets.append(name.lower() + b":" + value)
+        elif kind == _HOST:
+            host = value
         elif kind == _COOKIE:
-            secrets += [b"cookie:" + one for one in _cookies(value) if one.partition(b"=")[0] not in born]
-        else:
-            text = name.decode("latin-1").lower()
-            if kind == _OURS:
-                ours[text] = f"{ours[text]},{_text(value)}" if text in ours else _text(value)
-            elif text not in ignored:
-                counts.append((text, _text(value)))
-                unknown += [text] if kind == _UNKNOWN else []
-    return Carried(tuple(counts), b"\n".join(secrets), ours, tuple(unknown))
+            found = [b"cookie:" + one for one in cookies_of(value)]
+            cookies += (kept := [one for one in found if name_of(one) not in ignored])
+            secrets += kept
+        elif kind == _OURS:
+            text = lower(name)
+            ours[text] = f"{ours[text]},{text_of(value)}" if text in ours else text_of(value)
+        elif (text := lower(name)) not in ignored:
+            told = counting_members(text, text_of(value)) if kind == _MEMBERS else text_of(value)
+            counts += [(text, told)] if told or kind != _MEMBERS else []
+            unknown += [text] if kind == _UNKNOWN else []
+    return Carried(tuple(counts), b"\n".join(secrets), ours, tuple(unknown), b"\n".join(cookies), host)
 
 
 def less_ours(headers: Sequence[Header]) -> list[Header]:
-    """The headers for upstream. What a SigV4 signature covers stays: taking it off would break the signature."""
-    signed = b"".join(re.findall(rb"SignedHeaders=([^,\s]*)", b" ".join(value for _, value in headers)))
-    covered = signed.lower().split(b";")
-    return [(name, value) for name, value in headers if _CLASSES[name] != _OURS or name.lower() in covered]
+    """The headers for upstream. What a signature covers stays: taking it off would break the signature."""
+    kept = covered(headers)
+    return [(name, value) for name, value in headers if _CLASSES[name] != _OURS or name.lower() in kept]
 
 
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+def name_of(secret: bytes) -> str:
+    """The name of a line of `secrets`: the header's, or ``cookie:`` and the cookie's; lower case."""
+    name, _, value = secret.partition(b":")
+    return lower(b"cookie:" + value.partition(b"=")[0].strip() if name == b"cookie" else name)
 
 
-# --- credentials -------------------------------------------------------------------------------------------------
-
-_BALANCERS = re.compile(  # Cloudflare, AWS, Google, Azure, Akamai, Imperva, and what ingress controllers call theirs
-    rb"__cf\w*|_cfuvid|cf_clearance|AWSALB\w*|AWSELB\w*|GCLB|ARRAffinity\w*|ak_bmsc|bm_\w+|_abck|"
-    rb"visid_incap_\w+|incap_ses_\w+|nlbi_\w+|INGRESSCOOKIE|SERVERID|stsservicecookie|x-ms-gateway-slice|fpc"
-)
+def lower(name: bytes) -> str:
+    """The name of a header as text."""
+    return name.decode("latin-1").lower()
 
 
-def _cookies(value: bytes) -> list[bytes]:
-    cookies = (one.strip() for one in value.split(b";"))
-    return [one for one in cookies if one and not _BALANCERS.fullmatch(one.partition(b"=")[0])]
-
-
-def fingerprint(secrets: bytes) -> str:
-    """What stands for a credential in keys, and is no credential; empty for none."""
-    return hashlib.sha256(secrets).hexdigest() if secrets else ""
-
-
-def cookies_born(sent: Sequence[Header], received: Sequence[Header]) -> set[bytes]:
-    """Names of the cookies that a response sets and its request did not have."""
-    made = {value.partition(b"=")[0].strip() for name, value in received if name.lower() == b"set-cookie"}
-    had = [value for name, value in sent if made and name.lower() == b"cookie"]
-    return made - {one.partition(b"=")[0] for value in had for one in _cookies(value)}
-
-
-_MADE_ANEW = re.compile(  # the sign-ins of Google, GitHub, Anthropic and Copilot, and whatever AWS signs
-    rb"(?:^|[\s:])(?:ya29\.|gh[osu]_|sk-ant-oat|tid=|AWS4)|^x-amz-security-token:", re.MULTILINE
-)
-# From the start of a run of such signs only: from each "-eyJ" in it, a long one would be read again and again.
-_JWT = re.compile(rb"(?<![\w-])eyJ[\w-]*+\.([\w-]*+)\.")
-
-
-def rotates(secrets: bytes) -> bool:
-    """Whether a credential is of a kind that is replaced every so often, so that it names nobody for long."""
-    return bool(_MADE_ANEW.search(secrets)) or any(map(_ends, _JWT.findall(secrets)))
-
-
-def _ends(claims: bytes) -> bool:
-    """Whether a JWT has an end: some providers' API keys are JWTs for good. One that cannot be read is taken to."""
-    try:
-        found = orjson.loads(base64.urlsafe_b64decode(claims + b"=" * (-len(claims) % 4)))
-    except (binascii.Error, ValueError):
-        return True
-    return not isinstance(found, dict) or "exp" in found
+def text_of(value: bytes) -> str:
+    """The value of a header as text; two values that differ in any byte differ as text, too."""
+    return value.decode("utf-8", "surrogateescape")

@@ -21,11 +21,12 @@ from askonce.drive import drive
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.events import Status, log
 from askonce.flight import Impatient
+from askonce.http.connection import connection_of
 from askonce.http.errand import BatchErrand, Errand, Part, patience_for
 from askonce.http.exchange import Asked, Exchange, everybodys, our_error
 from askonce.http.received import Received, leave
 from askonce.http.reply import Failure, Reply, read_head, unpack
-from askonce.http.sent import Sent, less_ours
+from askonce.http.sent import Connection, Sent, less_ours
 from askonce.http.streaming import StreamErrand
 from askonce.http.vectors import Vector, put_together, whole
 from askonce.many import Many
@@ -44,6 +45,7 @@ class Transport:
         self.inner = inner
         self.closed = False
         self._engine = engine
+        self._connections: dict[str, Connection] = {}
 
     async def send(self, request: Any) -> Any:
         """The inner transport's response, untouched."""
@@ -64,11 +66,11 @@ class Transport:
 
     async def handle(self, request: Any) -> Any:
         """The response to a request."""
-        asked = self.exchange.read(Sent(request.method, str(request.url), request.headers.raw, self._body(request)))
+        asked = self.exchange.read(self._sent(request))
         if asked.ours:
             request = self._less_ours(request)
         if asked.question is None:
-            return await self._passed(asked, request, asked.reason)
+            return await self._passed(request, asked.reason)
         began = time.monotonic()
         asked.question.until = began + patience_for(request, "ReadTimeout")
         errand = self._errand(asked, request)
@@ -95,7 +97,7 @@ class Transport:
                 return self._own(paid, Status(asked.question.key.text, fwd="miss", detail="failed"))
             if isinstance(error, self.module.RequestError):
                 raise
-            return await self._failed_safe(asked, errand, request, error)
+            return await self._failed_safe(errand, request, error)
         return self._response(reply, Status(asked.question.key.text, fwd="miss", detail="only-if-cached"))
 
     def _errand(self, asked: Asked, request: Any) -> Errand:
@@ -104,25 +106,32 @@ class Transport:
             return StreamErrand(self, asked, request)
         return Errand(self, asked, request) if asked.batch is None else BatchErrand(self, asked, request)
 
+    def _sent(self, request: Any) -> Sent:
+        scheme = request.url.scheme
+        connection = self._connections.get(scheme)
+        if connection is None:  # looked at when it is first used: a certificate may be loaded after a client is made
+            connection = self._connections[scheme] = connection_of(self.inner, secure=scheme == "https")
+        return Sent(request.method, str(request.url), request.headers.raw, self._body(request), connection)
+
     def _body(self, request: Any) -> bytes | None:
         """The body, where it is at hand: a stream is its sender's, and is not read before upstream reads it."""
         found: bytes | None = request.read() if isinstance(request.stream, self.module.ByteStream) else None
         return found
 
-    async def _passed(self, asked: Asked, request: Any, reason: str) -> Any:
+    async def _passed(self, request: Any, reason: str) -> Any:
         self.exchange.events.lookup(Status("", fwd="bypass", detail=reason))
         response = await self.send(request)
-        self.exchange.met(asked, request.headers.raw, response.headers.raw)
+        self.exchange.met(request.headers.raw)
         return response
 
-    async def _failed_safe(self, asked: Asked, errand: Errand, request: Any, error: Exception) -> Any:
+    async def _failed_safe(self, errand: Errand, request: Any, error: Exception) -> Any:
         """Our own failure: the answer if it was paid for already, else the call without us. Never silent."""
         kind = type(error).__name__
         self.exchange.events.warn_once(kind, "a call went upstream without the cache: %r", error)
         log.debug("askonce failed", exc_info=error)
         if errand.received is not None or errand.error is not None:
             return self._own(errand, Status("", fwd="miss", detail=kind))
-        return await self._passed(asked, request, kind)
+        return await self._passed(request, kind)
 
     async def _asked(self, errand: Errand) -> Any:
         """Ask until the answer is one for this caller."""
@@ -201,7 +210,7 @@ class Transport:
         """The call for some inputs failed, perhaps for being some: the whole is asked as it came, and not cached."""
         if part.whole or part.reply is None or everybodys(part.reply.status):
             return self._own(part, status)
-        return await self._passed(part.asked, part.request, "unsplit")
+        return await self._passed(part.request, "unsplit")
 
     def _joined(self, errand: BatchErrand, got: dict[Key, tuple[Vector, Status]], paid: Part | None) -> Any:
         """One answer of many vectors: upstream's own bytes where it was one answer, or once was."""

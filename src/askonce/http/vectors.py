@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from askonce.core.bounded import signs
-from askonce.http.sent import Header
+from askonce.http.credentials import Header
 
 
 class Frame(NamedTuple):

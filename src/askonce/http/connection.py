@@ -1,0 +1,103 @@
+"""What a transport tells upstream of whoever uses it, and no header does: its client certificate, its socket.
+
+An SSLContext does not say whether it holds a certificate. So it is asked: a handshake in memory, in which the context
+is put into the server's place, shows whatever certificate it holds. Nothing of the context is changed, and nothing
+leaves the process. Contexts are found by walking the transport, whose module names them only privately.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+from askonce.http.sent import PLAIN, Connection
+
+LAYERS = 6  # transports in front of transports
+UNSEEN = b"unseen"  # stands for the certificate of a context that cannot be asked
+
+_MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "httpx_aiohttp", "aiohttp"})
+# OpenSSL 3 offers the usual curves by itself. A certificate on another one is shown only to who offers that.
+_CURVES = ("", "secp256k1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1")
+
+
+def connection_of(transport: Any, *, secure: bool) -> Connection:
+    """What the connections of a transport tell beyond their requests; `secure`: to a URL that says https."""
+    parts = list(_parts(transport))
+    contexts = [part for part in parts if isinstance(part, ssl.SSLContext)] if secure else []
+    shown = sorted(filter(None, map(certificate_of, contexts)))
+    sockets = [path for part in parts if isinstance(path := getattr(part, "_uds", None), str)]
+    return Connection(b"+".join(shown), "+".join(sockets)) if shown or sockets else PLAIN
+
+
+def _parts(transport: Any) -> Iterator[Any]:
+    """The transports and pools of which a transport is made, and their contexts; each once."""
+    layer, seen = [transport], {id(transport)}
+    for _ in range(LAYERS):
+        yield from layer
+        within = [part for one in layer for part in _within(one)]
+        layer = [part for part in within if id(part) not in seen and not seen.add(id(part))]  # type: ignore[func-returns-value]
+
+
+def _within(one: Any) -> Iterator[Any]:
+    held = getattr(one, "__dict__", None) or {}
+    for value in list(held.values()):
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, ssl.SSLContext) or _carries(part):
+                yield part
+
+
+def _carries(part: Any) -> bool:
+    kind = type(part)
+    return (
+        hasattr(kind, "handle_request")
+        or hasattr(kind, "handle_async_request")
+        or kind.__module__.partition(".")[0] in _MODULES
+    )
+
+
+# --- the certificate of a context --------------------------------------------------------------------------------
+
+
+def certificate_of(context: ssl.SSLContext) -> bytes:
+    """The digest of the certificate that a context shows to servers; empty for none, UNSEEN if it cannot be asked."""
+    try:
+        held = _own(context)
+        return next(filter(None, (_shown(held, curve) for curve in _CURVES)), b"")
+    except Exception:  # noqa: BLE001 - of a context of another make anything may come; it may well hold a certificate
+        return UNSEEN
+
+
+def _own(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The context itself, or the one that stands behind it (truststore's holds another)."""
+    if type(context) is ssl.SSLContext:
+        return context
+    return context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="askonce.invalid").context
+
+
+def _shown(context: ssl.SSLContext, curve: str) -> bytes:
+    """The digest of the certificate that a context shows to a client of this curve."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    for one in (server, client):
+        one.set_ciphers("ALL:@SECLEVEL=0")
+        if curve:
+            one.set_ecdh_curve(curve)
+            one.maximum_version = ssl.TLSVersion.TLSv1_2
+    asked, told = ssl.MemoryBIO(), ssl.MemoryBIO()
+    answering = server.wrap_bio(asked, told, server_side=True)
+    answering.context = context  # the certificates are now this context's
+    asking = client.wrap_bio(told, asked)
+    for _ in range(3):
+        for side in (asking, answering):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                try:
+                    side.do_handshake()
+                except ssl.SSLError as error:
+                    if error.reason == "NO_SHARED_CIPHER":
+                        return b""
+                    raise
+    found = asking.getpeercert(binary_form=True)
+    return hashlib.sha256(found).digest() if found else UNSEEN

@@ -1,0 +1,111 @@
+"""A header that is new whenever the same request comes again is told once; one with a few values never."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Hashable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from askonce.core.fresh import AGAIN, NAMES, REQUESTS, VALUES, Freshness
+
+Header = tuple[str, Callable[[int], Hashable]]  # a name, and its value by the number of the call
+
+
+def told(fresh: Freshness, times: int, *headers: Header) -> list[str]:
+    """What is told in so many calls of one request."""
+    found: list[str] = []
+    for number in range(times):
+        found += fresh.note("q", [(name, value(number)) for name, value in headers])
+    return found
+
+
+def new(name: str) -> Header:
+    return name, lambda number: f"{name}-{number}"
+
+
+def steady(name: str, values: int = 1) -> Header:
+    return name, lambda number: number % values
+
+
+def test_a_header_that_is_always_new_is_told_once_after_it_was_new_so_many_times_in_a_row():
+    fresh = Freshness()
+    assert told(fresh, AGAIN, new("x")) == []
+    assert fresh.note("q", [("x", "once more")]) == ["x"]
+    assert told(fresh, 100, ("x", lambda number: f"later-{number}")) == []
+
+
+def test_several_fresh_headers_are_told_each_beside_those_that_stay():
+    assert told(Freshness(), AGAIN + 1, new("x"), steady("who"), new("y")) == ["x", "y"]
+
+
+@pytest.mark.parametrize("users", range(1, AGAIN + 1))
+def test_users_who_take_turns_are_no_fresh_header(users):
+    assert told(Freshness(), 60, steady("x-user", users)) == []
+    assert told(Freshness(), 60, steady("x-user", users), new("x-turn")) == ["x-turn"]
+
+
+def test_many_users_with_many_questions_are_told_at_most_while_they_are_all_new():
+    quiet = 0
+    for seed in range(50):
+        draw, fresh = random.Random(seed), Freshness()
+        found = [fresh.note(draw.randrange(40), [("x-user", draw.randrange(20))]) for _ in range(4000)]
+        quiet += not any(found)
+    assert quiet >= 49
+
+
+def test_ids_of_sessions_are_told_though_each_comes_with_many_questions():
+    fresh = Freshness()
+    found = [fresh.note(question, [("x-session", session)]) for session in range(9) for question in "abc"]
+    assert [name for names in found for name in names] == ["x-session"]
+
+
+def test_a_retry_with_the_same_id_changes_nothing():
+    assert told(Freshness(), 2 * (AGAIN + 1), ("x", lambda number: number // 2)) == ["x"]
+
+
+def test_a_request_that_comes_once_tells_nothing():
+    fresh = Freshness()
+    assert [fresh.note(number, [("x", number)]) for number in range(100)] == [[]] * 100
+
+
+def test_a_header_that_was_away_begins_again():
+    fresh = Freshness()
+    for number in range(50):
+        assert fresh.note("q", [("x", number)] if number % AGAIN else []) == []
+
+
+def test_two_lines_of_one_name_are_one_header():
+    fresh = Freshness()
+    found = [fresh.note("q", [("x", "same"), ("x", number)]) for number in range(AGAIN + 1)]
+    assert found[-1] == ["x"]
+
+
+def test_what_it_keeps_is_bounded_and_what_comes_often_is_kept():
+    fresh = Freshness()
+    found: list[str] = []
+    for number in itertools.count():
+        found += fresh.note(("other", number), [(f"x-{number % 300}", number), ("y", number)])
+        if number % 200 == 0:
+            found += fresh.note("often", [("mine", number)])
+        if number > 10 * REQUESTS:
+            break
+    assert "mine" in found
+    assert len(fresh._requests._young) <= REQUESTS
+    assert len(fresh._first._young) <= NAMES
+    assert all(len(one._young) <= VALUES for one in fresh._first._young.values())
+    assert len(fresh._told) <= NAMES
+
+
+@given(st.lists(st.tuples(st.sampled_from("pq"), st.sampled_from("abc"), st.integers(0, 9)), max_size=60))
+def test_whatever_is_told_was_new_at_least_so_many_times(calls):
+    fresh = Freshness()
+    seen: list[tuple[str, str, int]] = []
+    for request, name, value in calls:
+        seen.append((request, name, value))
+        for one in fresh.note(request, [(name, value)]):
+            values = [v for r, n, v in seen if r == request and n == one]
+            assert len(set(values)) > AGAIN
