@@ -14,7 +14,6 @@ sqlite_link.py (words to waiters).
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -31,10 +30,11 @@ from askonce.core.tape import FAILED, Ending
 from askonce.errors import ConfigError
 from askonce.store import Link, Look, Sighting, StoreTrouble, ledger
 from askonce.store.memory import Clock, machine_clock
-from askonce.store.sqlite_file import GLANCE, Seat, file_at
+from askonce.store.sqlite_file import GLANCE, file_at
 from askonce.store.sqlite_ledger import Rows, number_of, scan, tape_name
 from askonce.store.sqlite_link import SQLiteLink
 from askonce.store.sqlite_near import Kept
+from askonce.store.sqlite_seat import Seat
 
 T = TypeVar("T")
 
@@ -130,18 +130,23 @@ class SQLiteStore:
             seat = file.idle.pop()
         except IndexError:
             seat = await self._hop(file.open)
-        wanted = False
+        row: Any = None
+        near, wanted = None, False
         try:
             near = seat.near.get(key)
-            if near is not None:
-                file.give(seat)
-                return Look(near.entry, near.generations, now, near.head)
-            wanted = seat.near.wants(key)
-            row: Any = seat.execute(_LOOK, (number_of(key), self._realm)).fetchone()
+            if near is None:
+                wanted = seat.near.wants(key)
+                row = seat.execute(_LOOK, (number_of(key), self._realm)).fetchone()
         except sqlite3.Error as error:
             values = (number_of(key), self._realm)
             row = await self._hop(partial(file.again, seat, _LOOK, values, error))
             wanted = False
+        except BaseException:
+            seat.close()
+            raise
+        if near is not None:
+            file.give(seat)
+            return Look(near.entry, near.generations, now, near.head)
         head = self._keep(seat, key, row) if wanted and row is not None and row[0] is not None else None
         file.give(seat)
         entry, epoch, clock, floor = row or _NONE
@@ -191,13 +196,16 @@ class SQLiteStore:
             row = seat.execute(sql, values).fetchone()
         except sqlite3.Error as error:
             row = await self._hop(partial(file.again, seat, sql, values, error))
+        except BaseException:
+            seat.close()
+            raise
         file.give(seat)
         return row
 
     async def _hop(self, work: Callable[[], T]) -> T:
         if not self._asynchronous:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._file.hands(), work)
+        return await self._file.hand.do(work)
 
     # writing
 
@@ -241,6 +249,9 @@ class SQLiteStore:
         except sqlite3.Error:
             seat.close()  # whatever it was, the write that follows meets it too, and can say so
             return None
+        except BaseException:
+            seat.close()
+            raise
         file.give(seat)
         return said
 

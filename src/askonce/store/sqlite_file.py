@@ -18,21 +18,21 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
+from askonce.ownership import Busy, OwnedLock
 from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
+from askonce.store.sqlite_hand import Hand
 from askonce.store.sqlite_log import Log
-from askonce.store.sqlite_near import Near
 from askonce.store.sqlite_owner import check_owner, writable
-from askonce.store.sqlite_schema import found, is_new, roll_back
+from askonce.store.sqlite_schema import PRAGMAS, found, is_new, roll_back
+from askonce.store.sqlite_seat import NOWHERE, Identity, Seat, close_all
 from askonce.store.sqlite_trouble import Shared, is_busy, is_full, patiently, trouble_of
 
 T = TypeVar("T")
@@ -41,32 +41,6 @@ QUEUE = 1.0  # s that a write may stand in line behind others of this process wh
 SPARE = 16  # connections kept open while nobody uses them
 FORK_PATIENCE = 0.5  # s that a fork waits for calls under way
 GLANCE = 5_000  # us between two looks whether the path names another file: a look costs a fifth of a hit
-NOWHERE = (0, 0)
-
-Identity = tuple[int, int]  # device and inode
-
-
-class Seat:
-    """A connection, of one thread at a time. `execute` reuses one cursor, which a reader may do who fetches at once."""
-
-    def __init__(self, path: str, *, writing: bool = True) -> None:
-        # rw and not rwc: a file that SQLite made would have the umask's mode.
-        uri = f"file:{quote(os.fsencode(path))}?{'mode=rw' if writing else _to_read(path)}"
-        self.connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
-        self.execute = self.connection.cursor().execute
-        self.near = Near(self.execute)
-        self.inode: Identity = NOWHERE
-        self.closed = False
-
-    def close(self) -> None:
-        """Close the connection, whatever it says to that."""
-        with contextlib.suppress(sqlite3.Error):
-            self.connection.close()
-        self.closed = True  # and not before: a fork goes ahead when all are
-
-    def __del__(self) -> None:
-        if not getattr(self, "closed", True):
-            self.close()
 
 
 class File:
@@ -87,45 +61,44 @@ class File:
         self._named = 0.0  # monotonic s: since when this process knows that file by this name
         self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
         # A file whose last store was dropped: before it is collected, or Python would warn of connections left open.
-        weakref.finalize(self, _close_all, self.idle).atexit = False
+        weakref.finalize(self, close_all, self.idle).atexit = False
         self._reset()
 
     def _reset(self) -> None:
-        self._opening = threading.Lock()
-        self._turn = threading.Lock()
+        self._opening = OwnedLock()
+        self._turn = OwnedLock()
         self._closed_door = Shared()
         self._held_up = Shared()
-        self._hands: ThreadPoolExecutor | None = None
-        self._stilled = False
+        self._writer: Seat | None = None  # in a transaction
+        self.hand = Hand()
+        self._stilled = 0.0  # monotonic s: until when nobody opens, for this process is being forked
 
     # users
 
     def enter(self, store: object, max_bytes: int, *, private: bool = True) -> None:
         """One more store, until it leaves or is dropped; not `private`: anybody may read what it holds."""
-        with _filing:
-            self.private = private or (len(self._users) > 0 and self.private)  # of two, the careful one counts
-            self._users.add(store)
-            self.spare = SPARE
-            self.max_bytes = max(self.max_bytes, max_bytes)
+        _filing.run(partial(self._enter, store, max_bytes, private=private))
+
+    def _enter(self, store: object, max_bytes: int, *, private: bool) -> None:
+        self.private = private or (len(self._users) > 0 and self.private)  # of two, the careful one counts
+        self._users.add(store)
+        self.spare = SPARE
+        self.max_bytes = max(self.max_bytes, max_bytes)
 
     def leave(self, store: object) -> None:
         """One store less; the last one closes the connections."""
-        with _filing:
-            self._users.discard(store)
-            if self._users:
-                return
-            self.spare = 0
-            hands, self._hands = self._hands, None
-        if hands is not None:
-            hands.shutdown()
-        self.thin()
+        hand = _filing.run(partial(self._leave, store))
+        if hand is not None:
+            hand.close()
+            self.thin()
 
-    def hands(self) -> ThreadPoolExecutor:
-        """The one thread that waits for locks in place of event loops."""
-        with _filing:
-            if self._hands is None:
-                self._hands = ThreadPoolExecutor(1, thread_name_prefix="askonce-sqlite")
-            return self._hands
+    def _leave(self, store: object) -> Hand | None:
+        self._users.discard(store)
+        if self._users:
+            return None
+        self.spare = 0
+        hand, self.hand = self.hand, Hand()
+        return hand
 
     # seats
 
@@ -154,14 +127,23 @@ class File:
     def open(self) -> Seat:
         """A new seat. Whoever queued behind a failure shares it, or a crowd would wait for each one's timeout."""
         asked = time.monotonic()
-        with self._opening:
-            self._closed_door.share(asked)
-            try:
-                seat = self._opened()
-            except (sqlite3.Error, OSError, StoreTrouble) as error:
-                raise self._closed_door.met(self.path, error) from error
-            self._seats.add(seat)
-            return seat
+        try:
+            while (seat := self._opening.run(partial(self._open, asked))) is None:
+                time.sleep(0.0005)
+        except Busy as busy:
+            raise StoreTrouble("store-error", f"{self.path}: it is being opened further down, {busy}") from None
+        return seat
+
+    def _open(self, asked: float) -> Seat | None:
+        if time.monotonic() < self._stilled:
+            return None
+        self._closed_door.share(asked)
+        try:
+            seat = self._opened()
+        except (sqlite3.Error, OSError, StoreTrouble) as error:
+            raise self._closed_door.met(self.path, error) from error
+        self._seats.add(seat)
+        return seat
 
     def _opened(self) -> Seat:
         writing = self._be_there()
@@ -227,18 +209,8 @@ class File:
         began = time.monotonic()
         if patiently(lambda: is_new(connection, self.path), began + (CONNECT_TIMEOUT if fresh else TIMEOUT)):
             patiently(lambda: found(connection, self.path), began + CONNECT_TIMEOUT)
-        for pragma in self._pragmas():
+        for pragma in PRAGMAS:
             connection.execute(pragma)
-
-    def _pragmas(self) -> tuple[str, ...]:
-        return (
-            "PRAGMA synchronous = NORMAL",  # of a crash of the machine a cache may lose the last seconds, no more
-            "PRAGMA cache_size = -1024",
-            "PRAGMA wal_autocheckpoint = 0",
-            "PRAGMA journal_size_limit = 0",  # a log that starts over is cut, so that its size tells how much is in it
-            "PRAGMA trusted_schema = OFF",
-            # No mmap_size: it would save 0.7 us of 4, and whoever truncates the file would kill this process.
-        )
 
     # reading and writing
 
@@ -265,6 +237,9 @@ class File:
         except sqlite3.Error as error:
             self._after(seat, error)
             raise trouble_of(self.path, error) from error
+        except BaseException:
+            seat.close()
+            raise
         self.give(seat)
         return result
 
@@ -275,29 +250,45 @@ class File:
         one of them meets it: then all who stand behind him have it too, or each would wait for a timeout of his own.
         """
         asked = asked or time.monotonic()
-        with self._my_turn(asked):
-            self._held_up.share(asked)
-            seat = self._current()
-            seat.near.forget()
-            try:
-                result = _transact(seat.connection, work, time.monotonic() + TIMEOUT)
-            except sqlite3.Error as error:
-                self._after(seat, error)
-                raise (self._held_up.met if is_busy(error) else trouble_of)(self.path, error) from error
+        left = asked + QUEUE - time.monotonic()
+        try:
+            # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
+            seat, result = self._turn.run(
+                partial(self._written, work, asked), left, partial(self._held_up.share, asked)
+            )
+        except Busy as busy:
+            raise StoreTrouble("store-timeout", f"{self.path}: {busy}, for longer than {QUEUE} s") from None
         self._tend_log(seat)
         return result
 
-    @contextlib.contextmanager
-    def _my_turn(self, asked: float) -> Iterator[None]:
-        # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
-        while not self._turn.acquire(timeout=TIMEOUT / 4):
-            self._held_up.share(asked)
-            if time.monotonic() - asked > QUEUE:
-                raise StoreTrouble("store-timeout", f"{self.path}: other threads wrote for longer than {QUEUE} s")
+    def _written(self, work: Callable[[sqlite3.Connection], T], asked: float) -> tuple[Seat, T]:
+        self._close_left()
+        self._held_up.share(asked)
+        seat = self._writer = self._current()
+        seat.near.forget()
         try:
-            yield
-        finally:
-            self._turn.release()
+            result = _transact(seat.connection, work, time.monotonic() + TIMEOUT)
+        except sqlite3.Error as error:
+            self._writer = None  # before it may be anybody's
+            self._after(seat, error)
+            raise (self._held_up.met if is_busy(error) else trouble_of)(self.path, error) from error
+        except BaseException:
+            seat.close()
+            raise
+        self._writer = None
+        return seat, result
+
+    def _close_left(self) -> None:
+        """Close the connection of a writer who was cut off: its transaction would keep everybody else out."""
+        seat, self._writer = self._writer, None
+        if seat is not None:
+            seat.close()
+
+    def mend(self) -> None:
+        """The same, for the sake of other processes, if nobody of this one writes just now."""
+        if self._writer is not None and not self._turn.held:
+            with contextlib.suppress(Busy):
+                self._turn.run(self._close_left, 0.0)
 
     def _after(self, seat: Seat, error: sqlite3.Error) -> None:
         """Keep a connection whose trouble is not its own."""
@@ -339,21 +330,19 @@ class File:
         A child inherits SQLite's mutexes too, and one that some thread holds at that moment is held there for ever.
         """
         # Bounded: a fork from a signal handler may find its own thread in here. Its connection is then left as it is.
-        self._stilled = self._opening.acquire(timeout=FORK_PATIENCE)
-        self.spare = 0  # whoever is reading closes what he used
         until = time.monotonic() + FORK_PATIENCE
-        while True:
+        self._stilled = until + FORK_PATIENCE
+        self.spare = 0  # whoever is reading closes what he used
+        while time.monotonic() < until:
             self.thin()
-            if all(seat.closed for seat in list(self._seats)) or time.monotonic() >= until:
+            if not self._opening.held and all(seat.closed for seat in list(self._seats)):
                 return
             time.sleep(0.0005)
 
     def go_on(self) -> None:
         """After a fork, in the parent."""
         self.spare = SPARE if self._users else 0
-        if self._stilled:
-            self._stilled = False
-            self._opening.release()
+        self._stilled = 0.0
 
     def start_over(self) -> None:
         """After a fork, in the child: what was still open is the parent's, and is kept from every finalizer."""
@@ -362,16 +351,6 @@ class File:
         self.idle.clear()
         self.spare = SPARE if self._users else 0
         self._reset()
-
-
-def _to_read(path: str) -> str:
-    """How to open a file that cannot be written: SQLite would make a log's index beside it, unless it cannot change."""
-    return "mode=ro" if os.path.exists(path + "-wal") else "mode=ro&immutable=1"  # noqa: PTH110 - as in _identity
-
-
-def _close_all(seats: deque[Seat]) -> None:
-    while seats:
-        seats.pop().close()
 
 
 def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], until: float) -> T:
@@ -386,17 +365,20 @@ def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection
 
 
 _files: weakref.WeakValueDictionary[str, File] = weakref.WeakValueDictionary()
-_filing = threading.Lock()
+_filing = OwnedLock()
 _parents: list[Seat] = []
 
 
 def file_at(path: str) -> File:
     """The File of an absolute path, one a process."""
-    with _filing:
+
+    def found() -> File:
         file = _files.get(path)
         if file is None:
             file = _files[path] = File(path)
         return file
+
+    return _filing.run(found)
 
 
 def _before_fork() -> None:
@@ -410,8 +392,6 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _filing  # noqa: PLW0603
-    _filing = threading.Lock()
     for file in list(_files.values()):
         file.start_over()
 

@@ -52,6 +52,7 @@ class SQLiteLink:
 
     def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
         until = time.monotonic() + timeout
+        self._file.mend()
         while True:
             words = self._news() if self._keys else []
             ready, self._fresh = self._fresh, []

@@ -54,6 +54,16 @@ PRAGMA user_version = {VERSION};
 """
 
 
+PRAGMAS = (
+    "PRAGMA synchronous = NORMAL",  # of a crash of the machine a cache may lose the last seconds, no more
+    "PRAGMA cache_size = -1024",
+    "PRAGMA wal_autocheckpoint = 0",
+    "PRAGMA journal_size_limit = 0",  # a log that starts over is cut, so that its size tells how much is in it
+    "PRAGMA trusted_schema = OFF",
+    # No mmap_size: it would save 0.7 us of 4, and whoever truncates the file would kill this process.
+)
+
+
 def is_new(connection: sqlite3.Connection, path: str) -> bool:
     """Whether the file is empty; StoreTrouble when it is not ours."""
     if connection.in_transaction:

@@ -1,0 +1,65 @@
+"""How a task is woken, from any thread. The twin of store.wakeup, for those who load asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+
+from askonce.errors import UsageError
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that runs here; UsageError under another library's, which cannot run our tasks."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError(
+            "no asyncio event loop runs here: AsyncCache needs one (asyncio.run, or anyio.run with backend='asyncio');"
+            " under trio use Cache in a thread: await trio.to_thread.run_sync(...)"
+        ) from None
+
+
+class TaskSignal:
+    """Wakes a task from any thread."""
+
+    def __init__(self) -> None:
+        self.loop = running_loop()
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wake it; a ring before the wait is not lost."""
+        if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - asyncio's own fast test for "on this loop"
+            self._ring()
+            return
+        try:
+            self.loop.call_soon_threadsafe(self._ring)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits there any more
+
+    def _ring(self) -> None:
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, timeout: float) -> bool:
+        """Suspend for at most `timeout` s; whether it was rung."""
+        if not self._rung:
+            await self._wait(timeout)
+        rung, self._rung = self._rung, False
+        return rung
+
+    async def _wait(self, timeout: float) -> None:
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task is not None else 0
+        self._waiter = waiter = self.loop.create_future()
+        # A method of the future and no function of ours: an exception that comes as that is entered would end it, and
+        # the wait would never end.
+        timer = self.loop.call_later(timeout, waiter.cancel)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if task is None or task.cancelling() > cancelled or not waiter.cancelled():
+                raise  # not the timer, or not only
+        finally:
+            timer.cancel()
+            self._waiter = None
