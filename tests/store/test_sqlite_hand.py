@@ -74,6 +74,7 @@ async def test_its_thread_ends_when_there_is_nothing_to_do_and_another_is_starte
     assert await hand.do(lambda: 2) == 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_thread_that_died_is_replaced_while_somebody_waits(hand, monkeypatch):
     monkeypatch.setattr(sqlite_hand, "LOOK", 0.05)
     monkeypatch.setattr(sqlite_hand, "BEGIN", 0.0)
