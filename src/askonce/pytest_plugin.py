@@ -7,22 +7,28 @@
 ``pytest --askonce=record`` asks what is not recorded yet, and records it in ``askonce-recorded.db`` beside the test's
 file. Without it, ``replay``: a request that is not recorded is not sent, and fails its test, which says how it differs
 from the nearest that is. ``off`` calls upstream and records nothing.
+
+``askonce_module_cache`` and the like are for fixtures of wider scopes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:  # not imported with every run of pytest in an environment that has askonce
+    from pathlib import Path
+
     from askonce.recording import RecordedAsyncCache, RecordedCache, Recording
 
 FILE = "askonce-recorded.db"
 _MODES = ("record", "replay", "off")
-_recordings: pytest.StashKey[Recording] = pytest.StashKey()
+_NOTED = "askonce: not recorded"  # of what a test's report carries, also from a worker of xdist
+_recordings: pytest.StashKey[dict[Path, Recording]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,50 +38,136 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("askonce", "the default of --askonce", default="replay")
 
 
-@pytest.fixture
-def _askonce_recording(request: pytest.FixtureRequest) -> Recording:
+# --- the caches --------------------------------------------------------------------------------------------------
+
+
+def _recording(request: pytest.FixtureRequest) -> Recording:
+    """The recording of this scope: beside the test's file, and of what is wider than a file, at the root."""
     from askonce.recording import Recording
 
     mode = request.config.getoption("--askonce") or request.config.getini("askonce")
     if mode not in _MODES:
         raise pytest.UsageError(f"askonce = {mode} in the ini file: write one of {', '.join(_MODES)}")
-    recording = Recording(request.path.parent / FILE, mode)
-    request.node.stash[_recordings] = recording
-    return recording
+    known = request.config.stash.setdefault(_recordings, {})
+    # A plugin's fixtures of a package are the session's to pytest: which package, it does not say.
+    wide = request.scope in ("package", "session")
+    path = (request.config.rootpath if wide else request.path.parent) / FILE
+    return known.setdefault(path, Recording(path, mode))
 
 
-@pytest.fixture
-def askonce_cache(_askonce_recording: Recording) -> Iterator[RecordedCache]:
-    """A Cache of recorded answers: give its ``http_client()`` to an SDK, or use ``fetch``."""
+def _blocking(request: pytest.FixtureRequest) -> Iterator[RecordedCache]:
     from askonce.recording import RecordedCache
 
-    with RecordedCache(_askonce_recording) as cache:
+    with RecordedCache(_recording(request)) as cache:
         yield cache
 
 
-@pytest.fixture
-def askonce_async_cache(_askonce_recording: Recording) -> Iterator[RecordedAsyncCache]:
-    """The same for async code."""
+def _suspending(request: pytest.FixtureRequest) -> Iterator[RecordedAsyncCache]:
+
     from askonce.recording import RecordedAsyncCache
 
-    cache = RecordedAsyncCache(_askonce_recording)
+    cache = RecordedAsyncCache(_recording(request))
     yield cache
     # In a loop of its own: the test's may be over, and which plugin runs it is not ours to know.
     asyncio.run(cache.aclose())
 
 
+def _fixture(scope: Any, kind: Callable[..., Any], says: str) -> Any:
+    def cache(request: pytest.FixtureRequest) -> Iterator[Any]:
+        yield from kind(request)
+
+    cache.__doc__ = says
+    return pytest.fixture(scope=scope)(cache)
+
+
+_SAYS = "of recorded answers: give its ``http_client()`` to an SDK, or use ``fetch``."
+askonce_cache = _fixture("function", _blocking, f"A Cache {_SAYS}")
+askonce_class_cache = _fixture("class", _blocking, f"A Cache for a class's fixtures, {_SAYS}")
+askonce_module_cache = _fixture("module", _blocking, f"A Cache for a module's fixtures, {_SAYS}")
+askonce_package_cache = _fixture("package", _blocking, f"A Cache for a package's fixtures, {_SAYS}")
+askonce_session_cache = _fixture("session", _blocking, f"A Cache for the session's fixtures, {_SAYS}")
+askonce_async_cache = _fixture("function", _suspending, f"An AsyncCache {_SAYS}")
+askonce_class_async_cache = _fixture("class", _suspending, f"An AsyncCache for a class's fixtures, {_SAYS}")
+askonce_module_async_cache = _fixture("module", _suspending, f"An AsyncCache for a module's fixtures, {_SAYS}")
+askonce_package_async_cache = _fixture("package", _suspending, f"An AsyncCache for a package's fixtures, {_SAYS}")
+askonce_session_async_cache = _fixture("session", _suspending, f"An AsyncCache for the session's fixtures, {_SAYS}")
+
+
+# --- tests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test begins, and counts anew what it asks."""
+    _begin(item)
+    return (yield from _watched(item))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test that asked for what is not recorded fails, even if it swallowed the error that it got instead."""
+    """A test that asks for what is not recorded fails, even if it swallows the error that it gets instead."""
+    return (yield from _watched(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
+    """What is asked while clearing up is counted by itself: it may be for many tests."""
+    _begin(item)
+    return (yield from _watched(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """A fixture of several tests counts by itself, whichever of them comes first."""
+    with ExitStack() as counting:
+        if fixturedef.scope != "function":
+            for recording in _all(request.config):
+                counting.enter_context(recording.counting())
+        return (yield)
+
+
+def _begin(item: pytest.Item) -> None:
+    for recording in _all(item.config):
+        recording.begin()
+
+
+def _all(config: pytest.Config) -> list[Recording]:
+    return list(config.stash.get(_recordings, {}).values())
+
+
+def _watched(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A part of a test, which fails with what its recordings have to say."""
     failed: BaseException | None = None
     result: Any = None
     try:
         result = yield
     except BaseException as error:  # noqa: BLE001 - raised again below, unless there is more to say
         failed = error
-    recording = item.stash.get(_recordings, None)
-    if recording is not None and not isinstance(failed, KeyboardInterrupt) and (told := recording.told()):
+    recordings = _all(item.config)
+    for recording in recordings:
+        item.user_properties += [(_NOTED, text) for text in recording.unrecorded()]
+    told = "\n\n".join(filter(None, [recording.told() for recording in recordings]))
+    if told and not isinstance(failed, KeyboardInterrupt):
         pytest.fail(told, pytrace=False)
     if failed is not None:
         raise failed
     return result
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What could not be recorded, by the test that asked for it."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    noted = {
+        (report.nodeid, text): None
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == _NOTED
+    }
+    if not noted:
+        return
+    terminalreporter.section("askonce: not recorded")
+    for test, text in noted:
+        terminalreporter.line(f"{test}: {text}")
+    terminalreporter.line("These tests fail in replay, unless they do not need an answer.")

@@ -1,171 +1,141 @@
 """Recordings: a cache that keeps everything for ever, for a test-suite that must never call a paid API by accident.
 
 A cache keeps what may be kept; a recording keeps what was said. Tool calls, answers cut at `max_tokens=5`, questions
-that continue another: in a test they are the point, and are recorded too. What is not: a refusal of the moment (401,
-429, 5xx) and streams that were cut. Credentials do not count, since who replays has none, and nor do the lifetimes and
-directives that the program under test gives its calls.
+that continue another: in a test they are the point, and are recorded too, streams and answers in one piece alike. What
+is not: a refusal of the moment (401, 429, 5xx) and streams that were cut. Credentials do not count, since who replays
+has none, and nor do the lifetimes and directives that the program under test gives its calls.
 
-Beside each answer, in the same SQLite file, stands what was asked. So a miss can be told from its nearest neighbour.
+Nothing of these rules is in the protocol: a recording is a cache whose plans last, whose judge keeps what was said, and
+whose store is a file (recording_file) in front of which requests lose their secrets (core.redact) and get a number
+(recording_state). The key of a request is the digest of what the file says of it, so that whatever tells two apart can
+be shown, and no secret is in it.
 """
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
+import contextvars
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from askonce.cache import AsyncCache, Cache
+from askonce.core import keys, labels
+from askonce.core.keys import Form, Key
+from askonce.core.lease import Ask, Claim, Generations
+from askonce.core.model import Lifetime, Sealed, Snapshot, seal
 from askonce.core.policy import LONGEST, Policy
+from askonce.core.redact import Redaction
 from askonce.core.rules import Rules
-from askonce.events import Event
+from askonce.core.secrets import secret_name
+from askonce.errors import NotCached
 from askonce.http.exchange import Asked, Exchange, everybodys
 from askonce.http.reply import Reply
 from askonce.http.sent import Sent
+from askonce.many import Many
 from askonce.pilot import Answer
-from askonce.question import Plan, Planner, Settings
+from askonce.question import Plan, Planner, Question, Settings
+from askonce.recording_report import Said
+from askonce.recording_state import Recording
+from askonce.store import Look, Store
+from askonce.store.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from askonce.asker import Call, Outcome
+    from askonce.pilot import Call
+    from askonce.reader import Found
     from askonce.shell import Shell
 else:
     Shell = object
 
+__all__ = ["MODES", "RecordedAsyncCache", "RecordedCache", "Recording"]
+
 MODES = {"record": "on", "replay": "only-if-cached", "off": "off"}
-ROOM = 2**40  # bytes: a recording that evicts is none
 KEPT = Policy(ttl=LONGEST, max_age=LONGEST, jitter=0.0, tool_calls="store", max_bytes=2**30)
+LIFE = Lifetime(*(int(LONGEST * 1000),) * 4)
+STANDING = Generations(epoch=bytes(8))  # no invalidation reaches a file
 IGNORED = ("openai-organization", "openai-project", "x-goog-user-project")  # whose account it was recorded on
-SHOWN = 8  # differing fields of a neighbour
+CLOSE_LIMIT = 30.0  # s that streams which a test left have to end
 
-Said = dict[str, Any]
-
-
-class Recording:
-    """One file of recorded answers and what was asked for them, and the misses of the test that runs."""
-
-    def __init__(self, path: Path, mode: str) -> None:
-        self.path = path
-        self.mode = mode
-        self.misses: list[Said] = []
-        self._said: dict[str, Said] = {}
-        self._lock = threading.Lock()
-
-    def asks(self, key: str, said: Said) -> None:
-        """A question that is about to be looked up."""
-        self._said[key] = said
-
-    def heard(self, event: Event) -> None:
-        """What became of it."""
-        said = self._said.get(event.key)
-        if event.name == "stored" and said is not None:
-            self._keep(event.key, said)
-        missed = event.status is not None and event.status.fwd == "miss"
-        if self.mode == "replay" and event.name == "lookup" and missed:
-            self.misses.append(said or {"key": event.key})
-
-    def refused(self, said: Said) -> None:
-        """A request that nothing could have been recorded for, and that was kept from going upstream."""
-        self.misses.append(said)
-
-    def _keep(self, key: str, said: Said) -> None:
-        with self._lock, closing(sqlite3.connect(self.path, timeout=30)) as file, file:
-            file.execute("CREATE TABLE IF NOT EXISTS asked (key TEXT PRIMARY KEY, said BLOB) WITHOUT ROWID")
-            file.execute("INSERT OR REPLACE INTO asked VALUES (?, ?)", (key, orjson.dumps(said, default=repr)))
-
-    def recorded(self) -> list[Said]:
-        """Everything that was asked when it was recorded."""
-        if not self.path.exists():
-            return []
-        with closing(sqlite3.connect(self.path, timeout=30)) as file:
-            try:
-                return [orjson.loads(said) for (said,) in file.execute("SELECT said FROM asked ORDER BY key")]
-            except sqlite3.OperationalError:
-                return []
-
-    def told(self) -> str:
-        """The misses since the last time, for whoever has to mend them; "" for none."""
-        misses, self.misses = self.misses, []
-        if not misses:
-            return ""
-        neighbours = self.recorded()
-        lines = [f"askonce: {len(misses)} request(s) of this test are not recorded in {self.path}"]
-        for said in misses:
-            lines += ["", f"  {_titled(said)}", *_compared(said, neighbours)]
-        return "\n".join([*lines, "", "  to record what is missing: pytest --askonce=record"])
+# What the headers and the URL of the request in hand hide, for its body and its answer.
+_hidden: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("hidden", default=frozenset())
 
 
-def _titled(said: Said) -> str:
-    body = said.get("body")
-    model = body.get("model") if isinstance(body, dict) else None
-    return " ".join(str(part) for part in (said.get("asked", "a question"), model and f"model={model}") if part)
+# --- what is asked -----------------------------------------------------------------------------------------------
 
 
-def _compared(said: Said, neighbours: list[Said]) -> list[str]:
-    """How a question differs from the recorded one that is nearest to it."""
-    if "why" in said:
-        return [f"    cannot be recorded: {said['why']}"]
-    here = dict(_flat(said))
-    differing = [_differing(here, dict(_flat(one))) for one in neighbours]
-    if not differing:
-        return ["    nothing is recorded there"]
-    nearest = min(differing, key=len)
-    more = [f"      and {len(nearest) - SHOWN} more"] if len(nearest) > SHOWN else []
-    return [f"    the nearest that is recorded differs in {len(nearest)} field(s):", *nearest[:SHOWN], *more]
+@dataclass(frozen=True, slots=True)
+class RecordedPlan(Plan):
+    """A Plan whose questions are what may be told of them, and nothing else."""
+
+    recording: Recording | None = field(default=None, compare=False)
+
+    def question(
+        self,
+        body: bytes,
+        model: str,
+        form: Form = "v",
+        upstream: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        credential: str = "",  # noqa: ARG002 - who replays has another one
+    ) -> Question:
+        """A question with this canonical body."""
+        assert self.recording is not None
+        redaction = Redaction(_hidden.get())
+        place = redaction.place(upstream)
+        said: Said = {"asked": f"POST {place}" if place else "fetch", "scope": self.scope, "variant": self.variant}
+        said |= {"headers": redaction.headers(headers), "body": redaction.body(_read(body))}
+        told = redaction.elsewhere({name: one for name, one in said.items() if one or name == "body"})
+        digest = self.recording.asks(told, redaction.secrets)
+        return Question(Key(digest, form), labels.fields(self.scope, model, self.tags), self, model)
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from _flat(item, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, list) and value:
-        for at, item in enumerate(value):
-            yield from _flat(item, f"{path}[{at}]")
-    else:
-        yield path, repr(value)
+def _read(body: bytes) -> Any:
+    """A canonical body; of one that has no exact form (a name twice) what any JSON parser reads, and its digest."""
+    if not body.startswith(keys.RAW):
+        return keys.plain(body)
+    raw = body.removeprefix(keys.RAW)
+    try:
+        return keys.plain(raw)
+    except ValueError:
+        return raw.decode("utf-8", "replace")
 
 
-def _differing(here: dict[str, str], there: dict[str, str]) -> list[str]:
-    paths = sorted(path for path in here.keys() | there.keys() if here.get(path) != there.get(path))
-    return [f"      {path}: {_short(there.get(path))} recorded, {_short(here.get(path))} asked" for path in paths]
+class RecordedPlanner(Planner):
+    """Plans that no call can shorten: a recording has no lifetimes, and asks nobody again."""
 
+    def __init__(self, recording: Recording, mode: str) -> None:
+        self._recording = recording
+        super().__init__("", "recorded", KEPT, {}, mode)
 
-def _short(text: str | None) -> str:
-    return "nothing" if text is None else text if len(text) <= 60 else f"{text[:57]}..."
-
-
-# --- the caches --------------------------------------------------------------------------------------------------
+    def _make(self, settings: Settings) -> Plan:
+        plain = replace(settings, ttl=None, policy=None, control=None, store_if=None, tenant=None)
+        made = super()._make(plain)
+        return RecordedPlan(**{one.name: getattr(made, one.name) for one in fields(made)}, recording=self._recording)
 
 
 class Keeping(Exchange):
-    """An Exchange that lets everything of a known operation be looked up, and keeps whatever was an answer."""
+    """An Exchange that lets everything of a known operation be looked up, each request as a whole."""
 
     recording: Recording
     _cookies_count = False  # who replays has none
 
     def read(self, sent: Sent) -> Asked:
-        """What a request asks; noted for the recording."""
-        asked = super().read(sent)
-        title = f"{sent.method} {sent.url.partition('?')[0]}"
+        """What a request asks; what cannot be recorded is noted."""
+        redaction = Redaction(_secrets(sent))
+        title = f"{sent.method} {redaction.place(sent.url)}"
+        redaction.body(_body(sent))  # all of it: fields that do not count carry secrets too
+        token = _hidden.set(frozenset(redaction.secrets))
+        try:
+            asked = super().read(sent)
+        finally:
+            _hidden.reset(token)
+        asked.batch = None  # what was said to a batch was said to all of it
         if asked.question is None:
             asked.reason = asked.reason or "unknown"
-            return asked
-        body = orjson.loads(sent.body or b"null")
-        headers = dict(self._headers(sent))
-        for key, given in [(asked.question.key, None), *(asked.batch.inputs.items() if asked.batch else ())]:
-            self.recording.asks(
-                key.text,
-                {"asked": title, "headers": headers, "body": body if given is None else {**body, "input": given}},
-            )
+            self.recording.passes(title, asked.reason)
         return asked
-
-    def _headers(self, sent: Sent) -> tuple[tuple[str, str], ...]:
-        return self._callers.carried(sent).counts
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:  # noqa: ARG002 - overrules, whatever it is
         return ""
@@ -180,12 +150,77 @@ class Keeping(Exchange):
         return ""
 
 
-class _Lasting(Planner):
-    """Plans that no call can shorten: a recording has no lifetimes, and asks nobody again."""
+def _body(sent: Sent) -> Any:
+    try:
+        return orjson.loads(sent.body or b"null")
+    except ValueError:
+        return None
 
-    def _make(self, settings: Settings) -> Plan:
-        plain = replace(settings, ttl=None, policy=None, control=None, store_if=None, tenant=None)
-        return super()._make(plain)
+
+def _secrets(sent: Sent) -> list[str]:
+    texts = [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in sent.headers]
+    return [value for name, value in texts if secret_name(name)]
+
+
+# --- what is kept ------------------------------------------------------------------------------------------------
+
+
+class RecordingStore(MemoryStore):
+    """The store of a recording: leases and waiters in memory, answers in the file, for ever and by request."""
+
+    recording: Recording
+
+    @classmethod
+    def of(cls, recording: Recording) -> Self:
+        """A store of its own for one cache; several may have one recording."""
+        made = cls.from_url("memory://")
+        made.recording = recording
+        made.address = f"{made.address}, recorded in {recording.path}"
+        return made
+
+    async def look(self, key: Key, fields: Sequence[int]) -> Look:  # noqa: ARG002 - nothing moves
+        """What is recorded for a request."""
+        body = self.recording.answer(key)
+        entry = None if body is None else self._entry(key, body)
+        return Look(entry, STANDING, self._clock())
+
+    def _entry(self, key: Key, body: bytes) -> bytes:
+        now = self._clock() // 1000
+        sealed = seal(key.form, key.digest, bytes(16), 0, Snapshot(STANDING.epoch, STANDING.clock), LIFE.ttl, {}, body)
+        return sealed.dated(LIFE.dates(now))
+
+    async def entry(self, key: Key) -> bytes | None:
+        """Likewise."""
+        return (await self.look(key, ())).entry
+
+    async def claim(self, key: Key, ask: Ask) -> Claim:
+        """A call is to be made, if its answer can be recorded."""
+        self.recording.writable()
+        return await super().claim(key, ask)
+
+    async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
+        """Record an answer, whatever became of its lease: it was said."""
+        await super().fill(key, flight, order, sealed, life)
+        self.recording.keep(key, sealed.body)
+        return "stored"
+
+
+class RecordingEngine(Many):
+    """An engine whose every question is the next of its kind in the test that runs."""
+
+    recording: Recording
+
+    async def ask(self, question: Question, call: Call) -> Found:
+        """The answer that is recorded for this one, or the call's."""
+        question.key = self.recording.turn(question.key)
+        try:
+            return await super().ask(question, call)
+        except NotCached:
+            self.recording.missed(question.key)
+            raise
+
+
+# --- the caches --------------------------------------------------------------------------------------------------
 
 
 class _Recorded(Shell):
@@ -193,16 +228,28 @@ class _Recorded(Shell):
 
     recording: Recording
 
-    def _record(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording) -> None:
         self.recording = recording
-        self._planner = _Lasting(self.prefix, "recorded", KEPT, {}, self.mode)
+        # Strict: a call must not go upstream because a recording cannot be read.
+        super().__init__("memory://", prefix="", mode=MODES[recording.mode], strict=True)
+        self._made_of = {"recording": recording}
+        self._planner = RecordedPlanner(recording, self.mode)
         self.on_event(recording.heard)
 
+    def _new_store(self, url: str, **options: Any) -> Store:  # noqa: ARG002 - there is one
+        return RecordingStore.of(self.recording)
+
+    def _new_engine(self, store: Store) -> Many:
+        made = RecordingEngine(store, self._new_mode(), self.events, strict=True)
+        made.recording = self.recording
+        return made
+
     def exchange(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> Exchange:
-        """What decides for one HTTP client of this cache."""
-        rules = rules.over(Rules(ignore_headers=IGNORED))
+        """What decides for one HTTP client of this cache. Forms are not shared: it was said in the form it was said."""
+        del share_forms
         around = partial(self._settings, {})
-        made = Keeping(self._planner, self.events, self.mode, own, around, rules, share_forms=share_forms)
+        rules = rules.over(Rules(ignore_headers=IGNORED))
+        made = Keeping(self._planner, self.events, self.mode, own, around, rules)
         made.recording = self.recording
         return made
 
@@ -225,11 +272,6 @@ class _Recorded(Shell):
             transport.inner = Shut(transport.module, transport.inner, self.recording)
         return transport
 
-    async def ask(self, request: object, call: Call, settings: Settings) -> Outcome:
-        """A lookup; noted for the recording."""
-        self.recording.asks(self.key_of(request, settings).text, {"asked": "fetch", "body": request})
-        return await super().ask(request, call, settings)
-
     def _passes(self, request: object, plan: Plan) -> str:  # noqa: ARG002 - as _judged
         return "off" if self.mode == "off" else ""
 
@@ -241,17 +283,17 @@ class _Recorded(Shell):
 class RecordedCache(_Recorded, Cache):
     """A Cache that is a recording."""
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(f"sqlite:///{recording.path}", mode=MODES[recording.mode], max_bytes=ROOM)
-        self._record(recording)
+    def close(self, limit: float = CLOSE_LIMIT) -> list[str]:
+        """Cache.close; what a test left to go on is waited for, so that it can be recorded."""
+        return super().close(limit)
 
 
 class RecordedAsyncCache(_Recorded, AsyncCache):
     """An AsyncCache that is a recording."""
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(f"sqlite:///{recording.path}", mode=MODES[recording.mode], max_bytes=ROOM)
-        self._record(recording)
+    async def aclose(self, limit: float = CLOSE_LIMIT) -> list[str]:
+        """RecordedCache.close."""
+        return await super().aclose(limit)
 
 
 class Shut:
@@ -264,9 +306,13 @@ class Shut:
 
     def handle_request(self, request: Any) -> Any:
         """A 504 that says why."""
-        why = "only JSON requests of the operations that askonce knows are recorded"
-        self._recording.refused({"asked": f"{request.method} {str(request.url).partition('?')[0]}", "why": why})
-        error = {"message": f"askonce replays, and {why}", "type": "not_recorded", "code": "not_recorded"}
+        title = f"{request.method} {Redaction().place(str(request.url))}"
+        why = self._recording.refused(title)
+        error = {
+            "message": f"askonce replays, and this cannot have been recorded: {why}",
+            "type": "not_recorded",
+            "code": "not_recorded",
+        }
         return self._module.Response(504, json={"error": error}, headers={"x-should-retry": "false"})
 
     async def handle_async_request(self, request: Any) -> Any:

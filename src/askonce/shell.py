@@ -32,7 +32,7 @@ from askonce.many import Many
 from askonce.pilot import Answer
 from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal
 from askonce.reader import Found
-from askonce.store import StoreTrouble, open_store
+from askonce.store import Store, StoreTrouble, open_store
 from askonce.streams import AnyItems, Items, Untaped, items_of, pace_of
 from askonce.survey import Listed
 from askonce.tape import Opened, Playback
@@ -84,20 +84,26 @@ class Shell(Asker):
             url, options = "redis://", {**options, "client": redis_client}
         self._planner = Planner(self.prefix, tenant, policy or Policy(), scopes or {}, self.mode)
         address = config.find_url(url)
-        store = open_store(address, prefix=self.prefix, asynchronous=self.asynchronous, **options)
+        store = self._new_store(address, **options)
         said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
         self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, "replay_speed": replay_speed, **said}
         self._portable = redis_client is None
         self.events = Events()
         self._strict = strict
         self._closed = False
-        self._engine = Many(store, self._new_mode(), self.events, strict=strict)
+        self._engine = self._new_engine(store)
         self._engine.pace = pace_of(replay, replay_speed)
         _caches.add(self)
 
     @property
     def _shell(self) -> Self:  # not an attribute: a cache that refers to itself is not freed when it is dropped
         return self
+
+    def _new_store(self, url: str, **options: object) -> Store:
+        return open_store(url, prefix=self.prefix, asynchronous=self.asynchronous, **options)
+
+    def _new_engine(self, store: Store) -> Many:
+        return Many(store, self._new_mode(), self.events, strict=self._strict)
 
     def _new_mode(self) -> Mode:
         if not self.asynchronous:
@@ -332,7 +338,7 @@ class Shell(Asker):
             store = self._engine.store
             store.after_fork()
             pace = self._engine.pace
-            self._engine = Many(store, self._new_mode(), self.events, strict=self._strict)
+            self._engine = self._new_engine(store)
             self._engine.pace = pace
 
 

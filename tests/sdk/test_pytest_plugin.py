@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import textwrap
 from importlib.metadata import entry_points
 from typing import Any
 
 import openai
 import pytest
 
-from askonce.recording import Recording
+from askonce.errors import NotCached
+from askonce.recording import RecordedCache, Recording
 from askonce.testing import Provider
 
 pytest_plugins = ["pytester"]
@@ -217,14 +220,342 @@ def test_the_ini_file_may_say_the_mode(run, provider, pytester):
 
 
 def test_a_neighbour_is_the_one_that_differs_in_fewest_fields(tmp_path):
-    recording = Recording(tmp_path / "a.db", "replay")
-    assert recording.told() == ""
-    asked = {"asked": "fetch", "body": {"a": 1, "b": [1, 2, {"c": "x" * 99}], "d": {}}}
-    recording._keep("1", {"asked": "fetch", "body": {"a": 9, "b": [1, 2, {"c": "x" * 99}], "d": {}}})
-    recording._keep("2", {"asked": "fetch", "body": {"a": 1, "b": [1, 3, {"c": "y"}]}})
-    recording.misses.append(asked)
-    told = recording.told()
+    def asked(mode: str, *requests: Any) -> str:
+        recording = Recording(tmp_path / "a.db", mode)
+        assert recording.told() == ""
+        with RecordedCache(recording) as cache:
+            for request in requests:
+                with contextlib.suppress(NotCached):
+                    cache.fetch(request, lambda: 1)
+        return recording.told()
+
+    one, other = {"a": 9, "b": [1, 2, {"c": "x" * 99}], "d": {}}, {"a": 1, "b": [1, 3, {"c": "y"}]}
+    assert asked("record", one, other) == ""
+    told = asked("replay", {"a": 1, "b": [1, 2, {"c": "x" * 99}], "d": {}})
     assert "differs in 1 field(s)" in told
     assert "body.a: 9 recorded, 1 asked" in told
-    recording.misses.append({"asked": "fetch", "body": {"a": 1, "b": [1, 3, {"c": "x" * 99}]}})
-    assert f"body.b[2].c: 'y' recorded, '{'x' * 56}... asked" in recording.told()
+    told = asked("replay", {"a": 1, "b": [1, 3, {"c": "x" * 99}]})
+    assert f"body.b[2].c: 'y' recorded, '{'x' * 56}... asked" in told
+
+
+# --- many kinds of tests, recorded and replayed -----------------------------------------------------------------------
+
+UPSTREAM = """
+import itertools
+import json
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+
+CALLS = Path(__file__).with_name("calls.txt")
+FINISH = {"cut": "length", "filter": "content_filter"}
+TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}]
+BUSY = itertools.count()
+
+
+def choice(asked, number):
+    message = {"role": "assistant", "content": f"{asked} {number}"}
+    if asked == "tool":
+        call = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+        message = {"role": "assistant", "content": None, "tool_calls": [{"index": 0, **call}]}
+    if asked == "refuse":
+        message |= {"content": None, "refusal": "no"}
+    if asked == "empty":
+        message["content"] = ""
+    finish = "tool_calls" if asked == "tool" else FINISH.get(asked, "stop")
+    return {"index": 0, "finish_reason": finish}, message
+
+
+def said(request):
+    with CALLS.open("a") as file:
+        file.write("x")
+    body = json.loads(request.read())
+    if request.url.path.endswith("/embeddings"):
+        if body["input"] == "too long":
+            return httpx2.Response(400, json={"error": {"message": "too long"}})
+        data = [{"object": "embedding", "index": at, "embedding": [0.5]} for at, _ in enumerate(body["input"])]
+        return httpx2.Response(200, json={"object": "list", "data": data, "model": "e", "usage": {}})
+    asked = body["messages"][-1]["content"]
+    if asked == "bad":
+        return httpx2.Response(400, json={"error": {"message": "bad", "type": "invalid_request_error"}})
+    if asked == "limited" or (asked == "busy" and next(BUSY) == 0):
+        return httpx2.Response(429, json={"error": {"message": "slow down"}}, headers={"retry-after-ms": "1"})
+    if asked == "drop":
+        raise httpx2.ConnectError("no route")
+    head, message = choice(asked, len(CALLS.read_text()))
+    if not body.get("stream"):
+        made = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
+        return httpx2.Response(200, json={**made, "choices": [{**head, "message": message}]})
+    chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    events = [{**chunk, "choices": [{**head, "delta": message}]}, "[DONE]"]
+    if asked == "break":
+        events = [{**chunk, "choices": [{"index": 0, "finish_reason": None, "delta": message}]}]
+    text = "".join(f"data: {one if one == '[DONE]' else json.dumps(one)}\\n\\n" for one in events)
+    return httpx2.Response(200, content=text.encode(), headers={"content-type": "text/event-stream"})
+
+
+@pytest.fixture
+def sdk(askonce_cache):
+    http = askonce_cache.http_client(module=httpx2, inner=httpx2.MockTransport(said))
+    with openai.OpenAI(base_url="https://llm.example.com/v1", api_key="k", http_client=http, max_retries=2) as sdk:
+        yield sdk
+
+
+def ask(sdk, text, **more):
+    return sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": text}], **more)
+
+
+def listened(sdk, text, **more):
+    with ask(sdk, text, stream=True, **more) as stream:
+        return list(stream)
+
+
+"""
+KINDS = """
+def test_json(sdk):
+    assert ask(sdk, "plain").choices[0].message.content.startswith("plain ")
+
+def test_stream(sdk):
+    assert listened(sdk, "plain")[0].choices[0].delta.content.startswith("plain ")
+
+def test_json_cut(sdk):
+    assert ask(sdk, "cut", max_tokens=5).choices[0].finish_reason == "length"
+
+def test_stream_cut(sdk):
+    assert listened(sdk, "cut", max_tokens=5)[-1].choices[0].finish_reason == "length"
+
+def test_json_tool(sdk):
+    assert ask(sdk, "tool", tools=TOOLS).choices[0].message.tool_calls
+
+def test_stream_tool(sdk):
+    assert listened(sdk, "tool", tools=TOOLS)[0].choices[0].delta.tool_calls
+
+def test_json_refused(sdk):
+    assert ask(sdk, "refuse").choices[0].message.refusal == "no"
+
+def test_stream_refused(sdk):
+    assert listened(sdk, "refuse")[0].choices[0].delta.refusal == "no"
+
+def test_stream_filtered(sdk):
+    assert listened(sdk, "filter")[0].choices[0].finish_reason == "content_filter"
+
+def test_json_empty(sdk):
+    assert ask(sdk, "empty").choices[0].message.content == ""
+
+def test_stream_empty(sdk):
+    assert listened(sdk, "empty")[0].choices[0].delta.content == ""
+
+def test_json_bad(sdk):
+    with pytest.raises(openai.BadRequestError):
+        ask(sdk, "bad")
+
+def test_stream_bad(sdk):
+    with pytest.raises(openai.BadRequestError):
+        listened(sdk, "bad")
+
+def test_batch(sdk):
+    assert len(sdk.embeddings.create(model="e", input=["a", "b"]).data) == 2
+
+def test_batch_bad(sdk):
+    with pytest.raises(openai.BadRequestError):
+        sdk.embeddings.create(model="e", input="too long")
+
+def test_polling(sdk):
+    said = [ask(sdk, "status").choices[0].message.content for _ in range(3)]
+    said += [listened(sdk, "status")[0].choices[0].delta.content for _ in range(2)]
+    assert said == sorted(said, key=lambda one: int(one.split()[1]))
+    assert len(set(said)) == 5
+
+def test_left_early(sdk):
+    with ask(sdk, "left", stream=True) as stream:
+        assert next(iter(stream)).choices[0].delta.content.startswith("left ")
+
+def test_tried_again(sdk):
+    assert ask(sdk, "busy").choices[0].message.content.startswith("busy ")
+
+def test_conversation(sdk):
+    first = ask(sdk, "hello").choices[0].message
+    more = [{"role": "user", "content": "hello"}, first, {"role": "user", "content": "and?"}]
+    assert sdk.chat.completions.create(model="m", messages=more).choices[0].message.content.startswith("and? ")
+
+def test_fetch(askonce_cache):
+    request = {"model": "m", "tools": TOOLS, "previous_response_id": "1"}
+    assert askonce_cache.fetch(request, lambda: said_once("fetch")).value == "fetch"
+
+def test_fetch_of_an_answer_that_no_cache_keeps(askonce_cache):
+    head, message = choice("tool", 1)
+    answer = {"object": "chat.completion", "choices": [{**head, "message": message}]}
+    assert askonce_cache.fetch({"q": 1}, lambda: said_once(answer)).value == answer
+
+def test_items(askonce_cache):
+    assert list(askonce_cache.fetch_stream({"q": 1}, lambda: iter([said_once("a"), None, {"finish_reason": "length"}])))
+
+def test_no_items(askonce_cache):
+    assert list(askonce_cache.fetch_stream({"q": 2}, lambda: iter([]))) == []
+
+def test_get_or_set(askonce_cache):
+    assert askonce_cache.get_or_set([{"role": "user", "content": "x"}], "m", lambda: said_once(""), tools=TOOLS) == ""
+
+def said_once(answer):
+    with CALLS.open("a") as file:
+        file.write("x")
+    return answer
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> Any:
+    """Runs a suite over an upstream in process; the calls so far are in calls.txt."""
+
+    def suite(tests: str, *arguments: str) -> Any:
+        (pytester.path / "calls.txt").touch()
+        pytester.makepyfile(test_suite=UPSTREAM + tests)
+        plugin = [] if INSTALLED else ["-p", "askonce.pytest_plugin"]
+        without = [f"-pno:{name}" for name in ("cacheprovider", "asyncio", "hypothesispytest", "anyio")]
+        return pytester.runpytest_inprocess(*plugin, *without, *arguments)
+
+    return suite
+
+
+def calls(pytester: pytest.Pytester) -> int:
+    return len((pytester.path / "calls.txt").read_text())
+
+
+def test_whatever_a_test_hears_when_it_is_recorded_it_hears_in_replay(suite, pytester):
+    number = KINDS.count("def test_") - 5
+    some = ("-k", "not (stream_cut or stream_refused or stream_filtered or stream_empty or no_items)")
+    result = suite(KINDS, "--askonce=record", *some)
+    result.assert_outcomes(passed=number, deselected=5)
+    result.stdout.no_fnmatch_line("*not recorded*")
+    paid = calls(pytester)
+    for _ in range(2):
+        suite(KINDS, *some).assert_outcomes(passed=number, deselected=5)
+    suite(KINDS, "-k", "polling or left_early or stream_bad").assert_outcomes(passed=3, deselected=number + 2)
+    assert calls(pytester) == paid
+
+
+def test_what_could_not_be_recorded_is_said_when_it_is_recorded(suite, pytester):
+    tests = """
+def test_limited(sdk):
+    with pytest.raises(openai.RateLimitError):
+        ask(sdk, "limited")
+
+def test_dropped(sdk):
+    with pytest.raises(openai.APIConnectionError):
+        ask(sdk.with_options(max_retries=0), "drop")
+
+def test_broken(sdk):
+    listened(sdk, "break")
+
+def test_unknown(sdk):
+    with pytest.raises(openai.APIError):
+        sdk.post("/assistants", cast_to=object, body={"messages": [{"content": "limited"}]})
+
+def test_raises(askonce_cache):
+    with pytest.raises(ZeroDivisionError):
+        askonce_cache.fetch({"q": 1}, lambda: 1 / 0)
+
+def test_is_no_json(askonce_cache):
+    assert askonce_cache.fetch({"q": 2}, lambda: {1, 2}).value == {1, 2}
+    assert list(askonce_cache.fetch_stream({"q": 3}, lambda: iter([{1}]))) == [{1}]
+
+def test_fine(sdk):
+    ask(sdk, "plain")
+"""
+    result = suite(tests, "--askonce=record")
+    result.assert_outcomes(passed=7)
+    result.stdout.fnmatch_lines(
+        [
+            "*= askonce: not recorded =*",
+            "test_suite.py::test_limited: POST https://llm.example.com/v1/chat/completions model=m: *answered 429*",
+            "test_suite.py::test_dropped: POST https://llm.example.com/v1/chat/completions model=m: the call failed: unreachable",
+            "test_suite.py::test_broken: POST * (a stream) model=m: its stream was cut",
+            "test_suite.py::test_unknown: POST https://llm.example.com/v1/assistants: it is no operation*",
+            "test_suite.py::test_raises: fetch: the call failed: ZeroDivisionError",
+            "test_suite.py::test_is_no_json: fetch: its answer is not JSON",
+            "test_suite.py::test_is_no_json: fetch (a stream): its answer is not JSON",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*test_fine:*")
+    suite(tests).assert_outcomes(failed=6, passed=1)
+
+
+WIDER = """
+@pytest.fixture(scope="SCOPE")
+def shared(askonce_SCOPE_cache):
+    with askonce_SCOPE_cache.http_client(module=httpx2, inner=httpx2.MockTransport(said)) as http:
+        sdk = openai.OpenAI(base_url="https://llm.example.com/v1", api_key="k", http_client=http, max_retries=0)
+        yield sdk, ask(sdk, "index").choices[0].message.content
+
+class TestOne:
+    def test_a(self, shared):
+        assert shared[1].startswith("index ")
+        assert ask(shared[0], "index").choices[0].message.content.startswith("index ")
+
+    def test_b(self, shared, sdk):
+        assert ask(shared[0], "index").choices[0].message.content.startswith("index ")
+        assert ask(sdk, "plain")
+
+def test_c(shared):
+    assert ask(shared[0], "c").choices[0].message.content.startswith("c ")
+"""
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
+def test_fixtures_of_wider_scopes_are_recorded_and_replayed_whichever_tests_are_run(suite, pytester, scope):
+    tests = WIDER.replace("SCOPE", scope)
+    suite(tests, "--askonce=record").assert_outcomes(passed=3)
+    paid = calls(pytester)
+    assert (pytester.path / "askonce-recorded.db").exists()
+    suite(tests).assert_outcomes(passed=3)
+    for one in ("test_a", "test_b", "test_c"):
+        suite(tests, "-k", one).assert_outcomes(passed=1, deselected=2)
+    assert calls(pytester) == paid
+    changed = tests.replace('"c")', '"d")').replace("c ", "d ")
+    result = suite(changed)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*body.messages?0?.content: 'c' recorded, 'd' asked"])
+
+
+def test_a_miss_while_a_shared_fixture_is_made_is_the_error_of_the_test_that_it_is_made_for(suite):
+    result = suite(WIDER.replace("SCOPE", "session"), "-k", "test_c")
+    result.assert_outcomes(errors=1, deselected=2)
+    result.stdout.fnmatch_lines(["*ERROR at setup of test_c*", "askonce: 1 request(s) of this test are not recorded*"])
+
+
+def test_each_scope_has_its_file_where_it_is_looked_for(pytester):
+    pytester.makeini("[pytest]\n")
+    tests = """
+        def test_one(askonce_cache, askonce_class_cache, askonce_module_cache, askonce_package_cache,
+                     askonce_session_cache, askonce_session_async_cache):
+            folder = {name: cache._engine.store.recording.path.parent.name for name, cache in locals().items()}
+            assert folder["askonce_cache"] == folder["askonce_module_cache"] == folder["askonce_class_cache"] == "below"
+            assert folder["askonce_package_cache"] == folder["askonce_session_cache"] == "ROOT"
+            assert folder["askonce_session_async_cache"] == "ROOT"
+    """
+    below = pytester.mkpydir("package").joinpath("below")
+    below.mkdir()
+    (below / "__init__.py").touch()
+    code = textwrap.dedent(tests).replace("ROOT", pytester.path.name)
+    (below / "test_one.py").write_text(code)
+    plugin = [] if INSTALLED else ["-p", "askonce.pytest_plugin"]
+    pytester.runpytest_inprocess(*plugin, "-pno:cacheprovider", "-pno:asyncio").assert_outcomes(passed=1)
+
+
+@pytest.mark.slow
+def test_workers_of_xdist_record_into_one_file_and_replay_it(suite, pytester):
+    pytest.importorskip("xdist")
+    number = KINDS.count("def test_")
+    noted = (
+        KINDS
+        + "\ndef test_limited(sdk):\n    with pytest.raises(openai.RateLimitError):\n        ask(sdk, 'limited')\n"
+    )
+    result = suite(noted, "--askonce=record", "-n2")
+    result.assert_outcomes(passed=number + 1)
+    result.stdout.fnmatch_lines(["*= askonce: not recorded =*", "*test_limited: POST *answered 429*"])
+    paid = calls(pytester)
+    result = suite(noted, "-n2")
+    result.assert_outcomes(passed=number, failed=1)
+    assert calls(pytester) == paid

@@ -1,0 +1,293 @@
+"""A request without its secrets: what of it may be written to a file that other people read, and what tells it apart.
+
+By structure and not by a list of what is dangerous. In a header or a query all is hidden but what is known to be
+harmless; in a body, whatever stands under a name that speaks of a secret, at any depth, all headers and environments
+that a body carries, and the secrets of URLs. What people and models say stays: a text is what the request is about.
+
+What is hidden as a secret does not tell two requests apart, for who replays has another one, or none. What is hidden
+for being unknown does, by a short digest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+from askonce.core.keys import VEIL
+from askonce.core.secrets import looks_random, looks_secret, secret_name, short_digest, traces
+
+HIDDEN = "[hidden]"
+
+_CLEAR_HEADERS = re.compile(  # what APIs are told by headers, and nobody signs in with
+    "anthropic-(?:version|beta|dangerous-direct-browser-access)|openai-(?:beta|version)|(?:x-)?api-version|accept.*|"
+    "content-(?:type|language|encoding)|x-amzn-bedrock-(?!guardrailid).*|x-ms-version|prefer|x-goog-api-version|"
+    "x-portkey-provider|x-wait-for-model|x-use-cache|cache-control|user-agent"
+)
+_CLEAR_QUERY = frozenset({"api-version", "api_version", "alt", "beta", "version", "model", "stream", "$alt"})
+_SIGNED = re.compile(  # parts of URLs that were signed for a while, by AWS, Google, Azure, CloudFront
+    r"(?:x-amz|x-goog)-.*|s[vetpir]|spr|srt|ss|sk[a-z]{1,3}|sig|signature|expires|policy|key-pair-id|key|code|state|"
+    "hash|hmac|verify|googleaccessid|awsaccesskeyid"
+)
+_BAGS = frozenset(  # maps whose values are headers, or an environment
+    {
+        *("headers", "header", "extra_headers", "extraheaders", "http_headers", "httpheaders", "default_headers"),
+        *("request_headers", "requestheaders", "metadata_headers", "env", "environment", "environment_variables"),
+        *("environmentvariables", "env_vars", "envvars", "variables_env", "extra_query", "query_params", "queryparams"),
+    }
+)
+_TEXTS = frozenset(  # what somebody says
+    {
+        *("content", "text", "input", "prompt", "instructions", "system", "query", "description", "title", "message"),
+        *("document", "documents", "suffix", "thinking", "output_text", "inputs", "texts", "messages", "refusal"),
+    }
+)
+_NAMES = ("name", "key", "header", "variable", "field")
+_VALUES = ("value", "values", "val")
+_PROPERTIES = frozenset({"properties", "$defs", "definitions", "patternproperties", "dependentschemas"})
+_SCHEMA = frozenset({"$ref", "anyOf", "oneOf", "allOf", "properties", "items", "any_of"})
+_KINDS = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
+_EXAMPLES = frozenset({"default", "const", "enum", "example", "examples"})
+_URL = re.compile(r"([a-zA-Z][\w+.:-]*)://([^\s/?#]*@)?([^\s/?#]*)([^\s?#]*)(?:\?([^\s#]*))?(?:#(\S*))?")
+_LINE = re.compile(r"(\s*-{0,2}([\w.-]{2,64})\s*[:=]\s*)(\S+|(?:bearer|basic|token)\s+\S+)\s*", re.IGNORECASE)
+_PAIRS = re.compile(r"([\w .-]{2,40}?)\s*=\s*([^;&]*)(?=[;&]|$)")
+_BESIDE = re.compile(
+    "(?:type|scheme|kind|method|mode|provider|user|name|email|host|url|region|model|description|scopes?)$"
+)
+_DEEP = 200
+
+
+class Redaction:
+    """One request taken apart. `secrets`: what was hidden in it, for wherever else it stands."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self.secrets: set[str] = set(secrets)
+
+    # the request line and the headers
+
+    def headers(self, headers: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """What may be told of headers; those that sign somebody in are left out altogether."""
+        told: dict[str, str] = {}
+        for name, value in headers:
+            if secret_name(name) or "signature" in name.lower() or looks_secret(value):
+                self.secrets.add(value)
+            else:
+                shown = value if _CLEAR_HEADERS.fullmatch(name.lower()) else self._digest(value)
+                told[name.lower()] = f"{told[name.lower()]}, {shown}" if name.lower() in told else shown
+        return told
+
+    def place(self, url: str) -> str:
+        """A request's own URL: without what signs somebody in."""
+        return self._url(url, left_out=True)
+
+    def _url(self, url: str, *, left_out: bool = False) -> str:
+        found = _URL.fullmatch(url)
+        if found is None:
+            return url
+        scheme, user, host, path, query, fragment = found.groups()
+        if user:
+            self.secrets.update(filter(None, (user[:-1], unquote(user[:-1]), unquote(user[:-1].partition(":")[2]))))
+        head = f"{scheme}://{'' if left_out or not user else f'{HIDDEN}@'}{host}"
+        told = [self._piece(piece, left_out=left_out) for piece in re.split("[&;]", query or "") if piece]
+        tail = "" if fragment is None else f"#{fragment if left_out else self._hide(fragment)}"
+        return f"{head}{self._path(path)}{'?' if any(told) else ''}{'&'.join(filter(None, told))}{tail}"
+
+    def _path(self, path: str) -> str:
+        return "/".join(self._digest(step) if looks_random(unquote(step)) else step for step in path.split("/"))
+
+    def _piece(self, piece: str, *, left_out: bool) -> str:
+        name, equals, value = piece.partition("=")
+        plain = unquote(name)
+        if secret_name(plain) or _SIGNED.fullmatch(plain.lower()) or looks_secret(unquote(value)):
+            self.secrets.update((value, unquote(value)))
+            return "" if left_out else f"{name}={HIDDEN}"
+        if plain.lower() in _CLEAR_QUERY or not value:
+            return piece if not looks_random(plain) else self._digest(plain)
+        return f"{name}{equals}{self._digest(value)}"
+
+    def _digest(self, value: str) -> str:
+        if looks_random(value):
+            self.secrets.add(value)
+        return short_digest(value)
+
+    # the body
+
+    def body(self, value: Any, depth: int = 0) -> Any:
+        """A body, or any part of it, without its secrets."""
+        if depth > _DEEP:
+            return short_digest(repr(value))
+        if isinstance(value, dict):
+            return self._dict(value, depth)
+        if isinstance(value, list):
+            return self._list(value, depth)
+        return self._string(value) if isinstance(value, str) else value
+
+    def _dict(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
+        pair = next((name for name in _NAMES if isinstance(value.get(name), str) and secret_name(value[name])), None)
+        return {
+            name: self._hide(one) if pair and name.lower() in _VALUES else self._field(name, one, depth + 1)
+            for name, one in value.items()
+        }
+
+    def _field(self, name: str, value: Any, depth: int) -> Any:
+        lower = name.lower()
+        if lower in _PROPERTIES and _are_schemas(value):
+            return {one: self._schema(one, schema, depth + 1) for one, schema in value.items()}
+        if secret_name(name):
+            return self._hide(value)
+        if lower.replace("-", "_") in _BAGS:
+            return self._bag(value, depth)
+        if lower in _TEXTS and (isinstance(value, str) or _only_texts(value)):
+            return value
+        return self.body(value, depth)
+
+    def _schema(self, name: str, schema: Any, depth: int) -> Any:
+        """The schema of a field. Its name is no secret, its examples may be."""
+        if not secret_name(name):
+            return self.body(schema, depth)
+        return {
+            word: self._hide(value) if word in _EXAMPLES else self._field(word, value, depth + 1)
+            for word, value in schema.items()
+        }
+
+    def _hide(self, value: Any, *, noted: bool = True, depth: int = 0) -> Any:
+        """A value with all of its leaves hidden."""
+        deeper = depth + 1
+        if isinstance(value, dict) and depth < _DEEP:
+            return {
+                name: self._hide(one, noted=noted and not _beside(name), depth=deeper) for name, one in value.items()
+            }
+        if isinstance(value, list) and depth < _DEEP:
+            return [self._hide(one, noted=noted, depth=deeper) for one in value]
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            self._string(value)  # for what is a secret by itself in it
+            if noted or looks_random(value):
+                self.secrets.add(value)
+        return HIDDEN
+
+    def _bag(self, value: Any, depth: int) -> Any:
+        """Headers or an environment: every value is hidden but those of harmless headers."""
+        if isinstance(value, dict):
+            return {
+                name: one if _clear(name, one) else self._hide(one, noted=secret_name(name))
+                for name, one in value.items()
+            }
+        if isinstance(value, list):
+            return [self._entry(one, depth) for one in value]
+        return self._entry(value, depth) if isinstance(value, str) else self._hide(value)
+
+    def _entry(self, value: Any, depth: int) -> Any:
+        """An entry of a list of headers: a pair, a dict with a name and a value, a line."""
+        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
+            return [value[0], value[1] if _clear(*value) else self._hide(value[1], noted=secret_name(value[0]))]
+        if isinstance(value, dict):
+            if value.keys().isdisjoint(_NAMES):
+                return self._bag(value, depth)
+            return {
+                name: self._hide(one, noted=False) if name.lower() in _VALUES else one
+                for name, one in self._dict(value, depth).items()
+            }
+        return "\n".join(map(self._line, value.splitlines())) if isinstance(value, str) else self._hide(value)
+
+    def _line(self, text: str) -> str:
+        """A header as a line, or a variable."""
+        name, sign, value = (part.strip() for part in re.split("([:=])", f"{text}:", maxsplit=1))
+        if _clear(name, value := value.removesuffix(":").strip()):
+            return text
+        return f"{name}{sign}{self._hide(value, noted=secret_name(name))}" if value else self._string(text)
+
+    def _list(self, value: list[Any], depth: int) -> list[Any]:
+        told: list[Any] = []
+        hide = False  # what follows an option of a command line: --api-key, VALUE
+        for one in value:
+            told.append(self._hide(one) if hide else self.body(one, depth + 1))
+            hide = isinstance(one, str) and one.startswith("-") and one.isprintable() and secret_name(one)
+        return told
+
+    # texts that are no prose
+
+    def _string(self, text: str) -> str:
+        if text.startswith(VEIL) or looks_secret(text):
+            self.secrets.add(text)
+            return HIDDEN
+        if text[:1] in "{[" and (inner := _json(text)) is not None:
+            told = self.body(inner)
+            return text if told == inner else orjson.dumps(told).decode()
+        if "://" in text:
+            return self._url(text)
+        line = _LINE.fullmatch(text)
+        if line and secret_name(line[2]):
+            self.secrets.add(line[3])
+            return f"{line[1]}{HIDDEN}"
+        return self._pairs(text) if "=" in text and ";" in text else text
+
+    def _pairs(self, text: str) -> str:
+        """A connection string, ``Server=...;Password=...``."""
+
+        def told(pair: re.Match[str]) -> str:
+            if not secret_name(pair[1]) or not pair[2]:
+                return pair[0]
+            self.secrets.add(pair[2])
+            return f"{pair[1]}={HIDDEN}"
+
+        return _PAIRS.sub(told, text)
+
+    # what was hidden, wherever else it stands
+
+    def elsewhere(self, value: Any) -> Any:
+        """A value, texts too, without the secrets that were met so far."""
+        ways = traces(self.secrets)
+        return _without(value, lambda text: _cleared(text, ways)) if ways else value
+
+
+def _cleared(text: str, ways: Sequence[str]) -> str:
+    for way in ways:
+        if way in text:
+            text = text.replace(way, HIDDEN)
+    return text
+
+
+def _without(value: Any, clear: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return clear(value)
+    if isinstance(value, dict):
+        return {clear(name): _without(one, clear) for name, one in value.items()}
+    return [_without(one, clear) for one in value] if isinstance(value, list) else value
+
+
+def _beside(name: str) -> bool:
+    """Whether what stands so beside a secret is none: hidden with it, and no word to be hidden elsewhere."""
+    return bool(_BESIDE.search(name.lower()))
+
+
+def _clear(name: str, value: object) -> bool:
+    return isinstance(value, str) and bool(_CLEAR_HEADERS.fullmatch(name.lower())) and not looks_secret(value)
+
+
+def _only_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _are_schemas(value: object) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(map(_is_schema, value.values()))
+
+
+def _is_schema(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    kinds = value.get("type")
+    named = kinds if isinstance(kinds, list) else [kinds]
+    return not _SCHEMA.isdisjoint(value) or all(str(kind).lower() in _KINDS for kind in named)
+
+
+def _json(text: str) -> Any:
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, (dict, list)) else None

@@ -1,0 +1,120 @@
+"""An answer without secrets: the same bytes with stars in places, so that parts, events and lengths stay what they are.
+
+What was hidden in the request is hidden wherever the answer says it again, in any usual writing. What the upstream
+itself hands out is hidden where its name leaves no doubt. What a model says is the answer, and stays: texts, and the
+arguments of its calls.
+
+Of the headers those stay that are known to be harmless, and numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from askonce.core.redact import HIDDEN
+from askonce.core.secrets import credential_name, secret_name
+
+_CLEAR = re.compile(
+    "content-.*|date|server|age|vary|etag|expires|last-modified|cache-control|pragma|allow|retry-after.*|"
+    r"(?:.*-)?request-?id|.*-correlation-id|x-amzn-trace-id|cf-ray|cf-cache-status|x-cache|via|server-timing|"
+    "openai-(?:version|model|processing-ms)|.*processing.*|.*latency.*|.*duration.*|.*-ms|.*ratelimit.*|.*rate-limit.*|"
+    "x-should-retry|x-amzn-bedrock-.*|x-ms-region|x-groq-region|x-envoy-.*|x-accel-.*|x-inference-.*|x-compute-.*|"
+    "x-litellm-(?:version|model-.*|response-.*|call-id|attempted-.*)|access-control-.*|x-content-type-options|"
+    "x-frame-options|x-xss-protection|referrer-policy|strict-transport-security|connection|keep-alive|"
+    "transfer-encoding|alt-svc|x-robots-tag|anthropic-(?:version|priority.*)|x-model.*|warning|deprecation|sunset"
+)
+_NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?|true|false")
+_SAID = frozenset(  # by a model: what a program acts on
+    {
+        *(b"arguments", b"args", b"input", b"partial_json", b"parsed", b"logprobs", b"top_logprobs"),
+        *(b"logprobsResult", b"logprobs_result", b"content", b"text", b"output_text", b"parameters"),
+    }
+)
+_BAGS = frozenset({b"headers", b"http_headers", b"extra_headers", b"env", b"environment"})
+_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|[{}\[\],]', re.DOTALL)
+_LINE = re.compile(rb"^(?:data:)?[ \t]*([{\[].*)$", re.MULTILINE)
+
+
+def clear_header(name: str, value: str) -> bool:
+    """Whether a response's header may be told."""
+    lower = name.lower()
+    if secret_name(lower) or "set-cookie" in lower:
+        return False
+    return bool(_CLEAR.fullmatch(lower) or _NUMBER.fullmatch(value))
+
+
+def reply_headers(headers: Iterable[Sequence[str]], ways: Sequence[str]) -> list[list[str]]:
+    """Headers of an answer as they may be told; `ways`: how what was hidden may be written (secrets.traces)."""
+    told = []
+    for name, value in headers:
+        shown = value if clear_header(name, value) else HIDDEN
+        for way in ways:
+            shown = shown.replace(way, HIDDEN)
+        told.append([name, shown])
+    return told
+
+
+def starred(body: bytes, ways: Sequence[str]) -> bytes:
+    """A body, JSON or events or neither, of the same length."""
+    for way in ways:
+        raw = way.encode("utf-8", "surrogatepass")
+        if raw in body:
+            body = body.replace(raw, b"*" * len(raw))
+    spans = [span for start, text in _documents(body) for span in _spans(text, start)]
+    if not spans:
+        return body
+    made = bytearray(body)
+    for start, end in spans:
+        made[start:end] = b"*" * (end - start)
+    return bytes(made)
+
+
+def _documents(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The JSON in a body, with its places: the whole, or the data of events, line by line."""
+    if body.lstrip()[:1] in (b"{", b"["):
+        yield 0, body
+        return
+    for found in _LINE.finditer(body):
+        yield found.start(1), found[1]
+
+
+class _Open(NamedTuple):
+    """A container around the place in hand. `hides`: its texts are secrets; `said`: a model says them."""
+
+    named: bool
+    hides: bool
+    said: bool
+    bag: bool
+
+
+def _spans(text: bytes, offset: int) -> Iterator[tuple[int, int]]:
+    """Where the texts stand that are secrets by their names."""
+    above = [_Open(named=False, hides=False, said=False, bag=False)]
+    name, awaits = b"", False  # a name, in an object
+    for token in _TOKEN.finditer(text):
+        sign, top = token[0][:1], above[-1]
+        if sign == b'"':
+            if top.named and awaits:
+                name, awaits = token[1], False
+            elif not top.said and (top.hides or (top.named and _hides(name, top))):
+                yield offset + token.start(1), offset + token.end(1)
+        elif sign == b",":
+            awaits = top.named
+        elif sign in b"{[":
+            above.append(_opened(sign == b"{", name if top.named else b"", top))
+            awaits = sign == b"{"
+        elif len(above) > 1:
+            above.pop()
+            awaits = False
+
+
+def _opened(named: bool, name: bytes, top: _Open) -> _Open:
+    said = top.said or name in _SAID
+    return _Open(named, top.hides or (bool(name) and _hides(name, top)), said, name in _BAGS)
+
+
+def _hides(name: bytes, top: _Open) -> bool:
+    text = name.decode("utf-8", "replace")
+    return not _CLEAR.fullmatch(text.lower()) if top.bag else credential_name(text)

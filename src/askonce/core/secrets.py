@@ -1,0 +1,154 @@
+"""What is a secret: by the name of what holds it, by its own look, and by where it was seen before.
+
+For whatever is written to a file that other people read. A name is taken apart into words, whatever its style
+(``CF-Access-Client-Secret``, ``apiKey``, ``X_AUTH_TOKEN``). The rules lean towards hiding: what was hidden in vain
+costs a reader a glance, what was not hidden in vain costs a key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from urllib.parse import quote
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_STRONG = re.compile(  # wherever they stand in a name, and run together with whatever
+    "authoriz|authoris|apikey|apitoken|secret(?!ar)|passw|passphrase|passcode|credential|bearer|privatekey|accesskey|"
+    "accesstoken|authtoken|refreshtoken|sessiontoken|securitytoken|idtoken|csrftoken|cookie|connectionstring|"
+    "subscriptionkey|accountkey|signingkey|encryptionkey|sharedkey|masterkey|servicekey|licensekey|functionskey|"
+    "accountsas|sharedaccess|sessionid|sessionkey|clientkey|authkey"
+)
+_WEAK = frozenset(
+    {
+        *("auth", "oauth", "jwt", "pwd", "pw", "pass", "creds", "cred", "sid", "otp", "totp", "pin", "pat", "psk"),
+        *("csrf", "xsrf", "sas", "dsn", "session", "sessions", "assertion", "nonce", "hmac"),
+    }
+)
+# What stands before "token" where it is a piece of text, or a place in a list.
+_OF_TEXT = frozenset(
+    {
+        *("page", "next", "previous", "prev", "continuation", "sync", "eos", "bos", "pad", "unk", "mask", "sep", "cls"),
+        *("stop", "start", "end", "special", "max", "min", "first", "last", "num", "per", "image", "audio", "video"),
+        *("text", "thinking", "reasoning", "budget", "prompt", "completion", "input", "output", "cached", "total"),
+        *("top", "by", "context", "new", "bad", "allowed", "suppress", "forced", "truncate", "add", "skip", "ignore"),
+    }
+)
+# A name that ends in one of these tells of a secret, and holds none.
+_ABOUT = frozenset(
+    {
+        *("type", "types", "method", "methods", "mode", "scheme", "schemes", "provider", "kind", "format", "required"),
+        *("enabled", "policy", "budget", "usage", "count", "limit", "length", "expiry", "ttl", "strategy", "details"),
+    }
+)
+
+
+@lru_cache(maxsize=4096)
+def secret_name(name: str) -> bool:
+    """Whether what is called so is taken to be a secret."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if not words or words[-1] in _ABOUT:
+        return False
+    return credential_name(name) or not _WEAK.isdisjoint(words) or _token(words)
+
+
+@lru_cache(maxsize=4096)
+def credential_name(name: str) -> bool:
+    """Whether what is called so is a secret surely, also in an answer, where a reader may need what is hidden."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    return bool(words) and words[-1] not in _ABOUT and bool(_STRONG.search("".join(words)))
+
+
+def _token(words: list[str]) -> bool:
+    return any(_is_token(word, words[at - 1] if at else "") for at, word in enumerate(words))
+
+
+def _is_token(word: str, before: str) -> bool:
+    if word == "tokens":
+        return bool(before) and before not in _OF_TEXT  # of how many, or of what
+    return word.endswith("token") and (word.removesuffix("token") or before) not in _OF_TEXT
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+_SHAPES = re.compile(
+    r"(?:sk|pk|rk|ek|gsk|xai|pplx|hf|ghp|gho|ghu|ghs|ghr|github_pat|glpat|npm|dop_v1|shpat|r8|nvapi|lsv2|pcsk|tvly|fc)"
+    r"[-_][\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{20,}|ya29\.[\w.-]{10,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{8,}"
+    r"|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)*"
+)
+_RUN = re.compile(r"[A-Za-z0-9]{16,}")
+_SCHEME = re.compile(r"(?:bearer|basic|token|apikey|api-key|key|negotiate|aws4-hmac-sha256)\s+(\S.*)", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+
+
+def looks_secret(value: str) -> bool:
+    """Whether a whole value has the look of a key or token of some provider, or of a sign-in."""
+    return bool(_SHAPES.fullmatch(value) or _SCHEME.fullmatch(value)) or (
+        "-----BEGIN" in value and "PRIVATE KEY-----" in value
+    )
+
+
+def looks_random(text: str) -> bool:
+    """Whether something in a text was drawn rather than written: a long run of letters and digits, a UUID."""
+    runs = _RUN.findall(text)
+    return any(len(run) >= 24 or not (run.isdigit() or run.isalpha()) for run in runs) or bool(_UUID.search(text))
+
+
+def short_digest(value: str) -> str:
+    """What stands for a value: by it a difference shows, and a guess is not confirmed."""
+    return f"#{hashlib.sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+# --- the same secret elsewhere -----------------------------------------------------------------------------------
+
+PLAIN = 16  # letters from which a word of small letters alone is no plain word
+SHORT = 8
+
+
+def parts(value: str) -> Iterator[str]:
+    """A secret as it stood, and what of it can be a secret by itself: without its scheme, decoded, each cookie's."""
+    yield value
+    found = _SCHEME.fullmatch(value.strip())
+    inner = found[1] if found else value
+    yield inner
+    user, colon, password = _decoded(inner).partition(":")
+    if colon:
+        yield from (f"{user}:{password}", password)
+    for piece in re.split(r"[;,]\s*", value):
+        held = piece.partition("=")[2] if "=" in piece.rstrip("=") else piece
+        yield held
+        yield from re.split(r"[.\s]+", held)
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def traces(values: Iterable[str]) -> list[str]:
+    """Every way in which these secrets may be written elsewhere, the longest first; plain short words are none."""
+    found = {way for value in values for part in parts(value) if _telling(part) for way in _ways(part)}
+    return sorted(found, key=len, reverse=True)
+
+
+def _telling(value: str) -> bool:
+    plain = value.isascii() and value.isalpha() and value.islower()
+    return len(value) >= (PLAIN if plain else SHORT)
+
+
+def _ways(value: str) -> Iterator[str]:
+    raw = value.encode("utf-8", "surrogatepass")
+    yield value
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield quote(raw, safe="")
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(raw).decode().rstrip("=")

@@ -1,0 +1,207 @@
+"""The file of a recording: SQLite, and in itself complete: no log beside it, so that it can be committed as it is.
+
+A row is one answer: the key of what was asked (its digest, less all secrets), the form, the how-manieth of its kind
+within one test, what was asked as JSON, the answer's bytes, and a checksum of both. Whoever replays opens the file to
+read and creates nothing, so that a checkout may be read-only. Files are opened for each look and closed again: tests
+fork, several pytest processes share a file, and a look takes a fraction of a millisecond.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from askonce.store import StoreTrouble
+
+APPLICATION = 0x61736B72  # "askr"
+VERSION = 1
+PATIENCE = 30.0  # s that a recording process waits for another, each of which holds the file for milliseconds
+READING = 5.0  # s that a reading one does
+
+_SCHEMA = """
+CREATE TABLE answers (
+  key TEXT NOT NULL, form TEXT NOT NULL, nth INTEGER NOT NULL, asked TEXT NOT NULL, answer BLOB NOT NULL,
+  checksum INTEGER NOT NULL, PRIMARY KEY (key, form, nth)
+) WITHOUT ROWID
+"""
+_FOUND = (_SCHEMA, f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {VERSION}")
+_ANSWER = "SELECT asked, answer, checksum FROM answers WHERE key = ? AND form = ? AND nth = ?"
+_KEEP = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
+
+
+class Place(NamedTuple):
+    """Where an answer is: the key's 64 digits, the form, and how many of its kind were asked before in this test."""
+
+    key: str
+    form: str
+    nth: int = 0
+
+
+class RecordingFile:
+    """One file of recorded answers. Every method raises StoreTrouble, whose text says what is wrong and what to do."""
+
+    def __init__(self, path: Path, *, writes: bool = False) -> None:
+        self.path = path
+        self._writes = writes
+
+    def answer(self, place: Place) -> bytes | None:
+        """The answer that is recorded there."""
+        with self._reading() as file:
+            row = file.execute(_ANSWER, place).fetchone() if file else None
+        if row is None:
+            return None
+        asked, answer, checksum = row
+        if checksum != _checksum(asked, answer):
+            raise self._trouble("store-corrupt", f"the answer under {place.key[:16]} is damaged: take the file from "
+                                "version control again, or delete it and record anew")  # fmt: skip
+        return bytes(answer)
+
+    def count(self, place: Place) -> int:
+        """How many answers to this question are recorded."""
+        with self._reading() as file:
+            sql = "SELECT count(*) FROM answers WHERE key = ? AND form = ?"
+            return file.execute(sql, place[:2]).fetchone()[0] if file else 0
+
+    def asked(self) -> list[tuple[str, dict[str, Any]]]:
+        """Everything that was asked when it was recorded, each with its form."""
+        with self._reading() as file:
+            rows = file.execute("SELECT DISTINCT form, asked FROM answers").fetchall() if file else []
+        return [(form, orjson.loads(asked)) for form, asked in rows]
+
+    def writable(self) -> None:
+        """StoreTrouble if nothing could be recorded: asked before a call is paid for."""
+        with self._writing() as file:
+            file.execute(f"PRAGMA user_version = {VERSION}")  # a write: to begin one is allowed where none is
+            file.execute("ROLLBACK")
+
+    def keep(self, place: Place, asked: bytes, answer: bytes) -> None:
+        """Record an answer, unless there is one already."""
+        with self._writing() as file:
+            text = asked.decode()
+            file.execute(_KEEP, (*place, text, answer, _checksum(text, answer)))
+            file.execute("COMMIT")
+
+    # opening
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """The file to read; None where there is nothing yet."""
+        with self._told():
+            if not self.path.exists() or self.path.stat().st_size == 0:
+                yield None
+                return
+            with closing(self._to_read()) as file:
+                yield file if self._is_ours(file) else None
+
+    def _to_read(self) -> sqlite3.Connection:
+        until, mode = time.monotonic() + READING, "mode=ro"
+        while True:
+            file = self._opened(mode, READING)
+            try:
+                # One transaction for all that is read, so that what is found out here holds to its end.
+                file.execute("BEGIN")
+                file.execute("PRAGMA application_id").fetchone()
+            except sqlite3.Error as error:
+                file.close()
+                if self._turned(error):
+                    return self._opened("mode=ro&immutable=1", READING)
+                # SQLite takes the journal of a commit that ends just now for one that was left behind.
+                if _extended(error) != sqlite3.SQLITE_READONLY_ROLLBACK or time.monotonic() >= until:
+                    raise
+                time.sleep(0.005)
+                mode = "mode=rw" if self._writes else mode  # which plays a journal back that was left
+            else:
+                return file
+
+    def _turned(self, error: sqlite3.Error) -> bool:
+        """Whether a tool made it a file with a write-ahead log, which cannot be opened here, and holds nothing."""
+        code = _extended(error)
+        cannot = code & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        return cannot and code != sqlite3.SQLITE_READONLY_ROLLBACK and not Path(f"{self.path}-wal").exists()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """The file in a transaction that writes; made if need be."""
+        with self._told(), closing(self._opened("mode=rwc", PATIENCE)) as file:
+            if file.execute("PRAGMA journal_mode").fetchone() == ("wal",):  # a tool's: all must be in the file itself
+                file.execute("PRAGMA journal_mode = DELETE")
+            file.execute("BEGIN IMMEDIATE")
+            if not self._is_ours(file):
+                for statement in _FOUND:
+                    file.execute(statement)
+            yield file
+
+    def _opened(self, mode: str, patience: float) -> sqlite3.Connection:
+        uri = f"file:{quote(os.fsencode(self.path.absolute()))}?{mode}"
+        return sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
+
+    def _is_ours(self, file: sqlite3.Connection) -> bool:
+        """Whether it is a recording; False for an empty file, StoreTrouble for anything else."""
+        (application,) = file.execute("PRAGMA application_id").fetchone()
+        (version,) = file.execute("PRAGMA user_version").fetchone()
+        if application == APPLICATION and version == VERSION:
+            return True
+        if application == APPLICATION:
+            raise self._trouble("store-foreign", f"it has format {version}, and this askonce reads {VERSION}: "
+                                "use the askonce that recorded it, or delete it and record anew")  # fmt: skip
+        (tables,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application or version or tables:
+            raise self._trouble("store-foreign", "it is a database, and no recording of this format: "
+                                "delete it and record anew, if it is one of an earlier askonce")  # fmt: skip
+        return False
+
+    # trouble
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._trouble(*self._meaning(error)) from error
+        except OSError as error:
+            raise self._trouble("store-denied", f"{error.strerror or error}") from error
+
+    def _meaning(self, error: sqlite3.Error) -> tuple[str, str]:
+        code = _extended(error) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
+            return "store-foreign", self._not_a_database()
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return "store-busy", "another process holds it: is a program recording, or a tool showing it?"
+        if _extended(error) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return "store-readonly", "a recording that was cut off left a journal beside it: record once more"
+        if code == sqlite3.SQLITE_READONLY:
+            return "store-readonly", "it cannot be written: record where the file and its folder may be"
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return "store-denied", f"it cannot be opened: may it be read, and its folder? ({error})"
+        if code == sqlite3.SQLITE_FULL:
+            return "store-full", "there is no room for it: free some space"
+        return "store-corrupt", f"{error}: take it from version control again, or delete it and record anew"
+
+    def _not_a_database(self) -> str:
+        with self.path.open("rb") as file:
+            lfs = file.read(40).startswith(b"version https://git-lfs")
+        return (
+            "it is a pointer of Git LFS: git lfs pull"
+            if lfs
+            else "it is no database: a merge, or a conversion of line ends, may have broken it"
+        )
+
+    def _trouble(self, kind: str, what: str) -> StoreTrouble:
+        return StoreTrouble(kind, f"{self.path}: {what}")
+
+
+def _extended(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0)
+
+
+def _checksum(asked: str, answer: bytes) -> int:
+    return zlib.crc32(answer, zlib.crc32(asked.encode()))

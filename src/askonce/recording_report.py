@@ -1,0 +1,88 @@
+"""What a recording says to whoever runs the tests: what is missing and how it differs, and what was not recorded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from askonce.core.text import printable
+
+SHOWN = 8  # differing fields of a neighbour
+LONG = 60  # characters of a value
+
+Said = dict[str, Any]
+
+_WHY = {
+    "unknown-path": "it is no operation that askonce knows",
+    "unknown": "it is no operation that askonce knows",
+    "stream": "it asks for a stream of a kind that askonce does not read",
+    "streamed-body": "its body is a stream, which is its sender's to read",
+    "large-body": "its body is too large to be read",
+    "no-json-request": "its body is not JSON",
+    "bad-settings": "one of its askonce headers cannot be meant",
+    "incomplete": "its stream was cut",
+    "not-sse": "its stream was cut, or is none",
+    "error": "an error of the moment came in its place",
+    "not-json": "its answer is not JSON",
+    "too-large": "its answer is too large",
+    "closed": "its stream was still under way when the test was over",
+    "abandon-limit": "its stream was left, and did not end in time",
+}
+
+
+def why(reason: str) -> str:
+    """A reason in a word, as a sentence's end."""
+    status = re.fullmatch(r"(?:status|upstream)-(\d{3})", reason)
+    if status:
+        return f"it was answered {status[1]}, which is of the moment"
+    known = _WHY.get(reason)
+    return known or f"the call failed: {reason.removeprefix('upstream-')}"
+
+
+def title(said: Said, form: str = "") -> str:
+    """A request in a line."""
+    body = said.get("body")
+    model = body.get("model") if isinstance(body, dict) else None
+    parts = (said.get("asked", "a question"), "(a stream)" if form == "s" else "", model and f"model={model}")
+    return printable(" ".join(str(part) for part in parts if part))
+
+
+def missing(said: Said, form: str, asked: int, recorded: int, neighbours: list[tuple[str, Said]]) -> list[str]:
+    """How a question that is not recorded, or not so many times, differs from the recorded one nearest to it."""
+    if recorded:
+        times = "once" if recorded == 1 else f"{recorded} times"
+        return [f"    asked {asked} times in this test, and recorded {times}: each time has an answer of its own"]
+    here = _form(said, form)
+    differing = [_differing(here, _form(other, kind)) for kind, other in neighbours]
+    if not differing:
+        return ["    nothing is recorded there"]
+    nearest = min(differing, key=len)
+    more = [f"      and {len(nearest) - SHOWN} more"] if len(nearest) > SHOWN else []
+    return [f"    the nearest that is recorded differs in {len(nearest)} field(s):", *nearest[:SHOWN], *more]
+
+
+def _form(said: Said, form: str) -> dict[str, str]:
+    return {**dict(_flat(said)), "stream": str(form == "s")}
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _flat(item, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list) and value:
+        for at, item in enumerate(value):
+            yield from _flat(item, f"{path}[{at}]")
+    else:
+        yield path, repr(value)
+
+
+def _differing(here: dict[str, str], there: dict[str, str]) -> list[str]:
+    paths = sorted(path for path in here.keys() | there.keys() if here.get(path) != there.get(path))
+    return [
+        f"      {printable(path)}: {_short(there.get(path))} recorded, {_short(here.get(path))} asked" for path in paths
+    ]
+
+
+def _short(text: str | None) -> str:
+    return "nothing" if text is None else text if len(text) <= LONG else f"{text[: LONG - 3]}..."
