@@ -152,13 +152,11 @@ def made(pattern: str, size: int) -> bytes:
 def took(work: Callable[[bytes], Any], data: bytes) -> float:
     """s of this thread's processor time; the best of some, for others are at work on this machine too."""
     best = float("inf")
-    for _ in range(3):
+    for _ in range(3 if len(data) < 2**17 else 1):
         began = time.thread_time()
         with suppressed():
             work(data)
         best = min(best, time.thread_time() - began)
-        if best > 1.0:
-            break
     return best
 
 
@@ -186,7 +184,7 @@ def test_twice_the_input_takes_at_most_twice_the_time_or_so(parser):
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("parser", PARSERS)
 def test_up_to_8_mb_twice_the_input_takes_at_most_twice_the_time_or_so(parser, pattern):
-    grows_in_proportion(parser, pattern, 2**16, 2**23)
+    grows_in_proportion(parser, pattern, 2**21, 2**23)
 
 
 def resident(name: str) -> int:
