@@ -155,6 +155,8 @@ class Pump:
             self._passing = True
             await self._tell(Cut(why))
             await self._landed(None, why)
+        if not self.tape.read_on():
+            await self.end()  # nobody has it, nor ever will: what upstream still says is paid for nothing
         self.tape.trim()
 
     @property

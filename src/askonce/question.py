@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from askonce.core import keys, labels
 from askonce.core.keys import Form, Key
 from askonce.core.lease import NEVER, Limits
+from askonce.core.memo import Memo
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.normalize import NotNormal
 from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
@@ -24,6 +25,7 @@ from askonce.events import Events
 # Of what counts in a request over HTTP (core.fields, core.headers, core.operations): another number, and answers that
 # were kept under older rules, in which somebody else's may be among them, are not found any more.
 RULES = 2
+PLANS = 4096  # that a cache keeps in mind
 KNOWN, KNOWN_SIZE = 512, 8192  # questions that a plan keeps in mind, and the bytes that one may have
 TOLD = 15_000  # characters: in any writing fewer bytes than an extension can have
 FOREVER = 10 * 365 * 86_400_000  # ms: what "max-stale" without a value accepts
@@ -123,7 +125,7 @@ class Plan:
     control: Control
     limits: Limits
     store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
-    known: dict[bytes, Known] = field(default_factory=dict, compare=False, repr=False)
+    known: Memo[bytes, Known] = field(default_factory=lambda: Memo(KNOWN), compare=False, repr=False)
 
     def know(self, body: bytes, model: str, passes: str, keyed: bytes | None = None, *, keep: bool = True) -> Known:
         """What is worked out of a question, kept for the next time: to hash 2 KB again costs more than to find them.
@@ -132,11 +134,14 @@ class Plan:
         """
         question = self.question(body if keyed is None else keyed, model)
         known = Known(question.key, question.fields, model, passes)
-        if keep and len(body) <= KNOWN_SIZE:
-            if len(self.known) >= KNOWN:
-                self.known.clear()
-            self.known[body] = known
+        if keep and self.remembers(len(body)):
+            # A copy: what orjson wrote still has the room that it wrote in, 64 KB for a body of 7.
+            self.known.keep(bytes(memoryview(body)), known, len(body))
         return known
+
+    def remembers(self, size: int) -> bool:
+        """Whether a request of so many bytes is kept in mind: not if it is long, or if no answer to it is ever kept."""
+        return size <= KNOWN_SIZE and self.terms.ttl > 0
 
     def question(
         self,
@@ -213,7 +218,7 @@ class Planner:
         self._policy = _policy(policy)
         self._scopes = {labels.check_scope(scope): policy for scope, policy in scopes.items()}
         self._mode = mode
-        self._plans: dict[Settings, Plan] = {}
+        self._plans: Memo[Settings, Plan] = Memo(PLANS)
         self.plain = self.plan(NOTHING)
 
     def plan(self, settings: Settings) -> Plan:
@@ -228,9 +233,8 @@ class Planner:
             self._make(settings)  # says which of them it is that has no hash
             raise
         if plan is None:
-            if len(self._plans) >= 4096:
-                self._plans.clear()
-            plan = self._plans[settings] = self._make(settings)
+            plan = self._make(settings)
+            self._plans.keep(settings, plan, sum(map(len, plan.tags)))
         return plan
 
     def _make(self, settings: Settings) -> Plan:

@@ -156,6 +156,18 @@ def test_a_stream_over_the_cap_passes_through_and_is_not_kept(make, upstream):
     assert not cache.fetch_stream(REQUEST, upstream.open).status.hit
 
 
+def test_a_stream_that_outgrows_the_cap_after_its_readers_left_is_closed_upstream(make, upstream):
+    cache = make(policy=Policy(max_bytes=200))
+    upstream.say("short")
+    stream = cache.fetch_stream(REQUEST, upstream.open)
+    assert next(stream) == "short"
+    stream.close()  # it goes on by itself, to be kept
+    upstream.say(*["x" * 100] * 50)
+    upstream.wait_until_closed()
+    assert upstream.read < 10
+    assert cache.stats()["unstored.too-large"] == 1
+
+
 def test_an_item_that_is_not_json_reaches_the_reader_and_the_answer_is_not_kept(make, upstream):
     cache, odd = make(), object()
     upstream.say(ITEMS[0], odd, ITEMS[1])

@@ -18,6 +18,7 @@ import orjson
 from askonce.core import bounded, keys, upstream
 from askonce.core.fields import per_input
 from askonce.core.keys import Form, Key
+from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
 from askonce.core.operations import Operation, agreed, model_of
 from askonce.core.policy import Control, judge_request
@@ -33,7 +34,7 @@ from askonce.http.reply import Failure, Reply, pack, pack_failure
 from askonce.http.sent import Carried, Sent, Target, target_of
 from askonce.http.vectors import Vector, cut, inputs_of
 from askonce.pilot import Answer
-from askonce.question import KNOWN, KNOWN_SIZE, NOTHING, Plan, Planner, Question, Settings, not_normal
+from askonce.question import KNOWN, NOTHING, Plan, Planner, Question, Settings, not_normal
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
 NEVER_MET = (None, None)
@@ -85,7 +86,7 @@ class Exchange:
         self._around = around
         self._shares = share_forms
         self._callers = Callers(events, rules, cookies=self._cookies_count)
-        self._met: dict[tuple[object, ...], tuple[Question, Operation | None]] = {}
+        self._met: Memo[tuple[object, ...], tuple[Question, Operation | None]] = Memo(KNOWN)
         self._bodies = Bodies(rules)
         self._same_as = tuple(rules.same_as.items())
 
@@ -126,12 +127,12 @@ class Exchange:
             return ""
         reason = self._ask(sent, carries, target, plan, asked)
         made = asked.question
-        keep = self._bodies.settled and not (asked.batch or self._shares) and len(sent.body) <= KNOWN_SIZE
+        keep = self._bodies.settled and not (asked.batch or self._shares) and plan.remembers(len(sent.body))
         if made is not None and keep:
-            if len(self._met) >= KNOWN:
-                self._met.clear()
             # A copy: the one that is asked will hold what was read for it.
-            self._met[spelled] = Question(made.key, made.fields, plan, made.model), asked.operation
+            met = Question(made.key, made.fields, plan, made.model)
+            size = len(sent.url) + len(sent.body) + sum(len(name) + len(value) for name, value in carries.counts)
+            self._met.keep(spelled, (met, asked.operation), size)
         return reason
 
     def _ask(self, sent: Sent, carries: Carried, target: Target, plan: Plan, asked: Asked) -> str:

@@ -1,0 +1,85 @@
+"""What a process keeps in mind of requests has one bound, however many tenants, plans, clients and caches it has."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import httpx
+import pytest
+
+from askonce import Cache, Policy
+from askonce.core import memo
+from askonce.core.memo import Memo
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "x" * 7_000}]}
+
+
+def grown(work):
+    """Bytes that are held after `work` and were not before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = work()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0], kept
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("ttl", [0, 60])
+def test_a_thousand_tenants_with_a_hundred_questions_each_are_kept_in_mind_within_the_budget(ttl):
+    with Cache("memory://", policy=Policy(ttl=ttl), max_bytes=2**20) as cache:
+
+        def work():
+            for tenant in range(50):
+                for number in range(100):
+                    cache.fetch({**BODY, "seed": number}, lambda: {"said": 1}, tenant=f"t{tenant}", control="no-store")
+
+        held, _ = grown(work)
+    assert held <= (memo.BUDGET * 1.3 if ttl else 2 * 2**20)
+
+
+def test_clients_share_the_budget_with_everything_else():
+    answer = {"object": "chat.completion", "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}
+    inner = httpx.MockTransport(lambda request: httpx.Response(200, json=answer))
+    with Cache("memory://", max_bytes=2**20) as cache:
+
+        def work():
+            clients = [cache.http_client(module=httpx, inner=inner) for _ in range(8)]
+            for client in clients:
+                for number in range(400):
+                    client.post(
+                        "https://h/v1/chat/completions",
+                        json={**BODY, "seed": number},
+                        headers={"authorization": "Bearer k"},
+                    )
+            return clients
+
+        held, clients = grown(work)
+        assert held <= memo.BUDGET * 1.5
+        for client in clients:
+            client.close()
+
+
+def test_a_memo_that_is_dropped_is_gone_and_one_that_is_full_starts_over():
+    one: Memo[int, int] = Memo(3)
+    for number in range(4):
+        one.keep(number, number, 10)
+    assert one == {3: 3}
+    before = len(memo._memos)
+    del one
+    gc.collect()
+    assert len(memo._memos) == before - 1
+
+
+def test_when_the_budget_is_spent_all_memos_are_emptied(monkeypatch):
+    monkeypatch.setattr(memo, "BUDGET", 10_000)
+    monkeypatch.setattr(memo, "_spent", 0)
+    first, second = Memo[int, int](100), Memo[int, int](100)
+    for number in range(4):
+        first.keep(number, number, 1_000)
+    second.keep(1, 1, 1_000)
+    assert len(first) == 4
+    second.keep(2, 2, 1_000)
+    assert (dict(first), dict(second)) == ({}, {2: 2})
