@@ -410,6 +410,18 @@ def test_hosts_that_are_the_same_are_one_place_whatever_scheme_and_port_they_hav
 
 
 def test_a_name_with_its_port_counts_before_the_name_alone():
-    same = {"localhost": "api.openai.com", "localhost:8001": "api.anthropic.com"}
+    same = {
+        "localhost": "api.openai.com",
+        "localhost:8001": "api.anthropic.com",
+        "tls.internal:443": "api.openai.com",
+    }
     assert place_of("http", "localhost:8000", same).provider == "openai"
     assert place_of("http", "localhost:8001", same).provider == "anthropic"
+    assert place_of("https", "tls.internal", same).provider == "openai"
+    assert place_of("http", "tls.internal", same).provider == ""
+
+
+def test_a_prompt_that_may_be_edited_any_time_is_no_question():
+    host = "bedrock-runtime.us-east-1.amazonaws.com"
+    assert by_path("POST", f"/model/{ARN}prompt%2FABC/converse", host) is None
+    assert by_path("POST", f"/model/{ARN}prompt%2FABC:3/converse", host) is not None

@@ -53,18 +53,21 @@ class Place(NamedTuple):
 
 def place_of(scheme: str, authority: str, same_as: Mapping[str, str]) -> Place:
     """The place of a URL's scheme and authority (without credentials)."""
-    authority = authority.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ":"))
-    meant = _meant(authority, same_as)
+    port = _DEFAULT_PORTS.get(scheme, ":")
+    authority = authority.lower().removesuffix(port)
+    meant = _meant(authority, port, same_as)
     if meant == authority and authority not in same_as.values():
         return Place(scheme, authority, provider_of(authority))
     return Place("https", meant, provider_of(meant), same=True)
 
 
-def _meant(authority: str, same_as: Mapping[str, str]) -> str:
+def _meant(authority: str, port: str, same_as: Mapping[str, str]) -> str:
     """What a host stands for: as named with its port, else as named without one, and so on from there."""
     for _ in same_as:  # a chain is no longer than the mapping
-        host = authority.partition(":")[0]
-        if (found := same_as.get(authority, same_as.get(host))) is None:
+        host, named, _port = authority.partition(":")
+        names = (authority,) if named else (authority + port, authority)
+        found = next((same_as[name] for name in (*names, host) if name in same_as), None)
+        if found is None:
             break
         authority = found
     return authority

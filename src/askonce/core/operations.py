@@ -169,6 +169,7 @@ _PLACES = {name: tuple((re.compile(p), shapes) for p, shapes in rows) for name, 
 _SUFFIXES = {name: tuple((re.compile(f"(?:{p})$"), shapes) for p, shapes in rows) for name, rows in _EXACT.items()}
 _STRUCTURE = tuple((re.compile(_BASE + path), fits, shapes) for path, fits, shapes in _ANYWHERE)
 _ODD = re.compile(r"//|/\.{1,2}(?:/|$)|%2e", re.IGNORECASE)
+_DRAFT = re.compile(r":prompt/[^:]+$")  # of Bedrock's prompts without a version: edited any time
 _FRAMED = re.compile(rf"{_BEDROCK}(?:{_CONVERSE}|{_INVOKE})$")
 
 _Found = tuple[re.Match[str], tuple[str, ...]]
@@ -195,10 +196,11 @@ def operation_at(method: str, path: str, provider: str, *, mirrored: bool = Fals
     match, shapes = found
     streamed = match.string if match.re.groupindex.get("base") else match[0]
     plain = _STREAMED.sub(lambda word: _PLAIN[word[0]], streamed)
-    names = match.groupdict()
-    model = names.get("model") or ""
+    model = unquote(match.groupdict().get("model") or "")
+    if _DRAFT.search(model):
+        return None
     protocol = _ROWS[_SPOKEN.get(shapes[0], shapes[0])]
-    return Operation(protocol, plain != streamed, unquote(model), plain, provider, shapes)
+    return Operation(protocol, plain != streamed, model, plain, provider, shapes)
 
 
 def _exactly(path: str, provider: str, *, mirrored: bool) -> _Found | None:

@@ -138,7 +138,7 @@ def _hosts(given: object) -> dict[str, str]:
     for pair in given.items():
         if wrong := [one for one in pair if not isinstance(one, str) or not one or "/" in one]:
             raise ConfigError(f"same_as: {wrong[0]!r} is not a host: write it without scheme and path")
-    hosts = {host.lower(): meant.lower() for host, meant in given.items()}
+    hosts = {host.lower(): meant.lower().removesuffix(":443") for host, meant in given.items()}
     for host in hosts:
         _ends(host, hosts)
     return hosts
