@@ -15,8 +15,10 @@ from functools import partial
 from typing import NamedTuple
 
 from askonce.core import upstream
+from askonce.core.judge import Verdict
 from askonce.core.lease import Grant
-from askonce.core.model import DURATION, FIELDS, Lifetime, pack_fields, seal, whole
+from askonce.core.model import DURATION, FIELDS, Lifetime, Sealed, pack_fields, seal, whole
+from askonce.core.policy import Terms
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.events import Events
 from askonce.fleet import Fleet
@@ -30,14 +32,14 @@ from askonce.tape import Opened, Tape
 
 
 class Answer(NamedTuple):
-    """What an upstream call brought. `refusal` says why it may not be stored; `body` None: it has no exact bytes.
+    """What an upstream call brought, and the verdict on it. `body` None: it has no exact bytes.
 
     `trouble`: the answer is an upstream in trouble (``upstream-503``), and `hint` its retry-after, ms.
     """
 
     body: bytes | None
+    verdict: Verdict
     value: object = None
-    refusal: str = ""
     extensions: Mapping[int, bytes] = {}
     trouble: str = ""
     hint: int = 0
@@ -145,7 +147,7 @@ class Pilot:
             self._events.emit("failed", question.key.text, type(error).__name__)
             await self._return(flight, Ending(FAILED, type(error).__name__), failed=bool(upstream.trouble(error)))
         else:
-            answer = Answer(pump.tape.log(), None, pump.scan.verdict())
+            answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()))
             await self._landed(flight, question, answer, seconds)
 
     async def desert(self, flight: Flight) -> None:
@@ -160,7 +162,7 @@ class Pilot:
 
     async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
         """Store what may be stored, and give the lease back with what may not."""
-        detail = answer.refusal
+        detail = answer.verdict.reason
         if answer.body is not None and len(answer.body) > question.terms.max_bytes:
             detail = detail or "too-large"
         if flight.grant is None:
@@ -182,27 +184,26 @@ class Pilot:
 
     async def _fill(self, flight: Flight, grant: Grant, question: Question, answer: Answer, seconds: float) -> str:
         """The store's verdict, or the trouble it had."""
-        terms = question.terms
-        extensions = {
-            **question.extensions(),
-            **answer.extensions,
-            FIELDS: pack_fields(question.fields),
-            DURATION: whole(int(seconds * 1000)),
-        }
-        ttl = int(terms.ttl * 1000)
-        body = answer.body or b""
-        sealed = seal(
-            question.key.form, question.key.digest, grant.id, grant.order, grant.snapshot, ttl, extensions, body
-        )
-        shorter = ttl * (1.0 - terms.jitter * random.random())
-        grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
-        life = Lifetime(int(shorter), grace, error, cap)
+        sealed = self._sealed(grant, question, answer, seconds)
+        life = _lifetime(question.terms, answer.verdict)
         try:
             verdict = await self._guard(self._store.fill(flight.key, grant.id, grant.order, sealed, life))
         except StoreTrouble as trouble:
             verdict = trouble.kind  # it may be on its way all the same: the lease is left to its deadline
         flight.returned = True
         return verdict
+
+    @staticmethod
+    def _sealed(grant: Grant, question: Question, answer: Answer, seconds: float) -> Sealed:
+        extensions = {
+            **question.extensions(),
+            **answer.extensions,
+            FIELDS: pack_fields(question.fields),
+            DURATION: whole(int(seconds * 1000)),
+        }
+        key, ttl, body = question.key, int(question.terms.ttl * 1000), answer.body or b""
+        ends = answer.verdict.life is not None
+        return seal(key.form, key.digest, grant.id, grant.order, grant.snapshot, ttl, extensions, body, ends=ends)
 
     async def _return(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> None:
         """Give the lease back, if there is one and the store can hear it."""
@@ -216,3 +217,10 @@ class Pilot:
         except StoreTrouble:
             return  # counted already; the background thread tries once more
         flight.returned = True
+
+
+def _lifetime(terms: Terms, verdict: Verdict) -> Lifetime:
+    """How long an answer lives: by its terms, and no longer than it says itself."""
+    ttl = int(terms.ttl * 1000 * (1.0 - terms.jitter * random.random()))
+    grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
+    return Lifetime(ttl, grace, error, cap if verdict.life is None else min(cap, verdict.life))

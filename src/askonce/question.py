@@ -19,6 +19,7 @@ from askonce.core.memo import Memo
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.normalize import NotNormal
 from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
+from askonce.core.request import PLAIN, Expected
 from askonce.errors import ConfigError
 from askonce.events import Events
 
@@ -39,6 +40,7 @@ class Question:
     fields: tuple[int, ...]
     plan: Plan
     model: str = ""
+    expected: Expected = PLAIN
     detail: str = ""  # trouble met on the way, for the status
     until: float = math.inf  # of time.monotonic(): when a caller who waits for somebody else's call gives up
     data: bytes = b""  # the entry that was read
@@ -110,6 +112,7 @@ class Known(NamedTuple):
     fields: tuple[int, ...]
     model: str
     passes: str
+    expected: Expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +130,22 @@ class Plan:
     store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
     known: Memo[bytes, Known] = field(default_factory=lambda: Memo(KNOWN), compare=False, repr=False)
 
-    def know(self, body: bytes, model: str, passes: str, keyed: bytes | None = None, *, keep: bool = True) -> Known:
+    def know(
+        self,
+        body: bytes,
+        model: str,
+        passes: str,
+        expected: Expected,
+        keyed: bytes | None = None,
+        *,
+        keep: bool = True,
+    ) -> Known:
         """What is worked out of a question, kept for the next time: to hash 2 KB again costs more than to find them.
 
         `keyed`: what its key is made of, where that is not the body. `keep`: whether it is so the next time, too.
         """
         question = self.question(body if keyed is None else keyed, model)
-        known = Known(question.key, question.fields, model, passes)
+        known = Known(question.key, question.fields, model, passes, expected)
         if keep and self.remembers(len(body)):
             # A copy: what orjson wrote still has the room that it wrote in, 64 KB for a body of 7.
             self.known.keep(bytes(memoryview(body)), known, len(body))

@@ -23,6 +23,7 @@ import orjson
 
 from askonce.cache import AsyncCache, Cache
 from askonce.core import keys, labels
+from askonce.core.judge import RecordingJudge
 from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Lifetime, Sealed, Snapshot, seal
@@ -31,11 +32,9 @@ from askonce.core.redact import Redaction
 from askonce.core.rules import Rules
 from askonce.core.secrets import secret_name
 from askonce.errors import NotCached
-from askonce.http.exchange import Asked, Exchange, everybodys
-from askonce.http.reply import Reply
+from askonce.http.exchange import Asked, Exchange
 from askonce.http.sent import Sent
 from askonce.many import Many
-from askonce.pilot import Answer
 from askonce.question import Plan, Planner, Question, Settings
 from askonce.recording_report import Said
 from askonce.recording_state import Recording
@@ -140,15 +139,6 @@ class Keeping(Exchange):
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:  # noqa: ARG002 - overrules, whatever it is
         return ""
 
-    def _refusal(self, asked: Asked, reply: Reply) -> str:
-        if everybodys(reply.status):
-            return super()._refusal(asked, reply)
-        try:
-            orjson.loads(reply.body)
-        except ValueError:
-            return "not-json"
-        return ""
-
 
 def _body(sent: Sent) -> Any:
     try:
@@ -227,6 +217,7 @@ class _Recorded(Shell):
     """What makes a cache a recording."""
 
     recording: Recording
+    judges = RecordingJudge
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
@@ -249,7 +240,7 @@ class _Recorded(Shell):
         del share_forms
         around = partial(self._settings, {})
         rules = rules.over(Rules(ignore_headers=IGNORED))
-        made = Keeping(self._planner, self.events, self.mode, own, around, rules)
+        made = Keeping(self._planner, self.events, self.mode, own, around, rules, judges=self.judges)
         made.recording = self.recording
         return made
 
@@ -274,10 +265,6 @@ class _Recorded(Shell):
 
     def _passes(self, request: object, plan: Plan) -> str:  # noqa: ARG002 - as _judged
         return "off" if self.mode == "off" else ""
-
-    def _answer(self, value: object, plan: Plan) -> Answer:
-        answer = super()._answer(value, plan)
-        return answer if answer.refusal == "not-json" else answer._replace(refusal="")
 
 
 class RecordedCache(_Recorded, Cache):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import os
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,9 +21,11 @@ from askonce import config, survey
 from askonce.aim import Aim, aim_at
 from askonce.asker import Asker, Call, Outcome, settings_of
 from askonce.core import keys
+from askonce.core.judge import Judge, refused
 from askonce.core.keys import Key
 from askonce.core.normalize import NotNormal, normal_of
-from askonce.core.policy import Policy, judge_answer, judge_request
+from askonce.core.policy import Policy
+from askonce.core.request import Expected, expected_of, judge_request
 from askonce.core.rules import RULE_WORDS, Rules
 from askonce.drive import drive
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
@@ -33,7 +36,7 @@ from askonce.pilot import Answer
 from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal
 from askonce.reader import Found
 from askonce.store import Store, StoreTrouble, open_store
-from askonce.streams import AnyItems, Items, Untaped, items_of, pace_of
+from askonce.streams import Items, Untaped, items_of, pace_of
 from askonce.survey import Listed
 from askonce.tape import Opened, Playback
 from askonce.threads import Threads
@@ -48,6 +51,7 @@ class Shell(Asker):
     """What both kinds of cache are made of."""
 
     asynchronous = False
+    judges = Judge  # what judges all answers, whatever way they come in
 
     def __init__(
         self,
@@ -201,7 +205,7 @@ class Shell(Asker):
         else:
 
             async def paid() -> Answer:
-                return self._answer(await self._called(call), plan)
+                return self._answer(await self._called(call), self._judge(plan, known.expected))
 
             found = await self._engine.ask(question, paid)
         return self._outcome(found)
@@ -212,14 +216,13 @@ class Shell(Asker):
         body = self._body(request)
         known = plan.known.get(body) or self._met(body, plan)
         question = Question(Key(known.key.digest, "s"), known.fields, plan, known.model)
-        reason = known.passes
 
         async def opened() -> Opened:
             items = items_of(await self._called(open_stream), asynchronous=self.asynchronous)
-            return Opened(b"", Items(items, _exact), AnyItems())
+            return Opened(b"", Items(items, _exact), self._judge(plan, known.expected).items())
 
-        if reason:
-            found = await self._engine.passed(question, reason, opened)
+        if known.passes:
+            found = await self._engine.passed(question, known.passes, opened)
             assert isinstance(found.value, Opened)
             return Untaped(found.value.source), found.status
         found = await self._engine.ask(question, opened)
@@ -234,7 +237,11 @@ class Shell(Asker):
             keyed = None if passes else self._keyed(body)
         except NotNormal as wrong:
             keyed, passes = None, not_normal(self.events, wrong)
-        return plan.know(body, _model_of(request), passes, keyed, keep=self.rules.normalize is None)
+        keep = self.rules.normalize is None
+        return plan.know(body, _model_of(request), passes, expected_of(request), keyed, keep=keep)
+
+    def _judge(self, plan: Plan, expected: Expected) -> Judge:
+        return self.judges(plan.terms, expected, None, lambda value: plan.unwanted(value, self.events))
 
     def _passes(self, request: object, plan: Plan) -> str:
         """Why this request is deliberately not cached, "" when it may be."""
@@ -242,7 +249,7 @@ class Shell(Asker):
             return "off"
         if plan.control.no_store:
             return "no-store"
-        return judge_request(request, plan.terms)
+        return judge_request(request, plan.terms, inert=self.rules.inert)
 
     def exchange(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> Exchange:
         """What decides for one HTTP client of this cache."""
@@ -256,6 +263,7 @@ class Shell(Asker):
             lambda: self._settings({}),
             rules.over(self.rules),
             share_forms=share_forms,
+            judges=self.judges,
         )
 
     def engine(self) -> Many:
@@ -272,7 +280,7 @@ class Shell(Asker):
             value.close()
         raise UsageError("the call returned a coroutine: use AsyncCache, or give Cache a plain function")
 
-    def _answer(self, value: object, plan: Plan) -> Answer:
+    def _answer(self, value: object, judge: Judge) -> Answer:
         """An upstream value as it would be stored, and whether it may be."""
         body = _exact(value)
         if body is None:
@@ -282,8 +290,8 @@ class Shell(Asker):
                 " answer.model_dump(mode='json') (pydantic), dataclasses.asdict(answer) or the like",
                 type(value).__name__,
             )
-            return Answer(None, value, "not-json")
-        return Answer(body, value, judge_answer(value, plan.terms) or plan.unwanted(value, self.events))
+            return Answer(None, refused("not-json"), value)
+        return Answer(body, judge.value(value, body, time.time()), value)
 
     def _outcome(self, found: Found) -> Outcome:
         value = found.value if found.body is None else orjson.loads(found.body)

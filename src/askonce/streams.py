@@ -125,28 +125,6 @@ class Items:
             self._iterator.close()
 
 
-class AnyItems:
-    """The scan of a stream without a protocol: whole when the iterator ended, empty when nothing came."""
-
-    def __init__(self) -> None:
-        self._fed = False
-
-    def feed(self, _: bytes) -> None:
-        """Something came."""
-        self._fed = True
-
-    def whole(self) -> bool:
-        """Never before the end: there is no mark by which to know it."""
-        return False
-
-    def verdict(self) -> str:
-        """``empty``, or nothing to say."""
-        return "" if self._fed else "empty"
-
-    def usage(self) -> None:
-        """Items say nothing of it that we know."""
-
-
 def items_of(stream: Any, *, asynchronous: bool) -> Any:
     """The iterator of what `open_stream` gave; UsageError names what the mode can iterate."""
     if asynchronous and hasattr(stream, "__aiter__"):

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from askonce.core.judge import Verdict
 from askonce.core.tape import DATA, META, data_frame, frame, frames
 from askonce.ear import Signal
 from askonce.errors import Portable
@@ -48,8 +49,8 @@ class Scan(Protocol):
         """Whether the protocol's end was seen: nothing that matters can come after it."""
         ...
 
-    def verdict(self) -> str:
-        """Why it may not be stored, "" if it may. Asked once, at the end."""
+    def verdict(self, now: float) -> Verdict:
+        """Whether it may be stored; `now` in s since 1970. Asked once, at the end."""
         ...
 
     def usage(self) -> tuple[int, int] | None:
@@ -58,7 +59,7 @@ class Scan(Protocol):
 
 
 class Opened(NamedTuple):
-    """An upstream answer that arrives in parts: what goes before the body, the body's source, and its judge."""
+    """An upstream answer that arrives in parts: what goes before the body, the body's source, and what judges it."""
 
     meta: bytes
     source: Source

@@ -33,10 +33,12 @@ from openai.types.responses import response_create_params as response_params
 
 from askonce.core.fields import LEFT_OUT
 from askonce.core.headers import HEADER_CLASSES, header_class
+from askonce.core.judge import Judge, judge_answer
 from askonce.core.keys import RAW, canonical, canonical_body
 from askonce.core.operations import Operation, agreed, by_path, model_of
-from askonce.core.policy import judge_answer, judge_request, resolve
+from askonce.core.policy import resolve
 from askonce.core.providers import PROTOCOLS, by_answer
+from askonce.core.request import PLAIN, expected_of, judge_request
 
 ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
 TERMS = resolve()
@@ -115,6 +117,15 @@ def texts(value: Any) -> list[str]:
     return []
 
 
+def judged(record: Record, value: Any) -> str:
+    """Why an answer is not stored, as the answer to its own question; some bodies were recorded without their end."""
+    try:
+        expected = expected_of(json.loads(record["request_body"]))
+    except ValueError:
+        expected = PLAIN
+    return Judge(TERMS, expected).refusal(value)
+
+
 # What a plain reading would let pass, and is not stored all the same.
 RAN_A_TOOL = {  # their has_tool_calls_in_response knows calls by the program alone; these hold the provider's own
     *("groq-215876d212bd", "groq-8bb400868d8b"),  # compound-beta: executed_tools, a web search
@@ -124,6 +135,17 @@ RAN_A_TOOL = {  # their has_tool_calls_in_response knows calls by the program al
     *("google_gemini-ea1fdf50d2ee", "google_gemini-1e2bee0b68b0", "google_gemini-d66a30528027"),
     *("google_gemini-2898435831e2", "google_gemini-39180a5d2de8", "google_gemini-06a6303fa321"),
     "google_vertex-228691c18b62",
+}
+SEARCHED = {  # answers that carry sources, or say that they looked for some
+    *("openai-ec4301807104", "openrouter-4af3e291b5cb", "openrouter-052c734c92c3"),  # annotations: url_citation
+    *("openrouter-b39ca11cb312", "openrouter-dc93a3114df5"),  # usage: web_search_requests
+}
+# Requests that depend on more than their words, though no field of tools or state says so.
+OF_THE_WORLD = {
+    *("groq-215876d212bd", "groq-a295618ccd0d", "groq-8bb400868d8b"),  # compound-beta searches
+    "openrouter-4af3e291b5cb",  # perplexity/sonar searches
+    "openrouter-c2b349768922",  # a preset, which its owner changes by name
+    "openai-be694e6e2a69",  # an item of the input brings tools along
 }
 
 
@@ -151,12 +173,11 @@ def test_nothing_is_refused_that_a_plain_reading_allows_but_for_what_is_named_he
     refused = {
         record["id"]: reason
         for record, value in answers
-        if (reason := judge_answer(value, TERMS))
-        and not forbidden(record, value)
-        and any(t.strip() for t in texts(value))
+        if (reason := judged(record, value)) and not forbidden(record, value) and any(t.strip() for t in texts(value))
     }
-    assert {name for name, reason in refused.items() if reason != "server-tool"} == set()
-    assert set(refused) == RAN_A_TOOL
+    assert {name for name, reason in refused.items() if reason not in {"server-tool", "searched"}} == set()
+    assert set(refused) == RAN_A_TOOL | SEARCHED
+    assert {refused[name] for name in SEARCHED} == {"searched"}
     assert sum(not judge_answer(value, TERMS) for _, value in answers) > 1300
 
 
@@ -188,11 +209,13 @@ def test_requests_with_tools_or_state_pass_and_the_others_do_not(records):
             continue
         request = json.loads(record["request_body"])
         reason = judge_request(request, TERMS, known=True)
-        assert bool(reason) == plainly_passes(request), (record["id"], reason)
+        assert bool(reason) == (plainly_passes(request) or record["id"] in OF_THE_WORLD), (record["id"], reason)
         assert judge_request(request, TERMS) in {reason, ""}
 
 
 def plainly_passes(request: Record) -> bool:
+    if request.get("guardrailConfig", {}).get("guardrailVersion") == "DRAFT":
+        return True  # a draft is changed under its name
     state = ("previous_response_id", "conversation", "background", "mcp_servers", "container", "tools", "functions")
     offered = (request.get("toolConfig") or {}).get("tools")  # Converse's
     return bool(offered) or any(request.get(name) for name in state) or "web_search_options" in request

@@ -19,7 +19,8 @@ import pytest
 from askonce.core import keys
 from askonce.core.assemble import to_json
 from askonce.core.exact import Inexact, a_value
-from askonce.core.policy import Control, judge_answer, resolve
+from askonce.core.judge import judge_answer
+from askonce.core.policy import Control, resolve
 from askonce.core.providers import PROTOCOLS
 from askonce.core.retell import to_stream
 from askonce.core.scan import scan_for

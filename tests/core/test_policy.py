@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from askonce.core.policy import LONGEST, NO_CONTROL, Control, Policy, Terms, judge_answer, judge_request, resolve
+from askonce.core.judge import judge_answer
+from askonce.core.policy import LONGEST, NO_CONTROL, Control, Policy, Terms, resolve
+from askonce.core.request import judge_request
 from askonce.errors import ConfigError
 
 TERMS = {word: resolve(Policy(tool_calls=word)) for word in ("pass", "structured", "judge", "store")}
@@ -32,6 +34,7 @@ def test_without_a_word_the_built_in_terms_hold():
         hot_window=3600.0,
         jitter=0.05,
         tool_calls="pass",
+        searched="pass",
         on_abandon="finish",
         abandon_limit=30.0,
         max_flight=900.0,
@@ -120,6 +123,7 @@ def test_an_answer_is_fresh_before_it_is_old(ttl, factor):
         ({"max_bytes": 1e6}, "whole number from 1"),
         ({"tool_calls": "never"}, "'pass', 'structured', 'judge', 'store'"),
         ({"tool_calls": True}, "'pass'"),
+        ({"searched": "judge"}, "'pass', 'store'"),
         ({"on_abandon": "cancel"}, "'finish', 'close'"),
     ],
 )
@@ -334,7 +338,7 @@ def test_a_choice_of_tools_is_not_a_form_for_the_answer(more):
 
 
 def test_a_request_known_to_be_for_a_model_is_judged_without_naming_one():
-    request = {"messages": [], "tools": [FUNCTION]}
+    request = {"text": "?", "tools": [FUNCTION]}
     assert judge_request(request, TERMS["pass"]) == ""
     assert judge_request(request, TERMS["pass"], known=True) == "tools"
 

@@ -94,7 +94,8 @@ NOT_STORED = [
     ("empty", {"object": "chat.completion", "choices": []}),
     ("incomplete", chat(None)),
     ("unknown-ending", chat("insufficient_system_resource")),
-    ("server-tool", chat(executed_tools=[{"type": "search"}])),
+    ("searched", chat(executed_tools=[{"type": "search"}])),
+    ("server-tool", chat(executed_tools=[{"type": "search"}, {"type": "python"}])),
     ("error", chat() | {"error": {"message": "overloaded"}}),
     ("error", {"object": "chat.completion", "choices": [chat()["choices"][0] | {"error": {"code": 502}}]}),
     ("truncated", {"object": "chat.completion", "choices": [chat()["choices"][0], chat("length")["choices"][0]]}),
@@ -103,7 +104,9 @@ NOT_STORED = [
     ("empty", COMPLETION | {"choices": [{"text": "", "finish_reason": "stop"}]}),
     ("tool-call", response({"type": "function_call", "name": "f"})),
     ("tool-call", response({"type": "computer_call"})),
-    ("server-tool", response({"type": "web_search_call"}, said())),
+    ("searched", response({"type": "web_search_call"}, said())),
+    ("server-tool", response({"type": "web_search_call"}, {"type": "code_interpreter_call"}, said())),
+    ("server-tool", response({"type": "tool_search_call"}, said())),
     ("server-tool", response({"type": "a_call_of_tomorrow"}, said())),
     ("truncated", response(said(), status="incomplete", incomplete_details={"reason": "max_output_tokens"})),
     ("filtered", response(said(), status="incomplete", incomplete_details={"reason": "content_filter"})),
@@ -143,7 +146,7 @@ NOT_STORED = [
     ("empty", gemini("STOP", {"text": "thinking", "thought": True})),
     ("empty", {"usageMetadata": {"totalTokenCount": 1}, "modelVersion": "gemini"}),
     ("server-tool", gemini("STOP", {"executableCode": {"code": "1"}}, {"text": "1"})),
-    ("server-tool", gemini(groundingMetadata={"webSearchQueries": ["x"]})),
+    ("searched", gemini(groundingMetadata={"webSearchQueries": ["x"]})),
     ("tool-call", CONVERSE | {"stopReason": "tool_use"}),
     ("filtered", CONVERSE | {"stopReason": "guardrail_intervened"}),
     ("truncated", COHERE | {"finish_reason": "MAX_TOKENS"}),
@@ -169,7 +172,9 @@ def test_tool_calls_are_kept_only_as_far_as_asked_for():
 
 
 def test_what_the_provider_ran_is_not_kept_whatever_is_asked_for():
-    assert ROWS["responses"].verdict(response({"type": "web_search_call"}, said()), "store") == "server-tool"
+    assert ROWS["responses"].verdict(response({"type": "mcp_call"}, said()), "store", "store") == "server-tool"
+    assert ROWS["responses"].verdict(response({"type": "web_search_call"}, said()), "store") == "searched"
+    assert ROWS["responses"].verdict(response({"type": "web_search_call"}, said()), "pass", "store") == ""
     assert ROWS["chat"].verdict(chat("length", tool_calls=[CALL]), "store") == "truncated"
 
 

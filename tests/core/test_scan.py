@@ -16,14 +16,14 @@ import pytest
 
 from askonce.core.operations import by_path
 from askonce.core.providers import PROTOCOLS
-from askonce.core.scan import Judge, read, scan_for, stream_variant, streams_read
+from askonce.core.scan import StreamScan, read, scan_for, stream_variant, streams_read
 
 ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
 SSE = "text/event-stream; charset=utf-8"
 Record = dict[str, Any]
 
 
-def judge(name: str | None, body: bytes, tool_calls: str = "pass", content_type: str = SSE) -> Judge:
+def judge(name: str | None, body: bytes, tool_calls: str = "pass", content_type: str = SSE) -> StreamScan:
     found = scan_for(ROWS[name] if name else None, tool_calls, content_type)
     for at in range(0, len(body), 4096):
         found.feed(body[at : at + 4096])
@@ -119,7 +119,7 @@ OTHER = [{"index": 1, "id": "d", "function": {"name": "g", "arguments": "{}"}}]
         (sse(chunk(tool_calls=CALL), chunk("tool_calls"), done=True), "tool-call"),
         (sse(HI, chunk(tool_calls=CALL), chunk("stop"), done=True), "tool-call"),
         (sse(chunk(function_call={"name": "f"}), chunk("function_call"), done=True), "tool-call"),
-        (sse(chunk(content="hi", executed_tools=[{"type": "search"}]), chunk("stop"), done=True), "server-tool"),
+        (sse(chunk(content="hi", executed_tools=[{"type": "search"}]), chunk("stop"), done=True), "searched"),
         # errors inside a 200
         (sse(HI, {"error": {"message": "no", "code": 400}}, done=True), "error"),
         (sse(HI, chunk("stop") | {"error": {"code": 400}}, done=True), "error"),
@@ -205,7 +205,8 @@ def test_a_message_stream_is_kept_when_it_stopped_well_and_holds_something(body,
         (sse(response(SAID, status="failed", error={"code": "server_error"})), "error"),
         (sse({"type": "error", "code": "server_error", "message": "no"}, named=True), "error"),
         (sse(response({"type": "function_call"})), "tool-call"),
-        (sse(response({"type": "web_search_call"}, SAID)), "server-tool"),
+        (sse(response({"type": "web_search_call"}, SAID)), "searched"),
+        (sse(response({"type": "code_interpreter_call"}, SAID)), "server-tool"),
         (sse(response({"type": "message", "content": [{"type": "refusal", "refusal": "I"}]})), "refused"),
         (sse(response()), "empty"),
         (sse({"type": "response.completed"}), "unrecognised"),
@@ -226,7 +227,7 @@ def test_a_response_stream_is_judged_by_the_response_it_closes_with(body, reason
         (gemini("a", "b", finish="MAX_TOKENS"), "truncated"),
         (gemini("a", finish="SAFETY"), "filtered"),
         (gemini("", " "), "empty"),
-        (gemini("a", groundingMetadata={"webSearchQueries": ["?"]}), "server-tool"),
+        (gemini("a", groundingMetadata={"webSearchQueries": ["?"]}), "searched"),
         ([{"promptFeedback": {"blockReason": "SAFETY"}}], "filtered"),
         ([*gemini("a", finish=None), {"error": {"code": 503, "message": "no"}}], "error"),
         ([*gemini("a"), {"candidates": [{"index": 1, "content": {"parts": [{"text": "b"}]}}]}], "incomplete"),
@@ -366,11 +367,14 @@ def test_a_part_on_its_way_costs_next_to_nothing():
 FORBIDDEN = {"length", "max_tokens", "max_output_tokens", "content_filter", "tool_calls", "tool_use", "pause_turn"}
 # Their fields know calls by the program alone; in these the provider ran a tool.
 RAN_A_TOOL = {
-    *("google_gemini-1af43bef387a", "google_gemini-fc1092c9b217", "google_gemini-1b8b6b2d8c17"),  # googleSearch
-    *("google_gemini-561886766be5", "google_gemini-7900d72c34cf"),
-    "google_gemini-bce7d9ec3463",  # codeExecution
-    "openai-7d1792225e10",  # mcp_list_tools
-    "groq-a295618ccd0d",  # compound-beta: executed_tools, without being asked
+    **dict.fromkeys(("google_gemini-1af43bef387a", "google_gemini-fc1092c9b217"), "searched"),  # googleSearch
+    **dict.fromkeys(("google_gemini-1b8b6b2d8c17", "google_gemini-561886766be5"), "searched"),
+    **dict.fromkeys(("google_gemini-7900d72c34cf", "google_gemini-bce7d9ec3463"), "server-tool"),  # codeExecution
+    **dict.fromkeys(
+        ("openrouter-75e900e629b2", "openrouter-cc67f7bee445"), "searched"
+    ),  # annotations, web_search_requests
+    "openai-7d1792225e10": "server-tool",  # mcp_list_tools
+    "groq-a295618ccd0d": "searched",  # compound-beta: executed_tools, without being asked
 }
 
 
@@ -413,7 +417,7 @@ def test_no_recorded_stream_is_stored_that_its_records_fields_forbid(streams):
 
 def test_no_recorded_stream_is_refused_that_a_plain_reading_allows_but_for_what_is_named_here(streams):
     reasons = {r["id"]: judge(name, body).verdict() for r, name, body in streams if not forbidden(r)}
-    assert {name: reason for name, reason in reasons.items() if reason} == dict.fromkeys(RAN_A_TOOL, "server-tool")
+    assert {name: reason for name, reason in reasons.items() if reason} == RAN_A_TOOL
     assert len(reasons) > 420
 
 

@@ -8,9 +8,11 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from askonce.core.judge import Judge
 from askonce.core.operations import Operation, agreed, by_path
-from askonce.core.policy import judge_request, resolve
-from askonce.core.scan import scan_for, streams_read
+from askonce.core.policy import resolve
+from askonce.core.request import expected_of, judge_request
+from askonce.core.scan import streams_read
 from tests.sdk.conftest import Record
 
 PAGE = Path(__file__).parents[2] / "docs" / "sdks.md"
@@ -36,12 +38,14 @@ def verdict(record: Record, operation: Operation, body: Any) -> str:
         return f"passed: {reason}"
     if record["status"] != 200:
         return f"not stored: status {record['status']}"
+    judge = Judge(TERMS, expected_of(body), operation.protocol)
+    answer = record["response_body"].encode()
     if record["stream"]:
-        judge = scan_for(operation.protocol, "pass", record["response_headers"].get("content-type", ""))
-        judge.feed(record["response_body"].encode())
-        reason = judge.verdict()
+        scan = judge.stream(record["response_headers"].get("content-type", ""))
+        scan.feed(answer)
+        reason = scan.verdict(0).reason
     else:
-        reason = operation.protocol.verdict(json.loads(record["response_body"]))
+        reason = judge.reply(200, answer, 0).reason
     return f"not stored: {reason}" if reason else "stored"
 
 

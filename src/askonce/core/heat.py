@@ -41,7 +41,7 @@ class Warmth:
     def slide(self) -> tuple[int, int] | None:
         """By how much its life may slide, and its hard end, ms; None while more than half a slide is left of it."""
         hot_ttl = int(self.terms.hot_ttl * 1000)
-        if self.head.fresh - self.now >= hot_ttl >> 1:
+        if not self.head.slides or self.head.fresh - self.now >= hot_ttl >> 1:
             return None
         return hot_ttl, int(self.terms.max_age * 1000)
 

@@ -25,6 +25,7 @@ FORMAT = 1
 MAGIC = b"ao"
 FORMS = ("v", "j", "s")
 ODD = 0x10  # an odd extension other than FIELDS is present: walk them before serving
+ENDS = 0x20  # the answer named its own end: its life does not slide
 
 _SEALED = struct.Struct(">2sBBI32s16sQ8sII")
 _CHECK = struct.Struct(">I")
@@ -66,6 +67,11 @@ class Head(NamedTuple):
     def form(self) -> str:
         """``v`` a value, ``j`` JSON over HTTP, ``s`` a stream."""
         return FORMS[self.flags & 3]
+
+    @property
+    def slides(self) -> bool:
+        """Whether its life may be lengthened."""
+        return not self.flags & ENDS
 
     @property
     def hard(self) -> int:
@@ -183,9 +189,12 @@ def seal(
     ttl: int,
     extensions: Mapping[int, bytes],
     body: bytes,
+    *,
+    ends: bool = False,
 ) -> Sealed:
-    """An entry without its dates. `ttl` in ms, as asked for (before jitter); `order` in us."""
-    flags = FORMS.index(form) | (ODD if any(kind % 2 and kind != FIELDS for kind in extensions) else 0)
+    """An entry without its dates. `ttl` in ms, as asked for (before jitter); `order` in us; `ends`: by its own word."""
+    odd = any(kind % 2 and kind != FIELDS for kind in extensions)
+    flags = FORMS.index(form) | (ODD if odd else 0) | (ENDS if ends else 0)
     packed = pack_extensions(extensions)
     length = HEAD_SIZE + len(packed)
     start = _SEALED.pack(

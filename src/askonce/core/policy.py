@@ -1,12 +1,8 @@
-"""What the caller wants (Policy, Control), what that comes to (Terms), and the Verdicts on requests and answers.
+"""What the caller wants (Policy, Control), and what that comes to (Terms).
 
 Everything here is a value worked out from values. Layers of Policy are laid over each other, the nearest first: a
 call's own, its scope's (the longest first), the cache's. What none of them says follows from the ttl that came out, so
 that one word, ``ttl=60``, means a short life in every respect.
-
-A Verdict is a text: empty for yes, else the reason in a word, as the status shows it in `detail`. A request is judged
-before anything is looked up: what depends on more than its own words passes. An answer is judged before it is stored:
-what calls for an action, is cut, refused or empty is returned, shared with those who waited, and forgotten.
 """
 
 from __future__ import annotations
@@ -18,10 +14,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from askonce.core import bounded
-from askonce.core.providers import by_answer, failed
 from askonce.errors import ConfigError
 
 ToolCalls = Literal["pass", "structured", "judge", "store"]
+Searched = Literal["pass", "store"]
 OnAbandon = Literal["finish", "close"]
 
 LONGEST = 100 * 365 * 86400.0  # seconds: in microseconds since 1970 it still is an exact double, which Lua counts in
@@ -29,7 +25,7 @@ MAX_FLIGHT = 900.0  # seconds: a lease lives no longer, so a call that does may 
 
 
 class _Hashed:
-    """A hash worked out once: policies are looked up in a cache at every call, and have thirteen fields."""
+    """A hash worked out once: policies are looked up in a cache at every call, and have fourteen fields."""
 
     __slots__ = ("_hash",)
     _hash: int
@@ -55,6 +51,7 @@ class Policy(_Hashed):
     hot_window: float | None = None
     jitter: float | None = None
     tool_calls: ToolCalls | None = None
+    searched: Searched | None = None
     on_abandon: OnAbandon | None = None
     abandon_limit: float | None = None
     max_flight: float | None = None
@@ -83,6 +80,7 @@ class Terms:
     hot_window: float
     jitter: float
     tool_calls: str
+    searched: str
     on_abandon: str
     abandon_limit: float
     max_flight: float
@@ -94,6 +92,7 @@ _BUILT_IN: dict[str, Any] = {
     "hot_window": 3600.0,
     "jitter": 0.05,
     "tool_calls": "pass",
+    "searched": "pass",
     "on_abandon": "finish",
     "abandon_limit": 30.0,
     "max_flight": MAX_FLIGHT,
@@ -177,6 +176,7 @@ _CHECKS: dict[str, Any] = {
     "hot_window": _window,
     "jitter": _share,
     "tool_calls": _word("pass", "structured", "judge", "store"),
+    "searched": _word("pass", "store"),
     "on_abandon": _word("finish", "close"),
     "max_flight": _flight,
     "max_bytes": _whole,
@@ -245,134 +245,3 @@ def _unmeant(name: str, *, again: bool) -> str:
     if name in _FLAGS:
         return f"{name} takes no value: write {name}"
     return f"{name!r} is unknown: write any of {', '.join(_FLAGS)}, {', '.join(f'{one}=60' for one in _TIMES)}"
-
-
-# --- verdicts ----------------------------------------------------------------------------------------------------
-
-_STATE = {
-    "previous_response_id": "previous-response",
-    "conversation": "conversation",
-    "thread": "conversation",  # Anthropic's
-    "background": "background",
-}
-# Fields that have the provider act or search, whatever the tools: MCP servers, skills and sandboxes, and search by
-# OpenAI's preview models, by xAI, by Cohere.
-_SERVED = ("mcp_servers", "container", "web_search_options", "search_parameters", "connectors")
-# What the asking program runs itself. Anything else may be run by the provider, on a world that no key can hold.
-_OWN_TYPES = re.compile(r"function|custom|namespace|local_shell|apply_patch|(?:bash|text_editor|memory)_\d+")
-_OWN_KEYS = frozenset({"function", "functionDeclarations", "function_declarations", "toolSpec", "cachePoint"})
-_OFFERED = ("tools", "functions", "config", "toolConfig", "plugins")
-_WATCHED = frozenset((*_STATE, *_SERVED, *_OFFERED))  # a request without these is done with in one look
-
-
-def judge_request(request: object, terms: Terms, *, known: bool = False) -> str:
-    """Empty if the request may be looked up, else why not; `known` if its path already said that it is for a model."""
-    if not isinstance(request, dict):
-        dump = getattr(request, "model_dump", None)
-        request = dump(mode="json") if callable(dump) and not isinstance(request, type) else request
-    if not isinstance(request, dict) or not (known or _for_model(request)):
-        return ""
-    if _WATCHED.isdisjoint(request):
-        return "server-tools" if _online(request) else ""
-    for name, reason in _STATE.items():
-        if request.get(name):
-            return reason
-    if _served(request):
-        return "server-tools"
-    tools = _tools(request)
-    return _judge_tools(request, tools, terms.tool_calls) if tools else ""
-
-
-def judge_answer(value: object, terms: Terms) -> str:
-    """Empty if the answer may be stored, else why not; what is no protocol's answer may."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return "empty"
-    if failed(value):
-        return "error"
-    value = _unwrapped(value)
-    protocol = by_answer(value)
-    return protocol.verdict(value, terms.tool_calls) if protocol else ""
-
-
-def _unwrapped(value: object) -> object:
-    # Some calls return response.text, or model_dump_json(): the answer of a protocol in a coat.
-    if not isinstance(value, str) or not value.lstrip().startswith("{"):
-        return value
-    try:
-        return bounded.loads(value)
-    except ValueError:
-        return value
-
-
-def _for_model(request: dict[str, Any]) -> bool:
-    return isinstance(request.get("model"), str) or not request.keys().isdisjoint(_MODELLED)
-
-
-_MODELLED = ("contents", "modelId", "anthropic_version")  # Gemini's, Converse's, Claude's on Bedrock and Vertex
-
-
-def _served(request: dict[str, Any]) -> bool:
-    if any(request.get(name) not in (None, [], False) for name in _SERVED):
-        return True
-    plugins = request.get("plugins")  # with the suffix, OpenRouter's two ways to search
-    searches = isinstance(plugins, list) and any(isinstance(one, dict) and one.get("id") == "web" for one in plugins)
-    return searches or _online(request)
-
-
-def _online(request: dict[str, Any]) -> bool:
-    return str(request.get("model")).endswith(":online")
-
-
-def _tools(request: dict[str, Any]) -> list[Any]:
-    """Every tool on offer: Gemini's SDK has them in config, Converse in toolConfig."""
-    places = (request, request.get("config"), request.get("toolConfig"))
-    lists = [place.get(name) for place in places if isinstance(place, dict) for name in ("tools", "functions")]
-    return [tool for tools in lists if isinstance(tools, (list, tuple)) for tool in tools]
-
-
-def _judge_tools(request: dict[str, Any], tools: list[Any], tool_calls: str) -> str:
-    if not all(map(_own, tools)):
-        return "server-tools"
-    if tool_calls == "pass" or (tool_calls == "structured" and not _forced(request, tools)):
-        return "tools"
-    return ""
-
-
-def _own(tool: Any) -> bool:
-    if not isinstance(tool, dict):
-        return True  # a Python function
-    if (kind := tool.get("type")) is not None:
-        return bool(_OWN_TYPES.fullmatch(str(kind)))
-    return "name" in tool or _OWN_KEYS.issuperset(key for key, value in tool.items() if value is not None)
-
-
-def _forced(request: dict[str, Any], tools: list[Any]) -> bool:
-    """Whether the model must call one function and no other, so that the call is a form for its answer."""
-    bound = _bound(request)
-    return bound == "one" or (bound == "any" and sum(map(_functions, tools)) == 1)
-
-
-def _functions(tool: Any) -> int:
-    declared = tool.get("functionDeclarations") if isinstance(tool, dict) else None
-    return len(declared) if isinstance(declared, list) else 1
-
-
-def _bound(request: dict[str, Any]) -> str:
-    choice = request.get("tool_choice") or request.get("function_call")
-    if isinstance(choice, str):
-        return "any" if choice.lower() in {"required", "any"} else ""
-    if isinstance(choice, dict):
-        return "one" if "name" in choice or "function" in choice else "any" if choice.get("type") == "any" else ""
-    config = request.get("toolConfig")
-    return _bound_by(config) if isinstance(config, dict) else ""
-
-
-def _bound_by(config: dict[str, Any]) -> str:
-    """Converse's toolChoice, Gemini's functionCallingConfig."""
-    choice, calling = config.get("toolChoice"), config.get("functionCallingConfig")
-    if isinstance(choice, dict):
-        return "one" if "tool" in choice else "any" if "any" in choice else ""
-    if not isinstance(calling, dict) or str(calling.get("mode")).lower() != "any":
-        return ""
-    names = calling.get("allowedFunctionNames") or ()
-    return {0: "any", 1: "one"}.get(len(names), "")

@@ -27,6 +27,11 @@ def status_trouble(status: int) -> str:
     return f"upstream-{status}" if status >= 500 or status in {408, 429} else ""
 
 
+def everybodys(status: int) -> bool:
+    """Whether a refusal has nothing to do with what was asked: who asks, how often, and an upstream in trouble."""
+    return status in {401, 403, 408, 429} or status >= 500
+
+
 def trouble(error: BaseException) -> str:
     """The status detail of an upstream in trouble, "" when the error is an answer, or a bug of the caller's."""
     status = status_of(error)

@@ -9,6 +9,7 @@ Nothing here does I/O, so that whatever speaks HTTP can use it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +18,16 @@ import orjson
 
 from askonce.core import bounded, keys, upstream
 from askonce.core.fields import per_input
+from askonce.core.judge import Judge, Verdict, refused
 from askonce.core.keys import Form, Key
 from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
 from askonce.core.operations import Operation, agreed, model_of
-from askonce.core.policy import Control, judge_request
+from askonce.core.policy import Control
+from askonce.core.request import PLAIN, Expected, expected_of, judge_request
 from askonce.core.rules import NO_RULES, Rules
 from askonce.core.scan import stream_variant, streams_read
+from askonce.core.upstream import everybodys
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
 from askonce.http.callers import Callers
@@ -60,6 +64,7 @@ class Asked:
     batch: Batch | None = None
     operation: Operation | None = None
     who: str = ""  # whose credential it carries
+    expected: Expected = PLAIN
 
 
 class Exchange:
@@ -77,8 +82,10 @@ class Exchange:
         rules: Rules = NO_RULES,
         *,
         share_forms: bool = False,
+        judges: type[Judge] = Judge,
     ) -> None:
         self.events = events
+        self.judges = judges
         self._planner = planner
         self._off = mode == "off"
         self._own = own
@@ -88,6 +95,7 @@ class Exchange:
         self._callers = Callers(events, rules, cookies=self._cookies_count)
         self._met: Memo[tuple[object, ...], tuple[Question, Operation | None]] = Memo(KNOWN)
         self._bodies = Bodies(rules)
+        self._inert = rules.inert
         self._same_as = tuple(rules.same_as.items())
 
     # requests
@@ -124,13 +132,14 @@ class Exchange:
         met, operation = self._met.get(spelled, NEVER_MET)
         if met is not None and met.plan is plan:
             asked.question, asked.operation = Question(met.key, met.fields, plan, met.model), operation
+            asked.expected = met.expected
             return ""
         reason = self._ask(sent, carries, target, plan, asked)
         made = asked.question
         keep = self._bodies.settled and not (asked.batch or self._shares) and plan.remembers(len(sent.body))
         if made is not None and keep:
             # A copy: the one that is asked will hold what was read for it.
-            met = Question(made.key, made.fields, plan, made.model)
+            met = Question(made.key, made.fields, plan, made.model, asked.expected)
             size = len(sent.url) + len(sent.body) + sum(len(name) + len(value) for name, value in carries.counts)
             self._met.keep(spelled, (met, asked.operation), size)
         return reason
@@ -146,8 +155,9 @@ class Exchange:
         if operation is None:
             return "body-mismatch"
         asked.operation, target = operation, target._replace(operation=operation)
-        if reason := self._judged(body, plan):
+        if reason := self._judged({**body, "model": model_of(operation, body)}, plan):
             return reason
+        asked.expected = expected_of(body)
         tenant = bool(plan.tenant)
         if not tenant and self._callers.needs_tenant(asked.who, carries.secrets):
             return "tenant-needed"
@@ -185,7 +195,7 @@ class Exchange:
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:
         """Why this request of a known operation may not be looked up."""
-        return judge_request(body, plan.terms, known=True)
+        return judge_request(body, plan.terms, known=True, inert=self._inert)
 
     @staticmethod
     def _asker(
@@ -214,48 +224,47 @@ class Exchange:
 
     # answers
 
-    def answer(self, asked: Asked, reply: Reply, value: object, refusal: str | None = None) -> Answer:
+    def judge(self, asked: Asked) -> Judge:
+        """The judge of the answers to a question."""
+        assert asked.question is not None
+        assert asked.operation is not None
+        plan = asked.question.plan
+        return self.judges(
+            plan.terms, asked.expected, asked.operation.protocol, lambda value: plan.unwanted(value, self.events)
+        )
+
+    def answer(self, asked: Asked, reply: Reply, value: object, verdict: Verdict | None = None) -> Answer:
         """A reply as it would be stored or shared; `value` is what the leader himself gets back."""
         assert asked.question is not None
-        reason = self._refusal(asked, reply) if refusal is None else refusal
+        verdict = verdict or self._verdict(asked, reply)
         if asked.question.plan.tenant and 400 <= reply.status < 500:
             reply = reply._replace(who=asked.who)
         return Answer(
-            pack(reply, stored=not reason),
+            pack(reply, stored=not verdict.reason),
+            verdict,
             value,
-            reason,
             trouble=upstream.status_trouble(reply.status),
             hint=0 if reply.status < 400 else upstream.retry_after(_texts(reply)),
         )
 
     def answers(self, asked: Asked, reply: Reply, value: object, number: int) -> tuple[list[Answer], list[Vector]]:
         """The reply to a batch of so many inputs, as the answers to each; no vectors if it may not be cut."""
-        reason = self._refusal(asked, reply)
-        vectors = None if reason else cut(reply.body, number)
+        verdict = self._verdict(asked, reply)
+        vectors = None if verdict.reason else cut(reply.body, number)
         if vectors is not None:
             packed = [pack(Reply(200, reply.headers, one.item, "", one.frame), stored=True) for one in vectors]
-            return [Answer(body, value) for body in packed], vectors
-        one = self.answer(asked, reply, value, reason or "unmatched")
+            return [Answer(body, verdict, value) for body in packed], vectors
+        one = self.answer(asked, reply, value, verdict if verdict.reason else refused("unmatched"))
         if number > 1 and not everybodys(reply.status):  # it may be the fault of one input, which another does not have
             one = one._replace(body=pack_failure(Failure("RequestError", "refused as part of a batch", 0.0)))
         return [one] * number, []
 
-    def _refusal(self, asked: Asked, reply: Reply) -> str:
-        """Why a reply may not be stored."""
-        if reply.status != 200:
-            return f"status-{reply.status}"
-        try:
-            value = bounded.loads(reply.body)
-        except ValueError:
-            return "not-json"
-        assert asked.question is not None
-        assert asked.operation is not None
-        plan = asked.question.plan
-        return asked.operation.protocol.verdict(value, plan.terms.tool_calls) or plan.unwanted(value, self.events)
+    def _verdict(self, asked: Asked, reply: Reply) -> Verdict:
+        return self.judge(asked).reply(reply.status, reply.body, time.time())
 
     def failed(self, failure: Failure, value: object, trouble: str) -> Answer:
         """A failure, as it is shared with those who waited."""
-        return Answer(pack_failure(failure), value, trouble or "failed", trouble=trouble)
+        return Answer(pack_failure(failure), refused(trouble or "failed"), value, trouble=trouble)
 
 
 def said(ours: Mapping[str, str]) -> Settings:
@@ -301,11 +310,6 @@ def _batch(body: dict[str, Any], ask: Callable[[object], Question]) -> Batch | N
         if question.key not in batch.questions:
             batch.questions[question.key], batch.inputs[question.key] = question, one
     return batch
-
-
-def everybodys(status: int) -> bool:
-    """Whether a refusal has nothing to do with what was asked: who asks, how often, and an upstream in trouble."""
-    return status in {401, 403, 408, 429} or status >= 500
 
 
 def _form(sent: Sent, target: Target, body: dict[str, Any]) -> tuple[Form, str]:

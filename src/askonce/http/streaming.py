@@ -16,11 +16,12 @@ that was followed from a process that died is cut, RemoteProtocolError: no SDK m
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from typing import Any, Protocol
 
-from askonce.core.scan import Judge, read, scan_for
+from askonce.core.judge import Verdict
 from askonce.core.tape import META, data_frame, frame
 from askonce.drive import drive
 from askonce.http.body import Body, Encoded
@@ -55,7 +56,7 @@ class StreamErrand(Errand):
             return taped(failed)
         head = self._got
         if self._body is None:
-            return taped(self._by.exchange.answer(self.asked, head, self, self._refusal(head)))
+            return taped(self._by.exchange.answer(self.asked, head, self, self._verdict(head)))
         # From here on the answer is not ours to give a second time.
         self.opening, self.received, self.reply = self.received, None, None
         self._meta = pack(head, stored=True)[LENGTH:]
@@ -69,25 +70,18 @@ class StreamErrand(Errand):
         self._body = kind(received, self._by.module, asynchronous=self._by.asynchronous)
         return b""
 
-    def _refusal(self, reply: Reply) -> str | None:
-        """Why a stream that is here as a whole may not be stored; None for what is no stream."""
+    def _verdict(self, reply: Reply) -> Verdict | None:
+        """On a stream that is here as a whole; None for what is no stream."""
         if reply.status != 200:
             return None
         scan = self._scan(reply)
         scan.feed(reply.body)
-        return scan.verdict()
+        return scan.verdict(time.time())
 
     def _scan(self, head: Reply) -> Scan:
-        """Judges the answer by its bytes; and by `store_if`, if there is one."""
-        question, operation, events = self.asked.question, self.asked.operation, self._by.exchange.events
-        assert question is not None
-        assert operation is not None
-        plan = question.plan
-        content_type = next((value.decode("latin-1") for name, value in head.headers if name.lower() == _TYPE), "")
-        judge = scan_for(operation.protocol, plan.terms.tool_calls, content_type)
-        if plan.store_if is None:
-            return judge
-        return Wanted(judge, content_type, lambda value: plan.unwanted(value, events))
+        """Judges the answer by its bytes."""
+        content_type = next((text.decode("latin-1") for name, text in head.headers if name.lower() == _TYPE), "")
+        return self._by.exchange.judge(self.asked).stream(content_type)
 
     def own(self, playback: Playback) -> Received | None:
         """The response whose stream this very request opened, to be read from this place on its tape."""
@@ -114,27 +108,6 @@ def taped(answer: Answer) -> Answer:
     start = LENGTH + int.from_bytes(packed[:LENGTH], "big")
     log = frame(META, packed[LENGTH:start]) + (data_frame(0, packed[start:]) if packed[start:] else b"")
     return answer._replace(body=log)
-
-
-class Wanted:
-    """A judge and `store_if` after it, which is given the JSON of the events: what a streamed answer consists of."""
-
-    def __init__(self, judge: Judge, content_type: str, unwanted: Callable[[object], str]) -> None:
-        self.whole = judge.whole
-        self.usage = judge.usage
-        self._judge = judge
-        self._content_type = content_type
-        self._unwanted = unwanted
-        self._parts: list[bytes] = []
-
-    def feed(self, data: bytes) -> None:
-        """More bytes."""
-        self._judge.feed(data)
-        self._parts.append(data)
-
-    def verdict(self) -> str:
-        """The judge's word, and then the user's."""
-        return self._judge.verdict() or self._unwanted(read(b"".join(self._parts), self._content_type).values)
 
 
 class Out:

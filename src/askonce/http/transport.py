@@ -17,13 +17,14 @@ from dataclasses import replace
 from typing import Any
 
 from askonce.core.keys import Key
+from askonce.core.upstream import everybodys
 from askonce.drive import drive
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.events import Status, log
 from askonce.flight import Impatient
 from askonce.http.connection import connection_of
 from askonce.http.errand import BatchErrand, Errand, Part, patience_for
-from askonce.http.exchange import Asked, Exchange, everybodys, our_error
+from askonce.http.exchange import Asked, Exchange, our_error
 from askonce.http.received import Received, leave
 from askonce.http.reply import Failure, Reply, read_head, unpack
 from askonce.http.sent import Connection, Sent, less_ours

@@ -1,0 +1,169 @@
+"""The end that an answer names: a date of the provider's (`expires_at`), or a signed URL that works until then.
+
+A date counts where the provider wrote it: in an answer of a protocol, outside what belongs to the caller (core.sources
+knows what does). A signed URL counts wherever a value is one and nothing else: it is good until its end, whoever holds
+it. What stands inside a text counts nowhere: a model may speak of any date.
+
+All ends are in seconds since 1970. What cannot be read as an end is none.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import parse_qsl
+
+import orjson
+
+from askonce.core.answers import snake
+from askonce.core.bounded import lru_cache_of_short
+from askonce.core.sources import CALLERS, LONGEST_NAME
+
+LONGEST_URL = 16_384  # characters
+_NAMES = re.compile(r"(?:\w+_)?(?:expire\w*|expir(?:y|ation)\w*)|valid_(?:until|to)|not_after|good_until")
+_LASTS = re.compile(r"\w*_(?:in|after|seconds)(?:_seconds)?")  # how long from now, and not until when
+_MOMENT = 1_000_000_000  # a smaller number is a duration: this was in 2001
+_MS = 100_000_000_000  # a larger one is in ms: as seconds this is in 5138
+
+
+def end_of(answer: object, now: float, *, dates: bool) -> float | None:
+    """When the answer ends by its own word, the earliest of several; None without one. `dates`: its dates count too."""
+    ends: list[float] = []
+    queue = [answer]
+    for value in queue:
+        if isinstance(value, dict):
+            for name, held in value.items():
+                kind = _kind(name)
+                if kind == "end" and dates and (end := _moment(held, now, lasts=_lasts(name))):
+                    ends.append(end)
+                if kind != "callers" or not dates:
+                    queue.append(held)
+        elif isinstance(value, list):
+            if not (value and isinstance(value[0], int | float)):  # a vector
+                queue += value
+        elif isinstance(value, str) and (end := signed_until(value)):
+            ends.append(end)
+    return min(ends, default=None)
+
+
+@lru_cache_of_short(4096)
+def _kind(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        return ""
+    name = snake(name)
+    return "end" if _NAMES.fullmatch(name) else "callers" if name in CALLERS else ""
+
+
+def _lasts(name: str) -> bool:
+    return bool(_LASTS.fullmatch(snake(name)))
+
+
+def hints(data: bytes) -> bool:
+    """Whether JSON may hold an end."""
+    return b"xpir" in data or b"://" in data or b"valid" in data or b"ot_after" in data or b"otAfter" in data
+
+
+def _moment(value: object, now: float, *, lasts: bool) -> float | None:
+    """A number or a text as a moment."""
+    if isinstance(value, str):
+        number = _number(value)
+        return _dated(value) if number is None else _counted(number, now, lasts=lasts)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return _counted(float(value), now, lasts=lasts)
+
+
+def _counted(number: float, now: float, *, lasts: bool) -> float | None:
+    if lasts or number < _MOMENT:
+        return now + number if 0 < number < _MOMENT else None
+    return number / 1000 if number >= _MS else number
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d{1,17}(?:\.\d{1,9})?", text.strip(), re.ASCII) else None
+
+
+def _dated(text: str) -> float | None:
+    """A date of ISO 8601 (with or without punctuation), or of RFC 9110; without a zone it is UTC."""
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            found = read(text.strip()[:64])
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+        found = found if found.tzinfo else found.replace(tzinfo=UTC)
+        try:
+            return found.timestamp()
+        except (ValueError, OverflowError):
+            continue
+    return None
+
+
+# --- signed URLs -----------------------------------------------------------------------------------------------------
+
+_SIGNATURE = re.compile(r"(?:x-[a-z]+-)?(?:signature|sig|sign|hmac|token|hash|hm|q-signature|policy|hdnts|__token__)")
+_ENDING = re.compile(r"(?:x-[a-z]+-)?(?:expires?|expiry|expiration|exp)|se|ex|valid_?(?:until|to)")
+_DATE = re.compile(r"x-[a-z]+-date")
+_JWT = re.compile(r"[\w-]+\.([\w-]+)\.[\w-]*")
+
+
+def signed_until(text: str) -> float | None:
+    """Until when a URL works whose query holds a signature and an end; None for every other text."""
+    if not text.startswith(("https://", "http://")) or len(text) > LONGEST_URL or "?" not in text:
+        return None
+    if any(mark in text for mark in (" ", "\n", "<")):
+        return None  # a text that begins with a URL
+    query = text.partition("?")[2].partition("#")[0]
+    fields = {name.lower(): value for name, value in parse_qsl(query, max_num_fields=100)}
+    if not any(map(_SIGNATURE.fullmatch, fields)):
+        return None
+    return min(filter(None, (_until(name, value, fields) for name, value in fields.items())), default=None)
+
+
+def _until(name: str, value: str, fields: Mapping[str, str]) -> float | None:
+    """The end that one field of a signed URL's query names."""
+    if _ENDING.fullmatch(name):
+        return _ended(value, fields)
+    if name == "q-sign-time":  # Tencent: start;end
+        return _number(value.partition(";")[2])
+    if name == "policy":  # CloudFront
+        return _in_policy(value)
+    if name in ("hdnts", "__token__"):  # Akamai
+        return _number((re.findall(r"exp=(\d+)", value) or [""])[0])
+    if name == "token" and (jwt := _JWT.fullmatch(value)):
+        return _number(str(_decoded(jwt[1]).get("exp")))
+    return None
+
+
+def _ended(value: str, fields: Mapping[str, str]) -> float | None:
+    number = _number(value)
+    if number is None:
+        return _hexadecimal(value) or _dated(value)
+    if number >= _MOMENT:
+        return number / 1000 if number >= _MS else number
+    # So many seconds from the date that stands beside it.
+    signed = next((_dated(given) for name, given in fields.items() if _DATE.fullmatch(name)), None)
+    return None if signed is None else signed + number
+
+
+def _hexadecimal(value: str) -> float | None:
+    return float(int(value, 16)) if re.fullmatch("[0-9a-f]{8}", value) else None  # Discord's
+
+
+def _in_policy(value: str) -> float | None:
+    statements = _decoded(value.translate({ord("-"): "+", ord("_"): "=", ord("~"): "/"})).get("Statement")
+    found = re.search(r"'AWS:EpochTime': (\d+)", str(statements))
+    return _number(found[1]) if found else None
+
+
+def _decoded(text: str) -> dict[str, object]:
+    """The JSON object in base64, or an empty one."""
+    plain = text.translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+    try:
+        found = orjson.loads(base64.b64decode(plain + "=" * (-len(plain) % 4)))
+    except (binascii.Error, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,193 @@
+"""The Judge of the answers to one question, whatever way they come in: a value, a body of HTTP, items, a stream.
+
+A Verdict is made here and nowhere else, and nothing can be stored without one. An answer that calls for an action, is
+cut, refused or empty, was searched for, or is not what was demanded, is returned, shared with those who waited, and
+forgotten.
+
+`store_if` is asked last: it may refuse what we would keep, and keep nothing that we refuse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from askonce.core import bounded
+from askonce.core.answers import failed
+from askonce.core.expiry import end_of, hints
+from askonce.core.policy import Terms
+from askonce.core.providers import Protocol, by_answer
+from askonce.core.request import PLAIN, Expected
+from askonce.core.scan import ItemScan, StreamScan
+from askonce.core.upstream import everybodys
+
+__all__ = ["Judge", "Judged", "RecordingJudge", "Verdict", "judge_answer", "refused"]
+
+
+class Verdict(NamedTuple):
+    """Whether an answer may be stored: `reason` says why not, in a word, and is "" if it may.
+
+    `life`: ms for which it is good by its own word; None if it does not say.
+    """
+
+    reason: str
+    life: int | None = None
+
+
+def refused(reason: str) -> Verdict:
+    """The verdict on what is no answer to be judged: an error, a failure."""
+    if not reason:
+        raise ValueError("only a Judge says that an answer may be stored")
+    return Verdict(reason)
+
+
+def _wanted(_: object) -> str:
+    return ""
+
+
+class Judge:
+    """Judges answers to one question. `protocol`: its path named it; `unwanted`: store_if's word, "" if it wants it."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        expected: Expected = PLAIN,
+        protocol: Protocol | None = None,
+        unwanted: Callable[[object], str] = _wanted,
+    ) -> None:
+        self._terms = terms
+        self._expected = expected
+        self._protocol = protocol
+        self._unwanted = unwanted
+
+    def value(self, value: object, body: bytes, now: float) -> Verdict:
+        """On what a call returned, `body` in JSON; what is no protocol's answer may be stored. `now`: s since 1970."""
+        return self._last(self.refusal(value), value, body, now)
+
+    def reply(self, status: int, body: bytes, now: float) -> Verdict:
+        """On a whole answer of HTTP."""
+        if status != 200:
+            return Verdict(f"status-{status}")
+        try:
+            value = bounded.loads(body)
+        except ValueError:
+            return Verdict("not-json")
+        reason = self._by(self._protocol, value) if self._protocol else self.refusal(value)
+        return self._last(reason, value, body, now)
+
+    def stream(self, content_type: str = "") -> Judged:
+        """On a stream of HTTP, by its bytes."""
+        terms = self._terms
+        return Judged(self, StreamScan(self._protocol, terms.tool_calls, content_type, searched=terms.searched))
+
+    def items(self) -> Judged:
+        """On a stream of items, each fed as JSON."""
+        return Judged(self, ItemScan(self._terms.tool_calls, searched=self._terms.searched))
+
+    def scanned(self, scan: StreamScan, now: float) -> Verdict:
+        """On a stream that was scanned to its end."""
+        return self._last(scan.verdict(), scan.values, scan.body, now)
+
+    def refusal(self, value: object) -> str:
+        """Why a value may not be stored, whatever store_if says; "" if it may."""
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return "empty"
+        if failed(value):
+            return "error"
+        value = _unwrapped(value)
+        protocol = by_answer(value)
+        return self._by(protocol, value) if protocol else ""
+
+    def _by(self, protocol: Protocol, value: object) -> str:
+        terms = self._terms
+        return protocol.verdict(value, terms.tool_calls, terms.searched, given=self._expected.given)
+
+    def _last(self, reason: str, value: object, body: bytes, now: float) -> Verdict:
+        """The verdict on what nothing but its own end, or store_if, may keep out."""
+        if reason:
+            return Verdict(reason)
+        life = self._life(value, now) if hints(body) else None
+        if life is not None and life <= 0:
+            return Verdict("expired")
+        return Verdict(self._unwanted(value), life)
+
+    def _life(self, value: object, now: float) -> int | None:
+        value = _unwrapped(value)
+        dates = bool(self._protocol or by_answer(value) or _is_object(value))
+        end = end_of(value, now, dates=dates)
+        return None if end is None else int((end - now) * 1000)
+
+
+class RecordingJudge(Judge):
+    """The judge of a recording, which keeps what was said: all but a refusal of the moment, and what is not whole."""
+
+    def value(self, value: object, body: bytes, now: float) -> Verdict:  # noqa: ARG002 - kept for ever
+        """On what a call returned."""
+        return Verdict("")
+
+    def reply(self, status: int, body: bytes, now: float) -> Verdict:  # noqa: ARG002
+        """On a whole answer of HTTP."""
+        if everybodys(status):
+            return Verdict(f"status-{status}")
+        return Verdict("" if _is_json(body) else "not-json")
+
+    def scanned(self, scan: StreamScan, now: float) -> Verdict:  # noqa: ARG002
+        """On a stream that was scanned to its end."""
+        reason = scan.verdict()
+        return Verdict(reason if reason in _NOT_WHOLE else "")
+
+
+_NOT_WHOLE = frozenset({"incomplete", "error", "not-sse", "too-large", "unrecognised", "empty"})
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        bounded.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+class Judged:
+    """A stream that is judged as it goes by (askonce.tape.Scan)."""
+
+    def __init__(self, judge: Judge, scan: StreamScan) -> None:
+        self.feed = scan.feed
+        self.whole = scan.whole
+        self.usage = scan.usage
+        self._judge = judge
+        self._scan = scan
+
+    def verdict(self, now: float) -> Verdict:
+        """On what was fed, taken for all that upstream had to say."""
+        return self._judge.scanned(self._scan, now)
+
+
+def judge_answer(value: object, terms: Terms) -> str:
+    """Empty if the answer to a plain question may be stored, else why not; what is no protocol's answer may."""
+    return Judge(terms).refusal(value)
+
+
+_NAMED = re.compile(r"(?:cachedContents|files|operations|batches)/[\w-]+")
+
+
+def _is_object(value: object) -> bool:
+    """Whether it is some other object of a provider's API, by its own word: a file, a container, an upload."""
+    if not isinstance(value, dict):
+        return False
+    named = isinstance(value.get("name"), str) and bool(_NAMED.fullmatch(value["name"]))
+    return named or (isinstance(value.get("object"), str) and not _API_OBJECT.isdisjoint(value))
+
+
+_API_OBJECT = frozenset({"id", "created", "created_at"})
+
+
+def _unwrapped(value: object) -> object:
+    # Some calls return response.text, or model_dump_json(): the answer of a protocol in a coat.
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return value
+    try:
+        return bounded.loads(value)
+    except ValueError:
+        return value

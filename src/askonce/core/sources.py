@@ -1,0 +1,118 @@
+"""Whether an answer carries sources: then somebody searched for it, and it depends on more than its question.
+
+Providers show sources in many places and under many names: citations of URLs and files, search results, grounding, the
+context of a retrieval, counts of searches. So the whole answer is walked, and what is recognised is the name of a field
+that holds something. Text is never looked into, nor what belongs to the caller: its metadata, its schemas, the
+arguments of calls, its own parsed type.
+
+A citation is no source of its own where it cites what the question brought along: the pages of a document, or, if the
+question is known to have `given` them, search results and Cohere's documents. Gemini's citationMetadata tells of text
+that the model knew by heart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from askonce.core.answers import Answer, a_dict, snake
+from askonce.core.bounded import lru_cache_of_short
+
+LONGEST_NAME = 100  # characters of a field's name that is looked at
+
+_CITING = re.compile(r"(?:\w+_)?(?:citations?|annotations?)")
+_FOUND = re.compile(
+    r"(?:\w+_)?search_(?:results?|info|quer(?:y|ies)|entry_point|requests|calls)|web_(?:search\w*|results|pages)"
+    r"|(?:\w+_)?(?:sources|references|passages)|source_(?:documents|nodes|chunks|attributions)|documents"
+    r"|(?:retriev(?:al|ed)|rag)_\w+|all_retrieved_documents|grounding_(?:metadata|chunks|supports|attributions?)"
+    r"|url_(?:context|retrieval)_metadata|num_(?:sources|search)\w*|(?:\w+_)?fetch_requests"
+)
+# The caller's own words, given back; and what filters say, who look at sources without having any.
+CALLERS = frozenset(
+    {
+        *("metadata", "labels", "tools", "tool_choice", "instructions", "prompt", "response_format", "parsed"),
+        *("output_parsed", "arguments", "args", "input", "schema", "trace", "moderation", "content_filters"),
+        "citation_metadata",
+    }
+)
+_PAGES = frozenset({"char_location", "page_location", "content_block_location"})
+_PAGE_FIELDS = frozenset({"documentChar", "documentPage", "documentChunk"})
+_NO_CITATIONS = frozenset({"file", "file_path"})  # what a parser read, what a program wrote
+
+
+# Some bytes of every name above: an answer with none of them need not be walked.
+_STEMS = (
+    *(b"itation", b"nnotation", b"earch", b"ource", b"eference", b"assage", b"ocuments", b"etriev", b"rounding"),
+    *(b"rag_", b"rlContext", b"rl_context", b"etch", b"web", b'"context"'),
+)
+
+
+def hints(data: bytes) -> bool:
+    """Whether JSON may hold the name of a source."""
+    return any(stem in data for stem in _STEMS)
+
+
+def carries_sources(answer: object, *, given: bool = False) -> bool:
+    """Whether an answer, or an event of a stream, was searched for; `given`: the question brought sources along."""
+    queue = [answer]
+    for value in queue:
+        if isinstance(value, list):
+            if not (value and isinstance(value[0], int | float)):  # a vector is long, and has none
+                queue += [item for item in value if isinstance(item, dict | list)]
+        elif isinstance(value, dict):
+            for name, held in value.items():
+                kind = _kind(name) if held else "plain"
+                if kind == "found" and _holds(held):
+                    return True
+                if kind == "citing" and any(_of_the_world(one, given=given) for one in _each(held)):
+                    return True
+                if kind == "context" and not {"citations", "intent"}.isdisjoint(a_dict(held)):
+                    return True
+                if kind == "plain" and isinstance(held, dict | list):
+                    queue.append(held)
+    return False
+
+
+@lru_cache_of_short(4096)
+def _kind(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        return "plain"
+    name = snake(name)
+    if name in CALLERS:
+        return "callers"
+    if _CITING.fullmatch(name):
+        return "citing"
+    return "found" if _FOUND.fullmatch(name) else "context" if name == "context" else "plain"
+
+
+def _holds(value: object) -> bool:
+    """Whether there is anything in it: a text, or a count above 0."""
+    queue = [value]
+    for one in queue:
+        if isinstance(one, dict | list):
+            queue += one.values() if isinstance(one, dict) else one
+        elif one:
+            return True
+    return False
+
+
+def _each(held: object) -> Iterable[object]:
+    return held if isinstance(held, list) else [held]
+
+
+def _of_the_world(citation: object, *, given: bool) -> bool:
+    """Whether what is cited was not in the question."""
+    if not isinstance(citation, dict):
+        return bool(citation)
+    kind, location = citation.get("type"), a_dict(citation.get("location"))
+    if kind in _PAGES or kind in _NO_CITATIONS or not _PAGE_FIELDS.isdisjoint(location):
+        return False
+    return not given or not _cites_material(citation, kind, location)
+
+
+def _cites_material(citation: Answer, kind: object, location: Answer) -> bool:
+    """Whether it cites what a question can bring along: search results, documents, the results of its own tools."""
+    if kind == "search_result_location" or "searchResultLocation" in location or "document_ids" in citation:
+        return True
+    kinds = {a_dict(source).get("type") for source in _each(citation.get("sources"))}
+    return kinds <= {"document", "tool"}
