@@ -118,7 +118,7 @@ class Keeping(Exchange):
     """An Exchange that lets everything of a known operation be looked up, each request as a whole."""
 
     recording: Recording
-    _cookies_count = False  # who replays has none
+    _fleeting = False  # who replays has other cookies, and another folder for sockets
 
     def read(self, sent: Sent) -> Asked:
         """What a request asks; what cannot be recorded is noted."""

@@ -99,11 +99,26 @@ class Wrapping:
         self._wrapped[0].close()
 
 
+class Slotted:
+    """One that has no dict, and keeps its pools by name."""
+
+    __slots__ = ("pools",)
+
+    def __init__(self, inner: Any) -> None:
+        self.pools = {"all": inner}
+
+    def handle_request(self, request: Any) -> Any:
+        return self.pools["all"].handle_request(request)
+
+
 def transports(module: Any, path: str) -> Iterator[Any]:
     yield module.HTTPTransport(verify=context(path))
     yield module.AsyncHTTPTransport(verify=context(path))
     yield module.HTTPTransport(verify=context(path), proxy="http://127.0.0.1:1")
     yield Wrapping(Wrapping(module.HTTPTransport(verify=context(path))))
+    yield Slotted(module.HTTPTransport(verify=context(path)))
+    yield Wrapping(module.Client(verify=context(path)))
+    yield Wrapping(module.Client(mounts={"https://": module.HTTPTransport(verify=context(path))}))
 
 
 def test_the_certificate_of_a_transport_is_found_wherever_it_stands(module, tmp_path):
@@ -116,7 +131,7 @@ def test_a_transport_without_one_tells_nothing(module):
     for one in (module.HTTPTransport(), module.MockTransport(lambda _: module.Response(200)), answering(module)):
         assert connection_of(one, secure=True) is PLAIN
     with module.HTTPTransport(uds="/run/a.sock") as one:
-        assert connection_of(one, secure=True).socket == "/run/a.sock"
+        assert connection_of(one, secure=True).where == ((":socket", "/run/a.sock"),)
 
 
 # --- what becomes of it ---
@@ -173,3 +188,13 @@ def test_two_sockets_are_two_upstreams_though_the_url_is_one(module, cache):
             client.post(URL, json=CHAT)
             client.post(URL, json=CHAT)
     assert [len(inner.requests) for inner in inners] == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["sni_hostname", "target"])
+def test_an_extension_that_directs_a_request_elsewhere_makes_another_question(module, cache, name):
+    with cache.http_client(module=module, inner=answering(module), headers=WHO) as client:
+        told = [{}, {name: "a.internal"}, {name: "b.internal"}, {name: "a.internal"}, {"trace": print}]
+        keys = [status_of(cache, client, extensions=more).key for more in told]
+    assert len({*keys}) == 3
+    assert keys[0] == keys[4]
+    assert keys[1] == keys[3]

@@ -14,12 +14,15 @@ Bounded: what is forgotten can only be told later. Two threads that note at once
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 AGAIN = 5
-REQUESTS, NAMES, VALUES = 1024, 64, 256  # kept in mind, twice as many at most
+REQUESTS, NAMES, VALUES = 1024, 16, 256  # kept in mind, twice as many at most: about 2 MB if all of it is used
+TOLD = 64  # names
+
+Headers = Callable[[], Iterable[tuple[str, Hashable]]]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -49,9 +52,10 @@ class Recent(Generic[K, V]):
 
 @dataclass(slots=True)
 class _Request:
-    """A request met before: when it came last, and of each header its value then and how often it was new in a row."""
+    """A request met before: when it came last, with what, and of each header its value and how often it was new."""
 
     last: int
+    carried: int
     headers: dict[str, tuple[int, int]]
 
 
@@ -60,22 +64,37 @@ class Freshness:
 
     def __init__(self) -> None:
         self._requests: Recent[int, _Request] = Recent(REQUESTS)
+        self._carried: Recent[int, int] = Recent(REQUESTS)  # when all that a request carries first came together
         self._first: Recent[str, Recent[int, int]] = Recent(NAMES)  # by name and value: when it was first there
         self._told: set[str] = set()
         self._clock = 0
 
-    def note(self, request: Hashable, headers: Iterable[tuple[str, Hashable]]) -> list[str]:
-        """A request comes with these headers; the names of those that turn out to be fresh, each of them once."""
+    def note(self, request: Hashable, carried: Hashable, headers: Headers) -> list[str]:
+        """A request comes and carries something, in these headers; the names of those found to be fresh, each once."""
         self._clock = now = self._clock + 1
-        values = _merged(headers)
+        met, whole = self._requests.get(which := hash(request)), hash(carried)
+        since = self._carried.get(whole)
+        if since is None:
+            self._carried.put(whole, now)
+        elif met is None or since <= met.last:  # nothing is new: by far the most, and the headers are not looked at
+            return self._again(met, whole, now)
+        values = _merged(headers())
         first = {name: self._since(name, value, now) for name, value in values.items()}
-        met = self._requests.get(which := hash(request))
         if met is None:
-            self._requests.put(which, _Request(now, {name: (value, 0) for name, value in values.items()}))
+            self._requests.put(which, _Request(now, whole, {name: (value, 0) for name, value in values.items()}))
             return []
         met.headers = {name: _counted(met, name, value, first[name]) for name, value in values.items()}
-        met.last = now
+        met.last, met.carried = now, whole
         return [name for name, (_, again) in met.headers.items() if again >= AGAIN and self._tell(name)]
+
+    @staticmethod
+    def _again(met: _Request | None, whole: int, now: int) -> list[str]:
+        """A request comes with what was there before; a retry, with what it had the last time, breaks no row."""
+        if met is not None:
+            if met.carried != whole:
+                met.headers = {name: (value, 0) for name, (value, _) in met.headers.items()}
+            met.last, met.carried = now, whole
+        return []
 
     def _since(self, name: str, value: int, now: int) -> int:
         values = self._first.get(name)
@@ -87,7 +106,7 @@ class Freshness:
         return since
 
     def _tell(self, name: str) -> bool:
-        if name in self._told or len(self._told) >= NAMES:
+        if name in self._told or len(self._told) >= TOLD:
             return False
         self._told.add(name)
         return True

@@ -71,7 +71,6 @@ TABLE: dict[str, HeaderClass] = {
         "They are about one connection, and end with it.",
         "connection keep-alive proxy-connection te trailer transfer-encoding",
     ),
-    "encoding": _class("The bytes of an answer are decoded before they are kept.", "accept-encoding"),
     "body": _class(
         "They say of the body what the body says itself.",
         "content-length content-md5 content-digest repr-digest digest",
@@ -95,7 +94,7 @@ TABLE: dict[str, HeaderClass] = {
         pinpoint-traceid pinpoint-spanid pinpoint-pspanid pinpoint-sampled pinpoint-flags pinpoint-pappname
         pinpoint-papptype pinpoint-host eagleeye-traceid eagleeye-rpcid sofa-traceid sofa-rpcid
         x-trace x-trace-options x-trace-id trace-id x-traceid traceid x-span-id span-id x-parent-span-id
-        x-parent-id x-client-trace-id x-envoy-force-trace x-appgw-trace-id x-highlight-request
+        x-client-trace-id x-envoy-force-trace x-appgw-trace-id x-highlight-request
         bugsnag-span-sampling langsmith-trace opik_trace_id opik_parent_span_id langfuse_trace_id
         langfuse_existing_trace_id langfuse_parent_observation_id langfuse_generation_id
         x-litellm-trace-id cf-aig-otel-trace-id cf-aig-otel-parent-span-id
@@ -146,6 +145,8 @@ def _valued(plain: str, reason: str, pattern: str) -> Valued:
 
 
 _WEIGHT = r"(?:\s*;\s*(?:q=(?:1(?:\.0{0,3})?|0?\.(?=0{0,2}[1-9])\d{1,3})|charset=utf-8))*"
+_CODING = r"(?:x-gzip|gzip|deflate|br|zstd|identity|\*)(?:\s*;\s*q=[01](?:\.\d{0,3})?)?"
+_CODINGS = rf"{_CODING}(?:\s*,\s*{_CODING})*"
 _STREAMS = r"(?:text/event-stream|application/vnd\.amazon\.eventstream)" + _WEIGHT
 _JSON = r"(?:\*/\*|application/\*|application/json)" + _WEIGHT
 _RANGES = rf"(?:(?:{_STREAMS})\s*,\s*)*{_JSON}(?:\s*,\s*(?:{_JSON}|{_STREAMS}))*"
@@ -156,6 +157,9 @@ VALUED: dict[str, Valued] = {
         "JSON, an event stream (where one is asked for), or anything", "Every client sends it so.", _RANGES
     ),
     "accept-charset": _valued("utf-8", "JSON has no other.", r"utf-8|\*"),
+    "accept-encoding": _valued(
+        "gzip, deflate, br, zstd, identity, or none", "Answers are decoded before they are kept.", rf"(?:{_CODINGS})?"
+    ),
     "accept-language": _valued("*", "It asks for no language.", r"\*"),
     "content-encoding": _valued("identity", "It says that the body is not encoded.", "identity"),
     "content-type": _valued(

@@ -6,7 +6,7 @@ key. What is not known to be harmless is named once: a header that no class know
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from askonce.core.fresh import AGAIN, Freshness
 from askonce.core.headers import CREDENTIAL_HEADERS, asks_stream
@@ -36,11 +36,11 @@ NEEDED = (
 
 
 class Callers:
-    """Who asks, by what requests carry. `cookies`: whether they count beside a tenant that is named."""
+    """Who asks, by what requests carry. `fleeting`: whether cookies beside a tenant count, and where connections go."""
 
-    def __init__(self, events: Events, rules: Rules, *, cookies: bool = True) -> None:
+    def __init__(self, events: Events, rules: Rules, *, fleeting: bool = True) -> None:
         self._events = events
-        self._cookies = cookies
+        self._fleeting = fleeting
         self._ignored: Container[str] = Ignored(rules.ignore_headers) if rules.ignore_headers else ()
         self._named: set[str] = set()
         self._fresh = Freshness()
@@ -66,8 +66,8 @@ class Callers:
         host, connection = carries.host, sent.connection
         if host and host_of(host, sent.url) != target.host and "host" not in self._ignored:
             counts += (("host", text_of(host)),)
-        if connection.socket:
-            counts += ((":socket", connection.socket),)
+        if self._fleeting:
+            counts += connection.where
         if connection.certificate:
             secrets.append(CERTIFICATE + connection.certificate.hex().encode())
         if self._bound:
@@ -76,23 +76,26 @@ class Callers:
 
     def counts(self, carries: Carried, form: Form, *, tenant: bool) -> Counts:
         """The headers in a key; `tenant`: one is named, and stands for the credential."""
-        for name in (*carries.unknown, *map(name_of, _lines(carries.cookies))):
-            if name not in self._named and len(self._named) < UNKNOWN:
-                self._named.add(name)
-                self._events.emit("unclassified", detail=name)
+        if carries.unknown or carries.cookies:
+            self._name(*carries.unknown, *map(name_of, _lines(carries.cookies)))
         counts = carries.counts
         if form == "s":
             counts = tuple(pair for pair in counts if pair[0] != "accept" or not asks_stream(pair[1]))
-        if carries.cookies and tenant and self._cookies:
+        if carries.cookies and tenant and self._fleeting:
             # A tenant stands for a credential. A cookie may be one, or the session of one of the tenant's many users.
             counts += (("cookie", fingerprint(carries.cookies)),)
         return counts
 
+    def _name(self, *unknown: str) -> None:
+        for name in unknown:
+            if name not in self._named and len(self._named) < UNKNOWN:
+                self._named.add(name)
+                self._events.emit("unclassified", detail=name)
+
     def note(self, sent: Sent, carries: Carried, counts: Counts, *, tenant: bool) -> None:
         """A request is about to be looked up: tell of a header that is new whenever it comes."""
-        secrets = _lines(carries.cookies if tenant else carries.secrets)
-        told = [*counts, *((name_of(one), one) for one in secrets)]
-        for name in self._fresh.note((sent.url, sent.body), told):
+        secrets = carries.cookies if tenant else carries.secrets
+        for name in self._fresh.note((sent.url, sent.body), (counts, secrets), lambda: _named(counts, secrets)):
             self._events.emit("fresh-header", detail=name)
             self._events.warn_once(f"fresh {name}", FRESH, name, AGAIN, _remedy(name))
 
@@ -115,6 +118,13 @@ class Callers:
 
 def _lines(secrets: bytes) -> list[bytes]:
     return secrets.split(b"\n") if secrets else []
+
+
+def _named(counts: Counts, secrets: bytes) -> Iterator[tuple[str, str | bytes]]:
+    """All that tells requests apart beside their URL and body, by name."""
+    yield from counts
+    for one in _lines(secrets):
+        yield name_of(one), one
 
 
 def _remedy(name: str) -> str:

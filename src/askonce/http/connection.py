@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from askonce.http.sent import PLAIN, Connection
 
+DIRECTIONS = frozenset({"sni_hostname", "target"})  # extensions of a request that say where it goes
 LAYERS = 6  # transports in front of transports
 UNSEEN = b"unseen"  # stands for the certificate of a context that cannot be asked
 
@@ -28,8 +29,14 @@ def connection_of(transport: Any, *, secure: bool) -> Connection:
     parts = list(_parts(transport))
     contexts = [part for part in parts if isinstance(part, ssl.SSLContext)] if secure else []
     shown = sorted(filter(None, map(certificate_of, contexts)))
-    sockets = [path for part in parts if isinstance(path := getattr(part, "_uds", None), str)]
-    return Connection(b"+".join(shown), "+".join(sockets)) if shown or sockets else PLAIN
+    sockets = [(":socket", path) for part in parts if isinstance(path := getattr(part, "_uds", None), str)]
+    return Connection(b"+".join(shown), tuple(sockets)) if shown or sockets else PLAIN
+
+
+def directed(connection: Connection, extensions: Mapping[str, Any]) -> Connection:
+    """The connection of a request that says itself where it goes."""
+    told = [(f":{name}", repr(extensions[name])) for name in sorted(DIRECTIONS & extensions.keys())]
+    return connection._replace(where=(*connection.where, *told))
 
 
 def _parts(transport: Any) -> Iterator[Any]:
@@ -42,9 +49,10 @@ def _parts(transport: Any) -> Iterator[Any]:
 
 
 def _within(one: Any) -> Iterator[Any]:
-    held = getattr(one, "__dict__", None) or {}
-    for value in list(held.values()):
-        for part in value if isinstance(value, list | tuple) else (value,):
+    slots = [name for kind in type(one).__mro__ for name in kind.__dict__.get("__slots__", ())]
+    for value in [*getattr(one, "__dict__", {}).values(), *(getattr(one, name, None) for name in slots)]:
+        several = value.values() if isinstance(value, dict) else value
+        for part in several if isinstance(value, dict | list | tuple) else (value,):
             if isinstance(part, ssl.SSLContext) or _carries(part):
                 yield part
 

@@ -70,7 +70,7 @@ class Asked:
 class Exchange:
     """Reads requests and judges answers for one client of one cache. `around()`: the settings of the context."""
 
-    _cookies_count = True
+    _fleeting = True
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Exchange:
         self._plain = planner.plan(own)
         self._around = around
         self._shares = share_forms
-        self._callers = Callers(events, rules, cookies=self._cookies_count)
+        self._callers = Callers(events, rules, fleeting=self._fleeting)
         self._met: Memo[tuple[object, ...], tuple[Question, Operation | None]] = Memo(KNOWN)
         self._bodies = Bodies(rules)
         self._inert = rules.inert

@@ -25,10 +25,14 @@ OURS = ("askonce-scope", "askonce-tags", "askonce-variant", "askonce-ttl", "cach
 
 
 class Connection(NamedTuple):
-    """What a connection tells upstream beyond the request: the digest of a client certificate, a Unix socket's path."""
+    """What a connection tells upstream beyond the request: the digest of a client certificate, and where it goes.
+
+    The names in `where` are none that a header can have: ``:socket``, the path of a Unix socket; ``:sni_hostname`` and
+    ``:target``, the extensions of a request of these names.
+    """
 
     certificate: bytes = b""
-    socket: str = ""
+    where: tuple[tuple[str, str], ...] = ()
 
 
 PLAIN = Connection()

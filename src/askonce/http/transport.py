@@ -22,7 +22,7 @@ from askonce.drive import drive
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.events import Status, log
 from askonce.flight import Impatient
-from askonce.http.connection import connection_of
+from askonce.http.connection import DIRECTIONS, connection_of, directed
 from askonce.http.errand import BatchErrand, Errand, Part, patience_for
 from askonce.http.exchange import Asked, Exchange, our_error
 from askonce.http.received import Received, leave
@@ -112,6 +112,8 @@ class Transport:
         connection = self._connections.get(scheme)
         if connection is None:  # looked at when it is first used: a certificate may be loaded after a client is made
             connection = self._connections[scheme] = connection_of(self.inner, secure=scheme == "https")
+        if not DIRECTIONS.isdisjoint(request.extensions):
+            connection = directed(connection, request.extensions)
         return Sent(request.method, str(request.url), request.headers.raw, self._body(request), connection)
 
     def _body(self, request: Any) -> bytes | None:
