@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 # First of all: what is shipped for tests asserts too, and is rewritten only if nobody has imported it before.
-for _name in ("contract", "contract_ends", "contract_late", "contract_links", "contract_logs", "trial"):
+for _name in (
+    "contract",
+    "contract_batches",
+    "contract_ends",
+    "contract_late",
+    "contract_links",
+    "contract_logs",
+    "trial",
+):
     pytest.register_assert_rewrite(f"askonce.testing.{_name}")
 
 from askonce.testing import Provider, RedisServer, ServerMissing, ValkeyServer  # noqa: E402

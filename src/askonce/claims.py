@@ -79,7 +79,7 @@ class Claims:
             self.board.end(flight)
             pursuit.flight = None
         else:
-            flight.granted(claim.grant)
+            self.board.granted(flight, claim.grant)
         return claim
 
     async def asked(self, question: Question) -> Claim:

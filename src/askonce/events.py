@@ -50,8 +50,9 @@ NAMES: Mapping[str, str] = {
     "fresh-header": "a header that counts was new each time the same request came, so none could hit; detail: its name",
     "corrupt": "bytes under our name were no entry of ours; detail: why",
     "trouble": "the store could not do something; detail: store-...",
-    "open": "the breaker opened: the store is left alone until a probe succeeds",
-    "back": "the store answers again",
+    "open": "a breaker opened: the store is left alone until a probe succeeds; detail: why; data: direction",
+    "back": "the store answers again; data: direction (read, write or connect)",
+    "disconnected": "the background thread lost its connection and makes another; detail: store-...",
     "abandoned": "the last caller left a flight; detail: finish or close; data, of a stream: tokens",
     "dropped": "a flight or refresh was given up; detail: why",
 }

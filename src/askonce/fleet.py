@@ -11,17 +11,22 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from askonce.beat import Beat
+from askonce.beats import Beats
+from askonce.core.breaker import Breaker, Breakers, Direction
 from askonce.core.heat import Warmth
 from askonce.core.keys import Key
-from askonce.core.tape import ALIVE, Word
+from askonce.core.tape import FAILED, Ending
 from askonce.drive import drive
 from askonce.ear import Ear, Owner, Party, Signal
 from askonce.events import log
+from askonce.hit_counts import HitCounts
 from askonce.ownership import Busy, OwnedLock
+from askonce.probes import Probes
 from askonce.store import TIMEOUT, Link, Store, StoreTrouble
 from askonce.store.wakeup import Wakeup
 from askonce.users import Users
@@ -31,36 +36,13 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 5.0  # s: a lease not renewed for so long may be taken by whoever waits
 BEAT = 1.5  # s between renewals
-PROBE = 0.5  # s between probes of a store in trouble
-PUSH = 1.0  # s that hits are gathered before they are told to the store
-PAUSE = 0.25  # s before a broken link is tried again
+PAUSE = 0.25  # s before a broken link is tried again; twice as long each time that it breaks again at once
+LONGEST_PAUSE = 1.0
+QUIET = 2.0  # s without a link, after which that is told
+SLICE = 0.05  # s of other work between two looks at what has to be in time
+BATCH = 128  # commands in one exchange
 IDLE = 60.0
 LAUNCH = 0.5  # s that a thread may take to begin before another is started; one of them runs
-
-
-class Breaker:
-    """Whether the store is left alone. Opens on one refusal, or two timeouts in a row; a probe alone closes it."""
-
-    def __init__(self) -> None:
-        self.open = False
-        self.kind = ""
-        self._timeouts = 0
-
-    def worked(self) -> None:
-        """The store answered a caller."""
-        self._timeouts = 0
-
-    def failed(self, kind: str) -> bool:
-        """The store did not; True when that opened the breaker."""
-        self._timeouts = self._timeouts + 1 if kind == "store-timeout" else 0
-        if self.open or not (kind == "store-refused" or self._timeouts >= 2):
-            return False
-        self.open, self.kind = True, kind
-        return True
-
-    def close(self) -> None:
-        """A probe succeeded."""
-        self.open, self.kind, self._timeouts = False, "", 0
 
 
 class Fleet:
@@ -70,27 +52,28 @@ class Fleet:
     rhythm = BEAT
 
     def __init__(self, store: Store) -> None:
-        self.breaker = Breaker()
+        self.breakers = Breakers()
         self.users = Users(self.wake)
         self._deferred: deque[Callable[[], object]] = deque()
         self._store = store.blocking()  # of its own: no connection of a cache's may live as long as the fleet
         self._link: Link | None = None
-        self._beats: dict[Beat, None] = {}
+        self._beats = Beats()
         self._parties: dict[Key, Party] = {}
         self._changed: deque[Party] = deque()  # that have their first ear, or none any more
         self._forsaken: deque[tuple[Key, bytes]] = deque()
-        self._warm: dict[Key, tuple[Warmth, Callable[[Key], None]]] = {}
-        self._next_push = 0.0
+        self._hits = HitCounts()
+        self._probes = Probes(self.breakers, self._store)
         self._scribes: dict[Scribe, None] = {}
-        self._hurried: set[tuple[bytes, int]] = set()  # (id, order)
         self._running = OwnedLock()
         self._thread: threading.Thread | None = None
         self._began = -LAUNCH
         self._missed = False
         self._stopping = False
         self._wakeup = Wakeup()
-        self._next_beat = 0.0
-        self._next_probe = 0.0
+        self._trouble: StoreTrouble | None = None  # of the link, since `_since` (monotonic s)
+        self._since = 0.0
+        self._pause = PAUSE
+        self._stumbled = ""
 
     # what callers use, from any thread
 
@@ -102,21 +85,21 @@ class Fleet:
     def beat(self, beat: Beat) -> None:
         """Keep a lease alive, until `still`; or see, before it is granted, whether anybody still asks for it."""
         self._due()
-        self._beats[beat] = None
+        self._beats.add(beat)
         self._start()
 
     def _due(self) -> None:
         if not (self._beats or self._parties):
-            self._next_beat = time.monotonic() + self.rhythm
+            self._beats.next = time.monotonic() + self.rhythm
 
     def hurry(self, flight: tuple[bytes, int]) -> None:
         """Beat for this flight now, and so learn whether it is waited for."""
-        self._hurried.add(flight)
+        self._beats.hurry(flight)
         self.wake()
 
     def still(self, beat: Beat) -> None:
         """The flight is over."""
-        self._beats.pop(beat, None)
+        self._beats.discard(beat)
 
     def listen(self, key: Key, signal: Signal, owner: Owner | None = None) -> Ear:
         """An ear for words about `key`; its signal rings when they are sure to arrive."""
@@ -146,10 +129,7 @@ class Fleet:
 
     def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
         """Add its hits to a key's count in the store, within a second; `slid` is called if that lengthened its life."""
-        first = not self._warm
-        self._warm[key] = (warmth, slid)
-        if first:
-            self._next_push = time.monotonic() + PUSH
+        if self._hits.add(key, warmth, slid):
             self._start()
 
     def scribble(self, scribe: Scribe) -> None:
@@ -157,13 +137,21 @@ class Fleet:
         self._scribes[scribe] = None
         self._start()
 
-    def trouble(self, kind: str) -> bool:
-        """A caller met trouble; True when the breaker opened by it."""
-        opened = self.breaker.failed(kind)
+    def trouble(self, trouble: StoreTrouble, direction: Direction) -> list[Breaker]:
+        """A caller met trouble; the breakers that opened by it."""
+        if trouble.at == "key":
+            return []
+        opened = self.breakers.failed(direction, trouble.kind, connecting=trouble.at == "connecting")
         if opened:
-            self._next_probe = time.monotonic() + PROBE
+            self._probes.begin()
             self._start()
         return opened
+
+    @property
+    def state(self) -> str:
+        """How the background connection is: ``ok``, ``idle`` where none was needed yet, or the trouble it has."""
+        trouble = self._trouble
+        return trouble.kind if trouble is not None else "idle" if self._link is None else "ok"
 
     def wake(self) -> None:
         """Make the thread look at its list again. Takes no lock."""
@@ -222,36 +210,66 @@ class Fleet:
             try:
                 self._turn()
             except StoreTrouble as trouble:
-                log.debug("the fleet's link: %s", trouble)
-                self._wakeup.wait(PAUSE)
-            except Exception:  # noqa: BLE001 - whatever it is, it is logged
+                self._met(trouble)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
                 # The thread must outlive a bug in a link: without it every lease of the process would die.
-                log.exception("the fleet thread of askonce stumbled")
-                self._wakeup.wait(PAUSE)
-        if self._link is not None:
-            self._link.close()
+                self._stumble(error)
+            else:
+                self._well()
+        self._unlink()
+        self._probes.end()
         drive(self._store.close())
 
+    def _met(self, trouble: StoreTrouble) -> None:
+        """The link broke, or cannot be made: told once, and again when it lasts."""
+        log.debug("the fleet's link: %s", trouble)
+        now = time.monotonic()
+        if self._trouble is None:
+            self._since = now
+            for user in self.users.alive():
+                user.disconnected(trouble)
+        elif now - self._since > QUIET and not self.breakers.shut:
+            for user in self.users.alive():
+                user.unheard(trouble)
+        self._trouble = trouble
+        self._wakeup.wait(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def _stumble(self, error: Exception) -> None:
+        if self._stumbled != repr(error):
+            self._stumbled = repr(error)
+            log.exception("the fleet thread of askonce stumbled")
+        self._unlink()
+        # The next link knows nothing of what this one was asked for.
+        for party in list(self._parties.values()):
+            party.subscribed = False
+            self._changed.append(party)
+        self._wakeup.wait(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def _well(self) -> None:
+        if self._trouble is not None or self._stumbled:
+            self._trouble, self._stumbled = None, ""
+            for user in self.users.alive():
+                user.heard()
+        self._pause = PAUSE
+
+    def _unlink(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
     def _turn(self) -> None:
+        """What has to be in time first, and a slice of the rest."""
         while self._deferred:
             self._deferred.popleft()()
+        if self._probes.due() <= 0:
+            self._probes.probe(self._back)
         if self._link is None:
             self._link = self._store.link()
-        if self.breaker.open:
-            self._probe()
+        self._in_time(self._link)
         self._obey()
-        self._give_back()
-        now = time.monotonic()
-        if (self._beats or self._parties) and now >= self._next_beat:
-            self._next_beat = now + self.rhythm
-            self._hurried.clear()
-            self._renew(now, None)
-        elif self._hurried:
-            self._renew(now, {self._hurried.pop() for _ in range(len(self._hurried))})
-        if self._scribes:
-            self._write()
-        if self._warm and now >= self._next_push:
-            self._push()
+        self._rest()
         words, ready = self._link.poll(self._patience())
         for key in ready:
             self._in_force(key)
@@ -260,16 +278,32 @@ class Fleet:
             if party is not None:
                 party.hear(word)
 
+    def _in_time(self, link: Link) -> None:
+        if (self._beats or self._parties) and time.monotonic() >= self._beats.next:
+            self._bury()
+            self._beats.renew(link, self.heartbeat, self.rhythm)
+        elif self._beats.hurried:
+            self._beats.renew_hurried(link, self.heartbeat)
+
+    def _rest(self) -> None:
+        """What may be late: for as long as a slice, or until the next beat is due."""
+        until = time.monotonic() + SLICE
+        if self._beats:
+            until = min(until, self._beats.next)
+        for more, work in ((self._forsaken, self._give_back), (self._scribes, self._write)):
+            while more and time.monotonic() < until:
+                work()
+        if self.breakers.write.open:
+            self._hits.forget()
+        while self._hits.due() <= 0 and time.monotonic() < until:
+            self._hits.tell(self._store)
+
     def _patience(self) -> float:
-        if self._changed or self._forsaken or self._scribes or self._hurried or self._deferred or self._stopping:
+        if self._changed or self._forsaken or self._scribes or self._beats.hurried or self._deferred or self._stopping:
             return 0.0
-        due = [IDLE]
+        due = [IDLE, self._probes.due(), self._hits.due()]
         if self._beats or self._parties:
-            due.append(self._next_beat - time.monotonic())
-        if self.breaker.open:
-            due.append(self._next_probe - time.monotonic())
-        if self._warm:
-            due.append(self._next_push - time.monotonic())
+            due.append(self._beats.next - time.monotonic())
         return max(0.0, min(due))
 
     def _obey(self) -> None:
@@ -304,10 +338,8 @@ class Fleet:
                 ear.ring(None)
 
     def _give_back(self) -> None:
-        assert self._link is not None
-        while self._forsaken:
-            key, flight = self._forsaken.popleft()  # tried once: a lease that nobody renews dies in seconds
-            self._link.release(key, flight)
+        some = [self._forsaken.popleft() for _ in range(min(BATCH, len(self._forsaken)))]
+        drive(self._store.together([partial(_release, *one) for one in some]))  # tried once: they die in seconds
 
     def _in_force(self, key: Key) -> None:
         party = self._parties.get(key)
@@ -318,57 +350,23 @@ class Fleet:
 
     def _bury(self) -> None:
         """Take from owners who do not live any more what they hold here, before it is renewed once more."""
-        for beat in list(self._beats):
-            if not beat.alive():
-                beat.gone()
+        self._beats.bury()
         for party in list(self._parties.values()):
             for ear in list(party.ears):
                 if ear.owner is not None and not ear.owner.alive():
                     party.leave(ear)
 
-    def _renew(self, now: float, only: Collection[tuple[bytes, int]] | None) -> None:
-        assert self._link is not None
-        if only is None:
-            self._bury()
-            for beat in list(self._beats):
-                if now >= beat.until:
-                    self.still(beat)
-        beats = [beat for beat in list(self._beats) if beat.order and (only is None or (beat.id, beat.order) in only)]
-        held = [beat for beat in beats if not beat.lost]
-        lost = [beat for beat in beats if beat.lost]
-        said = self._link.renew([beat.held for beat in held], int(self.heartbeat * 1000)) if held else []
-        for beat, word in zip(held, said, strict=True):
-            if word == "lost":
-                beat.lose()
-                lost.append(beat)
-            elif word == "want":
-                beat.want()
-        for beat in lost:
-            # Those who were told to follow this flight may still have its answer, and can learn of it only from here.
-            self._link.say(beat.key, Word(ALIVE, beat.id, beat.order))
-
     def _write(self) -> None:
-        while self._scribes:
-            scribe, _ = self._scribes.popitem()
-            scribe.flush(self._store)
+        some = [self._scribes.popitem()[0] for _ in range(min(BATCH, len(self._scribes)))]
+        drive(self._store.together([scribe.flush for scribe in some]))
 
-    def _push(self) -> None:
-        store = self._store
-        warm = [(key, *self._warm.pop(key)) for key in list(self._warm)]
-        for key, warmth, slid in warm:
-            head, threshold = warmth.head, warmth.terms.hot_threshold
-            hot = drive(store.count(key, warmth.taken(), warmth.window)) >= threshold
-            slide = warmth.slide() if hot else None
-            if slide is not None and drive(store.extend(key, head.fill, head.order, *slide)):
-                slid(key)
-
-    def _probe(self) -> None:
-        now = time.monotonic()
-        if now < self._next_probe:
-            return
-        self._next_probe = now + PROBE
-        assert self._link is not None
-        self._link.probe()
-        self.breaker.close()
+    def _back(self, breaker: Breaker, kind: str) -> None:
+        """A probe closed a breaker."""
+        if kind == "store-readonly":
+            self._store.reconnect()  # what others hold may lead to the server that it was then
         for user in self.users.alive():
-            user.back()
+            user.back(breaker.direction, kind)
+
+
+async def _release(key: Key, flight: bytes, store: Store) -> None:
+    await store.release(key, flight, 0, Ending(FAILED))

@@ -8,14 +8,15 @@ for it, the background thread at its next beat) lands it without a result and gi
 done twice.
 
 A caller joins a flight only after the store told him to follow exactly this one. Joining by key alone, from memory,
-would hand an invalidated answer to a lookup that began after the invalidation. Only while the store is down are flights
-joined by key.
+would hand an invalidated answer to a lookup that began after the invalidation. Only where the store had trouble are
+flights joined by key: see unleased.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from askonce.beat import Beat
 from askonce.core.keys import Key
 from askonce.core.lease import Grant
+from askonce.core.model import Snapshot
 from askonce.ear import Owner, Signal
 from askonce.fleet import Fleet
 from askonce.ownership import Busy, OwnedLock
@@ -65,7 +67,10 @@ class Flight:
         self.key = key
         self.id = flight
         self.owner = owner
+        self.number = 0  # in the order of this process's lookups and flights
         self.grant: Grant | None = None
+        self.snapshot: Snapshot | None = None  # of the generations, read before its call began
+        self.barred = False  # an invalidation was acknowledged here since
         self.beat: Beat | None = None
         self.returned = not flight
         self.over = False  # ended, and known nowhere any more
@@ -93,7 +98,7 @@ class Flight:
 
     def granted(self, grant: Grant) -> None:
         """The claim's reply: from here on its lease is renewed."""
-        self.grant = grant
+        self.grant, self.snapshot = grant, grant.snapshot
         if self.beat is not None:
             self.beat.order = grant.order
 
@@ -133,27 +138,37 @@ class Board:
         self._fleet = fleet
         self._gone = gone
         self._claimed: dict[bytes, Flight] = {}
+        self._leading: dict[Key, Flight] = {}  # the last one that was granted a lease
         self._alone: dict[Key, Flight] = {}
         self._lock = OwnedLock()
+        self.tick = itertools.count(1).__next__  # numbers lookups and flights as they begin
 
     def begin(self, key: Key, owner: Owner) -> Flight:
         """A flight that is about to claim: others may be told to follow it before its leader learns that he leads."""
         flight = Flight(key, owner, os.urandom(16))
+        flight.number = self.tick()
         flight.beat = Beat(key, flight.id, flight, lambda: self.bury(flight))
         self._claimed[flight.id] = flight
         self._fleet.beat(flight.beat)
         return flight
 
+    def granted(self, flight: Flight, grant: Grant) -> None:
+        """Its claim was granted."""
+        flight.granted(grant)
+        self._leading[flight.key] = flight
+
     def end(self, flight: Flight, error: BaseException | None = None) -> None:
         """It is over, however that came: whoever joined it knows, and nothing of it stays in the store."""
         flight.land(error=error or Gone())
-        if not flight.returned and not self._fleet.breaker.open:
+        if not flight.returned and not self._fleet.breakers.write.open:
             # A claim whose reply was not heard may have been granted all the same; such a lease may never fill.
             self._fleet.forsake(flight.key, flight.id)
         flight.returned = True
         if flight.beat is not None:
             self._fleet.still(flight.beat)
         self._claimed.pop(flight.id, None)
+        if self._leading.get(flight.key) is flight:
+            self._leading.pop(flight.key, None)
         if self._alone.get(flight.key) is flight:
             with contextlib.suppress(Busy):  # one that landed is joined by nobody, and replaced by the next
                 self._lock.run(lambda: self._unpost(flight))
@@ -174,20 +189,30 @@ class Board:
         found = self._claimed.get(flight)
         return found if found is not None and (found.grant is None or found.grant.order == order) else None
 
-    def alone(self, key: Key, owner: Owner, *, joining: bool) -> tuple[Flight, bool]:
-        """The flight for a key without the store, and whether it is the caller's to fly. `joining`: it is down."""
+    def alone(self, key: Key, owner: Owner, may_join: Callable[[Flight], bool]) -> tuple[Flight, bool]:
+        """The flight for a key without the store, and whether it is the caller's to fly."""
 
         def posted() -> tuple[Flight, bool]:
-            flight = self._alone.get(key)
-            if joining and flight is not None and flight.joinable and flight.alive():
-                return flight, False
-            flight = self._alone[key] = Flight(key, owner)
-            return flight, True
+            for flight in (self._alone.get(key), self._leading.get(key)):
+                if flight is not None and flight.joinable and flight.alive() and may_join(flight):
+                    return flight, False
+            made = self._alone[key] = self._new(key, owner)
+            return made, True
 
         try:
             return self._lock.run(posted)
         except Busy:  # a signal came in the middle of this, and asks the same
-            return Flight(key, owner), True
+            return self._new(key, owner), True
+
+    def _new(self, key: Key, owner: Owner) -> Flight:
+        flight = Flight(key, owner)
+        flight.number = self.tick()
+        return flight
+
+    def bar(self) -> None:
+        """An invalidation was acknowledged: what is under way is for nobody who asks from now on."""
+        for flight in self.flights():
+            flight.barred = True
 
     def flights(self) -> list[Flight]:
         """All that are under way."""

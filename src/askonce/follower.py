@@ -103,7 +103,7 @@ class Follower:
 
     async def taped(self, question: Question, claim: Follow) -> Found | None:
         """What a flight brought that could not be stored, from its tape."""
-        log = await self._guard(self._store.tape(question.key, claim.id, claim.order))
+        log = await self._guard.read(self._store.tape(question.key, claim.id, claim.order))
         ending = read_ending(log) if log is not None else None
         if ending is None or ending.outcome != SHARED:
             return None

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from askonce import unleased
 from askonce.claims import Pursuit
 from askonce.core import upstream
 from askonce.core.lease import Follow, Lead
@@ -83,6 +84,9 @@ class Many(Engine):
         """The answers to distinct questions of one plan; `calls` is made for those that nobody has, all at once."""
         self._used()
         owner = self.mode.owner()
+        since = self.board.tick()
+        for question in questions:
+            question.since = since
         quests = [Quest(question, Pursuit(owner)) for question in questions]
         try:
             await self._claims.within([quest.pursuit for quest in quests], partial(self._seek, quests, calls))
@@ -208,13 +212,11 @@ class Many(Engine):
             await self._claims.within(pursuits, partial(self._share_all, missing, pursuits, calls))
 
     async def _share_all(self, missing: list[Quest], pursuits: list[Pursuit], calls: Calls) -> None:
-        down = self.fleet.breaker.open
+        down = self._guard.down
         joined: list[tuple[Quest, Flight]] = []
         mine: list[tuple[Quest, Flight]] = []
         for quest, pursuit in zip(missing, pursuits, strict=True):
-            flight, own = self.board.alone(quest.question.key, pursuit.owner, joining=down)
-            if own:
-                pursuit.flight = flight
+            flight, own = unleased.flight_for(quest.question, self.board, pursuit, down=down)
             (mine if own else joined).append((quest, flight))
         if mine:
             await self._lead_all(mine, calls)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from askonce import unleased
 from askonce.audience import Audience
 from askonce.claims import Claims, Pursuit
 from askonce.core import upstream
@@ -69,6 +70,7 @@ class Engine:
     async def ask(self, question: Question, call: Call) -> Found:
         """The answer to a question, paid for at most once by whoever asks it at this time."""
         self._used()
+        question.since = self.board.tick()
         try:
             found = await self._reader.look(question)
             if found is None and question.others:
@@ -308,7 +310,6 @@ class Engine:
         if question.control.only_if_cached:
             raise self._not_cached(question)
         while True:
-            # While the breaker is closed the store may answer others, and have told them of an invalidation.
             pursuit = self._claims.pursuit()
             try:
                 return await self._claims.within([pursuit], partial(self._share, question, call, pursuit))
@@ -316,9 +317,8 @@ class Engine:
                 self._go_on(question)
 
     async def _share(self, question: Question, call: Call, pursuit: Pursuit) -> Found:
-        flight, mine = self.board.alone(question.key, pursuit.owner, joining=self.fleet.breaker.open)
+        flight, mine = unleased.flight_for(question, self.board, pursuit, down=self._guard.down)
         if mine:
-            pursuit.flight = flight
             await self.mode.start([flight], partial(self._pilot.fly, flight, question, call))
         return await self._join(question, flight, leader=mine)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from askonce.core import keys, labels
 from askonce.core.keys import Form, Key
-from askonce.core.lease import NEVER, Limits
+from askonce.core.lease import NEVER, Generations, Limits
 from askonce.core.memo import Memo
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.normalize import NotNormal
@@ -45,6 +45,8 @@ class Question:
     until: float = math.inf  # of time.monotonic(): when a caller who waits for somebody else's call gives up
     data: bytes = b""  # the entry that was read
     held: Head | None = None  # its head, when it could not be served as it was
+    seen: Generations | None = None  # the generations that were read, when no entry could be served
+    since: int = 0  # the last flight of this process (Flight.number) that had begun when this was asked
     others: tuple[Question, ...] = ()  # the same in other forms, whose answers may do if `retell` can make them
     retell: Callable[[bytes], object | None] | None = None
 

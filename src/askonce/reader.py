@@ -49,28 +49,32 @@ class Reader:
         self._store = guard.store
         self._events = guard.events
         self._fleet = guard.fleet
+        self._breakers = guard.fleet.breakers
+        self._reads = self._breakers.read
         self._heat = Heat()
         self._remembered: dict[Key, tuple[int, ...]] = {}
 
     async def look(self, question: Question) -> Found | None:
         """The hit path: plain reads, no decision by the store."""
         fields = self._fields(question) if self._remembered else question.fields
-        breaker = self._fleet.breaker
-        if breaker.open:
-            raise StoreTrouble(breaker.kind)
+        if self._breakers.shut:
+            self._guard.check_read()
         try:
             # Not through the guard's own call: one coroutine less is a fiftieth of a hit.
             look = await self._store.look(question.key, fields)
         except StoreTrouble as trouble:
-            self._guard.met(trouble)
+            self._guard.met(trouble, "read")
             raise
-        breaker.worked()
-        return None if look.entry is None else self._served(question, look.entry, look, fields)
+        self._reads.worked()
+        found = None if look.entry is None else self._served(question, look.entry, look, fields)
+        if found is None:
+            question.seen = look.generations
+        return found
 
     async def peek(self, question: Question) -> tuple[bytes, Head, int] | None:
         """A fresh entry, its head and the time: not a lookup yet, for it may not do."""
         fields = self._fields(question)
-        look = await self._guard(self._store.look(question.key, fields))
+        look = await self._guard.read(self._store.look(question.key, fields))
         head = None if look.entry is None else look.head or self.read(question, look.entry)
         if look.entry is None or head is None or not self._unmoved(question.key, look, head, fields):
             return None
@@ -170,7 +174,7 @@ class Reader:
 
     async def entry(self, question: Question) -> tuple[bytes | None, Head | None]:
         """The entry read once more, by itself."""
-        data = await self._guard(self._store.entry(question.key))
+        data = await self._guard.read(self._store.entry(question.key))
         return data, self.read(question, data) if data is not None else None
 
     async def saved(self, question: Question, trouble: str) -> Found | None:
@@ -180,7 +184,7 @@ class Reader:
         for _ in range(2):  # the second time with the tags that the first found in the entry
             fields = self._fields(question)
             try:
-                look = await self._guard(self._store.look(question.key, fields))
+                look = await self._guard.read(self._store.look(question.key, fields))
             except StoreTrouble:
                 return None
             if look.entry is None or (head := self.read(question, look.entry)) is None:

@@ -94,7 +94,7 @@ class Relay:
 
     async def _catch_up(self) -> None:
         claim = self._claim
-        log = await self._guard(self._guard.store.tape(self._question.key, claim.id, claim.order, self._have))
+        log = await self._guard.read(self._guard.store.tape(self._question.key, claim.id, claim.order, self._have))
         if log:
             self._feed(log)
 

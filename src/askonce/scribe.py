@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 
 from askonce.core.tape import WANTED, Ending, end_frame
-from askonce.drive import drive
 from askonce.ear import Ear
 from askonce.fleet import Fleet
 from askonce.flight import Flight
@@ -74,11 +73,11 @@ class Scribe:
             if self.on_want is not None:
                 self.on_want()
 
-    def flush(self, store: Store) -> None:
+    async def flush(self, store: Store) -> None:
         """Append what is new; for the fleet thread, with a store of its own."""
         with self._lock:
             if not self._stopped:
-                drive(self._append(store, b""))
+                await self._append(store, b"")
 
     async def finish(self, store: Store, ending: Ending) -> None:
         """The rest, and how it ended; in the thread or task that ends the flight, and then never again."""

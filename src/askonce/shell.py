@@ -134,12 +134,14 @@ class Shell(Asker):
 
     def stats(self) -> dict[str, Any]:
         """Counts of events since this cache was made, and what is going on now."""
-        breaker = self._engine.fleet.breaker
+        breakers = self._engine.fleet.breakers
         return {
             **self.events.counts(),
             "flights": len(self._engine.board.flights()),
             "waiting": self._engine.fleet.waiting(),
-            "breaker": breaker.kind if breaker.open else "closed",
+            "breaker": breakers.kind(),
+            "breakers": breakers.kinds(),
+            "background": self._engine.fleet.state,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -149,8 +151,8 @@ class Shell(Asker):
         return _remade, (type(self), self._made_of)
 
     def __repr__(self) -> str:
-        breaker = self._engine.fleet.breaker
-        state = f"breaker open ({breaker.kind})" if breaker.open else "breaker closed"
+        breaker = self._engine.fleet.breakers.kind()
+        state = "breaker closed" if breaker == "closed" else f"breaker open ({breaker})"
         flights = len(self._engine.board.flights())
         named = f" prefix={self.prefix!r}" if self.prefix else ""
         over = ", closed" if self._closed else ""
@@ -314,6 +316,7 @@ class Shell(Asker):
                 await store.invalidate(aim.fields, everything=aim.everything)
         except StoreTrouble as trouble:
             raise StoreUnavailable(f"not all was invalidated ({trouble}): repeat it", trouble.kind) from trouble
+        self._engine.board.bar()
         self.events.emit("invalidated")
         return None
 

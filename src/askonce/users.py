@@ -7,14 +7,25 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from askonce.core.breaker import Direction
 from askonce.ownership import Busy, OwnedLock
+from askonce.store import StoreTrouble
 
 
 class User(Protocol):
     """A user of the background thread."""
 
-    def back(self) -> None:
-        """The store answers again."""
+    def back(self, direction: Direction, kind: str) -> None:
+        """The store answers again, in a direction in which it had this trouble."""
+
+    def disconnected(self, trouble: StoreTrouble) -> None:
+        """The background thread lost its connection."""
+
+    def unheard(self, trouble: StoreTrouble) -> None:
+        """It cannot make another."""
+
+    def heard(self) -> None:
+        """It has one again."""
 
 
 class Users:

@@ -167,7 +167,7 @@ def test_all_that_happens_has_a_name_of_the_closed_list(crowd, place, call):
     call.script("refused", "refused")
     crowd.ask(cache, "bad", lambda: 1 / 0).exception(PATIENCE)
     crowd.do(cache.invalidate, everything=True)
-    known = {*NAMES, *ENDS, "lookups", "flights", "waiting", "breaker"}
+    known = {*NAMES, *ENDS, "lookups", "flights", "waiting", "breaker", "breakers", "background"}
     assert {name.partition(".")[0] for name in cache.stats()} <= known
 
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import askonce
-from askonce import fleet
+from askonce import hit_counts
 
 _names = itertools.count()
 
@@ -54,7 +54,7 @@ def clock():
 @pytest.fixture
 def no_push(monkeypatch):
     """The fleet thread tells the store of no hits: the test does, when it wants."""
-    monkeypatch.setattr(fleet, "PUSH", 3600.0)
+    monkeypatch.setattr(hit_counts, "PUSH", 3600.0)
 
 
 @pytest.fixture

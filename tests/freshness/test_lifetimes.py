@@ -20,7 +20,8 @@ def ask(cache, call, request=REQUEST, **own):
 
 def settle(cache):
     """Tell the store of all hits now, in the place of the fleet thread, who would within a second."""
-    cache._engine.fleet._push()
+    fleet = cache._engine.fleet
+    fleet._hits.tell(fleet._store)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

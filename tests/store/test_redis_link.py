@@ -164,16 +164,18 @@ def test_a_frozen_server_costs_a_renewal_one_timeout_and_a_closed_one_nothing(
     assert link.renew(held, 5_000) == ["lost"]
 
 
-def test_a_link_gives_back_a_lease_whose_claim_had_no_reply(store: RedisStore, link: RedisLink):
+def test_a_lease_whose_claim_had_no_reply_is_given_back_by_its_id(store: RedisStore, link: RedisLink):
     lead(store, K, 1)
     follower = drive(store.claim(K, ask(2)))
     assert isinstance(follower, Follow)
     link.subscribe(K)
     in_force(link, K)
-    link.release(K, ask(1).id)
+    drive(store.release(K, ask(1).id, 0, Ending(FAILED)))
     assert heard(link, 1) == [(K, Word(ENDED, follower.id, follower.order, FAILED))]
     assert lead(store, K, 3).order > follower.order
-    link.release(K, ask(7).id)  # never granted anything: nothing to give back, nothing to say
+    drive(
+        store.release(K, ask(7).id, 0, Ending(FAILED))
+    )  # never granted anything: nothing to give back, nothing to say
 
 
 def test_a_forked_child_does_not_disturb_its_parents_link(store: RedisStore, link: RedisLink):

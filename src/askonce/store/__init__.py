@@ -11,7 +11,7 @@ renewed, words to waiters arrive, and a store in trouble is probed. Only the fle
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from askonce.core.keys import Key
@@ -75,6 +75,9 @@ class Held(NamedTuple):
     key: Key
     id: bytes
     order: int
+
+
+Works = Sequence[Callable[[Any], Coroutine[Any, Any, Any]]]  # each is given a Store
 
 
 class Store(Protocol):
@@ -164,6 +167,22 @@ class Store(Protocol):
         """Delete about `count` of whatever this prefix has, generations last; 0 when nothing is left of it."""
         ...
 
+    async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
+        """What each of `works` does with the store that it is given, at the price of about one of them.
+
+        Their results in their order, or in place of one the StoreTrouble that it met. Each of them is as atomic as it
+        is alone, and no more. `reads`: none of them writes. Not for thousands: a batch has the time of one command.
+        """
+        ...
+
+    def connected(self) -> bool:
+        """Whether a command of this caller (this thread, this loop) needs no new connection."""
+        ...
+
+    def reconnect(self) -> None:
+        """Make connections anew before they are used again: they may lead to what is no primary any more."""
+        ...
+
     def link(self) -> Link:
         """A new link, for the fleet thread alone."""
         ...
@@ -210,10 +229,6 @@ class Link(Protocol):
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
         """``ok``, ``want`` or ``lost`` for each (core.lease.renew); heartbeat in ms."""
-        ...
-
-    def release(self, key: Key, flight: bytes) -> None:
-        """Store.release of a FAILED ending for whatever lease `flight` has: a claim whose reply was lost."""
         ...
 
     def say(self, key: Key, word: Word) -> None:

@@ -13,9 +13,9 @@ who waits is announced: a leader that streams begins to write its log then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 from askonce.core import lease as rules
 from askonce.core.keys import Key
@@ -23,7 +23,7 @@ from askonce.core.lease import Ask, Claim, Follow, Generations, Lease, Slot
 from askonce.core.model import FORMS, ODD, Corrupt, Dates, Head, Lifetime, Sealed, entry_fields, read_head
 from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Word, end_frame
 from askonce.errors import ConfigError
-from askonce.store import Held
+from askonce.store import Held, StoreTrouble
 
 
 class Ledger(Protocol):
@@ -86,6 +86,14 @@ def header(data: bytes | None, key: Key) -> tuple[Head | None, tuple[int, ...]]:
     if head.digest != key.digest or head.flags & 3 != FORMS.index(key.form) or head.flags & ODD:
         return None, ()
     return head, fields
+
+
+async def met(work: Coroutine[Any, Any, Any]) -> Any:
+    """What it returned, or the StoreTrouble that it met."""
+    try:
+        return await work
+    except StoreTrouble as trouble:
+        return trouble
 
 
 def _save(ledger: Ledger, key: Key, before: Slot, after: Slot) -> None:

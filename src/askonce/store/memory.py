@@ -17,16 +17,16 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
 from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
-from askonce.core.tape import FAILED, Ending, Word
+from askonce.core.tape import Ending, Word
 from askonce.errors import ConfigError
-from askonce.store import LOG_LIFE, TAPE_LIFE, Held, Link, Look, Sighting, StoreTrouble, ledger
+from askonce.store import LOG_LIFE, TAPE_LIFE, Held, Link, Look, Sighting, StoreTrouble, Works, ledger
 from askonce.store.memory_place import Hits, Kept, Memory, memory_of
 from askonce.store.wakeup import Wakeup
 
@@ -251,6 +251,16 @@ class MemoryStore:
         with self._memory.lock:
             return self._memory.raze(self._realm, count)
 
+    async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
+        del reads
+        return [await ledger.met(work(self)) for work in works]
+
+    def connected(self) -> bool:
+        return True
+
+    def reconnect(self) -> None:
+        """Nothing to do: there are no connections."""
+
     def link(self) -> Link:
         return MemoryLink(self._memory, self._realm, self._clock)
 
@@ -308,10 +318,6 @@ class MemoryLink:
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
         with self._memory.lock:
             return ledger.renew(self._open(), held, heartbeat)
-
-    def release(self, key: Key, flight: bytes) -> None:
-        with self._memory.lock:
-            ledger.release(self._open(), key, flight, 0, Ending(FAILED))
 
     def say(self, key: Key, word: Word) -> None:
         with self._memory.lock:

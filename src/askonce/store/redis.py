@@ -7,6 +7,7 @@ wire under them blocks in a sync store and suspends in an async one.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -15,8 +16,9 @@ from askonce.core.lease import Ask, Claim, Follow, Generations, Grant, Hit, Lead
 from askonce.core.model import FORMS, MAGIC, Lifetime, Sealed, Snapshot, pack_fields
 from askonce.core.tape import Ending
 from askonce.errors import ConfigError, PartialInvalidation, StoreUnavailable
-from askonce.store import PARTITIONS, Link, Look, Sighting, StoreTrouble
+from askonce.store import PARTITIONS, Link, Look, Sighting, StoreTrouble, Works
 from askonce.store import redis_address as addresses
+from askonce.store.batch import BatchWire
 from askonce.store.line import Cut
 from askonce.store.redis_address import RedisAddress
 from askonce.store.redis_link import RedisLink
@@ -44,7 +46,7 @@ class RedisStore:
         self._address = address
         self._prefix = prefix
         self._walk, self._clean = b"0", True  # how far a raze has come, and whether it met anything
-        self._wire = _wire(address, asynchronous)
+        self._wire: Wire = _wire(address, asynchronous)
 
     @classmethod
     def from_url(
@@ -246,6 +248,22 @@ class RedisStore:
         return int(unrefused((await self._wire.ask(pack(b"UNLINK", *names), 1))[0]))
 
     # the rest of the contract
+
+    async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
+        """What each of `works` does, in one exchange for all."""
+        del reads  # both go the same way
+        wire = BatchWire(self._wire)
+        twin = copy.copy(self)
+        twin._wire = wire  # noqa: SLF001 - its own class
+        return await wire.run([work(twin) for work in works])
+
+    def connected(self) -> bool:
+        """Whether a command of this caller needs no new connection."""
+        return self._wire.connected()
+
+    def reconnect(self) -> None:
+        """Make connections anew before they are used again."""
+        self._address.epoch.end()
 
     def link(self) -> Link:
         """A new link, for the fleet thread alone."""

@@ -26,13 +26,13 @@ from typing import Any
 import hiredis
 
 from askonce.core.keys import Key
-from askonce.core.tape import FAILED, Ending, Word, read_word
+from askonce.core.tape import Word, read_word
 from askonce.store import CONNECT_TIMEOUT, At, Held, StoreTrouble
 from askonce.store.dial import is_primary, open_line
 from askonce.store.line import NOTHING, PUSH, Cut, Line
 from askonce.store.redis_address import RedisAddress
 from askonce.store.redis_names import Names
-from askonce.store.redis_scripts import Script, Scripts, pack, release_args
+from askonce.store.redis_scripts import Script, Scripts, pack
 from askonce.store.redis_trouble import Refusal, closed, garbled, unrefused
 
 CHUNK = 512  # channels in one SUBSCRIBE, commands in one exchange
@@ -144,13 +144,6 @@ class RedisLink:
             _, lease, generations = self._names.of(key)
             calls.append(((lease, generations), (flight, order, heartbeat)))
         return [self._renewed(reply) for reply in self._run(self._scripts.renew, calls)]
-
-    def release(self, key: Key, flight: bytes) -> None:
-        """Store.release of a FAILED ending for whatever lease `flight` has: a claim whose reply was lost."""
-        keys = (*self._names.of(key), self._names.tape(key, flight, 0))
-        args = release_args(key, flight, 0, Ending(FAILED), False, 0, self._names.channel(key))
-        (reply,) = self._run(self._scripts.release, [(keys, args)])
-        unrefused(reply)
 
     def say(self, key: Key, word: Word) -> None:
         """Send a word to those who wait for a key."""

@@ -18,6 +18,8 @@ _KINDS = {
     "NOAUTH": "store-denied",
     "WRONGPASS": "store-denied",
     "NOPERM": "store-denied",
+    "ACL failure": "store-denied",  # within a script
+    "has no permissions": "store-denied",
     "READONLY": "store-readonly",
     "MASTERDOWN": "store-readonly",  # a replica that lost its primary
     "NOREPLICAS": "store-readonly",  # min-replicas-to-write is not met

@@ -27,8 +27,9 @@ from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Corrupt, Head, Lifetime, Sealed, read_entry
 from askonce.core.tape import FAILED, Ending
+from askonce.drive import drive
 from askonce.errors import ConfigError
-from askonce.store import Link, Look, Sighting, StoreTrouble, ledger
+from askonce.store import Link, Look, Sighting, StoreTrouble, Works, ledger
 from askonce.store.memory import Clock, machine_clock
 from askonce.store.sqlite_file import GLANCE, file_at
 from askonce.store.sqlite_ledger import Rows, number_of, scan, tape_name
@@ -317,6 +318,17 @@ class SQLiteStore:
 
     # the rest
 
+    async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
+        if reads:  # each a few us, and none of them has to wait for a writer
+            return [await ledger.met(work(self)) for work in works]
+        return await self._write(lambda rows: [drive(ledger.met(work(_Within(self, rows)))) for work in works])
+
+    def connected(self) -> bool:
+        return bool(self._file.idle)
+
+    def reconnect(self) -> None:
+        """Nothing to do: whoever has the file has all that there is."""
+
     def link(self) -> Link:
         return SQLiteLink(self._file, self.write, self._clock)
 
@@ -338,3 +350,19 @@ class SQLiteStore:
         if not self._closed:
             self._closed = True
             self._file.leave(self)
+
+
+class _Within(SQLiteStore):
+    """The store inside of a transaction that is open: its verbs write there, and in no other."""
+
+    def __init__(self, store: SQLiteStore, rows: Rows) -> None:
+        self.__dict__.update(store.__dict__)
+        self._asynchronous = False
+        self._open = rows
+
+    async def _write(self, verb: Callable[[Rows], T]) -> T:
+        return verb(self._open)
+
+    def _foreseen(self, key: Key, ask: Ask) -> Claim | None:
+        del key, ask
+        return None  # what was written in here before is seen from in here alone

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from askonce.core.keys import Key
-from askonce.core.tape import FAILED, SAID, Ending, Word, read_word
+from askonce.core.tape import SAID, Word, read_word
 from askonce.store import TAPE_LIFE, Held, ledger
 from askonce.store.memory import Clock
 from askonce.store.sqlite_file import File
@@ -92,9 +92,6 @@ class SQLiteLink:
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
         said: list[str] = self._write(lambda rows: ledger.renew(rows, held, heartbeat))
         return said
-
-    def release(self, key: Key, flight: bytes) -> None:
-        self._write(lambda rows: ledger.release(rows, key, flight, 0, Ending(FAILED)))
 
     def say(self, key: Key, word: Word) -> None:
         self.say_all([(key, word)])

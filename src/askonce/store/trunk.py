@@ -61,7 +61,8 @@ class Trunk(asyncio.Protocol):
     def __init__(self, connection: Any, timeout: float, epoch: int = 0) -> None:
         self.over: StoreTrouble | None = None
         self.epoch = epoch
-        self.stale_until = 0.0  # when it said that it is no primary, that caller's deadline
+        self.stale = False  # it said that it leads to no primary
+        self.until = 0.0  # when it ended for that or for silence, the deadline of those who have to ask anew
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
@@ -128,7 +129,7 @@ class Trunk(asyncio.Protocol):
             asked = waiting[0]
             asked.replies.append(reply)
             if type(reply) is Refusal and reply.stale:
-                self.over, self.stale_until = reply.trouble(), asked.due
+                self.over, self.stale, self.until = reply.trouble(), True, asked.due
             if len(asked.replies) == asked.count:
                 waiting.popleft()
                 if not asked.said.done():
@@ -143,7 +144,7 @@ class Trunk(asyncio.Protocol):
         now = self._loop.time()
         quiet = max(waiting[0].due, self._heard + self._timeout)
         if quiet <= now or self._until(waiting[0]) + (LATE - 1) * self._timeout <= now:
-            self.end(silent(self._timeout))
+            self._give_up(now)
             return
         soonest = quiet
         for asked in waiting:
@@ -154,6 +155,16 @@ class Trunk(asyncio.Protocol):
                 soonest = min(soonest, self._until(asked))
                 break
         self._sweeper = self._loop.call_at(max(soonest, now + self._timeout / 20), self._sweep)
+
+    def _give_up(self, now: float) -> None:
+        """Those who are overdue have waited in vain; the others were behind them, and ask elsewhere while they may."""
+        late = deque(asked for asked in self._waiting if asked.due <= now)
+        rest = deque(asked for asked in self._waiting if asked.due > now)
+        self._waiting = late
+        self.end(silent(self._timeout))
+        self.until = rest[0].due if rest else 0.0
+        for asked in rest:
+            asked.fail(closed("over which nothing came"))
 
     def _until(self, asked: _Asked) -> float:
         """When a batch is late: what came meanwhile, for others or for itself, took its time too."""
@@ -311,11 +322,11 @@ class AsyncWire:
             if not cut.at_once:
                 raise
         else:
-            if not trunk.stale_until or not any(type(reply) is Refusal and reply.stale for reply in replies):
+            if not trunk.stale or not any(type(reply) is Refusal and reply.stale for reply in replies):
                 return replies
             self._address.epoch.end(trunk.epoch)
         # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
-        return await office.ask_anew(data, count, trunk.stale_until)
+        return await office.ask_anew(data, count, trunk.until)
 
     def connected(self) -> bool:
         """Whether the running loop has a trunk that may be used."""

@@ -10,7 +10,8 @@
             return MyStore("my://place", prefix=prefix, clock=clock)
 
 In a conftest.py beside it, ``pytest.register_assert_rewrite("askonce.testing.contract_ends")``, and the same for
-``contract``, ``contract_late``, ``contract_links``, ``contract_logs`` and ``trial``, lets a broken law show its values.
+``contract``, ``contract_batches``, ``contract_late``, ``contract_links``, ``contract_logs`` and ``trial``, lets a law
+that is broken show its values.
 
 Each law is a sentence, and each that was ever broken by one of our own stores stays. They look at a store through its
 verbs alone, so what a law says is what a cache can rely on: nothing about how it is stored. A question's key has its
@@ -30,6 +31,7 @@ from askonce.core.lease import LEASE_LIFE, Follow, Hit, Lead, Stale
 from askonce.core.model import FIELDS, HEAD_SIZE, Sealed, entry_body, read_entry
 from askonce.core.tape import FAILED, Ending
 from askonce.store import LOG_LIFE, TAPE_LIFE, Held
+from askonce.testing.contract_batches import BatchLaws
 from askonce.testing.contract_ends import EndLaws
 from askonce.testing.contract_late import LateLaws
 from askonce.testing.contract_links import LinkLaws
@@ -254,7 +256,7 @@ def _odd_extension(good: Sealed) -> Sealed:
 SPOILERS = (_foreign, _newer, _formless, _another_question, _too_long, _fields_cut, _odd_extension)
 
 
-class StoreLaws(LookLaws, ClaimLaws, EndLaws, LateLaws, LinkLaws, LogLaws, WalkLaws):
+class StoreLaws(LookLaws, ClaimLaws, EndLaws, LateLaws, LinkLaws, LogLaws, WalkLaws, BatchLaws):
     """All laws that hold for a store whatever clock it runs by."""
 
 

@@ -54,12 +54,11 @@ class RenewLaws(Trial):
         self.do(self.store.invalidate((3,)))
         assert self.link().renew([held(grant)], BEAT) == ["lost"]
 
-    def test_a_link_gives_back_a_claim_whose_reply_was_lost(self) -> None:
+    def test_a_claim_whose_reply_was_lost_is_given_back_by_its_id(self) -> None:
         grant = self.lead(Q, asking())
-        link = self.link()
-        link.release(Q, bytes(16))
+        self.do(self.store.release(Q, bytes(16), 0, Ending(FAILED)))
         assert isinstance(self.claim(Q, asking()), Follow)
-        link.release(Q, grant.id)
+        self.do(self.store.release(Q, grant.id, 0, Ending(FAILED)))
         must_lead(self.claim(Q, asking()))
 
     def test_a_probe_of_a_store_that_answers_is_silent_and_writes_nothing(self) -> None:
@@ -108,7 +107,7 @@ class WordLaws(Trial):
         link = self.listening(Q)
         grant = self.lead(Q, asking())
         self.claim(Q, asking())
-        self.link().release(Q, grant.id)
+        self.do(self.store.release(Q, grant.id, 0, Ending(FAILED)))
         self.hears(link, Word(ENDED, grant.id, grant.order, FAILED))
 
     def test_words_said_reach_the_other_links_of_the_place(self) -> None:
@@ -117,6 +116,13 @@ class WordLaws(Trial):
         self.link().say(OTHER, word)
         for link in (here, there):
             assert self.hear(link, lambda words, _: bool(words)) == [(OTHER, word)]
+
+    def test_many_words_are_said_at_once_each_about_its_key(self) -> None:
+        link = self.listening(Q, OTHER)
+        said = [(question, Word(ALIVE, b"f" * 16, order)) for order in range(1, 41) for question in (Q, OTHER)]
+        self.link().say_all(said)
+        assert sorted(self.hear(link, lambda words, _: len(words) >= len(said))) == sorted(said)
+        self.link().say_all([])
 
     def test_no_words_about_what_was_not_asked_for(self) -> None:
         link = self.listening(Q, OTHER)
@@ -176,7 +182,7 @@ class PlaceLaws(Trial):
                 question = key(f"from store {nth}")
                 grant = self.lead(question, asking(), store)
                 assert link.renew([held(grant, question)], BEAT) == ["ok"]
-                link.release(question, grant.id)
+                self.do(store.release(question, grant.id, 0, Ending(FAILED)))
                 must_lead(self.claim(question, asking(), store))
 
     def test_a_store_slides_and_counts_for_all_prefixes_of_its_address(self) -> None:
