@@ -203,6 +203,8 @@ class Pump:
     async def _end(self, error: BaseException | None) -> None:
         if self._finished:
             return
+        # A connection that fails behind the protocol's own end took nothing of the answer away.
+        lost = None if error is not None and self.scan.whole() else error
         with contextlib.ExitStack() as last:
             # Kept before its readers see the end: a program that ends there must not lose what it paid for.
             last.callback(self._finish, error)
@@ -210,8 +212,8 @@ class Pump:
                 await self._source.close()
             finally:
                 if not self._passing:
-                    await self._tell(error)
-                    await self._landed(error, "")
+                    await self._tell(lost)
+                    await self._landed(lost, "")
 
     def _finish(self, error: BaseException | None) -> None:
         self._finished = True

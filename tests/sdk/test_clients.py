@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from typing import Any
 
+import anthropic
 import httpx
 import httpx2
 import openai
 import pytest
 
 from askonce import AsyncCache, Cache, ConfigError, UsageError
+from askonce.testing import Provider
 from tests.sdk.conftest import CHAT
 from tests.sdk.test_requests import ANSWER, URL, answering
 from tests.sdk.upstreams import Scripted
@@ -42,6 +45,55 @@ def test_what_openai_makes_of_it_is_what_it_would_have_made_itself(cache):
     assert ours._client.follow_redirects == theirs._client.follow_redirects
     ours.close()
     theirs.close()
+
+
+KEPT = {
+    "SO_KEEPALIVE": (socket.SOL_SOCKET, "SO_KEEPALIVE"),
+    "idle": (socket.IPPROTO_TCP, "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"),
+    "between": (socket.IPPROTO_TCP, "TCP_KEEPINTVL"),
+    "probes": (socket.IPPROTO_TCP, "TCP_KEEPCNT"),
+}
+
+
+def kept_alive(response: Any) -> dict[str, int]:
+    """The keep-alive options of the connection that a response came by."""
+    connection = response.extensions["network_stream"].get_extra_info("socket")
+    return {
+        name: connection.getsockopt(level, getattr(socket, option))
+        for name, (level, option) in KEPT.items()
+        if hasattr(socket, option)
+    }
+
+
+def test_connections_are_kept_alive_as_anthropics_sdk_keeps_its_own(module, cache):
+    with Provider() as upstream, anthropic.DefaultHttpxClient() as theirs:
+        url = f"{upstream.url}/v1/chat/completions"
+        wanted = kept_alive(theirs.post(url, json=CHAT))
+        with cache.http_client(module=module) as client:
+            assert kept_alive(client.post(url, json=CHAT)) == wanted
+            assert kept_alive(client.post(f"{upstream.url}/elsewhere", json=CHAT)) == wanted
+        with module.Client(transport=cache.transport(module=module)) as client:
+            assert kept_alive(client.post(url, json={**CHAT, "seed": 1})) == wanted
+    assert wanted["SO_KEEPALIVE"]
+
+
+async def test_the_same_in_async_mode(module):
+    with Provider() as upstream:
+        url = f"{upstream.url}/v1/chat/completions"
+        async with anthropic.DefaultAsyncHttpxClient() as theirs:
+            wanted = kept_alive(await theirs.post(url, json=CHAT))
+        async with AsyncCache("memory://") as cache:
+            async with cache.http_client(module=module) as client:
+                assert kept_alive(await client.post(url, json=CHAT)) == wanted
+            async with module.AsyncClient(transport=cache.transport(module=module)) as client:
+                assert kept_alive(await client.post(url, json={**CHAT, "seed": 1})) == wanted
+
+
+def test_a_transport_of_ones_own_keeps_its_own_options(module, cache):
+    own, mounted = module.HTTPTransport(), module.HTTPTransport(socket_options=[])
+    with cache.http_client(module=module, inner=own, mounts={"https://x.example": mounted}) as client:
+        assert behind(client, URL) is own
+        assert (own._pool._socket_options, mounted._pool._socket_options) == (None, [])
 
 
 def test_proxies_of_the_environment_are_honoured_behind_ours(module, cache, monkeypatch):

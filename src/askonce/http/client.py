@@ -1,12 +1,14 @@
 """Clients for SDKs: the module's own, made as the SDKs make theirs, with our transport in front of each of its own.
 
 A client that is given a transport asks no environment for proxies. So it is made without ours, and what it made for
-itself is wrapped where it stands: its pool, and the pools of its proxies.
+itself is wrapped where it stands: its pool, and the pools of its proxies. A transport that somebody else made is
+wrapped too, and stays as its maker wanted it.
 """
 
 from __future__ import annotations
 
 import importlib
+import socket
 from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
@@ -18,6 +20,7 @@ from askonce.http.transport import Blocking, Suspending
 from askonce.many import Many
 
 MODULES = ("httpx2", "httpx")
+IDLE, BETWEEN, PROBES = 60, 60, 5  # s, s, and how many: what Anthropic's SDK sets for connections that say nothing
 
 
 def client(
@@ -35,9 +38,14 @@ def client(
         options = {**options, "transport": inner}
     kind = found.AsyncClient if asynchronous else found.Client
     made = kind(**{**_as_sdks_do(found), **options})
+    given = [options.get("transport"), *(options.get("mounts") or {}).values()]
 
     def wrap(own: Any) -> Any:
-        return None if own is None else _shell(found, asynchronous=asynchronous)(exchange, engine, found, own)
+        if own is None:
+            return None
+        if not any(own is one for one in given):
+            _keep_alive(own)
+        return _shell(found, asynchronous=asynchronous)(exchange, engine, found, own)
 
     try:  # by their private names, which have been the same since httpx 0.13; there are no others
         made._transport, mounts = wrap(made._transport), made._mounts  # noqa: SLF001
@@ -54,7 +62,7 @@ def transport(exchange: Exchange, engine: Callable[[], Many], module: Any, inner
     found = module_of(module)
     if inner is None:
         kind = found.AsyncHTTPTransport if asynchronous else found.HTTPTransport
-        inner = kind(limits=_as_sdks_do(found)["limits"])
+        inner = kind(limits=_as_sdks_do(found)["limits"], socket_options=keep_alive())
     return _shell(found, asynchronous=asynchronous)(exchange, engine, found, inner)
 
 
@@ -65,6 +73,27 @@ def _as_sdks_do(module: Any) -> dict[str, Any]:
         "limits": module.Limits(max_connections=1000, max_keepalive_connections=100),
         "follow_redirects": True,
     }
+
+
+def keep_alive() -> list[tuple[int, int, int]]:
+    """Socket options of TCP keep-alive, as far as this system has them.
+
+    A call that thinks for minutes says nothing meanwhile, and what stands between forgets connections that say nothing.
+    """
+    found = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    # The first is called TCP_KEEPALIVE on macOS.
+    idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"
+    for name, value in ((idle, IDLE), ("TCP_KEEPINTVL", BETWEEN), ("TCP_KEEPCNT", PROBES)):
+        if hasattr(socket, name):
+            found.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return found
+
+
+def _keep_alive(own: Any) -> None:
+    """Give a transport that its client made for itself our socket options: a client has no argument for them."""
+    pool: Any = getattr(own, "_pool", None)
+    if hasattr(pool, "_socket_options"):
+        pool._socket_options = keep_alive()  # noqa: SLF001
 
 
 def module_of(module: Any) -> Any:
