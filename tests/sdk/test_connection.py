@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from askonce import AsyncCache
+from askonce.http import connection
 from askonce.http.connection import UNSEEN, certificate_of, connection_of
 from askonce.http.sent import PLAIN
 from tests.sdk.conftest import CHAT
@@ -58,8 +59,7 @@ def context(path: str | None = None, kind: type[ssl.SSLContext] = ssl.SSLContext
 # --- what a context holds ---
 
 
-@pytest.mark.parametrize("kind", KEYS)
-@pytest.mark.parametrize("of", [ssl.SSLContext, truststore.SSLContext], ids=["ssl", "truststore"])
+@pytest.mark.parametrize(("kind", "of"), [*((kind, ssl.SSLContext) for kind in KEYS), ("p256", truststore.SSLContext)])
 def test_a_certificate_of_any_key_is_seen_in_a_context_and_told_from_another(tmp_path, kind, of):
     alice, bob = (context(certificate(tmp_path, name, kind), of) for name in ("alice", "bob"))
     seen = {certificate_of(alice), certificate_of(bob)}
@@ -81,6 +81,22 @@ def test_a_context_that_cannot_be_asked_may_well_hold_one():
             raise NotImplementedError
 
     assert certificate_of(Strange(ssl.PROTOCOL_TLS_CLIENT)) == UNSEEN
+
+
+def test_a_build_without_a_curve_and_with_one_version_alone_sees_what_there_is(monkeypatch, tmp_path):
+    def sides(curve: str) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+        if curve:
+            raise ValueError(curve)
+        server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        server.minimum_version = client.minimum_version = ssl.TLSVersion.TLSv1_3
+        asked, told = ssl.MemoryBIO(), ssl.MemoryBIO()
+        return client.wrap_bio(told, asked), server.wrap_bio(asked, told, server_side=True)
+
+    monkeypatch.setattr(connection, "_sides", sides)
+    monkeypatch.setattr(connection, "_without", connection._without.__wrapped__)
+    assert certificate_of(context()) == b""
+    assert certificate_of(context(certificate(tmp_path, "me"))) not in {b"", UNSEEN}
 
 
 # --- where a transport keeps it ---

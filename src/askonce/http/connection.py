@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import ssl
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from askonce.http.sent import PLAIN, Connection
@@ -72,10 +73,19 @@ def _carries(part: Any) -> bool:
 def certificate_of(context: ssl.SSLContext) -> bytes:
     """The digest of the certificate that a context shows to servers; empty for none, UNSEEN if it cannot be asked."""
     try:
-        held = _own(context)
-        return next(filter(None, (_shown(held, curve) for curve in _CURVES)), b"")
+        return _asked(_own(context))
     except Exception:  # noqa: BLE001 - of a context of another make anything may come; it may well hold a certificate
         return UNSEEN
+
+
+def _asked(context: ssl.SSLContext) -> bytes:
+    failed = []
+    for curve in _CURVES:
+        found = _handshake(context, curve)
+        if isinstance(found, bytes):
+            return hashlib.sha256(found).digest()
+        failed.append(found)
+    return b"" if failed == [_without(curve) for curve in _CURVES] else UNSEEN
 
 
 def _own(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -85,8 +95,30 @@ def _own(context: ssl.SSLContext) -> ssl.SSLContext:
     return context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="askonce.invalid").context
 
 
-def _shown(context: ssl.SSLContext, curve: str) -> bytes:
-    """The digest of the certificate that a context shows to a client of this curve."""
+@lru_cache(maxsize=len(_CURVES))
+def _without(curve: str) -> str:
+    """How the handshake fails for a context that holds no certificate."""
+    return str(_handshake(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), curve))
+
+
+def _handshake(context: ssl.SSLContext, curve: str) -> bytes | str:
+    """The certificate that a context shows to a client of this curve, or why the handshake fails."""
+    try:
+        asking, answering = _sides(curve)
+    except (ValueError, ssl.SSLError) as error:  # some builds of OpenSSL leave curves out
+        return type(error).__name__
+    answering.context = context  # the certificates are now this context's
+    try:
+        for side in (asking, answering) * 3:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        return asking.getpeercert(binary_form=True) or "nothing"
+    except (ValueError, ssl.SSLError) as error:
+        return str(getattr(error, "reason", "")) or type(error).__name__
+
+
+def _sides(curve: str) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """A client and a server that talk to each other in memory."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     for one in (server, client):
@@ -95,17 +127,4 @@ def _shown(context: ssl.SSLContext, curve: str) -> bytes:
             one.set_ecdh_curve(curve)
             one.maximum_version = ssl.TLSVersion.TLSv1_2
     asked, told = ssl.MemoryBIO(), ssl.MemoryBIO()
-    answering = server.wrap_bio(asked, told, server_side=True)
-    answering.context = context  # the certificates are now this context's
-    asking = client.wrap_bio(told, asked)
-    for _ in range(3):
-        for side in (asking, answering):
-            with contextlib.suppress(ssl.SSLWantReadError):
-                try:
-                    side.do_handshake()
-                except ssl.SSLError as error:
-                    if error.reason == "NO_SHARED_CIPHER":
-                        return b""
-                    raise
-    found = asking.getpeercert(binary_form=True)
-    return hashlib.sha256(found).digest() if found else UNSEEN
+    return client.wrap_bio(told, asked), server.wrap_bio(asked, told, server_side=True)
