@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections import Counter, defaultdict
@@ -39,7 +40,8 @@ def verdict(record: Record, operation: Operation, body: Any) -> str:
     if record["status"] != 200:
         return f"not stored: status {record['status']}"
     judge = Judge(TERMS, expected_of(body), operation.protocol)
-    answer = record["response_body"].encode()
+    packed = record.get("response_body_b64")  # AWS's event streams
+    answer = base64.b64decode(packed) if packed else record["response_body"].encode()
     if record["stream"]:
         scan = judge.stream(record["response_headers"].get("content-type", ""))
         scan.feed(answer)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from askonce.core.answers import Answer, a_dict, dicts
+from askonce.core.bedrock import converse_gist
 from askonce.core.providers import PROTOCOLS, Protocol
 from askonce.core.streamed import Read
 
@@ -126,12 +127,16 @@ def _gemini(found: Read) -> Answer:
 
 
 class Kind(NamedTuple):
-    """How a protocol streams: the gist of its events (None without the last), its last event, its first."""
+    """How a protocol streams: the gist of its events (None without the last), its last event, its first.
+
+    `closes`: in AWS's frames, whose events are not found by their bytes, its gist tells the end.
+    """
 
     protocol: Protocol
     gist: Callable[[Read], Answer | None]
     last: tuple[bytes, ...]
     opens: Callable[[Answer], bool]
+    closes: bool = False
 
 
 def _begins(field: str, *words: str) -> tuple[bytes, ...]:
@@ -158,7 +163,16 @@ KINDS = {
         ),
         Kind(_ROWS["completions"], _chat, _DONE, lambda v: v.get("object") == "text_completion"),
         Kind(_ROWS["responses"], _responses, _typed(*sorted(_CLOSING)), lambda v: v.get("type") == "response.created"),
-        Kind(_ROWS["messages"], _messages, _typed("message_stop"), lambda v: v.get("type") == "message_start"),
+        Kind(
+            _ROWS["messages"],
+            _messages,
+            _typed("message_stop"),
+            lambda v: v.get("type") == "message_start",
+            closes=True,
+        ),
+        Kind(
+            _ROWS["converse"], lambda found: converse_gist(found.values), (), lambda v: "messageStart" in v, closes=True
+        ),
         Kind(_ROWS["gemini"], _gemini, (), _ROWS["gemini"].recognises),
     )
 }

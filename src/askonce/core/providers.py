@@ -30,6 +30,7 @@ from askonce.core.answers import (
     responses_parts,
     single_parts,
 )
+from askonce.core.bedrock import GUARDRAIL
 from askonce.core.headers import CREDENTIAL_HEADERS, HEADER_CLASSES, header_class, ignored_header
 from askonce.core.sources import carries_sources
 
@@ -68,7 +69,7 @@ class Protocol:
             return "error"
         if not isinstance(value, dict) or not self.shape(value):
             return "unrecognised"
-        if value.get("amazon-bedrock-guardrailAction") == "INTERVENED":  # beside an ending of the model's own
+        if value.get(GUARDRAIL) == "INTERVENED":  # beside an ending of the model's own
             return "filtered"
         reasons = [reason_of(part, tool_calls, searched) for part in self.parts(value)] or ["empty"]
         if reason := next(filter(None, reasons), ""):

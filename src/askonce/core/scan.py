@@ -15,8 +15,9 @@ import re
 
 import orjson
 
-from askonce.core import bounded
+from askonce.core import bounded, eventstream
 from askonce.core.answers import Answer, a_dict, failed
+from askonce.core.bedrock import GUARDRAIL
 from askonce.core.gists import KINDS, Kind
 from askonce.core.providers import Protocol
 from askonce.core.sources import carries_sources, hints
@@ -63,7 +64,11 @@ class StreamScan:
     def whole(self) -> bool:
         """Whether the protocol's last event was seen."""
         kind = self._kind()
-        return self._room >= 0 and kind is not None and _ended(b"".join(self._parts), kind.last)
+        if self._room < 0 or kind is None:
+            return False
+        if self._is_aws():
+            return kind.closes and not self._read().failed and kind.gist(self._read()) is not None
+        return _ended(self.body, kind.last)
 
     def verdict(self) -> str:
         """Why it may not be stored, "" if it may; what was fed is taken for all that upstream had to say."""
@@ -105,12 +110,17 @@ class StreamScan:
         gist = self._plain(found, kind) or kind.gist(found)
         if not gist:
             return "incomplete"
+        if any(value.get(GUARDRAIL) == "INTERVENED" for value in found.values):
+            return "filtered"
         reason = kind.protocol.verdict(gist, self._tool_calls, self._searched, given=self._given)
         # Sources may stand in any event, and a gist has none of those beside the answer.
         return reason or ("searched" if self._searched != "store" and self._has_sources(found) else "")
 
     def _has_sources(self, found: Read) -> bool:
-        return hints(self.body) and any(carries_sources(one, given=self._given) for one in found.values)
+        # What AWS's frames hold in base64 shows no name.
+        return (hints(self.body) or self._is_aws()) and any(
+            carries_sources(one, given=self._given) for one in found.values
+        )
 
     def _plain(self, found: Read, kind: Kind) -> Answer | None:
         """The answer of a host that was asked for a stream and gave it in one piece."""
@@ -129,6 +139,9 @@ class StreamScan:
         if self._found is None or self._found[0] != len(self._parts):
             self._found = len(self._parts), self._apart()
         return self._found[1]
+
+    def _is_aws(self) -> bool:
+        return eventstream.is_one(self._content_type, b"".join(self._parts[:12])[:12])
 
     def _apart(self) -> Read:
         return read(b"".join(self._parts), self._content_type)

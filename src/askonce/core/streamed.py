@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import orjson
 
-from askonce.core import bounded
+from askonce.core import bounded, eventstream
 from askonce.core.answers import Answer, failed
+from askonce.core.bedrock import read_frames
 from askonce.core.sse import Objects, parser_for, plain_data
 
 
@@ -27,6 +28,9 @@ def read(body: bytes, content_type: str = "") -> Read:
     """What a whole body says."""
     if bounded.flooded(body):
         return Read([], garbled=True)
+    if eventstream.is_one(content_type, body[:64]):
+        values, error, garbled = read_frames(body)
+        return Read(values, failed=error, garbled=garbled, framed=False)
     data = plain_data(body)
     if data is not None:
         return _values(zip(repeat(""), data))

@@ -340,4 +340,7 @@ def our_error(operation: Operation | None, status: int, kind: str, message: str)
     if name == "gemini":
         body = {"error": {"code": status, "message": message, "status": kind.upper()}}
     headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"false")]
+    if name == "converse":
+        body = {"message": message}
+        headers.append((b"x-amzn-errortype", kind.encode()))
     return Reply(status, headers, orjson.dumps(body))
