@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from askonce.core.judge import Verdict
-from askonce.core.tape import DATA, META, data_frame, frame, frames
+from askonce.core.tape import DATA, META, data_frame, frame, whole_frames
 from askonce.ear import Signal
 from askonce.errors import Portable
 from askonce.flight import Mode
@@ -111,15 +111,19 @@ class Tape:
 
     @classmethod
     def recorded(cls, log: bytes | memoryview) -> Tape:
-        """A tape that is over, from the frames of an entry."""
+        """A tape that is over, from the frames of an entry; ValueError for what are none."""
         tape = cls()
-        for kind, payload in frames(bytes(log)):
+        for kind, payload in whole_frames(bytes(log)):
             if kind == META:
                 tape.meta = payload
             elif kind == DATA:
                 tape.put(int.from_bytes(payload[:4], "big"), payload[4:])
         tape.over = True
         return tape
+
+    def said(self) -> list[bytes]:
+        """All parts that are kept."""
+        return [data for _, data in self._kept[1]]
 
     @property
     def count(self) -> int:
@@ -226,9 +230,9 @@ class Tape:
             self._kept = base + passed, parts[passed:]
 
     def log(self, start: int = 0, stop: int | None = None) -> bytes:
-        """The frames of parts `start` to `stop`; the META goes before the first part."""
+        """The frames of parts `start` to `stop`; the META goes before the first part, and is all of a log without."""
         parts = self._kept[1][start:stop]
-        head = frame(META, self.meta) if parts and start == 0 else b""
+        head = frame(META, self.meta) if start == 0 and (parts or (self.meta and stop is None)) else b""
         return head + b"".join(data_frame(at, data) for at, data in parts)
 
 

@@ -20,7 +20,7 @@ from askonce.core.policy import Terms
 from askonce.core.providers import Protocol, by_answer
 from askonce.core.request import PLAIN, Expected
 from askonce.core.scan import ItemScan, StreamScan
-from askonce.core.upstream import everybodys
+from askonce.core.upstream import everybodys, of_the_moment
 
 __all__ = ["Judge", "Judged", "RecordingJudge", "Verdict", "judge_answer", "refused"]
 
@@ -48,6 +48,8 @@ def _wanted(_: object) -> str:
 
 class Judge:
     """Judges answers to one question. `protocol`: its path named it; `unwanted`: store_if's word, "" if it wants it."""
+
+    keeps_empty = False  # a stream that said nothing
 
     def __init__(
         self,
@@ -122,31 +124,37 @@ class Judge:
 class RecordingJudge(Judge):
     """The judge of a recording, which keeps what was said: all but a refusal of the moment, and what is not whole."""
 
+    keeps_empty = True
+
     def value(self, value: object, body: bytes, now: float) -> Verdict:  # noqa: ARG002 - kept for ever
         """On what a call returned."""
-        return Verdict("")
+        return Verdict("error" if of_the_moment(value) else "")
 
-    def reply(self, status: int, body: bytes, now: float) -> Verdict:  # noqa: ARG002
+    def reply(self, status: int, body: bytes, now: float) -> Verdict:
         """On a whole answer of HTTP."""
         if everybodys(status):
             return Verdict(f"status-{status}")
-        return Verdict("" if _is_json(body) else "not-json")
+        try:
+            value = bounded.loads(body)
+        except ValueError:
+            return Verdict("not-json" if status == 200 else "")
+        return self.value(value, body, now)
 
     def scanned(self, scan: StreamScan, now: float) -> Verdict:  # noqa: ARG002
         """On a stream that was scanned to its end."""
         reason = scan.verdict()
-        return Verdict(reason if reason in _NOT_WHOLE else "")
+        return Verdict("" if reason not in _DOUBTFUL or self._said(scan, reason) else reason)
+
+    @staticmethod
+    def _said(scan: StreamScan, reason: str) -> bool:
+        """Whether a doubtful stream is what was said, and to this request."""
+        if reason == "error":
+            return not any(map(of_the_moment, scan.values))
+        # Items end where their iterator does; a protocol's own word for "not ended yet" may be its last.
+        return reason == "incomplete" and (isinstance(scan, ItemScan) or scan.answer() is not None)
 
 
-_NOT_WHOLE = frozenset({"incomplete", "error", "not-sse", "too-large", "unrecognised", "empty"})
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        bounded.loads(body)
-    except ValueError:
-        return False
-    return True
+_DOUBTFUL = frozenset({"incomplete", "error", "not-sse", "too-large", "unrecognised"})
 
 
 class Judged:

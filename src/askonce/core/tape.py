@@ -16,6 +16,7 @@ DATA = 1  # u32 ms since the flight began, then bytes of the body
 META = 2  # what goes before the body: status and headers, JSON
 END = 127  # one byte of outcome, then the whole body where no DATA went before
 
+KINDS_OF_FRAMES = (DATA, META, END)
 STORED, SHARED, FAILED = b"s", b"t", b"f"
 OUTCOMES = (STORED, SHARED, FAILED)
 
@@ -58,6 +59,15 @@ def frames(log: bytes) -> list[tuple[int, bytes]]:
             break
         found.append((kind, log[at : at + size]))
         at += size
+    return found
+
+
+def whole_frames(log: bytes) -> list[tuple[int, bytes]]:
+    """The frames of a log that is over; ValueError if it does not consist of whole frames of ours."""
+    found = frames(log)
+    size = sum(len(payload) for _, payload in found) + _FRAME.size * len(found)
+    if size != len(log) or any(kind not in KINDS_OF_FRAMES or (kind == DATA and len(data) < 4) for kind, data in found):
+        raise ValueError("no log of ours")
     return found
 
 

@@ -7,6 +7,7 @@ carry (a status code) or are called, since no SDK is imported here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 _CALLED = (("timeout", "upstream-timeout"), ("connect", "upstream-unreachable"), ("remoteprotocol", "upstream-broken"))
@@ -30,6 +31,26 @@ def status_trouble(status: int) -> str:
 def everybodys(status: int) -> bool:
     """Whether a refusal has nothing to do with what was asked: who asks, how often, and an upstream in trouble."""
     return status in {401, 403, 408, 429} or status >= 500
+
+
+_MOMENTS = re.compile(
+    "overload|rate.?limit|quota|exhausted|server.?error|internal|api_error|unavailable|timeout|timed.?out|capacity|"
+    "auth|permission|billing|insufficient|bad.?gateway|upstream|too.?many"
+)
+
+
+def of_the_moment(answer: object) -> bool:
+    """Whether an answer, or an event of one, is an error that has nothing to do with what was asked."""
+    if not isinstance(answer, Mapping):
+        return False
+    held = answer.get("response")
+    error = answer.get("error") or (held.get("error") if isinstance(held, Mapping) else None)
+    if not isinstance(error, Mapping):
+        error = answer if answer.get("type") == "error" else {"type": error}
+    words = [error.get(name) for name in ("type", "code", "status")]
+    if any(everybodys(int(str(word))) for word in words if str(word).isdecimal()):
+        return True
+    return any(_MOMENTS.search(word.lower()) for word in words if isinstance(word, str))
 
 
 def trouble(error: BaseException) -> str:
