@@ -68,7 +68,7 @@ class Claims:
     async def claim(self, question: Question, pursuit: Pursuit) -> Claim:
         """Ask the store; what it grants is `pursuit.flight`."""
         flight = pursuit.flight = self.board.begin(question.key, pursuit.owner)
-        limits = question.limits._replace(max_age=0) if pursuit.unreadable else question.limits
+        limits = question.limits._replace(max_age=0) if pursuit.unreadable or question.unreadable else question.limits
         # The lottery of moments was drawn by the Reader: here the end only has to be near.
         early = NEVER if question.held is None or pursuit.after else question.held.ttl >> 2
         heartbeat = int(self._fleet.heartbeat * 1000)

@@ -96,7 +96,7 @@ class Many(Engine):
 
     async def _seek(self, quests: list[Quest], calls: Calls) -> None:
         for quest in quests:
-            quest.found = await self._reader.look(quest.question)
+            quest.found = None if quest.question.unreadable else await self._reader.look(quest.question)
         while missing := _missing(quests):
             if missing[0].question.control.only_if_cached:
                 raise self._not_cached(missing[0].question)

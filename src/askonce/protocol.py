@@ -13,7 +13,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from askonce import unleased
 from askonce.audience import Audience
@@ -28,9 +30,11 @@ from askonce.guard import Guard
 from askonce.pilot import Call, Landed, Pilot
 from askonce.pump import Pump
 from askonce.question import Question
-from askonce.reader import Found, Reader
+from askonce.reader import UNREADABLE, Found, Reader, Unreadable
 from askonce.store import Store, StoreTrouble
 from askonce.tape import Playback, Tape
+
+T = TypeVar("T")
 
 SETTLE = 1.0  # s that flights which were cancelled have for giving their leases back
 MISMATCHES = 3  # bodies that were not the ones judged, before a question is asked without the store
@@ -78,11 +82,43 @@ class Engine:
             found = found or await self._contend(question, call)
         except StoreTrouble as trouble:
             found = await self._alone(question, call, trouble.kind)
-        if question.key.form == "s" and found.body is not None:  # what is shared in this form is a tape too
-            playback = Playback(Tape.recorded(found.body), self.mode)
-            playback.pace = self.pace
-            return found._replace(body=None, value=playback)
+        if question.key.form == "s" and found.body is not None:
+            try:
+                return self._played(found)
+            except Unreadable:
+                return await self.reread(question, call, self._played)
         return found
+
+    def _played(self, found: Found) -> Found:
+        """What is kept, or shared, in the form of a stream is a tape, and is given as a place on it."""
+        if found.body is None:
+            return found
+        if found.entry is not None and found.head is not None and found.head.length > len(found.entry):
+            raise Unreadable  # nothing is a stream too, but not for want of the rest
+        try:
+            playback = Playback(Tape.recorded(found.body), self.mode)
+        except ValueError as wrong:
+            raise Unreadable from wrong
+        playback.pace = self.pace
+        return found._replace(body=None, value=playback)
+
+    async def reread(self, question: Question, call: Call, read: Callable[[Found], T]) -> T:
+        """Ask again, because `read` cannot read what `ask` gave: a visible miss, whose answer replaces the entry."""
+        question = self.unread(question)
+        try:
+            found = await self._contend(question, call)
+        except StoreTrouble as trouble:
+            found = await self._alone(question, call, trouble.kind)
+        try:
+            return read(self._played(found) if question.key.form == "s" else found)
+        except Unreadable:  # somebody writes it again and again
+            found = await self._alone(question, call, UNREADABLE)
+            return read(self._played(found) if question.key.form == "s" else found)
+
+    def unread(self, question: Question) -> Question:
+        """The question of whoever could not read what was kept for it."""
+        self._reader.unread(question)
+        return replace(question, data=b"", held=None, unreadable=True)
 
     def _used(self) -> None:
         if self.closed:

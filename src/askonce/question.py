@@ -47,6 +47,7 @@ class Question:
     held: Head | None = None  # its head, when it could not be served as it was
     seen: Generations | None = None  # the generations that were read, when no entry could be served
     since: int = 0  # the last flight of this process (Flight.number) that had begun when this was asked
+    unreadable: bool = False  # what the store has cannot be read: it is not looked at again, and is to be replaced
     others: tuple[Question, ...] = ()  # the same in other forms, whose answers may do if `retell` can make them
     retell: Callable[[bytes], object | None] | None = None
 

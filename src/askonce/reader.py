@@ -29,6 +29,11 @@ from askonce.question import Question
 from askonce.store import Look, StoreTrouble
 
 REMEMBERED = 20_000  # keys whose entries carry tags that their readers do not name
+UNREADABLE = "store-unreadable"
+
+
+class Unreadable(Exception):
+    """What was kept for a question is whole, and not what whoever asked can read."""
 
 
 class Found(NamedTuple):
@@ -88,7 +93,11 @@ class Reader:
             if kept is None:
                 continue
             data, head, now = kept
-            made = question.retell(bytes(entry_body(data, head))) if question.retell else None
+            try:
+                made = question.retell(bytes(entry_body(data, head))) if question.retell else None
+            except ValueError:
+                self.unread(other)
+                continue
             if made is not None:
                 return self.hit(other, data, head, now, "assembled")._replace(body=None, value=made)
         return None
@@ -121,12 +130,14 @@ class Reader:
         try:
             return read_entry(data, question.key.digest, question.key.form)
         except Corrupt as corrupt:
-            question.detail = corrupt.reason
-            self._events.emit("corrupt", question.key.text, corrupt.reason)
-            self._events.warn_once(
-                corrupt.reason, "an entry could not be read (%s); it counts as a miss and is replaced", corrupt.reason
-            )
+            self.unread(question, corrupt.reason)
             return None
+
+    def unread(self, question: Question, reason: str = UNREADABLE) -> None:
+        """An entry under this question's name says nothing to anybody: it is told, and counts as a miss."""
+        question.detail = reason
+        self._events.emit("corrupt", question.key.text, reason)
+        self._events.warn_once(reason, "an entry could not be read (%s); it counts as a miss and is replaced", reason)
 
     def _unmoved(self, key: Key, look: Look, head: Head, fields: tuple[int, ...]) -> bool:
         """Whether no invalidation reached the entry, as far as what was read can tell; False where it cannot."""
@@ -135,7 +146,10 @@ class Reader:
             return False
         if head.clock == gens.clock:
             return True
-        own = entry_fields(look.entry or b"", head)
+        try:
+            own = entry_fields(look.entry or b"", head)
+        except Corrupt:
+            return False  # so the claim finds, and has it replaced
         if not set(own) <= set(fields):
             # The claim will judge; the next lookup of this key reads these fields too, in its one round trip.
             if len(self._remembered) >= REMEMBERED:
@@ -149,7 +163,10 @@ class Reader:
         left = head.fresh - now
         if not 0 < left <= head.ttl >> 2 or question.control.only_if_cached:
             return False
-        took = int.from_bytes(unpack_extensions(data, head).get(DURATION, b""), "big")
+        try:
+            took = int.from_bytes(unpack_extensions(data, head).get(DURATION, b"")[:8], "big")
+        except Corrupt:
+            return False
         if head.stale - head.fresh < took:
             # No stale answer will bridge the call (a life that slid to its hard end): surely, not by lot.
             return left <= 2 * took + 1000

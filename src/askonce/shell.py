@@ -34,9 +34,9 @@ from askonce.flight import Mode
 from askonce.many import Many
 from askonce.pilot import Answer
 from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal
-from askonce.reader import Found
+from askonce.reader import Found, Unreadable
 from askonce.store import Store, StoreTrouble, open_store
-from askonce.streams import Items, Untaped, items_of, pace_of
+from askonce.streams import Items, Kept, Untaped, items_of, pace_of
 from askonce.survey import Listed
 from askonce.tape import Opened, Playback
 from askonce.threads import Threads
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from askonce.http.exchange import Exchange
 
 _EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
+
+Seat = tuple[Playback | Kept | Untaped, Status]
 
 
 class Shell(Asker):
@@ -210,9 +213,13 @@ class Shell(Asker):
                 return self._answer(await self._called(call), self._judge(plan, known.expected))
 
             found = await self._engine.ask(question, paid)
+            try:
+                return self._outcome(found)
+            except Unreadable:
+                return await self._engine.reread(question, paid, self._outcome)
         return self._outcome(found)
 
-    async def stream(self, request: object, open_stream: Call, settings: Settings) -> tuple[Playback | Untaped, Status]:
+    async def stream(self, request: object, open_stream: Call, settings: Settings) -> Seat:
         """A place on the stream of a request, in either mode."""
         plan = self._planner.plan(settings)
         body = self._body(request)
@@ -228,8 +235,16 @@ class Shell(Asker):
             assert isinstance(found.value, Opened)
             return Untaped(found.value.source), found.status
         found = await self._engine.ask(question, opened)
+        try:
+            return self._seated(found)
+        except Unreadable:
+            return await self._engine.reread(question, opened, self._seated)
+
+    def _seated(self, found: Found) -> Seat:
+        """A place on a stream; on one that was stored, its items."""
         assert isinstance(found.value, Playback)
-        return found.value, found.status
+        stored = found.entry is not None
+        return (Kept(found.value, empty=self.judges.keeps_empty) if stored else found.value), found.status
 
     def _met(self, body: bytes, plan: Plan) -> Known:
         # Judged by what it comes to and not by what it came as: a model of pydantic's and a dict are one question.
@@ -296,7 +311,10 @@ class Shell(Asker):
         return Answer(body, judge.value(value, body, time.time()), value)
 
     def _outcome(self, found: Found) -> Outcome:
-        value = found.value if found.body is None else orjson.loads(found.body)
+        try:
+            value = found.value if found.body is None else orjson.loads(found.body)
+        except orjson.JSONDecodeError as wrong:
+            raise Unreadable from wrong
         return Outcome(value, found.status, found.status.key, self.forgets)
 
     def forgets(self, key: str) -> Any:

@@ -14,13 +14,14 @@ import orjson
 from askonce.drive import drive
 from askonce.errors import ConfigError, UsageError
 from askonce.events import Status
+from askonce.reader import Unreadable
 from askonce.tape import Playback, Raw, Source
 
 
 class Streamed:
     """A stream of items, whoever paid for it. Leave it by `close`, by its end, or by the end of a ``with`` block."""
 
-    def __init__(self, playback: Playback | Untaped, status: Status, forget: Callable[[str], Any]) -> None:
+    def __init__(self, playback: Playback | Kept | Untaped, status: Status, forget: Callable[[str], Any]) -> None:
         self.status = status
         self.key = status.key
         self._playback = playback
@@ -56,6 +57,35 @@ class Untaped:
     async def close(self) -> None:
         """Close it upstream."""
         await self._source.close()
+
+
+class Kept:
+    """The items of a stream that was stored, all of them read before the first is handed on.
+
+    One that is no item makes the whole a miss, and not an error in the middle.
+    """
+
+    def __init__(self, playback: Playback, *, empty: bool) -> None:
+        parts = playback.tape.said()
+        if playback.meta or not (parts or empty):
+            raise Unreadable  # of HTTP, or nothing that is kept
+        try:
+            self._items = iter([orjson.loads(part) for part in parts])
+        except orjson.JSONDecodeError as wrong:
+            raise Unreadable from wrong
+        self._playback = playback
+
+    async def next(self) -> tuple[int, bytes] | None:
+        """The next item, its own copy; times count where a replay keeps its pace."""
+        if self._playback.pace:
+            return await self._playback.next()
+        for item in self._items:
+            return 0, Raw.of(item)
+        return None
+
+    async def close(self) -> None:
+        """Leave."""
+        await self._playback.close()
 
 
 class Stream(Streamed, Iterator[Any]):

@@ -85,7 +85,7 @@ def listed(sighting: Sighting, head: Head, live: bool) -> Listed:
         fresh=head.fresh / 1000,
         stale=head.stale / 1000,
         error=head.error / 1000,
-        took=int.from_bytes(told.get(DURATION, b""), "big") / 1000,
+        took=int.from_bytes(told.get(DURATION, b"")[:8], "big") / 1000,
         size=sighting.size,
         live=live,
     )

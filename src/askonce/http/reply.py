@@ -110,12 +110,28 @@ def _read(head: bytes) -> Reply | Failure:
     try:
         meta = orjson.loads(head)
         if "error" in meta:
-            return Failure(**meta)
+            return _failure(**meta)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in meta["headers"]]
-        frame = Frame(*meta["frame"]) if "frame" in meta else None
-        return Reply(int(meta["status"]), headers, b"", meta.get("who", ""), frame)
-    except (KeyError, TypeError, AttributeError) as wrong:
+        frame = _frame(*meta["frame"]) if "frame" in meta else None
+        status, who = meta["status"], meta.get("who", "")
+    except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as wrong:
         raise ValueError(f"no packed reply: {wrong!r}") from wrong
+    if type(status) is not int or not 100 <= status <= 999 or type(who) is not str:
+        raise ValueError("no packed reply: its status is none")
+    return Reply(status, headers, b"", who, frame)
+
+
+def _failure(error: str, message: str, patience: float | None) -> Failure:
+    if type(error) is not str or type(message) is not str or not isinstance(patience, float | int | None):
+        raise TypeError("no failure")
+    return Failure(error, message, patience)
+
+
+def _frame(before: str, between: str, after: str, batch: str, at: int, of: int) -> Frame:
+    texts = type(before) is str and type(between) is str and type(after) is str and type(batch) is str
+    if not texts or type(at) is not int or type(of) is not int:
+        raise TypeError("no frame")
+    return Frame(before, between, after, batch, at, of)
 
 
 read_head = lru_cache_of_short(256)(_read)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from askonce.core.keys import Key
@@ -26,12 +27,14 @@ from askonce.http.connection import DIRECTIONS, connection_of, directed
 from askonce.http.errand import BatchErrand, Errand, Part, patience_for
 from askonce.http.exchange import Asked, Exchange, our_error
 from askonce.http.received import Received, leave
-from askonce.http.reply import Failure, Reply, read_head, unpack
+from askonce.http.reply import Failure, Reply
 from askonce.http.sent import Connection, Sent, less_ours
+from askonce.http.stored import Stored
 from askonce.http.streaming import StreamErrand
 from askonce.http.vectors import Vector, put_together, whole
 from askonce.many import Many
 from askonce.question import Question
+from askonce.reader import UNREADABLE, Found, Unreadable
 from askonce.tape import Playback
 
 
@@ -46,6 +49,7 @@ class Transport:
         self.inner = inner
         self.closed = False
         self._engine = engine
+        self._stored = Stored(exchange.judges)
         self._connections: dict[str, Connection] = {}
 
     async def send(self, request: Any) -> Any:
@@ -140,35 +144,53 @@ class Transport:
         """Ask until the answer is one for this caller."""
         question = errand.asked.question
         assert question is not None
+        answered = partial(self._answered, errand)
         while True:
             found = await self._engine().ask(question, errand.paid)
-            if found.value is errand:
-                return self._own(errand, found.status)
-            if isinstance(found.value, Reply):  # made of one in the other form
-                return self._response(found.value, found.status)
-            assert found.body is not None
-            made = self._for_me(unpack(found.body), errand)
-            if made is not None:
-                return self._response(made, found.status)
+            try:
+                response = answered(found)
+            except Unreadable:
+                response = await self._engine().reread(question, errand.paid, answered)
+            if response is not None:
+                return response
             question = again(question)
+
+    def _answered(self, errand: Errand, found: Found) -> Any:
+        """What was found as a response; None if it is not for this caller."""
+        if found.value is errand:
+            return self._own(errand, found.status)
+        if isinstance(found.value, Reply):  # made of one in the other form
+            return self._response(found.value, found.status)
+        made = self._for_me(self._stored.answer(found), errand)
+        return None if made is None else self._response(made, found.status)
 
     async def _asked_stream(self, errand: StreamErrand) -> Any:
         """The same for a stream, which is this caller's from its headers on."""
         question = errand.asked.question
         assert question is not None
+        opened = partial(self._opened, errand)
         while True:
             found = await self._engine().ask(question, errand.opened)
-            if found.value is errand or found.status.stored:
-                return self._own(errand, found.status)
-            if isinstance(found.value, Reply):
-                return self._response(found.value, found.status)
-            assert isinstance(found.value, Playback)
-            if (opening := errand.own(found.value)) is not None:
-                return opening.handed_on(found.status)
-            made = self._for_me(read_head(found.value.meta), errand)
-            if made is not None:
-                return self._response(made, found.status, stream=errand.out(found.value))
+            try:
+                response = opened(found)
+            except Unreadable:
+                response = await self._engine().reread(question, errand.opened, opened)
+            if response is not None:
+                return response
             question = again(question)
+
+    def _opened(self, errand: StreamErrand, found: Found) -> Any:
+        """`_answered` of a stream."""
+        if found.value is errand or found.status.stored:
+            return self._own(errand, found.status)
+        if isinstance(found.value, Reply):
+            return self._response(found.value, found.status)
+        assert isinstance(found.value, Playback)
+        if (opening := errand.own(found.value)) is not None:
+            return opening.handed_on(found.status)
+        assert errand.asked.operation is not None
+        made = self._for_me(self._stored.opening(found, errand.asked.operation.protocol), errand)
+        return None if made is None else self._response(made, found.status, stream=errand.out(found.value))
 
     def _own(self, errand: Errand, status: Status) -> Any:
         """What this caller's own call brought."""
@@ -193,6 +215,7 @@ class Transport:
         for question in missing:
             question.until = until
         while missing:
+            unread: dict[Key, Question] = {}
             for question, found in zip(missing, await self._engine().ask_many(missing, errand.paid_for), strict=True):
                 if isinstance(found.value, Part) and found.value.of is errand:
                     paid = found.value
@@ -200,13 +223,18 @@ class Transport:
                         return await self._unsplit(paid, found.status)
                     got[question.key] = paid.vectors[question.key], found.status
                     continue
-                assert found.body is not None
-                made = self._for_me(unpack(found.body), errand)
+                try:
+                    made = self._for_me(self._stored.answer(found), errand)
+                except Unreadable:
+                    unread[question.key] = self._engine().unread(question)
+                    continue
                 if made is not None and made.frame is None:
                     return self._response(made, found.status)
                 if made is not None and made.frame is not None:
                     got[question.key] = Vector(made.body, made.frame, made.headers), found.status
-            missing = [again(question) for question in missing if question.key not in got]
+            if any(question.unreadable and question.key in unread for question in missing):
+                return await self._passed(errand.request, UNREADABLE)  # somebody writes it again and again
+            missing = [unread.get(one.key) or again(one) for one in missing if one.key not in got]
         return self._joined(errand, got, paid)
 
     async def _unsplit(self, part: Part, status: Status) -> Any:

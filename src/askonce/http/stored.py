@@ -1,0 +1,96 @@
+"""What a store gave, read as an answer of HTTP: what no SDK could read is no answer, whatever its checksum says.
+
+A hit hands on bytes without reading them. So each entry is read once, when this process first meets it: JSON must be
+JSON, a stream must have its end, a vector must stand in a frame. After that its fill id vouches for it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import orjson
+
+from askonce.core.judge import Judge
+from askonce.core.policy import Policy, resolve
+from askonce.core.providers import Protocol
+from askonce.http.reply import Failure, Reply, read_head, unpack
+from askonce.reader import Found, Unreadable
+from askonce.tape import Playback
+
+SOUND = 4096  # fill ids of entries that were read
+ALL = resolve(Policy(tool_calls="store", searched="store"))
+_NONE = frozenset({"incomplete", "not-sse", "empty"})  # verdicts on what is no stream of a protocol
+
+
+class Stored:
+    """Reads the entries of one client, whose answers `judges` let into the store."""
+
+    def __init__(self, judges: type[Judge]) -> None:
+        self._judges = judges
+        self._sound: set[bytes] = set()
+
+    def answer(self, found: Found) -> Reply | Failure:
+        """An answer in one piece; Unreadable if it is none."""
+        assert found.body is not None
+        try:
+            made = unpack(found.body)
+        except ValueError as wrong:
+            raise Unreadable from wrong
+        if found.head is not None and found.head.fill not in self._sound:
+            if not _readable(made):
+                raise Unreadable
+            self._vouch(found.head.fill)
+        return made
+
+    def opening(self, found: Found, protocol: Protocol) -> Reply | Failure:
+        """How a stream begins; Unreadable if it is none."""
+        assert isinstance(found.value, Playback)
+        try:
+            head = read_head(found.value.meta)
+        except ValueError as wrong:
+            raise Unreadable from wrong
+        if found.head is not None and found.head.fill not in self._sound:
+            if not isinstance(head, Reply) or not _whole(head, found.value.tape.said(), protocol, self._judges):
+                raise Unreadable
+            self._vouch(found.head.fill)
+        return head
+
+    def _vouch(self, fill: bytes) -> None:
+        if len(self._sound) >= SOUND:
+            self._sound.clear()
+        self._sound.add(fill)
+
+
+def _readable(made: Reply | Failure) -> bool:
+    if isinstance(made, Failure):
+        return False  # it is shared, and never stored
+    if made.frame is not None:
+        # Not parsed: a vector has a thousand numbers, and a batch a hundred vectors.
+        return made.body[:1] == b"{" and made.body[-1:] == b"}" and _frames(made.frame.before, made.frame.after)
+    return made.status != 200 or _is_json(made.body)
+
+
+@lru_cache(maxsize=256)
+def _frames(before: str, after: str) -> bool:
+    try:
+        return isinstance(orjson.loads(before + after), dict)
+    except ValueError:
+        return False
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+def _whole(head: Reply, parts: list[bytes], protocol: Protocol, judges: type[Judge]) -> bool:
+    if head.status != 200:
+        return True
+    kind = next((value.decode("latin-1") for name, value in head.headers if name.lower() == b"content-type"), "")
+    scan = judges(ALL, protocol=protocol).stream(kind)
+    for part in parts:
+        scan.feed(part)
+    return scan.verdict(0.0).reason not in _NONE
