@@ -40,12 +40,18 @@ class Puppet:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for one in (self._listener, *self.connections):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        self._end(self._listener)
+        self._threads[0].join(5)  # first: it accepts no more
+        for connection in self.connections:
+            self._end(connection)
         for thread in self._threads:
             thread.join(5)
+
+    @staticmethod
+    def _end(one: socket.socket) -> None:
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()
 
     def _accept(self) -> None:
         with suppress(OSError):

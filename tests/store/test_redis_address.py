@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import socket
@@ -217,6 +218,19 @@ def test_tls_is_spoken_on_both_wires_and_on_a_link(certificate: Path, tls_url: s
     assert [word.outcome for word in heard if word.kind == ENDED] == [FAILED]
     link.close()
     drive(store.close())
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
+def test_a_loop_that_is_closed_without_ceremony_closes_its_connection_under_tls_too(certificate: Path, tls_url: str):
+    store = opened(tls_url, asynchronous=True, ssl_ca_certs=str(certificate))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(store.look(key(20), ()))
+        loop.close()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    gc.collect()  # pytest makes a warning of anything left open an error
 
 
 @pytest.mark.servers

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from askonce.core.tape import ALIVE, Word
 from askonce.drive import drive
 from askonce.store import CONNECT_TIMEOUT, Held, StoreTrouble
+from askonce.store.async_wire import AsyncWire
 from askonce.store.dial import open_line
 from askonce.store.redis import RedisStore
 from askonce.store.redis_link import CONFIRM, PROOF, RedisLink
 from askonce.store.redis_scripts import pack
-from askonce.store.trunk import AsyncWire
 from askonce.store.wire import SyncWire, Wire
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server, ValkeyServer
@@ -95,7 +95,11 @@ def test_a_server_that_trickles_costs_one_timeout_and_its_connection_is_given_up
 
 
 def test_a_server_that_trickles_while_it_is_connected_to_costs_one_timeout_and_is_given_up(asking, proxy):
+    first = SyncWire(address(proxy))  # of this process: that one may take as long as connecting may
     proxy.trickle = 0.02
+    with Took() as took, pytest.raises(StoreTrouble):
+        drive(first.ask(get("n1"), 1))
+    assert took.seconds < CONNECT_TIMEOUT + 0.3
     asked = asking(proxy)
     with Took() as took:
         assert asked.kind(get("n1")) == "store-timeout"
@@ -191,7 +195,7 @@ def test_all_connections_of_an_address_are_replaced_when_one_of_them_hears_of_th
 
 
 def test_a_line_that_was_idle_for_long_is_made_anew_and_not_waited_for(proxy, monkeypatch):
-    monkeypatch.setattr("askonce.store.wire.TRUSTED", 0.05)
+    monkeypatch.setattr("askonce.store.pool.TRUSTED", 0.05)
     wire = SyncWire(address(proxy))
     drive(wire.ask(get("n1"), 1))
     proxy.drop_idle()
@@ -216,7 +220,7 @@ async def test_an_interrupt_in_the_reply_loop_ends_the_connection_and_shifts_no_
     filled(valkey)
     wire = AsyncWire(address(valkey))
     await wire.ask(get("n1"), 1)
-    (office,) = wire._offices.values()
+    (office,) = (known() for known in wire._offices.values())
     trunk = office.trunk
     real, left = trunk._reader.gets, [1]
 

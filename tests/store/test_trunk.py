@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 import random
 import socket
 import threading
 import time
+import weakref
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from askonce.store import StoreTrouble
+from askonce.store.async_wire import AsyncWire
+from askonce.store.dial import was_first
 from askonce.store.line import Cut
 from askonce.store.redis_address import from_url
 from askonce.store.redis_scripts import pack
-from askonce.store.trunk import LATE, AsyncWire
+from askonce.store.trunk import LATE
 from askonce.testing.servers import Server
 from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
 
@@ -148,7 +152,9 @@ class TestAsync:
                 connection.sendall(reply("one"))
 
         with Puppet(act) as puppet:
-            wire = AsyncWire(from_url(puppet.url, {"client_name": "me"}))
+            there = from_url(puppet.url, {"client_name": "me"})
+            was_first(there)  # a first one would be waited for as long as connecting may take
+            wire = AsyncWire(there)
             with Took() as took, pytest.raises(StoreTrouble) as trouble:
                 await fetched(wire, "n1")
             assert (trouble.value.kind, took.seconds < AT_MOST) == ("store-timeout", True)
@@ -174,7 +180,7 @@ class TestAsync:
         await wire.close()
         said = await asyncio.gather(*callers, return_exceptions=True)
         own_valkey.thaw()
-        assert {str(one) for one in said} == {"the store closed the connection by its user"}
+        assert {str(one) for one in said} == {"the store was closed by its user"}
         until(lambda: clients(own_valkey) == 0)
 
     async def test_close_leaves_no_task_and_no_connection(self, valkey: Server, wire: AsyncWire):
@@ -193,6 +199,71 @@ def test_the_end_of_a_loop_closes_its_connection_and_another_loop_gets_another(v
         assert asyncio.run(fetched(wire, "n1")) == b"value of n1"
         gc.collect()  # pytest makes a warning of anything left open an error
         until(lambda: clients(valkey) == 0)
+
+
+def run_without_ceremony(work: Any) -> Any:
+    """As a program does that knows nothing of asyncio.run: nothing is cancelled, no generator is closed."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, run_without_ceremony])
+def test_a_loop_that_is_closed_is_kept_alive_by_nothing_and_neither_is_its_connection(valkey: Server, run):
+    filled(valkey)
+    wire = AsyncWire(address(valkey))
+    loops = []
+
+    async def ask() -> Any:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        return await fetched(wire, "n1")
+
+    for _ in range(5):
+        assert run(ask()) == b"value of n1"
+        until(lambda: clients(valkey) == 0)
+    gc.collect()
+    assert [loop() for loop in loops] == [None] * 5
+    assert not wire._offices
+
+
+def test_a_wire_that_is_dropped_leaves_no_connection_on_a_loop_that_goes_on(valkey: Server):
+    filled(valkey)
+
+    async def drop() -> None:
+        for _ in range(5):
+            await fetched(AsyncWire(address(valkey)), "n1")
+        gc.collect()
+        await asyncio.sleep(0.05)
+        assert clients(valkey) == 0
+
+    asyncio.run(drop())
+
+
+def test_a_context_is_not_kept_by_the_loop_that_a_cache_was_first_used_on(valkey: Server):
+    class Held:
+        pass
+
+    kept: contextvars.ContextVar[Held] = contextvars.ContextVar("kept")
+    wire = AsyncWire(address(valkey))
+
+    async def ask() -> Any:
+        kept.set(Held())
+        await wire.ask(get("n1"), 1)
+        return weakref.ref(kept.get())
+
+    async def main() -> None:
+        held = await asyncio.create_task(ask())
+        for _ in range(60):  # a timer that was cancelled keeps its context until its time has come
+            gc.collect()
+            if held() is None:
+                break
+            await asyncio.sleep(0.05)
+        assert held() is None
+        await wire.close()
+
+    asyncio.run(main())
 
 
 def test_loops_in_several_threads_have_connections_of_their_own(valkey: Server):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import random
 import signal
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 
 from askonce.drive import drive
-from askonce.store import StoreTrouble
-from askonce.store.line import RARELY, Cut, Glance
+from askonce.store import StoreTrouble, pool
+from askonce.store.dial import open_line
+from askonce.store.line import LEAST, RARELY, TRUSTED, Cut, Glance, Line
+from askonce.store.redis_address import RedisAddress
 from askonce.store.redis_scripts import pack
 from askonce.store.redis_trouble import Refusal
 from askonce.store.wire import SyncWire
@@ -25,6 +28,15 @@ from askonce.testing.servers import Server
 from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.concurrency]
+
+
+def in_threads(number: int, work: Any) -> None:
+    """Do `work(n)` in so many threads at once, to their end."""
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
 
 
 class TestSync:
@@ -151,7 +163,7 @@ class TestSync:
         assert self.ask(wire, "n1") == b"value of n1"
         assert len(asked) == 1
 
-    def test_each_thread_has_a_connection_and_leaves_none_behind(self, valkey: Server, wire: SyncWire):
+    def test_no_reply_is_anothers_however_many_threads_ask_at_once(self, valkey: Server, wire: SyncWire):
         wrong: list[object] = []
         barrier = threading.Barrier(8)
 
@@ -159,17 +171,128 @@ class TestSync:
             barrier.wait(5)
             numbers = random.Random(seed).choices(range(100), k=200)
             wrong.extend(number for number in numbers if self.ask(wire, f"n{number}") != b"value of n%d" % number)
-            barrier.wait(5)
 
-        threads = [threading.Thread(target=reader, args=(seed,)) for seed in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        del thread, threads
-        gc.collect()
+        in_threads(8, reader)
         assert not wrong
+        assert clients(valkey) <= 8 + pool.DIALS
+
+    def test_threads_that_come_one_after_another_use_one_connection(self, valkey: Server, wire: SyncWire):
+        for number in range(30):
+            in_threads(1, lambda _, number=number: self.ask(wire, f"n{number}"))
+        assert clients(valkey) == 1
+
+    def test_four_hundred_threads_that_start_at_once_share_a_few_dials_and_all_are_answered(
+        self, valkey: Server, monkeypatch
+    ):
+        filled(valkey)
+        dialled: deque[Any] = deque()
+
+        def counted(to: RedisAddress) -> Line:
+            dialled.append(to)
+            return open_line(to)
+
+        monkeypatch.setattr(pool, "open_line", counted)
+        wire, barrier, said = SyncWire(address(valkey)), threading.Barrier(400), []
+
+        def ask(number: int) -> None:
+            barrier.wait(30)
+            said.extend([self.ask(wire, f"n{number % 100}") == b"value of n%d" % (number % 100) for _ in range(3)])
+
+        in_threads(400, ask)
+        assert said == [True] * 1200
+        assert len(dialled) <= pool.MOST + pool.DIALS
+        assert clients(valkey) <= len(dialled)
+        drive(wire.close())
         until(lambda: clients(valkey) == 0)
+
+    def test_who_waits_for_a_line_goes_on_waiting_while_others_are_answered(self, own_valkey: Server, monkeypatch):
+        # One line, and callers enough that the last has to wait for several timeouts: none of them is trouble.
+        monkeypatch.setattr(pool, "MOST", 1)
+
+        def slowly(connection: socket.socket, command: list[bytes]) -> None:
+            time.sleep(0.1)
+            connection.sendall(reply(command[1].decode()))
+
+        with Puppet(slowly) as puppet:
+            wire = SyncWire(address(puppet))
+            said: list[Any] = []
+            in_threads(6, lambda number: said.append(self.ask(wire, f"n{number}")))
+            assert sorted(said) == [b"n%d" % number for number in range(6)]
+            assert len(puppet.connections) == 1
+            drive(wire.close())
+
+    def test_who_waits_behind_a_line_that_goes_silent_waits_no_longer_than_its_user(self, monkeypatch):
+        monkeypatch.setattr(pool, "MOST", 1)
+        with Puppet(lambda connection, command: command[1] == b"n1" and connection.sendall(reply("one"))) as puppet:
+            wire = SyncWire(address(puppet))
+            assert self.ask(wire, "n1") == b"one"
+            troubles = []
+
+            def ask(_: int) -> None:
+                with Took() as took, pytest.raises(StoreTrouble):
+                    self.ask(wire, "silence")
+                troubles.append(took.seconds)
+
+            in_threads(5, ask)
+            assert max(troubles) < AT_MOST + LEAST
+            drive(wire.close())
+
+    def test_a_line_that_nobody_used_for_long_is_closed_when_more_come_back(self, valkey: Server, wire: SyncWire):
+        barrier = threading.Barrier(12)
+        held = wire._opened()
+
+        def hold(_: int) -> None:
+            line = held.wait(time.monotonic())
+            barrier.wait(10)
+            held.give(line)
+
+        in_threads(12, hold)
+        until(lambda: not held._dials)
+        assert clients(valkey) >= 12
+        line = held.wait(time.monotonic())  # one that is in steady use
+        for idle in held.idle:
+            idle.used -= TRUSTED + 1
+        held.give(line)
+        until(lambda: clients(valkey) <= pool.SPARE)
+        assert self.ask(wire, "n1") == b"value of n1"
+
+    def test_closing_leaves_a_connection_to_its_user_who_closes_it(self, own_valkey: Server):
+        filled(own_valkey)
+        wire = SyncWire(address(own_valkey, 2.0))
+        line = wire._opened().wait(time.monotonic())
+        number = line.sock.fileno()
+        drive(wire.close())
+        assert line.sock.fileno() == number, "a number given to another file would be written to"
+        assert line.exchange(get("n1"), 1) == [b"value of n1"]
+        wire._pools[os.getpid()].give(line)
+        assert line.closed
+        until(lambda: clients(own_valkey) == 0)
+
+    def test_nothing_is_written_into_a_file_that_took_the_number_of_a_closed_connection(
+        self, valkey: Server, tmp_path, monkeypatch
+    ):
+        filled(valkey)
+        for round_ in range(20):
+            wire = SyncWire(address(valkey))
+            over = threading.Event()
+
+            def ask(number: int, wire: SyncWire = wire, over: threading.Event = over) -> None:
+                with suppress(StoreTrouble):
+                    while not over.is_set():
+                        self.ask(wire, f"n{number}")
+
+            threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            until(lambda wire=wire: wire.connected())
+            drive(wire.close())
+            files = [(tmp_path / f"{round_}-{number}").open("wb") for number in range(8)]
+            for thread in threads:
+                thread.join(10)
+            over.set()
+            for file in files:
+                file.close()
+        assert {file.read_bytes() for file in tmp_path.iterdir()} == {b""}
 
     def test_children_of_a_fork_connect_anew_and_the_parent_keeps_its_own(self, valkey: Server, wire: SyncWire):
         (mine,) = drive(wire.ask(pack(b"CLIENT", b"ID"), 1))

@@ -1,21 +1,36 @@
 """Connecting to a Redis, bounded: a name to be looked up, TLS, HELLO, a password, each step by redis-py.
 
-A caller waits for a connection at most as long as for a reply. Connecting goes on behind it for up to CONNECT_TIMEOUT,
-and the next one finds it done.
+Done by a thread of the pool's and not by the caller: a name may take seconds to be looked up, which no socket timeout
+bounds. It goes on for up to CONNECT_TIMEOUT behind a caller who waited in vain, and the next one finds it done.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
-from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store import CONNECT_TIMEOUT
 from askonce.store.line import Line
 from askonce.store.redis_address import RedisAddress
-from askonce.store.redis_trouble import closed, connecting
+from askonce.store.redis_trouble import connecting
+
+_first: dict[tuple[int, str], float] = {}
+
+
+def first(address: RedisAddress) -> float | None:
+    """When this process's first connection to an address was made, or failed (monotonic s); None before.
+
+    A lookup waits for that one as long as it may take. A process begins with much to do at once, and would otherwise
+    begin by paying for answers that the store has.
+    """
+    return _first.get((os.getpid(), address.text))
+
+
+def was_first(address: RedisAddress) -> bool:
+    """A connection was made, or failed; whether it was the first."""
+    mine = time.monotonic()
+    return _first.setdefault((os.getpid(), address.text), mine) is mine
 
 
 class _Timed:
@@ -60,38 +75,3 @@ def is_primary(said: Any) -> bool:
     """Whether the reply to a HELLO is a primary's; who does not say is believed to be one."""
     role = said.get(b"role", said.get("role")) if isinstance(said, dict) else None
     return role not in {b"replica", b"slave", "replica", "slave"}
-
-
-class Dial:
-    """A connection being made, by a thread of its own.
-
-    Not with short timeouts in the caller's thread: a name may take seconds to be looked up, which no socket timeout
-    bounds, and a handshake of five steps may take five times each step's.
-    """
-
-    def __init__(self, dial: Callable[[], Line]) -> None:
-        self.pid = os.getpid()
-        self._dial = dial
-        self._done = threading.Event()
-        self._line: Line | None = None
-        self._trouble: StoreTrouble | None = None
-        try:
-            threading.Thread(target=self._run, name="askonce-dial", daemon=True).start()
-        except RuntimeError:  # the interpreter is ending, or the system has no thread left
-            self._run()
-
-    def _run(self) -> None:
-        try:
-            self._line = self._dial()
-        except StoreTrouble as trouble:
-            self._trouble = trouble
-        finally:
-            self._done.set()
-
-    def wait(self, timeout: float) -> Line | None:
-        """The line, or None when it takes longer; StoreTrouble when it failed."""
-        if not self._done.wait(timeout):
-            return None
-        if self._line is None:
-            raise self._trouble or closed()
-        return self._line

@@ -87,7 +87,7 @@ class Line:
 
     Not redis-py's send_packed_command and read_response: they take 3 us more of each lookup, hide whether a reply had
     begun, and cut error replies to text from which the kind is gone. `epoch` is the address's when it was made,
-    `primary` whether the server said then that it is one, `used` when it was last used (monotonic s).
+    `primary` whether the server said then that it is one; `made`, `used`: when it was, last (monotonic s).
     """
 
     def __init__(self, connection: Any, timeout: float, epoch: int = 0, *, primary: bool = True) -> None:
@@ -95,7 +95,8 @@ class Line:
         self.timeout = timeout
         self.epoch = epoch
         self.primary = primary
-        self.used = time.monotonic()
+        self.made = self.used = time.monotonic()
+        self.closed = False
         self.sock = connection._sock  # noqa: SLF001 - redis-py has no public name for it before version 8
         self.pushes: list[list[Any]] = []  # what came unasked, for whoever subscribed on this line
         self._connection = connection
@@ -181,4 +182,5 @@ class Line:
 
     def close(self) -> None:
         """Close it; in a forked child only its copy of the socket, without a word to the server."""
+        self.closed = True
         self._connection.disconnect()

@@ -309,7 +309,7 @@ def _undone(done: int, why: StoreTrouble) -> StoreUnavailable:
 
 def _wire(address: RedisAddress, asynchronous: bool) -> Wire:
     if asynchronous:
-        from askonce.store.trunk import AsyncWire  # here: a sync program needs no asyncio
+        from askonce.store.async_wire import AsyncWire  # here: a sync program needs no asyncio
 
         return AsyncWire(address)
     return SyncWire(address)

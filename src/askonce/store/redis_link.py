@@ -166,12 +166,10 @@ class RedisLink:
             raise self._no_primary()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. The bell stays until nobody can ring it: its number would be another file's by then."""
         if self._line is not None:
             self._line.close()
             self._line = None
-        self._ear.close()
-        self._bell.close()
 
     def __del__(self) -> None:
         # A link that a fork left behind is collected and not closed; its line says nothing then.

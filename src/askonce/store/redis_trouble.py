@@ -101,6 +101,11 @@ def closed(error: object = "") -> StoreTrouble:
     return StoreTrouble("store-closed", f"the store closed the connection {error}".rstrip())
 
 
+def over() -> StoreTrouble:
+    """The store was closed here."""
+    return StoreTrouble("store-closed", "the store was closed by its user")
+
+
 def silent(seconds: float) -> StoreTrouble:
     """No reply came in time."""
     return StoreTrouble("store-timeout", f"the store did not answer within {seconds} s")

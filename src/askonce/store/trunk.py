@@ -1,4 +1,4 @@
-"""The async wire: one connection an event loop, on which the commands of all its tasks travel one after another.
+"""The Trunk: one connection of an event loop, on which the commands of all its tasks travel one after another.
 
 redis-py connects it (TLS, ACL, HELLO 3), then its transport is taken over by a protocol of our own: what is asked in
 one turn of the loop goes out in one write, and replies are dealt out in order by the parser's callback. That is seven
@@ -13,10 +13,8 @@ tried with a PING of its own, so that the next caller does not find out that it 
 from __future__ import annotations
 
 import asyncio
-import os
-import weakref
+import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import hiredis
@@ -25,11 +23,10 @@ from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.line import LEAST, NOTHING, PUSH, SLOWEST, TRUSTED, Cut, patience
 from askonce.store.redis_address import RedisAddress
 from askonce.store.redis_scripts import pack
-from askonce.store.redis_trouble import Refusal, closed, connecting, silent, unconnected
+from askonce.store.redis_trouble import Refusal, closed, connecting, silent
 
 LATE = 5  # timeouts after which a connection is given up over which bytes come and not the reply that is due
 PING = pack(b"PING")
-_abandoned: list[object] = []  # what a forked child has of its parent's: kept, so that no destructor touches it
 
 
 class _Asked:
@@ -201,6 +198,20 @@ class Trunk(asyncio.Protocol):
         self._sweeper = self._prover = None
         self._transport.abort()
 
+    def left_behind(self) -> None:
+        """Close it after its loop was closed: nothing of a loop's can be done any more, by nobody."""
+        self.over = self.over or closed("with its loop")
+        self._sweeper = self._prover = None
+        self._waiting.clear()
+        with contextlib.suppress(RuntimeError):  # the loop's "I am closed", when all but the socket's end is done
+            self._transport.abort()
+        # There are no public names for the rest of it. Left to its destructor, the transport would warn of itself.
+        inner = getattr(getattr(self._transport, "_ssl_protocol", None), "_transport", None) or self._transport
+        lost = getattr(inner, "_call_connection_lost", None)
+        with contextlib.suppress(RuntimeError):
+            if lost is not None:
+                lost(None)
+
 
 def _looked_at(said: asyncio.Future[Any]) -> None:
     if not said.cancelled():
@@ -220,141 +231,3 @@ async def open_trunk(address: RedisAddress) -> Trunk:
         if isinstance(error, Exception):
             raise connecting(error) from error
         raise
-
-
-class _Office:
-    """What belongs to one loop: its trunk, the task that connects it, and what closes it when the loop ends."""
-
-    def __init__(self, address: RedisAddress) -> None:
-        self.trunk: Trunk | None = None
-        self._address = address
-        self._dial: asyncio.Task[Trunk] | None = None
-        self._guard: AsyncGenerator[None, None] | None = None
-        self._over = False
-
-    async def ask_anew(self, data: bytes, count: int, until: float = 0.0) -> list[Any]:
-        """The replies, over a new trunk; `until` is the caller's deadline (loop's s), where that is near."""
-        until = until or asyncio.get_running_loop().time() + self._address.timeout
-        trunk = await self.connected(until)
-        return await trunk.ask(data, count, until)
-
-    async def connected(self, until: float) -> Trunk:
-        """The trunk; callers who come while it is being connected share the wait."""
-        if self._over:
-            raise closed("by its user")
-        if self._guard is None:
-            # A loop closes its async generators before it ends, and tells nobody else.
-            self._guard = self._guarding()
-            await self._guard.asend(None)
-        loop = asyncio.get_running_loop()
-        if self._dial is None:
-            self._dial = loop.create_task(self._dialling(), name="askonce-dial")
-            self._dial.add_done_callback(self._dialled)
-        dial = self._dial
-        await asyncio.wait((dial,), timeout=max(0.0, until - loop.time()))
-        if not dial.done():
-            raise unconnected(self._address.timeout)
-        return dial.result() if not dial.cancelled() else _raise(closed("while connecting"))
-
-    async def _dialling(self) -> Trunk:
-        old = self.trunk
-        self.trunk = trunk = await open_trunk(self._address)
-        if old is not None:
-            old.retire()
-        return trunk
-
-    def _dialled(self, dial: asyncio.Task[Trunk]) -> None:
-        self._dial = None
-        if not dial.cancelled():
-            dial.exception()  # looked at here, because whoever waited may have gone
-
-    async def _guarding(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Close the trunk, and give up connecting, for good. On the loop's own thread."""
-        self._over = True
-        if self._dial is not None:
-            self._dial.cancel()
-        if self.trunk is not None:
-            self.trunk.end(closed("by its user"))
-            self.trunk = None
-
-    async def aclose(self) -> None:
-        """The same, and see it done."""
-        dial, guard = self._dial, self._guard
-        self.close()
-        if dial is not None:
-            await asyncio.wait((dial,))
-        if guard is not None:
-            await guard.aclose()
-        await asyncio.sleep(0)  # the transport says connection_lost in the next turn
-
-
-def _raise(trouble: StoreTrouble) -> Any:
-    raise trouble
-
-
-class AsyncWire:
-    """A trunk an event loop."""
-
-    def __init__(self, address: RedisAddress) -> None:
-        self._address = address
-        self._epoch = address.epoch
-        self._pid = os.getpid()
-        self._offices: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Office] = weakref.WeakKeyDictionary()
-        self._closed = False
-
-    async def ask(self, data: bytes, count: int) -> list[Any]:
-        """The replies; StoreTrouble, and a Cut where some may have come."""
-        office = self._offices.get(asyncio.get_running_loop())
-        if office is None or self._pid != os.getpid():
-            office = self._opened()
-        trunk = office.trunk
-        if trunk is None or trunk.over is not None or trunk.epoch != self._epoch.number:
-            return await office.ask_anew(data, count)
-        try:
-            replies = await trunk.ask(data, count)
-        except Cut as cut:
-            if not cut.at_once:
-                raise
-        else:
-            if not trunk.stale or not any(type(reply) is Refusal and reply.stale for reply in replies):
-                return replies
-            self._address.epoch.end(trunk.epoch)
-        # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
-        return await office.ask_anew(data, count, trunk.until)
-
-    def connected(self) -> bool:
-        """Whether the running loop has a trunk that may be used."""
-        office = self._offices.get(asyncio.get_running_loop())
-        trunk = office.trunk if office is not None and self._pid == os.getpid() else None
-        return trunk is not None and trunk.over is None and trunk.epoch == self._epoch.number
-
-    def distrust(self) -> None:
-        """End the trunk of the running loop."""
-        office = self._offices.get(asyncio.get_running_loop())
-        if office is not None and office.trunk is not None:
-            office.trunk.end(closed("out of step"))
-
-    def _opened(self) -> _Office:
-        if self._closed:
-            raise StoreTrouble("store-closed", "the store was closed by its user")
-        if self._pid != os.getpid():
-            _abandoned.append(self._offices)
-            self._offices, self._pid = weakref.WeakKeyDictionary(), os.getpid()
-        return self._offices.setdefault(asyncio.get_running_loop(), _Office(self._address))
-
-    async def close(self) -> None:
-        """Close the trunks of all loops."""
-        self._closed = True
-        offices, self._offices = dict(self._offices), weakref.WeakKeyDictionary()
-        here = asyncio.get_running_loop()
-        for loop, office in offices.items():
-            if loop is here:
-                await office.aclose()
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(office.close)

@@ -1,0 +1,96 @@
+"""How a process begins: many threads at once on a warm store, workers that start together on a machine that is busy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from askonce import AsyncCache, Cache
+from askonce.testing import ScriptedCall
+
+pytestmark = pytest.mark.concurrency
+
+QUESTIONS = [{"question": number} for number in range(20)]
+
+
+@pytest.fixture
+def warm(shared):
+    """A store that has every answer."""
+    with Cache(shared) as cache:
+        for asked in QUESTIONS:
+            cache.fetch(asked, lambda: "stored")
+    return shared
+
+
+def test_four_hundred_threads_that_start_on_a_warm_store_pay_for_nothing(warm, threads):
+    cache, call = threads.cache(warm), ScriptedCall()
+    barrier = threading.Barrier(400)
+
+    def ask(number):
+        barrier.wait(30)
+        return [cache.fetch(asked, call.on(asked)).status for asked in QUESTIONS[number % 10 :][:5]]
+
+    started = [threads.start(lambda number=number: ask(number)) for number in range(400)]
+    statuses = [status for future in started for status in future.result(60)]
+    assert {str(status.detail) for status in statuses} == {""}
+    assert all(status.hit for status in statuses)
+    assert call.calls == 0
+
+
+def test_loops_that_start_one_after_another_on_a_warm_store_pay_for_nothing(warm):
+    import asyncio
+
+    call = ScriptedCall()
+
+    async def main():
+        async with AsyncCache(warm) as cache:
+            return await asyncio.gather(*(cache.fetch(asked, call.aio_on(asked)) for asked in QUESTIONS))
+
+    for _ in range(5):
+        assert all(outcome.status.hit for outcome in asyncio.run(main()))
+    assert call.calls == 0
+
+
+SLOW = """
+import json, socket, sys, time
+from askonce import {kind}
+real = socket.create_connection if {kind!r} == "Cache" else None
+{slow}
+{ask}
+"""
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("mode", ["threads", "tasks"])
+def test_the_first_connection_of_a_process_may_take_longer_than_a_lookup_otherwise_waits(valkey, mode):
+    with Cache(valkey.url) as cache:
+        cache.fetch("q", lambda: "stored")
+    script = f"""
+import asyncio, json, sys, time
+import askonce.store.dial as dial, askonce.store.async_wire as trunk
+from askonce import AsyncCache, Cache
+blocking, suspending = dial.open_line, trunk.open_trunk
+import askonce.store.pool as pool
+def slow_line(address):
+    time.sleep(0.5)
+    return blocking(address)
+async def slow_trunk(address):
+    await asyncio.sleep(0.5)
+    return await suspending(address)
+pool.open_line, trunk.open_trunk = slow_line, slow_trunk
+async def ask():
+    async with AsyncCache({valkey.url!r}) as cache:
+        async def call():
+            return "paid"
+        return str((await cache.fetch("q", call)).status)
+if {mode!r} == "tasks":
+    print(asyncio.run(ask()))
+else:
+    with Cache({valkey.url!r}) as cache:
+        print(cache.fetch("q", lambda: "paid").status)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("askonce; hit"), done.stdout + done.stderr
