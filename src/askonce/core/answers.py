@@ -11,10 +11,12 @@ No reader raises, whatever it is given.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from askonce.core import bounded
 from askonce.core.bounded import lru_cache_of_short
 
 Answer = dict[str, Any]
@@ -138,6 +140,28 @@ def texts_of(content: object) -> list[str]:
         text = content.get("text")
         return [text] if isinstance(text, str) and not _thought(content) else []
     return [text for block in content for text in texts_of(block)] if isinstance(content, list) else []
+
+
+def breaks_json(said: object) -> bool:
+    """Whether what was to be JSON is something else; what says nothing breaks nothing.
+
+    A text in pieces is one text; of blocks that say their kind, the last may be the answer, after a preamble.
+    """
+    texts = [text for text in texts_of(said) if text.strip()]
+    apart = isinstance(said, list) and all(isinstance(block, dict) and "type" in block for block in said)
+    return bool(texts) and not (is_json("".join(texts)) or (apart and is_json(texts[-1])))
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is JSON, to any of the usual readers."""
+    try:
+        bounded.loads(text)
+    except ValueError:
+        try:
+            json.loads(text)  # takes NaN, and integers of any length
+        except (ValueError, RecursionError):
+            return False
+    return True
 
 
 # --- one reader a protocol ---------------------------------------------------------------------------------------

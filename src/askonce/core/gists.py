@@ -13,7 +13,7 @@ finish reasons come in the last chunk, so the end is upstream's own, and is neve
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from askonce.core.answers import Answer, a_dict, dicts
 from askonce.core.bedrock import converse_gist
@@ -28,7 +28,7 @@ def _chat(found: Read) -> Answer | None:
         for choice in dicts(chunk.get("choices")):
             into = choices.get(index := str(choice.get("index")))
             if into is None:
-                into = choices[index] = {"finish_reason": None, "error": None, "message": {}, "text": ""}
+                into = choices[index] = {"finish_reason": None, "error": None, "message": {}, "text": []}
             _hear(choice, into)
     answer = {
         "object": "chat.completion",
@@ -52,7 +52,7 @@ def _hear(choice: Answer, into: Answer) -> None:
     if error := choice.get("error"):
         into["error"] = error
     if text := choice.get("text"):
-        into["text"] = into["text"] or _inked(text)
+        into["text"].append(text)
     message = into["message"]
     for name, piece in a_dict(choice.get("delta") or choice.get("message")).items():
         if piece:
@@ -63,14 +63,16 @@ def _hear(choice: Answer, into: Answer) -> None:
 
 def _said(choice: Answer) -> Answer:
     message = choice["message"]
-    content = [
-        block for piece in message.get("content", ()) for block in (piece if isinstance(piece, list) else [piece])
-    ]
+    joined = {name: _flat(message[name]) for name in ("content", "executed_tools") if name in message}
     pieces = [call for piece in message.get("tool_calls", ()) for call in dicts(piece)]
     # Some hosts give every call the index 0, others none: then ids tell calls apart.
     ids, indices = ({str(call.get(name)) for call in pieces if call.get(name) is not None} for name in ("id", "index"))
     calls: list[Answer] = [{}] * max(len(ids), len(indices), bool(pieces))
-    return {**choice, "message": {**message, "content": content, "tool_calls": calls}}
+    return {**choice, "message": {**message, **joined, "tool_calls": calls}}
+
+
+def _flat(pieces: list[Any]) -> list[Any]:
+    return [one for piece in pieces for one in (piece if isinstance(piece, list) else [piece])]
 
 
 def _responses(found: Read) -> Answer | None:
@@ -89,13 +91,15 @@ _CLOSING = frozenset({"response.completed", "response.incomplete", "response.fai
 def _messages(found: Read) -> Answer | None:
     message: Answer = {}
     blocks: dict[object, Answer] = {}
+    texts: dict[object, list[str]] = {}
     closed: set[object] = set()
     ended = False
     for event in found.values:
         kind, index = event.get("type"), str(event.get("index"))
         if kind == "content_block_delta":
-            block = blocks.setdefault(index, {})
-            block["text"] = block.get("text") or _inked(a_dict(event.get("delta")).get("text"))
+            blocks.setdefault(index, {})
+            if isinstance(text := a_dict(event.get("delta")).get("text"), str):
+                texts.setdefault(index, []).append(text)
         elif kind == "content_block_start":
             blocks[index] = dict(a_dict(event.get("content_block")))
         elif kind == "content_block_stop":
@@ -107,11 +111,12 @@ def _messages(found: Read) -> Answer | None:
             message |= a_dict(event.get("delta")) | {"usage": usage}
         ended = ended or kind == "message_stop"
     sound = closed >= blocks.keys() and all("type" in block for block in (message, *blocks.values()))
-    return message | {"content": list(blocks.values())} if ended and sound else None
+    content = [{**block, **_grown(block, texts.get(index))} for index, block in blocks.items()]
+    return message | {"content": content} if ended and sound else None
 
 
-def _inked(text: object) -> str:
-    return text if isinstance(text, str) and not text.isspace() else ""
+def _grown(block: Answer, texts: list[str] | None) -> Answer:
+    return {"text": "".join((str(block.get("text") or ""), *texts))} if texts else {}
 
 
 def _gemini(found: Read) -> Answer:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from askonce.core import bounded
-from askonce.core.answers import failed
+from askonce.core.answers import Answer, breaks_json, failed, reason_of
 from askonce.core.expiry import end_of, hints
+from askonce.core.parts import answers_in, parts_of
 from askonce.core.policy import Terms
-from askonce.core.providers import Protocol, by_answer
+from askonce.core.providers import Protocol
 from askonce.core.request import PLAIN, Expected
 from askonce.core.scan import ItemScan, StreamScan
+from askonce.core.sources import carries_sources
 from askonce.core.upstream import everybodys, of_the_moment
 
 __all__ = ["Judge", "Judged", "RecordingJudge", "Verdict", "judge_answer", "refused"]
@@ -89,7 +91,10 @@ class Judge:
 
     def scanned(self, scan: StreamScan, now: float) -> Verdict:
         """On a stream that was scanned to its end."""
-        return self._last(scan.verdict(), scan.values, scan.body, now)
+        reason = scan.verdict()
+        if not reason and self._expected.json and (made := scan.answer()):
+            reason = self._broken(*made)
+        return self._last(reason, scan.values, scan.body, now)
 
     def refusal(self, value: object) -> str:
         """Why a value may not be stored, whatever store_if says; "" if it may."""
@@ -98,12 +103,32 @@ class Judge:
         if failed(value):
             return "error"
         value = _unwrapped(value)
-        protocol = by_answer(value)
-        return self._by(protocol, value) if protocol else ""
+        if isinstance(value, str):  # what the call took out of an answer is its text
+            return "invalid-json" if self._expected.json and breaks_json(value) else ""
+        reasons = [self._of(found, protocol) for found, protocol in answers_in(value)]
+        # One that says nothing is one of several, or stands beside data of the user's own.
+        return next((one for one in reasons if one not in ("", "empty")), "empty" if {*reasons} == {"empty"} else "")
 
-    def _by(self, protocol: Protocol, value: object) -> str:
+    def _of(self, found: Answer, protocol: Protocol | None) -> str:
+        """Why an answer, or a part of one, may not be stored."""
+        if protocol:
+            return self._by(protocol, found)
+        terms, parts = self._terms, parts_of(found)
+        reason = next(filter(None, (reason_of(part, terms.tool_calls, terms.searched) for part in parts)), "")
+        if not reason and terms.searched != "store" and carries_sources(found, given=self._expected.given):
+            return "searched"
+        return reason or ("invalid-json" if self._expected.json and any(breaks_json(one.said) for one in parts) else "")
+
+    def _by(self, protocol: Protocol, value: Any) -> str:
         terms = self._terms
-        return protocol.verdict(value, terms.tool_calls, terms.searched, given=self._expected.given)
+        reason = protocol.verdict(value, terms.tool_calls, terms.searched, given=self._expected.given)
+        return reason or self._broken(protocol, value)
+
+    def _broken(self, protocol: Protocol, answer: Answer) -> str:
+        """``invalid-json`` for an answer that was demanded as JSON and is something else."""
+        if self._expected.json and any(breaks_json(part.said) for part in protocol.parts(answer)):
+            return "invalid-json"
+        return ""
 
     def _last(self, reason: str, value: object, body: bytes, now: float) -> Verdict:
         """The verdict on what nothing but its own end, or store_if, may keep out."""
@@ -116,7 +141,7 @@ class Judge:
 
     def _life(self, value: object, now: float) -> int | None:
         value = _unwrapped(value)
-        dates = bool(self._protocol or by_answer(value) or _is_object(value))
+        dates = bool(self._protocol or _is_object(value) or any(answers_in(value)))
         end = end_of(value, now, dates=dates)
         return None if end is None else int((end - now) * 1000)
 
@@ -193,7 +218,7 @@ _API_OBJECT = frozenset({"id", "created", "created_at"})
 
 def _unwrapped(value: object) -> object:
     # Some calls return response.text, or model_dump_json(): the answer of a protocol in a coat.
-    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
         return value
     try:
         return bounded.loads(value)

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from askonce.core import inert as table
 from askonce.core.answers import a_dict, dicts, snake
+from askonce.core.bounded import lru_cache_of_short
 from askonce.core.policy import Terms
 
 Request = dict[str, Any]
@@ -51,6 +52,8 @@ def judge_request(request: object, terms: Terms, *, known: bool = False, inert: 
 
 
 def _judged(request: Request, terms: Terms, inert: Collection[str]) -> str:
+    if _QUICK.issuperset(request) and not (_model_word(str(request.get("model"))) or any(_brought(request))):
+        return ""  # most requests: done with in one look
     found = [reason for reason in _reasons(request, terms) if reason.of not in inert]
     return min(found, key=lambda reason: _ORDER.index(reason.kind)).word if found else ""
 
@@ -64,6 +67,7 @@ class _Reason(NamedTuple):
 
 
 _ORDER = ("state", "served", "tools", "field")
+_QUICK = table.NAMES - {"models"} | {"model"}
 
 
 # --- which requests are for a model ------------------------------------------------------------------------------
@@ -154,10 +158,10 @@ def field_reason(name: str) -> str:
 def _special(name: str, plain: str, value: object, request: Request, *, stores: bool) -> Iterator[_Reason]:
     """Of fields whose value says whether they are inert."""
     if plain in ("model", "model_id"):
-        names = [str(one) for one in (value, *_each(request.get("models")))]
-        if any(map(_searching, names)) and not stores:
+        words = {_model_word(str(one)) for one in (value, *_each(request.get("models")))}
+        if "searches" in words and not stores:
             yield _Reason("served", "server-tools", name)
-        elif any(map(_republished, names)):
+        elif "republished" in words:
             yield _Reason("field", field_reason(name), name)
     elif plain == "plugins":
         yield from _plugins(name, value, stores=stores)
@@ -178,12 +182,10 @@ _SEARCHING = re.compile(
 _REPUBLISHED = re.compile(r"@preset/|:prompt/\w+$")
 
 
-def _searching(model: str) -> bool:
-    return bool(_SEARCHING.search(model.lower()))
-
-
-def _republished(model: str) -> bool:
-    return bool(_REPUBLISHED.search(model))
+@lru_cache_of_short(1024)
+def _model_word(model: str) -> str:
+    """What is special about a model of this name: ``searches``, ``republished``, or ""."""
+    return "searches" if _SEARCHING.search(model.lower()) else "republished" if _REPUBLISHED.search(model) else ""
 
 
 # OpenRouter's plugins that look at nothing but the request and its answer.
@@ -246,10 +248,14 @@ def _tools(request: Request, terms: Terms) -> Iterator[_Reason]:
 def _offered(request: Request) -> Iterator[Any]:
     """Every tool: Converse has them in toolConfig, and a message may bring more of them along."""
     holders = (request, request.get("toolConfig"), request.get("tool_config"))
-    brought = (item for name in ("messages", "input") for item in dicts(request.get(name)) if "tools" in item)
-    for holder in (*map(a_dict, holders), *brought):
+    for holder in (*map(a_dict, holders), *_brought(request)):
         for name in ("tools", "functions"):
             yield from _listed(holder.get(name))
+
+
+def _brought(request: Request) -> Iterator[Request]:
+    """The messages that bring tools along."""
+    return (item for name in ("messages", "input") for item in dicts(request.get(name)) if "tools" in item)
 
 
 def _listed(offered: object) -> Iterable[Any]:
@@ -331,7 +337,7 @@ def expected_of(request: object) -> Expected:
 
 def _wants_json(request: Request) -> bool:
     """Whether its answer has to be JSON and nothing else. An answer that is begun in the request is only its rest."""
-    if _begun(request):
+    if _FORMED.isdisjoint(request) or _begun(request):
         return False
     return any(_json_in(holder) for holder in _holders(request))
 
@@ -339,20 +345,24 @@ def _wants_json(request: Request) -> bool:
 def _holders(request: Request) -> Iterator[Request]:
     """The places where a format may be asked for."""
     yield request
-    for name in ("text", "output_config", "outputConfig", "generationConfig", "generation_config", "nvext"):
+    for name in _FORMING:
         yield a_dict(request.get(name))
-    for name in ("config", "extra_body", "additionalModelRequestFields", "parameters"):
+    for name in _HOLDING:
         if inner := a_dict(request.get(name)):
             yield from _holders(inner)
 
 
+_FORMING = ("text", "output_config", "outputConfig", "generationConfig", "generation_config", "nvext")
+_HOLDING = ("config", "extra_body", "additionalModelRequestFields", "parameters")
 _FORMATS = ("response_format", "format", "output_format", "textFormat", "structured_outputs", "grammar")
 _SCHEMAS = ("responseSchema", "response_schema", "responseJsonSchema", "response_json_schema", "guided_json")
+_MIMES = ("responseMimeType", "response_mime_type")
+_FORMED = frozenset((*_FORMING, *_HOLDING, *_FORMATS, *_SCHEMAS, *_MIMES, "json_schema"))
 _TYPES = ("json", "json_object", "json_schema")
 
 
 def _json_in(holder: Request) -> bool:
-    mime = holder.get("responseMimeType") or holder.get("response_mime_type")
+    mime = next((holder[name] for name in _MIMES if holder.get(name)), None)
     if isinstance(mime, str):
         return mime.partition(";")[0].strip().lower() == "application/json"
     return any(holder.get(name) for name in (*_SCHEMAS, "json_schema")) or any(
@@ -381,11 +391,14 @@ def _gives_sources(request: Request) -> bool:
     """Whether it brings along what its answer may cite: documents, search results, results of its own tools."""
     if request.get("documents"):
         return True
-    talk = (item for name in ("messages", "input") for item in dicts(request.get(name)))
-    return any(
-        item.get("role") == "tool" or item.get("type") in _MATERIAL or any(map(_material, dicts(item.get("content"))))
-        for item in talk
-    )
+    return any(map(_brings, dicts(request.get("messages")))) or any(map(_brings, dicts(request.get("input"))))
+
+
+def _brings(item: Request) -> bool:
+    if item.get("role") == "tool" or item.get("type") in _MATERIAL:
+        return True
+    content = item.get("content")
+    return isinstance(content, list) and any(map(_material, dicts(content)))
 
 
 def _material(block: Request) -> bool:
