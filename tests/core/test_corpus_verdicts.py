@@ -32,7 +32,7 @@ from openai.types.responses import Response
 from openai.types.responses import response_create_params as response_params
 
 from askonce.core.fields import LEFT_OUT
-from askonce.core.headers import HEADER_CLASSES, header_class
+from askonce.core.headers import HEADER_CLASSES, asks_stream, header_class, ignored_header
 from askonce.core.judge import Judge, judge_answer
 from askonce.core.keys import RAW, canonical, canonical_body
 from askonce.core.operations import Operation, agreed, by_path, model_of
@@ -347,6 +347,21 @@ def test_every_header_of_the_recorded_requests_is_in_one_class(records):
         *("openai-beta", "anthropic-version", "anthropic-beta"),
         *("x-amzn-bedrock-guardrailidentifier", "x-amzn-bedrock-guardrailversion", "x-amzn-bedrock-trace"),
     }
+
+
+def test_no_value_of_a_recorded_request_for_a_model_is_unusual(records):
+    """Of those headers whose value decides; a stream's accept is plain where a stream is asked for."""
+    unusual = Counter[tuple[str, str]]()
+    for record in records:
+        if operation_of(record) is not None and record["status"] == 200:
+            headers = record["request_headers"].items()
+            found = [(name.lower(), value) for name, value in headers if header_class(name) in {"valued", "members"}]
+            unusual.update(
+                (name, value)
+                for name, value in found
+                if not ignored_header(name, value) and not (record["stream"] and asks_stream(value))
+            )
+    assert unusual == {}
 
 
 def test_every_header_that_the_installed_sdks_send_is_in_one_class():

@@ -171,11 +171,14 @@ def test_a_client_certificate_passes_with_one_warning_until_a_tenant_is_named(mo
         assert status_of(cache, client).hit
 
 
-@pytest.mark.parametrize("given", ["verify=", "cert=", "transport()"])
+@pytest.mark.parametrize("given", ["verify=", "cert=", "transport()", "verify= beside inner=", "cert= beside inner="])
 def test_a_certificate_is_seen_in_each_way_to_give_it(module, cache, tmp_path, given):
     path = certificate(tmp_path, "me")
     if given == "transport()":
         client = module.Client(transport=cache.transport(module=module, inner=behind(module, path)))
+    elif "beside" in given:
+        more = {"verify": context(path)} if given.startswith("verify") else {"cert": path}
+        client = cache.http_client(module=module, inner=answering(module), **more)
     elif given == "verify=":
         client = cache.http_client(module=module, verify=context(path))
     else:

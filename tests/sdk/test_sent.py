@@ -183,9 +183,15 @@ def test_what_is_signed_with_its_body_is_known(signed, headers):
 
 def test_aws_session_tokens_and_presigned_urls_rotate():
     assert rotates(secrets(("x-amz-security-token", "FwoG")))
-    target = target_of("POST", "https://b.example/model/anthropic.claude-v2/invoke?X-Amz-Signature=1&X-Amz-Date=2")
-    assert target is not None
-    assert rotates(target.secrets)
+    for query in (
+        "X-Amz-Signature=1&X-Amz-Date=2",
+        "X-Goog-Signature=1",
+        "access_token=ya29.a0Af",
+        f"key={jwt(exp=1)}",
+    ):
+        target = target_of("POST", f"{CHAT}?{query}")
+        assert target is not None
+        assert rotates(target.secrets)
 
 
 # --- which headers count ---

@@ -120,8 +120,9 @@ def test_a_header_that_is_none_of_ours_passes_with_one_warning_by_name_and_is_ta
     with cache.http_client(module=module, inner=inner, headers=WHO) as client:
         for _ in range(2):
             assert status_of(cache, client, headers={name: "bob"}).detail == "bad-settings"
+        assert status_of(cache, client, "https://api.example/v1/models", headers={name: "b"}).detail == "bad-settings"
     assert [name.lower() in record.message for record in caplog.records] == [True]
-    assert len(inner.requests) == 2
+    assert len(inner.requests) == 3
     assert not any(sent.lower().startswith(b"askonce-") for one in inner.requests for sent, _ in one.headers)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
 from askonce.errors import ConfigError
+from askonce.http.connection import given_beside
 from askonce.http.exchange import Exchange
 from askonce.http.transport import Blocking, Suspending
 from askonce.many import Many
@@ -40,15 +41,15 @@ def client(
     made = kind(**{**_as_sdks_do(found), **options})
     given = [options.get("transport"), *(options.get("mounts") or {}).values()]
 
-    def wrap(own: Any) -> Any:
+    def wrap(own: Any, beside: Sequence[Any] = ()) -> Any:
         if own is None:
             return None
         if not any(own is one for one in given):
             _keep_alive(own)
-        return _shell(found, asynchronous=asynchronous)(exchange, engine, found, own)
+        return _shell(found, asynchronous=asynchronous)(exchange, engine, found, own, beside)
 
     try:  # by their private names, which have been the same since httpx 0.13; there are no others
-        made._transport, mounts = wrap(made._transport), made._mounts  # noqa: SLF001
+        made._transport, mounts = wrap(made._transport, given_beside(options)), made._mounts  # noqa: SLF001
         made._mounts = {pattern: wrap(own) for pattern, own in mounts.items()}  # noqa: SLF001
     except AttributeError as missing:
         raise ConfigError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,13 +25,21 @@ _MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "httpx_aiohttp
 _CURVES = ("", "secp256k1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1")
 
 
-def connection_of(transport: Any, *, secure: bool) -> Connection:
-    """What the connections of a transport tell beyond their requests; `secure`: to a URL that says https."""
+def connection_of(transport: Any, given: Sequence[Any] = (), *, secure: bool) -> Connection:
+    """What the connections of a transport tell beyond their requests; `secure`: to a URL that says https.
+
+    `given`: contexts that were given beside the transport, UNSEEN for a certificate.
+    """
     parts = list(_parts(transport))
-    contexts = [part for part in parts if isinstance(part, ssl.SSLContext)] if secure else []
-    shown = sorted(filter(None, map(certificate_of, contexts)))
+    contexts = [part for part in (*parts, *given) if isinstance(part, ssl.SSLContext)] if secure else []
+    shown = {*map(certificate_of, contexts), *(one for one in given if one == UNSEEN and secure)} - {b""}
     sockets = [(":socket", path) for part in parts if isinstance(path := getattr(part, "_uds", None), str)]
-    return Connection(b"+".join(shown), tuple(sockets)) if shown or sockets else PLAIN
+    return Connection(b"+".join(sorted(shown)), tuple(sockets)) if shown or sockets else PLAIN
+
+
+def given_beside(options: Mapping[str, Any]) -> list[Any]:
+    """What a client's options say of certificates; where a transport is given as well, they do not reach it."""
+    return [options.get("verify"), UNSEEN if options.get("cert") else None]
 
 
 def directed(connection: Connection, extensions: Mapping[str, Any]) -> Connection:

@@ -41,7 +41,7 @@ LASTING = frozenset({b"bearer", b"basic", b"api-key", b"apikey", b"x-api-key", b
 _TICKET = re.compile(rb"\s*(?:negotiate|ntlm|kerberos)\b", re.IGNORECASE)  # once shown, it holds for the connection
 _BARE = re.compile(rb"[\w.~+=-]+")  # a key without a scheme
 _MADE_ANEW = re.compile(  # the sign-ins of Google, GitHub, Anthropic, Copilot and Bedrock; PASETO; what AWS signs
-    rb"(?:^|[\s:])(?:ya29\.|gh[osu]_|sk-ant-oat|tid=|hf_(?:oauth|jwt)_|bedrock-api-key-|v[1-4]\.(?:local|public)\.|AWS4)"
+    rb"(?:^|[\s:=])(?:ya29\.|gh[osu]_|sk-ant-oat|tid=|hf_(?:oauth|jwt)_|bedrock-api-key-|v[1-4]\.(?:local|public)\.|AWS4)"
     rb"|^(?:x-amz-security-token|signature|signature-input|dpop|client-certificate|bound-connection):",
     re.MULTILINE,
 )

@@ -114,14 +114,14 @@ class Exchange:
     def _read(self, sent: Sent, carries: Carried, asked: Asked) -> str:
         if self._off:
             return "off"
+        if carries.ours and self._callers.strange(carries.ours):
+            return "bad-settings"
         target = target_of(sent.method, sent.url, self._same_as)
         if target is None:
             return "unknown-path"
         asked.operation = target.operation
         if sent.body is None or len(sent.body) > LARGEST:
             return "streamed-body" if sent.body is None else "large-body"
-        if carries.ours and self._callers.strange(carries.ours):
-            return "bad-settings"
         plan = self._plan(carries.ours)
         if plan.control.no_store:
             return "no-store"

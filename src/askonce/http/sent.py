@@ -71,7 +71,12 @@ class Carried(NamedTuple):
 # --- the request line --------------------------------------------------------------------------------------------
 
 _SECRET = frozenset({"key", "api_key", "api-key", "apikey", "access_token", "subscription-key", "x-amz-credential"})
-_SIGNED = frozenset({"x-amz-signature", "x-amz-security-token", "x-amz-date", "sig"})
+_SIGNED = frozenset(
+    {
+        *("x-amz-signature", "x-amz-security-token", "x-amz-date", "sig"),
+        *("x-goog-signature", "x-goog-credential", "x-goog-date"),
+    }
+)
 
 
 @lru_cache_of_short(1024)

@@ -12,7 +12,7 @@ their own request. Who had more patience than the leader does not get his timeou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -43,13 +43,16 @@ class Transport:
 
     asynchronous = False
 
-    def __init__(self, exchange: Exchange, engine: Callable[[], Many], module: Any, inner: Any) -> None:
+    def __init__(
+        self, exchange: Exchange, engine: Callable[[], Many], module: Any, inner: Any, given: Sequence[Any] = ()
+    ) -> None:
         self.exchange = exchange
         self.module = module
         self.inner = inner
         self.closed = False
         self._engine = engine
         self._stored = Stored(exchange.judges)
+        self._given = given  # beside the inner transport: contexts, certificates
         self._connections: dict[str, Connection] = {}
 
     async def send(self, request: Any) -> Any:
@@ -115,7 +118,7 @@ class Transport:
         scheme = request.url.scheme
         connection = self._connections.get(scheme)
         if connection is None:  # looked at when it is first used: a certificate may be loaded after a client is made
-            connection = self._connections[scheme] = connection_of(self.inner, secure=scheme == "https")
+            connection = self._connections[scheme] = connection_of(self.inner, self._given, secure=scheme == "https")
         if not DIRECTIONS.isdisjoint(request.extensions):
             connection = directed(connection, request.extensions)
         return Sent(request.method, str(request.url), request.headers.raw, self._body(request), connection)
