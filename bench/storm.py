@@ -274,15 +274,16 @@ def join_by_key() -> None:
 
 def late_generation() -> None:
     """A flight fills under a lease, and so a generation, that it takes when its call is over."""
-    filled = Pilot._fill  # noqa: SLF001
+    landed = Pilot._landed  # noqa: SLF001
 
-    async def fill(pilot: Pilot, flight: Any, grant: Any, asking: Any, *rest: Any) -> Any:
-        ask = Ask(os.urandom(16), os.urandom(4), asking.fields, asking.limits)
-        said = await pilot._store.claim(flight.key, ask)  # noqa: SLF001
-        late = None if isinstance(said, Follow) else said.grant
-        return await filled(pilot, flight, late or grant, asking, *rest)
+    async def land(pilot: Pilot, flight: Any, asking: Any, *rest: Any) -> Any:
+        if flight.grant is not None:
+            ask = Ask(os.urandom(16), os.urandom(4), asking.fields, asking.limits)
+            said = await pilot._store.claim(flight.key, ask)  # noqa: SLF001
+            flight.grant = (None if isinstance(said, Follow) else said.grant) or flight.grant
+        return await landed(pilot, flight, asking, *rest)
 
-    Pilot._fill = fill  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    Pilot._landed = land  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 
 FAULTS: dict[str, Callable[[], None]] = {

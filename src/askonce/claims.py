@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Claim, Follow
 from askonce.core.tape import FAILED, Ending
 from askonce.ear import Ear
@@ -20,6 +21,7 @@ from askonce.flight import Board, Flight, Mode, Running
 from askonce.guard import Guard
 from askonce.ownership import owned
 from askonce.question import Question
+from askonce.store import Store, StoreTrouble
 from askonce.tape import Cut
 
 T = TypeVar("T")
@@ -67,13 +69,34 @@ class Claims:
 
     async def claim(self, question: Question, pursuit: Pursuit) -> Claim:
         """Ask the store; what it grants is `pursuit.flight`."""
+        ask = self._begun(question, pursuit)
+        return self._said(pursuit, await self._guard(self._store.claim(question.key, ask)))
+
+    async def claim_all(self, asking: Sequence[tuple[Question, Pursuit]]) -> list[Claim]:
+        """Ask for several, in batches; each is renewed from its grant on. StoreTrouble when one had it."""
+        works = [partial(_claim, question.key, self._begun(question, pursuit)) for question, pursuit in asking]
+        claims: list[Claim] = []
+        troubled: StoreTrouble | None = None
+        for claim, (_, pursuit) in zip(await self._guard.together(works), asking, strict=True):
+            if isinstance(claim, StoreTrouble):
+                troubled = troubled or claim
+            else:
+                claims.append(self._said(pursuit, claim))
+        if troubled is not None:
+            raise troubled
+        return claims
+
+    def _begun(self, question: Question, pursuit: Pursuit) -> Ask:
         flight = pursuit.flight = self.board.begin(question.key, pursuit.owner)
         limits = question.limits._replace(max_age=0) if pursuit.unreadable or question.unreadable else question.limits
         # The lottery of moments was drawn by the Reader: here the end only has to be near.
         early = NEVER if question.held is None or pursuit.after else question.held.ttl >> 2
         heartbeat = int(self._fleet.heartbeat * 1000)
-        ask = Ask(flight.id, flight.id[:4], question.fields, limits, pursuit.after, early, heartbeat)
-        claim = await self._guard(self._store.claim(question.key, ask))
+        return Ask(flight.id, flight.id[:4], question.fields, limits, pursuit.after, early, heartbeat)
+
+    def _said(self, pursuit: Pursuit, claim: Claim) -> Claim:
+        flight = pursuit.flight
+        assert flight is not None
         if isinstance(claim, Follow) or claim.grant is None:
             flight.returned = True
             self.board.end(flight)
@@ -121,3 +144,7 @@ class Claims:
             "owner-gone",
             "a call's thread, task or event loop ended without a word: its lease was given back, and others may ask",
         )
+
+
+async def _claim(key: Key, ask: Ask, store: Store) -> Claim:
+    return await store.claim(key, ask)

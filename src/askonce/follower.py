@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from askonce.core.lease import NEVER, Claim, Follow
 from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, read_ending
-from askonce.ear import Ear, Owner
+from askonce.ear import Ear, Owner, Signal
 from askonce.events import Status
 from askonce.flight import LOOK, Mode
 from askonce.guard import Guard
@@ -22,6 +22,37 @@ from askonce.store import TIMEOUT
 from askonce.tape import Playback
 
 GRACE = 0.05  # s beyond a follower's wait, so that he does not look a moment before the deadline he was told
+
+
+class Wait:
+    """One caller's wait for one flight."""
+
+    def __init__(self, question: Question, ear: Ear, claim: Follow, heartbeat: float) -> None:
+        self.question = question
+        self.ear = ear
+        self.claim = claim
+        self._mine = ear.follows = (claim.id, claim.order)
+        self._heartbeat = heartbeat
+        self._until = time.monotonic() + claim.remaining / 1000 + GRACE
+
+    def heard(self) -> bytes | int | None:
+        """How the flight ended, or 0 to look again, NEVER where it went silent; None as long as none of these."""
+        ear = self.ear
+        while ear.words:
+            word = ear.words.popleft()
+            if (word.flight, word.order) == self._mine:
+                if word.kind == ALIVE:
+                    self._until = time.monotonic() + self._heartbeat
+                if word.kind == ENDED:
+                    return word.outcome
+        if ear.again:
+            ear.again = False
+            return 0
+        return NEVER if self.left() <= 0 else None
+
+    def left(self) -> float:
+        """For how many s more to wait."""
+        return min(self._until, self.question.until) - time.monotonic()
 
 
 class Follower:
@@ -35,9 +66,9 @@ class Follower:
         self._reader = reader
         self._mode = mode
 
-    def listen(self, question: Question, claim: Follow, owner: Owner) -> Ear:
+    def listen(self, question: Question, claim: Follow, owner: Owner, signal: Signal | None = None) -> Ear:
         """An ear of `owner`'s; it is not in force yet."""
-        ear = self._fleet.listen(question.key, self._mode.signal(), owner)
+        ear = self._fleet.listen(question.key, signal or self._mode.signal(), owner)
         ear.follows = (claim.id, claim.order)
         return ear
 
@@ -50,24 +81,10 @@ class Follower:
 
     async def follow(self, question: Question, ear: Ear, claim: Follow) -> Found | int:
         """Wait for the flight: its answer, or the order after which to look again (NEVER: it went silent)."""
-        mine = ear.follows = (claim.id, claim.order)
-        until = time.monotonic() + claim.remaining / 1000 + GRACE
-        while True:
-            while ear.words:
-                word = ear.words.popleft()
-                if (word.flight, word.order) != mine:
-                    continue
-                if word.kind == ALIVE:
-                    until = time.monotonic() + self._fleet.heartbeat
-                if word.kind == ENDED:
-                    return await self._ended(question, ear, claim, word.outcome)
-            if ear.again:
-                ear.again = False
-                return 0
-            left = min(until, question.until) - time.monotonic()
-            if left <= 0:
-                return NEVER
-            await ear.signal.wait(min(left, LOOK))
+        wait = Wait(question, ear, claim, self._fleet.heartbeat)
+        while (heard := wait.heard()) is None:
+            await ear.signal.wait(min(wait.left(), LOOK))
+        return heard if isinstance(heard, int) else await self._ended(question, ear, claim, heard)
 
     async def tune(
         self, question: Question, ear: Ear, claim: Follow, again: Callable[[], Awaitable[Claim]]
@@ -104,6 +121,10 @@ class Follower:
     async def taped(self, question: Question, claim: Follow) -> Found | None:
         """What a flight brought that could not be stored, from its tape."""
         log = await self._guard.read(self._store.tape(question.key, claim.id, claim.order))
+        return self.read_tape(question, log)
+
+    def read_tape(self, question: Question, log: bytes | None) -> Found | None:
+        """The answer on a tape, if it is one that may be shared."""
         ending = read_ending(log) if log is not None else None
         if ending is None or ending.outcome != SHARED:
             return None

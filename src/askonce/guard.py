@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from askonce.core.breaker import Breaker, Breakers, Direction
 from askonce.events import Events
 from askonce.fleets import enlist, leave
-from askonce.store import Store, StoreTrouble
+from askonce.store import Store, StoreTrouble, Works
 
+BATCH = 128  # commands in one exchange
 T = TypeVar("T")
 
 
@@ -42,6 +43,20 @@ class Guard:
             raise
         breaker.worked()
         return reply
+
+    async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
+        """The replies to several commands, in batches; where one had trouble, its StoreTrouble."""
+        breaker = self._breakers.read if reads else self._breakers.write
+        replies: list[Any] = []
+        for at in range(0, len(works), BATCH):
+            try:
+                some = await self._asked(breaker, self.store.together(works[at : at + BATCH], reads=reads))
+            except StoreTrouble as trouble:
+                return [*replies, *[trouble] * (len(works) - at)]
+            for one in {reply.kind: reply for reply in some if isinstance(reply, StoreTrouble)}.values():
+                self.met(one, breaker.direction)
+            replies += some
+        return replies
 
     def _refused(self, breaker: Breaker) -> StoreTrouble | None:
         if breaker.open:

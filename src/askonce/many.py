@@ -12,12 +12,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from askonce import unleased
+from askonce.batch_follower import BatchFollower, Followed
 from askonce.claims import Pursuit
 from askonce.core import upstream
-from askonce.core.lease import Follow, Lead
+from askonce.core.lease import Claim, Follow, Hit, Lead, Stale
 from askonce.core.tape import FAILED, Ending
+from askonce.ear import Signal
 from askonce.errors import StoreUnavailable
 from askonce.events import Events
 from askonce.flight import Flight, Gone, Mode
@@ -37,6 +40,14 @@ class Quest:
     question: Question
     pursuit: Pursuit
     found: Found | None = None
+
+
+class Batch(NamedTuple):
+    """All of them, the call that can answer them, and what wakes whoever waits for the flights of others."""
+
+    quests: list[Quest]
+    calls: Calls
+    signal: Signal
 
 
 class Convoy(Pilot):
@@ -59,17 +70,31 @@ class Convoy(Pilot):
         else:
             seconds = time.monotonic() - began
             self._events.emit("called", first, seconds=seconds)
-            for (flight, question), answer in zip(flown, answers, strict=True):
-                flight.land(await self._landed(flight, question, answer, seconds))
+            await self._land_all(flown, answers, seconds)
         finally:
             for flight, _ in flown:
                 self._over(flight)
 
+    async def _land_all(
+        self, flown: Sequence[tuple[Flight, Question]], answers: Sequence[Answer], seconds: float
+    ) -> None:
+        """Store what may be stored, in batches, and land each by what became of it; their leases live meanwhile."""
+        landings = [
+            self._landing(flight, question, answer, seconds)
+            for (flight, question), answer in zip(flown, answers, strict=True)
+        ]
+        replies = iter(await self._guard.together([landing.work for landing in landings if landing.work is not None]))
+        for (flight, _), landing in zip(flown, landings, strict=True):
+            flight.land(self._landed_by(flight, landing, None if landing.work is None else next(replies)))
+
     async def _crash(self, flown: Sequence[tuple[Flight, Question]], error: Exception, why: str) -> None:
         """Land them all without an answer."""
         failed, hint = bool(upstream.trouble(error)), upstream.hint_of(error)
-        for flight, _ in flown:
-            await self._return(flight, Ending(FAILED, why), failed=failed, hint=hint)
+        works = [self._release(flight, Ending(FAILED, why), failed=failed, hint=hint) for flight, _ in flown]
+        replies = iter(await self._guard.together([work for work in works if work is not None]))
+        for (flight, _), work in zip(flown, works, strict=True):
+            if work is not None:
+                self._returned(flight, next(replies))
             flight.land(error=error)
 
 
@@ -79,6 +104,7 @@ class Many(Engine):
     def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False) -> None:
         super().__init__(store, mode, events, strict=strict)
         self._convoy = Convoy(self._guard, self.board, mode)
+        self._others = BatchFollower(self._guard, self._reader, mode)
 
     async def ask_many(self, questions: Sequence[Question], calls: Calls) -> list[Found]:
         """The answers to distinct questions of one plan; `calls` is made for those that nobody has, all at once."""
@@ -88,60 +114,82 @@ class Many(Engine):
         for question in questions:
             question.since = since
         quests = [Quest(question, Pursuit(owner)) for question in questions]
+        batch = Batch(quests, calls, self.mode.signal())
         try:
-            await self._claims.within([quest.pursuit for quest in quests], partial(self._seek, quests, calls))
+            await self._claims.within([quest.pursuit for quest in quests], partial(self._seek, batch))
         except StoreTrouble as trouble:
             await self._all_alone(_missing(quests), calls, trouble.kind)
         return [quest.found for quest in quests if quest.found is not None]
 
-    async def _seek(self, quests: list[Quest], calls: Calls) -> None:
-        for quest in quests:
-            quest.found = None if quest.question.unreadable else await self._reader.look(quest.question)
-        while missing := _missing(quests):
+    async def _seek(self, batch: Batch) -> None:
+        readable = [quest for quest in batch.quests if not quest.question.unreadable]
+        found = await self._reader.look_all([quest.question for quest in readable])
+        for quest, one in zip(readable, found, strict=True):
+            quest.found = one
+        while missing := _missing(batch.quests):
             if missing[0].question.control.only_if_cached:
                 raise self._not_cached(missing[0].question)
             restless = [quest for quest in missing if quest.pursuit.mismatches >= MISMATCHES]
             if restless:
-                await self._all_alone(restless, calls, "store-restless")
+                await self._all_alone(restless, batch.calls, "store-restless")
             else:
-                await self._turn(missing, calls)
+                await self._turn(missing, batch)
 
-    async def _turn(self, missing: list[Quest], calls: Calls) -> None:
+    async def _turn(self, missing: list[Quest], batch: Batch) -> None:
         """Claim them all; fly what was granted; and only then follow the flights of others."""
+        claims = await self._claim_all(missing)
         led: list[Quest] = []
         late: list[Quest] = []
         followed: list[tuple[Quest, Follow]] = []
-        for quest in missing:
-            await self._claimed(quest, led, late, followed)
+        for quest, claim in zip(missing, claims, strict=True):
+            if quest.found is None:
+                await self._sort(quest, claim, led, late, followed)
         if late:
-            self._refresh_all(late, calls)
+            self._refresh_all(late, batch.calls)
         if led:
-            await self._lead_all(_flown(led), calls)
-        for quest, claim in followed:
-            try:
-                quest.found = await self._heed(quest.question, _nobody, claim, quest.pursuit)
-            except Gone:
-                quest.found = None
+            await self._lead_all(_flown(led), batch.calls)
+        await self._follow_all(followed, batch)
+        for quest, _ in followed:
             if quest.found is None:
                 self._go_on(quest.question)
 
-    async def _claimed(
-        self,
-        quest: Quest,
-        led: list[Quest],
-        late: list[Quest],
-        followed: list[tuple[Quest, Follow]],
+    async def _claim_all(self, missing: list[Quest]) -> list[Claim]:
+        """A claim for each; those whose followed flight ended unheard and unstored have what it brought."""
+        for quest in missing:
+            await self._claims.drop(quest.pursuit)
+        claims = await self._claims.claim_all([(quest.question, quest.pursuit) for quest in missing])
+        for quest in missing:
+            if quest.pursuit.ear is not None:
+                quest.pursuit.ear.claimed()
+        unheard = []
+        for quest, claim in zip(missing, claims, strict=True):
+            told, quest.pursuit.told = quest.pursuit.told, None
+            if told is not None and self._may_be_taped(claim, told):
+                unheard.append((quest, told))
+        taped = await self._others.taped_all([(quest.question, told) for quest, told in unheard])
+        for (quest, _), found in zip(unheard, taped, strict=True):
+            quest.found = found
+            if found is not None:
+                await self._claims.drop(quest.pursuit)
+        await self._read_all([pair for pair in zip(missing, claims, strict=True) if pair[0].found is None])
+        return claims
+
+    async def _read_all(self, claimed: Sequence[tuple[Quest, Claim]]) -> None:
+        """Read the entries that claims approved and that are not at hand."""
+        wanted = []
+        for quest, claim in claimed:
+            held = quest.question.held
+            if isinstance(claim, Hit | Stale) and (held is None or (held.fill, held.order) != claim[:2]):
+                wanted.append(quest.question)
+        for question, (data, head) in zip(wanted, await self._reader.entries(wanted), strict=True):
+            if data is not None and head is not None:
+                question.data, question.held = data, head
+
+    async def _sort(
+        self, quest: Quest, claim: Claim, led: list[Quest], late: list[Quest], followed: list[tuple[Quest, Follow]]
     ) -> None:
         """One claim, and the list that its quest belongs to now."""
         question, pursuit = quest.question, quest.pursuit
-        await self._claims.drop(pursuit)
-        claim = await self._claims.claim(question, pursuit)
-        if pursuit.ear is not None:
-            pursuit.ear.claimed()
-        quest.found = await self._missed(question, claim, pursuit)
-        if quest.found is not None:
-            await self._claims.drop(pursuit)
-            return
         if isinstance(claim, Follow):
             followed.append((quest, claim))
         elif isinstance(claim, Lead):
@@ -152,6 +200,43 @@ class Many(Engine):
             quest.found = await self._serve(question, _nobody, claim._replace(grant=None), pursuit)
             if claim.grant is not None:
                 (led if quest.found is None else late).append(quest)
+
+    async def _follow_all(self, followed: Sequence[tuple[Quest, Follow]], batch: Batch) -> None:
+        """Join the flights of this process, and wait for those of others: for a first time to hear of them."""
+        elsewhere: list[tuple[Quest, Followed]] = []
+        for quest, claim in followed:
+            local = self.board.named(claim.id, claim.order)
+            if local is None:
+                elsewhere.append((quest, self._told(quest, claim)))
+            else:
+                await self._join_local(quest, local)
+        new = [one for _, one in elsewhere if one.pursuit.ear is None]
+        if new:
+            # Subscribed first, then claimed again: what was said in between is not missed.
+            await self._others.listen_all(new, batch.signal)
+            self._claims.ears.update(one.pursuit.ear for one in new if one.pursuit.ear is not None)
+        elif elsewhere:
+            found = await self._others.follow_all([one for _, one in elsewhere], batch.signal)
+            for (quest, _), brought in zip(elsewhere, found, strict=True):
+                quest.found = brought
+
+    @staticmethod
+    def _told(quest: Quest, claim: Follow) -> Followed:
+        pursuit = quest.pursuit
+        if pursuit.ear is not None:
+            pursuit.ear.follows = None
+        pursuit.told = claim
+        pursuit.after = max(pursuit.after, claim.order)
+        return Followed(quest.question, pursuit, claim)
+
+    async def _join_local(self, quest: Quest, local: Flight) -> None:
+        if not local.alive():
+            await self._claims.bury(local)
+            return
+        try:
+            quest.found = await self._join(quest.question, local)
+        except Gone:
+            quest.found = None
 
     async def _lead_all(self, flown: Sequence[tuple[Quest, Flight]], calls: Calls) -> None:
         """Fly together; each quest has what its own flight brought."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from askonce.core import upstream
 from askonce.core.judge import Verdict
@@ -27,7 +27,7 @@ from askonce.guard import Guard
 from askonce.pump import Pump
 from askonce.question import Question
 from askonce.scribe import Scribe
-from askonce.store import StoreTrouble
+from askonce.store import Store, StoreTrouble
 from askonce.tape import Opened, Tape
 
 
@@ -54,6 +54,18 @@ class Landed(NamedTuple):
     answer: Answer
     stored: bool
     detail: str
+
+
+Work = Callable[[Store], Coroutine[Any, Any, object]]
+
+
+class Landing(NamedTuple):
+    """What is asked of the store for an answer: to keep it (`fills`), or to give its lease back; None for nothing."""
+
+    answer: Answer
+    detail: str
+    work: Work | None
+    fills: bool = False
 
 
 class Pilot:
@@ -162,18 +174,39 @@ class Pilot:
 
     async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
         """Store what may be stored, and give the lease back with what may not."""
+        landing = self._landing(flight, question, answer, seconds)
+        return self._landed_by(flight, landing, None if landing.work is None else await self._asked(landing.work))
+
+    async def _asked(self, work: Work) -> object:
+        """What the store said, or the trouble that it had."""
+        try:
+            return await self._guard(work(self._store))
+        except StoreTrouble as trouble:
+            return trouble
+
+    def _landing(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landing:
+        """What is to be asked of the store for an answer."""
         detail = answer.verdict.reason
         if answer.body is not None and len(answer.body) > question.terms.max_bytes:
             detail = detail or "too-large"
         if flight.grant is None:
-            return Landed(answer, stored=False, detail=detail)
+            return Landing(answer, detail, None)
         if detail or answer.body is None:
             self._events.emit("unstored", question.key.text, detail)
             shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
-            await self._return(flight, shared, failed=bool(answer.trouble), hint=answer.hint)
+            return Landing(answer, detail, self._release(flight, shared, failed=bool(answer.trouble), hint=answer.hint))
+        return Landing(answer, "", self._fill(flight.grant, question, answer, seconds), fills=True)
+
+    def _landed_by(self, flight: Flight, landing: Landing, said: object) -> Landed:
+        """How it landed, by what the store said."""
+        answer, detail, _, fills = landing
+        if not fills:
+            if landing.work is not None:
+                self._returned(flight, said)
             return Landed(answer, stored=False, detail=detail)
-        verdict = await self._fill(flight, flight.grant, question, answer, seconds)
-        self._events.emit(*self._said(verdict, question.key.text))
+        flight.returned = True  # after trouble too: it may be on its way all the same, so its deadline is left to it
+        verdict = said.kind if isinstance(said, StoreTrouble) else str(said)
+        self._events.emit(*self._said(verdict, flight.key.text))
         return Landed(answer, stored=verdict == "stored", detail="" if verdict in {"stored", "unkept"} else verdict)
 
     @staticmethod
@@ -182,16 +215,11 @@ class Pilot:
             return "stored", key, ""
         return ("refused" if verdict in {"lost", "moved"} else "unstored"), key, verdict
 
-    async def _fill(self, flight: Flight, grant: Grant, question: Question, answer: Answer, seconds: float) -> str:
-        """The store's verdict, or the trouble it had."""
-        sealed = self._sealed(grant, question, answer, seconds)
+    def _fill(self, grant: Grant, question: Question, answer: Answer, seconds: float) -> Work:
+        """Storing an answer, as work of the store's."""
+        sealed, key = self._sealed(grant, question, answer, seconds), question.key
         life = _lifetime(question.terms, answer.verdict)
-        try:
-            verdict = await self._guard(self._store.fill(flight.key, grant.id, grant.order, sealed, life))
-        except StoreTrouble as trouble:
-            verdict = trouble.kind  # it may be on its way all the same: the lease is left to its deadline
-        flight.returned = True
-        return verdict
+        return lambda store: store.fill(key, grant.id, grant.order, sealed, life)
 
     @staticmethod
     def _sealed(grant: Grant, question: Question, answer: Answer, seconds: float) -> Sealed:
@@ -205,18 +233,25 @@ class Pilot:
         ends = answer.verdict.life is not None
         return seal(key.form, key.digest, grant.id, grant.order, grant.snapshot, ttl, extensions, body, ends=ends)
 
+    def _release(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> Work | None:
+        """Giving the lease back, as work of the store's; None where there is none."""
+        grant, key = flight.grant, flight.key
+        if grant is None:
+            return None
+        if failed:
+            self._events.emit("backoff", key.text)
+        return lambda store: store.release(key, grant.id, grant.order, ending, failed=failed, hint=hint)
+
+    @staticmethod
+    def _returned(flight: Flight, said: object) -> None:
+        # After trouble, which was counted, the background thread tries once more.
+        flight.returned = flight.returned or not isinstance(said, StoreTrouble)
+
     async def _return(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> None:
         """Give the lease back, if there is one and the store can hear it."""
-        if flight.grant is None:
-            return
-        if failed:
-            self._events.emit("backoff", flight.key.text)
-        grant = flight.grant
-        try:
-            await self._guard(self._store.release(flight.key, grant.id, grant.order, ending, failed=failed, hint=hint))
-        except StoreTrouble:
-            return  # counted already; the background thread tries once more
-        flight.returned = True
+        work = self._release(flight, ending, failed=failed, hint=hint)
+        if work is not None:
+            self._returned(flight, await self._asked(work))
 
 
 def _lifetime(terms: Terms, verdict: Verdict) -> Lifetime:

@@ -191,11 +191,14 @@ class Engine:
     async def _missed(self, question: Question, claim: Claim, pursuit: Pursuit) -> Found | None:
         """What the flight that was followed brought, if the store names it no more and it ended unheard, unstored."""
         told, pursuit.told = pursuit.told, None
-        if told is None or isinstance(claim, Hit):
+        if told is None or not self._may_be_taped(claim, told):
             return None
-        if isinstance(claim, Follow):
-            return await self._follower.taped(question, told) if claim[:2] != told[:2] else None
         return await self._follower.taped(question, told)  # a lease that came with this is given back at the end
+
+    @staticmethod
+    def _may_be_taped(claim: Claim, told: Follow) -> bool:
+        """Whether the flight that the store named before may have ended meanwhile without becoming an entry."""
+        return claim[:2] != told[:2] if isinstance(claim, Follow) else not isinstance(claim, Hit)
 
     async def _serve(self, question: Question, call: Call, claim: Hit | Stale, pursuit: Pursuit) -> Found | None:
         """Give what the claim approved, if it is what we can read, and refresh it if this was granted too."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from askonce.core.heat import Heat
@@ -26,7 +28,7 @@ from askonce.core.model import (
 from askonce.events import Status
 from askonce.guard import Guard
 from askonce.question import Question
-from askonce.store import Look, StoreTrouble
+from askonce.store import Look, Store, StoreTrouble
 
 REMEMBERED = 20_000  # keys whose entries carry tags that their readers do not name
 UNREADABLE = "store-unreadable"
@@ -74,6 +76,30 @@ class Reader:
         found = None if look.entry is None else self._served(question, look.entry, look, fields)
         if found is None:
             question.seen = look.generations
+        return found
+
+    async def look_all(self, questions: Sequence[Question]) -> list[Found | None]:
+        """`look` for several, in batches."""
+        fields = [self._fields(question) for question in questions]
+        works = [partial(_look, question.key, own) for question, own in zip(questions, fields, strict=True)]
+        found: list[Found | None] = []
+        for look, question, own in zip(await self._guard.together(works, reads=True), questions, fields, strict=True):
+            if isinstance(look, StoreTrouble):
+                raise look
+            served = None if look.entry is None else self._served(question, look.entry, look, own)
+            if served is None:
+                question.seen = look.generations
+            found.append(served)
+        return found
+
+    async def entries(self, questions: Sequence[Question]) -> list[tuple[bytes | None, Head | None]]:
+        """`entry` for several, in batches."""
+        works = [partial(_entry, question.key) for question in questions]
+        found: list[tuple[bytes | None, Head | None]] = []
+        for data, question in zip(await self._guard.together(works, reads=True), questions, strict=True):
+            if isinstance(data, StoreTrouble):
+                raise data
+            found.append((data, self.read(question, data) if data is not None else None))
         return found
 
     async def peek(self, question: Question) -> tuple[bytes, Head, int] | None:
@@ -213,3 +239,11 @@ class Reader:
                 self._events.emit("saved", question.key.text, trouble)
                 return self.hit(question, look.entry, head, now, trouble, fwd="stale")
         return None
+
+
+async def _look(key: Key, fields: tuple[int, ...], store: Store) -> Look:
+    return await store.look(key, fields)
+
+
+async def _entry(key: Key, store: Store) -> bytes | None:
+    return await store.entry(key)

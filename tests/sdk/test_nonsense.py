@@ -315,7 +315,12 @@ def test_a_store_in_which_somebody_writes_nonsense_again_and_again_costs_a_call_
             return Found(Status(question.key.text, hit=True), b"nonsense", None, b"nonsense")
 
         monkeypatch.setattr(cache._engine, "_contend", nonsense)
+
+        async def all_nonsense(questions: Any) -> list[Found]:
+            return [await nonsense(question) for question in questions]
+
         monkeypatch.setattr(cache._engine._reader, "look", nonsense)
+        monkeypatch.setattr(cache._engine._reader, "look_all", all_nonsense)
         for _ in range(2):
             heard, status = way.ask(cache)
             assert heard == right
