@@ -133,6 +133,11 @@ def test_the_end_is_seen_with_the_last_frame_and_not_before(name, frames):
     assert made.whole()
 
 
+def test_an_end_that_a_model_says_itself_is_no_event():
+    done = event("chunk", {"bytes": base64.b64encode(b"[DONE]").decode()})
+    assert scan("chat", b"".join([*openai(), done])).verdict() == ""
+
+
 def test_frames_are_read_without_being_announced():
     made = StreamScan(ROWS["converse"])
     made.feed(b"".join(converse()))

@@ -6,14 +6,21 @@ import copy
 import gzip
 import json
 import os
+import types
+import typing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import typing_extensions
+from anthropic.types import message_create_params as message_params
+from anthropic.types.beta import message_create_params as beta_message_params
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import completion_create_params as chat_params
+from openai.types.responses import response_create_params as response_params
 
 from askonce.core import keys
 from askonce.core.fields import FORM, LEFT_OUT, MARKS, PER_INPUT, left_out, per_input, unmark
@@ -161,6 +168,59 @@ def test_a_mark_of_a_prompt_cache_does_not_count_wherever_a_provider_takes_it(pr
     assert b'"cache_control":"mine"' in key_body(operation, marked(MARK))
 
 
+def arms(kind: Any) -> list[tuple[Any, bool]]:
+    """The classes that a type of an SDK's stands for, and whether they come in a list."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (list, Iterable, Sequence):
+        return [(one, True) for one, _ in arms(inner[0])]
+    if origin in (typing.Union, types.UnionType):
+        return [arm for one in inner for arm in arms(one)]
+    if origin is typing.Annotated or "Required" in str(origin):
+        return arms(inner[0])
+    return [(kind, False)] if typing_extensions.is_typeddict(kind) else []
+
+
+Step = tuple[str, bool, Any]
+
+
+def ways(kind: Any, field: str, above: tuple[Step, ...] = ()) -> Iterator[tuple[Step, ...]]:
+    """The ways through a request's types to whatever may hold this field."""
+    hints = typing.get_type_hints(kind)
+    if field in hints and above:
+        yield above
+    for name, hint in hints.items():
+        for inner, many in arms(hint):
+            if all(inner is not step[2] for step in above):
+                yield from ways(inner, field, (*above, (name, many, inner)))
+
+
+def along(way: tuple[Step, ...], mark: dict[str, Any]) -> Any:
+    """A value with a mark at the end of a way."""
+    made: Any = copy.deepcopy(mark)
+    for name, many, _ in reversed(way):
+        made = {"type": "text", "role": "user", name: [made] if many else made}
+    return made
+
+
+SDK_MARKS = [
+    ("anthropic", "/v1/messages", MARK, message_params.MessageCreateParamsBase),
+    ("anthropic", "/v1/messages", MARK, beta_message_params.MessageCreateParamsBase),
+    ("openai", "/chat/completions", BREAK, chat_params.CompletionCreateParamsBase),
+    ("openai", "/responses", BREAK, response_params.ResponseCreateParamsBase),
+]
+
+
+@pytest.mark.parametrize(("provider", "path", "mark", "params"), SDK_MARKS)
+def test_a_mark_is_taken_out_wherever_the_installed_sdk_can_put_one(provider, path, mark, params):
+    operation, places = at(provider, path), set()
+    for way in ways(params, next(iter(mark))):
+        body = along(way, mark)
+        unmark(operation, body, json.dumps(mark).encode())
+        places.add(".".join(name for name, *_ in way))
+        assert next(iter(mark)) not in json.dumps(body), places
+    assert len(places) >= 2
+
+
 def test_at_any_other_host_a_mark_counts():
     operation = by_path("POST", "/anthropic/v1/messages", "gateway.example")
     assert operation is not None
@@ -257,6 +317,7 @@ def test_converses_cache_points_do_not_count_and_what_looks_like_one_does():
 
 
 @given(st.data())
+@settings(max_examples=30, deadline=None)
 def test_no_request_makes_the_taking_out_raise(data):
     junk = st.recursive(
         st.none() | st.integers() | st.text(max_size=3),

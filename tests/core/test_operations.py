@@ -100,6 +100,7 @@ BASES = [
     *("/client/v4/accounts/0123456789abcdef0123456789abcdef/ai/v1", "/models/org/name/v1", "/hf-inference/models/n/v1"),
     *("/v2/4xk2m9/openai/v1", "/environments/production/sync/v1", "/9f3c1e2a-0b1c-4d5e-8f90-a1b2c3d4e5f6/v1"),
     *("/v1/projects/p/locations/l/endpoints/openapi", "/gateway/openai/v1", "/llm", "/team-a/proxy", "/litellm"),
+    *("/azure-openai-eu", "/my_openai", "/teams/7/openai", "/openai-compatible"),
 ]
 
 
@@ -418,6 +419,10 @@ def test_a_name_with_its_port_counts_before_the_name_alone():
     assert place_of("http", "localhost:8000", same).provider == "openai"
     assert place_of("http", "localhost:8001", same).provider == "anthropic"
     assert place_of("https", "tls.internal", same).provider == "openai"
+    six = {"[::1]": "api.openai.com", "[::1]:8001": "api.anthropic.com"}
+    assert [place_of("http", host, six).provider for host in ("[::1]", "[::1]:8000", "[::1]:8001", "[::2]:8000")] == [
+        *("openai", "openai", "anthropic", "")
+    ]
     assert place_of("http", "tls.internal", same).provider == ""
 
 

@@ -24,6 +24,8 @@ def read_frames(body: bytes) -> tuple[list[Answer], bool, bool]:
     values: list[Answer] = []
     error = any(event.failed for event in sound)
     for event in sound:
+        if event.data.strip() == b"[DONE]":  # some models' own end, carried along
+            continue
         value = _object(event.data)
         garbled = garbled or value is None
         values.append({event.name: value} if event.name else value or {})

@@ -106,20 +106,30 @@ def _anthropic(body: Body) -> None:
         _content(turn.get("content"))
 
 
+_INSIDE = (("content",), ("source", "content"), ("tool_references",), ("tool_changes",))
+
+
 def _content(content: object) -> None:
-    """Of blocks, and of the blocks in what a tool gave and in documents."""
+    """Of blocks, and of the blocks in what a tool gave and in documents, and of tools that a turn adds."""
     for block in [content] if isinstance(content, dict) else _dicts(content):
         _without(block, "cache_control")
-        _content(block.get("content"))
-        source = block.get("source")
-        _content(source.get("content") if isinstance(source, dict) else None)
+        for way in _INSIDE:
+            _content(_at(block, way))
+        if isinstance(tool := _at(block, ("tool", "definition")), dict):
+            _without(tool, "cache_control")
+
+
+def _at(value: object, way: tuple[str, ...]) -> object:
+    for name in way:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _openai(body: Body) -> None:
     options = body.get("prompt_cache_options") or {}
     if not isinstance(options, dict) or not options.keys() <= {"mode", "ttl"}:
         return  # asked for diagnostics, the answer tells of the marks
-    for item in (*_dicts(body.get("messages")), *_dicts(body.get("input"))):
+    for item in (*_dicts(body.get("messages")), *_dicts(body.get("input")), *_dicts([body.get("prediction")])):
         for block in (*_dicts(item.get("content")), *_dicts(item.get("output"))):
             _without(block, "prompt_cache_breakpoint")
 
@@ -140,10 +150,10 @@ MARKS = (
         "cache_control",
         "messages",
         ("anthropic", "bedrock", "vertex", "azure"),
-        "blocks of `system` and `messages` (also in tool results and documents), entries of `tools`",
+        "blocks of `system` and `messages` (also in tool results, documents and added tools), entries of `tools`",
         _anthropic,
     ),
-    Mark("prompt_cache_breakpoint", "chat", _OPENAI, "content parts of `messages`", _openai),
+    Mark("prompt_cache_breakpoint", "chat", _OPENAI, "content parts of `messages` and `prediction`", _openai),
     Mark("prompt_cache_breakpoint", "responses", _OPENAI, "content parts and outputs of `input`", _openai),
     Mark("cachePoint", "converse", ("bedrock",), "blocks of `system`, `messages` and `toolConfig.tools`", _converse),
 )

@@ -28,6 +28,7 @@ PROVIDERS: dict[str, re.Pattern[str]] = {
         "voyage": r"api\.voyageai\.com",
     }.items()
 }
+_PORT = re.compile(r":\d+$")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -64,8 +65,8 @@ def place_of(scheme: str, authority: str, same_as: Mapping[str, str]) -> Place:
 def _meant(authority: str, port: str, same_as: Mapping[str, str]) -> str:
     """What a host stands for: as named with its port, else as named without one, and so on from there."""
     for _ in same_as:  # a chain is no longer than the mapping
-        host, named, _port = authority.partition(":")
-        names = (authority,) if named else (authority + port, authority)
+        host = _PORT.sub("", authority)
+        names = (authority,) if host != authority else (authority + port, authority)
         found = next((same_as[name] for name in (*names, host) if name in same_as), None)
         if found is None:
             break

@@ -65,7 +65,7 @@ def normal_of(rules: Rules) -> Normal | None:
     if rules.normalize is None and not rules.fold:
         return None
     name = name_of(rules.normalize) if rules.normalize is not None else ""
-    return Normal(rules.normalize, name, tuple(sorted(rules.fold)))
+    return Normal(rules.normalize, name, tuple(sorted({*rules.fold})))
 
 
 def _normalized(function: Callable[[Any], Any], request: Any, drop: Collection[str]) -> Any:

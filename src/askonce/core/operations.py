@@ -111,13 +111,13 @@ _EXACT: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 
 # --- what may stand before an operation at a host that is nobody's own -----------------------------------------------
 
-# The last word of a base URL whose host speaks OpenAI's protocol under it, at gateways and at those who sell models.
+# The last word of a base URL whose host speaks OpenAI's protocol under it, at gateways and at those who sell models;
+# also as a part of a name: azure-openai-eu. custom-... is what Cloudflare calls an upstream of one's own.
 _WORDS = frozenset(
     {
-        *("openai", "openapi", "openai-compatible", "compat", "compatible", "compatible-mode", "inference"),
-        *("serving-endpoints", "models", "llm", "ai", "gateway", "proxy", "beta"),
-        *("azure", "groq", "mistral", "deepseek", "openrouter", "grok", "xai", "cerebras", "together", "fireworks"),
-        *("perplexity", "perplexity-ai", "huggingface", "nvidia", "litellm", "vllm", "ollama", "workers-ai"),
+        *("openai", "openapi", "compat", "compatible", "inference", "serving-endpoints", "models", "llm", "ai"),
+        *("gateway", "proxy", "beta", "custom", "azure", "groq", "mistral", "deepseek", "openrouter", "grok", "xai"),
+        *("cerebras", "together", "fireworks", "perplexity", "huggingface", "nvidia", "litellm", "vllm", "ollama"),
     }
 )
 _ID = re.compile(
@@ -128,7 +128,7 @@ _ID = re.compile(
 def _base(steps: Sequence[str]) -> bool:
     """Nothing, or what ends in a version or such a word."""
     last = steps[-1] if steps else "v1"
-    return bool(re.fullmatch(_VERSION, last)) or last in _WORDS or last.startswith("custom-")
+    return bool(re.fullmatch(_VERSION, last)) or last in _WORDS or not _WORDS.isdisjoint(re.split("[-_.]", last))
 
 
 def _mounted(steps: Sequence[str]) -> bool:
