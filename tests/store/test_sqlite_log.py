@@ -14,6 +14,7 @@ import pytest
 from askonce.cli.checks_sqlite import file_checks
 from askonce.cli.place import Place
 from askonce.drive import drive
+from askonce.store import StoreTrouble
 from askonce.store.sqlite import LEAST, SQLiteStore
 from askonce.store.sqlite_log import LAST_REST, MOMENT, PAGE, Log
 from askonce.store.sqlite_trouble import patiently
@@ -67,18 +68,61 @@ def size(path: str) -> int:
 def test_an_open_transaction_of_another_program_costs_no_miss_anything_and_all_is_stored(store, path, caplog):
     put(store, 0)
     with Standing(path):
-        done = [put(store, number) for number in range(1, 150)]
+        done = [put(store, number) for number in range(1, 60)]
         assert {verdict for verdict, _ in done} == {"stored"}
         took = sorted(seconds for _, seconds in done)
         assert size(path) > 10 * SHARE, "the log could not be copied"
         assert took[len(took) // 2] < 0.02
         assert sum(took) < 5  # it was 0.41 s for each
     until = time.monotonic() + LAST_REST + 5
-    number = 150
+    number = 60
     while size(path) > 2 * SHARE:
         assert time.monotonic() < until, "the log is not cut when the reader has left"
         assert put(store, number := number + 1)[0] == "stored"
         time.sleep(0.02)
+
+
+def test_a_reader_that_stays_for_good_leaves_the_log_within_a_bound_and_what_is_refused_is_visible(
+    store, path, monkeypatch
+):
+    monkeypatch.setattr("askonce.store.sqlite_file.LOG_LEAST", 0)
+    put(store, 0)
+    seen = []
+    with Standing(path):
+        for number in range(1, 120):
+            try:
+                seen.append(put(store, number)[0])
+            except StoreTrouble as trouble:
+                seen.append(trouble.kind)
+        assert set(seen) == {"stored", "store-full"}
+        assert size(path) + Path(path).stat().st_size < 3 * LEAST
+        before = size(path)
+        drive(store.invalidate((1,)))  # never refused: it is what keeps answers right
+        assert size(path) > before
+    until = time.monotonic() + 10
+    while True:
+        try:
+            assert put(store, 500)[0] == "stored"
+        except StoreTrouble:
+            assert time.monotonic() < until, "the log is not emptied when the reader has left"
+        else:
+            break
+    assert size(path) < LEAST
+
+
+def test_counters_of_hits_have_their_place_within_the_bound(store, path):
+    for number in range(40):
+        put(store, number)
+
+    def many(rows):  # in one transaction: a hundred times as fast
+        for number in range(20_000):
+            rows.count(key(number), 1, 3_600_000)
+
+    store.write(many)
+    put(store, 30_000)
+    pages = store._file.read(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
+    assert pages * PAGE <= 1.05 * LEAST
+    assert put(store, 30_001)[0] == "stored"
 
 
 def test_a_writer_elsewhere_is_never_kept_waiting_for_a_reader_that_stays(store, path):
@@ -97,7 +141,7 @@ def test_a_writer_elsewhere_is_never_kept_waiting_for_a_reader_that_stays(store,
     with Standing(path):
         writer = threading.Thread(target=write)
         writer.start()
-        for number in range(1, 100):
+        for number in range(1, 60):
             put(store, number)
         over.set()
         writer.join()

@@ -31,7 +31,7 @@ from askonce.drive import drive
 from askonce.errors import ConfigError
 from askonce.store import Link, Look, Sighting, StoreTrouble, Works, ledger
 from askonce.store.memory import Clock, machine_clock
-from askonce.store.sqlite_file import GLANCE, file_at
+from askonce.store.sqlite_file import GLANCE, GROWING, KEEPING, URGENT, file_at
 from askonce.store.sqlite_ledger import Rows, number_of, scan, tape_name
 from askonce.store.sqlite_link import SQLiteLink
 from askonce.store.sqlite_near import Kept
@@ -210,10 +210,10 @@ class SQLiteStore:
 
     # writing
 
-    async def _write(self, verb: Callable[[Rows], T]) -> T:
-        return await self._hop(partial(self.write, verb, time.monotonic()))
+    async def _write(self, verb: Callable[[Rows], T], share: float = GROWING) -> T:
+        return await self._hop(partial(self.write, verb, time.monotonic(), share))
 
-    def write(self, verb: Callable[[Rows], T], asked: float = 0.0) -> T:
+    def write(self, verb: Callable[[Rows], T], asked: float = 0.0, share: float = KEEPING) -> T:
         """A verb in a transaction of its own, in this thread, asked for at `asked` (monotonic s)."""
         file = self._file
 
@@ -224,7 +224,7 @@ class SQLiteStore:
                 rows.sweep()
             return verb(rows)
 
-        return file.transaction(work, asked)
+        return file.transaction(work, asked, share=share)
 
     def _rows(self, connection: sqlite3.Connection) -> Rows:
         return Rows(connection, self._realm, self._clock(), self._file.max_bytes)
@@ -274,7 +274,8 @@ class SQLiteStore:
     async def release(
         self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
     ) -> None:
-        await self._write(lambda rows: ledger.release(rows, key, flight, order, ending, failed=failed, hint=hint))
+        release = partial(ledger.release, failed=failed, hint=hint)
+        await self._write(lambda rows: release(rows, key, flight, order, ending), KEEPING)
 
     async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
         return await self._write(lambda rows: rows.append(key, flight, order, offset, data))
@@ -286,7 +287,7 @@ class SQLiteStore:
         return await self._write(lambda rows: rows.count(key, hits, window))
 
     async def forget(self, key: Key) -> None:
-        await self._write(lambda rows: rows.forget(key))
+        await self._write(lambda rows: rows.forget(key), URGENT)
         await self._hop(self._file.settled)
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
@@ -295,7 +296,7 @@ class SQLiteStore:
             rows.put_moved(rules.invalidate(before, fields, everything), fields)
             rows.compact()
 
-        await self._write(verb)
+        await self._write(verb, URGENT)
         await self._hop(self._file.settled)
 
     # what a person asks for
@@ -360,7 +361,8 @@ class _Within(SQLiteStore):
         self._asynchronous = False
         self._open = rows
 
-    async def _write(self, verb: Callable[[Rows], T]) -> T:
+    async def _write(self, verb: Callable[[Rows], T], share: float = GROWING) -> T:
+        del share  # it was asked for when the transaction began
         return verb(self._open)
 
     def _foreseen(self, key: Key, ask: Ask) -> Claim | None:

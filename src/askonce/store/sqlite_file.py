@@ -37,6 +37,8 @@ from askonce.store.sqlite_trouble import Shared, is_busy, is_full, patiently, tr
 
 T = TypeVar("T")
 
+GROWING, KEEPING, URGENT = 1.0, 1.5, 64.0  # shares of max_bytes: for what adds, what keeps a lease, what invalidates
+LOG_LEAST = 6 * 2**20  # bytes that a log may have in any case
 QUEUE = 1.0  # s that a write may stand in line behind others of this process while none of them fails
 SPARE = 16  # connections kept open while nobody uses them
 FORK_PATIENCE = 0.5  # s that a fork waits for calls under way
@@ -243,8 +245,10 @@ class File:
         self.give(seat)
         return result
 
-    def transaction(self, work: Callable[[sqlite3.Connection], T], asked: float = 0.0) -> T:
+    def transaction(self, work: Callable[[sqlite3.Connection], T], asked: float = 0.0, *, share: float = GROWING) -> T:
         """Do `work` in a write transaction; all of it or nothing. `asked`: when the caller began to wait (monotonic s).
+
+        `share`: of max_bytes, that the log may have where a reader who stays keeps it from being emptied.
 
         Waiting for other programs ends after TIMEOUT. Standing in line behind threads of our own is no trouble, unless
         one of them meets it: then all who stand behind him have it too, or each would wait for a timeout of his own.
@@ -254,24 +258,32 @@ class File:
         try:
             # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
             seat, result = self._turn.run(
-                partial(self._written, work, asked), left, partial(self._held_up.share, asked)
+                partial(self._written, work, asked, max(LOG_LEAST, int(share * self.max_bytes))),
+                left,
+                partial(self._held_up.share, asked),
             )
         except Busy as busy:
             raise StoreTrouble("store-timeout", f"{self.path}: {busy}, for longer than {QUEUE} s") from None
         self._tend_log(seat)
         return result
 
-    def _written(self, work: Callable[[sqlite3.Connection], T], asked: float) -> tuple[Seat, T]:
+    def _written(self, work: Callable[[sqlite3.Connection], T], asked: float, most: int) -> tuple[Seat, T]:
         self._close_left()
         self._held_up.share(asked)
         seat = self._writer = self._current()
         seat.near.forget()
         try:
+            if not self._log.within(seat.connection, most):
+                raise _crowded(self.path)
             result = _transact(seat.connection, work, time.monotonic() + TIMEOUT)
         except sqlite3.Error as error:
             self._writer = None  # before it may be anybody's
             self._after(seat, error)
             raise (self._held_up.met if is_busy(error) else trouble_of)(self.path, error) from error
+        except StoreTrouble:
+            self._writer = None
+            self.give(seat)
+            raise
         except BaseException:
             seat.close()
             raise
@@ -351,6 +363,13 @@ class File:
         self.idle.clear()
         self.spare = SPARE if self._users else 0
         self._reset()
+
+
+def _crowded(path: str) -> StoreTrouble:
+    what = (
+        "a program that keeps reading it keeps its log from being emptied, and the log has its share: end that program"
+    )
+    return StoreTrouble("store-full", f"{path}: {what}")
 
 
 def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], until: float) -> T:

@@ -218,6 +218,8 @@ class Rows:
         number = number_of(key)
         sql = "SELECT half, running, before FROM hits WHERE id = ? AND ends > ?"
         row = self._execute(sql, (number, self.now)).fetchone()
+        if row is None and not self.make_room(0):
+            return hits  # an entry is worth more than a counter, and there is no room for one
         half, running, before = ledger.counted(row, hits, window, self.now)
         values = (number, self._realm, half, running, before, self.now + window)
         self._execute("INSERT OR REPLACE INTO hits VALUES (?, ?, ?, ?, ?, ?)", values)
@@ -281,10 +283,16 @@ class Rows:
             rows = self._execute("SELECT id, size FROM entries ORDER BY touched LIMIT ?", (BATCH,)).fetchall()
         for number, one in rows:
             self._execute("DELETE FROM entries WHERE id = ?", (number,))
+            self._execute("DELETE FROM hits WHERE id = ?", (number,))
             size -= one
             if size <= 0:
                 break
-        return bool(rows) or self._evict_tape()
+        return bool(rows) or self._evict_tape() or self._evict_counters()
+
+    def _evict_counters(self) -> bool:
+        """Those whose entries are gone, too."""
+        sql = "DELETE FROM hits WHERE id IN (SELECT id FROM hits ORDER BY ends LIMIT ?)"
+        return self._execute(sql, (SWEPT,)).rowcount > 0
 
     def _evict_tape(self) -> bool:
         sql = "DELETE FROM tapes WHERE name = (SELECT name FROM tapes ORDER BY ends LIMIT 1)"

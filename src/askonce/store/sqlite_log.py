@@ -36,6 +36,7 @@ class Log:
     def __init__(self, path: str) -> None:
         self._path = path
         self._file = Path(path + "-wal")
+        self._last = 0  # bytes, when it was last looked at
         self._vain = 0  # tries in a row
         self._since = 0.0  # when the first of them was (monotonic s)
         self._pause = FIRST_REST / 2  # s
@@ -44,7 +45,15 @@ class Log:
 
     def size(self) -> int:
         """Bytes."""
-        return self._file.stat().st_size
+        self._last = self._file.stat().st_size
+        return self._last
+
+    def within(self, connection: sqlite3.Connection, most: int) -> bool:
+        """Whether it has at most so many bytes, if need be after it was emptied; it waits for nobody."""
+        if self._last <= most:
+            return True
+        _truncated(connection, 0.0, 0.0)
+        return self.size() <= most
 
     def tend(self, connection: sqlite3.Connection, max_bytes: int) -> None:
         """Copy it, or truncate it, if it is time; on the connection of whoever has just written."""
@@ -84,10 +93,10 @@ def copied(connection: sqlite3.Connection) -> int:
     return int(pages - done)
 
 
-def _truncated(connection: sqlite3.Connection, patience: float) -> bool:
+def _truncated(connection: sqlite3.Connection, patience: float, hold: float = HOLD) -> bool:
     """Empty the log, waiting so many s for whoever reads from it; whether that was possible."""
     until = time.monotonic() + patience
-    connection.execute(f"PRAGMA busy_timeout = {int(HOLD * 1000)}")
+    connection.execute(f"PRAGMA busy_timeout = {int(hold * 1000)}")
     try:
         # SQLite waits for readers and writers; another's copying it answers with "busy" at once.
         while busy := connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
