@@ -27,15 +27,16 @@ def _named(body: Body) -> bool:
     return isinstance(model, str) and bool(model)
 
 
-def _turns(body: Body, content: Callable[[object], bool] = lambda _: True) -> bool:
-    """Whether `messages` are turns of a conversation: each with its role."""
+def _turns(body: Body, content: Callable[[object], bool]) -> bool:
+    """Whether `messages` are turns of a conversation: each with its role, and content of this kind."""
     turns = body.get("messages")
-    return (
-        isinstance(turns, list)
-        and bool(turns)
-        and all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in turns)
-        and all(content(turn.get("content")) for turn in turns)
-    )
+    if not isinstance(turns, list) or not turns:
+        return False
+    # A loop and not all(): it is run for every request that was not met before.
+    for turn in turns:
+        if not (isinstance(turn, dict) and isinstance(turn.get("role"), str) and content(turn.get("content"))):
+            return False
+    return True
 
 
 def _said(value: object) -> bool:
@@ -49,9 +50,10 @@ def _blocks(content: object) -> bool:
 
 def _typed(content: object) -> bool:
     """What chat and Anthropic take for content: text, nothing, or blocks that say their type."""
-    if isinstance(content, list):
-        return all(isinstance(block, str) or (isinstance(block, dict) and "type" in block) for block in content)
-    return content is None or isinstance(content, str)
+    if content is None or isinstance(content, str):
+        return True
+    blocks = content if isinstance(content, list) else [None]
+    return all(isinstance(block, str) or (isinstance(block, dict) and "type" in block) for block in blocks)
 
 
 def _chat(body: Body, named: bool) -> bool:

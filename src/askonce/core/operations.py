@@ -50,7 +50,8 @@ def agreed(operation: Operation, body: dict[str, Any]) -> Operation | None:
     named = bool(operation.model or operation.provider)
     for shape in operation.shapes:
         if asks(shape, body, named=named):
-            return operation._replace(protocol=_ROWS[_SPOKEN.get(shape, shape)])
+            protocol = _ROWS[_SPOKEN.get(shape, shape)]
+            return operation if protocol is operation.protocol else operation._replace(protocol=protocol)
     return None
 
 

@@ -154,7 +154,9 @@ class Exchange:
         operation = agreed(target.operation, body)
         if operation is None:
             return "body-mismatch"
-        asked.operation, target = operation, target._replace(operation=operation)
+        if operation is not target.operation:
+            target = target._replace(operation=operation)
+        asked.operation = operation
         if reason := self._judged({**body, "model": model_of(operation, body)}, plan):
             return reason
         asked.expected = expected_of(body)
