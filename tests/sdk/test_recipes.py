@@ -31,6 +31,8 @@ NEEDED = {
     "groq": "groq",
     "cohere": "cohere",
     "langchain-openai": "langchain_openai",
+    "langchain-anthropic": "langchain_anthropic",
+    "langchain-google-genai": "langchain_google_genai",
     "pydantic-ai": "pydantic_ai",
     "openai-agents": "agents",
     "instructor": "instructor",
