@@ -6,10 +6,10 @@ cache that is dropped without being closed leaves no thread and no connection be
 
 from __future__ import annotations
 
-import os
 import weakref
 
 from askonce.fleet import Fleet
+from askonce.forks import around_forks
 from askonce.ownership import OwnedLock
 from askonce.store import Store
 from askonce.users import User
@@ -45,4 +45,4 @@ def _after_fork() -> None:
     _fleets.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+around_forks(in_child=_after_fork)

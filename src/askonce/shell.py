@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-import os
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -31,6 +30,7 @@ from askonce.drive import drive
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
 from askonce.flight import Mode
+from askonce.forks import around_forks
 from askonce.many import Many
 from askonce.pilot import Answer
 from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal
@@ -398,4 +398,4 @@ def _after_fork() -> None:
         cache.after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+around_forks(in_child=_after_fork)

@@ -6,7 +6,6 @@ forked child has a copy; every memory is held still across a fork, so that the c
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from typing import NamedTuple, Protocol
@@ -14,6 +13,7 @@ from typing import NamedTuple, Protocol
 from askonce.core.keys import Key
 from askonce.core.lease import Generations, Lease
 from askonce.core.tape import Word
+from askonce.forks import around_forks
 
 PIECE = 200  # bytes that an entry costs beside its own, and that a lease or a counter costs in all
 SWEEP = 5_000  # ms between two looks for what is over
@@ -172,4 +172,4 @@ def _after_in_child() -> None:
         memory.links.clear()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+around_forks(before=_before_fork, in_parent=_after_in_parent, in_child=_after_in_child)

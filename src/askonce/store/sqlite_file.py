@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from askonce.forks import around_forks
 from askonce.ownership import Busy, OwnedLock
 from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
 from askonce.store.sqlite_hand import Hand
@@ -415,4 +416,4 @@ def _after_in_child() -> None:
         file.start_over()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+around_forks(before=_before_fork, in_parent=_after_in_parent, in_child=_after_in_child)
