@@ -204,6 +204,9 @@ def _wake(store: Store, key: Key) -> None:
                 said = True
             if words:
                 return
+        if getattr(link, "deaf", False):
+            why = "this user may not use channels, so callers that wait for another process ask again and again"
+            raise StoreTrouble("store-denied", why)
         raise StoreTrouble("store-timeout", "no word came through" if said else "no subscription came into force")
     finally:
         link.close()

@@ -27,6 +27,7 @@ import hiredis
 
 from askonce.core.keys import Key
 from askonce.core.tape import Word, read_word
+from askonce.events import log
 from askonce.store import CONNECT_TIMEOUT, At, Held, StoreTrouble
 from askonce.store.dial import is_primary, open_line
 from askonce.store.line import NOTHING, PUSH, Cut, Line
@@ -39,6 +40,7 @@ CHUNK = 512  # channels in one SUBSCRIBE, commands in one exchange
 CONFIRM = CONNECT_TIMEOUT  # s that the confirmation of a subscription may take
 # Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
 HELLO = pack(b"HELLO", b"3")
+LOOK = 0.1  # s between two looks of those who wait, where no word may be heard
 PROOF = 1.5  # s after which a connection that words are awaited on, and over which nothing was asked, is tried
 REST = 15.0  # s, where no words are awaited
 _RENEWED = {b"ok": "ok", b"want": "want", b"lost": "lost"}
@@ -59,7 +61,12 @@ class RedisLink:
         self._ready: list[Key] = []
         self._due: deque[_Due] = deque()  # one for each command whose confirmations are still to come
         self._refused: StoreTrouble | None = None
-        self._ear, self._bell = socket.socketpair()
+        self.deaf = self._told = False  # this user may not subscribe
+        self._next_look = 0.0  # of the deaf (monotonic s)
+        try:
+            self._ear, self._bell = socket.socketpair()
+        except OSError as error:  # no descriptor is left
+            raise StoreTrouble("store-error", f"no way to wake the background thread: {error}") from error
         self._ear.setblocking(False)
         self._bell.setblocking(False)
 
@@ -70,13 +77,13 @@ class RedisLink:
         self._keys[channel] = key
         if self._line is None:
             self._connected()
-        else:
+        elif not self.deaf:
             self._send(self._line, b"SUBSCRIBE", channel)
 
     def unsubscribe(self, key: Key) -> None:
         """No more words about a key."""
         channel = self._names.channel(key)
-        if self._keys.pop(channel, None) is not None and self._line is not None:
+        if self._keys.pop(channel, None) is not None and self._line is not None and not self.deaf:
             self._send(self._line, b"UNSUBSCRIBE", channel)
 
     def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
@@ -86,7 +93,10 @@ class RedisLink:
         line = self._connected()
         self._sort(line)
         if not (self._words or self._ready or self._refused):
-            self._wait(line, min(timeout, self._confirming(), self._proof_due()))
+            self._wait(line, min(timeout, self._confirming(), self._proof_due(), self._looking()))
+        if self._looking() <= 0:
+            self._next_look = time.monotonic() + LOOK
+            self._ready = list(self._keys.values())
         if self._refused is not None:
             refused, self._refused = self._refused, None
             raise refused
@@ -96,6 +106,10 @@ class RedisLink:
         words, self._words = self._words, []
         ready, self._ready = self._ready, []
         return words, ready
+
+    def _looking(self) -> float:
+        """After how many s everybody who waits looks again, where no word can tell them when; s."""
+        return self._next_look - time.monotonic() if self.deaf and self._keys else REST
 
     def _proof_due(self) -> float:
         """After how many s the connection has to be tried, because nothing was asked over it."""
@@ -155,7 +169,8 @@ class RedisLink:
             some = said[at : at + CHUNK]
             packed = [pack(b"PUBLISH", self._names.channel(key), word.packed()) for key, word in some]
             for reply in self._ask(b"".join(packed), len(packed)):
-                unrefused(reply)
+                if not (type(reply) is Refusal and reply.denied):  # who waits looks again without it
+                    unrefused(reply)
 
     def probe(self) -> None:
         """One cheap write-free round trip, which tells whether the server answers, and is a primary."""
@@ -173,8 +188,9 @@ class RedisLink:
 
     def __del__(self) -> None:
         # A link that a fork left behind is collected and not closed; its line says nothing then.
-        self._ear.close()
-        self._bell.close()
+        for end in (getattr(self, "_ear", None), getattr(self, "_bell", None)):
+            if end is not None:
+                end.close()
 
     # commands
 
@@ -242,6 +258,7 @@ class RedisLink:
                 line.close()
                 raise _not_primary("connecting")
             self._line = line
+            self.deaf = False
             self._due.clear()
             channels = list(self._keys)
             for at in range(0, len(channels), CHUNK):
@@ -291,9 +308,24 @@ class RedisLink:
         elif type(said) is Refusal and self._due:
             # Heartbeats must go on without: those who wait look again at their deadline, unwoken.
             self._due.popleft()
-            self._refused = said.trouble()
+            if said.denied:
+                self._be_deaf(said)
+            else:
+                self._refused = said.trouble()
         else:
             raise self._out_of_step(said)
+
+    def _be_deaf(self, said: Refusal) -> None:
+        if not (self.deaf or self._told):
+            self._told = True
+            log.warning(
+                "%s: this user may not subscribe (%s), so callers that wait for another process ask every %s s: give it"
+                " the right to channels, &{PREFIX:*",
+                self._address.text,
+                said,
+                LOOK,
+            )
+        self.deaf = True
 
     def _push(self, said: list[Any]) -> None:
         kind = said[0]

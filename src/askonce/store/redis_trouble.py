@@ -45,6 +45,11 @@ class Refusal(Exception):
         return str(self).startswith("NOSCRIPT")
 
     @property
+    def denied(self) -> bool:
+        """Whether this user may not do it."""
+        return _kind(str(self)) == "store-denied"
+
+    @property
     def stale(self) -> bool:
         """Whether the connection had better not be used again."""
         # Not only in front: what a script met comes wrapped.
@@ -71,7 +76,7 @@ def _kind(text: str) -> str:
 def connecting(error: BaseException) -> StoreTrouble:
     """Why a connection was not made."""
     text = str(error) or type(error).__name__
-    if "unknown command" in text:
+    if "unknown command" in text or "NOPROTO" in text:
         text += " (askonce needs RESP3, so Redis 6 or newer, or Valkey)"
     about = "tls" if isinstance(_cause(error), ssl.SSLError) else ""
     return StoreTrouble(_connect_kind(error), f"no connection to the store: {text}", "connecting", about)
