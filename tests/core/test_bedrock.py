@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askonce.core.eventstream import CONTENT_TYPE
+from askonce.core.items import ItemScan
 from askonce.core.operations import agreed, by_path
 from askonce.core.providers import PROTOCOLS
-from askonce.core.scan import ItemScan, StreamScan, read, scan_for
+from askonce.core.scan import StreamScan, read, scan_for
 from tests.core.aws import chunk, claude, converse, event, failure, nova
 
 ROWS = {protocol.name: protocol for protocol in PROTOCOLS}

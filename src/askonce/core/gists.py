@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from askonce.core.answers import Answer, a_dict, dicts
+from askonce.core.answers import Answer, a_dict, any_of, dicts
 from askonce.core.bedrock import converse_gist
 from askonce.core.providers import PROTOCOLS, Protocol
 from askonce.core.streamed import Read
@@ -123,12 +123,15 @@ def _gemini(found: Read) -> Answer:
     answer: Answer = {}
     candidates: dict[str, Answer] = {}
     for chunk in found.values:
-        answer |= {name: chunk[name] for name in ("promptFeedback", "usageMetadata", "modelVersion") if chunk.get(name)}
+        answer |= {name: held for name in _GEMINI if (held := any_of(chunk, name))}
         for candidate in dicts(chunk.get("candidates")):
             into = candidates.setdefault(str(candidate.get("index", 0)), {"finishReason": None, "parts": []})
-            into |= {name: candidate[name] for name in ("finishReason", "groundingMetadata") if candidate.get(name)}
+            into |= {name: held for name in ("finishReason", "groundingMetadata") if (held := any_of(candidate, name))}
             into["parts"] += dicts(a_dict(candidate.get("content")).get("parts"))
     return answer | {"candidates": [{**one, "content": {"parts": one["parts"]}} for one in candidates.values()]}
+
+
+_GEMINI = ("promptFeedback", "usageMetadata", "modelVersion")
 
 
 class Kind(NamedTuple):

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from askonce.core import bounded
 from askonce.core.answers import Answer, breaks_json, failed, reason_of
 from askonce.core.expiry import end_of, hints
+from askonce.core.items import ItemScan
 from askonce.core.parts import answers_in, parts_of
 from askonce.core.policy import Terms
 from askonce.core.providers import Protocol
 from askonce.core.request import PLAIN, Expected
-from askonce.core.scan import ItemScan, StreamScan
+from askonce.core.scan import StreamScan
 from askonce.core.sources import carries_sources
 from askonce.core.upstream import everybodys, of_the_moment
 
@@ -42,6 +43,11 @@ def refused(reason: str) -> Verdict:
     if not reason:
         raise ValueError("only a Judge says that an answer may be stored")
     return Verdict(reason)
+
+
+class _Sources(TypedDict):
+    searched: str
+    given: bool
 
 
 def _wanted(_: object) -> str:
@@ -82,19 +88,21 @@ class Judge:
 
     def stream(self, content_type: str = "") -> Judged:
         """On a stream of HTTP, by its bytes."""
-        terms = self._terms
-        return Judged(self, StreamScan(self._protocol, terms.tool_calls, content_type, searched=terms.searched))
+        return Judged(self, StreamScan(self._protocol, self._terms.tool_calls, content_type, **self._sources()))
 
     def items(self) -> Judged:
         """On a stream of items, each fed as JSON."""
-        return Judged(self, ItemScan(self._terms.tool_calls, searched=self._terms.searched))
+        return Judged(self, ItemScan(self._terms.tool_calls, **self._sources()))
+
+    def _sources(self) -> _Sources:
+        return {"searched": self._terms.searched, "given": self._expected.given}
 
     def scanned(self, scan: StreamScan, now: float) -> Verdict:
         """On a stream that was scanned to its end."""
         reason = scan.verdict()
         if not reason and self._expected.json and (made := scan.answer()):
             reason = self._broken(*made)
-        return self._last(reason, scan.values, scan.body, now)
+        return self._last(reason, scan.items if isinstance(scan, ItemScan) else scan.values, scan.body, now)
 
     def refusal(self, value: object) -> str:
         """Why a value may not be stored, whatever store_if says; "" if it may."""

@@ -60,6 +60,11 @@ def answers_in(value: object) -> Iterator[tuple[Answer, Protocol | None]]:
         level = inside
 
 
+def telling(value: Answer) -> bool:
+    """Whether a dict may be a part of an answer, or hold one: a quick no for most."""
+    return not _SIGNS.isdisjoint(value) or any(isinstance(held, dict | list) for held in value.values())
+
+
 def parts_of(value: Answer) -> list[Part]:
     """The Parts that a part of an answer is read as; none of anything else."""
     return next(filter(None, (list(read(value)) for read in _READERS)), [])
@@ -181,7 +186,7 @@ def _items(value: Answer) -> Iterator[Part]:
 
 # --- any other answer that names its ending ----------------------------------------------------------------------
 
-_ENDINGS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason", "completionReason")
+ENDINGS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason", "completionReason")
 _BESIDE = frozenset({"text", "content", "message", "output", "outputText", "generation", "generated_text", "delta"})
 _BESIDE_TOO = frozenset(
     {"usage", "details", "logprobs", "generated_tokens", "completion", "response", "tokenCount", "data"}
@@ -190,7 +195,7 @@ _BESIDE_TOO = frozenset(
 
 def _ending(value: Answer) -> object:
     """The word that it ended with, if it says one."""
-    found = next((value[name] for name in _ENDINGS if value.get(name)), None)
+    found = next((value[name] for name in ENDINGS if value.get(name)), None)
     return a_dict(found).get("reason") if isinstance(found, dict) else found
 
 
@@ -206,7 +211,7 @@ _SIGNS = frozenset(
     {
         *("role", "type", "lc", "kind", "response_id", "function", "functionCall", "function_call", "toolUse", "parts"),
         *("content", "message", "choices", "candidates", "usageMetadata", "usage_metadata", "object", "data", "output"),
-        *("promptFeedback", "prompt_feedback", *_ENDINGS),
+        *("promptFeedback", "prompt_feedback", *ENDINGS),
     }
 )
 

@@ -13,9 +13,7 @@ import hashlib
 import json
 import re
 
-import orjson
-
-from askonce.core import bounded, eventstream
+from askonce.core import eventstream
 from askonce.core.answers import Answer, a_dict, failed
 from askonce.core.bedrock import GUARDRAIL
 from askonce.core.gists import KINDS, Kind
@@ -24,7 +22,7 @@ from askonce.core.sources import carries_sources, hints
 from askonce.core.sse import Parser
 from askonce.core.streamed import Read, read
 
-__all__ = ["ItemScan", "Read", "StreamScan", "read", "scan_for", "stream_variant", "streams_read"]
+__all__ = ["Read", "StreamScan", "read", "scan_for", "stream_variant", "streams_read"]
 
 LIMIT = 64 * 1024 * 1024  # bytes that a scan keeps hold of; the engine's own cap comes long before
 
@@ -152,24 +150,6 @@ class StreamScan:
         # Not the first alone: Azure's tells of its filters, in no shape.
         start = self._read().values[:2]
         return next((kind for value in start for kind in KINDS.values() if kind.opens(value)), None)
-
-
-class ItemScan(StreamScan):
-    """The scan of a stream of items, each fed as JSON. It ends where its iterator does."""
-
-    def __init__(self, tool_calls: str = "pass", *, searched: str = "pass", given: bool = False) -> None:
-        super().__init__(None, tool_calls, searched=searched, given=given)
-
-    def whole(self) -> bool:
-        """Never before the end: there is no mark by which to know it."""
-        return False
-
-    def _apart(self) -> Read:
-        body = b"[%b]" % b",".join(self._parts)
-        if bounded.flooded(body):
-            return Read([], garbled=True, framed=False)
-        items = orjson.loads(body)
-        return Read([item for item in items if isinstance(item, dict)], framed=False)
 
 
 def scan_for(
