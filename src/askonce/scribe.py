@@ -91,13 +91,14 @@ class Scribe:
 
     async def _append(self, store: Store, last: bytes) -> None:
         parts = self._tape.count
-        data = self._tape.log(self._parts, parts) + last
+        stop = None if last else parts  # no more come, and a log without parts has to begin, too
+        data = self._tape.log(self._parts, stop) + last
         if not data:
             return
         length = await store.append(self._key, self._grant.id, self._grant.order, self._offset, data)
         if length < self._offset:
             # The log was lost (evicted, or the server started empty). All of it, so that readers can fill their gap.
-            data = self._tape.log(0, parts) + last
+            data = self._tape.log(0, stop) + last
             self._offset = 0
             await store.append(self._key, self._grant.id, self._grant.order, 0, data)
         self._parts = parts

@@ -93,6 +93,25 @@ def test_an_error_of_upstreams_is_shared_whole_with_those_who_waited_for_the_str
 
 @pytest.mark.concurrency
 @pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_stream_that_opens_says_nothing_and_ends_is_what_who_waited_gets_too(place, talking, elsewhere):
+    one, two, leads, follows = clients(place, talking, httpx, elsewhere)
+    with one, two, leads, follows:
+        leader = Reading(leads)
+        wait_until(lambda: talking.lines)
+        late = Reading(follows)
+        wait_until(lambda: one._engine.board.flights()[0].pump.followed if elsewhere else late.status)
+        talking.line.ends()
+        assert leader.whole() == late.whole() == ()
+        assert (late.status, late.error) == (200, None)
+        assert late.headers["content-type"] == SSE["content-type"]
+        assert "collapsed" in late.headers["cache-status"]
+        assert one.stats()["unstored.empty"] == 1
+        assert not two.stats().get("call", 0) or not elsewhere
+    assert len(talking.lines) == 1
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_follower_waits_for_a_part_no_longer_than_its_read_timeout(place, talking, elsewhere):
     one, two, leads, follows = clients(place, talking, httpx, elsewhere)
     with one, two, leads, follows:

@@ -185,6 +185,20 @@ def test_an_empty_stream_is_not_kept(make, upstream):
     assert upstream.opened == 2
 
 
+@pytest.mark.concurrency
+def test_a_stream_that_opens_says_nothing_and_ends_is_what_who_waited_gets_too(make, upstream):
+    cache, elsewhere = make(), make()
+    leader = Reading(cache, upstream)
+    wait_until(lambda: leader.status)
+    here, there = Reading(cache, upstream), Reading(elsewhere, upstream)
+    wait_until(lambda: here.status and cache._engine.board.flights()[0].pump.followed)
+    upstream.ends()
+    assert [reader.whole() for reader in (leader, here, there)] == [[], [], []]
+    assert [reader.error for reader in (leader, here, there)] == [None] * 3
+    assert there.status.collapsed
+    assert upstream.opened == 1
+
+
 def test_an_upstream_that_cannot_be_opened_raises_what_it_raises(make):
     def refuse():
         raise PermissionError("no")
