@@ -258,4 +258,5 @@ def _lifetime(terms: Terms, verdict: Verdict) -> Lifetime:
     """How long an answer lives: by its terms, and no longer than it says itself."""
     ttl = int(terms.ttl * 1000 * (1.0 - terms.jitter * random.random()))
     grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
-    return Lifetime(ttl, grace, error, cap if verdict.life is None else min(cap, verdict.life))
+    age = verdict.age
+    return Lifetime(ttl, grace, error, cap if verdict.life is None else min(cap, age + verdict.life), age)

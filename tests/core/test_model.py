@@ -184,6 +184,8 @@ class TestLifetime:
             (Lifetime(100, 50, 500, 60), Dates(7_000, 7_060, 7_060, 7_060)),
             (Lifetime(100, 0, 0, 1_000), Dates(7_000, 7_100, 7_100, 7_100)),
             (Lifetime(0, 0, 0, 0), Dates(7_000, 7_000, 7_000, 7_000)),
+            (Lifetime(100, 50, 500, 1_000, 60), Dates(6_940, 7_040, 7_090, 7_540)),
+            (Lifetime(100, 50, 500, 120, 60), Dates(6_940, 7_040, 7_060, 7_060)),
         ],
     )
     def test_the_windows_follow_one_another_and_none_passes_the_cap(self, life, dates):

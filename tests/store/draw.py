@@ -149,4 +149,5 @@ class Draw:
         return self.one(A, B, C), self.order()
 
     def life(self) -> Lifetime:
-        return Lifetime(self.one(0, 60_000), self.one(0, 0, 70_000), self.one(0, 0, 90_000), self.one(0, 65_000, 10**8))
+        grace, error, cap = self.one(0, 0, 70_000), self.one(0, 0, 90_000), self.one(0, 65_000, 10**8)
+        return Lifetime(self.one(0, 60_000), grace, error, cap, self.one(0, 0, 20_000, 61_000))

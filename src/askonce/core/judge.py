@@ -31,11 +31,12 @@ __all__ = ["Judge", "Judged", "RecordingJudge", "Verdict", "judge_answer", "refu
 class Verdict(NamedTuple):
     """Whether an answer may be stored: `reason` says why not, in a word, and is "" if it may.
 
-    `life`: ms for which it is good by its own word; None if it does not say.
+    `life`: ms for which it is good by its own word; None if it does not say. `age`: ms that it was old when it came.
     """
 
     reason: str
     life: int | None = None
+    age: int = 0
 
 
 def refused(reason: str) -> Verdict:
@@ -55,7 +56,11 @@ def _wanted(_: object) -> str:
 
 
 class Judge:
-    """Judges answers to one question. `protocol`: its path named it; `unwanted`: store_if's word, "" if it wants it."""
+    """Judges answers to one question.
+
+    `protocol`: its path named it. `unwanted`: store_if's word, "" if it wants an answer. `age`: ms that the answer was
+    old when it came, out of a cache further up.
+    """
 
     keeps_empty = False  # a stream that said nothing
 
@@ -65,11 +70,13 @@ class Judge:
         expected: Expected = PLAIN,
         protocol: Protocol | None = None,
         unwanted: Callable[[object], str] = _wanted,
+        age: int = 0,
     ) -> None:
         self._terms = terms
         self._expected = expected
         self._protocol = protocol
         self._unwanted = unwanted
+        self._age = age
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:
         """On what a call returned, `body` in JSON; what is no protocol's answer may be stored. `now`: s since 1970."""
@@ -145,7 +152,7 @@ class Judge:
         life = self._life(value, now) if hints(body) else None
         if life is not None and life <= 0:
             return Verdict("expired")
-        return Verdict(self._unwanted(value), life)
+        return Verdict(self._unwanted(value), life, self._age)
 
     def _life(self, value: object, now: float) -> int | None:
         value = _unwrapped(value)

@@ -89,18 +89,23 @@ class Dates(NamedTuple):
 
 
 class Lifetime(NamedTuple):
-    """How long an answer lives, as durations in ms: `ttl` jittered, `cap` the hard end that nothing passes."""
+    """How long an answer lives, as durations in ms: `ttl` jittered, `cap` the hard end that nothing passes.
+
+    `age`: how old it is when it is filled; its life began as long ago.
+    """
 
     ttl: int
     grace: int
     error: int
     cap: int
+    age: int = 0
 
     def dates(self, now: int) -> Dates:
         """The dates of an entry filled at `now`."""
-        end = now + self.cap
-        fresh = min(now + self.ttl, end)
-        return Dates(now, fresh, min(fresh + self.grace, end), min(fresh + self.error, end))
+        born = now - self.age
+        end = born + self.cap
+        fresh = min(born + self.ttl, end)
+        return Dates(born, fresh, min(fresh + self.grace, end), min(fresh + self.error, end))
 
 
 class Corrupt(ValueError):

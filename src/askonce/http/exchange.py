@@ -34,7 +34,7 @@ from askonce.http.callers import Callers
 from askonce.http.credentials import Header, covers_body, fingerprint
 from askonce.http.forms import other_forms, retelling
 from askonce.http.keyed import Bodies
-from askonce.http.reply import Failure, Reply, pack, pack_failure
+from askonce.http.reply import Failure, Reply, age_of, pack, pack_failure
 from askonce.http.sent import Carried, Sent, Target, target_of
 from askonce.http.vectors import Vector, cut, inputs_of
 from askonce.pilot import Answer
@@ -226,13 +226,17 @@ class Exchange:
 
     # answers
 
-    def judge(self, asked: Asked) -> Judge:
-        """The judge of the answers to a question."""
+    def judge(self, asked: Asked, headers: Sequence[Header]) -> Judge:
+        """The judge of the answer to a question that has these headers."""
         assert asked.question is not None
         assert asked.operation is not None
         plan = asked.question.plan
         return self.judges(
-            plan.terms, asked.expected, asked.operation.protocol, lambda value: plan.unwanted(value, self.events)
+            plan.terms,
+            asked.expected,
+            asked.operation.protocol,
+            lambda value: plan.unwanted(value, self.events),
+            age_of(headers) * 1000,
         )
 
     def answer(self, asked: Asked, reply: Reply, value: object, verdict: Verdict | None = None) -> Answer:
@@ -262,7 +266,7 @@ class Exchange:
         return [one] * number, []
 
     def _verdict(self, asked: Asked, reply: Reply) -> Verdict:
-        return self.judge(asked).reply(reply.status, reply.body, time.time())
+        return self.judge(asked, reply.headers).reply(reply.status, reply.body, time.time())
 
     def failed(self, failure: Failure, value: object, trouble: str) -> Answer:
         """A failure, as it is shared with those who waited."""

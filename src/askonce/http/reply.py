@@ -5,7 +5,7 @@
 `meta` is ``{"status": 200, "headers": [["content-type", "application/json"], ...]}``; of an answer that is shared but
 not stored also ``"who"``, whose credential it was refused to; of one vector, ``"frame"``, what it stood in (see
 `vectors`), and the body is the vector alone. A Failure, where there was no answer, is the meta alone:
-``{"error": "ReadTimeout", "message": ..., "patience": 600.0}``.
+``{"error": "ReadTimeout", "message": ..., "patience": 600.0}``. ``"age"``: the seconds that upstream's Age said.
 
 Bodies are kept decoded: who asks may not understand the encoding that who paid did. What is stored goes without the
 headers that were the first reader's alone: his connection, his cookies, his rate limits. What is shared with those who
@@ -43,6 +43,7 @@ class Reply(NamedTuple):
     body: bytes
     who: str = ""
     frame: Frame | None = None
+    age: int = 0  # s that it was old when it came, by upstream's word
 
 
 class Failure(NamedTuple):
@@ -81,7 +82,21 @@ def pack(reply: Reply, *, stored: bool) -> bytes:
     more: dict[str, object] = {} if stored or not reply.who else {"who": reply.who}
     if reply.frame is not None:
         more["frame"] = list(reply.frame)
+    if age := reply.age or age_of(reply.headers):
+        more["age"] = age
     return _packed({"status": reply.status, "headers": headers, **more}, reply.body)
+
+
+OLDEST = 2**31 - 1  # s, as RFC 9111 has it
+
+
+def age_of(headers: Sequence[Header]) -> int:
+    """What an Age header says, s; 0 without one that can be read."""
+    said = next((value.strip() for name, value in headers if name.lower() == b"age"), b"")
+    return min(int(said), OLDEST) if said.isdigit() and len(said) <= _DIGITS else 0
+
+
+_DIGITS = 20
 
 
 def pack_failure(failure: Failure) -> bytes:
@@ -103,7 +118,7 @@ def unpack(data: bytes | memoryview) -> Reply | Failure:
     made = (_read if b'"frame"' in head else read_head)(head)
     if isinstance(made, Failure):
         return made
-    return Reply(made.status, made.headers, bytes(data[start:]), made.who, made.frame)  # _replace takes twice as long
+    return Reply(made.status, made.headers, bytes(data[start:]), made.who, made.frame, made.age)  # not _replace
 
 
 def _read(head: bytes) -> Reply | Failure:
@@ -113,12 +128,12 @@ def _read(head: bytes) -> Reply | Failure:
             return _failure(**meta)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in meta["headers"]]
         frame = _frame(*meta["frame"]) if "frame" in meta else None
-        status, who = meta["status"], meta.get("who", "")
+        status, who, age = meta["status"], meta.get("who", ""), meta.get("age", 0)
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as wrong:
         raise ValueError(f"no packed reply: {wrong!r}") from wrong
-    if type(status) is not int or not 100 <= status <= 999 or type(who) is not str:
+    if type(status) is not int or not 100 <= status <= 999 or type(who) is not str or type(age) is not int:
         raise ValueError("no packed reply: its status is none")
-    return Reply(status, headers, b"", who, frame)
+    return Reply(status, headers, b"", who, frame, age)
 
 
 def _failure(error: str, message: str, patience: float | None) -> Failure:

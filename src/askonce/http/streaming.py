@@ -81,7 +81,7 @@ class StreamErrand(Errand):
     def _scan(self, head: Reply) -> Scan:
         """Judges the answer by its bytes."""
         content_type = next((text.decode("latin-1") for name, text in head.headers if name.lower() == _TYPE), "")
-        return self._by.exchange.judge(self.asked).stream(content_type)
+        return self._by.exchange.judge(self.asked, head.headers).stream(content_type)
 
     def own(self, playback: Playback) -> Received | None:
         """The response whose stream this very request opened, to be read from this place on its tape."""

@@ -276,8 +276,9 @@ class Transport:
             stream = self.module.ByteStream(reply.body)
             headers.append((b"content-length", b"%d" % len(reply.body)))
         headers.append((b"cache-status", str(status).encode()))
-        if status.age is not None:
-            headers.append((b"age", b"%d" % status.age))
+        if status.age is not None or reply.age:
+            # A hit's own age counts from where upstream's did; who waited for a flight knows no other than upstream's.
+            headers.append((b"age", b"%d" % max(status.age or 0, reply.age)))
         return self.module.Response(reply.status, headers=headers, stream=stream, extensions=extensions)
 
     def _less_ours(self, request: Any) -> Any:

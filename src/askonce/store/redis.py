@@ -128,7 +128,7 @@ class RedisStore:
         """Store an answer; wakes the waiters."""
         keys = (*self.names.of(key), self.names.tape(key, flight, order))
         channel = self.names.channel(key)
-        args = (flight, order, life.ttl, life.grace, life.error, life.cap, *sealed, key.form, channel)
+        args = (flight, order, life.ttl, life.grace, life.error, life.cap, life.age, *sealed, key.form, channel)
         said = self._read(await self._run(self.scripts.fill, keys, args), bytes)
         if (verdict := _VERDICTS.get(said)) is None:
             raise self._trouble(said)

@@ -1,13 +1,14 @@
 -- KEYS entry lease generations tape
--- ARGV flight order | ttl grace error cap | start extensions body | form channel   -> stored | unkept | moved | lost
+-- ARGV flight order | ttl grace error cap age | start extensions body | form channel   -> stored | unkept | moved | lost
 
 local now = math.floor(clock() / 1000)
 local flight, order = ARGV[1], tonumber(ARGV[2])
 local ttl, grace, on_error, cap = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local start, body, channel = ARGV[7], ARGV[9], ARGV[11]
+local born = now - tonumber(ARGV[7])
+local start, body, channel = ARGV[8], ARGV[10], ARGV[12]
 
-local hard_end = now + cap
-local fresh = math.min(now + ttl, hard_end)
+local hard_end = born + cap
+local fresh = math.min(born + ttl, hard_end)
 local stale, on_error_until = math.min(fresh + grace, hard_end), math.min(fresh + on_error, hard_end)
 local hard = math.max(fresh, stale, on_error_until)
 
@@ -20,7 +21,7 @@ local function decide()
     if hard <= now then return 'unkept', lease.want end
     return 'store', false
   end
-  local head = read_head(KEYS[1], start:sub(9, 40), ARGV[10])
+  local head = read_head(KEYS[1], start:sub(9, 40), ARGV[11])
   if not head or head.fill ~= flight or head.order ~= order then return 'lost', true end
   if valid(g, head, '') then return 'stored', false end
   return 'moved', true
@@ -29,7 +30,7 @@ end
 local function store()
   local kind = redis.call('TYPE', KEYS[1]).ok
   if kind ~= 'none' and kind ~= 'string' then return {err = 'WRONGTYPE a ' .. kind .. ' is where an entry belongs'} end
-  local entry = start .. dates(now, fresh, stale, on_error_until) .. ARGV[8] .. body
+  local entry = start .. dates(born, fresh, stale, on_error_until) .. ARGV[9] .. body
   return redis.pcall('SET', KEYS[1], entry, 'PX', text(hard - now))
 end
 
