@@ -190,8 +190,10 @@ def test_a_stream_that_opens_says_nothing_and_ends_is_what_who_waited_gets_too(m
     cache, elsewhere = make(), make()
     leader = Reading(cache, upstream)
     wait_until(lambda: leader.status)
-    here, there = Reading(cache, upstream), Reading(elsewhere, upstream)
-    wait_until(lambda: here.status and cache._engine.board.flights()[0].pump.followed)
+    there = Reading(elsewhere, upstream)
+    wait_until(lambda: cache._engine.board.flights()[0].pump.followed)
+    here = Reading(cache, upstream)
+    wait_until(lambda: here.status)
     upstream.ends()
     assert [reader.whole() for reader in (leader, here, there)] == [[], [], []]
     assert [reader.error for reader in (leader, here, there)] == [None] * 3
