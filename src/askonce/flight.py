@@ -53,6 +53,14 @@ class Gone(Exception):
         self.why = why
 
 
+class Unshared(Exception):
+    """A call brought an answer that is for its caller alone, who has it. `detail` says why, as a status detail."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
 class Impatient(Exception):
     """A caller's own time was up before the flight he waited for had landed."""
 

@@ -62,10 +62,9 @@ class Convoy(Pilot):
         try:
             answers = await calls([question for _, question in flown])
         except Exception as error:  # noqa: BLE001 - as in fly
-            self._events.emit("failed", first, type(error).__name__)
-            await self._crash(flown, error, type(error).__name__)
+            await self._crash(flown, error, self._failed(first, error))
         except BaseException as error:
-            await self._crash(flown, Gone(error), "gone")
+            await self._crash(flown, Gone(error), Ending(FAILED, "gone"))
             raise
         else:
             seconds = time.monotonic() - began
@@ -87,10 +86,10 @@ class Convoy(Pilot):
         for (flight, _), landing in zip(flown, landings, strict=True):
             flight.land(self._landed_by(flight, landing, None if landing.work is None else next(replies)))
 
-    async def _crash(self, flown: Sequence[tuple[Flight, Question]], error: Exception, why: str) -> None:
+    async def _crash(self, flown: Sequence[tuple[Flight, Question]], error: Exception, ending: Ending) -> None:
         """Land them all without an answer."""
         failed, hint = bool(upstream.trouble(error)), upstream.hint_of(error)
-        works = [self._release(flight, Ending(FAILED, why), failed=failed, hint=hint) for flight, _ in flown]
+        works = [self._release(flight, ending, failed=failed, hint=hint) for flight, _ in flown]
         replies = iter(await self._guard.together([work for work in works if work is not None]))
         for (flight, _), work in zip(flown, works, strict=True):
             if work is not None:

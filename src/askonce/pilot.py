@@ -22,7 +22,7 @@ from askonce.core.policy import Terms
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.events import Events
 from askonce.fleet import Fleet
-from askonce.flight import Board, Flight, Gone, Mode, flying
+from askonce.flight import Board, Flight, Gone, Mode, Unshared, flying
 from askonce.guard import Guard
 from askonce.pump import Pump
 from askonce.question import Question
@@ -91,11 +91,9 @@ class Pilot:
             finally:
                 flying.reset(token)
         except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
-            self._events.emit("failed", question.key.text, type(error).__name__)
+            ending = self._failed(question.key.text, error)
             failed = bool(upstream.trouble(error))
-            await self._return(
-                flight, Ending(FAILED, type(error).__name__), failed=failed, hint=upstream.hint_of(error)
-            )
+            await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
             flight.land(error=error)
         except BaseException as error:
             await self._return(flight, Ending(FAILED, "gone"))
@@ -115,6 +113,12 @@ class Pilot:
                 self._over(flight)
         if flight.pump is not None:
             await self._streams(flight, flight.pump)
+
+    def _failed(self, key: str, error: Exception) -> Ending:
+        """Tell of a call that brought nothing for others."""
+        name, why = ("unstored", error.detail) if isinstance(error, Unshared) else ("failed", type(error).__name__)
+        self._events.emit(name, key, why)
+        return Ending(FAILED, why)
 
     def _over(self, flight: Flight) -> None:
         why = sys.exception()  # it counts where the flight has not landed yet: something went wrong

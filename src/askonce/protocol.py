@@ -24,7 +24,7 @@ from askonce.core import upstream
 from askonce.core.lease import NEVER, Claim, Follow, Hit, Lead, Stale
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable, UsageError
 from askonce.events import Events, Status
-from askonce.flight import Flight, Gone, Impatient, Mode, flying
+from askonce.flight import Flight, Gone, Impatient, Mode, Unshared, flying
 from askonce.follower import Follower
 from askonce.guard import Guard
 from askonce.pilot import Call, Landed, Pilot
@@ -266,7 +266,7 @@ class Engine:
             trouble = upstream.trouble(error)
             saved = await self._reader.saved(question, trouble) if trouble else None
             if saved is None:
-                detail = trouble or "failed"
+                detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
                 self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
                 raise
             return saved

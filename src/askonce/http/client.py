@@ -10,14 +10,15 @@ from __future__ import annotations
 import importlib
 import socket
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
 from askonce.errors import ConfigError
 from askonce.http.connection import given_beside
 from askonce.http.exchange import Exchange
-from askonce.http.transport import Blocking, Suspending
+from askonce.http.inner import Inner
+from askonce.http.shells import Blocking, Suspending
 from askonce.many import Many
 
 MODULES = ("httpx2", "httpx")
@@ -38,19 +39,23 @@ def client(
     if inner is not None:
         options = {**options, "transport": inner}
     kind = found.AsyncClient if asynchronous else found.Client
-    made = kind(**{**_as_sdks_do(found), **options})
+    make = partial(kind, **{**_as_sdks_do(found), **options})
     given = [options.get("transport"), *(options.get("mounts") or {}).values()]
 
-    def wrap(own: Any, beside: Sequence[Any] = ()) -> Any:
+    def wrap(own: Any, remake: Callable[[], Any], beside: Sequence[Any] = ()) -> Any:
         if own is None:
             return None
-        if not any(own is one for one in given):
-            _keep_alive(own)
-        return _shell(found, asynchronous=asynchronous)(exchange, engine, found, own, beside)
+        brought = any(own is one for one in given)
+        inner = Inner(own) if brought else Inner(_kept_alive(own), lambda: _kept_alive(remake()))
+        return _shell(found, asynchronous=asynchronous)(exchange, engine, found, inner, beside)
 
+    made = make()
     try:  # by their private names, which have been the same since httpx 0.13; there are no others
-        made._transport, mounts = wrap(made._transport, given_beside(options)), made._mounts  # noqa: SLF001
-        made._mounts = {pattern: wrap(own) for pattern, own in mounts.items()}  # noqa: SLF001
+        mounts, beside = made._mounts, given_beside(options)  # noqa: SLF001
+        made._transport = wrap(made._transport, lambda: make()._transport, beside)  # noqa: SLF001
+        made._mounts = {  # noqa: SLF001
+            pattern: wrap(own, partial(_mounted, make, pattern)) for pattern, own in mounts.items()
+        }
     except AttributeError as missing:
         raise ConfigError(
             f"this {found.__name__} keeps its transports elsewhere ({missing}): pass cache.transport() to its client"
@@ -61,10 +66,15 @@ def client(
 def transport(exchange: Exchange, engine: Callable[[], Many], module: Any, inner: Any, *, asynchronous: bool) -> Any:
     """A transport of `module` that asks `exchange` first."""
     found = module_of(module)
-    if inner is None:
-        kind = found.AsyncHTTPTransport if asynchronous else found.HTTPTransport
-        inner = kind(limits=_as_sdks_do(found)["limits"], socket_options=keep_alive())
-    return _shell(found, asynchronous=asynchronous)(exchange, engine, found, inner)
+    kind = found.AsyncHTTPTransport if asynchronous else found.HTTPTransport
+    make = partial(kind, limits=_as_sdks_do(found)["limits"], socket_options=keep_alive())
+    behind = Inner(make(), make) if inner is None else Inner(inner)
+    return _shell(found, asynchronous=asynchronous)(exchange, engine, found, behind)
+
+
+def _mounted(make: Callable[[], Any], pattern: Any) -> Any:
+    """What another client, made alike, mounts at a pattern; KeyError if its environment has no proxy for that."""
+    return make()._mounts[pattern]  # noqa: SLF001
 
 
 def _as_sdks_do(module: Any) -> dict[str, Any]:
@@ -90,11 +100,12 @@ def keep_alive() -> list[tuple[int, int, int]]:
     return found
 
 
-def _keep_alive(own: Any) -> None:
-    """Give a transport that its client made for itself our socket options: a client has no argument for them."""
+def _kept_alive(own: Any) -> Any:
+    """A transport that its client made for itself, with our socket options: a client has no argument for them."""
     pool: Any = getattr(own, "_pool", None)
     if hasattr(pool, "_socket_options"):
         pool._socket_options = keep_alive()  # noqa: SLF001
+    return own
 
 
 def module_of(module: Any) -> Any:

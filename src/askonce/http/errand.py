@@ -16,8 +16,10 @@ import orjson
 from askonce.core import upstream
 from askonce.core.bounded import lru_cache_of_short
 from askonce.core.keys import Key
+from askonce.flight import Unshared
 from askonce.http.credentials import Header
 from askonce.http.exchange import Asked, Exchange
+from askonce.http.inner import INHERITED
 from askonce.http.received import Received
 from askonce.http.reply import Failure, Reply, of_connection
 from askonce.http.vectors import Vector
@@ -36,6 +38,10 @@ class Carrier(Protocol):
 
     async def send(self, request: Any) -> Any:
         """The inner transport's response, untouched."""
+        ...
+
+    def inherited(self, response: Any) -> bool:
+        """Whether an answer came over a connection of a parent process, and so may be another process's."""
         ...
 
     async def read(self, received: Received) -> None:
@@ -63,6 +69,11 @@ class Errand:
         return self if error is self.error else None
 
     @property
+    def entire(self) -> bool:
+        """Whether what was received answers the whole request."""
+        return True
+
+    @property
     def _got(self) -> Reply:
         assert self.reply is not None
         return self.reply
@@ -74,6 +85,8 @@ class Errand:
         try:
             received = Received(module, await self._carrier.send(request))
             try:
+                if self._carrier.inherited(received.response):
+                    raise Unshared(INHERITED)
                 body = await self._bring(received)
             finally:
                 self.received = received  # not before: who hands it on must not read it with us
@@ -112,6 +125,11 @@ class Part(Errand):
         self.vectors: dict[Key, Vector] = {}
         self.whole = len(questions) == len(errand.batch.places)
         self._questions = questions
+
+    @property
+    def entire(self) -> bool:
+        """If it was the whole that was asked for."""
+        return self.whole
 
     async def paid_for(self) -> list[Answer]:
         """Make the call."""

@@ -19,14 +19,14 @@ from typing import Any
 
 from askonce.core.keys import Key
 from askonce.core.upstream import everybodys
-from askonce.drive import drive
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.events import Status, log
-from askonce.flight import Impatient
+from askonce.flight import Impatient, Unshared
 from askonce.http.connection import DIRECTIONS, connection_of, directed
 from askonce.http.errand import BatchErrand, Errand, Part, patience_for
 from askonce.http.exchange import Asked, Exchange, our_error
-from askonce.http.received import Received, leave
+from askonce.http.inner import INHERITED, Inner
+from askonce.http.received import Received
 from askonce.http.reply import Failure, Reply
 from askonce.http.sent import Connection, Sent, less_ours
 from askonce.http.stored import Stored
@@ -44,20 +44,40 @@ class Transport:
     asynchronous = False
 
     def __init__(
-        self, exchange: Exchange, engine: Callable[[], Many], module: Any, inner: Any, given: Sequence[Any] = ()
+        self, exchange: Exchange, engine: Callable[[], Many], module: Any, inner: Inner, given: Sequence[Any] = ()
     ) -> None:
         self.exchange = exchange
         self.module = module
-        self.inner = inner
         self.closed = False
+        self._inner = inner
         self._engine = engine
         self._stored = Stored(exchange.judges)
         self._given = given  # beside the inner transport: contexts, certificates
         self._connections: dict[str, Connection] = {}
 
+    @property
+    def inner(self) -> Any:
+        """The inner transport of this process."""
+        return self._inner.here()
+
+    @inner.setter
+    def inner(self, brought: Any) -> None:
+        self._inner = Inner(brought)
+
     async def send(self, request: Any) -> Any:
         """The inner transport's response, untouched."""
         raise NotImplementedError
+
+    def inherited(self, response: Any) -> bool:
+        """Whether an answer came over a connection of a parent process, and so may be another process's."""
+        if self._inner.inherited(response):
+            self.exchange.events.warn_once(
+                INHERITED,
+                "answers that come over connections of a parent process may be another process's: they are returned,"
+                " and not stored; make a client that is given inner=, or another transport of yours, after the fork",
+            )
+            return True
+        return False
 
     async def read(self, received: Received) -> None:
         """Read a response to its end, if it is to be read by us, and close it upstream."""
@@ -82,6 +102,8 @@ class Transport:
         began = time.monotonic()
         asked.question.until = began + patience_for(request, "ReadTimeout")
         errand = self._errand(asked, request)
+        if self._inner.suspect:
+            self._only_stored(asked)
         try:
             if isinstance(errand, BatchErrand):
                 return await self._asked_batch(errand, asked.question.until)
@@ -89,6 +111,8 @@ class Transport:
                 return await self._asked_stream(errand)
             return await self._asked(errand)
         except NotCached as missing:
+            if asked.question.detail == INHERITED:
+                return await self._suspected(request)
             reply = our_error(asked.operation, 504, "not_cached", str(missing))
         except StoreUnavailable as trouble:  # only of a strict cache: its calls must not go upstream uncounted
             return self._response(
@@ -100,13 +124,39 @@ class Transport:
             raise self.module.ReadTimeout(
                 f"waited {waited:.1f} s for the same call of another caller", request=request
             ) from None
-        except Exception as error:
-            if (paid := errand.whose(error)) is not None:
-                return self._own(paid, Status(asked.question.key.text, fwd="miss", detail="failed"))
-            if isinstance(error, self.module.RequestError):
-                raise
-            return await self._failed_safe(errand, request, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
+            return await self._missed(errand, request, error)
         return self._response(reply, Status(asked.question.key.text, fwd="miss", detail="only-if-cached"))
+
+    async def _missed(self, errand: Errand, request: Any, error: Exception) -> Any:
+        """What a caller has instead of an answer that others may have too; raises what his module would raise."""
+        paid = errand.whose(error)
+        if isinstance(error, Unshared) and (paid is None or not paid.entire):
+            return await self._passed(request, error.detail)
+        if paid is not None:
+            assert errand.asked.question is not None
+            detail = error.detail if isinstance(error, Unshared) else "failed"
+            return self._own(paid, Status(errand.asked.question.key.text, fwd="miss", detail=detail))
+        if isinstance(error, self.module.RequestError):
+            raise error
+        return await self._failed_safe(errand, request, error)
+
+    @staticmethod
+    def _only_stored(asked: Asked) -> None:
+        """Have a request answered from the store, or by a call that nobody else waits for."""
+        assert asked.question is not None
+        plan = asked.question.plan
+        plan = replace(plan, control=replace(plan.control, only_if_cached=True))
+        questions = asked.batch.questions.values() if asked.batch is not None else ()
+        for question in (asked.question, *questions):
+            question.plan, question.detail = plan, INHERITED
+
+    async def _suspected(self, request: Any) -> Any:
+        """A call over a connection that may be a parent's: for its caller alone; the next may be for others too."""
+        response = await self.send(request)
+        self.exchange.met(request.headers.raw)
+        self.inherited(response)
+        return response
 
     def _errand(self, asked: Asked, request: Any) -> Errand:
         assert asked.question is not None
@@ -289,74 +339,6 @@ class Transport:
             stream=request.stream,
             extensions=request.extensions,
         )
-
-
-class Blocking(Transport):
-    """The sync transport."""
-
-    def handle_request(self, request: Any) -> Any:
-        """What a client calls."""
-        return drive(self.handle(request))
-
-    async def send(self, request: Any) -> Any:
-        """Blocks."""
-        return self.inner.handle_request(request)
-
-    async def _drain(self, stream: Any, parts: list[bytes]) -> None:
-        """Blocks."""
-        try:
-            parts.extend(stream)
-        finally:
-            stream.close()
-
-    def close(self) -> None:
-        """The inner transport is closed; the cache is not."""
-        self.closed = True
-        self.inner.close()
-
-    def __enter__(self) -> Any:
-        self.inner.__enter__()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.closed = True
-        self.inner.__exit__(*raised)
-
-
-class Suspending(Transport):
-    """The async transport."""
-
-    asynchronous = True
-
-    async def handle_async_request(self, request: Any) -> Any:
-        """What a client calls."""
-        return await self.handle(request)
-
-    async def send(self, request: Any) -> Any:
-        """Suspends."""
-        return await self.inner.handle_async_request(request)
-
-    async def _drain(self, stream: Any, parts: list[bytes]) -> None:
-        """Suspends."""
-        pieces = aiter(stream)
-        try:
-            async for part in pieces:
-                parts.append(part)  # noqa: PERF401 - what came before an error is handed on
-        finally:
-            await leave(pieces, stream)
-
-    async def aclose(self) -> None:
-        """The inner transport is closed; the cache is not."""
-        self.closed = True
-        await self.inner.aclose()
-
-    async def __aenter__(self) -> Any:
-        await self.inner.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: object) -> None:
-        self.closed = True
-        await self.inner.__aexit__(*raised)
 
 
 def again(question: Question) -> Question:
