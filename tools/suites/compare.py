@@ -1,0 +1,107 @@
+"""What two runs of one suite ended with, where they differ, and which differences are by right. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+WORST = ("passed", "xfailed", "skipped", "xpassed", "failed", "error")
+
+
+class Ended(NamedTuple):
+    """How a test ended; `said` is the last of what it said, `lookups` how ours ended; `sends`: it used a client."""
+
+    outcome: str
+    said: str = ""
+    lookups: tuple[str, ...] = ()
+    sends: bool = False
+
+
+class Difference(NamedTuple):
+    """A test that ends otherwise with us."""
+
+    suite: str
+    test: str
+    before: str
+    after: str
+    said: str = ""
+    lookups: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join((f"{self.test}: {self.before} -> {self.after}", *self.evidence))
+
+    @property
+    def evidence(self) -> list[str]:
+        """Why, as far as the run can tell."""
+        said = [f"    {self.said}"] if self.said else []
+        return said + [f"    lookup: {lookup}" for lookup in self.lookups]
+
+
+class Right(NamedTuple):
+    """A difference by right: of which test, with all its parameters, and for which reason."""
+
+    suite: str
+    test: str
+    reason: str
+
+    def covers(self, difference: Difference) -> bool:
+        """Whether it is this test's."""
+        return self.suite == difference.suite and difference.test.partition("[")[0] == self.test
+
+
+class Judged(NamedTuple):
+    """The differences found: by right, or not; and those by right that were not found."""
+
+    by_right: list[Difference]
+    unlisted: list[Difference]
+    gone: list[Right]
+
+    @property
+    def sound(self) -> bool:
+        """Whether the list of those by right is what there is."""
+        return not (self.unlisted or self.gone)
+
+
+def ended(lines: Iterable[str]) -> dict[str, Ended]:
+    """How each test ended, of the recorder's lines: the worst of its phases."""
+    found: dict[str, Ended] = {}
+    for line in lines:
+        row = json.loads(line)
+        now = Ended(row["outcome"], " | ".join(row["text"]), tuple(row["lookups"]), row["sends"])
+        before = found.get(row["test"], now)
+        worst = max(before, now, key=lambda one: WORST.index(one.outcome))
+        found[row["test"]] = worst._replace(lookups=now.lookups, sends=now.sends or before.sends)
+    return found
+
+
+def differences(suite: str, before: Mapping[str, Ended], after: Mapping[str, Ended]) -> list[Difference]:
+    """The tests that were to run with us, and end otherwise or not at all."""
+    found = []
+    for test, was in before.items():
+        now = after.get(test, Ended("missing"))
+        if was.sends and now.outcome != was.outcome:
+            found.append(Difference(suite, test, was.outcome, now.outcome, now.said, now.lookups))
+    return found
+
+
+def steady(found: Sequence[Difference], again: Sequence[Difference]) -> list[Difference]:
+    """Those that were found again."""
+    kept = {(one.test, one.before, one.after) for one in again}
+    return [one for one in found if (one.test, one.before, one.after) in kept]
+
+
+def judged(found: Sequence[Difference], right: Sequence[Right], suites: Iterable[str]) -> Judged:
+    """Which differences are by right; of the list, only what is about the suites that were run."""
+    about = [one for one in right if one.suite in set(suites)]
+    by_right = [one for one in found if any(entry.covers(one) for entry in about)]
+    unlisted = [one for one in found if one not in by_right]
+    gone = [entry for entry in about if not any(map(entry.covers, found))]
+    return Judged(by_right, unlisted, gone)
+
+
+def listed(table: Mapping[str, object]) -> list[Right]:
+    """The list of differences by right, of its file."""
+    rows = table.get("right", [])
+    assert isinstance(rows, list)
+    return [Right(row["suite"], test, row["reason"]) for row in rows for test in row["tests"]]

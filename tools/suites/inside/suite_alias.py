@@ -1,0 +1,5 @@
+"""A pytest plugin: httpx is httpx2."""
+
+import httpx2
+
+httpx2.alias_httpx()
