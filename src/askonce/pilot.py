@@ -144,6 +144,7 @@ class Pilot:
             scribe.on_want = lambda: self._mode.help(flight, pump)
             if scribe.wanted:
                 self._mode.help(flight, pump)
+        pump.awaited = not flight.behind
         flight.land(pump)
         if self._mode.asynchronous or flight.behind:  # in a thread of a caller's, it is his reader who reads
             await pump.run()

@@ -43,6 +43,7 @@ class Pump:
         self.tape = tape
         self.scan = opened.scan
         self.abandoned = ""  # by its last reader: finish or close
+        self.awaited = False  # by whoever called for it, and has not begun to read
         self._passing = False
         self._cap = cap
         self._source = opened.source
@@ -155,8 +156,9 @@ class Pump:
             self._passing = True
             await self._tell(Cut(why))
             await self._landed(None, why)
-        if not self.tape.read_on():
-            await self.end()  # nobody has it, nor ever will: what upstream still says is paid for nothing
+        if not (self.awaited or self.tape.read_on()):
+            # Nobody has it, nor ever will: what upstream still says is paid for nothing.
+            await self.end(Cut("nobody reads this stream, which is not kept"))
         self.tape.trim()
 
     @property
@@ -174,7 +176,8 @@ class Pump:
         self._deadline = time.monotonic() + seconds
 
     def rejoined(self) -> None:
-        """There is a reader again."""
+        """There is a reader, perhaps again."""
+        self.awaited = False
         self._deadline = 0.0
         self.abandoned = ""
 

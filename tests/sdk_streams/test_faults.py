@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from askonce import Cache, Policy
+from askonce import AsyncCache, Cache, Policy
 from tests.sdk.conftest import Record
 from tests.sdk.test_corpus import base_of, request_of, sdk_of
 from tests.sdk_streams.talking import SSE, STORY, STREAM, URL, Reading, chunk, event
@@ -145,6 +145,18 @@ def test_an_answer_over_the_cap_streams_through_and_is_not_kept(talking):
         cache.http_client(module=talking.module, inner=talking) as client,
     ):
         assert Reading(client).whole() == Reading(client).whole() == body
+        assert cache.stats()["unstored.too-large"] == 2
+
+
+async def test_an_answer_whose_first_part_is_over_the_cap_streams_through_before_its_reader_has_begun(talking):
+    body = (chunk("z" * 5000), *STORY)
+    talking.tell(*body)
+    async with (
+        AsyncCache("memory://", policy=Policy(max_bytes=2000)) as cache,
+        cache.http_client(module=talking.module, inner=talking) as client,
+    ):
+        for _ in range(2):
+            assert (await client.post(URL, json=STREAM)).content == b"".join(body)
         assert cache.stats()["unstored.too-large"] == 2
 
 
