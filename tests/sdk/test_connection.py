@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,7 +140,7 @@ def transports(module: Any, path: str) -> Iterator[Any]:
 
 def test_the_certificate_of_a_transport_is_found_wherever_it_stands(module, tmp_path):
     for one in transports(module, certificate(tmp_path, "me")):
-        assert connection_of(one, secure=True).certificate
+        assert connection_of(one, secure=True).secrets
         assert connection_of(one, secure=False) is PLAIN
 
 
@@ -198,6 +199,17 @@ async def test_a_certificate_of_an_async_client_is_seen_too(module, tmp_path):
             await client.post(URL, json=CHAT)
         await client.aclose()
     assert [status.detail for status in seen] == ["tenant-needed"]
+
+
+def test_a_proxy_that_reads_requests_knows_its_users_and_one_that_is_a_tunnel_does_not(module, cache):
+    keys: dict[str, list[str]] = {"http": [], "https": []}
+    for scheme, user in itertools.product(keys, "abb"):
+        inner = answering(module)
+        inner._pool = module.HTTPTransport(proxy=f"http://{user}:pw@127.0.0.1:1")._pool
+        with cache.http_client(module=module, inner=inner, headers=WHO) as client:
+            keys[scheme].append(status_of(cache, client, scheme + URL.removeprefix("https")).key)
+    assert [len(set(found)) for found in keys.values()] == [2, 1]
+    assert keys["http"][1] == keys["http"][2]
 
 
 def test_two_sockets_are_two_upstreams_though_the_url_is_one(module, cache):

@@ -13,7 +13,7 @@ from askonce.core.headers import CREDENTIAL_HEADERS, asks_stream
 from askonce.core.keys import Form
 from askonce.core.rules import Ignored, Rules
 from askonce.events import Events
-from askonce.http.credentials import BOUND, CERTIFICATE, Header, binds, fingerprint, rotates
+from askonce.http.credentials import BOUND, Header, binds, fingerprint, rotates
 from askonce.http.sent import OURS, PLAIN, Carried, Sent, Target, carried, host_of, name_of, text_of
 
 CALLERS = 1024  # credentials of which it is known whether they are replaced every so often
@@ -62,14 +62,12 @@ class Callers:
         """What is carried, with what stands beside the headers: in the URL, in the connection, in another host."""
         if carries.host == target.host and not target.secrets and not self._bound and sent.connection is PLAIN:
             return carries
-        counts, secrets = carries.counts, [carries.secrets, target.secrets]
         host, connection = carries.host, sent.connection
+        counts, secrets = carries.counts, [carries.secrets, target.secrets, connection.secrets]
         if host and host_of(host, sent.url) != target.host and "host" not in self._ignored:
             counts += (("host", text_of(host)),)
         if self._fleeting:
             counts += connection.where
-        if connection.certificate:
-            secrets.append(CERTIFICATE + connection.certificate.hex().encode())
         if self._bound:
             secrets.append(BOUND)
         return carries._replace(counts=counts, secrets=b"\n".join(filter(None, secrets)))

@@ -1,4 +1,4 @@
-"""What a transport tells upstream of whoever uses it, and no header does: its client certificate, its socket.
+"""What a transport tells of whoever uses it, and no header does: its client certificate, its socket, its proxy's user.
 
 An SSLContext does not say whether it holds a certificate. So it is asked: a handshake in memory, in which the context
 is put into the server's place, shows whatever certificate it holds. Nothing of the context is changed, and nothing
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from askonce.http.credentials import CERTIFICATE
 from askonce.http.sent import PLAIN, Connection
 
 DIRECTIONS = frozenset({"sni_hostname", "target"})  # extensions of a request that say where it goes
@@ -31,10 +32,21 @@ def connection_of(transport: Any, given: Sequence[Any] = (), *, secure: bool) ->
     `given`: contexts that were given beside the transport, UNSEEN for a certificate.
     """
     parts = list(_parts(transport))
-    contexts = [part for part in (*parts, *given) if isinstance(part, ssl.SSLContext)] if secure else []
-    shown = {*map(certificate_of, contexts), *(one for one in given if one == UNSEEN and secure)} - {b""}
+    whose = _certificates(parts, given) if secure else _proxy_users(parts)
     sockets = [(":socket", path) for part in parts if isinstance(path := getattr(part, "_uds", None), str)]
-    return Connection(b"+".join(sorted(shown)), tuple(sockets)) if shown or sockets else PLAIN
+    return Connection(b"\n".join(sorted(whose)), tuple(sockets)) if whose or sockets else PLAIN
+
+
+def _certificates(parts: Sequence[Any], given: Sequence[Any]) -> set[bytes]:
+    contexts = [part for part in (*parts, *given) if isinstance(part, ssl.SSLContext)]
+    shown = {*map(certificate_of, contexts), *(one for one in given if one == UNSEEN)}
+    return {CERTIFICATE + one for one in shown if one}
+
+
+def _proxy_users(parts: Sequence[Any]) -> set[bytes]:
+    """By whom a proxy is used that reads the requests; those to https pass through a tunnel."""
+    headers = [pair for part in parts for pair in getattr(part, "_proxy_headers", ())]
+    return {b"proxy-authorization:" + value for name, value in headers if name.lower() == b"proxy-authorization"}
 
 
 def given_beside(options: Mapping[str, Any]) -> list[Any]:
@@ -91,7 +103,7 @@ def _asked(context: ssl.SSLContext) -> bytes:
     for curve in _CURVES:
         found = _handshake(context, curve)
         if isinstance(found, bytes):
-            return hashlib.sha256(found).digest()
+            return hashlib.sha256(found).hexdigest().encode()
         failed.append(found)
     return b"" if failed == [_without(curve) for curve in _CURVES] else UNSEEN
 

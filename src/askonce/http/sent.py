@@ -25,13 +25,13 @@ OURS = ("askonce-scope", "askonce-tags", "askonce-variant", "askonce-ttl", "cach
 
 
 class Connection(NamedTuple):
-    """What a connection tells upstream beyond the request: the digest of a client certificate, and where it goes.
+    """What a connection tells beyond the request: whose it is, in lines as in `Carried.secrets`, and where it goes.
 
     The names in `where` are none that a header can have: ``:socket``, the path of a Unix socket; ``:sni_hostname`` and
     ``:target``, the extensions of a request of these names.
     """
 
-    certificate: bytes = b""
+    secrets: bytes = b""
     where: tuple[tuple[str, str], ...] = ()
 
 
