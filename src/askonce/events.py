@@ -29,6 +29,8 @@ class _Printable(logging.Filter):
 
 log.addFilter(_Printable())
 
+WARNED = 1000  # different warnings that are kept in mind, after which there are no new ones: some name what others send
+
 watching: contextvars.ContextVar[tuple[tuple[Events, list[Status]], ...]] = contextvars.ContextVar("watch", default=())
 
 NAMES: Mapping[str, str] = {
@@ -166,7 +168,7 @@ class Events:
     def warn_once(self, what: str, message: str, *args: object) -> None:
         """One WARNING for each `what` until `forgive`; a trouble that lasts must not fill a log."""
         mine = object()
-        if self._warned.setdefault(what, mine) is mine:
+        if len(self._warned) < WARNED and self._warned.setdefault(what, mine) is mine:
             log.warning(message, *args)
 
     def forgive(self, what: str) -> None:

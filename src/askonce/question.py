@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from askonce.core import keys, labels
+from askonce.core.expected import PLAIN, Expected
 from askonce.core.keys import Form, Key
 from askonce.core.lease import NEVER, Generations, Limits
 from askonce.core.memo import Memo
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.normalize import NotNormal
 from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
-from askonce.core.request import PLAIN, Expected
+from askonce.core.request import FIELD
 from askonce.errors import ConfigError
 from askonce.events import Events
 
@@ -194,6 +196,20 @@ def not_normal(events: Events, wrong: NotNormal) -> str:
     """Why a request passes of which `normalize` made nothing; said once for each way to fail."""
     events.warn_once(f"normalize {wrong}", "normalize %s: such requests go upstream without the cache", wrong)
     return "normalize-failed"
+
+
+def told_field(events: Events, reason: str) -> str:
+    """Why a request passes; once said aloud where a field that nobody knows is why."""
+    if reason.startswith(FIELD):
+        field = unquote(reason.removeprefix(FIELD))
+        events.warn_once(
+            reason,
+            "requests with the field %r go upstream without the cache, since answers may depend on more than"
+            " what stands in it; if they do not, say so: inert=[%r]",
+            field,
+            field,
+        )
+    return reason
 
 
 @lru_cache(maxsize=4096)

@@ -20,11 +20,13 @@ from askonce import config, survey
 from askonce.aim import Aim, aim_at
 from askonce.asker import Asker, Call, Outcome, settings_of
 from askonce.core import keys
+from askonce.core.expected import Expected, expected_of
 from askonce.core.judge import Judge, refused
 from askonce.core.keys import Key
 from askonce.core.normalize import NotNormal, normal_of
+from askonce.core.plain import exact_json
 from askonce.core.policy import Policy
-from askonce.core.request import Expected, expected_of, judge_request
+from askonce.core.request import judge_request
 from askonce.core.rules import RULE_WORDS, Rules
 from askonce.drive import drive
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
@@ -33,7 +35,7 @@ from askonce.flight import Mode
 from askonce.forks import around_forks
 from askonce.many import Many
 from askonce.pilot import Answer
-from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal
+from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal, told_field
 from askonce.reader import Found, Unreadable
 from askonce.store import Store, StoreTrouble, open_store
 from askonce.streams import Items, Kept, Untaped, items_of, pace_of
@@ -43,8 +45,6 @@ from askonce.threads import Threads
 
 if TYPE_CHECKING:
     from askonce.http.exchange import Exchange
-
-_EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 Seat = tuple[Playback | Kept | Untaped, Status]
@@ -228,7 +228,7 @@ class Shell(Asker):
 
         async def opened() -> Opened:
             items = items_of(await self._called(open_stream), asynchronous=self.asynchronous)
-            return Opened(b"", Items(items, _exact), self._judge(plan, known.expected).items())
+            return Opened(b"", Items(items, exact_json), self._judge(plan, known.expected).items())
 
         if known.passes:
             found = await self._engine.passed(question, known.passes, opened)
@@ -266,7 +266,7 @@ class Shell(Asker):
             return "off"
         if plan.control.no_store:
             return "no-store"
-        return judge_request(request, plan.terms, inert=self.rules.inert)
+        return told_field(self.events, judge_request(request, plan.terms, inert=self.rules.inert))
 
     def exchange(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> Exchange:
         """What decides for one HTTP client of this cache."""
@@ -299,7 +299,7 @@ class Shell(Asker):
 
     def _answer(self, value: object, judge: Judge) -> Answer:
         """An upstream value as it would be stored, and whether it may be."""
-        body = _exact(value)
+        body = exact_json(value)
         if body is None:
             self.events.warn_once(
                 "not-json",
@@ -378,15 +378,6 @@ def _remade(kind: type[Shell], made_of: dict[str, Any]) -> Shell:
 def _model_of(request: object) -> str:
     model = request.get("model") if isinstance(request, dict) else None
     return model if isinstance(model, str) else ""
-
-
-def _exact(value: object) -> bytes | None:
-    """The JSON of an answer, if what it is read back as equals it: or else callers would get another answer."""
-    try:
-        body = orjson.dumps(value, option=_EXACT)
-        return body if orjson.loads(body) == value else None
-    except (TypeError, ValueError, RecursionError):
-        return None
 
 
 scoping: contextvars.ContextVar[tuple[tuple[Shell, Settings], ...]] = contextvars.ContextVar("askonce", default=())

@@ -31,6 +31,7 @@ from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import Response
 from openai.types.responses import response_create_params as response_params
 
+from askonce.core.expected import PLAIN, expected_of
 from askonce.core.fields import LEFT_OUT
 from askonce.core.headers import HEADER_CLASSES, asks_stream, header_class, ignored_header
 from askonce.core.judge import Judge, judge_answer
@@ -38,7 +39,7 @@ from askonce.core.keys import RAW, canonical, canonical_body
 from askonce.core.operations import Operation, agreed, by_path, model_of
 from askonce.core.policy import resolve
 from askonce.core.providers import PROTOCOLS, by_answer
-from askonce.core.request import PLAIN, expected_of, judge_request
+from askonce.core.request import judge_request
 
 ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
 TERMS = resolve()

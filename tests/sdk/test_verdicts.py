@@ -9,10 +9,11 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from askonce.core.expected import expected_of
 from askonce.core.judge import Judge
 from askonce.core.operations import Operation, agreed, by_path
 from askonce.core.policy import resolve
-from askonce.core.request import expected_of, judge_request
+from askonce.core.request import judge_request
 from askonce.core.scan import streams_read
 from tests.sdk.conftest import Record
 

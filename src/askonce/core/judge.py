@@ -15,12 +15,12 @@ from typing import Any, NamedTuple, TypedDict
 
 from askonce.core import bounded
 from askonce.core.answers import Answer, breaks_json, failed, reason_of
+from askonce.core.expected import PLAIN, Expected
 from askonce.core.expiry import end_of, hints
 from askonce.core.items import ItemScan
 from askonce.core.parts import answers_in, parts_of
 from askonce.core.policy import Terms
 from askonce.core.providers import Protocol
-from askonce.core.request import PLAIN, Expected
 from askonce.core.scan import StreamScan
 from askonce.core.sources import carries_sources
 from askonce.core.upstream import everybodys, of_the_moment

@@ -11,28 +11,20 @@ may, and is taken to stand for what it showed: who asks about a picture that cha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from askonce.core import inert as table
 from askonce.core.answers import a_dict, dicts, snake
 from askonce.core.bounded import lru_cache_of_short
+from askonce.core.offered import OFFERED, brought, judge_tools
 from askonce.core.policy import Terms
 
 Request = dict[str, Any]
 _TCHAR = "!#$&'*+-.^_`|~:/"  # beside letters and digits, what may stand in a token of RFC 9110 and in a detail
 _LONGEST = 80  # characters of a reason
-
-
-class Expected(NamedTuple):
-    """What a request expects of its answer: `json` and nothing else; citations of sources that it has `given`."""
-
-    json: bool = False
-    given: bool = False
-
-
-PLAIN = Expected()
+FIELD = "field-"  # and its name: why a request passes
 
 
 def judge_request(request: object, terms: Terms, *, known: bool = False, inert: Collection[str] = ()) -> str:
@@ -52,7 +44,7 @@ def judge_request(request: object, terms: Terms, *, known: bool = False, inert: 
 
 
 def _judged(request: Request, terms: Terms, inert: Collection[str]) -> str:
-    if _QUICK.issuperset(request) and not (_model_word(str(request.get("model"))) or any(_brought(request))):
+    if _QUICK.issuperset(request) and not (_model_word(str(request.get("model"))) or any(brought(request))):
         return ""  # most requests: done with in one look
     found = [reason for reason in _reasons(request, terms) if reason.of not in inert]
     return min(found, key=lambda reason: _ORDER.index(reason.kind)).word if found else ""
@@ -125,7 +117,8 @@ def _reasons(request: Request, terms: Terms) -> Iterator[_Reason]:
         plain = snake(name)
         if plain not in table.NAMES and (value not in ([], {}) or plain in _SEARCHED):
             yield from _field(name, plain, value, request, terms)
-    yield from _tools(request, terms)
+    if word := judge_tools(request, terms):
+        yield _Reason("served" if word == "server-tools" else "tools", word, "tools")
 
 
 def _field(name: str, plain: str, value: object, request: Request, terms: Terms) -> Iterator[_Reason]:
@@ -139,7 +132,7 @@ def _field(name: str, plain: str, value: object, request: Request, terms: Terms)
         yield from _reasons(value, terms)
     elif plain in _SPECIAL:
         yield from _special(name, plain, value, request, stores=stores)
-    elif plain not in _OFFERED and _worldly(plain, value) and not (stores and table.of_a_search(plain)):
+    elif plain not in OFFERED and _worldly(plain, value) and not (stores and table.of_a_search(plain)):
         yield _Reason("field", field_reason(name), name)
 
 
@@ -152,7 +145,7 @@ def _worldly(plain: str, value: object) -> bool:
 
 def field_reason(name: str) -> str:
     """``field-data_sources``: the reason that names a field, a token whatever the name is."""
-    return f"field-{quote(name, safe=_TCHAR, errors='replace')}"[:_LONGEST]
+    return f"{FIELD}{quote(name, safe=_TCHAR, errors='replace')}"[:_LONGEST]
 
 
 def _special(name: str, plain: str, value: object, request: Request, *, stores: bool) -> Iterator[_Reason]:
@@ -219,187 +212,3 @@ _INERT_VALUES: dict[str, Callable[[Any], bool]] = {
     # Diagnostics tell how the provider's cache stood when it answered.
     "prompt_cache_options": lambda value: not a_dict(value).get("comparison_response_id"),
 }
-
-
-# --- tools -------------------------------------------------------------------------------------------------------
-
-# What the asking program runs itself. Anything else may be run by the provider, on a world that no key can hold.
-_OWN_TYPES = re.compile(r"function|custom|namespace|local_shell|apply_patch|(?:bash|text_editor|memory)_\d+")
-_OWN_KEYS = frozenset({"function", "functionDeclarations", "function_declarations", "toolSpec", "cachePoint"})
-_OFFERED = frozenset({"tools", "functions", "tool_config"})
-_SEARCH_TYPES = re.compile(
-    r"(?!tool_)[\w.:-]*(?:search|fetch|live_search)(?:_preview)?(?:_\d+)*|google_?(?:search|maps)\w*|url_?context"
-    r"|enterprise_?web_?search|retrieval",
-    re.IGNORECASE,
-)
-
-
-def _tools(request: Request, terms: Terms) -> Iterator[_Reason]:
-    """Of all tools on offer, wherever they stand."""
-    tools = list(_offered(request))
-    if terms.searched == "store":
-        tools = [tool for tool in tools if not _searches(tool)]
-    if not all(map(_own, tools)):
-        yield _Reason("served", "server-tools", "tools")
-    elif tools and (terms.tool_calls == "pass" or (terms.tool_calls == "structured" and not _forced(request, tools))):
-        yield _Reason("tools", "tools", "tools")
-
-
-def _offered(request: Request) -> Iterator[Any]:
-    """Every tool: Converse has them in toolConfig, and a message may bring more of them along."""
-    holders = (request, request.get("toolConfig"), request.get("tool_config"))
-    for holder in (*map(a_dict, holders), *_brought(request)):
-        for name in ("tools", "functions"):
-            yield from _listed(holder.get(name))
-
-
-def _brought(request: Request) -> Iterator[Request]:
-    """The messages that bring tools along."""
-    return (item for name in ("messages", "input") for item in dicts(request.get(name)) if "tools" in item)
-
-
-def _listed(offered: object) -> Iterable[Any]:
-    """Tools in whatever shape: a list, one of them, a dict by their names, or something else that is none of ours."""
-    if isinstance(offered, list | tuple):
-        return offered
-    return _named(offered) if isinstance(offered, dict) else [offered] if offered else []
-
-
-def _named(offered: Request) -> list[Any]:
-    """Of a dict: the tools that it names, or the one that it is."""
-    if all(not _DECLARED.isdisjoint(a_dict(one)) for one in offered.values()):
-        return [{"name": name, **tool} for name, tool in offered.items()]
-    return [offered]
-
-
-_DECLARED = frozenset({"description", "parameters", "input_schema", "inputSchema"})
-
-
-def _searches(tool: Any) -> bool:
-    """Whether it is a tool of the provider's that searches and does nothing else."""
-    if not isinstance(tool, dict):
-        return isinstance(tool, str) and bool(_SEARCH_TYPES.fullmatch(tool))
-    if (kind := tool.get("type")) is not None:
-        return bool(_SEARCH_TYPES.fullmatch(str(kind)))
-    keys = [key for key, value in tool.items() if value is not None]
-    return bool(keys) and all(map(_SEARCH_TYPES.fullmatch, keys))
-
-
-def _own(tool: Any) -> bool:
-    if not isinstance(tool, dict):
-        return callable(tool)  # a Python function
-    if (kind := tool.get("type")) is not None:
-        return bool(_OWN_TYPES.fullmatch(str(kind)))
-    return "name" in tool or _OWN_KEYS.issuperset(key for key, value in tool.items() if value is not None)
-
-
-def _forced(request: Request, tools: list[Any]) -> bool:
-    """Whether the model must call one function and no other, so that the call is a form for its answer."""
-    bound = _bound(request)
-    return bound == "one" or (bound == "any" and sum(map(_functions, tools)) == 1)
-
-
-def _functions(tool: Any) -> int:
-    declared = tool.get("functionDeclarations") if isinstance(tool, dict) else None
-    return len(declared) if isinstance(declared, list) else 1
-
-
-def _bound(request: Request) -> str:
-    choice = request.get("tool_choice") or request.get("function_call")
-    if isinstance(choice, str):
-        return "any" if choice.lower() in {"required", "any"} else ""
-    if isinstance(choice, dict):
-        return "one" if "name" in choice or "function" in choice else "any" if choice.get("type") == "any" else ""
-    config = request.get("toolConfig")
-    return _bound_by(config) if isinstance(config, dict) else ""
-
-
-def _bound_by(config: Request) -> str:
-    """Converse's toolChoice, Gemini's functionCallingConfig."""
-    choice, calling = config.get("toolChoice"), config.get("functionCallingConfig")
-    if isinstance(choice, dict):
-        return "one" if "tool" in choice else "any" if "any" in choice else ""
-    if not isinstance(calling, dict) or str(calling.get("mode")).lower() != "any":
-        return ""
-    names = calling.get("allowedFunctionNames") or ()
-    return {0: "any", 1: "one"}.get(len(names), "")
-
-
-# --- what is expected of the answer ------------------------------------------------------------------------------
-
-
-def expected_of(request: object) -> Expected:
-    """What a request expects of its answer."""
-    if not isinstance(request, dict):
-        return PLAIN
-    return Expected(_wants_json(request), _gives_sources(request))
-
-
-def _wants_json(request: Request) -> bool:
-    """Whether its answer has to be JSON and nothing else. An answer that is begun in the request is only its rest."""
-    if _FORMED.isdisjoint(request) or _begun(request):
-        return False
-    return any(_json_in(holder) for holder in _holders(request))
-
-
-def _holders(request: Request) -> Iterator[Request]:
-    """The places where a format may be asked for."""
-    yield request
-    for name in _FORMING:
-        yield a_dict(request.get(name))
-    for name in _HOLDING:
-        if inner := a_dict(request.get(name)):
-            yield from _holders(inner)
-
-
-_FORMING = ("text", "output_config", "outputConfig", "generationConfig", "generation_config", "nvext")
-_HOLDING = ("config", "extra_body", "additionalModelRequestFields", "parameters")
-_FORMATS = ("response_format", "format", "output_format", "textFormat", "structured_outputs", "grammar")
-_SCHEMAS = ("responseSchema", "response_schema", "responseJsonSchema", "response_json_schema", "guided_json")
-_MIMES = ("responseMimeType", "response_mime_type")
-_FORMED = frozenset((*_FORMING, *_HOLDING, *_FORMATS, *_SCHEMAS, *_MIMES, "json_schema"))
-_TYPES = ("json", "json_object", "json_schema")
-
-
-def _json_in(holder: Request) -> bool:
-    mime = next((holder[name] for name in _MIMES if holder.get(name)), None)
-    if isinstance(mime, str):
-        return mime.partition(";")[0].strip().lower() == "application/json"
-    return any(holder.get(name) for name in (*_SCHEMAS, "json_schema")) or any(
-        _json_format(holder.get(name)) for name in _FORMATS
-    )
-
-
-def _json_format(form: object) -> bool:
-    if not isinstance(form, dict):
-        return form == "json"  # Ollama's
-    if "type" not in form:  # vLLM's
-        return any(form.get(name) for name in ("json", "json_object"))
-    return form["type"] in _TYPES or (form["type"] == "object" and "properties" in form)  # a schema, Ollama's
-
-
-def _begun(request: Request) -> bool:
-    talk = dicts(request.get("messages")) or dicts(request.get("contents"))
-    return bool(talk) and talk[-1].get("role") in ("assistant", "model")
-
-
-_MATERIAL = frozenset({"document", "search_result", "tool_result", "function_call_output", "document_url", "file"})
-_MATERIAL_KEYS = frozenset({"document", "searchResult", "toolResult"})
-
-
-def _gives_sources(request: Request) -> bool:
-    """Whether it brings along what its answer may cite: documents, search results, results of its own tools."""
-    if request.get("documents"):
-        return True
-    return any(map(_brings, dicts(request.get("messages")))) or any(map(_brings, dicts(request.get("input"))))
-
-
-def _brings(item: Request) -> bool:
-    if item.get("role") == "tool" or item.get("type") in _MATERIAL:
-        return True
-    content = item.get("content")
-    return isinstance(content, list) and any(map(_material, dicts(content)))
-
-
-def _material(block: Request) -> bool:
-    return block.get("type") in _MATERIAL or not _MATERIAL_KEYS.isdisjoint(block)

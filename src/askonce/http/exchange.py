@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from askonce.core import bounded, keys, upstream
+from askonce.core.expected import PLAIN, Expected, expected_of
 from askonce.core.fields import per_input
 from askonce.core.judge import Judge, Verdict, refused
 from askonce.core.keys import Form, Key
@@ -24,7 +25,7 @@ from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
 from askonce.core.operations import Operation, agreed, model_of
 from askonce.core.policy import Control
-from askonce.core.request import PLAIN, Expected, expected_of, judge_request
+from askonce.core.request import judge_request
 from askonce.core.rules import NO_RULES, Rules
 from askonce.core.scan import stream_variant, streams_read
 from askonce.core.upstream import everybodys
@@ -38,7 +39,7 @@ from askonce.http.reply import Failure, Reply, age_of, pack, pack_failure
 from askonce.http.sent import Carried, Sent, Target, target_of
 from askonce.http.vectors import Vector, cut, inputs_of
 from askonce.pilot import Answer
-from askonce.question import KNOWN, NOTHING, Plan, Planner, Question, Settings, not_normal
+from askonce.question import KNOWN, NOTHING, Plan, Planner, Question, Settings, not_normal, told_field
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
 NEVER_MET = (None, None)
@@ -197,7 +198,7 @@ class Exchange:
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:
         """Why this request of a known operation may not be looked up."""
-        return judge_request(body, plan.terms, known=True, inert=self._inert)
+        return told_field(self.events, judge_request(body, plan.terms, known=True, inert=self._inert))
 
     @staticmethod
     def _asker(
