@@ -113,11 +113,11 @@ class Tape:
     def recorded(cls, log: bytes | memoryview) -> Tape:
         """A tape that is over, from the frames of an entry; ValueError for what are none."""
         tape = cls()
-        for kind, payload in whole_frames(bytes(log)):
-            if kind == META:
-                tape.meta = payload
-            elif kind == DATA:
-                tape.put(int.from_bytes(payload[:4], "big"), payload[4:])
+        found = whole_frames(bytes(log))
+        tape.meta = next((payload for kind, payload in reversed(found) if kind == META), b"")
+        parts = [(int.from_bytes(payload[:4], "big"), payload[4:]) for kind, payload in found if kind == DATA]
+        tape._kept = (0, parts)
+        tape.size = sum([len(data) for _, data in parts])
         tape.over = True
         return tape
 

@@ -117,7 +117,9 @@ class Exchange:
             return "off"
         if carries.ours and self._callers.strange(carries.ours):
             return "bad-settings"
-        target = target_of(sent.method, sent.url, self._same_as)
+        # Found again by the URL, where that is short; the choice is made here, for a call more is felt by a hit.
+        aimed = target_of if len(sent.url) <= bounded.SHORT else target_of.__wrapped__
+        target = aimed(sent.method, sent.url, self._same_as)
         if target is None:
             return "unknown-path"
         asked.operation = target.operation

@@ -15,11 +15,12 @@ waited keeps the rate limits, which are theirs too; a 429 without its retry-afte
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
 
-from askonce.core.bounded import lru_cache_of_short
+from askonce.core.bounded import SHORT, lru_cache_of_short
 from askonce.http.credentials import Header
 from askonce.http.vectors import Frame
 
@@ -115,7 +116,7 @@ def unpack(data: bytes | memoryview) -> Reply | Failure:
     head = bytes(data[LENGTH:start])
     # Kept: a hot answer is read again and again, and its headers cost more to make than all else here. But every
     # vector of a batch has a head of its own.
-    made = (_read if b'"frame"' in head else read_head)(head)
+    made = (_read if b'"frame"' in head or len(head) > SHORT else _read_again)(head)
     if isinstance(made, Failure):
         return made
     return Reply(made.status, made.headers, bytes(data[start:]), made.who, made.frame, made.age)  # not _replace
@@ -149,4 +150,9 @@ def _frame(before: str, between: str, after: str, batch: str, at: int, of: int) 
     return Frame(before, between, after, batch, at, of)
 
 
-read_head = lru_cache_of_short(256)(_read)
+_read_again = lru_cache(maxsize=256)(_read)
+
+
+def read_head(head: bytes) -> Reply | Failure:
+    """What the meta of a packed reply says; the body is empty."""
+    return (_read if len(head) > SHORT else _read_again)(head)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from askonce.core.bounded import lru_cache_of_short
 from askonce.core.headers import counting_members, header_class, ignored_header, plain_value
 from askonce.core.hosts import place_of
 from askonce.core.operations import Operation, operation_at
@@ -79,7 +79,7 @@ _SIGNED = frozenset(
 )
 
 
-@lru_cache_of_short(1024)
+@lru_cache(maxsize=1024)  # for short URLs: see Exchange
 def target_of(method: str, url: str, same_as: tuple[tuple[str, str], ...] = ()) -> Target | None:
     """What a request is aimed at; None for what is no operation of ours. `same_as`: as in Rules, its pairs."""
     parts = urlsplit(url)

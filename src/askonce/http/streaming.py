@@ -163,7 +163,8 @@ class OutBlocking(Out):
                 if raw:
                     yield from self.left()
                 else:
-                    yield plain(part[1])
+                    data = part[1]
+                    yield data if type(data) is not Raw else plain(data)
             yield from self.left()
         except Exception as error:
             yield from self.left()
@@ -189,7 +190,8 @@ class OutSuspending(Out):
                     for piece in self.left():
                         yield piece
                 else:
-                    yield plain(part[1])
+                    data = part[1]
+                    yield data if type(data) is not Raw else plain(data)
             for piece in self.left():
                 yield piece
         except Exception as error:
