@@ -216,6 +216,6 @@ def test_an_entry_that_is_no_reply_is_the_call_without_us(module, cache, monkeyp
     inner = answering(module)
     with cache.http_client(module=module, inner=inner) as client:
         client.post(URL, json=CHAT)
-        monkeypatch.setattr("askonce.http.transport.unpack", lambda _: 1 / 0)
+        monkeypatch.setattr("askonce.http.stored.unpack", lambda _: 1 / 0)
         assert client.post(URL, json=CHAT).content == WHOLE
     assert len(inner.requests) == 2

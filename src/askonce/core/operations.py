@@ -129,7 +129,9 @@ _ID = re.compile(
 def _base(steps: Sequence[str]) -> bool:
     """Nothing, or what ends in a version or such a word."""
     last = steps[-1] if steps else "v1"
-    return bool(re.fullmatch(_VERSION, last)) or last in _WORDS or not _WORDS.isdisjoint(re.split("[-_.]", last))
+    if re.fullmatch(_VERSION, last) or last in _WORDS:
+        return True
+    return not _ID.fullmatch(last) and not _WORDS.isdisjoint(re.split("[-_.]", last))
 
 
 def _mounted(steps: Sequence[str]) -> bool:
