@@ -173,8 +173,8 @@ class Tape:
 
     def nudge(self) -> None:
         """Wake those readers who wait."""
-        for reader in self._here():
-            if reader.waiting:
+        for ref in self._readers:  # not _here(): this, too, is done for every part
+            if (reader := ref()) is not None and reader.waiting:
                 reader.signal.ring()
 
     def _here(self) -> list[Playback]:

@@ -28,7 +28,12 @@ class Body:
 
     async def next(self) -> bytes | None:
         """The next bytes as they arrive; raises what the inner transport raises."""
-        return await self._next(self._pieces)
+        # _next() written out: this is done for every part of every stream.
+        try:
+            found: bytes = await self._pieces.__anext__() if self._asynchronous else next(self._pieces)
+        except (StopIteration, StopAsyncIteration):
+            return None
+        return found
 
     async def close(self) -> None:
         """Give its connection back if it was read to its end, else close it."""
