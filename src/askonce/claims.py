@@ -87,7 +87,8 @@ class Claims:
         return claims
 
     def _begun(self, question: Question, pursuit: Pursuit) -> Ask:
-        flight = pursuit.flight = self.board.begin(question.key, pursuit.owner)
+        flight = pursuit.flight = self.board.flight(question.key, pursuit.owner)
+        self.board.post(flight)
         limits = question.limits._replace(max_age=0) if pursuit.unreadable or question.unreadable else question.limits
         # The lottery of moments was drawn by the Reader: here the end only has to be near.
         early = NEVER if question.held is None or pursuit.after else question.held.ttl >> 2

@@ -151,14 +151,23 @@ class Board:
         self._lock = OwnedLock()
         self.tick = itertools.count(1).__next__  # numbers lookups and flights as they begin
 
-    def begin(self, key: Key, owner: Owner) -> Flight:
-        """A flight that is about to claim: others may be told to follow it before its leader learns that he leads."""
-        flight = Flight(key, owner, os.urandom(16))
-        flight.number = self.tick()
+    def flight(self, key: Key, owner: Owner) -> Flight:
+        """A flight that will claim; nobody knows of it yet."""
+        flight = self.lone(key, owner, os.urandom(16))
         flight.beat = Beat(key, flight.id, flight, lambda: self.bury(flight))
-        self._claimed[flight.id] = flight
-        self._fleet.beat(flight.beat)
         return flight
+
+    def lone(self, key: Key, owner: Owner, flight: bytes = b"") -> Flight:
+        """A flight that will claim nothing."""
+        made = Flight(key, owner, flight)
+        made.number = self.tick()
+        return made
+
+    def post(self, flight: Flight) -> None:
+        """It is about to claim: others may be told to follow it before its leader learns that he leads."""
+        self._claimed[flight.id] = flight
+        if flight.beat is not None:
+            self._fleet.beat(flight.beat)
 
     def granted(self, flight: Flight, grant: Grant) -> None:
         """Its claim was granted."""
@@ -172,8 +181,6 @@ class Board:
             # A claim whose reply was not heard may have been granted all the same; such a lease may never fill.
             self._fleet.forsake(flight.key, flight.id)
         flight.returned = True
-        if flight.beat is not None:
-            self._fleet.still(flight.beat)
         self._claimed.pop(flight.id, None)
         if self._leading.get(flight.key) is flight:
             self._leading.pop(flight.key, None)
@@ -181,6 +188,10 @@ class Board:
             with contextlib.suppress(Busy):  # one that landed is joined by nobody, and replaced by the next
                 self._lock.run(lambda: self._unpost(flight))
         flight.over = True
+        if flight.beat is not None:
+            self._fleet.still(
+                flight.beat
+            )  # last: where this is cut off, the background thread finds it at its next beat
 
     def _unpost(self, flight: Flight) -> None:
         # Itself, not whatever may have taken its place.
@@ -189,7 +200,8 @@ class Board:
 
     def bury(self, flight: Flight) -> None:
         """Nobody flies it any more."""
-        self._gone(flight)
+        if not flight.returned:
+            self._gone(flight)
         self.end(flight)
 
     def named(self, flight: bytes, order: int) -> Flight | None:
@@ -197,25 +209,20 @@ class Board:
         found = self._claimed.get(flight)
         return found if found is not None and (found.grant is None or found.grant.order == order) else None
 
-    def alone(self, key: Key, owner: Owner, may_join: Callable[[Flight], bool]) -> tuple[Flight, bool]:
-        """The flight for a key without the store, and whether it is the caller's to fly."""
+    def alone(self, mine: Flight, may_join: Callable[[Flight], bool]) -> Flight:
+        """The flight for a key without the store: another that is under way and may be joined, or `mine`."""
 
-        def posted() -> tuple[Flight, bool]:
-            for flight in (self._alone.get(key), self._leading.get(key)):
+        def posted() -> Flight:
+            for flight in (self._alone.get(mine.key), self._leading.get(mine.key)):
                 if flight is not None and flight.joinable and flight.alive() and may_join(flight):
-                    return flight, False
-            made = self._alone[key] = self._new(key, owner)
-            return made, True
+                    return flight
+            self._alone[mine.key] = mine
+            return mine
 
         try:
             return self._lock.run(posted)
         except Busy:  # a signal came in the middle of this, and asks the same
-            return self._new(key, owner), True
-
-    def _new(self, key: Key, owner: Owner) -> Flight:
-        flight = Flight(key, owner)
-        flight.number = self.tick()
-        return flight
+            return mine
 
     def bar(self) -> None:
         """An invalidation was acknowledged: what is under way is for nobody who asks from now on."""
@@ -262,6 +269,10 @@ class Mode(Protocol):
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Do something in a while, if this is possible here."""
+        ...
+
+    def told(self, why: BaseException) -> BaseException:
+        """What a leader is told of the exception that ended his flight, which is none of his call's errors."""
         ...
 
     async def settle(self, seconds: float) -> None:

@@ -88,6 +88,7 @@ class OwnedLock:
     def __init__(self) -> None:
         self._last = _Ticket()
         self._waiting: deque[threading.Lock] = deque()
+        self._stilled = 0.0  # monotonic s
 
     @property
     def held(self) -> bool:
@@ -118,6 +119,18 @@ class OwnedLock:
                 self._wake()
         raise AssertionError("a locked section never suspends")
 
+    def still(self, seconds: float) -> None:
+        """Let nobody begin until `go_on`, or so many s from now; whoever is at it is waited for as long."""
+        until = time.monotonic() + seconds
+        self._stilled = until + seconds
+        while self.held and not self.mine and time.monotonic() < until:
+            time.sleep(0.0005)
+
+    def go_on(self) -> None:
+        """They may begin again."""
+        self._stilled = 0.0
+        self._wake()
+
     def _held(
         self, ticket: _Ticket, section: Callable[[], T], patience: float, waits: Callable[[], object]
     ) -> Generator[None, None, T]:
@@ -134,7 +147,7 @@ class OwnedLock:
 
     def _took(self, ticket: _Ticket) -> bool:
         last = self._end()
-        if last.runs:
+        if last.runs or (self._stilled and time.monotonic() < self._stilled):
             return False
         last.after.append(ticket)
         if last.after[0] is not ticket:

@@ -260,7 +260,7 @@ class Engine:
             if not flight.alive():
                 self.board.end(flight)
             if leader and gone.why is not None and not self.closed:
-                raise gone.why from None
+                raise self.mode.told(gone.why) from None
             raise
         except Exception as error:
             trouble = upstream.trouble(error)

@@ -45,6 +45,8 @@ class Pump:
         self.abandoned = ""  # by its last reader: finish or close
         self.awaited = False  # by whoever called for it, and has not begun to read
         self._passing = False
+        self._closed = False
+        self._settled = False  # stored, or given back
         self._cap = cap
         self._source = opened.source
         self._mode = mode
@@ -79,6 +81,7 @@ class Pump:
         except StopIteration:
             # The step before was cut off: an exception came between two lines of ours, and a part may be lost.
             drive(self.end(Cut("the call was given up")))
+            return self.tape.over
         except ValueError as error:
             if error.args != ("generator already executing",):
                 raise
@@ -115,8 +118,8 @@ class Pump:
         """Whether it goes on, or may: somebody reads here, or a thread sees to it, or to its end."""
         if self._ender.held or (self._ending is not None and self._ending.alive()):
             return True
-        if self.tape.over:
-            return False
+        if self.tape.over or self._asynchronous:
+            return False  # async, it is its flight's task that lives
         helped = self.helper is not None and self.helper.alive()
         return self.tape.read_on() or self._steps.gi_running or helped
 
@@ -137,7 +140,8 @@ class Pump:
             return
         except BaseException:
             # Nobody reads on. If all that matters was read, as when an SDK closes at the last event, it is whole.
-            await self.end(None if self.scan.whole() else Cut("the call was given up"))
+            with contextlib.suppress(Exception):  # what ends us is more than what its closing may say
+                await self.end(None if self.scan.whole() else Cut("the call was given up"))
             raise
         if data is None:
             await self.end()
@@ -156,6 +160,7 @@ class Pump:
             self._passing = True
             await self._tell(Cut(why))
             await self._landed(None, why)
+            self._settled = True
         if not (self.awaited or self.tape.read_on()):
             # Nobody has it, nor ever will: what upstream still says is paid for nothing.
             await self.end(Cut("nobody reads this stream, which is not kept"))
@@ -208,19 +213,31 @@ class Pump:
             return
         # A connection that fails behind the protocol's own end took nothing of the answer away.
         lost = None if error is not None and self.scan.whole() else error
-        with contextlib.ExitStack() as last:
+        try:
+            await self._close()
+        finally:
+            await self._settle(error, lost)
+
+    async def _close(self) -> None:
+        if not self._closed:
+            await self._source.close()
+            self._closed = True
+
+    async def _settle(self, error: BaseException | None, lost: BaseException | None) -> None:
+        try:
+            with contextlib.suppress(Exception):  # once more, if an exception of anybody else's came before it
+                await self._close()
+            if not self._settled:
+                await self._tell(lost)
+                await self._landed(lost, "")
+                self._settled = True
+        finally:
             # Kept before its readers see the end: a program that ends there must not lose what it paid for.
-            last.callback(self._finish, error)
-            try:
-                await self._source.close()
-            finally:
-                if not self._passing:
-                    await self._tell(lost)
-                    await self._landed(lost, "")
+            self._finish(error)
 
     def _finish(self, error: BaseException | None) -> None:
-        self._finished = True
         self.tape.end(error)
+        self._finished = True
 
     def cut(self) -> None:
         """Nobody reads on, nor ever will: its readers are told at once, its source is closed where it belongs."""

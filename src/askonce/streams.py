@@ -6,6 +6,7 @@ item that is not plain JSON passes to the readers of this process, and the answe
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
 
@@ -149,10 +150,12 @@ class Items:
 
     async def close(self) -> None:
         """Close the iterator, if it can be closed."""
-        if hasattr(self._iterator, "aclose"):
-            await self._iterator.aclose()
-        elif hasattr(self._iterator, "close"):
-            self._iterator.close()
+        # A generator cannot while it runs: in another thread, or in a task that was interrupted beside it.
+        with contextlib.suppress(RuntimeError, ValueError):
+            if hasattr(self._iterator, "aclose"):
+                await self._iterator.aclose()
+            elif hasattr(self._iterator, "close"):
+                self._iterator.close()
 
 
 def items_of(stream: Any, *, asynchronous: bool) -> Any:

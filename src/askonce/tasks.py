@@ -61,7 +61,7 @@ class LoopOwner:
         if self.task is not None:
             return self.task.done()
         work = self._work()
-        return work is None or work.gi_frame is None
+        return work is None or not (work.gi_running or work.gi_suspended)
 
 
 class Tasks:
@@ -114,6 +114,10 @@ class Tasks:
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """On the running loop."""
         asyncio.get_running_loop().call_later(seconds, act)
+
+    def told(self, why: BaseException) -> BaseException:
+        """Of what ends the whole program the event loop was told by the flight's task; once is enough."""
+        return asyncio.CancelledError() if isinstance(why, KeyboardInterrupt | SystemExit) else why
 
     async def settle(self, seconds: float) -> None:
         """For those of this loop."""

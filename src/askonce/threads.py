@@ -18,7 +18,7 @@ from askonce.store.wakeup import Wakeup
 if TYPE_CHECKING:
     from askonce.pump import Pump
 
-BEGIN = 5.0  # s that a thread which was started may take to begin
+BEGIN = 2.0  # s that a thread which was started may take to begin
 
 
 class ThreadSignal:
@@ -65,10 +65,18 @@ class Threads:
         for flight in flights:
             flight.owner = owner
         self._refreshing[owner] = None
-        if start_thread("askonce-refresh", contextvars.copy_context().run, drive, owner.work):
+        if self._begun(owner, "askonce-refresh", contextvars.copy_context().run, drive):
             return ""
         self._refreshing.pop(owner, None)
         return "no-thread"
+
+    @staticmethod
+    def _begun(owner: Owner, name: str, *run: Any) -> bool:
+        try:
+            return start_thread(name, *run, owner.work)
+        except BaseException:
+            owner.until = 0.0  # it lives only if it runs already
+            raise
 
     def _full(self) -> bool:
         """Whether as many run as may. Those that ended without a word are counted out when it seems so."""
@@ -91,7 +99,7 @@ class Threads:
         owner = Owner(time.monotonic() + BEGIN)
         owner.work = owned(pump.run)
         pump.helper = owner
-        return start_thread("askonce-pump", drive, owner.work)
+        return self._begun(owner, "askonce-pump", drive)
 
     def send(self, _: Signal, work: Work) -> None:
         """A thread of its own; where there is none left, in this one."""
@@ -101,6 +109,10 @@ class Threads:
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Never: nobody but its caller can end a call in a thread."""
+
+    def told(self, why: BaseException) -> BaseException:
+        """That very exception: nobody else was told."""
+        return why
 
     async def settle(self, seconds: float) -> None:
         """For nothing: likewise."""

@@ -29,12 +29,13 @@ def flight_for(question: Question, board: Board, pursuit: Pursuit, *, down: bool
         lost = flight.beat is not None and flight.beat.lost
         return not (lost or flight.barred) and (down or _unmoved(flight, question))
 
-    flight, mine = board.alone(question.key, pursuit.owner, may_join)
-    if mine:
-        pursuit.flight = flight
-        seen = question.seen
-        flight.snapshot = Snapshot(seen.epoch, seen.clock) if seen is not None else None
-    return flight, mine
+    mine = pursuit.flight = board.lone(question.key, pursuit.owner)
+    seen = question.seen
+    mine.snapshot = Snapshot(seen.epoch, seen.clock) if seen is not None else None
+    flight = board.alone(mine, may_join)
+    if flight is not mine:
+        pursuit.flight = None
+    return flight, flight is mine
 
 
 def _unmoved(flight: Flight, question: Question) -> bool:

@@ -48,6 +48,10 @@ class Carrier(Protocol):
         """Read a response to its end, if it is to be read by us, and close it upstream."""
         ...
 
+    async def dispose(self, response: Any) -> None:
+        """Close a response that nobody will read."""
+        ...
+
 
 class Errand:
     """A request and what its call brought: a response, or an error."""
@@ -82,24 +86,36 @@ class Errand:
         """Send it, and keep what comes; the Failure that others share, if it failed."""
         module = self._carrier.module
         self.received = self.reply = self.error = None
+        response: Any = None
         try:
-            received = Received(module, await self._carrier.send(request))
-            try:
-                if self._carrier.inherited(received.response):
-                    raise Unshared(INHERITED)
-                body = await self._bring(received)
-            finally:
-                self.received = received  # not before: who hands it on must not read it with us
+            response = await self._carrier.send(request)
+            received = Received(module, response)
+            body = await self._brought(received)
         except module.RequestError as error:
             self.error = error
             return self._failed(error)
-        except Exception as error:
-            self.error = error
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self.error = error
+            if response is not None and not (isinstance(error, Exception) and self._handed_on()):
+                await self._carrier.dispose(response)
             raise
         status, headers = received.response.status_code, received.response.headers.raw
         self._carrier.exchange.met(request.headers.raw)
         self.reply = Reply(status, decoded(module, headers), body)
         return None
+
+    def _handed_on(self) -> bool:
+        """Whether its caller gets the response, whatever became of its body."""
+        return self.received is not None
+
+    async def _brought(self, received: Received) -> bytes:
+        try:
+            if self._carrier.inherited(received.response):
+                raise Unshared(INHERITED)
+            return await self._bring(received)
+        finally:
+            self.received = received  # not before: who hands it on must not read it with us
 
     async def _bring(self, received: Received) -> bytes:
         """The body, decoded."""

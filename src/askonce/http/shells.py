@@ -20,6 +20,10 @@ class Blocking(Transport):
         """Blocks."""
         return self.inner.handle_request(request)
 
+    async def dispose(self, response: Any) -> None:
+        """Blocks."""
+        response.close()
+
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
         """Blocks."""
         try:
@@ -55,6 +59,10 @@ class Suspending(Transport):
     async def send(self, request: Any) -> Any:
         """Suspends."""
         return await self.inner.handle_async_request(request)
+
+    async def dispose(self, response: Any) -> None:
+        """Suspends."""
+        await response.aclose()
 
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
         """Suspends."""

@@ -51,6 +51,14 @@ class StreamErrand(Errand):
 
     async def opened(self) -> Answer | Opened:
         """Make the call; what is no answer is read first."""
+        try:
+            return await self._opened()
+        except BaseException:
+            if self._body is not None:
+                await self._body.close()
+            raise
+
+    async def _opened(self) -> Answer | Opened:
         failed = await self._sent(self.request)
         if failed is not None:
             return taped(failed)

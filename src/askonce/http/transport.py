@@ -79,6 +79,10 @@ class Transport:
             return True
         return False
 
+    async def dispose(self, response: Any) -> None:
+        """Close a response that nobody will read."""
+        raise NotImplementedError
+
     async def read(self, received: Received) -> None:
         """Read a response to its end, if it is to be read by us, and close it upstream."""
         if received.readable(asynchronous=self.asynchronous):
@@ -180,8 +184,14 @@ class Transport:
 
     async def _passed(self, request: Any, reason: str) -> Any:
         self.exchange.events.lookup(Status("", fwd="bypass", detail=reason))
-        response = await self.send(request)
-        self.exchange.met(request.headers.raw)
+        response: Any = None
+        try:
+            response = await self.send(request)
+            self.exchange.met(request.headers.raw)
+        except BaseException:
+            if response is not None:
+                await self.dispose(response)
+            raise
         return response
 
     async def _failed_safe(self, errand: Errand, request: Any, error: Exception) -> Any:

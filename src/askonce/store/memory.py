@@ -17,7 +17,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from askonce.core import lease as rules
@@ -32,6 +32,7 @@ from askonce.store.wakeup import Wakeup
 
 MAX_BYTES = 256 * 2**20
 LEAST = 4096
+T = TypeVar("T")
 Clock = Callable[[], int]
 
 
@@ -106,8 +107,42 @@ class _Open:
         return length + len(new)
 
     def say(self, key: Key, word: Word) -> None:
-        for link in self._memory.links:
+        for link in list(self._memory.links):
             link.hear(key, word)
+
+    # what no decision is about
+
+    def count(self, key: Key, hits: int, window: int) -> int:
+        name = ledger.name_of(key)
+        old = self._memory.hits.get(name)
+        row = ledger.counted(old.row if old and self.now < old.ends else None, hits, window, self.now)
+        kept = self._memory.entries.get(name)
+        self._memory.tally(name, Hits(row, self.now + window, kept.realm if kept else self._realm))
+        return row[1] + row[2]
+
+    def forget(self, key: Key) -> None:
+        for form in FORMS:
+            name = key.digest + form.encode()
+            self._memory.drop(self._memory.entries, name)
+            self._memory.leases.pop(name, None)
+
+    def invalidate(self, fields: Sequence[int], everything: bool) -> None:
+        generations = self._memory.realms.get(self._realm, Generations())
+        self.put_generations(rules.invalidate(generations, fields, everything))
+
+    def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+        entries = self._memory.entries
+        ahead = (name for name, kept in entries.items() if name > cursor and kept.realm == self._realm)
+        names = heapq.nsmallest(count, ahead)
+        seen = [Sighting(name, _header(entries[name].data), len(entries[name].data)) for name in names]
+        return (names[-1] if len(names) == count else b""), seen
+
+    def discard(self, seen: Sequence[Sighting]) -> int:
+        entries = self._memory.entries
+        same = [one.name for one in seen if one.name in entries and _same(entries[one.name].data, one.header)]
+        for name in same:
+            self._memory.drop(entries, name)
+        return len(same)
 
 
 _FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
@@ -162,94 +197,63 @@ class MemoryStore:
         address = f"memory://{name or f'#{next(_anonymous)}'}"
         return cls(memory_of(name, room), address, prefix, clock or machine_clock)
 
-    def _open(self) -> _Open:
-        return _Open(self._memory, self._realm, self._clock())
+    def _do(self, verb: Callable[[_Open], T]) -> T:
+        """A verb, while nobody else is at this memory."""
+        return self._memory.do(lambda: verb(_Open(self._memory, self._realm, self._clock())))
 
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
         del fields  # all of them are at hand
-        with self._memory.lock:
-            kept = self._memory.entries.get(ledger.name_of(key))
-            generations = self._memory.realms.get(self._realm) or Generations()
-            return Look(kept.data if kept else None, generations, self._clock())
+        # Generations only move forward, as entries do: read first, they may say that an entry moved, and never too late
+        # that it did. So a hit needs no lock.
+        generations = self._memory.realms.get(self._realm) or Generations()
+        kept = self._memory.entries.get(ledger.name_of(key))
+        return Look(kept.data if kept else None, generations, self._clock())
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
-        with self._memory.lock:
-            return ledger.claim(self._open(), key, ask)
+        return self._do(lambda opened: ledger.claim(opened, key, ask))
 
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
-        with self._memory.lock:
-            return ledger.fill(self._open(), key, flight, order, sealed, life)
+        return self._do(lambda opened: ledger.fill(opened, key, flight, order, sealed, life))
 
     async def release(
         self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
     ) -> None:
-        with self._memory.lock:
-            ledger.release(self._open(), key, flight, order, ending, failed=failed, hint=hint)
+        self._do(lambda opened: ledger.release(opened, key, flight, order, ending, failed=failed, hint=hint))
 
     async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
-        with self._memory.lock:
-            return ledger.extend(self._open(), key, flight, order, hot_ttl, cap)
+        return self._do(lambda opened: ledger.extend(opened, key, flight, order, hot_ttl, cap))
 
     async def count(self, key: Key, hits: int, window: int) -> int:
-        name = ledger.name_of(key)
-        with self._memory.lock:
-            now = self._open().now
-            old = self._memory.hits.get(name)
-            row = ledger.counted(old.row if old and now < old.ends else None, hits, window, now)
-            kept = self._memory.entries.get(name)
-            self._memory.tally(name, Hits(row, now + window, kept.realm if kept else self._realm))
-            return row[1] + row[2]
+        return self._do(lambda opened: opened.count(key, hits, window))
 
     async def entry(self, key: Key) -> bytes | None:
-        with self._memory.lock:
-            kept = self._memory.entries.get(ledger.name_of(key))
-            return kept.data if kept else None
+        kept = self._memory.entries.get(ledger.name_of(key))
+        return kept.data if kept else None
 
     async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
-        with self._memory.lock:
-            kept = self._memory.tapes.get(_tape_name(key, flight, order))
-            return kept.data[start:] if kept and self._clock() // 1000 < kept.ends else None
+        kept = self._memory.tapes.get(_tape_name(key, flight, order))
+        return kept.data[start:] if kept and self._clock() // 1000 < kept.ends else None
 
     async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
-        with self._memory.lock:
-            return self._open().append(key, flight, order, offset, data)
+        return self._do(lambda opened: opened.append(key, flight, order, offset, data))
 
     async def forget(self, key: Key) -> None:
-        with self._memory.lock:
-            for form in FORMS:
-                name = key.digest + form.encode()
-                self._memory.drop(self._memory.entries, name)
-                self._memory.leases.pop(name, None)
+        self._do(lambda opened: opened.forget(key))
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
-        with self._memory.lock:
-            opened = self._open()
-            generations = self._memory.realms.get(self._realm, Generations())
-            opened.put_generations(rules.invalidate(generations, fields, everything))
+        self._do(lambda opened: opened.invalidate(fields, everything))
 
     async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
-        with self._memory.lock:
-            entries = self._memory.entries
-            ahead = (name for name, kept in entries.items() if name > cursor and kept.realm == self._realm)
-            names = heapq.nsmallest(count, ahead)
-            seen = [Sighting(name, _header(entries[name].data), len(entries[name].data)) for name in names]
-            return (names[-1] if len(names) == count else b""), seen
+        return self._do(lambda opened: opened.scan(cursor, count))
 
     async def standing(self) -> Sequence[Generations]:
-        with self._memory.lock:
-            return [self._memory.realms.get(self._realm, Generations())]
+        return [self._memory.realms.get(self._realm, Generations())]
 
     async def discard(self, seen: Sequence[Sighting]) -> int:
-        with self._memory.lock:
-            entries = self._memory.entries
-            same = [one.name for one in seen if one.name in entries and _same(entries[one.name].data, one.header)]
-            for name in same:
-                self._memory.drop(entries, name)
-            return len(same)
+        return self._do(lambda opened: opened.discard(seen))
 
     async def raze(self, count: int) -> int:
-        with self._memory.lock:
-            return self._memory.raze(self._realm, count)
+        return self._memory.do(lambda: self._memory.raze(self._realm, count))
 
     async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
         del reads
@@ -286,11 +290,10 @@ class MemoryLink:
         self._fresh: list[Key] = []
         self._inbox: deque[tuple[Key, Word]] = deque()
         self._wakeup = Wakeup()
-        with memory.lock:
-            memory.links.add(self)
+        memory.do(lambda: memory.links.add(self))
 
-    def _open(self) -> _Open:
-        return _Open(self._memory, self._realm, self._clock())
+    def _do(self, verb: Callable[[_Open], T]) -> T:
+        return self._memory.do(lambda: verb(_Open(self._memory, self._realm, self._clock())))
 
     def hear(self, key: Key, word: Word) -> None:
         """A word was said, in whatever thread, about whatever key."""
@@ -316,12 +319,10 @@ class MemoryLink:
         self._wakeup.set()
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
-        with self._memory.lock:
-            return ledger.renew(self._open(), held, heartbeat)
+        return self._do(lambda opened: ledger.renew(opened, held, heartbeat))
 
     def say(self, key: Key, word: Word) -> None:
-        with self._memory.lock:
-            self._open().say(key, word)
+        self._do(lambda opened: opened.say(key, word))
 
     def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
         for key, word in said:
@@ -331,5 +332,4 @@ class MemoryLink:
         """A memory is never in trouble."""
 
     def close(self) -> None:
-        with self._memory.lock:
-            self._memory.links.discard(self)
+        self._memory.do(lambda: self._memory.links.discard(self))

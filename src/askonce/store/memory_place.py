@@ -6,15 +6,18 @@ forked child has a copy; every memory is held still across a fork, so that the c
 
 from __future__ import annotations
 
-import threading
 import weakref
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
 
 from askonce.core.keys import Key
 from askonce.core.lease import Generations, Lease
 from askonce.core.tape import Word
 from askonce.forks import around_forks
+from askonce.ownership import Busy, OwnedLock
+from askonce.store import StoreTrouble
 
+T = TypeVar("T")
 PIECE = 200  # bytes that an entry costs beside its own, and that a lease or a counter costs in all
 SWEEP = 5_000  # ms between two looks for what is over
 
@@ -47,7 +50,7 @@ class Memory:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.lock = threading.Lock()
+        self.lock = OwnedLock()
         self.entries: dict[bytes, Kept] = {}
         self.leases: dict[bytes, tuple[int, Lease]] = {}
         self.realms: dict[int, Generations] = {}
@@ -57,6 +60,13 @@ class Memory:
         self.size = 0
         self._swept = 0
         _memories.add(self)
+
+    def do(self, work: Callable[[], T]) -> T:
+        """Do something to it, while nobody else does; StoreTrouble further down in this thread's own doing so."""
+        try:
+            return self.lock.run(work)
+        except Busy as busy:
+            raise StoreTrouble("store-error", f"the memory is {busy}") from None
 
     def keep(self, shelf: dict[bytes, Kept], name: bytes, kept: Kept) -> None:
         """Put an entry or tape where its age puts it, last."""
@@ -106,6 +116,8 @@ class Memory:
         for shelf in (self.entries, self.tapes):
             for name in [name for name, kept in shelf.items() if kept.ends <= now]:
                 self.drop(shelf, name)
+        # Counted anew: an exception that came between an entry and its size would be counted for ever.
+        self.size = sum(len(kept.data) + PIECE for shelf in (self.entries, self.tapes) for kept in shelf.values())
         for name in [name for name, (_, lease) in self.leases.items() if lease.expire <= now]:
             del self.leases[name]
         for name in [name for name, hits in self.hits.items() if hits.ends <= now]:
@@ -133,12 +145,14 @@ class Memory:
 
 _memories: weakref.WeakSet[Memory] = weakref.WeakSet()
 _named: weakref.WeakValueDictionary[str, Memory] = weakref.WeakValueDictionary()
-_naming = threading.Lock()
+_naming = OwnedLock()
+FORK_PATIENCE = 1.0  # s that a fork waits for who is at it
 
 
 def memory_of(name: str, max_bytes: int) -> Memory:
     """The memory of a name, or a new one without a name."""
-    with _naming:
+
+    def found() -> Memory:
         memory = _named.get(name) if name else None
         if memory is None:
             memory = Memory(max_bytes)
@@ -147,28 +161,23 @@ def memory_of(name: str, max_bytes: int) -> Memory:
         memory.max_bytes = max(memory.max_bytes, max_bytes)
         return memory
 
-
-_stilled: list[threading.Lock] = []
+    return _naming.run(found)
 
 
 def _before_fork() -> None:
-    # Bounded: a fork from a signal handler may find its own thread holding a lock. The child then starts afresh.
-    if _naming.acquire(timeout=1.0):
-        _stilled.append(_naming)
-    _stilled.extend(memory.lock for memory in list(_memories) if memory.lock.acquire(timeout=1.0))
+    # Bounded: a fork from a signal handler may find its own thread in the middle of it.
+    for lock in (_naming, *[memory.lock for memory in list(_memories)]):
+        lock.still(FORK_PATIENCE)
 
 
 def _after_in_parent() -> None:
-    while _stilled:
-        _stilled.pop().release()
+    for lock in (_naming, *[memory.lock for memory in list(_memories)]):
+        lock.go_on()
 
 
 def _after_in_child() -> None:
-    global _naming  # noqa: PLW0603
-    _stilled.clear()
-    _naming = threading.Lock()
+    _after_in_parent()
     for memory in list(_memories):
-        memory.lock = threading.Lock()
         memory.links.clear()
 
 

@@ -74,7 +74,6 @@ class File:
         self._held_up = Shared()
         self._writer: Seat | None = None  # in a transaction
         self.hand = Hand()
-        self._stilled = 0.0  # monotonic s: until when nobody opens, for this process is being forked
 
     # users
 
@@ -129,17 +128,12 @@ class File:
 
     def open(self) -> Seat:
         """A new seat. Whoever queued behind a failure shares it, or a crowd would wait for each one's timeout."""
-        asked = time.monotonic()
         try:
-            while (seat := self._opening.run(partial(self._open, asked))) is None:
-                time.sleep(0.0005)
+            return self._opening.run(partial(self._open, time.monotonic()))
         except Busy as busy:
             raise StoreTrouble("store-error", f"{self.path}: it is being opened further down, {busy}") from None
-        return seat
 
-    def _open(self, asked: float) -> Seat | None:
-        if time.monotonic() < self._stilled:
-            return None
+    def _open(self, asked: float) -> Seat:
         self._closed_door.share(asked)
         try:
             seat = self._opened()
@@ -344,18 +338,18 @@ class File:
         """
         # Bounded: a fork from a signal handler may find its own thread in here. Its connection is then left as it is.
         until = time.monotonic() + FORK_PATIENCE
-        self._stilled = until + FORK_PATIENCE
         self.spare = 0  # whoever is reading closes what he used
-        while time.monotonic() < until:
+        self._opening.still(FORK_PATIENCE)
+        while True:
             self.thin()
-            if not self._opening.held and all(seat.closed for seat in list(self._seats)):
+            if all(seat.closed for seat in list(self._seats)) or time.monotonic() >= until:
                 return
             time.sleep(0.0005)
 
     def go_on(self) -> None:
         """After a fork, in the parent."""
         self.spare = SPARE if self._users else 0
-        self._stilled = 0.0
+        self._opening.go_on()
 
     def start_over(self) -> None:
         """After a fork, in the child: what was still open is the parent's, and is kept from every finalizer."""

@@ -1,0 +1,142 @@
+"""KeyboardInterrupt, CancelledError and MemoryError at every line and every call of ours, on every way through it.
+
+After each: the next lookup is right and quick, another process is served within the heartbeat, no lease is renewed for
+a call that nobody makes, no lock is held, no thread or task is left. `make test` tries a sample, another one for each
+ASKONCE_SEED; `make slow` all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+
+import pytest
+
+from tests.engine.conftest import place_of
+from tests.engine.crowd import heartbeat
+from tests.injection.inject import noting, raising
+from tests.injection.paths import PATHS
+from tests.injection.stranger import Stranger
+from tests.injection.world import BEAT, QUICK, World
+
+ERRORS = (KeyboardInterrupt, asyncio.CancelledError, MemoryError)
+KINDS = ("memory", "sqlite", "valkey")
+MODES = ("threads", "tasks")
+SHOW = bool(os.environ.get("ASKONCE_SHOW"))
+SEED = int(os.environ.get("ASKONCE_SEED", "0"))
+
+pytestmark = [
+    pytest.mark.concurrency,
+    # CPython's own: an exception between the making of a coroutine and its first step.
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+
+
+@pytest.fixture
+def world(request, tmp_path):
+    kind, mode = request.param
+    url = place_of(kind, request, tmp_path)
+    with heartbeat(BEAT):
+        if kind == "memory":
+            made = World(url, mode, None)
+            yield made
+            made.close()
+            return
+        with Stranger(url, BEAT) as stranger:
+            made = World(url, mode, stranger)
+            yield made
+            made.close()
+
+
+def possible(path, world):
+    if path.needs == "stranger":
+        return world.stranger is not None
+    return path.needs != "fork" or not world.tasks
+
+
+def points_of(world, path, most):
+    request = world.run(path.prepare(world, None))
+    with noting(most) as points:
+        brought = world.run(path.act(world, request))
+    assert path.right(request, brought), brought
+    world.tidy()
+    return points
+
+
+def tried(world, path, point, error, first):
+    """Go the way, and let the error come; what it brought, and what was raised."""
+    request = world.run(path.prepare(world, None))
+    brought, kept = None, None
+    if SHOW:
+        print(f"{error.__name__} at {point} of {path.name!r}", flush=True)
+    with raising(point, error) as injection:
+        try:
+            brought = world.run(path.act(world, request))
+        except BaseException as raised:  # kept with its traceback, and so all that its frames hold
+            kept = raised
+    world.tidy()
+    what = f"{error.__name__} at {point} of {path.name!r} ({kept!r})"
+    assert "hangs" not in str(kept), what
+    if kept is None:
+        assert path.right(request, brought), f"after {what}: {brought}"
+    elif not isinstance(kept, error) and not (injection.done and error is not KeyboardInterrupt):
+        raise AssertionError(f"{what}: not what was raised") from kept
+    if first and path.form:
+        world.served_elsewhere(request, path.form)
+    began = time.monotonic()
+    again = world.run(path.act(world, request))
+    took = time.monotonic() - began
+    assert path.right(request, again), f"after {what} the next lookup brought {again}"
+    if not first and path.form:
+        world.served_elsewhere(request, path.form)
+    world.at_rest(what)
+    return injection.done, took, what
+
+
+def all_tried(world, path, points):
+    slow = []
+    for number, point in enumerate(points):
+        error = ERRORS[(number + SEED) % 3]
+        for _ in range(3):
+            done, took, what = tried(world, path, point, error, first=bool(number & 1))
+            if took < QUICK + (0.1 if path.needs else 0.0):
+                break
+        else:
+            slow.append(f"{what}: {took:.2f} s")
+        yield done
+    world.no_lock_held()
+    assert not slow, slow
+
+
+WORLDS = [(kind, mode) for kind in KINDS for mode in MODES]
+
+
+SAMPLED = ("hit", "miss", "stream", "http stream", "invalidate")  # a fork, a close and the others: `make slow`
+
+
+@pytest.mark.parametrize("world", [("memory", "threads"), ("memory", "tasks")], indirect=True, ids="-".join)
+def test_an_exception_at_some_points_leaves_nothing_behind(world):
+    tried_here = 0
+    for path in (one for one in PATHS if one.name in SAMPLED):
+        points = points_of(world, path, 1)
+        step = len(points) // 24 + 1
+        tried_here += sum(all_tried(world, path, points[SEED % step :: step]))
+    print(f"\n{world.mode}: {tried_here} points")
+    assert tried_here > 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", WORLDS, indirect=True, ids="-".join)
+@pytest.mark.parametrize("path", PATHS, ids=lambda one: one.name)
+def test_an_exception_at_any_point_leaves_nothing_behind(world, path):
+    if not possible(path, world):
+        pytest.skip(f"{path.name} is not possible there")
+    points = points_of(world, path, 2)
+    reached = sum(all_tried(world, path, points))
+    print(f"\n{path.name}, {world.url.partition(':')[0]}, {world.mode}: {reached} of {len(points)} points")
+    assert reached > len(points) / 2
+    gc.collect()
