@@ -1,9 +1,18 @@
-"""What is to be done around a fork, where the system can fork at all: Windows cannot."""
+"""What is to be done around a fork, and which process this is, asked at each use.
+
+Python's hooks run around a fork that `os.fork` made, where the system can fork at all: Windows cannot. A child that
+something else made (a C library, a server that embeds Python) has the parent's threads by name only, and its connections
+for its own, and nothing told it so. So whoever is about to use what belongs to a process says `here()` first, which
+compares process ids, and does in such a child, once, what the hooks would have done.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+
+pid = os.getpid()  # as of the last `here()`, or hook
+_in_child: list[Callable[[], object]] = []
 
 
 def around_forks(
@@ -12,7 +21,27 @@ def around_forks(
     in_parent: Callable[[], object] | None = None,
     in_child: Callable[[], object] | None = None,
 ) -> None:
-    """Have these called around every fork that Python makes, from now on."""
-    hooks = {"before": before, "after_in_parent": in_parent, "after_in_child": in_child}
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(**{name: hook for name, hook in hooks.items() if hook is not None})
+    """Have these called around every fork: those for the child in every child, in the order of these calls."""
+    if in_child is not None:
+        _in_child.append(in_child)
+    hooks = {"before": before, "after_in_parent": in_parent}
+    told = {name: hook for name, hook in hooks.items() if hook is not None}
+    if told and hasattr(os, "register_at_fork"):
+        os.register_at_fork(**told)
+
+
+def here() -> None:
+    """Notice a fork that nobody told of. A system call, of some 50 ns."""
+    if os.getpid() != pid:
+        _forked()
+
+
+def _forked() -> None:
+    global pid  # noqa: PLW0603
+    pid = os.getpid()  # first: what is called may come back here
+    for hook in _in_child:
+        hook()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

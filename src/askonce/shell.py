@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from askonce import config, survey
+from askonce import config, forks, survey
 from askonce.aim import Aim, aim_at
 from askonce.asker import Asker, Call, Outcome, settings_of
 from askonce.core import keys
@@ -137,14 +137,15 @@ class Shell(Asker):
 
     def stats(self) -> dict[str, Any]:
         """Counts of events since this cache was made, and what is going on now."""
-        breakers = self._engine.fleet.breakers
+        engine = self.engine()
+        breakers = engine.fleet.breakers
         return {
             **self.events.counts(),
-            "flights": len(self._engine.board.flights()),
-            "waiting": self._engine.fleet.waiting(),
+            "flights": len(engine.board.flights()),
+            "waiting": engine.fleet.waiting(),
             "breaker": breakers.kind(),
             "breakers": breakers.kinds(),
-            "background": self._engine.fleet.state,
+            "background": engine.fleet.state,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -154,12 +155,12 @@ class Shell(Asker):
         return _remade, (type(self), self._made_of)
 
     def __repr__(self) -> str:
-        breaker = self._engine.fleet.breakers.kind()
+        breaker = self.engine().fleet.breakers.kind()
         state = "breaker closed" if breaker == "closed" else f"breaker open ({breaker})"
-        flights = len(self._engine.board.flights())
+        flights = len(self.engine().board.flights())
         named = f" prefix={self.prefix!r}" if self.prefix else ""
         over = ", closed" if self._closed else ""
-        where = self._engine.store.address.removesuffix(f"#{self.prefix}")
+        where = self.engine().store.address.removesuffix(f"#{self.prefix}")
         return f"<{type(self).__name__} {where}{named}, {state}, {flights} in flight{over}>"
 
     # what the twins share
@@ -206,17 +207,17 @@ class Shell(Asker):
         known = plan.known.get(body) or self._met(body, plan)
         question = Question(known.key, known.fields, plan, known.model)
         if known.passes:
-            found = await self._engine.passed(question, known.passes, lambda: self._called(call))
+            found = await self.engine().passed(question, known.passes, lambda: self._called(call))
         else:
 
             async def paid() -> Answer:
                 return self._answer(await self._called(call), self._judge(plan, known.expected))
 
-            found = await self._engine.ask(question, paid)
+            found = await self.engine().ask(question, paid)
             try:
                 return self._outcome(found)
             except Unreadable:
-                return await self._engine.reread(question, paid, self._outcome)
+                return await self.engine().reread(question, paid, self._outcome)
         return self._outcome(found)
 
     async def stream(self, request: object, open_stream: Call, settings: Settings) -> Seat:
@@ -231,14 +232,14 @@ class Shell(Asker):
             return Opened(b"", Items(items, exact_json), self._judge(plan, known.expected).items())
 
         if known.passes:
-            found = await self._engine.passed(question, known.passes, opened)
+            found = await self.engine().passed(question, known.passes, opened)
             assert isinstance(found.value, Opened)
             return Untaped(found.value.source), found.status
-        found = await self._engine.ask(question, opened)
+        found = await self.engine().ask(question, opened)
         try:
             return self._seated(found)
         except Unreadable:
-            return await self._engine.reread(question, opened, self._seated)
+            return await self.engine().reread(question, opened, self._seated)
 
     def _seated(self, found: Found) -> Seat:
         """A place on a stream; on one that was stored, its items."""
@@ -284,7 +285,8 @@ class Shell(Asker):
         )
 
     def engine(self) -> Many:
-        """The engine of this process: a fork has another."""
+        """The engine of this process: a fork has another, whether anybody told of it or not."""
+        forks.here()
         return self._engine
 
     async def _called(self, call: Call) -> object:
@@ -324,7 +326,7 @@ class Shell(Asker):
 
     async def drop(self, aim: Aim, *, dry_run: bool = False) -> int | None:
         """An invalidation, in either mode; a dry run says how many live entries it would reach."""
-        store = self._engine.store
+        store = self.engine().store
         try:
             if dry_run:
                 return len(aim.keys) or await survey.reached(store, aim.fields, everything=aim.everything)
@@ -334,19 +336,19 @@ class Shell(Asker):
                 await store.invalidate(aim.fields, everything=aim.everything)
         except StoreTrouble as trouble:
             raise StoreUnavailable(f"not all was invalidated ({trouble}): repeat it", trouble.kind) from trouble
-        self._engine.board.bar()
+        self.engine().board.bar()
         self.events.emit("invalidated")
         return None
 
     async def listed(self) -> AsyncIterator[Listed]:
         """What is in the store, in either mode."""
-        async for sighting, head, live in survey.sightings(self._engine.store):
+        async for sighting, head, live in survey.sightings(self.engine().store):
             yield survey.listed(sighting, head, live)
 
     async def swept(self) -> int:
         """A sweep, in either mode; how many entries went."""
         gone = 0
-        async for _, now_gone in survey.sweep(self._engine.store):
+        async for _, now_gone in survey.sweep(self.engine().store):
             gone = now_gone
         return gone
 
@@ -355,10 +357,10 @@ class Shell(Asker):
         if self._closed:
             return []
         self._closed = True
-        dropped = await self._engine.finish(limit)
+        dropped = await self.engine().finish(limit)
         if dropped:
             self.events.warn_once("dropped", "closed with %d calls still under way: dropped", len(dropped))
-        await self._engine.store.close()
+        await self.engine().store.close()
         return dropped
 
     def after_fork(self) -> None:

@@ -30,6 +30,7 @@ from askonce.forks import around_forks
 from askonce.ownership import Busy, OwnedLock
 from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
 from askonce.store.sqlite_hand import Hand
+from askonce.store.sqlite_inherited import adopt
 from askonce.store.sqlite_log import Log
 from askonce.store.sqlite_owner import check_owner, writable
 from askonce.store.sqlite_schema import PRAGMAS, found, is_new, roll_back
@@ -353,7 +354,7 @@ class File:
 
     def start_over(self) -> None:
         """After a fork, in the child: what was still open is the parent's, and is kept from every finalizer."""
-        _parents.extend(seat for seat in list(self._seats) if not seat.closed)
+        adopt(self.path, [seat for seat in list(self._seats) if not seat.closed])
         self._seats.clear()
         self.idle.clear()
         self.spare = SPARE if self._users else 0
@@ -380,7 +381,6 @@ def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection
 
 _files: weakref.WeakValueDictionary[str, File] = weakref.WeakValueDictionary()
 _filing = OwnedLock()
-_parents: list[Seat] = []
 
 
 def file_at(path: str) -> File:

@@ -15,11 +15,11 @@ found closed, or says that it is no primary, is replaced once, within the one de
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from typing import Any, Protocol
 
+from askonce import forks
 from askonce.store import StoreTrouble
 from askonce.store.line import LEAST, Cut, Glance, Line
 from askonce.store.pool import Pool
@@ -57,7 +57,7 @@ class SyncWire:
 
     async def ask(self, data: bytes, count: int) -> list[Any]:
         """The replies; StoreTrouble, and a Cut where some may have come."""
-        pool, now = self._pools.get(os.getpid()) or self._opened(), time.monotonic()
+        pool, now = self._pools.get(forks.pid) or self._opened(), time.monotonic()
         line = pool.take(now)
         if line is None:
             return self._anew(pool, data, count, now)
@@ -99,11 +99,11 @@ class SyncWire:
         if self._closed:
             raise over()
         pool = Pool(self._address)
-        found = self._pools.setdefault(os.getpid(), pool)
+        found = self._pools.setdefault(forks.pid, pool)
         if found is pool:
             # Its lines are closed when the wire is dropped; before it is collected, or Python would warn of each.
             weakref.finalize(self, pool.close).atexit = False
-            for pid in self._pools.keys() - {os.getpid()}:
+            for pid in self._pools.keys() - {forks.pid}:
                 self._pools.pop(pid).close()
             Glance.looking = False
         return found
@@ -122,7 +122,7 @@ class SyncWire:
 
     def connected(self) -> bool:
         """Whether there is a line."""
-        pool = self._pools.get(os.getpid())
+        pool = self._pools.get(forks.pid)
         return pool is not None and (bool(pool.idle) or pool.open() > 0)
 
     def distrust(self) -> None:
