@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from askonce.testing import Receipts
-from tests.engine.crowd import MODES, ROOT
+from tests.engine.crowd import ROOT
 
 pytestmark = [
     pytest.mark.concurrency,
@@ -32,7 +32,7 @@ from tests.engine.crowd import heartbeat
 mode, url, receipts, path = sys.argv[1:]
 libc = ctypes.PyDLL(None)  # keeps the interpreter's lock, as a server that embeds it does
 receipts = Receipts(receipts)
-beat = heartbeat(0.6)
+beat = heartbeat(1.5)  # a busy machine may hold a thread up
 beat.__enter__()
 cache = (AsyncCache if mode == "tasks" else Cache)(url)
 
@@ -60,7 +60,7 @@ assert background()
 def child(number):
     hit = ask("warm").status.hit
     # Longer than a heartbeat, so that only a child with a background thread of its own keeps the lease.
-    outcome = ask("long", 1.5)
+    outcome = ask("long", 2.5)
     own = ask(f"own {number}").status.stored
     return {"hit": hit, "value": outcome.value, "stored": outcome.status.stored, "own": own, "detail": outcome.status.detail,
             "troubles": {name: count for name, count in cache.stats().items() if name.startswith("trouble")}}
@@ -107,7 +107,16 @@ def run(program: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("mode", "shared"),
+    [
+        ("threads", "sqlite"),
+        pytest.param("tasks", "valkey", marks=pytest.mark.servers),
+        pytest.param("threads", "valkey", marks=[pytest.mark.servers, pytest.mark.slow]),
+        pytest.param("tasks", "sqlite", marks=pytest.mark.slow),
+    ],
+    indirect=["shared"],
+)
 def test_children_of_a_fork_without_hooks_have_threads_and_connections_of_their_own(mode, shared, tmp_path):
     receipts = Receipts(tmp_path / "paid")
     said = run(PARENT, mode, shared, str(receipts.path), str(tmp_path))
