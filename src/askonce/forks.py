@@ -1,9 +1,9 @@
 """What is to be done around a fork, and which process this is, asked at each use.
 
 Python's hooks run around a fork that `os.fork` made, where the system can fork at all: Windows cannot. A child that
-something else made (a C library, a server that embeds Python) has the parent's threads by name only, and its connections
-for its own, and nothing told it so. So whoever is about to use what belongs to a process says `here()` first, which
-compares process ids, and does in such a child, once, what the hooks would have done.
+something else made (a C library, a server that embeds Python) has the parent's threads by name only, and its
+connections for its own, and nothing told it so. So whoever is about to use what belongs to a process says `here()`
+first, which compares process ids, and does in such a child, once, what the hooks would have done.
 """
 
 from __future__ import annotations

@@ -65,6 +65,9 @@ def child(number):
     return {"hit": hit, "value": outcome.value, "stored": outcome.status.stored, "own": own, "detail": outcome.status.detail,
             "troubles": {name: count for name, count in cache.stats().items() if name.startswith("trouble")}}
 
+# A thread that waits for the interpreter's lock while this one forks would leave it in pieces to the child, whatever we
+# do: so the background thread is to be asleep, as it is in a server that has been set up.
+time.sleep(0.5)
 pipes = []
 for number in range(3):
     ours, theirs = os.pipe()
