@@ -61,7 +61,7 @@ class Encoded(Body):
         self.raw = deque()
         self._wrong: Exception | None = None
         self._broken: Exception | None = None
-        twin = module.Response(200, headers=received.encodings(), stream=_tee(module)(self._sync(), self._async()))
+        twin = module.Response(200, headers=received.encodings, stream=_tee(module)(self._sync(), self._async()))
         self._decoded: Any = twin.aiter_bytes() if asynchronous else twin.iter_bytes()
 
     async def next(self) -> bytes | None:

@@ -100,7 +100,7 @@ class Errand:
             if response is not None and not (isinstance(error, Exception) and self._handed_on()):
                 await self._carrier.dispose(response)
             raise
-        status, headers = received.response.status_code, received.response.headers.raw
+        status, headers = received.response.status_code, received.headers
         self._carrier.exchange.met(request.headers.raw)
         self.reply = Reply(status, decoded(module, headers), body)
         return None

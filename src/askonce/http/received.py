@@ -9,7 +9,7 @@ ends as upstream's ended. What is stored and shared is decoded; what is handed o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,8 @@ class Received:
 
     def __init__(self, module: Any, response: Any) -> None:
         self.response = response
+        self.headers: Sequence[Header] = response.headers.raw
+        self.encodings = [pair for pair in self.headers if pair[0].lower() == _ENCODING]  # of the body
         self.parts: list[bytes] = []
         self.error: Exception | None = None
         self.replaced: Any = None  # in place of the response's stream
@@ -42,15 +44,11 @@ class Received:
         if self.replaced is None:  # read by the inner transport, or not for us to read
             content: bytes = self.response.content
             return content
-        if _ENCODING.decode() not in self.response.headers:
+        if not self.encodings:
             return b"".join(self.parts)
-        twin = self._module.Response(200, headers=self.encodings(), stream=_again(self._module)(self.parts))
+        twin = self._module.Response(200, headers=self.encodings, stream=_again(self._module)(self.parts))
         decoded: bytes = twin.read()
         return decoded
-
-    def encodings(self) -> list[Header]:
-        """The headers that say how the body is encoded."""
-        return [pair for pair in self.response.headers.raw if pair[0].lower() == _ENCODING]
 
     def keep(self) -> None:
         """Let its client read what was read."""

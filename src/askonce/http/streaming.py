@@ -74,7 +74,7 @@ class StreamErrand(Errand):
         self._body = None
         if received.response.status_code != 200 or not received.readable(asynchronous=self._by.asynchronous):
             return await super()._bring(received)
-        kind = Encoded if "content-encoding" in received.response.headers else Body
+        kind = Encoded if received.encodings else Body
         self._body = kind(received, self._by.module, asynchronous=self._by.asynchronous)
         return b""
 
@@ -170,9 +170,10 @@ class OutBlocking(Out):
             while (part := drive(playback.next(patience))) is not None:
                 if raw:
                     yield from self.left()
+                elif type(data := part[1]) is Raw:
+                    raise wrong(data)
                 else:
-                    data = part[1]
-                    yield data if type(data) is not Raw else plain(data)
+                    yield data
             yield from self.left()
         except Exception as error:
             yield from self.left()
@@ -197,9 +198,10 @@ class OutSuspending(Out):
                 if raw:
                     for piece in self.left():
                         yield piece
+                elif type(data := part[1]) is Raw:
+                    raise wrong(data)
                 else:
-                    data = part[1]
-                    yield data if type(data) is not Raw else plain(data)
+                    yield data
             for piece in self.left():
                 yield piece
         except Exception as error:
@@ -215,11 +217,10 @@ class OutSuspending(Out):
         await self.playback.close()
 
 
-def plain(part: bytes) -> bytes:
-    """A part of a tape for a reader of decoded bytes; raises what was wrong where there are none."""
-    if type(part) is Raw and isinstance(part.value, Exception):
-        raise part.value
-    return part
+def wrong(part: Raw) -> Exception:
+    """What is wrong with a part that has no decoded bytes."""
+    assert isinstance(part.value, Exception)
+    return part.value
 
 
 @lru_cache(maxsize=8)
