@@ -136,7 +136,7 @@ def test_a_hit_is_found_where_a_test_expects_two_calls(tmp_path, monkeypatch, ca
     monkeypatch.setattr(Suite, "make", lambda self: None)
     monkeypatch.setattr("tools.suites.__main__.TRIES", 0)
     got: list[Any] = found(toy, anew=False)
-    assert "toy 1: 4 tests, 3 of them send through a client" in capsys.readouterr().out
+    assert "toy 1: 4 tests (3 passed, 1 failed), 3 of them send through a client" in capsys.readouterr().out
     assert [(one.test.partition("::")[2].partition("-")[0], one.before, one.after) for one in got] == [
         ("test_two_calls_are_two_calls[https://api.openai.com/v1/chat/completions]", "passed", "failed")
     ]

@@ -8,7 +8,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from tools.suites.compare import Difference, Judged, differences, judged, listed, steady
+from tools.suites.compare import Difference, Judged, counted, differences, judged, listed, steady
 from tools.suites.suite import HERE, Suite, chosen, suites
 
 TRIES = 2  # more, for a difference to be one: what does not come again is the machine's
@@ -36,10 +36,10 @@ def found(suite: Suite, *, anew: bool) -> list[Difference]:
     print(f"{suite}: running it without us, unless that was done before", flush=True)
     before = suite.without(anew=anew)
     sending = [test for test, one in before.items() if one.sends]
-    print(f"{suite}: {len(before)} tests, {len(sending)} of them send through a client", flush=True)
+    print(f"{suite}: {len(before)} tests ({counted(before)}), {len(sending)} of them send through a client", flush=True)
     if not sending:
-        raise SystemExit(f"{suite}: a suite that sends nothing shows nothing; see {suite.place / 'without.txt'}")
-    print(f"{suite}: running those with us", flush=True)
+        raise SystemExit(f"{suite}: a suite that sends nothing shows nothing; see {suite.place}")
+    print(f"{suite}: running these with us", flush=True)
     got = differences(suite.name, before, suite.run(wrapped=True, tests=sending))
     for _ in range(TRIES):
         if got:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -73,6 +74,12 @@ def ended(lines: Iterable[str]) -> dict[str, Ended]:
         worst = max(before, now, key=lambda one: WORST.index(one.outcome))
         found[row["test"]] = worst._replace(lookups=now.lookups, sends=now.sends or before.sends)
     return found
+
+
+def counted(ends: Mapping[str, Ended]) -> str:
+    """How many ended in which way, as a line."""
+    counts = Counter(one.outcome for one in ends.values())
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in WORST if counts[outcome])
 
 
 def differences(suite: str, before: Mapping[str, Ended], after: Mapping[str, Ended]) -> list[Difference]:
