@@ -13,6 +13,7 @@ import os
 import weakref
 from typing import Any
 
+from askonce.signals import running_loop
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.dial import first, was_first
 from askonce.store.line import Cut
@@ -143,7 +144,7 @@ class AsyncWire:
 
     def _here(self) -> _Office | None:
         """The office of the running loop, if there is one."""
-        known = self._offices.get(asyncio.get_running_loop())
+        known = self._offices.get(running_loop())
         return known() if known is not None and self._pid == os.getpid() else None
 
     async def ask(self, data: bytes, count: int) -> list[Any]:
