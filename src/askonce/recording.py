@@ -133,7 +133,7 @@ class Keeping(Exchange):
         asked.batch = None  # what was said to a batch was said to all of it
         if asked.question is None:
             asked.reason = asked.reason or "unknown"
-            self.recording.passes(title, asked.reason)
+            self.recording.passes(title, "no-json-request" if asked.reason == "not-json" else asked.reason)
         return asked
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:  # noqa: ARG002 - overrules, whatever it is

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from askonce.core.redact_answer import reply_headers, starred
+from askonce.core.redact_answer import reply_headers, starred, starred_frames
 from askonce.core.tape import DATA, META, frame, frames
 from askonce.http.reply import LENGTH
 
@@ -33,7 +33,8 @@ def _tape(log: bytes, ways: Sequence[str]) -> bytes:
     head = next((payload for kind, payload in parts if kind == META), b"")
     data = [payload for kind, payload in parts if kind == DATA]
     # The parts of HTTP are one text, cut anywhere; items are a text each.
-    texts = _cut(starred(b"".join(one[4:] for one in data), ways), data) if head else _each(data, ways)
+    stars = starred_frames if b"vnd.amazon.eventstream" in head else starred
+    texts = _cut(stars(b"".join(one[4:] for one in data), ways), data) if head else _each(data, ways)
     return frame(META, _head(head, ways)) + b"".join(
         frame(DATA, one[:4] + text) for one, text in zip(data, texts, strict=True)
     )

@@ -16,6 +16,8 @@ Said = dict[str, Any]
 _WHY = {
     "unknown-path": "it is no operation that askonce knows",
     "unknown": "it is no operation that askonce knows",
+    "body-mismatch": "its body is none of the operation that its path names",
+    "normalize-failed": "normalize= made nothing of it",
     "stream": "it asks for a stream of a kind that askonce does not read",
     "streamed-body": "its body is a stream, which is its sender's to read",
     "large-body": "its body is too large to be read",

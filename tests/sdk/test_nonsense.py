@@ -216,16 +216,25 @@ def cache(url) -> Iterator[Any]:
         yield cache
 
 
-SLOW = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=25)
+SLOW = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=8)
 
 
 @pytest.mark.parametrize("name", WAYS)
 def test_nonsense_is_a_visible_miss_and_replaced_whatever_way_it_is_read(cache, name):
-    way = WAYS[name]
+    replaced(cache, WAYS[name], SLOW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WAYS)
+def test_no_nonsense_of_500_is_served_or_raises(cache, name):
+    replaced(cache, WAYS[name], settings(SLOW, max_examples=500))
+
+
+def replaced(cache: Any, way: Way, examples: Any) -> None:
     right, _ = way.ask(cache)
     keys = keys_of_again(cache, way)
 
-    @SLOW
+    @examples
     @given(entries(way.form))
     def law(entry: Any) -> None:
         for key in keys:

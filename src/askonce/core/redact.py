@@ -10,6 +10,8 @@ for being unknown does, by a short digest.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,7 +20,15 @@ from urllib.parse import unquote
 import orjson
 
 from askonce.core.keys import VEIL
-from askonce.core.secrets import looks_random, looks_secret, secret_name, short_digest, traces
+from askonce.core.secrets import (
+    credential_name,
+    looks_random,
+    looks_secret,
+    secret_name,
+    short_digest,
+    telling,
+    traces,
+)
 
 HIDDEN = "[hidden]"
 
@@ -45,6 +55,7 @@ _TEXTS = frozenset(  # what somebody says
         *("document", "documents", "suffix", "thinking", "output_text", "inputs", "texts", "messages", "refusal"),
     }
 )
+_CODES = frozenset({"pin", "otp", "totp", "pwd", "pass"})  # which may be numbers
 _NAMES = ("name", "key", "header", "variable", "field")
 _VALUES = ("value", "values", "val")
 _PROPERTIES = frozenset({"properties", "$defs", "definitions", "patternproperties", "dependentschemas"})
@@ -57,6 +68,13 @@ _PAIRS = re.compile(r"([\w .-]{2,40}?)\s*=\s*([^;&]*)(?=[;&]|$)")
 _BESIDE = re.compile(
     "(?:type|scheme|kind|method|mode|provider|user|name|email|host|url|region|model|description|scopes?)$"
 )
+_SIGNS = re.compile("signature|client-?id$|access-?key-?id$")  # the rest of a signature, the name to a secret
+_ASSIGNED = re.compile(
+    r"([A-Za-z][\w.-]{1,63})([\"']?\s{0,3}[:=]\s{0,3}[\"']?)((?:bearer|basic|token)\s{1,3})?([^\s\"'&;,]{8,})",
+    re.IGNORECASE,
+)
+_INLINE = re.compile(r"[a-zA-Z][\w+.:-]{1,24}://[^\s\"'<>]+")
+_LONG = 65_536  # characters of a text in which nothing is looked for
 _DEEP = 200
 
 
@@ -72,7 +90,7 @@ class Redaction:
         """What may be told of headers; those that sign somebody in are left out altogether."""
         told: dict[str, str] = {}
         for name, value in headers:
-            if secret_name(name) or "signature" in name.lower() or looks_secret(value):
+            if secret_name(name) or _SIGNS.search(name.lower()) or looks_secret(value):
                 self.secrets.add(value)
             else:
                 shown = value if _CLEAR_HEADERS.fullmatch(name.lower()) else self._digest(value)
@@ -83,7 +101,7 @@ class Redaction:
         """A request's own URL: without what signs somebody in."""
         return self._url(url, left_out=True)
 
-    def _url(self, url: str, *, left_out: bool = False) -> str:
+    def _url(self, url: str, *, left_out: bool = False, inline: bool = False) -> str:
         found = _URL.fullmatch(url)
         if found is None:
             return url
@@ -93,10 +111,10 @@ class Redaction:
         head = f"{scheme}://{'' if left_out or not user else f'{HIDDEN}@'}{host}"
         told = [self._piece(piece, left_out=left_out) for piece in re.split("[&;]", query or "") if piece]
         tail = "" if fragment is None else f"#{fragment if left_out else self._hide(fragment)}"
-        return f"{head}{self._path(path)}{'?' if any(told) else ''}{'&'.join(filter(None, told))}{tail}"
-
-    def _path(self, path: str) -> str:
-        return "/".join(self._digest(step) if looks_random(unquote(step)) else step for step in path.split("/"))
+        # In the midst of a text it is part of what is said, and may be said again.
+        way = short_digest if inline else self._digest
+        steps = [way(step) if looks_random(unquote(step)) else step for step in path.split("/")]
+        return f"{head}{'/'.join(steps)}{'?' if any(told) else ''}{'&'.join(filter(None, told))}{tail}"
 
     def _piece(self, piece: str, *, left_out: bool) -> str:
         name, equals, value = piece.partition("=")
@@ -128,16 +146,23 @@ class Redaction:
     def _dict(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
         pair = next((name for name in _NAMES if isinstance(value.get(name), str) and secret_name(value[name])), None)
         return {
-            name: self._hide(one) if pair and name.lower() in _VALUES else self._field(name, one, depth + 1)
+            self._name(name): self._hide(one) if pair and name.lower() in _VALUES else self._field(name, one, depth + 1)
             for name, one in value.items()
         }
+
+    def _name(self, name: str) -> str:
+        """A name, unless it is a secret itself."""
+        if not looks_secret(name):
+            return name
+        self.secrets.add(name)
+        return HIDDEN
 
     def _field(self, name: str, value: Any, depth: int) -> Any:
         lower = name.lower()
         if lower in _PROPERTIES and _are_schemas(value):
             return {one: self._schema(one, schema, depth + 1) for one, schema in value.items()}
-        if secret_name(name):
-            return self._hide(value)
+        if secret_name(name) or (lower == "key" and isinstance(value, str) and looks_random(value)):
+            return self._hide(value, numbers=credential_name(name) or lower in _CODES)
         if lower.replace("-", "_") in _BAGS:
             return self._bag(value, depth)
         if lower in _TEXTS and (isinstance(value, str) or _only_texts(value)):
@@ -153,16 +178,19 @@ class Redaction:
             for word, value in schema.items()
         }
 
-    def _hide(self, value: Any, *, noted: bool = True, depth: int = 0) -> Any:
+    def _hide(self, value: Any, *, noted: bool = True, numbers: bool = True, depth: int = 0) -> Any:
         """A value with all of its leaves hidden."""
         deeper = depth + 1
         if isinstance(value, dict) and depth < _DEEP:
             return {
-                name: self._hide(one, noted=noted and not _beside(name), depth=deeper) for name, one in value.items()
+                HIDDEN if looks_random(name) else name: self._hide(
+                    one, noted=noted and not _beside(name), numbers=numbers, depth=deeper
+                )
+                for name, one in value.items()
             }
         if isinstance(value, list) and depth < _DEEP:
-            return [self._hide(one, noted=noted, depth=deeper) for one in value]
-        if isinstance(value, bool):
+            return [self._hide(one, noted=noted, numbers=numbers, depth=deeper) for one in value]
+        if isinstance(value, bool) or (isinstance(value, int | float) and not numbers):
             return value
         if isinstance(value, str):
             self._string(value)  # for what is a secret by itself in it
@@ -218,13 +246,27 @@ class Redaction:
         if text[:1] in "{[" and (inner := _json(text)) is not None:
             told = self.body(inner)
             return text if told == inner else orjson.dumps(told).decode()
-        if "://" in text:
-            return self._url(text)
+        if text.startswith("eyJ") and (inner := _packed(text)) is not None and self.body(inner) != inner:
+            self.secrets.add(text)
+            return HIDDEN
+        if len(text) > _LONG:
+            return text
         line = _LINE.fullmatch(text)
-        if line and secret_name(line[2]):
+        if line and secret_name(line[2]) and (credential_name(line[2]) or text[:1] == "-" or telling(line[3])):
             self.secrets.add(line[3])
             return f"{line[1]}{HIDDEN}"
-        return self._pairs(text) if "=" in text and ";" in text else text
+        if _URL.fullmatch(text):
+            return self._url(text)
+        text = _INLINE.sub(lambda url: self._url(url[0], inline=True), text) if "://" in text else text
+        text = self._pairs(text) if "=" in text and ";" in text else text
+        return _ASSIGNED.sub(self._assigned, text)
+
+    def _assigned(self, found: re.Match[str]) -> str:
+        """A secret in the midst of a command, a script, a form."""
+        if not secret_name(found[1]) or not telling(found[4]) or HIDDEN in found[4]:
+            return found[0]
+        self.secrets.add(found[4])
+        return f"{found[1]}{found[2]}{found[3] or ''}{HIDDEN}"
 
     def _pairs(self, text: str) -> str:
         """A connection string, ``Server=...;Password=...``."""
@@ -283,6 +325,14 @@ def _is_schema(value: object) -> bool:
     kinds = value.get("type")
     named = kinds if isinstance(kinds, list) else [kinds]
     return not _SCHEMA.isdisjoint(value) or all(str(kind).lower() in _KINDS for kind in named)
+
+
+def _packed(text: str) -> Any:
+    """What a text holds that is JSON in base64."""
+    try:
+        return _json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
+    except (binascii.Error, ValueError):
+        return None
 
 
 def _json(text: str) -> Any:

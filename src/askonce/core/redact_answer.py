@@ -9,7 +9,10 @@ Of the headers those stay that are known to be harmless, and numbers.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,15 +20,14 @@ from askonce.core.redact import HIDDEN
 from askonce.core.secrets import credential_name, secret_name
 
 _CLEAR = re.compile(
-    "content-.*|date|server|age|vary|etag|expires|last-modified|cache-control|pragma|allow|retry-after.*|"
-    r"(?:.*-)?request-?id|.*-correlation-id|x-amzn-trace-id|cf-ray|cf-cache-status|x-cache|via|server-timing|"
-    "openai-(?:version|model|processing-ms)|.*processing.*|.*latency.*|.*duration.*|.*-ms|.*ratelimit.*|.*rate-limit.*|"
-    "x-should-retry|x-amzn-bedrock-.*|x-ms-region|x-groq-region|x-envoy-.*|x-accel-.*|x-inference-.*|x-compute-.*|"
-    "x-litellm-(?:version|model-.*|response-.*|call-id|attempted-.*)|access-control-.*|x-content-type-options|"
-    "x-frame-options|x-xss-protection|referrer-policy|strict-transport-security|connection|keep-alive|"
-    "transfer-encoding|alt-svc|x-robots-tag|anthropic-(?:version|priority.*)|x-model.*|warning|deprecation|sunset"
+    "content-(?:type|length|encoding|language|disposition|range)|date|server|age|vary|etag|expires|last-modified|"
+    r"cache-control|pragma|allow|retry-after.*|(?:.*-)?request-?id|.*-correlation-id|x-amzn-trace-id|cf-ray|"
+    "cf-cache-status|x-cache|via|openai-(?:version|model)|.*ratelimit.*|.*rate-limit.*|x-should-retry|x-ms-region|"
+    "x-groq-region|x-amzn-bedrock-.*|x-litellm-(?:version|model-id|model-group|call-id)|access-control-.*|"
+    "x-content-type-options|x-frame-options|x-xss-protection|referrer-policy|strict-transport-security|connection|"
+    "keep-alive|transfer-encoding|x-robots-tag|anthropic-(?:version|priority.*)|warning|deprecation|sunset"
 )
-_NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?|true|false")
+_NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?(?:ms|s|us)?|true|false")
 _SAID = frozenset(  # by a model: what a program acts on
     {
         *(b"arguments", b"args", b"input", b"partial_json", b"parsed", b"logprobs", b"top_logprobs"),
@@ -34,6 +36,8 @@ _SAID = frozenset(  # by a model: what a program acts on
 )
 _BAGS = frozenset({b"headers", b"http_headers", b"extra_headers", b"env", b"environment"})
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|[{}\[\],]', re.DOTALL)
+_INNER = re.compile(rb'("bytes"\s*:\s*")([A-Za-z0-9+/=]+)(")')
+_SHORTEST = 16  # bytes of a frame of AWS's: its length, that of its headers, two checksums
 _LINE = re.compile(rb"^(?:data:)?[ \t]*([{\[].*)$", re.MULTILINE)
 
 
@@ -68,6 +72,30 @@ def starred(body: bytes, ways: Sequence[str]) -> bytes:
     made = bytearray(body)
     for start, end in spans:
         made[start:end] = b"*" * (end - start)
+    return bytes(made)
+
+
+def starred_frames(body: bytes, ways: Sequence[str]) -> bytes:
+    """The same for AWS's frames: what they hold in base64 is looked into, and their checksums are right again."""
+
+    def inner(found: re.Match[bytes]) -> bytes:
+        try:
+            text = base64.b64decode(found[2], validate=True)
+        except binascii.Error:
+            return found[0]
+        return found[1] + base64.b64encode(starred(text, ways)) + found[3]
+
+    made, at = bytearray(body), 0
+    while at + _SHORTEST <= len(made):
+        size, headers = (int.from_bytes(made[at + skip : at + skip + 4], "big") for skip in (0, 4))
+        start, end = at + 12 + headers, at + size - 4
+        if not at < start <= end <= len(made) - 4:
+            break
+        payload = bytes(made[start:end])
+        if (told := _INNER.sub(inner, starred(payload, ways))) != payload:
+            made[start:end] = told
+            made[end : end + 4] = zlib.crc32(made[at:end]).to_bytes(4, "big")
+        at = end + 4
     return bytes(made)
 
 

@@ -20,10 +20,10 @@ from urllib.parse import quote
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _STRONG = re.compile(  # wherever they stand in a name, and run together with whatever
-    "authoriz|authoris|apikey|apitoken|secret(?!ar)|passw|passphrase|passcode|credential|bearer|privatekey|accesskey|"
+    "authoriz|authoris|authentic|apikey|apitoken|secret(?!ar)|passw|passphrase|passcode|credential|bearer|privatekey|accesskey|"
     "accesstoken|authtoken|refreshtoken|sessiontoken|securitytoken|idtoken|csrftoken|cookie|connectionstring|"
     "subscriptionkey|accountkey|signingkey|encryptionkey|sharedkey|masterkey|servicekey|licensekey|functionskey|"
-    "accountsas|sharedaccess|sessionid|sessionkey|clientkey|authkey"
+    "accountsas|sharedaccess|sessionid|sessionkey|clientkey|authkey|virtualkey|storagekey|querykey|adminkey|secretkey"
 )
 _WEAK = frozenset(
     {
@@ -45,6 +45,7 @@ _ABOUT = frozenset(
     {
         *("type", "types", "method", "methods", "mode", "scheme", "schemes", "provider", "kind", "format", "required"),
         *("enabled", "policy", "budget", "usage", "count", "limit", "length", "expiry", "ttl", "strategy", "details"),
+        *("ids", "counts", "limits", "healing", "probs", "logprobs", "timeout"),
     }
 )
 
@@ -135,11 +136,12 @@ def _decoded(text: str) -> str:
 
 def traces(values: Iterable[str]) -> list[str]:
     """Every way in which these secrets may be written elsewhere, the longest first; plain short words are none."""
-    found = {way for value in values for part in parts(value) if _telling(part) for way in _ways(part)}
+    found = {way for value in values for part in parts(value) if telling(part) for way in _ways(part)}
     return sorted(found, key=len, reverse=True)
 
 
-def _telling(value: str) -> bool:
+def telling(value: str) -> bool:
+    """Whether a value is none that a text may hold by chance."""
     plain = value.isascii() and value.isalpha() and value.islower()
     return len(value) >= (PLAIN if plain else SHORT)
 
