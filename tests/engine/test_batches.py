@@ -104,9 +104,9 @@ def counting(cache: Any) -> list[int]:
     else:
         plain = store._file.transaction
 
-        def transaction(*arguments: Any) -> Any:
+        def transaction(*arguments: Any, **named: Any) -> Any:
             count[0] += 1
-            return plain(*arguments)
+            return plain(*arguments, **named)
 
         store._file.transaction = transaction
     return count
