@@ -214,8 +214,8 @@ def stamp_at_fill(monkeypatch):
         snapshot = Snapshot(slot.generations.epoch, slot.generations.clock)
         return plain_fill(slot._replace(lease=slot.lease._replace(snapshot=snapshot)), flight, order, ends, at)
 
-    def seal(form, digest, flight, order, snapshot, *rest):
-        return plain_seal(form, digest, flight, order, Snapshot(snapshot.epoch, now["clock"]()), *rest)
+    def seal(form, digest, flight, order, snapshot, *rest, **named):
+        return plain_seal(form, digest, flight, order, Snapshot(snapshot.epoch, now["clock"]()), *rest, **named)
 
     monkeypatch.setattr(rules, "fill", fill)
     monkeypatch.setattr(pilot, "seal", seal)
