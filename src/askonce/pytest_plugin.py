@@ -121,11 +121,17 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, Any, Any]:
     """A fixture of several tests counts by itself, whichever of them comes first."""
-    with ExitStack() as counting:
-        if fixturedef.scope != "function":
-            for recording in _all(request.config):
-                counting.enter_context(recording.counting())
+    if fixturedef.scope == "function":
         return (yield)
+    known = _all(request.config)
+    with ExitStack() as counting:
+        for recording in known:
+            counting.enter_context(recording.counting())
+        result = yield
+    for recording in _all(request.config):
+        if recording not in known:
+            recording.begin()
+    return result
 
 
 def _begin(item: pytest.Item) -> None:

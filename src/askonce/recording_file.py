@@ -8,6 +8,7 @@ fork, several pytest processes share a file, and a look takes a fraction of a mi
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -17,8 +18,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
-
-import orjson
 
 from askonce.store import StoreTrouble
 
@@ -75,7 +74,7 @@ class RecordingFile:
         """Everything that was asked when it was recorded, each with its form."""
         with self._reading() as file:
             rows = file.execute("SELECT DISTINCT form, asked FROM answers").fetchall() if file else []
-        return [(form, orjson.loads(asked)) for form, asked in rows]
+        return [(form, json.loads(asked)) for form, asked in rows]  # numbers as large as they are
 
     def writable(self) -> None:
         """StoreTrouble if nothing could be recorded: asked before a call is paid for."""
@@ -86,7 +85,7 @@ class RecordingFile:
     def keep(self, place: Place, asked: bytes, answer: bytes) -> None:
         """Record an answer, unless there is one already."""
         with self._writing() as file:
-            text = asked.decode()
+            text = asked.decode("utf-8", "replace")  # half a letter has no place in a file
             file.execute(_KEEP, (*place, text, answer, _checksum(text, answer)))
             file.execute("COMMIT")
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-
-import orjson
 
 from askonce import recording_report as report
 from askonce.core import keys
@@ -38,7 +36,7 @@ class Turn:
 
     place: Place
     said: Said
-    ways: Sequence[str]
+    secrets: set[str]
     taken: set[int] = field(default_factory=set)
 
 
@@ -50,7 +48,7 @@ class Recording:
         self.mode = mode
         self.file = RecordingFile(path, writes=mode == "record")
         self._lock = threading.Lock()
-        self._asked: dict[str, tuple[Said, Sequence[str]]] = {}  # by the digest of what was asked
+        self._asked: dict[str, tuple[Said, set[str]]] = {}  # by the digest of what was asked
         self._turns: dict[str, Turn] = {}  # by the digest of a request, its number in it
         self._taken: dict[tuple[str, str], set[int]] = {}
         self._missed: dict[str, Turn] = {}
@@ -69,18 +67,19 @@ class Recording:
         """The digest of a request by what may be told of it: so two are told apart by what a reader sees."""
         digest = hashlib.sha256(keys.canonical(said)).digest()
         with self._lock:
-            self._asked[digest.hex()] = said, traces(secrets)
+            # All that were ever hidden in it: who asks the same at this moment may hide another.
+            self._asked.setdefault(digest.hex(), (said, set()))[1].update(secrets)
         return digest
 
     def turn(self, key: Key) -> Key:
         """A request is made now: the key under which this one of its kind is kept."""
         with self._lock:
-            said, ways = self._asked.get(key.text, ({}, ()))
+            said, secrets = self._asked.get(key.text, ({}, set()))
             taken = self._taken.setdefault((key.text, key.form), set())
             nth = next(number for number in range(len(taken) + 1) if number not in taken)
             taken.add(nth)
             own = Key(hashlib.sha256(b"%b%b%d" % (key.digest, key.form.encode(), nth)).digest(), key.form)
-            self._turns[own.text] = Turn(Place(key.text, key.form, nth), said, ways, taken)
+            self._turns[own.text] = Turn(Place(key.text, key.form, nth), said, secrets, taken)
         return own
 
     @contextmanager
@@ -111,8 +110,8 @@ class Recording:
         """Record an answer."""
         turn = self._turns.get(key.text)
         if turn is not None:
-            asked = orjson.dumps(turn.said) if turn.said else b"{}"
-            self._noted(lambda: self.file.keep(turn.place, asked, redacted(key.form, body, turn.ways)))
+            answer = redacted(key.form, body, traces(turn.secrets))
+            self._noted(lambda: self.file.keep(turn.place, keys.canonical(turn.said), answer))
             # What failed before, and was tried again with success, is recorded.
             self._unrecorded = {text: place for text, place in self._unrecorded.items() if place != turn.place}
 

@@ -519,6 +519,15 @@ def test_fixtures_of_wider_scopes_are_recorded_and_replayed_whichever_tests_are_
     result.stdout.fnmatch_lines(["*body.messages?0?.content: 'c' recorded, 'd' asked"])
 
 
+def test_a_shared_fixture_that_asks_for_its_cache_itself_counts_by_itself_too(suite):
+    asks = "shared(askonce_session_cache):\n    "
+    late = "shared(request):\n    askonce_session_cache = request.getfixturevalue('askonce_session_cache')\n    "
+    tests = WIDER.replace("SCOPE", "session").replace(asks, late)
+    assert late in tests
+    suite(tests, "--askonce=record").assert_outcomes(passed=3)
+    suite(tests, "-k", "test_b").assert_outcomes(passed=1, deselected=2)
+
+
 def test_a_miss_while_a_shared_fixture_is_made_is_the_error_of_the_test_that_it_is_made_for(suite):
     result = suite(WIDER.replace("SCOPE", "session"), "-k", "test_c")
     result.assert_outcomes(errors=1, deselected=2)

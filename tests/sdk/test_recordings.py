@@ -19,6 +19,7 @@ import httpx
 import httpx2
 import pytest
 
+from askonce.core.keys import Key
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.recording import RecordedAsyncCache, RecordedCache, Recording
 from askonce.recording_file import APPLICATION, Place, RecordingFile
@@ -467,6 +468,16 @@ def test_what_a_program_invalidates_is_asked_again_and_recorded_as_the_next_of_i
 
     assert run(path, "record", story) == ([{"n": 1}, {"n": 2}], "")
     assert run(path, "replay", story) == ([{"n": 1}, {"n": 2}], "")
+
+
+def test_two_who_ask_the_same_at_one_moment_hide_what_both_hide(path):
+    recording = Recording(path, "record")
+    said = {"asked": "fetch", "body": 2**70}
+    first, second = recording.asks(said, {"planted-secret-1"}), recording.asks(said, {"planted-secret-2"})
+    assert first == second
+    recording.keep(recording.turn(Key(first)), b'"you sent planted-secret-1"')
+    assert b"planted" not in path.read_bytes()
+    assert RecordingFile(path).asked() == [("v", said)]
 
 
 def test_a_number_too_large_and_a_name_twice_are_told_apart(path):
