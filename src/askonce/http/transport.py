@@ -342,13 +342,17 @@ class Transport:
         return self.module.Response(reply.status, headers=headers, stream=stream, extensions=extensions)
 
     def _less_ours(self, request: Any) -> Any:
-        return self.module.Request(
+        """The same request without our headers; its body is at hand for transports behind ours if it was for us."""
+        made = self.module.Request(
             request.method,
             request.url,
             headers=less_ours(request.headers.raw),
             stream=request.stream,
             extensions=request.extensions,
         )
+        if isinstance(request.stream, self.module.ByteStream):
+            made.read()
+        return made
 
 
 def again(question: Question) -> Question:
