@@ -77,8 +77,12 @@ class ItemScan(StreamScan):
 
     def _of(self, value: Answer) -> str:
         """Why this item, or what stands in it, may not be kept."""
-        parts = [part for one, _ in answers_in(value) for part in parts_of(one)]
-        return next(filter(None, (reason_of(part, self._tool_calls, self._searched) for part in parts)), "")
+        how = self._tool_calls, self._searched
+        whole, parts = [], []
+        for one, protocol in answers_in(value):
+            whole += [protocol.verdict(one, *how, given=self._given)] if protocol else []
+            parts += [] if protocol else parts_of(one)
+        return next(filter(None, [*whole, *(reason_of(part, *how) for part in parts)]), "")
 
 
 _BLANK = b'" \\nrt'  # what blank texts are made of in JSON

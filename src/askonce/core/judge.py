@@ -106,10 +106,15 @@ class Judge:
 
     def scanned(self, scan: StreamScan, now: float) -> Verdict:
         """On a stream that was scanned to its end."""
-        reason = scan.verdict()
-        if not reason and self._expected.json and (made := scan.answer()):
-            reason = self._broken(*made)
-        return self._last(reason, scan.items if isinstance(scan, ItemScan) else scan.values, scan.body, now)
+        if reason := scan.verdict():
+            return Verdict(reason)
+        said = scan.items if isinstance(scan, ItemScan) else scan.values
+        made = scan.answer() if self._expected.json or hints(scan.body) else None
+        if made or not self._expected.json:
+            reason = self._broken(*made) if made else ""
+        elif all(isinstance(item, str) for item in said) and breaks_json(said):
+            reason = "invalid-json"
+        return self._last(reason, said, scan.body, now, dates=bool(made))
 
     def refusal(self, value: object) -> str:
         """Why a value may not be stored, whatever store_if says; "" if it may."""
@@ -145,18 +150,18 @@ class Judge:
             return "invalid-json"
         return ""
 
-    def _last(self, reason: str, value: object, body: bytes, now: float) -> Verdict:
+    def _last(self, reason: str, value: object, body: bytes, now: float, *, dates: bool = False) -> Verdict:
         """The verdict on what nothing but its own end, or store_if, may keep out."""
         if reason:
             return Verdict(reason)
-        life = self._life(value, now) if hints(body) else None
+        life = self._life(value, now, dates=dates) if hints(body) else None
         if life is not None and life <= 0:
             return Verdict("expired")
         return Verdict(self._unwanted(value), life, self._age)
 
-    def _life(self, value: object, now: float) -> int | None:
+    def _life(self, value: object, now: float, *, dates: bool) -> int | None:
         value = _unwrapped(value)
-        dates = bool(self._protocol or _is_object(value) or any(answers_in(value)))
+        dates = dates or bool(self._protocol or _is_object(value) or any(answers_in(value)))
         end = end_of(value, now, dates=dates)
         return None if end is None else int((end - now) * 1000)
 

@@ -30,7 +30,7 @@ from askonce.core.answers import (
 )
 from askonce.core.providers import Protocol, by_answer
 
-DEPTH = 5  # lists and dicts of the user's own around a part
+DEPTH = 8  # lists and dicts of the user's own around a part
 LOOKED_AT = 2_000  # of their members
 
 
@@ -75,8 +75,11 @@ def parts_of(value: Answer) -> list[Part]:
 
 def _message(value: Answer) -> Iterator[Part]:
     """OpenAI's message, and those shaped like it: Cohere's, Ollama's, LiteLLM's, Anthropic's and Converse's turns."""
-    role = getattr(value.get("role"), "value", value.get("role"))
-    if role != "assistant" or {"content", "tool_calls", "blocks"}.isdisjoint(value) or value.get("type") == "message":
+    if (
+        value.get("role") != "assistant"
+        or {"content", "tool_calls", "blocks"}.isdisjoint(value)
+        or value.get("type") == "message"
+    ):
         return
     finish = _ending(value) or "stop"
     part = message_part(value, finish)
@@ -95,7 +98,7 @@ _TELLING = re.compile(r"(?:server_|mcp_)?tool_use|\w+_tool_result|(?:redacted_)?
 
 def _item(value: Answer) -> Iterator[Part]:
     """An output item of the Responses API."""
-    kind = value.get("type")
+    kind = str(value.get("type"))
     said = kind == "message" and value.get("role") == "assistant" and isinstance(value.get("content"), list)
     called = kind in ASKING and isinstance(value.get("call_id", value.get("id")), str)
     if said or called or (kind in _RUN and {"id", "status"} <= value.keys()):
@@ -141,7 +144,7 @@ def _langchain(value: Answer) -> Iterator[Part]:
     """A message of LangChain's: its dump, or what its own serialisers write."""
     inner = a_dict(value.get("kwargs") if value.get("lc") else value.get("data") if value.get("type") == "ai" else None)
     message = inner or value
-    if message.get("type") not in ("ai", "AIMessage", "AIMessageChunk"):
+    if message.get("type") not in ("ai", "AIMessage", "AIMessageChunk") or "content" not in message:
         return
     told, more = a_dict(message.get("response_metadata")), a_dict(message.get("additional_kwargs"))
     content, calls = message.get("content"), dicts(message.get("tool_calls")) + dicts(message.get("invalid_tool_calls"))
@@ -162,7 +165,7 @@ def _pydantic_ai(value: Answer) -> Iterator[Part]:
     """A ModelResponse of pydantic-ai's."""
     parts = dicts(value.get("parts"))
     kinds = [str(part.get("part_kind")) for part in parts]
-    if value.get("kind") != "response" or not all("part_kind" in part for part in parts):
+    if value.get("kind") != "response" or "usage" not in value or len(parts) != len(value.get("parts") or ()):
         return
     served = [str(part.get("tool_name")) for part, kind in zip(parts, kinds, strict=True) if kind.startswith("builtin")]
     said = [part.get("content") for part, kind in zip(parts, kinds, strict=True) if kind == "text"]

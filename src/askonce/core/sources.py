@@ -104,15 +104,15 @@ def _of_the_world(citation: object, *, given: bool) -> bool:
     """Whether what is cited was not in the question."""
     if not isinstance(citation, dict):
         return bool(citation)
-    kind, location = citation.get("type"), a_dict(citation.get("location"))
+    kind, location = str(citation.get("type")), a_dict(citation.get("location"))
     if kind in _PAGES or kind in _NO_CITATIONS or not _PAGE_FIELDS.isdisjoint(location):
         return False
     return not given or not _cites_material(citation, kind, location)
 
 
-def _cites_material(citation: Answer, kind: object, location: Answer) -> bool:
+def _cites_material(citation: Answer, kind: str, location: Answer) -> bool:
     """Whether it cites what a question can bring along: search results, documents, the results of its own tools."""
     if kind == "search_result_location" or "searchResultLocation" in location or "document_ids" in citation:
         return True
-    kinds = {a_dict(source).get("type") for source in _each(citation.get("sources"))}
+    kinds = {str(a_dict(source).get("type")) for source in _each(citation.get("sources"))}
     return kinds <= {"document", "tool"}
