@@ -34,7 +34,7 @@ class Own(TypedDict, total=False):
     tenant: str | None  # whose answer it is; joins the key
     policy: Policy | None
     control: str | None  # RFC 9111 directives, such as "no-cache" or "max-age=60, stale-if-error=600"
-    store_if: Callable[[Any], bool] | None  # says of an answer whether it may be stored
+    store_if: Callable[[Any], bool] | None  # says of an answer, or of the items of a stream, whether it may be stored
 
 
 OWN = frozenset(Own.__annotations__)

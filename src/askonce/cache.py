@@ -38,7 +38,8 @@ class Asks(Asker):
         """An iterator of the items of a stream; ``open_stream()`` gives the upstream's, and is called if nobody has it.
 
         Callers who ask while it runs, in any process, get what was said so far and then each item as it comes. What is
-        kept is a stream that came to its end; leaving early leaves it to go on for Policy.abandon_limit s.
+        kept is a stream that came to its end, judged like any answer; leaving early leaves it to go on for
+        Policy.abandon_limit s.
         """
         playback, status = drive(self._shell.stream(request, open_stream, self._settings(own)))
         return Stream(playback, status, self._shell.forgets)
