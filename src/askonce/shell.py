@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +18,12 @@ import orjson
 from askonce import config, forks, survey
 from askonce.aim import Aim, aim_at
 from askonce.asker import Asker, Call, Outcome, settings_of
+from askonce.calls import answer_of
 from askonce.core import keys
 from askonce.core.expected import Expected, expected_of
-from askonce.core.judge import Judge, refused
+from askonce.core.judge import Judge
 from askonce.core.keys import Key
 from askonce.core.normalize import NotNormal, normal_of
-from askonce.core.plain import exact_json
 from askonce.core.policy import Policy
 from askonce.core.request import judge_request
 from askonce.core.rules import RULE_WORDS, Rules
@@ -211,7 +210,7 @@ class Shell(Asker):
         else:
 
             async def paid() -> Answer:
-                return self._answer(await self._called(call), self._judge(plan, known.expected))
+                return answer_of(await self._called(call), self._judge(plan, known.expected), self.events)
 
             found = await self.engine().ask(question, paid)
             try:
@@ -229,7 +228,7 @@ class Shell(Asker):
 
         async def opened() -> Opened:
             items = items_of(await self._called(open_stream), asynchronous=self.asynchronous)
-            return Opened(b"", Items(items, exact_json), self._judge(plan, known.expected).items())
+            return Opened(b"", Items(items, self.events), self._judge(plan, known.expected).items())
 
         if known.passes:
             found = await self.engine().passed(question, known.passes, opened)
@@ -298,19 +297,6 @@ class Shell(Asker):
         if inspect.iscoroutine(value):
             value.close()
         raise UsageError("the call returned a coroutine: use AsyncCache, or give Cache a plain function")
-
-    def _answer(self, value: object, judge: Judge) -> Answer:
-        """An upstream value as it would be stored, and whether it may be."""
-        body = exact_json(value)
-        if body is None:
-            self.events.warn_once(
-                "not-json",
-                "an answer of type %s is not plain JSON: it is returned, not stored; have the call return"
-                " answer.model_dump(mode='json') (pydantic), dataclasses.asdict(answer) or the like",
-                type(value).__name__,
-            )
-            return Answer(None, refused("not-json"), value)
-        return Answer(body, judge.value(value, body, time.time()), value)
 
     def _outcome(self, found: Found) -> Outcome:
         try:

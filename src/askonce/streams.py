@@ -12,9 +12,10 @@ from typing import Any, Self
 
 import orjson
 
+from askonce.core.plain import exact_json
 from askonce.drive import drive
 from askonce.errors import ConfigError, UsageError
-from askonce.events import Status
+from askonce.events import Events, Status
 from askonce.reader import Unreadable
 from askonce.tape import Playback, Raw, Source
 
@@ -132,9 +133,9 @@ class AsyncStream(Streamed, AsyncIterator[Any]):
 class Items:
     """The upstream iterator as a Source: each item one part."""
 
-    def __init__(self, iterator: Any, exact: Callable[[object], bytes | None]) -> None:
+    def __init__(self, iterator: Any, events: Events) -> None:
         self._iterator = iterator
-        self._exact = exact
+        self._events = events
 
     async def next(self) -> bytes | None:
         """The next item as JSON; a Raw where it has none."""
@@ -145,8 +146,17 @@ class Items:
                 item = next(self._iterator)
         except (StopIteration, StopAsyncIteration):
             return None
-        body = self._exact(item)
-        return Raw.of(item) if body is None else body
+        body = exact_json(item)
+        return self._inexact(item) if body is None else body
+
+    def _inexact(self, item: object) -> Raw:
+        self._events.warn_once(
+            "items-not-json",
+            "the items of a stream are of type %s and no plain JSON: they are handed on, not stored; have the iterator"
+            " yield item.model_dump(mode='json') (pydantic), dataclasses.asdict(item) or the like",
+            type(item).__name__,
+        )
+        return Raw.of(item)
 
     async def close(self) -> None:
         """Close the iterator, if it can be closed."""

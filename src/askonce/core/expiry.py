@@ -117,7 +117,10 @@ def signed_until(text: str) -> float | None:
     if any(mark in text for mark in (" ", "\n", "<")):
         return None  # a text that begins with a URL
     query = text.partition("?")[2].partition("#")[0]
-    fields = {name.lower(): value for name, value in parse_qsl(query, max_num_fields=100)}
+    try:
+        fields = {name.lower(): value for name, value in parse_qsl(query, max_num_fields=100)}
+    except ValueError:  # more of them than any signature has
+        return None
     if not any(map(_SIGNATURE.fullmatch, fields)):
         return None
     return min(filter(None, (_until(name, value, fields) for name, value in fields.items())), default=None)

@@ -33,7 +33,8 @@ INERT: Mapping[str, str] = {
     "generation_output_config audio_transcription_config",
     "templates and media": "chat_template chat_template_kwargs mm_processor_kwargs media_io_kwargs image_options "
     "video_options translation_options asr_options ocr_options media_resolution enhancements",
-    "safety": "safety_settings moderation moderations safety_identifier user_security_context sensitive_word_check",
+    "safety": "safety_settings amazon-bedrock-guardrail_config "
+    "moderation moderations safety_identifier user_security_context sensitive_word_check",
     "how tools are called": "tool_choice function_call parallel_tool_calls strict_tools tool_prompt tool_stream "
     "max_tool_calls automatic_function_calling",
     "routing and price": "provider models route transforms fallbacks provider_options routing_config "

@@ -91,7 +91,19 @@ _SIGNS = (
     *(b'"error', b"inish", b"top_reason", b"topReason", b"one_reason", b"letionReason", b'"role"', b'"type"', b'"lc"'),
     *(b'"kind"', b"esponse_id", b'"function', b'"toolUse"', b'"parts"', b'"content', b'"message', b'"choices"'),
     *(b'"candidates"', b"sage_meta", b"sageMeta", b'"object"', b'"data"', b'"output"', b"eedback", b'"event"'),
-    *(b'"done"', b'"metadata"', b"xception", b"data:", b"event:", b'"{'),
+    *(
+        b"ounding",
+        b"etrieved",
+        b"earchQuer",
+        b"ontext_meta",
+        b"ontextMeta",
+        b'"done"',
+        b'"metadata"',
+        b"xception",
+        b"data:",
+        b"event:",
+        b'"{',
+    ),
 )
 
 

@@ -137,6 +137,19 @@ def _candidate(value: Answer) -> Iterator[Part]:
         yield content_part(a_dict(content), "stop" if finish is None else finish)
 
 
+def _sources(value: Answer) -> Iterator[Part]:
+    """What only a search has beside its answer: grounding, references that were retrieved, a cited page of the web."""
+    if any(value.get(name) for name in _OF_A_SEARCH) or value.get("type") in _CITATIONS:
+        yield Part("stop", spoken=True, searched=True)
+
+
+_OF_A_SEARCH = (
+    *("groundingMetadata", "grounding_metadata", "groundingChunks", "grounding_chunks", "webSearchQueries"),
+    *("retrievedReferences", "retrieved_references", "urlContextMetadata", "url_context_metadata"),
+)
+_CITATIONS = ("url_citation", "web_search_result_location", "web_search_result")
+
+
 # --- what frameworks make of it ----------------------------------------------------------------------------------
 
 
@@ -214,7 +227,7 @@ _SIGNS = frozenset(
     {
         *("role", "type", "lc", "kind", "response_id", "function", "functionCall", "function_call", "toolUse", "parts"),
         *("content", "message", "choices", "candidates", "usageMetadata", "usage_metadata", "object", "data", "output"),
-        *("promptFeedback", "prompt_feedback", *ENDINGS),
+        *("promptFeedback", "prompt_feedback", *ENDINGS, *_OF_A_SEARCH),
     }
 )
 
@@ -227,5 +240,6 @@ _READERS: tuple[Callable[[Answer], Iterable[Part]], ...] = (
     _block,
     _call,
     _candidate,
+    _sources,
     _ended,
 )

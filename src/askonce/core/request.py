@@ -139,7 +139,7 @@ def _field(name: str, plain: str, value: object, request: Request, terms: Terms)
 def _worldly(plain: str, value: object) -> bool:
     if isinstance(value, dict | list):
         return True
-    off = not value or str(value).lower() in ("none", "off", "disabled", "false", "no", "never")
+    off = not value or str(value).lower() in ("none", "off", "disable", "disabled", "false", "no", "never", "0")
     return not off and table.of_the_world(plain)
 
 
