@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from askonce.beat import Beat
 from askonce.beats import Beats
-from askonce.core.breaker import Breaker, Breakers, Direction
+from askonce.core.breaker import SILENT, Breaker, Breakers, Direction
 from askonce.core.heat import Warmth
 from askonce.core.keys import Key
 from askonce.core.tape import FAILED, Ending
@@ -362,8 +362,8 @@ class Fleet:
 
     def _back(self, breaker: Breaker, kind: str) -> None:
         """A probe closed a breaker."""
-        if kind == "store-readonly":
-            self._store.reconnect()  # what others hold may lead to the server that it was then
+        if kind == "store-readonly" or kind in SILENT:
+            self._store.reconnect()  # what others hold may lead to the server that it was then, or nowhere
         for user in self.users.alive():
             user.back(breaker.direction, kind)
 

@@ -21,6 +21,7 @@ from askonce.store import StoreTrouble
 from askonce.tape import Cut, Tape
 
 GRACE = 0.05
+PAUSE = 0.1  # s between two looks at the log of a store in trouble
 _FRAME = struct.Struct(">BI")
 
 
@@ -47,6 +48,7 @@ class Relay:
         self._reader = reader
         self._again = again
         self._have = 0  # bytes of the log
+        self._behind = True  # the log may have more than was said since it was read
         self._rest = b""  # a frame that is not whole yet
         self._until = self._deadline(claim.remaining)
 
@@ -57,23 +59,30 @@ class Relay:
     async def pull(self, until: float) -> bool:
         """Wait for more of the log; False when the time is up before there is more, or the tape is over."""
         count = self.tape.count
-        try:
-            if not self._have:
-                await self._catch_up()
-            while self.tape.count == count and not self.tape.over:
-                if time.monotonic() >= until:
-                    return False
+        while self.tape.count == count and not self.tape.over:
+            if time.monotonic() >= until:
+                return False
+            try:
                 await self._turn(until)
-        except StoreTrouble as trouble:
-            self._lost(f"the store had trouble ({trouble.kind})")
+            except StoreTrouble as trouble:
+                await self._endure(trouble)
         return True
 
+    async def _endure(self, trouble: StoreTrouble) -> None:
+        """The log is there all the same: it is read on when the trouble ends, unless the lease has ended before."""
+        self._behind = True
+        if time.monotonic() >= self._until:
+            self._lost(f"the store had trouble ({trouble.kind})")
+        else:
+            await self._ear.signal.wait(PAUSE)
+
     async def _turn(self, until: float) -> None:
-        if self._ear.words:
-            await self._hear(self._ear.words.popleft())
-        elif self._ear.again:
+        if self._behind or self._ear.again:
             self._ear.again = False
             await self._catch_up()
+            self._behind = False
+        elif self._ear.words:
+            await self._hear(self._ear.words.popleft())
         elif (left := self._until - time.monotonic()) > 0:
             await self._ear.signal.wait(max(0.0, min(left, until - time.monotonic())))
         else:

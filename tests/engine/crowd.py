@@ -18,11 +18,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
+
+import pytest
 
 from askonce import AsyncCache, Cache
 from askonce.fleet import Fleet
@@ -38,6 +40,16 @@ ROOT = Path(__file__).parents[2]
 
 def _note(done: list[float], _: object) -> None:
     done.append(time.monotonic())
+
+
+def by_turns(names: Any, quick: Collection[str]) -> list[Any]:
+    """A mode and a name each, for `crowd` and another argument: quick ones in one mode each, by turns; the rest slow."""
+    modes = {name: MODES[at % len(MODES)] for at, name in enumerate(quick)}
+    return [
+        pytest.param(mode, name, marks=() if modes.get(name) == mode else pytest.mark.slow)
+        for name in names
+        for mode in MODES
+    ]
 
 
 def eventually(true: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

@@ -18,7 +18,7 @@ import redis
 
 from askonce.testing import ScriptedCall
 from askonce.testing.servers import Server
-from tests.engine.crowd import ASKED, HANG, eventually, gathered, joined, results, values
+from tests.engine.crowd import ASKED, HANG, by_turns, eventually, gathered, joined, results, values
 from tests.engine.test_troubles import BACK, timed, warm
 
 pytestmark = pytest.mark.concurrency
@@ -94,9 +94,12 @@ def url(own_valkey: Server, admin: object) -> str:
     return own_valkey.url.replace("redis://", "redis://app:word@")
 
 
-@pytest.fixture(params=FACES)
+@pytest.fixture
 def face(request: pytest.FixtureRequest) -> Face:
     return FACES[request.param]
+
+
+each_face = pytest.mark.parametrize(("crowd", "face"), by_turns(FACES, FACES), indirect=True)
 
 
 @pytest.fixture
@@ -106,6 +109,7 @@ def call() -> Iterator[ScriptedCall]:
     scripted.reset()
 
 
+@each_face
 @pytest.mark.servers
 def test_what_is_missing_is_paid_once_by_all_who_ask_it_and_what_is_there_is_served(crowd, admin, url, face, call):
     cache = crowd.cache(url)
@@ -130,6 +134,7 @@ def test_what_is_missing_is_paid_once_by_all_who_ask_it_and_what_is_there_is_ser
     assert crowd.answer(cache, "another", call).status.stored
 
 
+@each_face
 @pytest.mark.servers
 def test_it_costs_one_lookup_little_and_the_next_ones_nothing(crowd, admin, url, face, call):
     cache = crowd.cache(url)
@@ -152,6 +157,7 @@ def dialled(admin: redis.Redis) -> int:
     return int(info["total_connections_received"]) + int(info["rejected_connections"])
 
 
+@each_face
 @pytest.mark.servers
 def test_a_leader_keeps_its_answer_though_the_store_refuses_it(crowd, admin, url, face, call):
     call.script(ASKED, HANG)

@@ -39,6 +39,7 @@ class _Office:
         self._pid = os.getpid()
         self._loop = weakref.ref(loop)
         self._dial: asyncio.Task[Trunk] | None = None
+        self._dialled_in = 0  # which epoch of the address
         self._over = False
         # An empty context: that of the caller of this moment is not to be kept.
         self._keeper = weakref.ref(loop.call_later(FAR, _nothing, self, context=contextvars.Context()))
@@ -70,7 +71,12 @@ class _Office:
         if self._over:
             raise over()
         loop = asyncio.get_running_loop()
+        epoch = self._address.epoch.number
+        if self._dial is not None and self._dialled_in != epoch:
+            self._dial.cancel()  # it leads nowhere, as is known by now
+            self._dial = None
         if self._dial is None:
+            self._dialled_in = epoch
             # An empty context, as above: the connection's callbacks will have it for as long as it lives.
             self._dial = loop.create_task(self._dialling(), name="askonce-dial", context=contextvars.Context())
             self._dial.add_done_callback(self._dialled)
@@ -91,7 +97,8 @@ class _Office:
         return trunk
 
     def _dialled(self, dial: asyncio.Task[Trunk]) -> None:
-        self._dial = None
+        if self._dial is dial:
+            self._dial = None
         if not dial.cancelled():
             dial.exception()  # looked at here, because whoever waited may have gone
 

@@ -44,11 +44,12 @@ class _Waiter:
 
 
 class _Dial:
-    """A line being made. `until`: when it must be over (monotonic s)."""
+    """A line being made, in an epoch of the address. `until`: when it must be over (monotonic s)."""
 
-    __slots__ = ("until",)
+    __slots__ = ("epoch", "until")
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, epoch: int, until: float) -> None:
+        self.epoch = epoch
         self.until = until
 
 
@@ -154,16 +155,20 @@ class Pool:
     def _dial(self) -> None:
         """See to it that a line is being made, if one more may be."""
         now = time.monotonic()
+        self._forget(now)
         if len(self._dials) >= DIALS or self._enough() or (now < self._failed + self._address.timeout and self.open()):
             return
         for place in range(DIALS if self.open() else 1):
-            held = self._dials.get(place)
-            if held is not None and now > held.until:  # its thread was ended before it began
-                self._dials.pop(place, None)
-            dial = _Dial(now + 2 * CONNECT_TIMEOUT)
+            dial = _Dial(self._epoch.number, now + 2 * CONNECT_TIMEOUT)
             if self._dials.setdefault(place, dial) is dial:
                 self._start(place, dial)
                 return
+
+    def _forget(self, now: float) -> None:
+        """No more count dials whose threads were ended before they began, and those that lead nowhere, as is known."""
+        for place, dial in list(self._dials.items()):
+            if now > dial.until or dial.epoch != self._epoch.number:
+                self._dials.pop(place, None)
 
     def _start(self, place: int, dial: _Dial) -> None:
         work = threading.Thread(target=self._dialling, args=(place, dial), name="askonce-dial", daemon=True)
@@ -178,7 +183,7 @@ class Pool:
     def _dialling(self, place: int, dial: _Dial) -> None:
         """Make lines for as long as somebody waits for one."""
         try:
-            while not self._enough():
+            while not self._enough() and self._dials.get(place) is dial:
                 asked = list(self._waiting)
                 dial.until = time.monotonic() + 2 * CONNECT_TIMEOUT
                 try:
@@ -192,7 +197,8 @@ class Pool:
                 self.idle.append(line)
                 self._settle()
         finally:
-            self._dials.pop(place, None)
+            if self._dials.get(place) is dial:
+                self._dials.pop(place, None)
 
     def _missed(self, trouble: StoreTrouble, asked: list[_Waiter]) -> None:
         """Whoever waited for this dial has its trouble, unless there are lines to wait for."""

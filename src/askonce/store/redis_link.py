@@ -228,6 +228,9 @@ class RedisLink:
             replies = self._exchanged(line, data, count)
         except Cut as cut:
             self._drop(line)
+            if cut.kind == "store-timeout":
+                # What vanished on this way may vanish on all of them: nobody is to wait for that once more.
+                self._address.epoch.end(line.epoch)
             if not (used and cut.at_once):
                 raise
             return self._ask(data, count)
