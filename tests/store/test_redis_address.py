@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import shutil
 import socket
@@ -230,7 +229,6 @@ def test_a_loop_that_is_closed_without_ceremony_closes_its_connection_under_tls_
         loop.run_until_complete(store.look(key(20), ()))
         loop.close()
         assert len(list(Path("/proc/self/fd").iterdir())) == before
-    gc.collect()  # pytest makes a warning of anything left open an error
 
 
 @pytest.mark.servers
