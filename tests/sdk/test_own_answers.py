@@ -314,3 +314,32 @@ def test_a_transport_behind_ours_finds_the_body_at_hand_also_where_our_headers_w
         client.post(URL, json=CHAT, headers={"askonce-scope": "a"})
     assert signed[0] == signed[1]
     assert json.loads(signed[0][0]) == CHAT
+
+
+class Private(dict[str, object]):
+    """What an application keeps for itself."""
+
+    def values(self) -> Any:
+        raise AssertionError("looked through")
+
+
+def test_what_an_application_keeps_in_its_clients_and_transports_is_not_looked_through(module, cache):
+    inner = module.MockTransport(lambda _: module.Response(200, json=ANSWER))
+    inner.history = Private(nested={"large": [object()]})
+    inner.mine = type("Odd", (), {"__getattr__": lambda self, name: 1 / 0})()
+    with cache.http_client(module=module, inner=inner) as client, cache.watch() as seen:
+        for _ in range(2):
+            assert client.post("https://api.example/v1/chat/completions", json=CHAT).json() == ANSWER
+    assert [status.hit for status in seen] == [False, True]
+
+
+def test_a_request_that_we_fail_to_read_goes_upstream_without_us(module, cache, monkeypatch, caplog):
+    inner = module.MockTransport(lambda request: module.Response(200, json=dict(request.headers)))
+    with cache.http_client(module=module, inner=inner) as client, cache.watch() as seen:
+        monkeypatch.setattr(client._transport.exchange, "read", lambda _: 1 / 0)
+        for _ in range(2):
+            got = client.post(URL, json=CHAT, headers={"askonce-scope": "a", "x-mine": "b"}).json()
+    assert got["x-mine"] == "b"
+    assert "askonce-scope" not in got
+    assert [(status.fwd, status.detail) for status in seen] == [("bypass", "ZeroDivisionError")] * 2
+    assert caplog.text.count("a call went upstream without the cache") == 1

@@ -33,6 +33,7 @@ def found(suite: Suite, *, anew: bool) -> list[Difference]:
     began = time.monotonic()
     print(f"{suite}: making its environment", flush=True)
     suite.make()
+    suite.take()
     print(f"{suite}: running it without us, unless that was done before", flush=True)
     before = suite.without(anew=anew)
     sending = [test for test, one in before.items() if one.sends]

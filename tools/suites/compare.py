@@ -93,9 +93,9 @@ def differences(suite: str, before: Mapping[str, Ended], after: Mapping[str, End
 
 
 def steady(found: Sequence[Difference], again: Sequence[Difference]) -> list[Difference]:
-    """Those that were found again."""
-    kept = {(one.test, one.before, one.after) for one in again}
-    return [one for one in found if (one.test, one.before, one.after) in kept]
+    """Those that were found again, as they were this time."""
+    tests = {one.test for one in found}
+    return [one for one in again if one.test in tests]
 
 
 def judged(found: Sequence[Difference], right: Sequence[Right], suites: Iterable[str]) -> Judged:

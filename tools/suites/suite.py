@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
 INSIDE = HERE / "inside"
 LIMIT = 3 * 3600  # s that one run may take
+RAN = (0, 1)  # pytest's exit codes for tests that were run: all passed, some failed
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ class Suite:
         self._install()
         stamp.write_text(wanted, "utf-8")
 
+    def take(self) -> None:
+        """Install us as we are now: a run takes long, and what is edited meanwhile is of the next one."""
+        pip(self.python, "install", "--no-deps", "--force-reinstall", PROJECT)
+
     def _fetch(self) -> None:
         wanted = f"{self.package or self.name}=={self.version}"
         pip(Path(sys.executable), "download", "--no-deps", "--no-binary=:all:", f"--dest={self.place}", wanted)
@@ -86,7 +91,7 @@ class Suite:
         subprocess.run([sys.executable, "-m", "venv", self.place / "env"], check=True)
         wanted = f"{self.package or self.name}{f'[{self.extras}]' * bool(self.extras)}=={self.version}"
         more = ["pytest", "pytest-timeout", *self.needs]
-        pip(self.python, "install", wanted, *more, "--editable", f"{PROJECT}[http]")
+        pip(self.python, "install", wanted, *more, f"{PROJECT}[http]")
 
     # running it
 
@@ -122,7 +127,7 @@ class Suite:
             *chosen,
         ]
         with report.with_suffix(".txt").open("w", encoding="utf-8") as said:
-            subprocess.run(
+            done = subprocess.run(
                 command,
                 cwd=self.tests,
                 env={**os.environ, **self.set, **self._told(partial)},
@@ -131,6 +136,8 @@ class Suite:
                 check=False,
                 timeout=LIMIT,
             )
+        if done.returncode not in RAN:
+            raise SystemExit(f"{self}: pytest did not come to its end: see {report.with_suffix('.txt')}")
         partial.rename(report)  # whole, or not there
 
     def _told(self, report: Path) -> dict[str, str]:

@@ -31,7 +31,10 @@ def connection_of(transport: Any, given: Sequence[Any] = (), *, secure: bool) ->
 
     `given`: contexts that were given beside the transport, UNSEEN for a certificate.
     """
-    parts = list(_parts(transport))
+    try:
+        parts = list(_parts(transport))
+    except Exception:  # noqa: BLE001 - what others keep in their objects may be anything; a certificate may be there
+        parts, given = [], [UNSEEN]
     whose = _certificates(parts, given) if secure else _proxy_users(parts)
     sockets = [(":socket", path) for part in parts if isinstance(path := getattr(part, "_uds", None), str)]
     return Connection(b"\n".join(sorted(whose)), tuple(sockets)) if whose or sockets else PLAIN
@@ -72,8 +75,11 @@ def _parts(transport: Any) -> Iterator[Any]:
 def _within(one: Any) -> Iterator[Any]:
     slots = [name for kind in type(one).__mro__ for name in kind.__dict__.get("__slots__", ())]
     for value in [*getattr(one, "__dict__", {}).values(), *(getattr(one, name, None) for name in slots)]:
-        several = value.values() if isinstance(value, dict) else value
-        for part in several if isinstance(value, dict | list | tuple) else (value,):
+        kind = type(
+            value
+        )  # exactly: what is made of a dict may be an application's own, and none of ours to look through
+        several = value.values() if kind is dict else value
+        for part in several if kind in {dict, list, tuple} else (value,):
             if isinstance(part, ssl.SSLContext) or _carries(part):
                 yield part
 

@@ -98,7 +98,7 @@ class Transport:
 
     async def handle(self, request: Any) -> Any:
         """The response to a request."""
-        asked = self.exchange.read(self._sent(request))
+        asked = self._read(request)
         if asked.ours:
             request = self._less_ours(request)
         if asked.question is None:
@@ -168,6 +168,20 @@ class Transport:
             return StreamErrand(self, asked, request)
         return Errand(self, asked, request) if asked.batch is None else BatchErrand(self, asked, request)
 
+    def _read(self, request: Any) -> Asked:
+        """What a request asks; one that we fail to read passes, less our headers if it has some."""
+        try:
+            return self.exchange.read(self._sent(request))
+        except Exception as error:  # noqa: BLE001 - as in _failed_safe
+            return Asked(self._warned(error), ours=True)
+
+    def _warned(self, error: Exception) -> str:
+        """A failure of ours is told once; the word for it."""
+        kind = type(error).__name__
+        self.exchange.events.warn_once(kind, "a call went upstream without the cache: %r", error)
+        log.debug("askonce failed", exc_info=error)
+        return kind
+
     def _sent(self, request: Any) -> Sent:
         scheme = request.url.scheme
         connection = self._connections.get(scheme)
@@ -196,9 +210,7 @@ class Transport:
 
     async def _failed_safe(self, errand: Errand, request: Any, error: Exception) -> Any:
         """Our own failure: the answer if it was paid for already, else the call without us. Never silent."""
-        kind = type(error).__name__
-        self.exchange.events.warn_once(kind, "a call went upstream without the cache: %r", error)
-        log.debug("askonce failed", exc_info=error)
+        kind = self._warned(error)
         if errand.received is not None or errand.error is not None:
             return self._own(errand, Status("", fwd="miss", detail=kind))
         return await self._passed(request, kind)
