@@ -268,6 +268,8 @@ SECRET = st.lists(st.sampled_from(["hunter", "tiger", *"/#?@:;&=%[]\\ !$'\"+,"])
     ),
 )
 def test_no_part_of_a_password_is_told_whatever_signs_are_in_it_and_wherever_it_stands(secret, shape):
+    if shape.startswith("redis://{}@"):
+        secret = secret.replace(":", "")  # before a colon stands a user's name, by the rules of URLs
     url = shape.replace("{}", secret)
     told = [config.without_password(url)]
     try:

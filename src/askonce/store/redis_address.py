@@ -129,6 +129,9 @@ def from_url(url: str, options: Mapping[str, Any]) -> RedisAddress:
     except ValueError:
         # Without the error's own words: of a password that was not quoted, they name a part.
         raise ConfigError(f"{_shown(url)} is not a Redis URL: write redis://host:6379/0{_QUOTE}") from None
+    if "@" in plain.replace(urlsplit(plain).netloc, "", 1):
+        # What stands before it is taken for a host or a path, and told, and may be a part of a password.
+        raise ConfigError(f"{_shown(url)} holds an @ behind its host: write it as %40{_QUOTE}")
     if not plain.startswith("unix:"):
         _check_path(url, plain)
     given = {**parsed, **options}
