@@ -319,7 +319,7 @@ class RedisLink:
             raise self._out_of_step(said)
 
     def _be_deaf(self, said: Refusal) -> None:
-        if not (self.deaf or self._told):
+        if not self._told:
             self._told = True
             log.warning(
                 "%s: this user may not subscribe (%s), so callers that wait for another process ask every %s s: give it"
