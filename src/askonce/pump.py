@@ -26,6 +26,7 @@ from askonce.tape import Cut, Opened, Raw, Tape
 LOOK = 32  # parts, after which a pump looks how far it is ahead
 TURN = 0.05  # s after which a thread that found another at it tries again
 AHEAD = 256  # parts that an async pump may be ahead of its fastest reader: back-pressure must reach upstream
+Closing = Callable[[], Awaitable[None]]
 
 
 class Pump:
@@ -45,6 +46,7 @@ class Pump:
         self.abandoned = ""  # by its last reader: finish or close
         self.awaited = False  # by whoever called for it, and has not begun to read
         self._passing = False
+        self._unwanted = False  # its source is to be closed
         self._closed = False
         self._settled = False  # stored, or given back
         self._cap = cap
@@ -73,15 +75,27 @@ class Pump:
             self.tape.nudge()  # whoever found the turn taken may have it now, also if he who had it has left
 
     def _stepped(self) -> bool:
-        """One step, unless another thread is at it. Not by a lock, which an exception could leave locked: a generator
-        runs in one thread at a time, and the interpreter knows in which.
-        """
+        """One step, unless another thread is at it."""
         try:
-            next(self._steps)
+            return self._turned() and not self._unwanted
         except StopIteration:
             # The step before was cut off: an exception came between two lines of ours, and a part may be lost.
             drive(self.end(Cut("the call was given up")))
             return self.tape.over
+        finally:
+            # Somebody ended it meanwhile, and left this to us.
+            if self._unwanted and not self._closed:
+                with contextlib.suppress(Exception):  # it is the tape that says how it ended
+                    self._let_go()
+
+    def _turned(self) -> bool:
+        """One turn of `_steps`, unless another thread is at it; StopIteration where it was cut off.
+
+        Not by a lock, which an exception could leave locked: a generator runs in one thread at a time, and the
+        interpreter knows in which.
+        """
+        try:
+            next(self._steps)
         except ValueError as error:
             if error.args != ("generator already executing",):
                 raise
@@ -90,7 +104,7 @@ class Pump:
 
     def _stepping(self) -> Generator[None, None, None]:
         while True:
-            drive(self._step())
+            drive(self._close() if self._unwanted else self._step())
             yield
 
     async def run(self) -> None:
@@ -136,15 +150,17 @@ class Pump:
         try:
             data = await self._source.next()
         except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: its readers get it
-            await self.end(error)
+            await self._ends(error)
             return
         except BaseException:
             # Nobody reads on. If all that matters was read, as when an SDK closes at the last event, it is whole.
             with contextlib.suppress(Exception):  # what ends us is more than what its closing may say
-                await self.end(None if self.scan.whole() else Cut("the call was given up"))
+                await self._ends(None if self.scan.whole() else Cut("the call was given up"))
             raise
+        if self._unwanted:
+            return  # it has ended without this
         if data is None:
-            await self.end()
+            await self._ends()
         elif isinstance(data, Raw):
             self.tape.write(data)
             await self._pass_through(data.why)
@@ -163,7 +179,7 @@ class Pump:
             self._settled = True
         if not (self.awaited or self.tape.read_on()):
             # Nobody has it, nor ever will: what upstream still says is paid for nothing.
-            await self.end(Cut("nobody reads this stream, which is not kept"))
+            await self._ends(Cut("nobody reads this stream, which is not kept"))
         self.tape.trim()
 
     @property
@@ -197,36 +213,59 @@ class Pump:
         return self.tape.over
 
     async def end(self, error: BaseException | None = None) -> None:
-        """Close upstream, tell who follows, and land: once, or once more where that was cut off."""
+        """Close upstream, tell who follows, and land: once, or once more where that was cut off.
+
+        From anywhere. The source is its reader's: a thread that reads it closes it as soon as it is through.
+        """
+        await self._ended(error, self._close if self._asynchronous else self._leave)
+
+    async def _ends(self, error: BaseException | None = None) -> None:
+        """The same, in the middle of a step."""
+        await self._ended(error, self._close)
+
+    async def _ended(self, error: BaseException | None, close: Closing) -> None:
         if self._finished:
             return
         if not self._asynchronous:
             with contextlib.suppress(Busy):  # somebody is at it
-                self._ender.run(lambda: drive(self._end(error)), 0.0)
+                self._ender.run(lambda: drive(self._end(error, close)), 0.0)
         elif self._ending is None or not self._ending.alive():
             ending = self._ending = self._mode.owner()
-            work = ending.work = owned(partial(self._end, error))
+            work = ending.work = owned(partial(self._end, error, close))
             await work
 
-    async def _end(self, error: BaseException | None) -> None:
+    async def _end(self, error: BaseException | None, close: Closing) -> None:
         if self._finished:
             return
         # A connection that fails behind the protocol's own end took nothing of the answer away.
         lost = None if error is not None and self.scan.whole() else error
         try:
-            await self._close()
+            await close()
         finally:
-            await self._settle(error, lost)
+            await self._settle(error, lost, close)
+
+    async def _leave(self) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the source, unless a thread reads it just now. Closed under a reader, its descriptor may be another's
+        by the time that he uses it, and a generator cannot be closed while it runs.
+        """
+        self._unwanted = True
+        try:
+            self._turned()
+        except StopIteration:  # who read it was cut off
+            drive(self._close())
 
     async def _close(self) -> None:
         if not self._closed:
             await self._source.close()
             self._closed = True
 
-    async def _settle(self, error: BaseException | None, lost: BaseException | None) -> None:
+    async def _settle(self, error: BaseException | None, lost: BaseException | None, close: Closing) -> None:
         try:
             with contextlib.suppress(Exception):  # once more, if an exception of anybody else's came before it
-                await self._close()
+                await close()
             if not self._settled:
                 await self._tell(lost)
                 await self._landed(lost, "")
