@@ -11,6 +11,7 @@ import inspect
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
@@ -20,9 +21,11 @@ from askonce.aim import Aim, aim_at
 from askonce.asker import Asker, Call, Outcome, settings_of
 from askonce.calls import answer_of
 from askonce.core import keys
-from askonce.core.expected import Expected, expected_of
+from askonce.core.answers import a_dict
+from askonce.core.expected import expected_of
+from askonce.core.fits import Request
 from askonce.core.judge import Judge
-from askonce.core.keys import Key
+from askonce.core.keys import Form, Key
 from askonce.core.normalize import NotNormal, normal_of
 from askonce.core.policy import Policy
 from askonce.core.request import judge_request
@@ -30,6 +33,7 @@ from askonce.core.rules import RULE_WORDS, Rules
 from askonce.drive import drive
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
+from askonce.fitting import Fitting
 from askonce.flight import Mode
 from askonce.forks import around_forks
 from askonce.many import Many
@@ -95,6 +99,7 @@ class Shell(Asker):
         self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, "replay_speed": replay_speed, **said}
         self._portable = redis_client is None
         self.events = Events()
+        self._fitting = Fitting(self.events)
         self._strict = strict
         self._closed = False
         self._engine = self._new_engine(store)
@@ -210,7 +215,8 @@ class Shell(Asker):
         else:
 
             async def paid() -> Answer:
-                return answer_of(await self._called(call), self._judge(plan, known.expected), self.events)
+                judge = self._judge(plan, known, body, "v")
+                return answer_of(await self._called(call), judge, self.events)
 
             found = await self.engine().ask(question, paid)
             try:
@@ -227,8 +233,9 @@ class Shell(Asker):
         question = Question(Key(known.key.digest, "s"), known.fields, plan, known.model)
 
         async def opened() -> Opened:
+            judge = self._judge(plan, known, body, "s")
             items = items_of(await self._called(open_stream), asynchronous=self.asynchronous)
-            return Opened(b"", Items(items, self.events), self._judge(plan, known.expected).items())
+            return Opened(b"", Items(items, self.events), judge.items())
 
         if known.passes:
             found = await self.engine().passed(question, known.passes, opened)
@@ -257,8 +264,14 @@ class Shell(Asker):
         keep = self.rules.normalize is None
         return plan.know(body, _model_of(request), passes, expected_of(request), keyed, keep=keep)
 
-    def _judge(self, plan: Plan, expected: Expected) -> Judge:
-        return self.judges(plan.terms, expected, None, lambda value: plan.unwanted(value, self.events))
+    def _judge(self, plan: Plan, known: Known, body: bytes, form: Form) -> Judge:
+        """The judge of the answer to a question that goes upstream now."""
+        says = Request(known.model, "", f"{form}{plan.scope}", lambda: a_dict(keys.plain(body)), {})
+        unwanted = partial(plan.unwanted, events=self.events)
+        if not known.model:  # not for a model, or for one that its request does not name
+            return self.judges(plan.terms, known.expected, None, unwanted)
+        self._fitting.going(says)
+        return self.judges(plan.terms, known.expected, None, unwanted, misfit=self._fitting.of(says))
 
     def _passes(self, request: object, plan: Plan) -> str:
         """Why this request is deliberately not cached, "" when it may be."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
 
 from askonce.core import bounded
-from askonce.core.answers import Answer, breaks_json, failed, reason_of
+from askonce.core.answers import Answer, breaks_json, dicts, failed, reason_of
 from askonce.core.expected import PLAIN, Expected
 from askonce.core.expiry import end_of, hints
 from askonce.core.items import ItemScan
@@ -55,11 +55,16 @@ def _wanted(_: object) -> str:
     return ""
 
 
+def _fits(_: list[Answer]) -> str:
+    return ""
+
+
 class Judge:
     """Judges answers to one question.
 
     `protocol`: its path named it. `unwanted`: store_if's word, "" if it wants an answer. `age`: ms that the answer was
-    old when it came, out of a cache further up.
+    old when it came, out of a cache further up. `misfit`: why an answer, or events of one, are none to the question, ""
+    if they may be (core.fits).
     """
 
     keeps_empty = False  # a stream that said nothing
@@ -71,16 +76,18 @@ class Judge:
         protocol: Protocol | None = None,
         unwanted: Callable[[object], str] = _wanted,
         age: int = 0,
+        misfit: Callable[[list[Answer]], str] = _fits,
     ) -> None:
         self._terms = terms
         self._expected = expected
         self._protocol = protocol
         self._unwanted = unwanted
         self._age = age
+        self._misfit = misfit
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:
         """On what a call returned, `body` in JSON; what is no protocol's answer may be stored. `now`: s since 1970."""
-        return self._last(self.refusal(value), value, body, now)
+        return self._last(self.refusal(value) or self._strange(value), value, body, now)
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
         """On a whole answer of HTTP."""
@@ -91,7 +98,7 @@ class Judge:
         except ValueError:
             return Verdict("not-json")
         reason = self._by(self._protocol, value) if self._protocol else self.refusal(value)
-        return self._last(reason, value, body, now)
+        return self._last(reason or self._strange(value), value, body, now)
 
     def stream(self, content_type: str = "") -> Judged:
         """On a stream of HTTP, by its bytes."""
@@ -114,7 +121,17 @@ class Judge:
             reason = self._broken(*made) if made else ""
         elif all(isinstance(item, str) for item in said) and breaks_json(said):
             reason = "invalid-json"
-        return self._last(reason, said, scan.body, now, dates=bool(made))
+        return self._last(reason or self._strange_in(scan), said, scan.body, now, dates=bool(made))
+
+    def _strange(self, value: object) -> str:
+        """Why an answer is none to this question."""
+        if self._misfit is _fits:
+            return ""
+        whole = [value] if self._protocol else [found for found, named in answers_in(_unwrapped(value)) if named]
+        return self._misfit(dicts(whole))
+
+    def _strange_in(self, scan: StreamScan) -> str:
+        return self._misfit(scan.values) if self._misfit is not _fits and scan.recognised() else ""
 
     def refusal(self, value: object) -> str:
         """Why a value may not be stored, whatever store_if says; "" if it may."""
@@ -173,7 +190,7 @@ class RecordingJudge(Judge):
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:  # noqa: ARG002 - kept for ever
         """On what a call returned."""
-        return Verdict("error" if of_the_moment(value) else "")
+        return Verdict("error" if of_the_moment(value) else self._strange(value))
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
         """On a whole answer of HTTP."""
@@ -188,7 +205,8 @@ class RecordingJudge(Judge):
     def scanned(self, scan: StreamScan, now: float) -> Verdict:  # noqa: ARG002
         """On a stream that was scanned to its end."""
         reason = scan.verdict()
-        return Verdict("" if reason not in _DOUBTFUL or self._said(scan, reason) else reason)
+        said = reason not in _DOUBTFUL or self._said(scan, reason)
+        return Verdict(self._strange_in(scan) if said else reason)
 
     @staticmethod
     def _said(scan: StreamScan, reason: str) -> bool:

@@ -83,6 +83,10 @@ class StreamScan:
             return "empty"
         return self._judged(found, kind)
 
+    def recognised(self) -> bool:
+        """Whether it is a protocol's stream."""
+        return self._kind() is not None
+
     @property
     def body(self) -> bytes:
         """All that was fed."""

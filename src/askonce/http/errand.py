@@ -86,6 +86,7 @@ class Errand:
         """Send it, and keep what comes; the Failure that others share, if it failed."""
         module = self._carrier.module
         self.received = self.reply = self.error = None
+        self._carrier.exchange.going(self.asked)
         response: Any = None
         try:
             response = await self._carrier.send(request)

@@ -19,6 +19,7 @@ import orjson
 from askonce.core import bounded, keys, upstream
 from askonce.core.expected import PLAIN, Expected, expected_of
 from askonce.core.fields import per_input
+from askonce.core.fits import Request
 from askonce.core.judge import Judge, Verdict, refused
 from askonce.core.keys import Form, Key
 from askonce.core.memo import Memo
@@ -31,11 +32,13 @@ from askonce.core.scan import stream_variant, streams_read
 from askonce.core.upstream import everybodys
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
+from askonce.fitting import Fitting
 from askonce.http.callers import Callers
 from askonce.http.credentials import Header, covers_body, fingerprint
 from askonce.http.forms import other_forms, retelling
 from askonce.http.keyed import Bodies
 from askonce.http.reply import Failure, Reply, age_of, pack, pack_failure
+from askonce.http.says import ids_in, says
 from askonce.http.sent import Carried, Sent, Target, target_of
 from askonce.http.vectors import Vector, cut, inputs_of
 from askonce.pilot import Answer
@@ -66,6 +69,17 @@ class Asked:
     operation: Operation | None = None
     who: str = ""  # whose credential it carries
     expected: Expected = PLAIN
+    sent: Sent | None = None
+    _says: Request | None = None
+
+    def said(self) -> Request:
+        """What a question says of its answer; worked out when it goes upstream."""
+        if self._says is None:
+            assert self.sent is not None
+            assert self.question is not None
+            assert self.operation is not None
+            self._says = says(self.sent, self.question.model, self.operation, self.question.key.form)
+        return self._says
 
 
 class Exchange:
@@ -98,13 +112,14 @@ class Exchange:
         self._bodies = Bodies(rules)
         self._inert = rules.inert
         self._same_as = tuple(rules.same_as.items())
+        self._fitting = Fitting(events)
 
     # requests
 
     def read(self, sent: Sent) -> Asked:
         """What a request asks, or why it passes."""
         carries = self._callers.carried(sent)
-        asked = Asked(ours=bool(carries.ours))
+        asked = Asked(ours=bool(carries.ours), sent=sent)
         try:
             asked.reason = self._read(sent, carries, asked)
         except AskonceError as wrong:
@@ -227,6 +242,10 @@ class Exchange:
         """A request went upstream with these headers."""
         self._callers.met(sent)
 
+    def going(self, asked: Asked) -> None:
+        """A question goes upstream."""
+        self._fitting.going(asked.said())
+
     # answers
 
     def judge(self, asked: Asked, headers: Sequence[Header]) -> Judge:
@@ -240,6 +259,7 @@ class Exchange:
             asked.operation.protocol,
             lambda value: plan.unwanted(value, self.events),
             age_of(headers) * 1000,
+            self._fitting.of(asked.said(), ids_in(headers)),
         )
 
     def answer(self, asked: Asked, reply: Reply, value: object, verdict: Verdict | None = None) -> Answer:

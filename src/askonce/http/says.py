@@ -1,0 +1,55 @@
+"""What a request over HTTP says of its answer: the model, the host, and the ids that it gave itself (core.fits)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from askonce.core import bounded
+from askonce.core.fits import ID_FIELDS, ID_HEADERS, Ids, Request, ids_of
+from askonce.core.operations import Operation
+from askonce.http.credentials import Header
+from askonce.http.sent import NAMES, SHORT, Sent, lower, text_of
+
+_FIELDS = tuple(f'"{name}"'.encode() for name in ID_FIELDS)
+
+
+def says(sent: Sent, model: str, operation: Operation, form: str) -> Request:
+    """What a request says of its answer; its body is read again only where that is in doubt."""
+    raw = sent.body or b"{}"
+    body = partial(_object, raw)
+    ids = ids_in(sent.headers, body if any(name in raw for name in _FIELDS) else None)
+    where = f"{operation.protocol.name}{form} {urlsplit(sent.url).netloc}"
+    return Request(model, operation.provider, where, body, ids)
+
+
+def ids_in(headers: Sequence[Header], body: Callable[[], dict[str, Any]] | None = None) -> Ids:
+    """The ids that headers, and a body that may have some, carry."""
+    found = [(named, text_of(value)) for name, value in headers if (named := _ID_NAMES[name])]
+    return ids_of(found, body) if found or body is not None else {}
+
+
+class _Names(dict[bytes, str]):
+    """The names of headers met so far, in lower case if they carry ids, else "": there are some twenty a call."""
+
+    def __missing__(self, name: bytes) -> str:
+        text = lower(name)
+        found = text if text in ID_HEADERS else ""
+        if len(name) <= SHORT:
+            if len(self) >= NAMES:
+                self.clear()
+            self[name] = found
+        return found
+
+
+_ID_NAMES = _Names()
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = bounded.loads(raw)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
