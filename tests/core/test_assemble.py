@@ -16,14 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from askonce.core.assemble import to_json, to_stream
-from askonce.core.fields import left_out
 from askonce.core.keys import canonical_body
-from askonce.core.operations import by_path
-from askonce.core.providers import PROTOCOLS
-from askonce.core.scan import read, scan_for
+from askonce.core.providers import APIS
+from askonce.core.providers.assemble import to_json, to_stream
+from askonce.core.providers.fields import left_out
+from askonce.core.providers.operations import by_path
+from askonce.core.providers.scan import read, scan_for
 
-ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
+ROWS = {api.name: api for api in APIS}
 MESSAGES: Any = [{"role": "user", "content": "?"}]
 Record = dict[str, Any]
 
@@ -33,7 +33,7 @@ def records(corpus_dir) -> list[tuple[Record, str, bytes]]:
     with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
         found = [record for record in map(json.loads, lines) if record["status"] == 200 and record["response_body"]]
     paths = [(record, by_path(record["method"], record["url_path"], record["host"])) for record in found]
-    return [(record, path.protocol.name, record["response_body"].encode()) for record, path in paths if path]
+    return [(record, path.api.name, record["response_body"].encode()) for record, path in paths if path]
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.core.eventstream import CONTENT_TYPE
-from askonce.core.items import ItemScan
-from askonce.core.operations import agreed, by_path
-from askonce.core.providers import PROTOCOLS
-from askonce.core.scan import StreamScan, read, scan_for
+from askonce.core.providers import APIS
+from askonce.core.providers.eventstream import CONTENT_TYPE
+from askonce.core.providers.items import ItemScan
+from askonce.core.providers.operations import agreed, by_path
+from askonce.core.providers.scan import StreamScan, read, scan_for
 from tests.core.aws import chunk, claude, converse, event, failure, nova
 
-ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
+ROWS = {api.name: api for api in APIS}
 
 
 def scan(name: str, body: bytes, tool_calls: str = "pass", **more: Any) -> StreamScan:
@@ -185,7 +185,7 @@ def test_every_recorded_stream_of_converse_is_judged_by_its_ending(corpus_dir: P
             assert "titan-text" in record["url_path"]
             continue
         body = base64.b64decode(record["response_body_b64"])
-        made = scan(meant.protocol.name, body, given=True)
+        made = scan(meant.api.name, body, given=True)
         values = read(body, CONTENT_TYPE).values
         stops = [value["messageStop"]["stopReason"] for value in values if "messageStop" in value]
         reason = made.verdict()
@@ -197,5 +197,5 @@ def test_every_recorded_stream_of_converse_is_judged_by_its_ending(corpus_dir: P
         else:
             assert reason == expected(record, [name for value in values for name in value], stops), record["id"]
         assert made.whole(), record["id"]
-        assert not scan(meant.protocol.name, body[:-1]).whole()
+        assert not scan(meant.api.name, body[:-1]).whole()
     assert judged == {"": 11, "tool-call": 1, "filtered": 3, "searched": 1, "server-tool": 1}

@@ -32,16 +32,15 @@ from openai.types.responses import Response
 from openai.types.responses import response_create_params as response_params
 
 from askonce.core.expected import PLAIN, expected_of
-from askonce.core.fields import LEFT_OUT
 from askonce.core.headers import HEADER_CLASSES, asks_stream, header_class, ignored_header
 from askonce.core.judge import Judge, judge_answer
 from askonce.core.keys import RAW, canonical, canonical_body
-from askonce.core.operations import Operation, agreed, by_path, model_of
 from askonce.core.policy import resolve
-from askonce.core.providers import PROTOCOLS, by_answer
+from askonce.core.providers import APIS, by_answer
+from askonce.core.providers.operations import Operation, agreed, by_path, model_of
 from askonce.core.request import judge_request
 
-ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
+ROWS = {api.name: api for api in APIS}
 TERMS = resolve()
 JUDGED = {
     "openai.chat": "chat",
@@ -160,7 +159,7 @@ def test_every_answer_is_recognised_by_its_shape_as_what_its_path_says(answers):
             continue
         assert protocol is not None, record["id"]
         assert protocol.name == JUDGED[record["api"]], record["id"]
-        assert operation is None or operation.protocol is protocol, record["id"]
+        assert operation is None or operation.api is protocol, record["id"]
         assert operation is not None or record["id"] in NO_JSON, record["id"]
 
 
@@ -300,7 +299,7 @@ COUNTS = {  # top-level fields known to have a say in the answer, in how it may 
     "outputConfig performanceConfig serviceTier system toolConfig schemaVersion",
 }
 # Those that are left out somewhere.
-ANYHOW = {name: {left.field for left in LEFT_OUT if name in left.protocols} for name in COUNTS}
+ANYHOW = {name: {left.field for left in api.left_out} for name, api in ROWS.items()}
 IN_HEADERS = {"betas", "user_profile_id", "workspace_id"}  # named as fields by Anthropic's SDK, sent as headers
 SDK_FIELDS = [
     ("chat", chat_params.CompletionCreateParamsBase),
@@ -327,7 +326,7 @@ def test_every_field_of_the_recorded_requests_is_in_one_class(records):
     unknown = Counter[tuple[str, str]]()
     for record in records:
         if operation := operation_of(record):
-            name = operation.protocol.name
+            name = operation.api.name
             known = ANYHOW[name] | set(COUNTS[name].split())
             unknown.update((name, field) for field in json.loads(record["request_body"]) if field not in known)
     assert unknown == {}

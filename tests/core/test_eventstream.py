@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.core.eventstream import CONTENT_TYPE, Event, events, frames, is_one
+from askonce.core.providers.eventstream import CONTENT_TYPE, Event, events, frames, is_one
 from tests.core.aws import chunk, claude, converse, event, failure, frame, header
 
 values = st.text(max_size=9) | st.binary(max_size=9) | st.booleans() | st.integers(-(2**63), 2**63 - 1)

@@ -23,9 +23,11 @@ from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as response_params
 
 from askonce.core import keys
-from askonce.core.fields import FORM, LEFT_OUT, MARKS, PER_INPUT, left_out, per_input, unmark
-from askonce.core.hosts import PROVIDERS
-from askonce.core.operations import Operation, agreed, by_path
+from askonce.core.providers import APIS
+from askonce.core.providers.api import Left
+from askonce.core.providers.fields import FORM, left_out, per_input, unmark
+from askonce.core.providers.hosts import PROVIDERS
+from askonce.core.providers.operations import Operation, agreed, by_path
 
 PAGE = Path(__file__).parents[2] / "docs" / "keys.md"
 HOSTS = {
@@ -122,7 +124,7 @@ def test_how_an_answer_is_told_is_left_out_anywhere(path):
         if provider != "azure" or path != "/completions":
             operation = at(provider, path)
             assert key_body(operation, body) == key_body(operation, told)
-    assert {left.field for left in LEFT_OUT if not left.providers} == FORM
+    assert {left.field for api in APIS for left in api.left_out if not left.providers} == FORM
 
 
 # --- marks of prompt caches ---
@@ -346,7 +348,7 @@ def test_what_is_known_of_a_provider_counts_there_alone():
     body = {"model": "m", "input": ["a"], "user": "u"}
     assert per_input(at("openai", "/embeddings"), body)
     assert not per_input(at("", "/embeddings"), body)
-    assert PER_INPUT.keys() <= {*PROVIDERS, ""}
+    assert {host for api in APIS for host in api.per_input} <= {*PROVIDERS, ""}
 
 
 # --- the law over recorded traffic ---
@@ -418,11 +420,18 @@ def told(names: tuple[str, ...]) -> str:
 
 
 def table() -> str:
-    rows = [f"| `{one.field}` | {told(one.protocols)} | {told(one.providers)} | {one.why} |" for one in LEFT_OUT]
+    fields: dict[Left, list[str]] = {}
+    for api in APIS:
+        for left in api.left_out:
+            fields.setdefault(left, []).append(api.name)
+    rows = [
+        f"| `{one.field}` | {told(tuple(names))} | {told(one.providers)} | {one.why} |" for one, names in fields.items()
+    ]
     rows += [
-        f"| `{one.field}` in {one.places} | {one.protocol} | {told(one.providers)} | where a prompt cache may break:"
+        f"| `{one.field}` in {one.places} | {api.name} | {told(one.providers)} | where a prompt cache may break:"
         " price and speed |"
-        for one in MARKS
+        for api in APIS
+        for one in api.marks
     ]
     return "\n".join(["| field | requests | at hosts of | why |", "|---|---|---|---|", *rows])
 

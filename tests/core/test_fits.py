@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from askonce.core.fits import OTHER_MODEL, OTHER_REQUEST, Request, ids_of, misfit
 from askonce.core.manners import IN_A_ROW, KEPT, Manners
 from askonce.core.names import akin, of_a_stranger
-from askonce.core.operations import agreed, by_path, model_of
-from askonce.core.streamed import read
+from askonce.core.providers.operations import agreed, by_path, model_of
+from askonce.core.providers.streamed import read
 
 HOSTS = ("openai", "azure", "anthropic", "gemini", "vertex", "bedrock", "mistral", "voyage", "")
 
@@ -273,7 +273,7 @@ def _recorded(record: dict[str, Any]) -> Recorded | None:
     raw = text.encode() if text is not None else base64.b64decode(record["response_body_b64"])
     headers = {name.lower(): value for name, value in record["response_headers"].items()}
     values = read(raw, headers.get("content-type", "")).values if record["stream"] else [json.loads(raw)]
-    where = f"{operation.protocol.name} {record['stream']} {record['host']}"
+    where = f"{operation.api.name} {record['stream']} {record['host']}"
     ids = ids_of([(name.lower(), value) for name, value in record["request_headers"].items()], lambda: body)
     asked = Request(model_of(operation, body), operation.provider, where, lambda: body, ids)
     return Recorded(record["id"], asked, values, dict(ids_of(headers.items())))

@@ -17,20 +17,20 @@ import orjson
 import pytest
 
 from askonce.core import keys
-from askonce.core.assemble import to_json
-from askonce.core.exact import Inexact, a_value
 from askonce.core.judge import judge_answer
 from askonce.core.policy import Control, resolve
-from askonce.core.providers import PROTOCOLS
-from askonce.core.retell import to_stream
-from askonce.core.scan import scan_for
-from askonce.core.sse import Objects, Parser
+from askonce.core.providers import APIS
+from askonce.core.providers.assemble import to_json
+from askonce.core.providers.exact import Inexact, a_value
+from askonce.core.providers.retell import to_stream
+from askonce.core.providers.scan import scan_for
+from askonce.core.providers.sse import Objects, Parser
 from askonce.http.credentials import covers_body, rotates
 from askonce.http.reply import unpack
 from askonce.http.sent import carried, less_ours
 from askonce.http.vectors import cut, put_together
 
-ROWS = {row.name: row for row in PROTOCOLS}
+ROWS = {row.name: row for row in APIS}
 TERMS = resolve()
 HEADER = 2**16  # bytes: more than any server lets a header be
 GROWTH, TIMES = 2.5, 8  # a doubling's time at the most; memory at the most, in times of the input

@@ -19,12 +19,12 @@ from pydantic_core import to_jsonable_python
 
 from askonce.core.expected import PLAIN, Expected
 from askonce.core.expiry import end_of, signed_until
-from askonce.core.items import ItemScan
 from askonce.core.judge import Judge, Verdict
-from askonce.core.operations import by_path
 from askonce.core.policy import Policy, Terms, resolve
-from askonce.core.scan import read, scan_for, streams_read
-from askonce.core.sources import carries_sources
+from askonce.core.providers.items import ItemScan
+from askonce.core.providers.operations import by_path
+from askonce.core.providers.scan import read, scan_for, streams_read
+from askonce.core.providers.sources import carries_sources
 
 TERMS = resolve()
 SEARCHED = resolve(Policy(searched="store"))
@@ -610,10 +610,10 @@ def test_recorded_streams_are_judged_alike_as_bytes_as_items_and_as_lines(corpus
         for record in map(json.loads, lines):
             named = by_path(record["method"], record["url_path"], record["host"])
             body = (record["response_body"] or "").encode()
-            if not (record["stream"] and record["status"] == 200 and body and named and streams_read(named.protocol)):
+            if not (record["stream"] and record["status"] == 200 and body and named and streams_read(named.api)):
                 continue
             kind = record["response_headers"].get("content-type", "")
-            as_bytes = scan_for(named.protocol, content_type=kind)
+            as_bytes = scan_for(named.api, content_type=kind)
             as_bytes.feed(body)
             as_items, as_lines = ItemScan(), ItemScan()
             for value in read(body, kind).values:

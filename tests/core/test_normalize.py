@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from askonce.core.fields import FORM
 from askonce.core.keys import canonical
 from askonce.core.normalize import NotNormal, name_of, normal_of
+from askonce.core.providers.fields import FORM
 from askonce.core.rules import Rules
 from askonce.errors import ConfigError
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.core.hosts import place_of, provider_of
-from askonce.core.operations import agreed, by_path, model_of
+from askonce.core.providers.hosts import place_of, provider_of
+from askonce.core.providers.operations import agreed, by_path, model_of
 
 TURN = {"role": "user", "content": "?"}
 BODIES: dict[str, dict[str, Any]] = {
@@ -73,7 +73,7 @@ def test_a_path_names_its_operation(path, shape, streamed, model):
     assert operation is not None
     meant = agreed(operation, BODIES[shape])
     assert meant is not None
-    assert meant.protocol.name == {"claude": "messages"}.get(shape, shape)
+    assert meant.api.name == {"claude": "messages"}.get(shape, shape)
     assert (meant.streamed_by_path, meant.model, meant.provider) == (streamed, model, "")
 
 
@@ -339,7 +339,7 @@ def test_where_one_path_serves_several_protocols_the_body_says_which(body, name)
     assert operation is not None
     meant = agreed(operation, body)
     assert meant is not None
-    assert meant.protocol.name == name
+    assert meant.api.name == name
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from askonce.core import providers
 from askonce.core.headers import CREDENTIAL_HEADERS, HEADER_CLASSES, header_class, ignored_header
-from askonce.core.providers import PROTOCOLS, by_answer, failed
+from askonce.core.providers import APIS, by_answer
+from askonce.core.providers.answers import failed
 
-ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
+ROWS = {api.name: api for api in APIS}
 
 
 def chat(finish: object = "stop", **message: Any) -> dict[str, Any]:
@@ -69,7 +69,7 @@ WHOLE = [
     ),
     ("converse", CONVERSE),
     ("message", COHERE),
-    ("message", OLLAMA),
+    ("ollama", OLLAMA),
 ]
 
 
@@ -206,7 +206,7 @@ def test_a_users_own_data_is_nobodys_answer(value):
 @pytest.mark.parametrize("value", [{"error": {"message": "no", "code": 400}}, {"error": "model not found"}])
 def test_an_error_that_came_as_an_answer_is_an_error(value):
     assert failed(value)
-    assert {protocol.verdict(value) for protocol in PROTOCOLS} == {"error"}
+    assert {protocol.verdict(value) for protocol in APIS} == {"error"}
 
 
 def test_an_answer_of_another_shape_is_not_taken_for_the_protocols_own():
@@ -233,7 +233,7 @@ def spoiled(value: Any, draw: Any) -> Any:
 @settings(max_examples=600, deadline=None)
 def test_no_answer_makes_a_protocol_raise_however_spoiled(data, answer):
     value = spoiled(answer, data.draw)
-    for protocol in PROTOCOLS:
+    for protocol in APIS:
         assert isinstance(protocol.verdict(value, "store"), str)
         protocol.usage(value)
     by_answer(value)
@@ -310,7 +310,3 @@ def test_no_header_is_in_two_classes():
         assert len(kinds) == 1, (name, kinds)
     for kind, family in families:
         assert [other for other, shorter in families if family.startswith(shorter)] == [kind]
-
-
-def test_the_interface_has_headers_too():
-    assert providers.ignored_header is ignored_header

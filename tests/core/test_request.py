@@ -25,8 +25,8 @@ from openai.types.responses import response_create_params as response_params
 
 from askonce.core.expected import Expected, expected_of
 from askonce.core.inert import NAMES
-from askonce.core.operations import agreed, by_path
 from askonce.core.policy import Policy, resolve
+from askonce.core.providers.operations import agreed, by_path
 from askonce.core.request import judge_request
 
 TERMS = resolve()

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from askonce.core.operations import by_path
-from askonce.core.providers import PROTOCOLS
-from askonce.core.scan import StreamScan, read, scan_for, stream_variant, streams_read
+from askonce.core.providers import APIS
+from askonce.core.providers.operations import by_path
+from askonce.core.providers.scan import StreamScan, read, scan_for, stream_variant, streams_read
 
-ROWS = {protocol.name: protocol for protocol in PROTOCOLS}
+ROWS = {api.name: api for api in APIS}
 SSE = "text/event-stream; charset=utf-8"
 Record = dict[str, Any]
 
@@ -388,7 +388,7 @@ def streams(corpus_dir) -> list[tuple[Record, str, bytes]]:
         for record in records
         if record["response_body"]
     ]
-    read = [(record, path.protocol.name) for record, path in found if path and streams_read(path.protocol)]
+    read = [(record, path.api.name) for record, path in found if path and streams_read(path.api)]
     return [(record, name, record["response_body"].encode()) for record, name in read]
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
-from askonce.core.sse import Event, Objects, Parser, parser_for, plain_data
+from askonce.core.providers.sse import Event, Objects, Parser, parser_for, plain_data
 
 CHAT = b'data: {"choices":[{"index":0,"delta":{"content":"h\xc3\xa9"}}]}\n\ndata: [DONE]\n\n'
 ODD = (

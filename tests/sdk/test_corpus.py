@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from askonce import Cache
-from askonce.core.operations import by_path
+from askonce.core.providers.operations import by_path
 from askonce.events import Status
 from tests.sdk.conftest import Record
 from tests.sdk.upstreams import Noting, Seen

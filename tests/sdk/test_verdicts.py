@@ -11,10 +11,10 @@ from typing import Any
 
 from askonce.core.expected import expected_of
 from askonce.core.judge import Judge
-from askonce.core.operations import Operation, agreed, by_path
 from askonce.core.policy import resolve
+from askonce.core.providers.operations import Operation, agreed, by_path
+from askonce.core.providers.scan import streams_read
 from askonce.core.request import judge_request
-from askonce.core.scan import streams_read
 from tests.sdk.conftest import Record
 
 PAGE = Path(__file__).parents[2] / "docs" / "sdks.md"
@@ -34,13 +34,13 @@ def asked(record: Record) -> tuple[Operation | None, Any]:
 def verdict(record: Record, operation: Operation, body: Any) -> str:
     asks_stream = operation.streamed_by_path or body.get("stream")
     reason = judge_request(body, TERMS, known=True)
-    if not reason and asks_stream and not streams_read(operation.protocol):
+    if not reason and asks_stream and not streams_read(operation.api):
         reason = "stream"
     if reason:
         return f"passed: {reason}"
     if record["status"] != 200:
         return f"not stored: status {record['status']}"
-    judge = Judge(TERMS, expected_of(body), operation.protocol)
+    judge = Judge(TERMS, expected_of(body), operation.api)
     packed = record.get("response_body_b64")  # AWS's event streams
     answer = base64.b64decode(packed) if packed else record["response_body"].encode()
     if record["stream"]:
@@ -57,7 +57,7 @@ def table(records: list[Record]) -> list[str]:
     for record in records:
         operation, body = asked(record)
         if operation is not None:
-            counts[operation.protocol.name][verdict(record, operation, body)] += 1
+            counts[operation.api.name][verdict(record, operation, body)] += 1
     names = sorted(counts, key=lambda name: -counts[name].total())
     reasons = sorted(
         {reason for found in counts.values() for reason in found}, key=lambda text: (text != "stored", text)

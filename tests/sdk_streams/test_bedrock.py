@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from askonce import Cache
-from askonce.core.eventstream import CONTENT_TYPE
+from askonce.core.providers.eventstream import CONTENT_TYPE
 from tests.core.aws import claude, converse, failure, nova
 
 HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"

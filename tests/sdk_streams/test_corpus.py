@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from askonce import Cache
-from askonce.core.operations import by_path
+from askonce.core.providers.operations import by_path
 from tests.sdk.conftest import Record
 from tests.sdk.test_corpus import base_of, given, request_of, sdk_of
 

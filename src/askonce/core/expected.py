@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from askonce.core.answers import a_dict, dicts
+from askonce.core.providers.answers import a_dict, dicts
 
 Request = dict[str, Any]
 

@@ -19,9 +19,9 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from askonce.core.answers import snake
 from askonce.core.bounded import lru_cache_of_short
-from askonce.core.sources import CALLERS, LONGEST_NAME
+from askonce.core.providers.answers import snake
+from askonce.core.providers.sources import CALLERS, LONGEST_NAME
 
 LONGEST_URL = 16_384  # characters
 _NAMES = re.compile(r"(?:\w+_)?(?:expire\w*|expir(?:y|ation)\w*)|valid_(?:until|to)|not_after|good_until")

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
 
 from askonce.core import bounded
-from askonce.core.answers import Answer, breaks_json, dicts, failed, reason_of
 from askonce.core.expected import PLAIN, Expected
 from askonce.core.expiry import end_of, hints
-from askonce.core.items import ItemScan
-from askonce.core.parts import answers_in, parts_of
 from askonce.core.policy import Terms
-from askonce.core.providers import Protocol
-from askonce.core.scan import StreamScan
-from askonce.core.sources import carries_sources
+from askonce.core.providers import Api
+from askonce.core.providers.answers import Answer, breaks_json, dicts, failed, reason_of
+from askonce.core.providers.items import ItemScan
+from askonce.core.providers.parts import answers_in, parts_of
+from askonce.core.providers.scan import StreamScan
+from askonce.core.providers.sources import carries_sources
 from askonce.core.upstream import everybodys, of_the_moment
 
 __all__ = ["Judge", "Judged", "RecordingJudge", "Verdict", "judge_answer", "refused"]
@@ -62,7 +62,7 @@ def _fits(_: list[Answer]) -> str:
 class Judge:
     """Judges answers to one question.
 
-    `protocol`: its path named it. `unwanted`: store_if's word, "" if it wants an answer. `age`: ms that the answer was
+    `api`: its path named it. `unwanted`: store_if's word, "" if it wants an answer. `age`: ms that the answer was
     old when it came, out of a cache further up. `misfit`: why an answer, or events of one, are none to the question, ""
     if they may be (core.fits).
     """
@@ -73,20 +73,20 @@ class Judge:
         self,
         terms: Terms,
         expected: Expected = PLAIN,
-        protocol: Protocol | None = None,
+        api: Api | None = None,
         unwanted: Callable[[object], str] = _wanted,
         age: int = 0,
         misfit: Callable[[list[Answer]], str] = _fits,
     ) -> None:
         self._terms = terms
         self._expected = expected
-        self._protocol = protocol
+        self._api = api
         self._unwanted = unwanted
         self._age = age
         self._misfit = misfit
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:
-        """On what a call returned, `body` in JSON; what is no protocol's answer may be stored. `now`: s since 1970."""
+        """On what a call returned, `body` in JSON; what is no API's answer may be stored. `now`: s since 1970."""
         return self._last(self.refusal(value) or self._strange(value), value, body, now)
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
@@ -97,12 +97,12 @@ class Judge:
             value = bounded.loads(body)
         except ValueError:
             return Verdict("not-json")
-        reason = self._by(self._protocol, value) if self._protocol else self.refusal(value)
+        reason = self._by(self._api, value) if self._api else self.refusal(value)
         return self._last(reason or self._strange(value), value, body, now)
 
     def stream(self, content_type: str = "") -> Judged:
         """On a stream of HTTP, by its bytes."""
-        return Judged(self, StreamScan(self._protocol, self._terms.tool_calls, content_type, **self._sources()))
+        return Judged(self, StreamScan(self._api, self._terms.tool_calls, content_type, **self._sources()))
 
     def items(self) -> Judged:
         """On a stream of items, each fed as JSON."""
@@ -127,7 +127,7 @@ class Judge:
         """Why an answer is none to this question."""
         if self._misfit is _fits:
             return ""
-        whole = [value] if self._protocol else [found for found, named in answers_in(_unwrapped(value)) if named]
+        whole = [value] if self._api else [found for found, named in answers_in(_unwrapped(value)) if named]
         return self._misfit(dicts(whole))
 
     def _strange_in(self, scan: StreamScan) -> str:
@@ -142,28 +142,28 @@ class Judge:
         value = _unwrapped(value)
         if isinstance(value, str):  # what the call took out of an answer is its text
             return "invalid-json" if self._expected.json and breaks_json(value) else ""
-        reasons = [self._of(found, protocol) for found, protocol in answers_in(value)]
+        reasons = [self._of(found, api) for found, api in answers_in(value)]
         # One that says nothing is one of several, or stands beside data of the user's own.
         return next((one for one in reasons if one not in ("", "empty")), "empty" if {*reasons} == {"empty"} else "")
 
-    def _of(self, found: Answer, protocol: Protocol | None) -> str:
+    def _of(self, found: Answer, api: Api | None) -> str:
         """Why an answer, or a part of one, may not be stored."""
-        if protocol:
-            return self._by(protocol, found)
+        if api:
+            return self._by(api, found)
         terms, parts = self._terms, parts_of(found)
         reason = next(filter(None, (reason_of(part, terms.tool_calls, terms.searched) for part in parts)), "")
         if not reason and terms.searched != "store" and carries_sources(found, given=self._expected.given):
             return "searched"
         return reason or ("invalid-json" if self._expected.json and any(breaks_json(one.said) for one in parts) else "")
 
-    def _by(self, protocol: Protocol, value: Any) -> str:
+    def _by(self, api: Api, value: Any) -> str:
         terms = self._terms
-        reason = protocol.verdict(value, terms.tool_calls, terms.searched, given=self._expected.given)
-        return reason or self._broken(protocol, value)
+        reason = api.verdict(value, terms.tool_calls, terms.searched, given=self._expected.given)
+        return reason or self._broken(api, value)
 
-    def _broken(self, protocol: Protocol, answer: Answer) -> str:
+    def _broken(self, api: Api, answer: Answer) -> str:
         """``invalid-json`` for an answer that was demanded as JSON and is something else."""
-        if self._expected.json and any(breaks_json(part.said) for part in protocol.parts(answer)):
+        if self._expected.json and any(breaks_json(part.said) for part in api.parts(answer)):
             return "invalid-json"
         return ""
 
@@ -178,7 +178,7 @@ class Judge:
 
     def _life(self, value: object, now: float, *, dates: bool) -> int | None:
         value = _unwrapped(value)
-        dates = dates or bool(self._protocol or _is_object(value) or any(answers_in(value)))
+        dates = dates or bool(self._api or _is_object(value) or any(answers_in(value)))
         end = end_of(value, now, dates=dates)
         return None if end is None else int((end - now) * 1000)
 
@@ -213,7 +213,7 @@ class RecordingJudge(Judge):
         """Whether a doubtful stream is what was said, and to this request."""
         if reason == "error":
             return not any(map(of_the_moment, scan.values))
-        # Items end where their iterator does; a protocol's own word for "not ended yet" may be its last.
+        # Items end where their iterator does; an API's own word for "not ended yet" may be its last.
         return reason == "incomplete" and (isinstance(scan, ItemScan) or scan.answer() is not None)
 
 
@@ -236,7 +236,7 @@ class Judged:
 
 
 def judge_answer(value: object, terms: Terms) -> str:
-    """Empty if the answer to a plain question may be stored, else why not; what is no protocol's answer may."""
+    """Empty if the answer to a plain question may be stored, else why not; what is no API's answer may."""
     return Judge(terms).refusal(value)
 
 
@@ -255,7 +255,7 @@ _API_OBJECT = frozenset({"id", "created", "created_at"})
 
 
 def _unwrapped(value: object) -> object:
-    # Some calls return response.text, or model_dump_json(): the answer of a protocol in a coat.
+    # Some calls return response.text, or model_dump_json(): the answer of an API in a coat.
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
         return value
     try:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from askonce.core.answers import a_dict, dicts
 from askonce.core.policy import Terms
+from askonce.core.providers.answers import a_dict, dicts
 
 Request = dict[str, Any]
 OFFERED = frozenset({"tools", "functions", "tool_config"})

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from askonce.core import inert as table
-from askonce.core.answers import a_dict, dicts, snake
 from askonce.core.bounded import lru_cache_of_short
 from askonce.core.offered import OFFERED, brought, judge_tools
 from askonce.core.policy import Terms
+from askonce.core.providers.answers import a_dict, dicts, snake
 
 Request = dict[str, Any]
 _TCHAR = "!#$&'*+-.^_`|~:/"  # beside letters and digits, what may stand in a token of RFC 9110 and in a detail

@@ -18,17 +18,18 @@ import orjson
 
 from askonce.core import bounded, keys, upstream
 from askonce.core.expected import PLAIN, Expected, expected_of
-from askonce.core.fields import per_input
 from askonce.core.fits import Request
 from askonce.core.judge import Judge, Verdict, refused
 from askonce.core.keys import Form, Key
 from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
-from askonce.core.operations import Operation, agreed, model_of
 from askonce.core.policy import Control
+from askonce.core.providers import openai_chat
+from askonce.core.providers.fields import per_input
+from askonce.core.providers.operations import Operation, agreed, model_of
+from askonce.core.providers.scan import stream_variant, streams_read
 from askonce.core.request import judge_request
 from askonce.core.rules import NO_RULES, Rules
-from askonce.core.scan import stream_variant, streams_read
 from askonce.core.upstream import everybodys
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
@@ -182,12 +183,12 @@ class Exchange:
         if not tenant and self._callers.needs_tenant(asked.who, carries.secrets):
             return "tenant-needed"
         form, place = _form(sent, target, body)
-        if form == "s" and not streams_read(operation.protocol):
+        if form == "s" and not streams_read(operation.api):
             return "stream"
         counts = self._callers.counts(carries, form, tenant=tenant)
         self._callers.note(sent, carries, counts, tenant=tenant)
         ask = self._asker(plan, target, body, form, place, counts, asked.who)
-        batched = form == "j" and operation.protocol.name == "embeddings"
+        batched = form == "j" and bool(operation.api.per_input)
         # A signature covers the body, which can then not be cut into inputs.
         signed = batched and covers_body(sent.headers, carries.secrets)
         try:
@@ -206,12 +207,12 @@ class Exchange:
         question: Question, canonical: bytes, target: Target, place: str, headers: tuple[tuple[str, str], ...], who: str
     ) -> None:
         """Name the other forms in which the answer may be kept."""
-        protocol, form = target.operation.protocol, question.key.form
+        api, form = target.operation.api, question.key.form
         question.others = tuple(
             question.plan.question(canonical, question.model, other, elsewhere, headers, who)
-            for other, elsewhere in other_forms(protocol, form, target.upstream)
+            for other, elsewhere in other_forms(api, form, target.upstream)
         )
-        question.retell = retelling(protocol, form, place.partition("#")[2])
+        question.retell = retelling(api, form, place.partition("#")[2])
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:
         """Why this request of a known operation may not be looked up."""
@@ -256,7 +257,7 @@ class Exchange:
         return self.judges(
             plan.terms,
             asked.expected,
-            asked.operation.protocol,
+            asked.operation.api,
             lambda value: plan.unwanted(value, self.events),
             age_of(headers) * 1000,
             self._fitting.of(asked.said(), ids_in(headers)),
@@ -349,7 +350,7 @@ def _form(sent: Sent, target: Target, body: dict[str, Any]) -> tuple[Form, str]:
     """
     if not (target.operation.streamed_by_path or body.get("stream")):
         return "j", target.upstream
-    variant = stream_variant(body, target.operation.protocol, sent.url.partition("?")[2])
+    variant = stream_variant(body, target.operation.api, sent.url.partition("?")[2])
     return "s", f"{target.upstream}#{variant}" if variant else target.upstream
 
 
@@ -362,14 +363,6 @@ def _texts(reply: Reply) -> dict[str, str]:
 
 def our_error(operation: Operation | None, status: int, kind: str, message: str) -> Reply:
     """An error of our own, in the shape that the SDK of this operation reads; it asks not to be retried."""
-    name = operation.protocol.name if operation else ""
-    body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": None, "code": kind}}
-    if name == "messages":
-        body = {"type": "error", "error": {"type": kind, "message": message}}
-    if name == "gemini":
-        body = {"error": {"code": status, "message": message, "status": kind.upper()}}
-    headers = [(b"content-type", b"application/json"), (b"x-should-retry", b"false")]
-    if name == "converse":
-        body = {"message": message}
-        headers.append((b"x-amzn-errortype", kind.encode()))
-    return Reply(status, headers, orjson.dumps(body))
+    body, headers = (operation.api if operation else openai_chat.API).error(status, kind, message)
+    ours = [(b"content-type", b"application/json"), (b"x-should-retry", b"false"), *headers]
+    return Reply(status, ours, orjson.dumps(body))

@@ -10,39 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from askonce.core.assemble import to_json, to_stream
 from askonce.core.keys import Form
-from askonce.core.providers import Protocol
+from askonce.core.providers import Api
+from askonce.core.providers.assemble import to_json, to_stream
+from askonce.core.providers.retell import ARRAY
 from askonce.core.tape import DATA, META, frames
 from askonce.http.reply import Reply, read_head, unpack
 
-# Streams that may say all that an answer in one piece does, by what stands after # in the key's place; a chat stream
-# that was asked without its usage never does, but hosts send it all the same.
-_TELLING = {"chat": ("#include_usage=true", ""), "gemini": ("", "#array")}
 
-
-def other_forms(protocol: Protocol, form: Form, upstream: str) -> Iterable[tuple[Form, str]]:
+def other_forms(api: Api, form: Form, upstream: str) -> Iterable[tuple[Form, str]]:
     """The forms and places in which the answer to a question may be kept too, the likeliest first."""
     if form == "s":
         return [("j", upstream)]
-    return [("s", upstream + variant) for variant in _TELLING.get(protocol.name, ("",))]
+    return [("s", upstream + variant) for variant in (api.stream.full if api.stream else ())]
 
 
-def retelling(protocol: Protocol, form: Form, variant: str) -> Callable[[bytes], Reply | None]:
+def retelling(api: Api, form: Form, variant: str) -> Callable[[bytes], Reply | None]:
     """Makes what is kept in the other form an answer in `form`; None where that could not be exact."""
 
     def as_json(log: bytes) -> Reply | None:
         parts = frames(log)
         head = next((read_head(payload) for kind, payload in parts if kind == META), None)
-        body = to_json(protocol, b"".join(payload[4:] for kind, payload in parts if kind == DATA))
+        body = to_json(api, b"".join(payload[4:] for kind, payload in parts if kind == DATA))
         return _reply(head, body, b"application/json") if isinstance(head, Reply) else None
 
     def as_stream(packed: bytes) -> Reply | None:
         kept = unpack(packed)
         if not isinstance(kept, Reply):
             return None
-        kind = b"application/json" if "array" in variant else b"text/event-stream; charset=utf-8"
-        return _reply(kept, to_stream(protocol, kept.body, variant), kind)
+        kind = b"application/json" if ARRAY in variant else b"text/event-stream; charset=utf-8"
+        return _reply(kept, to_stream(api, kept.body, variant), kind)
 
     return as_stream if form == "s" else as_json
 

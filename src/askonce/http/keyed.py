@@ -6,9 +6,9 @@ import copy
 from typing import Any
 
 from askonce.core import keys
-from askonce.core.fields import FORM, left_out, unmark
 from askonce.core.normalize import NotNormal, normal_of
-from askonce.core.operations import Operation
+from askonce.core.providers.fields import FORM, left_out, unmark
+from askonce.core.providers.operations import Operation
 from askonce.core.rules import Rules
 from askonce.errors import RequestError
 
@@ -56,4 +56,4 @@ class Bodies:
 
 def _asks(operation: Operation) -> bool:
     """Whether the user's text is a question: of a vector, case and marks are what it is about."""
-    return operation.protocol.name != "embeddings"
+    return not operation.api.per_input

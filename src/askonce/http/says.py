@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from askonce.core import bounded
 from askonce.core.fits import ID_FIELDS, ID_HEADERS, Ids, Request, ids_of
-from askonce.core.operations import Operation
+from askonce.core.providers.operations import Operation
 from askonce.http.credentials import Header
 from askonce.http.sent import NAMES, SHORT, Sent, lower, text_of
 
@@ -21,7 +21,7 @@ def says(sent: Sent, model: str, operation: Operation, form: str) -> Request:
     raw = sent.body or b"{}"
     body = partial(_object, raw)
     ids = ids_in(sent.headers, body if any(name in raw for name in _FIELDS) else None)
-    where = f"{operation.protocol.name}{form} {urlsplit(sent.url).netloc}"
+    where = f"{operation.api.name}{form} {urlsplit(sent.url).netloc}"
     return Request(model, operation.provider, where, body, ids)
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from askonce.core.headers import counting_members, header_class, ignored_header, plain_value
-from askonce.core.hosts import place_of
-from askonce.core.operations import Operation, operation_at
+from askonce.core.providers.hosts import place_of
+from askonce.core.providers.operations import Operation, operation_at
 from askonce.http.credentials import Header, cookies_of, covered
 
 NAMES = 1024  # names of headers whose class is kept in mind, and values of those whose value decides

@@ -12,14 +12,14 @@ import orjson
 
 from askonce.core.judge import Judge
 from askonce.core.policy import Policy, resolve
-from askonce.core.providers import Protocol
+from askonce.core.providers import Api
 from askonce.http.reply import Failure, Reply, read_head, unpack
 from askonce.reader import Found, Unreadable
 from askonce.tape import Playback
 
 SOUND = 4096  # fill ids of entries that were read
 ALL = resolve(Policy(tool_calls="store", searched="store"))
-_NONE = frozenset({"incomplete", "not-sse", "empty"})  # verdicts on what is no stream of a protocol
+_NONE = frozenset({"incomplete", "not-sse", "empty"})  # verdicts on what is no stream of an API
 
 
 class Stored:
@@ -42,7 +42,7 @@ class Stored:
             self._vouch(found.head.fill)
         return made
 
-    def opening(self, found: Found, protocol: Protocol) -> Reply | Failure:
+    def opening(self, found: Found, api: Api) -> Reply | Failure:
         """How a stream begins; Unreadable if it is none."""
         assert isinstance(found.value, Playback)
         try:
@@ -50,7 +50,7 @@ class Stored:
         except ValueError as wrong:
             raise Unreadable from wrong
         if found.head is not None and found.head.fill not in self._sound:
-            if not isinstance(head, Reply) or not _whole(head, found.value.tape.said(), protocol, self._judges):
+            if not isinstance(head, Reply) or not _whole(head, found.value.tape.said(), api, self._judges):
                 raise Unreadable
             self._vouch(found.head.fill)
         return head
@@ -86,11 +86,11 @@ def _is_json(body: bytes) -> bool:
     return True
 
 
-def _whole(head: Reply, parts: list[bytes], protocol: Protocol, judges: type[Judge]) -> bool:
+def _whole(head: Reply, parts: list[bytes], api: Api, judges: type[Judge]) -> bool:
     if head.status != 200:
         return True
     kind = next((value.decode("latin-1") for name, value in head.headers if name.lower() == b"content-type"), "")
-    scan = judges(ALL, protocol=protocol).stream(kind)
+    scan = judges(ALL, api=api).stream(kind)
     for part in parts:
         scan.feed(part)
     return scan.verdict(0.0).reason not in _NONE

@@ -264,7 +264,7 @@ class Transport:
         if (opening := errand.own(found.value)) is not None:
             return opening.handed_on(found.status)
         assert errand.asked.operation is not None
-        made = self._for_me(self._stored.opening(found, errand.asked.operation.protocol), errand)
+        made = self._for_me(self._stored.opening(found, errand.asked.operation.api), errand)
         return None if made is None else self._response(made, found.status, stream=errand.out(found.value))
 
     def _own(self, errand: Errand, status: Status) -> Any:

@@ -1,4 +1,4 @@
-"""Streams taken apart into events: server-sent events, and JSON objects that come one after the other.
+"""Streams taken apart into events, and events written: server-sent events, and JSON objects one after the other.
 
 The rules are the living standard's (html.spec.whatwg.org, 9.2): lines end in CRLF, LF or CR; a line that begins with a
 colon is a comment; a blank line closes an event; an event without data is none; one that was not closed did not arrive.
@@ -12,9 +12,11 @@ replacement character put in here would hide it. Neither parser has a limit: who
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Event", "Objects", "Parser", "parser_for", "plain_data"]
+import orjson
+
+__all__ = ["Event", "Objects", "Parser", "begins", "data_event", "named_event", "parser_for", "plain_data", "typed"]
 
 _BOM = b"\xef\xbb\xbf"
 _ENDS = (b"\n", b"\r")
@@ -90,7 +92,7 @@ class Parser:
 class Objects:
     """JSON objects that come one after the other, an event each: lines of JSON, or the elements of one array.
 
-    Gemini streams an array when not asked for alt=sse, Ollama lines. Told apart by the first bracket: objects are what
+    Some APIs stream an array, others lines. Told apart by the first bracket: objects are what
     opens at its depth. Only brackets and strings are read; whether an object is one, its reader will see.
     """
 
@@ -173,3 +175,28 @@ def parser_for(content_type: str, start: bytes) -> Parser | Objects:
     """What takes a body apart, by what it says it is, or else by how it begins."""
     claims = content_type.partition(";")[0].strip().lower() == "text/event-stream"
     return Parser() if claims or start.lstrip()[:1] not in (b"{", b"[") else Objects()
+
+
+# --- events, written, and how their lines begin ------------------------------------------------------------------
+
+
+def data_event(value: dict[str, Any]) -> bytes:
+    """An event without a name."""
+    return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+def named_event(value: dict[str, Any]) -> bytes:
+    """An event that is named as the type that it says."""
+    return f"event: {value['type']}\n".encode() + data_event(value)
+
+
+def begins(field: str, *words: str) -> tuple[bytes, ...]:
+    """How a line of this field begins, if one of these words is all of it, or its begin."""
+    return tuple(f"{field}:{blank}{word}".encode() for blank in (" ", "") for word in words)
+
+
+def typed(*kinds: str) -> tuple[bytes, ...]:
+    """How the events of these types begin, named or not."""
+    return begins("event", *kinds) + begins(
+        "data", *(f'{{"type":{blank}"{kind}"' for kind in kinds for blank in ("", " "))
+    )

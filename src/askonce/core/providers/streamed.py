@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import repeat
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from itertools import islice, repeat
+from typing import Any, NamedTuple
 
 import orjson
 
-from askonce.core import bounded, eventstream
-from askonce.core.answers import Answer, failed
-from askonce.core.bedrock import read_frames
-from askonce.core.sse import Objects, parser_for, plain_data
+from askonce.core import bounded
+from askonce.core.providers import eventstream
+from askonce.core.providers.answers import Answer, failed
+from askonce.core.providers.sse import Objects, parser_for, plain_data
 
 
 class Read(NamedTuple):
@@ -29,8 +29,7 @@ def read(body: bytes, content_type: str = "") -> Read:
     if bounded.flooded(body):
         return Read([], garbled=True)
     if eventstream.is_one(content_type, body[:64]):
-        values, error, garbled = read_frames(body)
-        return Read(values, failed=error, garbled=garbled, framed=False)
+        return _frames(body)
     data = plain_data(body)
     if data is not None:
         return _values(zip(repeat(""), data))
@@ -62,9 +61,28 @@ def _values(events: Iterable[tuple[str, bytes]]) -> Read:
     return Read(values, done, error, garbled)
 
 
-def _object(data: bytes) -> Answer | None:
+def _frames(body: bytes) -> Read:
+    """What AWS's frames say."""
+    events = list(islice(eventstream.events(body), bounded.EVENTS + 1))
+    sound = [event for event in events if event is not None]
+    garbled = len(sound) != len(events) or len(events) > bounded.EVENTS
+    if bounded.flooded(b"\n".join(event.data for event in sound)):
+        return Read([], garbled=True, framed=False)
+    values: list[Answer] = []
+    error = any(event.failed for event in sound)
+    for event in sound:
+        if event.data.strip() == b"[DONE]":  # some models' own end, carried along
+            continue
+        value = _object(event.data, bounded.loads)
+        garbled = garbled or value is None
+        values.append({event.name: value} if event.name else value or {})
+        error = error or bool(values[-1].get("error")) or values[-1].get("type") == "error"
+    return Read(values, failed=error, garbled=garbled, framed=False)
+
+
+def _object(data: bytes, loads: Callable[[bytes], Any] = orjson.loads) -> Answer | None:
     try:
-        value = orjson.loads(data)
+        value = loads(data)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -1,10 +1,12 @@
 """Scans of streamed answers: was that the end, and may it be kept.
 
 A scan sees the bytes go by and touches none of them: on its way to the reader a part costs an append. Everything is
-worked out when it is asked. `whole` looks for the protocol's last event, which ends an answer although upstream may
+worked out when it is asked. `whole` looks for the API's last event, which ends an answer although upstream may
 hold the connection: SDKs leave at that event, before their iterator ends. `verdict` takes the stream apart once, folds
-its events into the gist of the answer that they make up (core.gists), and leaves the rest to the protocol's row in
-core.providers: so a stream and its twin in one piece are refused for the same reasons, in the same words.
+its events into the gist of the answer that they make up (Stream.gist), and leaves the rest to its Api: so a stream and
+its twin in one piece are refused for the same reasons, in the same words.
+
+The rules lean one way: a stream without its last event is incomplete, whatever it held.
 """
 
 from __future__ import annotations
@@ -13,14 +15,11 @@ import hashlib
 import json
 import re
 
-from askonce.core import eventstream
-from askonce.core.answers import Answer, a_dict, failed
-from askonce.core.bedrock import GUARDRAIL
-from askonce.core.gists import KINDS, Kind
-from askonce.core.providers import Protocol
-from askonce.core.sources import carries_sources, hints
-from askonce.core.sse import Parser
-from askonce.core.streamed import Read, read
+from askonce.core.providers import APIS, Api, eventstream
+from askonce.core.providers.answers import Answer, a_dict, failed, guarded
+from askonce.core.providers.sources import carries_sources, hints
+from askonce.core.providers.sse import Parser
+from askonce.core.providers.streamed import Read, read
 
 __all__ = ["Read", "StreamScan", "read", "scan_for", "stream_variant", "streams_read"]
 
@@ -30,13 +29,13 @@ LIMIT = 64 * 1024 * 1024  # bytes that a scan keeps hold of; the engine's own ca
 class StreamScan:
     """The scan of one stream of HTTP, fed with its bytes.
 
-    Without a protocol a stream is recognised by what it says, and what is no protocol's passes. `limit`: the bytes that
+    Without an API a stream is recognised by what it says, and what is no API's passes. `limit`: the bytes that
     it keeps hold of. `tool_calls` and `searched` as in Policy, `given` as in request.Expected.
     """
 
     def __init__(
         self,
-        protocol: Protocol | None,
+        api: Api | None,
         tool_calls: str = "pass",
         content_type: str = "",
         limit: int = LIMIT,
@@ -44,7 +43,7 @@ class StreamScan:
         searched: str = "pass",
         given: bool = False,
     ) -> None:
-        self._protocol = protocol
+        self._api = api
         self._tool_calls = tool_calls
         self._searched = searched
         self._given = given
@@ -60,20 +59,20 @@ class StreamScan:
             self._parts.append(data)
 
     def whole(self) -> bool:
-        """Whether the protocol's last event was seen."""
-        kind = self._kind()
-        if self._room < 0 or kind is None:
+        """Whether the API's last event was seen."""
+        api = self._kind()
+        if self._room < 0 or api is None or api.stream is None:
             return False
         if self._is_aws():
-            return kind.closes and not self._read().failed and kind.gist(self._read()) is not None
-        return _ended(self.body, kind.last)
+            return api.stream.closes and not self._read().failed and api.stream.gist(self._read()) is not None
+        return _ended(self.body, api.stream.last)
 
     def verdict(self) -> str:
         """Why it may not be stored, "" if it may; what was fed is taken for all that upstream had to say."""
         if self._room < 0:
             return "too-large"
-        found, kind = self._read(), self._kind()
-        if kind is None:
+        found, api = self._read(), self._kind()
+        if api is None:
             return self._unknown(found)
         if found.failed:
             return "error"
@@ -81,7 +80,7 @@ class StreamScan:
             return "not-sse" if found.framed else "incomplete"
         if not any(self._parts):
             return "empty"
-        return self._judged(found, kind)
+        return self._judged(found, api)
 
     def recognised(self) -> bool:
         """Whether it is a protocol's stream."""
@@ -97,24 +96,24 @@ class StreamScan:
         """The objects that it said, in order."""
         return self._read().values
 
-    def answer(self) -> tuple[Protocol, Answer] | None:
-        """What it made up, of which protocol; None where it is no protocol's, or has not come to its end."""
-        found, kind = self._read(), self._kind()
-        gist = kind and (self._plain(found, kind) or kind.gist(found))
-        return (kind.protocol, gist) if kind and gist else None
+    def answer(self) -> tuple[Api, Answer] | None:
+        """What it made up, of which API; None where it is no API's, or has not come to its end."""
+        found, api = self._read(), self._kind()
+        gist = api and self._gist(found, api)
+        return (api, gist) if api and gist else None
 
     def usage(self) -> tuple[int, int] | None:
         """Tokens in and out; None if the stream does not say."""
         made = self.answer()
         return made[0].usage(made[1]) if made else None
 
-    def _judged(self, found: Read, kind: Kind) -> str:
-        gist = self._plain(found, kind) or kind.gist(found)
+    def _judged(self, found: Read, api: Api) -> str:
+        gist = self._gist(found, api)
         if not gist:
             return "incomplete"
-        if any(value.get(GUARDRAIL) == "INTERVENED" for value in found.values):
+        if any(map(guarded, found.values)):
             return "filtered"
-        reason = kind.protocol.verdict(gist, self._tool_calls, self._searched, given=self._given)
+        reason = api.verdict(gist, self._tool_calls, self._searched, given=self._given)
         # Sources may stand in any event, and a gist has none of those beside the answer.
         return reason or ("searched" if self._searched != "store" and self._has_sources(found) else "")
 
@@ -124,14 +123,15 @@ class StreamScan:
             carries_sources(one, given=self._given) for one in found.values
         )
 
-    def _plain(self, found: Read, kind: Kind) -> Answer | None:
-        """The answer of a host that was asked for a stream and gave it in one piece."""
-        if found.framed or len(found.values) != 1:
-            return None
-        return found.values[0] if kind.protocol.recognises(found.values[0]) else None
+    @staticmethod
+    def _gist(found: Read, api: Api) -> Answer | None:
+        """What it made up; the answer itself of a host that was asked for a stream and gave it in one piece."""
+        if not found.framed and len(found.values) == 1 and api.recognises(found.values[0]):
+            return found.values[0]
+        return api.stream.gist(found) if api.stream else None
 
     def _unknown(self, found: Read) -> str:
-        if self._protocol:
+        if self._api:
             return "unrecognised"
         if any(map(failed, found.values)):
             return "error"
@@ -148,19 +148,21 @@ class StreamScan:
     def _apart(self) -> Read:
         return read(b"".join(self._parts), self._content_type)
 
-    def _kind(self) -> Kind | None:
-        if self._protocol:
-            return KINDS.get(self._protocol.name)
-        # Not the first alone: Azure's tells of its filters, in no shape.
+    def _kind(self) -> Api | None:
+        """The API whose stream it is."""
+        if self._api:
+            return self._api if streams_read(self._api) else None
+        # Not the first alone: the first of some hosts tells of their filters, in no shape.
         start = self._read().values[:2]
-        return next((kind for value in start for kind in KINDS.values() if kind.opens(value)), None)
+        return next((api for value in start for api, opens in _OPENS if opens(value)), None)
 
 
-def scan_for(
-    protocol: Protocol | None, tool_calls: str = "pass", content_type: str = "", limit: int = LIMIT
-) -> StreamScan:
-    """The scan of a stream of this protocol, or of one that is still to be recognised."""
-    return StreamScan(protocol, tool_calls, content_type, limit)
+_OPENS = [(api, api.stream.opens) for api in APIS if api.stream and api.stream.http]
+
+
+def scan_for(api: Api | None, tool_calls: str = "pass", content_type: str = "", limit: int = LIMIT) -> StreamScan:
+    """The scan of a stream of this API, or of one that is still to be recognised."""
+    return StreamScan(api, tool_calls, content_type, limit)
 
 
 def _ended(body: bytes, last: tuple[bytes, ...]) -> bool:
@@ -170,9 +172,9 @@ def _ended(body: bytes, last: tuple[bytes, ...]) -> bool:
     return any(Parser().feed(body[at:]) for at in places if at == 0 or body[at - 1] in b"\r\n")
 
 
-def streams_read(protocol: Protocol) -> bool:
-    """Whether a stream of this protocol can be told from a part of one."""
-    return protocol.name in KINDS
+def streams_read(api: Api) -> bool:
+    """Whether a stream of this API can be told from a part of one."""
+    return api.stream is not None and api.stream.http
 
 
 # --- the bytes of a stream that its question does not settle -----------------------------------------------------
@@ -181,15 +183,15 @@ _DEFAULTS = {"include_usage": False, "include_obfuscation": True}
 _PLAIN = re.compile(r"[\w=,.-]{0,64}", re.ASCII)
 
 
-def stream_variant(body: Answer, protocol: Protocol | None = None, query: str = "") -> str:
+def stream_variant(body: Answer, api: Api | None = None, query: str = "") -> str:
     """What of a streamed request is not in the key, and changes the stream's bytes; "" for the plain stream.
 
-    Such as ``include_usage=true``, or ``array`` for Gemini without alt=sse; up to 64 of ``[A-Za-z0-9_=,.-]``.
+    Such as ``include_usage=true``, or ``array`` for objects in place of events; up to 64 of ``[A-Za-z0-9_=,.-]``.
     """
     options = a_dict(body.get("stream_options"))
     said = [f"{name}={_short(value)}" for name, value in sorted(options.items()) if _counts(name, value)]
-    if protocol and protocol.name == "gemini" and "alt=sse" not in query.split("&"):
-        said.append("array")
+    if api and api.stream and (form := api.stream.variant(query)):
+        said.append(form)
     variant = ",".join(said)
     # Options nobody knows yet: a name for them, whatever they hold.
     return variant if _PLAIN.fullmatch(variant) else hashlib.sha256(variant.encode()).hexdigest()

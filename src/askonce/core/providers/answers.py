@@ -1,7 +1,7 @@
-"""Reading answers: each protocol's answer as Parts, and what a Part comes to.
+"""What APIs share in reading answers: Parts, and what a Part comes to.
 
-A Part is one choice of an answer: how it ended and what it holds. Each protocol has a reader that makes Parts of its
-answers; what may be stored is then decided once for all protocols, by `reason_of`.
+A Part is one choice of an answer: how it ended and what it holds. Each API has a reader that makes Parts of its
+answers; what may be stored is then decided once for all of them, by `reason_of`.
 
 The rules lean one way. An ending that is not listed is not an ending: hosts invent words for failure more often than
 for success. An item or block of a kind that is not listed was made by a tool that the provider ran.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from askonce.core import bounded
@@ -48,14 +48,21 @@ _ENDINGS = {
     "incomplete": "incomplete queued in_progress cancelled pause_turn none finish_reason_unspecified",
 }
 _MEANING = {word: meaning for meaning, words in _ENDINGS.items() for word in words.split()}
-# Vertex writes an enum by its number when asked with $alt=json;enum-encoding=int.
-_GEMINI = ("none", "stop", "max_tokens", "safety", "recitation", "other", "blocklist", "prohibited_content", "spii")
 
 
 def meaning_of(finish: object) -> str | None:
     """What a provider's word for the end comes to, "" for a good end; None for a word that is not known."""
     # The enum's own value: str() of a str-Enum is its name with the class before it.
     return _MEANING.get(str(getattr(finish, "value", finish)).lower())
+
+
+def ending_of(value: Answer) -> object:
+    """The word that an answer of any kind ended with, if it says one."""
+    found = next((value[name] for name in ENDINGS if value.get(name)), None)
+    return a_dict(found).get("reason") if isinstance(found, dict) else found
+
+
+ENDINGS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason", "completionReason")
 
 
 def reason_of(part: Part, tool_calls: str = "pass", searched: str = "pass") -> str:
@@ -84,6 +91,11 @@ def failed(value: object) -> bool:
     if isinstance(error, dict):
         return not error.keys().isdisjoint(("message", "code", "type", "status"))
     return isinstance(error, str) and bool(error) and value.keys() == {"error"}  # type: ignore[attr-defined]
+
+
+def guarded(value: Answer) -> bool:
+    """Whether a guardrail stepped in, which says so beside an ending of the model's own."""
+    return bool(value.get("amazon-bedrock-guardrailAction") == "INTERVENED")
 
 
 # --- values of any shape -----------------------------------------------------------------------------------------
@@ -164,16 +176,7 @@ def is_json(text: str) -> bool:
     return True
 
 
-# --- one reader a protocol ---------------------------------------------------------------------------------------
-
-
-def chat_parts(value: Answer) -> Iterator[Part]:
-    """Of a chat completion."""
-    for choice in dicts(value.get("choices")):
-        message = a_dict(choice.get("message"))
-        # Absent: a host that never says (Mistral's models on Bedrock call it stop_reason). Null: not ended.
-        part = message_part(message, choice.get("finish_reason", choice.get("stop_reason", "stop")))
-        yield part._replace(failed=part.failed or bool(choice.get("error")))
+# --- messages, and tools that search ---------------------------------------------------------------------------
 
 
 def message_part(message: Answer, finish: object) -> Part:
@@ -191,72 +194,11 @@ def message_part(message: Answer, finish: object) -> Part:
     )
 
 
-def completions_parts(value: Answer) -> Iterator[Part]:
-    """Of an old completion."""
-    for choice in dicts(value.get("choices")):
-        text = choice.get("text")
-        yield Part(choice.get("finish_reason"), has_text(text), failed=bool(choice.get("error")), said=text)
-
-
-_SAID = frozenset({"message", "reasoning", "compaction"})
-_CALLS = {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
-# What the asking program must act on; other items were made by tools that the provider ran.
-ASKING = frozenset(_CALLS | {"mcp_approval_request"})
-_BROKEN_OFF = ("incomplete", "in_progress", "failed")
-
-
-def responses_parts(value: Answer) -> Iterator[Part]:
-    """Of an answer of the Responses API."""
-    part = items_part(dicts(value.get("output")))
-    why = a_dict(value.get("incomplete_details")).get("reason") or value.get("status")
-    finish = part.finish if meaning_of(why) == "" else why
-    yield part._replace(finish=finish, failed=bool(value.get("error")))
-
-
-def items_part(items: list[Answer]) -> Part:
-    """Of output items, which say by their status whether they came to their end."""
-    kinds = [str(item.get("type")) for item in items]
-    blocks = [block for item in items for block in dicts(item.get("content")) if item.get("type") == "message"]
-    said = [block for block in blocks if block.get("type") != "refusal"]
-    others = [kind for kind in kinds if kind not in ASKING | _SAID]
-    return Part(
-        next((item["status"] for item in items if item.get("status") in _BROKEN_OFF), "completed"),
-        has_text(said),
-        sum(kind in ASKING for kind in kinds),
-        not all(map(searches, others)),
-        len(said) < len(blocks),
-        searched=bool(others),
-        said=said,
-    )
-
-
-def embeddings_parts(value: Answer) -> Iterator[Part]:
-    """Of a list of vectors."""
-    for item in dicts(value.get("data")):
-        yield Part("stop", bool(item.get("embedding")))
-
-
-_BLOCKS = frozenset({"text", "thinking", "redacted_thinking", "compaction", "fallback", "tool_use"})
-
-
-def messages_parts(value: Answer) -> Iterator[Part]:
-    """Of an Anthropic message."""
-    yield blocks_part(dicts(value.get("content")), value.get("stop_reason"))
-
-
-def blocks_part(blocks: list[Answer], finish: object) -> Part:
-    """Of Anthropic's content blocks and the ending beside them."""
-    kinds = [str(block.get("type")) for block in blocks]
-    # A call of the provider's own tool has the tool's name; its result has it in its kind.
-    ran = [
-        str(block.get("name") if kind == "server_tool_use" else kind)
-        for kind, block in zip(kinds, blocks, strict=True)
-        if kind not in _BLOCKS
-    ]
-    said = [block for block in blocks if block.get("type") != "fallback"]
-    return Part(
-        finish, has_text(said), kinds.count("tool_use"), not all(map(searches, ran)), searched=bool(ran), said=said
-    )
+def single_parts(value: Answer) -> Iterable[Part]:
+    """Of an answer that is one message, with the ending beside it."""
+    finish = value.get("finish_reason", value.get("done_reason"))
+    part = message_part(a_dict(value.get("message")), "incomplete" if value.get("done") is False else finish)
+    return [part]
 
 
 _SEARCH = re.compile(
@@ -267,59 +209,3 @@ _SEARCH = re.compile(
 def searches(tool: str) -> bool:
     """Whether a tool of this name searches and does nothing else."""
     return bool(_SEARCH.fullmatch(tool))
-
-
-def gemini_parts(value: Answer) -> Iterator[Part]:
-    """Of Gemini's candidates."""
-    if any_of(a_dict(any_of(value, "promptFeedback")), "blockReason"):
-        yield Part("safety", spoken=False)
-    for candidate in dicts(value.get("candidates")):
-        yield content_part(a_dict(candidate.get("content")), any_of(candidate, "finishReason"))
-
-
-def content_part(content: Answer, finish: object) -> Part:
-    """Of a Gemini content and the ending beside it."""
-    parts = dicts(content.get("parts"))
-    return Part(
-        _GEMINI[finish] if isinstance(finish, int) and 0 <= finish < len(_GEMINI) else finish,
-        has_text(parts),
-        sum(any_of(part, "functionCall") is not None for part in parts),
-        any(any_of(part, *_GEMINI_SERVED) for part in parts),
-        said=parts,
-    )
-
-
-_GEMINI_SERVED = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
-
-
-def converse_parts(value: Answer) -> Iterator[Part]:
-    """Of an answer of Bedrock's Converse."""
-    message = a_dict(a_dict(value.get("output")).get("message"))
-    yield converse_part(dicts(message.get("content")), value.get("stopReason"))
-
-
-def converse_part(blocks: list[Answer], finish: object) -> Part:
-    """Of Converse's content blocks and the ending beside them."""
-    said = [block for block in blocks if "reasoningContent" not in block]
-    uses = [a_dict(block["toolUse"]) for block in blocks if "toolUse" in block]
-    served = [str(use.get("name")) for use in uses if use.get("type") == "server_tool_use"]
-    return Part(
-        finish,
-        has_text(said),
-        len(uses) - len(served),
-        not all(map(searches, served)),
-        searched=bool(served),
-        said=[*map(_cited, said)],
-    )
-
-
-def _cited(block: Answer) -> object:
-    """The text of a block that cites stands one step further down."""
-    return a_dict(block["citationsContent"]).get("content") if "citationsContent" in block else block
-
-
-def single_parts(value: Answer) -> Iterable[Part]:
-    """Of Cohere's and Ollama's answers: one message, with the ending beside it."""
-    finish = value.get("finish_reason", value.get("done_reason"))
-    part = message_part(a_dict(value.get("message")), "incomplete" if value.get("done") is False else finish)
-    return [part]

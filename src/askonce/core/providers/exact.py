@@ -19,7 +19,7 @@ class Inexact(ValueError):
     """This cannot be said in the other form."""
 
 
-def a_dict(value: object, known: Iterable[str] | None = None) -> Answer:
+def exactly(value: object, known: Iterable[str] | None = None) -> Answer:
     """`value`, which must be a dict and, given `known`, hold nothing else."""
     if not isinstance(value, dict) or (known is not None and any(_holds(value[name]) for name in value.keys() - known)):
         raise Inexact
@@ -38,7 +38,7 @@ def a_value(text: bytes) -> Answer:
     if LONG.search(text):
         raise Inexact
     try:
-        return a_dict(bounded.loads(text))
+        return exactly(bounded.loads(text))
     except ValueError:
         raise Inexact from None
 
@@ -50,7 +50,7 @@ def a_list(value: object) -> list[Answer]:
     """`value`, which must be a list of dicts."""
     if not isinstance(value, list):
         raise Inexact
-    return [a_dict(item) for item in value]
+    return [exactly(item) for item in value]
 
 
 def an_int(value: object) -> int:
@@ -82,20 +82,3 @@ def sure(fact: object) -> None:
     """Inexact without it."""
     if not fact:
         raise Inexact
-
-
-# --- what is known ----------------------------------------------------------------------------------------------------
-
-CHAT_HEAD = ("id", "model", "provider", "service_tier", "system_fingerprint")
-CHAT_SPOKEN = ("content", "refusal", "reasoning", "reasoning_content")
-CHAT_CHOICE = ("index", "finish_reason", "native_finish_reason", "logprobs")
-
-MESSAGE_ENDS = ("stop_reason", "stop_sequence", "stop_details", "container")
-MESSAGE_DELTAS = {  # what a delta adds to, and where it has it
-    "text_delta": ("text", "text"),
-    "thinking_delta": ("thinking", "thinking"),
-    "signature_delta": ("signature", "signature"),
-    "input_json_delta": ("input", "partial_json"),
-    "citations_delta": ("citations", "citation"),
-}
-MESSAGE_BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")

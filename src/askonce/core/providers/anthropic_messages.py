@@ -1,0 +1,290 @@
+"""Anthropic's Messages API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, searches
+from askonce.core.providers.api import STREAM, Api, Header, Left, Mark, Path, Stream
+from askonce.core.providers.bodies import Body, names_model, turns, typed, without
+from askonce.core.providers.exact import a_list, a_value, an_int, exactly, joined, sure
+from askonce.core.providers.sse import named_event
+from askonce.core.providers.sse import typed as events_of
+from askonce.core.providers.streamed import Read
+
+__all__ = ["API", "asks_in_cloud", "blocks_part", "telling"]
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+_PATHS = (
+    Path("/v1/messages", "anthropic"),
+    Path("/anthropic/v1/messages", "azure"),
+    Path("/v1/messages"),
+)
+
+
+def _asks(body: Body, named: bool) -> bool:
+    limit = body.get("max_tokens")
+    counted = isinstance(limit, int | float) and not isinstance(limit, bool)
+    return turns(body, typed) and counted and (named or names_model(body))
+
+
+def asks_in_cloud(body: Body, _named: bool) -> bool:
+    """Whether a body is a request of it where a cloud's path names the model."""
+    return isinstance(body.get("anthropic_version"), str) and _asks(body, named=True)
+
+
+_LEFT_OUT = (
+    STREAM,
+    Left("metadata", ("anthropic",), "holds user_id, an end user's id for abuse reports; not repeated"),
+    Left("cache_control", ("anthropic",), "where the prompt cache may break: price and speed"),
+)
+
+
+def _unmark(body: Body) -> None:
+    for block in (*dicts(body.get("system")), *dicts(body.get("tools"))):
+        without(block, "cache_control")
+    for turn in dicts(body.get("messages")):
+        _unmark_content(turn.get("content"))
+
+
+_INSIDE = (("content",), ("source", "content"), ("tool_references",), ("tool_changes",))
+
+
+def _unmark_content(content: object) -> None:
+    """Of blocks, and of the blocks in what a tool gave and in documents, and of tools that a turn adds."""
+    for block in [content] if isinstance(content, dict) else dicts(content):
+        without(block, "cache_control")
+        for way in _INSIDE:
+            _unmark_content(_at(block, way))
+        if isinstance(tool := _at(block, ("tool", "definition")), dict):
+            without(tool, "cache_control")
+
+
+def _at(value: object, way: tuple[str, ...]) -> object:
+    for name in way:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+_MARK = Mark(
+    "cache_control",
+    ("anthropic", "bedrock", "vertex", "azure"),
+    "blocks of `system` and `messages` (also in tool results, documents and added tools), entries of `tools`",
+    _unmark,
+)
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def _shape(value: Answer) -> bool:
+    return value.get("type") == "message" and "stop_reason" in value and isinstance(value.get("content"), list)
+
+
+_PLAIN = frozenset({"text", "thinking", "redacted_thinking", "compaction", "fallback", "tool_use"})
+
+
+def _parts(value: Answer) -> Iterator[Part]:
+    yield blocks_part(dicts(value.get("content")), value.get("stop_reason"))
+
+
+def blocks_part(blocks: list[Answer], finish: object) -> Part:
+    """Of Anthropic's content blocks and the ending beside them."""
+    kinds = [str(block.get("type")) for block in blocks]
+    # A call of the provider's own tool has the tool's name; its result has it in its kind.
+    ran = [
+        str(block.get("name") if kind == "server_tool_use" else kind)
+        for kind, block in zip(kinds, blocks, strict=True)
+        if kind not in _PLAIN
+    ]
+    said = [block for block in blocks if block.get("type") != "fallback"]
+    return Part(
+        finish, has_text(said), kinds.count("tool_use"), not all(map(searches, ran)), searched=bool(ran), said=said
+    )
+
+
+def _turn(blocks: list[Answer], finish: object) -> Part | None:
+    return blocks_part(blocks, finish) if telling(blocks) else None
+
+
+def telling(blocks: list[Answer]) -> bool:
+    """Whether these blocks show by their types whose they are."""
+    return any(_TELLING.fullmatch(str(block.get("type"))) for block in blocks)
+
+
+_TELLING = re.compile(r"(?:server_|mcp_)?tool_use|\w+_tool_result|(?:redacted_)?thinking")
+
+
+def _fragment(value: Answer) -> Iterator[Part]:
+    """A content block that calls a tool, or was made by one."""
+    kind = str(value.get("type"))
+    if not _TELLING.fullmatch(kind) or kind.endswith("thinking"):
+        return
+    if {"id", "name", "input"} <= value.keys() or "tool_use_id" in value:
+        yield blocks_part([value], "end_turn")
+
+
+def _error(_status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
+    return {"type": "error", "error": {"type": kind, "message": message}}, []
+
+
+# --- streams: what is judged of one ----------------------------------------------------------------------------------
+
+
+def _opens(value: Answer) -> bool:
+    return value.get("type") == "message_start"
+
+
+def _shows(value: Answer) -> bool:
+    return str(value.get("type")).startswith(("message_start", "message_delta", "content_block_"))
+
+
+def _gist(found: Read) -> Answer | None:
+    message: Answer = {}
+    blocks: dict[object, Answer] = {}
+    texts: dict[object, list[str]] = {}
+    closed: set[object] = set()
+    ended = False
+    for event in found.values:
+        kind, index = event.get("type"), str(event.get("index"))
+        if kind == "content_block_delta":
+            blocks.setdefault(index, {})
+            if isinstance(text := a_dict(event.get("delta")).get("text"), str):
+                texts.setdefault(index, []).append(text)
+        elif kind == "content_block_start":
+            blocks[index] = dict(a_dict(event.get("content_block")))
+        elif kind == "content_block_stop":
+            closed.add(index)
+        elif kind == "message_start":
+            message = dict(a_dict(event.get("message")))
+        elif kind == "message_delta":
+            usage = a_dict(message.get("usage")) | a_dict(event.get("usage"))
+            message |= a_dict(event.get("delta")) | {"usage": usage}
+        ended = ended or kind == "message_stop"
+    sound = closed >= blocks.keys() and all("type" in block for block in (message, *blocks.values()))
+    content = [{**block, **_grown(block, texts.get(index))} for index, block in blocks.items()]
+    return message | {"content": content} if ended and sound else None
+
+
+def _grown(block: Answer, texts: list[str] | None) -> Answer:
+    return {"text": "".join((str(block.get("text") or ""), *texts))} if texts else {}
+
+
+# --- a stream as the answer in one piece -----------------------------------------------------------------------------
+
+_ENDS = ("stop_reason", "stop_sequence", "stop_details", "container")
+_DELTAS = {  # what a delta adds to, and where it has it
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "signature_delta": ("signature", "signature"),
+    "input_json_delta": ("input", "partial_json"),
+    "citations_delta": ("citations", "citation"),
+}
+_BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
+
+
+def _json(found: Read) -> Answer:
+    message: Answer = {}
+    blocks: dict[int, tuple[Answer, dict[str, list[Any]]]] = {}
+    for event in found.values:
+        kind = event.get("type")
+        if kind == "content_block_delta":
+            delta = exactly(event.get("delta"))
+            name, piece = _DELTAS.get(str(delta.get("type")), ("", ""))
+            index = an_int(event.get("index"))
+            sure(name and index in blocks)
+            blocks[index][1].setdefault(name, []).append(delta.get(piece))
+        elif kind == "content_block_start":
+            block = exactly(event.get("content_block"))
+            sure(block.get("type") in _BLOCKS)
+            blocks[an_int(event.get("index"))] = block, {}
+        elif kind == "message_start":
+            message = dict(exactly(event.get("message")))
+        elif kind == "message_delta":
+            message |= _ends_of(message, event)
+        else:
+            sure(kind in ("content_block_stop", "message_stop", "ping"))
+    sure(message.get("stop_reason") and found.values[-1].get("type") == "message_stop")
+    return message | {"content": [_whole_block(*blocks[index]) for index in sorted(blocks)]}
+
+
+def _ends_of(message: Answer, event: Answer) -> Answer:
+    exactly(event, ("type", "delta", "usage", "context_management"))
+    usage = {name: count for name, count in exactly(event.get("usage")).items() if count is not None}
+    managed = {name: event[name] for name in ("context_management",) if name in event}
+    return exactly(event.get("delta"), _ENDS) | managed | {"usage": exactly(message.get("usage")) | usage}
+
+
+def _whole_block(block: Answer, heard: dict[str, list[Any]]) -> Answer:
+    grown: Answer = {}
+    for name, pieces in heard.items():
+        if name == "citations":
+            grown[name] = [*(block.get(name) or []), *pieces]
+        elif name == "input":
+            grown[name] = a_value(joined(pieces).encode()) if any(pieces) else block.get(name)
+        else:
+            grown[name] = joined([block.get(name) or "", *pieces])
+    return block | grown
+
+
+# --- an answer as a stream -------------------------------------------------------------------------------------------
+
+
+def _told(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
+    exactly(answer, ("id", "type", "role", "model", "content", "usage", "context_management", *_ENDS))
+    usage = exactly(answer.get("usage"))
+    sure(answer.get("stop_reason") and usage)
+    nothing = {name: None for name in (*_ENDS, "context_management") if name in answer}
+    start = answer | nothing | {"content": [], "usage": usage | {"output_tokens": 0}}
+    ends = {name: answer[name] for name in _ENDS if name in answer}
+    managed = {name: answer[name] for name in ("context_management",) if name in answer}
+    events: list[Answer] = [{"type": "message_start", "message": start}]
+    for index, block in enumerate(a_list(answer.get("content"))):
+        opened, deltas = _opened(block)
+        events.append({"type": "content_block_start", "index": index, "content_block": block | opened})
+        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        events.append({"type": "content_block_stop", "index": index})
+    events += [{"type": "message_delta", "delta": ends, "usage": usage} | managed, {"type": "message_stop"}]
+    return map(named_event, events)
+
+
+def _opened(block: Answer) -> tuple[Answer, list[Answer]]:
+    """How a block starts, and what is said then."""
+    sure(block.get("type") in _BLOCKS)
+    opened: Answer = {}
+    deltas: list[Answer] = []
+    for kind, (name, piece) in _DELTAS.items():
+        if value := block.get(name):
+            opened[name] = empty = _EMPTY.get(name, "")
+            sure(type(value) is type(empty))  # else these deltas would add up to something else
+            pieces = (
+                a_list(value) if name == "citations" else [orjson.dumps(value).decode() if name == "input" else value]
+            )
+            deltas += [{"type": kind, piece: one} for one in pieces]
+    return opened, deltas
+
+
+_EMPTY: dict[str, Any] = {"input": {}, "citations": []}
+
+
+API = Api(
+    "messages",
+    _shape,
+    _parts,
+    (("usage",), ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"), ("output_tokens",)),
+    ("type", "content", "message"),
+    _PATHS,
+    _asks,
+    _LEFT_OUT,
+    (_MARK,),
+    turn=_turn,
+    fragment=_fragment,
+    stream=Stream(_gist, events_of("message_stop"), _opens, _shows, closes=True),
+    to_json=_json,
+    to_stream=_told,
+    error=_error,
+)

@@ -1,0 +1,162 @@
+"""Bedrock's Converse.
+
+An event is read as ``{name: payload}``, which is also how boto3 hands it out, and how Nova writes it at InvokeModel.
+Its metadata come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, searches
+from askonce.core.providers.api import Api, Header, Left, Mark, Stream
+from askonce.core.providers.bedrock import at_bedrock
+from askonce.core.providers.bodies import Body, turns
+from askonce.core.providers.streamed import Read
+
+__all__ = ["API", "asks_converse"]
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+_ENDS = ("/converse", "/converse-stream")
+_PATHS = at_bedrock(*_ENDS)
+
+
+def asks_converse(body: Body, _named: bool) -> bool:
+    """Whether a body is a request of it: its content is blocks without a type."""
+    return turns(body, _blocks)
+
+
+def _blocks(content: object) -> bool:
+    """Its blocks, and Nova's: told apart by their one key, not by a type."""
+    return isinstance(content, list) and all(isinstance(block, dict) and "type" not in block for block in content)
+
+
+def _unmark(body: Body) -> None:
+    """Of whole blocks, which hold a point and nothing else."""
+    config = body.get("toolConfig")
+    holders = [(body, "system"), (config, "tools"), *((turn, "content") for turn in dicts(body.get("messages")))]
+    for holder, name in holders:
+        if isinstance(holder, dict) and isinstance(blocks := holder.get(name), list):
+            holder[name] = [
+                block for block in blocks if not (isinstance(block, dict) and block.keys() == {"cachePoint"})
+            ]
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def _shape(value: Answer) -> bool:
+    return "stopReason" in value and isinstance(value.get("output"), dict)
+
+
+def _parts(value: Answer) -> Iterator[Part]:
+    message = a_dict(a_dict(value.get("output")).get("message"))
+    yield _blocks_part(dicts(message.get("content")), value.get("stopReason"))
+
+
+def _blocks_part(blocks: list[Answer], finish: object) -> Part:
+    """Of content blocks and the ending beside them."""
+    said = [block for block in blocks if "reasoningContent" not in block]
+    uses = [a_dict(block["toolUse"]) for block in blocks if "toolUse" in block]
+    served = [str(use.get("name")) for use in uses if use.get("type") == "server_tool_use"]
+    return Part(
+        finish,
+        has_text(said),
+        len(uses) - len(served),
+        not all(map(searches, served)),
+        searched=bool(served),
+        said=[*map(_cited, said)],
+    )
+
+
+def _cited(block: Answer) -> object:
+    """The text of a block that cites stands one step further down."""
+    return a_dict(block["citationsContent"]).get("content") if "citationsContent" in block else block
+
+
+def _turn(blocks: list[Answer], finish: object) -> Part | None:
+    return _blocks_part(blocks, finish) if any("toolUse" in block for block in blocks) else None
+
+
+def _fragment(value: Answer) -> Iterator[Part]:
+    """A call by itself."""
+    if {"name", "input"} <= a_dict(value.get("toolUse")).keys():
+        yield Part("tool_calls", spoken=True, calls=1)
+
+
+def _error(_status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
+    return {"message": message}, [(b"x-amzn-errortype", kind.encode())]
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+def _opens(value: Answer) -> bool:
+    return "messageStart" in value
+
+
+def _shows(value: Answer) -> bool:
+    return any(name in value for name in _EVENTS)
+
+
+_EVENTS = ("messageStart", "contentBlockDelta", "messageStop")
+
+
+def _gist(found: Read) -> Answer | None:
+    """What its events make up; None without their last."""
+    blocks: dict[str, Answer] = {}
+    closed: set[str] = set()
+    answer: Answer = {}
+    for name, said in ((name, a_dict(said)) for value in found.values for name, said in value.items()):
+        index = str(said.get("contentBlockIndex"))
+        if name == "contentBlockDelta":
+            _hear(a_dict(said.get("delta")), blocks.setdefault(index, {}))
+        elif name == "contentBlockStart":
+            blocks.setdefault(index, {}).update(a_dict(said.get("start")))
+        elif name == "contentBlockStop":
+            closed.add(index)
+        elif name == "messageStop":
+            answer["stopReason"] = said.get("stopReason")
+        elif name == "metadata":
+            answer["usage"] = said.get("usage")
+    if not (closed >= blocks.keys() and answer.keys() >= {"stopReason", "usage"}):
+        return None
+    return answer | {"output": {"message": {"role": "assistant", "content": list(map(_whole, blocks.values()))}}}
+
+
+def _hear(delta: Answer, into: Answer) -> None:
+    for name, piece in delta.items():
+        if name == "text":
+            into.setdefault("text", []).append(piece)
+        elif name == "citation":
+            into.setdefault("citations", []).append(piece)
+        else:
+            into.setdefault(name, piece)
+
+
+def _whole(block: Answer) -> Answer:
+    """A block as an answer in one piece has it: a text that cites stands one step further down."""
+    pieces = block.get("text")
+    if not isinstance(pieces, list):
+        return block
+    text = "".join(piece for piece in pieces if isinstance(piece, str))
+    cited = block.get("citations")
+    return {"citationsContent": {"content": [{"text": text}], "citations": cited}} if cited else {**block, "text": text}
+
+
+API = Api(
+    "converse",
+    _shape,
+    _parts,
+    (("usage",), ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"), ("outputTokens",)),
+    ("output", "toolUse", "message", "content"),
+    _PATHS,
+    asks_converse,
+    (Left("requestMetadata", ("bedrock",), "is written to the account's own log; not repeated"),),
+    (Mark("cachePoint", ("bedrock",), "blocks of `system`, `messages` and `toolConfig.tools`", _unmark),),
+    turn=_turn,
+    fragment=_fragment,
+    stream=Stream(_gist, (), _opens, _shows, closes=True, signs=(*_EVENTS, "metadata")),
+    error=_error,
+)

@@ -1,0 +1,52 @@
+"""Cohere's chat, of its second version. Its streams are read as items, and not as bytes of HTTP."""
+
+from __future__ import annotations
+
+from askonce.core.providers.answers import Answer, a_dict, single_parts
+from askonce.core.providers.api import STREAM, Api, Path, Stream
+from askonce.core.providers.bodies import Body, names_model, turns, typed
+from askonce.core.providers.streamed import Read
+
+__all__ = ["API"]
+
+
+def _asks(body: Body, named: bool) -> bool:
+    return turns(body, typed) and (named or names_model(body))
+
+
+def _shape(value: Answer) -> bool:
+    return isinstance(value.get("message"), dict) and "finish_reason" in value
+
+
+def _opens(value: Answer) -> bool:
+    return str(value.get("type")).startswith(("message-start", "content-delta"))
+
+
+def _shows(value: Answer) -> bool:
+    return str(value.get("type")).startswith(("message-", "content-"))
+
+
+def _gist(found: Read) -> Answer | None:
+    """Of its events: the text of each, and an end with its reason."""
+    ends = [a_dict(value.get("delta")) for value in found.values if value.get("type") == "message-end"]
+    if not ends:
+        return None
+    said = [a_dict(a_dict(value.get("delta")).get("message")) for value in found.values]
+    texts = [a_dict(message.get("content")).get("text") for message in said]
+    calls = sum(value.get("type") == "tool-call-start" for value in found.values)
+    message = {"content": "".join(text for text in texts if isinstance(text, str)), "tool_calls": [{}] * calls}
+    return {"message": message, "finish_reason": "error" if ends[-1].get("error") else ends[-1].get("finish_reason")}
+
+
+API = Api(
+    "message",
+    _shape,
+    single_parts,
+    (("usage", "tokens"), ("input_tokens",), ("output_tokens",)),
+    ("message", "type"),
+    # Ollama has no path: it streams unless it is told not to, in a form of its own.
+    (Path("/v2/chat"),),
+    _asks,
+    (STREAM,),
+    stream=Stream(_gist, (), _opens, _shows, http=False),
+)

@@ -1,0 +1,60 @@
+"""Which parts of a request's body stay out of its key, where, and why.
+
+A field may be left out only of an operation whose answers neither repeat it nor depend on it, and only at hosts that
+are known to treat it so: a gateway may choose a model, a price list or a customer by `user`. Only how an answer is told
+(`stream`) is left out everywhere: the form is kept beside the key. What a field is for does not matter: an API that
+says `metadata` back counts it.
+
+Marks are fields inside of blocks: where a provider's prompt cache may break, which changes the price and nothing else.
+They are taken out where the provider documents them, and nowhere else: the schema of a tool, its input and texts may
+hold a field of the same name that is the user's own.
+
+Each API lists its own (Api.left_out, Api.marks, Api.per_input), and docs/keys.md is written from them.
+"""
+
+from __future__ import annotations
+
+from askonce.core.providers import APIS, Api
+from askonce.core.providers.api import FORM, Body, Left, Mark
+from askonce.core.providers.hosts import PROVIDERS
+from askonce.core.providers.operations import Operation
+
+__all__ = ["FORM", "left_out", "per_input", "unmark"]
+
+
+def left_out(operation: Operation) -> frozenset[str]:
+    """The top-level fields that do not count in a request of this operation."""
+    return _LEFT[operation.api.name, operation.provider]
+
+
+def unmark(operation: Operation, body: Body, raw: bytes) -> None:
+    """Take the marks of this operation out of `body`; `raw` is what it was parsed from."""
+    for mark in _MARKS[operation.api.name, operation.provider]:
+        if mark.field.encode() in raw:  # spares a walk through every block of every request
+            mark.take(body)
+
+
+def per_input(operation: Operation, body: Body) -> bool:
+    """Whether a request may be cut into its inputs: all its fields say the same of each, whatever the others are."""
+    known = operation.api.per_input
+    return body.keys() <= known.get(operation.provider, known.get("", frozenset()))
+
+
+# --- the tables, as they are looked up ---------------------------------------------------------------------------
+
+
+def _at(provider: str, row: Left | Mark) -> bool:
+    return not row.providers or provider in row.providers
+
+
+def _left(api: Api, provider: str) -> frozenset[str]:
+    return frozenset(left.field for left in api.left_out if _at(provider, left))
+
+
+def _marks(api: Api, provider: str) -> tuple[Mark, ...]:
+    return tuple(mark for mark in api.marks if _at(provider, mark))
+
+
+_EVERY = [(api, provider) for api in APIS for provider in ("", *PROVIDERS)]
+_LEFT = {(api.name, provider): _left(api, provider) for api, provider in _EVERY}
+_MARKS = {(api.name, provider): _marks(api, provider) for api, provider in _EVERY}

@@ -1,0 +1,199 @@
+"""Google's generateContent: Gemini, at its own API and at Vertex.
+
+It has no last event. Its finish reasons come in the last chunk, so the end is upstream's own, and is never seen before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import orjson
+
+from askonce.core.providers.answers import Answer, Part, a_dict, any_of, dicts, first, has_text
+from askonce.core.providers.api import Api, Header, Left, Path, Stream
+from askonce.core.providers.bodies import Body
+from askonce.core.providers.exact import a_list, an_int, exactly, settle, sure
+from askonce.core.providers.paths import STEP, VERSION, based
+from askonce.core.providers.retell import ARRAY
+from askonce.core.providers.streamed import Read
+
+__all__ = ["API"]
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def _listed(steps: Sequence[str]) -> bool:
+    """A base, or what Vertex lists its models under."""
+    return based(steps) or steps[-2:-1] in (["publishers"], ["locations"])
+
+
+_MODEL = "(?P<model>[^/:;]+)"
+_ENDS = (":generateContent", ":streamGenerateContent")
+_LIST = f"(?:publishers/{STEP}/models|endpoints)"
+_PATHS = (
+    Path(f"/{VERSION}/(?:models|tunedModels)/{_MODEL}", "gemini", ends=_ENDS),
+    Path(f"/{VERSION}/projects/{STEP}/locations/{STEP}/{_LIST}/{_MODEL}", "vertex", ends=_ENDS),
+    Path(f"/{VERSION}/{_LIST}/{_MODEL}", "vertex", ends=_ENDS),
+    Path(f"/(?:models|tunedModels|endpoints)/{_MODEL}", fits=_listed, ends=_ENDS),
+)
+
+
+def _asks(body: Body, _named: bool) -> bool:
+    contents = body.get("contents")
+    turns = contents if isinstance(contents, list) else [contents]  # its proto JSON takes one in place of a list
+    return bool(turns) and all(isinstance(turn, dict) and isinstance(turn.get("parts"), list | dict) for turn in turns)
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def _shape(value: Answer) -> bool:
+    if not {"finishReason", "finish_reason"}.isdisjoint(first(value.get("candidates"))):
+        return True
+    return bool(any_of(value, "promptFeedback") or (any_of(value, "usageMetadata") and any_of(value, "modelVersion")))
+
+
+# Vertex writes an enum by its number when asked with $alt=json;enum-encoding=int.
+_ENDINGS = ("none", "stop", "max_tokens", "safety", "recitation", "other", "blocklist", "prohibited_content", "spii")
+
+
+def _parts(value: Answer) -> Iterator[Part]:
+    if any_of(a_dict(any_of(value, "promptFeedback")), "blockReason"):
+        yield Part("safety", spoken=False)
+    for candidate in dicts(value.get("candidates")):
+        yield _content_part(a_dict(candidate.get("content")), any_of(candidate, "finishReason"))
+
+
+def _content_part(content: Answer, finish: object) -> Part:
+    """Of a content and the ending beside it."""
+    parts = dicts(content.get("parts"))
+    return Part(
+        _ENDINGS[finish] if isinstance(finish, int) and 0 <= finish < len(_ENDINGS) else finish,
+        has_text(parts),
+        sum(any_of(part, "functionCall") is not None for part in parts),
+        any(any_of(part, *_SERVED) for part in parts),
+        said=parts,
+    )
+
+
+_SERVED = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+
+
+def _fragment(value: Answer) -> Iterator[Part]:
+    if "name" in a_dict(any_of(value, "functionCall")):
+        yield Part("tool_calls", spoken=True, calls=1)
+    else:
+        yield from _candidate(value)
+
+
+def _candidate(value: Answer) -> Iterator[Part]:
+    """A candidate, or its content."""
+    content = value.get("content") if isinstance(value.get("content"), dict) else value
+    parts = a_dict(content).get("parts")
+    finish = any_of(value, "finishReason")
+    if isinstance(parts, list) and (finish is not None or a_dict(content).get("role") == "model"):
+        yield _content_part(a_dict(content), "stop" if finish is None else finish)
+
+
+def _error(status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
+    return {"error": {"code": status, "message": message, "status": kind.upper()}}, []
+
+
+# --- streams: what is judged of one ----------------------------------------------------------------------------------
+
+
+def _shows(value: Answer) -> bool:
+    return _shape(value) or bool(dicts(value.get("candidates")))
+
+
+def _variant(query: str) -> str:
+    return "" if "alt=sse" in query.split("&") else ARRAY
+
+
+def _gist(found: Read) -> Answer:
+    answer: Answer = {}
+    candidates: dict[str, Answer] = {}
+    for chunk in found.values:
+        answer |= {name: held for name in _KEPT if (held := any_of(chunk, name))}
+        for candidate in dicts(chunk.get("candidates")):
+            into = candidates.setdefault(str(candidate.get("index", 0)), {"finishReason": None, "parts": []})
+            into |= {name: held for name in ("finishReason", "groundingMetadata") if (held := any_of(candidate, name))}
+            into["parts"] += dicts(a_dict(candidate.get("content")).get("parts"))
+    return answer | {"candidates": [{**one, "content": {"parts": one["parts"]}} for one in candidates.values()]}
+
+
+_KEPT = ("promptFeedback", "usageMetadata", "modelVersion")
+
+
+# --- a stream as the answer in one piece -----------------------------------------------------------------------------
+
+
+def _json(found: Read) -> Answer:
+    answer: Answer = {}
+    candidates: dict[int, Answer] = {}
+    usage: Answer = {}
+    for chunk in found.values:
+        exactly(chunk, ("candidates", "usageMetadata", *_HEAD))
+        settle(answer, chunk, _HEAD)
+        usage = chunk.get("usageMetadata") or usage
+        for candidate in a_list(chunk.get("candidates")):
+            index = an_int(candidate.get("index", 0))
+            _add(candidates.setdefault(index, {"content": {"parts": []}}), candidate)
+    said = [candidates[index] for index in sorted(candidates)]
+    sure(usage and said and all(candidate.get("finishReason") for candidate in said))
+    return {"candidates": said, "usageMetadata": usage} | answer
+
+
+# Not createTime: Vertex has it, whose answers in one piece also have avgLogprobs, which its streams do not.
+_HEAD = ("modelVersion", "responseId")
+
+
+def _add(into: Answer, said: Answer) -> None:
+    exactly(said, ("content", "finishReason", "finishMessage", "index"))
+    settle(into, said, ("finishReason", "finishMessage", "index"))
+    content = exactly(said.get("content") or {}, ("parts", "role"))
+    settle(into["content"], content, ("role",))
+    parts = into["content"]["parts"]
+    for part in a_list(content.get("parts") or []):
+        before = parts[-1] if parts else {}
+        # Signed parts stay apart: they are to be sent back as they came.
+        if _plain(part) and _plain(before) and part.get("thought") == before.get("thought"):
+            before["text"] += part["text"]
+        else:
+            parts.append(dict(part))
+
+
+def _plain(part: Answer) -> bool:
+    return isinstance(part.get("text"), str) and part.keys() <= {"text", "thought"}
+
+
+# --- an answer as a stream -------------------------------------------------------------------------------------------
+
+
+def _told(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
+    """Of one chunk, which is a whole answer anyway."""
+    candidates = a_list(answer.get("candidates"))
+    sure(candidates and all(candidate.get("finishReason") for candidate in candidates))
+    said = orjson.dumps(answer)
+    return [b"[", said, b"]\n"] if ARRAY in asked else [b"data: ", said, b"\r\n\r\n"]
+
+
+API = Api(
+    "gemini",
+    _shape,
+    _parts,
+    (
+        ("usageMetadata",),
+        ("promptTokenCount", "toolUsePromptTokenCount"),
+        ("candidatesTokenCount", "thoughtsTokenCount"),
+    ),
+    ("candidates", "usageMetadata", "promptFeedback", "content", "parts", "functionCall"),
+    _PATHS,
+    _asks,
+    (Left("labels", ("vertex",), "names the lines of a bill; not repeated"),),
+    fragment=_fragment,
+    stream=Stream(_gist, (), _shape, _shows, variant=_variant, full=("", f"#{ARRAY}")),
+    to_json=_json,
+    to_stream=_told,
+    error=_error,
+)

@@ -1,0 +1,57 @@
+"""OpenAI's embeddings, and those of Mistral, Voyage and others: a vector for each input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from askonce.core.providers.answers import Answer, Part, dicts, first
+from askonce.core.providers.api import Api, Left, Path
+from askonce.core.providers.bodies import Body, names_model, said
+from askonce.core.providers.openai_chat import HOSTS
+from askonce.core.providers.paths import DEPLOYED, MODEL, STEP, VERSION, based
+
+__all__ = ["API"]
+
+_EMBEDDINGS = "/embeddings"
+_PATHS = (
+    Path("/v1" + _EMBEDDINGS, "openai"),
+    Path(f"/openai/(?:deployments/{MODEL}|v1){_EMBEDDINGS}|/models{_EMBEDDINGS}", "azure"),
+    Path(f"/{VERSION}/openai{_EMBEDDINGS}", "gemini"),
+    Path(DEPLOYED + _EMBEDDINGS, fits=based),  # not Ollama's /api/embeddings
+    Path(f"/azure-openai/{STEP}/{MODEL}{_EMBEDDINGS}"),  # Cloudflare's
+)
+# Not Jina's late_chunking, which reads all inputs as one text, nor what is not known at that host.
+_EACH = frozenset({"model", "input", "encoding_format", "dimensions"})
+_PER_INPUT = {
+    "": _EACH,
+    "openai": _EACH | {"user"},
+    "azure": _EACH | {"user", "input_type"},
+    "mistral": _EACH | {"output_dimension", "output_dtype"},
+    "voyage": _EACH | {"input_type", "truncation", "output_dimension", "output_dtype"},
+}
+
+
+def _asks(body: Body, named: bool) -> bool:
+    return said(body.get("input")) and (named or names_model(body))
+
+
+def _shape(value: Answer) -> bool:
+    return value.get("object") in ("list", None) and "embedding" in first(value.get("data"))
+
+
+def _parts(value: Answer) -> Iterator[Part]:
+    for item in dicts(value.get("data")):
+        yield Part("stop", bool(item.get("embedding")))
+
+
+API = Api(
+    "embeddings",
+    _shape,
+    _parts,
+    (("usage",), ("prompt_tokens",), ("completion_tokens",)),
+    ("object", "data"),
+    _PATHS,
+    _asks,
+    (Left("user", HOSTS, "an end user's id for abuse reports; not repeated"),),
+    per_input=_PER_INPUT,
+)

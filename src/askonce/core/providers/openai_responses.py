@@ -1,0 +1,240 @@
+"""OpenAI's Responses API: output items, which say by their status whether they came to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, meaning_of, searches
+from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Mark, Path, Stream
+from askonce.core.providers.bodies import Body, names_model, said
+from askonce.core.providers.exact import Inexact, a_list, an_int, exactly, sure
+from askonce.core.providers.openai_chat import HOSTS, unmark_content
+from askonce.core.providers.paths import STEP, based
+from askonce.core.providers.sse import named_event, typed
+from askonce.core.providers.streamed import Read
+
+__all__ = ["API"]
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+_RESPONSES = "/responses"
+_PATHS = (
+    Path("/v1" + _RESPONSES, "openai"),
+    Path(f"(?:/api/projects/{STEP})?/openai(?:/v1)?{_RESPONSES}", "azure"),
+    Path(_RESPONSES, fits=based),
+)
+
+
+def _asks(body: Body, named: bool) -> bool:
+    stored = isinstance(body.get("prompt"), dict)
+    goes_on = any(isinstance(body.get(name), str | dict) for name in ("previous_response_id", "conversation"))
+    return (stored or goes_on or said(body.get("input"))) and (stored or named or names_model(body))
+
+
+# Not left out: metadata, user, safety_identifier, store, prompt_cache_key, prompt_cache_retention. It repeats them all.
+_LEFT_OUT = (STREAM, STREAM_OPTIONS)
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def _shape(value: Answer) -> bool:
+    return value.get("object") == "response" and "output" in value
+
+
+_SAID = frozenset({"message", "reasoning", "compaction"})
+_CALLS = {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
+# What the asking program must act on; other items were made by tools that the provider ran.
+_ASKING = frozenset(_CALLS | {"mcp_approval_request"})
+_BROKEN_OFF = ("incomplete", "in_progress", "failed")
+
+
+def _parts(value: Answer) -> Iterator[Part]:
+    part = _items_part(dicts(value.get("output")))
+    why = a_dict(value.get("incomplete_details")).get("reason") or value.get("status")
+    finish = part.finish if meaning_of(why) == "" else why
+    yield part._replace(finish=finish, failed=bool(value.get("error")))
+
+
+def _items_part(items: list[Answer]) -> Part:
+    """Of output items, which say by their status whether they came to their end."""
+    kinds = [str(item.get("type")) for item in items]
+    blocks = [block for item in items for block in dicts(item.get("content")) if item.get("type") == "message"]
+    said = [block for block in blocks if block.get("type") != "refusal"]
+    others = [kind for kind in kinds if kind not in _ASKING | _SAID]
+    return Part(
+        next((item["status"] for item in items if item.get("status") in _BROKEN_OFF), "completed"),
+        has_text(said),
+        sum(kind in _ASKING for kind in kinds),
+        not all(map(searches, others)),
+        len(said) < len(blocks),
+        searched=bool(others),
+        said=said,
+    )
+
+
+def _fragment(value: Answer) -> Iterator[Part]:
+    yield from _item(value)
+    yield from _items(value)
+
+
+def _item(value: Answer) -> Iterator[Part]:
+    """An output item of the Responses API."""
+    kind = str(value.get("type"))
+    said = kind == "message" and value.get("role") == "assistant" and isinstance(value.get("content"), list)
+    called = kind in _ASKING and isinstance(value.get("call_id", value.get("id")), str)
+    if said or called or (kind in _RUN and {"id", "status"} <= value.keys()):
+        yield _items_part([value])
+
+
+_TOOLS = ("web_search", "file_search", "tool_search", "code_interpreter", "image_generation", "mcp")
+_RUN = frozenset(f"{tool}_call" for tool in _TOOLS)
+
+
+def _items(value: Answer) -> Iterator[Part]:
+    """A ModelResponse of OpenAI's agents: output items without the response around them."""
+    items = dicts(value.get("output"))
+    if items and "response_id" in value and all(any(True for _ in _item(one)) for one in items):
+        yield _items_part(items)
+
+
+# --- streams: what is judged of one ----------------------------------------------------------------------------------
+
+
+def _opens(value: Answer) -> bool:
+    return value.get("type") == "response.created"
+
+
+def _shows(value: Answer) -> bool:
+    return str(value.get("type")).startswith(_STARTS)
+
+
+_STARTS = ("response.created", "response.output_", "response.completed", "response.in_progress")
+
+
+def _gist(found: Read) -> Answer | None:
+    last = next((value for value in reversed(found.values) if str(value.get("type")) in _CLOSING), None)
+    if last is None:
+        return None
+    items = [value.get("item") for value in found.values if value.get("type") == "response.output_item.done"]
+    response = a_dict(last.get("response"))
+    # Some hosts close with a response that holds nothing, having said it all before.
+    return {**response, "output": response.get("output") or items}
+
+
+_CLOSING = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+
+
+# --- a stream as the answer in one piece -----------------------------------------------------------------------------
+
+
+def _json(found: Read) -> Answer:
+    last = [value for value in found.values if value.get("type") == "response.completed"]
+    sure(len(last) == 1)
+    response = exactly(last[0].get("response"))
+    sure(response.get("usage") and response.get("output"))
+    done = [value for value in found.values if value.get("type") == "response.output_item.done"]
+    items = [exactly(value.get("item")) for value in sorted(done, key=lambda value: an_int(value.get("output_index")))]
+    # The last event says it all once more, except where a host leaves out of it what it streamed.
+    sure(not items or list(map(_bare, items)) == list(map(_bare, a_list(response["output"]))))
+    return response
+
+
+def _bare(item: Answer) -> Answer:
+    """An item without what hosts write anew each time they say it."""
+    return {name: value for name, value in item.items() if name not in ("id", "encrypted_content", "status")}
+
+
+# --- an answer as a stream -------------------------------------------------------------------------------------------
+
+
+def _told(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
+    sure(answer.get("object") == "response" and answer.get("status") == "completed" and answer.get("usage"))
+    anew = {name: None for name in ("usage", "completed_at") if name in answer}
+    begun = answer | anew | {"status": "in_progress", "output": []}
+    events = [{"type": f"response.{step}", "response": begun} for step in ("created", "in_progress")]
+    for place, item in enumerate(a_list(answer.get("output"))):
+        events += _told_item(item, {"output_index": place, "item_id": item.get("id")})
+    events.append({"type": "response.completed", "response": answer})
+    return [named_event(event | {"sequence_number": number}) for number, event in enumerate(events)]
+
+
+def _told_item(item: Answer, where: Answer) -> Iterable[Answer]:
+    say = _ITEMS.get(str(item.get("type")))
+    if say is None:
+        raise Inexact
+    opened, events = say(item)
+    place = {"output_index": where["output_index"]}
+    yield {"type": "response.output_item.added", "item": item | opened} | place
+    for event in events:
+        yield event | where
+    yield {"type": "response.output_item.done", "item": item} | place
+
+
+def _said_message(item: Answer) -> tuple[Answer, list[Answer]]:
+    parts = a_list(item.get("content"))
+    events = [event for place, part in enumerate(parts) for event in _said_part(part, {"content_index": place})]
+    return {"status": "in_progress", "content": []}, events
+
+
+def _said_part(part: Answer, where: Answer) -> list[Answer]:
+    exactly(part, ("type", "text", "annotations", "logprobs"))
+    sure(part.get("type") == "output_text" and isinstance(part.get("text"), str))
+    empty = part | {"text": ""} | {name: [] for name in ("annotations", "logprobs") if name in part}
+    logprobs = {"logprobs": part.get("logprobs") or []}
+    notes = enumerate(a_list(part.get("annotations") or []))
+    return [
+        {"type": "response.content_part.added", "part": empty} | where,
+        {"type": "response.output_text.delta", "delta": part["text"]} | logprobs | where,
+        *(_note(index, note) | where for index, note in notes),
+        {"type": "response.output_text.done", "text": part["text"]} | logprobs | where,
+        {"type": "response.content_part.done", "part": part} | where,
+    ]
+
+
+def _note(index: int, note: Answer) -> Answer:
+    return {"type": "response.output_text.annotation.added", "annotation_index": index, "annotation": note}
+
+
+def _said_reasoning(item: Answer) -> tuple[Answer, list[Answer]]:
+    sure(not item.get("content"))
+    events: list[Answer] = []
+    for place, part in enumerate(a_list(item.get("summary"))):
+        sure(part.get("type") == "summary_text" and isinstance(part.get("text"), str))
+        steps = (
+            ("part.added", {"part": part | {"text": ""}}),
+            ("text.delta", {"delta": part["text"]}),
+            ("text.done", {"text": part["text"]}),
+            ("part.done", {"part": part}),
+        )
+        events += [
+            {"type": f"response.reasoning_summary_{step}", "summary_index": place} | what for step, what in steps
+        ]
+    return {"summary": []}, events
+
+
+def _said_call(item: Answer) -> tuple[Answer, list[Answer]]:
+    arguments = item.get("arguments")
+    sure(isinstance(arguments, str))
+    kind = "response.function_call_arguments"
+    said = [{"type": f"{kind}.delta", "delta": arguments}, {"type": f"{kind}.done", "arguments": arguments}]
+    return {"status": "in_progress", "arguments": ""}, said
+
+
+_ITEMS = {"message": _said_message, "reasoning": _said_reasoning, "function_call": _said_call}
+
+
+API = Api(
+    "responses",
+    _shape,
+    _parts,
+    (("usage",), ("input_tokens",), ("output_tokens",)),
+    ("object", "output", "type", "content", "response_id"),
+    _PATHS,
+    _asks,
+    _LEFT_OUT,
+    (Mark("prompt_cache_breakpoint", HOSTS, "content parts and outputs of `input`", unmark_content),),
+    fragment=_fragment,
+    stream=Stream(_gist, typed(*sorted(_CLOSING)), _opens, _shows),
+    to_json=_json,
+    to_stream=_told,
+)

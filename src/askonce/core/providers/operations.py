@@ -1,0 +1,136 @@
+"""What a request names: the operation, told by host, path and body together.
+
+A provider's own host has exact paths. At any other host what stands before the operation's own path has to look like a
+base URL: nothing, a version, or a word that gateways use for the API they speak. `/v1/surveys/7/responses` ends like an
+operation, and what stands before is an item of a collection. The body has the last word (Api.asks); where one path
+serves several APIs, it also says which.
+
+A path is taken as it is spelled: doubled or trailing slashes, parameters after a semicolon and dot segments name
+something that only the server can tell, so they pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from askonce.core.bounded import lru_cache_of_short
+from askonce.core.providers import APIS, CARRIERS, Api
+from askonce.core.providers.api import Body, Path, anywhere
+from askonce.core.providers.hosts import provider_of
+
+__all__ = ["Operation", "agreed", "by_path", "model_of", "operation_at"]
+
+Served = tuple[tuple[Api, Callable[[Body, bool], bool]], ...]
+
+
+class Operation(NamedTuple):
+    """What host and path name: the API, whether it asks for a stream, the model (or empty), the path if it did not.
+
+    `provider`: whose own host it is, "" for any other. `served`: the APIs that there may be, and what a body of each
+    looks like, the likeliest first. `framed`: its streams are AWS event streams and not server-sent events.
+    """
+
+    api: Api
+    streamed_by_path: bool
+    model: str
+    path: str
+    provider: str = ""
+    served: Served = ()
+    framed: bool = False
+
+
+def agreed(operation: Operation, body: dict[str, Any]) -> Operation | None:
+    """The operation that the body says it is too; None where it is of no shape that this operation takes."""
+    named = bool(operation.model or operation.provider)
+    for api, asks in operation.served:
+        if asks(body, named):
+            return operation if api is operation.api else operation._replace(api=api)
+    return None
+
+
+def model_of(operation: Operation, body: object) -> str:
+    """The model asked for, empty if unsaid: the URL's where it names one, since the server heeds no other."""
+    named = operation.model or (body.get("model") if isinstance(body, dict) else None)
+    return named if isinstance(named, str) else ""
+
+
+# --- paths -------------------------------------------------------------------------------------------------------
+
+
+class _Row(NamedTuple):
+    """A path and who is served there. `whole`: how all of it looks; at a mirror of a host, how it `ends`."""
+
+    path: Path
+    served: Served
+    whole: re.Pattern[str]
+    ends: re.Pattern[str]
+
+
+def _row(path: Path, served: Served) -> _Row:
+    end = f"(?:{'|'.join(map(re.escape, path.ends))})" if path.ends else ""
+    before = "" if path.at else r"(?P<base>(?:/[^/;]+)*?)"
+    whole = re.compile(f"{before}(?:{path.pattern}){end}")
+    return _Row(path, served, whole, re.compile(f"{whole.pattern}$") if path.at else whole)
+
+
+def _rows() -> Iterator[_Row]:
+    for api in APIS:
+        yield from (_row(path, ((api, api.asks),)) for path in api.paths)
+    for carrier in CARRIERS:
+        yield from (_row(path, carrier.apis) for path in carrier.paths)
+
+
+_AT: dict[str, list[_Row]] = {}
+for _one in _rows():
+    _AT.setdefault(_one.path.at, []).append(_one)
+_ANYWHERE = sorted(_AT.pop(""), key=lambda row: row.path.fits is anywhere)  # the choosy first
+_ODD = re.compile(r"//|/\.{1,2}(?:/|$)|%2e", re.IGNORECASE)
+
+_Found = tuple[re.Match[str], _Row]
+
+
+def by_path(method: str, path: str, host: str = "") -> Operation | None:
+    """The operation of a request line at a host; None for what is not ours."""
+    return operation_at(method, path, provider_of(host))
+
+
+@lru_cache_of_short(1024)
+def operation_at(method: str, path: str, provider: str, *, mirrored: bool = False) -> Operation | None:
+    """The operation of a request line; `mirrored`: at a host that stands for the provider's, under any base URL."""
+    from urllib.parse import unquote  # only HTTP asks for it
+
+    path = path.partition("?")[0]
+    if method != "POST" or _ODD.search(path):
+        return None
+    found = _exactly(path, provider, mirrored=mirrored)
+    if found is None and (mirrored or provider not in _AT):
+        found = _somewhere(path)
+    if found is None:
+        return None
+    match, row = found
+    model = unquote(match.groupdict().get("model") or "")
+    if not row.path.settled(model):
+        return None
+    said = match[0]  # at a mirror what stands before does not count
+    plain, streamed = row.path.ends or ("", "")
+    asks_stream = bool(streamed) and said.endswith(streamed)
+    if asks_stream:
+        said = said.removesuffix(streamed) + plain
+    return Operation(row.served[0][0], asks_stream, model, said, provider, row.served, row.path.framed)
+
+
+def _exactly(path: str, provider: str, *, mirrored: bool) -> _Found | None:
+    """At a provider's own host: the whole path; at a mirror of it: what the path ends in."""
+    for row in _AT.get(provider, ()):
+        if match := row.ends.search(path) if mirrored else row.whole.fullmatch(path):
+            return match, row
+    return None
+
+
+def _somewhere(path: str) -> _Found | None:
+    for row in _ANYWHERE:
+        if (match := row.whole.fullmatch(path)) and row.path.fits(match["base"].split("/")[1:]):
+            return match, row
+    return None
