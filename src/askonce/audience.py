@@ -27,6 +27,7 @@ class Audience:
         async def left() -> None:
             await self.left(question, flight, pump)
 
+        pump.left = None if flight.behind else left
         playback = Playback(pump.tape, self._mode, None if self._mode.asynchronous else pump.pull, left, self._defer)
         if pump.tape.trimmed:
             pump.tape.leave(playback)
@@ -37,6 +38,7 @@ class Audience:
     async def left(self, question: Question, flight: Flight, pump: Pump) -> None:
         """The last reader here left. What is whole is stored; else it goes on for a while, or is closed."""
         if pump.tape.over:
+            await pump.end()  # once more, if that was cut off
             return
         whole, followed = pump.passing or pump.scan.whole(), pump.followed
         closing = question.terms.on_abandon == "close" and not followed

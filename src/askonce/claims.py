@@ -132,14 +132,14 @@ class Claims:
 
     async def bury(self, flight: Flight) -> None:
         """Nobody flies it: give its lease back now, and not by the background thread, for we are waiting for it."""
+        if flight.pump is not None and flight.pump.hand_on():
+            return
         if not flight.returned:
             await self._guard(self._store.release(flight.key, flight.id, 0, Ending(FAILED, "gone")))
             flight.returned = True
         self.board.bury(flight)
 
     def _orphaned(self, flight: Flight) -> None:
-        if flight.pump is not None:
-            flight.pump.cut()
         self._events.emit("dropped", flight.key.text, "owner-gone")
         self._events.warn_once(
             "owner-gone",

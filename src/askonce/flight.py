@@ -199,7 +199,9 @@ class Board:
             del self._alone[flight.key]
 
     def bury(self, flight: Flight) -> None:
-        """Nobody flies it any more."""
+        """Nobody flies it any more. A stream's end is somebody else's then, and only after that is it over."""
+        if flight.pump is not None and flight.pump.hand_on():
+            return
         if not flight.returned:
             self._gone(flight)
         self.end(flight)
@@ -263,7 +265,7 @@ class Mode(Protocol):
         """See to it that a stream goes on however slowly it is read here, from any thread; False where nothing can."""
         ...
 
-    def send(self, to: Signal, work: Work, /) -> None:
+    def send(self, to: Signal, work: Work, /) -> Owner:
         """Run something where the one whom `to` wakes belongs: a thread, a task of his loop. From any thread."""
         ...
 

@@ -126,10 +126,8 @@ class Pilot:
 
     def _pump(self, flight: Flight, question: Question, opened: Opened) -> Pump:
         async def landed(error: BaseException | None, refusal: str) -> None:
-            try:
-                await self._taped(flight, question, pump, error, refusal)
-            finally:
-                self._over(flight)
+            await self._taped(flight, question, pump, error, refusal)
+            self._over(flight)  # not where that was cut off: it is done once more, and the lease is needed for it
 
         pump = Pump(opened, Tape(opened.meta), self._mode, self._guard, question.terms.max_bytes, landed)
         return pump

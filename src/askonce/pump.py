@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import time
 import types
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
+from typing import Any
 
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.drive import drive
@@ -25,8 +26,11 @@ from askonce.tape import Cut, Opened, Raw, Tape
 
 LOOK = 32  # parts, after which a pump looks how far it is ahead
 TURN = 0.05  # s after which a thread that found another at it tries again
+HEIRS = 3  # how often what was cut off is handed on: each is cut off too, or its source does not close
 AHEAD = 256  # parts that an async pump may be ahead of its fastest reader: back-pressure must reach upstream
 Closing = Callable[[], Awaitable[None]]
+
+_Outcome = tuple[BaseException | None, BaseException | None]  # what its readers get, and why it is not kept
 
 
 class Pump:
@@ -58,7 +62,10 @@ class Pump:
         self._landed = landed
         self.helper: Owner | None = None  # what runs it where its readers do not
         self._steps: types.GeneratorType[None, None, None] = self._stepping()  # type: ignore[assignment]
+        self._outcome: _Outcome | None = None  # whoever said first how it ends
         self._finished = False
+        self.left: Callable[[], Coroutine[Any, Any, None]] | None = None  # what its last reader's going sets off
+        self._heirs: list[Owner] = []
         self._ender = OwnedLock()  # sync; async, it is what ends it
         self._ending: Owner | None = None
         self._here = mode.signal()
@@ -130,7 +137,9 @@ class Pump:
 
     def alive(self) -> bool:
         """Whether it goes on, or may: somebody reads here, or a thread sees to it, or to its end."""
-        if self._ender.held or (self._ending is not None and self._ending.alive()):
+        if self._doomed:
+            return False  # who comes now is to have another call
+        if self._ends_now():
             return True
         if self.tape.over or self._asynchronous:
             return False  # async, it is its flight's task that lives
@@ -226,19 +235,25 @@ class Pump:
     async def _ended(self, error: BaseException | None, close: Closing) -> None:
         if self._finished:
             return
+        outcome = self._said(error)
         if not self._asynchronous:
             with contextlib.suppress(Busy):  # somebody is at it
-                self._ender.run(lambda: drive(self._end(error, close)), 0.0)
+                self._ender.run(lambda: drive(self._end(*outcome, close)), 0.0)
         elif self._ending is None or not self._ending.alive():
             ending = self._ending = self._mode.owner()
-            work = ending.work = owned(partial(self._end, error, close))
+            work = ending.work = owned(partial(self._end, *outcome, close))
             await work
 
-    async def _end(self, error: BaseException | None, close: Closing) -> None:
+    def _said(self, error: BaseException | None) -> _Outcome:
+        """How it ends, as whoever said so first did."""
+        if self._outcome is None:
+            # A connection that fails behind the protocol's own end took nothing of the answer away.
+            self._outcome = (error, None if error is not None and self.scan.whole() else error)
+        return self._outcome
+
+    async def _end(self, error: BaseException | None, lost: BaseException | None, close: Closing) -> None:
         if self._finished:
             return
-        # A connection that fails behind the protocol's own end took nothing of the answer away.
-        lost = None if error is not None and self.scan.whole() else error
         try:
             await close()
         finally:
@@ -272,18 +287,36 @@ class Pump:
                 self._settled = True
         finally:
             # Kept before its readers see the end: a program that ends there must not lose what it paid for.
-            self._finish(error)
+            self.tape.end(error)
+        self._finished = True  # not where that was cut off: it is to be done once more
 
-    def _finish(self, error: BaseException | None) -> None:
-        self.tape.end(error)
-        self._finished = True
+    def hand_on(self) -> bool:
+        """Nobody sees to it any more: what its last reader would have left behind, or its end, is seen to elsewhere.
 
-    def cut(self) -> None:
-        """Nobody reads on, nor ever will: its readers are told at once, its source is closed where it belongs."""
-        if not self._finished:
-            cut = Cut("nobody reads this stream any more: what read it was interrupted")
-            self.tape.end(cut)
-            self._mode.send(self._here, partial(self.end, cut))
+        Whether something will come of it.
+        """
+        if not (self._finished or self._ends_now()):
+            self._appoint()
+        return self._ends_now() and not (self._finished or self._doomed)
+
+    def _appoint(self) -> None:
+        left, self.left = self.left, None
+        if left is None or self._outcome or self._steps.gi_frame is None:
+            error, _ = self._said(Cut("nobody reads this stream any more: what read it was interrupted"))
+            left = partial(self.end, error)
+            if self._asynchronous or len(self._heirs) == HEIRS:
+                self.tape.end(error)  # its readers are told at once
+        if len(self._heirs) < HEIRS:
+            self._heirs.append(self._mode.send(self._here, left))
+
+    def _ends_now(self) -> bool:
+        heirs = [self._ending, *self._heirs[-1:]]
+        return self._ender.held or any(one is not None and one.alive() for one in heirs)
+
+    @property
+    def _doomed(self) -> bool:
+        """Whether it ends in the middle, for a reason of ours."""
+        return self._outcome is not None and isinstance(self._outcome[1], Cut)
 
     async def _tell(self, error: BaseException | None) -> None:
         if self.scribe is None:

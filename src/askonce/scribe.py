@@ -25,6 +25,7 @@ class Scribe:
         assert flight.grant is not None
         self.wanted = False
         self.on_want: Callable[[], object] | None = None
+        self._flight = flight
         self._key = flight.key
         self._grant = flight.grant
         self._tape = tape
@@ -67,7 +68,8 @@ class Scribe:
         self.ring()
 
     def _want(self) -> None:
-        if not self.wanted:
+        # Not of a stream that nobody reads: who follows it is to be told by its lease, and not by half an answer.
+        if not self.wanted and self._flight.alive():
             self.wanted = True
             self._tape.tell(self)
             if self.on_want is not None:

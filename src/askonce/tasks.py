@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from askonce.ear import Signal
+from askonce.ear import Owner, Signal
 from askonce.flight import BACKGROUND, Flight, Gone, Work
 from askonce.signals import TaskSignal, running_loop
 
@@ -32,9 +32,9 @@ class LoopOwner:
     `work` is known by a weak reference: a task that is dropped with its loop is closed then, and not before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.task: asyncio.Task[None] | None = None
-        self._loop = running_loop()
+        self._loop = loop or running_loop()
         self._pid = os.getpid()
         self._work: Callable[[], Any] = lambda: None
         self._seen = time.monotonic()
@@ -62,6 +62,13 @@ class LoopOwner:
             return self.task.done()
         work = self._work()
         return work is None or not (work.gi_running or work.gi_suspended)
+
+
+class _Sent(LoopOwner):
+    """What a loop was sent, from wherever: it has not ended before it has begun."""
+
+    def _ended(self) -> bool:
+        return self.task is not None and self.task.done()
 
 
 class Tasks:
@@ -100,14 +107,16 @@ class Tasks:
             pump.tape.held.ring()
         return True
 
-    def send(self, to: Signal, work: Work) -> None:
+    def send(self, to: Signal, work: Work) -> Owner:
         """A task of its loop; nothing, if that was closed."""
         assert isinstance(to, TaskSignal)
+        owner = _Sent(to.loop)
         with contextlib.suppress(RuntimeError):
-            to.loop.call_soon_threadsafe(self._sent, work)
+            to.loop.call_soon_threadsafe(self._sent, owner, work)
+        return owner
 
-    def _sent(self, work: Work) -> None:
-        task = asyncio.get_running_loop().create_task(work(), name="askonce-left")
+    def _sent(self, owner: LoopOwner, work: Work) -> None:
+        task = owner.task = asyncio.get_running_loop().create_task(work(), name="askonce-left")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -150,7 +159,7 @@ def _ended(flights: Sequence[Flight], task: asyncio.Task[None]) -> None:
     for flight in flights:
         if not flight.done:
             flight.land(error=why if isinstance(why, Exception) else Gone(why))
-        if flight.pump is not None and not flight.pump.alive():
-            flight.pump.cut()
+        if flight.pump is not None and not flight.pump.alive() and flight.pump.hand_on():
+            continue
         if not flight.returned and flight.beat is not None:
             flight.beat.gone()

@@ -101,11 +101,13 @@ class Threads:
         pump.helper = owner
         return self._begun(owner, "askonce-pump", drive)
 
-    def send(self, _: Signal, work: Work) -> None:
+    def send(self, _: Signal, work: Work) -> Owner:
         """A thread of its own; where there is none left, in this one."""
-        running = owned(work)
-        if not start_thread("askonce-left", drive, running):
-            drive(running)
+        owner = Owner(time.monotonic() + BEGIN)
+        owner.work = owned(work)
+        if not self._begun(owner, "askonce-left", drive):
+            drive(owner.work)
+        return owner
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Never: nobody but its caller can end a call in a thread."""

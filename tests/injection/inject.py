@@ -20,6 +20,11 @@ import askonce
 OURS = str(Path(askonce.__file__).parent)
 
 
+DEEP = 3  # lines of ours that make a place: the one that runs, and those that called it
+
+Place = tuple[tuple[str, int], ...]  # of a file and a line each, the innermost first; and what happens there
+
+
 class Point(NamedTuple):
     """A moment of a run: before the `nth` time that a line of ours runs, or a function of ours is entered."""
 
@@ -27,6 +32,7 @@ class Point(NamedTuple):
     line: int
     event: str  # line or call
     nth: int
+    place: Place = ()
 
     def __str__(self) -> str:
         return f"{self.file.removeprefix(OURS)[1:]}:{self.line} ({self.event} {self.nth})"
@@ -35,7 +41,7 @@ class Point(NamedTuple):
 class _Trace:
     """A trace function that tells of each moment in a file of ours."""
 
-    def __init__(self, met: Callable[[str, int, str], object], within: str) -> None:
+    def __init__(self, met: Callable[[FrameType, str], object], within: str) -> None:
         self._met = met
         self._within = within
         self._known: dict[CodeType, bool] = {}
@@ -48,12 +54,12 @@ class _Trace:
         if not ours:
             return None
         if event in {"line", "call"}:
-            self._met(code.co_filename, frame.f_lineno, event)
+            self._met(frame, event)
         return self
 
 
 @contextmanager
-def tracing(met: Callable[[str, int, str], object], within: str = OURS) -> Iterator[None]:
+def tracing(met: Callable[[FrameType, str], object], within: str = OURS) -> Iterator[None]:
     """Call `met` at each moment of this thread."""
     before = sys.gettrace()
     sys.settrace(_Trace(met, within))
@@ -63,17 +69,30 @@ def tracing(met: Callable[[str, int, str], object], within: str = OURS) -> Itera
         sys.settrace(before)
 
 
+def place_of(frame: FrameType | None, within: str) -> Place:
+    """Where a frame is, and how it came there."""
+    lines: list[tuple[str, int]] = []
+    while frame is not None and len(lines) < DEEP:
+        if frame.f_code.co_filename.startswith(within):
+            lines.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(lines)
+
+
 @contextmanager
 def noting(most: int = 1, within: str = OURS) -> Iterator[list[Point]]:
-    """Note the points that are passed, each of a line's first `most` times."""
-    counts: Counter[tuple[str, int, str]] = Counter()
+    """Note the points that are passed, at each place the first `most` of them."""
+    times: Counter[tuple[str, int, str]] = Counter()
+    places: Counter[tuple[Place, str]] = Counter()
     found: list[Point] = []
 
-    def met(file: str, line: int, event: str) -> None:
-        moment = (file, line, event)
-        counts[moment] += 1
-        if counts[moment] <= most:
-            found.append(Point(*moment, counts[moment]))
+    def met(frame: FrameType, event: str) -> None:
+        moment = (frame.f_code.co_filename, frame.f_lineno, event)
+        times[moment] += 1
+        place = place_of(frame, within)
+        places[place, event] += 1
+        if places[place, event] <= most:
+            found.append(Point(*moment, times[moment], place))
 
     with tracing(met, within):
         yield found
@@ -88,9 +107,12 @@ class Injection:
         self.done = False
         self._left = point.nth
 
-    def met(self, *moment: Any) -> None:
+    def met(self, frame: FrameType, event: str) -> None:
         """Raise, if this is the moment."""
-        if self.done or moment != self.point[:3]:
+        point = self.point
+        if self.done or frame.f_lineno != point.line or event != point.event:
+            return
+        if frame.f_code.co_filename != point.file:
             return
         self._left -= 1
         if not self._left:

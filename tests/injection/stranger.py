@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from askonce import Cache
 from askonce.fleet import Fleet
 from askonce.testing.servers import watch
 
+PATIENCE = 10.0  # s
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,6 +54,8 @@ class Stranger:
         order = {"do": do, "request": request, "form": form, "seconds": seconds}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
+        readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        assert readable, "another process waits, and nobody tells it"
         line = self._process.stdout.readline()
         assert line, "the other process died"
         return json.loads(line)
@@ -107,7 +111,10 @@ def _main(url: str, heartbeat: str) -> None:
             _lead(cache, order["request"], order["form"], order["seconds"])
             said: Any = True
         else:
-            said = _asked(cache, order["request"], order["form"])
+            try:
+                said = _asked(cache, order["request"], order["form"])
+            except Exception as error:
+                said = repr(error)
         print(json.dumps({"said": said, "seconds": time.monotonic() - began}), flush=True)
 
 

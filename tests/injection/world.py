@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import signal
 import sqlite3
 import threading
 import time
@@ -27,13 +28,24 @@ from tests.injection.upstream import Upstream
 BEAT = 0.6  # s: the heartbeat here, and a lease's life
 HANG = 5.0  # s after which a coroutine is not slow, but hangs
 QUICK = 0.3  # s that the next lookup may take
+
+
+class Hung(BaseException):
+    """What ends a thread that hangs."""
+
+
+def _hung(*_: object) -> None:
+    raise Hung("hangs")
+
+
 _number = itertools.count()
 
 
 class World:
     """The place of one test, from all sides."""
 
-    def __init__(self, url: str, mode: str, stranger: Stranger | None, **options: Any) -> None:
+    def __init__(self, kind: str, url: str, mode: str, stranger: Stranger | None, **options: Any) -> None:
+        self.kind = kind
         self.url = url
         self.mode = mode
         self.stranger = stranger
@@ -60,6 +72,17 @@ class World:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine here: in sync mode it never suspends."""
+        if threading.current_thread() is not threading.main_thread():
+            return self._run(work)
+        before = signal.signal(signal.SIGALRM, _hung)
+        signal.setitimer(signal.ITIMER_REAL, HANG + 1.0)
+        try:
+            return self._run(work)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, before)
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         if self.loop is None:
             try:
                 work.send(None)
