@@ -310,8 +310,9 @@ class Pump:
             self._heirs.append(self._mode.send(self._here, left))
 
     def _ends_now(self) -> bool:
-        heirs = [self._ending, *self._heirs[-1:]]
-        return self._ender.held or any(one is not None and one.alive() for one in heirs)
+        # Async, an heir needs a loop that may never be run again: nobody is to wait for that.
+        heir = self._ending if self._asynchronous or not self._heirs else self._heirs[-1]
+        return self._ender.held or (heir is not None and heir.alive())
 
     @property
     def _doomed(self) -> bool:

@@ -27,6 +27,7 @@ from tests.injection.upstream import Upstream
 
 BEAT = 0.6  # s: the heartbeat here, and a lease's life
 HANG = 5.0  # s after which a coroutine is not slow, but hangs
+KEPT = {"askonce-fleet", "askonce-dial", "askonce-sqlite"}  # threads that every process may have
 QUICK = 0.3  # s that the next lookup may take
 
 
@@ -205,8 +206,7 @@ class World:
 
     def strays(self) -> list[str]:
         """Threads that were not there before, and are none of those that every process has."""
-        kept = {"askonce-fleet", "askonce-dial", "askonce-sqlite"}
-        return [one.name for one in threading.enumerate() if one not in self.threads and one.name not in kept]
+        return [one.name for one in threading.enumerate() if one not in self.threads and one.name not in KEPT]
 
     def _writable(self, what: str) -> None:
         connection = sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=1.0, isolation_level=None)
@@ -219,15 +219,12 @@ class World:
             connection.close()
 
     def no_lock_held(self) -> None:
-        """No lock of ours is held by anybody, but the background thread's own."""
-        fleet = self.cache._engine.fleet
-        mine = [
-            one
-            for one in gc.get_objects()
-            if isinstance(one, OwnedLock) and hasattr(one, "_waiting") and one is not fleet._running
-        ]
-        held = [one for one in mine if one.held and one._end().thread != getattr(fleet._thread, "ident", None)]
-        assert not [one for one in held if "Hand" not in str(gc.get_referrers(one))], "a lock is held"
+        """No lock of ours is held by anybody, but by threads that wait for something to do."""
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        held = [one for one in gc.get_objects() if type(one) is OwnedLock and one.held]
+        left = [names.get(one._end().thread, "nobody") for one in held]
+        left = [name for name in left if name not in KEPT]
+        assert not left, f"{len(left)} locks are held, by {set(left)}"
 
     def close(self) -> None:
         self.tidy()

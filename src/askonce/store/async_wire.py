@@ -72,8 +72,8 @@ class _Office:
             raise over()
         loop = asyncio.get_running_loop()
         epoch = self._address.epoch.number
-        if self._dial is not None and self._dialled_in != epoch:
-            self._dial.cancel()  # it leads nowhere, as is known by now
+        if self._dial is not None and (self._dialled_in != epoch or self._dial.done()):
+            self._dial.cancel()  # it leads nowhere, as is known by now; or it is over, and nobody was told
             self._dial = None
         if self._dial is None:
             self._dialled_in = epoch
@@ -84,7 +84,7 @@ class _Office:
         await asyncio.wait((dial,), timeout=max(0.0, until - loop.time()))
         if not dial.done():
             raise unconnected(self._address.timeout)
-        return dial.result() if not dial.cancelled() else _raise(closed("while connecting"))
+        return _connected(dial)
 
     async def _dialling(self) -> Trunk:
         old = self.trunk
@@ -126,8 +126,12 @@ def _nothing(_: _Office) -> None:
     """What an office's timer would do, if its time ever came."""
 
 
-def _raise(trouble: StoreTrouble) -> Any:
-    raise trouble
+def _connected(dial: asyncio.Task[Trunk]) -> Trunk:
+    """What it brought. An exception that ended it was for nobody who waited."""
+    error = None if dial.cancelled() else dial.exception()
+    if dial.cancelled() or (error is not None and not isinstance(error, StoreTrouble)):
+        raise closed("while connecting") from error
+    return dial.result()
 
 
 _Offices = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_Office]]

@@ -8,12 +8,18 @@ A caller waits one timeout for its replies, and longer only by as much as the by
 large reply may be before its own. A connection over which nothing is heard for a timeout, or over which the first reply
 that is due does not come for LATE of them, is given up, and all who wait on it are told. One that was idle for long is
 tried with a PING of its own, so that the next caller does not find out that it was dropped on the way.
+
+An exception may end any of the callbacks here, also before its first line: a signal's, a full memory's. In the middle
+of one it ends the connection. Before it, nothing is lost but time: whoever asks next sees that a timer is overdue. A
+signal may even end the whole loop, between the socket's bytes and us: so replies that were due when a loop was left are
+not believed when it is run again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import deque
 from typing import Any
 
@@ -68,6 +74,8 @@ class Trunk(asyncio.Protocol):
         self._heard = self._loop.time()
         self._size = 0  # bytes that came
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeps = 0.0  # when that is due
+        self._run = sys.get_asyncgen_hooks().firstiter  # another object each time that the loop is run
         # Taken out of redis-py's connection, which would close it when it is collected; there is no public name for it.
         self._writer: asyncio.StreamWriter = connection._writer  # noqa: SLF001
         connection._reader = connection._writer = None  # noqa: SLF001
@@ -78,17 +86,40 @@ class Trunk(asyncio.Protocol):
     def ask(self, data: bytes, count: int, until: float = 0.0) -> asyncio.Future[list[Any]]:
         """A future of the replies. It fails by Cut, or by being cancelled."""
         asked = _Asked(data, count, self._loop.create_future(), until)
+        if self._run is not sys.get_asyncgen_hooks().firstiter:
+            self._ran_again()
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(asked)
+        if self._sweeps <= (now := self._loop.time()):
+            self._sweep_at(now + self._timeout)
         return asked.said
 
+    def _ran_again(self) -> None:
+        """The loop was left, and is run again. A reply of before may have been lost on the way to us."""
+        self._run = sys.get_asyncgen_hooks().firstiter
+        if self._waiting:
+            self.end(closed("when its loop was left"))
+        if self._out:
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
-        out, self._out = self._out, []
-        if self.over is not None:
-            for asked in out:
-                asked.fail(self.over)
-            return
+        try:
+            if self.over is not None:
+                self._refuse(self.over)
+            elif self._out:
+                self._write()
+        except BaseException:
+            self.end(closed("in the middle of a command"))
+            raise
+
+    def _refuse(self, trouble: StoreTrouble) -> None:
+        while self._out:
+            self._out[0].fail(trouble)
+            self._out.pop(0)
+
+    def _write(self) -> None:
+        out = self._out
         data = b"".join([asked.data for asked in out])
         now = self._loop.time()
         due = now + patience(self._timeout, len(data))
@@ -97,15 +128,18 @@ class Trunk(asyncio.Protocol):
             if asked.until:
                 asked.due = min(due, max(asked.until, now + LEAST))
         self._waiting.extend(out)
+        self._out = []
         self._transport.write(data)
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_at(self._waiting[0].due, self._sweep)
+        if self._waiting[0].due < self._sweeps:
+            self._sweep_at(self._waiting[0].due)
 
     def data_received(self, data: bytes) -> None:
         """Deal out the replies, in the order in which they were asked for."""
-        self._heard = self._loop.time()
-        self._size += len(data)
         try:
+            if self._run is not sys.get_asyncgen_hooks().firstiter:
+                self._ran_again()
+            self._heard = self._loop.time()
+            self._size += len(data)
             self._reader.feed(data)
             self._deal()
         except (hiredis.ProtocolError, IndexError) as error:
@@ -128,17 +162,20 @@ class Trunk(asyncio.Protocol):
             if type(reply) is Refusal and reply.stale:
                 self.over, self.stale, self.until = reply.trouble(), True, asked.due
             if len(asked.replies) == asked.count:
-                waiting.popleft()
                 if not asked.said.done():
                     asked.said.set_result(asked.replies)
+                waiting.popleft()
 
     def _sweep(self) -> None:
         """Give up what is overdue, and the whole connection when nothing was heard, or what is due first is lost."""
-        self._sweeper = None
-        waiting = self._waiting
+        waiting, now = self._waiting, self._loop.time()
+        if self._out:
+            self._flush()  # by itself it would have gone long ago
+        if self._prover is not None and self._prover.when() < now:
+            self._prove()
         if not waiting:
+            self._sweeps = 0.0
             return
-        now = self._loop.time()
         quiet = max(waiting[0].due, self._heard + self._timeout)
         if quiet <= now or self._until(waiting[0]) + (LATE - 1) * self._timeout <= now:
             self._give_up(now)
@@ -151,17 +188,22 @@ class Trunk(asyncio.Protocol):
             else:
                 soonest = min(soonest, self._until(asked))
                 break
-        self._sweeper = self._loop.call_at(max(soonest, now + self._timeout / 20), self._sweep)
+        self._sweep_at(max(soonest, now + self._timeout / 20))
+
+    def _sweep_at(self, due: float) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweeper = self._loop.call_at(due, self._sweep)
+        self._sweeps = due
 
     def _give_up(self, now: float) -> None:
         """Those who are overdue have waited in vain; the others were behind them, and ask elsewhere while they may."""
-        late = deque(asked for asked in self._waiting if asked.due <= now)
-        rest = deque(asked for asked in self._waiting if asked.due > now)
-        self._waiting = late
-        self.end(silent(self._timeout))
+        rest = [asked for asked in self._waiting if asked.due > now]
+        self.over = self.over or silent(self._timeout)
         self.until = rest[0].due if rest else 0.0
         for asked in rest:
             asked.fail(closed("over which nothing came"))
+        self.end(self.over)
 
     def _until(self, asked: _Asked) -> float:
         """When a batch is late: what came meanwhile, for others or for itself, took its time too."""
@@ -189,9 +231,10 @@ class Trunk(asyncio.Protocol):
     def end(self, trouble: StoreTrouble) -> None:
         """Close it; whoever waits for replies is told."""
         self.over = self.over or trouble
-        waiting, self._waiting = self._waiting, deque()
-        for asked in waiting:
-            asked.fail(trouble)
+        while self._waiting:  # each is told before it is forgotten, and the sweeper lives until all were
+            self._waiting[0].fail(trouble)
+            self._waiting.popleft()
+        self._refuse(self.over)
         for timer in (self._sweeper, self._prover):
             if timer is not None:
                 timer.cancel()
@@ -222,11 +265,15 @@ async def open_trunk(address: RedisAddress) -> Trunk:
     """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
     connection = address.async_connection(CONNECT_TIMEOUT)
     epoch = address.epoch.number
+    writer: Any = None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.connect()
+        writer = connection._writer  # noqa: SLF001 - as above
         return Trunk(connection, address.timeout, epoch)
     except BaseException as error:
+        if writer is not None:
+            writer.transport.abort()
         await connection.disconnect(nowait=True)
         if isinstance(error, Exception):
             raise connecting(error) from error
