@@ -144,16 +144,17 @@ def quick(world, path, point, error, first):
 WORLDS = [(kind, mode) for kind in KINDS for mode in MODES]
 
 
-SAMPLED = ("hit", "miss", "stream", "http stream", "invalidate")  # a fork, a close and the others: `make slow`
+SAMPLED = ("miss", "stream", "http stream", "hit", "invalidate")  # a fork, a close and the others: `make slow`
 
 
 @pytest.mark.parametrize("world", WORLDS, indirect=True, ids="-".join)
 def test_an_exception_at_some_points_leaves_nothing_behind(world):
     reached = 0
-    for path in (one for one in PATHS if one.name in SAMPLED):
+    sampled = SAMPLED if world.stranger is None else SAMPLED[:2]  # who asks another process waits for its beats
+    for path in (one for one in PATHS if one.name in sampled):
         reached += all_tried(world, path, in_turn(world, points_of(world, path, 1)), 0.15)
     print(f"\n{world.kind}, {world.mode}: {reached} points")
-    assert reached > len(SAMPLED)
+    assert reached > len(sampled)
 
 
 @pytest.mark.slow

@@ -221,7 +221,8 @@ class World:
     def no_lock_held(self) -> None:
         """No lock of ours is held by anybody, but by threads that wait for something to do."""
         names = {thread.ident: thread.name for thread in threading.enumerate()}
-        held = [one for one in gc.get_objects() if type(one) is OwnedLock and one.held]
+        held = [one for one in gc.get_objects() if type(one) is OwnedLock and hasattr(one, "_waiting")]
+        held = [one for one in held if one.held]
         left = [names.get(one._end().thread, "nobody") for one in held]
         left = [name for name in left if name not in KEPT]
         assert not left, f"{len(left)} locks are held, by {set(left)}"

@@ -168,6 +168,7 @@ class Trunk(asyncio.Protocol):
 
     def _sweep(self) -> None:
         """Give up what is overdue, and the whole connection when nothing was heard, or what is due first is lost."""
+        self._sweeper = None
         waiting, now = self._waiting, self._loop.time()
         if self._out:
             self._flush()  # by itself it would have gone long ago
