@@ -16,8 +16,8 @@ from typing import Any
 
 from bench import machine
 from bench.cli import WORDS, measure
-from bench.row import Outcome, Row
-from bench.table import ROWS, TABLE
+from bench.row import ROWS, Outcome, Row
+from bench.table import TABLE
 
 NOTES = Path(__file__).with_name("bars.json")
 PAGE = Path(__file__).parents[1] / "docs" / "bars.md"
@@ -26,9 +26,11 @@ HEAD = """\
 
 What this project holds itself to, and what was measured. Written by `make bars`, never by hand; one row alone:
 `python -m bench ROW` (`python -m bench --list` names them). Processes, files and servers are real, and on one machine.
-Comparisons are made in turn, call by call, in one process; a ratio is the median of its runs.
+Comparisons are made in turn, call by call, in one process; a ratio is the median of three separate runs, told with the
+lowest and the highest. A row is measured on a clean commit; the load before it and after it is that of the last minute.
+What a commit changed: `python -m bench.against COMMIT`.
 """
-EACH = ("date", "commit", "load before")  # facts that each row has for itself
+EACH = ("date", "commit", "load before", "load after")  # facts that each row has for itself
 
 Notes = dict[str, dict[str, Any]]
 
@@ -44,11 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(ROWS)}")
     missed = []
     for row in _chosen(said.rows, _noted() if said.missing else {}):
-        facts = machine.facts()
+        facts = {} if said.quick else _clean(machine.facts())
         (outcome,) = measure([row], quick=said.quick)
         missed += [row.name] if outcome.passed is False else []
         if not said.quick:
-            _note(outcome, facts)
+            if _clean(machine.facts())["commit"] != facts["commit"]:
+                raise SystemExit(f"{row.name}: the commit changed while it was measured; measure it again")
+            _note(outcome, facts | {"load after": machine.load()})
     notes = _noted()
     if not said.quick and notes.keys() >= ROWS.keys():
         PAGE.write_text(page(notes), "utf-8")
@@ -56,12 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if missed else 0
 
 
+def _clean(facts: dict[str, str]) -> dict[str, str]:
+    """The same; SystemExit where they would not say what was measured."""
+    if changed := machine.uncommitted():
+        raise SystemExit(
+            f"numbers belong to a commit, and this tree is in none:\n{changed}\n"
+            "Commit it, or use --quick, or `python -m bench ROW`, which note nothing."
+        )
+    return facts
+
+
 def _noted() -> Notes:
     try:
         found: Notes = json.loads(NOTES.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    return {name: note for name, note in found.items() if name in ROWS}
+    return {name: note for name, note in found.items() if name in ROWS and "dirty" not in note["facts"]["commit"]}
 
 
 def _note(outcome: Outcome, facts: Mapping[str, str]) -> None:
@@ -84,14 +98,17 @@ def page(notes: Notes) -> str:
     facts = max((note["facts"] for note in notes.values()), key=lambda facts: str(facts["date"]))
     rows = ["| row | what | bar | |", "|---|---|---|---|"]
     rows += [_line(row.name, row.what, row.bar, WORDS[notes[row.name]["passed"]]) for row in TABLE]
+    loads = sorted(float(note["facts"]["load before"]) for note in notes.values())
     shared = [f"- {name}: {fact}" for name, fact in facts.items() if name not in EACH]
+    shared.append(f"- load before a row: {loads[0]:.2f} to {loads[-1]:.2f}")
     sections = [_section(row, notes[row.name]) for row in TABLE]
     return "\n\n".join([part.rstrip() for part in (HEAD, "\n".join(shared), "\n".join(rows), *sections)]) + "\n"
 
 
 def _section(row: Row, note: dict[str, Any]) -> str:
     facts = note["facts"]
-    when = f"{facts['date']}, commit {facts['commit']}, load before {facts['load before']}, took {note['seconds']} s"
+    loads = f"load {facts['load before']} before and {facts.get('load after', 'not noted')} after"
+    when = f"{facts['date']}, commit {facts['commit']}, {loads}, took {note['seconds']} s"
     head = f"## {row.name}\n\n{row.what}. Bar: {row.bar}. Measured {when}.\n"
     lines = [_line(case, measured, WORDS[passed]) for case, measured, passed in note["readings"]]
     return "\n".join([head, "| case | measured | |", "|---|---|---|", *lines])

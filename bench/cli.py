@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bench.row import Outcome, Reading, Row, run
-from bench.table import ROWS, TABLE
+from bench.row import ROWS, Outcome, Reading, Row, run
+from bench.table import TABLE
 
 WORDS = {True: "pass", False: "FAIL", None: "-"}
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said = parser.parse_args(arguments)
     if said.list:
         for row in TABLE:
-            print(f"{row.name:12} {'heavy' if row.heavy else '     '}  {row.what}")
+            print(f"{row.name:15} {'heavy' if row.heavy else '     '}  {row.what}")
         return 0
     if unknown := [name for name in said.rows if name not in ROWS]:
         parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(ROWS)}")

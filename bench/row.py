@@ -1,21 +1,45 @@
-"""A Row is one line of the table: a bar, and what measures it. It yields Readings, one a case (a store, a mode).
+"""A Row is one line of the table: a bar, and the function that measures it, once for each of its cases.
 
-A reading says what was seen, for people, and whether the bar is met; None where there is no bar. A row that raises has
-failed, with its error for a reading: a table with a hole in it would read like a table without the failure.
+The cases are those of stores, modes and variants, with each other. The function is given a Case, with a store of its
+own, and returns what was Seen; a comparison (`ratio=`) returns a Pair, and is run three times, in a process and with a
+store of its own each. A case that raises has failed, with its error for a reading: a table with a hole in it would read
+like a table without the failure.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from bench.compare import RUNS, Pair, Ratio
+from bench.places import BOTH, MODES, Opener, Place, Skipped
+from bench.workers import Failed, Parent, Workers
+
+
+class Case(NamedTuple):
+    """What a row's function is given; `quick`: does it work, not how well."""
+
+    place: Place
+    mode: str
+    variant: Any
+    quick: bool
+    workers: Workers
+
+
+class Seen(NamedTuple):
+    """What a row's function saw, in words; whether that meets the bar, None without one; more about the case."""
+
+    measured: str
+    passed: bool | None
+    numbers: Mapping[str, float] = MappingProxyType({})
+    case: str = ""
 
 
 class Reading(NamedTuple):
-    """One case of a row: what it is, what was seen, whether that meets the bar."""
+    """A line of a row's table."""
 
     case: str
     measured: str
@@ -23,22 +47,33 @@ class Reading(NamedTuple):
     numbers: Mapping[str, float] = MappingProxyType({})
 
 
-class Skipped(Exception):
-    """What the row needs is not on this machine; the message says what."""
-
-
-class Failed(Exception):
-    """The row saw what must not be; the message says what."""
-
-
 class Row(NamedTuple):
-    """`run(quick)` measures; `heavy` rows are left out of `python -m bench` unless they are named."""
+    """`heavy` rows are left out of `python -m bench` unless they are named."""
 
     name: str
     what: str
     bar: str
-    run: Callable[[bool], Iterable[Reading]]
+    run: Callable[..., Any]
     heavy: bool = False
+    stores: Sequence[Opener] = BOTH
+    modes: Sequence[str] = MODES
+    variants: Mapping[str, Any] = MappingProxyType({"": None})
+    ratio: Ratio | None = None
+
+
+ROWS: dict[str, Row] = {}
+LONGEST = 900.0  # s that one run of a comparison may take
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def row(name: str, what: str, bar: str, **more: Any) -> Callable[[Function], Function]:
+    """Make a function a row; the fields of Row."""
+
+    def made(function: Function) -> Function:
+        ROWS[name] = Row(name, what, bar, function, **more)
+        return function
+
+    return made
 
 
 class Outcome(NamedTuple):
@@ -55,34 +90,61 @@ class Outcome(NamedTuple):
         return False if False in said else True if True in said else None
 
 
-def run(row: Row, *, quick: bool, tell: Callable[[Reading], None] = lambda _: None) -> Outcome:
+def run(one: Row, *, quick: bool, tell: Callable[[Reading], None] = lambda _: None) -> Outcome:
     """Run a row to its end, whatever happens in it short of Ctrl-C."""
     began = time.monotonic()
     readings = []
-    for reading in _readings(row, quick):
-        readings.append(reading)
-        tell(reading)
-    return Outcome(row, readings, time.monotonic() - began)
+    for opener, mode, variant in _cases(one, quick=quick):
+        for reading in _readings(one, opener, mode, variant, quick=quick):
+            readings.append(reading)
+            tell(reading)
+    return Outcome(one, readings, time.monotonic() - began)
 
 
-def _readings(row: Row, quick: bool) -> Iterator[Reading]:
+def _cases(one: Row, *, quick: bool) -> Iterator[tuple[Opener, str, str]]:
+    for number, opener in enumerate(one.stores):
+        # quick: each store and each mode once, not each with each
+        for mode in [one.modes[number % len(one.modes)]] if quick else one.modes:
+            for variant in one.variants:
+                yield opener, mode, variant
+
+
+def _readings(one: Row, opener: Opener, mode: str, variant: str, *, quick: bool) -> Iterator[Reading]:
+    name = ", ".join(filter(None, (opener.__name__, mode, variant)))
     try:
-        yield from row.run(quick)
+        yield from measured(one, opener, mode, variant, quick=quick)
     except Skipped as skipped:
-        yield Reading("skipped", str(skipped), None)
+        yield Reading(f"{name}: skipped", str(skipped), None)
     except Failed as failed:
-        yield Reading("failed", str(failed), False)
+        yield Reading(f"{name}: failed", str(failed), False)
     except Exception as error:  # noqa: BLE001 - see above
         traceback.print_exc()
-        yield Reading("failed", f"{type(error).__name__}: {error}".splitlines()[0], False)
+        yield Reading(f"{name}: failed", f"{type(error).__name__}: {error}".splitlines()[0], False)
 
 
-def quantile(values: Sequence[float], part: float) -> float:
-    """The value below which `part` of the values lie."""
-    ranked = sorted(values)
-    return ranked[min(len(ranked) - 1, int(part * len(ranked)))]
+def measured(one: Row, opener: Opener, mode: str, variant: str = "", *, quick: bool) -> Iterator[Reading]:
+    """One case: what its function saw, or what its three runs come to."""
+    if one.ratio is not None:
+        runs = [_separate(one, opener, mode, variant, quick=quick) for _ in range(1 if quick else RUNS)]
+        yield _named(one, runs[0][0], mode, variant, Seen(*one.ratio.judged([pair for _, pair in runs])))
+        return
+    with opener() as place, Workers() as workers:
+        found = one.run(Case(place, mode, one.variants[variant], quick, workers))
+        for seen in [found] if isinstance(found, Seen) else found:
+            yield _named(one, place.name, mode, variant, seen)
 
 
-def median(values: Sequence[float]) -> float:
-    """The middle one."""
-    return statistics.median(values)
+def _named(one: Row, place: str, mode: str, variant: str, seen: Seen) -> Reading:
+    parts = (place, mode if "tasks" in one.modes else "", variant, seen.case)
+    return Reading(", ".join(filter(None, parts)), *seen[:3])
+
+
+def _separate(one: Row, opener: Opener, mode: str, variant: str, *, quick: bool) -> tuple[str, Pair]:
+    with opener() as place, Workers() as workers:
+        case = Case(place.bare, mode, one.variants[variant], quick, Workers())
+        return place.name, workers.start(_alone, one.run, case).hear(LONGEST)
+
+
+def _alone(_: Parent, function: Callable[[Case], Pair], case: Case) -> Pair:
+    with Workers() as workers:
+        return function(case._replace(workers=workers))

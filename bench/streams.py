@@ -2,59 +2,144 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import os
 import random
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import httpx2
+
+from askonce import AsyncCache, Policy
 from askonce.fleet import HEARTBEAT
-from bench.crew import SLACK, Crew
-from bench.places import BOTH, MODES, Opener, valkey
-from bench.row import Reading, quantile
-from bench.telling import Heard, Readers, Story, endure, many, read, spend, upstream
+from bench.callers import Callers, Tasks, run
+from bench.compare import Pair, Ratio, paired, quantile
+from bench.places import Place, Skipped, valkey
+from bench.row import Case, Seen, row
+from bench.upstream import REQUEST, Story, serve
+from bench.workers import SLACK, Parent, Worker, Workers
 
-PROCESSES, EACH = 4, 25
-P50, P99 = 0.002, 0.015  # s, of a follower elsewhere on Redis
-
-
-def fleet(quick: bool) -> Iterator[Reading]:
-    """Readers of several processes join one stream at random times."""
-    story = Story(events=60) if quick else Story()
-    for opener in BOTH:
-        for mode in MODES:
-            yield _fleet(opener, mode, story, 5 if quick else EACH)
+PROCESSES = 4
+KEY = {"authorization": "Bearer sk-bench"}
+OPTIONS: dict[str, Any] = {"timeout": 60, "headers": KEY}
+SENT = re.compile(rb'"sent": ([0-9.]+)')
 
 
-def _fleet(opener: Opener, mode: str, story: Story, each: int) -> Reading:
-    dice = random.Random(7)
-    length = story.ttft + story.events * story.gap
-    with opener() as place, Crew() as crew:
-        telling = crew.hire(upstream, story)
-        base = f"http://127.0.0.1:{telling.hear()}"
-        hands = []
+# --- one process of readers -------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Heard:
+    """What one reader got: when each event came, what all of it was, and how it ended."""
+
+    headers: float = 0.0
+    times: list[float] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)  # since upstream sent it
+    text: bytes = b""
+    status: str = ""
+    error: str = ""
+
+    def begin(self, status: str) -> None:
+        self.headers, self.status = time.monotonic(), status
+
+    def add(self, part: bytes) -> None:
+        now = time.monotonic()
+        self.text += part
+        self.times += [now] * part.count(b"data: ")
+        self.delays += [now - float(sent) for sent in SENT.findall(part)]
+
+    @property
+    def whole(self) -> bool:
+        return not self.error and self.text.endswith(b"[DONE]\n\n")
+
+
+class Drain:
+    """A reader who looks at nothing."""
+
+    def begin(self, _: str) -> None:
+        return
+
+    def add(self, _: bytes) -> None:
+        return
+
+
+async def hear(c: Callers, client: Any, url: str, at: float = 0.0, **more: Any) -> Heard:
+    """One reader, who joins at a moment."""
+    await c.sleep_until(at)
+    heard = Heard()
+    try:
+        await c.read(client, url, {**REQUEST, **more}, heard)
+    except httpx2.RequestError as error:
+        heard.error = f"{type(error).__name__}: {error}"
+    return heard
+
+
+@asynccontextmanager
+async def clients(c: Callers, place: Place) -> AsyncIterator[tuple[Any, Any, Any]]:
+    """A client with askonce, one without, and the cache."""
+    policy = Policy(ttl=3600, stale_if_error=0)
+    async with (
+        c.http(**OPTIONS) as bare,
+        c.cache(place.url, policy=policy) as cache,
+        c.client(cache, **OPTIONS) as ours,
+    ):
+        yield ours, bare, cache
+
+
+async def read(c: Callers, parent: Parent, place: Place, url: str, after: Sequence[float]) -> list[Heard]:
+    """Readers of one stream, who join after so many seconds each."""
+    async with clients(c, place) as (client, _, _):
+        at = await c.block(parent.ready)
+        return await c.gather(*[hear(c, client, url, at + one) for one in after])
+
+
+def _upstream(case: Case, story: Story) -> tuple[Worker, str]:
+    """Its process, which no row begins, and its URL."""
+    upstream = case.workers.start(serve, story)
+    return upstream, str(upstream.hear())
+
+
+def _opened(upstream: Worker) -> int:
+    upstream.tell("how many?")
+    opened: int = upstream.hear()
+    return opened
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+@row(
+    "streams",
+    "4 processes x 25 readers on one stream (TTFT 300 ms, 200 events at 15 ms), joining at random times",
+    "1 upstream stream, all the same bytes; delay of an event elsewhere on Redis p50 <= 2 ms, p99 <= 15 ms",
+    heavy=True,
+)
+def fleet(case: Case) -> Seen:
+    story, each, dice = Story(events=60) if case.quick else Story(), 5 if case.quick else 25, random.Random(7)
+    upstream, url = _upstream(case, story)
+    with Workers() as workers:
         for number in range(PROCESSES):
-            after = tuple(dice.uniform(0, 0.9 * length) for _ in range(each))
-            hands.append(crew.hire(read, Readers(place.url, base, (0.0, *after[1:]) if not number else after, mode)))
-        for hand in hands:
-            hand.hear()
-        at = time.monotonic() + 0.3
-        for hand in hands:
-            hand.tell(at)
-        heard: list[list[Heard]] = [hand.hear(length + SLACK)[0] for hand in hands]
-        telling.tell("how many?")
-        opened = telling.hear()
-    everyone = [one for process in heard for one in process]
+            after = [dice.uniform(0, 0.9 * story.length) for _ in range(each)]
+            workers.start(read, case.place.bare, url, after if number else [0.0, *after[1:]], mode=case.mode)
+        workers.begin()
+        heard: list[list[Heard]] = workers.results(story.length)
+    opened, everyone = _opened(upstream), [one for process in heard for one in process]
     leader = next(one for one in everyone if "collapsed" not in one.status and "hit" not in one.status)
-    elsewhere = [one for process in heard if leader not in process for one in process]
-    late = _delays(leader, elsewhere)
-    same = len({one.digest for one in everyone}) == 1 and not any(one.error for one in everyone)
+    late = _delays(leader, [one for process in heard if leader not in process for one in process])
+    same = len({one.text for one in everyone}) == 1 and all(one.whole for one in everyone)
     p50, p99 = quantile(late, 0.5), quantile(late, 0.99)
-    measured = (
+    return Seen(
         f"{opened} upstream stream, {len(everyone)} readers, {'the same bytes' if same else 'NOT the same bytes'};"
-        f" delay of {len(late)} events elsewhere p50 {p50 * 1000:.2f} ms, p99 {p99 * 1000:.2f} ms"
-    )
-    passed = opened == 1 and same and (place.server is None or (p50 <= P50 and p99 <= P99))
-    return Reading(
-        f"{place.name}, {mode}, {PROCESSES} x {each}", measured, passed, {"opened": opened, "p50_s": p50, "p99_s": p99}
+        f" delay of {len(late)} events elsewhere p50 {p50 * 1000:.2f} ms, p99 {p99 * 1000:.2f} ms",
+        opened == 1 and same and (case.place.server is None or (p50 <= 0.002 and p99 <= 0.015)),
+        {"opened": opened, "p50_s": p50, "p99_s": p99},
+        f"{PROCESSES} x {each}",
     )
 
 
@@ -68,128 +153,184 @@ def _delays(leader: Heard, others: list[Heard]) -> list[float]:
     ]
 
 
-def first(quick: bool) -> Iterator[Reading]:
+@row(
+    "stream-first",
+    "the first event of a stream for the leader's own reader, against no askonce",
+    "<= 1 ms later",
+    heavy=True,
+    ratio=Ratio("with", "without", 1.0, added=True),
+)
+def first(case: Case) -> Pair:
     """The leader's own reader, with askonce and without, one stream after another in turn."""
-    story = Story(events=20, ttft=0.02, gap=0.01)
-    for opener in BOTH:
-        for mode in MODES:
-            with opener() as place, Crew() as crew:
-                telling = crew.hire(upstream, story)
-                base = f"http://127.0.0.1:{telling.hear()}"
-                after = tuple(number * 0.3 for number in range(8 if quick else 40))
-                heard = []
-                for url in ("", place.url):
-                    hand = crew.hire(read, Readers(url, base, after, mode, same=False))
-                    hand.hear()
-                    hand.tell(time.monotonic() + 0.1)
-                    heard.append(hand.hear(after[-1] + SLACK)[0][1:])  # the first one also connects
-            firsts, laters = zip(*map(_delayed, heard), strict=True)
-            added, later = firsts[1] - firsts[0], laters[1] - laters[0]
-            measured = (
-                f"first event {added * 1000:+.2f} ms (of {firsts[0] * 1000:.2f}), later ones {later * 1000:+.2f} ms"
-            )
-            yield Reading(f"{place.name}, {mode}", measured, added <= 0.001, {"first_s": added, "later_s": later})
+    _, url = _upstream(case, Story(events=20, ttft=0.02, gap=0.01))
+    heard: list[Heard] = run(case.mode, _first, case.place, url, 5 if case.quick else 20)
+    ours, theirs = heard[2::2], heard[3::2]  # the first ones also connect
+    firsts = [[one.delays[0] * 1e9 for one in side] for side in (ours, theirs)]
+    laters = [quantile([delay for one in side for delay in one.delays[1:]], 0.5) for side in (ours, theirs)]
+    return paired(*firsts)._replace(note=f"; later events {(laters[0] - laters[1]) * 1000:+.2f} ms")
 
 
-def _delayed(heard: list[Heard]) -> tuple[float, float]:
-    """The median delay of first events, and of all later ones, since upstream sent them."""
-    later = [delay for one in heard for delay in one.delays[1:]]
-    return quantile([one.delays[0] for one in heard], 0.5), quantile(later, 0.5)
+async def _first(c: Callers, place: Place, url: str, turns: int) -> list[Heard]:
+    async with clients(c, place) as (ours, bare, _):
+        return [await hear(c, (ours, bare)[number % 2], url, seed=number) for number in range(2 * turns)]
 
 
-def cpu(quick: bool) -> Iterator[Reading]:
-    """Streams that nobody follows, one at a time in a thread, ten at once in tasks."""
+@row(
+    "stream-cpu",
+    "CPU per event of a stream that nobody follows, against no askonce",
+    "<= 1.3",
+    heavy=True,
+    ratio=Ratio("with", "without", 1.3),
+)
+def cpu(case: Case) -> Pair:
+    """One at a time in a thread, ten at once in tasks; each one's question is new."""
     story = Story(events=200, ttft=0.0, gap=0.001)
-    for opener in BOTH:
-        for mode in MODES:
-            with opener() as place, Crew() as crew:
-                telling = crew.hire(upstream, story)
-                base = f"http://127.0.0.1:{telling.hear()}"
-                streams = 10 if mode == "tasks" else 3
-                hand = crew.hire(spend, Readers(place.url, base, (0.0,) * streams, mode), story.events)
-                hand.tell(4 if quick else 12)
-                spent: list[float] = hand.hear(60)[2:]  # the first round also connects
-            bare, ours = quantile(spent[::2], 0.5), quantile(spent[1::2], 0.5)
-            measured = f"{ours / bare:.2f} ({bare * 1e6:.0f} us an event without, {ours * 1e6:.0f} us with)"
-            yield Reading(f"{place.name}, {mode}", measured, ours / bare <= 1.3, {"ratio": ours / bare})
+    _, url = _upstream(case, story)
+    spent: list[float] = run(case.mode, _spend, case.place, url, 3 if case.quick else 12)
+    number = story.events * (10 if case.mode == "tasks" else 3)
+    ours, theirs = ([seconds * 1e9 / number for seconds in spent[side::2]] for side in (2, 3))
+    return paired(ours, theirs)._replace(note=" an event")
 
 
-def killed(quick: bool) -> Iterator[Reading]:
-    """The leader is killed after a quarter of its events: followed by readers elsewhere, or by nobody yet."""
-    story = Story(events=200, gap=0.01 if quick else 0.015)
-    for opener in BOTH:
-        for mode in MODES[:1] if quick else MODES:
-            yield _killed(opener, mode, story, followed=True)
-            yield _killed(opener, mode, story, followed=False)
+async def _spend(c: Callers, place: Place, url: str, turns: int) -> list[float]:
+    """CPU seconds of each turn."""
+    spent = []
+    async with clients(c, place) as (ours, bare, _):
+        for number in range(2 * turns):
+            client, began, tasks = (ours, bare)[number % 2], time.process_time(), isinstance(c, Tasks)
+            seeds = range(number * 1000, number * 1000 + (10 if tasks else 3))
+            reads = [c.read(client, url, {**REQUEST, "seed": seed}, Drain()) for seed in seeds]
+            if tasks:
+                await c.gather(*reads)
+            for one in [] if tasks else reads:
+                await one
+            spent.append(time.process_time() - began)
+    return spent
 
 
-def _killed(opener: Opener, mode: str, story: Story, *, followed: bool) -> Reading:
+@row(
+    "stream-killed",
+    "a stream's leader SIGKILLed after 50 events, 20 readers elsewhere",
+    "those with output get an error that names the flight; the others are served by one successor; 2 streams",
+    heavy=True,
+    variants={
+        "20 readers elsewhere, half of them with output": True,
+        "20 readers elsewhere, none with output": False,
+    },
+)
+def killed(case: Case) -> Seen:
+    """Killed after a quarter of its events: followed by readers elsewhere, or by nobody yet."""
+    story = Story(events=200, gap=0.01 if case.quick else 0.015)
     dies = story.ttft + 50 * story.gap
-    length = story.ttft + story.events * story.gap
     # Followed: ten have output when it dies, ten ask when it is known to be dead. Else: all ask after its death.
-    early = (0.2,) * 5
-    late = tuple(dies + HEARTBEAT + 1.0 + 0.02 * number for number in range(5))
-    after = early + late if followed else (dies + 0.2,) * 10
-    with opener() as place, Crew() as crew:
-        telling = crew.hire(upstream, story)
-        base = f"http://127.0.0.1:{telling.hear()}"
-        leader = crew.hire(read, Readers(place.url, base, (0.0,), mode))
-        others = [crew.hire(read, Readers(place.url, base, after, mode)) for _ in range(2)]
-        for hand in (leader, *others):
-            hand.hear()
-        at = time.monotonic() + 0.3
-        for hand in (leader, *others):
-            hand.tell(at)
+    late = [dies + HEARTBEAT + 1.0 + 0.02 * number for number in range(5)]
+    after = [0.2] * 5 + late if case.variant else [dies + 0.2] * 10
+    upstream, url = _upstream(case, story)
+    with Workers() as workers:
+        leader, *others = (
+            workers.start(read, case.place.bare, url, one, mode=case.mode) for one in ([0.0], after, after)
+        )
+        at = workers.begin()
         time.sleep(max(0.0, at + dies - time.monotonic()))
         leader.kill()
-        heard: list[Heard] = [one for hand in others for one in hand.hear(length + 2 * HEARTBEAT + SLACK)[0]]
-        telling.tell("how many?")
-        opened = telling.hear()
-    cut = [one for one in heard if one.error]
+        heard: list[Heard] = [one for worker in others for one in worker.hear(story.length + 2 * HEARTBEAT + SLACK)]
+    opened, cut = _opened(upstream), [one for one in heard if one.error]
     named = {one.error for one in cut if one.error.startswith("RemoteProtocolError: the stream of flight ")}
-    served = [one for one in heard if not one.error and len(one.times) > story.events]
-    measured = (
+    served = [one for one in heard if one.whole and len(one.times) > story.events]
+    same, expected = len({one.text for one in served}) == 1, (10, 10, 1) if case.variant else (20, 0, 0)
+    return Seen(
         f"{opened} upstream streams; {len(served)} of {len(heard)} served whole, {len(cut)} cut, by an error that names"
-        f" {len(named)} flight"
+        f" {len(named)} flight",
+        opened == 2 and same and (len(served), len(cut), len(named)) == expected,
+        {"opened": opened},
     )
-    same = len({one.digest for one in served}) == 1
-    expected = (10, 10, 1) if followed else (20, 0, 0)
-    passed = opened == 2 and same and (len(served), len(cut), len(named)) == expected
-    case = "20 readers elsewhere, half of them with output" if followed else "20 readers elsewhere, none with output"
-    return Reading(f"{place.name}, {mode}, {case}", measured, passed, {"opened": opened})
 
 
-def crowd(quick: bool) -> Iterator[Reading]:
-    """500 streams at once in one event loop, half of them hits; nothing is left of them."""
-    story = Story(events=50, ttft=0.1, gap=0.02)
-    for opener in BOTH:
-        with opener() as place, Crew() as crew:
-            telling = crew.hire(upstream, story)
-            base = f"http://127.0.0.1:{telling.hear()}"
-            number = 50 if quick else 500
-            hand = crew.hire(many, Readers(place.url, base, (0.0,) * (number // 2), "tasks", same=False))
-            whole, left, stats = hand.hear(180)
-            telling.tell("how many?")
-            opened = telling.hear()
-        measured = f"{whole} of {number} whole, {opened} upstream streams, left: {left or 'nothing'}"
-        passed = whole == number and opened == number // 2 * 2 and not left and not stats["flights"]
-        yield Reading(f"{place.name}, {number} streams", measured, passed, {"opened": opened})
+@row(
+    "stream-crowd",
+    "500 streams at once in one event loop, half of them hits",
+    "all whole; no task or connection left",
+    heavy=True,
+    modes=("tasks",),
+)
+def crowd(case: Case) -> Seen:
+    """So many streams that are stored; then those again and as many new ones, all at once: what is left of them."""
+    number = 50 if case.quick else 500
+    upstream, url = _upstream(case, Story(events=50, ttft=0.1, gap=0.02))
+    whole, left = case.workers.start(_crowd, case.place.bare, url, number // 2, mode=case.mode).hear(180)
+    opened = _opened(upstream)
+    measured = f"{whole} of {number} whole, {opened} upstream streams, left: {left or 'nothing'}"
+    passed = whole == number and opened == number // 2 * 2 and not left
+    return Seen(measured, passed, {"opened": opened}, f"{number} streams")
 
 
-def memory(quick: bool) -> Iterator[Reading]:
-    """500 streams at any time for ten minutes, half of them hits: what the process keeps of them."""
-    story = Story(events=50, ttft=0.1, gap=0.1)
-    number, seconds = (50, 20.0) if quick else (500, 600.0)
-    with valkey() as place, Crew() as crew:
-        telling = crew.hire(upstream, story)
-        base = f"http://127.0.0.1:{telling.hear()}"
-        hand = crew.hire(endure, Readers(place.url, base, (0.0,) * number, same=False), seconds)
-        whole, broken, left, sizes = hand.hear(seconds + 2 * SLACK)
+async def _crowd(c: Callers, _: Parent, place: Place, url: str, number: int) -> tuple[int, list[str]]:
+    async with clients(c, place) as (client, _, cache):
+        await c.gather(*[hear(c, client, url, seed=seed) for seed in range(number)])
+        before = asyncio.all_tasks()
+        heard = await c.gather(*[hear(c, client, url, seed=seed) for seed in range(2 * number)])
+        return sum(one.whole for one in heard), await _left(client, before, cache)
+
+
+async def _left(client: Any, before: set[Any], cache: AsyncCache) -> list[str]:
+    """Tasks that were not there before, connections that are still in use, and flights."""
+    await asyncio.sleep(0.2)
+    left = [f"task {task.get_name()}" for task in asyncio.all_tasks() - before]
+    pool = client._transport.inner._pool  # noqa: SLF001 - whether a connection is still in use, nobody else says
+    left += [f"connection {one}" for one in pool.connections if not (one.is_idle() or one.is_closed())]
+    return left + ["flights"] * bool(cache.stats()["flights"])
+
+
+@row(
+    "stream-memory",
+    "500 streams at any time in one event loop for ten minutes, half of them hits",
+    "memory flat (within 3 % from the second third to the last); all whole; no task or connection left",
+    heavy=True,
+    stores=(valkey,),
+    modes=("tasks",),
+)
+def memory(case: Case) -> Seen:
+    number, seconds = (50, 20.0) if case.quick else (500, 600.0)
+    _, url = _upstream(case, Story(events=50, ttft=0.1, gap=0.1))
+    worker = case.workers.start(_endure, case.place.bare, url, number, seconds, mode=case.mode)
+    whole, broken, left, sizes = worker.hear(seconds + SLACK)
     third = len(sizes) // 3
     before, after = (quantile(part, 0.5) / 2**20 for part in (sizes[third : 2 * third], sizes[2 * third :]))
-    measured = (
+    return Seen(
         f"{whole} streams whole, {broken} not; {before:.1f} MiB in the second third, {after:.1f} MiB in the last;"
-        f" left: {left or 'nothing'}"
+        f" left: {left or 'nothing'}",
+        not broken and not left and after <= 1.03 * before,
+        {"mib": after},
+        f"{seconds:.0f} s",
     )
-    flat = after <= 1.03 * before
-    yield Reading(f"{place.name}, tasks, {seconds:.0f} s", measured, not broken and not left and flat, {"mib": after})
+
+
+async def _endure(
+    c: Callers, _: Parent, place: Place, url: str, number: int, seconds: float
+) -> tuple[int, int, list[str], list[int]]:
+    """Streams for so long, half of the readers asking what is kept: whole, not whole, what is left, sizes in bytes."""
+    ends, sizes, new = list[bool](), list[int](), itertools.count(10**6)
+
+    async def go_on(client: Any, one: int, end: float) -> None:
+        while (began := time.monotonic()) < end:
+            ends.append((await hear(c, client, url, seed=one if one % 2 else next(new))).whole)
+            await c.sleep_until(began + 5.0)  # a hit comes at once, a new one in 5 s
+
+    async def measure(end: float) -> None:
+        while time.monotonic() < end:
+            await c.sleep(seconds / 120)
+            sizes.append(_resident())
+
+    async with clients(c, place) as (client, _, cache):
+        before, end = asyncio.all_tasks(), time.monotonic() + seconds
+        await c.gather(measure(end), *[go_on(client, one, end) for one in range(number)])
+        left = await _left(client, before, cache)
+    return sum(ends), len(ends) - sum(ends), left, sizes
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        raise Skipped("how much memory a process has is read from /proc, which is not here") from None

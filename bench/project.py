@@ -1,4 +1,4 @@
-"""The project as a stranger gets it: a fresh clone, nothing installed; and its concurrency tests, 20 times."""
+"""The project as a stranger gets it: a fresh clone, nothing installed; its slow tests, its concurrent ones again."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bench.places import folder
-from bench.row import Reading, Skipped
+from bench.places import Skipped, nowhere
+from bench.row import Case, Seen, row
 
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT.parent / "shared" / "corpus"  # recorded traffic, which a clone elsewhere would look for beside itself
 TEST_BAR = 300.0  # s
 LIMIT = 3600.0  # s after which a make is given up
-ROUNDS = 20
+HEAVY: dict[str, Any] = {"heavy": True, "stores": (nowhere,), "modes": ("threads",)}
 
 
 class Made(NamedTuple):
@@ -28,44 +27,49 @@ class Made(NamedTuple):
     seconds: float
     last: str
 
+    def seen(self, more: str = "", case: str = "", most: float = LIMIT) -> Seen:
+        """As a row tells it."""
+        measured = f"exit code {self.code} after {self.seconds:.0f} s{more}: {self.last}"
+        return Seen(measured, self.code == 0 and self.seconds <= most, {"seconds": self.seconds}, case)
 
-def fresh(quick: bool) -> Iterator[Reading]:
-    """`make demo` and `make test` in a clone of what is committed; what they install is not counted."""
+
+@row(
+    "clone",
+    "fresh clone, nothing installed: make demo, make test",
+    "both pass; make test <= 5 min",
+    variants={"make demo": "demo", "make test": "test"},
+    **HEAVY,
+)
+def clone(case: Case) -> Seen:
+    """In a clone of what is committed; what is installed is not counted."""
+    if case.quick and case.variant == "test":
+        raise Skipped("make test has no small size")
     if not (ROOT / ".git").exists():
         raise Skipped("this is no clone of the repository")
-    with folder() as path:
-        place = path / "askonce"
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
-        for target in ("demo",) if quick else ("demo", "test"):
-            installed = _make(place, ".venv/.test" if target == "test" else ".venv/.demo")
-            made = installed if installed.code else _make(place, target)
-            in_time = target != "test" or made.seconds <= TEST_BAR
-            yield Reading(
-                f"make {target}",
-                f"exit code {made.code} after {made.seconds:.0f} s, {installed.seconds:.0f} s to install: {made.last}",
-                made.code == 0 and in_time,
-                {"code": made.code, "seconds": made.seconds, "install_s": installed.seconds},
-            )
+    place = case.place.folder / "askonce"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
+    installed = _make(place, f".venv/.{case.variant}")
+    made = installed if installed.code else _make(place, case.variant)
+    return made.seen(f", {installed.seconds:.0f} s to install", "", TEST_BAR if case.variant == "test" else LIMIT)
 
 
-def flaky(quick: bool) -> Iterator[Reading]:
-    """The concurrency tests, 20 rounds."""
-    rounds = 1 if quick else ROUNDS
-    made = _make(ROOT, "flaky", f"ROUNDS={rounds}")
-    yield Reading(
-        f"{rounds} rounds",
-        f"exit code {made.code} after {made.seconds:.0f} s: {made.last}",
-        made.code == 0,
-        {"code": made.code, "seconds": made.seconds},
-    )
+@row("flaky", "concurrency tests 20 times over (make flaky)", "0 failures", **HEAVY)
+def flaky(case: Case) -> Seen:
+    rounds = 1 if case.quick else 20
+    return _make(ROOT, "flaky", f"ROUNDS={rounds}").seen(case=f"{rounds} rounds")
 
 
-def slow(quick: bool) -> Iterator[Reading]:
+@row(
+    "slow",
+    "all recorded traffic through the clients and as streams, 10,000 batches of embeddings, 10,000 mutated keys",
+    "0 failures",
+    **HEAVY,
+)
+def slow(case: Case) -> Seen:
     """The tests that are left out of `make test`."""
-    if quick:
+    if case.quick:
         raise Skipped("make slow has no small size; its small sisters are in make test")
-    made = _make(ROOT, "slow")
-    yield Reading("make slow", f"exit code {made.code} after {made.seconds:.0f} s: {made.last}", made.code == 0)
+    return _make(ROOT, "slow").seen(case="make slow")
 
 
 def _make(place: Path, *words: str) -> Made:

@@ -1,13 +1,14 @@
-"""A Crew: the processes of one row, each a fresh interpreter that runs one function of this package.
+"""The processes of one row, each a fresh interpreter that runs one function of this package.
 
-The two ends of a pipe are a Hand (the row's) and a Desk (the worker's). Workers say when they are ready, and all begin
-at one moment that the row names, on the one monotonic clock that a machine has. No worker survives its row: a crew
-kills what is left when its block ends, and a worker whose row was killed ends by itself.
+The two ends of a pipe are a Worker (the row's) and a Parent (the worker's). Workers say when they are ready, and all
+begin at one moment that the row names, on the one monotonic clock that a machine has. No worker survives its row: what
+is left is killed when the block ends, and a worker whose row was killed ends by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import multiprocessing
 import os
@@ -19,15 +20,19 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from bench.row import Failed
+from bench.callers import Callers, run
 
 SETTLE = 0.3  # s between naming the moment to begin and that moment
-SLACK = 30.0  # s that a worker may take to say something before the row is failed
+SLACK = 120.0  # s that a worker may take to say something before the row is failed; one that died is noticed at once
 
 _processes = multiprocessing.get_context("spawn")
 
 
-class Desk:
+class Failed(Exception):
+    """The row saw what must not be; the message says what."""
+
+
+class Parent:
     """A worker's end of the pipe."""
 
     def __init__(self, pipe: Connection) -> None:
@@ -47,17 +52,23 @@ class Desk:
         at: float = self.hear()
         return at
 
+    async def begin(self, callers: Callers) -> float:
+        """The same among callers, at that moment."""
+        at: float = await callers.block(self.ready)
+        await callers.sleep_until(at)
+        return at
 
-Work = Callable[..., Any]  # (desk, *arguments) -> result
+
+Work = Callable[..., Any]  # (parent, *arguments) -> result, or a coroutine of (callers, parent, *arguments)
 
 
-class Hand:
-    """The row's end: one worker."""
+class Worker:
+    """The row's end: one process."""
 
-    def __init__(self, work: Work, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, work: Work, mode: str, arguments: tuple[Any, ...]) -> None:
         self._pipe, theirs = _processes.Pipe()
         self.name = work.__name__
-        self._process = _processes.Process(target=_enter, args=(work, theirs, arguments), daemon=True)
+        self._process = _processes.Process(target=_enter, args=(work, mode, theirs, arguments))
         self._process.start()
         theirs.close()
 
@@ -86,6 +97,12 @@ class Hand:
         """Whether there is something to hear."""
         return self._pipe.poll()
 
+    def begin(self, at: float = 0.0) -> Self:
+        """Let it begin, alone, when it is ready: now, or at a moment."""
+        self.hear()
+        self.tell(at)
+        return self
+
     def kill(self) -> None:
         """SIGKILL, which a stopped process obeys too."""
         self._process.kill()
@@ -107,48 +124,47 @@ class Hand:
         self._pipe.close()
 
 
-class Crew:
+class Workers:
     """All workers of a row; what is left of them ends with the block."""
 
     def __init__(self) -> None:
-        self.hands: list[Hand] = []
+        self.all: list[Worker] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        for hand in self.hands:
-            hand.end()
+        for worker in self.all:
+            worker.end()
 
-    def hire(self, work: Work, *arguments: Any) -> Hand:
-        """Start a process that runs ``work(desk, *arguments)``."""
-        hand = Hand(work, arguments)
-        self.hands.append(hand)
-        return hand
+    def start(self, work: Work, *arguments: Any, mode: str = "threads") -> Worker:
+        """Start a process that runs ``work(parent, *arguments)``, or a coroutine in a mode."""
+        worker = Worker(work, mode, arguments)
+        self.all.append(worker)
+        return worker
 
-    def ready(self) -> None:
-        """Wait until each worker is."""
-        for hand in self.hands:
-            hand.hear()
-
-    def start(self) -> float:
-        """Name the moment to begin; all must be ready."""
+    def begin(self) -> float:
+        """Wait until each is ready, and name the moment to begin."""
+        for worker in self.all:
+            worker.hear()
         at = time.monotonic() + SETTLE
-        for hand in self.hands:
-            hand.tell(at)
+        for worker in self.all:
+            worker.tell(at)
         return at
 
-    def results(self, timeout: float = SLACK) -> list[Any]:
-        """What each worker brings."""
-        return [hand.hear(timeout) for hand in self.hands]
+    def results(self, seconds: float = 0.0) -> list[Any]:
+        """What each worker brings, within so many seconds and some slack."""
+        return [worker.hear(seconds + SLACK) for worker in self.all]
 
 
-def _enter(work: Work, pipe: Connection, arguments: tuple[Any, ...]) -> None:
+def _enter(work: Work, mode: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the row, which ends its workers in order
     logging.getLogger("askonce").setLevel(logging.ERROR)  # its warnings are counted, and belong to the scenario
     threading.Thread(target=_follow_parent, name="bench-parent", daemon=True).start()
+    parent = Parent(pipe)
     try:
-        pipe.send(("done", work(Desk(pipe), *arguments)))
+        result = run(mode, work, parent, *arguments) if inspect.iscoroutinefunction(work) else work(parent, *arguments)
+        pipe.send(("done", result))
     except Exception:  # noqa: BLE001 - it is the row's to judge
         with contextlib.suppress(OSError):
             pipe.send(("failed", traceback.format_exc()))

@@ -1,0 +1,113 @@
+"""Two things done in turn, call by call, in one loop, so that what disturbs one disturbs the other.
+
+A run's ratio is that of the two medians: sums would be ruled by the few turns in which the machine did something else.
+They are told beside it, since they hold what a median leaves out (a collection of garbage). A row takes the median of
+three separate runs, each in a process and with a store of its own, and tells how far apart they were: one process alone
+may be lucky with its memory.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from askonce.drive import drive
+
+RUNS = 3
+WARM = 50  # turns before a run
+
+median = statistics.median
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """The value below which `part` of the values lie."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(part * len(ranked)))]
+
+
+class Pair(NamedTuple):
+    """One run of two things: their medians in us, the ratio of the sums; a note, and whether all was right."""
+
+    first: float
+    second: float
+    sums: float = 0.0
+    note: str = ""
+    right: bool = True
+
+    @property
+    def ratio(self) -> float:
+        """Of the medians."""
+        return self.first / self.second
+
+
+class Ratio(NamedTuple):
+    """How a row judges its runs: names of the two, the bar; `added`: of the difference in ms, and not of the ratio."""
+
+    first: str
+    second: str
+    most: float | None
+    added: bool = False
+
+    def of(self, one: Pair) -> float:
+        """What is held against the bar."""
+        return (one.first - one.second) / 1000 if self.added else one.ratio
+
+    def judged(self, runs: Sequence[Pair]) -> tuple[str, bool | None, dict[str, float]]:
+        """The words for people, whether the bar is met, and the numbers."""
+        ranked = sorted(runs, key=self.of)
+        low, value, high = (self.of(one) for one in (ranked[0], ranked[len(ranked) // 2], ranked[-1]))
+        middle, unit = ranked[len(ranked) // 2], " ms more" if self.added else ""
+        measured = (
+            f"{value:.2f}{unit} ({low:.2f} to {high:.2f} in {len(runs)} runs"
+            + (f"; of the sums {middle.sums:.2f}" if middle.sums else "")
+            + f"); p50: {self.first} {_time(middle.first)}, {self.second} {_time(middle.second)}{middle.note}"
+        )
+        met = None if self.most is None else value <= self.most and all(one.right for one in runs)
+        return measured, met, {"value": value, "low": low, "high": high, "first_us": middle.first}
+
+
+def _time(microseconds: float) -> str:
+    return f"{microseconds:.1f} us" if microseconds < 200 else f"{microseconds / 1000:.2f} ms"
+
+
+def pair(first: Callable[[], Any], second: Callable[[], Any], turns: int) -> Pair:
+    """Both in turn, in this thread."""
+    return drive(_pair(first, second, turns, awaited=False))
+
+
+async def pair_async(first: Callable[[], Any], second: Callable[[], Any], turns: int) -> Pair:
+    """Both in turn, in this task."""
+    return await _pair(first, second, turns, awaited=True)
+
+
+async def _pair(first: Callable[[], Any], second: Callable[[], Any], turns: int, *, awaited: bool) -> Pair:
+    await _turns(first, second, WARM, awaited)
+    return paired(*await _turns(first, second, turns, awaited))
+
+
+def paired(ones: Sequence[float], others: Sequence[float]) -> Pair:
+    """Of times in ns."""
+    return Pair(median(ones) / 1000, median(others) / 1000, sum(ones) / sum(others))
+
+
+async def _turns(
+    first: Callable[[], Any],
+    second: Callable[[], Any],
+    turns: int,
+    awaited: bool,
+) -> tuple[list[int], list[int]]:
+    now = time.perf_counter_ns
+    ones: list[int] = []
+    others: list[int] = []
+    for _ in range(turns):
+        # One loop for both modes: to look at a flag takes 10 ns, of either side alike.
+        began = now()
+        await first() if awaited else first()
+        between = now()
+        await second() if awaited else second()
+        ended = now()
+        ones.append(between - began)
+        others.append(ended - between)
+    return ones, others

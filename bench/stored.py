@@ -1,0 +1,322 @@
+"""What is stored: one SQLite file under many at once, its bound, what an entry costs, what ends a million of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import redis
+
+from askonce import Cache, NotCached, Policy
+from askonce.core import keys
+from askonce.core.model import FIELDS, HEAD_SIZE, SCOPE, Lifetime, Snapshot, pack_fields, read_head, seal
+from askonce.question import Planner, Question, Settings
+from askonce.store import PARTITIONS
+from askonce.store.redis_names import Names
+from askonce.testing.servers import Server
+from bench.compare import Pair, Ratio, pair
+from bench.places import Place, Skipped, nowhere, sqlite, valkey
+from bench.questions import answer, question
+from bench.row import Case, Seen, row
+from bench.workers import Failed, Parent
+
+THREADS = ("threads",)
+PROCESSES = 8
+WRITERS = 4
+SIZES = (1_000, 4_000, 20_000, 100_000)  # of answers, in turn
+
+
+class Opens(NamedTuple):
+    """What the opens of one process met."""
+
+    failures: list[str]
+    longest: float
+
+
+@row(
+    "opens",
+    "1,000 simultaneous opens of one new SQLite file by 8 processes",
+    "0 failures",
+    stores=(sqlite,),
+    modes=THREADS,
+    variants={f"file {number}": number for number in range(1, 6)},
+)
+def opens(case: Case) -> Seen:
+    """Caches on one file that is not there yet, each with a thread of its own; each looks."""
+    total = 80 if case.quick else 1000
+    for _ in range(PROCESSES):
+        case.workers.start(open_all, case.place.bare, total // PROCESSES)
+    case.workers.begin()
+    met: list[Opens] = case.workers.results()
+    failures, longest = [said for one in met for said in one.failures], max(one.longest for one in met)
+    return Seen(
+        f"{len(failures)} failures{': ' + failures[0] if failures else ''}; the longest open and read {longest:.2f} s",
+        not failures,
+        {"failures": len(failures), "longest_s": longest},
+        f"{total} opens",
+    )
+
+
+def open_all(parent: Parent, place: Place, count: int) -> Opens:
+    """So many caches at one moment."""
+    at, failures, times = parent.ready(), list[str](), [0.0]
+
+    def open_one() -> None:
+        time.sleep(max(0.0, at - time.monotonic()))
+        began = time.monotonic()
+        try:
+            with Cache(place.url) as cache:
+                _served(cache, question("nobody asked this"))
+                times.append(time.monotonic() - began)
+                failures.extend(name for name in cache.stats() if name.startswith("trouble."))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+            failures.append(f"{type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=open_one) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return Opens(failures, max(times))
+
+
+def _served(cache: Cache, request: Any, **own: Any) -> bool:
+    try:
+        return cache.fetch(request, lambda: None, control="only-if-cached", **own).status.hit
+    except NotCached:
+        return False
+
+
+@row(
+    "bound",
+    "3 x max_bytes written to SQLite",
+    "file with its log <= 1.2 x max_bytes",
+    stores=(sqlite,),
+    modes=THREADS,
+    variants={"max_bytes 8 MiB, 4 processes": 8 << 20, "max_bytes 64 MiB, 4 processes": 64 << 20},
+)
+def bound(case: Case) -> Seen:
+    most, room = 0, 8 << 20 if case.quick else case.variant
+    for number in range(WRITERS):
+        case.workers.start(write, case.place.bare, room, 3 * room // WRITERS, number)
+    case.workers.begin()
+    while not all(worker.said() for worker in case.workers.all):
+        most = max(most, _size(case.place.folder))
+        time.sleep(0.01)
+    case.workers.results()
+    after = _size(case.place.folder)
+    measured = f"{after / room:.2f} of max_bytes at the end, {most / room:.2f} at most"
+    return Seen(measured, most <= 1.2 * room, {"end": after / room, "most": most / room})
+
+
+def _size(folder: Path) -> int:
+    """Of the file, its log and its index."""
+    total = 0
+    for one in folder.glob("cache.db*"):
+        with suppress(FileNotFoundError):  # the log, as the last one closed
+            total += one.stat().st_size
+    return total
+
+
+def write(parent: Parent, place: Place, room: int, total: int, number: int) -> int:
+    """Answers of about `total` bytes."""
+    with Cache(place.url, max_bytes=room) as cache:
+        parent.ready()
+        written = count = 0
+        while written < total:
+            value = answer(f"{number} {count}", SIZES[count % len(SIZES)])
+            cache.fetch(question(f"{number} {count}", 300), lambda value=value: value)  # type: ignore[misc]
+            written += SIZES[count % len(SIZES)]
+            count += 1
+    return count
+
+
+# --- what an entry costs beside its answer ----------------------------------------------------------------------------
+
+CORPUS = Path(os.environ.get("ASKONCE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus")) / "dev.jsonl.gz"
+WHERE, TAGS = "support/triage/v3/en", ("doc:42", "lang:en")  # 20 bytes, as the bar says
+TTL = 86_400
+BATCH = 2_000
+
+
+@row(
+    "header",
+    "header and extensions of an entry with 2 tags and a 20-byte scope",
+    "<= 200 bytes",
+    stores=(valkey,),
+    modes=THREADS,
+)
+def header(case: Case) -> Seen:
+    with Cache(case.place.url) as cache:
+        cache.fetch(question("headed"), lambda: answer("headed"), scope=WHERE, tags=TAGS)
+    (name,) = case.place.running.command("KEYS", "*:e1:*")
+    length = read_head(case.place.running.command("GET", name)).length
+    which = f"scope of {len(WHERE)} bytes, tags {', '.join(TAGS)}, model {question('')['model']}"
+    return Seen(f"{length} bytes, {HEAD_SIZE} of them fixed", length <= 200, {"bytes": length}, which)
+
+
+@row(
+    "memory",
+    "used_memory over 100,000 entries of corpus bodies against plain SET of 64-hex names and bodies with a TTL",
+    "<= 1.25",
+    heavy=True,
+    stores=(valkey,),
+    modes=THREADS,
+)
+def memory(case: Case) -> Seen:
+    """Of one server with our entries, and of one with plain names and the same bodies."""
+    bodies, count = _bodies(), 2_000 if case.quick else 100_000
+    with valkey() as plain:
+        ours = _grown(case.place.running, lambda: _fill(case.place, bodies, count))
+        theirs = _grown(plain.running, lambda: _set(plain, bodies, count))
+    size = sum(len(orjson.dumps(bodies[number % len(bodies)])) for number in range(count)) / count
+    return Seen(
+        f"{ours / theirs:.3f}; {ours / count:.0f} bytes an entry, {theirs / count:.0f} plain",
+        ours / theirs <= 1.25,
+        {"ratio": ours / theirs, "ours": ours / count, "plain": theirs / count},
+        f"{count} entries, {len(bodies)} bodies of the corpus, {size:.0f} bytes on average",
+    )
+
+
+def _grown(server: Server, fill: Callable[[], None]) -> int:
+    before = _used(server)
+    fill()
+    return _used(server) - before
+
+
+def _used(server: Server) -> int:
+    lines = server.command("INFO", "memory").decode().splitlines()
+    return next(int(line.partition(":")[2]) for line in lines if line.startswith("used_memory:"))
+
+
+def _fill(place: Place, bodies: list[Any], count: int) -> None:
+    with Cache(place.url) as cache, ThreadPoolExecutor(4) as pool:
+
+        def fill(number: int) -> bool:
+            body = bodies[number % len(bodies)]
+            return cache.fetch(question(f"memory {number}", 100), lambda: body, ttl=TTL).status.stored
+
+        if not all(pool.map(fill, range(count))):
+            raise Failed("not every answer was stored")
+
+
+def _set(plain: Place, bodies: list[Any], count: int) -> None:
+    texts = [orjson.dumps(body) for body in bodies]
+    _set_all(plain, count, lambda number: (sha256(b"%d" % number).hexdigest(), texts[number % len(texts)]))
+
+
+def _set_all(place: Place, count: int, entry: Callable[[int], tuple[Any, bytes]]) -> None:
+    """Names and values written by hand, with a TTL."""
+    with redis.Redis.from_url(place.url) as client:
+        for at in range(0, count, BATCH):
+            pipe = client.pipeline(transaction=False)
+            for number in range(at, min(at + BATCH, count)):
+                pipe.set(*entry(number), ex=TTL)
+            pipe.execute()
+
+
+def _bodies() -> list[Any]:
+    """The recorded answers that a cache keeps."""
+    if not CORPUS.exists():
+        raise Skipped("the recorded traffic is not here: set ASKONCE_CORPUS to the folder that has dev.jsonl.gz")
+    with gzip.open(CORPUS, "rt", encoding="utf-8") as lines, Cache("memory://") as cache:
+        records = [json.loads(line) for line in lines]
+        found = [_json(one["response_body"]) for one in records if one["status"] == 200 and not one["stream"]]
+        return [body for body in found if body and cache.fetch(body, lambda body=body: body).status.stored]  # type: ignore[misc]
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return orjson.loads(text or "null")
+    except orjson.JSONDecodeError:
+        return None
+
+
+# --- what it costs to invalidate a scope ------------------------------------------------------------------------------
+
+NAME = "big/scope"
+
+
+@row(
+    "scope",
+    "invalidate a scope holding 1,000 and 1,000,000 entries, Valkey",
+    "the same time within 1.5x; under 5 ms with 64 partitions on one primary",
+    heavy=True,
+    stores=(nowhere,),
+    modes=THREADS,
+    ratio=Ratio("many", "few", 1.5),
+)
+def scope(case: Case) -> Pair:
+    """One here, one there, in turn. Some of the entries are looked up before and after: that they lived, and died.
+
+    The entries are real, and written by hand, since a million upstream calls would take an hour: sealed as a fill seals
+    them, under the generation of their partition.
+    """
+    sizes = (10_000, 100) if case.quick else (1_000_000, 1_000)
+    with valkey() as one, valkey() as other, Cache(one.url) as many, Cache(other.url) as few:
+        both = ((one, many, sizes[0]), (other, few, sizes[1]))
+        for place, cache, size in both:
+            _fill_scope(place, cache, size)
+            _check(cache, size, alive=True)
+        ended = [_invalidated(cache) for _, cache, _ in both]
+        for _, cache, size in both:
+            _check(cache, size, alive=False)
+        found = pair(lambda: many.invalidate(scope="big"), lambda: few.invalidate(scope="big"), 40)
+    return found._replace(
+        note=f"; the ones that ended {sizes[0]} and {sizes[1]} lives, of {PARTITIONS} partitions:"
+        f" {ended[0] * 1000:.2f} and {ended[1] * 1000:.2f} ms",
+        right=found.ratio >= 1 / 1.5 and found.first <= 5_000,
+    )
+
+
+def _invalidated(cache: Cache) -> float:
+    began = time.perf_counter()
+    cache.invalidate(scope="big")
+    return time.perf_counter() - began
+
+
+def _check(cache: Cache, size: int, *, alive: bool) -> None:
+    """Whether some of the entries are served, or none of them."""
+    for number in range(0, size, max(1, size // 50)):
+        if _served(cache, {"number": number}, scope=NAME) is not alive:
+            raise Failed(f"entry {number} of {size} is {'not ' * alive}served")
+
+
+def _fill_scope(place: Place, cache: Cache, size: int) -> None:
+    names, plan = Names(""), Planner("", "", Policy(), {}, "on").plan(Settings(scope=NAME))
+    snapshots, now = _snapshots(place, names, cache), int(time.time() * 1000)
+
+    def entry(number: int) -> tuple[Any, bytes]:
+        asked = plan.question(keys.canonical({"number": number}), "")
+        return names.of(asked.key)[0], _entry(asked, snapshots[asked.key.digest[0] % PARTITIONS], now)
+
+    _set_all(place, size, entry)
+
+
+def _entry(asked: Question, snapshot: Snapshot, now: int) -> bytes:
+    extensions, life = {FIELDS: pack_fields(asked.fields), SCOPE: NAME.encode()}, TTL * 1000
+    key, flight, body = asked.key, os.urandom(16), b'{"answer":"yes"}'
+    sealed = seal(key.form, key.digest, flight, now * 1000, snapshot, life, extensions, body)
+    return sealed.dated(Lifetime(life, 0, 0, life).dates(now))
+
+
+def _snapshots(place: Place, names: Names, cache: Cache) -> list[Snapshot]:
+    """The generations of all partitions, once each has been used."""
+    with redis.Redis.from_url(place.url) as client:
+        for number in range(100 * PARTITIONS):
+            if all(client.hexists(names.generations(one), "ep") for one in range(PARTITIONS)):
+                break
+            for again in range(PARTITIONS):
+                cache.fetch({"partition": number, "again": again}, lambda: answer("any"))
+        read: list[Any] = [client.hmget(names.generations(one), ["ep", "clk"]) for one in range(PARTITIONS)]
+    return [Snapshot(epoch, int(clock or 0)) for epoch, clock in read]
