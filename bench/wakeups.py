@@ -37,6 +37,10 @@ class Watch(NamedTuple):
             yield question(f"round {number}"), at + number * 2 * self.gap
 
 
+class Led(Exception):
+    """A waiter came before the leader, whose process the machine had not run yet; it is not counted."""
+
+
 class Woken(NamedTuple):
     """How late waiters were: after the call, and after the leader's own caller, s; CPU time while all were at rest."""
 
@@ -95,6 +99,8 @@ def _woken(case: Case, processes: int, watch: Watch) -> Woken:
     case.workers.begin()
     led, *heard = case.workers.results(watch.rounds * watch.gap * 2)
     woken = [(one, at) for rounds, _ in heard for one, ats in zip(led, rounds, strict=True) for at in ats]
+    if 2 * len(woken) < processes * watch.callers * watch.rounds:
+        raise Failed(f"only {len(woken)} waited: the others came before the leader")
     late, behind = [at - ended for (ended, _), at in woken], [at - answered for (_, answered), at in woken]
     return Woken(late, behind, sum(cpu for _, cpu in heard))
 
@@ -126,7 +132,7 @@ async def wait(c: Callers, parent: Parent, place: Place, watch: Watch) -> tuple[
         spent[0] = time.process_time() - began
 
     async def never() -> Any:
-        raise Failed("a waiter led")
+        raise Led
 
     async with c.cache(place.url) as cache:
         at = await c.block(parent.ready)
@@ -134,7 +140,7 @@ async def wait(c: Callers, parent: Parent, place: Place, watch: Watch) -> tuple[
         rounds = []
         for request, begin in watch.questions(at + LATER):
             asked = await c.gather(*[c.ask(cache, request, never, begin) for _ in range(watch.callers)])
-            if any(one.error for one in asked):
-                raise Failed("a waiter was not served, or led")
-            rounds.append([one.ended for one in asked])
+            if wrong := [one.error for one in asked if one.error not in {"", "Led"}]:
+                raise Failed(f"a waiter was not served: {wrong[0]}")
+            rounds.append([one.ended for one in asked if not one.error])
     return rounds, spent[0]
