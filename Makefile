@@ -10,7 +10,7 @@ ROUNDS ?= 20
 # SDKs that ask for versions of OpenAI's which the others cannot have: an environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test slow recipes pythons suites lint fmt bench bars flaky clean
+.PHONY: help demo test slow recipes pythons suites lint fmt bench bars against flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions; what was asked, what was paid, what a hit costs"
@@ -23,6 +23,7 @@ help:
 	@echo "make fmt     let ruff format and fix what it can"
 	@echo "make bench   the numbers, one row each"
 	@echo "make bars    the whole table of bars, heavy rows too; writes docs/bars.md"
+	@echo "make against COMMIT=...  what a hit, a miss and a stream cost here, against another commit, in one run"
 	@echo "make flaky   the concurrency tests, $(ROUNDS) times over"
 	@echo "make clean   remove what the above made"
 
@@ -102,6 +103,9 @@ bench: $(VENV)/.test
 
 bars: $(VENV)/.test
 	$(BIN)/python -m bench.bars
+
+against: $(VENV)/.test
+	$(BIN)/python -m bench.against $(or $(COMMIT),HEAD)
 
 flaky: $(VENV)/.test
 	@for round in $$(seq $(ROUNDS)); do \

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from functools import partial
 
 import pytest
 
-from bench import bars, cli, machine, outages
+from bench import against, bars, cli, machine, outages
 from bench.bars import page
 from bench.compare import Pair, Ratio
 from bench.places import MODES, Opener, Skipped, nowhere, sqlite, valkey
@@ -237,3 +238,33 @@ def test_notes_of_no_commit_are_as_good_as_none(tmp_path, monkeypatch):
     bars.NOTES.write_text(json.dumps(notes))
 
     assert list(bars._noted()) == ["hit"]
+
+
+# against another commit
+
+
+def test_two_trees_work_in_turn_each_with_the_askonce_of_its_own(tmp_path):
+    shutil.copytree(machine.ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+
+    name, pair = against.compared(tmp_path, "client hit", sqlite, 1)
+
+    assert name == "SQLite"
+    assert pair.first > 0
+    assert pair.second > 0
+    with pytest.raises(Failed, match="was imported from"), against.Tree(tmp_path / "elsewhere", "hit", "memory://"):
+        pass
+
+
+@pytest.mark.skipif(not (machine.ROOT / ".git").exists(), reason="this is no clone of the repository")
+def test_the_other_commit_is_checked_out_in_a_folder_that_is_gone_afterwards():
+    with against.worktree("HEAD") as tree:
+        assert (tree / "src" / "askonce" / "__init__.py").exists()
+        assert str(tree) in machine.git("worktree", "list")
+    assert not tree.exists()
+    assert str(tree) not in machine.git("worktree", "list")
+
+
+def test_an_unknown_commit_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        against.main(["no-such-commit"])
+    assert "no-such-commit" in capsys.readouterr().err
