@@ -45,6 +45,7 @@ class Tree:
         )
         loaded = self._line()
         if not Path(loaded).is_relative_to(tree / "src"):
+            self.__exit__()
             raise Failed(f"askonce was imported from {loaded}, and not from {tree}")
 
     def _line(self) -> Any:

@@ -180,7 +180,7 @@ def test_a_row_is_measured_again_by_its_name_and_the_others_keep_their_notes(tmp
     monkeypatch.setattr(bars, "PAGE", tmp_path / "bars.md")
     monkeypatch.setattr(bars, "TABLE", (one := ROWS["header"], two := ROWS["import"]))
     for module in (bars, cli):
-        monkeypatch.setattr(module, "ROWS", {one.name: one, two.name: two._replace(run=lambda _: [])})
+        monkeypatch.setattr(module, "ROWS", {one.name: one, two.name: two._replace(run=lambda _: [], ratio=None)})
     assert bars.main(["import"]) == 0
     assert not bars.PAGE.exists(), "half a table would hide the other half"
     assert bars.main(["--missing"]) == 0
