@@ -25,7 +25,7 @@ from askonce.core.request import FIELD
 from askonce.errors import ConfigError
 from askonce.events import Events
 
-# Of what counts in a request over HTTP (core.fields, core.headers, core.operations): another number, and answers that
+# Of what counts in a request over HTTP (core.headers, core.providers): another number, and answers that
 # were kept under older rules, in which somebody else's may be among them, are not found any more.
 RULES = 2
 PLANS = 4096  # that a cache keeps in mind

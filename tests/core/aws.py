@@ -1,4 +1,4 @@
-"""AWS event streams, written for tests: the other way round than core.eventstream reads them."""
+"""AWS event streams, written for tests: the other way round than core.providers.eventstream reads them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from askonce.core.providers import APIS
 from askonce.core.providers.assemble import to_json, to_stream
 from askonce.core.providers.fields import left_out
 from askonce.core.providers.operations import by_path
-from askonce.core.providers.scan import read, scan_for
+from askonce.core.providers.scan import StreamScan, read
 
 ROWS = {api.name: api for api in APIS}
 MESSAGES: Any = [{"role": "user", "content": "?"}]
@@ -54,7 +54,7 @@ def answers(records) -> list[tuple[Record, str, bytes]]:
 
 
 def storable(name: str, body: bytes, tool_calls: str = "store") -> bool:
-    judge = scan_for(ROWS[name], tool_calls, "text/event-stream")
+    judge = StreamScan(ROWS[name], tool_calls, "text/event-stream")
     judge.feed(body)
     return not judge.verdict()
 
@@ -212,7 +212,7 @@ def test_a_recorded_stream_put_together_is_judged_as_the_stream_was(streams):
         if whole := to_json(ROWS[name], body):
             assert ROWS[name].verdict(json.loads(whole), "store") == "", record["id"]
             assert bool(ROWS[name].verdict(json.loads(whole))) == (not storable(name, body, "pass")), record["id"]
-            judge = scan_for(ROWS[name])
+            judge = StreamScan(ROWS[name])
             judge.feed(body)
             assert ROWS[name].usage(json.loads(whole)) == judge.usage(), record["id"]
 
@@ -355,7 +355,7 @@ def test_a_stream_or_an_answer_with_anything_anywhere_is_refused_or_judged_but_n
     name = data.draw(st.sampled_from(["chat", "responses", "messages", "gemini"]))
     values = [spoilt(data, value) for value in json.loads(SAMPLES[name])]
     stream = sse(*values)
-    judge = scan_for(ROWS[name])
+    judge = StreamScan(ROWS[name])
     judge.feed(stream)
     judge.verdict()
     judge.usage()

@@ -16,7 +16,7 @@ from askonce.core.providers import APIS
 from askonce.core.providers.eventstream import CONTENT_TYPE
 from askonce.core.providers.items import ItemScan
 from askonce.core.providers.operations import agreed, by_path
-from askonce.core.providers.scan import StreamScan, read, scan_for
+from askonce.core.providers.scan import StreamScan, read
 from tests.core.aws import chunk, claude, converse, event, failure, nova
 
 ROWS = {api.name: api for api in APIS}
@@ -86,7 +86,7 @@ def test_a_whole_stream_is_stored_and_its_usage_read(name, frames):
     assert made.verdict() == ""
     if name != "chat":
         assert made.usage() == (9, 2)
-        assert scan_for(None).usage() is None
+        assert StreamScan(None).usage() is None
 
 
 @pytest.mark.parametrize(("reason", "name", "frames"), REFUSED)

@@ -20,10 +20,9 @@ from askonce.core import keys
 from askonce.core.judge import judge_answer
 from askonce.core.policy import Control, resolve
 from askonce.core.providers import APIS
-from askonce.core.providers.assemble import to_json
+from askonce.core.providers.assemble import to_json, to_stream
 from askonce.core.providers.exact import Inexact, a_value
-from askonce.core.providers.retell import to_stream
-from askonce.core.providers.scan import scan_for
+from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.sse import Objects, Parser
 from askonce.http.credentials import covers_body, rotates
 from askonce.http.reply import unpack
@@ -81,7 +80,7 @@ PATTERNS: dict[str, tuple[bytes, bytes, bytes]] = {
 
 def _scanned(kind: str) -> Callable[[bytes], Any]:
     def work(data: bytes) -> None:
-        judge = scan_for(ROWS[kind] if kind else None)
+        judge = StreamScan(ROWS[kind] if kind else None)
         for at in range(0, len(data), 65536):
             judge.feed(data[at : at + 65536])
         judge.whole()

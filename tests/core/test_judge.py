@@ -23,7 +23,7 @@ from askonce.core.judge import Judge, Verdict
 from askonce.core.policy import Policy, Terms, resolve
 from askonce.core.providers.items import ItemScan
 from askonce.core.providers.operations import by_path
-from askonce.core.providers.scan import read, scan_for, streams_read
+from askonce.core.providers.scan import StreamScan, read, streams_read
 from askonce.core.providers.sources import carries_sources
 
 TERMS = resolve()
@@ -613,7 +613,7 @@ def test_recorded_streams_are_judged_alike_as_bytes_as_items_and_as_lines(corpus
             if not (record["stream"] and record["status"] == 200 and body and named and streams_read(named.api)):
                 continue
             kind = record["response_headers"].get("content-type", "")
-            as_bytes = scan_for(named.api, content_type=kind)
+            as_bytes = StreamScan(named.api, content_type=kind)
             as_bytes.feed(body)
             as_items, as_lines = ItemScan(), ItemScan()
             for value in read(body, kind).values:

@@ -16,7 +16,7 @@ import pytest
 
 from askonce.core.providers import APIS
 from askonce.core.providers.operations import by_path
-from askonce.core.providers.scan import StreamScan, read, scan_for, stream_variant, streams_read
+from askonce.core.providers.scan import StreamScan, read, stream_variant, streams_read
 
 ROWS = {api.name: api for api in APIS}
 SSE = "text/event-stream; charset=utf-8"
@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 def judge(name: str | None, body: bytes, tool_calls: str = "pass", content_type: str = SSE) -> StreamScan:
-    found = scan_for(ROWS[name] if name else None, tool_calls, content_type)
+    found = StreamScan(ROWS[name] if name else None, tool_calls, content_type)
     for at in range(0, len(body), 4096):
         found.feed(body[at : at + 4096])
     return found
@@ -305,7 +305,7 @@ def test_what_is_no_protocols_stream_may_be_kept_unless_it_is_empty_or_an_error(
 
 
 def test_what_is_too_large_to_be_judged_is_let_go():
-    found = scan_for(ROWS["chat"], content_type=SSE, limit=10)
+    found = StreamScan(ROWS["chat"], content_type=SSE, limit=10)
     found.feed(sse(HI, chunk("stop"), done=True))
     assert (found.verdict(), found.whole()) == ("too-large", False)
 
@@ -354,7 +354,7 @@ def test_gemini_without_alt_sse_is_an_array():
 
 
 def test_a_part_on_its_way_costs_next_to_nothing():
-    found = scan_for(ROWS["chat"], content_type=SSE)
+    found = StreamScan(ROWS["chat"], content_type=SSE)
     part = sse(HI)
     began = time.perf_counter()
     for _ in range(20_000):

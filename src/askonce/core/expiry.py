@@ -1,8 +1,8 @@
 """The end that an answer names: a date of the provider's (`expires_at`), or a signed URL that works until then.
 
-A date counts where the provider wrote it: in an answer of a protocol, outside what belongs to the caller (core.sources
-knows what does). A signed URL counts wherever a value is one and nothing else: it is good until its end, whoever holds
-it. What stands inside a text counts nowhere: a model may speak of any date.
+A date counts where the provider wrote it: in an answer of an API, outside what belongs to the caller (which is what
+core.providers.sources knows). A signed URL counts wherever a value is one and nothing else: it is good until its end,
+whoever holds it. What stands inside a text counts nowhere: a model may speak of any date.
 
 All ends are in seconds since 1970. What cannot be read as an end is none.
 """

@@ -1,9 +1,9 @@
 """A question asked in one form, answered by what is kept in the other: opt-in, by ``share_forms=True``.
 
 Both forms of a plain question have one key and differ in the form beside it, so the other entry is looked at when the
-own one is missing, before anything is claimed. What it becomes is core.assemble's to say, which says nothing where it
-could not be exact; then the question goes its usual way. What is assembled is not stored: the next reader gets it from
-the same entry, whose dates count.
+own one is missing, before anything is claimed. What it becomes is core.providers.assemble's to say, which says
+nothing where it could not be exact; then the question goes its usual way. What is assembled is not stored: the next
+reader gets it from the same entry, whose dates count.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable
 
 from askonce.core.keys import Form
 from askonce.core.providers import Api
-from askonce.core.providers.assemble import to_json, to_stream
-from askonce.core.providers.retell import ARRAY
+from askonce.core.providers.assemble import ARRAY, to_json, to_stream
 from askonce.core.tape import DATA, META, frames
 from askonce.http.reply import Reply, read_head, unpack
 

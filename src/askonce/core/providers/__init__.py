@@ -8,7 +8,7 @@ from __future__ import annotations
 from askonce.core.providers import (
     anthropic_messages,
     bedrock_converse,
-    bedrock_invoke,
+    clouds,
     cohere_chat,
     gemini_generate,
     ollama_chat,
@@ -16,7 +16,6 @@ from askonce.core.providers import (
     openai_completions,
     openai_embeddings,
     openai_responses,
-    vertex_predict,
 )
 from askonce.core.providers.api import Api
 
@@ -33,7 +32,7 @@ APIS = (
     cohere_chat.API,
     ollama_chat.API,
 )
-CARRIERS = (vertex_predict.CARRIER, bedrock_invoke.CARRIER)
+CARRIERS = (clouds.CARRIER,)
 
 
 def by_answer(value: object) -> Api | None:

@@ -176,7 +176,7 @@ def is_json(text: str) -> bool:
     return True
 
 
-# --- messages, and tools that search ---------------------------------------------------------------------------
+# --- messages, and tools that search -----------------------------------------------------------------------------
 
 
 def message_part(message: Answer, finish: object) -> Part:

@@ -9,22 +9,16 @@ from typing import Any
 import orjson
 
 from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, searches
-from askonce.core.providers.api import STREAM, Api, Header, Left, Mark, Path, Stream
-from askonce.core.providers.bodies import Body, names_model, turns, typed, without
+from askonce.core.providers.api import STREAM, Api, Left, Mark, Path, Stream
 from askonce.core.providers.exact import a_list, a_value, an_int, exactly, joined, sure
+from askonce.core.providers.requests import Body, names_model, turns, typed, without
 from askonce.core.providers.sse import named_event
 from askonce.core.providers.sse import typed as events_of
 from askonce.core.providers.streamed import Read
 
 __all__ = ["API", "asks_in_cloud", "blocks_part", "telling"]
 
-# --- requests --------------------------------------------------------------------------------------------------------
-
-_PATHS = (
-    Path("/v1/messages", "anthropic"),
-    Path("/anthropic/v1/messages", "azure"),
-    Path("/v1/messages"),
-)
+# --- requests ----------------------------------------------------------------------------------------------------
 
 
 def _asks(body: Body, named: bool) -> bool:
@@ -36,13 +30,6 @@ def _asks(body: Body, named: bool) -> bool:
 def asks_in_cloud(body: Body, _named: bool) -> bool:
     """Whether a body is a request of it where a cloud's path names the model."""
     return isinstance(body.get("anthropic_version"), str) and _asks(body, named=True)
-
-
-_LEFT_OUT = (
-    STREAM,
-    Left("metadata", ("anthropic",), "holds user_id, an end user's id for abuse reports; not repeated"),
-    Left("cache_control", ("anthropic",), "where the prompt cache may break: price and speed"),
-)
 
 
 def _unmark(body: Body) -> None:
@@ -71,19 +58,7 @@ def _at(value: object, way: tuple[str, ...]) -> object:
     return value
 
 
-_MARK = Mark(
-    "cache_control",
-    ("anthropic", "bedrock", "vertex", "azure"),
-    "blocks of `system` and `messages` (also in tool results, documents and added tools), entries of `tools`",
-    _unmark,
-)
-
-# --- answers ---------------------------------------------------------------------------------------------------------
-
-
-def _shape(value: Answer) -> bool:
-    return value.get("type") == "message" and "stop_reason" in value and isinstance(value.get("content"), list)
-
+# --- answers -----------------------------------------------------------------------------------------------------
 
 _PLAIN = frozenset({"text", "thinking", "redacted_thinking", "compaction", "fallback", "tool_use"})
 
@@ -107,10 +82,6 @@ def blocks_part(blocks: list[Answer], finish: object) -> Part:
     )
 
 
-def _turn(blocks: list[Answer], finish: object) -> Part | None:
-    return blocks_part(blocks, finish) if telling(blocks) else None
-
-
 def telling(blocks: list[Answer]) -> bool:
     """Whether these blocks show by their types whose they are."""
     return any(_TELLING.fullmatch(str(block.get("type"))) for block in blocks)
@@ -128,19 +99,7 @@ def _fragment(value: Answer) -> Iterator[Part]:
         yield blocks_part([value], "end_turn")
 
 
-def _error(_status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
-    return {"type": "error", "error": {"type": kind, "message": message}}, []
-
-
-# --- streams: what is judged of one ----------------------------------------------------------------------------------
-
-
-def _opens(value: Answer) -> bool:
-    return value.get("type") == "message_start"
-
-
-def _shows(value: Answer) -> bool:
-    return str(value.get("type")).startswith(("message_start", "message_delta", "content_block_"))
+# --- streams -----------------------------------------------------------------------------------------------------
 
 
 def _gist(found: Read) -> Answer | None:
@@ -174,7 +133,7 @@ def _grown(block: Answer, texts: list[str] | None) -> Answer:
     return {"text": "".join((str(block.get("text") or ""), *texts))} if texts else {}
 
 
-# --- a stream as the answer in one piece -----------------------------------------------------------------------------
+# --- the two forms -----------------------------------------------------------------------------------------------
 
 _ENDS = ("stop_reason", "stop_sequence", "stop_details", "container")
 _DELTAS = {  # what a delta adds to, and where it has it
@@ -231,9 +190,6 @@ def _whole_block(block: Answer, heard: dict[str, list[Any]]) -> Answer:
     return block | grown
 
 
-# --- an answer as a stream -------------------------------------------------------------------------------------------
-
-
 def _told(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
     exactly(answer, ("id", "type", "role", "model", "content", "usage", "context_management", *_ENDS))
     usage = exactly(answer.get("usage"))
@@ -273,18 +229,43 @@ _EMPTY: dict[str, Any] = {"input": {}, "citations": []}
 
 API = Api(
     "messages",
-    _shape,
-    _parts,
-    (("usage",), ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"), ("output_tokens",)),
-    ("type", "content", "message"),
-    _PATHS,
-    _asks,
-    _LEFT_OUT,
-    (_MARK,),
-    turn=_turn,
+    paths=(
+        Path("/v1/messages", "anthropic"),
+        Path("/anthropic/v1/messages", "azure"),
+        Path("/v1/messages"),
+    ),
+    asks=_asks,
+    left_out=(
+        STREAM,
+        Left("metadata", ("anthropic",), "holds user_id, an end user's id for abuse reports; not repeated"),
+        Left("cache_control", ("anthropic",), "where the prompt cache may break: price and speed"),
+    ),
+    marks=(
+        Mark(
+            "cache_control",
+            ("anthropic", "bedrock", "vertex", "azure"),
+            "blocks of `system` and `messages` (also in tool results, documents and added tools), entries of `tools`",
+            _unmark,
+        ),
+    ),
+    shape=lambda v: v.get("type") == "message" and "stop_reason" in v and isinstance(v.get("content"), list),
+    signs=("type", "content", "message"),
+    parts=_parts,
+    turn=lambda blocks, finish: blocks_part(blocks, finish) if telling(blocks) else None,
     fragment=_fragment,
-    stream=Stream(_gist, events_of("message_stop"), _opens, _shows, closes=True),
+    tokens=(
+        ("usage",),
+        ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
+        ("output_tokens",),
+    ),
+    stream=Stream(
+        _gist,
+        events_of("message_stop"),
+        opens=lambda v: v.get("type") == "message_start",
+        shows=lambda v: str(v.get("type")).startswith(("message_start", "message_delta", "content_block_")),
+        closes=True,
+    ),
     to_json=_json,
     to_stream=_told,
-    error=_error,
+    error=lambda _, kind, message: ({"type": "error", "error": {"type": kind, "message": message}}, []),
 )

@@ -20,15 +20,9 @@ __all__ = ["FORM", "Api", "Carrier", "Header", "Left", "Mark", "Path", "Stream"]
 Body = dict[str, Any]
 Header = tuple[bytes, bytes]
 
-# --- requests ----------------------------------------------------------------------------------------------------
-
 
 def anywhere(_: Sequence[str]) -> bool:
     """Under any base URL."""
-    return True
-
-
-def _settled(_: str) -> bool:
     return True
 
 
@@ -45,7 +39,7 @@ class Path(NamedTuple):
     fits: Callable[[Sequence[str]], bool] = anywhere
     ends: tuple[str, str] | None = None
     framed: bool = False
-    settled: Callable[[str], bool] = _settled
+    settled: Callable[[str], bool] = lambda _: True
 
 
 class Left(NamedTuple):
@@ -70,17 +64,6 @@ class Mark(NamedTuple):
     take: Callable[[Body], None]
 
 
-def _no_request(_body: Body, _named: bool) -> bool:
-    return False
-
-
-# --- streams -----------------------------------------------------------------------------------------------------
-
-
-def _no_variant(_query: str) -> str:
-    return ""
-
-
 class Stream(NamedTuple):
     """How an API streams: the gist of its events (None without the last), its last event, how its first shows.
 
@@ -97,12 +80,9 @@ class Stream(NamedTuple):
     shows: Callable[[Answer], bool] | None = None
     closes: bool = False
     http: bool = True
-    variant: Callable[[str], str] = _no_variant
+    variant: Callable[[str], str] = lambda _: ""
     full: tuple[str, ...] = ("",)
     signs: tuple[str, ...] = ()
-
-
-# --- an API ------------------------------------------------------------------------------------------------------
 
 
 def _error(_status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
@@ -131,7 +111,7 @@ class Api:
     tokens: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     signs: tuple[str, ...]
     paths: tuple[Path, ...] = ()
-    asks: Callable[[Body, bool], bool] = _no_request
+    asks: Callable[[Body, bool], bool] = lambda _body, _named: False
     left_out: tuple[Left, ...] = ()
     marks: tuple[Mark, ...] = ()
     per_input: Mapping[str, frozenset[str]] = field(default_factory=dict)

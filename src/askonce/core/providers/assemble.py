@@ -15,11 +15,14 @@ from __future__ import annotations
 import orjson
 
 from askonce.core.providers.api import Api
-from askonce.core.providers.exact import LONG, Inexact
-from askonce.core.providers.retell import to_stream
+from askonce.core.providers.exact import LONG, Inexact, a_value
 from askonce.core.providers.streamed import read
 
-__all__ = ["to_json", "to_stream"]
+__all__ = ["ARRAY", "USAGE", "to_json", "to_stream"]
+
+USAGE = "include_usage=true"
+ARRAY = "array"  # of objects, in place of events
+_VARIANTS = frozenset({USAGE, ARRAY, "include_obfuscation=false"})  # we never pad
 
 
 def to_json(api: Api, stream: bytes) -> bytes | None:
@@ -29,5 +32,16 @@ def to_json(api: Api, stream: bytes) -> bytes | None:
         return None
     try:
         return orjson.dumps(api.to_json(found))
+    except Inexact:
+        return None
+
+
+def to_stream(api: Api, answer: bytes, variant: str = "") -> bytes | None:
+    """The stream that says a whole answer, in the variant asked for (`stream_variant`); None where not exact."""
+    asked = frozenset(filter(None, variant.split(",")))
+    if api.to_stream is None or not asked <= _VARIANTS:
+        return None
+    try:
+        return b"".join(api.to_stream(a_value(answer), asked))
     except Inexact:
         return None

@@ -6,20 +6,35 @@ Its metadata come last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, searches
-from askonce.core.providers.api import Api, Header, Left, Mark, Stream
-from askonce.core.providers.bedrock import at_bedrock
-from askonce.core.providers.bodies import Body, turns
+from askonce.core.providers.api import Api, Left, Mark, Path, Stream
+from askonce.core.providers.requests import STEP, Body, turns
 from askonce.core.providers.streamed import Read
 
-__all__ = ["API", "asks_converse"]
+__all__ = ["API", "asks_converse", "at_bedrock"]
 
-# --- requests --------------------------------------------------------------------------------------------------------
+# --- requests ----------------------------------------------------------------------------------------------------
 
-_ENDS = ("/converse", "/converse-stream")
-_PATHS = at_bedrock(*_ENDS)
+# An id, or an ARN: older SDKs leave the slash in it as it is. Elsewhere than at Bedrock an id has to look like one.
+_ARN = r"arn(?::|%3[aA])aws[^/;]*(?:/[^/;]+)?"
+_MODEL = f"/model/(?P<model>{_ARN}|{STEP})"
+_LIKE = rf"/model/(?P<model>{_ARN}|(?:[a-z][\w-]*\.)+[\w:%.-]+)"
+_DRAFT = re.compile(r":prompt/[^:]+$")  # a prompt without a version: edited any time
+
+
+def _settled(model: str) -> bool:
+    return _DRAFT.search(model) is None
+
+
+def at_bedrock(plain: str, streamed: str) -> tuple[Path, ...]:
+    """Where an operation is served: at Bedrock, and wherever a model's id looks like one of Bedrock's."""
+    return (
+        Path(_MODEL, "bedrock", ends=(plain, streamed), framed=True, settled=_settled),
+        Path(_LIKE, ends=(plain, streamed), framed=True, settled=_settled),
+    )
 
 
 def asks_converse(body: Body, _named: bool) -> bool:
@@ -43,11 +58,7 @@ def _unmark(body: Body) -> None:
             ]
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
-
-
-def _shape(value: Answer) -> bool:
-    return "stopReason" in value and isinstance(value.get("output"), dict)
+# --- answers -----------------------------------------------------------------------------------------------------
 
 
 def _parts(value: Answer) -> Iterator[Part]:
@@ -75,32 +86,13 @@ def _cited(block: Answer) -> object:
     return a_dict(block["citationsContent"]).get("content") if "citationsContent" in block else block
 
 
-def _turn(blocks: list[Answer], finish: object) -> Part | None:
-    return _blocks_part(blocks, finish) if any("toolUse" in block for block in blocks) else None
-
-
 def _fragment(value: Answer) -> Iterator[Part]:
     """A call by itself."""
     if {"name", "input"} <= a_dict(value.get("toolUse")).keys():
         yield Part("tool_calls", spoken=True, calls=1)
 
 
-def _error(_status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
-    return {"message": message}, [(b"x-amzn-errortype", kind.encode())]
-
-
-# --- streams ---------------------------------------------------------------------------------------------------------
-
-
-def _opens(value: Answer) -> bool:
-    return "messageStart" in value
-
-
-def _shows(value: Answer) -> bool:
-    return any(name in value for name in _EVENTS)
-
-
-_EVENTS = ("messageStart", "contentBlockDelta", "messageStop")
+# --- streams -----------------------------------------------------------------------------------------------------
 
 
 def _gist(found: Read) -> Answer | None:
@@ -145,18 +137,26 @@ def _whole(block: Answer) -> Answer:
     return {"citationsContent": {"content": [{"text": text}], "citations": cited}} if cited else {**block, "text": text}
 
 
+_EVENTS = ("messageStart", "contentBlockDelta", "messageStop")
 API = Api(
     "converse",
-    _shape,
-    _parts,
-    (("usage",), ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"), ("outputTokens",)),
-    ("output", "toolUse", "message", "content"),
-    _PATHS,
-    asks_converse,
-    (Left("requestMetadata", ("bedrock",), "is written to the account's own log; not repeated"),),
-    (Mark("cachePoint", ("bedrock",), "blocks of `system`, `messages` and `toolConfig.tools`", _unmark),),
-    turn=_turn,
+    paths=at_bedrock("/converse", "/converse-stream"),
+    asks=asks_converse,
+    left_out=(Left("requestMetadata", ("bedrock",), "is written to the account's own log; not repeated"),),
+    marks=(Mark("cachePoint", ("bedrock",), "blocks of `system`, `messages` and `toolConfig.tools`", _unmark),),
+    shape=lambda v: "stopReason" in v and isinstance(v.get("output"), dict),
+    signs=("output", "toolUse", "message", "content"),
+    parts=_parts,
+    turn=lambda blocks, finish: _blocks_part(blocks, finish) if any("toolUse" in one for one in blocks) else None,
     fragment=_fragment,
-    stream=Stream(_gist, (), _opens, _shows, closes=True, signs=(*_EVENTS, "metadata")),
-    error=_error,
+    tokens=(("usage",), ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"), ("outputTokens",)),
+    stream=Stream(
+        _gist,
+        (),
+        opens=lambda v: "messageStart" in v,
+        shows=lambda v: any(name in v for name in _EVENTS),
+        closes=True,
+        signs=(*_EVENTS, "metadata"),
+    ),
+    error=lambda _, kind, message: ({"message": message}, [(b"x-amzn-errortype", kind.encode())]),
 )

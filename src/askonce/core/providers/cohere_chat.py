@@ -4,26 +4,8 @@ from __future__ import annotations
 
 from askonce.core.providers.answers import Answer, a_dict, single_parts
 from askonce.core.providers.api import STREAM, Api, Path, Stream
-from askonce.core.providers.bodies import Body, names_model, turns, typed
+from askonce.core.providers.requests import names_model, turns, typed
 from askonce.core.providers.streamed import Read
-
-__all__ = ["API"]
-
-
-def _asks(body: Body, named: bool) -> bool:
-    return turns(body, typed) and (named or names_model(body))
-
-
-def _shape(value: Answer) -> bool:
-    return isinstance(value.get("message"), dict) and "finish_reason" in value
-
-
-def _opens(value: Answer) -> bool:
-    return str(value.get("type")).startswith(("message-start", "content-delta"))
-
-
-def _shows(value: Answer) -> bool:
-    return str(value.get("type")).startswith(("message-", "content-"))
 
 
 def _gist(found: Read) -> Answer | None:
@@ -40,13 +22,18 @@ def _gist(found: Read) -> Answer | None:
 
 API = Api(
     "message",
-    _shape,
-    single_parts,
-    (("usage", "tokens"), ("input_tokens",), ("output_tokens",)),
-    ("message", "type"),
-    # Ollama has no path: it streams unless it is told not to, in a form of its own.
-    (Path("/v2/chat"),),
-    _asks,
-    (STREAM,),
-    stream=Stream(_gist, (), _opens, _shows, http=False),
+    paths=(Path("/v2/chat"),),
+    asks=lambda body, named: turns(body, typed) and (named or names_model(body)),
+    left_out=(STREAM,),
+    shape=lambda v: isinstance(v.get("message"), dict) and "finish_reason" in v,
+    signs=("message", "type"),
+    parts=single_parts,
+    tokens=(("usage", "tokens"), ("input_tokens",), ("output_tokens",)),
+    stream=Stream(
+        _gist,
+        (),
+        opens=lambda v: str(v.get("type")).startswith(("message-start", "content-delta")),
+        shows=lambda v: str(v.get("type")).startswith(("message-", "content-")),
+        http=False,
+    ),
 )

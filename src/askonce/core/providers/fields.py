@@ -14,8 +14,8 @@ Each API lists its own (Api.left_out, Api.marks, Api.per_input), and docs/keys.m
 
 from __future__ import annotations
 
-from askonce.core.providers import APIS, Api
-from askonce.core.providers.api import FORM, Body, Left, Mark
+from askonce.core.providers import APIS
+from askonce.core.providers.api import FORM, Body
 from askonce.core.providers.hosts import PROVIDERS
 from askonce.core.providers.operations import Operation
 
@@ -40,21 +40,9 @@ def per_input(operation: Operation, body: Body) -> bool:
     return body.keys() <= known.get(operation.provider, known.get("", frozenset()))
 
 
-# --- the tables, as they are looked up ---------------------------------------------------------------------------
-
-
-def _at(provider: str, row: Left | Mark) -> bool:
-    return not row.providers or provider in row.providers
-
-
-def _left(api: Api, provider: str) -> frozenset[str]:
-    return frozenset(left.field for left in api.left_out if _at(provider, left))
-
-
-def _marks(api: Api, provider: str) -> tuple[Mark, ...]:
-    return tuple(mark for mark in api.marks if _at(provider, mark))
-
-
 _EVERY = [(api, provider) for api in APIS for provider in ("", *PROVIDERS)]
-_LEFT = {(api.name, provider): _left(api, provider) for api, provider in _EVERY}
-_MARKS = {(api.name, provider): _marks(api, provider) for api, provider in _EVERY}
+_LEFT = {
+    (api.name, at): frozenset(left.field for left in api.left_out if not left.providers or at in left.providers)
+    for api, at in _EVERY
+}
+_MARKS = {(api.name, at): [mark for mark in api.marks if at in mark.providers] for api, at in _EVERY}

@@ -10,16 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import orjson
 
 from askonce.core.providers.answers import Answer, Part, a_dict, any_of, dicts, first, has_text
-from askonce.core.providers.api import Api, Header, Left, Path, Stream
-from askonce.core.providers.bodies import Body
+from askonce.core.providers.api import Api, Left, Path, Stream
+from askonce.core.providers.assemble import ARRAY
 from askonce.core.providers.exact import a_list, an_int, exactly, settle, sure
-from askonce.core.providers.paths import STEP, VERSION, based
-from askonce.core.providers.retell import ARRAY
+from askonce.core.providers.requests import STEP, VERSION, Body, based
 from askonce.core.providers.streamed import Read
 
-__all__ = ["API"]
-
-# --- requests --------------------------------------------------------------------------------------------------------
+# --- requests ----------------------------------------------------------------------------------------------------
 
 
 def _listed(steps: Sequence[str]) -> bool:
@@ -44,7 +41,7 @@ def _asks(body: Body, _named: bool) -> bool:
     return bool(turns) and all(isinstance(turn, dict) and isinstance(turn.get("parts"), list | dict) for turn in turns)
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- answers -----------------------------------------------------------------------------------------------------
 
 
 def _shape(value: Answer) -> bool:
@@ -95,19 +92,7 @@ def _candidate(value: Answer) -> Iterator[Part]:
         yield _content_part(a_dict(content), "stop" if finish is None else finish)
 
 
-def _error(status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
-    return {"error": {"code": status, "message": message, "status": kind.upper()}}, []
-
-
-# --- streams: what is judged of one ----------------------------------------------------------------------------------
-
-
-def _shows(value: Answer) -> bool:
-    return _shape(value) or bool(dicts(value.get("candidates")))
-
-
-def _variant(query: str) -> str:
-    return "" if "alt=sse" in query.split("&") else ARRAY
+# --- streams -----------------------------------------------------------------------------------------------------
 
 
 def _gist(found: Read) -> Answer:
@@ -125,7 +110,7 @@ def _gist(found: Read) -> Answer:
 _KEPT = ("promptFeedback", "usageMetadata", "modelVersion")
 
 
-# --- a stream as the answer in one piece -----------------------------------------------------------------------------
+# --- the two forms -----------------------------------------------------------------------------------------------
 
 
 def _json(found: Read) -> Answer:
@@ -167,9 +152,6 @@ def _plain(part: Answer) -> bool:
     return isinstance(part.get("text"), str) and part.keys() <= {"text", "thought"}
 
 
-# --- an answer as a stream -------------------------------------------------------------------------------------------
-
-
 def _told(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
     """Of one chunk, which is a whole answer anyway."""
     candidates = a_list(answer.get("candidates"))
@@ -180,20 +162,30 @@ def _told(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
 
 API = Api(
     "gemini",
-    _shape,
-    _parts,
-    (
+    paths=_PATHS,
+    asks=_asks,
+    left_out=(Left("labels", ("vertex",), "names the lines of a bill; not repeated"),),
+    shape=_shape,
+    signs=("candidates", "usageMetadata", "promptFeedback", "content", "parts", "functionCall"),
+    parts=_parts,
+    fragment=_fragment,
+    tokens=(
         ("usageMetadata",),
         ("promptTokenCount", "toolUsePromptTokenCount"),
         ("candidatesTokenCount", "thoughtsTokenCount"),
     ),
-    ("candidates", "usageMetadata", "promptFeedback", "content", "parts", "functionCall"),
-    _PATHS,
-    _asks,
-    (Left("labels", ("vertex",), "names the lines of a bill; not repeated"),),
-    fragment=_fragment,
-    stream=Stream(_gist, (), _shape, _shows, variant=_variant, full=("", f"#{ARRAY}")),
+    stream=Stream(
+        _gist,
+        (),
+        opens=_shape,
+        shows=lambda v: _shape(v) or bool(dicts(v.get("candidates"))),
+        variant=lambda query: "" if "alt=sse" in query.split("&") else ARRAY,
+        full=("", f"#{ARRAY}"),
+    ),
     to_json=_json,
     to_stream=_told,
-    error=_error,
+    error=lambda status, kind, message: (
+        {"error": {"code": status, "message": message, "status": kind.upper()}},
+        [],
+    ),
 )

@@ -1,24 +1,10 @@
-"""Ollama's chat. Behind HTTP it passes, but a plain `fetch` may well bring its answers."""
+"""Ollama's chat. Behind HTTP it passes: it streams unless told not to. A plain `fetch` may bring its answers."""
 
 from __future__ import annotations
 
 from askonce.core.providers.answers import Answer, a_dict, dicts, single_parts
 from askonce.core.providers.api import Api, Stream
 from askonce.core.providers.streamed import Read
-
-__all__ = ["API"]
-
-
-def _ours(value: Answer) -> bool:
-    return {"model", "done"} <= value.keys()
-
-
-def _shape(value: Answer) -> bool:
-    return isinstance(value.get("message"), dict) and _ours(value)
-
-
-def _shows(value: Answer) -> bool:
-    return _ours(value) and not {"message", "response"}.isdisjoint(value)
 
 
 def _gist(found: Read) -> Answer | None:
@@ -36,9 +22,16 @@ def _gist(found: Read) -> Answer | None:
 
 API = Api(
     "ollama",
-    _shape,
-    single_parts,
-    (("usage", "tokens"), ("input_tokens",), ("output_tokens",)),
-    ("message",),
-    stream=Stream(_gist, (), _ours, _shows, http=False, signs=("done",)),
+    shape=lambda v: isinstance(v.get("message"), dict) and {"model", "done"} <= v.keys(),
+    signs=("message",),
+    parts=single_parts,
+    tokens=(("usage", "tokens"), ("input_tokens",), ("output_tokens",)),
+    stream=Stream(
+        _gist,
+        (),
+        opens=lambda v: {"model", "done"} <= v.keys(),
+        shows=lambda v: {"model", "done"} <= v.keys() and not {"message", "response"}.isdisjoint(v),
+        http=False,
+        signs=("done",),
+    ),
 )

@@ -7,10 +7,20 @@ from typing import Any
 
 from askonce.core.providers.answers import Answer, Part, a_dict, dicts, first, message_part
 from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Left, Mark, Path, Stream
-from askonce.core.providers.bodies import Body, names_model, turns, typed, without
+from askonce.core.providers.assemble import USAGE
 from askonce.core.providers.exact import a_list, an_int, exactly, joined, settle, sure
-from askonce.core.providers.paths import DEPLOYED, MODEL, STEP, VERSION, mounted
-from askonce.core.providers.retell import USAGE
+from askonce.core.providers.requests import (
+    DEPLOYED,
+    MODEL,
+    STEP,
+    VERSION,
+    Body,
+    mounted,
+    names_model,
+    turns,
+    typed,
+    without,
+)
 from askonce.core.providers.sse import begins, data_event
 from askonce.core.providers.streamed import Read
 
@@ -64,12 +74,7 @@ def unmark_content(body: Body) -> None:
 # --- answers -----------------------------------------------------------------------------------------------------
 
 
-def _shape(value: Answer) -> bool:
-    return value.get("object") == "chat.completion" or isinstance(first(value.get("choices")).get("message"), dict)
-
-
 def _parts(value: Answer) -> Iterator[Part]:
-    """Of a chat completion."""
     for choice in dicts(value.get("choices")):
         message = a_dict(choice.get("message"))
         # Absent: a host that never says (Mistral's models on Bedrock call it stop_reason). Null: not ended.
@@ -84,14 +89,10 @@ def _fragment(value: Answer) -> Iterator[Part]:
         yield Part("tool_calls", spoken=True, calls=1)
 
 
-# --- streams: what is judged of one ------------------------------------------------------------------------------
+# --- streams -----------------------------------------------------------------------------------------------------
 
 # Some hosts never send [DONE]: there the end has to show twice, in a finish reason for every choice and in the usage
 # that comes last, or else a stream that was cut before its [DONE] would pass for whole.
-
-
-def _opens(value: Answer) -> bool:
-    return value.get("object") == "chat.completion.chunk" or "delta" in first(value.get("choices"))
 
 
 def chat_gist(found: Read) -> Answer | None:
@@ -148,7 +149,7 @@ def _flat(pieces: list[Any]) -> list[Any]:
     return [one for piece in pieces for one in (piece if isinstance(piece, list) else [piece])]
 
 
-# --- a stream as the answer in one piece -------------------------------------------------------------------------
+# --- the two forms -----------------------------------------------------------------------------------------------
 
 _HEAD = ("id", "model", "provider", "service_tier", "system_fingerprint")
 _SPOKEN = ("content", "refusal", "reasoning", "reasoning_content")
@@ -242,9 +243,6 @@ def _logprobs(heard: list[object]) -> Answer | None:
     return told if said else None
 
 
-# --- an answer as a stream ---------------------------------------------------------------------------------------
-
-
 def _told(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
     exactly(answer, ("object", "choices", "usage", *_EVERY))
     head = {"object": "chat.completion.chunk"} | {name: answer[name] for name in _EVERY if name in answer}
@@ -287,17 +285,22 @@ def _chunks(choice: Answer) -> Iterable[Answer]:
 
 API = Api(
     "chat",
-    _shape,
-    _parts,
-    (("usage",), ("prompt_tokens",), ("completion_tokens",)),
-    ("object", "choices", "message", "content", "function", "function_call"),
-    _PATHS,
-    asks_chat,
-    _LEFT_OUT,
-    (Mark("prompt_cache_breakpoint", HOSTS, "content parts of `messages` and `prediction`", unmark_content),),
+    paths=_PATHS,
+    asks=asks_chat,
+    left_out=_LEFT_OUT,
+    marks=(Mark("prompt_cache_breakpoint", HOSTS, "content parts of `messages` and `prediction`", unmark_content),),
+    shape=lambda v: v.get("object") == "chat.completion" or isinstance(first(v.get("choices")).get("message"), dict),
+    signs=("object", "choices", "message", "content", "function", "function_call"),
+    parts=_parts,
     fragment=_fragment,
-    # A stream that was asked for without its usage never says all, but hosts send it all the same.
-    stream=Stream(chat_gist, begins("data", "[DONE]"), _opens, full=(f"#{USAGE}", "")),
+    tokens=(("usage",), ("prompt_tokens",), ("completion_tokens",)),
+    stream=Stream(
+        chat_gist,
+        begins("data", "[DONE]"),
+        opens=lambda v: v.get("object") == "chat.completion.chunk" or "delta" in first(v.get("choices")),
+        # A stream that was asked for without its usage never says all, but hosts send it all the same.
+        full=(f"#{USAGE}", ""),
+    ),
     to_json=_json,
     to_stream=_told,
 )

@@ -6,31 +6,15 @@ from collections.abc import Iterator
 
 from askonce.core.providers.answers import Answer, Part, dicts, first, has_text
 from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Left, Path, Stream
-from askonce.core.providers.bodies import Body, names_model, said
 from askonce.core.providers.openai_chat import HOSTS, chat_gist
-from askonce.core.providers.paths import DEPLOYED, MODEL, based
+from askonce.core.providers.requests import DEPLOYED, MODEL, based, names_model, said
 from askonce.core.providers.sse import begins
 
-__all__ = ["API"]
-
-_COMPLETIONS = "/completions"
 _PATHS = (
-    Path("/v1" + _COMPLETIONS, "openai"),
-    Path(f"/openai/(?:deployments/{MODEL}|v1){_COMPLETIONS}", "azure"),
-    Path(DEPLOYED + _COMPLETIONS, fits=based),  # not Mistral's /v1/fim/completions, of another shape
+    Path("/v1/completions", "openai"),
+    Path(f"/openai/(?:deployments/{MODEL}|v1)/completions", "azure"),
+    Path(DEPLOYED + "/completions", fits=based),  # not Mistral's /v1/fim/completions, of another shape
 )
-
-
-def _asks(body: Body, named: bool) -> bool:
-    return said(body.get("prompt")) and (named or names_model(body))
-
-
-def _opens(value: Answer) -> bool:
-    return value.get("object") == "text_completion"
-
-
-def _shape(value: Answer) -> bool:
-    return _opens(value) or {"text", "finish_reason"} <= first(value.get("choices")).keys()
 
 
 def _parts(value: Answer) -> Iterator[Part]:
@@ -41,12 +25,12 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 API = Api(
     "completions",
-    _shape,
-    _parts,
-    (("usage",), ("prompt_tokens",), ("completion_tokens",)),
-    ("object", "choices"),
-    _PATHS,
-    _asks,
-    (STREAM, STREAM_OPTIONS, Left("user", HOSTS, "an end user's id for abuse reports; not repeated")),
-    stream=Stream(chat_gist, begins("data", "[DONE]"), _opens),
+    paths=_PATHS,
+    asks=lambda body, named: said(body.get("prompt")) and (named or names_model(body)),
+    left_out=(STREAM, STREAM_OPTIONS, Left("user", HOSTS, "an end user's id for abuse reports; not repeated")),
+    shape=lambda v: v.get("object") == "text_completion" or {"text", "finish_reason"} <= first(v.get("choices")).keys(),
+    signs=("object", "choices"),
+    parts=_parts,
+    tokens=(("usage",), ("prompt_tokens",), ("completion_tokens",)),
+    stream=Stream(chat_gist, begins("data", "[DONE]"), lambda v: v.get("object") == "text_completion"),
 )

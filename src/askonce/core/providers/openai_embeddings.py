@@ -6,11 +6,8 @@ from collections.abc import Iterator
 
 from askonce.core.providers.answers import Answer, Part, dicts, first
 from askonce.core.providers.api import Api, Left, Path
-from askonce.core.providers.bodies import Body, names_model, said
 from askonce.core.providers.openai_chat import HOSTS
-from askonce.core.providers.paths import DEPLOYED, MODEL, STEP, VERSION, based
-
-__all__ = ["API"]
+from askonce.core.providers.requests import DEPLOYED, MODEL, STEP, VERSION, based, names_model, said
 
 _EMBEDDINGS = "/embeddings"
 _PATHS = (
@@ -31,14 +28,6 @@ _PER_INPUT = {
 }
 
 
-def _asks(body: Body, named: bool) -> bool:
-    return said(body.get("input")) and (named or names_model(body))
-
-
-def _shape(value: Answer) -> bool:
-    return value.get("object") in ("list", None) and "embedding" in first(value.get("data"))
-
-
 def _parts(value: Answer) -> Iterator[Part]:
     for item in dicts(value.get("data")):
         yield Part("stop", bool(item.get("embedding")))
@@ -46,12 +35,12 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 API = Api(
     "embeddings",
-    _shape,
-    _parts,
-    (("usage",), ("prompt_tokens",), ("completion_tokens",)),
-    ("object", "data"),
-    _PATHS,
-    _asks,
-    (Left("user", HOSTS, "an end user's id for abuse reports; not repeated"),),
+    paths=_PATHS,
+    asks=lambda body, named: said(body.get("input")) and (named or names_model(body)),
+    left_out=(Left("user", HOSTS, "an end user's id for abuse reports; not repeated"),),
     per_input=_PER_INPUT,
+    shape=lambda v: v.get("object") in ("list", None) and "embedding" in first(v.get("data")),
+    signs=("object", "data"),
+    parts=_parts,
+    tokens=(("usage",), ("prompt_tokens",), ("completion_tokens",)),
 )

@@ -6,22 +6,18 @@ from collections.abc import Iterable, Iterator
 
 from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, meaning_of, searches
 from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Mark, Path, Stream
-from askonce.core.providers.bodies import Body, names_model, said
 from askonce.core.providers.exact import Inexact, a_list, an_int, exactly, sure
 from askonce.core.providers.openai_chat import HOSTS, unmark_content
-from askonce.core.providers.paths import STEP, based
+from askonce.core.providers.requests import STEP, Body, based, names_model, said
 from askonce.core.providers.sse import named_event, typed
 from askonce.core.providers.streamed import Read
 
-__all__ = ["API"]
+# --- requests ----------------------------------------------------------------------------------------------------
 
-# --- requests --------------------------------------------------------------------------------------------------------
-
-_RESPONSES = "/responses"
 _PATHS = (
-    Path("/v1" + _RESPONSES, "openai"),
-    Path(f"(?:/api/projects/{STEP})?/openai(?:/v1)?{_RESPONSES}", "azure"),
-    Path(_RESPONSES, fits=based),
+    Path("/v1/responses", "openai"),
+    Path(f"(?:/api/projects/{STEP})?/openai(?:/v1)?/responses", "azure"),
+    Path("/responses", fits=based),
 )
 
 
@@ -31,15 +27,7 @@ def _asks(body: Body, named: bool) -> bool:
     return (stored or goes_on or said(body.get("input"))) and (stored or named or names_model(body))
 
 
-# Not left out: metadata, user, safety_identifier, store, prompt_cache_key, prompt_cache_retention. It repeats them all.
-_LEFT_OUT = (STREAM, STREAM_OPTIONS)
-
-# --- answers ---------------------------------------------------------------------------------------------------------
-
-
-def _shape(value: Answer) -> bool:
-    return value.get("object") == "response" and "output" in value
-
+# --- answers -----------------------------------------------------------------------------------------------------
 
 _SAID = frozenset({"message", "reasoning", "compaction"})
 _CALLS = {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
@@ -97,16 +85,7 @@ def _items(value: Answer) -> Iterator[Part]:
         yield _items_part(items)
 
 
-# --- streams: what is judged of one ----------------------------------------------------------------------------------
-
-
-def _opens(value: Answer) -> bool:
-    return value.get("type") == "response.created"
-
-
-def _shows(value: Answer) -> bool:
-    return str(value.get("type")).startswith(_STARTS)
-
+# --- streams -----------------------------------------------------------------------------------------------------
 
 _STARTS = ("response.created", "response.output_", "response.completed", "response.in_progress")
 
@@ -124,7 +103,7 @@ def _gist(found: Read) -> Answer | None:
 _CLOSING = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 
 
-# --- a stream as the answer in one piece -----------------------------------------------------------------------------
+# --- the two forms -----------------------------------------------------------------------------------------------
 
 
 def _json(found: Read) -> Answer:
@@ -142,9 +121,6 @@ def _json(found: Read) -> Answer:
 def _bare(item: Answer) -> Answer:
     """An item without what hosts write anew each time they say it."""
     return {name: value for name, value in item.items() if name not in ("id", "encrypted_content", "status")}
-
-
-# --- an answer as a stream -------------------------------------------------------------------------------------------
 
 
 def _told(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
@@ -225,16 +201,22 @@ _ITEMS = {"message": _said_message, "reasoning": _said_reasoning, "function_call
 
 API = Api(
     "responses",
-    _shape,
-    _parts,
-    (("usage",), ("input_tokens",), ("output_tokens",)),
-    ("object", "output", "type", "content", "response_id"),
-    _PATHS,
-    _asks,
-    _LEFT_OUT,
-    (Mark("prompt_cache_breakpoint", HOSTS, "content parts and outputs of `input`", unmark_content),),
+    paths=_PATHS,
+    asks=_asks,
+    # Not metadata, user, safety_identifier, store, prompt_cache_key, prompt_cache_retention: it repeats them all.
+    left_out=(STREAM, STREAM_OPTIONS),
+    marks=(Mark("prompt_cache_breakpoint", HOSTS, "content parts and outputs of `input`", unmark_content),),
+    shape=lambda v: v.get("object") == "response" and "output" in v,
+    signs=("object", "output", "type", "content", "response_id"),
+    parts=_parts,
     fragment=_fragment,
-    stream=Stream(_gist, typed(*sorted(_CLOSING)), _opens, _shows),
+    tokens=(("usage",), ("input_tokens",), ("output_tokens",)),
+    stream=Stream(
+        _gist,
+        typed(*sorted(_CLOSING)),
+        opens=lambda v: v.get("type") == "response.created",
+        shows=lambda v: str(v.get("type")).startswith(_STARTS),
+    ),
     to_json=_json,
     to_stream=_told,
 )

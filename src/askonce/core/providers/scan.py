@@ -21,7 +21,7 @@ from askonce.core.providers.sources import carries_sources, hints
 from askonce.core.providers.sse import Parser
 from askonce.core.providers.streamed import Read, read
 
-__all__ = ["Read", "StreamScan", "read", "scan_for", "stream_variant", "streams_read"]
+__all__ = ["Read", "StreamScan", "read", "stream_variant", "streams_read"]
 
 LIMIT = 64 * 1024 * 1024  # bytes that a scan keeps hold of; the engine's own cap comes long before
 
@@ -158,11 +158,6 @@ class StreamScan:
 
 
 _OPENS = [(api, api.stream.opens) for api in APIS if api.stream and api.stream.http]
-
-
-def scan_for(api: Api | None, tool_calls: str = "pass", content_type: str = "", limit: int = LIMIT) -> StreamScan:
-    """The scan of a stream of this API, or of one that is still to be recognised."""
-    return StreamScan(api, tool_calls, content_type, limit)
 
 
 def _ended(body: bytes, last: tuple[bytes, ...]) -> bool:
