@@ -34,7 +34,7 @@ from askonce.store.sqlite_inherited import adopt
 from askonce.store.sqlite_log import Log
 from askonce.store.sqlite_owner import check_owner, writable
 from askonce.store.sqlite_schema import PRAGMAS, found, is_new, roll_back
-from askonce.store.sqlite_seat import NOWHERE, Identity, Seat, close_all
+from askonce.store.sqlite_seat import NOWHERE, Identity, Seat, close_all, logged
 from askonce.store.sqlite_trouble import Shared, is_busy, is_full, patiently, trouble_of
 
 T = TypeVar("T")
@@ -62,6 +62,7 @@ class File:
         self.inode: Identity = NOWHERE  # of the file that had the path's name when it was last looked at
         self.looked = 0  # us of the store's clock
         self.private = True
+        self._fixed = False  # opened as what this process cannot write
         self._named = 0.0  # monotonic s: since when this process knows that file by this name
         self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
         # A file whose last store was dropped: before it is collected, or Python would warn of connections left open.
@@ -145,6 +146,7 @@ class File:
 
     def _opened(self) -> Seat:
         writing = self._be_there()
+        self._fixed = not writing
         if self.private:
             check_owner(self.path, writing=writing)
         before = self._identity()
@@ -161,12 +163,18 @@ class File:
         return seat
 
     def _identity(self) -> Identity:
-        """Which file has the path's name now; an inode alone comes back for the next file when one is deleted."""
+        """Which file has the path's name now; an inode alone comes back for the next file when one is deleted.
+
+        One that was opened as what does not change is another as soon as it does, or may be written: SQLite looks for
+        no change then, and would go on with what it has read.
+        """
         try:
             found = os.stat(self.path)  # noqa: PTH116 - asked on the way of hits: a Path doubles its price
         except OSError:
             return NOWHERE
-        return found.st_dev, found.st_ino
+        if not self._fixed:
+            return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, logged(self.path), writable(self.path)
 
     def _name(self, inode: Identity) -> None:
         if inode != self.inode:

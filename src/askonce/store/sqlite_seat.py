@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from askonce.store.sqlite_near import Near
 
-NOWHERE = (0, 0)
+Identity = tuple[int, ...]  # device and inode; of a file that is only read, what shows that it has changed
 
-Identity = tuple[int, int]  # device and inode
+NOWHERE: Identity = (0, 0)
 
 
 class Seat:
@@ -46,5 +46,9 @@ def close_all(seats: deque[Seat]) -> None:
 
 def _to_read(path: str) -> str:
     """How to open a file that cannot be written: SQLite would make a log's index beside it, unless it cannot change."""
-    there = os.path.exists(path + "-wal")  # noqa: PTH110 - asked on the way of hits: a Path doubles its price
-    return "mode=ro" if there else "mode=ro&immutable=1"
+    return "mode=ro" if logged(path) else "mode=ro&immutable=1"
+
+
+def logged(path: str) -> bool:
+    """Whether there is a log: somebody writes the file, or was ended while doing so."""
+    return os.path.exists(path + "-wal")  # noqa: PTH110 - asked on the way of hits: a Path doubles its price

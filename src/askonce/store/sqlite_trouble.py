@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -67,7 +68,8 @@ def trouble_of(path: str, error: sqlite3.Error | OSError) -> StoreTrouble:
     code = _code(error)
     if not code or isinstance(error, sqlite3.IntegrityError):
         raise error
-    kind = _cannot_open(Path(path)) if code == sqlite3.SQLITE_CANTOPEN else _KINDS.get(code, "store-error")
+    told = _SEEN.get(code)
+    kind = told(Path(path)) if told else _KINDS.get(code, "store-error")
     return StoreTrouble(kind, f"{path}: {error}{_REMEDIES.get(kind, '')}")
 
 
@@ -95,7 +97,20 @@ def _cannot_open(path: Path) -> str:
     if not os.access(path, os.R_OK):
         return "store-denied" if path.exists() else "store-error"
     # It needs two files beside it.
-    return "store-error" if os.access(path.parent, os.W_OK) else "store-readonly"
+    return _broken(path) if os.access(path.parent, os.W_OK) else "store-readonly"
+
+
+def _broken(path: Path) -> str:
+    """An error of the disk's: it may be full, which SQLite does not say where it makes the files beside the file."""
+    with contextlib.suppress(OSError, AttributeError):  # not there, or no such question on this system
+        disk = os.statvfs(path.parent)
+        if disk.f_bavail * disk.f_frsize < BESIDE:
+            return "store-full"
+    return "store-error"
+
+
+BESIDE = 64 * 1024  # bytes that an empty log and its index take
+_SEEN = {sqlite3.SQLITE_CANTOPEN: _cannot_open, sqlite3.SQLITE_IOERR: _broken}
 
 
 def patiently(work: Callable[[], T], until: float) -> T:
