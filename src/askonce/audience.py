@@ -52,7 +52,7 @@ class Audience:
                 # Closed when this returns, as a response is without us: its connection is free for the next call.
                 await pump.finished(self._mode.signal(), time.monotonic() + CLOSING)
             else:
-                self._mode.later(question.terms.abandon_limit, lambda: self.give_up(flight, pump))
+                self._mode.later(flight, question.terms.abandon_limit, self.give_up)
         elif whole or closing:
             await pump.end(None if whole else Cut("closed by its last reader"))
         else:
@@ -60,8 +60,13 @@ class Audience:
             if not self._mode.help(flight, pump):
                 await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
 
-    def give_up(self, flight: Flight, pump: Pump) -> None:
+    def give_up(self, flight: Flight) -> None:
         """The time that an abandoned stream had is over."""
-        if not (pump.tape.readers or pump.tape.over or pump.followed) and flight.cancel is not None:
+        pump = flight.pump
+        if (
+            pump is not None
+            and not (pump.tape.readers or pump.tape.over or pump.followed)
+            and flight.cancel is not None
+        ):
             self._events.emit("dropped", flight.key.text, "abandon-limit")
             flight.cancel()

@@ -269,8 +269,8 @@ class Mode(Protocol):
         """Run something where the one whom `to` wakes belongs: a thread, a task of his loop. From any thread."""
         ...
 
-    def later(self, seconds: float, act: Callable[[], object]) -> None:
-        """Do something in a while, if this is possible here."""
+    def later(self, flight: Flight, seconds: float, act: Callable[[Flight], object]) -> None:
+        """Do something about a flight in a while, if it has not ended by then, and if this is possible here."""
         ...
 
     def told(self, why: BaseException) -> BaseException:

@@ -316,11 +316,11 @@ class Engine:
         if question.terms.on_abandon == "close":
             flight.cancel()
         else:
-            self.mode.later(question.terms.abandon_limit, lambda: self._give_up(flight))
+            self.mode.later(flight, question.terms.abandon_limit, self._give_up)
 
     def _give_up(self, flight: Flight) -> None:
         if flight.pump is not None:
-            self._audience.give_up(flight, flight.pump)
+            self._audience.give_up(flight)
         elif not flight.callers and not flight.done and flight.cancel is not None:
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.cancel()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import time
 import weakref
@@ -120,9 +121,14 @@ class Tasks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def later(self, seconds: float, act: Callable[[], object]) -> None:
+    def later(self, flight: Flight, seconds: float, act: Callable[[Flight], object]) -> None:
         """On the running loop."""
-        asyncio.get_running_loop().call_later(seconds, act)
+        loop = asyncio.get_running_loop()
+        # Neither the flight nor its caller's context is kept that long: thousands of streams may be left meanwhile.
+        timer = loop.call_later(seconds, _if_there, weakref.ref(flight), act, context=contextvars.Context())
+        task = flight.owner.task if isinstance(flight.owner, LoopOwner) else None
+        if task is not None and task.get_loop() is loop:
+            task.add_done_callback(lambda _: timer.cancel())
 
     def told(self, why: BaseException) -> BaseException:
         """Of what ends the whole program the event loop was told by the flight's task; once is enough."""
@@ -151,6 +157,11 @@ class Tasks:
             flight.owner = owner
             flight.cancel = cancel
         return task
+
+
+def _if_there(flight: weakref.ref[Flight], act: Callable[[Flight], object]) -> None:
+    if (found := flight()) is not None:
+        act(found)
 
 
 def _ended(flights: Sequence[Flight], task: asyncio.Task[None]) -> None:

@@ -109,7 +109,7 @@ class Threads:
             drive(owner.work)
         return owner
 
-    def later(self, seconds: float, act: Callable[[], object]) -> None:
+    def later(self, flight: Flight, seconds: float, act: Callable[[Flight], object]) -> None:
         """Never: nobody but its caller can end a call in a thread."""
 
     def told(self, why: BaseException) -> BaseException:

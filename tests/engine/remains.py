@@ -53,15 +53,15 @@ class Remains(NamedTuple):
         clients = 0 if server is None else server.command("CLIENT", "LIST").count(b"\n")
         return cls(threads_of_ours(), descriptors(), clients)
 
-    def within(self, before: Remains) -> bool:
-        """Whether there is no more of anything than there was."""
-        less = self.threads <= before.threads and self.descriptors <= before.descriptors
-        return less and self.clients <= before.clients
+    def within(self, before: Remains, more: int = 0) -> bool:
+        """Whether there is no more of anything than there was, but for so many."""
+        over = (self.threads - before.threads, self.descriptors - before.descriptors)
+        return all(one.total() <= more for one in over) and self.clients <= before.clients + more
 
 
-def as_before(before: Remains, server: Any = None) -> None:
-    """Wait until there is no more than there was."""
+def as_before(before: Remains, server: Any = None, more: int = 0) -> None:
+    """Wait until there is no more than there was, but for so many of a kind."""
     until = time.monotonic() + PATIENCE
-    while not (now := Remains.now(server)).within(before):
+    while not (now := Remains.now(server)).within(before, more):
         assert time.monotonic() < until, f"{before} before, {now} now"
         time.sleep(0.01)
