@@ -250,7 +250,8 @@ class Engine:
             raise CacheClosed("this cache was closed while the call was waiting")
 
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
-        if flight in flying.get():
+        # One that has landed may be there still, by an exception that came before it could be taken away.
+        if not (leader or flight.done) and flight in flying.get():
             raise UsageError("this question is asked again by the very call that answers it: wrap that call once only")
         flight.callers += 1
         try:
