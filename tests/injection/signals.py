@@ -206,20 +206,20 @@ class Rounds:
 
     def tidy(self) -> None:
         """What asyncio.run does when it ends; a loop that lost a callback of its own is closed as it is."""
-        world = self.world
-        if world.loop is None:
+        loop = self.world.loop
+        if loop is None:
             return
         for _ in range(3):
-            world.loop.call_soon(world.loop.stop)
-            self.once(world.loop.run_forever)
-        left = [task for task in asyncio.all_tasks(world.loop) if not task.done()]
+            loop.call_soon(loop.stop)
+            self.once(loop.run_forever)
+        left = [task for task in asyncio.all_tasks(loop) if not task.done()]
         for task in left:
             task.cancel()
-        if left and self.once(lambda: world.loop.run_until_complete(asyncio.wait(left, timeout=2.0)))[1]:
+        if left and self.once(lambda: loop.run_until_complete(asyncio.wait(left, timeout=2.0)))[1]:
             self.lost_loops += 1
-            world.loop.close()
-            world.loop = asyncio.new_event_loop()
-            world.loop.set_exception_handler(lambda *_: None)
+            loop.close()
+            self.world.loop = asyncio.new_event_loop()
+            self.world.loop.set_exception_handler(lambda *_: None)
 
     def once(self, work: Callable[[], Any]) -> Any:
         """An interrupt comes once."""
@@ -274,7 +274,7 @@ def main(url: str, mode: str, way: str, how: str, count: int, seed: int, beat: f
     sys.unraisablehook = lambda _: None  # CPython tells there of an exception that came into a finaliser
     threading.excepthook = lambda _: None
     Fleet.heartbeat, Fleet.rhythm = beat, beat * 0.3
-    world = World(url, mode, None)
+    world = World(url.partition(":")[0], url, mode, None)
     if world.loop is not None:
         world.loop.set_exception_handler(lambda *_: None)
     rounds = Rounds(world, way, how, seed)
