@@ -53,8 +53,9 @@ def interrupted(url, mode, way, how, count):
         for line in process.stdout:
             said = json.loads(line)
             waited = max([waited, *(served(other, request, said["form"]) for request in said.get("left", ()))])
-            process.stdin.write("\n")
-            process.stdin.flush()
+            if "left" in said:
+                process.stdin.write("\n")
+                process.stdin.flush()
     assert process.returncode == 0, f"it crashed: {process.returncode}"
     return said, waited
 
