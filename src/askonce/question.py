@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from askonce.core import keys, labels
-from askonce.core.expected import PLAIN, Expected
 from askonce.core.keys import Form, Key
 from askonce.core.lease import NEVER, Generations, Limits
 from askonce.core.memo import Memo
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.normalize import NotNormal
 from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
-from askonce.core.request import FIELD
+from askonce.core.providers.expected import PLAIN, Expected
+from askonce.core.providers.request import FIELD
 from askonce.errors import ConfigError
 from askonce.events import Events
 

@@ -31,14 +31,14 @@ from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import Response
 from openai.types.responses import response_create_params as response_params
 
-from askonce.core.expected import PLAIN, expected_of
 from askonce.core.headers import HEADER_CLASSES, asks_stream, header_class, ignored_header
 from askonce.core.judge import Judge, judge_answer
 from askonce.core.keys import RAW, canonical, canonical_body
 from askonce.core.policy import resolve
 from askonce.core.providers import APIS, by_answer
+from askonce.core.providers.expected import PLAIN, expected_of
 from askonce.core.providers.operations import Operation, agreed, by_path, model_of
-from askonce.core.request import judge_request
+from askonce.core.providers.request import judge_request
 
 ROWS = {api.name: api for api in APIS}
 TERMS = resolve()

@@ -17,10 +17,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, message_to_dict
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_core import to_jsonable_python
 
-from askonce.core.expected import PLAIN, Expected
 from askonce.core.expiry import end_of, signed_until
 from askonce.core.judge import Judge, Verdict
 from askonce.core.policy import Policy, Terms, resolve
+from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.items import ItemScan
 from askonce.core.providers.operations import by_path
 from askonce.core.providers.scan import StreamScan, read, streams_read

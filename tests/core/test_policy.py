@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from askonce.core.judge import judge_answer
 from askonce.core.policy import LONGEST, NO_CONTROL, Control, Policy, Terms, resolve
-from askonce.core.request import judge_request
+from askonce.core.providers.request import judge_request
 from askonce.errors import ConfigError
 
 TERMS = {word: resolve(Policy(tool_calls=word)) for word in ("pass", "structured", "judge", "store")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from askonce.core.headers import CREDENTIAL_HEADERS, HEADER_CLASSES, header_class, ignored_header
 from askonce.core.providers import APIS, by_answer
 from askonce.core.providers.answers import failed
+from askonce.core.providers.items import TELLING
+from askonce.core.providers.parts import SIGNS
 
 ROWS = {api.name: api for api in APIS}
 
@@ -310,3 +313,8 @@ def test_no_header_is_in_two_classes():
         assert len(kinds) == 1, (name, kinds)
     for kind, family in families:
         assert [other for other, shorter in families if family.startswith(shorter)] == [kind]
+
+
+@pytest.mark.parametrize("name", sorted(SIGNS.union(*(api.stream.signs for api in APIS if api.stream))))
+def test_each_field_by_which_an_item_tells_shows_in_its_bytes(name):
+    assert any(sign in json.dumps({name: 1}).encode() for sign in TELLING)

@@ -23,11 +23,11 @@ from openai.types import embedding_create_params as embedding_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params as response_params
 
-from askonce.core.expected import Expected, expected_of
-from askonce.core.inert import NAMES
 from askonce.core.policy import Policy, resolve
+from askonce.core.providers.expected import Expected, expected_of
+from askonce.core.providers.inert import NAMES
 from askonce.core.providers.operations import agreed, by_path
-from askonce.core.request import judge_request
+from askonce.core.providers.request import judge_request
 
 TERMS = resolve()
 SEARCHED = resolve(Policy(searched="store"))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import askonce
-from askonce.core import inert
 from askonce.core.judge import refused
+from askonce.core.providers import inert
 from askonce.pilot import Answer
 from askonce.tape import Opened
 from tests.laws.judging import NOT_SAID, RECORDED, RULES, WAYS, Rule, ask_twice, record_and_replay

@@ -9,12 +9,12 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from askonce.core.expected import expected_of
 from askonce.core.judge import Judge
 from askonce.core.policy import resolve
+from askonce.core.providers.expected import expected_of
 from askonce.core.providers.operations import Operation, agreed, by_path
+from askonce.core.providers.request import judge_request
 from askonce.core.providers.scan import streams_read
-from askonce.core.request import judge_request
 from tests.sdk.conftest import Record
 
 PAGE = Path(__file__).parents[2] / "docs" / "sdks.md"

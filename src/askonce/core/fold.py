@@ -84,7 +84,7 @@ _OPENING = "\u00ab\u2039\u300c\u300e\u300a\u3008"  # at the end of a word: what 
 def folded(request: Any, folds: Collection[str]) -> Any | None:
     """The request with its last user text folded, itself unchanged; None where there is none.
 
-    Chat's and Anthropic's `messages`, Converse's, the Responses API's `input`, Gemini's `contents`.
+    The last user turn of `messages`, `contents` or `input`.
     """
     if not isinstance(request, dict):
         return None
@@ -109,7 +109,7 @@ def _embeds(request: dict[str, Any]) -> bool:
 
 
 def _last(value: Any, fold: Fold, *, texts: bool) -> Any | None:
-    """A list of turns with its last user text folded; `texts`: a turn may be a text alone, as Gemini's SDK takes it."""
+    """A list of turns with its last user text folded; `texts`: a turn may be a text alone."""
     if isinstance(value, str):
         return fold(value)
     turns = value if isinstance(value, list) else []

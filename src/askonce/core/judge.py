@@ -14,11 +14,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
 
 from askonce.core import bounded
-from askonce.core.expected import PLAIN, Expected
 from askonce.core.expiry import end_of, hints
 from askonce.core.policy import Terms
 from askonce.core.providers import Api
 from askonce.core.providers.answers import Answer, breaks_json, dicts, failed, reason_of
+from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.items import ItemScan
 from askonce.core.providers.parts import answers_in, parts_of
 from askonce.core.providers.scan import StreamScan

@@ -17,18 +17,18 @@ from typing import Any
 import orjson
 
 from askonce.core import bounded, keys, upstream
-from askonce.core.expected import PLAIN, Expected, expected_of
 from askonce.core.fits import Request
 from askonce.core.judge import Judge, Verdict, refused
 from askonce.core.keys import Form, Key
 from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
 from askonce.core.policy import Control
-from askonce.core.providers import openai_chat
+from askonce.core.providers.api import plain_error
+from askonce.core.providers.expected import PLAIN, Expected, expected_of
 from askonce.core.providers.fields import per_input
 from askonce.core.providers.operations import Operation, agreed, model_of
+from askonce.core.providers.request import judge_request
 from askonce.core.providers.scan import stream_variant, streams_read
-from askonce.core.request import judge_request
 from askonce.core.rules import NO_RULES, Rules
 from askonce.core.upstream import everybodys
 from askonce.errors import AskonceError, ConfigError
@@ -363,6 +363,6 @@ def _texts(reply: Reply) -> dict[str, str]:
 
 def our_error(operation: Operation | None, status: int, kind: str, message: str) -> Reply:
     """An error of our own, in the shape that the SDK of this operation reads; it asks not to be retried."""
-    body, headers = (operation.api if operation else openai_chat.API).error(status, kind, message)
+    body, headers = (operation.api.error if operation else plain_error)(status, kind, message)
     ours = [(b"content-type", b"application/json"), (b"x-should-retry", b"false"), *headers]
     return Reply(status, ours, orjson.dumps(body))

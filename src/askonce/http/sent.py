@@ -95,7 +95,7 @@ def target_of(method: str, url: str, same_as: tuple[tuple[str, str], ...] = ()) 
         elif piece != "alt=sse":  # how a stream is framed: the form of an answer is kept beside the key, not in it
             plain.append(piece)
     signed = "AWS4" if any(piece.partition("=")[0].lower() in _SIGNED for piece in secrets) else ""
-    # Vertex names a host's region again in the path.
+    # Some providers name a host's region again in the path.
     path = _REGION.sub("/locations/-/", operation.path) if place.same else operation.path
     upstream = f"{place.scheme}://{place.host}{path}?{'&'.join(plain)}"
     host = host_of(parts.netloc.rpartition("@")[2].encode(), url)

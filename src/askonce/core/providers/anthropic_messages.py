@@ -11,7 +11,7 @@ import orjson
 from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, searches
 from askonce.core.providers.api import STREAM, Api, Left, Mark, Path, Stream
 from askonce.core.providers.exact import a_list, a_value, an_int, exactly, joined, sure
-from askonce.core.providers.requests import Body, names_model, turns, typed, without
+from askonce.core.providers.routes import Body, names_model, turns, typed, without
 from askonce.core.providers.sse import named_event
 from askonce.core.providers.sse import typed as events_of
 from askonce.core.providers.streamed import Read

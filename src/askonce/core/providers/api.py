@@ -85,7 +85,8 @@ class Stream(NamedTuple):
     signs: tuple[str, ...] = ()
 
 
-def _error(_status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
+def plain_error(_status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
+    """An error of our own, in the shape that most SDKs read."""
     return {"error": {"message": message, "type": kind, "param": None, "code": kind}}, []
 
 
@@ -120,7 +121,7 @@ class Api:
     stream: Stream | None = None
     to_json: Callable[[Read], Answer] | None = None
     to_stream: Callable[[Answer, frozenset[str]], Iterable[bytes]] | None = None
-    error: Callable[[int, str, str], tuple[Body, list[Header]]] = _error
+    error: Callable[[int, str, str], tuple[Body, list[Header]]] = plain_error
 
     def recognises(self, value: object) -> bool:
         """Whether `value` is an answer of this API, whole or not."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, searches
 from askonce.core.providers.api import Api, Left, Mark, Path, Stream
-from askonce.core.providers.requests import STEP, Body, turns
+from askonce.core.providers.routes import STEP, Body, turns
 from askonce.core.providers.streamed import Read
 
 __all__ = ["API", "asks_converse", "at_bedrock"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from askonce.core.providers import anthropic_messages, bedrock_converse, openai_chat
 from askonce.core.providers.api import Carrier, Path
-from askonce.core.providers.requests import STEP, VERSION
+from askonce.core.providers.routes import STEP, VERSION
 
 _MODEL = r"/publishers/(?:anthropic|mistralai)/models/(?!count-tokens)(?P<model>[^/:;]+)"
 _ENDS = (":rawPredict", ":streamRawPredict")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from askonce.core.providers.answers import Answer, a_dict, single_parts
 from askonce.core.providers.api import STREAM, Api, Path, Stream
-from askonce.core.providers.requests import names_model, turns, typed
+from askonce.core.providers.routes import names_model, turns, typed
 from askonce.core.providers.streamed import Read
 
 

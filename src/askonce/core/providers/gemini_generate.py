@@ -13,7 +13,7 @@ from askonce.core.providers.answers import Answer, Part, a_dict, any_of, dicts, 
 from askonce.core.providers.api import Api, Left, Path, Stream
 from askonce.core.providers.assemble import ARRAY
 from askonce.core.providers.exact import a_list, an_int, exactly, settle, sure
-from askonce.core.providers.requests import STEP, VERSION, Body, based
+from askonce.core.providers.routes import STEP, VERSION, Body, based
 from askonce.core.providers.streamed import Read
 
 # --- requests ----------------------------------------------------------------------------------------------------
@@ -166,7 +166,10 @@ API = Api(
     asks=_asks,
     left_out=(Left("labels", ("vertex",), "names the lines of a bill; not repeated"),),
     shape=_shape,
-    signs=("candidates", "usageMetadata", "promptFeedback", "content", "parts", "functionCall"),
+    signs=(
+        *("candidates", "content", "parts", "functionCall", "function_call"),
+        *("usageMetadata", "usage_metadata", "promptFeedback", "prompt_feedback"),
+    ),
     parts=_parts,
     fragment=_fragment,
     tokens=(

@@ -38,7 +38,7 @@ class ItemScan(StreamScan):
         """Why it may not be stored, "" if it may."""
         # Most streams of a user's own items hold nothing that would have to be taken apart.
         body = self.body
-        plain = body.strip(_BLANK) and not any(sign in body for sign in _TELLING)
+        plain = body.strip(_BLANK) and not any(sign in body for sign in TELLING)
         return "" if plain else super().verdict()
 
     @property
@@ -89,20 +89,19 @@ _SHOWS = [(api, api.stream.shows or api.stream.opens) for api in APIS if api.str
 
 
 def _in_json(names: Iterable[str]) -> Iterator[bytes]:
-    """How these names of fields show in JSON: one that others begin with shows for them."""
-    found = ""
-    for name in sorted(names):
-        if not (found and name.startswith(found)):
-            found = name
-            longer = any(other.startswith(name) for other in names if other != name)
-            yield f'"{name}{"" if longer else chr(34)}'.encode()
+    """How these names of fields show in JSON: one that others begin with shows for them, as do the stems."""
+    left = [name for name in sorted(names) if not any(stem in name.encode() for stem in _STEMS)]
+    firsts = [name for name in left if not any(name.startswith(other) for other in left if other != name)]
+    for name in firsts:
+        alone = all(other == name or not other.startswith(name) for other in left)
+        yield f'"{name}"'.encode() if alone else f'"{name}'.encode()
 
 
 # Some bytes of whatever may say more than that something was said: what parts.telling looks for, errors, lines.
-_TELLING = (
+_STEMS = (b"ounding", b"etrieved", b"earchQuer", b"ontext_meta", b"ontextMeta", b"inish", b"eedback", b"sage_meta")
+TELLING = (
     *_in_json(SIGNS.union(*(api.stream.signs for api in APIS if api.stream))),
-    *(b'"error', b"ounding", b"etrieved", b"earchQuer", b"ontext_meta", b"ontextMeta", b'"event"', b"xception"),
-    *(b"data:", b"event:", b'"{'),
+    *(*_STEMS, b'"error', b'"event"', b"xception", b"data:", b"event:", b'"{'),
 )
 
 

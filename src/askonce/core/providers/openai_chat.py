@@ -9,7 +9,7 @@ from askonce.core.providers.answers import Answer, Part, a_dict, dicts, first, m
 from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Left, Mark, Path, Stream
 from askonce.core.providers.assemble import USAGE
 from askonce.core.providers.exact import a_list, an_int, exactly, joined, settle, sure
-from askonce.core.providers.requests import (
+from askonce.core.providers.routes import (
     DEPLOYED,
     MODEL,
     STEP,

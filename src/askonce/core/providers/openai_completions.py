@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from askonce.core.providers.answers import Answer, Part, dicts, first, has_text
 from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Left, Path, Stream
 from askonce.core.providers.openai_chat import HOSTS, chat_gist
-from askonce.core.providers.requests import DEPLOYED, MODEL, based, names_model, said
+from askonce.core.providers.routes import DEPLOYED, MODEL, based, names_model, said
 from askonce.core.providers.sse import begins
 
 _PATHS = (

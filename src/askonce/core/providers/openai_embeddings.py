@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from askonce.core.providers.answers import Answer, Part, dicts, first
 from askonce.core.providers.api import Api, Left, Path
 from askonce.core.providers.openai_chat import HOSTS
-from askonce.core.providers.requests import DEPLOYED, MODEL, STEP, VERSION, based, names_model, said
+from askonce.core.providers.routes import DEPLOYED, MODEL, STEP, VERSION, based, names_model, said
 
 _EMBEDDINGS = "/embeddings"
 _PATHS = (

@@ -8,7 +8,7 @@ from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text
 from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Mark, Path, Stream
 from askonce.core.providers.exact import Inexact, a_list, an_int, exactly, sure
 from askonce.core.providers.openai_chat import HOSTS, unmark_content
-from askonce.core.providers.requests import STEP, Body, based, names_model, said
+from askonce.core.providers.routes import STEP, Body, based, names_model, said
 from askonce.core.providers.sse import named_event, typed
 from askonce.core.providers.streamed import Read
 

@@ -21,7 +21,6 @@ from askonce.core.providers.answers import (
     has_text,
     meaning_of,
     message_part,
-    snake,
 )
 
 DEPTH = 8  # lists and dicts of the user's own around a part
@@ -117,8 +116,8 @@ def _ended(value: Answer) -> Iterator[Part]:
 # --- the readers, and where to look ------------------------------------------------------------------------------
 
 _FRAMEWORKS = ("role", "type", "lc", "kind", "data")
-_FIELDS = {*_FRAMEWORKS, *ENDINGS, *_OF_A_SEARCH, *(name for api in APIS for name in api.signs)}
-SIGNS = frozenset(_FIELDS | {*map(snake, _FIELDS)})  # what has none of these fields is no answer and no part of one
+# What has none of these fields is no answer and no part of one.
+SIGNS = frozenset({*_FRAMEWORKS, *ENDINGS, *_OF_A_SEARCH, *(name for api in APIS for name in api.signs)})
 
 _TURNS = [api.turn for api in APIS if api.turn]
 _READERS: tuple[Callable[[Answer], Iterable[Part]], ...] = (

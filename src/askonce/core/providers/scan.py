@@ -30,7 +30,7 @@ class StreamScan:
     """The scan of one stream of HTTP, fed with its bytes.
 
     Without an API a stream is recognised by what it says, and what is no API's passes. `limit`: the bytes that
-    it keeps hold of. `tool_calls` and `searched` as in Policy, `given` as in request.Expected.
+    it keeps hold of. `tool_calls` and `searched` as in Policy, `given` as in Expected.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Requests: whether one may be looked up, and what it expects of its answer.
 
 A request is judged before anything is looked up: what depends on more than its own words passes. In a request for a
-model that is every field which is not known to be inert (core.inert), so that what nobody has thought of passes too,
+model that is every field which is not known to be inert (inert.py), so that what nobody has thought of passes too,
 and says which field it was. What is no request for a model is the user's own, and is looked up.
 
 Content is taken for what names it. A file's id at a provider never names another file. A URL of an image or a document
@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from askonce.core import inert as table
 from askonce.core.bounded import lru_cache_of_short
-from askonce.core.offered import OFFERED, brought, judge_tools
 from askonce.core.policy import Terms
+from askonce.core.providers import inert as table
 from askonce.core.providers.answers import a_dict, dicts, snake
+from askonce.core.providers.offered import OFFERED, brought, judge_tools
 
 Request = dict[str, Any]
 _TCHAR = "!#$&'*+-.^_`|~:/"  # beside letters and digits, what may stand in a token of RFC 9110 and in a detail
