@@ -22,6 +22,15 @@ from bench.questions import answer, question
 URL = "https://api.openai.com/v1/chat/completions"
 SEVERAL = [question(number) for number in range(100)]
 ANSWER, BODY = answer("any"), json.dumps(answer("any")).encode()
+JSON = {
+    "date": "Mon, 23 Nov 2026 05:39:57 GMT",
+    "content-type": "application/json",
+    "server": "cloudflare",
+    "x-request-id": "req_1",
+    "openai-processing-ms": "300",
+    "openai-version": "2020-10-01",
+    "cf-ray": "8-LHR",
+}
 CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 
 
@@ -46,7 +55,7 @@ class Memory(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         if b'"stream":true' in request.read():
             return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Events())
-        return httpx2.Response(200, headers={"content-type": "application/json"}, stream=httpx2.ByteStream(BODY))
+        return httpx2.Response(200, headers=JSON, stream=httpx2.ByteStream(BODY))
 
 
 def _hit(cache: Cache) -> Callable[[], Any]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import httpx2
 
@@ -33,16 +33,6 @@ class Asked(NamedTuple):
     name: str  # of the answer
     status: str
     error: str
-
-
-class Sink(Protocol):
-    """What becomes of a response that is read part by part."""
-
-    def begin(self, status: str) -> None:
-        """The headers are there; what Cache-Status says."""
-
-    def add(self, part: bytes) -> None:
-        """The next bytes."""
 
 
 @asynccontextmanager
@@ -102,8 +92,8 @@ class Callers:
         """An http_client() of a cache."""
         return _entered(cache.http_client(limits=LIMITS, **options))
 
-    async def read(self, client: Any, url: str, body: Any, sink: Sink) -> None:
-        """A POST, and its response read as it comes."""
+    async def read(self, client: Any, url: str, body: Any, sink: Any) -> None:
+        """A POST; its Cache-Status goes to `sink.begin`, each part of its response to `sink.add`."""
         with client.stream("POST", url, json=body) as response:
             sink.begin(response.headers.get("cache-status", ""))
             for part in response.iter_bytes():
@@ -136,7 +126,7 @@ class Tasks(Callers):
         made: AbstractAsyncContextManager[Any] = cache.http_client(limits=LIMITS, **options)
         return made
 
-    async def read(self, client: Any, url: str, body: Any, sink: Sink) -> None:
+    async def read(self, client: Any, url: str, body: Any, sink: Any) -> None:
         async with client.stream("POST", url, json=body) as response:
             sink.begin(response.headers.get("cache-status", ""))
             async for part in response.aiter_bytes():

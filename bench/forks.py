@@ -34,13 +34,12 @@ class Family(NamedTuple):
     status: str
 
 
-@row(
-    "forks",
-    "parent with open connections and a flight, 4 forked children, 1,000 lookups each",
-    "no wrong reply; parent undisturbed",
-    heavy=True,
-)
-def children(case: Case) -> Seen:
+@row(heavy=True)
+def forks(case: Case) -> Seen:
+    """parent with open connections and a flight, 4 forked children, 1,000 lookups each.
+
+    Bar: no wrong reply; parent undisturbed.
+    """
     lookups = 100 if case.quick else 1000
     parent = case.workers.start(forking, case.place.bare, case.mode, lookups, mode=case.mode)
     found: Family = parent.hear(SLACK + lookups * 0.05)

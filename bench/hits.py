@@ -24,6 +24,7 @@ import orjson
 from askonce import AsyncCache, Cache
 from askonce.testing import Provider
 from bench import places
+from bench.against_worker import URL, Memory
 from bench.compare import Pair, Ratio, pair, pair_async, paired
 from bench.questions import answer, question
 from bench.row import Case, row
@@ -38,29 +39,12 @@ QUESTIONS = {
 }  # more than a plan keeps in mind, or a connection near
 THREADS = ("threads",)
 
-URL = "https://api.openai.com/v1/chat/completions"
 SENT = {
     "authorization": "Bearer sk-of-a-bench",
     "user-agent": "OpenAI/Python 3.54.0",
     **{f"x-stainless-{name}": "1" for name in ("lang", "package-version", "os", "arch", "runtime", "runtime-version")},
     **{f"x-stainless-{name}": "0" for name in ("async", "retry-count", "read-timeout")},
 }
-ANSWERED = {
-    "date": "Mon, 23 Nov 2026 05:39:57 GMT",
-    "content-type": "application/json",
-    "server": "cloudflare",
-    "x-request-id": "req_1",
-    "openai-processing-ms": "300",
-    "openai-version": "2020-10-01",
-    "cf-ray": "8-LHR",
-}
-
-
-class Memory(httpx2.BaseTransport):
-    """A transport that has the answer already."""
-
-    def handle_request(self, _: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers=ANSWERED, stream=httpx2.ByteStream(BODY))
 
 
 def _turns(case: Case, full: int = 15_000) -> int:
@@ -89,16 +73,12 @@ def _name(request: Any) -> str:
     return sha256(orjson.dumps(request)).hexdigest()
 
 
-@row(
-    "hit",
-    "a whole hit through fetch on loopback, 2 KB question and answer, sync, against redis.Redis.get of these bytes",
-    "<= 1.2",
-    stores=(places.valkey,),
-    modes=THREADS,
-    variants=QUESTIONS,
-    ratio=Ratio("fetch", "GET", 1.2),
-)
-def valkey(case: Case) -> Pair:
+@row(stores=(places.valkey,), modes=THREADS, variants=QUESTIONS, ratio=Ratio("fetch", "GET", 1.2))
+def hit(case: Case) -> Pair:
+    """a whole hit through fetch on loopback, 2 KB question and answer, sync, against redis.Redis.get of these bytes.
+
+    Bar: <= 1.2.
+    """
     import redis
 
     requests = _requests(case)
@@ -108,16 +88,12 @@ def valkey(case: Case) -> Pair:
         return pair(_hits(cache, requests), lambda: client.get(next(names)), _turns(case))
 
 
-@row(
-    "hit-sqlite",
-    "a hit on SQLite against orjson.loads(diskcache.get(sha256(orjson.dumps(request))))",
-    "<= 1.5",
-    stores=(places.sqlite,),
-    modes=THREADS,
-    variants=QUESTIONS,
-    ratio=Ratio("fetch", "diskcache", 1.5),
-)
-def sqlite(case: Case) -> Pair:
+@row(stores=(places.sqlite,), modes=THREADS, variants=QUESTIONS, ratio=Ratio("fetch", "diskcache", 1.5))
+def hit_sqlite(case: Case) -> Pair:
+    """a hit on SQLite against orjson.loads(diskcache.get(sha256(orjson.dumps(request)))).
+
+    Bar: <= 1.5.
+    """
     import diskcache
 
     requests = _requests(case)
@@ -129,16 +105,18 @@ def sqlite(case: Case) -> Pair:
 
 
 @row(
-    "hit-async",
-    "the same on Valkey in tasks, against redis.asyncio.Redis.get",
-    "none",
     stores=(places.valkey,),
     modes=("tasks",),
     variants={"one task": 1, f"{CALLERS} tasks": CALLERS},
     ratio=Ratio("fetch", "GET", None),
 )
-def tasks(case: Case) -> Pair:
-    """One task alone, or many at once: then the times are those of a lap of all of them, by their number."""
+def hit_async(case: Case) -> Pair:
+    """the same on Valkey in tasks, against redis.asyncio.Redis.get.
+
+    Bar: none.
+
+    One task alone, or many at once: then the times are those of a lap of all of them, by their number.
+    """
     return asyncio.run(_tasks(case))
 
 
@@ -172,15 +150,14 @@ async def _tasks(case: Case) -> Pair:
     )
 
 
-@row(
-    "fresh-cost",
-    "cost of lifetimes, early refresh and all that on a plain fresh hit, against the hit path without",
-    "<= 1.05",
-    modes=THREADS,
-    ratio=Ratio("with all", "without", 1.05),
-)
-def fresh(case: Case) -> Pair:
-    """Two caches on one store; of one, the counting of hits and the look at an entry's end are taken out."""
+@row(modes=THREADS, ratio=Ratio("with all", "without", 1.05))
+def fresh_cost(case: Case) -> Pair:
+    """cost of lifetimes, early refresh and all that on a plain fresh hit, against the hit path without.
+
+    Bar: <= 1.05.
+
+    Two caches on one store; of one, the counting of hits and the look at an entry's end are taken out.
+    """
     with Cache(case.place.url) as cache, Cache(case.place.url) as plain:
         reader: Any = plain._engine._reader  # noqa: SLF001 - there is no switch for this, and no user would want one
         reader._heat = Cold()  # noqa: SLF001
@@ -198,16 +175,12 @@ class Cold:
 # --- behind an HTTP client --------------------------------------------------------------------------------------------
 
 
-@row(
-    "client-hit",
-    "a hit through http_client() on Redis against a bare httpx2.Client whose transport has the answer in memory",
-    "<= 2.0",
-    stores=(places.redis,),
-    modes=THREADS,
-    variants=QUESTIONS,
-    ratio=Ratio("http_client", "bare", 2.0),
-)
-def client_hits(case: Case) -> Pair:
+@row(stores=(places.redis,), modes=THREADS, variants=QUESTIONS, ratio=Ratio("http_client", "bare", 2.0))
+def client_hit(case: Case) -> Pair:
+    """a hit through http_client() on Redis against a bare httpx2.Client whose transport has the answer in memory.
+
+    Bar: <= 2.0.
+    """
     bodies = [orjson.dumps(one) for one in _requests(case)]
     with Cache(case.place.url) as cache, httpx2.Client(transport=Memory()) as bare:
         with cache.http_client(inner=Memory()) as client:
@@ -226,14 +199,12 @@ def _post(client: Any, url: str, body: bytes) -> Any:
     return client.post(url, content=body, headers=SENT).content
 
 
-@row(
-    "client-miss",
-    "what a miss through http_client() adds, against no askonce, local upstream at 0 ms",
-    "p50 <= 1.5 ms sync, <= 2 ms async",
-    stores=(places.redis, places.sqlite),
-    ratio=Ratio("with", "without", 2.0, added=True),
-)
-def client_misses(case: Case) -> Pair:
+@row(stores=(places.redis, places.sqlite), ratio=Ratio("with", "without", 2.0, added=True))
+def client_miss(case: Case) -> Pair:
+    """what a miss through http_client() adds, against no askonce, local upstream at 0 ms.
+
+    Bar: p50 <= 1.5 ms sync, <= 2 ms async.
+    """
     with Provider() as provider:
         url, each = f"{provider.openai_url}/chat/completions", _turns(case, 800)
         found = asyncio.run(_miss_in_tasks(case, url, each)) if case.mode == "tasks" else _miss(case, url, each)
@@ -263,16 +234,14 @@ def _new() -> Any:
 OURS, THEIRS = "askonce", "asyncio, sqlite3, orjson"
 
 
-@row(
-    "import",
-    "import askonce against import asyncio, sqlite3, orjson",
-    "<= 1.3",
-    stores=(places.nowhere,),
-    modes=THREADS,
-    ratio=Ratio(OURS, THEIRS, 1.3),
-)
-def imports(case: Case) -> Pair:
-    """Fresh interpreters, in turn, with compiled code for both in a folder of the row's own, as an installation has."""
+@row(stores=(places.nowhere,), modes=THREADS, ratio=Ratio(OURS, THEIRS, 1.3))
+def import_(case: Case) -> Pair:
+    """import askonce against import asyncio, sqlite3, orjson.
+
+    Bar: <= 1.3.
+
+    Fresh interpreters, in turn, with compiled code for both in a folder of the row's own, as an installation has.
+    """
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment = {**plain, "PYTHONPYCACHEPREFIX": str(case.place.folder)}
     took = [[_import(names, environment) for names in (OURS, THEIRS)] for _ in range(5 if case.quick else 20)]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from askonce import AsyncCache
@@ -21,18 +17,19 @@ from bench.load import Load, Report, begun, kept, paid, together
 from bench.places import Place
 from bench.questions import question
 from bench.row import Case, Seen, row
-from bench.workers import SLACK, Failed, Parent, Worker
+from bench.workers import SLACK, Parent, Worker
+from tests.engine.crowd import eventually
+from tests.engine.remains import Remains
 
 SPREAD = 0.25  # s between the first and the last answer
 
 
-@row(
-    "cold",
-    "8 processes x 25 callers, one cold key, a 12 s call",
-    "1 call; all answered within 0.25 s of each other",
-    heavy=True,
-)
+@row(heavy=True)
 def cold(case: Case) -> Seen:
+    """8 processes x 25 callers, one cold key, a 12 s call.
+
+    Bar: 1 call; all answered within 0.25 s of each other.
+    """
     processes, callers, seconds = (4, 10, 1.0) if case.quick else (8, 25, 12.0)
     loads = [Load(f"process {number}", callers, seconds) for number in range(processes)]
     asked, _ = together(case, loads, seconds)
@@ -54,14 +51,15 @@ class UpstreamDown(Exception):
 
 
 @row(
-    "failures",
-    "a call that raises, or returns a refused answer, with 25 callers in one process, and in 4",
-    "1 call in the process; elsewhere one successor at a time for an exception, 1 call for a refused answer;"
-    " nothing stored",
     heavy=True,
     variants={f"{what}, {number} x 25": (what, number) for what in ("raises", "refused") for number in (1, 4)},
 )
 def failures(case: Case) -> Seen:
+    """a call that raises, or returns a refused answer, with 25 callers in one process, and in 4.
+
+    Bar: 1 call in the process; elsewhere one successor at a time for an exception, 1 call for a refused answer; nothing
+    stored.
+    """
     (what, processes), seconds = case.variant, 0.3 if case.quick else 2.0
     cue: Cue = UpstreamDown("no") if what == "raises" else "refused"
     loads = [Load(f"{number}", 25, seconds, cue) for number in range(processes)]
@@ -84,13 +82,12 @@ LATE = 1.0  # s beyond the deadline and the call
 PAST = HEARTBEAT + 2.0  # s after which a paused leader's deadline is certainly behind it
 
 
-@row(
-    "killed",
-    "leader SIGKILLed in the middle of its call",
-    "2 calls; a waiter is served within the deadline + 1 s + the call",
-    heavy=True,
-)
+@row(heavy=True)
 def killed(case: Case) -> Seen:
+    """leader SIGKILLed in the middle of its call.
+
+    Bar: 2 calls; a waiter is served within the deadline + 1 s + the call.
+    """
     seconds = 1.0 if case.quick else 12.0
     leader = _leading(case, Load("leader", 1, seconds + SLACK))  # it will not come to that
     waiters = [begun(case, Load(f"waiter {n}", 5, seconds)) for n in range(2)]
@@ -108,13 +105,12 @@ def killed(case: Case) -> Seen:
     )
 
 
-@row(
-    "replaced",
-    "leader SIGSTOPped past its deadline, a successor fills, SIGCONT",
-    "the successor's answer stays; the late fill is refused and counted",
-    heavy=True,
-)
+@row(heavy=True)
 def replaced(case: Case) -> Seen:
+    """leader SIGSTOPped past its deadline, a successor fills, SIGCONT.
+
+    Bar: the successor's answer stays; the late fill is refused and counted.
+    """
     leader = _leading(case, Load("leader", seconds=PAST))
     leader.stop()
     served: Report = begun(case, Load("successor", seconds=0.5)).hear(PAST + SLACK)
@@ -129,13 +125,12 @@ def replaced(case: Case) -> Seen:
     )
 
 
-@row(
-    "unreplaced",
-    "leader stopped, nobody else asks, continues",
-    "its answer is stored: no second call",
-    heavy=True,
-)
+@row(heavy=True)
 def unreplaced(case: Case) -> Seen:
+    """leader stopped, nobody else asks, continues.
+
+    Bar: its answer is stored: no second call.
+    """
     leader = _leading(case, Load("leader", seconds=1.0))
     leader.stop()
     time.sleep(PAST)
@@ -146,14 +141,12 @@ def unreplaced(case: Case) -> Seen:
     return Seen(f"{calls} call; kept: the {name or 'nothing'}'s", passed, {"calls": calls})
 
 
-@row(
-    "blocked",
-    "an event loop blocked for 10 s while it leads",
-    "lease kept: 1 call",
-    heavy=True,
-    modes=("tasks",),
-)
+@row(heavy=True, modes=("tasks",))
 def blocked(case: Case) -> Seen:
+    """an event loop blocked for 10 s while it leads.
+
+    Bar: lease kept: 1 call.
+    """
     seconds = HEARTBEAT + 1.5 if case.quick else 10.0
     leader = _leading(case, Load("leader", seconds=seconds, blocks=True))
     waiter = begun(case, Load("waiter", 5, 0.1))
@@ -167,17 +160,8 @@ def blocked(case: Case) -> Seen:
 def _leading(case: Case, load: Load) -> Worker:
     """A worker whose only caller's call has begun."""
     leader = begun(case, load)
-    until(lambda: paid(case.place) == 1, "the leader's call to begin")
+    eventually(lambda: paid(case.place) == 1, "the leader's call begins", SLACK)
     return leader
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait for it."""
-    end = time.monotonic() + SLACK
-    while not true():
-        if time.monotonic() > end:
-            raise Failed(f"waited {SLACK:g} s for {what}")
-        time.sleep(0.005)
 
 
 # --- callers that are cancelled ---------------------------------------------------------------------------------------
@@ -196,25 +180,25 @@ class Round(NamedTuple):
     left: list[str]
 
 
-@row(
-    "cancels",
-    "callers cancelled at random (leader's, followers')",
-    "the others are served; no task, thread, connection left",
-    heavy=True,
-    modes=("tasks",),
-)
+@row(heavy=True, modes=("tasks",))
 def cancels(case: Case) -> Seen:
-    """Rounds of 2 x 20 callers of one question, half of whom are cancelled within the call."""
-    count, before = 10 if case.quick else 100, _clients(case.place)
+    """callers cancelled at random (leader's, followers').
+
+    Bar: the others are served; no task, thread, connection left.
+
+    Rounds of 2 x 20 callers of one question, half of whom are cancelled within the call.
+    """
+    count, before = 10 if case.quick else 100, Remains.now(case.place.server).clients
     for seed in range(PROCESSES):
         case.workers.start(_rounds, case.place.bare, count, seed, mode="tasks")
     case.workers.begin()
     seen: list[Round] = case.workers.results(count * (2 * SECONDS + BEYOND))
-    connections, receipts = _settled(case.place, before), Receipts(case.place.receipts)
+    eventually(lambda: Remains.now(case.place.server).clients <= before, "every connection is closed", 5.0)
+    receipts = Receipts(case.place.receipts)
     most = max(receipts.paid(question(f"round {number}")) for number in range(count))
     served, cancelled = sum(one.served for one in seen), sum(one.cancelled for one in seen)
     longest = max(one.longest for one in seen)
-    left = [name for one in seen for name in one.left] + [f"{connections} connections"] * bool(connections)
+    left = [name for one in seen for name in one.left]
     return Seen(
         f"{served} served, {cancelled} cancelled, the longest wait {longest:.2f} s for a call of {SECONDS:g} s;"
         f" most calls a round: {most}; left behind: {', '.join(left) or 'nothing'}",
@@ -224,21 +208,9 @@ def cancels(case: Case) -> Seen:
     )
 
 
-def _clients(place: Place) -> int:
-    return len(place.server.command("CLIENT", "LIST").splitlines()) if place.server is not None else 0
-
-
-def _settled(place: Place, before: int) -> int:
-    """How many connections the server still counts a second after the last worker closed its cache."""
-    end = time.monotonic() + 1.0
-    while (more := _clients(place) - before) > 0 and time.monotonic() < end:
-        time.sleep(0.02)
-    return max(0, more)
-
-
 async def _rounds(c: Callers, parent: Parent, place: Place, count: int, seed: int) -> Round:
     at = await parent.begin(c)
-    before, tasks = _belongings(), asyncio.all_tasks()
+    before, tasks = Remains.now(), asyncio.all_tasks()
     draw, waits = random.Random(seed), list[float]()
     async with AsyncCache(place.url) as cache:
         call = ScriptedCall(delay=SECONDS, receipts=place.receipts)
@@ -246,7 +218,8 @@ async def _rounds(c: Callers, parent: Parent, place: Place, count: int, seed: in
             # rounds begin by the clock, so that both processes are in the same one
             await c.sleep_until(at + number * (2 * SECONDS + BEYOND / 2))
             waits += await _round(cache, call, question(f"round {number}"), draw)
-    left = sorted((_belongings() - before) | {task.get_name() for task in asyncio.all_tasks() - tasks})
+    now, more = Remains.now(), [task.get_name() for task in asyncio.all_tasks() - tasks]
+    left = [*(now.threads - before.threads), *(now.descriptors - before.descriptors), *more]
     return Round(len(waits), CALLERS * count - len(waits), max(waits), left)
 
 
@@ -265,16 +238,3 @@ async def _round(cache: AsyncCache, call: ScriptedCall, request: Any, draw: rand
             asyncio.get_running_loop().call_later(draw.uniform(0, draw.choice((0.01, 1.2 * SECONDS))), one.cancel)
     await asyncio.wait(callers)
     return [one.result() for one in callers if not one.cancelled()]
-
-
-def _belongings() -> set[str]:
-    """Threads by name, and what descriptors point at, where the system tells."""
-    threads = {f"thread {thread.name}" for thread in threading.enumerate()}
-    return threads | {name for name in _opened() if not name.startswith("/proc")}
-
-
-def _opened() -> Iterator[str]:
-    folder = Path("/proc/self/fd")
-    for one in folder.iterdir() if folder.is_dir() else ():
-        with suppress(FileNotFoundError):  # the descriptor by which the folder itself is read
-            yield str(one.readlink())

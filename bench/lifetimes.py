@@ -69,13 +69,12 @@ def _run(case: Case, load: Rounds) -> list[Asked]:
 FRESH = 1.0  # s that an answer is fresh: each round comes when the last one's is stale
 
 
-@row(
-    "stale",
-    "100 workers (4 processes) at once on a stale key, upstream 1 s, 20 rounds",
-    "all answered stale, p95 <= 20 ms; 1 call a round",
-    heavy=True,
-)
+@row(heavy=True)
 def stale(case: Case) -> Seen:
+    """100 workers (4 processes) at once on a stale key, upstream 1 s, 20 rounds.
+
+    Bar: all answered stale, p95 <= 20 ms; 1 call a round.
+    """
     rounds = 6 if case.quick else 20
     policy = Policy(ttl=FRESH, grace=600, max_age=600, stale_if_error=600, hot_ttl=0, jitter=0)
     asked = _run(case, Rounds(policy, rounds, every=2 * FRESH + 0.7))
@@ -93,14 +92,14 @@ def stale(case: Case) -> Seen:
 FIRST, MOST = 1.0, 30.0  # s between two tries of an upstream in trouble: doubled each time, up to the second
 
 
-@row(
-    "down",
-    "upstream down for 30 times the ttl, 100 workers (4 processes) asking four times a second",
-    "no caller sees an error; upstream tried at most once an interval (1, 2, 4 ... 30 s), fleet-wide",
-    heavy=True,
-)
+@row(heavy=True)
 def down(case: Case) -> Seen:
-    """Upstream answers 503 for many times the ttl."""
+    """upstream down for 30 times the ttl, 100 workers (4 processes) asking four times a second.
+
+    Bar: no caller sees an error; upstream tried at most once an interval (1, 2, 4 ... 30 s), fleet-wide.
+
+    Upstream answers 503 for many times the ttl.
+    """
     rounds = 24 if case.quick else 120
     policy = Policy(ttl=1.0, stale_if_error=600, max_age=600, hot_ttl=0, jitter=0)
     asked = _run(case, Rounds(policy, rounds, every=0.25, seconds=0.02, status=503))
@@ -131,16 +130,14 @@ class Use(NamedTuple):
     lives: int
 
 
-@row(
-    "steady",
-    "200 keys in steady use (at least one request a second and key), ttl 60 s, call 1 s, sliding off and on",
-    "callers that waited after the first fill: 0; refreshes <= 1.3 a lifetime",
-    heavy=True,
-    stores=(nowhere,),
-    modes=("threads",),
-)
+@row(heavy=True, stores=(nowhere,), modes=("threads",))
 def steady(case: Case) -> Iterator[Seen]:
-    """All cases beside each other, since they mostly wait."""
+    """200 keys in steady use (at least one request a second and key), ttl 60 s, call 1 s, sliding off and on.
+
+    Bar: callers that waited after the first fill: 0; refreshes <= 1.3 a lifetime.
+
+    All cases beside each other, since they mostly wait.
+    """
     ttl, call, keys, lives = (4.0, 0.3, 40, 4) if case.quick else (60.0, 1.0, 200, 8)
     with ExitStack() as stack:
         cases = [
@@ -196,15 +193,14 @@ async def in_use(c: Callers, parent: Parent, place: Place, use: Use) -> Counter[
 TTL, JITTER = 3600, 0.05
 
 
-@row(
-    "ends",
-    "10,000 entries filled within about a second, ttl 3600: when they end",
-    "no second in which more than twice the even share ends",
-    heavy=True,
-    modes=("tasks",),
-)
+@row(heavy=True, modes=("tasks",))
 def ends(case: Case) -> Seen:
-    """Filled as fast as four processes can."""
+    """10,000 entries filled within about a second, ttl 3600: when they end.
+
+    Bar: no second in which more than twice the even share ends.
+
+    Filled as fast as four processes can.
+    """
     number = 2_000 if case.quick else 10_000
     for part in range(PROCESSES):
         case.workers.start(fill, case.place.bare, range(part, number, PROCESSES), mode=case.mode)

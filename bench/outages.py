@@ -22,12 +22,12 @@ from askonce.testing.proxy import Proxy
 from bench import places
 from bench.callers import Callers, run
 from bench.compare import quantile
-from bench.leases import until
 from bench.load import Load, Report, paid, work
 from bench.places import Place
 from bench.questions import answer, question
 from bench.row import Case, Seen, row
 from bench.workers import SLACK, Failed
+from tests.engine.crowd import eventually
 from tests.engine.test_refusals import FACES
 from tests.engine.test_rough_weather import TROUBLES, Sky
 
@@ -178,17 +178,15 @@ AWAY: dict[str, Callable[[Asker, Place, int], Awaitable[Seen]]] = {
 }
 
 
-@row(
-    "outages",
-    "Redis closed; Redis frozen; Redis restarted empty; idle connection cut",
-    "at most 0.25 s over the call's own time, then <= 1 ms (p99) while the breaker is open; back within 2 s; never"
-    " an exception; an idle cut costs no paid call",
-    heavy=True,
-    stores=(places.valkey, places.redis),
-    variants=AWAY,
-)
+@row(heavy=True, stores=(places.valkey, places.redis), variants=AWAY)
 def outages(case: Case, lookups: int = 5000) -> Seen:
-    """`lookups` while the breaker is open."""
+    """Redis closed; Redis frozen; Redis restarted empty; idle connection cut.
+
+    Bar: at most 0.25 s over the call's own time, then <= 1 ms (p99) while the breaker is open; back within 2 s; never
+    an exception; an idle cut costs no paid call.
+
+    `lookups` while the breaker is open.
+    """
 
     async def told(c: Callers) -> Seen:
         async with c.cache(case.place.url) as cache:
@@ -221,20 +219,12 @@ def _refusing(case: Case) -> Iterator[tuple[str, Trouble, Trouble]]:
         yield url, partial(face.begin, admin), partial(face.end, admin)
 
 
-REFUSED = "25 callers: 1 paid call; at most 0.25 s over the call, then <= 1 ms (p50); visible; back within 2 s"
+@row(heavy=True, stores=(places.valkey, places.redis), variants={name: name for name in FACES})
+def refusals(case: Case, lookups: int = 1000) -> Seen:
+    """a server that answers and says no: full, read-only, no rights, another password, too many clients.
 
-
-@row("refusals-sqlite", "a SQLite file that another program writes to", REFUSED, heavy=True, stores=(places.sqlite,))
-@row(
-    "refusals",
-    "a server that answers and says no: full, read-only, no rights, another password, too many clients",
-    REFUSED,
-    heavy=True,
-    stores=(places.valkey, places.redis),
-    variants={name: name for name in FACES},
-)
-def refused(case: Case, lookups: int = 1000) -> Seen:
-    """What lookups cost; then 25 callers of one question, at once."""
+    Bar: 25 callers: 1 paid call; at most 0.25 s over the call, then <= 1 ms (p50); visible; back within 2 s.
+    """
 
     async def told(c: Callers) -> Seen:
         with _refusing(case) as (url, begin, end):
@@ -255,22 +245,30 @@ def refused(case: Case, lookups: int = 1000) -> Seen:
     return seen
 
 
+@row(heavy=True, stores=(places.sqlite,))
+def refusals_sqlite(case: Case, lookups: int = 1000) -> Seen:
+    """a SQLite file that another program writes to.
+
+    Bar: 25 callers: 1 paid call; at most 0.25 s over the call, then <= 1 ms (p50); visible; back within 2 s.
+    """
+    return refusals(case, lookups)
+
+
 # --- trouble during a call, and while others wait for it --------------------------------------------------------------
 
 LASTS = 3.0  # s: less than a heartbeat
 
 
-@row(
-    "troubles",
-    "a 9 s call and 5 followers elsewhere, while the way to the server drops, trickles, garbles, is cut; while it is"
-    " frozen, full, paused, demoted, or takes rights away",
-    "1 paid call; lookups at most 0.25 s over their call, then <= 1 ms (p50) if they meet it; visible; back within 2 s",
-    heavy=True,
-    stores=(places.valkey,),
-    variants=TROUBLES,
-)
+@row(heavy=True, stores=(places.valkey,), variants=TROUBLES)
 def troubles(case: Case) -> Seen:
-    """The leader and its followers reach the server by ways of their own; a third process looks up meanwhile."""
+    """a 9 s call and 5 followers elsewhere, while the way to the server drops, trickles, garbles, is cut; while it is
+    frozen, full, paused, demoted, or takes rights away.
+
+    Bar: 1 paid call; lookups at most 0.25 s over their call, then <= 1 ms (p50) if they meet it; visible; back within 2
+    s.
+
+    The leader and its followers reach the server by ways of their own; a third process looks up meanwhile.
+    """
     seconds = 4.5 if case.quick else 9.0
     with ExitStack() as end:
         leading, following = (end.enter_context(Proxy(case.place.running)) for _ in range(2))
@@ -279,7 +277,7 @@ def troubles(case: Case) -> Seen:
         for way, load in ((leading, Load("leader", 3, seconds)), (following, Load("follower", 5, seconds))):
             place = case.place.bare._replace(url=way.url)
             case.workers.start(work, place, load, mode=case.mode).begin()
-            until(lambda: paid(case.place) == 1, "the leader's call to begin")
+            eventually(lambda: paid(case.place) == 1, "the leader's call begins", SLACK)
         seen: Seen = run(case.mode, _meanwhile, sky, case.variant, leading.url)
         reports: list[Report] = case.workers.results(seconds)
     calls, asked = paid(case.place), [one for report in reports for one in report.asked]

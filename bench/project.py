@@ -33,15 +33,14 @@ class Made(NamedTuple):
         return Seen(measured, self.code == 0 and self.seconds <= most, {"seconds": self.seconds}, case)
 
 
-@row(
-    "clone",
-    "fresh clone, nothing installed: make demo, make test",
-    "both pass; make test <= 5 min",
-    variants={"make demo": "demo", "make test": "test"},
-    **HEAVY,
-)
+@row(variants={"make demo": "demo", "make test": "test"}, **HEAVY)
 def clone(case: Case) -> Seen:
-    """In a clone of what is committed; what is installed is not counted."""
+    """fresh clone, nothing installed: make demo, make test.
+
+    Bar: both pass; make test <= 5 min.
+
+    In a clone of what is committed; what is installed is not counted.
+    """
     if case.quick and case.variant == "test":
         raise Skipped("make test has no small size")
     if not (ROOT / ".git").exists():
@@ -53,20 +52,24 @@ def clone(case: Case) -> Seen:
     return made.seen(f", {installed.seconds:.0f} s to install", "", TEST_BAR if case.variant == "test" else LIMIT)
 
 
-@row("flaky", "concurrency tests 20 times over (make flaky)", "0 failures", **HEAVY)
+@row(**HEAVY)
 def flaky(case: Case) -> Seen:
+    """concurrency tests 20 times over (make flaky).
+
+    Bar: 0 failures.
+    """
     rounds = 1 if case.quick else 20
     return _make(ROOT, "flaky", f"ROUNDS={rounds}").seen(case=f"{rounds} rounds")
 
 
-@row(
-    "slow",
-    "all recorded traffic through the clients and as streams, 10,000 batches of embeddings, 10,000 mutated keys",
-    "0 failures",
-    **HEAVY,
-)
+@row(**HEAVY)
 def slow(case: Case) -> Seen:
-    """The tests that are left out of `make test`."""
+    """all recorded traffic through the clients and as streams, 10,000 batches of embeddings, 10,000 mutated keys.
+
+    Bar: 0 failures.
+
+    The tests that are left out of `make test`.
+    """
     if case.quick:
         raise Skipped("make slow has no small size; its small sisters are in make test")
     return _make(ROOT, "slow").seen(case="make slow")

@@ -66,11 +66,13 @@ LONGEST = 900.0  # s that one run of a comparison may take
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def row(name: str, what: str, bar: str, **more: Any) -> Callable[[Function], Function]:
-    """Make a function a row; the fields of Row."""
+def row(**more: Any) -> Callable[[Function], Function]:
+    """Make a function a row, whose docstring says what it measures, and the bar; `more` are fields of Row."""
 
     def made(function: Function) -> Function:
-        ROWS[name] = Row(name, what, bar, function, **more)
+        what, bar, *_ = (" ".join(part.split()).removesuffix(".") for part in (function.__doc__ or "").split("\n\n"))
+        name = function.__name__.removesuffix("_").replace("_", "-")
+        ROWS[name] = Row(name, what, bar.removeprefix("Bar: "), function, **more)
         return function
 
     return made

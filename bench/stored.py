@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,16 +42,14 @@ class Opens(NamedTuple):
     longest: float
 
 
-@row(
-    "opens",
-    "1,000 simultaneous opens of one new SQLite file by 8 processes",
-    "0 failures",
-    stores=(sqlite,),
-    modes=THREADS,
-    variants={f"file {number}": number for number in range(1, 6)},
-)
+@row(stores=(sqlite,), modes=THREADS, variants={f"file {number}": number for number in range(1, 6)})
 def opens(case: Case) -> Seen:
-    """Caches on one file that is not there yet, each with a thread of its own; each looks."""
+    """1,000 simultaneous opens of one new SQLite file by 8 processes.
+
+    Bar: 0 failures.
+
+    Caches on one file that is not there yet, each with a thread of its own; each looks.
+    """
     total = 80 if case.quick else 1000
     for _ in range(PROCESSES):
         case.workers.start(open_all, case.place.bare, total // PROCESSES)
@@ -82,11 +79,9 @@ def open_all(parent: Parent, place: Place, count: int) -> Opens:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
             failures.append(f"{type(error).__name__}: {error}")
 
-    threads = [threading.Thread(target=open_one) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(count) as pool:
+        for _ in range(count):
+            pool.submit(open_one)
     return Opens(failures, max(times))
 
 
@@ -98,14 +93,15 @@ def _served(cache: Cache, request: Any, **own: Any) -> bool:
 
 
 @row(
-    "bound",
-    "3 x max_bytes written to SQLite",
-    "file with its log <= 1.2 x max_bytes",
     stores=(sqlite,),
     modes=THREADS,
     variants={"max_bytes 8 MiB, 4 processes": 8 << 20, "max_bytes 64 MiB, 4 processes": 64 << 20},
 )
 def bound(case: Case) -> Seen:
+    """3 x max_bytes written to SQLite.
+
+    Bar: file with its log <= 1.2 x max_bytes.
+    """
     most, room = 0, 8 << 20 if case.quick else case.variant
     for number in range(WRITERS):
         case.workers.start(write, case.place.bare, room, 3 * room // WRITERS, number)
@@ -149,14 +145,12 @@ TTL = 86_400
 BATCH = 2_000
 
 
-@row(
-    "header",
-    "header and extensions of an entry with 2 tags and a 20-byte scope",
-    "<= 200 bytes",
-    stores=(valkey,),
-    modes=THREADS,
-)
+@row(stores=(valkey,), modes=THREADS)
 def header(case: Case) -> Seen:
+    """header and extensions of an entry with 2 tags and a 20-byte scope.
+
+    Bar: <= 200 bytes.
+    """
     with Cache(case.place.url) as cache:
         cache.fetch(question("headed"), lambda: answer("headed"), scope=WHERE, tags=TAGS)
     (name,) = case.place.running.command("KEYS", "*:e1:*")
@@ -165,16 +159,14 @@ def header(case: Case) -> Seen:
     return Seen(f"{length} bytes, {HEAD_SIZE} of them fixed", length <= 200, {"bytes": length}, which)
 
 
-@row(
-    "memory",
-    "used_memory over 100,000 entries of corpus bodies against plain SET of 64-hex names and bodies with a TTL",
-    "<= 1.25",
-    heavy=True,
-    stores=(valkey,),
-    modes=THREADS,
-)
+@row(heavy=True, stores=(valkey,), modes=THREADS)
 def memory(case: Case) -> Seen:
-    """Of one server with our entries, and of one with plain names and the same bodies."""
+    """used_memory over 100,000 entries of corpus bodies against plain SET of 64-hex names and bodies with a TTL.
+
+    Bar: <= 1.25.
+
+    Of one server with our entries, and of one with plain names and the same bodies.
+    """
     bodies, count = _bodies(), 2_000 if case.quick else 100_000
     with valkey() as plain:
         ours = _grown(case.place.running, lambda: _fill(case.place, bodies, count))
@@ -247,17 +239,13 @@ def _json(text: str | None) -> Any:
 NAME = "big/scope"
 
 
-@row(
-    "scope",
-    "invalidate a scope holding 1,000 and 1,000,000 entries, Valkey",
-    "the same time within 1.5x; under 5 ms with 64 partitions on one primary",
-    heavy=True,
-    stores=(nowhere,),
-    modes=THREADS,
-    ratio=Ratio("many", "few", 1.5),
-)
+@row(heavy=True, stores=(nowhere,), modes=THREADS, ratio=Ratio("many", "few", 1.5))
 def scope(case: Case) -> Pair:
-    """One here, one there, in turn. Some of the entries are looked up before and after: that they lived, and died.
+    """invalidate a scope holding 1,000 and 1,000,000 entries, Valkey.
+
+    Bar: the same time within 1.5x; under 5 ms with 64 partitions on one primary.
+
+    One here, one there, in turn. Some of the entries are looked up before and after: that they lived, and died.
 
     The entries are real, and written by hand, since a million upstream calls would take an hour: sealed as a fill seals
     them, under the generation of their partition.

@@ -223,18 +223,21 @@ WEATHER: dict[str, Any] = {
 }
 
 
-@row("storm", "invalidate(request=) racing lookups, fills, joins from 4 processes, 30 s", BAR, **WEATHER)
-def requests(case: Case) -> Seen:
+@row(**WEATHER)
+def storm(case: Case) -> Seen:
+    """invalidate(request=) racing lookups, fills, joins from 4 processes, 30 s.
+
+    Bar: 0 answers born before an acknowledged invalidation that preceded the lookup; planted faults are caught.
+    """
     return judged(case, 30.0, full=False)
 
 
-@row(
-    "storm-all",
-    "a storm of lookups, fills, refreshes and invalidations by scope, tag, model from 4 processes for 60 s",
-    BAR,
-    **WEATHER,
-)
-def everything(case: Case) -> Seen:
+@row(**WEATHER)
+def storm_all(case: Case) -> Seen:
+    """a storm of lookups, fills, refreshes and invalidations by scope, tag, model from 4 processes for 60 s.
+
+    Bar: 0 answers born before an acknowledged invalidation that preceded the lookup; planted faults are caught.
+    """
     return judged(case, 60.0, full=True)
 
 

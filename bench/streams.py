@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import random
 import re
 import time
@@ -24,6 +23,7 @@ from bench.places import Place, Skipped, valkey
 from bench.row import Case, Seen, row
 from bench.upstream import REQUEST, Story, serve
 from bench.workers import SLACK, Parent, Worker, Workers
+from tests.engine.remains import resident
 
 PROCESSES = 4
 KEY = {"authorization": "Bearer sk-bench"}
@@ -114,13 +114,12 @@ def _opened(upstream: Worker) -> int:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-@row(
-    "streams",
-    "4 processes x 25 readers on one stream (TTFT 300 ms, 200 events at 15 ms), joining at random times",
-    "1 upstream stream, all the same bytes; delay of an event elsewhere on Redis p50 <= 2 ms, p99 <= 15 ms",
-    heavy=True,
-)
-def fleet(case: Case) -> Seen:
+@row(heavy=True)
+def streams(case: Case) -> Seen:
+    """4 processes x 25 readers on one stream (TTFT 300 ms, 200 events at 15 ms), joining at random times.
+
+    Bar: 1 upstream stream, all the same bytes; delay of an event elsewhere on Redis p50 <= 2 ms, p99 <= 15 ms.
+    """
     story, each, dice = Story(events=60) if case.quick else Story(), 5 if case.quick else 25, random.Random(7)
     upstream, url = _upstream(case, story)
     with Workers() as workers:
@@ -153,15 +152,14 @@ def _delays(leader: Heard, others: list[Heard]) -> list[float]:
     ]
 
 
-@row(
-    "stream-first",
-    "the first event of a stream for the leader's own reader, against no askonce",
-    "<= 1 ms later",
-    heavy=True,
-    ratio=Ratio("with", "without", 1.0, added=True),
-)
-def first(case: Case) -> Pair:
-    """The leader's own reader, with askonce and without, one stream after another in turn."""
+@row(heavy=True, ratio=Ratio("with", "without", 1.0, added=True))
+def stream_first(case: Case) -> Pair:
+    """the first event of a stream for the leader's own reader, against no askonce.
+
+    Bar: <= 1 ms later.
+
+    The leader's own reader, with askonce and without, one stream after another in turn.
+    """
     _, url = _upstream(case, Story(events=20, ttft=0.02, gap=0.01))
     heard: list[Heard] = run(case.mode, _first, case.place, url, 5 if case.quick else 20)
     ours, theirs = heard[2::2], heard[3::2]  # the first ones also connect
@@ -175,15 +173,14 @@ async def _first(c: Callers, place: Place, url: str, turns: int) -> list[Heard]:
         return [await hear(c, (ours, bare)[number % 2], url, seed=number) for number in range(2 * turns)]
 
 
-@row(
-    "stream-cpu",
-    "CPU per event of a stream that nobody follows, against no askonce",
-    "<= 1.3",
-    heavy=True,
-    ratio=Ratio("with", "without", 1.3),
-)
-def cpu(case: Case) -> Pair:
-    """One at a time in a thread, ten at once in tasks; each one's question is new."""
+@row(heavy=True, ratio=Ratio("with", "without", 1.3))
+def stream_cpu(case: Case) -> Pair:
+    """CPU per event of a stream that nobody follows, against no askonce.
+
+    Bar: <= 1.3.
+
+    One at a time in a thread, ten at once in tasks; each one's question is new.
+    """
     story = Story(events=200, ttft=0.0, gap=0.001)
     _, url = _upstream(case, story)
     spent: list[float] = run(case.mode, _spend, case.place, url, 3 if case.quick else 12)
@@ -209,17 +206,19 @@ async def _spend(c: Callers, place: Place, url: str, turns: int) -> list[float]:
 
 
 @row(
-    "stream-killed",
-    "a stream's leader SIGKILLed after 50 events, 20 readers elsewhere",
-    "those with output get an error that names the flight; the others are served by one successor; 2 streams",
     heavy=True,
     variants={
         "20 readers elsewhere, half of them with output": True,
         "20 readers elsewhere, none with output": False,
     },
 )
-def killed(case: Case) -> Seen:
-    """Killed after a quarter of its events: followed by readers elsewhere, or by nobody yet."""
+def stream_killed(case: Case) -> Seen:
+    """a stream's leader SIGKILLed after 50 events, 20 readers elsewhere.
+
+    Bar: those with output get an error that names the flight; the others are served by one successor; 2 streams.
+
+    Killed after a quarter of its events: followed by readers elsewhere, or by nobody yet.
+    """
     story = Story(events=200, gap=0.01 if case.quick else 0.015)
     dies = story.ttft + 50 * story.gap
     # Followed: ten have output when it dies, ten ask when it is known to be dead. Else: all ask after its death.
@@ -246,15 +245,14 @@ def killed(case: Case) -> Seen:
     )
 
 
-@row(
-    "stream-crowd",
-    "500 streams at once in one event loop, half of them hits",
-    "all whole; no task or connection left",
-    heavy=True,
-    modes=("tasks",),
-)
-def crowd(case: Case) -> Seen:
-    """So many streams that are stored; then those again and as many new ones, all at once: what is left of them."""
+@row(heavy=True, modes=("tasks",))
+def stream_crowd(case: Case) -> Seen:
+    """500 streams at once in one event loop, half of them hits.
+
+    Bar: all whole; no task or connection left.
+
+    So many streams that are stored; then those again and as many new ones, all at once: what is left of them.
+    """
     number = 50 if case.quick else 500
     upstream, url = _upstream(case, Story(events=50, ttft=0.1, gap=0.02))
     whole, left = case.workers.start(_crowd, case.place.bare, url, number // 2, mode=case.mode).hear(180)
@@ -281,15 +279,14 @@ async def _left(client: Any, before: set[Any], cache: AsyncCache) -> list[str]:
     return left + ["flights"] * bool(cache.stats()["flights"])
 
 
-@row(
-    "stream-memory",
-    "500 streams at any time in one event loop for ten minutes, half of them hits",
-    "memory flat (within 3 % from the second third to the last); all whole; no task or connection left",
-    heavy=True,
-    stores=(valkey,),
-    modes=("tasks",),
-)
-def memory(case: Case) -> Seen:
+@row(heavy=True, stores=(valkey,), modes=("tasks",))
+def stream_memory(case: Case) -> Seen:
+    """500 streams at any time in one event loop for ten minutes, half of them hits.
+
+    Bar: memory flat (within 3 % from the second third to the last); all whole; no task or connection left.
+    """
+    if not Path("/proc/self/statm").exists():
+        raise Skipped("how much memory a process has is read from /proc, which is not here")
     number, seconds = (50, 20.0) if case.quick else (500, 600.0)
     _, url = _upstream(case, Story(events=50, ttft=0.1, gap=0.1))
     worker = case.workers.start(_endure, case.place.bare, url, number, seconds, mode=case.mode)
@@ -319,18 +316,10 @@ async def _endure(
     async def measure(end: float) -> None:
         while time.monotonic() < end:
             await c.sleep(seconds / 120)
-            sizes.append(_resident())
+            sizes.append(resident())
 
     async with clients(c, place) as (client, _, cache):
         before, end = asyncio.all_tasks(), time.monotonic() + seconds
         await c.gather(measure(end), *[go_on(client, one, end) for one in range(number)])
         left = await _left(client, before, cache)
     return sum(ends), len(ends) - sum(ends), left, sizes
-
-
-def _resident() -> int:
-    """Bytes of memory that this process has."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        raise Skipped("how much memory a process has is read from /proc, which is not here") from None

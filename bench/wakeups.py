@@ -49,29 +49,30 @@ class Woken(NamedTuple):
     cpu: float
 
 
-@row(
-    "wake-valkey",
-    "waiters' wake-up on Valkey",
-    "p50 <= 2 ms",
-    stores=(valkey,),
-    variants={"1 x 1 waiters": (1, 1), "4 x 2 waiters": (4, 2)},
-)
-def on_valkey(case: Case) -> Seen:
-    """One waiter, and 4 processes of 2, again and again."""
+@row(stores=(valkey,), variants={"1 x 1 waiters": (1, 1), "4 x 2 waiters": (4, 2)})
+def wake_valkey(case: Case) -> Seen:
+    """waiters' wake-up on Valkey.
+
+    Bar: p50 <= 2 ms.
+
+    One waiter, and 4 processes of 2, again and again.
+    """
     processes, callers = case.variant
     return _seen(_woken(case, processes, Watch(callers, 10 if case.quick else 100, 0.15)), 0.002)
 
 
 @row(
-    "wake-sqlite",
-    "waiters' wake-up on SQLite; 200 of them waiting",
-    "p50 <= 50 ms; with 200 waiters under 5 % of a core",
     heavy=True,
     stores=(sqlite,),
     variants={"4 x 2 waiters": (4, 2), "1 x 200 waiters": (1, 200), "8 x 25 waiters": (8, 25)},
 )
-def on_sqlite(case: Case) -> Seen:
-    """A few waiters; then 200 of them, in one process and in 8, who wait for 12 s, at rest but for its ends."""
+def wake_sqlite(case: Case) -> Seen:
+    """waiters' wake-up on SQLite; 200 of them waiting.
+
+    Bar: p50 <= 50 ms; with 200 waiters under 5 % of a core.
+
+    A few waiters; then 200 of them, in one process and in 8, who wait for 12 s, at rest but for its ends.
+    """
     processes, callers = case.variant
     if processes * callers < WAITERS:
         return _seen(_woken(case, processes, Watch(callers, 10 if case.quick else 50, 0.3)), 0.050)
