@@ -125,8 +125,10 @@ def test_what_is_missing_is_paid_once_by_all_who_ask_it_and_what_is_there_is_ser
     assert call.paid(ASKED) == 1
     assert {outcome.status.detail for outcome in found} == {face.detail}
     assert sorted(outcome.status.collapsed for outcome in found) == [False] + [True] * 29
-    ((outcome, _),) = timed(crowd, cache, "warm", call)
-    assert outcome.status.hit is face.reads
+    if face.reads:  # the first may find the connection being replaced, on which a write was waited for
+        eventually(lambda: crowd.answer(cache, "warm", call).status.hit, "what is there is served")
+    else:
+        assert not crowd.answer(cache, "warm", call).status.hit
     assert cache.stats()["breaker"] == face.detail
     assert cache.stats()["open"] >= 1
     face.end(admin)
@@ -161,7 +163,8 @@ def dialled(admin: redis.Redis) -> int:
 @pytest.mark.servers
 def test_a_leader_keeps_its_answer_though_the_store_refuses_it(crowd, admin, url, face, call):
     call.script(ASKED, HANG)
-    cache = crowd.cache(url)
+    # A late lookup may only join where its read was answered: on a busy machine 0.2 s are over soon.
+    cache = crowd.cache(url, socket_timeout=1.0)
     warm(crowd, cache, call)
     futures = crowd.asks(3, cache, ASKED, call)
     gathered(cache, 3, call)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import logging
+import re
 import weakref
 
 import pytest
@@ -31,6 +32,11 @@ def call():
 @pytest.fixture
 def cache(crowd):
     return crowd.cache(URL)
+
+
+def without_address(value):
+    """A name that is the same in every process that collects these tests."""
+    return re.sub(" at 0x[0-9a-f]+", "", str(value))
 
 
 def raised(crowd, cache, request, call, **own):
@@ -286,7 +292,7 @@ def test_a_keyword_that_is_not_ours_is_named_with_those_that_are(crowd, cache, c
         ({"max_byte": 5}, "max_byte"),
         ({"redis_client": object()}, "not both"),
     ],
-    ids=str,
+    ids=without_address,
 )
 def test_a_cache_that_cannot_be_meant_is_not_made(options, says):
     if "scopes" in options and isinstance(options["scopes"].get("a"), dict):
@@ -312,11 +318,11 @@ class Note:
         ({"temperature": float("nan")}, "$.temperature"),
         ({"a": [1, {"b": float("inf")}]}, "$.a[1].b"),
         ({"a": {1: "x"}}, "$.a[1]"),
-        ({"a": {"x", "y"}}, "$.a"),
+        ({"a": {"x"}}, "$.a"),
         ({"a b": object()}, "$['a b']"),
         (object(), "$"),
     ],
-    ids=str,
+    ids=without_address,
 )
 def test_a_request_without_an_exact_form_is_refused_with_the_place(crowd, cache, call, request_, path):
     error = raised(crowd, cache, request_, lambda: 1)

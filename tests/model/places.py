@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from askonce.core.keys import Key
 from askonce.core.model import DATES_AT, HEAD_SIZE, Dates, pack_dates, read_head
-from askonce.store import Link, Store, ledger, open_store
+from askonce.store import Link, Store, StoreTrouble, ledger, open_store
 from askonce.store.memory import MemoryStore
 from askonce.store.redis import RedisStore
 from askonce.store.sqlite_ledger import number_of
@@ -164,7 +164,21 @@ class ServerPlace(Place):
 
     def open(self) -> Store:
         url, mode = self.server.url, self.asynchronous
-        return open_store(url, prefix=self.prefix, asynchronous=mode, socket_timeout=PATIENT)
+        store = open_store(url, prefix=self.prefix, asynchronous=mode, socket_timeout=PATIENT)
+        self._connect(store)
+        return store
+
+    def _connect(self, store: Store) -> None:
+        """A walk begins with a connection: it is given one second, which on a busy machine is over soon, too."""
+        until = time.monotonic() + PATIENT
+        while True:
+            try:
+                self.do(store.entry(Key(bytes(32))))
+            except StoreTrouble:
+                if time.monotonic() > until:
+                    raise
+            else:
+                return
 
     def close(self) -> None:
         super().close()
