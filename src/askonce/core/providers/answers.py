@@ -35,6 +35,8 @@ class Part(NamedTuple):
     said: object = ""  # what it says, a text or a list of blocks
 
 
+CALL = Part("tool_calls", spoken=True, calls=1)  # a call by itself
+
 # --- what an ending means ----------------------------------------------------------------------------------------
 
 _ENDINGS = {

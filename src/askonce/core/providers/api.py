@@ -123,10 +123,6 @@ class Api:
     to_stream: Callable[[Answer, frozenset[str]], Iterable[bytes]] | None = None
     error: Callable[[int, str, str], tuple[Body, list[Header]]] = plain_error
 
-    def recognises(self, value: object) -> bool:
-        """Whether `value` is an answer of this API, whole or not."""
-        return isinstance(value, dict) and self.shape(value)
-
     def verdict(self, value: object, tool_calls: str = "pass", searched: str = "pass", *, given: bool = False) -> str:
         """Empty if the answer may be stored, else the reason in a word; `tool_calls` and `searched` as in Policy.
 

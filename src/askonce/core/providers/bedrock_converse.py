@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, searches
+from askonce.core.providers.answers import CALL, Answer, Part, a_dict, dicts, has_text, searches
 from askonce.core.providers.api import Api, Left, Mark, Path, Stream
 from askonce.core.providers.routes import STEP, Body, turns
 from askonce.core.providers.streamed import Read
@@ -25,15 +25,11 @@ _LIKE = rf"/model/(?P<model>{_ARN}|(?:[a-z][\w-]*\.)+[\w:%.-]+)"
 _DRAFT = re.compile(r":prompt/[^:]+$")  # a prompt without a version: edited any time
 
 
-def _settled(model: str) -> bool:
-    return _DRAFT.search(model) is None
-
-
 def at_bedrock(plain: str, streamed: str) -> tuple[Path, ...]:
     """Where an operation is served: at Bedrock, and wherever a model's id looks like one of Bedrock's."""
-    return (
-        Path(_MODEL, "bedrock", ends=(plain, streamed), framed=True, settled=_settled),
-        Path(_LIKE, ends=(plain, streamed), framed=True, settled=_settled),
+    return tuple(
+        Path(model, at, ends=(plain, streamed), framed=True, settled=lambda name: _DRAFT.search(name) is None)
+        for model, at in ((_MODEL, "bedrock"), (_LIKE, ""))
     )
 
 
@@ -84,12 +80,6 @@ def _blocks_part(blocks: list[Answer], finish: object) -> Part:
 def _cited(block: Answer) -> object:
     """The text of a block that cites stands one step further down."""
     return a_dict(block["citationsContent"]).get("content") if "citationsContent" in block else block
-
-
-def _fragment(value: Answer) -> Iterator[Part]:
-    """A call by itself."""
-    if {"name", "input"} <= a_dict(value.get("toolUse")).keys():
-        yield Part("tool_calls", spoken=True, calls=1)
 
 
 # --- streams -----------------------------------------------------------------------------------------------------
@@ -148,7 +138,7 @@ API = Api(
     signs=("output", "toolUse", "message", "content"),
     parts=_parts,
     turn=lambda blocks, finish: _blocks_part(blocks, finish) if any("toolUse" in one for one in blocks) else None,
-    fragment=_fragment,
+    fragment=lambda v: [CALL] if {"name", "input"} <= a_dict(v.get("toolUse")).keys() else [],
     tokens=(("usage",), ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens"), ("outputTokens",)),
     stream=Stream(
         _gist,

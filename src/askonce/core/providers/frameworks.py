@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from askonce.core.providers.answers import Answer, Part, a_dict, dicts, ending_of, has_text, searches
+from askonce.core.providers.answers import CALL, Answer, Part, a_dict, dicts, ending_of, has_text, searches
 from askonce.core.providers.anthropic_messages import blocks_part, telling
 
 __all__ = ["langchain", "pydantic_ai"]
@@ -31,10 +31,10 @@ def langchain(value: Answer) -> Iterator[Part]:
     )
 
 
-def langchain_call(value: Answer) -> Iterator[Part]:
+def langchain_call(value: Answer) -> list[Part]:
     """A call by itself, of LangChain's."""
-    if value.get("type") in ("tool_call", "invalid_tool_call") and {"name", "args"} <= value.keys():
-        yield Part("tool_calls", spoken=True, calls=1)
+    called = value.get("type") in ("tool_call", "invalid_tool_call") and {"name", "args"} <= value.keys()
+    return [CALL] if called else []
 
 
 def pydantic_ai(value: Answer) -> Iterator[Part]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
-from askonce.core.providers.answers import Answer, Part, a_dict, any_of, dicts, first, has_text
+from askonce.core.providers.answers import CALL, Answer, Part, a_dict, any_of, dicts, first, has_text
 from askonce.core.providers.api import Api, Left, Path, Stream
 from askonce.core.providers.assemble import ARRAY
 from askonce.core.providers.exact import a_list, an_int, exactly, settle, sure
@@ -78,7 +78,7 @@ _SERVED = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 
 def _fragment(value: Answer) -> Iterator[Part]:
     if "name" in a_dict(any_of(value, "functionCall")):
-        yield Part("tool_calls", spoken=True, calls=1)
+        yield CALL
     else:
         yield from _candidate(value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from askonce.core.providers.answers import Answer, Part, a_dict, dicts, first, message_part
+from askonce.core.providers.answers import CALL, Answer, Part, a_dict, dicts, first, message_part
 from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Left, Mark, Path, Stream
 from askonce.core.providers.assemble import USAGE
 from askonce.core.providers.exact import a_list, an_int, exactly, joined, settle, sure
@@ -82,11 +82,9 @@ def _parts(value: Answer) -> Iterator[Part]:
         yield part._replace(failed=part.failed or bool(choice.get("error")))
 
 
-def _fragment(value: Answer) -> Iterator[Part]:
-    """A call by itself."""
+def _fragment(value: Answer) -> list[Part]:
     function = a_dict(value.get("function"))
-    if {"name", "arguments"} <= function.keys() and "parameters" not in function:
-        yield Part("tool_calls", spoken=True, calls=1)
+    return [CALL] if {"name", "arguments"} <= function.keys() and "parameters" not in function else []
 
 
 # --- streams -----------------------------------------------------------------------------------------------------

@@ -61,28 +61,23 @@ def _items_part(items: list[Answer]) -> Part:
 
 
 def _fragment(value: Answer) -> Iterator[Part]:
-    yield from _item(value)
-    yield from _items(value)
+    """An output item, or a ModelResponse of OpenAI's agents: output items without the response around them."""
+    items = dicts(value.get("output")) if "response_id" in value else []
+    if _is_item(value):
+        yield _items_part([value])
+    elif items and all(map(_is_item, items)):
+        yield _items_part(items)
 
 
-def _item(value: Answer) -> Iterator[Part]:
-    """An output item of the Responses API."""
+def _is_item(value: Answer) -> bool:
     kind = str(value.get("type"))
     said = kind == "message" and value.get("role") == "assistant" and isinstance(value.get("content"), list)
     called = kind in _ASKING and isinstance(value.get("call_id", value.get("id")), str)
-    if said or called or (kind in _RUN and {"id", "status"} <= value.keys()):
-        yield _items_part([value])
+    return said or called or (kind in _RUN and {"id", "status"} <= value.keys())
 
 
 _TOOLS = ("web_search", "file_search", "tool_search", "code_interpreter", "image_generation", "mcp")
 _RUN = frozenset(f"{tool}_call" for tool in _TOOLS)
-
-
-def _items(value: Answer) -> Iterator[Part]:
-    """A ModelResponse of OpenAI's agents: output items without the response around them."""
-    items = dicts(value.get("output"))
-    if items and "response_id" in value and all(any(True for _ in _item(one)) for one in items):
-        yield _items_part(items)
 
 
 # --- streams -----------------------------------------------------------------------------------------------------

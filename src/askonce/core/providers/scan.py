@@ -126,7 +126,7 @@ class StreamScan:
     @staticmethod
     def _gist(found: Read, api: Api) -> Answer | None:
         """What it made up; the answer itself of a host that was asked for a stream and gave it in one piece."""
-        if not found.framed and len(found.values) == 1 and api.recognises(found.values[0]):
+        if not found.framed and len(found.values) == 1 and api.shape(found.values[0]):
             return found.values[0]
         return api.stream.gist(found) if api.stream else None
 
