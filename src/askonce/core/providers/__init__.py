@@ -1,6 +1,9 @@
-"""The table of APIs. To add one is to write its file, which ends in its `API`, and its line here.
+"""The table of APIs. To add an API, write its file, which ends in its `API`, and add its line here.
 
-The order is that in which an answer, an event or a path is held against them: what asks for more signs comes first.
+Answers, events and paths are compared with the APIs in this order. The other files of this folder hold what several
+APIs share: how a request is routed and judged (operations, routes, fields, hosts, request), how an answer is read
+(answers, parts, sources), how a stream is read (scan, items, streamed, sse, eventstream), and how one form is made of
+the other (assemble, exact). What knows no API does not belong here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What is known of one API, in one value: its requests, its answers, its streams, and what its two forms have to do.
 
-Each API has a file of its own in this folder, which ends in its `API`; core.providers lists them. What several share
-(the reading of streams, of values of any shape, of what a call took out of an answer) stands beside them and knows none
-by name.
+Each API has a file of its own in this folder, which ends in its `API`; core.providers lists them.
 """
 
 from __future__ import annotations

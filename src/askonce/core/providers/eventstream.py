@@ -4,7 +4,7 @@
 
 Two checks make it certain what a frame is, so nothing is guessed: from the first frame that is not one on, nothing is
 read. A header is a name, a type and a value; of interest are texts. An event of Converse is its payload under its name;
-InvokeModel's `chunk` holds in base64 the event that the model's own protocol has.
+InvokeModel's `chunk` holds in base64 the event that the model's own API has.
 """
 
 from __future__ import annotations

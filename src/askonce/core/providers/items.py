@@ -1,8 +1,8 @@
 """Scans of streams of items: what an iterator gave, one JSON value after another, judged like a stream of HTTP.
 
 Items are the chunks or events of an API as dicts; the same as its SDK or a framework wraps them; lines of a stream as
-texts; or whatever the user makes of them. What is no API's is whole when its iterator ended, unless an item
-names an ending that is not a good one, calls a tool or is an error.
+texts; or whatever the user makes of them. What is no API's is whole when its iterator ended, unless an item names an
+ending that is not a good one, calls a tool or is an error.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class StreamScan:
         return self._judged(found, api)
 
     def recognised(self) -> bool:
-        """Whether it is a protocol's stream."""
+        """Whether it is an API's stream."""
         return self._kind() is not None
 
     @property
