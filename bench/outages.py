@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import redis
 
 from askonce import Cache
+from askonce.fleet import HEARTBEAT
 from askonce.testing.proxy import Proxy
 from bench import places
 from bench.callers import Callers, run
@@ -256,7 +257,8 @@ def refusals_sqlite(case: Case, lookups: int = 1000) -> Seen:
 
 # --- trouble during a call, and while others wait for it --------------------------------------------------------------
 
-LASTS = 3.0  # s: less than a heartbeat
+LASTS = 2.0  # s of trouble
+KEPT = HEARTBEAT * 2 / 3  # s until a renewal succeeds again, in which a lease that was renewed by its rhythm lives on
 
 
 @row(heavy=True, stores=(places.valkey,), variants=TROUBLES)
@@ -264,12 +266,12 @@ def troubles(case: Case) -> Seen:
     """a 9 s call and 5 followers elsewhere, while the way to the server drops, trickles, garbles, is cut; while it is
     frozen, full, paused, demoted, or takes rights away.
 
-    Bar: 1 paid call; lookups at most 0.25 s over their call, then <= 1 ms (p50) if they meet it; visible; back within 2
-    s.
+    Bar: 1 paid call where its lease can be kept, else 2; lookups at most 0.25 s over their call, then <= 1 ms (p50) if
+    they meet it; visible; back within 2 s.
 
     The leader and its followers reach the server by ways of their own; a third process looks up meanwhile.
     """
-    seconds = 4.5 if case.quick else 9.0
+    seconds = 9.0  # in quick, too: trouble is to be over by then
     with ExitStack() as end:
         leading, following = (end.enter_context(Proxy(case.place.running)) for _ in range(2))
         sky = Sky(case.place.running, leading, following, end)
@@ -281,10 +283,11 @@ def troubles(case: Case) -> Seen:
         seen: Seen = run(case.mode, _meanwhile, sky, case.variant, leading.url)
         reports: list[Report] = case.workers.results(seconds)
     calls, asked = paid(case.place), [one for report in reports for one in report.asked]
-    served = sum(one.name == "leader" and not one.error for one in asked)
+    served, lasted = sum(not one.error for one in asked), seen.numbers["lasted_s"]
+    most = 1 if lasted + seen.numbers["back_s"] <= KEPT else 2
     return seen._replace(
-        measured=f"{calls} paid call, {served} of {len(asked)} served; {seen.measured}",
-        passed=bool(seen.passed) and calls == 1 and served == len(asked),
+        measured=f"{lasted:.1f} s of it: {calls} paid call, {served} of {len(asked)} served; {seen.measured}",
+        passed=bool(seen.passed) and calls <= most and served == len(asked),
         numbers={**seen.numbers, "paid": calls},
     )
 
@@ -292,15 +295,17 @@ def troubles(case: Case) -> Seen:
 async def _meanwhile(c: Callers, sky: Sky, trouble: Any, url: str) -> Seen:
     """Lookups by the leader's way."""
     async with c.cache(url) as cache:
-        asker = Asker(c, cache)
+        asker, lasted = Asker(c, cache), list[float]()
 
         def end() -> None:
             time.sleep(max(0.0, began + LASTS - time.monotonic()))
             trouble.end(sky)
+            lasted.append(time.monotonic() - began)
 
         await asker.warm()
         await c.sleep(0.5)  # by then followers have claimed again, and do nothing but wait
         began = time.monotonic()
         seen = await _met(asker, lambda: trouble.begin(sky), end, 100, 0.5)
+    seen = seen._replace(numbers={**seen.numbers, "lasted_s": lasted[0]})
     little = seen.numbers["first_s"] <= FIRST and seen.numbers["back_s"] <= BACK
     return seen if trouble.met else seen._replace(passed=little)

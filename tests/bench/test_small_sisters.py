@@ -166,12 +166,15 @@ def test_a_missed_bar_stands_on_the_page():
     facts = {"date": "2026-01-01 00:00 UTC", "commit": "abc", "load before": "0.1", "cpu": "fast"}
     notes = {row.name: {"facts": facts, "passed": True, "seconds": 3, "readings": []} for row in TABLE}
     notes["hit"] |= {"passed": False, "readings": [["case | one", "2 us", False]]}
+    notes["cold"] |= {"facts": facts | {"load before": "1.7", "load after": "2.5"}}
 
     text = page(notes)
 
     assert f"| hit | {ROWS['hit'].what} | {ROWS['hit'].bar} | FAIL |" in text
     assert "| case \\| one | 2 us | FAIL |" in text
     assert "- cpu: fast" in text
+    assert "- load before a row: 0.10 to 1.70" in text
+    assert "load 1.7 before and 2.5 after" in text
 
 
 def test_a_row_is_measured_again_by_its_name_and_the_others_keep_their_notes(tmp_path, monkeypatch, capsys):
