@@ -38,6 +38,8 @@ class LoopOwner:
         self._loop = loop or running_loop()
         self._pid = os.getpid()
         self._work: Callable[[], Any] = lambda: None
+        by = asyncio.current_task(self._loop)
+        self._by = None if by is None else weakref.ref(by)
         self._seen = time.monotonic()
 
     @property
@@ -61,6 +63,9 @@ class LoopOwner:
     def _ended(self) -> bool:
         if self.task is not None:
             return self.task.done()
+        # Suspended code is kept by a traceback too, of the exception that ended its task.
+        if self._by is not None and ((by := self._by()) is None or by.done()):
+            return True
         work = self._work()
         return work is None or not (work.gi_running or work.gi_suspended)
 

@@ -181,14 +181,15 @@ class World:
 
     # looking around
 
-    def served_elsewhere(self, request: Any, form: str) -> None:
+    def served_elsewhere(self, request: Any, form: str, what: str) -> None:
         """Another process is served, and waits for nobody who is not there."""
         if self.stranger is None:
             return
         reply = self.stranger.tell("ask", request, form)
+        told = f"after {what} another process"
         right = items(request) if form == "s" else answer(request)
-        assert reply["said"] == right, reply
-        assert reply["seconds"] < 2 * BEAT + QUICK, f"another process waited {reply['seconds']:.2f} s"
+        assert reply["said"] == right, f"{told} was told {reply}"
+        assert reply["seconds"] < 2 * BEAT + QUICK, f"{told} waited {reply['seconds']:.2f} s"
 
     def at_rest(self, what: str) -> None:
         """Nothing is left that nobody owns."""

@@ -119,7 +119,8 @@ class Trunk(asyncio.Protocol):
             self._out.pop(0)
 
     def _write(self) -> None:
-        out = self._out
+        # Not what its caller has given up already: a claim that comes after its release is a lease of nobody's.
+        out = [asked for asked in self._out if not asked.said.done()]
         data = b"".join([asked.data for asked in out])
         now = self._loop.time()
         due = now + patience(self._timeout, len(data))
@@ -129,8 +130,9 @@ class Trunk(asyncio.Protocol):
                 asked.due = min(due, max(asked.until, now + LEAST))
         self._waiting.extend(out)
         self._out = []
-        self._transport.write(data)
-        if self._waiting[0].due < self._sweeps:
+        if out:
+            self._transport.write(data)
+        if out and self._waiting[0].due < self._sweeps:
             self._sweep_at(self._waiting[0].due)
 
     def data_received(self, data: bytes) -> None:
@@ -138,6 +140,8 @@ class Trunk(asyncio.Protocol):
         try:
             if self._run is not sys.get_asyncgen_hooks().firstiter:
                 self._ran_again()
+                if not self._waiting:
+                    return
             self._heard = self._loop.time()
             self._size += len(data)
             self._reader.feed(data)
