@@ -7,7 +7,6 @@ waits for the store. Whoever ends the flight appends the rest, and how it ended.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from askonce.core.tape import WANTED, Ending, end_frame
@@ -30,9 +29,7 @@ class Scribe:
         self._grant = flight.grant
         self._tape = tape
         self._fleet = fleet
-        self._parts = 0  # of the tape, that are in the log
-        self._offset = 0
-        self._lock = threading.Lock()
+        self._written = 0, 0  # parts of the tape that are in the log, and the bytes that they are there
         self._stopped = False
         self._ear: Ear | None = None
         # From here on the fleet thread may ring, before we have the ear: once more then, when we have it.
@@ -77,14 +74,12 @@ class Scribe:
 
     async def flush(self, store: Store) -> None:
         """Append what is new; for the fleet thread, with a store of its own."""
-        with self._lock:
-            if not self._stopped:
-                await self._append(store, b"")
+        if not self._stopped:
+            await self._append(store, b"")
 
     async def finish(self, store: Store, ending: Ending) -> None:
         """The rest, and how it ended; in the thread or task that ends the flight, and then never again."""
-        with self._lock:
-            self._stopped = True
+        self._stopped = True
         self._tape.untell(self)
         if self._ear is not None:
             self._ear.close()
@@ -92,16 +87,19 @@ class Scribe:
             await self._append(store, end_frame(ending))
 
     async def _append(self, store: Store, last: bytes) -> None:
-        parts = self._tape.count
-        stop = None if last else parts  # no more come, and a log without parts has to begin, too
-        data = self._tape.log(self._parts, stop) + last
+        # Under no lock. What the fleet thread still appends while the flight ends is a part of what ends it, and of two
+        # that append the same bytes at the same place, the store takes them once.
+        parts, offset = self._written
+        count = self._tape.count
+        stop = None if last else count  # no more come, and a log without parts has to begin, too
+        data = self._tape.log(parts, stop) + last
         if not data:
             return
-        length = await store.append(self._key, self._grant.id, self._grant.order, self._offset, data)
-        if length < self._offset:
+        length = await store.append(self._key, self._grant.id, self._grant.order, offset, data)
+        if length < offset:
+            if self._stopped and not last:
+                return  # who ends it writes all of it
             # The log was lost (evicted, or the server started empty). All of it, so that readers can fill their gap.
-            data = self._tape.log(0, stop) + last
-            self._offset = 0
-            await store.append(self._key, self._grant.id, self._grant.order, 0, data)
-        self._parts = parts
-        self._offset += len(data)
+            data, offset = self._tape.log(0, stop) + last, 0
+            await store.append(self._key, self._grant.id, self._grant.order, offset, data)
+        self._written = count, offset + len(data)

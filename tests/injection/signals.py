@@ -242,7 +242,7 @@ class Rounds:
 def held() -> list[str]:
     """Locks of ours that somebody holds who is not the background's."""
     threads = {thread.ident: thread.name for thread in threading.enumerate()}
-    locks = [one for one in gc.get_objects() if isinstance(one, OwnedLock)]
+    locks = [one for one in gc.get_objects() if isinstance(one, OwnedLock) and hasattr(one, "_waiting")]
     owners = [threads.get(one._end().thread, "?") for one in locks if one.held]
     return [name for name in owners if name not in {"askonce-fleet", "askonce-sqlite"}]
 
