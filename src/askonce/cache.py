@@ -12,8 +12,6 @@ from askonce.shell import Shell, scoping
 from askonce.streams import AsyncStream, Stream
 from askonce.survey import Listed
 
-CLOSE_LIMIT = 5.0  # s that close() waits for what is in flight
-
 
 class Asks(Asker):
     """What can be asked of a Cache and of its handles; every method blocks."""
@@ -139,8 +137,11 @@ class AsksAsync(Asker):
 class Cache(Asks, Shell):
     """The cache for threads: every method blocks, a call runs in its caller's own thread."""
 
-    def close(self, limit: float = CLOSE_LIMIT) -> list[str]:
-        """Wait at most `limit` s for what is in flight, then let go; the keys of calls that had to be dropped."""
+    def close(self, limit: float | None = None) -> list[str]:
+        """Wait at most `limit` s for what is in flight, then let go; the keys of calls that had to be dropped.
+
+        Unless given, 5 s; on the way out of a Ctrl-C, 0.
+        """
         return drive(self.shut(limit))
 
     def __enter__(self) -> Self:
@@ -155,8 +156,8 @@ class AsyncCache(AsksAsync, Shell):
 
     asynchronous = True
 
-    async def aclose(self, limit: float = CLOSE_LIMIT) -> list[str]:
-        """Cache.close."""
+    async def aclose(self, limit: float | None = None) -> list[str]:
+        """Cache.close; unless given, 0 also in a task that is being cancelled, as by a Ctrl-C."""
         return await self.shut(limit)
 
     async def __aenter__(self) -> Self:

@@ -141,6 +141,8 @@ class Claims:
 
     def _orphaned(self, flight: Flight) -> None:
         self._events.emit("dropped", flight.key.text, "owner-gone")
+        if flight.behind:
+            self._events.emit("backoff", flight.key.text)
         self._events.warn_once(
             "owner-gone",
             "a call's thread, task or event loop ended without a word: its lease was given back, and others may ask",

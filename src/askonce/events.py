@@ -44,7 +44,7 @@ NAMES: Mapping[str, str] = {
     "lost": "a lease was lost while its flight went on",
     "takeover": "a flight began because the one followed before it went silent",
     "refresh": "a background refresh began; detail: stale or early",
-    "backoff": "a refresh failed and was put off for the fleet",
+    "backoff": "a refresh failed, or was lost, and was put off for the fleet",
     "slid": "a hot key's life was lengthened",
     "saved": "an old answer was served because upstream was in trouble; detail: upstream-...",
     "invalidated": "an invalidation was acknowledged",

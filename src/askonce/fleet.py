@@ -24,6 +24,7 @@ from askonce.core.tape import FAILED, Ending
 from askonce.drive import drive
 from askonce.ear import Ear, Owner, Party, Signal
 from askonce.events import log
+from askonce.exits import ending, start_thread
 from askonce.hit_counts import HitCounts
 from askonce.ownership import Busy, OwnedLock
 from askonce.probes import Probes
@@ -60,7 +61,7 @@ class Fleet:
         self._beats = Beats()
         self._parties: dict[Key, Party] = {}
         self._changed: deque[Party] = deque()  # that have their first ear, or none any more
-        self._forsaken: deque[tuple[Key, bytes]] = deque()
+        self._forsaken: deque[tuple[Key, bytes, bool]] = deque()
         self._hits = HitCounts()
         self._probes = Probes(self.breakers, self._store)
         self._scribes: dict[Scribe, None] = {}
@@ -122,9 +123,9 @@ class Fleet:
         self._changed.append(party)
         self.wake()
 
-    def forsake(self, key: Key, flight: bytes) -> None:
-        """Give back a lease that may have been granted to `flight`, without anybody waiting for it."""
-        self._forsaken.append((key, flight))
+    def forsake(self, key: Key, flight: bytes, *, failed: bool = False) -> None:
+        """Give back a lease that may have been granted to `flight`, without anybody waiting for it; see release()."""
+        self._forsaken.append((key, flight, failed))
         self._start()
 
     def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
@@ -188,16 +189,13 @@ class Fleet:
         self.wake()
 
     def _launch(self) -> None:
-        thread = threading.Thread(target=self._run, name="askonce-fleet", daemon=True)
-        try:
-            thread.start()
-        except Exception as error:  # noqa: BLE001 - a full memory too is not the caller's to hear of
-            self._began -= LAUNCH
-            if not self._missed:
-                self._missed = True
-                log.warning("askonce has no background thread (%s): leases are not renewed until one starts", error)
-        else:
+        if start_thread("askonce-fleet", self._run) is not None:
             self._missed = False
+            return
+        self._began -= LAUNCH
+        if not (self._missed or ending()):
+            self._missed = True
+            log.warning("askonce has no background thread: none can be started; leases are not renewed until one is")
 
     def _run(self) -> None:
         with contextlib.suppress(Busy):  # another one is at it
@@ -368,5 +366,5 @@ class Fleet:
             user.back(breaker.direction, kind)
 
 
-async def _release(key: Key, flight: bytes, store: Store) -> None:
-    await store.release(key, flight, 0, Ending(FAILED))
+async def _release(key: Key, flight: bytes, failed: bool, store: Store) -> None:
+    await store.release(key, flight, 0, Ending(FAILED), failed=failed)

@@ -85,6 +85,7 @@ class Flight:
         self.began = time.monotonic()
         self.callers = 0
         self.behind = False  # a refresh: no caller's
+        self.dropped = False  # that was told
         self.cancel: Callable[[], object] | None = None
         self.pump: Pump | None = None  # of an answer that arrives in parts: landed when the first may be read
         self._signals: dict[Signal, None] = {}
@@ -99,6 +100,11 @@ class Flight:
     def joinable(self) -> bool:
         """Whether who comes now can have what it brings: it has not landed, or its stream goes on."""
         return not self._landings or (self.pump is not None and not self.pump.tape.over and not self.pump.tape.trimmed)
+
+    @property
+    def unwaited(self) -> bool:
+        """Whether it goes on though nobody waits for it."""
+        return self.behind or (self.pump is not None and bool(self.pump.abandoned))
 
     def alive(self) -> bool:
         """Whether somebody flies it, or is about to, or reads its stream."""
@@ -179,7 +185,7 @@ class Board:
         flight.land(error=error or Gone())
         if not flight.returned and not self._fleet.breakers.write.open:
             # A claim whose reply was not heard may have been granted all the same; such a lease may never fill.
-            self._fleet.forsake(flight.key, flight.id)
+            self._fleet.forsake(flight.key, flight.id, failed=flight.behind)
         flight.returned = True
         self._claimed.pop(flight.id, None)
         if self._leading.get(flight.key) is flight:
@@ -275,6 +281,10 @@ class Mode(Protocol):
 
     def told(self, why: BaseException) -> BaseException:
         """What a leader is told of the exception that ended his flight, which is none of his call's errors."""
+        ...
+
+    def hurried(self) -> bool:
+        """Whether the caller of this moment is being ended, and is not to wait."""
         ...
 
     async def settle(self, seconds: float) -> None:

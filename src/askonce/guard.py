@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from askonce.core.breaker import Breaker, Breakers, Direction
 from askonce.events import Events
+from askonce.exits import EXIT
 from askonce.fleets import enlist, leave
 from askonce.store import Store, StoreTrouble, Works
 
@@ -92,9 +93,10 @@ class Guard:
         if self._closed:
             return
         self.events.emit("trouble", detail=trouble.kind)
-        self.events.warn_once(
-            trouble.kind, "the store had trouble (%s: %s); calls go upstream meanwhile", trouble.kind, trouble
-        )
+        if trouble.kind != EXIT:
+            self.events.warn_once(
+                trouble.kind, "the store had trouble (%s: %s); calls go upstream meanwhile", trouble.kind, trouble
+            )
         for breaker in self.fleet.trouble(trouble, direction):
             self.events.emit("open", detail=breaker.kind, direction=breaker.direction)
 

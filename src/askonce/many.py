@@ -8,6 +8,7 @@ that overlap in any order cannot wait for each other.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from askonce.core.tape import FAILED, Ending
 from askonce.ear import Signal
 from askonce.errors import StoreUnavailable
 from askonce.events import Events
+from askonce.exits import EXIT
 from askonce.flight import Flight, Gone, Mode
 from askonce.pilot import Answer, Pilot
 from askonce.protocol import MISMATCHES, Engine
@@ -63,7 +65,11 @@ class Convoy(Pilot):
             answers = await calls([question for _, question in flown])
         except Exception as error:  # noqa: BLE001 - as in fly
             await self._crash(flown, error, self._failed(first, error))
+        except GeneratorExit:
+            raise  # as in fly
         except BaseException as error:
+            for flight, _ in flown:
+                self.lost(flight, "cut-off")
             await self._crash(flown, Gone(error), Ending(FAILED, "gone"))
             raise
         else:
@@ -71,8 +77,9 @@ class Convoy(Pilot):
             self._events.emit("called", first, seconds=seconds)
             await self._land_all(flown, answers, seconds)
         finally:
-            for flight, _ in flown:
-                self._over(flight)
+            if not isinstance(sys.exception(), GeneratorExit):
+                for flight, _ in flown:
+                    self._over(flight)
 
     async def _land_all(
         self, flown: Sequence[tuple[Flight, Question]], answers: Sequence[Answer], seconds: float
@@ -88,7 +95,7 @@ class Convoy(Pilot):
 
     async def _crash(self, flown: Sequence[tuple[Flight, Question]], error: Exception, ending: Ending) -> None:
         """Land them all without an answer."""
-        failed, hint = bool(upstream.trouble(error)), upstream.hint_of(error)
+        failed, hint = self._failed_for(flown[0][0], error), upstream.hint_of(error)
         works = [self._release(flight, ending, failed=failed, hint=hint) for flight, _ in flown]
         replies = iter(await self._guard.together([work for work in works if work is not None]))
         for (flight, _), work in zip(flown, works, strict=True):
@@ -107,7 +114,7 @@ class Many(Engine):
 
     async def ask_many(self, questions: Sequence[Question], calls: Calls) -> list[Found]:
         """The answers to distinct questions of one plan; `calls` is made for those that nobody has, all at once."""
-        self._used()
+        over = self.late and self._over()
         owner = self.mode.owner()
         since = self.board.tick()
         for question in questions:
@@ -115,6 +122,8 @@ class Many(Engine):
         quests = [Quest(question, Pursuit(owner)) for question in questions]
         batch = Batch(quests, calls, self.mode.signal())
         try:
+            if over:
+                raise StoreTrouble(EXIT)
             await self._claims.within([quest.pursuit for quest in quests], partial(self._seek, batch))
         except StoreTrouble as trouble:
             await self._all_alone(_missing(quests), calls, trouble.kind)
@@ -273,13 +282,11 @@ class Many(Engine):
         """Fly where nobody waits, for all whose answers were served stale or early."""
         flights = [(flight, quest.question) for quest, flight in _flown(late)]
         for flight, question in flights:
-            flight.callers = 1
+            flight.callers, flight.behind = 1, True
             self.events.emit("refresh", question.key.text, "batch")
         led = [flight for flight, _ in flights]
         if dropped := self.mode.behind(led, partial(self._convoy.fly_all, flights, calls)):
-            for flight in led:
-                self.board.end(flight)
-            self.events.emit("dropped", late[0].question.key.text, dropped)
+            self._unflown(led, dropped)
 
     async def _all_alone(self, quests: list[Quest], calls: Calls, kind: str) -> None:
         """Ask upstream without the store: what nobody in this process asks just now in one call, then join the rest."""

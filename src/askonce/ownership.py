@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import types
@@ -166,6 +167,8 @@ class OwnedLock:
                     raise Busy(by_me=True)
                 if (left := until - time.monotonic()) <= 0:
                     raise Busy
+                if sys.is_finalizing():
+                    raise Busy  # by a thread that was stopped for good
                 waits()
                 if bell.acquire(timeout=min(left, LOOK)):
                     self._waiting.appendleft(bell)  # it was its turn, and it is again if it was overtaken

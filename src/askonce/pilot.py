@@ -7,10 +7,11 @@ an Answer.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -89,14 +90,18 @@ class Pilot:
             try:
                 brought = await call()
             finally:
-                flying.reset(token)
+                with contextlib.suppress(ValueError):  # the garbage collector has another context
+                    flying.reset(token)
         except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
             ending = self._failed(question.key.text, error)
-            failed = bool(upstream.trouble(error))
+            failed = self._failed_for(flight, error)
             await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
             flight.land(error=error)
+        except GeneratorExit:
+            raise  # dropped with its loop: nothing can be awaited any more, and it is found that its owner is gone
         except BaseException as error:
-            await self._return(flight, Ending(FAILED, "gone"))
+            self.lost(flight, "cut-off")
+            await self._return(flight, Ending(FAILED, "gone"), failed=flight.behind)
             flight.land(error=Gone(error))
             raise
         else:
@@ -107,12 +112,20 @@ class Pilot:
                 self._events.emit("called", question.key.text, seconds=seconds)
                 flight.land(await self._landed(flight, question, brought, seconds))
         finally:
-            if flight.pump is None:
+            if flight.pump is None and not isinstance(sys.exception(), GeneratorExit):
                 if isinstance(brought, Opened):
                     await brought.source.close()
                 self._over(flight)
         if flight.pump is not None:
             await self._streams(flight, flight.pump)
+
+    @staticmethod
+    def _failed_for(flight: Flight, error: BaseException) -> bool:
+        """Whether an error puts the next try off: trouble does, and whatever ends a refresh but a refusal of its own.
+
+        What refuses a refresh for what it asks, such as a revoked key, is to reach a caller as soon as may be.
+        """
+        return bool(upstream.trouble(error)) or (flight.behind and upstream.status_of(error) is None)
 
     def _failed(self, key: str, error: Exception) -> Ending:
         """Tell of a call that brought nothing for others."""
@@ -157,17 +170,41 @@ class Pilot:
             self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
         if refusal:
             self._events.emit("unstored", question.key.text, refusal)
-            await self._return(flight, Ending(FAILED, refusal))
+            await self._return(flight, Ending(FAILED, refusal), failed=flight.behind)
         elif error is not None:
             self._events.emit("failed", question.key.text, type(error).__name__)
-            await self._return(flight, Ending(FAILED, type(error).__name__), failed=bool(upstream.trouble(error)))
+            ending = Ending(FAILED, type(error).__name__)
+            await self._return(flight, ending, failed=self._failed_for(flight, error))
         else:
             answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()))
             await self._landed(flight, question, answer, seconds)
 
     async def desert(self, flight: Flight) -> None:
         """Give up the lease of a call that nobody can end, being in a thread: others need not wait for it."""
-        await self._return(flight, Ending(FAILED, "closed"))
+        await self._return(flight, Ending(FAILED, "closed"), failed=flight.behind)
+
+    async def give_up(self, flights: Sequence[Flight]) -> None:
+        """The interpreter ends before these: put them off, over a connection that needs no event loop."""
+        works = []
+        for flight in flights:
+            self.lost(flight, "exit")
+            if (work := self._release(flight, Ending(FAILED, "exit"), failed=True)) is not None:
+                works.append(work)
+            flight.returned = True
+            self._board.end(flight)
+        store = self._store.blocking()
+        with contextlib.suppress(StoreTrouble):  # they end by themselves in seconds
+            await store.together(works)
+        await store.close()
+
+    def lost(self, flight: Flight, why: str) -> None:
+        """Tell of a refresh that ends before its call: of any other call, whoever made it knows."""
+        if flight.behind and not flight.dropped:
+            flight.dropped = True
+            self._events.emit("dropped", flight.key.text, why)
+            self._events.warn_once(
+                "refresh-lost", "a refresh was given up (%s): its call may be paid, and its answer is not stored", why
+            )
 
     def _lead(self, flight: Flight, question: Question) -> None:
         """From here on it is renewed for as long as a call may take."""
@@ -197,7 +234,8 @@ class Pilot:
         if detail or answer.body is None:
             self._events.emit("unstored", question.key.text, detail)
             shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
-            return Landing(answer, detail, self._release(flight, shared, failed=bool(answer.trouble), hint=answer.hint))
+            failed = bool(answer.trouble) or (flight.behind and not detail.startswith("status-"))
+            return Landing(answer, detail, self._release(flight, shared, failed=failed, hint=answer.hint))
         return Landing(answer, "", self._fill(flight.grant, question, answer, seconds), fills=True)
 
     def _landed_by(self, flight: Flight, landing: Landing, said: object) -> Landed:

@@ -11,8 +11,9 @@ Trouble in the store never reaches the caller: the question is then asked upstre
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -20,10 +21,12 @@ from typing import TypeVar
 from askonce import unleased
 from askonce.audience import Audience
 from askonce.claims import Claims, Pursuit
+from askonce.closing import Closing
 from askonce.core import upstream
 from askonce.core.lease import NEVER, Claim, Follow, Hit, Lead, Stale
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable, UsageError
 from askonce.events import Events, Status
+from askonce.exits import EXIT, ending
 from askonce.flight import Flight, Gone, Impatient, Mode, Unshared, flying
 from askonce.follower import Follower
 from askonce.guard import Guard
@@ -36,7 +39,6 @@ from askonce.tape import Playback, Tape
 
 T = TypeVar("T")
 
-SETTLE = 1.0  # s that flights which were cancelled have for giving their leases back
 MISMATCHES = 3  # bodies that were not the ones judged, before a question is asked without the store
 
 
@@ -48,6 +50,7 @@ class Engine:
         self.mode = mode
         self.events = events
         self.closed = False
+        self.late = ending()  # closed, or Python ends: a lookup has to look whether it may ask the store
         self.pace = 0.0
         self._strict = strict
         self._guard = Guard(store, events)
@@ -58,6 +61,7 @@ class Engine:
         self._reader = Reader(self._guard)
         self._follower = Follower(self._guard, self._reader, mode)
         self._audience = Audience(self._guard, mode)
+        self._closing = Closing(self._guard, self._claims, self._pilot, mode)
 
     # lookups
 
@@ -73,7 +77,8 @@ class Engine:
 
     async def ask(self, question: Question, call: Call) -> Found:
         """The answer to a question, paid for at most once by whoever asks it at this time."""
-        self._used()
+        if self.late and self._over():
+            return await self._alone(question, call, EXIT)
         question.since = self.board.tick()
         try:
             found = await self._reader.look(question)
@@ -121,8 +126,17 @@ class Engine:
         return replace(question, data=b"", held=None, unreadable=True)
 
     def _used(self) -> None:
-        if self.closed:
+        if self.late:
+            self._over()
+
+    def _over(self) -> bool:
+        """Whether the store is not asked any more, since Python ends; CacheClosed where it is only the cache that did.
+
+        Once modules are taken apart, a lookup by a destructor may wait for no thread, and for nothing that one had.
+        """
+        if self.closed and not ending():
             raise CacheClosed("this cache was closed: make a new one")
+        return self.closed or sys.is_finalizing()
 
     # contending for the lease
 
@@ -230,8 +244,14 @@ class Engine:
         flight.behind = True
         self.events.emit("refresh", question.key.text, why)
         if dropped := self.mode.behind([flight], partial(self._pilot.fly, flight, question, call)):
+            self._unflown([flight], dropped)
+
+    def _unflown(self, flights: Sequence[Flight], why: str) -> None:
+        """Refreshes did not begin: they are not put off, for another process may have the room for them."""
+        for flight in flights:
+            flight.behind = False
             self.board.end(flight)
-            self.events.emit("dropped", question.key.text, dropped)
+        self.events.emit("dropped", flights[0].key.text, why)
 
     def _not_cached(self, question: Question) -> NotCached:
         status = Status(question.key.text, fwd="miss", detail=question.detail or "only-if-cached")
@@ -246,7 +266,7 @@ class Engine:
             raise Impatient
 
     def _still_open(self) -> None:
-        if self.closed:
+        if self.closed and not ending():
             raise CacheClosed("this cache was closed while the call was waiting")
 
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
@@ -265,7 +285,7 @@ class Engine:
             raise
         except Exception as error:
             trouble = upstream.trouble(error)
-            saved = await self._reader.saved(question, trouble) if trouble else None
+            saved = await self._reader.saved(question, trouble) if trouble and not self.late else None
             if saved is None:
                 detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
                 self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
@@ -285,7 +305,8 @@ class Engine:
             status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
             return Found(status, None, playback)
         assert isinstance(landed, Landed)
-        saved = await self._reader.saved(question, landed.answer.trouble) if landed.answer.trouble else None
+        trouble = landed.answer.trouble
+        saved = await self._reader.saved(question, trouble) if trouble and not self.late else None
         return saved or self._arrived(question, landed, leader=leader)
 
     def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
@@ -366,29 +387,12 @@ class Engine:
 
     async def finish(self, limit: float) -> list[str]:
         """Wait for what is in flight, at most `limit` s; the keys of what had to be dropped."""
-        until = time.monotonic() + limit
-        dropped = []
-        for flight in self.board.flights():
-            signal = self.mode.signal()
-            try:
-                await flight.join(signal, max(0.0, until - time.monotonic()))
-                if flight.pump is not None and not await flight.pump.finished(signal, until):
-                    dropped.append(flight.key.text)
-            except Gone:
-                if not flight.done:
-                    dropped.append(flight.key.text)
-            except Exception:  # noqa: BLE001, S112 - the flight's own error was raised to its callers
-                continue
-        self.closed = True
-        self._guard.close()
-        for flight in self.board.flights():
-            self.events.emit("dropped", flight.key.text, "closed")
-            if flight.cancel is not None:
-                flight.cancel()
-            elif not flight.done:
-                await self._pilot.desert(flight)
-        for ear in list(self._claims.ears):
-            ear.ring(None)
-        await self.mode.settle(SETTLE)
-        self._guard.leave()
+        dropped = await self._closing.wait(limit)
+        self.closed = self.late = True
+        await self._closing.let_go()
         return dropped
+
+    def last(self, until: float) -> None:
+        """The interpreter ends: what nobody waits for has until then (monotonic s). Lookups may still come."""
+        self._closing.last(until)
+        self.late = True

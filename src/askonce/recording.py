@@ -55,7 +55,6 @@ KEPT = Policy(ttl=LONGEST, max_age=LONGEST, jitter=0.0, tool_calls="store", max_
 LIFE = Lifetime(*(int(LONGEST * 1000),) * 4)
 STANDING = Generations(epoch=bytes(8))  # no invalidation reaches a file
 IGNORED = ("openai-organization", "openai-project", "x-goog-user-project")  # whose account it was recorded on
-CLOSE_LIMIT = 30.0  # s that streams which a test left have to end
 
 # What the headers and the URL of the request in hand hide, for its body and its answer.
 _hidden: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("hidden", default=frozenset())
@@ -218,6 +217,7 @@ class _Recorded(Shell):
 
     recording: Recording
     judges = RecordingJudge
+    close_limit = 30.0  # what a test left to go on is waited for, so that it can be recorded
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
@@ -270,17 +270,9 @@ class _Recorded(Shell):
 class RecordedCache(_Recorded, Cache):
     """A Cache that is a recording."""
 
-    def close(self, limit: float = CLOSE_LIMIT) -> list[str]:
-        """Cache.close; what a test left to go on is waited for, so that it can be recorded."""
-        return super().close(limit)
-
 
 class RecordedAsyncCache(_Recorded, AsyncCache):
     """An AsyncCache that is a recording."""
-
-    async def aclose(self, limit: float = CLOSE_LIMIT) -> list[str]:
-        """RecordedCache.close."""
-        return await super().aclose(limit)
 
 
 class Shut:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from askonce import config, forks, survey
+from askonce import config, exits, forks, survey
 from askonce.aim import Aim, aim_at
 from askonce.asker import Asker, Call, Outcome, settings_of
 from askonce.calls import answer_of
@@ -40,7 +41,7 @@ from askonce.many import Many
 from askonce.pilot import Answer
 from askonce.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal, told_field
 from askonce.reader import Found, Unreadable
-from askonce.store import Store, StoreTrouble, open_store
+from askonce.store import Store, StoreTrouble, no_store, open_store
 from askonce.streams import Items, Kept, Untaped, items_of, pace_of
 from askonce.survey import Listed
 from askonce.tape import Opened, Playback
@@ -58,6 +59,7 @@ class Shell(Asker):
 
     asynchronous = False
     judges = Judge  # what judges all answers, whatever way they come in
+    close_limit = 5.0  # s that close() waits for what is in flight, unless told
 
     def __init__(
         self,
@@ -111,7 +113,12 @@ class Shell(Asker):
         return self
 
     def _new_store(self, url: str, **options: object) -> Store:
-        return open_store(url, prefix=self.prefix, asynchronous=self.asynchronous, **options)
+        try:
+            return open_store(url, prefix=self.prefix, asynchronous=self.asynchronous, **options)
+        except (ImportError, RuntimeError):
+            if not exits.ending():
+                raise
+            return no_store()  # what it needs cannot be imported any more
 
     def _new_engine(self, store: Store) -> Many:
         return Many(store, self._new_mode(), self.events, strict=self._strict)
@@ -351,11 +358,13 @@ class Shell(Asker):
             gone = now_gone
         return gone
 
-    async def shut(self, limit: float) -> list[str]:
+    async def shut(self, limit: float | None) -> list[str]:
         """The end, in either mode."""
         if self._closed:
             return []
         self._closed = True
+        if limit is None:
+            limit = 0.0 if self.engine().mode.hurried() else self.close_limit
         dropped = await self.engine().finish(limit)
         if dropped:
             self.events.warn_once("dropped", "closed with %d calls still under way: dropped", len(dropped))
@@ -391,3 +400,13 @@ def _after_fork() -> None:
 
 
 around_forks(in_child=_after_fork)
+
+
+def _last() -> None:
+    """The interpreter ends: what nobody waits for has a moment more, in all caches at once."""
+    until = time.monotonic() + (0.0 if exits.interrupted() else exits.LAST)
+    for cache in list(_caches):
+        cache.engine().last(until)
+
+
+exits.at_the_end(_last)

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from askonce.ear import Owner, Signal
+from askonce.exits import LAST, ending, interrupted
 from askonce.flight import BACKGROUND, Flight, Gone, Work
 from askonce.signals import TaskSignal, running_loop
 
@@ -58,6 +59,8 @@ class LoopOwner:
         now = time.monotonic()
         if self._loop.is_running():
             self._seen = now
+        elif ending():
+            return False  # it is not run again
         return now - self._seen < STILL
 
     def _ended(self) -> bool:
@@ -96,16 +99,25 @@ class Tasks:
 
     async def start(self, flights: Sequence[Flight], work: Work) -> None:
         """Under way when this returns."""
-        self._spawn(flights, work)
+        self._spawn(flights, asyncio.get_running_loop().create_task(work(), name="askonce-flight"))
 
     def behind(self, flights: Sequence[Flight], work: Work) -> str:
         """The same, bounded."""
-        if len(self._refreshing) >= BACKGROUND:
+        if self._full():
             return "too-many-refreshes"
-        task = self._spawn(flights, work)
+        task = Refresh(work(), loop=asyncio.get_running_loop(), name="askonce-refresh")
+        self._spawn(flights, task)
         self._refreshing.add(task)
         task.add_done_callback(self._refreshing.discard)
         return ""
+
+    def _full(self) -> bool:
+        """Whether as many run as may. Those that a closed loop took with it are counted out when it seems so."""
+        if len(self._refreshing) >= BACKGROUND:
+            for task in list(self._refreshing):
+                if task.get_loop().is_closed():
+                    self._refreshing.discard(task)
+        return len(self._refreshing) >= BACKGROUND
 
     def help(self, _: Flight, pump: Pump) -> bool:
         """Its task runs already; it may be waiting for its readers."""
@@ -139,6 +151,11 @@ class Tasks:
         """Of what ends the whole program the event loop was told by the flight's task; once is enough."""
         return asyncio.CancelledError() if isinstance(why, KeyboardInterrupt | SystemExit) else why
 
+    def hurried(self) -> bool:
+        """By a Ctrl-C, or by whoever cancelled its task."""
+        task = asyncio.current_task()
+        return interrupted() or (task is not None and task.cancelling() > 0)
+
     async def settle(self, seconds: float) -> None:
         """For those of this loop."""
         here = asyncio.get_running_loop()
@@ -146,22 +163,46 @@ class Tasks:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
-    def _spawn(self, flights: Sequence[Flight], work: Work) -> asyncio.Task[None]:
-        loop = asyncio.get_running_loop()
+    def _spawn(self, flights: Sequence[Flight], task: asyncio.Task[None]) -> None:
+        loop = task.get_loop()
         owner = LoopOwner()
-        task = owner.task = loop.create_task(work(), name="askonce-flight")
+        owner.task = task
         self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish under way
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(partial(_ended, flights))
 
         def cancel() -> None:
             with contextlib.suppress(RuntimeError):  # its loop is closed, and so is the task
-                loop.call_soon_threadsafe(task.cancel)  # the last caller may have waited on another loop
+                # The last caller may have waited on another loop.
+                loop.call_soon_threadsafe(task.end if isinstance(task, Refresh) else task.cancel)
 
         for flight in flights:
             flight.owner = owner
             flight.cancel = cancel
-        return task
+
+
+class Refresh(asyncio.Task[None]):
+    """A refresh. An event loop that ends cancels all tasks and waits for them: this one has LAST s more then.
+
+    Nobody waits for it, so nobody but the end of its loop cancels it, and we do, by `end`.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._log_destroy_pending = False  # a loop may end without that ceremony, too; the background thread tells
+        self._ending = False
+
+    def cancel(self, msg: Any = None) -> bool:
+        """In a while; at once when it is asked for again, or for a Ctrl-C."""
+        if self.done() or self._ending or interrupted():
+            return super().cancel(msg)
+        self._ending = True
+        self.get_loop().call_later(LAST, self.end)
+        return True
+
+    def end(self) -> bool:
+        """Now."""
+        return super().cancel()
 
 
 def _if_there(flight: weakref.ref[Flight], act: Callable[[Flight], object]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from askonce.drive import drive
 from askonce.ear import Signal
+from askonce.exits import expect_the_end, interrupted, over, start_thread
 from askonce.flight import BACKGROUND, Flight, Work
 from askonce.ownership import Owner, owned
 from askonce.store.wakeup import Wakeup
@@ -58,8 +58,11 @@ class Threads:
 
     def behind(self, flights: Sequence[Flight], work: Work) -> str:
         """In a daemon thread: a pool's threads would hold up the interpreter's exit behind a hung upstream."""
+        if over():
+            return "exit"
         if self._full():
             return "too-many-refreshes"
+        expect_the_end()
         owner = Owner(time.monotonic() + BEGIN)
         owner.work = owned(partial(self._refreshed, owner, work))
         for flight in flights:
@@ -73,7 +76,7 @@ class Threads:
     @staticmethod
     def _begun(owner: Owner, name: str, *run: Any) -> bool:
         try:
-            return start_thread(name, *run, owner.work)
+            return start_thread(name, *run, owner.work) is not None
         except BaseException:
             owner.until = 0.0  # it lives only if it runs already
             raise
@@ -116,14 +119,9 @@ class Threads:
         """That very exception: nobody else was told."""
         return why
 
+    def hurried(self) -> bool:
+        """By a Ctrl-C."""
+        return interrupted()
+
     async def settle(self, seconds: float) -> None:
         """For nothing: likewise."""
-
-
-def start_thread(name: str, target: Callable[..., object], *arguments: Any) -> bool:
-    """Start a daemon thread; False where there is none left, or the interpreter ends."""
-    try:
-        threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
-    except Exception:  # noqa: BLE001 - RuntimeError, or MemoryError: either way it does not run
-        return False
-    return True

@@ -12,7 +12,7 @@ renewed, words to waiters arrive, and a store in trouble is probed. Only the fle
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self, cast
 
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
@@ -20,6 +20,7 @@ from askonce.core.model import Head, Lifetime, Sealed
 from askonce.core.tape import Ending, Word
 from askonce.core.text import printable
 from askonce.errors import ConfigError, Portable
+from askonce.exits import EXIT
 
 TIMEOUT = 0.2  # s: the most that trouble in the store may cost a lookup
 CONNECT_TIMEOUT = 1.0  # s
@@ -36,7 +37,8 @@ class StoreTrouble(Portable):
 
     ``store-refused`` (nobody listens), ``store-timeout``, ``store-closed`` (the connection broke), ``store-denied``
     (rights, password), ``store-readonly``, ``store-full`` (memory, disk), ``store-foreign`` (another program's keys
-    under our names), ``store-corrupt``, ``store-loading``, ``store-error`` (anything else it said).
+    under our names), ``store-corrupt``, ``store-loading``, ``store-error`` (anything else it said). ``exit`` where
+    Python ends, and the store needs what is gone by then.
 
     `at` says where it was met: by a ``command``, by ``connecting``, or at one ``key``, which says nothing of others.
     `about` narrows a kind down for whoever looks for the remedy: ``tls``, or "".
@@ -246,6 +248,27 @@ class Link(Protocol):
     def close(self) -> None:
         """Close the connection."""
         ...
+
+
+class _NoStore:
+    """Stands for a store that cannot be loaded: Python ends, and imports fail. Whatever it is asked, it is trouble."""
+
+    kind = "none"
+    address = "none"
+
+    def blocking(self) -> Self:
+        return self
+
+    async def close(self) -> None:
+        return
+
+    def __getattr__(self, name: str) -> Any:
+        raise StoreTrouble(EXIT, "Python ends: no store can be loaded any more")
+
+
+def no_store() -> Store:
+    """The store of a cache that is made when Python ends."""
+    return cast("Store", _NoStore())
 
 
 def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **options: Any) -> Store:

@@ -14,11 +14,11 @@ lock is held, so that a finaliser, a signal or a fork cannot find one held: each
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 import weakref
 from collections import deque
 
+from askonce.exits import start_thread
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.dial import first, open_line, was_first
 from askonce.store.line import TRUSTED, Line
@@ -171,10 +171,7 @@ class Pool:
                 self._dials.pop(place, None)
 
     def _start(self, place: int, dial: _Dial) -> None:
-        work = threading.Thread(target=self._dialling, args=(place, dial), name="askonce-dial", daemon=True)
-        try:
-            work.start()
-        except RuntimeError:  # the interpreter is ending, or the system has no thread left
+        if start_thread("askonce-dial", self._dialling, place, dial) is None:
             self._dialling(place, dial)
 
     def _enough(self) -> bool:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from askonce.exits import start_thread
 from askonce.ownership import Busy, OwnedLock
 from askonce.signals import TaskSignal
 from askonce.store.wakeup import Wakeup
@@ -78,11 +79,9 @@ class Hand:
         now = time.monotonic()
         if self._running.held or now - self._began < BEGIN:
             return
-        thread = threading.Thread(target=self._run, name="askonce-sqlite", daemon=True)
-        try:
-            self._began = now
-            thread.start()
-        except Exception:  # noqa: BLE001 - there is none left, or Python ends
+        self._began = now
+        thread = start_thread("askonce-sqlite", self._run)
+        if thread is None:
             self._began = now - BEGIN
             self._here()
         else:

@@ -25,6 +25,7 @@ from typing import Any
 
 import hiredis
 
+from askonce.exits import EXIT, ending
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.line import LEAST, NOTHING, PUSH, SLOWEST, TRUSTED, Cut, patience
 from askonce.store.redis_address import RedisAddress
@@ -266,11 +267,18 @@ def _looked_at(said: asyncio.Future[Any]) -> None:
         said.exception()  # the trunk has ended by it, and whoever comes next finds that
 
 
+def _named(host: str) -> bool:
+    """Whether a host is given by its name, and not by its number."""
+    return bool(host) and ":" not in host and not host.replace(".", "").isdigit()
+
+
 async def open_trunk(address: RedisAddress) -> Trunk:
     """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
     connection = address.async_connection(CONNECT_TIMEOUT)
     epoch = address.epoch.number
     writer: Any = None
+    if ending() and _named(getattr(connection, "host", "")):
+        raise StoreTrouble(EXIT, "Python ends: a name is looked up by a thread, and none is started", "connecting")
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.connect()
