@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from askonce.core.fits import OTHER_MODEL, Request, misfit
 from askonce.core.manners import Manners
 from askonce.core.providers.answers import Answer
+from askonce.core.providers.fits import OTHER_MODEL, Request, misfit
 from askonce.events import Events
 
 NO_IDS: Mapping[str, str] = {}

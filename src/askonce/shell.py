@@ -22,13 +22,13 @@ from askonce.aim import Aim, aim_at
 from askonce.asker import Asker, Call, Outcome, settings_of
 from askonce.calls import answer_of
 from askonce.core import keys
-from askonce.core.fits import Request
 from askonce.core.judge import Judge
 from askonce.core.keys import Form, Key
 from askonce.core.normalize import NotNormal, normal_of
 from askonce.core.policy import Policy
 from askonce.core.providers.answers import a_dict
 from askonce.core.providers.expected import expected_of
+from askonce.core.providers.fits import Request
 from askonce.core.providers.request import judge_request
 from askonce.core.rules import RULE_WORDS, Rules
 from askonce.drive import drive

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.core.fits import OTHER_MODEL, OTHER_REQUEST, Request, ids_of, misfit
 from askonce.core.manners import IN_A_ROW, KEPT, Manners
+from askonce.core.providers.fits import OTHER_MODEL, OTHER_REQUEST, Request, ids_of, misfit
 from askonce.core.providers.names import akin, of_a_stranger
 from askonce.core.providers.operations import agreed, by_path, model_of
 from askonce.core.providers.streamed import read

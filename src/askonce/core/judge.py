@@ -64,7 +64,7 @@ class Judge:
 
     `api`: its path named it. `unwanted`: store_if's word, "" if it wants an answer. `age`: ms that the answer was
     old when it came, out of a cache further up. `misfit`: why an answer, or events of one, are none to the question, ""
-    if they may be (core.fits).
+    if they may be (core.providers.fits).
     """
 
     keeps_empty = False  # a stream that said nothing

@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 
 from askonce.core import bounded, keys, upstream
-from askonce.core.fits import Request
 from askonce.core.judge import Judge, Verdict, refused
 from askonce.core.keys import Form, Key
 from askonce.core.memo import Memo
@@ -26,6 +25,7 @@ from askonce.core.policy import Control
 from askonce.core.providers.api import plain_error
 from askonce.core.providers.expected import PLAIN, Expected, expected_of
 from askonce.core.providers.fields import per_input
+from askonce.core.providers.fits import Request
 from askonce.core.providers.operations import Operation, agreed, model_of
 from askonce.core.providers.request import judge_request
 from askonce.core.providers.scan import stream_variant, streams_read

@@ -1,4 +1,4 @@
-"""What a request over HTTP says of its answer: the model, the host, and the ids that it gave itself (core.fits)."""
+"""What a request over HTTP says of its answer: the model, the host, the ids that it gave itself (providers.fits)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from askonce.core import bounded
-from askonce.core.fits import ID_FIELDS, ID_HEADERS, Ids, Request, ids_of
+from askonce.core.providers.fits import ID_FIELDS, ID_HEADERS, Ids, Request, ids_of
 from askonce.core.providers.operations import Operation
 from askonce.http.credentials import Header
 from askonce.http.sent import NAMES, SHORT, Sent, lower, text_of

@@ -1,4 +1,4 @@
-"""Whether an answer fits its request, where a protocol can tell: which model answered, and what is repeated.
+"""Whether an answer fits its request, where an API can tell: which model answered, and what is repeated.
 
 An answer that came over a connection out of step is another request's. Most answers tell nothing, and a wrong "no"
 costs its caller every hit, so a doubt is a yes: an alias becomes a date, a gateway serves under names of its own, a
