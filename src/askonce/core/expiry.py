@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
@@ -62,9 +62,9 @@ def _lasts(name: str) -> bool:
     return bool(_LASTS.fullmatch(snake(name)))
 
 
-def hints(data: bytes) -> bool:
-    """Whether JSON may hold an end."""
-    return b"xpir" in data or b"://" in data or b"valid" in data or b"ot_after" in data or b"otAfter" in data
+def may_end(names: Iterable[str], body: bytes) -> bool:
+    """Whether an answer with fields of these names, `body` in JSON, may name an end: most need no more than this."""
+    return b"://" in body or any(_kind(name) == "end" for name in names)
 
 
 def _moment(value: object, now: float, *, lasts: bool) -> float | None:

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
 
 from askonce.core import bounded
-from askonce.core.expiry import end_of, hints
+from askonce.core.expiry import end_of, may_end
 from askonce.core.policy import Terms
 from askonce.core.providers import Api
-from askonce.core.providers.answers import Answer, breaks_json, dicts, failed, reason_of
+from askonce.core.providers.answers import Answer, breaks_json, dicts, failed, field_names, reason_of
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.items import ItemScan
 from askonce.core.providers.parts import answers_in, parts_of
@@ -116,12 +116,13 @@ class Judge:
         if reason := scan.verdict():
             return Verdict(reason)
         said = scan.items if isinstance(scan, ItemScan) else scan.values
-        made = scan.answer() if self._expected.json or hints(scan.body) else None
+        names = field_names(said) if isinstance(scan, ItemScan) else scan.names()
+        made = scan.answer() if self._expected.json or may_end(names, scan.body) else None
         if made or not self._expected.json:
             reason = self._broken(*made) if made else ""
         elif all(isinstance(item, str) for item in said) and breaks_json(said):
             reason = "invalid-json"
-        return self._last(reason or self._strange_in(scan), said, scan.body, now, dates=bool(made))
+        return self._last(reason or self._strange_in(scan), said, scan.body, now, names=names, dates=bool(made))
 
     def _strange(self, value: object) -> str:
         """Why an answer is none to this question."""
@@ -167,11 +168,21 @@ class Judge:
             return "invalid-json"
         return ""
 
-    def _last(self, reason: str, value: object, body: bytes, now: float, *, dates: bool = False) -> Verdict:
+    def _last(
+        self,
+        reason: str,
+        value: object,
+        body: bytes,
+        now: float,
+        *,
+        names: set[str] | None = None,
+        dates: bool = False,
+    ) -> Verdict:
         """The verdict on what nothing but its own end, or store_if, may keep out."""
         if reason:
             return Verdict(reason)
-        life = self._life(value, now, dates=dates) if hints(body) else None
+        names = field_names([_unwrapped(value)]) if names is None else names
+        life = self._life(value, now, dates=dates) if may_end(names, body) else None
         if life is not None and life <= 0:
             return Verdict("expired")
         return Verdict(self._unwanted(value), life, self._age)

@@ -108,6 +108,24 @@ def dicts(value: object) -> list[Answer]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
+def field_names(values: list[Any]) -> set[str]:
+    """The names of all fields in JSON values, at every depth but in vectors.
+
+    Level by level, in the interpreter's own loops: a stream's events have few names, and what is walked for one of
+    them in Python costs more than to read them once more.
+    """
+    names: set[str] = set()
+    while values:
+        objects = [value for value in values if isinstance(value, dict)]
+        names.update(*objects)
+        below = [held for fields in objects for held in fields.values() if isinstance(held, dict | list)]
+        for value in values:
+            if isinstance(value, list) and value and not isinstance(value[0], int | float):
+                below += value
+        values = below
+    return names
+
+
 def a_dict(value: object) -> Answer:
     """`value` if it is a dict, else an empty one."""
     return value if isinstance(value, dict) else {}

@@ -16,8 +16,8 @@ import json
 import re
 
 from askonce.core.providers import APIS, Api, eventstream
-from askonce.core.providers.answers import Answer, a_dict, failed, guarded
-from askonce.core.providers.sources import carries_sources, hints
+from askonce.core.providers.answers import Answer, a_dict, failed, field_names, guarded
+from askonce.core.providers.sources import carries_sources, names_sources
 from askonce.core.providers.sse import Parser
 from askonce.core.providers.streamed import Read, read
 
@@ -51,6 +51,7 @@ class StreamScan:
         self._room = limit
         self._parts: list[bytes] = []
         self._found: tuple[int, Read] | None = None  # and of how many parts
+        self._names: tuple[int, set[str]] | None = None  # likewise
 
     def feed(self, data: bytes) -> None:
         """More bytes, their content-encoding undone."""
@@ -96,6 +97,12 @@ class StreamScan:
         """The objects that it said, in order."""
         return self._read().values
 
+    def names(self) -> set[str]:
+        """The names of all fields in them."""
+        if self._names is None or self._names[0] != len(self._parts):
+            self._names = len(self._parts), field_names(self._read().values)
+        return self._names[1]
+
     def answer(self) -> tuple[Api, Answer] | None:
         """What it made up, of which API; None where it is no API's, or has not come to its end."""
         found, api = self._read(), self._kind()
@@ -118,10 +125,7 @@ class StreamScan:
         return reason or ("searched" if self._searched != "store" and self._has_sources(found) else "")
 
     def _has_sources(self, found: Read) -> bool:
-        # What AWS's frames hold in base64 shows no name.
-        return (hints(self.body) or self._is_aws()) and any(
-            carries_sources(one, given=self._given) for one in found.values
-        )
+        return names_sources(self.names()) and any(carries_sources(one, given=self._given) for one in found.values)
 
     @staticmethod
     def _gist(found: Read, api: Api) -> Answer | None:

@@ -40,16 +40,9 @@ _PAGE_FIELDS = frozenset({"documentChar", "documentPage", "documentChunk"})
 _NO_CITATIONS = frozenset({"file", "file_path"})  # what a parser read, what a program wrote
 
 
-# Some bytes of every name above: an answer with none of them need not be walked.
-_STEMS = (
-    *(b"itation", b"nnotation", b"earch", b"ource", b"eference", b"assage", b"ocuments", b"etriev", b"rounding"),
-    *(b"rag_", b"rlContext", b"rl_context", b"etch", b"web", b'"context"'),
-)
-
-
-def hints(data: bytes) -> bool:
-    """Whether JSON may hold the name of a source."""
-    return any(stem in data for stem in _STEMS)
+def names_sources(names: Iterable[str]) -> bool:
+    """Whether a field of one of these names may hold a source: without one, an answer need not be walked."""
+    return any(_kind(name) not in {"plain", "callers"} for name in names)
 
 
 def carries_sources(answer: object, *, given: bool = False) -> bool:
