@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from askonce import Cache
 from askonce.drive import drive
+from askonce.errors import NotCached
 from askonce.store import StoreTrouble
 from askonce.store.sqlite import SQLiteStore
 from askonce.store.sqlite_file import GLANCE
@@ -150,6 +152,38 @@ def test_a_file_that_can_only_be_read_is_refused_where_others_may_change_it(shar
     os.chown(path, 1, 1)
     with pytest.raises(StoreTrouble):
         check_owner(str(path), writing=False)
+
+
+@root_only
+@pytest.mark.parametrize("does", ["fill", "invalidate"])
+def test_a_file_that_can_only_be_read_here_is_read_anew_when_its_owner_changes_it(shared, does):
+    """It was opened as one that cannot change, of which SQLite believes what it has read."""
+    path = shared / "cache.db"
+    answered(f"sqlite:///{path}", "baked")
+    path.chmod(0o644)
+    shared.chmod(0o755)
+    asked, told = os.pipe(), os.pipe()
+
+    def child() -> bool:
+        with Cache(f"sqlite:///{path}", mode="only-if-cached") as cache:
+            assert cache.fetch(REQUEST, lambda: 0).value == {"said": "baked"}
+            os.write(asked[1], b"x")
+            os.read(told[0], 1)
+            time.sleep(2 * GLANCE / 1e6)
+            with pytest.raises(NotCached):
+                cache.fetch(REQUEST, lambda: 0)
+        return True
+
+    def owner() -> None:
+        os.read(asked[0], 1)
+        open_to_all = OTHER.replace("Cache(sys.argv[1])", "Cache(sys.argv[1], private=False)")
+        try:
+            subprocess.run([sys.executable, "-c", open_to_all, f"sqlite:///{path}", does], check=True, timeout=30)
+        finally:
+            os.write(told[1], b"x")
+
+    threading.Thread(target=owner, daemon=True).start()
+    assert as_nobody(child)
 
 
 # --- which file it is --------------------------------------------------------------------------------------------
