@@ -214,9 +214,20 @@ class Fleet:
                 self._stumble(error)
             else:
                 self._well()
+        self._wind_up()
         self._unlink()
         self._probes.end()
         drive(self._store.close())
+
+    def _wind_up(self) -> None:
+        """What was left to this thread while its last user went: nobody else will do it."""
+        try:
+            while self._deferred:
+                self._deferred.popleft()()
+            while self._forsaken:
+                self._give_back()
+        except Exception as error:  # noqa: BLE001 - the thread ends all the same
+            log.debug("left undone: %r", error)
 
     def _met(self, trouble: StoreTrouble) -> None:
         """The link broke, or cannot be made: told once, and again when it lasts."""

@@ -7,6 +7,7 @@ cache that is dropped without being closed leaves no thread and no connection be
 from __future__ import annotations
 
 import weakref
+from functools import partial
 
 from askonce.fleet import Fleet
 from askonce.forks import around_forks
@@ -20,15 +21,19 @@ _lock = OwnedLock()
 
 def enlist(store: Store, user: User) -> Fleet:
     """The process's fleet for this store's address, with one user more: until `leave`, or until it is dropped."""
+    fleet = _fleets.get(store.address)
+    while fleet is None or not fleet.users.add(user):
+        fleet = _lock.nested(partial(_posted, store.address, Fleet(store), fleet))
+    return fleet
 
-    def enlisted() -> Fleet:
-        fleet = _fleets.get(store.address)
-        if fleet is None or not fleet.users.add(user):
-            fleet = _fleets[store.address] = Fleet(store)
-            fleet.users.add(user)
-        return fleet
 
-    return _lock.run(enlisted)
+def _posted(address: str, made: Fleet, instead: Fleet | None) -> Fleet:
+    """The one that is there, or else `made`, as `instead` is over. Nothing in here takes another lock."""
+    found = _fleets.get(address)
+    if found is not instead and found is not None:
+        return found
+    _fleets[address] = made
+    return made
 
 
 def leave(fleet: Fleet, user: User) -> None:

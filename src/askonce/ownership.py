@@ -17,7 +17,7 @@ import time
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -30,6 +30,11 @@ class Busy(Exception):
     def __init__(self, *, by_me: bool = False) -> None:
         super().__init__("held by this very thread" if by_me else "held by another thread")
         self.by_me = by_me
+
+    @property
+    def at(self) -> Literal["command", "key"]:
+        """Whose trouble that is, as a StoreTrouble says it: what waits for itself says nothing of the store."""
+        return "key" if self.by_me else "command"
 
 
 class Owner:
@@ -119,6 +124,13 @@ class OwnedLock:
             if self._waiting:
                 self._wake()
         raise AssertionError("a locked section never suspends")
+
+    def nested(self, section: Callable[[], T]) -> T:
+        """The same, for a `section` that may come in the middle of itself, in a signal's handler, and takes no lock."""
+        try:
+            return self.run(section)
+        except Busy:
+            return section()
 
     def still(self, seconds: float) -> None:
         """Let nobody begin until `go_on`, or so many s from now; whoever is at it is waited for as long."""

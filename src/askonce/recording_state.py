@@ -8,7 +8,7 @@ tried again after a 429 is still the first of its kind.
 from __future__ import annotations
 
 import hashlib
-import threading
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +30,9 @@ T = TypeVar("T")
 _ENDED = {"unstored", "failed", "dropped"}  # events after which an answer was not kept
 
 
+Taken = dict[int, object]  # numbers, each with a mark of whoever took it: a dict, for what one step of it does
+
+
 @dataclass(slots=True)
 class Turn:
     """One request of a test: its place in the file; `taken` are the numbers that its kind has in this test so far."""
@@ -37,20 +40,22 @@ class Turn:
     place: Place
     said: Said
     secrets: set[str]
-    taken: set[int] = field(default_factory=set)
+    taken: Taken = field(default_factory=dict)
 
 
 class Recording:
-    """One file of recorded answers and what was asked for them, for every test that uses it."""
+    """One file of recorded answers and what was asked for them, for every test that uses it.
+
+    Without a lock, which a signal's handler that asks too would wait for in vain: each change is one step of a dict's.
+    """
 
     def __init__(self, path: Path, mode: str) -> None:
         self.path = path
         self.mode = mode
         self.file = RecordingFile(path, writes=mode == "record")
-        self._lock = threading.Lock()
         self._asked: dict[str, tuple[Said, set[str]]] = {}  # by the digest of what was asked
         self._turns: dict[str, Turn] = {}  # by the digest of a request, its number in it
-        self._taken: dict[tuple[str, str], set[int]] = {}
+        self._taken: dict[tuple[str, str], Taken] = {}
         self._missed: dict[str, Turn] = {}
         self._troubles: dict[str, None] = {}
         self._refused: dict[str, str] = {}  # requests that replay did not send, and why nothing is recorded for them
@@ -66,20 +71,18 @@ class Recording:
     def asks(self, said: Said, secrets: set[str]) -> bytes:
         """The digest of a request by what may be told of it: so two are told apart by what a reader sees."""
         digest = hashlib.sha256(keys.canonical(said)).digest()
-        with self._lock:
-            # All that were ever hidden in it: who asks the same at this moment may hide another.
-            self._asked.setdefault(digest.hex(), (said, set()))[1].update(secrets)
+        # All that were ever hidden in it: who asks the same at this moment may hide another.
+        self._asked.setdefault(digest.hex(), (said, set()))[1].update(secrets)
         return digest
 
     def turn(self, key: Key) -> Key:
         """A request is made now: the key under which this one of its kind is kept."""
-        with self._lock:
-            said, secrets = self._asked.get(key.text, ({}, set()))
-            taken = self._taken.setdefault((key.text, key.form), set())
-            nth = next(number for number in range(len(taken) + 1) if number not in taken)
-            taken.add(nth)
-            own = Key(hashlib.sha256(b"%b%b%d" % (key.digest, key.form.encode(), nth)).digest(), key.form)
-            self._turns[own.text] = Turn(Place(key.text, key.form, nth), said, secrets, taken)
+        said, secrets = self._asked.get(key.text, ({}, set()))
+        taken = self._taken.setdefault((key.text, key.form), {})
+        mine = object()
+        nth = next(number for number in itertools.count() if taken.setdefault(number, mine) is mine)
+        own = Key(hashlib.sha256(b"%b%b%d" % (key.digest, key.form.encode(), nth)).digest(), key.form)
+        self._turns[own.text] = Turn(Place(key.text, key.form, nth), said, secrets, taken)
         return own
 
     @contextmanager
@@ -128,7 +131,7 @@ class Recording:
         """What became of a call; one whose answer was not kept gives its number back."""
         turn = self._turns.get(event.key) if event.name in _ENDED else None
         if turn is not None and self.mode == "record":
-            turn.taken.discard(turn.place.nth)
+            turn.taken.pop(turn.place.nth, None)
             text = f"{report.title(turn.said, turn.place.form)}: {report.why(event.detail)}"
             self._unrecorded[text] = turn.place
 

@@ -41,7 +41,7 @@ class Users:
         self._lock = OwnedLock()
 
     def add(self, user: User) -> bool:
-        """One more, until `remove` or until it is dropped; False when it is over."""
+        """One more, until `remove` or until it is dropped; False when it is over, or may be about to."""
         wake = self._wake
 
         def dropped(_: object) -> None:
@@ -53,7 +53,10 @@ class Users:
                 self._known[id(user)] = weakref.ref(user, dropped)
             return not self._over
 
-        return self._lock.run(add)
+        try:
+            return self._lock.run(add)
+        except Busy:  # a signal came in the middle of this, and its handler made a cache
+            return False
 
     def remove(self, user: User) -> None:
         """One less."""

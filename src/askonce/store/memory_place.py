@@ -66,7 +66,7 @@ class Memory:
         try:
             return self.lock.run(work)
         except Busy as busy:
-            raise StoreTrouble("store-error", f"the memory is {busy}") from None
+            raise StoreTrouble("store-error", f"the memory is {busy}", busy.at) from None
 
     def keep(self, shelf: dict[bytes, Kept], name: bytes, kept: Kept) -> None:
         """Put an entry or tape where its age puts it, last."""
@@ -161,7 +161,7 @@ def memory_of(name: str, max_bytes: int) -> Memory:
         memory.max_bytes = max(memory.max_bytes, max_bytes)
         return memory
 
-    return _naming.run(found)
+    return _naming.nested(found)
 
 
 def _before_fork() -> None:

@@ -81,7 +81,7 @@ class File:
 
     def enter(self, store: object, max_bytes: int, *, private: bool = True) -> None:
         """One more store, until it leaves or is dropped; not `private`: anybody may read what it holds."""
-        _filing.run(partial(self._enter, store, max_bytes, private=private))
+        _filing.nested(partial(self._enter, store, max_bytes, private=private))
 
     def _enter(self, store: object, max_bytes: int, *, private: bool) -> None:
         self.private = private or (len(self._users) > 0 and self.private)  # of two, the careful one counts
@@ -91,7 +91,7 @@ class File:
 
     def leave(self, store: object) -> None:
         """One store less; the last one closes the connections."""
-        hand = _filing.run(partial(self._leave, store))
+        hand = _filing.nested(partial(self._leave, store))
         if hand is not None:
             hand.close()
             self.thin()
@@ -133,7 +133,8 @@ class File:
         try:
             return self._opening.run(partial(self._open, time.monotonic()))
         except Busy as busy:
-            raise StoreTrouble("store-error", f"{self.path}: it is being opened further down, {busy}") from None
+            text = f"{self.path}: it is being opened further down, {busy}"
+            raise StoreTrouble("store-error", text, busy.at) from None
 
     def _open(self, asked: float) -> Seat:
         self._closed_door.share(asked)
@@ -267,7 +268,7 @@ class File:
                 partial(self._held_up.share, asked),
             )
         except Busy as busy:
-            raise StoreTrouble("store-timeout", f"{self.path}: {busy}, for longer than {QUEUE} s") from None
+            raise StoreTrouble("store-timeout", f"{self.path}: {busy}, for longer than {QUEUE} s", busy.at) from None
         self._tend_log(seat)
         return result
 
@@ -400,7 +401,7 @@ def file_at(path: str) -> File:
             file = _files[path] = File(path)
         return file
 
-    return _filing.run(found)
+    return _filing.nested(found)
 
 
 def _before_fork() -> None:
