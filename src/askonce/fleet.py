@@ -7,7 +7,6 @@ blocked for ten seconds, or a caller's thread deep in an upstream call, must not
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
@@ -70,6 +69,7 @@ class Fleet:
         self._began = -LAUNCH
         self._missed = False
         self._stopping = False
+        self._over = False
         self._wakeup = Wakeup()
         self._trouble: StoreTrouble | None = None  # of the link, since `_since` (monotonic s)
         self._since = 0.0
@@ -198,8 +198,14 @@ class Fleet:
             log.warning("askonce has no background thread: none can be started; leases are not renewed until one is")
 
     def _run(self) -> None:
-        with contextlib.suppress(Busy):  # another one is at it
-            self._running.run(self._work, 0.0)
+        """Until nobody needs it: an exception anywhere ends the thread only when it is about to end by itself."""
+        while not self._over:
+            try:
+                self._running.run(self._work, 0.0)
+            except Busy:
+                return  # another one is at it
+            except BaseException as error:  # noqa: BLE001 - a lease lives longer than what went wrong here
+                self._stumble(error)
 
     def _work(self) -> None:
         self._thread = threading.current_thread()
@@ -214,6 +220,7 @@ class Fleet:
                 self._stumble(error)
             else:
                 self._well()
+        self._over = True
         self._wind_up()
         self._unlink()
         self._probes.end()
@@ -244,7 +251,7 @@ class Fleet:
         self._wakeup.wait(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
-    def _stumble(self, error: Exception) -> None:
+    def _stumble(self, error: BaseException) -> None:
         if self._stumbled != repr(error):
             self._stumbled = repr(error)
             log.exception("the fleet thread of askonce stumbled")
@@ -367,7 +374,13 @@ class Fleet:
 
     def _write(self) -> None:
         some = [self._scribes.popitem()[0] for _ in range(min(BATCH, len(self._scribes)))]
-        drive(self._store.together([scribe.flush for scribe in some]))
+        try:
+            drive(self._store.together([scribe.flush for scribe in some]))
+        except StoreTrouble:
+            raise
+        except BaseException:
+            self._scribes |= dict.fromkeys(some)  # who reads along must not wait for the next part
+            raise
 
     def _back(self, breaker: Breaker, kind: str) -> None:
         """A probe closed a breaker."""

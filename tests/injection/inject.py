@@ -58,6 +58,11 @@ class _Trace:
         return self
 
 
+def traced(met: Callable[[FrameType, str], object], within: str = OURS) -> Callable[[FrameType, str, Any], Any]:
+    """A trace function that calls `met` at each moment."""
+    return _Trace(met, within)
+
+
 @contextmanager
 def tracing(met: Callable[[FrameType, str], object], within: str = OURS) -> Iterator[None]:
     """Call `met` at each moment of this thread."""
@@ -79,12 +84,10 @@ def place_of(frame: FrameType | None, within: str) -> Place:
     return tuple(lines)
 
 
-@contextmanager
-def noting(most: int = 1, within: str = OURS) -> Iterator[list[Point]]:
-    """Note the points that are passed, at each place the first `most` of them."""
+def noted(found: list[Point], most: int, within: str) -> Callable[[FrameType, str], None]:
+    """What notes points, at each place the first `most` of them."""
     times: Counter[tuple[str, int, str]] = Counter()
     places: Counter[tuple[Place, str]] = Counter()
-    found: list[Point] = []
 
     def met(frame: FrameType, event: str) -> None:
         moment = (frame.f_code.co_filename, frame.f_lineno, event)
@@ -94,7 +97,14 @@ def noting(most: int = 1, within: str = OURS) -> Iterator[list[Point]]:
         if places[place, event] <= most:
             found.append(Point(*moment, times[moment], place))
 
-    with tracing(met, within):
+    return met
+
+
+@contextmanager
+def noting(most: int = 1, within: str = OURS) -> Iterator[list[Point]]:
+    """Note the points that are passed, at each place the first `most` of them."""
+    found: list[Point] = []
+    with tracing(noted(found, most, within), within):
         yield found
 
 

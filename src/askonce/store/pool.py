@@ -44,13 +44,20 @@ class _Waiter:
 
 
 class _Dial:
-    """A line being made, in an epoch of the address. `until`: when it must be over (monotonic s)."""
+    """A line being made by a `thread`, in an epoch of the address. `until`: when it must be over (monotonic s)."""
 
-    __slots__ = ("epoch", "until")
+    __slots__ = ("epoch", "thread", "until")
 
     def __init__(self, epoch: int, until: float) -> None:
         self.epoch = epoch
         self.until = until
+        self.thread: threading.Thread | None = None
+
+    @property
+    def died(self) -> bool:
+        """Whether its thread ended without a word."""
+        thread = self.thread
+        return thread is not None and thread.ident is not None and not thread.is_alive()
 
 
 class Pool:
@@ -167,11 +174,12 @@ class Pool:
     def _forget(self, now: float) -> None:
         """No more count dials whose threads were ended before they began, and those that lead nowhere, as is known."""
         for place, dial in list(self._dials.items()):
-            if now > dial.until or dial.epoch != self._epoch.number:
+            if now > dial.until or dial.died or dial.epoch != self._epoch.number:
                 self._dials.pop(place, None)
 
     def _start(self, place: int, dial: _Dial) -> None:
-        if start_thread("askonce-dial", self._dialling, place, dial) is None:
+        dial.thread = start_thread("askonce-dial", self._dialling, place, dial)
+        if dial.thread is None:
             self._dialling(place, dial)
 
     def _enough(self) -> bool:

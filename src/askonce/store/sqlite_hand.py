@@ -36,8 +36,8 @@ class _Job(Generic[T]):
         self.error: BaseException | None = None
 
     def do(self) -> None:
-        """Do it, unless nobody waits."""
-        if self.left:
+        """Do it, unless nobody waits, or it was done."""
+        if self.left or self.done:
             return
         try:
             self.result = self.work()
@@ -109,7 +109,8 @@ class Hand:
 
     def _work(self) -> None:
         while self._jobs:
-            self._jobs.popleft().do()
+            self._jobs[0].do()
+            self._jobs.popleft()  # and not before: where this is cut off, it is there for the next thread
 
     def close(self) -> None:
         """End the thread."""
