@@ -14,6 +14,7 @@ lock is held, so that a finaliser, a signal or a fork cannot find one held: each
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import weakref
 from collections import deque
