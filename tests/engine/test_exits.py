@@ -152,7 +152,7 @@ def sensible(case: Case) -> bool:
     if how == "generator":
         return mode == "tasks" and used == "used"
     if mode == "tasks" and used == "never":
-        return how not in {"destructor", "cycle"}  # what runs tasks is imported with the first AsyncCache
+        return how not in {"destructor", "cycle", "closed"}  # what runs tasks is imported with the first AsyncCache
     return used != "never" or (mode != "http" and how != "closed")
 
 
