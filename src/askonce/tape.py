@@ -319,8 +319,9 @@ class Playback:
         if self.tape.leave(self) == 0 and self._left is not None:
             await self._left()
 
-    def __del__(self) -> None:
+    def __del__(self, partial: type[partial[object]] = partial) -> None:
         # Anywhere: in the middle of our own code, of a lock of somebody else's. So it does nothing but leave a note.
+        # The name is given to it here, since those of a module are gone where an interpreter ends.
         if not getattr(self, "_closed", True) and self._defer is not None:
             self.tape.drop(self)
             self._defer(partial(self._mode.send, self.signal, self.close))

@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from askonce.signals import running_loop
@@ -49,11 +50,12 @@ class _Office:
         """Whether it was made by this process."""
         return self._pid == os.getpid()
 
-    def __del__(self) -> None:
+    def __del__(self, pid: Callable[[], int] = os.getpid, abandoned: list[object] = _abandoned) -> None:
+        # By names that are given here: those of a module are gone where an interpreter ends.
         if self.trunk is None:
             return
-        if not self.mine:
-            _abandoned.append(self.trunk)
+        if self._pid != pid():
+            abandoned.append(self.trunk)
         elif (loop := self._loop()) is None or loop.is_closed():
             self.trunk.left_behind()
 

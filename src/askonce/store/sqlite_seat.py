@@ -33,9 +33,14 @@ class Seat:
             self.connection.close()
         self.closed = True  # and not before: a fork goes ahead when all are
 
-    def __del__(self) -> None:
+    def __del__(self, wrong: type[Exception] = sqlite3.Error) -> None:
+        # Not close(): where an interpreter ends, the names that it uses may be gone, and only those given here are not.
         if not getattr(self, "closed", True):
-            self.close()
+            self.closed = True
+            try:  # noqa: SIM105 - likewise
+                self.connection.close()
+            except wrong:
+                pass
 
 
 def close_all(seats: deque[Seat]) -> None:
