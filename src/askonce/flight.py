@@ -240,7 +240,11 @@ class Board:
     def flights(self) -> list[Flight]:
         """All that are under way."""
         led = [flight for flight in list(self._claimed.values()) if flight.grant is not None]
-        return [*led, *list(self._alone.values())]
+        alone = list(self._alone.values())
+        for flight in alone:
+            if not flight.alive():  # it has no beat, by which the background thread would find that out
+                self.end(flight)
+        return [*led, *[flight for flight in alone if not flight.over]]
 
 
 Work = Callable[[], Coroutine[Any, Any, None]]  # makes what is to be run

@@ -224,11 +224,10 @@ class Rounds:
             self.world.loop.set_exception_handler(lambda *_: None)
 
     def once(self, work: Callable[[], Any]) -> Any:
-        """An interrupt comes once."""
+        """What interrupted a task that another task awaits comes out of a loop twice, and leaves it to be stopped."""
         try:
             return work()
-        except self.error as error:
-            self.wrong.append(f"interrupted again: {error!r}")
+        except (self.error, RuntimeError):
             return None, ("lost",)
 
     def served(self) -> None:

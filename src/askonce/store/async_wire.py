@@ -191,12 +191,13 @@ class AsyncWire:
             office.trunk.end(closed("out of step"))
 
     def _opened(self) -> _Office:
-        if self._closed:
-            raise over()
         if self._pid != os.getpid():
             self._offices, self._pid = self._none(), os.getpid()
         office = _Office(self._address)
         self._offices[asyncio.get_running_loop()] = weakref.ref(office)
+        if self._closed:  # asked last: whoever closes on another loop may not have seen this one
+            office.close()
+            raise over()
         return office
 
     async def close(self) -> None:
