@@ -63,23 +63,26 @@ class Threads:
         if self._full():
             return "too-many-refreshes"
         expect_the_end()
-        owner = Owner(time.monotonic() + BEGIN)
+        owner = Owner()
         owner.work = owned(partial(self._refreshed, owner, work))
-        for flight in flights:
-            flight.owner = owner
         self._refreshing[owner] = None
         if self._begun(owner, "askonce-refresh", contextvars.copy_context().run, drive):
+            for flight in flights:
+                flight.owner = owner  # and not before: until then the lookup is
             return ""
         self._refreshing.pop(owner, None)
         return "no-thread"
 
     @staticmethod
     def _begun(owner: Owner, name: str, *run: Any) -> bool:
+        begun = False
         try:
-            return start_thread(name, *run, owner.work) is not None
-        except BaseException:
-            owner.until = 0.0  # it lives only if it runs already
-            raise
+            owner.until = time.monotonic() + BEGIN  # where this is not come to, it is not about to begin
+            begun = start_thread(name, *run, owner.work) is not None
+        finally:
+            if not begun:
+                owner.until = 0.0  # it lives only if it runs already
+        return begun
 
     def _full(self) -> bool:
         """Whether as many run as may. Those that ended without a word are counted out when it seems so."""
@@ -99,14 +102,14 @@ class Threads:
         """A thread for it, unless it has one."""
         if pump.helper is not None and pump.helper.alive():
             return True
-        owner = Owner(time.monotonic() + BEGIN)
+        owner = Owner()
         owner.work = owned(pump.run)
         pump.helper = owner
         return self._begun(owner, "askonce-pump", drive)
 
     def send(self, _: Signal, work: Work) -> Owner:
         """A thread of its own; where there is none left, in this one."""
-        owner = Owner(time.monotonic() + BEGIN)
+        owner = Owner()
         owner.work = owned(work)
         if not self._begun(owner, "askonce-left", drive):
             drive(owner.work)
