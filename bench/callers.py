@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import httpx2
 
 from askonce import AsyncCache, Cache
-from askonce.drive import drive
+from askonce.runtime.drive import drive
 from askonce.testing import ScriptedCall
 
 MOST = 1000  # callers of a process

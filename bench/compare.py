@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from askonce.drive import drive
+from askonce.runtime.drive import drive
 
 RUNS = 3
 WARM = 50  # turns before a run

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from askonce import AsyncCache
-from askonce.fleet import HEARTBEAT
+from askonce.flight.background import HEARTBEAT
 from askonce.testing import Receipts, ScriptedCall
 from askonce.testing.script import Cue
 from bench.callers import Callers

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import redis
 
 from askonce import Cache
-from askonce.fleet import HEARTBEAT
+from askonce.flight.background import HEARTBEAT
 from askonce.testing.proxy import Proxy
 from bench import places
 from bench.callers import Callers, run

@@ -19,9 +19,9 @@ import redis
 from askonce import Cache, NotCached, Policy
 from askonce.core import keys
 from askonce.core.model import FIELDS, HEAD_SIZE, SCOPE, Lifetime, Snapshot, pack_fields, read_head, seal
-from askonce.question import Planner, Question, Settings
+from askonce.engine.question import Planner, Question, Settings
 from askonce.store import PARTITIONS
-from askonce.store.redis_names import Names
+from askonce.store.redis.names import Names
 from askonce.testing.servers import Server
 from bench.compare import Pair, Ratio, pair
 from bench.places import Place, Skipped, nowhere, sqlite, valkey

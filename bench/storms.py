@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 
 from askonce import Policy
 from askonce.core.lease import Ask, Follow
+from askonce.engine.engine import Engine
+from askonce.engine.leader import Pilot
 from askonce.errors import PartialInvalidation, StoreUnavailable
-from askonce.flight import Gone
-from askonce.pilot import Pilot
-from askonce.protocol import Engine
+from askonce.flight.flight import Gone
 from bench.callers import Callers
 from bench.places import MODES, Place
 from bench.questions import answer, question

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 
 from askonce import AsyncCache, Policy
-from askonce.fleet import HEARTBEAT
+from askonce.flight.background import HEARTBEAT
 from bench.callers import Callers, Tasks, run
 from bench.compare import Pair, Ratio, paired, quantile
 from bench.places import Place, Skipped, valkey

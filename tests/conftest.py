@@ -1,7 +1,7 @@
 """What a test may ask for. Servers are started once a session, and where one is not installed its tests are skipped.
 
-`valkey` and `redis_server` are shared, and empty at the beginning of each test that asks for them: such a test may write
-what it likes. One that stops, freezes or configures its server takes `own_valkey` or `own_redis` instead.
+`valkey` and `redis_server` are shared, and empty at the beginning of each test that asks for them: such a test may
+write what it likes. One that stops, freezes or configures its server takes `own_valkey` or `own_redis` instead.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ import askonce
 SOURCE = Path(askonce.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# What a part may import of ours, besides what is in the same part. `config`, `errors`, `events` are leaves that everyone
-# may import. Whatever is not listed stands above the engine, and nothing below may import it.
+# What a part may import of ours, besides what is in the same part. `config`, `errors`, `events` are leaves that
+# everyone may import. Whatever is not listed stands above the engine, and nothing below may import it.
 LEAVES = {"config", "errors", "events", "exits", "drive", "forks", "ownership", "signals"}
 BELOW: dict[str, set[str]] = {
     "core": {"errors"},
@@ -55,7 +55,7 @@ OUTSIDE_CORE = {
 
 
 def part_of(name: str) -> str:
-    """``core`` of askonce.core.lease, ``cache`` of askonce.cache."""
+    """``core`` of askonce.core.lease, ``cache`` of askonce.cache.cache."""
     return name.split(".")[1] if "." in name else ""
 
 

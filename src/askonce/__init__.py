@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from askonce import config as _config
-from askonce.asker import Outcome
-from askonce.cache import AsyncCache, AsyncHandle, Cache, Handle
+from askonce.cache import config as _config
+from askonce.cache.cache import AsyncCache, AsyncHandle, Cache, Handle
+from askonce.cache.common import Outcome
 from askonce.core.policy import Policy
 from askonce.errors import (
     AskonceError,

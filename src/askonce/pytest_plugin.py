@@ -23,7 +23,7 @@ import pytest
 if TYPE_CHECKING:  # not imported with every run of pytest in an environment that has askonce
     from pathlib import Path
 
-    from askonce.recording import RecordedAsyncCache, RecordedCache, Recording
+    from askonce.recording.caches import RecordedAsyncCache, RecordedCache, Recording
 
 FILE = "askonce-recorded.db"
 _MODES = ("record", "replay", "off")
@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _recording(request: pytest.FixtureRequest) -> Recording:
     """The recording of this scope: beside the test's file, and of what is wider than a file, at the root."""
-    from askonce.recording import Recording
+    from askonce.recording.caches import Recording
 
     mode = request.config.getoption("--askonce") or request.config.getini("askonce")
     if mode not in _MODES:
@@ -56,7 +56,7 @@ def _recording(request: pytest.FixtureRequest) -> Recording:
 
 
 def _blocking(request: pytest.FixtureRequest) -> Iterator[RecordedCache]:
-    from askonce.recording import RecordedCache
+    from askonce.recording.caches import RecordedCache
 
     with RecordedCache(_recording(request)) as cache:
         yield cache
@@ -64,7 +64,7 @@ def _blocking(request: pytest.FixtureRequest) -> Iterator[RecordedCache]:
 
 def _suspending(request: pytest.FixtureRequest) -> Iterator[RecordedAsyncCache]:
 
-    from askonce.recording import RecordedAsyncCache
+    from askonce.recording.caches import RecordedAsyncCache
 
     cache = RecordedAsyncCache(_recording(request))
     yield cache

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from askonce.cli import demo as cli
-from askonce.demo import load, stage
+from askonce.demo import load, scenes
 from askonce.demo.load import Scale
 from askonce.demo.worker import BORN, Tally
 from askonce.testing import answer
@@ -139,43 +139,43 @@ def marked(mark: str) -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
-def report() -> stage.Report:
+def report() -> scenes.Report:
     """A report of a run in which all went well."""
-    made = stage.Report("a store", Scale())
+    made = scenes.Report("a store", Scale())
     for title, asked, distinct, paid in (("cold", 100, 1, 1), ("day", 800, 68, 68), ("again", 800, 68, 0)):
-        made.rows.append(stage.Row(title, asked, distinct, stage.Side(asked, 1.0), stage.Side(paid, 0.1)))
-    made.hit = stage.HitCost(30.0, 100.0, 2000)
-    made.invalidation = stage.Invalidation(0.001, 100, 1, 0)
-    made.crash = stage.Crash(0.4, 75, 1.0, 0.9, 0.8, 1.7, 2)
+        made.rows.append(scenes.Row(title, asked, distinct, scenes.Side(asked, 1.0), scenes.Side(paid, 0.1)))
+    made.hit = scenes.HitCost(30.0, 100.0, 2000)
+    made.invalidation = scenes.Invalidation(0.001, 100, 1, 0)
+    made.crash = scenes.Crash(0.4, 75, 1.0, 0.9, 0.8, 1.7, 2)
     made.seconds = 10.0
     return made
 
 
-def paid_too_often(made: stage.Report) -> None:
+def paid_too_often(made: scenes.Report) -> None:
     made.rows[1].cached.paid += 1
 
 
-def paid_again(made: stage.Report) -> None:
+def paid_again(made: scenes.Report) -> None:
     made.rows[2].cached.paid = 1
 
 
-def wrong_answer(made: stage.Report) -> None:
+def wrong_answer(made: scenes.Report) -> None:
     made.wrong = 1
 
 
-def old_answer(made: stage.Report) -> None:
-    made.invalidation = stage.Invalidation(0.001, 100, 1, 3)
+def old_answer(made: scenes.Report) -> None:
+    made.invalidation = scenes.Invalidation(0.001, 100, 1, 3)
 
 
-def third_call(made: stage.Report) -> None:
-    made.crash = stage.Crash(0.4, 75, 1.0, 0.9, 0.8, 1.7, 3)
+def third_call(made: scenes.Report) -> None:
+    made.crash = scenes.Crash(0.4, 75, 1.0, 0.9, 0.8, 1.7, 3)
 
 
-def long_wait(made: stage.Report) -> None:
-    made.crash = stage.Crash(0.4, 75, 1.0, 5.9, 0.8, 6.7, 2)
+def long_wait(made: scenes.Report) -> None:
+    made.crash = scenes.Crash(0.4, 75, 1.0, 5.9, 0.8, 6.7, 2)
 
 
-def trouble(made: stage.Report) -> None:
+def trouble(made: scenes.Report) -> None:
     made.trouble = {"store-timeout": 2}
 
 
@@ -218,11 +218,11 @@ class TestTheScreen:
         console = Console(width=width, height=24, file=out, force_terminal=terminal, color_system=None, record=True)
         with cli._shown(console, quiet=False) as look:
             for size in range(4):
-                look(stage.Report(made.store, made.scale, rows=made.rows[:size]))
+                look(scenes.Report(made.store, made.scale, rows=made.rows[:size]))
             for fields in (("hit",), ("hit", "invalidation"), ("hit", "invalidation", "crash"), ("seconds",)):
                 known = fields if "hit" in fields else ("hit", "invalidation", "crash", "seconds")
                 found = {name: getattr(made, name) for name in known}
-                look(stage.Report(made.store, made.scale, rows=made.rows, **found))
+                look(scenes.Report(made.store, made.scale, rows=made.rows, **found))
         text = console.export_text()
         assert ("\x1b" in out.getvalue()) == terminal
         for once in ("askonce demo", "A hit costs", "The prompt changes:", "A process dies,", "10.0 s in all"):

@@ -33,9 +33,11 @@ class TestAsAProgram:
             assert "pip install 'askonce[cli]'" in done.stderr
 
     def test_a_missing_module_of_our_own_is_a_bug_and_not_a_missing_extra(self):
-        program = "import sys; sys.modules['askonce.drive'] = None; from askonce.cli import main; main(['stats'])"
+        program = (
+            "import sys; sys.modules['askonce.runtime.drive'] = None; from askonce.cli import main; main(['stats'])"
+        )
         done = python("-c", program)
-        assert "askonce.drive" in done.stderr
+        assert "askonce.runtime.drive" in done.stderr
         assert "pip install" not in done.stderr
 
     def test_importing_it_loads_neither_typer_nor_rich(self):

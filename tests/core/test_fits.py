@@ -1,4 +1,6 @@
-"""Whether an answer fits its request: names of models, what is repeated, ids; over recorded traffic and made-up members."""
+"""Whether an answer fits its request: names of models, what is repeated, ids; over recorded traffic and made-up
+members.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.core.manners import IN_A_ROW, KEPT, Manners
 from askonce.core.providers.fits import OTHER_MODEL, OTHER_REQUEST, Request, ids_of, misfit
+from askonce.core.providers.manners import IN_A_ROW, KEPT, Manners
 from askonce.core.providers.names import akin, of_a_stranger
 from askonce.core.providers.operations import agreed, by_path, model_of
 from askonce.core.providers.streamed import read

@@ -25,9 +25,9 @@ from askonce.core.providers.exact import Inexact, a_value
 from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.sse import Objects, Parser
 from askonce.http.credentials import covers_body, rotates
-from askonce.http.reply import unpack
-from askonce.http.sent import carried, less_ours
-from askonce.http.vectors import cut, put_together
+from askonce.http.embeddings import cut, put_together
+from askonce.http.request import carried, less_ours
+from askonce.http.response import unpack
 
 ROWS = {row.name: row for row in APIS}
 TERMS = resolve()

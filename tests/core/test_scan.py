@@ -433,7 +433,9 @@ def test_the_end_of_every_recorded_stream_is_seen(streams):
 
 
 def test_a_recorded_stream_that_is_cut_is_not_stored(kept):
-    """At its event boundaries (of long streams: the last and some others) and anywhere: unless all but [DONE] is there."""
+    """At its event boundaries (of long streams: the last and some others) and anywhere: unless all but [DONE] is
+    there.
+    """
     dice = random.Random(5)
     for record, name, body in kept:
         ends = [found.end() for found in re.finditer(rb"\n\n|\r\n\r\n", body)][:-1]

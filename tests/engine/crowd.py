@@ -1,4 +1,5 @@
-"""Crowds of callers, in threads or in tasks, here or in processes of their own: what the engine's tests are written with.
+"""Crowds of callers, in threads or in tasks, here or in processes of their own: what the engine's tests are written
+with.
 
 A test is sync code in every case. A Crowd starts callers and hands back a future for each; it closes what it opened. A
 Worker is another process with a Crowd of its own, told by lines on its stdin what its callers do: so a schedule across
@@ -27,7 +28,7 @@ from typing import Any, Self
 import pytest
 
 from askonce import AsyncCache, Cache
-from askonce.fleet import Fleet
+from askonce.flight.background import Fleet
 from askonce.testing import Receipts, ScriptedCall, Step
 from askonce.testing.servers import watch
 
@@ -43,7 +44,9 @@ def _note(done: list[float], _: object) -> None:
 
 
 def by_turns(names: Any, quick: Collection[str]) -> list[Any]:
-    """A mode and a name each, for `crowd` and another argument: quick ones in one mode each, by turns; the rest slow."""
+    """A mode and a name each, for `crowd` and another argument: quick ones in one mode each, by turns; the rest
+    slow.
+    """
     modes = {name: MODES[at % len(MODES)] for at, name in enumerate(quick)}
     return [
         pytest.param(mode, name, marks=() if modes.get(name) == mode else pytest.mark.slow)

@@ -1,4 +1,5 @@
-"""Many questions at once, whose answers one call brings: a batch costs round trips by the hundred, and not by the input.
+"""Many questions at once, whose answers one call brings: a batch costs round trips by the hundred, and not by the
+input.
 
 What is counted is how often the store was asked, which no busy machine changes; the times are in the slow tests.
 """
@@ -14,9 +15,9 @@ from typing import Any
 import pytest
 
 from askonce.core.judge import Verdict
-from askonce.guard import BATCH
-from askonce.pilot import Answer
-from askonce.question import NOTHING
+from askonce.engine.leader import Answer
+from askonce.engine.question import NOTHING
+from askonce.flight.guarded_store import BATCH
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server
 from tests.engine.crowd import Crowd, eventually, gathered, heartbeat, idle
@@ -69,7 +70,7 @@ def questions(cache: Any, names: range) -> list[Any]:
 
 def asked(crowd: Crowd, cache: Any, call: Call, names: range) -> Any:
     """A future of what a batch brought."""
-    from askonce.drive import drive
+    from askonce.runtime.drive import drive
 
     made = questions(cache, names)
     if crowd.tasks:

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 import askonce
-from askonce import AsyncCache, Cache, ConfigError, NotCached, config
+from askonce import AsyncCache, Cache, ConfigError, NotCached
+from askonce.cache import config
 from askonce.testing import ScriptedCall
 from tests.engine.crowd import HANG, eventually
 from tests.engine.remains import Remains, as_before
@@ -98,7 +99,7 @@ def test_redis_url_is_said_once_and_without_its_password(monkeypatch, caplog, ur
 
 HOMELESS = """
 import os
-import askonce, askonce.store.memory, askonce.store.sqlite  # before the rights to read them are given up
+import askonce, askonce.store.memory.store, askonce.store.sqlite.store  # before the rights to read them are given up
 if os.geteuid() == 0:
     os.setgid(54321)
     os.setuid(54321)

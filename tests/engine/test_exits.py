@@ -1,4 +1,5 @@
-"""Lookups while the interpreter ends: in late threads, in functions of atexit, in destructors, in a child's last moments.
+"""Lookups while the interpreter ends: in late threads, in functions of atexit, in destructors, in a child's last
+moments.
 
 Each goes upstream or hits, and none raises, hangs, or says anything on stderr. The programs of a test run beside each
 other: what takes time is Python's own beginning and end.

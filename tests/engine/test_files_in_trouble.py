@@ -1,4 +1,5 @@
-"""A file in trouble of its own: on a full disk, only to be read, overwritten by something else. Calls go on and are shared.
+"""A file in trouble of its own: on a full disk, only to be read, overwritten by something else. Calls go on and are
+shared.
 
 It is told, costs nothing, and is used again soon after it ends.
 """

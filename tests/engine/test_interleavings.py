@@ -16,7 +16,7 @@ import pytest
 
 from askonce.core.lease import Follow, Lead
 from askonce.core.tape import ENDED, FAILED
-from askonce.ear import Party
+from askonce.flight.waiters import Party
 from askonce.testing import ScriptedCall, Step
 from tests.engine.crowd import ASKED, HANG, PATIENCE, after, counted, eventually, gathered, joined, results
 

@@ -1,4 +1,5 @@
-"""Where an interpreter ends, the names of modules may be gone before the last objects: their finalisers say nothing then.
+"""Where an interpreter ends, the names of modules may be gone before the last objects: their finalisers say nothing
+then.
 
 An interpreter that is embedded (uWSGI) collects more at its end than Python's own program does.
 """

@@ -15,10 +15,11 @@ import time
 
 import pytest
 
-from askonce import Policy, pilot
+from askonce import Policy
 from askonce.core import lease as rules
 from askonce.core.model import Snapshot
-from askonce.protocol import Engine
+from askonce.engine import leader
+from askonce.engine.engine import Engine
 from askonce.testing import ScriptedCall, Step
 from askonce.testing.trial import Clock
 from tests.engine.crowd import ASKED, HANG, MODES, PATIENCE, Crowd, after, counted, eventually, gathered, joined, values
@@ -207,7 +208,7 @@ def join_by_key(monkeypatch):
 
 def stamp_at_fill(monkeypatch):
     """What others do: an answer carries the generation of the moment when it is stored."""
-    plain_fill, plain_seal = rules.fill, pilot.seal
+    plain_fill, plain_seal = rules.fill, leader.seal
     now = {}
 
     def fill(slot, flight, order, ends, at):
@@ -218,7 +219,7 @@ def stamp_at_fill(monkeypatch):
         return plain_seal(form, digest, flight, order, Snapshot(snapshot.epoch, now["clock"]()), *rest, **named)
 
     monkeypatch.setattr(rules, "fill", fill)
-    monkeypatch.setattr(pilot, "seal", seal)
+    monkeypatch.setattr(leader, "seal", seal)
     return now
 
 

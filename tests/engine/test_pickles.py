@@ -14,7 +14,7 @@ import askonce
 from askonce import AsyncCache, Cache, Policy
 from askonce.errors import Portable
 from askonce.store import StoreTrouble
-from askonce.tape import Cut
+from askonce.stream.tape import Cut
 from askonce.testing.call import UpstreamError
 
 REQUEST = {"model": "m", "messages": []}

@@ -16,7 +16,7 @@ import weakref
 import pytest
 
 from askonce import Cache, ConfigError, NotCached, Policy, RequestError, UsageError
-from askonce.asker import OWN
+from askonce.cache.common import OWN
 from askonce.testing import ScriptedCall
 from askonce.testing.trial import Clock
 from tests.engine.crowd import ASKED, PATIENCE

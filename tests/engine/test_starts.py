@@ -119,10 +119,10 @@ def test_the_first_connection_of_a_process_may_take_longer_than_a_lookup_otherwi
         cache.fetch("q", lambda: "stored")
     script = f"""
 import asyncio, json, sys, time
-import askonce.store.dial as dial, askonce.store.async_wire as trunk
+import askonce.store.redis.connecting as dial, askonce.store.redis.async_wire as trunk
 from askonce import AsyncCache, Cache
 blocking, suspending = dial.open_line, trunk.open_trunk
-import askonce.store.pool as pool
+import askonce.store.redis.pool as pool
 def slow_line(address):
     time.sleep(0.5)
     return blocking(address)

@@ -1,4 +1,5 @@
-"""A pytest plugin that takes away what only POSIX has, before anything of askonce is imported: ``-p tests.environments.bare``.
+"""A pytest plugin that takes away what only POSIX has, before anything of askonce is imported: ``-p
+tests.environments.bare``.
 
 Not `sys.platform`, by which Python's own library chooses what it imports; but all that ours could call by mistake.
 """

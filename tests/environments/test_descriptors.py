@@ -1,4 +1,6 @@
-"""A process that has no descriptor left: its lookups go upstream, visibly, without a traceback; and later all is well."""
+"""A process that has no descriptor left: its lookups go upstream, visibly, without a traceback; and later all is
+well.
+"""
 
 from __future__ import annotations
 

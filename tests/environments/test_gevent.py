@@ -1,4 +1,6 @@
-"""Under gunicorn's gevent workers, preloaded: the cache was made, and used, before gevent patched the threads' locks."""
+"""Under gunicorn's gevent workers, preloaded: the cache was made, and used, before gevent patched the threads'
+locks.
+"""
 
 from __future__ import annotations
 

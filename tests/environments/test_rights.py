@@ -11,7 +11,7 @@ import pytest
 from askonce import Cache
 from askonce.cli.checks import checks
 from askonce.cli.place import find
-from askonce.store import redis_trouble
+from askonce.store.redis import trouble
 from askonce.testing.servers import ValkeyServer
 
 REQUEST = {"model": "m", "messages": []}
@@ -85,4 +85,4 @@ def test_a_doctor_names_the_right_that_is_missing(url):
 
 @pytest.mark.parametrize("said", ["unknown command 'HELLO'", "NOPROTO unsupported protocol version"])
 def test_a_server_that_speaks_no_resp3_is_told_of_in_clear_words(said):
-    assert "RESP3" in str(redis_trouble.connecting(ConnectionError(said)))
+    assert "RESP3" in str(trouble.connecting(ConnectionError(said)))

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import askonce
-from askonce import hit_counts
+from askonce.flight import hit_counts
 
 _names = itertools.count()
 

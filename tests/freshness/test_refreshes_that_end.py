@@ -216,7 +216,7 @@ def test_a_refresh_that_takes_too_long_for_its_interpreter_is_put_off(place, tmp
 
 
 def test_refreshes_that_were_lost_with_their_loops_leave_room_for_others(monkeypatch):
-    monkeypatch.setattr("askonce.tasks.BACKGROUND", 2)
+    monkeypatch.setattr("askonce.runtime.tasks.BACKGROUND", 2)
     cache, call = AsyncCache("memory://"), Upstream()
 
     async def ask(question: int) -> None:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from askonce import Policy, threads
+from askonce import Policy
+from askonce.runtime import threads
 from askonce.testing import ScriptedCall, UpstreamError
 
 from .conftest import Seen

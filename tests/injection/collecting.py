@@ -22,8 +22,8 @@ from typing import Any
 import httpx
 
 from askonce import AsyncCache, Cache
-from askonce.fleet import Fleet
-from askonce.ownership import OwnedLock
+from askonce.flight.background import Fleet
+from askonce.runtime.ownership import OwnedLock
 from tests.injection.stranger import answer, items
 from tests.injection.upstream import Upstream
 from tests.injection.world import KEPT, World

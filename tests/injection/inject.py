@@ -1,8 +1,8 @@
 """An exception at one line of ours, or at one call: what a signal, a cancellation or a full memory does at any moment.
 
 `points` runs something once and notes which lines of askonce it passes through and which functions it enters, in this
-thread. `raising` runs it again, and raises at one of them. The interpreter's tracing does both, so that what is not ours
-(the standard library, a client, a test) is never cut.
+thread. `raising` runs it again, and raises at one of them. The interpreter's tracing does both, so that what is not
+ours (the standard library, a client, a test) is never cut.
 """
 
 from __future__ import annotations

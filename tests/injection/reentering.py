@@ -52,8 +52,8 @@ for _sort in SORTS:
     setattr(threading, _sort, _noted(_sort, getattr(threading, _sort)))
 
 from askonce import AsyncCache, Cache  # noqa: E402
-from askonce.ownership import OwnedLock  # noqa: E402
-from askonce.store.sqlite_hand import Hand  # noqa: E402
+from askonce.runtime.ownership import OwnedLock  # noqa: E402
+from askonce.store.sqlite.worker import Hand  # noqa: E402
 from tests.injection import collecting  # noqa: E402
 from tests.injection.stranger import answer, items  # noqa: E402
 from tests.injection.world import World  # noqa: E402

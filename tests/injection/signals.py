@@ -1,7 +1,7 @@
 """A process whose lookups are interrupted at random moments, by what interrupts them in life.
 
-How: `interrupt`, a real SIGINT; `limit`, a signal whose handler raises an Exception, as a worker's soft time limit does;
-`thread`, an exception that another thread sets (PyThreadState_SetAsyncExc), as some pools end their jobs.
+How: `interrupt`, a real SIGINT; `limit`, a signal whose handler raises an Exception, as a worker's soft time limit
+does; `thread`, an exception that another thread sets (PyThreadState_SetAsyncExc), as some pools end their jobs.
 
 After each, this process asks once more, or leaves that to another: every BATCH of those are printed as a line, and the
 other says in a line that it was served. The last line is a Report.
@@ -28,9 +28,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from askonce.fleet import Fleet
-from askonce.ownership import OwnedLock
-from askonce.tape import Cut
+from askonce.flight.background import Fleet
+from askonce.runtime.ownership import OwnedLock
+from askonce.stream.tape import Cut
 from tests.injection.inject import OURS
 from tests.injection.stranger import answer, items
 from tests.injection.world import World

@@ -1,4 +1,5 @@
-"""Another process over the same place: it asks, and it leads calls that are to be followed. Orders and replies are JSON.
+"""Another process over the same place: it asks, and it leads calls that are to be followed. Orders and replies are
+JSON.
 
 {"do": "ask", "request": ..., "form": "v" | "s"}           its answer, and how long it took
 {"do": "lead", "request": ..., "form": ..., "seconds": s}  begins a call of so long; replies when it is being made
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from askonce import Cache
-from askonce.fleet import Fleet
+from askonce.flight.background import Fleet
 from askonce.testing.servers import watch
 
 PATIENCE = 10.0  # s

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from askonce import Cache
-from askonce.fleet import Fleet
+from askonce.flight.background import Fleet
 from tests.engine.conftest import place_of
 from tests.engine.crowd import eventually, heartbeat
 from tests.injection.inject import OURS, Injection, Point, noted, traced

@@ -1,4 +1,6 @@
-"""Owners of a call that do not move any more: their lease goes back within the heartbeat, that is told, others are served."""
+"""Owners of a call that do not move any more: their lease goes back within the heartbeat, that is told, others are
+served.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import time
 
 import pytest
 
-from askonce import AsyncCache, Cache, tasks
+from askonce import AsyncCache, Cache
+from askonce.runtime import tasks
 from tests.engine.conftest import place_of
 from tests.engine.crowd import eventually, heartbeat
 from tests.injection.stranger import Stranger, answer

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from askonce import ownership
-from askonce.ownership import Busy, OwnedLock, Owner, owned
+from askonce.runtime import ownership
+from askonce.runtime.ownership import Busy, OwnedLock, Owner, owned
 from tests.engine.crowd import eventually
 from tests.injection.inject import noting, raising
 

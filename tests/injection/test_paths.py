@@ -3,9 +3,9 @@
 After each: the next lookup is right and quick, another process is served within the heartbeat, no lease is renewed for
 a call that nobody makes, no lock is held, no thread or task is left.
 
-`make test` tries a sample, `make slow` as many as ASKONCE_SECONDS (8) a path allow, in an order of ASKONCE_SEED's, those
-first whose place no other path has passed; each prints how many. With ASKONCE_SECONDS=1000 and pytest's
-``-o faulthandler_timeout=0`` they are all; ASKONCE_ONLY=store/trunk.py:94 names one, and ASKONCE_SHOW=1 shows each.
+`make test` tries a sample, `make slow` as many as ASKONCE_SECONDS (8) a path allow, in an order of ASKONCE_SEED's,
+those first whose place no other path has passed; each prints how many. With ASKONCE_SECONDS=1000 and pytest's ``-o
+faulthandler_timeout=0`` they are all; ASKONCE_ONLY=store/trunk.py:94 names one, and ASKONCE_SHOW=1 shows each.
 """
 
 from __future__ import annotations

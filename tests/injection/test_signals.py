@@ -15,7 +15,8 @@ import time
 
 import pytest
 
-from askonce import Cache, pilot
+from askonce import Cache
+from askonce.engine import leader
 from tests.engine.conftest import place_of
 from tests.engine.crowd import ROOT, heartbeat
 from tests.injection.inject import noting, raising
@@ -106,10 +107,10 @@ def test_a_call_that_was_interrupted_is_not_taken_for_one_that_asks_for_itself()
     """An exception between "this call is being made" and the call: what it left behind is believed no longer."""
     request = {"n": 0}
     with Cache("memory://") as cache:
-        with noting(1, pilot.__file__) as points:
+        with noting(1, leader.__file__) as points:
             cache.fetch(request, lambda: 1)
         assert len(points) > 20
         for number, point in enumerate(points, start=1):
-            with raising(point, Limit, pilot.__file__), contextlib.suppress(Limit):
+            with raising(point, Limit, leader.__file__), contextlib.suppress(Limit):
                 assert cache.fetch({"n": number}, lambda: 1).value == 1
             assert cache.fetch({"n": number}, lambda: 1).value == 1

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from askonce import AsyncCache, Cache
-from askonce.ownership import OwnedLock
+from askonce.runtime.ownership import OwnedLock
 from tests.engine.crowd import eventually
 from tests.injection.stranger import Stranger, answer, items
 from tests.injection.upstream import Upstream

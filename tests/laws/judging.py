@@ -19,7 +19,7 @@ import httpx2
 
 from askonce import AsyncCache, Cache
 from askonce.errors import NotCached
-from askonce.recording import RecordedAsyncCache, RecordedCache, Recording
+from askonce.recording.caches import RecordedAsyncCache, RecordedCache, Recording
 
 HOST = "https://llm.example.com/v1"
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "?"}]}

@@ -1,4 +1,6 @@
-"""One promise on all ways in: what may not be kept is not kept, whichever way it came; and no way in without a judge."""
+"""One promise on all ways in: what may not be kept is not kept, whichever way it came; and no way in without a
+judge.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import pytest
 import askonce
 from askonce.core.judge import refused
 from askonce.core.providers import inert
-from askonce.pilot import Answer
-from askonce.tape import Opened
+from askonce.engine.leader import Answer
+from askonce.stream.tape import Opened
 from tests.laws.judging import NOT_SAID, RECORDED, RULES, WAYS, Rule, ask_twice, record_and_replay
 
 PAGE = Path(__file__).parents[2] / "docs" / "judging.md"

@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 from askonce.core.keys import Key
 from askonce.core.model import DATES_AT, HEAD_SIZE, Dates, pack_dates, read_head
 from askonce.store import Link, Store, StoreTrouble, ledger, open_store
-from askonce.store.memory import MemoryStore
-from askonce.store.redis import RedisStore
-from askonce.store.sqlite_ledger import number_of
+from askonce.store.memory.store import MemoryStore
+from askonce.store.redis.store import RedisStore
+from askonce.store.sqlite.ledger import number_of
 from askonce.testing.servers import Server
 from askonce.testing.trial import Clock, drive
 

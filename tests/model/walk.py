@@ -4,8 +4,8 @@ Every command that was ever sent may arrive once more, late: after its flight is
 key was evicted. Its reply then reaches nobody. A flight may crash (it is heard of no more), pause past its deadline, or
 never learn that it was granted a lease.
 
-Times. All ticks are multiples of 16 s, and every duration is 4 s away from one, modulo 16 s. So no border is ever nearer
-than that to the time, and what a server's real clock goes on meanwhile, on a busy machine, decides nothing.
+Times. All ticks are multiples of 16 s, and every duration is 4 s away from one, modulo 16 s. So no border is ever
+nearer than that to the time, and what a server's real clock goes on meanwhile, on a busy machine, decides nothing.
 """
 
 from __future__ import annotations

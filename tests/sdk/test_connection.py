@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from askonce import AsyncCache
 from askonce.http import connection
 from askonce.http.connection import UNSEEN, certificate_of, connection_of
-from askonce.http.sent import PLAIN
+from askonce.http.request import PLAIN
 from tests.sdk.conftest import CHAT
 from tests.sdk.test_requests import URL, WHO, answering, status_of
 from tests.sdk.upstreams import Scripted

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askonce import Cache
-from askonce.http.vectors import cut, inputs_of, put_together, whole
+from askonce.http.embeddings import cut, inputs_of, put_together, whole
 from askonce.testing.answers import answer
 from tests.engine.crowd import eventually
 from tests.sdk.desk import MODEL, URL, Desk, embed, right, vector

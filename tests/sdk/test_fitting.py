@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from askonce import AsyncCache, Cache
-from askonce.recording import RecordedCache, Recording
+from askonce.recording.caches import RecordedCache, Recording
 from tests.laws.judging import WAYS, Rule, Upstream, chat, vectors
 
 ASKED = {"model": "my-llama", "messages": [{"role": "user", "content": "?"}]}

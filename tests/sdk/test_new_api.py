@@ -1,4 +1,6 @@
-"""To add an API is to add one file and one line of the table: tried with one that nobody has, in a copy of the package."""
+"""To add an API is to add one file and one line of the table: tried with one that nobody has, in a copy of the
+package.
+"""
 
 from __future__ import annotations
 

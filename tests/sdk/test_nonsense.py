@@ -20,9 +20,9 @@ from askonce.core.keys import Form, Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
 from askonce.core.model import FORMAT, FORMS, HEAD_SIZE, MAGIC, ODD, Lifetime, Sealed, pack_extensions
 from askonce.core.tape import DATA, META, data_frame, frame
-from askonce.drive import drive
+from askonce.engine.reader import Found
 from askonce.events import Status
-from askonce.reader import Found
+from askonce.runtime.drive import drive
 
 URL = "https://llm.example.com/v1/chat/completions"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

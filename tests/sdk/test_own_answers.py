@@ -1,4 +1,6 @@
-"""A caller's own answer, part by part: what is kept of it, what becomes of it when it is broken, and who gets the rest."""
+"""A caller's own answer, part by part: what is kept of it, what becomes of it when it is broken, and who gets the
+rest.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from askonce.errors import NotCached
-from askonce.recording import RecordedCache, Recording
+from askonce.recording.caches import RecordedCache, Recording
 from askonce.testing import Provider
 
 pytest_plugins = ["pytester"]

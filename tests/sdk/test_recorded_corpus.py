@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from askonce.core.upstream import everybodys
-from askonce.recording import RecordedCache, Recording
+from askonce.recording.caches import RecordedCache, Recording
 
 KEY = "sk-corpus-0123456789abcdefghij"
 OURS = ("host", "content-length", "content-encoding", "transfer-encoding", "set-cookie", "connection")

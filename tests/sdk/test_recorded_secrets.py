@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from askonce.core.redact_answer import starred_frames
-from askonce.recording import RecordedCache, Recording
+from askonce.recording.caches import RecordedCache, Recording
 
 URL = "https://api.openai.com/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "What is a cache?"}]}

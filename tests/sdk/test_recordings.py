@@ -21,8 +21,8 @@ import pytest
 
 from askonce.core.keys import Key
 from askonce.errors import NotCached, StoreUnavailable
-from askonce.recording import RecordedAsyncCache, RecordedCache, Recording
-from askonce.recording_file import APPLICATION, Place, RecordingFile
+from askonce.recording.caches import RecordedAsyncCache, RecordedCache, Recording
+from askonce.recording.file import APPLICATION, Place, RecordingFile
 
 URL = "https://llm.example.com/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -351,7 +351,7 @@ def test_trouble_with_the_file_is_told_as_trouble_and_nothing_is_paid(path, spoi
 
 
 def test_a_file_that_is_held_is_told_as_held(path, monkeypatch):
-    monkeypatch.setattr("askonce.recording_file.READING", 0.05)
+    monkeypatch.setattr("askonce.recording.file.READING", 0.05)
     run(path, "record", lambda cache: fetched(cache, Upstream()))
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
@@ -391,7 +391,7 @@ def test_such_a_file_is_read_in_a_read_only_checkout_too(tmp_path, unprivileged)
 def test_a_journal_that_a_killed_recording_left_is_told_in_replay_and_played_back_by_the_next(
     path, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("askonce.recording_file.READING", 0.05)
+    monkeypatch.setattr("askonce.recording.file.READING", 0.05)
     run(path, "record", lambda cache: fetched(cache, Upstream()))
     killed = tmp_path / "killed.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.http.reply import Failure, Reply, pack, pack_failure, unpack
+from askonce.http.response import Failure, Reply, pack, pack_failure, unpack
 
 LATIN = st.text(st.characters(max_codepoint=255), max_size=20).map(lambda text: text.encode("latin-1"))
 

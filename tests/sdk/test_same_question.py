@@ -1,4 +1,6 @@
-"""Which requests are one question, through the clients that people use: by host, path, body, and an operator's rules."""
+"""Which requests are one question, through the clients that people use: by host, path, body, and an operator's
+rules.
+"""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from askonce import Policy
 from askonce.core import keys
+from askonce.engine.question import Planner
 from askonce.events import Events
 from askonce.http.credentials import LASTING, binds, covers_body, fingerprint, rotates
-from askonce.http.exchange import Exchange
-from askonce.http.sent import Sent, carried, less_ours, name_of, target_of
-from askonce.question import Planner
+from askonce.http.request import Sent, carried, less_ours, name_of, target_of
+from askonce.http.rules import Exchange
 
 CHAT = "https://api.example/v1/chat/completions"
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from askonce import AsyncCache, Cache, ConfigError, Policy
 from askonce.core.fresh import AGAIN
+from askonce.engine.question import Planner
 from askonce.events import Events
-from askonce.http.exchange import Exchange
-from askonce.http.sent import Sent
-from askonce.question import Planner
+from askonce.http.request import Sent
+from askonce.http.rules import Exchange
 from tests.core.test_headers import FAMILIES, LISTED, TOKEN
 from tests.sdk.conftest import CHAT
 from tests.sdk.test_requests import ANSWER, URL, WHO, answering, status_of

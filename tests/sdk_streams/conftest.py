@@ -1,4 +1,6 @@
-"""What the tests of streams behind SDKs share: recorded traffic, and an upstream that says what the test tells it to."""
+"""What the tests of streams behind SDKs share: recorded traffic, and an upstream that says what the test tells it
+to.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What follows [DONE] on a real connection: its end, nothing, a trickle, or a cut; as an SDK that leaves there sees it."""
+"""What follows [DONE] on a real connection: its end, nothing, a trickle, or a cut; as an SDK that leaves there sees
+it.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Grant, Lead, Limits
 from askonce.core.model import Lifetime, Sealed, seal
-from askonce.drive import drive
+from askonce.runtime.drive import drive
 from askonce.store import Store
 
 DAY = 86_400_000

@@ -17,8 +17,8 @@ from typing import Any, Self
 import hiredis
 
 from askonce.core.keys import Key
-from askonce.store.redis_address import RedisAddress, from_url
-from askonce.store.redis_scripts import pack
+from askonce.store.redis.address import RedisAddress, from_url
+from askonce.store.redis.scripts import pack
 from askonce.testing.servers import Server
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"

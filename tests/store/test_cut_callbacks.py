@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from askonce.store import StoreTrouble
-from askonce.store.async_wire import AsyncWire
+from askonce.store.redis.async_wire import AsyncWire
 from askonce.testing.servers import Server
 from tests.injection.inject import Injection, noting, raising
 from tests.store.puppet import Puppet, address, filled, get, reply

@@ -7,7 +7,7 @@ import pytest
 from askonce.core.lease import FIELDS, Hit, Lead
 from askonce.core.model import FIELDS as TAGS
 from askonce.core.model import pack_fields, seal
-from askonce.drive import drive
+from askonce.runtime.drive import drive
 from askonce.store import open_store
 from askonce.testing.servers import ValkeyServer
 from tests.store.keeping import DAY, LIFE, ask, key

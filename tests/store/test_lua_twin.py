@@ -14,10 +14,11 @@ import pytest
 from askonce.core import lease
 from askonce.core.lease import Follow, Hit, Lead, Stale
 from askonce.core.model import pack_fields
-from askonce.store import PARTITIONS, ledger, redis_address
-from askonce.store.dial import open_line
-from askonce.store.line import Line
-from askonce.store.redis_scripts import Scripts, pack
+from askonce.store import PARTITIONS, ledger
+from askonce.store.redis import address
+from askonce.store.redis.connecting import open_line
+from askonce.store.redis.connection import Line
+from askonce.store.redis.scripts import Scripts, pack
 from askonce.testing.servers import Server
 from tests.store import twin
 from tests.store.draw import Draw
@@ -29,14 +30,14 @@ SEED = 2026
 @pytest.fixture(params=["valkey", "redis_server"])
 def line(request: pytest.FixtureRequest) -> Iterator[Line]:
     server: Server = request.getfixturevalue(request.param)
-    opened = open_line(redis_address.from_url(server.url, {"socket_timeout": 10.0}))
+    opened = open_line(address.from_url(server.url, {"socket_timeout": 10.0}))
     yield opened
     opened.close()
 
 
 @pytest.fixture
 def valkey_line(valkey: Server) -> Iterator[Line]:
-    opened = open_line(redis_address.from_url(valkey.url, {"socket_timeout": 10.0}))
+    opened = open_line(address.from_url(valkey.url, {"socket_timeout": 10.0}))
     yield opened
     opened.close()
 

@@ -10,10 +10,10 @@ import pytest
 from askonce.core.lease import Follow, Hit, Lead
 from askonce.core.model import Lifetime, read_entry, read_head
 from askonce.core.tape import ENDED, FAILED, SAID, SHARED, STORED, WANTED, Ending, Word, read_ending
-from askonce.drive import drive
 from askonce.errors import ConfigError
+from askonce.runtime.drive import drive
 from askonce.store import Held
-from askonce.store.memory import MemoryStore
+from askonce.store.memory.store import MemoryStore
 from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed
 
 

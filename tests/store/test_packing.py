@@ -5,8 +5,8 @@ from __future__ import annotations
 import hiredis
 import pytest
 
-from askonce.store.redis_address import from_url
-from askonce.store.redis_scripts import pack
+from askonce.store.redis.address import from_url
+from askonce.store.redis.scripts import pack
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from askonce.core.keys import Key
 from askonce.core.lease import Follow, Hit, Lead
 from askonce.core.model import META, TAGS, Snapshot, read_entry, read_head, seal
 from askonce.core.tape import ENDED, FAILED, SAID, SHARED, Ending, Word, read_ending
-from askonce.drive import drive
 from askonce.errors import PartialInvalidation, StoreUnavailable
+from askonce.runtime.drive import drive
 from askonce.store import LOG_LIFE, PARTITIONS, Held, Sighting, StoreTrouble, open_store
-from askonce.store.redis import RedisStore
-from askonce.store.redis_names import Names
-from askonce.store.redis_trouble import Refusal
+from askonce.store.redis.names import Names
+from askonce.store.redis.store import RedisStore
+from askonce.store.redis.trouble import Refusal
 from askonce.testing.servers import Server
 from tests.store.keeping import DAY, LIFE, ask, lead, put, sealed
 from tests.store.puppet import key

@@ -20,16 +20,16 @@ import redis.connection as threads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from askonce import config
+from askonce.cache import config
 from askonce.cli.checks import checks
 from askonce.cli.place import find
 from askonce.core.lease import Follow, Hit
 from askonce.core.tape import ENDED, FAILED, Ending
-from askonce.drive import drive
 from askonce.errors import ConfigError
+from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble, open_store
-from askonce.store import redis_address as addresses
-from askonce.store.redis import RedisStore
+from askonce.store.redis import address as addresses
+from askonce.store.redis.store import RedisStore
 from askonce.testing.servers import RedisServer, Server, ServerMissing
 from tests.store.keeping import ask, lead, put
 from tests.store.puppet import key

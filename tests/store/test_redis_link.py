@@ -12,10 +12,10 @@ import pytest
 from askonce.core.keys import Key
 from askonce.core.lease import Follow, Grant
 from askonce.core.tape import ALIVE, ENDED, FAILED, STORED, WANTED, Ending, Word
-from askonce.drive import drive
+from askonce.runtime.drive import drive
 from askonce.store import Held, StoreTrouble
-from askonce.store.redis import RedisStore
-from askonce.store.redis_link import CHUNK, RedisLink
+from askonce.store.redis.link import CHUNK, RedisLink
+from askonce.store.redis.store import RedisStore
 from askonce.testing.servers import Server
 from tests.store.keeping import LIFE, ask, lead, sealed
 from tests.store.puppet import AT_MOST, Took, key

@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from askonce.core.tape import ALIVE, Word
-from askonce.drive import drive
+from askonce.runtime.drive import drive
 from askonce.store import CONNECT_TIMEOUT, Held, StoreTrouble
-from askonce.store.async_wire import AsyncWire
-from askonce.store.dial import open_line
-from askonce.store.redis import RedisStore
-from askonce.store.redis_link import CONFIRM, PROOF, RedisLink
-from askonce.store.redis_scripts import pack
-from askonce.store.wire import SyncWire, Wire
+from askonce.store.redis.async_wire import AsyncWire
+from askonce.store.redis.connecting import open_line
+from askonce.store.redis.link import CONFIRM, PROOF, RedisLink
+from askonce.store.redis.scripts import pack
+from askonce.store.redis.store import RedisStore
+from askonce.store.redis.wire import SyncWire, Wire
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server, ValkeyServer
 from tests.store.keeping import LIFE, ask, lead, sealed
@@ -195,7 +195,7 @@ def test_all_connections_of_an_address_are_replaced_when_one_of_them_hears_of_th
 
 
 def test_a_line_that_was_idle_for_long_is_made_anew_and_not_waited_for(proxy, monkeypatch):
-    monkeypatch.setattr("askonce.store.pool.TRUSTED", 0.05)
+    monkeypatch.setattr("askonce.store.redis.pool.TRUSTED", 0.05)
     wire = SyncWire(address(proxy))
     drive(wire.ask(get("n1"), 1))
     proxy.drop_idle()
@@ -205,7 +205,7 @@ def test_a_line_that_was_idle_for_long_is_made_anew_and_not_waited_for(proxy, mo
 
 
 async def test_a_trunk_that_is_idle_is_tried_before_anybody_needs_it(proxy, monkeypatch):
-    monkeypatch.setattr("askonce.store.trunk.TRUSTED", 0.1)
+    monkeypatch.setattr("askonce.store.redis.multiplexed.TRUSTED", 0.1)
     wire = AsyncWire(address(proxy))
     await wire.ask(get("n1"), 1)
     proxy.drop_idle()
@@ -412,7 +412,7 @@ def test_a_lease_where_something_else_stands_is_lost_and_the_others_are_renewed(
 
 
 def test_hello_is_a_primarys_unless_it_says_otherwise():
-    from askonce.store.dial import is_primary
+    from askonce.store.redis.connecting import is_primary
 
     assert is_primary({b"role": b"master"})
     assert is_primary({b"proto": 3})

@@ -1,4 +1,6 @@
-"""The SQLite store's own: the file, its bounds, its troubles, forks, waiters. What every store must do is in the laws."""
+"""The SQLite store's own: the file, its bounds, its troubles, forks, waiters. What every store must do is in the
+laws.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ from askonce.core.keys import Key
 from askonce.core.lease import Follow, Hit, Lead
 from askonce.core.model import Lifetime, read_entry, read_head
 from askonce.core.tape import ALIVE, ENDED, FAILED, SAID, SHARED, STORED, WANTED, Ending, Word, read_ending
-from askonce.drive import drive
 from askonce.errors import ConfigError
+from askonce.runtime.drive import drive
 from askonce.store import Held, StoreTrouble
-from askonce.store.sqlite import SQLiteStore, path_of
-from askonce.store.sqlite_schema import VERSION
+from askonce.store.sqlite.schema import VERSION
+from askonce.store.sqlite.store import SQLiteStore, path_of
 from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed
 
 MIB = 2**20

@@ -13,11 +13,11 @@ import pytest
 
 from askonce.cli.checks_sqlite import file_checks
 from askonce.cli.place import Place
-from askonce.drive import drive
+from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
-from askonce.store.sqlite import LEAST, SQLiteStore
-from askonce.store.sqlite_log import LAST_REST, MOMENT, PAGE, Log
-from askonce.store.sqlite_trouble import patiently
+from askonce.store.sqlite.store import LEAST, SQLiteStore
+from askonce.store.sqlite.trouble import patiently
+from askonce.store.sqlite.wal import LAST_REST, MOMENT, PAGE, Log
 from tests.store.keeping import LIFE, lead, sealed
 from tests.store.puppet import key
 
@@ -85,7 +85,7 @@ def test_an_open_transaction_of_another_program_costs_no_miss_anything_and_all_i
 def test_a_reader_that_stays_for_good_leaves_the_log_within_a_bound_and_what_is_refused_is_visible(
     store, path, monkeypatch
 ):
-    monkeypatch.setattr("askonce.store.sqlite_file.LOG_LEAST", 0)
+    monkeypatch.setattr("askonce.store.sqlite.file.LOG_LEAST", 0)
     put(store, 0)
     seen = []
     with Standing(path):
@@ -151,7 +151,7 @@ def test_a_writer_elsewhere_is_never_kept_waiting_for_a_reader_that_stays(store,
 
 def test_a_log_that_stays_long_is_told_of_once_and_again_when_it_was_short_meanwhile(store, path, caplog, monkeypatch):
     caplog.set_level(logging.WARNING, "askonce")
-    monkeypatch.setattr("askonce.store.sqlite_log.STAYS", 0.05)
+    monkeypatch.setattr("askonce.store.sqlite.wal.STAYS", 0.05)
 
     def until_told(times: int, first: int) -> None:
         with Standing(path):

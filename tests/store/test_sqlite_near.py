@@ -8,7 +8,7 @@ from askonce import Cache
 from askonce.core.keys import Key
 from askonce.core.lease import Generations
 from askonce.core.model import Dates, Snapshot, read_head, seal
-from askonce.store.sqlite_near import ROOM, SEEN, Kept, Near
+from askonce.store.sqlite.near import ROOM, SEEN, Kept, Near
 from askonce.testing import ScriptedCall
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Are you near?"}]}

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from askonce import Cache
-from askonce.drive import drive
 from askonce.errors import NotCached
+from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
-from askonce.store.sqlite import SQLiteStore
-from askonce.store.sqlite_file import GLANCE
-from askonce.store.sqlite_owner import BESIDE, check_owner
+from askonce.store.sqlite.file import GLANCE
+from askonce.store.sqlite.owner import BESIDE, check_owner
+from askonce.store.sqlite.store import SQLiteStore
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners of this kind here")
 

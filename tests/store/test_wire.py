@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 
-from askonce.drive import drive
-from askonce.store import StoreTrouble, pool
-from askonce.store.dial import open_line
-from askonce.store.line import LEAST, RARELY, TRUSTED, Cut, Glance, Line
-from askonce.store.redis_address import RedisAddress
-from askonce.store.redis_scripts import pack
-from askonce.store.redis_trouble import Refusal
-from askonce.store.wire import SyncWire
+from askonce.runtime.drive import drive
+from askonce.store import StoreTrouble
+from askonce.store.redis import pool
+from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.connecting import open_line
+from askonce.store.redis.connection import LEAST, RARELY, TRUSTED, Cut, Glance, Line
+from askonce.store.redis.scripts import pack
+from askonce.store.redis.trouble import Refusal
+from askonce.store.redis.wire import SyncWire
 from askonce.testing.servers import Server
 from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
 

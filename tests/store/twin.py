@@ -29,9 +29,9 @@ from askonce.core.model import (
 )
 from askonce.core.tape import FAILED, SHARED, STORED, Ending, Word
 from askonce.store import TAPE_LIFE, Held, ledger
-from askonce.store.line import Line
-from askonce.store.redis import read_claim
-from askonce.store.redis_scripts import Script, Scripts, claim_args, pack, release_args
+from askonce.store.redis.connection import Line
+from askonce.store.redis.scripts import Script, Scripts, claim_args, pack, release_args
+from askonce.store.redis.store import read_claim
 from tests.store.draw import EPOCHS, Draw, State
 
 CLOCK = "  local now = redis.call('TIME')\n  return now[1] * 1000000 + now[2]\n"

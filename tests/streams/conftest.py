@@ -12,7 +12,9 @@ _names = itertools.count()
 
 
 class Upstream:
-    """A stream of items that waits for `say` before each; `ends` or `breaks` end it. Counts what was opened and read."""
+    """A stream of items that waits for `say` before each; `ends` or `breaks` end it. Counts what was opened and
+    read.
+    """
 
     def __init__(self, items=()):
         self.opened = 0

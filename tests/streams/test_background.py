@@ -9,8 +9,8 @@ import askonce
 from askonce import Policy
 from askonce.core.keys import Key
 from askonce.core.lease import Ask
-from askonce.drive import drive
-from askonce.fleet import Fleet
+from askonce.flight.background import Fleet
+from askonce.runtime.drive import drive
 from tests.streams.test_fetch_stream import ITEMS, REQUEST, Reading, wait_until
 
 

@@ -1,4 +1,6 @@
-"""A flight's log is written by the background thread and by who ends the flight: at any moment both, and never a lock."""
+"""A flight's log is written by the background thread and by who ends the flight: at any moment both, and never a
+lock.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ import pytest
 
 from askonce.core.keys import Key
 from askonce.core.tape import SHARED, Ending, end_frame
-from askonce.drive import drive
-from askonce.scribe import Scribe
+from askonce.runtime.drive import drive
 from askonce.store import open_store
-from askonce.tape import Tape
+from askonce.stream.tape import Tape
+from askonce.stream.writer import Scribe
 
 
 @types.coroutine

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from askonce import Cache, Policy
-from askonce.tape import Cut
+from askonce.stream.tape import Cut
 from tests.engine.crowd import eventually
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Tell me a story."}]}

@@ -16,17 +16,18 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple
 
-from askonce import __version__, config
+from askonce import __version__
+from askonce.cache import config
 from askonce.cli import say
 from askonce.cli.place import Place, without_prefix
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
 from askonce.core.model import Lifetime, seal
 from askonce.core.tape import ALIVE, Word
-from askonce.drive import drive
 from askonce.errors import StoreUnavailable
+from askonce.runtime.drive import drive
 from askonce.store import TIMEOUT, Store, StoreTrouble, open_store
-from askonce.store.redis_names import DEFAULT
+from askonce.store.redis.names import DEFAULT
 
 LOOKUPS = 200
 PATIENCE = 1.0  # s

@@ -11,7 +11,7 @@ from askonce.cli import say
 from askonce.cli.checks import Check
 from askonce.cli.place import Place
 from askonce.store import CONNECT_TIMEOUT
-from askonce.store import redis_address as addresses
+from askonce.store.redis import address as addresses
 
 OLDEST = 7  # the major version that askonce is tested from; Valkey counts on from there
 NEARLY = 0.9  # of maxmemory

@@ -14,8 +14,8 @@ from urllib.parse import quote
 from askonce.cli import say
 from askonce.cli.checks import Check
 from askonce.cli.place import Place
-from askonce.store.sqlite import MAX_BYTES, path_of
-from askonce.store.sqlite_log import PAGE, copied
+from askonce.store.sqlite.store import MAX_BYTES, path_of
+from askonce.store.sqlite.wal import PAGE, copied
 
 LONG = 2**23  # bytes of a log, twice what is left to grow before it is copied
 REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"}

@@ -15,13 +15,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from askonce import config
+from askonce.cache import config
 from askonce.cli import say
 from askonce.cli.place import AsJson, Prefix
 from askonce.demo.load import SCOPE, Scale
-from askonce.demo.stage import Promise, Report, Row, Side
-from askonce.demo.stage import run as play
-from askonce.fleet import HEARTBEAT
+from askonce.demo.scenes import Promise, Report, Row, Side
+from askonce.demo.scenes import run as play
+from askonce.flight.background import HEARTBEAT
 
 WIDTH = 88  # columns: a paragraph is read more easily when it does not run across a wide screen
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from askonce import config
-from askonce.cache import Cache
+from askonce.cache import config
+from askonce.cache.cache import Cache
 from askonce.cli import place, say
 from askonce.cli.place import AsJson, Place, Prefix, Url
 from askonce.errors import UsageError

@@ -13,15 +13,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from askonce import survey
 from askonce.cli import place, say
-from askonce.cli.census import state_of
 from askonce.cli.place import AsJson, Prefix, Url
+from askonce.cli.totals import state_of
 from askonce.core.keys import Key
-from askonce.drive import drive
 from askonce.errors import AskonceError
-from askonce.store import Store, open_store
-from askonce.survey import Listed
+from askonce.runtime.drive import drive
+from askonce.store import Store, inventory, open_store
+from askonce.store.inventory import Listed
 
 SHORT = 16  # digits of a key in a list; show and invalidate want all of them, --json and --full have them
 LIMIT = 50
@@ -87,7 +86,7 @@ def show(key: KeyArgument, url: Url = None, prefix: Prefix = None, as_json: AsJs
     wanted = Key.parse(key)
     with opened(url, prefix) as store:
         now = now_of(store)
-        read = [drive(survey.read(store, wanted._replace(form=form))) for form in ("v", "j", "s")]
+        read = [drive(inventory.read(store, wanted._replace(form=form))) for form in ("v", "j", "s")]
     whole = [one for one in read if one is not None]
     if not whole:
         raise AskonceError(f"no entry has the key {key}: see askonce ls --full (and --prefix)")
@@ -101,8 +100,8 @@ def show(key: KeyArgument, url: Url = None, prefix: Prefix = None, as_json: AsJs
 
 async def _found(store: Store, limit: int, wanted: Any) -> list[Listed]:
     found: list[Listed] = []
-    async for sighting, head, live in survey.sightings(store):
-        entry = survey.listed(sighting, head, live)
+    async for sighting, head, live in inventory.sightings(store):
+        entry = inventory.listed(sighting, head, live)
         if wanted(entry):
             found.append(entry)
             if len(found) == limit:

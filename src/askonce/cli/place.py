@@ -1,7 +1,7 @@
 """Where a command goes: the options that every command has, and the chain by which a store is found without them.
 
-The chain is `askonce.config`'s. Here it is told which link it was that gave the URL, because "why does it use that?" is
-what people ask a doctor.
+The chain is `askonce.cache.config`'s. Here it is told which link it was that gave the URL, because "why does it use
+that?" is what people ask a doctor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from askonce import config
+from askonce.cache import config
 from askonce.errors import UsageError
 
 Url = Annotated[

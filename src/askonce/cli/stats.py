@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from askonce.cli import place, say
-from askonce.cli.census import Census, Group, take
 from askonce.cli.place import AsJson, Prefix, Url
-from askonce.drive import drive
+from askonce.cli.totals import Census, Group, take
+from askonce.runtime.drive import drive
 from askonce.store import open_store
 
 STATES = {

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from askonce import survey
 from askonce.cli import place, say
 from askonce.cli.ls import opened
 from askonce.cli.place import AsJson, Prefix, Url
-from askonce.drive import drive
 from askonce.errors import UsageError
-from askonce.store import Store, open_store
+from askonce.runtime.drive import drive
+from askonce.store import Store, inventory, open_store
 
 RATE = 20_000  # entries a second, unless told: a few per cent of a Redis
 
@@ -56,7 +55,7 @@ async def _swept(store: Store, rate: int) -> tuple[int, int]:
     met = dead = 0
     pace = _Pace(rate)
     with say.console(stderr=True).status("sweeping") as status:
-        async for met, dead in survey.sweep(store):
+        async for met, dead in inventory.sweep(store):
             status.update(f"{met:,} entries met, {dead:,} deleted")
             pace.keep(met)
     return met, dead
@@ -74,7 +73,7 @@ async def _emptied(store: Store, prefix: str, rate: int) -> int:
     gone = 0
     pace = _Pace(rate)
     with say.console(stderr=True).status("sweeping") as status:
-        async for gone in survey.raze(store):
+        async for gone in inventory.raze(store):
             status.update(f"{gone:,} deleted of {prefix!r}")
             pace.keep(gone)
     return gone

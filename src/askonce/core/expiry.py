@@ -19,8 +19,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from askonce.core.bounded import lru_cache_of_short
 from askonce.core.providers.answers import snake
+from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.core.providers.sources import CALLERS, LONGEST_NAME
 
 LONGEST_URL = 16_384  # characters

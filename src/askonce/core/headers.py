@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from askonce.core.bounded import lru_cache_of_short
+from askonce.core.providers.bounded import lru_cache_of_short
 
 
 class HeaderClass(NamedTuple):

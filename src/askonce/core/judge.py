@@ -13,10 +13,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
 
-from askonce.core import bounded
 from askonce.core.expiry import end_of, may_end
 from askonce.core.policy import Terms
-from askonce.core.providers import Api
+from askonce.core.providers import Api, bounded
 from askonce.core.providers.answers import Answer, breaks_json, dicts, failed, field_names, reason_of
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.items import ItemScan
@@ -232,7 +231,7 @@ _DOUBTFUL = frozenset({"incomplete", "error", "not-sse", "too-large", "unrecogni
 
 
 class Judged:
-    """A stream that is judged as it goes by (askonce.tape.Scan)."""
+    """A stream that is judged as it goes by (askonce.stream.tape.Scan)."""
 
     def __init__(self, judge: Judge, scan: StreamScan) -> None:
         self.feed = scan.feed

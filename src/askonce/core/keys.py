@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
-from askonce.core import bounded
 from askonce.core.held import Unsaid, complete, secret
+from askonce.core.providers import bounded
 from askonce.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
 
-from askonce.core.bounded import lru_cache_of_short
+from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.errors import ConfigError
 
 TEXT_MAX = 200  # characters of a scope or of a tag

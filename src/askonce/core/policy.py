@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal
 
-from askonce.core import bounded
+from askonce.core.providers import bounded
 from askonce.errors import ConfigError
 
 ToolCalls = Literal["pass", "structured", "judge", "store"]

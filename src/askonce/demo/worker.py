@@ -20,10 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from askonce.cache import AsyncCache, Cache
+from askonce.cache.cache import AsyncCache, Cache
 from askonce.demo.load import COLD, LAST, SCOPE, request
 from askonce.events import Status
-from askonce.fleet import Fleet
+from askonce.flight.background import Fleet
 from askonce.testing import Lognormal, Receipts, ScriptedCall, Step, answer
 
 BORN = "born"

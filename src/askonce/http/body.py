@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from askonce.http.received import Received, leave
-from askonce.tape import Raw
+from askonce.stream.tape import Raw
 
 
 class Body:

@@ -14,7 +14,7 @@ from askonce.core.keys import Form
 from askonce.core.rules import Ignored, Rules
 from askonce.events import Events
 from askonce.http.credentials import BOUND, Header, binds, fingerprint, rotates
-from askonce.http.sent import OURS, PLAIN, Carried, Sent, Target, carried, host_of, name_of, text_of
+from askonce.http.request import OURS, PLAIN, Carried, Sent, Target, carried, host_of, name_of, text_of
 
 CALLERS = 1024  # credentials of which it is known whether they are replaced every so often
 UNKNOWN = 1024  # headers that are named as unclassified

@@ -14,12 +14,12 @@ from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
+from askonce.engine.batch import Many
 from askonce.errors import ConfigError
 from askonce.http.connection import given_beside
-from askonce.http.exchange import Exchange
 from askonce.http.inner import Inner
-from askonce.http.shells import Blocking, Suspending
-from askonce.many import Many
+from askonce.http.rules import Exchange
+from askonce.http.transports import Blocking, Suspending
 
 MODULES = ("httpx2", "httpx")
 IDLE, BETWEEN, PROBES = 60, 60, 5  # s, s, and how many: what Anthropic's SDK sets for connections that say nothing

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from askonce.http.credentials import CERTIFICATE
-from askonce.http.sent import PLAIN, Connection
+from askonce.http.request import PLAIN, Connection
 
 DIRECTIONS = frozenset({"sni_hostname", "target"})  # extensions of a request that say where it goes
 LAYERS = 6  # transports in front of transports

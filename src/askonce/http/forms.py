@@ -14,7 +14,7 @@ from askonce.core.keys import Form
 from askonce.core.providers import Api
 from askonce.core.providers.assemble import ARRAY, to_json, to_stream
 from askonce.core.tape import DATA, META, frames
-from askonce.http.reply import Reply, read_head, unpack
+from askonce.http.response import Reply, read_head, unpack
 
 
 def other_forms(api: Api, form: Form, upstream: str) -> Iterable[tuple[Form, str]]:

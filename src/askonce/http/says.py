@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from askonce.core import bounded
+from askonce.core.providers import bounded
 from askonce.core.providers.fits import ID_FIELDS, ID_HEADERS, Ids, Request, ids_of
 from askonce.core.providers.operations import Operation
 from askonce.http.credentials import Header
-from askonce.http.sent import NAMES, SHORT, Sent, lower, text_of
+from askonce.http.request import NAMES, SHORT, Sent, lower, text_of
 
 _FIELDS = tuple(f'"{name}"'.encode() for name in ID_FIELDS)
 

@@ -13,9 +13,9 @@ import orjson
 from askonce.core.judge import Judge
 from askonce.core.policy import Policy, resolve
 from askonce.core.providers import Api
-from askonce.http.reply import Failure, Reply, read_head, unpack
-from askonce.reader import Found, Unreadable
-from askonce.tape import Playback
+from askonce.engine.reader import Found, Unreadable
+from askonce.http.response import Failure, Reply, read_head, unpack
+from askonce.stream.tape import Playback
 
 SOUND = 4096  # fill ids of entries that were read
 ALL = resolve(Policy(tool_calls="store", searched="store"))

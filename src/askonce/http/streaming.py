@@ -23,14 +23,14 @@ from typing import Any, Protocol
 
 from askonce.core.judge import Verdict
 from askonce.core.tape import META, data_frame, frame
-from askonce.drive import drive
+from askonce.engine.leader import Answer
 from askonce.http.body import Body, Encoded
-from askonce.http.errand import Carrier, Errand, patience_for
-from askonce.http.exchange import Asked
+from askonce.http.call import Carrier, Errand, patience_for
 from askonce.http.received import Received
-from askonce.http.reply import LENGTH, Reply, pack
-from askonce.pilot import Answer
-from askonce.tape import Cut, Opened, Playback, Raw, Scan
+from askonce.http.response import LENGTH, Reply, pack
+from askonce.http.rules import Asked
+from askonce.runtime.drive import drive
+from askonce.stream.tape import Cut, Opened, Playback, Raw, Scan
 
 
 class StreamCarrier(Carrier, Protocol):

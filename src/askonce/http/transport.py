@@ -19,23 +19,23 @@ from typing import Any
 
 from askonce.core.keys import Key
 from askonce.core.upstream import everybodys
+from askonce.engine.batch import Many
+from askonce.engine.question import Question
+from askonce.engine.reader import UNREADABLE, Found, Unreadable
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.events import Status, log
-from askonce.flight import Impatient, Unshared
+from askonce.flight.flight import Impatient, Unshared
+from askonce.http.call import BatchErrand, Errand, Part, patience_for
 from askonce.http.connection import DIRECTIONS, connection_of, directed
-from askonce.http.errand import BatchErrand, Errand, Part, patience_for
-from askonce.http.exchange import Asked, Exchange, our_error
+from askonce.http.embeddings import Vector, put_together, whole
 from askonce.http.inner import INHERITED, Inner
 from askonce.http.received import Received
-from askonce.http.reply import Failure, Reply
-from askonce.http.sent import Connection, Sent, less_ours
+from askonce.http.request import Connection, Sent, less_ours
+from askonce.http.response import Failure, Reply
+from askonce.http.rules import Asked, Exchange, our_error
 from askonce.http.stored import Stored
 from askonce.http.streaming import StreamErrand
-from askonce.http.vectors import Vector, put_together, whole
-from askonce.many import Many
-from askonce.question import Question
-from askonce.reader import UNREADABLE, Found, Unreadable
-from askonce.tape import Playback
+from askonce.stream.tape import Playback
 
 
 class Transport:

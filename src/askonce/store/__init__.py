@@ -20,7 +20,7 @@ from askonce.core.model import Head, Lifetime, Sealed
 from askonce.core.tape import Ending, Word
 from askonce.core.text import printable
 from askonce.errors import ConfigError, Portable
-from askonce.exits import EXIT
+from askonce.runtime.exits import EXIT
 
 TIMEOUT = 0.2  # s: the most that trouble in the store may cost a lookup
 CONNECT_TIMEOUT = 1.0  # s
@@ -279,15 +279,15 @@ def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **opti
     """
     scheme = url.partition(":")[0].lower()
     if scheme == "memory":
-        from askonce.store.memory import MemoryStore
+        from askonce.store.memory.store import MemoryStore
 
         return MemoryStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
     if scheme == "sqlite":
-        from askonce.store.sqlite import SQLiteStore
+        from askonce.store.sqlite.store import SQLiteStore
 
         return SQLiteStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
     if scheme in {"redis", "rediss", "unix", "valkey", "valkeys"}:
-        from askonce.store.redis import RedisStore
+        from askonce.store.redis.store import RedisStore
 
         return RedisStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
     raise ConfigError(

@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from askonce.core import bounded
-from askonce.core.bounded import lru_cache_of_short
+from askonce.core.providers import bounded
+from askonce.core.providers.bounded import lru_cache_of_short
 
 Answer = dict[str, Any]
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from askonce.core import bounded
+from askonce.core.providers import bounded
 
 Answer = dict[str, Any]
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from askonce.core.manners import Manners
 from askonce.core.providers.answers import Answer, a_dict
+from askonce.core.providers.manners import Manners
 from askonce.core.providers.names import OWN_NAMES, akin, disjoint, of_a_stranger
 
 OTHER_MODEL, OTHER_REQUEST = "other-model", "other-request"  # status details

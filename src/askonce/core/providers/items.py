@@ -12,8 +12,7 @@ from typing import Any
 
 import orjson
 
-from askonce.core import bounded
-from askonce.core.providers import APIS, Api
+from askonce.core.providers import APIS, Api, bounded
 from askonce.core.providers.answers import ENDINGS, Answer, a_dict, reason_of
 from askonce.core.providers.parts import SIGNS, answers_in, parts_of, telling
 from askonce.core.providers.scan import StreamScan

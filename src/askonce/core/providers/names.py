@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from askonce.core.bounded import lru_cache_of_short
+from askonce.core.providers.bounded import lru_cache_of_short
 
 _VENDORS = {
     "openai": "gpt chatgpt davinci babbage curie codex whisper openai",

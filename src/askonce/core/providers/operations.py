@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from askonce.core.bounded import lru_cache_of_short
 from askonce.core.providers import APIS, CARRIERS, Api
 from askonce.core.providers.api import Body, Path, anywhere
+from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.core.providers.hosts import provider_of
 
 __all__ = ["Operation", "agreed", "by_path", "model_of", "operation_at"]

@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from askonce.core.bounded import lru_cache_of_short
 from askonce.core.policy import Terms
 from askonce.core.providers import inert as table
 from askonce.core.providers.answers import a_dict, dicts, snake
+from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.core.providers.offered import OFFERED, brought, judge_tools
 
 Request = dict[str, Any]

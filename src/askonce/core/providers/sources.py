@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from askonce.core.bounded import lru_cache_of_short
 from askonce.core.providers.answers import Answer, a_dict, snake
+from askonce.core.providers.bounded import lru_cache_of_short
 
 LONGEST_NAME = 100  # characters of a field's name that is looked at
 

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from askonce.core import bounded
-from askonce.core.providers import eventstream
+from askonce.core.providers import bounded, eventstream
 from askonce.core.providers.answers import Answer, failed
 from askonce.core.providers.sse import Objects, parser_for, plain_data
 

@@ -1,0 +1,413 @@
+"""The Shell: what a Cache and an AsyncCache are made of, written once.
+
+It turns a request and a call's own settings into a question for the engine, judges what the call brings, and decodes a
+copy for each caller.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+
+from askonce.cache import config
+from askonce.cache.answer import answer_of
+from askonce.cache.common import Asker, Call, Outcome, settings_of
+from askonce.cache.selector import Aim, aim_at
+from askonce.cache.streams import Items, Kept, Untaped, items_of, pace_of
+from askonce.core import keys
+from askonce.core.judge import Judge
+from askonce.core.keys import Form, Key
+from askonce.core.normalize import NotNormal, normal_of
+from askonce.core.policy import Policy
+from askonce.core.providers.answers import a_dict
+from askonce.core.providers.expected import expected_of
+from askonce.core.providers.fits import Request
+from askonce.core.providers.request import judge_request
+from askonce.core.rules import RULE_WORDS, Rules
+from askonce.engine.batch import Many
+from askonce.engine.fitting import Fitting
+from askonce.engine.leader import Answer
+from askonce.engine.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal, told_field
+from askonce.engine.reader import Found, Unreadable
+from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
+from askonce.events import Event, Events, Status, watching
+from askonce.flight.flight import Mode
+from askonce.runtime import exits, forks
+from askonce.runtime.drive import drive
+from askonce.runtime.forks import around_forks
+from askonce.runtime.threads import Threads
+from askonce.store import Store, StoreTrouble, inventory, no_store, open_store
+from askonce.store.inventory import Listed
+from askonce.stream.tape import Opened, Playback
+
+if TYPE_CHECKING:
+    from askonce.http.rules import Exchange
+
+
+Seat = tuple[Playback | Kept | Untaped, Status]
+
+
+class Shell(Asker):
+    """What both kinds of cache are made of."""
+
+    asynchronous = False
+    judges = Judge  # what judges all answers, whatever way they come in
+    close_limit = 5.0  # s that close() waits for what is in flight, unless told
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        prefix: str | None = None,
+        redis_client: object = None,
+        policy: Policy | None = None,
+        scopes: Mapping[str, Policy] | None = None,
+        tenant: str = "",
+        mode: str | None = None,
+        strict: bool = False,
+        replay: str = "at-once",
+        replay_speed: float = 1.0,
+        **more: object,
+    ) -> None:
+        """No I/O: a URL or option that cannot be meant raises ConfigError, a store out of reach is met at lookups.
+
+        `prefix` starts every key; a new one makes all old keys unreachable. `redis_client`: a configured redis-py
+        client, whose connection settings are used. `policy`: defaults of this cache; `scopes`: of calls in a scope.
+        `tenant`: whose answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE). `strict`: a
+        lookup raises StoreUnavailable instead of going upstream without the store. `replay`: stored streams come
+        ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `more`: rules about
+        requests (`RuleWords`), and the store's own options.
+        """
+        self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
+        options = {name: value for name, value in more.items() if name not in RULE_WORDS}
+        self._normal = normal_of(self.rules)
+        self.prefix = config.find_prefix(prefix)
+        self.mode = config.find_mode(mode)
+        if redis_client is not None:
+            if url is not None:
+                raise ConfigError("give a URL or redis_client=, not both")
+            url, options = "redis://", {**options, "client": redis_client}
+        self._planner = Planner(self.prefix, tenant, policy or Policy(), scopes or {}, self.mode)
+        address = config.find_url(url)
+        store = self._new_store(address, **options)
+        said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
+        self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, "replay_speed": replay_speed, **said}
+        self._portable = redis_client is None
+        self.events = Events()
+        self._fitting = Fitting(self.events)
+        self._strict = strict
+        self._closed = False
+        self._engine = self._new_engine(store)
+        self._engine.pace = pace_of(replay, replay_speed)
+        _caches.add(self)
+
+    @property
+    def _shell(self) -> Self:  # not an attribute: a cache that refers to itself is not freed when it is dropped
+        return self
+
+    def _new_store(self, url: str, **options: object) -> Store:
+        try:
+            return open_store(url, prefix=self.prefix, asynchronous=self.asynchronous, **options)
+        except (ImportError, RuntimeError):
+            if not exits.ending():
+                raise
+            return no_store()  # what it needs cannot be imported any more
+
+    def _new_engine(self, store: Store) -> Many:
+        return Many(store, self._new_mode(), self.events, strict=self._strict)
+
+    def _new_mode(self) -> Mode:
+        if not self.asynchronous:
+            return Threads()
+        from askonce.runtime.tasks import Tasks
+
+        return Tasks()
+
+    # seeing
+
+    @contextmanager
+    def watch(self) -> Iterator[list[Status]]:
+        """The statuses of the lookups made inside, in order, also by frameworks and SDKs in between."""
+        seen: list[Status] = []
+        token = watching.set((*watching.get(), (self.events, seen)))
+        try:
+            yield seen
+        finally:
+            watching.reset(token)
+
+    def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `listener` with every Event, in the thread where it happens; returns what ends it."""
+        return self.events.listen(listener)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of events since this cache was made, and what is going on now."""
+        engine = self.engine()
+        breakers = engine.fleet.breakers
+        return {
+            **self.events.counts(),
+            "flights": len(engine.board.flights()),
+            "waiting": engine.fleet.waiting(),
+            "breaker": breakers.kind(),
+            "breakers": breakers.kinds(),
+            "background": engine.fleet.state,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As what it was made of: a cache in another process has connections and flights of its own."""
+        if not self._portable:
+            raise TypeError("a cache made of redis_client= cannot be pickled or copied: make it of a URL")
+        return _remade, (type(self), self._made_of)
+
+    def __repr__(self) -> str:
+        breaker = self.engine().fleet.breakers.kind()
+        state = "breaker closed" if breaker == "closed" else f"breaker open ({breaker})"
+        flights = len(self.engine().board.flights())
+        named = f" prefix={self.prefix!r}" if self.prefix else ""
+        over = ", closed" if self._closed else ""
+        where = self.engine().store.address.removesuffix(f"#{self.prefix}")
+        return f"<{type(self).__name__} {where}{named}, {state}, {flights} in flight{over}>"
+
+    # what the twins share
+
+    def _settings(self, own: Mapping[str, Any]) -> Settings:
+        settings = settings_of(own) if own else NOTHING
+        return self.within(settings) if scoping.get() else settings
+
+    def within(self, settings: Settings) -> Settings:
+        """These settings, over those of all contexts around, the inner over the outer."""
+        for owner, outer in reversed(scoping.get()):
+            if owner is self:
+                settings = settings.over(outer)
+        return settings
+
+    def key_of(self, request: object, settings: Settings) -> Key:
+        """The key under which a request is kept."""
+        return self._question(request, self._planner.plan(settings)).key
+
+    def _question(self, request: object, plan: Plan) -> Question:
+        body = self._body(request)
+        model = _model_of(keys.plain(body))
+        try:
+            return plan.question(self._keyed(body) or body, model)
+        except NotNormal as wrong:
+            raise RequestError(f"it has no key, since normalize {wrong}") from None
+
+    def _keyed(self, body: bytes) -> bytes | None:
+        """What the key of a canonical body is made of, where the rules change it."""
+        return self._normal.body(keys.plain(body)) if self._normal is not None else None
+
+    def _body(self, request: object) -> bytes:
+        try:
+            return keys.canonical(request)
+        except RequestError:
+            if self.mode != "off":
+                raise
+            return b"null"  # off is as if askonce were not there: nobody looks for this key
+
+    async def ask(self, request: object, call: Call, settings: Settings) -> Outcome:
+        """A lookup, in either mode."""
+        plan = self._planner.plan(settings)
+        body = self._body(request)
+        known = plan.known.get(body) or self._met(body, plan)
+        question = Question(known.key, known.fields, plan, known.model)
+        if known.passes:
+            found = await self.engine().passed(question, known.passes, lambda: self._called(call))
+        else:
+
+            async def paid() -> Answer:
+                judge = self._judge(plan, known, body, "v")
+                return answer_of(await self._called(call), judge, self.events)
+
+            found = await self.engine().ask(question, paid)
+            try:
+                return self._outcome(found)
+            except Unreadable:
+                return await self.engine().reread(question, paid, self._outcome)
+        return self._outcome(found)
+
+    async def stream(self, request: object, open_stream: Call, settings: Settings) -> Seat:
+        """A place on the stream of a request, in either mode."""
+        plan = self._planner.plan(settings)
+        body = self._body(request)
+        known = plan.known.get(body) or self._met(body, plan)
+        question = Question(Key(known.key.digest, "s"), known.fields, plan, known.model)
+
+        async def opened() -> Opened:
+            judge = self._judge(plan, known, body, "s")
+            items = items_of(await self._called(open_stream), asynchronous=self.asynchronous)
+            return Opened(b"", Items(items, self.events), judge.items())
+
+        if known.passes:
+            found = await self.engine().passed(question, known.passes, opened)
+            assert isinstance(found.value, Opened)
+            return Untaped(found.value.source), found.status
+        found = await self.engine().ask(question, opened)
+        try:
+            return self._seated(found)
+        except Unreadable:
+            return await self.engine().reread(question, opened, self._seated)
+
+    def _seated(self, found: Found) -> Seat:
+        """A place on a stream; on one that was stored, its items."""
+        assert isinstance(found.value, Playback)
+        stored = found.entry is not None
+        return (Kept(found.value, empty=self.judges.keeps_empty) if stored else found.value), found.status
+
+    def _met(self, body: bytes, plan: Plan) -> Known:
+        # Judged by what it comes to and not by what it came as: a model of pydantic's and a dict are one question.
+        request = keys.plain(body)
+        passes = self._passes(request, plan)
+        try:
+            keyed = None if passes else self._keyed(body)
+        except NotNormal as wrong:
+            keyed, passes = None, not_normal(self.events, wrong)
+        keep = self.rules.normalize is None
+        return plan.know(body, _model_of(request), passes, expected_of(request), keyed, keep=keep)
+
+    def _judge(self, plan: Plan, known: Known, body: bytes, form: Form) -> Judge:
+        """The judge of the answer to a question that goes upstream now."""
+        says = Request(known.model, "", f"{form}{plan.scope}", lambda: a_dict(keys.plain(body)), {})
+        unwanted = partial(plan.unwanted, events=self.events)
+        if not known.model:  # not for a model, or for one that its request does not name
+            return self.judges(plan.terms, known.expected, None, unwanted)
+        self._fitting.going(says)
+        return self.judges(plan.terms, known.expected, None, unwanted, misfit=self._fitting.of(says))
+
+    def _passes(self, request: object, plan: Plan) -> str:
+        """Why this request is deliberately not cached, "" when it may be."""
+        if self.mode == "off":
+            return "off"
+        if plan.control.no_store:
+            return "no-store"
+        return told_field(self.events, judge_request(request, plan.terms, inert=self.rules.inert))
+
+    def exchange(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> Exchange:
+        """What decides for one HTTP client of this cache."""
+        from askonce.http.rules import Exchange
+
+        return Exchange(
+            self._planner,
+            self.events,
+            self.mode,
+            own,
+            lambda: self._settings({}),
+            rules.over(self.rules),
+            share_forms=share_forms,
+            judges=self.judges,
+        )
+
+    def engine(self) -> Many:
+        """The engine of this process: a fork has another, whether anybody told of it or not."""
+        forks.here()
+        return self._engine
+
+    async def _called(self, call: Call) -> object:
+        value = call()
+        if not inspect.isawaitable(value):
+            return value
+        if self.asynchronous:
+            return await value
+        if inspect.iscoroutine(value):
+            value.close()
+        raise UsageError("the call returned a coroutine: use AsyncCache, or give Cache a plain function")
+
+    def _outcome(self, found: Found) -> Outcome:
+        try:
+            value = found.value if found.body is None else orjson.loads(found.body)
+        except orjson.JSONDecodeError as wrong:
+            raise Unreadable from wrong
+        return Outcome(value, found.status, found.status.key, self.forgets)
+
+    def forgets(self, key: str) -> Any:
+        """What Outcome.forget does: done when it returns, or, in async mode, when awaited."""
+        work = self.drop(aim_at(key=key))
+        return work if self.asynchronous else drive(work)
+
+    async def drop(self, aim: Aim, *, dry_run: bool = False) -> int | None:
+        """An invalidation, in either mode; a dry run says how many live entries it would reach."""
+        store = self.engine().store
+        try:
+            if dry_run:
+                return len(aim.keys) or await inventory.reached(store, aim.fields, everything=aim.everything)
+            for key in aim.keys:
+                await store.forget(key)
+            if not aim.keys:
+                await store.invalidate(aim.fields, everything=aim.everything)
+        except StoreTrouble as trouble:
+            raise StoreUnavailable(f"not all was invalidated ({trouble}): repeat it", trouble.kind) from trouble
+        self.engine().board.bar()
+        self.events.emit("invalidated")
+        return None
+
+    async def listed(self) -> AsyncIterator[Listed]:
+        """What is in the store, in either mode."""
+        async for sighting, head, live in inventory.sightings(self.engine().store):
+            yield inventory.listed(sighting, head, live)
+
+    async def swept(self) -> int:
+        """A sweep, in either mode; how many entries went."""
+        gone = 0
+        async for _, now_gone in inventory.sweep(self.engine().store):
+            gone = now_gone
+        return gone
+
+    async def shut(self, limit: float | None) -> list[str]:
+        """The end, in either mode."""
+        if self._closed:
+            return []
+        self._closed = True
+        if limit is None:
+            limit = 0.0 if self.engine().mode.hurried() else self.close_limit
+        dropped = await self.engine().finish(limit)
+        if dropped:
+            self.events.warn_once("dropped", "closed with %d calls still under way: dropped", len(dropped))
+        await self.engine().store.close()
+        return dropped
+
+    def after_fork(self) -> None:
+        """In a child: nothing of the parent's threads, connections and flights is ours."""
+        if not self._closed:
+            store = self._engine.store
+            store.after_fork()
+            pace = self._engine.pace
+            self._engine = self._new_engine(store)
+            self._engine.pace = pace
+
+
+def _remade(kind: type[Shell], made_of: dict[str, Any]) -> Shell:
+    return kind(**made_of)
+
+
+def _model_of(request: object) -> str:
+    model = request.get("model") if isinstance(request, dict) else None
+    return model if isinstance(model, str) else ""
+
+
+scoping: contextvars.ContextVar[tuple[tuple[Shell, Settings], ...]] = contextvars.ContextVar("askonce", default=())
+_caches: weakref.WeakSet[Shell] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for cache in list(_caches):
+        cache.after_fork()
+
+
+around_forks(in_child=_after_fork)
+
+
+def _last() -> None:
+    """The interpreter ends: what nobody waits for has a moment more, in all caches at once."""
+    until = time.monotonic() + (0.0 if exits.interrupted() else exits.LAST)
+    for cache in list(_caches):
+        cache.engine().last(until)
+
+
+exits.at_the_end(_last)

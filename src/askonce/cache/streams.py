@@ -1,0 +1,187 @@
+"""Streams for those without an HTTP SDK: an iterator in, an iterator out, shared and kept like any other answer.
+
+Each item is JSON of its own, and comes to every reader as a copy of his own, with the boundaries that the items had. An
+item that is not plain JSON passes to the readers of this process, and the answer is not kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Self
+
+import orjson
+
+from askonce.core.plain import exact_json
+from askonce.engine.reader import Unreadable
+from askonce.errors import ConfigError, UsageError
+from askonce.events import Events, Status
+from askonce.runtime.drive import drive
+from askonce.stream.tape import Playback, Raw, Source
+
+
+class Streamed:
+    """A stream of items, whoever paid for it. Leave it by `close`, by its end, or by the end of a ``with`` block."""
+
+    def __init__(self, playback: Playback | Kept | Untaped, status: Status, forget: Callable[[str], Any]) -> None:
+        self.status = status
+        self.key = status.key
+        self._playback = playback
+        self._forget = forget
+
+    def forget(self) -> Any:
+        """Make this answer unservable everywhere, at once."""
+        return self._forget(self.key)
+
+    async def _item(self) -> tuple[object] | None:
+        part = await self._playback.next()
+        if part is None:
+            await self._playback.close()
+            return None
+        data = part[1]
+        return (data.value if isinstance(data, Raw) else orjson.loads(data),)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status}>"
+
+
+class Untaped:
+    """A stream that passes: read as it comes, by the caller who asked for it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def next(self) -> tuple[int, bytes] | None:
+        """The next part; its time does not matter."""
+        data = await self._source.next()
+        return None if data is None else (0, data)
+
+    async def close(self) -> None:
+        """Close it upstream."""
+        await self._source.close()
+
+
+class Kept:
+    """The items of a stream that was stored, all of them read before the first is handed on.
+
+    One that is no item makes the whole a miss, and not an error in the middle.
+    """
+
+    def __init__(self, playback: Playback, *, empty: bool) -> None:
+        parts = playback.tape.said()
+        if playback.meta or not (parts or empty):
+            raise Unreadable  # of HTTP, or nothing that is kept
+        try:
+            self._items = iter([orjson.loads(part) for part in parts])
+        except orjson.JSONDecodeError as wrong:
+            raise Unreadable from wrong
+        self._playback = playback
+
+    async def next(self) -> tuple[int, bytes] | None:
+        """The next item, its own copy; times count where a replay keeps its pace."""
+        if self._playback.pace:
+            return await self._playback.next()
+        for item in self._items:
+            return 0, Raw.of(item)
+        return None
+
+    async def close(self) -> None:
+        """Leave."""
+        await self._playback.close()
+
+
+class Stream(Streamed, Iterator[Any]):
+    """A Cache's stream: an iterator of items."""
+
+    def __next__(self) -> Any:
+        item = drive(self._item())
+        if item is None:
+            raise StopIteration
+        return item[0]
+
+    def close(self) -> None:
+        """Leave it where it is; the last reader's going decides what becomes of the call (Policy.on_abandon)."""
+        drive(self._playback.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+class AsyncStream(Streamed, AsyncIterator[Any]):
+    """An AsyncCache's stream: an async iterator of items."""
+
+    async def __anext__(self) -> Any:
+        item = await self._item()
+        if item is None:
+            raise StopAsyncIteration
+        return item[0]
+
+    async def aclose(self) -> None:
+        """Stream.close."""
+        await self._playback.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.aclose()
+
+
+class Items:
+    """The upstream iterator as a Source: each item one part."""
+
+    def __init__(self, iterator: Any, events: Events) -> None:
+        self._iterator = iterator
+        self._events = events
+
+    async def next(self) -> bytes | None:
+        """The next item as JSON; a Raw where it has none."""
+        try:
+            if hasattr(self._iterator, "__anext__"):
+                item = await self._iterator.__anext__()
+            else:
+                item = next(self._iterator)
+        except (StopIteration, StopAsyncIteration):
+            return None
+        body = exact_json(item)
+        return self._inexact(item) if body is None else body
+
+    def _inexact(self, item: object) -> Raw:
+        self._events.warn_once(
+            "items-not-json",
+            "the items of a stream are of type %s and no plain JSON: they are handed on, not stored; have the iterator"
+            " yield item.model_dump(mode='json') (pydantic), dataclasses.asdict(item) or the like",
+            type(item).__name__,
+        )
+        return Raw.of(item)
+
+    async def close(self) -> None:
+        """Close the iterator, if it can be closed."""
+        # A generator cannot while it runs: in another thread, or in a task that was interrupted beside it.
+        with contextlib.suppress(RuntimeError, ValueError):
+            if hasattr(self._iterator, "aclose"):
+                await self._iterator.aclose()
+            elif hasattr(self._iterator, "close"):
+                self._iterator.close()
+
+
+def items_of(stream: Any, *, asynchronous: bool) -> Any:
+    """The iterator of what `open_stream` gave; UsageError names what the mode can iterate."""
+    if asynchronous and hasattr(stream, "__aiter__"):
+        return stream.__aiter__()
+    if not asynchronous and hasattr(stream, "__iter__") and not isinstance(stream, str | bytes | dict):
+        return iter(stream)
+    wanted = "an async iterator (async def ... yield)" if asynchronous else "an iterator"
+    raise UsageError(f"open_stream gave a {type(stream).__name__}: it has to return {wanted} of items")
+
+
+def pace_of(replay: str, speed: float) -> float:
+    """How fast stored streams are replayed: 0 is at once, 1.0 as recorded."""
+    if replay not in {"at-once", "paced"} or not 0 < speed < float("inf"):
+        raise ConfigError(
+            f"replay={replay!r}, speed {speed}: write 'at-once', or 'paced' and a speed above 0, such as 1.0"
+        )
+    return 0.0 if replay == "at-once" else speed

@@ -1,0 +1,322 @@
+"""The scenes of the demo, and the Report that they fill while somebody looks on.
+
+Both sides of a row run at the same time, on the same questions, in as many processes: without a cache a process only
+sleeps, so it is in nobody's way. What was paid is counted by the provider, in a file of receipts a scene and side.
+
+The promises are worked out from what was measured, like everything else: a demo that could not fail would show nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from askonce.demo import load
+from askonce.demo.load import COLD, LAST, Scale
+from askonce.demo.processes import Crew, DemoFailed
+from askonce.demo.worker import Errand, Post, Tally
+from askonce.errors import ConfigError, StoreUnavailable
+from askonce.events import log
+from askonce.store import Store, StoreTrouble, inventory, open_store
+from askonce.testing import Receipts
+
+GLANCE = 0.1  # s between two looks at what was paid so far
+AT_REST = 0.4  # s that callers are given to settle down to waiting, before their leader is killed
+LATE = 1.0  # s: how much longer than lease and call those who wait for a dead leader may wait
+
+
+@dataclass(slots=True)
+class Side:
+    """One side of a row: what was paid so far, and, once it is over, how long it took, s, and how it was served."""
+
+    paid: int = 0
+    seconds: float | None = None
+    hits: int = 0
+    collapsed: int = 0
+
+
+@dataclass(slots=True)
+class Row:
+    """One load, without a cache and with askonce."""
+
+    title: str
+    asked: int
+    distinct: int
+    plain: Side = field(default_factory=Side)
+    cached: Side = field(default_factory=Side)
+
+
+@dataclass(frozen=True, slots=True)
+class HitCost:
+    """What a hit costs, us, measured one after the other in one thread."""
+
+    p50: float
+    p99: float
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """How long it took, s, and what those got who asked afterwards."""
+
+    seconds: float
+    asked: int
+    paid: int
+    old: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A leader was killed: when another call began, and when the last of the `waiting` was served; s after the kill."""
+
+    into_call: float
+    waiting: int
+    lease: float
+    takeover: float
+    call: float
+    served: float
+    paid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Something that must hold, with the numbers by which it does or does not."""
+
+    text: str
+    kept: bool
+
+
+@dataclass(slots=True)
+class Report:
+    """All that a run has shown so far."""
+
+    store: str
+    scale: Scale
+    rows: list[Row] = field(default_factory=list)
+    hit: HitCost | None = None
+    invalidation: Invalidation | None = None
+    crash: Crash | None = None
+    wrong: int = 0
+    trouble: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def promises(self) -> list[Promise]:
+        """What must hold of what was measured so far."""
+        return [*_of_rows(self), *_of_scenes(self)]
+
+    @property
+    def kept(self) -> bool:
+        """Whether all promises were."""
+        return all(promise.kept for promise in self.promises)
+
+
+def _of_rows(report: Report) -> list[Promise]:
+    if len(report.rows) < 3:
+        return []
+    *first, again = report.rows
+    paid, distinct = sum(row.cached.paid for row in first), sum(row.distinct for row in first)
+    served = sum(row.asked for row in report.rows)
+    return [
+        Promise(f"each question is paid for once: {distinct} different ones, {paid} paid calls", paid == distinct),
+        Promise(f"what was asked before costs nothing: {again.cached.paid} paid calls", not again.cached.paid),
+        Promise(f"all get the answer to their own question: {served - report.wrong:,} of {served:,}", not report.wrong),
+    ]
+
+
+def _of_scenes(report: Report) -> list[Promise]:
+    found = []
+    if (fresh := report.invalidation) is not None:
+        text = f"after invalidate() nobody gets an older answer: {fresh.old} of {fresh.asked}, paid calls: {fresh.paid}"
+        found.append(Promise(text, fresh.old == 0 and fresh.paid == 1))
+    if (crash := report.crash) is not None:
+        most = crash.lease + crash.call + LATE
+        text = f"a death costs one more call and at most {most:.1f} s: {crash.paid} calls in all, {crash.served:.1f} s"
+        found.append(Promise(text, crash.paid == 2 and crash.served <= most))
+    if report.trouble:
+        told = ", ".join(f"{count} {kind}" for kind, count in report.trouble.items())
+        found.append(Promise(f"the store was well all the time: {told}", False))
+    return found
+
+
+class Stage:
+    """One run. `look` is called whenever there is something new to be seen."""
+
+    def __init__(self, url: str, prefix: str, folder: Path, report: Report, look: Callable[[], None]) -> None:
+        self._url = url
+        self._prefix = prefix
+        self._folder = folder
+        self._report = report
+        self._scale = report.scale
+        self._look = look
+
+    async def play(self) -> None:
+        """All scenes."""
+        async with AsyncExitStack() as stack:
+            plain, cached = await asyncio.gather(self._crew(None, stack), self._crew(self._url, stack))
+            await self._row("one new question, by all at once", load.at_once(self._scale, COLD), plain, cached)
+            day = load.day(self._scale)
+            await self._row("a day's questions", day, plain, cached)
+            await cached.end()
+            cached = await self._crew(self._url, stack)
+            await self._row("the same day again, new processes", day, plain, cached)
+            await plain.end()
+            await self._hits(cached)
+            await self._invalidation(cached)
+            await self._crash(cached)
+
+    async def _crew(self, url: str | None, stack: AsyncExitStack) -> Crew:
+        post = Post(url, self._prefix, "", self._scale.median, self._scale.call)
+        return await Crew.start(self._scale.processes, post, stack)
+
+    def _receipts(self, name: str) -> Receipts:
+        return Receipts(self._folder / name)
+
+    # what is asked and paid
+
+    async def _row(self, title: str, lists: list[list[str]], plain: Crew, cached: Crew) -> None:
+        asked = [question for one in lists for question in one]
+        row = Row(title, len(asked), len(set(asked)))
+        self._report.rows.append(row)
+        number = len(self._report.rows)
+        sides = ((row.plain, plain, f"{number}-plain"), (row.cached, cached, f"{number}-cached"))
+        for tally in await asyncio.gather(*(self._side(side, crew, lists, name) for side, crew, name in sides)):
+            self._report.wrong += tally.wrong
+
+    async def _side(self, side: Side, crew: Crew, lists: list[list[str]], name: str) -> Tally:
+        receipts = self._receipts(name)
+        async with self._watched(side, receipts):
+            tally, seconds = await crew.ask(lists, str(receipts.path))
+        side.seconds, side.hits, side.collapsed = seconds, tally.hits, tally.collapsed
+        self._note(tally)
+        self._look()
+        return tally
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, side: Side, receipts: Receipts) -> AsyncIterator[None]:
+        async def glance() -> None:
+            while True:
+                side.paid = receipts.paid()
+                self._look()
+                await asyncio.sleep(GLANCE)
+
+        task = asyncio.create_task(glance())
+        try:
+            yield
+        finally:
+            task.cancel()
+            side.paid = receipts.paid()
+
+    def _note(self, tally: Tally) -> None:
+        for kind, count in tally.trouble.items():
+            self._report.trouble[kind] = self._report.trouble.get(kind, 0) + count
+
+    # what a hit costs
+
+    async def _hits(self, cached: Crew) -> None:
+        asked = sorted({question for one in load.day(self._scale) for question in one})
+        told = await cached.workers[0].run(Errand("hits", [asked], number=self._scale.hits))
+        cuts = statistics.quantiles(told["ns"], n=100)
+        self._report.hit = HitCost(cuts[49] / 1000, cuts[98] / 1000, len(told["ns"]))
+        self._look()
+
+    # an invalidation
+
+    async def _invalidation(self, cached: Crew) -> None:
+        told = await cached.workers[0].run(Errand("invalidate"))
+        receipts = self._receipts("invalidation")
+        everybody = load.at_once(self._scale, COLD)
+        tally, _ = await cached.ask(everybody, str(receipts.path), since=told["begun"])
+        self._note(tally)
+        self._report.invalidation = Invalidation(told["seconds"], tally.asked, receipts.paid(), tally.old)
+        self._look()
+
+    # a crash
+
+    async def _crash(self, cached: Crew) -> None:
+        scale, receipts = self._scale, self._receipts("crash")
+        await cached.all(Errand("lease", number=scale.lease))
+        leader, *others = cached.workers
+        await leader.run(Errand("stall"))
+        led = asyncio.create_task(leader.run(Errand("ask", [[LAST]], receipts=str(receipts.path))))
+        await _begun(receipts)
+        lists = load.at_once(scale, LAST)[: scale.callers * len(others)]
+        waiting = asyncio.create_task(Crew(others).ask(lists, str(receipts.path)))
+        await asyncio.sleep(AT_REST)
+        killed = time.monotonic()
+        leader.kill()
+        with contextlib.suppress(DemoFailed):
+            await led
+        tally, _ = await waiting
+        self._note(tally)
+        first, *later = [receipt.at for receipt in receipts.rows()]
+        self._report.crash = Crash(
+            into_call=killed - first,
+            waiting=tally.asked,
+            lease=scale.lease,
+            takeover=(later[0] if later else tally.last) - killed,
+            call=scale.call,
+            served=tally.last - killed,
+            paid=1 + len(later),
+        )
+        self._look()
+
+
+async def _begun(receipts: Receipts) -> None:
+    """Wait until a call was paid."""
+    while not receipts.paid():  # noqa: ASYNC110 - another process does it, and rings no bell
+        await asyncio.sleep(0.01)
+
+
+async def run(url: str | None, prefix: str, scale: Scale, look: Callable[[Report], None]) -> Report:
+    """Play the demo at `url`, under a prefix of its own below `prefix`; without a URL in an SQLite file of its own.
+
+    ConfigError for a URL that no fleet can share, StoreUnavailable when nobody answers there.
+    """
+    begun = time.monotonic()
+    prefix = f"{prefix or 'askonce'}:demo-{os.urandom(4).hex()}"
+    with tempfile.TemporaryDirectory(prefix="askonce-demo-") as folder:
+        where = url or f"sqlite:///{folder}/askonce.db"
+        store = _open(where, prefix)
+        report = Report(store.address.partition("#")[0] if url else "an SQLite file for this run", scale)
+        look(report)
+        try:
+            await Stage(where, prefix, Path(folder), report, lambda: look(report)).play()
+        finally:
+            await _clean(store)
+        report.seconds = time.monotonic() - begun
+        look(report)
+        return report
+
+
+def _open(url: str, prefix: str) -> Store:
+    if url.partition(":")[0].lower() == "memory":
+        raise ConfigError("memory:// is one process's own, and the demo has several: leave the URL out for SQLite")
+    store = open_store(url, prefix=prefix)
+    link = store.link()
+    try:
+        link.probe()
+    except StoreTrouble as trouble:
+        raise StoreUnavailable(f"{store.address.partition('#')[0]}: {trouble}", trouble.kind) from trouble
+    finally:
+        link.close()
+    return store
+
+
+async def _clean(store: Store) -> None:
+    """Leave nothing of the demo behind in somebody's store."""
+    try:
+        async for _ in inventory.raze(store):
+            pass
+    except StoreTrouble as trouble:
+        log.warning("what the demo left in the store could not be removed: %s", trouble)
+    finally:
+        await store.close()

@@ -1,0 +1,102 @@
+"""Waiting for the flights of others for several questions at once: one signal, and batches of what they brought."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from askonce.core.keys import Key
+from askonce.core.lease import NEVER, Follow
+from askonce.core.tape import FAILED, SHARED, STORED
+from askonce.engine.claims import Pursuit
+from askonce.engine.follower import Follower, Wait
+from askonce.engine.question import Question
+from askonce.engine.reader import Found
+from askonce.flight.flight import LOOK
+from askonce.flight.waiters import Signal
+from askonce.store import TIMEOUT, Store, StoreTrouble
+
+
+class Followed(NamedTuple):
+    """A question whose answer somebody else's flight will bring."""
+
+    question: Question
+    pursuit: Pursuit
+    claim: Follow
+
+
+class BatchFollower(Follower):
+    """A Follower that also waits for several flights at once."""
+
+    async def listen_all(self, followed: Sequence[Followed], signal: Signal) -> None:
+        """Ears for all, on one signal; in force, or else we look by ourselves, after one store timeout for all."""
+        for question, pursuit, claim in followed:
+            pursuit.ear = self.listen(question, claim, pursuit.owner, signal)
+        ears = [one.pursuit.ear for one in followed if one.pursuit.ear is not None]
+        until = time.monotonic() + TIMEOUT
+        while not all(ear.again for ear in ears) and (left := until - time.monotonic()) > 0:
+            await signal.wait(left)
+        for ear in ears:
+            ear.again = False
+
+    async def follow_all(self, followed: Sequence[Followed], signal: Signal) -> list[Found | None]:
+        """Wait until all flights have ended, or one of them asks for a new claim; what they brought, None for none."""
+        waits = [
+            Wait(question, pursuit.ear, claim, self._fleet.heartbeat)
+            for question, pursuit, claim in followed
+            if pursuit.ear is not None
+        ]
+        heard = await self._heard_of(waits, signal)
+        for one, said in zip(followed, heard, strict=True):
+            one.pursuit.silent = said == NEVER
+            if isinstance(said, bytes):
+                one.pursuit.told = None  # its end is known
+        stored = await self._stored([(wait, at) for at, wait in enumerate(waits) if heard[at] == STORED])
+        shared = await self._shared([(wait, at) for at, wait in enumerate(waits) if heard[at] == SHARED])
+        return [stored.get(at) or shared.get(at) for at in range(len(waits))]
+
+    @staticmethod
+    async def _heard_of(waits: Sequence[Wait], signal: Signal) -> list[bytes | int | None]:
+        heard: list[bytes | int | None] = [None] * len(waits)
+        waiting = dict(enumerate(waits))
+        while waiting:
+            for at, wait in list(waiting.items()):
+                if (said := wait.heard()) is not None:
+                    heard[at] = said
+                    del waiting[at]
+            if not waiting or any(isinstance(said, int) or said == FAILED for said in heard if said is not None):
+                break
+            left = min(wait.left() for wait in waiting.values())
+            await signal.wait(min(left, LOOK))
+        return heard
+
+    async def _stored(self, ended: Sequence[tuple[Wait, int]]) -> dict[int, Found]:
+        """What became an entry, and still is that one."""
+        found: dict[int, Found] = {}
+        for (wait, at), (data, head) in zip(
+            ended, await self._reader.entries([wait.question for wait, _ in ended]), strict=True
+        ):
+            if data is not None and head is not None and (head.fill, head.order) == wait.claim[:2]:
+                wait.ear.tell(data, head)
+                found[at] = self._reader.hit(wait.question, data, head, head.created, fwd="miss")
+        return found
+
+    async def _shared(self, ended: Sequence[tuple[Wait, int]]) -> dict[int, Found]:
+        """What could not be stored, from the tapes."""
+        taped = await self.taped_all([(wait.question, wait.claim) for wait, _ in ended])
+        return {at: found for (_, at), found in zip(ended, taped, strict=True) if found is not None}
+
+    async def taped_all(self, followed: Sequence[tuple[Question, Follow]]) -> list[Found | None]:
+        """`taped` for several, in batches."""
+        works = [partial(_tape, question.key, claim) for question, claim in followed]
+        logs = await self._guard.together(works, reads=True)
+        for log in logs:
+            if isinstance(log, StoreTrouble):
+                raise log
+        return [self.read_tape(question, log) for (question, _), log in zip(followed, logs, strict=True)]
+
+
+async def _tape(key: Key, claim: Follow, store: Store) -> bytes | None:
+    return await store.tape(key, claim.id, claim.order)

@@ -1,0 +1,398 @@
+"""Look up, lead, follow, fill: the protocol over one question, written once for sync and async.
+
+A lookup reads the entry plainly. What cannot be served by that is claimed, and the claim decides: serve, serve stale,
+lead, or follow. A leader flies the upstream call under its lease and lands it in the store and among those who joined.
+A follower in the leader's process joins the flight; in any other, it is woken by the store.
+
+Nothing here sleeps, locks, or knows which of the two modes it runs in: waiting is a Signal's, running is a Mode's.
+Trouble in the store never reaches the caller: the question is then asked upstream without it, once for this process.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from askonce.core import upstream
+from askonce.core.lease import NEVER, Claim, Follow, Hit, Lead, Stale
+from askonce.engine import unleased
+from askonce.engine.claims import Claims, Pursuit
+from askonce.engine.closing import Closing
+from askonce.engine.follower import Follower
+from askonce.engine.leader import Call, Landed, Pilot
+from askonce.engine.question import Question
+from askonce.engine.reader import UNREADABLE, Found, Reader, Unreadable
+from askonce.engine.stream_readers import Audience
+from askonce.errors import CacheClosed, NotCached, StoreUnavailable, UsageError
+from askonce.events import Events, Status
+from askonce.flight.flight import Flight, Gone, Impatient, Mode, Unshared, flying
+from askonce.flight.guarded_store import Guard
+from askonce.runtime.exits import EXIT, ending
+from askonce.store import Store, StoreTrouble
+from askonce.stream.pump import Pump
+from askonce.stream.tape import Playback, Tape
+
+T = TypeVar("T")
+
+MISMATCHES = 3  # bodies that were not the ones judged, before a question is asked without the store
+
+
+class Engine:
+    """The protocol over one store, in one mode."""
+
+    def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False) -> None:
+        self.store = store
+        self.mode = mode
+        self.events = events
+        self.closed = False
+        self.late = ending()  # closed, or Python ends: a lookup has to look whether it may ask the store
+        self.pace = 0.0
+        self._strict = strict
+        self._guard = Guard(store, events)
+        self.fleet = self._guard.fleet
+        self._claims = Claims(self._guard, mode)
+        self.board = self._claims.board
+        self._pilot = Pilot(self._guard, self.board, mode)
+        self._reader = Reader(self._guard)
+        self._follower = Follower(self._guard, self._reader, mode)
+        self._audience = Audience(self._guard, mode)
+        self._closing = Closing(self._guard, self._claims, self._pilot, mode)
+
+    # lookups
+
+    async def passed(self, question: Question, reason: str, call: Callable[[], Awaitable[object]]) -> Found:
+        """Call upstream as if there were no cache: not looked up, not collapsed, not stored."""
+        self._used()
+        if question.control.only_if_cached and reason != "off":
+            question.detail = reason
+            raise self._not_cached(question)
+        status = Status(question.key.text, fwd="bypass", detail=reason)
+        self.events.lookup(status)
+        return Found(status, None, await call())
+
+    async def ask(self, question: Question, call: Call) -> Found:
+        """The answer to a question, paid for at most once by whoever asks it at this time."""
+        if self.late and self._over():
+            return await self._alone(question, call, EXIT)
+        question.since = self.board.tick()
+        try:
+            found = await self._reader.look(question)
+            if found is None and question.others:
+                found = await self._reader.retold(question)
+            found = found or await self._contend(question, call)
+        except StoreTrouble as trouble:
+            found = await self._alone(question, call, trouble.kind)
+        if question.key.form == "s" and found.body is not None:
+            try:
+                return self._played(found)
+            except Unreadable:
+                return await self.reread(question, call, self._played)
+        return found
+
+    def _played(self, found: Found) -> Found:
+        """What is kept, or shared, in the form of a stream is a tape, and is given as a place on it."""
+        if found.body is None:
+            return found
+        if found.entry is not None and found.head is not None and found.head.length > len(found.entry):
+            raise Unreadable  # nothing is a stream too, but not for want of the rest
+        try:
+            playback = Playback(Tape.recorded(found.body), self.mode)
+        except ValueError as wrong:
+            raise Unreadable from wrong
+        playback.pace = self.pace
+        return found._replace(body=None, value=playback)
+
+    async def reread(self, question: Question, call: Call, read: Callable[[Found], T]) -> T:
+        """Ask again, because `read` cannot read what `ask` gave: a visible miss, whose answer replaces the entry."""
+        question = self.unread(question)
+        try:
+            found = await self._contend(question, call)
+        except StoreTrouble as trouble:
+            found = await self._alone(question, call, trouble.kind)
+        try:
+            return read(self._played(found) if question.key.form == "s" else found)
+        except Unreadable:  # somebody writes it again and again
+            found = await self._alone(question, call, UNREADABLE)
+            return read(self._played(found) if question.key.form == "s" else found)
+
+    def unread(self, question: Question) -> Question:
+        """The question of whoever could not read what was kept for it."""
+        self._reader.unread(question)
+        return replace(question, data=b"", held=None, unreadable=True)
+
+    def _used(self) -> None:
+        if self.late:
+            self._over()
+
+    def _over(self) -> bool:
+        """Whether the store is not asked any more, since Python ends; CacheClosed where it is only the cache that did.
+
+        Once modules are taken apart, a lookup by a destructor may wait for no thread, and for nothing that one had.
+        """
+        if self.closed and not ending():
+            raise CacheClosed("this cache was closed: make a new one")
+        return self.closed or sys.is_finalizing()
+
+    # contending for the lease
+
+    async def _contend(self, question: Question, call: Call) -> Found:
+        """Claim until there is an answer: each turn serves, leads, or follows and then looks again."""
+        if question.control.only_if_cached:
+            # No claim will judge an entry whose own tags were not known to the first look.
+            found = await self._reader.look(question) if self._reader.remembers(question.key) else None
+            if found is None:
+                raise self._not_cached(question)
+            return found
+        pursuit = self._claims.pursuit()
+        found = await self._claims.within([pursuit], partial(self._pursue, question, call, pursuit))
+        return found or await self._alone(question, call, "store-restless")
+
+    async def _pursue(self, question: Question, call: Call, pursuit: Pursuit) -> Found | None:
+        """Claim until there is an answer; None when the store does not come to rest."""
+        while pursuit.mismatches < MISMATCHES:
+            claim = await self._claims.claim(question, pursuit)
+            if pursuit.ear is not None:
+                pursuit.ear.claimed()
+            try:
+                found = await self._missed(question, claim, pursuit)
+                found = found or await self._heed(question, call, claim, pursuit)
+            except Gone:
+                found = None
+            if found is not None:
+                return found
+            await self._claims.drop(pursuit)
+            self._go_on(question)
+        return None
+
+    async def _heed(self, question: Question, call: Call, claim: Claim, pursuit: Pursuit) -> Found | None:
+        """Do what a claim says; None to claim again."""
+        if pursuit.ear is not None:
+            pursuit.ear.follows = None
+        if isinstance(claim, Lead):
+            if pursuit.silent:
+                self.events.emit("takeover", question.key.text)
+            return await self._lead(question, call, pursuit)
+        if not isinstance(claim, Follow):
+            return await self._serve(question, call, claim, pursuit)
+        local = self.board.named(claim.id, claim.order)
+        if local is not None and local.alive():
+            return await self._join(question, local)
+        if local is not None:
+            await self._claims.bury(local)
+            return None
+        pursuit.told = claim
+        pursuit.after = max(pursuit.after, claim.order)
+        if pursuit.ear is None:
+            # Subscribed first, then claimed again: what was said in between is not missed.
+            pursuit.ear = self._follower.listen(question, claim, pursuit.owner)
+            self._claims.ears.add(pursuit.ear)
+            await self._follower.in_force(pursuit.ear)
+            return None
+        if question.key.form == "s":
+            got = await self._tune(question, pursuit, claim)
+        else:
+            got = await self._follower.follow(question, pursuit.ear, claim)
+        if isinstance(got, Found):
+            return got
+        pursuit.silent = got == NEVER
+        return None
+
+    async def _missed(self, question: Question, claim: Claim, pursuit: Pursuit) -> Found | None:
+        """What the flight that was followed brought, if the store names it no more and it ended unheard, unstored."""
+        told, pursuit.told = pursuit.told, None
+        if told is None or not self._may_be_taped(claim, told):
+            return None
+        return await self._follower.taped(question, told)  # a lease that came with this is given back at the end
+
+    @staticmethod
+    def _may_be_taped(claim: Claim, told: Follow) -> bool:
+        """Whether the flight that the store named before may have ended meanwhile without becoming an entry."""
+        return claim[:2] != told[:2] if isinstance(claim, Follow) else not isinstance(claim, Hit)
+
+    async def _serve(self, question: Question, call: Call, claim: Hit | Stale, pursuit: Pursuit) -> Found | None:
+        """Give what the claim approved, if it is what we can read, and refresh it if this was granted too."""
+        data: bytes | None = question.data
+        head = question.held
+        if head is None or (head.fill, head.order) != (claim.fill, claim.order):
+            data, head = await self._reader.entry(question)
+        if data is None or head is None or (head.fill, head.order) != (claim.fill, claim.order):
+            # The body at hand is not the one that was judged. With the lease, there is no need for it.
+            pursuit.mismatches += 1
+            pursuit.unreadable = data is not None and head is None
+            return await self._lead(question, call, pursuit) if claim.grant else None
+        detail = "stale" if isinstance(claim, Stale) else ""
+        if claim.grant:
+            self._refresh(question, call, pursuit, detail or "early")
+        return self._reader.hit(question, data, head, claim.now, detail)
+
+    async def _lead(self, question: Question, call: Call, pursuit: Pursuit) -> Found:
+        flight = pursuit.flight
+        assert flight is not None
+        await self.mode.start([flight], partial(self._pilot.fly, flight, question, call))
+        return await self._join(question, flight, leader=True)
+
+    def _refresh(self, question: Question, call: Call, pursuit: Pursuit, why: str) -> None:
+        """Fly where nobody waits."""
+        flight = pursuit.flight
+        assert flight is not None
+        flight.callers = 1  # nobody's, and for good: a caller who joins it and leaves does not abandon it
+        flight.behind = True
+        self.events.emit("refresh", question.key.text, why)
+        if dropped := self.mode.behind([flight], partial(self._pilot.fly, flight, question, call)):
+            self._unflown([flight], dropped)
+
+    def _unflown(self, flights: Sequence[Flight], why: str) -> None:
+        """Refreshes did not begin: they are not put off, for another process may have the room for them."""
+        for flight in flights:
+            flight.behind = False
+            self.board.end(flight)
+        self.events.emit("dropped", flights[0].key.text, why)
+
+    def _not_cached(self, question: Question) -> NotCached:
+        status = Status(question.key.text, fwd="miss", detail=question.detail or "only-if-cached")
+        self.events.lookup(status)
+        return NotCached("only-if-cached, and the store has no answer that may be served", question.key.text)
+
+    def _go_on(self, question: Question) -> None:
+        """Whether a caller who has to look again still may."""
+        self._still_open()
+        if question.until <= time.monotonic():
+            self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="impatient"))
+            raise Impatient
+
+    def _still_open(self) -> None:
+        if self.closed and not ending():
+            raise CacheClosed("this cache was closed while the call was waiting")
+
+    async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
+        # One that has landed may be there still, by an exception that came before it could be taken away.
+        if not (leader or flight.done) and flight in flying.get():
+            raise UsageError("this question is asked again by the very call that answers it: wrap that call once only")
+        flight.callers += 1
+        try:
+            patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own end
+            landed = await flight.join(self.mode.signal(), min(question.terms.max_flight, patience))
+        except Gone as gone:
+            if not flight.alive():
+                self.board.end(flight)
+            if leader and gone.why is not None and not self.closed:
+                raise self.mode.told(gone.why) from None
+            raise
+        except Exception as error:
+            trouble = upstream.trouble(error)
+            saved = await self._reader.saved(question, trouble) if trouble and not self.late else None
+            if saved is None:
+                detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
+                self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
+                raise
+            return saved
+        except BaseException:
+            if flight.pump is not None and flight.callers == 1 and not flight.pump.tape.readers:
+                # Cancelled just when its stream was opened.
+                await self._audience.left(question, flight, flight.pump)
+            raise
+        finally:
+            flight.callers -= 1
+            if not flight.callers and not flight.done:
+                self._abandoned(question, flight)
+        if isinstance(landed, Pump):
+            playback = self._audience.seat(question, flight, landed)
+            status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
+            return Found(status, None, playback)
+        assert isinstance(landed, Landed)
+        trouble = landed.answer.trouble
+        saved = await self._reader.saved(question, trouble) if trouble and not self.late else None
+        return saved or self._arrived(question, landed, leader=leader)
+
+    def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
+        detail = question.detail or landed.detail
+        status = self._arrival(question, stored=leader and landed.stored, leader=leader, detail=detail)
+        answer = landed.answer
+        return Found(status, answer.body if landed.stored or not leader else None, answer.value)
+
+    def _arrival(self, question: Question, *, stored: bool, leader: bool, detail: str) -> Status:
+        """The status of an answer that came from upstream, for its leader or for one who joined him."""
+        fwd = self._forwarded(question) if leader else "miss"
+        status = Status(question.key.text, fwd=fwd, stored=stored, collapsed=not leader, detail=detail)
+        self.events.lookup(status)
+        return status
+
+    @staticmethod
+    def _forwarded(question: Question) -> str:
+        """Why it went upstream, in RFC 9211's words."""
+        if question.held is None:
+            return "miss"
+        asked = question.control.no_cache or question.control.max_age is not None
+        return "request" if asked else "stale"
+
+    def _abandoned(self, question: Question, flight: Flight) -> None:
+        """The last caller left. Paid is paid: by default the call is finished and stored, within a limit."""
+        if flight.cancel is None:
+            return
+        self.events.emit("abandoned", question.key.text, question.terms.on_abandon)
+        if question.terms.on_abandon == "close":
+            flight.cancel()
+        else:
+            self.mode.later(flight, question.terms.abandon_limit, self._give_up)
+
+    def _give_up(self, flight: Flight) -> None:
+        if flight.pump is not None:
+            self._audience.give_up(flight)
+        elif not flight.callers and not flight.done and flight.cancel is not None:
+            self.events.emit("dropped", flight.key.text, "abandon-limit")
+            flight.cancel()
+
+    # streams of other processes
+
+    async def _tune(self, question: Question, pursuit: Pursuit, claim: Follow) -> Found | int:
+        """Follow a stream of another process from its first byte; an answer that is no stream is an answer too."""
+        assert pursuit.ear is not None
+        got = await self._follower.tune(question, pursuit.ear, claim, partial(self._claims.asked, question))
+        if isinstance(got, Playback):
+            pursuit.ear.owner = None  # the reader's now, who closes it when he leaves
+            pursuit.ear = None
+            status = self._arrival(question, stored=False, leader=False, detail=question.detail)
+            return Found(status, None, got)
+        return got
+
+    # without the store
+
+    async def _alone(self, question: Question, call: Call, kind: str) -> Found:
+        """Ask upstream without the store, once for all who ask this in this process meanwhile."""
+        self._still_open()
+        question.detail = kind
+        if self._strict:
+            raise StoreUnavailable(f"the store did not serve this lookup ({kind}), and the cache is strict", kind)
+        if question.control.only_if_cached:
+            raise self._not_cached(question)
+        while True:
+            pursuit = self._claims.pursuit()
+            try:
+                return await self._claims.within([pursuit], partial(self._share, question, call, pursuit))
+            except Gone:
+                self._go_on(question)
+
+    async def _share(self, question: Question, call: Call, pursuit: Pursuit) -> Found:
+        flight, mine = unleased.flight_for(question, self.board, pursuit, down=self._guard.down)
+        if mine:
+            await self.mode.start([flight], partial(self._pilot.fly, flight, question, call))
+        return await self._join(question, flight, leader=mine)
+
+    # ending
+
+    async def finish(self, limit: float) -> list[str]:
+        """Wait for what is in flight, at most `limit` s; the keys of what had to be dropped."""
+        dropped = await self._closing.wait(limit)
+        self.closed = self.late = True
+        await self._closing.let_go()
+        return dropped
+
+    def last(self, until: float) -> None:
+        """The interpreter ends: what nobody waits for has until then (monotonic s). Lookups may still come."""
+        self._closing.last(until)
+        self.late = True

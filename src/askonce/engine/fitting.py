@@ -1,0 +1,45 @@
+"""Whether the answers that a cache gets fit what it asked, and one warning where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from askonce.core.providers.answers import Answer
+from askonce.core.providers.fits import OTHER_MODEL, Request, misfit
+from askonce.core.providers.manners import Manners
+from askonce.events import Events
+
+NO_IDS: Mapping[str, str] = {}
+_SAID = {
+    OTHER_MODEL: "an answer of a model that was not asked for",
+    "": "an answer to another request, by what it repeats of it,",
+}
+
+
+class Fitting:
+    """Compares the answers of one client, or one cache, with their requests."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._manners = Manners()
+
+    def going(self, asked: Request) -> None:
+        """A request goes upstream."""
+        self._manners.going(asked.where, asked.model, asked.ids.values())
+
+    def of(self, asked: Request, headers: Mapping[str, str] = NO_IDS) -> Callable[[list[Answer]], str]:
+        """What says why an answer to this request, with these ids in its headers, does not fit."""
+
+        def found(values: list[Answer]) -> str:
+            reason = misfit(asked, values, self._manners, headers)
+            if reason:
+                self._events.warn_once(
+                    reason,
+                    "%s came for %s: it is returned, and not stored; where proxies or connections are shared,"
+                    " answers may be mixed up",
+                    _SAID.get(reason, _SAID[""]),
+                    asked.model or asked.where,
+                )
+            return reason
+
+        return found

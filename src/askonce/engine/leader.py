@@ -1,0 +1,303 @@
+"""The Pilot flies: makes the upstream call of a flight under its lease, and lands it where others can have it.
+
+In the store what may be stored; on the flight's tape what may not, for those who were told to follow; and among the
+callers of this process either way. Which call, and how its answer is judged, is the caller's business: a Call brings
+an Answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from askonce.core import upstream
+from askonce.core.judge import Verdict
+from askonce.core.lease import Grant
+from askonce.core.model import DURATION, FIELDS, Lifetime, Sealed, pack_fields, seal, whole
+from askonce.core.policy import Terms
+from askonce.core.tape import FAILED, SHARED, Ending
+from askonce.engine.question import Question
+from askonce.events import Events
+from askonce.flight.background import Fleet
+from askonce.flight.flight import Board, Flight, Gone, Mode, Unshared, flying
+from askonce.flight.guarded_store import Guard
+from askonce.store import Store, StoreTrouble
+from askonce.stream.pump import Pump
+from askonce.stream.tape import Opened, Tape
+from askonce.stream.writer import Scribe
+
+
+class Answer(NamedTuple):
+    """What an upstream call brought, and the verdict on it. `body` None: it has no exact bytes.
+
+    `trouble`: the answer is an upstream in trouble (``upstream-503``), and `hint` its retry-after, ms.
+    """
+
+    body: bytes | None
+    verdict: Verdict
+    value: object = None
+    extensions: Mapping[int, bytes] = {}
+    trouble: str = ""
+    hint: int = 0
+
+
+Call = Callable[[], Awaitable[Answer | Opened]]
+
+
+class Landed(NamedTuple):
+    """How a flight ended for those who joined it."""
+
+    answer: Answer
+    stored: bool
+    detail: str
+
+
+Work = Callable[[Store], Coroutine[Any, Any, object]]
+
+
+class Landing(NamedTuple):
+    """What is asked of the store for an answer: to keep it (`fills`), or to give its lease back; None for nothing."""
+
+    answer: Answer
+    detail: str
+    work: Work | None
+    fills: bool = False
+
+
+class Pilot:
+    """Flies the flights of one engine."""
+
+    def __init__(self, guard: Guard, board: Board, mode: Mode) -> None:
+        self._mode = mode
+        self._guard = guard
+        self._store = guard.store
+        self._fleet: Fleet = guard.fleet
+        self._events: Events = guard.events
+        self._board = board
+
+    async def fly(self, flight: Flight, question: Question, call: Call) -> None:
+        """Make the upstream call and land it; never raises what the call raised, but for what ends a process."""
+        self._lead(flight, question)
+        self._events.emit("call", question.key.text)
+        brought: Answer | Opened | None = None
+        try:
+            token = flying.set((*[one for one in flying.get() if not one.over], flight))
+            try:
+                brought = await call()
+            finally:
+                with contextlib.suppress(ValueError):  # the garbage collector has another context
+                    flying.reset(token)
+        except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
+            ending = self._failed(question.key.text, error)
+            failed = self._failed_for(flight, error)
+            await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
+            flight.land(error=error)
+        except GeneratorExit:
+            raise  # dropped with its loop: nothing can be awaited any more, and it is found that its owner is gone
+        except BaseException as error:
+            self.lost(flight, "cut-off")
+            await self._return(flight, Ending(FAILED, "gone"), failed=flight.behind)
+            flight.land(error=Gone(error))
+            raise
+        else:
+            if isinstance(brought, Opened):
+                flight.pump = self._pump(flight, question, brought)
+            else:
+                seconds = time.monotonic() - flight.began
+                self._events.emit("called", question.key.text, seconds=seconds)
+                flight.land(await self._landed(flight, question, brought, seconds))
+        finally:
+            if flight.pump is None and not isinstance(sys.exception(), GeneratorExit):
+                if isinstance(brought, Opened):
+                    await brought.source.close()
+                self._over(flight)
+        if flight.pump is not None:
+            await self._streams(flight, flight.pump)
+
+    @staticmethod
+    def _failed_for(flight: Flight, error: BaseException) -> bool:
+        """Whether an error puts the next try off: trouble does, and whatever ends a refresh but a refusal of its own.
+
+        What refuses a refresh for what it asks, such as a revoked key, is to reach a caller as soon as may be.
+        """
+        return bool(upstream.trouble(error)) or (flight.behind and upstream.status_of(error) is None)
+
+    def _failed(self, key: str, error: Exception) -> Ending:
+        """Tell of a call that brought nothing for others."""
+        name, why = ("unstored", error.detail) if isinstance(error, Unshared) else ("failed", type(error).__name__)
+        self._events.emit(name, key, why)
+        return Ending(FAILED, why)
+
+    def _over(self, flight: Flight) -> None:
+        why = sys.exception()  # it counts where the flight has not landed yet: something went wrong
+        self._board.end(flight, why if isinstance(why, Exception) else Gone(why))
+
+    def _pump(self, flight: Flight, question: Question, opened: Opened) -> Pump:
+        async def landed(error: BaseException | None, refusal: str) -> None:
+            await self._taped(flight, question, pump, error, refusal)
+            self._over(flight)  # not where that was cut off: it is done once more, and the lease is needed for it
+
+        pump = Pump(opened, Tape(opened.meta), self._mode, self._guard, question.terms.max_bytes, landed)
+        return pump
+
+    async def _streams(self, flight: Flight, pump: Pump) -> None:
+        """Land as soon as there is something to read; the flight goes on, and ends with its pump."""
+        if (beat := flight.beat) is not None:
+            scribe = pump.scribe = Scribe(flight, pump.tape, self._fleet)
+            beat.on_want = scribe.want
+            if beat.wanted:
+                scribe.want()
+            scribe.on_want = lambda: self._mode.help(flight, pump)
+            if scribe.wanted:
+                self._mode.help(flight, pump)
+        pump.awaited = not flight.behind
+        flight.land(pump)
+        if self._mode.asynchronous or flight.behind:  # in a thread of a caller's, it is his reader who reads
+            await pump.run()
+
+    async def _taped(
+        self, flight: Flight, question: Question, pump: Pump, error: BaseException | None, refusal: str
+    ) -> None:
+        """What becomes of a stream that ended: stored if it is whole, given back if not."""
+        seconds = time.monotonic() - flight.began
+        self._events.emit("called", question.key.text, seconds=seconds)
+        if pump.abandoned:
+            self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
+        if refusal:
+            self._events.emit("unstored", question.key.text, refusal)
+            await self._return(flight, Ending(FAILED, refusal), failed=flight.behind)
+        elif error is not None:
+            self._events.emit("failed", question.key.text, type(error).__name__)
+            ending = Ending(FAILED, type(error).__name__)
+            await self._return(flight, ending, failed=self._failed_for(flight, error))
+        else:
+            answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()))
+            await self._landed(flight, question, answer, seconds)
+
+    async def desert(self, flight: Flight) -> None:
+        """Give up the lease of a call that nobody can end, being in a thread: others need not wait for it."""
+        await self._return(flight, Ending(FAILED, "closed"), failed=flight.behind)
+
+    async def give_up(self, flights: Sequence[Flight]) -> None:
+        """The interpreter ends before these: put them off, over a connection that needs no event loop."""
+        works = []
+        for flight in flights:
+            self.lost(flight, "exit")
+            if (work := self._release(flight, Ending(FAILED, "exit"), failed=True)) is not None:
+                works.append(work)
+            flight.returned = True
+            self._board.end(flight)
+        store = self._store.blocking()
+        with contextlib.suppress(StoreTrouble):  # they end by themselves in seconds
+            await store.together(works)
+        await store.close()
+
+    def lost(self, flight: Flight, why: str) -> None:
+        """Tell of a refresh that ends before its call: of any other call, whoever made it knows."""
+        if flight.behind and not flight.dropped:
+            flight.dropped = True
+            self._events.emit("dropped", flight.key.text, why)
+            self._events.warn_once(
+                "refresh-lost", "a refresh was given up (%s): its call may be paid, and its answer is not stored", why
+            )
+
+    def _lead(self, flight: Flight, question: Question) -> None:
+        """From here on it is renewed for as long as a call may take."""
+        if flight.beat is not None:
+            flight.beat.until = time.monotonic() + question.terms.max_flight
+            flight.beat.on_lost = partial(self._events.emit, "lost", question.key.text)
+
+    async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
+        """Store what may be stored, and give the lease back with what may not."""
+        landing = self._landing(flight, question, answer, seconds)
+        return self._landed_by(flight, landing, None if landing.work is None else await self._asked(landing.work))
+
+    async def _asked(self, work: Work) -> object:
+        """What the store said, or the trouble that it had."""
+        try:
+            return await self._guard(work(self._store))
+        except StoreTrouble as trouble:
+            return trouble
+
+    def _landing(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landing:
+        """What is to be asked of the store for an answer."""
+        detail = answer.verdict.reason
+        if answer.body is not None and len(answer.body) > question.terms.max_bytes:
+            detail = detail or "too-large"
+        if flight.grant is None:
+            return Landing(answer, detail, None)
+        if detail or answer.body is None:
+            self._events.emit("unstored", question.key.text, detail)
+            shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
+            failed = bool(answer.trouble) or (flight.behind and not detail.startswith("status-"))
+            return Landing(answer, detail, self._release(flight, shared, failed=failed, hint=answer.hint))
+        return Landing(answer, "", self._fill(flight.grant, question, answer, seconds), fills=True)
+
+    def _landed_by(self, flight: Flight, landing: Landing, said: object) -> Landed:
+        """How it landed, by what the store said."""
+        answer, detail, _, fills = landing
+        if not fills:
+            if landing.work is not None:
+                self._returned(flight, said)
+            return Landed(answer, stored=False, detail=detail)
+        flight.returned = True  # after trouble too: it may be on its way all the same, so its deadline is left to it
+        verdict = said.kind if isinstance(said, StoreTrouble) else str(said)
+        self._events.emit(*self._said(verdict, flight.key.text))
+        return Landed(answer, stored=verdict == "stored", detail="" if verdict in {"stored", "unkept"} else verdict)
+
+    @staticmethod
+    def _said(verdict: str, key: str) -> tuple[str, str, str]:
+        if verdict == "stored":
+            return "stored", key, ""
+        return ("refused" if verdict in {"lost", "moved"} else "unstored"), key, verdict
+
+    def _fill(self, grant: Grant, question: Question, answer: Answer, seconds: float) -> Work:
+        """Storing an answer, as work of the store's."""
+        sealed, key = self._sealed(grant, question, answer, seconds), question.key
+        life = _lifetime(question.terms, answer.verdict)
+        return lambda store: store.fill(key, grant.id, grant.order, sealed, life)
+
+    @staticmethod
+    def _sealed(grant: Grant, question: Question, answer: Answer, seconds: float) -> Sealed:
+        extensions = {
+            **question.extensions(),
+            **answer.extensions,
+            FIELDS: pack_fields(question.fields),
+            DURATION: whole(int(seconds * 1000)),
+        }
+        key, ttl, body = question.key, int(question.terms.ttl * 1000), answer.body or b""
+        ends = answer.verdict.life is not None
+        return seal(key.form, key.digest, grant.id, grant.order, grant.snapshot, ttl, extensions, body, ends=ends)
+
+    def _release(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> Work | None:
+        """Giving the lease back, as work of the store's; None where there is none."""
+        grant, key = flight.grant, flight.key
+        if grant is None:
+            return None
+        if failed:
+            self._events.emit("backoff", key.text)
+        return lambda store: store.release(key, grant.id, grant.order, ending, failed=failed, hint=hint)
+
+    @staticmethod
+    def _returned(flight: Flight, said: object) -> None:
+        # After trouble, which was counted, the background thread tries once more.
+        flight.returned = flight.returned or not isinstance(said, StoreTrouble)
+
+    async def _return(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> None:
+        """Give the lease back, if there is one and the store can hear it."""
+        work = self._release(flight, ending, failed=failed, hint=hint)
+        if work is not None:
+            self._returned(flight, await self._asked(work))
+
+
+def _lifetime(terms: Terms, verdict: Verdict) -> Lifetime:
+    """How long an answer lives: by its terms, and no longer than it says itself."""
+    ttl = int(terms.ttl * 1000 * (1.0 - terms.jitter * random.random()))
+    grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
+    age = verdict.age
+    return Lifetime(ttl, grace, error, cap if verdict.life is None else min(cap, age + verdict.life), age)

@@ -1,0 +1,249 @@
+"""The Reader: entries read plainly, and judged for one question. The hit path is here, all of it.
+
+What plain reads cannot serve (too old, invalidated as far as can be told, carrying tags that were not asked for) is no
+answer of the Reader's: the store decides about it in a claim.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from askonce.core.heat import Heat
+from askonce.core.keys import Key
+from askonce.core.lease import fresh_for, fresh_until, valid, windows, within_age
+from askonce.core.model import (
+    DURATION,
+    Corrupt,
+    Head,
+    Snapshot,
+    entry_body,
+    entry_fields,
+    read_entry,
+    unpack_extensions,
+)
+from askonce.engine.question import Question
+from askonce.events import Status
+from askonce.flight.guarded_store import Guard
+from askonce.store import Look, Store, StoreTrouble
+
+REMEMBERED = 20_000  # keys whose entries carry tags that their readers do not name
+UNREADABLE = "store-unreadable"
+
+
+class Unreadable(Exception):
+    """What was kept for a question is whole, and not what whoever asked can read."""
+
+
+class Found(NamedTuple):
+    """What a lookup gives back: a body to decode, or (body None) the very value; `entry` when the store had it."""
+
+    status: Status
+    body: bytes | memoryview | None
+    value: object = None
+    entry: bytes | None = None
+    head: Head | None = None
+
+
+class Reader:
+    """Reads the entries of one engine's store."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._store = guard.store
+        self._events = guard.events
+        self._fleet = guard.fleet
+        self._breakers = guard.fleet.breakers
+        self._reads = self._breakers.read
+        self._heat = Heat()
+        self._remembered: dict[Key, tuple[int, ...]] = {}
+
+    async def look(self, question: Question) -> Found | None:
+        """The hit path: plain reads, no decision by the store."""
+        fields = self._fields(question) if self._remembered else question.fields
+        if self._breakers.shut:
+            self._guard.check_read()
+        try:
+            # Not through the guard's own call: one coroutine less is a fiftieth of a hit.
+            look = await self._store.look(question.key, fields)
+        except StoreTrouble as trouble:
+            self._guard.met(trouble, "read")
+            raise
+        self._reads.worked()
+        found = None if look.entry is None else self._served(question, look.entry, look, fields)
+        if found is None:
+            question.seen = look.generations
+        return found
+
+    async def look_all(self, questions: Sequence[Question]) -> list[Found | None]:
+        """`look` for several, in batches."""
+        fields = [self._fields(question) for question in questions]
+        works = [partial(_look, question.key, own) for question, own in zip(questions, fields, strict=True)]
+        found: list[Found | None] = []
+        for look, question, own in zip(await self._guard.together(works, reads=True), questions, fields, strict=True):
+            if isinstance(look, StoreTrouble):
+                raise look
+            served = None if look.entry is None else self._served(question, look.entry, look, own)
+            if served is None:
+                question.seen = look.generations
+            found.append(served)
+        return found
+
+    async def entries(self, questions: Sequence[Question]) -> list[tuple[bytes | None, Head | None]]:
+        """`entry` for several, in batches."""
+        works = [partial(_entry, question.key) for question in questions]
+        found: list[tuple[bytes | None, Head | None]] = []
+        for data, question in zip(await self._guard.together(works, reads=True), questions, strict=True):
+            if isinstance(data, StoreTrouble):
+                raise data
+            found.append((data, self.read(question, data) if data is not None else None))
+        return found
+
+    async def peek(self, question: Question) -> tuple[bytes, Head, int] | None:
+        """A fresh entry, its head and the time: not a lookup yet, for it may not do."""
+        fields = self._fields(question)
+        look = await self._guard.read(self._store.look(question.key, fields))
+        head = None if look.entry is None else look.head or self.read(question, look.entry)
+        if look.entry is None or head is None or not self._unmoved(question.key, look, head, fields):
+            return None
+        now = look.now_us // 1000
+        return (look.entry, head, now) if fresh_for(head, question.plan.limits, now) else None
+
+    async def retold(self, question: Question) -> Found | None:
+        """The answer made of one that is kept in another form, if it can be made exactly."""
+        for other in question.others:
+            kept = await self.peek(other)
+            if kept is None:
+                continue
+            data, head, now = kept
+            try:
+                made = question.retell(bytes(entry_body(data, head))) if question.retell else None
+            except ValueError:
+                self.unread(other)
+                continue
+            if made is not None:
+                return self.hit(other, data, head, now, "assembled")._replace(body=None, value=made)
+        return None
+
+    def remembers(self, key: Key) -> bool:
+        """Whether this key's entry was seen to carry tags of its own."""
+        return key in self._remembered
+
+    def _fields(self, question: Question) -> tuple[int, ...]:
+        """What decides about this key: the caller's tags, and those its entry was seen to carry."""
+        own = self._remembered.get(question.key) if self._remembered else None
+        return question.fields if own is None else tuple({*question.fields, *own})
+
+    def _served(self, question: Question, entry: bytes, look: Look, fields: tuple[int, ...]) -> Found | None:
+        head = look.head or self.read(question, entry)
+        if head is None or not self._unmoved(question.key, look, head, fields):
+            return None
+        now = look.now_us // 1000
+        plan = question.plan
+        if fresh_for(head, plan.limits, now) and not self._early(question, entry, head, now):
+            return self.hit(question, entry, head, now)
+        question.held, question.data = head, entry
+        if plan.control.only_if_cached:
+            stale = now < windows(head, plan.limits).stale and within_age(head, plan.limits, now)
+            return self.hit(question, entry, head, now, "stale") if stale else None
+        return None
+
+    def read(self, question: Question, data: bytes) -> Head | None:
+        """The head of an entry that answers this question; a visible miss for anything else under its name."""
+        try:
+            return read_entry(data, question.key.digest, question.key.form)
+        except Corrupt as corrupt:
+            self.unread(question, corrupt.reason)
+            return None
+
+    def unread(self, question: Question, reason: str = UNREADABLE) -> None:
+        """An entry under this question's name says nothing to anybody: it is told, and counts as a miss."""
+        question.detail = reason
+        self._events.emit("corrupt", question.key.text, reason)
+        self._events.warn_once(reason, "an entry could not be read (%s); it counts as a miss and is replaced", reason)
+
+    def _unmoved(self, key: Key, look: Look, head: Head, fields: tuple[int, ...]) -> bool:
+        """Whether no invalidation reached the entry, as far as what was read can tell; False where it cannot."""
+        gens = look.generations
+        if head.epoch != gens.epoch or head.clock < gens.floor:
+            return False
+        if head.clock == gens.clock:
+            return True
+        try:
+            own = entry_fields(look.entry or b"", head)
+        except Corrupt:
+            return False  # so the claim finds, and has it replaced
+        if not set(own) <= set(fields):
+            # The claim will judge; the next lookup of this key reads these fields too, in its one round trip.
+            if len(self._remembered) >= REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = own
+            return False
+        return valid(Snapshot(head.epoch, head.clock), fields, gens)
+
+    def _early(self, question: Question, data: bytes, head: Head, now: int) -> bool:
+        """Whether this caller should offer to refresh before the end (XFetch). Costs nothing far from the end."""
+        left = head.fresh - now
+        if not 0 < left <= head.ttl >> 2 or question.control.only_if_cached:
+            return False
+        try:
+            took = int.from_bytes(unpack_extensions(data, head).get(DURATION, b"")[:8], "big")
+        except Corrupt:
+            return False
+        if head.stale - head.fresh < took:
+            # No stale answer will bridge the call (a life that slid to its hard end): surely, not by lot.
+            return left <= 2 * took + 1000
+        return left <= -took * math.log(1.0 - random.random())
+
+    def hit(self, question: Question, data: bytes, head: Head, now: int, detail: str = "", *, fwd: str = "") -> Found:
+        """The entry as the caller's answer. `fwd`: it was asked for upstream all the same (``miss``: by another)."""
+        key, plan = question.key, question.plan
+        ttl = (fresh_until(head, plan.limits) - now) // 1000
+        age = (now - head.created) // 1000 if now > head.created else 0
+        # stored: False; by position, which is a quarter cheaper than by name
+        status = Status(key.digest.hex(), not fwd, fwd, False, fwd == "miss", ttl, detail, age)
+        self._events.lookup(status)
+        if not fwd:
+            warmth = self._heat.hit(key, head, plan.terms, now)
+            if warmth is not None:
+                self._fleet.warm(key, warmth, self._slid)
+        return Found(status, entry_body(data, head), None, data, head)
+
+    def _slid(self, key: Key) -> None:
+        self._events.emit("slid", key.text)
+
+    async def entry(self, question: Question) -> tuple[bytes | None, Head | None]:
+        """The entry read once more, by itself."""
+        data = await self._guard.read(self._store.entry(question.key))
+        return data, self.read(question, data) if data is not None else None
+
+    async def saved(self, question: Question, trouble: str) -> Found | None:
+        """An old answer in place of an upstream's trouble, judged by the generations of now."""
+        if not question.limits.error:
+            return None
+        for _ in range(2):  # the second time with the tags that the first found in the entry
+            fields = self._fields(question)
+            try:
+                look = await self._guard.read(self._store.look(question.key, fields))
+            except StoreTrouble:
+                return None
+            if look.entry is None or (head := self.read(question, look.entry)) is None:
+                return None
+            now = look.now_us // 1000
+            if now >= windows(head, question.limits).error or not within_age(head, question.limits, now):
+                return None
+            if self._unmoved(question.key, look, head, fields):
+                self._events.emit("saved", question.key.text, trouble)
+                return self.hit(question, look.entry, head, now, trouble, fwd="stale")
+        return None
+
+
+async def _look(key: Key, fields: tuple[int, ...], store: Store) -> Look:
+    return await store.look(key, fields)
+
+
+async def _entry(key: Key, store: Store) -> bytes | None:
+    return await store.entry(key)

@@ -1,0 +1,169 @@
+"""A Relay: a stream that another process is writing, read from its flight's log in the store.
+
+First what the log has, then each word as it is said; a gap between the two is repaired by reading a range. What is read
+is one flight's, by name, from its first byte: never two answers spliced. Silence past the lease's deadline is looked
+into by claiming; if somebody else may now lead, this stream is dead.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Awaitable, Callable
+
+from askonce.core.lease import Claim, Follow
+from askonce.core.tape import DATA, END, ENDED, FAILED, META, SAID, Ending, Word, ended_by
+from askonce.engine.question import Question
+from askonce.engine.reader import Reader
+from askonce.flight.guarded_store import Guard
+from askonce.flight.waiters import Ear
+from askonce.store import StoreTrouble
+from askonce.stream.tape import Cut, Tape
+
+GRACE = 0.05
+PAUSE = 0.1  # s between two looks at the log of a store in trouble
+_FRAME = struct.Struct(">BI")
+
+
+class Relay:
+    """Brings one remote flight's log onto a tape of this caller's own. `again`: claims once more."""
+
+    def __init__(
+        self,
+        question: Question,
+        ear: Ear,
+        claim: Follow,
+        guard: Guard,
+        reader: Reader,
+        again: Callable[[], Awaitable[Claim]],
+    ) -> None:
+        self.tape = Tape()
+        self.whole: Ending | None = None  # an answer that was no stream after all
+        self.dead = False
+        self.failed = False  # its upstream call failed; else nobody knows what became of it
+        self._question = question
+        self._ear = ear
+        self._claim = claim
+        self._guard = guard
+        self._reader = reader
+        self._again = again
+        self._have = 0  # bytes of the log
+        self._behind = True  # the log may have more than was said since it was read
+        self._rest = b""  # a frame that is not whole yet
+        self._until = self._deadline(claim.remaining)
+
+    @staticmethod
+    def _deadline(remaining: int) -> float:
+        return time.monotonic() + remaining / 1000 + GRACE
+
+    async def pull(self, until: float) -> bool:
+        """Wait for more of the log; False when the time is up before there is more, or the tape is over."""
+        count = self.tape.count
+        while self.tape.count == count and not self.tape.over:
+            if time.monotonic() >= until:
+                return False
+            try:
+                await self._turn(until)
+            except StoreTrouble as trouble:
+                await self._endure(trouble)
+        return True
+
+    async def _endure(self, trouble: StoreTrouble) -> None:
+        """The log is there all the same: it is read on when the trouble ends, unless the lease has ended before."""
+        self._behind = True
+        if time.monotonic() >= self._until:
+            self._lost(f"the store had trouble ({trouble.kind})")
+        else:
+            await self._ear.signal.wait(PAUSE)
+
+    async def _turn(self, until: float) -> None:
+        if self._behind or self._ear.again:
+            self._ear.again = False
+            await self._catch_up()
+            self._behind = False
+        elif self._ear.words:
+            await self._hear(self._ear.words.popleft())
+        elif (left := self._until - time.monotonic()) > 0:
+            await self._ear.signal.wait(max(0.0, min(left, until - time.monotonic())))
+        else:
+            await self._look_into()
+
+    async def _hear(self, word: Word) -> None:
+        if (word.flight, word.order) != (self._claim.id, self._claim.order):
+            return
+        self._until = time.monotonic() + 2 * self._guard.fleet.heartbeat
+        if word.kind == SAID:
+            offset = int.from_bytes(word.outcome[:8], "big")
+            if offset > self._have:
+                await self._catch_up()
+            else:
+                self._feed(word.outcome[8 + self._have - offset :])
+        elif word.kind == ENDED:
+            await self._ended(word.outcome)
+
+    async def _catch_up(self) -> None:
+        claim = self._claim
+        log = await self._guard.read(self._guard.store.tape(self._question.key, claim.id, claim.order, self._have))
+        if log:
+            self._feed(log)
+
+    async def _ended(self, outcome: bytes) -> None:
+        """The flight is over: its log says all, or the entry it became does."""
+        await self._catch_up()
+        if self.tape.over:
+            return
+        if outcome == FAILED:
+            self.failed = True
+            self._lost("its call failed")
+            return
+        data, head = await self._reader.entry(self._question)
+        if data is None or head is None or (head.fill, head.order) != (self._claim.id, self._claim.order):
+            self._lost("its log is gone")
+            return
+        self._feed(data[head.length + self._have :])
+        self.tape.end()
+
+    async def _look_into(self) -> None:
+        """Nothing was said for too long: whoever may claim the lease now has found the leader dead."""
+        claim = await self._again()
+        if isinstance(claim, Follow) and (claim.id, claim.order) == (self._claim.id, self._claim.order):
+            self._until = self._deadline(claim.remaining)
+            await self._catch_up()
+            return
+        await self._ended(b"")
+
+    def _feed(self, data: bytes) -> None:
+        self._have += len(data)
+        self._rest += data
+        at = 0
+        while len(self._rest) - at >= _FRAME.size and not self.tape.over:
+            kind, size = _FRAME.unpack_from(self._rest, at)
+            if len(self._rest) - at - _FRAME.size < size:
+                break
+            at += _FRAME.size
+            self._frame(kind, self._rest[at : at + size])
+            at += size
+        self._rest = self._rest[at:]
+
+    def _frame(self, kind: int, payload: bytes) -> None:
+        if kind == META:
+            self.tape.meta = payload
+        elif kind == DATA:
+            self.tape.put(int.from_bytes(payload[:4], "big"), payload[4:])
+        elif kind == END:
+            self._end(ended_by(payload))
+
+    def _end(self, ending: Ending | None) -> None:
+        if ending is None or ending.outcome == FAILED:
+            self.failed = True
+            self._lost(f"its call failed ({ending.detail})" if ending else "its end cannot be read")
+        elif ending.body and not self.tape.count:
+            self.whole = ending
+            self.tape.end()
+        else:
+            self.tape.end()
+
+    def _lost(self, why: str) -> None:
+        flight = self._claim.id.hex()
+        self.dead = True
+        self.tape.end(Cut(f"the stream of flight {flight}, followed from another process, ended early: {why}", flight))

@@ -1,0 +1,72 @@
+"""The Audience of a stream under way in this process: who takes a seat, and what becomes of it when all have left."""
+
+from __future__ import annotations
+
+import time
+
+from askonce.engine.question import Question
+from askonce.flight.flight import Flight, Gone, Mode
+from askonce.flight.guarded_store import Guard
+from askonce.stream.pump import Pump
+from askonce.stream.tape import Cut, Playback
+
+CLOSING = 1.0  # s that who left waits for upstream's response to be closed
+
+
+class Audience:
+    """Seats readers, and acts when the last one leaves."""
+
+    def __init__(self, guard: Guard, mode: Mode) -> None:
+        self._events = guard.events
+        self._defer = guard.fleet.defer
+        self._mode = mode
+
+    def seat(self, question: Question, flight: Flight, pump: Pump) -> Playback:
+        """A place at the beginning of the tape; Gone if that was let go."""
+
+        async def left() -> None:
+            await self.left(question, flight, pump)
+
+        pump.left = None if flight.behind else left
+        playback = Playback(pump.tape, self._mode, None if self._mode.asynchronous else pump.pull, left, self._defer)
+        if pump.tape.trimmed:
+            pump.tape.leave(playback)
+            raise Gone
+        pump.rejoined()
+        return playback
+
+    async def left(self, question: Question, flight: Flight, pump: Pump) -> None:
+        """The last reader here left. What is whole is stored; else it goes on for a while, or is closed."""
+        if pump.tape.over:
+            await pump.end()  # once more, if that was cut off
+            return
+        whole, followed = pump.passing or pump.scan.whole(), pump.followed
+        closing = question.terms.on_abandon == "close" and not followed
+        if not whole and flight.behind:
+            return  # a refresh is nobody's to abandon
+        if not whole:
+            pump.abandoned = question.terms.on_abandon  # counted when it ends, with what it cost
+        if flight.cancel is not None:
+            if whole or closing:
+                flight.cancel()
+                # Closed when this returns, as a response is without us: its connection is free for the next call.
+                await pump.finished(self._mode.signal(), time.monotonic() + CLOSING)
+            else:
+                self._mode.later(flight, question.terms.abandon_limit, self.give_up)
+        elif whole or closing:
+            await pump.end(None if whole else Cut("closed by its last reader"))
+        else:
+            pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
+            if not self._mode.help(flight, pump):
+                await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
+
+    def give_up(self, flight: Flight) -> None:
+        """The time that an abandoned stream had is over."""
+        pump = flight.pump
+        if (
+            pump is not None
+            and not (pump.tape.readers or pump.tape.over or pump.followed)
+            and flight.cancel is not None
+        ):
+            self._events.emit("dropped", flight.key.text, "abandon-limit")
+            flight.cancel()

@@ -1,0 +1,394 @@
+"""The fleet thread: one a process and store, for sync and async caches alike.
+
+It beats for every lease that this process holds, hears the words that other processes say about keys somebody here
+waits for, and probes a store in trouble. It is a thread, and has a connection of its own, because an event loop that is
+blocked for ten seconds, or a caller's thread deep in an upstream call, must not lose a lease for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from askonce.core.breaker import SILENT, Breaker, Breakers, Direction
+from askonce.core.heat import Warmth
+from askonce.core.keys import Key
+from askonce.core.tape import FAILED, Ending
+from askonce.events import log
+from askonce.flight.heartbeat import Beat
+from askonce.flight.heartbeats import Beats
+from askonce.flight.hit_counts import HitCounts
+from askonce.flight.probes import Probes
+from askonce.flight.users import Users
+from askonce.flight.waiters import Ear, Owner, Party, Signal
+from askonce.runtime.drive import drive
+from askonce.runtime.exits import ending, start_thread
+from askonce.runtime.ownership import Busy, OwnedLock
+from askonce.runtime.wakeup import Wakeup
+from askonce.store import TIMEOUT, Link, Store, StoreTrouble
+
+if TYPE_CHECKING:
+    from askonce.stream.writer import Scribe
+
+HEARTBEAT = 5.0  # s: a lease not renewed for so long may be taken by whoever waits
+BEAT = 1.5  # s between renewals
+PAUSE = 0.25  # s before a broken link is tried again; twice as long each time that it breaks again at once
+LONGEST_PAUSE = 1.0
+QUIET = 2.0  # s without a link, after which that is told
+SLICE = 0.05  # s of other work between two looks at what has to be in time
+BATCH = 128  # commands in one exchange
+IDLE = 60.0
+LAUNCH = 0.5  # s that a thread may take to begin before another is started; one of them runs
+
+
+class Fleet:
+    """The thread, and what it keeps: beats, parties, the breaker. Started by the first who needs it."""
+
+    heartbeat = HEARTBEAT
+    rhythm = BEAT
+
+    def __init__(self, store: Store) -> None:
+        self.breakers = Breakers()
+        self.users = Users(self.wake)
+        self._deferred: deque[Callable[[], object]] = deque()
+        self._store = store.blocking()  # of its own: no connection of a cache's may live as long as the fleet
+        self._link: Link | None = None
+        self._beats = Beats()
+        self._parties: dict[Key, Party] = {}
+        self._changed: deque[Party] = deque()  # that have their first ear, or none any more
+        self._forsaken: deque[tuple[Key, bytes, bool]] = deque()
+        self._hits = HitCounts()
+        self._probes = Probes(self.breakers, self._store)
+        self._scribes: dict[Scribe, None] = {}
+        self._running = OwnedLock()
+        self._thread: threading.Thread | None = None
+        self._began = -LAUNCH
+        self._missed = False
+        self._stopping = False
+        self._over = False
+        self._wakeup = Wakeup()
+        self._trouble: StoreTrouble | None = None  # of the link, since `_since` (monotonic s)
+        self._since = 0.0
+        self._pause = PAUSE
+        self._stumbled = ""
+
+    # what callers use, from any thread
+
+    def defer(self, work: Callable[[], object]) -> None:
+        """Do something in the background thread, if there is one. Takes no lock: what a finaliser may call."""
+        self._deferred.append(work)
+        self.wake()
+
+    def beat(self, beat: Beat) -> None:
+        """Keep a lease alive, until `still`; or see, before it is granted, whether anybody still asks for it."""
+        self._due()
+        self._beats.add(beat)
+        self._start()
+
+    def _due(self) -> None:
+        if not (self._beats or self._parties):
+            self._beats.next = time.monotonic() + self.rhythm
+
+    def hurry(self, flight: tuple[bytes, int]) -> None:
+        """Beat for this flight now, and so learn whether it is waited for."""
+        self._beats.hurry(flight)
+        self.wake()
+
+    def still(self, beat: Beat) -> None:
+        """The flight is over."""
+        self._beats.discard(beat)
+
+    def listen(self, key: Key, signal: Signal, owner: Owner | None = None) -> Ear:
+        """An ear for words about `key`; its signal rings when they are sure to arrive."""
+        self._due()
+        while True:
+            party = self._parties.get(key) or self._parties.setdefault(key, Party(key, self._look))
+            ear = Ear(party, signal, owner)
+            party.ears[ear] = None
+            if self._parties.get(key) is party:
+                break
+            party.ears.pop(ear, None)  # it ended before it could see us
+        ear.again = party.in_force
+        if not party.subscribed:
+            self._changed.append(party)
+        self._start()
+        return ear
+
+    def _look(self, party: Party) -> None:
+        """A party may be over."""
+        self._changed.append(party)
+        self.wake()
+
+    def forsake(self, key: Key, flight: bytes, *, failed: bool = False) -> None:
+        """Give back a lease that may have been granted to `flight`, without anybody waiting for it; see release()."""
+        self._forsaken.append((key, flight, failed))
+        self._start()
+
+    def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
+        """Add its hits to a key's count in the store, within a second; `slid` is called if that lengthened its life."""
+        if self._hits.add(key, warmth, slid):
+            self._start()
+
+    def scribble(self, scribe: Scribe) -> None:
+        """Append what is new of a stream to its log, now."""
+        self._scribes[scribe] = None
+        self._start()
+
+    def trouble(self, trouble: StoreTrouble, direction: Direction) -> list[Breaker]:
+        """A caller met trouble; the breakers that opened by it."""
+        if trouble.at == "key":
+            return []
+        opened = self.breakers.failed(direction, trouble.kind, connecting=trouble.at == "connecting")
+        if opened:
+            self._probes.begin()
+            self._start()
+        return opened
+
+    @property
+    def state(self) -> str:
+        """How the background connection is: ``ok``, ``idle`` where none was needed yet, or the trouble it has."""
+        trouble = self._trouble
+        return trouble.kind if trouble is not None else "idle" if self._link is None else "ok"
+
+    def wake(self) -> None:
+        """Make the thread look at its list again. Takes no lock."""
+        self._wakeup.set()
+        link = self._link
+        if link is not None:
+            link.wake()
+
+    def waiting(self) -> int:
+        """How many callers wait for other processes."""
+        return sum(len(party.ears) for party in list(self._parties.values()))
+
+    def stop(self) -> None:
+        """End the thread and close its link."""
+        self._stopping = True
+        self.wake()
+        if self._thread is None:
+            drive(self._store.close())
+        elif self._thread is not threading.current_thread():
+            self._thread.join(2 * TIMEOUT + 1)
+
+    # the thread
+
+    def _start(self) -> None:
+        """See to it that the thread runs. Where none can be started (none is left, Python ends) the next use may."""
+        now = time.monotonic()
+        if not (self._running.held or self._stopping) and now - self._began >= LAUNCH:
+            self._began = now
+            try:
+                self._launch()
+            except BaseException:
+                self._began = now - LAUNCH
+                raise
+        self.wake()
+
+    def _launch(self) -> None:
+        if start_thread("askonce-fleet", self._run) is not None:
+            self._missed = False
+            return
+        self._began -= LAUNCH
+        if not (self._missed or ending()):
+            self._missed = True
+            log.warning("askonce has no background thread: none can be started; leases are not renewed until one is")
+
+    def _run(self) -> None:
+        """Until nobody needs it: an exception anywhere ends the thread only when it is about to end by itself."""
+        while not self._over:
+            try:
+                self._running.run(self._work, 0.0)
+            except Busy:
+                return  # another one is at it
+            except BaseException as error:  # noqa: BLE001 - a lease lives longer than what went wrong here
+                self._stumble(error)
+
+    def _work(self) -> None:
+        self._thread = threading.current_thread()
+        while not (self._stopping or self.users.over()):
+            self._wakeup.wait(0)
+            try:
+                self._turn()
+            except StoreTrouble as trouble:
+                self._met(trouble)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
+                # The thread must outlive a bug in a link: without it every lease of the process would die.
+                self._stumble(error)
+            else:
+                self._well()
+        self._over = True
+        self._wind_up()
+        self._unlink()
+        self._probes.end()
+        drive(self._store.close())
+
+    def _wind_up(self) -> None:
+        """What was left to this thread while its last user went: nobody else will do it."""
+        try:
+            while self._deferred:
+                self._deferred.popleft()()
+            while self._forsaken:
+                self._give_back()
+        except Exception as error:  # noqa: BLE001 - the thread ends all the same
+            log.debug("left undone: %r", error)
+
+    def _met(self, trouble: StoreTrouble) -> None:
+        """The link broke, or cannot be made: told once, and again when it lasts."""
+        log.debug("the fleet's link: %s", trouble)
+        now = time.monotonic()
+        if self._trouble is None:
+            self._since = now
+            for user in self.users.alive():
+                user.disconnected(trouble)
+        elif now - self._since > QUIET and not self.breakers.shut:
+            for user in self.users.alive():
+                user.unheard(trouble)
+        self._trouble = trouble
+        self._wakeup.wait(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def _stumble(self, error: BaseException) -> None:
+        if self._stumbled != repr(error):
+            self._stumbled = repr(error)
+            log.exception("the fleet thread of askonce stumbled")
+        self._unlink()
+        # The next link knows nothing of what this one was asked for.
+        for party in list(self._parties.values()):
+            party.subscribed = False
+            self._changed.append(party)
+        self._wakeup.wait(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def _well(self) -> None:
+        if self._trouble is not None or self._stumbled:
+            self._trouble, self._stumbled = None, ""
+            for user in self.users.alive():
+                user.heard()
+        self._pause = PAUSE
+
+    def _unlink(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _turn(self) -> None:
+        """What has to be in time first, and a slice of the rest."""
+        while self._deferred:
+            self._deferred.popleft()()
+        if self._probes.due() <= 0:
+            self._probes.probe(self._back)
+        if self._link is None:
+            self._link = self._store.link()
+        self._in_time(self._link)
+        self._obey()
+        self._rest()
+        words, ready = self._link.poll(self._patience())
+        for key in ready:
+            self._in_force(key)
+        for key, word in words:
+            party = self._parties.get(key)
+            if party is not None:
+                party.hear(word)
+
+    def _in_time(self, link: Link) -> None:
+        if (self._beats or self._parties) and time.monotonic() >= self._beats.next:
+            self._bury()
+            self._beats.renew(link, self.heartbeat, self.rhythm)
+        elif self._beats.hurried:
+            self._beats.renew_hurried(link, self.heartbeat)
+
+    def _rest(self) -> None:
+        """What may be late: for as long as a slice, or until the next beat is due."""
+        until = time.monotonic() + SLICE
+        if self._beats:
+            until = min(until, self._beats.next)
+        for more, work in ((self._forsaken, self._give_back), (self._scribes, self._write)):
+            while more and time.monotonic() < until:
+                work()
+        if self.breakers.write.open:
+            self._hits.forget()
+        while self._hits.due() <= 0 and time.monotonic() < until:
+            self._hits.tell(self._store)
+
+    def _patience(self) -> float:
+        if self._changed or self._forsaken or self._scribes or self._beats.hurried or self._deferred or self._stopping:
+            return 0.0
+        due = [IDLE, self._probes.due(), self._hits.due()]
+        if self._beats or self._parties:
+            due.append(self._beats.next - time.monotonic())
+        return max(0.0, min(due))
+
+    def _obey(self) -> None:
+        while self._changed:
+            party = self._changed[0]
+            if party.ears:
+                self._open(party)
+            elif self._parties.get(party.key) is party:
+                self._end(party)
+            self._changed.popleft()
+
+    def _open(self, party: Party) -> None:
+        assert self._link is not None
+        if not party.subscribed:
+            self._link.subscribe(party.key)
+            party.subscribed = True
+
+    def _end(self, party: Party) -> None:
+        assert self._link is not None
+        del self._parties[party.key]
+        if not party.ears:
+            self._link.unsubscribe(party.key)
+            return
+        # Somebody came between the look and the end; another may have found no party, and made one.
+        other = self._parties.setdefault(party.key, party)
+        if other is not party:
+            other.subscribed, other.in_force = party.subscribed, party.in_force
+            for ear in list(party.ears):
+                other.ears[ear] = None
+                ear.party = other
+            for ear in list(other.ears):
+                ear.ring(None)
+
+    def _give_back(self) -> None:
+        some = [self._forsaken.popleft() for _ in range(min(BATCH, len(self._forsaken)))]
+        drive(self._store.together([partial(_release, *one) for one in some]))  # tried once: they die in seconds
+
+    def _in_force(self, key: Key) -> None:
+        party = self._parties.get(key)
+        if party is not None:
+            party.in_force = True
+            for ear in list(party.ears):
+                ear.ring(None)
+
+    def _bury(self) -> None:
+        """Take from owners who do not live any more what they hold here, before it is renewed once more."""
+        self._beats.bury()
+        for party in list(self._parties.values()):
+            for ear in list(party.ears):
+                if ear.owner is not None and not ear.owner.alive():
+                    party.leave(ear)
+
+    def _write(self) -> None:
+        some = [self._scribes.popitem()[0] for _ in range(min(BATCH, len(self._scribes)))]
+        try:
+            drive(self._store.together([scribe.flush for scribe in some]))
+        except StoreTrouble:
+            raise
+        except BaseException:
+            self._scribes |= dict.fromkeys(some)  # who reads along must not wait for the next part
+            raise
+
+    def _back(self, breaker: Breaker, kind: str) -> None:
+        """A probe closed a breaker."""
+        if kind == "store-readonly" or kind in SILENT:
+            self._store.reconnect()  # what others hold may lead to the server that it was then, or nowhere
+        for user in self.users.alive():
+            user.back(breaker.direction, kind)
+
+
+async def _release(key: Key, flight: bytes, failed: bool, store: Store) -> None:
+    await store.release(key, flight, 0, Ending(FAILED), failed=failed)

@@ -1,0 +1,129 @@
+"""A store behind its breakers: every command of the engine goes through here, and every trouble is counted here."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from askonce.core.breaker import Breaker, Breakers, Direction
+from askonce.events import Events
+from askonce.flight.registry import enlist, leave
+from askonce.runtime.exits import EXIT
+from askonce.store import Store, StoreTrouble, Works
+
+BATCH = 128  # commands in one exchange
+T = TypeVar("T")
+
+
+class Guard:
+    """The store of one engine. While a breaker is open no command of its direction is sent: StoreTrouble at once."""
+
+    def __init__(self, store: Store, events: Events) -> None:
+        self.store = store
+        self.fleet = enlist(store, self)
+        self.events = events
+        self._breakers: Breakers = self.fleet.breakers
+        self._closed = False
+
+    async def __call__(self, work: Coroutine[Any, Any, T]) -> T:
+        """The reply to a command that writes."""
+        return await self._asked(self._breakers.write, work)
+
+    async def read(self, work: Coroutine[Any, Any, T]) -> T:
+        """The reply to a command that only reads."""
+        return await self._asked(self._breakers.read, work)
+
+    async def _asked(self, breaker: Breaker, work: Coroutine[Any, Any, T]) -> T:
+        if self._breakers.shut and (refused := self._refused(breaker)):
+            work.close()
+            raise refused
+        try:
+            reply = await work
+        except StoreTrouble as trouble:
+            self.met(trouble, breaker.direction)
+            raise
+        breaker.worked()
+        return reply
+
+    async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
+        """The replies to several commands, in batches; where one had trouble, its StoreTrouble."""
+        breaker = self._breakers.read if reads else self._breakers.write
+        replies: list[Any] = []
+        for at in range(0, len(works), BATCH):
+            try:
+                some = await self._asked(breaker, self.store.together(works[at : at + BATCH], reads=reads))
+            except StoreTrouble as trouble:
+                return [*replies, *[trouble] * (len(works) - at)]
+            for one in {reply.kind: reply for reply in some if isinstance(reply, StoreTrouble)}.values():
+                self.met(one, breaker.direction)
+            replies += some
+        return replies
+
+    def _refused(self, breaker: Breaker) -> StoreTrouble | None:
+        if breaker.open:
+            return StoreTrouble(breaker.kind)
+        connect = self._breakers.connect
+        return StoreTrouble(connect.kind) if connect.open and not self.store.connected() else None
+
+    def check_read(self) -> None:
+        """Raise StoreTrouble where reading would not be tried; asked only where some breaker is open."""
+        if refused := self._refused(self._breakers.read):
+            raise refused
+
+    @property
+    def down(self) -> bool:
+        """Whether not even reading is tried: nobody here can learn of an invalidation."""
+        return self._breakers.shut and self._refused(self._breakers.read) is not None
+
+    @property
+    def writes(self) -> bool:
+        """Whether writing is tried."""
+        return not self._breakers.shut or self._refused(self._breakers.write) is None
+
+    def close(self) -> None:
+        """Hear no more of the store, and tell no more of it: what it has to say is of our own doing."""
+        self._closed = True
+
+    def leave(self) -> None:
+        """Use the background thread no more."""
+        leave(self.fleet, self)
+
+    def met(self, trouble: StoreTrouble, direction: Direction) -> None:
+        """Count a trouble, tell of it, and open the breaker when it is one too many."""
+        if self._closed:
+            return
+        self.events.emit("trouble", detail=trouble.kind)
+        if trouble.kind != EXIT:
+            self.events.warn_once(
+                trouble.kind, "the store had trouble (%s: %s); calls go upstream meanwhile", trouble.kind, trouble
+            )
+        for breaker in self.fleet.trouble(trouble, direction):
+            self.events.emit("open", detail=breaker.kind, direction=breaker.direction)
+
+    # what the background thread tells
+
+    def back(self, direction: Direction, kind: str) -> None:
+        """The store answers again, in this direction."""
+        if not self._closed:
+            self.events.emit("back", direction=direction)
+            self.events.forgive(kind)
+
+    def disconnected(self, trouble: StoreTrouble) -> None:
+        """The background thread lost its connection, and makes another."""
+        if not self._closed:
+            self.events.emit("disconnected", detail=trouble.kind)
+
+    def unheard(self, trouble: StoreTrouble) -> None:
+        """It cannot make another: leases are not renewed, and those who wait are not woken."""
+        if not self._closed:
+            self.events.warn_once(
+                "unheard",
+                "the background connection to the store has trouble (%s: %s); calls of other processes are not waited"
+                " for as they should be meanwhile",
+                trouble.kind,
+                trouble,
+            )
+
+    def heard(self) -> None:
+        """It has one again: the next trouble is new."""
+        self.events.forgive("unheard")

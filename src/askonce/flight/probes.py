@@ -1,0 +1,96 @@
+"""Probes: whether a store in trouble does again what lookups need, tried by doing it, over a connection of their own.
+
+The connections that are there prove nothing about the next one, and a PING nothing about writes. So a probe connects,
+reads a key that nobody has, claims it and fills it, with an answer that is over at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from askonce.core.breaker import Breaker, Breakers
+from askonce.core.keys import Key
+from askonce.core.lease import NEVER, Ask, Follow, Limits
+from askonce.core.model import Lifetime, seal
+from askonce.runtime.drive import drive
+from askonce.store import Store, StoreTrouble
+
+PROBE = 0.5  # s between two probes
+RARELY = 1.5  # s, at the most: where a password is wrong, each is a line in the server's log
+BRIEF = 1  # ms
+HEARTBEAT = 1_000  # ms
+Closed = Callable[[Breaker, str], object]  # given a breaker that was closed, and the trouble that it had
+
+
+class Probes:
+    """The probes of one store."""
+
+    def __init__(self, breakers: Breakers, place: Store) -> None:
+        self._breakers = breakers
+        self._place = place
+        self._store: Store | None = None  # of a probe that is not over: it may still be connecting
+        self._next = 0.0
+        self._pause = PROBE
+
+    def begin(self) -> None:
+        """A breaker opened."""
+        self._pause = PROBE
+        self._next = time.monotonic() + PROBE
+
+    def due(self) -> float:
+        """In how many s there is something to probe; inf when there is nothing."""
+        return self._next - time.monotonic() if self._breakers.shut else float("inf")
+
+    def probe(self, closed: Closed) -> None:
+        """Try what is left alone, and close the breakers of what works again; `closed` is told of each."""
+        store = self._store or self._place.blocking()
+        self._store = None
+        try:
+            self._tried(store, closed)
+        except StoreTrouble as trouble:
+            if trouble.at == "connecting" and trouble.kind == "store-timeout":
+                self._store = store
+        finally:
+            if self._store is None:
+                drive(store.close())
+            self._pause = min(self._pause * 1.5, RARELY)
+            self._next = time.monotonic() + self._pause
+
+    def _tried(self, store: Store, closed: Closed) -> None:
+        read(store)
+        self._close(self._breakers.connect, closed)
+        self._close(self._breakers.read, closed)
+        if self._breakers.write.open:
+            write(store)
+            self._close(self._breakers.write, closed)
+
+    def _close(self, breaker: Breaker, closed: Closed) -> None:
+        if breaker.open:
+            kind = breaker.kind
+            self._breakers.close(breaker)
+            closed(breaker, kind)
+
+    def end(self) -> None:
+        """No more of them."""
+        if self._store is not None:
+            drive(self._store.close())
+            self._store = None
+
+
+def read(store: Store) -> None:
+    """What a lookup reads; StoreTrouble."""
+    drive(store.look(Key(os.urandom(32), "v"), ()))
+
+
+def write(store: Store) -> None:
+    """What a flight writes; StoreTrouble."""
+    key, flight = Key(os.urandom(32), "v"), os.urandom(16)
+    ask = Ask(flight, flight[:4], (), Limits(BRIEF, 0, 0), 0, NEVER, HEARTBEAT)
+    said = drive(store.claim(key, ask))
+    if isinstance(said, Follow) or said.grant is None:
+        raise StoreTrouble("store-error", "a key that nobody has was not granted")
+    grant = said.grant
+    sealed = seal("v", key.digest, grant.id, grant.order, grant.snapshot, BRIEF, {}, b"null")
+    drive(store.fill(key, grant.id, grant.order, sealed, Lifetime(BRIEF, 0, 0, BRIEF)))

@@ -1,0 +1,82 @@
+"""The Users of something shared: known, and not kept alive. Who is dropped without a word has left all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from askonce.core.breaker import Direction
+from askonce.runtime.ownership import Busy, OwnedLock
+from askonce.store import StoreTrouble
+
+
+class User(Protocol):
+    """A user of the background thread."""
+
+    def back(self, direction: Direction, kind: str) -> None:
+        """The store answers again, in a direction in which it had this trouble."""
+
+    def disconnected(self, trouble: StoreTrouble) -> None:
+        """The background thread lost its connection."""
+
+    def unheard(self, trouble: StoreTrouble) -> None:
+        """It cannot make another."""
+
+    def heard(self) -> None:
+        """It has one again."""
+
+
+class Users:
+    """Users by weak reference. `wake` is called when one is dropped, from a finaliser: it may take no lock.
+
+    Once `over` found nobody, nobody is added any more: what is shared is about to end.
+    """
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self._wake = weakref.WeakMethod(wake)
+        self._known: dict[int, weakref.ref[User]] = {}
+        self._over = False
+        self._lock = OwnedLock()
+
+    def add(self, user: User) -> bool:
+        """One more, until `remove` or until it is dropped; False when it is over, or may be about to."""
+        wake = self._wake
+
+        def dropped(_: object) -> None:
+            if (found := wake()) is not None:
+                found()
+
+        def add() -> bool:
+            if not self._over:
+                self._known[id(user)] = weakref.ref(user, dropped)
+            return not self._over
+
+        try:
+            return self._lock.run(add)
+        except Busy:  # a signal came in the middle of this, and its handler made a cache
+            return False
+
+    def remove(self, user: User) -> None:
+        """One less."""
+        self._known.pop(id(user), None)
+
+    def alive(self) -> list[User]:
+        """Those that there are."""
+        return [user for one in list(self._known.values()) if (user := one()) is not None]
+
+    def over(self) -> bool:
+        """Whether there is none, and so will never be one again."""
+        if self._over or any(one() is not None for one in list(self._known.values())):
+            return self._over
+        with contextlib.suppress(Busy):  # a finaliser's, in the middle of `add`: the background thread asks again
+            return self._lock.run(self._end)
+        return False
+
+    def _end(self) -> bool:
+        for name, one in list(self._known.items()):
+            if one() is None:
+                self._known.pop(name, None)
+        self._over = not self._known
+        return self._over

@@ -1,0 +1,216 @@
+"""An Errand is one request on its way: what its own call upstream brought, if it came to a call.
+
+Whatever comes is an answer: a reply of any status, and an error of the module's too, which becomes a Failure for those
+who waited. The caller himself is handed on what was received (http.received): the response as it is, also one whose
+body ends in an error or cannot be decoded; or the exception, if there was no response.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from askonce.core import upstream
+from askonce.core.keys import Key
+from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.engine.leader import Answer
+from askonce.engine.question import Question
+from askonce.flight.flight import Unshared
+from askonce.http.credentials import Header
+from askonce.http.embeddings import Vector
+from askonce.http.inner import INHERITED
+from askonce.http.received import Received
+from askonce.http.response import Failure, Reply, of_connection
+from askonce.http.rules import Asked, Exchange
+
+_WAITS = {"ConnectTimeout": "connect", "PoolTimeout": "pool"}  # the patience that an error ended; else "read"
+
+
+class Carrier(Protocol):
+    """What an errand needs of its transport."""
+
+    exchange: Exchange
+    module: Any
+    closed: bool
+
+    async def send(self, request: Any) -> Any:
+        """The inner transport's response, untouched."""
+        ...
+
+    def inherited(self, response: Any) -> bool:
+        """Whether an answer came over a connection of a parent process, and so may be another process's."""
+        ...
+
+    async def read(self, received: Received) -> None:
+        """Read a response to its end, if it is to be read by us, and close it upstream."""
+        ...
+
+    async def dispose(self, response: Any) -> None:
+        """Close a response that nobody will read."""
+        ...
+
+
+class Errand:
+    """A request and what its call brought: a response, or an error."""
+
+    def __init__(self, carrier: Carrier, asked: Asked, request: Any) -> None:
+        self.asked = asked
+        self.request = request
+        self.received: Received | None = None  # to be handed on
+        self.reply: Reply | None = None  # to be stored and shared
+        self.error: Exception | None = None
+        self._carrier = carrier
+
+    async def paid(self) -> Answer:
+        """Make the call."""
+        return await self._sent(self.request) or self._carrier.exchange.answer(self.asked, self._got, self)
+
+    def whose(self, error: Exception) -> Errand | None:
+        """The errand that an exception ended, if it was this one, or a part of it."""
+        return self if error is self.error else None
+
+    @property
+    def entire(self) -> bool:
+        """Whether what was received answers the whole request."""
+        return True
+
+    @property
+    def _got(self) -> Reply:
+        assert self.reply is not None
+        return self.reply
+
+    async def _sent(self, request: Any) -> Answer | None:
+        """Send it, and keep what comes; the Failure that others share, if it failed."""
+        module = self._carrier.module
+        self.received = self.reply = self.error = None
+        self._carrier.exchange.going(self.asked)
+        response: Any = None
+        try:
+            response = await self._carrier.send(request)
+            received = Received(module, response)
+            body = await self._brought(received)
+        except module.RequestError as error:
+            self.error = error
+            return self._failed(error)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self.error = error
+            if response is not None and not (isinstance(error, Exception) and self._handed_on()):
+                await self._carrier.dispose(response)
+            raise
+        status, headers = received.response.status_code, received.headers
+        self._carrier.exchange.met(request.headers.raw)
+        self.reply = Reply(status, decoded(module, headers), body)
+        return None
+
+    def _handed_on(self) -> bool:
+        """Whether its caller gets the response, whatever became of its body."""
+        return self.received is not None
+
+    async def _brought(self, received: Received) -> bytes:
+        try:
+            if self._carrier.inherited(received.response):
+                raise Unshared(INHERITED)
+            return await self._bring(received)
+        finally:
+            self.received = received  # not before: who hands it on must not read it with us
+
+    async def _bring(self, received: Received) -> bytes:
+        """The body, decoded."""
+        await self._carrier.read(received)
+        return received.read()
+
+    def _failed(self, error: Exception) -> Answer:
+        name, trouble = type(error).__name__, upstream.trouble(error)
+        patience = patience_for(self.request, name) if "Timeout" in name else math.inf
+        if self._carrier.closed or name == "PoolTimeout":  # the matter of this client alone
+            patience, trouble = 0.0, ""
+        failure = Failure(name, str(error), None if patience == math.inf else patience)
+        return self._carrier.exchange.failed(failure, self, trouble)
+
+
+class Part(Errand):
+    """A call for some inputs of a batch, or all: apart from the batch's others, which may be under way meanwhile."""
+
+    def __init__(self, carrier: Carrier, errand: BatchErrand, questions: Sequence[Question]) -> None:
+        super().__init__(carrier, errand.asked, errand.request)
+        self.of = errand
+        errand.parts.append(self)
+        self.vectors: dict[Key, Vector] = {}
+        self.whole = len(questions) == len(errand.batch.places)
+        self._questions = questions
+
+    @property
+    def entire(self) -> bool:
+        """If it was the whole that was asked for."""
+        return self.whole
+
+    async def paid_for(self) -> list[Answer]:
+        """Make the call."""
+        failed = await self._sent(self.request if self.whole else self._partial())
+        if failed is not None:
+            return [failed] * len(self._questions)
+        answers, vectors = self._carrier.exchange.answers(self.asked, self._got, self, len(self._questions))
+        self.vectors = {question.key: vector for question, vector in zip(self._questions, vectors, strict=False)}
+        return answers
+
+    def _partial(self) -> Any:
+        """A request for these inputs, alike in all else."""
+        batch = self.of.batch
+        body = {**batch.body, "input": [batch.inputs[question.key] for question in self._questions]}
+        headers = [pair for pair in self.request.headers.raw if pair[0].lower() != b"content-length"]
+        return self._carrier.module.Request(
+            self.request.method,
+            self.request.url,
+            headers=headers,
+            content=orjson.dumps(body),
+            extensions=self.request.extensions,
+        )
+
+
+class BatchErrand(Errand):
+    """A batch of inputs: those that nobody has are asked for together, in a Part."""
+
+    def __init__(self, carrier: Carrier, asked: Asked, request: Any) -> None:
+        super().__init__(carrier, asked, request)
+        assert asked.batch is not None
+        self.batch = asked.batch
+        self.parts: list[Part] = []
+
+    def whose(self, error: Exception) -> Errand | None:
+        """That of its parts."""
+        return next((part for part in self.parts if error is part.error), None)
+
+    async def paid_for(self, questions: Sequence[Question]) -> list[Answer]:
+        """Make one call for these."""
+        return await Part(self._carrier, self, questions).paid_for()
+
+
+def patience_for(request: Any, error: str) -> float:
+    """How many s this request would have waited before an error of this name; inf without a limit."""
+    limits = request.extensions.get("timeout") or {}
+    limit = limits.get(_WAITS.get(error, "read"))
+    return math.inf if limit is None else float(limit)
+
+
+def decoded(module: Any, headers: Sequence[Header]) -> list[Header]:
+    """The headers that go with a decoded body."""
+    return [
+        (name, value)
+        for name, value in headers
+        if not of_connection(name) and not (name.lower() == b"content-encoding" and _decodes(module, value))
+    ]
+
+
+@lru_cache_of_short(64)
+def _decodes(module: Any, encodings: bytes) -> bool:
+    """Whether the module undoes these encodings (brotli and zstd need packages of their own)."""
+    probe = b"\xff\xfe not encoded"
+    try:
+        response = module.Response(200, headers=[(b"content-encoding", encodings)], content=probe)
+    except module.DecodingError:
+        return True
+    return bool(response.content != probe)

@@ -1,0 +1,369 @@
+"""An Exchange decides for one HTTP client: which of its requests may be looked up, and which answers may be kept.
+
+A request that is no question of a known operation, or not one that a cache may answer, passes: it goes upstream as it
+came, and its answer back as it comes. Every pass has a reason in a word. What we cannot make sense of (a bad scope in a
+header) passes too, with a warning: an SDK's caller must never get an exception that the SDK does not know.
+
+Nothing here does I/O, so that whatever speaks HTTP can use it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from askonce.core import keys, upstream
+from askonce.core.judge import Judge, Verdict, refused
+from askonce.core.keys import Form, Key
+from askonce.core.memo import Memo
+from askonce.core.normalize import NotNormal
+from askonce.core.policy import Control
+from askonce.core.providers import bounded
+from askonce.core.providers.api import plain_error
+from askonce.core.providers.expected import PLAIN, Expected, expected_of
+from askonce.core.providers.fields import per_input
+from askonce.core.providers.fits import Request
+from askonce.core.providers.operations import Operation, agreed, model_of
+from askonce.core.providers.request import judge_request
+from askonce.core.providers.scan import stream_variant, streams_read
+from askonce.core.rules import NO_RULES, Rules
+from askonce.core.upstream import everybodys
+from askonce.engine.fitting import Fitting
+from askonce.engine.leader import Answer
+from askonce.engine.question import KNOWN, NOTHING, Plan, Planner, Question, Settings, not_normal, told_field
+from askonce.errors import AskonceError, ConfigError
+from askonce.events import Events
+from askonce.http.callers import Callers
+from askonce.http.credentials import Header, covers_body, fingerprint
+from askonce.http.embeddings import Vector, cut, inputs_of
+from askonce.http.forms import other_forms, retelling
+from askonce.http.keyed import Bodies
+from askonce.http.request import Carried, Sent, Target, target_of
+from askonce.http.response import Failure, Reply, age_of, pack, pack_failure
+from askonce.http.says import ids_in, says
+
+LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
+NEVER_MET = (None, None)
+
+
+@dataclass(slots=True)
+class Batch:
+    """The inputs of an embeddings request: a question for each that is different, and who of them stands where."""
+
+    body: dict[str, Any]
+    questions: dict[Key, Question] = field(default_factory=dict)
+    inputs: dict[Key, Any] = field(default_factory=dict)
+    places: list[Key] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request that was read: a question, or the reason to pass. `ours`: it has headers to be taken off."""
+
+    reason: str = ""
+    ours: bool = False
+    question: Question | None = None
+    batch: Batch | None = None
+    operation: Operation | None = None
+    who: str = ""  # whose credential it carries
+    expected: Expected = PLAIN
+    sent: Sent | None = None
+    _says: Request | None = None
+
+    def said(self) -> Request:
+        """What a question says of its answer; worked out when it goes upstream."""
+        if self._says is None:
+            assert self.sent is not None
+            assert self.question is not None
+            assert self.operation is not None
+            self._says = says(self.sent, self.question.model, self.operation, self.question.key.form)
+        return self._says
+
+
+class Exchange:
+    """Reads requests and judges answers for one client of one cache. `around()`: the settings of the context."""
+
+    _fleeting = True
+
+    def __init__(
+        self,
+        planner: Planner,
+        events: Events,
+        mode: str,
+        own: Settings = NOTHING,
+        around: Callable[[], Settings] = lambda: NOTHING,
+        rules: Rules = NO_RULES,
+        *,
+        share_forms: bool = False,
+        judges: type[Judge] = Judge,
+    ) -> None:
+        self.events = events
+        self.judges = judges
+        self._planner = planner
+        self._off = mode == "off"
+        self._own = own
+        self._plain = planner.plan(own)
+        self._around = around
+        self._shares = share_forms
+        self._callers = Callers(events, rules, fleeting=self._fleeting)
+        self._met: Memo[tuple[object, ...], tuple[Question, Operation | None]] = Memo(KNOWN)
+        self._bodies = Bodies(rules)
+        self._inert = rules.inert
+        self._same_as = tuple(rules.same_as.items())
+        self._fitting = Fitting(events)
+
+    # requests
+
+    def read(self, sent: Sent) -> Asked:
+        """What a request asks, or why it passes."""
+        carries = self._callers.carried(sent)
+        asked = Asked(ours=bool(carries.ours), sent=sent)
+        try:
+            asked.reason = self._read(sent, carries, asked)
+        except AskonceError as wrong:
+            asked.reason = "bad-settings"
+            self.events.warn_once("bad-settings", "a request went upstream without the cache: %s", wrong)
+        return asked
+
+    def _read(self, sent: Sent, carries: Carried, asked: Asked) -> str:
+        if self._off:
+            return "off"
+        if carries.ours and self._callers.strange(carries.ours):
+            return "bad-settings"
+        # Found again by the URL, where that is short; the choice is made here, for a call more is felt by a hit.
+        aimed = target_of if len(sent.url) <= bounded.SHORT else target_of.__wrapped__
+        target = aimed(sent.method, sent.url, self._same_as)
+        if target is None:
+            return "unknown-path"
+        asked.operation = target.operation
+        if sent.body is None or len(sent.body) > LARGEST:
+            return "streamed-body" if sent.body is None else "large-body"
+        plan = self._plan(carries.ours)
+        if plan.control.no_store:
+            return "no-store"
+        carries = self._callers.beside(sent, carries, target)
+        asked.who = fingerprint(carries.secrets)
+        # To find 2 KB again costs less than to parse, sort and hash them; the credential is here by its digest alone.
+        spelled = (sent.url, sent.body, carries.counts, asked.who)
+        met, operation = self._met.get(spelled, NEVER_MET)
+        if met is not None and met.plan is plan:
+            asked.question, asked.operation = Question(met.key, met.fields, plan, met.model), operation
+            asked.expected = met.expected
+            return ""
+        reason = self._ask(sent, carries, target, plan, asked)
+        made = asked.question
+        keep = self._bodies.settled and not (asked.batch or self._shares) and plan.remembers(len(sent.body))
+        if made is not None and keep:
+            # A copy: the one that is asked will hold what was read for it.
+            met = Question(made.key, made.fields, plan, made.model, asked.expected)
+            size = len(sent.url) + len(sent.body) + sum(len(name) + len(value) for name, value in carries.counts)
+            self._met.keep(spelled, (met, asked.operation), size)
+        return reason
+
+    def _ask(self, sent: Sent, carries: Carried, target: Target, plan: Plan, asked: Asked) -> str:
+        """Make the question of a request; or the reason to pass."""
+        assert sent.body is not None
+        exact = keys.parsed(sent.body)
+        body = _loosely(sent.body) if exact is None else exact
+        if body is None:
+            return "not-json"
+        operation = agreed(target.operation, body)
+        if operation is None:
+            return "body-mismatch"
+        if operation is not target.operation:
+            target = target._replace(operation=operation)
+        asked.operation = operation
+        if reason := self._judged({**body, "model": model_of(operation, body)}, plan):
+            return reason
+        asked.expected = expected_of(body)
+        tenant = bool(plan.tenant)
+        if not tenant and self._callers.needs_tenant(asked.who, carries.secrets):
+            return "tenant-needed"
+        form, place = _form(sent, target, body)
+        if form == "s" and not streams_read(operation.api):
+            return "stream"
+        counts = self._callers.counts(carries, form, tenant=tenant)
+        self._callers.note(sent, carries, counts, tenant=tenant)
+        ask = self._asker(plan, target, body, form, place, counts, asked.who)
+        batched = form == "j" and bool(operation.api.per_input)
+        # A signature covers the body, which can then not be cut into inputs.
+        signed = batched and covers_body(sent.headers, carries.secrets)
+        try:
+            if batched and not signed and exact is not None and per_input(operation, exact):
+                asked.batch = _batch(exact, lambda one: ask(self._bodies.input_key(operation, exact, one), "#input"))
+            canonical = self._bodies.key(operation, exact, sent.body)
+        except NotNormal as wrong:
+            return not_normal(self.events, wrong)
+        asked.question = ask(canonical, "")
+        if self._shares and asked.batch is None and not operation.framed:  # AWS's frames have no other form
+            self._share(asked.question, canonical, target, place, counts, asked.who)
+        return ""
+
+    @staticmethod
+    def _share(
+        question: Question, canonical: bytes, target: Target, place: str, headers: tuple[tuple[str, str], ...], who: str
+    ) -> None:
+        """Name the other forms in which the answer may be kept."""
+        api, form = target.operation.api, question.key.form
+        question.others = tuple(
+            question.plan.question(canonical, question.model, other, elsewhere, headers, who)
+            for other, elsewhere in other_forms(api, form, target.upstream)
+        )
+        question.retell = retelling(api, form, place.partition("#")[2])
+
+    def _judged(self, body: dict[str, Any], plan: Plan) -> str:
+        """Why this request of a known operation may not be looked up."""
+        return told_field(self.events, judge_request(body, plan.terms, known=True, inert=self._inert))
+
+    @staticmethod
+    def _asker(
+        plan: Plan,
+        target: Target,
+        body: dict[str, Any],
+        form: Form,
+        place: str,
+        headers: tuple[tuple[str, str], ...],
+        who: str,
+    ) -> Callable[[bytes, str], Question]:
+        """Makes questions of canonical bodies; their `kind` tells apart what is kept in different ways."""
+        model = model_of(target.operation, body)
+        return lambda canonical, kind: plan.question(canonical, model, form, place + kind, headers, who)
+
+    def _plan(self, ours: Mapping[str, str]) -> Plan:
+        """The plan of a call: what its headers say, over its context's settings, over the client's own."""
+        around = self._around()
+        if not ours and around is NOTHING:
+            return self._plain
+        return self._planner.plan(said(ours).over(around.over(self._own)))
+
+    def met(self, sent: Sequence[Header]) -> None:
+        """A request went upstream with these headers."""
+        self._callers.met(sent)
+
+    def going(self, asked: Asked) -> None:
+        """A question goes upstream."""
+        self._fitting.going(asked.said())
+
+    # answers
+
+    def judge(self, asked: Asked, headers: Sequence[Header]) -> Judge:
+        """The judge of the answer to a question that has these headers."""
+        assert asked.question is not None
+        assert asked.operation is not None
+        plan = asked.question.plan
+        return self.judges(
+            plan.terms,
+            asked.expected,
+            asked.operation.api,
+            lambda value: plan.unwanted(value, self.events),
+            age_of(headers) * 1000,
+            self._fitting.of(asked.said(), ids_in(headers)),
+        )
+
+    def answer(self, asked: Asked, reply: Reply, value: object, verdict: Verdict | None = None) -> Answer:
+        """A reply as it would be stored or shared; `value` is what the leader himself gets back."""
+        assert asked.question is not None
+        verdict = verdict or self._verdict(asked, reply)
+        if asked.question.plan.tenant and 400 <= reply.status < 500:
+            reply = reply._replace(who=asked.who)
+        return Answer(
+            pack(reply, stored=not verdict.reason),
+            verdict,
+            value,
+            trouble=upstream.status_trouble(reply.status),
+            hint=0 if reply.status < 400 else upstream.retry_after(_texts(reply)),
+        )
+
+    def answers(self, asked: Asked, reply: Reply, value: object, number: int) -> tuple[list[Answer], list[Vector]]:
+        """The reply to a batch of so many inputs, as the answers to each; no vectors if it may not be cut."""
+        verdict = self._verdict(asked, reply)
+        vectors = None if verdict.reason else cut(reply.body, number)
+        if vectors is not None:
+            packed = [pack(Reply(200, reply.headers, one.item, "", one.frame), stored=True) for one in vectors]
+            return [Answer(body, verdict, value) for body in packed], vectors
+        one = self.answer(asked, reply, value, verdict if verdict.reason else refused("unmatched"))
+        if number > 1 and not everybodys(reply.status):  # it may be the fault of one input, which another does not have
+            one = one._replace(body=pack_failure(Failure("RequestError", "refused as part of a batch", 0.0)))
+        return [one] * number, []
+
+    def _verdict(self, asked: Asked, reply: Reply) -> Verdict:
+        return self.judge(asked, reply.headers).reply(reply.status, reply.body, time.time())
+
+    def failed(self, failure: Failure, value: object, trouble: str) -> Answer:
+        """A failure, as it is shared with those who waited."""
+        return Answer(pack_failure(failure), refused(trouble or "failed"), value, trouble=trouble)
+
+
+def said(ours: Mapping[str, str]) -> Settings:
+    """What the headers of a request say to us; directives we do not know are ignored, as HTTP has it."""
+    if not ours:
+        return NOTHING
+    variant, ttl = ours.get("askonce-variant"), ours.get("askonce-ttl")
+    control = ours.get("cache-control")
+    return Settings(
+        ttl=None if ttl is None else _seconds(ttl),
+        scope=ours.get("askonce-scope"),
+        tags=tuple(filter(None, (tag.strip() for tag in ours.get("askonce-tags", "").split(",")))),
+        variant=int(variant) if variant is not None and variant.isdecimal() else variant,
+        control=None if control is None else Control.parse(control, lenient=True),
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"askonce-ttl: {text!r} is not a number: write seconds, such as 600") from None
+
+
+def _loosely(raw: bytes) -> dict[str, Any] | None:
+    """A body that has no exact form (a name twice, a huge number), for what can be judged of it."""
+    try:
+        body = bounded.loads(raw)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _batch(body: dict[str, Any], ask: Callable[[object], Question]) -> Batch | None:
+    """The request as a batch; None where it is not clear what its inputs are."""
+    inputs = inputs_of(body)
+    if inputs is None:
+        return None
+    batch = Batch(dict(body))
+    for one in inputs:
+        question = ask(one)
+        batch.places.append(question.key)
+        if question.key not in batch.questions:
+            batch.questions[question.key], batch.inputs[question.key] = question, one
+    return batch
+
+
+def _form(sent: Sent, target: Target, body: dict[str, Any]) -> tuple[Form, str]:
+    """The form of the answer asked for, and the key's part of the URL.
+
+    A plain stream shares its question with the answer in one piece. One that was asked for with options has other
+    bytes, and so is another question: they stand where a URL names a part of what it names.
+    """
+    if not (target.operation.streamed_by_path or body.get("stream")):
+        return "j", target.upstream
+    variant = stream_variant(body, target.operation.api, sent.url.partition("?")[2])
+    return "s", f"{target.upstream}#{variant}" if variant else target.upstream
+
+
+def _texts(reply: Reply) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in reply.headers}
+
+
+# --- what we say ourselves ---------------------------------------------------------------------------------------
+
+
+def our_error(operation: Operation | None, status: int, kind: str, message: str) -> Reply:
+    """An error of our own, in the shape that the SDK of this operation reads; it asks not to be retried."""
+    body, headers = (operation.api.error if operation else plain_error)(status, kind, message)
+    ours = [(b"content-type", b"application/json"), (b"x-should-retry", b"false"), *headers]
+    return Reply(status, ours, orjson.dumps(body))

@@ -1,0 +1,52 @@
+"""The answers of a recording as they are written to its file: without secrets, and else the bytes that were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from askonce.core.redact_answer import reply_headers, starred, starred_frames
+from askonce.core.tape import DATA, META, frame, frames
+from askonce.http.response import LENGTH
+
+
+def redacted(form: str, body: bytes, ways: Sequence[str]) -> bytes:
+    """A stored body of any form; `ways`: how what was hidden in its request may be written."""
+    if form == "j":
+        start = LENGTH + int.from_bytes(body[:LENGTH], "big")
+        head = _head(body[LENGTH:start], ways)
+        return len(head).to_bytes(LENGTH, "big") + head + starred(body[start:], ways)
+    return _tape(body, ways) if form == "s" else starred(body, ways)
+
+
+def _head(meta: bytes, ways: Sequence[str]) -> bytes:
+    if not meta:
+        return meta
+    told = orjson.loads(meta)
+    return orjson.dumps({**told, "headers": reply_headers(told.get("headers", ()), ways)})
+
+
+def _tape(log: bytes, ways: Sequence[str]) -> bytes:
+    """A tape: its parts keep their times and lengths, wherever in them a secret began."""
+    parts = frames(log)
+    head = next((payload for kind, payload in parts if kind == META), b"")
+    data = [payload for kind, payload in parts if kind == DATA]
+    # The parts of HTTP are one text, cut anywhere; items are a text each.
+    stars = starred_frames if b"vnd.amazon.eventstream" in head else starred
+    texts = _cut(stars(b"".join(one[4:] for one in data), ways), data) if head else _each(data, ways)
+    return frame(META, _head(head, ways)) + b"".join(
+        frame(DATA, one[:4] + text) for one, text in zip(data, texts, strict=True)
+    )
+
+
+def _each(data: list[bytes], ways: Sequence[str]) -> list[bytes]:
+    return [starred(one[4:], ways) for one in data]
+
+
+def _cut(text: bytes, like: list[bytes]) -> list[bytes]:
+    made, at = [], 0
+    for one in like:
+        made.append(text[at : at + len(one) - 4])
+        at += len(one) - 4
+    return made

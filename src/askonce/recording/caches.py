@@ -1,0 +1,319 @@
+"""Recordings: a cache that keeps everything for ever, for a test-suite that must never call a paid API by accident.
+
+A cache keeps what may be kept; a recording keeps what was said. Tool calls, answers cut at `max_tokens=5`, questions
+that continue another: in a test they are the point, and are recorded too, streams and answers in one piece alike. What
+is not: a refusal of the moment (401, 429, 5xx) and streams that were cut. Credentials do not count, since who replays
+has none, and nor do the lifetimes and directives that the program under test gives its calls.
+
+Nothing of these rules is in the protocol: a recording is a cache whose plans last, whose judge keeps what was said, and
+whose store is a file (recording_file) in front of which requests lose their secrets (core.redact) and get a number
+(recording_state). The key of a request is the digest of what the file says of it, so that whatever tells two apart can
+be shown, and no secret is in it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+
+from askonce.cache.cache import AsyncCache, Cache
+from askonce.core import keys, labels
+from askonce.core.judge import RecordingJudge
+from askonce.core.keys import Form, Key
+from askonce.core.lease import Ask, Claim, Generations
+from askonce.core.model import Lifetime, Sealed, Snapshot, seal
+from askonce.core.policy import LONGEST, Policy
+from askonce.core.redact import Redaction
+from askonce.core.rules import Rules
+from askonce.core.secrets import secret_name
+from askonce.engine.batch import Many
+from askonce.engine.question import Plan, Planner, Question, Settings
+from askonce.errors import NotCached
+from askonce.http.request import Sent
+from askonce.http.rules import Asked, Exchange
+from askonce.recording.recording import Recording
+from askonce.recording.report import Said
+from askonce.store import Look, Store
+from askonce.store.memory.store import MemoryStore
+
+if TYPE_CHECKING:
+    from askonce.cache.base import Shell
+    from askonce.engine.leader import Call
+    from askonce.engine.reader import Found
+else:
+    Shell = object
+
+__all__ = ["MODES", "RecordedAsyncCache", "RecordedCache", "Recording"]
+
+MODES = {"record": "on", "replay": "only-if-cached", "off": "off"}
+KEPT = Policy(ttl=LONGEST, max_age=LONGEST, jitter=0.0, tool_calls="store", max_bytes=2**30)
+LIFE = Lifetime(*(int(LONGEST * 1000),) * 4)
+STANDING = Generations(epoch=bytes(8))  # no invalidation reaches a file
+IGNORED = ("openai-organization", "openai-project", "x-goog-user-project")  # whose account it was recorded on
+
+# What the headers and the URL of the request in hand hide, for its body and its answer.
+_hidden: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("hidden", default=frozenset())
+
+
+# --- what is asked -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPlan(Plan):
+    """A Plan whose questions are what may be told of them, and nothing else."""
+
+    recording: Recording | None = field(default=None, compare=False)
+
+    def question(
+        self,
+        body: bytes,
+        model: str,
+        form: Form = "v",
+        upstream: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        credential: str = "",  # noqa: ARG002 - who replays has another one
+    ) -> Question:
+        """A question with this canonical body."""
+        assert self.recording is not None
+        redaction = Redaction(_hidden.get())
+        place = redaction.place(upstream)
+        said: Said = {"asked": f"POST {place}" if place else "fetch", "scope": self.scope, "variant": self.variant}
+        said |= {"headers": redaction.headers(headers), "body": redaction.body(_read(body))}
+        told = redaction.elsewhere({name: one for name, one in said.items() if one or name == "body"})
+        digest = self.recording.asks(told, redaction.secrets)
+        return Question(Key(digest, form), labels.fields(self.scope, model, self.tags), self, model)
+
+
+def _read(body: bytes) -> Any:
+    """A canonical body; of one that has no exact form (a name twice) what any JSON parser reads, and its digest."""
+    if not body.startswith(keys.RAW):
+        return keys.plain(body)
+    raw = body.removeprefix(keys.RAW)
+    try:
+        return keys.plain(raw)
+    except ValueError:
+        return raw.decode("utf-8", "replace")
+
+
+class RecordedPlanner(Planner):
+    """Plans that no call can shorten: a recording has no lifetimes, and asks nobody again."""
+
+    def __init__(self, recording: Recording, mode: str) -> None:
+        self._recording = recording
+        super().__init__("", "recorded", KEPT, {}, mode)
+
+    def _make(self, settings: Settings) -> Plan:
+        plain = replace(settings, ttl=None, policy=None, control=None, store_if=None, tenant=None)
+        made = super()._make(plain)
+        return RecordedPlan(**{one.name: getattr(made, one.name) for one in fields(made)}, recording=self._recording)
+
+
+class Keeping(Exchange):
+    """An Exchange that lets everything of a known operation be looked up, each request as a whole."""
+
+    recording: Recording
+    _fleeting = False  # who replays has other cookies, and another folder for sockets
+
+    def read(self, sent: Sent) -> Asked:
+        """What a request asks; what cannot be recorded is noted."""
+        redaction = Redaction(_secrets(sent))
+        title = f"{sent.method} {redaction.place(sent.url)}"
+        redaction.body(_body(sent))  # all of it: fields that do not count carry secrets too
+        token = _hidden.set(frozenset(redaction.secrets))
+        try:
+            asked = super().read(sent)
+        finally:
+            _hidden.reset(token)
+        asked.batch = None  # what was said to a batch was said to all of it
+        if asked.question is None:
+            asked.reason = asked.reason or "unknown"
+            self.recording.passes(title, "no-json-request" if asked.reason == "not-json" else asked.reason)
+        return asked
+
+    def _judged(self, body: dict[str, Any], plan: Plan) -> str:  # noqa: ARG002 - overrules, whatever it is
+        return ""
+
+
+def _body(sent: Sent) -> Any:
+    try:
+        return orjson.loads(sent.body or b"null")
+    except ValueError:
+        return None
+
+
+def _secrets(sent: Sent) -> list[str]:
+    texts = [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in sent.headers]
+    return [value for name, value in texts if secret_name(name)]
+
+
+# --- what is kept ------------------------------------------------------------------------------------------------
+
+
+class RecordingStore(MemoryStore):
+    """The store of a recording: leases and waiters in memory, answers in the file, for ever and by request."""
+
+    recording: Recording
+
+    @classmethod
+    def of(cls, recording: Recording) -> Self:
+        """A store of its own for one cache; several may have one recording."""
+        made = cls.from_url("memory://")
+        made.recording = recording
+        made.address = f"{made.address}, recorded in {recording.path}"
+        return made
+
+    async def look(self, key: Key, fields: Sequence[int]) -> Look:  # noqa: ARG002 - nothing moves
+        """What is recorded for a request."""
+        body = self.recording.answer(key)
+        entry = None if body is None else self._entry(key, body)
+        return Look(entry, STANDING, self._clock())
+
+    def _entry(self, key: Key, body: bytes) -> bytes:
+        now = self._clock() // 1000
+        sealed = seal(key.form, key.digest, bytes(16), 0, Snapshot(STANDING.epoch, STANDING.clock), LIFE.ttl, {}, body)
+        return sealed.dated(LIFE.dates(now))
+
+    async def entry(self, key: Key) -> bytes | None:
+        """Likewise."""
+        return (await self.look(key, ())).entry
+
+    async def claim(self, key: Key, ask: Ask) -> Claim:
+        """A call is to be made, if its answer can be recorded."""
+        self.recording.writable()
+        return await super().claim(key, ask)
+
+    async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
+        """Record an answer, whatever became of its lease: it was said."""
+        await super().fill(key, flight, order, sealed, life)
+        self.recording.keep(key, sealed.body)
+        return "stored"
+
+
+class RecordingEngine(Many):
+    """An engine whose every question is the next of its kind in the test that runs."""
+
+    recording: Recording
+
+    async def ask(self, question: Question, call: Call) -> Found:
+        """The answer that is recorded for this one, or the call's."""
+        question.key = self.recording.turn(question.key)
+        try:
+            return await super().ask(question, call)
+        except NotCached:
+            self.recording.missed(question.key)
+            raise
+
+
+# --- the caches --------------------------------------------------------------------------------------------------
+
+
+class _Recorded(Shell):
+    """What makes a cache a recording."""
+
+    recording: Recording
+    judges = RecordingJudge
+    close_limit = 30.0  # what a test left to go on is waited for, so that it can be recorded
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        # Strict: a call must not go upstream because a recording cannot be read.
+        super().__init__("memory://", prefix="", mode=MODES[recording.mode], strict=True)
+        self._made_of = {"recording": recording}
+        self._planner = RecordedPlanner(recording, self.mode)
+        self.on_event(recording.heard)
+
+    def _new_store(self, url: str, **options: Any) -> Store:  # noqa: ARG002 - there is one
+        return RecordingStore.of(self.recording)
+
+    def _new_engine(self, store: Store) -> Many:
+        made = RecordingEngine(store, self._new_mode(), self.events, strict=True)
+        made.recording = self.recording
+        return made
+
+    def exchange(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> Exchange:
+        """What decides for one HTTP client of this cache. Forms are not shared: it was said in the form it was said."""
+        del share_forms
+        around = partial(self._settings, {})
+        rules = rules.over(Rules(ignore_headers=IGNORED))
+        made = Keeping(self._planner, self.events, self.mode, own, around, rules, judges=self.judges)
+        made.recording = self.recording
+        return made
+
+    def http_client(self, **more: Any) -> Any:
+        """A client that, in replay, has nobody behind it."""
+        return self._shut(super().http_client(**more))
+
+    def transport(self, **more: Any) -> Any:
+        """Likewise."""
+        return self._shut_off(super().transport(**more))
+
+    def _shut(self, client: Any) -> Any:
+        for one in (client._transport, *client._mounts.values()):  # noqa: SLF001 - as in http.client
+            if one is not None:
+                self._shut_off(one)
+        return client
+
+    def _shut_off(self, transport: Any) -> Any:
+        if self.recording.mode == "replay":
+            transport.inner = Shut(transport.module, transport.inner, self.recording)
+        return transport
+
+    def _passes(self, request: object, plan: Plan) -> str:  # noqa: ARG002 - as _judged
+        return "off" if self.mode == "off" else ""
+
+
+class RecordedCache(_Recorded, Cache):
+    """A Cache that is a recording."""
+
+
+class RecordedAsyncCache(_Recorded, AsyncCache):
+    """An AsyncCache that is a recording."""
+
+
+class Shut:
+    """The door that replay keeps shut: what is not recorded, and could not be, is answered here and not upstream."""
+
+    def __init__(self, module: Any, inner: Any, recording: Recording) -> None:
+        self._module = module
+        self._inner = inner
+        self._recording = recording
+
+    def handle_request(self, request: Any) -> Any:
+        """A 504 that says why."""
+        title = f"{request.method} {Redaction().place(str(request.url))}"
+        why = self._recording.refused(title)
+        error = {
+            "message": f"askonce replays, and this cannot have been recorded: {why}",
+            "type": "not_recorded",
+            "code": "not_recorded",
+        }
+        return self._module.Response(504, json={"error": error}, headers={"x-should-retry": "false"})
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """The same."""
+        return self.handle_request(request)
+
+    def close(self) -> None:
+        """What was never used is closed all the same."""
+        self._inner.close()
+
+    async def aclose(self) -> None:
+        """Likewise."""
+        await self._inner.aclose()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.aclose()

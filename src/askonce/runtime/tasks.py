@@ -1,0 +1,222 @@
+"""How to run and to wait in tasks: the twin of threads.Threads.
+
+In a file of its own, because a program of threads has no use for asyncio, and loading it takes as long as all of us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from askonce.flight.flight import BACKGROUND, Flight, Gone, Work
+from askonce.flight.waiters import Owner, Signal
+from askonce.runtime.exits import LAST, ending, interrupted
+from askonce.runtime.task_signal import TaskSignal, running_loop
+
+if TYPE_CHECKING:
+    from askonce.stream.pump import Pump
+
+# s that an event loop may stand still between two runs: as long as a lease lives that is not renewed. A loop that is
+# run, and blocked by what it runs, lives: its calls will go on, and their answers are paid for.
+STILL = 5.0
+
+
+class LoopOwner:
+    """A lookup or a flight in a task: it lives until it has ended, and while its loop is run.
+
+    `work` is known by a weak reference: a task that is dropped with its loop is closed then, and not before.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._loop = loop or running_loop()
+        self._pid = os.getpid()
+        self._work: Callable[[], Any] = lambda: None
+        by = asyncio.current_task(self._loop)
+        self._by = None if by is None else weakref.ref(by)
+        self._seen = time.monotonic()
+
+    @property
+    def work(self) -> Any:
+        """The generator that runs it."""
+        return self._work()
+
+    @work.setter
+    def work(self, work: Any) -> None:
+        self._work = weakref.ref(work)
+
+    def alive(self) -> bool:
+        """Whether it has not ended, and may go on."""
+        if self._ended() or self._loop.is_closed() or self._pid != os.getpid():
+            return False
+        now = time.monotonic()
+        if self._loop.is_running():
+            self._seen = now
+        elif ending():
+            return False  # it is not run again
+        return now - self._seen < STILL
+
+    def _ended(self) -> bool:
+        if self.task is not None:
+            return self.task.done()
+        # Suspended code is kept by a traceback too, of the exception that ended its task.
+        if self._by is not None and ((by := self._by()) is None or by.done()):
+            return True
+        work = self._work()
+        return work is None or not (work.gi_running or work.gi_suspended)
+
+
+class _Sent(LoopOwner):
+    """What a loop was sent, from wherever: it has not ended before it has begun."""
+
+    def _ended(self) -> bool:
+        return self.task is not None and self.task.done()
+
+
+class Tasks:
+    """Async: every flight is a task of its own with its caller's context; cancelling a caller never cancels it."""
+
+    asynchronous = True
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refreshing: set[asyncio.Task[None]] = set()
+
+    def signal(self) -> Signal:
+        """A task's."""
+        return TaskSignal()
+
+    def owner(self) -> LoopOwner:
+        """A task's."""
+        return LoopOwner()
+
+    async def start(self, flights: Sequence[Flight], work: Work) -> None:
+        """Under way when this returns."""
+        self._spawn(flights, asyncio.get_running_loop().create_task(work(), name="askonce-flight"))
+
+    def behind(self, flights: Sequence[Flight], work: Work) -> str:
+        """The same, bounded."""
+        if self._full():
+            return "too-many-refreshes"
+        task = Refresh(work(), loop=asyncio.get_running_loop(), name="askonce-refresh")
+        self._spawn(flights, task)
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshing.discard)
+        return ""
+
+    def _full(self) -> bool:
+        """Whether as many run as may. Those that a closed loop took with it are counted out when it seems so."""
+        if len(self._refreshing) >= BACKGROUND:
+            for task in list(self._refreshing):
+                if task.get_loop().is_closed():
+                    self._refreshing.discard(task)
+        return len(self._refreshing) >= BACKGROUND
+
+    def help(self, _: Flight, pump: Pump) -> bool:
+        """Its task runs already; it may be waiting for its readers."""
+        if pump.tape.held is not None:
+            pump.tape.held.ring()
+        return True
+
+    def send(self, to: Signal, work: Work) -> Owner:
+        """A task of its loop; nothing, if that was closed."""
+        assert isinstance(to, TaskSignal)
+        owner = _Sent(to.loop)
+        with contextlib.suppress(RuntimeError):
+            to.loop.call_soon_threadsafe(self._sent, owner, work)
+        return owner
+
+    def _sent(self, owner: LoopOwner, work: Work) -> None:
+        task = owner.task = asyncio.get_running_loop().create_task(work(), name="askonce-left")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def later(self, flight: Flight, seconds: float, act: Callable[[Flight], object]) -> None:
+        """On the running loop."""
+        loop = asyncio.get_running_loop()
+        # Neither the flight nor its caller's context is kept that long: thousands of streams may be left meanwhile.
+        timer = loop.call_later(seconds, _if_there, weakref.ref(flight), act, context=contextvars.Context())
+        task = flight.owner.task if isinstance(flight.owner, LoopOwner) else None
+        if task is not None and task.get_loop() is loop:
+            task.add_done_callback(lambda _: timer.cancel())
+
+    def told(self, why: BaseException) -> BaseException:
+        """Of what ends the whole program the event loop was told by the flight's task; once is enough."""
+        return asyncio.CancelledError() if isinstance(why, KeyboardInterrupt | SystemExit) else why
+
+    def hurried(self) -> bool:
+        """By a Ctrl-C, or by whoever cancelled its task."""
+        task = asyncio.current_task()
+        return interrupted() or (task is not None and task.cancelling() > 0)
+
+    async def settle(self, seconds: float) -> None:
+        """For those of this loop."""
+        here = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks if task.get_loop() is here and task is not asyncio.current_task()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    def _spawn(self, flights: Sequence[Flight], task: asyncio.Task[None]) -> None:
+        loop = task.get_loop()
+        owner = LoopOwner()
+        owner.task = task
+        self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish under way
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(_ended, flights))
+
+        def cancel() -> None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed, and so is the task
+                # The last caller may have waited on another loop.
+                loop.call_soon_threadsafe(task.end if isinstance(task, Refresh) else task.cancel)
+
+        for flight in flights:
+            flight.owner = owner
+            flight.cancel = cancel
+
+
+class Refresh(asyncio.Task[None]):
+    """A refresh. An event loop that ends cancels all tasks and waits for them: this one has LAST s more then.
+
+    Nobody waits for it, so nobody but the end of its loop cancels it, and we do, by `end`.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._log_destroy_pending = False  # a loop may end without that ceremony, too; the background thread tells
+        self._ending = False
+
+    def cancel(self, msg: Any = None) -> bool:
+        """In a while; at once when it is asked for again, or for a Ctrl-C."""
+        if self.done() or self._ending or interrupted():
+            return super().cancel(msg)
+        self._ending = True
+        self.get_loop().call_later(LAST, self.end)
+        return True
+
+    def end(self) -> bool:
+        """Now."""
+        return super().cancel()
+
+
+def _if_there(flight: weakref.ref[Flight], act: Callable[[Flight], object]) -> None:
+    if (found := flight()) is not None:
+        act(found)
+
+
+def _ended(flights: Sequence[Flight], task: asyncio.Task[None]) -> None:
+    """Whatever ended the task, also before its first line: who waits for its flights is told."""
+    why = None if task.cancelled() else task.exception()
+    for flight in flights:
+        if not flight.done:
+            flight.land(error=why if isinstance(why, Exception) else Gone(why))
+        if flight.pump is not None and not flight.pump.alive() and flight.pump.hand_on():
+            continue
+        if not flight.returned and flight.beat is not None:
+            flight.beat.gone()

@@ -1,0 +1,184 @@
+"""A Memory: what the stores of one process that share a name have in common: the data, its lock, and who listens.
+
+Entries are kept in the order of their last touch, which a dict gives for nothing: the first is the one to evict. A
+forked child has a copy; every memory is held still across a fork, so that the copy is whole.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
+
+from askonce.core.keys import Key
+from askonce.core.lease import Generations, Lease
+from askonce.core.tape import Word
+from askonce.runtime.forks import around_forks
+from askonce.runtime.ownership import Busy, OwnedLock
+from askonce.store import StoreTrouble
+
+T = TypeVar("T")
+PIECE = 200  # bytes that an entry costs beside its own, and that a lease or a counter costs in all
+SWEEP = 5_000  # ms between two looks for what is over
+
+
+class Kept(NamedTuple):
+    """An entry or a tape, and when it can serve nobody any more (ms)."""
+
+    data: bytes
+    ends: int
+    realm: int
+
+
+class Hits(NamedTuple):
+    """A hit counter (ledger.counted), and when nobody will ask for it (ms)."""
+
+    row: tuple[int, int, int]
+    ends: int
+    realm: int
+
+
+class Listener(Protocol):
+    """Whoever wants to hear the words that are said."""
+
+    def hear(self, key: Key, word: Word) -> None:
+        """A word was said, in whatever thread, about whatever key."""
+
+
+class Memory:
+    """The data, its lock, and the links that want words. Its methods are called under the lock."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.lock = OwnedLock()
+        self.entries: dict[bytes, Kept] = {}
+        self.leases: dict[bytes, tuple[int, Lease]] = {}
+        self.realms: dict[int, Generations] = {}
+        self.tapes: dict[bytes, Kept] = {}
+        self.hits: dict[bytes, Hits] = {}
+        self.links: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self.size = 0
+        self._swept = 0
+        _memories.add(self)
+
+    def do(self, work: Callable[[], T]) -> T:
+        """Do something to it, while nobody else does; StoreTrouble further down in this thread's own doing so."""
+        try:
+            return self.lock.run(work)
+        except Busy as busy:
+            raise StoreTrouble("store-error", f"the memory is {busy}", busy.at) from None
+
+    def keep(self, shelf: dict[bytes, Kept], name: bytes, kept: Kept) -> None:
+        """Put an entry or tape where its age puts it, last."""
+        self.drop(shelf, name)
+        shelf[name] = kept
+        self.size += len(kept.data) + PIECE
+
+    def drop(self, shelf: dict[bytes, Kept], name: bytes) -> None:
+        """Take an entry or tape away, if it is there."""
+        kept = shelf.pop(name, None)
+        if kept is not None:
+            self.size -= len(kept.data) + PIECE
+
+    def tally(self, name: bytes, hits: Hits) -> None:
+        """Count hits of an entry: the last to be evicted, as its counter is the last of the counters."""
+        self.hits.pop(name, None)
+        self.hits[name] = hits
+        kept = self.entries.pop(name, None)
+        if kept is not None:
+            self.entries[name] = kept
+        while self.hits and self._over(0):
+            del self.hits[next(iter(self.hits))]
+
+    def _over(self, size: int) -> bool:
+        """Whether so many bytes more are too many; one sum for all that is held here."""
+        return self.size + PIECE * (len(self.hits) + len(self.leases)) + size > self.max_bytes
+
+    def make_room(self, size: int, now: int) -> bool:
+        """Whether so many bytes fit, after evicting what has to go."""
+        size += PIECE
+        if size > self.max_bytes:
+            return False
+        if self._over(size):
+            self.sweep(now)
+        for shelf in (self.entries, self.tapes):
+            while shelf and self._over(size):
+                self.drop(shelf, next(iter(shelf)))
+        while self.hits and self._over(size):
+            del self.hits[next(iter(self.hits))]
+        return not self._over(size)  # leases are held by those who fly: they go by themselves
+
+    def sweep(self, now: int) -> None:
+        """Forget what is over."""
+        if 0 <= now - self._swept < SWEEP:
+            return
+        self._swept = now
+        for shelf in (self.entries, self.tapes):
+            for name in [name for name, kept in shelf.items() if kept.ends <= now]:
+                self.drop(shelf, name)
+        # Counted anew: an exception that came between an entry and its size would be counted for ever.
+        self.size = sum(len(kept.data) + PIECE for shelf in (self.entries, self.tapes) for kept in shelf.values())
+        for name in [name for name, (_, lease) in self.leases.items() if lease.expire <= now]:
+            del self.leases[name]
+        for name in [name for name, hits in self.hits.items() if hits.ends <= now]:
+            del self.hits[name]
+
+    def raze(self, realm: int, count: int) -> int:
+        """Forget about `count` of what a prefix has, its generations last; how much that was."""
+        for shelf in (self.entries, self.tapes):
+            names = [name for name, kept in shelf.items() if kept.realm == realm][:count]
+            for name in names:
+                self.drop(shelf, name)
+            if names:
+                return len(names)
+        return self._raze_small(realm) or int(self.realms.pop(realm, None) is not None)
+
+    def _raze_small(self, realm: int) -> int:
+        leases = [name for name, (whose, _) in self.leases.items() if whose == realm]
+        counters = [name for name, hits in self.hits.items() if hits.realm == realm]
+        for name in leases:
+            del self.leases[name]
+        for name in counters:
+            del self.hits[name]
+        return len(leases) + len(counters)
+
+
+_memories: weakref.WeakSet[Memory] = weakref.WeakSet()
+_named: weakref.WeakValueDictionary[str, Memory] = weakref.WeakValueDictionary()
+_naming = OwnedLock()
+FORK_PATIENCE = 1.0  # s that a fork waits for who is at it
+
+
+def memory_of(name: str, max_bytes: int) -> Memory:
+    """The memory of a name, or a new one without a name."""
+
+    def found() -> Memory:
+        memory = _named.get(name) if name else None
+        if memory is None:
+            memory = Memory(max_bytes)
+            if name:
+                _named[name] = memory
+        memory.max_bytes = max(memory.max_bytes, max_bytes)
+        return memory
+
+    return _naming.nested(found)
+
+
+def _before_fork() -> None:
+    # Bounded: a fork from a signal handler may find its own thread in the middle of it.
+    for lock in (_naming, *[memory.lock for memory in list(_memories)]):
+        lock.still(FORK_PATIENCE)
+
+
+def _after_in_parent() -> None:
+    for lock in (_naming, *[memory.lock for memory in list(_memories)]):
+        lock.go_on()
+
+
+def _after_in_child() -> None:
+    _after_in_parent()
+    for memory in list(_memories):
+        memory.links.clear()
+
+
+around_forks(before=_before_fork, in_parent=_after_in_parent, in_child=_after_in_child)

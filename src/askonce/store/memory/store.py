@@ -1,0 +1,335 @@
+"""MemoryStore: the store of one process. For tests, for scripts, and for whoever wants nothing left behind.
+
+A Memory is the data and its lock; a store is a view of it under one prefix and one clock. ``memory://name`` names a
+memory that all stores of the process share for as long as one of them lives, ``memory://`` is one's own. The lock is
+held for microseconds and never while anything waits, so an asynchronous cache takes it inline too.
+
+Bounded: entries and tapes together stay under `max_bytes`. What is expired goes first, then what was touched longest
+ago.
+"""
+
+# ruff: noqa: D102 - what a verb does, and the order of its arguments, is the contract's to say
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from askonce.core import lease as rules
+from askonce.core.keys import Key
+from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
+from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
+from askonce.core.tape import Ending, Word
+from askonce.errors import ConfigError
+from askonce.runtime.wakeup import Wakeup
+from askonce.store import LOG_LIFE, TAPE_LIFE, Held, Link, Look, Sighting, StoreTrouble, Works, ledger
+from askonce.store.memory.data import Hits, Kept, Memory, memory_of
+
+MAX_BYTES = 256 * 2**20
+LEAST = 4096
+T = TypeVar("T")
+Clock = Callable[[], int]
+
+
+def machine_clock() -> int:
+    """Microseconds since 1970, as the machine believes."""
+    return time.time_ns() // 1000
+
+
+class _Open:
+    """The Ledger of a memory: a view under the lock."""
+
+    def __init__(self, memory: Memory, realm: int, now_us: int) -> None:
+        self.now_us = now_us
+        self.now = now_us // 1000
+        self._memory = memory
+        self._realm = realm
+        memory.sweep(self.now)
+
+    def adopt(self, key: Key) -> None:
+        kept = self._memory.entries.get(ledger.name_of(key))
+        self._realm = kept.realm if kept else self._realm
+
+    def slot(self, key: Key) -> Slot:
+        name = ledger.name_of(key)
+        kept = self._memory.entries.get(name)
+        head, fields = ledger.header(kept.data if kept else None, key)
+        # A link renews for every prefix of the process: the lease knows whose generations it was granted under.
+        self._realm, lease = self._memory.leases.get(name, (self._realm, None))
+        return Slot(head, fields, lease, self._memory.realms.get(self._realm, Generations()))
+
+    def put_lease(self, key: Key, lease: Lease | None) -> None:
+        name = ledger.name_of(key)
+        if lease is None:
+            self._memory.leases.pop(name, None)
+        else:
+            self._memory.leases[name] = (self._realm, lease)
+
+    def put_generations(self, generations: Generations) -> None:
+        self._memory.realms[self._realm] = generations
+
+    def put_entry(self, key: Key, sealed: Sealed, dates: Dates) -> bool:
+        name = ledger.name_of(key)
+        if not self._memory.make_room(sealed.size, self.now):
+            return False
+        self._memory.keep(self._memory.entries, name, Kept(sealed.dated(dates), max(dates[1:]), self._realm))
+        return True
+
+    def put_dates(self, key: Key, dates: Dates) -> None:
+        name = ledger.name_of(key)
+        kept = self._memory.entries[name]
+        moved = kept.data[:DATES_AT] + pack_dates(dates) + kept.data[HEAD_SIZE:]
+        self._memory.keep(self._memory.entries, name, kept._replace(data=moved, ends=max(dates[1:])))
+
+    def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
+        name = _tape_name(key, flight, order)
+        if self._tape(name) is None and self._memory.make_room(len(log), self.now):
+            self._memory.keep(self._memory.tapes, name, Kept(log, self.now + TAPE_LIFE, self._realm))
+
+    def _tape(self, name: bytes) -> Kept | None:
+        kept = self._memory.tapes.get(name)
+        return kept if kept and self.now < kept.ends else None
+
+    def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        if not self._memory.make_room(len(data), self.now):
+            raise StoreTrouble("store-full", f"a log does not fit into {self._memory.max_bytes} bytes")
+        name = _tape_name(key, flight, order)
+        kept = self._tape(name) or Kept(b"", self.now + LOG_LIFE, self._realm)
+        length = len(kept.data)
+        if new := ledger.unsaid(length, offset, data):
+            self._memory.keep(self._memory.tapes, name, kept._replace(data=kept.data + new))
+            self.say(key, ledger.said(flight, order, length, new))
+        return length + len(new)
+
+    def say(self, key: Key, word: Word) -> None:
+        for link in list(self._memory.links):
+            link.hear(key, word)
+
+    # what no decision is about
+
+    def count(self, key: Key, hits: int, window: int) -> int:
+        name = ledger.name_of(key)
+        old = self._memory.hits.get(name)
+        row = ledger.counted(old.row if old and self.now < old.ends else None, hits, window, self.now)
+        kept = self._memory.entries.get(name)
+        self._memory.tally(name, Hits(row, self.now + window, kept.realm if kept else self._realm))
+        return row[1] + row[2]
+
+    def forget(self, key: Key) -> None:
+        for form in FORMS:
+            name = key.digest + form.encode()
+            self._memory.drop(self._memory.entries, name)
+            self._memory.leases.pop(name, None)
+
+    def invalidate(self, fields: Sequence[int], everything: bool) -> None:
+        generations = self._memory.realms.get(self._realm, Generations())
+        self.put_generations(rules.invalidate(generations, fields, everything))
+
+    def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+        entries = self._memory.entries
+        ahead = (name for name, kept in entries.items() if name > cursor and kept.realm == self._realm)
+        names = heapq.nsmallest(count, ahead)
+        seen = [Sighting(name, _header(entries[name].data), len(entries[name].data)) for name in names]
+        return (names[-1] if len(names) == count else b""), seen
+
+    def discard(self, seen: Sequence[Sighting]) -> int:
+        entries = self._memory.entries
+        same = [one.name for one in seen if one.name in entries and _same(entries[one.name].data, one.header)]
+        for name in same:
+            self._memory.drop(entries, name)
+        return len(same)
+
+
+_FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
+
+
+def _header(data: bytes) -> bytes:
+    return data[: int.from_bytes(data[4:8], "big")]
+
+
+def _same(data: bytes, header: bytes) -> bool:
+    return data[_FENCE] == header[_FENCE]
+
+
+def _tape_name(key: Key, flight: bytes, order: int) -> bytes:
+    return ledger.name_of(key) + flight + order.to_bytes(8, "big")
+
+
+_anonymous = itertools.count(1)
+
+
+class MemoryStore:
+    """A prefix's view of a Memory."""
+
+    kind = "memory"
+
+    def __init__(self, memory: Memory, address: str, prefix: str, clock: Clock) -> None:
+        self.address = address
+        self._memory = memory
+        self._realm = ledger.realm(prefix)
+        self._clock = clock
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "",
+        asynchronous: bool = False,
+        max_bytes: object = MAX_BYTES,
+        clock: Clock | None = None,
+        **unknown: object,
+    ) -> Self:
+        """``memory://`` is private, ``memory://name`` shared within the process. `clock` gives microseconds."""
+        del asynchronous  # nothing here blocks for longer than a lookup takes
+        parts = urlsplit(url)
+        if unknown:
+            raise ConfigError(f"memory:// has no option {', '.join(unknown)}: it knows max_bytes and clock")
+        if parts.path not in {"", "/"} or parts.query or parts.fragment:
+            raise ConfigError(f"{url!r}: write memory:// for a memory of one's own, memory://name for a shared one")
+        room = ledger.bytes_option(max_bytes, LEAST)
+        name = parts.netloc
+        address = f"memory://{name or f'#{next(_anonymous)}'}"
+        return cls(memory_of(name, room), address, prefix, clock or machine_clock)
+
+    def _do(self, verb: Callable[[_Open], T]) -> T:
+        """A verb, while nobody else is at this memory."""
+        return self._memory.do(lambda: verb(_Open(self._memory, self._realm, self._clock())))
+
+    async def look(self, key: Key, fields: Sequence[int]) -> Look:
+        del fields  # all of them are at hand
+        # Generations only move forward, as entries do: read first, they may say that an entry moved, and never too late
+        # that it did. So a hit needs no lock.
+        generations = self._memory.realms.get(self._realm) or Generations()
+        kept = self._memory.entries.get(ledger.name_of(key))
+        return Look(kept.data if kept else None, generations, self._clock())
+
+    async def claim(self, key: Key, ask: Ask) -> Claim:
+        return self._do(lambda opened: ledger.claim(opened, key, ask))
+
+    async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
+        return self._do(lambda opened: ledger.fill(opened, key, flight, order, sealed, life))
+
+    async def release(
+        self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
+    ) -> None:
+        self._do(lambda opened: ledger.release(opened, key, flight, order, ending, failed=failed, hint=hint))
+
+    async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
+        return self._do(lambda opened: ledger.extend(opened, key, flight, order, hot_ttl, cap))
+
+    async def count(self, key: Key, hits: int, window: int) -> int:
+        return self._do(lambda opened: opened.count(key, hits, window))
+
+    async def entry(self, key: Key) -> bytes | None:
+        kept = self._memory.entries.get(ledger.name_of(key))
+        return kept.data if kept else None
+
+    async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
+        kept = self._memory.tapes.get(_tape_name(key, flight, order))
+        return kept.data[start:] if kept and self._clock() // 1000 < kept.ends else None
+
+    async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        return self._do(lambda opened: opened.append(key, flight, order, offset, data))
+
+    async def forget(self, key: Key) -> None:
+        self._do(lambda opened: opened.forget(key))
+
+    async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
+        self._do(lambda opened: opened.invalidate(fields, everything))
+
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+        return self._do(lambda opened: opened.scan(cursor, count))
+
+    async def standing(self) -> Sequence[Generations]:
+        return [self._memory.realms.get(self._realm, Generations())]
+
+    async def discard(self, seen: Sequence[Sighting]) -> int:
+        return self._do(lambda opened: opened.discard(seen))
+
+    async def raze(self, count: int) -> int:
+        return self._memory.do(lambda: self._memory.raze(self._realm, count))
+
+    async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
+        del reads
+        return [await ledger.met(work(self)) for work in works]
+
+    def connected(self) -> bool:
+        return True
+
+    def reconnect(self) -> None:
+        """Nothing to do: there are no connections."""
+
+    def link(self) -> Link:
+        return MemoryLink(self._memory, self._realm, self._clock)
+
+    def blocking(self) -> MemoryStore:
+        """Itself: it never suspends, and closing it closes nothing."""
+        return self
+
+    def after_fork(self) -> None:
+        """Nothing to do: the hooks below hold every memory still across a fork, so the copy is whole."""
+
+    async def close(self) -> None:
+        """Nothing to close: a memory is gone with the last store that shows it."""
+
+
+class MemoryLink:
+    """Words come straight from whoever says them into an inbox."""
+
+    def __init__(self, memory: Memory, realm: int, clock: Clock) -> None:
+        self._memory = memory
+        self._realm = realm
+        self._clock = clock
+        self._keys: set[Key] = set()
+        self._fresh: list[Key] = []
+        self._inbox: deque[tuple[Key, Word]] = deque()
+        self._wakeup = Wakeup()
+        memory.do(lambda: memory.links.add(self))
+
+    def _do(self, verb: Callable[[_Open], T]) -> T:
+        return self._memory.do(lambda: verb(_Open(self._memory, self._realm, self._clock())))
+
+    def hear(self, key: Key, word: Word) -> None:
+        """A word was said, in whatever thread, about whatever key."""
+        if key in self._keys:
+            self._inbox.append((key, word))
+            self._wakeup.set()
+
+    def subscribe(self, key: Key) -> None:
+        self._keys.add(key)
+        self._fresh.append(key)
+
+    def unsubscribe(self, key: Key) -> None:
+        self._keys.discard(key)
+
+    def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
+        if not (self._inbox or self._fresh):
+            self._wakeup.wait(timeout)
+        words = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        ready, self._fresh = self._fresh, []
+        return words, ready
+
+    def wake(self) -> None:
+        self._wakeup.set()
+
+    def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
+        return self._do(lambda opened: ledger.renew(opened, held, heartbeat))
+
+    def say(self, key: Key, word: Word) -> None:
+        self._do(lambda opened: opened.say(key, word))
+
+    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
+        for key, word in said:
+            self.say(key, word)
+
+    def probe(self) -> None:
+        """A memory is never in trouble."""
+
+    def close(self) -> None:
+        self._memory.do(lambda: self._memory.links.discard(self))

@@ -1,0 +1,213 @@
+"""Where a Redis is, and redis-py's own connections to it, made but not connected.
+
+redis-py knows all about reaching a server: TLS, ACL users, credential providers, unix sockets, URL options. So its
+connection classes do the connecting and the handshake, from a URL or from a client that the user configured; its pools
+and its retries, which may cost a caller a minute, are left out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import ssl
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis.asyncio.connection as tasks
+import redis.connection as threads
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from askonce.cache.config import without_password
+from askonce.errors import ConfigError
+from askonce.store import TIMEOUT
+from askonce.store.redis.scripts import pack
+
+try:
+    from redis.maint_notifications import MaintNotificationsConfig
+
+    _QUIET: Any = MaintNotificationsConfig(enabled=False)
+except ImportError:  # before redis-py 7
+    _QUIET = None
+
+_TWINS: dict[type, type] = {
+    tasks.Connection: threads.Connection,
+    tasks.SSLConnection: threads.SSLConnection,
+    tasks.UnixDomainSocketConnection: threads.UnixDomainSocketConnection,
+}
+_POOLS = {"max_connections", "timeout", "connection_class", "queue_class", "pool_class", "connection_pool"}
+# Pool-wide machinery of redis-py that must not reach into connections which its pool does not know.
+_MACHINERY = {
+    "retry_on_timeout", "retry_on_error", "parser_class", "encoder_class", "command_packer", "event_dispatcher",
+    "maint_notifications_config", "maint_notifications_pool_handler", "oss_cluster_maint_notifications_handler",
+    "maintenance_state", "maintenance_notification_hash", "orig_host_address", "orig_socket_timeout",
+    "orig_socket_connect_timeout", "himport_registry", "lib_name", "lib_version", "driver_info", "cache",
+    "cache_config", "legacy_responses", "decode_responses", "encoding", "encoding_errors", "protocol", "retry",
+    "health_check_interval",
+}  # fmt: skip
+_UNVERIFIED = (None, "none", ssl.CERT_NONE)  # and a context that verifies nothing must not check names
+_QUOTE = ", and quote a password, urllib.parse.quote(password, safe='')"
+_SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
+
+
+class _Packer:
+    """Packs the commands by which redis-py connects as we pack ours: no integer is given to hiredis."""
+
+    def pack(self, *words: Any) -> list[bytes]:
+        """One command; redis-py writes some names as two words in one text."""
+        return [pack(*str(words[0]).split(), *words[1:])]
+
+
+class Epoch:
+    """Of the connections to one server, in this process: one that was made in an earlier epoch is not used again."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def end(self, number: int | None = None) -> None:
+        """It is over, or that one is if it is this: its connections may lead to what is no primary any more."""
+        if number is None or number == self.number:
+            self.number += 1
+
+
+_epochs: dict[str, Epoch] = {}
+
+
+class RedisAddress:
+    """Makes connections. `text` names the server without a password; `timeout` is how long it may be silent, s."""
+
+    def __init__(self, kind: type, options: Mapping[str, Any], timeout: float, spelled: Collection[str] = ()) -> None:
+        self.timeout = timeout
+        self._sync: type = _TWINS.get(kind, kind)
+        self._async: type | None = next((one for one, twin in _TWINS.items() if twin is self._sync), None)
+        self._options = {name: value for name, value in options.items() if name not in _MACHINERY | _POOLS}
+        self._options |= {"socket_timeout": timeout, "retry": Retry(NoBackoff(), 0), "protocol": 3}
+        if issubclass(self._sync, threads.SSLConnection):
+            # redis-py before 6 takes any valid certificate for the server's, whatever name stands in it.
+            self._options.setdefault(
+                "ssl_check_hostname", self._options.get("ssl_cert_reqs", "required") not in _UNVERIFIED
+            )
+        self.text = _text(self._sync, self._options)
+        self.epoch = _epochs.setdefault(self.text, Epoch())
+        _check(self._sync, self._options, spelled)
+
+    def connection(self, connect_timeout: float) -> Any:
+        """A blocking connection."""
+        return self._made(self._sync, connect_timeout)
+
+    def async_connection(self, connect_timeout: float) -> Any:
+        """A connection for the running event loop."""
+        assert self._async is not None
+        return self._made(self._async, connect_timeout)
+
+    def _made(self, kind: type, connect_timeout: float) -> Any:
+        known = _parameters(kind)
+        options = {name: value for name, value in self._options.items() if name in known}
+        # CLIENT SETINFO would cost each connection two round trips more.
+        extra: dict[str, Any] = (
+            {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
+        )
+        if "command_packer" in known:
+            extra["command_packer"] = _Packer()
+        if "maint_notifications_config" in known:
+            extra["maint_notifications_config"] = _QUIET
+        # Until it is connected; then whoever reads it knows `timeout`.
+        limits = {"socket_connect_timeout": connect_timeout, "socket_timeout": connect_timeout}
+        return kind(**(options | extra | limits))
+
+
+def from_url(url: str, options: Mapping[str, Any]) -> RedisAddress:
+    """The address that a URL names, as redis-py reads it, with connection options of redis-py's beside it."""
+    scheme, colon, rest = url.partition(":")
+    plain = _SCHEMES.get(scheme.lower(), scheme.lower()) + colon + rest
+    try:
+        urlsplit(plain).port  # noqa: B018 - raises for a port that is no number
+        parsed = dict(threads.parse_url(plain))  # type: ignore[no-untyped-call]
+    except ValueError:
+        # Without the error's own words: of a password that was not quoted, they name a part.
+        raise ConfigError(f"{_shown(url)} is not a Redis URL: write redis://host:6379/0{_QUOTE}") from None
+    if "@" in plain.replace(urlsplit(plain).netloc, "", 1):
+        # What stands before it is taken for a host or a path, and told, and may be a part of a password.
+        raise ConfigError(f"{_shown(url)} holds an @ behind its host: write it as %40{_QUOTE}")
+    if not plain.startswith("unix:"):
+        _check_path(url, plain)
+    given = {**parsed, **options}
+    kind = given.pop("connection_class", threads.Connection)
+    try:
+        timeout = float(given.get("socket_timeout") or TIMEOUT)
+    except (TypeError, ValueError):
+        raise ConfigError(f"socket_timeout={given['socket_timeout']!r} is not a number of seconds") from None
+    if kind is threads.UnixDomainSocketConnection and not given.get("path"):
+        raise ConfigError(f"{_shown(url)} names no socket: write unix:///run/redis.sock?db=0")
+    return RedisAddress(kind, given, timeout, options)
+
+
+def from_client(client: Any) -> RedisAddress:
+    """The address of a configured client: its connection class and options, never its pool."""
+    pool = getattr(client, "connection_pool", None)
+    kind = getattr(pool, "connection_class", None)
+    options = getattr(pool, "connection_kwargs", None)
+    plain = kind in _TWINS or kind in _TWINS.values()
+    if not isinstance(kind, type) or not isinstance(options, Mapping) or not plain:
+        name = type(client).__name__
+        raise ConfigError(
+            f"client={name} is not a plain client of one server: pass a redis.Redis, a redis.asyncio.Redis or a URL"
+        )
+    if options.get("redis_connect_func"):
+        # It is a coroutine function or not, and we need connections of both kinds.
+        raise ConfigError(
+            "a client with redis_connect_func= cannot be used: pass its credentials or a credential_provider"
+        )
+    # The timeouts of a client were chosen for its own commands (5 s unless told), so they are not taken for ours.
+    return RedisAddress(kind, options, TIMEOUT)
+
+
+@cache
+def _parameters(kind: type) -> frozenset[str]:
+    """Every option that a connection class or one of its bases takes."""
+    found: set[str] = set()
+    for base in kind.__mro__:
+        if "__init__" in vars(base) and base is not object:
+            found |= set(inspect.signature(vars(base)["__init__"]).parameters)
+    return frozenset(found - {"self", "args", "kwargs"})
+
+
+def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> None:
+    """Refuse options that are none, or do not fit together; those `spelled` in code may be named."""
+    known = _parameters(kind)
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "see the options of redis.Redis.from_url"
+            # What is no option in a URL may be the rest of a password that was not quoted.
+            harmless = near or name in spelled or name in _parameters(threads.SSLConnection)
+            told = repr(name) if harmless else "a name in the URL"
+            raise ConfigError(f"{told} is not an option of a {kind.__name__} to a Redis: {hint}")
+    try:
+        kind(**options)
+    except (TypeError, ValueError, RedisError) as error:
+        raise ConfigError(f"the options of the Redis do not fit together: {error}") from None
+
+
+def _check_path(url: str, plain: str) -> None:
+    path = urlsplit(plain).path.strip("/")
+    if path and not path.isdigit():
+        raise ConfigError(f"{_shown(url)}: the path is not the number of a database: write redis://host:6379/0{_QUOTE}")
+
+
+def _text(kind: type, options: Mapping[str, Any]) -> str:
+    user = f"{options['username']}@" if options.get("username") else ""
+    if kind is threads.UnixDomainSocketConnection:
+        return f"unix://{user}{options.get('path', '')}?db={options.get('db') or 0}"
+    scheme = "rediss" if issubclass(kind, threads.SSLConnection) else "redis"
+    host = str(options.get("host") or "localhost")
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{user}{host}:{options.get('port') or 6379}/{options.get('db') or 0}"
+
+
+def _shown(url: str) -> str:
+    """A URL for a message."""
+    return repr(without_password(url))

@@ -1,0 +1,77 @@
+"""Connecting to a Redis, bounded: a name to be looked up, TLS, HELLO, a password, each step by redis-py.
+
+Done by a thread of the pool's and not by the caller: a name may take seconds to be looked up, which no socket timeout
+bounds. It goes on for up to CONNECT_TIMEOUT behind a caller who waited in vain, and the next one finds it done.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from askonce.store import CONNECT_TIMEOUT
+from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.connection import Line
+from askonce.store.redis.trouble import connecting
+
+_first: dict[tuple[int, str], float] = {}
+
+
+def first(address: RedisAddress) -> float | None:
+    """When this process's first connection to an address was made, or failed (monotonic s); None before.
+
+    A lookup waits for that one as long as it may take. A process begins with much to do at once, and would otherwise
+    begin by paying for answers that the store has.
+    """
+    return _first.get((os.getpid(), address.text))
+
+
+def was_first(address: RedisAddress) -> bool:
+    """A connection was made, or failed; whether it was the first."""
+    mine = time.monotonic()
+    return _first.setdefault((os.getpid(), address.text), mine) is mine
+
+
+class _Timed:
+    """A socket whose reads all end by one deadline: redis-py gives each step of a handshake a timeout of its own."""
+
+    def __init__(self, sock: Any, until: float) -> None:
+        self.sock = sock
+        self._until = until
+
+    def recv_into(self, *arguments: Any) -> int:
+        """As the socket's."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.sock.settimeout(left)
+        return int(self.sock.recv_into(*arguments))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+
+def open_line(address: RedisAddress) -> Line:
+    """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
+    until = time.monotonic() + CONNECT_TIMEOUT
+    connection = address.connection(CONNECT_TIMEOUT)
+    epoch = address.epoch.number
+    connect = connection._connect  # noqa: SLF001 - the one place where redis-py makes a socket
+    connection._connect = lambda: _Timed(connect(), until)  # noqa: SLF001
+    try:
+        connection.connect()
+    except Exception as error:
+        connection.disconnect()
+        raise connecting(error) from error
+    finally:
+        del connection._connect  # noqa: SLF001 - a circle, which would leave it to the garbage collector
+    connection._sock = connection._sock.sock  # noqa: SLF001
+    connection._sock.settimeout(address.timeout)  # noqa: SLF001
+    return Line(connection, address.timeout, epoch, primary=is_primary(getattr(connection, "handshake_metadata", None)))
+
+
+def is_primary(said: Any) -> bool:
+    """Whether the reply to a HELLO is a primary's; who does not say is believed to be one."""
+    role = said.get(b"role", said.get("role")) if isinstance(said, dict) else None
+    return role not in {b"replica", b"slave", "replica", "slave"}

@@ -1,0 +1,359 @@
+"""The fleet thread's connection to a Redis: subscriptions, heartbeats and probes on one RESP3 connection.
+
+Words and confirmations arrive as pushes, in between the replies to commands, so one connection does for both. The
+thread sleeps on it and on a socket pair by which others wake it. After a loss the next call connects anew
+and subscribes to everything again; each confirmation is reported, so whoever waits looks for what he may have missed.
+
+SUBSCRIBE is confirmed by pushes, one a channel, but refused by a plain error reply. So it is kept in mind what is still
+to be confirmed, and no other command is sent before: its reply could not be told from a refusal.
+
+The connection has to prove itself. It is given up, and the next call connects anew, when a reply is late, when a
+subscription is not confirmed, when anything comes that was not asked for, and when its server says that it is no
+primary: a new connection may lead to the new one by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from askonce.core.keys import Key
+from askonce.core.tape import Word, read_word
+from askonce.events import log
+from askonce.store import CONNECT_TIMEOUT, At, Held, StoreTrouble
+from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.connecting import is_primary, open_line
+from askonce.store.redis.connection import NOTHING, PUSH, Cut, Line
+from askonce.store.redis.names import Names
+from askonce.store.redis.scripts import Script, Scripts, pack
+from askonce.store.redis.trouble import Refusal, closed, garbled, unrefused
+
+CHUNK = 512  # channels in one SUBSCRIBE, commands in one exchange
+CONFIRM = CONNECT_TIMEOUT  # s that the confirmation of a subscription may take
+# Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
+HELLO = pack(b"HELLO", b"3")
+LOOK = 0.1  # s between two looks of those who wait, where no word may be heard
+PROOF = 1.5  # s after which a connection that words are awaited on, and over which nothing was asked, is tried
+REST = 15.0  # s, where no words are awaited
+_RENEWED = {b"ok": "ok", b"want": "want", b"lost": "lost"}
+Call = tuple[tuple[bytes, ...], tuple[bytes | str | int, ...]]  # keys and arguments of a script
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class RedisLink:
+    """One process's ear and heart at one Redis. Implements Link."""
+
+    def __init__(self, address: RedisAddress, names: Names, scripts: Scripts) -> None:
+        self._address = address
+        self._names = names
+        self._scripts = scripts
+        self._line: Line | None = None
+        self._keys: dict[bytes, Key] = {}
+        self._words: list[tuple[Key, Word]] = []
+        self._ready: list[Key] = []
+        self._due: deque[_Due] = deque()  # one for each command whose confirmations are still to come
+        self._refused: StoreTrouble | None = None
+        self.deaf = self._told = False  # this user may not subscribe
+        self._next_look = 0.0  # of the deaf (monotonic s)
+        try:
+            self._ear, self._bell = socket.socketpair()
+        except OSError as error:  # no descriptor is left
+            raise StoreTrouble("store-error", f"no way to wake the background thread: {error}") from error
+        self._ear.setblocking(False)
+        self._bell.setblocking(False)
+
+    def subscribe(self, key: Key) -> None:
+        """Ask for the words about a key; `poll` reports when it is in force."""
+        channel = self._names.channel(key)
+        # Put down before anything is sent: if this fails, the next connection asks for it.
+        self._keys[channel] = key
+        if self._line is None:
+            self._connected()
+        elif not self.deaf:
+            self._send(self._line, b"SUBSCRIBE", channel)
+
+    def unsubscribe(self, key: Key) -> None:
+        """No more words about a key."""
+        channel = self._names.channel(key)
+        if self._keys.pop(channel, None) is not None and self._line is not None and not self.deaf:
+            self._send(self._line, b"UNSUBSCRIBE", channel)
+
+    def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
+        """Wait at most `timeout` s, or until `wake`; (words that came, keys whose subscription came into force)."""
+        if self._line is not None and self._proof_due() <= 0:
+            self.probe()
+        line = self._connected()
+        self._sort(line)
+        if not (self._words or self._ready or self._refused):
+            self._wait(line, min(timeout, self._confirming(), self._proof_due(), self._looking()))
+        if self._looking() <= 0:
+            self._next_look = time.monotonic() + LOOK
+            self._ready = list(self._keys.values())
+        if self._refused is not None:
+            refused, self._refused = self._refused, None
+            raise refused
+        if self._confirming() <= 0:
+            self._drop(line)
+            raise StoreTrouble("store-timeout", f"the store did not confirm a subscription within {CONFIRM} s")
+        words, self._words = self._words, []
+        ready, self._ready = self._ready, []
+        return words, ready
+
+    def _looking(self) -> float:
+        """After how many s everybody who waits looks again, where no word can tell them when; s."""
+        return self._next_look - time.monotonic() if self.deaf and self._keys else REST
+
+    def _proof_due(self) -> float:
+        """After how many s the connection has to be tried, because nothing was asked over it."""
+        assert self._line is not None
+        return self._line.used + (PROOF if self._keys else REST) - time.monotonic()
+
+    def _confirming(self) -> float:
+        """How long the confirmation that is due next may still take, s."""
+        return self._due[0].until - time.monotonic() if self._due else CONFIRM
+
+    def _wait(self, line: Line, timeout: float) -> None:
+        with _Selector() as selector:
+            selector.register(self._ear, selectors.EVENT_READ)
+            selector.register(line.sock, selectors.EVENT_READ)
+            readable = {chosen.fileobj for chosen, _ in selector.select(max(0.0, timeout))}
+        if self._ear in readable:
+            with contextlib.suppress(BlockingIOError):
+                while self._ear.recv(4096):
+                    pass
+        if line.sock in readable:
+            self._hear(line)
+
+    def _hear(self, line: Line) -> None:
+        try:
+            line.hear()
+            # Of a TLS connection more may have been read than was given out, and no selector would say so.
+            while isinstance(line.sock, ssl.SSLSocket) and line.sock.pending():
+                line.hear()
+        except TimeoutError:
+            pass  # half a TLS record: the rest makes the socket readable again
+        except OSError as error:
+            self._drop(line)
+            raise closed(error) from None
+        self._sort(line)
+
+    def wake(self) -> None:
+        """Make a `poll` under way return at once. Any thread may call it."""
+        # Full: the poll is being woken already. Closed: there is none.
+        with contextlib.suppress(OSError):
+            self._bell.send(b"\0")
+
+    def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
+        """``ok``, ``want`` or ``lost`` for each; one round trip for some hundred."""
+        calls = []
+        for key, flight, order in held:
+            _, lease, generations = self._names.of(key)
+            calls.append(((lease, generations), (flight, order, heartbeat)))
+        return [self._renewed(reply) for reply in self._run(self._scripts.renew, calls)]
+
+    def say(self, key: Key, word: Word) -> None:
+        """Send a word to those who wait for a key."""
+        self.say_all([(key, word)])
+
+    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
+        """Send many words."""
+        for at in range(0, len(said), CHUNK):
+            some = said[at : at + CHUNK]
+            packed = [pack(b"PUBLISH", self._names.channel(key), word.packed()) for key, word in some]
+            for reply in self._ask(b"".join(packed), len(packed)):
+                if not (type(reply) is Refusal and reply.denied):  # who waits looks again without it
+                    unrefused(reply)
+
+    def probe(self) -> None:
+        """One cheap write-free round trip, which tells whether the server answers, and is a primary."""
+        (reply,) = self._ask(HELLO, 1)
+        if not isinstance(unrefused(reply), dict):
+            raise self._out_of_step(reply)
+        if not is_primary(reply):
+            raise self._no_primary()
+
+    def close(self) -> None:
+        """Close the connection. The bell stays until nobody can ring it: its number would be another file's by then."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def __del__(self) -> None:
+        # A link that a fork left behind is collected and not closed; its line says nothing then.
+        for end in (getattr(self, "_ear", None), getattr(self, "_bell", None)):
+            if end is not None:
+                end.close()
+
+    # commands
+
+    def _run(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        replies: list[Any] = []
+        for at in range(0, len(calls), CHUNK):
+            replies += self._called(script, calls[at : at + CHUNK])
+        return replies
+
+    def _called(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        replies: list[Any] = []
+        for whole in (False, True):
+            # The first call by its text teaches the server the rest of the batch.
+            packed = [script.call(keys, args, whole=whole and not at) for at, (keys, args) in enumerate(calls)]
+            replies = self._ask(b"".join(packed), len(packed))
+            if not any(type(reply) is Refusal and reply.noscript for reply in replies):
+                break
+        return replies
+
+    def _renewed(self, reply: Any) -> str:
+        if type(reply) is Refusal:
+            trouble = reply.trouble()
+            if trouble.at != "key":
+                raise trouble
+            return "lost"  # something else is where the lease was; the others are renewed all the same
+        if type(reply) is bytes and (said := _RENEWED.get(reply)):
+            return said
+        raise self._out_of_step(reply)
+
+    def _ask(self, data: bytes, count: int) -> list[Any]:
+        """The replies. A connection found closed, or no primary's, is replaced once."""
+        used = self._line is not None
+        line = self._connected()
+        try:
+            replies = self._exchanged(line, data, count)
+        except Cut as cut:
+            self._drop(line)
+            if cut.kind == "store-timeout":
+                # What vanished on this way may vanish on all of them: nobody is to wait for that once more.
+                self._address.epoch.end(line.epoch)
+            if not (used and cut.at_once):
+                raise
+            return self._ask(data, count)
+        if not any(type(reply) is Refusal and reply.stale for reply in replies):
+            return replies
+        self._drop(line)
+        if not used:
+            return replies
+        self._address.epoch.end(line.epoch)
+        return self._ask(data, count)
+
+    def _exchanged(self, line: Line, data: bytes, count: int) -> list[Any]:
+        self._sort(line)  # among the pushes of the last exchange may be confirmations
+        while self._due:
+            line.listen(self._due[0].until)
+            self._sort(line)
+        replies = line.exchange(data, count)
+        if len(replies) != count:
+            raise self._out_of_step(replies)
+        return replies
+
+    # the connection
+
+    def _connected(self) -> Line:
+        if self._line is None:
+            line = open_line(self._address)
+            if not line.primary:
+                line.close()
+                raise _not_primary("connecting")
+            self._line = line
+            self.deaf = False
+            self._due.clear()
+            channels = list(self._keys)
+            for at in range(0, len(channels), CHUNK):
+                self._send(line, b"SUBSCRIBE", *channels[at : at + CHUNK])
+        return self._line
+
+    def _send(self, line: Line, verb: bytes, *channels: bytes) -> None:
+        try:
+            line.sock.sendall(pack(verb, *channels))
+        except OSError as error:
+            self._drop(line)
+            raise closed(error) from None
+        self._due.append(_Due(len(channels), time.monotonic() + CONFIRM))
+
+    def _drop(self, line: Line) -> None:
+        line.close()
+        if self._line is line:
+            self._line = None
+
+    def _out_of_step(self, what: object) -> StoreTrouble:
+        if self._line is not None:
+            self._drop(self._line)
+        return garbled(repr(what)[:80])
+
+    def _no_primary(self) -> StoreTrouble:
+        if self._line is not None:
+            # What other threads have is no better.
+            self._address.epoch.end(self._line.epoch)
+            self._drop(self._line)
+        return _not_primary("command")
+
+    # what arrives unasked
+
+    def _sort(self, line: Line) -> None:
+        pushes, line.pushes = line.pushes, []
+        try:
+            for push in pushes:
+                self._push(push)
+            while (said := line.gets()) is not NOTHING:
+                self._said(said)
+        except (hiredis.ProtocolError, IndexError, TypeError) as error:
+            raise self._out_of_step(error) from None
+
+    def _said(self, said: Any) -> None:
+        if type(said) is PUSH:
+            self._push(said)
+        elif type(said) is Refusal and self._due:
+            # Heartbeats must go on without: those who wait look again at their deadline, unwoken.
+            self._due.popleft()
+            if said.denied:
+                self._be_deaf(said)
+            else:
+                self._refused = said.trouble()
+        else:
+            raise self._out_of_step(said)
+
+    def _be_deaf(self, said: Refusal) -> None:
+        if not self._told:
+            self._told = True
+            log.warning(
+                "%s: this user may not subscribe (%s), so callers that wait for another process ask every %s s: give it"
+                " the right to channels, &{PREFIX:*",
+                self._address.text,
+                said,
+                LOOK,
+            )
+        self.deaf = True
+
+    def _push(self, said: list[Any]) -> None:
+        kind = said[0]
+        if kind in (b"subscribe", b"unsubscribe") and self._due:
+            self._due[0].left -= 1
+            if not self._due[0].left:
+                self._due.popleft()
+        key = self._keys.get(said[1])
+        if key is None:
+            return
+        if kind == b"subscribe":
+            self._ready.append(key)
+        elif kind == b"message" and (word := read_word(said[2])) is not None:
+            self._words.append((key, word))
+
+
+class _Due:
+    """Confirmations still to come of one command, and until when (monotonic s)."""
+
+    __slots__ = ("left", "until")
+
+    def __init__(self, left: int, until: float) -> None:
+        self.left = left
+        self.until = until
+
+
+def _not_primary(at: At) -> StoreTrouble:
+    return StoreTrouble("store-readonly", "the server is a replica: leases and invalidations need the primary", at)

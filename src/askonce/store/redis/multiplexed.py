@@ -1,0 +1,293 @@
+"""The Trunk: one connection of an event loop, on which the commands of all its tasks travel one after another.
+
+redis-py connects it (TLS, ACL, HELLO 3), then its transport is taken over by a protocol of our own: what is asked in
+one turn of the loop goes out in one write, and replies are dealt out in order by the parser's callback. That is seven
+times as fast as a pool of connections, and a caller who gives up costs nothing: his place in the queue stays.
+
+A caller waits one timeout for its replies, and longer only by as much as the bytes that came meanwhile may take: a
+large reply may be before its own. A connection over which nothing is heard for a timeout, or over which the first reply
+that is due does not come for LATE of them, is given up, and all who wait on it are told. One that was idle for long is
+tried with a PING of its own, so that the next caller does not find out that it was dropped on the way.
+
+An exception may end any of the callbacks here, also before its first line: a signal's, a full memory's. In the middle
+of one it ends the connection. Before it, nothing is lost but time: whoever asks next sees that a timer is overdue. A
+signal may even end the whole loop, between the socket's bytes and us: so replies that were due when a loop was left are
+not believed when it is run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections import deque
+from typing import Any
+
+import hiredis
+
+from askonce.runtime.exits import EXIT, ending
+from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.connection import LEAST, NOTHING, PUSH, SLOWEST, TRUSTED, Cut, patience
+from askonce.store.redis.scripts import pack
+from askonce.store.redis.trouble import Refusal, closed, connecting, silent
+
+LATE = 5  # timeouts after which a connection is given up over which bytes come and not the reply that is due
+PING = pack(b"PING")
+
+
+class _Asked:
+    """One batch on its way. `due` is set when it is written: a loop that was blocked before did not ask yet.
+
+    `at`: how many bytes had come then. `until`: the caller's deadline, if he has waited before (loop's s), or 0.
+    """
+
+    __slots__ = ("at", "count", "data", "due", "replies", "said", "until")
+
+    def __init__(self, data: bytes, count: int, said: asyncio.Future[list[Any]], until: float) -> None:
+        self.data = data
+        self.count = count
+        self.said = said
+        self.replies: list[Any] = []
+        self.due = 0.0
+        self.at = 0
+        self.until = until
+
+    def fail(self, trouble: StoreTrouble) -> None:
+        """End it without (all of) its replies; a caller who was cancelled does not care."""
+        if not self.said.done():
+            self.said.set_exception(Cut(trouble, self.replies))
+
+
+class Trunk(asyncio.Protocol):
+    """One connection of one loop, shared by all its tasks."""
+
+    def __init__(self, connection: Any, timeout: float, epoch: int = 0) -> None:
+        self.over: StoreTrouble | None = None
+        self.epoch = epoch
+        self.stale = False  # it said that it leads to no primary
+        self.until = 0.0  # when it ended for that or for silence, the deadline of those who have to ask anew
+        self._loop = asyncio.get_running_loop()
+        self._timeout = timeout
+        self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
+        self._out: list[_Asked] = []
+        self._waiting: deque[_Asked] = deque()
+        self._heard = self._loop.time()
+        self._size = 0  # bytes that came
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeps = 0.0  # when that is due
+        self._run = sys.get_asyncgen_hooks().firstiter  # another object each time that the loop is run
+        # Taken out of redis-py's connection, which would close it when it is collected; there is no public name for it.
+        self._writer: asyncio.StreamWriter = connection._writer  # noqa: SLF001
+        connection._reader = connection._writer = None  # noqa: SLF001
+        self._transport: asyncio.WriteTransport = self._writer.transport
+        self._transport.set_protocol(self)
+        self._prover: asyncio.TimerHandle | None = self._loop.call_later(TRUSTED / 2, self._prove)
+
+    def ask(self, data: bytes, count: int, until: float = 0.0) -> asyncio.Future[list[Any]]:
+        """A future of the replies. It fails by Cut, or by being cancelled."""
+        asked = _Asked(data, count, self._loop.create_future(), until)
+        if self._run is not sys.get_asyncgen_hooks().firstiter:
+            self._ran_again()
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(asked)
+        if self._sweeps <= (now := self._loop.time()):
+            self._sweep_at(now + self._timeout)
+        return asked.said
+
+    def _ran_again(self) -> None:
+        """The loop was left, and is run again. A reply of before may have been lost on the way to us."""
+        self._run = sys.get_asyncgen_hooks().firstiter
+        if self._waiting:
+            self.end(closed("when its loop was left"))
+        if self._out:
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        try:
+            if self.over is not None:
+                self._refuse(self.over)
+            elif self._out:
+                self._write()
+        except BaseException:
+            self.end(closed("in the middle of a command"))
+            raise
+
+    def _refuse(self, trouble: StoreTrouble) -> None:
+        while self._out:
+            self._out[0].fail(trouble)
+            self._out.pop(0)
+
+    def _write(self) -> None:
+        # Not what its caller has given up already: a claim that comes after its release is a lease of nobody's.
+        out = [asked for asked in self._out if not asked.said.done()]
+        data = b"".join([asked.data for asked in out])
+        now = self._loop.time()
+        due = now + patience(self._timeout, len(data))
+        for asked in out:
+            asked.due, asked.at = due, self._size
+            if asked.until:
+                asked.due = min(due, max(asked.until, now + LEAST))
+        self._waiting.extend(out)
+        self._out = []
+        if out:
+            self._transport.write(data)
+        if out and self._waiting[0].due < self._sweeps:
+            self._sweep_at(self._waiting[0].due)
+
+    def data_received(self, data: bytes) -> None:
+        """Deal out the replies, in the order in which they were asked for."""
+        try:
+            if self._run is not sys.get_asyncgen_hooks().firstiter:
+                self._ran_again()
+                if not self._waiting:
+                    return
+            self._heard = self._loop.time()
+            self._size += len(data)
+            self._reader.feed(data)
+            self._deal()
+        except (hiredis.ProtocolError, IndexError) as error:
+            self.end(closed(error))  # as on a line: what was not answered yet is asked once more
+        except BaseException:
+            # A signal's, in the middle of it: which reply is whose is not known any more.
+            self.end(closed("in the middle of a reply"))
+            raise
+        else:
+            if self.over is not None and not self._waiting:
+                self._transport.abort()
+
+    def _deal(self) -> None:
+        gets, waiting = self._reader.gets, self._waiting
+        while (reply := gets()) is not NOTHING:
+            if type(reply) is PUSH:
+                continue
+            asked = waiting[0]
+            asked.replies.append(reply)
+            if type(reply) is Refusal and reply.stale:
+                self.over, self.stale, self.until = reply.trouble(), True, asked.due
+            if len(asked.replies) == asked.count:
+                if not asked.said.done():
+                    asked.said.set_result(asked.replies)
+                waiting.popleft()
+
+    def _sweep(self) -> None:
+        """Give up what is overdue, and the whole connection when nothing was heard, or what is due first is lost."""
+        self._sweeper = None
+        waiting, now = self._waiting, self._loop.time()
+        if self._out:
+            self._flush()  # by itself it would have gone long ago
+        if self._prover is not None and self._prover.when() < now:
+            self._prove()
+        if not waiting:
+            self._sweeps = 0.0
+            return
+        quiet = max(waiting[0].due, self._heard + self._timeout)
+        if quiet <= now or self._until(waiting[0]) + (LATE - 1) * self._timeout <= now:
+            self._give_up(now)
+            return
+        soonest = quiet
+        for asked in waiting:
+            if self._until(asked) <= now:
+                # Its place in the queue stays, or else the next one would be given its reply.
+                asked.fail(silent(self._timeout))
+            else:
+                soonest = min(soonest, self._until(asked))
+                break
+        self._sweep_at(max(soonest, now + self._timeout / 20))
+
+    def _sweep_at(self, due: float) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweeper = self._loop.call_at(due, self._sweep)
+        self._sweeps = due
+
+    def _give_up(self, now: float) -> None:
+        """Those who are overdue have waited in vain; the others were behind them, and ask elsewhere while they may."""
+        rest = [asked for asked in self._waiting if asked.due > now]
+        self.over = self.over or silent(self._timeout)
+        self.until = rest[0].due if rest else 0.0
+        for asked in rest:
+            asked.fail(closed("over which nothing came"))
+        self.end(self.over)
+
+    def _until(self, asked: _Asked) -> float:
+        """When a batch is late: what came meanwhile, for others or for itself, took its time too."""
+        return asked.due + (self._size - asked.at) / SLOWEST
+
+    def _prove(self) -> None:
+        """Try a connection over which nothing was asked for a while."""
+        self._prover = None
+        if self.over is not None:
+            return
+        if self._loop.time() - self._heard >= TRUSTED / 2 and not self._waiting:
+            self.ask(PING, 1).add_done_callback(_looked_at)
+        self._prover = self._loop.call_later(TRUSTED / 2, self._prove)
+
+    def retire(self) -> None:
+        """Be used no more: what was sent has its replies, then it is closed."""
+        self.over = self.over or closed("and another was made")
+        if not self._waiting:
+            self.end(self.over)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The other end hung up, or we did."""
+        self.end(closed(error or ""))
+
+    def end(self, trouble: StoreTrouble) -> None:
+        """Close it; whoever waits for replies is told."""
+        self.over = self.over or trouble
+        while self._waiting:  # each is told before it is forgotten, and the sweeper lives until all were
+            self._waiting[0].fail(trouble)
+            self._waiting.popleft()
+        self._refuse(self.over)
+        for timer in (self._sweeper, self._prover):
+            if timer is not None:
+                timer.cancel()
+        self._sweeper = self._prover = None
+        self._transport.abort()
+
+    def left_behind(self) -> None:
+        """Close it after its loop was closed: nothing of a loop's can be done any more, by nobody."""
+        self.over = self.over or closed("with its loop")
+        self._sweeper = self._prover = None
+        self._waiting.clear()
+        with contextlib.suppress(RuntimeError):  # the loop's "I am closed", when all but the socket's end is done
+            self._transport.abort()
+        # There are no public names for the rest of it. Left to its destructor, the transport would warn of itself.
+        inner = getattr(getattr(self._transport, "_ssl_protocol", None), "_transport", None) or self._transport
+        lost = getattr(inner, "_call_connection_lost", None)
+        with contextlib.suppress(RuntimeError):
+            if lost is not None:
+                lost(None)
+
+
+def _looked_at(said: asyncio.Future[Any]) -> None:
+    if not said.cancelled():
+        said.exception()  # the trunk has ended by it, and whoever comes next finds that
+
+
+def _named(host: str) -> bool:
+    """Whether a host is given by its name, and not by its number."""
+    return bool(host) and ":" not in host and not host.replace(".", "").isdigit()
+
+
+async def open_trunk(address: RedisAddress) -> Trunk:
+    """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
+    connection = address.async_connection(CONNECT_TIMEOUT)
+    epoch = address.epoch.number
+    writer: Any = None
+    if ending() and _named(getattr(connection, "host", "")):
+        raise StoreTrouble(EXIT, "Python ends: a name is looked up by a thread, and none is started", "connecting")
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await connection.connect()
+        writer = connection._writer  # noqa: SLF001 - as above
+        return Trunk(connection, address.timeout, epoch)
+    except BaseException as error:
+        if writer is not None:
+            writer.transport.abort()
+        await connection.disconnect(nowait=True)
+        if isinstance(error, Exception):
+            raise connecting(error) from error
+        raise

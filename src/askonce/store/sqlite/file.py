@@ -1,0 +1,422 @@
+"""A File: one SQLite file as a process sees it: how it comes to be, its connections, its lock for writers.
+
+All stores of a process that name one path share a File. Connections (seats) are pooled, not kept a thread: a reader
+takes the one used last, so that short-lived threads cost no opening, and a fork can tell which are in use.
+
+A fork is why connections are closed before it and not let go of after it. SQLite keeps a table of a process's locks,
+which a child inherits without the locks: its new connections would believe in them, the parent's last close would
+delete the log under them, and what the child writes then is lost (seen, not feared). With nothing open, nothing is
+inherited. For the same reason no file descriptor of an existing file is ever opened here: closing one would drop every
+lock that this process has on the file.
+
+The file is created empty with mode 0600 before SQLite sees it; the log and the index beside it take the mode from it.
+What it is, is asked before anything is changed: another program's database is left as it was found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from askonce.runtime.forks import around_forks
+from askonce.runtime.ownership import Busy, OwnedLock
+from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
+from askonce.store.sqlite.connection import NOWHERE, Identity, Seat, close_all, logged
+from askonce.store.sqlite.inherited import adopt
+from askonce.store.sqlite.owner import check_owner, writable
+from askonce.store.sqlite.schema import PRAGMAS, found, is_new, roll_back
+from askonce.store.sqlite.trouble import Shared, is_busy, is_full, patiently, trouble_of
+from askonce.store.sqlite.wal import Log
+from askonce.store.sqlite.worker import Hand
+
+T = TypeVar("T")
+
+GROWING, KEEPING, URGENT = 1.0, 1.5, 64.0  # shares of max_bytes: for what adds, what keeps a lease, what invalidates
+LOG_LEAST = 6 * 2**20  # bytes that a log may have in any case
+QUEUE = 1.0  # s that a write may stand in line behind others of this process while none of them fails
+SPARE = 16  # connections kept open while nobody uses them
+FORK_PATIENCE = 0.5  # s that a fork waits for calls under way
+GLANCE = 5_000  # us between two looks whether the path names another file: a look costs a fifth of a hit
+
+
+class File:
+    """One path of this process. `idle` holds the seats that nobody uses."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._path = Path(path)
+        self._log = Log(path)
+        self.idle: deque[Seat] = deque()
+        self.spare = SPARE
+        self.max_bytes = 0
+        self._users: weakref.WeakSet[object] = weakref.WeakSet()
+        self.swept = 0  # ms of the store's clock
+        self.inode: Identity = NOWHERE  # of the file that had the path's name when it was last looked at
+        self.looked = 0  # us of the store's clock
+        self.private = True
+        self._fixed = False  # opened as what this process cannot write
+        self._named = 0.0  # monotonic s: since when this process knows that file by this name
+        self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
+        # A file whose last store was dropped: before it is collected, or Python would warn of connections left open.
+        weakref.finalize(self, close_all, self.idle).atexit = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._opening = OwnedLock()
+        self._turn = OwnedLock()
+        self._closed_door = Shared()
+        self._held_up = Shared()
+        self._writer: Seat | None = None  # in a transaction
+        self.hand = Hand()
+
+    # users
+
+    def enter(self, store: object, max_bytes: int, *, private: bool = True) -> None:
+        """One more store, until it leaves or is dropped; not `private`: anybody may read what it holds."""
+        _filing.nested(partial(self._enter, store, max_bytes, private=private))
+
+    def _enter(self, store: object, max_bytes: int, *, private: bool) -> None:
+        self.private = private or (len(self._users) > 0 and self.private)  # of two, the careful one counts
+        self._users.add(store)
+        self.spare = SPARE
+        self.max_bytes = max(self.max_bytes, max_bytes)
+
+    def leave(self, store: object) -> None:
+        """One store less; the last one closes the connections."""
+        hand = _filing.nested(partial(self._leave, store))
+        if hand is not None:
+            hand.close()
+            self.thin()
+
+    def _leave(self, store: object) -> Hand | None:
+        self._users.discard(store)
+        if self._users:
+            return None
+        self.spare = 0
+        hand, self.hand = self.hand, Hand()
+        return hand
+
+    # seats
+
+    def take(self) -> Seat:
+        """A seat; give it back by appending it to `idle`, close it when it was in trouble."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return self.open()
+
+    def give(self, seat: Seat) -> None:
+        """A seat is free again."""
+        if seat.inode != self.inode:
+            seat.close()
+            return
+        self.idle.append(seat)
+        if len(self.idle) > self.spare:
+            self.thin()
+
+    def thin(self) -> None:
+        """Close the seats that are too many, those first that were idle longest."""
+        with contextlib.suppress(IndexError):
+            while len(self.idle) > self.spare:
+                self.idle.popleft().close()
+
+    def open(self) -> Seat:
+        """A new seat. Whoever queued behind a failure shares it, or a crowd would wait for each one's timeout."""
+        try:
+            return self._opening.run(partial(self._open, time.monotonic()))
+        except Busy as busy:
+            text = f"{self.path}: it is being opened further down, {busy}"
+            raise StoreTrouble("store-error", text, busy.at) from None
+
+    def _open(self, asked: float) -> Seat:
+        self._closed_door.share(asked)
+        try:
+            seat = self._opened()
+        except (sqlite3.Error, OSError, StoreTrouble) as error:
+            raise self._closed_door.met(self.path, error) from error
+        self._seats.add(seat)
+        return seat
+
+    def _opened(self) -> Seat:
+        writing = self._be_there()
+        self._fixed = not writing
+        if self.private:
+            check_owner(self.path, writing=writing)
+        before = self._identity()
+        seat = Seat(self.path, writing=writing)
+        try:
+            self._settle(seat.connection)
+            seat.inode = self._identity()
+            if seat.inode != before:
+                raise StoreTrouble("store-error", f"{self.path}: it was replaced while it was being opened")
+        except BaseException:
+            seat.close()
+            raise
+        self._name(seat.inode)
+        return seat
+
+    def _identity(self) -> Identity:
+        """Which file has the path's name now; an inode alone comes back for the next file when one is deleted.
+
+        One that was opened as what does not change is another as soon as it does, or may be written: SQLite looks for
+        no change then, and would go on with what it has read.
+        """
+        try:
+            found = os.stat(self.path)  # noqa: PTH116 - asked on the way of hits: a Path doubles its price
+        except OSError:
+            return NOWHERE
+        if not self._fixed:
+            return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, logged(self.path), writable(self.path)
+
+    def _name(self, inode: Identity) -> None:
+        if inode != self.inode:
+            self.inode, self._named = inode, time.monotonic()
+
+    def look_around(self, now: int) -> None:
+        """Let go of connections to a file that has no name any more; at most every GLANCE us, on the way of a read."""
+        self.looked = now
+        inode = self._identity()
+        if inode != self.inode:
+            self._name(inode)
+            for _ in range(len(self.idle)):
+                with contextlib.suppress(IndexError):
+                    self.give(self.idle.popleft())
+
+    def settled(self) -> None:
+        """Wait until no reader of any process still takes a file for this one that had its name before."""
+        left = self._named + 2 * GLANCE / 1e6 - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+
+    def _be_there(self) -> bool:
+        """Create the file, empty and ours alone to read, unless there is one; whether it may be written."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        try:
+            try:
+                handle = os.open(self.path, flags, 0o600)
+            except FileNotFoundError:
+                self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
+                handle = os.open(self.path, flags, 0o600)
+        except FileExistsError:
+            return writable(self.path)
+        os.close(handle)
+        return True
+
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        fresh = self._path.stat().st_size == 0
+        began = time.monotonic()
+        if patiently(lambda: is_new(connection, self.path), began + (CONNECT_TIMEOUT if fresh else TIMEOUT)):
+            patiently(lambda: found(connection, self.path), began + CONNECT_TIMEOUT)
+        for pragma in PRAGMAS:
+            connection.execute(pragma)
+
+    # reading and writing
+
+    def again(
+        self, seat: Seat, sql: str, values: tuple[object, ...], error: sqlite3.Error
+    ) -> tuple[object, ...] | None:
+        """Read once more what failed with `error`, patiently if that may help; StoreTrouble, and the seat is closed."""
+        try:
+            if not is_busy(error):
+                raise error
+            row: tuple[object, ...] | None = patiently(
+                lambda: seat.execute(sql, values).fetchone(), time.monotonic() + TIMEOUT
+            )
+        except sqlite3.Error as last:
+            seat.close()
+            raise trouble_of(self.path, last) from last
+        return row
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work`, which only reads, on a connection."""
+        seat = self.take()
+        try:
+            result = patiently(lambda: work(seat.connection), time.monotonic() + TIMEOUT)
+        except sqlite3.Error as error:
+            self._after(seat, error)
+            raise trouble_of(self.path, error) from error
+        except BaseException:
+            seat.close()
+            raise
+        self.give(seat)
+        return result
+
+    def transaction(self, work: Callable[[sqlite3.Connection], T], asked: float = 0.0, *, share: float = GROWING) -> T:
+        """Do `work` in a write transaction; all of it or nothing. `asked`: when the caller began to wait (monotonic s).
+
+        `share`: of max_bytes, that the log may have where a reader who stays keeps it from being emptied.
+
+        Waiting for other programs ends after TIMEOUT. Standing in line behind threads of our own is no trouble, unless
+        one of them meets it: then all who stand behind him have it too, or each would wait for a timeout of his own.
+        """
+        asked = asked or time.monotonic()
+        left = asked + QUEUE - time.monotonic()
+        try:
+            # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
+            seat, result = self._turn.run(
+                partial(self._written, work, asked, max(LOG_LEAST, int(share * self.max_bytes))),
+                left,
+                partial(self._held_up.share, asked),
+            )
+        except Busy as busy:
+            raise StoreTrouble("store-timeout", f"{self.path}: {busy}, for longer than {QUEUE} s", busy.at) from None
+        self._tend_log(seat)
+        return result
+
+    def _written(self, work: Callable[[sqlite3.Connection], T], asked: float, most: int) -> tuple[Seat, T]:
+        self._close_left()
+        self._held_up.share(asked)
+        seat = self._writer = self._current()
+        seat.near.forget()
+        try:
+            if not self._log.within(seat.connection, most):
+                raise _crowded(self.path)
+            result = _transact(seat.connection, work, time.monotonic() + TIMEOUT)
+        except sqlite3.Error as error:
+            self._writer = None  # before it may be anybody's
+            self._after(seat, error)
+            raise (self._held_up.met if is_busy(error) else trouble_of)(self.path, error) from error
+        except StoreTrouble:
+            self._writer = None
+            self.give(seat)
+            raise
+        except BaseException:
+            seat.close()
+            raise
+        self._writer = None
+        return seat, result
+
+    def _close_left(self) -> None:
+        """Close the connection of a writer who was cut off: its transaction would keep everybody else out."""
+        seat, self._writer = self._writer, None
+        if seat is not None:
+            seat.close()
+
+    def mend(self) -> None:
+        """The same, for the sake of other processes, if nobody of this one writes just now."""
+        if self._writer is not None and not self._turn.held:
+            with contextlib.suppress(Busy):
+                self._turn.run(self._close_left, 0.0)
+
+    def _after(self, seat: Seat, error: sqlite3.Error) -> None:
+        """Keep a connection whose trouble is not its own."""
+        if is_busy(error) or is_full(error):
+            self.give(seat)
+        else:
+            seat.close()
+
+    def _current(self) -> Seat:
+        """A seat at the file that has the path's name now: who deletes a cache file means an empty cache."""
+        return self.at_hand() or self.open()
+
+    def at_hand(self) -> Seat | None:
+        """An idle seat at the file that has the path's name now, if there is one."""
+        inode = self._identity()
+        self._name(inode)
+        with contextlib.suppress(IndexError):
+            while True:
+                seat = self.idle.pop()
+                if seat.inode == inode:
+                    return seat
+                seat.close()
+        return None
+
+    def _tend_log(self, seat: Seat) -> None:
+        """Keep the log short, and give the seat back."""
+        try:
+            self._log.tend(seat.connection, self.max_bytes)
+        except (sqlite3.Error, OSError):
+            seat.close()  # what was written is written; whoever comes next meets the trouble and can say so
+        else:
+            self.give(seat)
+
+    # forks
+
+    def still(self) -> None:
+        """Before a fork: close everything, and let nobody open until it is over.
+
+        A child inherits SQLite's mutexes too, and one that some thread holds at that moment is held there for ever.
+        """
+        # Bounded: a fork from a signal handler may find its own thread in here. Its connection is then left as it is.
+        until = time.monotonic() + FORK_PATIENCE
+        self.spare = 0  # whoever is reading closes what he used
+        self._opening.still(FORK_PATIENCE)
+        while True:
+            self.thin()
+            if all(seat.closed for seat in list(self._seats)) or time.monotonic() >= until:
+                return
+            time.sleep(0.0005)
+
+    def go_on(self) -> None:
+        """After a fork, in the parent."""
+        self.spare = SPARE if self._users else 0
+        self._opening.go_on()
+
+    def start_over(self) -> None:
+        """After a fork, in the child: what was still open is the parent's, and is kept from every finalizer."""
+        adopt(self.path, [seat for seat in list(self._seats) if not seat.closed])
+        self._seats.clear()
+        self.idle.clear()
+        self.spare = SPARE if self._users else 0
+        self._reset()
+
+
+def _crowded(path: str) -> StoreTrouble:
+    what = (
+        "a program that keeps reading it keeps its log from being emptied, and the log has its share: end that program"
+    )
+    return StoreTrouble("store-full", f"{path}: {what}")
+
+
+def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], until: float) -> T:
+    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), until)
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+    return result
+
+
+_files: weakref.WeakValueDictionary[str, File] = weakref.WeakValueDictionary()
+_filing = OwnedLock()
+
+
+def file_at(path: str) -> File:
+    """The File of an absolute path, one a process."""
+
+    def found() -> File:
+        file = _files.get(path)
+        if file is None:
+            file = _files[path] = File(path)
+        return file
+
+    return _filing.nested(found)
+
+
+def _before_fork() -> None:
+    for file in list(_files.values()):
+        file.still()
+
+
+def _after_in_parent() -> None:
+    for file in list(_files.values()):
+        file.go_on()
+
+
+def _after_in_child() -> None:
+    for file in list(_files.values()):
+        file.start_over()
+
+
+around_forks(before=_before_fork, in_parent=_after_in_parent, in_child=_after_in_child)

@@ -1,0 +1,309 @@
+"""Rows: the Ledger of a SQLite file, one write transaction long, and what keeps the file within its bytes.
+
+How full the file is, SQLite knows exactly (pages less free pages), so no counter of ours can drift from the truth. An
+entry that would not fit makes room first, in the transaction that stores it: what is expired, then what was touched
+longest ago, then tapes. A hit writes nothing, so a touch is a fill, or a batch of counted hits.
+
+What is over (news, tapes, leases, counters, entries) is swept by whoever writes next once some seconds have passed.
+"""
+
+# ruff: noqa: D102 - what a ledger does is said in store/ledger.py
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+
+from askonce.core.keys import Key
+from askonce.core.lease import FIELDS, Generations, Lease, Slot, compacted
+from askonce.core.model import (
+    DATES_AT,
+    FORMS,
+    HEAD_SIZE,
+    Dates,
+    Head,
+    Sealed,
+    Snapshot,
+    pack_dates,
+    pack_fields,
+    unpack_fields,
+)
+from askonce.core.tape import Word
+from askonce.store import LOG_LIFE, TAPE_LIFE, Sighting, StoreTrouble, ledger
+from askonce.store.sqlite.wal import PAGE
+
+LARGEST = 8  # no entry may take more than this part of the file: an eighth
+BATCH = 32  # entries evicted at a time
+ROUNDS = 64  # batches a transaction may evict: others wait for it
+SWEPT = 256  # rows of a kind that one sweep deletes
+_WORDS = struct.Struct(">qqqq").unpack
+_FORM = dict(zip(FORMS, (0, 1 << 62, 1 << 61), strict=True))
+
+
+def number_of(key: Key) -> int:
+    """The number of a key's row: its digest folded into 64 bits, turned by its form."""
+    a, b, c, d = _WORDS(key.digest)
+    number: int = a ^ b ^ c ^ d ^ _FORM[key.form]
+    return number
+
+
+_NAME = struct.Struct(">q")  # of a Sighting
+_FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
+_SCAN = "SELECT id, CASE WHEN realm = ? THEN body END, size FROM entries WHERE id > ? ORDER BY id LIMIT ?"
+
+
+def scan(connection: sqlite3.Connection, realm: int, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+    """`count` entries from `cursor` on, less those of other prefixes; one body at a time is in memory."""
+    after = _NAME.unpack(cursor)[0] if cursor else -(2**63)
+    seen, met = [], 0
+    for number, body, size in connection.execute(_SCAN, (realm, after, count)):
+        met, after = met + 1, number
+        if body is not None:
+            seen.append(Sighting(_NAME.pack(number), body[: int.from_bytes(body[4:8], "big")], size))
+    return (_NAME.pack(after) if met == count else b""), seen
+
+
+def tape_name(key: Key, flight: bytes, order: int) -> bytes:
+    """What the tape of a flight is filed under."""
+    return ledger.name_of(key) + flight + order.to_bytes(8, "big")
+
+
+class _Moved(Mapping[int, int]):
+    """The fields that moved, read one by one when a decision asks for them: most never do."""
+
+    def __init__(self, connection: sqlite3.Connection, realm: int) -> None:
+        self._execute = connection.execute
+        self._realm = realm
+
+    def __getitem__(self, field: int) -> int:
+        sql = "SELECT clock FROM moved WHERE realm = ? AND field = ?"
+        row = self._execute(sql, (self._realm, field)).fetchone()
+        if row is None:
+            raise KeyError(field)
+        clock: int = row[0]
+        return clock
+
+    def __iter__(self) -> Iterator[int]:
+        return (row[0] for row in self._execute("SELECT field FROM moved WHERE realm = ?", (self._realm,)).fetchall())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class Rows:
+    """What a write transaction reads and writes, by the store's clock."""
+
+    def __init__(self, connection: sqlite3.Connection, realm: int, now_us: int, max_bytes: int) -> None:
+        self.now_us = now_us
+        self.now = now_us // 1000
+        self._execute = connection.execute
+        self._connection = connection
+        self._realm = realm
+        self._max_bytes = max_bytes
+
+    # the ledger
+
+    def adopt(self, key: Key) -> None:
+        row = self._execute("SELECT realm FROM entries WHERE id = ?", (number_of(key),)).fetchone()
+        self._realm = row[0] if row else self._realm
+
+    def slot(self, key: Key) -> Slot:
+        head, fields = self._head(key)
+        lease = self._lease(key)
+        return Slot(head, fields, lease, self.generations())
+
+    def _head(self, key: Key) -> tuple[Head | None, tuple[int, ...]]:
+        row = self._execute("SELECT body FROM entries WHERE id = ?", (number_of(key),)).fetchone()
+        return ledger.header(row[0] if row else None, key)
+
+    def _lease(self, key: Key) -> Lease | None:
+        row = self._execute("SELECT * FROM leases WHERE name = ?", (ledger.name_of(key),)).fetchone()
+        if row is None:
+            return None
+        # A link renews for every prefix of the process: the lease knows whose generations it was granted under.
+        _, self._realm, flight, rank, deadline, epoch, clock, fields, expire, want, idle, fails = row
+        snapshot = Snapshot(epoch, clock)
+        return Lease(flight, rank, deadline, snapshot, unpack_fields(fields), expire, bool(want), bool(idle), fails)
+
+    def generations(self) -> Generations:
+        sql = "SELECT epoch, clock, floor FROM generations WHERE realm = ?"
+        row = self._execute(sql, (self._realm,)).fetchone()
+        epoch, clock, floor = row or (b"", 0, 0)
+        return Generations(epoch, clock, floor, _Moved(self._connection, self._realm))
+
+    def put_lease(self, key: Key, lease: Lease | None) -> None:
+        name = ledger.name_of(key)
+        if lease is None:
+            self._execute("DELETE FROM leases WHERE name = ?", (name,))
+            return
+        sql = "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        flight, rank, deadline, snapshot, fields, expire, want, idle, fails = lease
+        packed = pack_fields(fields)
+        values = (name, self._realm, flight, rank, deadline, *snapshot, packed, expire, want, idle, fails)
+        self._execute(sql, values)
+
+    def put_generations(self, generations: Generations) -> None:
+        sql = "INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?)"
+        self._execute(sql, (self._realm, *generations[:3]))
+
+    def put_moved(self, generations: Generations, fields: Sequence[int]) -> None:
+        self.put_generations(generations)
+        rows = [(self._realm, field, generations.clock) for field in fields]
+        self._connection.executemany("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", rows)
+        # What moved before the floor can no longer matter.
+        self._execute("DELETE FROM moved WHERE realm = ? AND clock <= ?", (self._realm, generations.floor))
+
+    def compact(self) -> None:
+        """Keep the table of fields that moved within its bound."""
+        (count,) = self._execute("SELECT count(*) FROM moved WHERE realm = ?", (self._realm,)).fetchone()
+        if count > FIELDS:
+            generations = self.generations()
+            rows = self._execute("SELECT field, clock FROM moved WHERE realm = ?", (self._realm,)).fetchall()
+            self.put_moved(compacted(generations._replace(moved=dict(rows))), ())
+
+    def put_entry(self, key: Key, sealed: Sealed, dates: Dates) -> bool:
+        if sealed.size > self._max_bytes // LARGEST or not self.make_room(sealed.size):
+            return False
+        data = sealed.dated(dates)
+        values = (number_of(key), self._realm, max(dates[1:]), self.now, len(data), data)
+        self._execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", values)
+        return True
+
+    def put_dates(self, key: Key, dates: Dates) -> None:
+        number = number_of(key)
+        (data,) = self._execute("SELECT body FROM entries WHERE id = ?", (number,)).fetchone()
+        moved = data[:DATES_AT] + pack_dates(dates) + data[HEAD_SIZE:]
+        self._execute("UPDATE entries SET ends = ?, body = ? WHERE id = ?", (max(dates[1:]), moved, number))
+
+    def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
+        name = tape_name(key, flight, order)
+        if self._logged(name) is None and len(log) <= self._max_bytes // LARGEST and self.make_room(len(log)):
+            self._put_piece(name, 0, self.now + TAPE_LIFE, log)
+
+    def _put_piece(self, name: bytes, at: int, ends: int, log: bytes) -> None:
+        sql = "INSERT OR REPLACE INTO tapes (name, at, realm, ends, log) VALUES (?, ?, ?, ?, ?)"
+        self._execute(sql, (name, at, self._realm, ends, log))
+
+    def _logged(self, name: bytes) -> tuple[int, int] | None:
+        """How long a log is, and when it ends (ms)."""
+        sql = "SELECT at + length(log), ends FROM tapes WHERE name = ? AND ends > ? ORDER BY at DESC LIMIT 1"
+        found: tuple[int, int] | None = self._execute(sql, (name, self.now)).fetchone()
+        return found
+
+    def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        if not self.make_room(len(data)):
+            raise StoreTrouble("store-full", f"a log does not fit into {self._max_bytes} bytes")
+        name = tape_name(key, flight, order)
+        length, ends = self._logged(name) or (0, self.now + LOG_LIFE)
+        if new := ledger.unsaid(length, offset, data):
+            self._put_piece(name, length, ends, new)
+            self.say(key, ledger.said(flight, order, length))  # the piece itself is read by those who hear of it
+        return length + len(new)
+
+    def say(self, key: Key, word: Word) -> None:
+        values = (self.now, ledger.name_of(key), word.packed())
+        self._execute("INSERT INTO news (at, name, word) VALUES (?, ?, ?)", values)
+
+    # what no decision is about
+
+    def forget(self, key: Key) -> None:
+        for form in FORMS:
+            one = Key(key.digest, form)  # type: ignore[arg-type]
+            self._execute("DELETE FROM entries WHERE id = ?", (number_of(one),))
+            self._execute("DELETE FROM leases WHERE name = ?", (ledger.name_of(one),))
+
+    def count(self, key: Key, hits: int, window: int) -> int:
+        self.adopt(key)
+        number = number_of(key)
+        sql = "SELECT half, running, before FROM hits WHERE id = ? AND ends > ?"
+        row = self._execute(sql, (number, self.now)).fetchone()
+        if row is None and not self.make_room(0):
+            return hits  # an entry is worth more than a counter, and there is no room for one
+        half, running, before = ledger.counted(row, hits, window, self.now)
+        values = (number, self._realm, half, running, before, self.now + window)
+        self._execute("INSERT OR REPLACE INTO hits VALUES (?, ?, ?, ?, ?, ?)", values)
+        self._execute("UPDATE entries SET touched = ? WHERE id = ?", (self.now, number))
+        return running + before
+
+    # what a person asks for
+
+    def discard(self, seen: Sequence[Sighting]) -> int:
+        gone = 0
+        for name, header, _ in seen:
+            (number,) = _NAME.unpack(name)
+            row = self._execute("SELECT substr(body, 1, ?) FROM entries WHERE id = ?", (_FENCE.stop, number)).fetchone()
+            if row and row[0][_FENCE] == header[_FENCE]:
+                gone += self._execute("DELETE FROM entries WHERE id = ?", (number,)).rowcount
+        return gone
+
+    def raze(self, count: int) -> int:
+        for table, key in (("entries", "id"), ("leases", "name"), ("hits", "id"), ("tapes", "id")):
+            gone = self._delete(table, key, "realm = ?", self._realm, count)
+            if gone:
+                return gone
+        gone = self._execute("DELETE FROM moved WHERE realm = ?", (self._realm,)).rowcount
+        return gone + self._execute("DELETE FROM generations WHERE realm = ?", (self._realm,)).rowcount
+
+    def _delete(self, table: str, key: str, which: str, value: int, count: int) -> int:
+        sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {which} LIMIT ?)"  # noqa: S608
+        return self._execute(sql, (value, count)).rowcount
+
+    # room
+
+    def _spare_pages(self) -> int:
+        """Pages that may be filled before the file is as large as it may be; below zero when it is larger."""
+        return self._max_bytes // PAGE - self._pages() + self._free_pages()
+
+    def _pages(self) -> int:
+        count: int = self._execute("PRAGMA page_count").fetchone()[0]
+        return count
+
+    def _free_pages(self) -> int:
+        count: int = self._execute("PRAGMA freelist_count").fetchone()[0]
+        return count
+
+    def make_room(self, size: int) -> bool:
+        """Whether so many bytes fit, after evicting what has to go."""
+        need = size // (PAGE - 100) + 4
+        for _ in range(ROUNDS):
+            lack = need - self._spare_pages()
+            if lack <= 0:
+                return True
+            if not self._evict(lack * PAGE):
+                break
+        # A file made under a larger max_bytes shrinks over many transactions: enough that this one adds nothing.
+        return self._free_pages() >= need
+
+    def _evict(self, size: int) -> bool:
+        """Delete some of what matters least, about `size` bytes of it; False when there is nothing left."""
+        old = "SELECT id, size FROM entries WHERE ends <= ? ORDER BY ends LIMIT ?"
+        rows = self._execute(old, (self.now, BATCH)).fetchall()
+        if not rows:
+            rows = self._execute("SELECT id, size FROM entries ORDER BY touched LIMIT ?", (BATCH,)).fetchall()
+        for number, one in rows:
+            self._execute("DELETE FROM entries WHERE id = ?", (number,))
+            self._execute("DELETE FROM hits WHERE id = ?", (number,))
+            size -= one
+            if size <= 0:
+                break
+        return bool(rows) or self._evict_tape() or self._evict_counters()
+
+    def _evict_counters(self) -> bool:
+        """Those whose entries are gone, too."""
+        sql = "DELETE FROM hits WHERE id IN (SELECT id FROM hits ORDER BY ends LIMIT ?)"
+        return self._execute(sql, (SWEPT,)).rowcount > 0
+
+    def _evict_tape(self) -> bool:
+        sql = "DELETE FROM tapes WHERE name = (SELECT name FROM tapes ORDER BY ends LIMIT 1)"
+        return self._execute(sql).rowcount > 0
+
+    def sweep(self) -> None:
+        """Delete some of what is over, and give pages back that are beyond the bounds."""
+        for table, key in (("entries", "id"), ("hits", "id"), ("tapes", "id")):
+            self._delete(table, key, "ends <= ?", self.now, SWEPT)
+        self._execute("DELETE FROM leases WHERE expire <= ?", (self.now,))
+        self._execute("DELETE FROM news WHERE at <= ?", (self.now - TAPE_LIFE,))
+        # One page a statement: Python takes the rows without columns that this one yields for its end.
+        for _ in range(min(SWEPT, self._free_pages(), self._pages() - self._max_bytes // PAGE)):
+            self._execute("PRAGMA incremental_vacuum(1)")

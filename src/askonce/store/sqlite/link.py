@@ -1,0 +1,111 @@
+"""SQLiteLink: how those who wait hear, in a store that can call nobody.
+
+Whoever ends a flight that others may wait for writes a word into a table, in the transaction that ends it. A process
+that waits for anything reads what is new there every few milliseconds, once for all of its waiters: one index descent
+over pages that are in its cache, so 200 waiters cost what one costs. With nothing to wait for, nothing is read.
+"""
+
+# ruff: noqa: D102 - what a link does is the contract's to say
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from askonce.core.keys import Key
+from askonce.core.tape import SAID, Word, read_word
+from askonce.runtime.wakeup import Wakeup
+from askonce.store import TAPE_LIFE, Held, ledger
+from askonce.store.memory.store import Clock
+from askonce.store.sqlite.file import File
+from askonce.store.sqlite.ledger import Rows, tape_name
+
+TICK = 0.015  # s between two reads: a waiter hears after some 8 ms, and 8 processes that wait take 4 % of a core
+
+_LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'news'"
+_PIECE = "SELECT log FROM tapes WHERE name = ? AND at = ?"
+_NEWS = "SELECT seq, name, word FROM news WHERE seq > ? ORDER BY seq"
+
+
+class SQLiteLink:
+    """The fleet thread's eyes on one file."""
+
+    def __init__(self, file: File, write: Callable[[Callable[[Rows], Any]], Any], clock: Clock) -> None:
+        self._file = file
+        self._write = write
+        self._clock = clock
+        self._keys: dict[bytes, Key] = {}
+        self._fresh: list[Key] = []
+        self._last: int | None = None  # the number of the last news read; None: nobody listens yet
+        self._read_at = 0
+        self._wakeup = Wakeup()
+
+    def subscribe(self, key: Key) -> None:
+        self._keys[ledger.name_of(key)] = key
+        self._fresh.append(key)
+
+    def unsubscribe(self, key: Key) -> None:
+        self._keys.pop(ledger.name_of(key), None)
+        if not self._keys:
+            self._last = None
+
+    def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
+        until = time.monotonic() + timeout
+        self._file.mend()
+        while True:
+            words = self._news() if self._keys else []
+            ready, self._fresh = self._fresh, []
+            left = until - time.monotonic()
+            if words or ready or left <= 0:
+                return words, ready
+            if self._wakeup.wait(min(left, TICK) if self._keys else left):
+                return [], []
+
+    def _news(self) -> list[tuple[Key, Word]]:
+        now = self._clock() // 1000
+        if self._last is None or not 0 <= now - self._read_at < TAPE_LIFE // 2:
+            # Never listened, or slept so long that news may have been swept unread: from here on, and all look again.
+            self._last = self._rows(_LAST, ())[0][0]
+            self._fresh = list(self._keys.values())
+        self._read_at = now
+        rows = self._rows(_NEWS, (self._last,))
+        if rows:
+            self._last = rows[-1][0]
+        heard = [(self._keys[name], read_word(word)) for _, name, word in rows if name in self._keys]
+        return [(key, whole) for key, word in heard if word and (whole := self._whole(key, word))]
+
+    def _whole(self, key: Key, word: Word) -> Word | None:
+        """A word with what it speaks of: a piece of a log is written once, and its word says only where."""
+        if word.kind != SAID:
+            return word
+        name = tape_name(key, word.flight, word.order)
+        piece = self._rows(_PIECE, (name, int.from_bytes(word.outcome, "big")))
+        return word._replace(outcome=word.outcome + piece[0][0]) if piece else None
+
+    def _rows(self, sql: str, values: tuple[object, ...]) -> list[Any]:
+        return self._file.read(lambda connection: connection.execute(sql, values).fetchall())
+
+    def wake(self) -> None:
+        self._wakeup.set()
+
+    def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
+        said: list[str] = self._write(lambda rows: ledger.renew(rows, held, heartbeat))
+        return said
+
+    def say(self, key: Key, word: Word) -> None:
+        self.say_all([(key, word)])
+
+    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
+        def verb(rows: Rows) -> None:
+            for key, word in said:
+                rows.say(key, word)
+
+        self._write(verb)
+
+    def probe(self) -> None:
+        """Take the write lock and give it back: what was in trouble may have been a writer that does not end."""
+        self._file.transaction(lambda _: None)
+
+    def close(self) -> None:
+        """Nothing to close: a link borrows the file's connections."""

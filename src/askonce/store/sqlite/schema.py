@@ -1,0 +1,113 @@
+"""What a file of ours holds, how one is told from another's, and how an empty file becomes one.
+
+The number of an entry's row is its digest folded into 64 bits: one descent finds it, and its pages need no second tree.
+Whoever reads an entry checks the whole digest, so that two questions with one number cost a call, not an error. Leases,
+by which a wrong answer could be joined, are filed under their whole name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+from askonce.store import StoreTrouble
+from askonce.store.sqlite.trouble import foreign
+
+APPLICATION = 0x61736B31  # "ask1"
+VERSION = 1
+
+_SCHEMA = f"""
+CREATE TABLE entries (
+  id INTEGER PRIMARY KEY, realm INTEGER NOT NULL, ends INTEGER NOT NULL, touched INTEGER NOT NULL,
+  size INTEGER NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX entries_ends ON entries (ends, size);
+-- with the realm, so that what a prefix has is found without a look at the entries themselves
+CREATE INDEX entries_touched ON entries (touched, size, realm);
+CREATE TABLE leases (
+  name BLOB PRIMARY KEY, realm INTEGER NOT NULL, flight BLOB NOT NULL, rank INTEGER NOT NULL,
+  deadline INTEGER NOT NULL, epoch BLOB NOT NULL, clock INTEGER NOT NULL, fields BLOB NOT NULL,
+  expire INTEGER NOT NULL, want INTEGER NOT NULL, idle INTEGER NOT NULL, fails INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE generations (
+  realm INTEGER PRIMARY KEY, epoch BLOB NOT NULL, clock INTEGER NOT NULL, floor INTEGER NOT NULL
+);
+CREATE TABLE moved (
+  realm INTEGER NOT NULL, field INTEGER NOT NULL, clock INTEGER NOT NULL, PRIMARY KEY (realm, field)
+) WITHOUT ROWID;
+CREATE TABLE hits (
+  id INTEGER PRIMARY KEY, realm INTEGER NOT NULL, half INTEGER NOT NULL, running INTEGER NOT NULL,
+  before INTEGER NOT NULL, ends INTEGER NOT NULL
+);
+CREATE INDEX hits_ends ON hits (ends);
+-- a log in pieces, each at its offset, so that appending does not write again what is there
+CREATE TABLE tapes (
+  id INTEGER PRIMARY KEY, name BLOB NOT NULL, at INTEGER NOT NULL, realm INTEGER NOT NULL, ends INTEGER NOT NULL,
+  log BLOB NOT NULL, UNIQUE (name, at)
+);
+CREATE TABLE news (
+  -- AUTOINCREMENT, for a listener remembers the last number it read: none may come twice
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, name BLOB NOT NULL, word BLOB NOT NULL
+);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
+"""
+
+
+PRAGMAS = (
+    "PRAGMA synchronous = NORMAL",  # of a crash of the machine a cache may lose the last seconds, no more
+    "PRAGMA cache_size = -1024",
+    "PRAGMA wal_autocheckpoint = 0",
+    "PRAGMA journal_size_limit = 0",  # a log that starts over is cut, so that its size tells how much is in it
+    "PRAGMA trusted_schema = OFF",
+    # No mmap_size: it would save 0.7 us of 4, and whoever truncates the file would kill this process.
+)
+
+
+def is_new(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether the file is empty; StoreTrouble when it is not ours."""
+    if connection.in_transaction:
+        return _is_new(connection, path)
+    # One look at all of it: between two somebody else may make an empty file ours.
+    connection.execute("BEGIN")
+    try:
+        return _is_new(connection, path)
+    finally:
+        roll_back(connection)
+
+
+def _is_new(connection: sqlite3.Connection, path: str) -> bool:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application or version or tables:
+            raise foreign(path, "this is another program's database")
+        return True
+    if version != VERSION:
+        raise foreign(path, f"another version of askonce made this (schema {version}, here it is {VERSION})")
+    return False
+
+
+def found(connection: sqlite3.Connection, path: str) -> None:
+    """Make an empty file ours, unless somebody else did meanwhile."""
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only before the first page is written
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreTrouble("store-error", f"{path}: no write-ahead log is possible here; is it a network drive?")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if is_new(connection, path):
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """End a transaction that went wrong, if SQLite has not done so already."""
+    with contextlib.suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

@@ -1,0 +1,370 @@
+"""SQLiteStore: one file, shared by all processes of a machine, with the same laws as a Redis.
+
+A lookup is one SELECT that brings the entry and its generation together, some 5 us, and writes nothing; it runs inline
+even in an event loop, where a hop to a thread would cost more than the read. Every other verb is one write
+transaction over the decisions of core.lease. In an asynchronous store those hop to one thread, so that a file locked
+by somebody else blocks no loop.
+
+Trouble costs a lookup 0.2 s at most and leaves the connection usable; nothing here ever deletes or changes a file that
+is not ours. See sqlite_file.py (connections, forks, how a file comes to be), sqlite_ledger.py (rows, bounds),
+sqlite_link.py (words to waiters).
+"""
+
+# ruff: noqa: D102 - what a verb does is the contract's to say
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from askonce.core import lease as rules
+from askonce.core.keys import Key
+from askonce.core.lease import Ask, Claim, Generations
+from askonce.core.model import Corrupt, Head, Lifetime, Sealed, read_entry
+from askonce.core.tape import FAILED, Ending
+from askonce.errors import ConfigError
+from askonce.runtime.drive import drive
+from askonce.store import Link, Look, Sighting, StoreTrouble, Works, ledger
+from askonce.store.memory.store import Clock, machine_clock
+from askonce.store.sqlite.connection import Seat
+from askonce.store.sqlite.file import GLANCE, GROWING, KEEPING, URGENT, file_at
+from askonce.store.sqlite.ledger import Rows, number_of, scan, tape_name
+from askonce.store.sqlite.link import SQLiteLink
+from askonce.store.sqlite.near import Kept
+
+T = TypeVar("T")
+
+MAX_BYTES = 2**30
+LEAST = 2**20
+SWEEP = 5_000  # ms between two looks for what is over
+_CLOCK_AT = slice(72, 76)  # an entry's own clock (core.model)
+
+_NONE = (None, b"", 0, 0)
+_LOOK = "SELECT e.body, g.epoch, g.clock, g.floor FROM generations g LEFT JOIN entries e ON e.id = ? WHERE g.realm = ?"
+_ENTRY = "SELECT body FROM entries WHERE id = ?"
+_TAPE = "SELECT at, log FROM tapes WHERE name = ? AND ends > ? AND (at = 0 OR at + length(log) > ?) ORDER BY at"
+
+
+def path_of(url: str) -> str:
+    """The absolute path that ``sqlite:///relative``, ``sqlite:////absolute`` or ``sqlite://~/in/my/home`` names."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.query or parts.fragment:
+        raise ConfigError(
+            f"{url!r}: options go beside the URL (max_bytes=...); write %3F for ? and %23 for # in a name"
+        )
+    if parts.netloc == "~":
+        path = "~" + path
+    elif parts.netloc:
+        raise ConfigError(f"{url!r} names a host: write sqlite:///file.db, or sqlite:////absolute/file.db")
+    else:
+        path = path[1:]
+    if not path or path.endswith("/") or "\0" in path:
+        raise ConfigError(f"{url!r} names no file: write sqlite:///file.db, or sqlite:////absolute/file.db")
+    if path == ":memory:":
+        raise ConfigError(f"{url!r}: write memory:// for a cache that leaves nothing behind")
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (RuntimeError, OSError) as error:  # no home, or links that lead in a circle
+        raise ConfigError(f"{url!r}: {error}; write an absolute path, sqlite:////folder/file.db") from error
+
+
+class SQLiteStore:
+    """A prefix's view of a file."""
+
+    kind = "sqlite"
+
+    def __init__(
+        self, path: str, prefix: str, *, asynchronous: bool, max_bytes: int, clock: Clock, private: bool = True
+    ) -> None:
+        self.address = "sqlite:///" + path
+        self._prefix = prefix
+        self._realm = ledger.realm(prefix)
+        self._asynchronous = asynchronous
+        self._clock = clock
+        self._file = file_at(path)
+        self._file.enter(self, max_bytes, private=private)
+        self._closed = False
+        self._known = (
+            Generations()
+        )  # what the last look found: it rarely changes, and costs more to make than to compare
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "",
+        asynchronous: bool = False,
+        max_bytes: object = MAX_BYTES,
+        clock: Clock | None = None,
+        private: bool = True,
+        **unknown: object,
+    ) -> Self:
+        """The store of a URL; nothing is opened yet. `max_bytes` bounds the file, `clock` gives microseconds.
+
+        Not `private`: what the file holds is no secret, so it may belong to anybody and be open to all.
+        """
+        if unknown:
+            raise ConfigError(f"sqlite:// has no option {', '.join(unknown)}: it knows max_bytes, private and clock")
+        room = ledger.bytes_option(max_bytes, LEAST)
+        clock = clock or machine_clock
+        return cls(path_of(url), prefix, asynchronous=asynchronous, max_bytes=room, clock=clock, private=private)
+
+    def __repr__(self) -> str:
+        return f"<SQLiteStore {self.address}>"
+
+    # reading
+
+    async def look(self, key: Key, fields: Sequence[int]) -> Look:
+        # What _row does, without its coroutine, which would cost a hit a twentieth more.
+        file = self._file
+        now = self._clock()
+        if not 0 <= now - file.looked < GLANCE:
+            file.look_around(now)
+        try:
+            seat = file.idle.pop()
+        except IndexError:
+            seat = await self._hop(file.open)
+        row: Any = None
+        near, wanted = None, False
+        try:
+            near = seat.near.get(key)
+            if near is None:
+                wanted = seat.near.wants(key)
+                row = seat.execute(_LOOK, (number_of(key), self._realm)).fetchone()
+        except sqlite3.Error as error:
+            values = (number_of(key), self._realm)
+            row = await self._hop(partial(file.again, seat, _LOOK, values, error))
+            wanted = False
+        except BaseException:
+            seat.close()
+            raise
+        if near is not None:
+            file.give(seat)
+            return Look(near.entry, near.generations, now, near.head)
+        head = self._keep(seat, key, row) if wanted and row is not None and row[0] is not None else None
+        file.give(seat)
+        entry, epoch, clock, floor = row or _NONE
+        known = self._known
+        if known.clock != clock or known.epoch != epoch or known.floor != floor:
+            known = self._known = Generations(epoch, clock, floor)
+        if entry is not None and fields and int.from_bytes(entry[_CLOCK_AT], "big") != clock:
+            known = known._replace(moved=await self._moved(fields))
+        return Look(entry, known, self._clock(), head)
+
+    def _keep(self, seat: Seat, key: Key, row: tuple[bytes, bytes, int, int]) -> Head | None:
+        """Keep what was read near, if it is whole and the counter of its partition has not moved since it was made."""
+        entry, epoch, clock, floor = row
+        try:
+            head = read_entry(entry, key.digest, key.form)
+        except Corrupt:
+            return None  # whoever is given it as it is will say so
+        if head.clock == clock:
+            seat.near.keep(key, Kept(head, entry, Generations(epoch, clock, floor)))
+        return head
+
+    async def _moved(self, fields: Sequence[int]) -> dict[int, int]:
+        moved = {}
+        for field in fields:
+            sql = "SELECT clock FROM moved WHERE realm = ? AND field = ?"
+            if (row := await self._row(sql, (self._realm, field))) is not None:
+                moved[field] = row[0]
+        return moved
+
+    async def entry(self, key: Key) -> bytes | None:
+        row = await self._row(_ENTRY, (number_of(key),))
+        return row[0] if row else None
+
+    async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
+        values = (tape_name(key, flight, order), self._clock() // 1000, start)
+        rows = await self._hop(lambda: self._file.read(lambda connection: connection.execute(_TAPE, values).fetchall()))
+        return b"".join(log[max(0, start - at) :] for at, log in rows) if rows else None
+
+    async def _row(self, sql: str, values: tuple[object, ...]) -> Any:
+        """One row, or None. Inline; what has to wait hops."""
+        file = self._file
+        try:
+            seat = file.idle.pop()
+        except IndexError:
+            seat = await self._hop(file.open)
+        try:
+            row = seat.execute(sql, values).fetchone()
+        except sqlite3.Error as error:
+            row = await self._hop(partial(file.again, seat, sql, values, error))
+        except BaseException:
+            seat.close()
+            raise
+        file.give(seat)
+        return row
+
+    async def _hop(self, work: Callable[[], T]) -> T:
+        if not self._asynchronous:
+            return work()
+        return await self._file.hand.do(work)
+
+    # writing
+
+    async def _write(self, verb: Callable[[Rows], T], share: float = GROWING) -> T:
+        return await self._hop(partial(self.write, verb, time.monotonic(), share))
+
+    def write(self, verb: Callable[[Rows], T], asked: float = 0.0, share: float = KEEPING) -> T:
+        """A verb in a transaction of its own, in this thread, asked for at `asked` (monotonic s)."""
+        file = self._file
+
+        def work(connection: sqlite3.Connection) -> T:
+            rows = self._rows(connection)
+            if not 0 <= rows.now - file.swept < SWEEP:
+                file.swept = rows.now
+                rows.sweep()
+            return verb(rows)
+
+        return file.transaction(work, asked, share=share)
+
+    def _rows(self, connection: sqlite3.Connection) -> Rows:
+        return Rows(connection, self._realm, self._clock(), self._file.max_bytes)
+
+    async def claim(self, key: Key, ask: Ask) -> Claim:
+        # Of many who come at once, one leads and one says that somebody waits. The others only read, so that they
+        # need not queue for the one lock that there is.
+        said = self._foreseen(key, ask)
+        if said is not None:
+            return said
+        return await self._write(lambda rows: ledger.claim(rows, key, ask))
+
+    def _foreseen(self, key: Key, ask: Ask) -> Claim | None:
+        """What one look at one moment's state decides, without waiting; None for what must be written."""
+        file = self._file
+        seat = file.at_hand()
+        if seat is None:
+            return None
+        try:
+            seat.connection.execute("BEGIN")
+            said = ledger.foreseen(self._rows(seat.connection), key, ask)
+            seat.connection.execute("COMMIT")
+        except sqlite3.Error:
+            seat.close()  # whatever it was, the write that follows meets it too, and can say so
+            return None
+        except BaseException:
+            seat.close()
+            raise
+        file.give(seat)
+        return said
+
+    async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
+        try:
+            return await self._write(lambda rows: ledger.fill(rows, key, flight, order, sealed, life))
+        except StoreTrouble as trouble:
+            if trouble.kind == "store-full":
+                await self._give_up(key, flight, order)
+            raise
+
+    async def _give_up(self, key: Key, flight: bytes, order: int) -> None:
+        """No room for the answer: perhaps there is some for saying so to those who wait."""
+        try:
+            await self.release(key, flight, order, Ending(FAILED, "store-full"))
+        except StoreTrouble:
+            return  # they look again when the lease's deadline passes
+
+    async def release(
+        self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
+    ) -> None:
+        release = partial(ledger.release, failed=failed, hint=hint)
+        await self._write(lambda rows: release(rows, key, flight, order, ending), KEEPING)
+
+    async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
+        return await self._write(lambda rows: rows.append(key, flight, order, offset, data))
+
+    async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
+        return await self._write(lambda rows: ledger.extend(rows, key, flight, order, hot_ttl, cap))
+
+    async def count(self, key: Key, hits: int, window: int) -> int:
+        return await self._write(lambda rows: rows.count(key, hits, window))
+
+    async def forget(self, key: Key) -> None:
+        await self._write(lambda rows: rows.forget(key), URGENT)
+        await self._hop(self._file.settled)
+
+    async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
+        def verb(rows: Rows) -> None:
+            before = rows.generations()._replace(moved={})
+            rows.put_moved(rules.invalidate(before, fields, everything), fields)
+            rows.compact()
+
+        await self._write(verb, URGENT)
+        await self._hop(self._file.settled)
+
+    # what a person asks for
+
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+        return await self._hop(lambda: self._file.read(lambda connection: scan(connection, self._realm, cursor, count)))
+
+    async def standing(self) -> Sequence[Generations]:
+        return [await self._hop(lambda: self._file.read(self._standing))]
+
+    def _standing(self, connection: sqlite3.Connection) -> Generations:
+        generations = self._rows(connection).generations()
+        return generations._replace(moved=dict(generations.moved))
+
+    async def discard(self, seen: Sequence[Sighting]) -> int:
+        return await self._write(lambda rows: rows.discard(seen))
+
+    async def raze(self, count: int) -> int:
+        return await self._write(lambda rows: rows.raze(count))
+
+    # the rest
+
+    async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
+        if reads:  # each a few us, and none of them has to wait for a writer
+            return [await ledger.met(work(self)) for work in works]
+        return await self._write(lambda rows: [drive(ledger.met(work(_Within(self, rows)))) for work in works])
+
+    def connected(self) -> bool:
+        return bool(self._file.idle)
+
+    def reconnect(self) -> None:
+        """Nothing to do: whoever has the file has all that there is."""
+
+    def link(self) -> Link:
+        return SQLiteLink(self._file, self.write, self._clock)
+
+    def blocking(self) -> SQLiteStore:
+        file = self._file
+        return SQLiteStore(
+            file.path,
+            self._prefix,
+            asynchronous=False,
+            max_bytes=file.max_bytes,
+            clock=self._clock,
+            private=file.private,
+        )
+
+    def after_fork(self) -> None:
+        """Nothing to do: File closes its connections before a fork, and starts over in the child."""
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._file.leave(self)
+
+
+class _Within(SQLiteStore):
+    """The store inside of a transaction that is open: its verbs write there, and in no other."""
+
+    def __init__(self, store: SQLiteStore, rows: Rows) -> None:
+        self.__dict__.update(store.__dict__)
+        self._asynchronous = False
+        self._open = rows
+
+    async def _write(self, verb: Callable[[Rows], T], share: float = GROWING) -> T:
+        del share  # it was asked for when the transaction began
+        return verb(self._open)
+
+    def _foreseen(self, key: Key, ask: Ask) -> Claim | None:
+        del key, ask
+        return None  # what was written in here before is seen from in here alone

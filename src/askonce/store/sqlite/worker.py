@@ -1,0 +1,121 @@
+"""The Hand: the one thread that waits for a file's locks in place of event loops.
+
+Not a ThreadPoolExecutor: that one starts its thread in `submit`, with the work queued already, and raises when there is
+none left; and its futures have locks, which a signal in the event loop's thread can leave locked under the pool's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from askonce.runtime.exits import start_thread
+from askonce.runtime.ownership import Busy, OwnedLock
+from askonce.runtime.task_signal import TaskSignal
+from askonce.runtime.wakeup import Wakeup
+
+T = TypeVar("T")
+
+REST = 5.0  # s that the thread waits for more to do before it ends
+BEGIN = 0.5  # s that a thread may take to begin before another is started; one of them works
+LOOK = 1.0  # s after which a task that waits looks by itself
+
+
+class _Job(Generic[T]):
+    """Something to do, for a task that waits for it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.work = work
+        self.signal = TaskSignal()
+        self.left = False  # the task was cancelled: not to be begun any more
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def do(self) -> None:
+        """Do it, unless nobody waits, or it was done."""
+        if self.left or self.done:
+            return
+        try:
+            self.result = self.work()
+        except BaseException as error:  # noqa: BLE001 - it is the task's
+            self.error = error
+        self.done = True
+        self.signal.ring()
+
+
+class Hand:
+    """Does what tasks ask for, one thing after another, in a thread that is started when it is needed."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[_Job[Any]] = deque()
+        self._wakeup = Wakeup()
+        self._running = OwnedLock()
+        self._thread: threading.Thread | None = None
+        self._began = -BEGIN
+        self._over = False
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """The result of `work`, done there; here, where no thread can be started."""
+        job = _Job(work)
+        try:
+            self._jobs.append(job)
+            self._start()
+            self._wakeup.set()
+            while not job.done:
+                if not await job.signal.wait(LOOK):
+                    self._start()
+        finally:
+            job.left = True
+        if job.error is not None:
+            raise job.error
+        result: T = job.result
+        return result
+
+    def _start(self) -> None:
+        now = time.monotonic()
+        if self._running.held or now - self._began < BEGIN:
+            return
+        self._began = now
+        thread = start_thread("askonce-sqlite", self._run)
+        if thread is None:
+            self._began = now - BEGIN
+            self._here()
+        else:
+            self._thread = thread
+
+    def _here(self) -> None:
+        try:
+            self._running.run(self._work, 0.0)
+        except Busy:
+            return
+
+    def _run(self) -> None:
+        try:
+            self._running.run(self._rest, 0.0)
+        except Busy:
+            return
+
+    def _rest(self) -> None:
+        self._began = -BEGIN
+        while not self._over:
+            self._work()
+            if not self._wakeup.wait(REST) and not self._jobs:
+                return
+        self._work()
+
+    def _work(self) -> None:
+        while self._jobs:
+            self._jobs[0].do()
+            self._jobs.popleft()  # and not before: where this is cut off, it is there for the next thread
+
+    def close(self) -> None:
+        """End the thread."""
+        self._over = True
+        self._wakeup.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
