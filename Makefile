@@ -19,7 +19,7 @@ help:
 	@echo "make recipes  the recipes of $(LONERS), each in an environment of its own"
 	@echo "make pythons  the laws on every supported Python of this machine, each in an environment of its own"
 	@echo "make suites  the SDKs' own tests, without us and with us: what differs (SUITES=\"groq openai==3.57.0\")"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy and the layers of the layout (import-linter)"
 	@echo "make fmt     let ruff format and fix what it can"
 	@echo "make bench   the numbers, one row each"
 	@echo "make bars    the whole table of bars, heavy rows too; writes docs/bars.md"
@@ -93,6 +93,7 @@ lint: $(VENV)/.test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 
 fmt: $(VENV)/.test
 	$(BIN)/python -m ruff format .
@@ -114,5 +115,5 @@ flaky: $(VENV)/.test
 	done
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 from askonce import Policy
 from askonce.core.lease import Ask, Follow
 from askonce.engine.engine import Engine
-from askonce.engine.leader import Pilot
+from askonce.engine.leader import Leader
 from askonce.errors import PartialInvalidation, StoreUnavailable
-from askonce.flight.flight import Gone
+from askonce.flight.flight import NoResult
 from bench.callers import Callers
 from bench.places import MODES, Place
 from bench.questions import answer, question
@@ -186,7 +186,7 @@ def join_by_key() -> None:
             if flight.key == asking.key:
                 try:
                     return await engine._join(asking, flight)  # noqa: SLF001 - a fault is planted behind the face
-                except Gone:
+                except NoResult:
                     break
         return await asked(engine, asking, call)
 
@@ -195,16 +195,16 @@ def join_by_key() -> None:
 
 def late_generation() -> None:
     """A flight fills under a lease, and so a generation, that it takes when its call is over."""
-    landed = Pilot._landed  # noqa: SLF001
+    landed = Leader._landed  # noqa: SLF001
 
-    async def land(pilot: Pilot, flight: Any, asking: Any, *rest: Any) -> Any:
+    async def land(pilot: Leader, flight: Any, asking: Any, *rest: Any) -> Any:
         if flight.grant is not None:
             ask = Ask(os.urandom(16), os.urandom(4), asking.fields, asking.limits)
             said = await pilot._store.claim(flight.key, ask)  # noqa: SLF001
             flight.grant = (None if isinstance(said, Follow) else said.grant) or flight.grant
         return await landed(pilot, flight, asking, *rest)
 
-    Pilot._landed = land  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    Leader._landed = land  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 
 FAULTS: dict[str, Callable[[], None]] = {

@@ -1,128 +1,71 @@
-"""The arrows between our files run one way, and the core decides without a clock, a thread, a socket or a loop."""
+"""The layout: import-linter's contracts (pyproject.toml) hold, and so does what they cannot say."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 import askonce
 
 SOURCE = Path(askonce.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
+ROOMS = sorted(path for path in SOURCE.rglob("__init__.py") if path.parent != SOURCE)
+ROOT = Path(__file__).parents[1]
 
-# What a part may import of ours, besides what is in the same part. `config`, `errors`, `events` are leaves that
-# everyone may import. Whatever is not listed stands above the engine, and nothing below may import it.
-LEAVES = {"config", "errors", "events", "exits", "drive", "forks", "ownership", "signals"}
-BELOW: dict[str, set[str]] = {
-    "core": {"errors"},
-    "errors": set(),
-    "drive": set(),
-    "exits": set(),
-    "forks": set(),
-    "ownership": set(),
-    "signals": {"errors"},
-    "config": {"errors", "events"},
-    "events": {"core"},
-    "store": {"core", *LEAVES},
-}
-ENGINE = (
-    "ear",
-    "flight",
-    "fleet",
-    "guard",
-    "question",
-    "reader",
-    "follower",
-    "pilot",
-    "pump",
-    "audience",
-    "protocol",
-    "aim",
-)
-OUTSIDE_CORE = {
-    "asyncio",
-    "threading",
-    "time",
-    "socket",
-    "select",
-    "multiprocessing",
-    "concurrent",
-    "subprocess",
-    "ssl",
-}
+LONGEST = 400  # lines of a file, and a file has fewer
+TOP = 5  # files at the top of the package
+LIMITS = {"no", "not", "nothing", "never", "neither", "none", "nor"}
 
 
-def part_of(name: str) -> str:
-    """``core`` of askonce.core.lease, ``cache`` of askonce.cache.cache."""
-    return name.split(".")[1] if "." in name else ""
+def name_of(path: Path) -> str:
+    """``core/lease.py``, for the name of a test."""
+    return path.relative_to(SOURCE).as_posix()
 
 
-def module_of(path: Path) -> str:
-    """``askonce.core.lease`` of core/lease.py."""
+def test_the_contracts_hold():
+    # In a process of its own: it sets up logging, and what listens to a logger here would hear no more.
+    program = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("askonce", cache_dir=None)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_that_a_file_imports_leads_back_to_it(path, graph):
+    # import-linter compares siblings, and a folder's own file is none of what stands in the folder.
     parts = path.relative_to(SOURCE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    for other in graph.find_modules_directly_imported_by(module):
+        circle = graph.find_shortest_chain(importer=other, imported=module)
+        assert circle is None, f"a circle: {' -> '.join((module, *circle))}"
 
 
-def imports(path: Path, *, late: bool = True) -> set[str]:
-    """Every module that a file imports, but for what only a type checker reads; `late`: inside functions, too."""
-    found: set[str] = set()
-    tree = ast.parse(path.read_text("utf-8"))
-    unread = [
-        node
-        for node in ast.walk(tree)
-        if (isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"})
-        or (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not late)
-    ]
-    skipped = {id(inner) for node in unread for inner in ast.walk(node)}
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+def test_few_files_stand_at_the_top():
+    assert len(list(SOURCE.glob("*.py"))) <= TOP
 
 
-def ours(path: Path) -> set[str]:
-    """The parts of askonce that a file imports, less its own."""
-    mine = part_of(module_of(path))
-    names = {name for name in imports(path) if name.startswith("askonce.")}
-    known = {part_of(module_of(other)) for other in FILES}
-    return {part_of(name) for name in names if part_of(name) in known} - {mine, ""}
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_is_read_in_one_sitting(path):
+    assert len(path.read_text("utf-8").splitlines()) < LONGEST
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_arrows_run_one_way(path):
-    part = part_of(module_of(path))
-    if part in BELOW:
-        assert ours(path) <= BELOW[part], "a part below imports one above it"
-    elif part not in {"testing", "demo", ""}:  # the demo's upstream is the scripted provider
-        assert "testing" not in ours(path), "what is shipped for tests is imported by nobody else"
-    if part in ENGINE:
-        above = {"cache", "shell", "cli", "demo", "http", "gateway", "testing"}
-        assert not ours(path) & above, "the engine imports what is made of it"
+@pytest.mark.parametrize("path", ROOMS, ids=name_of)
+def test_a_room_says_what_lives_there_and_what_must_not(path):
+    says = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    assert len(says.split()) > 10
+    assert LIMITS & set(says.lower().replace(".", " ").replace(",", " ").replace(":", " ").split())
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "core").rglob("*.py")), ids=module_of)
-def test_the_core_decides_and_knows_no_clock_thread_socket_or_loop(path):
-    assert not {name.split(".")[0] for name in imports(path)} & OUTSIDE_CORE
-
-
-def test_no_file_of_ours_imports_another_in_a_circle():
-    graph = {module_of(path): imports(path, late=False) for path in FILES}
-    done: set[str] = set()
-
-    def walk(module: str, above: tuple[str, ...]) -> None:
-        assert module not in above, f"a circle: {' -> '.join((*above, module))}"
-        if module not in done:
-            for other in graph.get(module, ()):
-                if other in graph and other != module and not module.startswith(f"{other}."):
-                    walk(other, (*above, module))
-            done.add(module)
-
-    for module in graph:
-        walk(module, ())
+def test_every_folder_with_code_is_a_room():
+    assert {path.parent for path in FILES} == {path.parent for path in ROOMS} | {SOURCE}

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from askonce.cache import config as _config
+from askonce.cache.answer import Outcome
 from askonce.cache.cache import AsyncCache, AsyncHandle, Cache, Handle
-from askonce.cache.common import Outcome
 from askonce.core.policy import Policy
 from askonce.errors import (
     AskonceError,

@@ -12,8 +12,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from askonce.core.text import printable
-
 log = logging.getLogger("askonce")
 
 
@@ -182,3 +180,22 @@ class Events:
             except Exception:
                 # A listener's bug must not become the caller's: a metrics callback is not part of the answer.
                 log.exception("a listener of askonce raised")
+
+
+_JOINERS = "\u200c\u200d"  # parts of emoji and of several scripts: harmless in prose
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with everything that does not print, but for what is in `keep`, as an escape in the way of Python."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in keep else _escaped(one) for one in text)
+
+
+def readable(text: str) -> str:
+    """Printable prose: lines, tabs and joiners stay."""
+    return printable(text, "\n\t" + _JOINERS)
+
+
+def _escaped(one: str) -> str:
+    return one.encode("unicode_escape", "surrogatepass").decode("ascii") if ord(one) != 0xA0 else " "

@@ -18,7 +18,7 @@ from rich.console import Console
 from askonce.cli import demo as cli
 from askonce.demo import load, scenes
 from askonce.demo.load import Scale
-from askonce.demo.worker import BORN, Tally
+from askonce.demo.worker import BORN, Counts
 from askonce.testing import answer
 from askonce.testing.servers import Server
 
@@ -143,7 +143,7 @@ def report() -> scenes.Report:
     """A report of a run in which all went well."""
     made = scenes.Report("a store", Scale())
     for title, asked, distinct, paid in (("cold", 100, 1, 1), ("day", 800, 68, 68), ("again", 800, 68, 0)):
-        made.rows.append(scenes.Row(title, asked, distinct, scenes.Side(asked, 1.0), scenes.Side(paid, 0.1)))
+        made.rows.append(scenes.Row(title, asked, distinct, scenes.Measured(asked, 1.0), scenes.Measured(paid, 0.1)))
     made.hit = scenes.HitCost(30.0, 100.0, 2000)
     made.invalidation = scenes.Invalidation(0.001, 100, 1, 0)
     made.crash = scenes.Crash(0.4, 75, 1.0, 0.9, 0.8, 1.7, 2)
@@ -201,12 +201,12 @@ class TestPromises:
         assert capsys.readouterr().out.count("BROKEN") == 1
 
     def test_a_wrong_and_an_old_answer_are_seen_by_whoever_gets_them(self):
-        tally = Tally()
+        counts = Counts()
         right = {**answer(load.request("What now?")), BORN: 10.0}
-        tally.saw("What now?", right, None, since=5.0)
-        assert (tally.asked, tally.wrong, tally.old) == (1, 0, 0)
-        tally.saw("What else?", right, None, since=11.0)
-        assert (tally.asked, tally.wrong, tally.old) == (2, 1, 1)
+        counts.saw("What now?", right, None, since=5.0)
+        assert (counts.asked, counts.wrong, counts.old) == (1, 0, 0)
+        counts.saw("What else?", right, None, since=11.0)
+        assert (counts.asked, counts.wrong, counts.old) == (2, 1, 1)
 
 
 class TestTheScreen:

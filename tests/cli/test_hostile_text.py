@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from askonce import Cache
 from askonce.cli import say
 from askonce.core.tape import SHARED, Ending, end_frame, read_ending
-from askonce.core.text import printable, readable
 from askonce.errors import ConfigError
-from askonce.events import Events
+from askonce.events import Events, printable, readable
 from askonce.store import StoreTrouble
 
 HOSTILE = {

@@ -1,7 +1,7 @@
 """Slots by hand: one key's state with literal times, for the tables of test_lease and test_lease_ends.
 
 The clock starts small so that a row can be read: an entry is born at 1_000 ms, fresh until 2_000, servable while it is
-refreshed until 3_000, on error until 4_000. A lease is granted at 1_500 with a heart beat of 500.
+refreshed until 3_000, on error until 4_000. A lease is granted at 1_500 with a heartbeat of 500.
 """
 
 from __future__ import annotations

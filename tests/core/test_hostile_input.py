@@ -26,7 +26,7 @@ from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.sse import Objects, Parser
 from askonce.http.credentials import covers_body, rotates
 from askonce.http.embeddings import cut, put_together
-from askonce.http.request import carried, less_ours
+from askonce.http.request import less_ours, read_headers
 from askonce.http.response import unpack
 
 ROWS = {row.name: row for row in APIS}
@@ -120,11 +120,11 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     "a packed reply": _unpacked,
     "directives": lambda data: Control.parse(data[:HEADER].decode(), lenient=True),
     "a credential": lambda data: rotates(data[:HEADER]),
-    "headers": lambda data: carried([(name, data[:HEADER]) for name in (b"cookie", b"x-a", b"baggage")]),
-    "headers by value": lambda data: carried(
+    "headers": lambda data: read_headers([(name, data[:HEADER]) for name in (b"cookie", b"x-a", b"baggage")]),
+    "headers by value": lambda data: read_headers(
         [(name, data[:HEADER]) for name in (b"accept", b"tracestate", b"priority")]
     ),
-    "a name": lambda data: carried([(data[:HEADER], b"")]),
+    "a name": lambda data: read_headers([(data[:HEADER], b"")]),
     "a signature": lambda data: (
         less_ours(one := [(b"authorization", data[:HEADER])]),
         covers_body(one, data[:HEADER]),

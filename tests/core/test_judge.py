@@ -135,7 +135,7 @@ def test_an_answer_that_carries_sources_was_searched_for(answer):
     assert judged({"ms": 12, "answer": answer}).reason == "searched"
 
 
-OWN = [
+CALL_OPTIONS = [
     chat(annotations=[]),
     chat(annotations=[{"type": "file", "file": {"hash": "h", "content": []}}]),
     chat(content="see [1]: https://a.com"),
@@ -153,7 +153,7 @@ OWN = [
 ]
 
 
-@pytest.mark.parametrize("answer", OWN, ids=str)
+@pytest.mark.parametrize("answer", CALL_OPTIONS, ids=str)
 def test_what_cites_the_questions_own_pages_or_nothing_was_not(answer):
     assert judged(answer).reason == ""
 

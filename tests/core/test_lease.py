@@ -152,7 +152,7 @@ class TestLease:
     def test_a_lease_past_its_deadline_may_be_taken(self, now, kind):
         assert isinstance(claimed(slot(held=lease()), now), kind)
 
-    def test_fifteen_minutes_end_a_lease_that_still_beats(self):
+    def test_fifteen_minutes_end_a_lease_that_is_still_renewed(self):
         assert isinstance(claimed(slot(held=lease(deadline=901_900)), 901_500), Lead)
         assert isinstance(claimed(slot(held=lease(deadline=901_900)), 901_499), Follow)
 

@@ -1,4 +1,4 @@
-"""A tape's frames and words survive the way there and back; what is cut, or not ours, is no message."""
+"""A tape's frames and notices survive the way there and back; what is cut, or not ours, is no message."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from askonce.core.tape import (
     STORED,
     WANTED,
     Ending,
-    Word,
+    Notice,
     end_frame,
     frame,
     frames,
     read_ending,
-    read_word,
+    read_notice,
 )
 
 FLIGHT = b"f" * 16
@@ -80,18 +80,18 @@ def test_an_ending_that_lies_about_itself_says_nothing(payload):
 
 @given(st.sampled_from([ENDED, ALIVE, WANTED]), st.binary(min_size=16, max_size=16), st.integers(1, 2**53))
 def test_words_come_back(kind, flight, order):
-    for word in (Word(kind, flight, order), Word(kind, flight, order, STORED)):
-        assert read_word(word.packed()) == word
+    for notice in (Notice(kind, flight, order), Notice(kind, flight, order, STORED)):
+        assert read_notice(notice.packed()) == notice
 
 
 def test_the_bytes_of_a_word_are_these():
-    assert Word(ENDED, FLIGHT, 258, SHARED).packed() == b"E" + FLIGHT + b"\x00\x00\x00\x00\x00\x00\x01\x02t"
+    assert Notice(ENDED, FLIGHT, 258, SHARED).packed() == b"E" + FLIGHT + b"\x00\x00\x00\x00\x00\x00\x01\x02t"
 
 
 @pytest.mark.parametrize("data", [b"", b"E", b"E" + FLIGHT + b"\x00" * 7])
 def test_what_is_too_short_for_a_word_is_none(data):
-    assert read_word(data) is None
+    assert read_notice(data) is None
 
 
 def test_a_strangers_message_on_our_channel_is_none():
-    assert read_word(b"a stranger's message on our own channel") is None
+    assert read_notice(b"a stranger's message on our own channel") is None

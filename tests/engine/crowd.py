@@ -28,7 +28,7 @@ from typing import Any, Self
 import pytest
 
 from askonce import AsyncCache, Cache
-from askonce.flight.background import Fleet
+from askonce.flight.background import BackgroundThread
 from askonce.testing import Receipts, ScriptedCall, Step
 from askonce.testing.servers import watch
 
@@ -194,7 +194,7 @@ def gathered(cache: Any, number: int, call: ScriptedCall | None = None) -> None:
     """Wait until so many callers wait: at flights of this cache, if it has any, or else outside; and `call` is made."""
 
     def there() -> bool:
-        outside = cache._engine.fleet.waiting() if not cache._engine.board.flights() else 0
+        outside = cache._engine.background.waiting() if not cache._engine.board.flights() else 0
         return max(joined(cache), outside) >= number and (call is None or call.in_flight > 0)
 
     eventually(there, f"{number} callers wait; {cache!r}, {cache.stats()}")
@@ -219,12 +219,12 @@ def values(futures: list[Future[Any]]) -> list[Any]:
 @contextlib.contextmanager
 def heartbeat(seconds: float) -> Iterator[None]:
     """Leases that die sooner. The product has no such knob: all processes of a fleet must agree."""
-    kept = Fleet.heartbeat, Fleet.rhythm
-    Fleet.heartbeat, Fleet.rhythm = seconds, seconds * kept[1] / kept[0]
+    kept = BackgroundThread.heartbeat, BackgroundThread.rhythm
+    BackgroundThread.heartbeat, BackgroundThread.rhythm = seconds, seconds * kept[1] / kept[0]
     try:
         yield
     finally:
-        Fleet.heartbeat, Fleet.rhythm = kept
+        BackgroundThread.heartbeat, BackgroundThread.rhythm = kept
 
 
 def after(cache: Any, verb: str, act: Callable[[Any], Any], *, times: int = 1) -> None:
@@ -309,7 +309,7 @@ class Worker:
         os.kill(self.process.pid, signal.SIGSTOP)
         os.waitpid(self.process.pid, os.WUNTRACED)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """SIGCONT."""
         os.kill(self.process.pid, signal.SIGCONT)
 

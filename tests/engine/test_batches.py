@@ -151,7 +151,7 @@ def test_what_others_are_called_for_is_waited_for_all_together(crowd, others, sh
     assert right(found)
     assert not mine.made
     assert {(one.status.hit, one.status.collapsed) for one in found} == {(False, True)}
-    # Looks, claims, claims again when it listens, and the entries; a turn more if a word came late.
+    # Looks, claims, claims again when it listens, and the entries; a turn more if a notice came late.
     assert count[0] <= 8 * SLICES
     idle(following)
 

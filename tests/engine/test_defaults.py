@@ -286,14 +286,14 @@ def test_configure_makes_another_default_cache_and_the_old_one_finishes_its_call
     askonce.configure(url="memory://module", prefix="v3")
     old = askonce.default_cache()
     call.script(None, HANG)
-    flying = threads.start(lambda: askonce.get_or_set([], "m", call.on("x"), ttl=60))
+    leading = threads.start(lambda: askonce.get_or_set([], "m", call.on("x"), ttl=60))
     eventually(lambda: call.in_flight, "a call is under way")
     askonce.configure(prefix="v4")
     new = askonce.default_cache()
     assert new is not old
     assert (new.prefix, new._engine.store.address) == ("v4", "memory://module")
     call.release()
-    assert flying.result(5) == old.get_or_set([], "m", lambda: "paid again")
+    assert leading.result(5) == old.get_or_set([], "m", lambda: "paid again")
     assert old.stats()["stored"] == 1
 
 

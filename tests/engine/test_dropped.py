@@ -51,7 +51,7 @@ def test_a_dropped_cache_is_gone_whatever_still_uses_the_same_store(place):
     dropped = Cache(place)
     for number in range(3):
         dropped.fetch(number, lambda: 1)
-    gone = [weakref.ref(part) for part in (dropped, dropped._engine, dropped._engine._guard, dropped.events)]
+    gone = [weakref.ref(part) for part in (dropped, dropped._engine, dropped._engine._guarded, dropped.events)]
     del dropped
     gc.collect()
     eventually(lambda: not any(one() for one in gone), f"{[one() for one in gone]} is gone")
@@ -63,9 +63,9 @@ def test_a_cache_made_while_the_last_one_is_dropped_has_a_background_thread(plac
     for _ in range(30):
         cache = Cache(place)
         cache.fetch("q", lambda: 1, ttl=0)
-        fleet = cache._engine.fleet
-        assert fleet._thread.is_alive()
-    assert not fleet.users.over()
+        background = cache._engine.background
+        assert background._thread.is_alive()
+    assert not background.users.over()
     cache.close()
 
 

@@ -102,7 +102,7 @@ def test_a_failure_that_would_wake_a_cancelled_caller_wakes_the_next(tasks, plac
     assert isinstance(first.exception(PATIENCE), ZeroDivisionError)
     assert len({value["id"] for value in values(futures[1:])}) == 1
     assert time.monotonic() - begun < 2.0
-    assert call.calls <= 3  # the cancelled one may have called, and his call is theirs
+    assert call.calls <= 3  # the cancelled one may have called, and its call is theirs
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,7 +1,7 @@
 """Calls that raise, and answers that may not be kept: who is told, and who calls again.
 
 In a process a failing call is shared by all who joined it. Elsewhere an exception cannot be had, so one caller is woken
-and calls in his turn, never two at a time. An answer that may not be stored is an answer all the same: it travels on
+and calls in its turn, never two at a time. An answer that may not be stored is an answer all the same: it travels on
 the flight's tape to everybody who was told to follow it, and is gone for whoever asks later.
 """
 

@@ -94,7 +94,7 @@ def test_children_ask_on_connections_of_their_own_and_the_parent_is_not_disturbe
     for asked in QUESTIONS:
         crowd.answer(cache, asked, call)
     call.script(ASKED, HANG)
-    flying = crowd.asks(3, cache, ASKED, call)
+    leading = crowd.asks(3, cache, ASKED, call)
     gathered(cache, 3, call)
     over = threading.Event()
     wrong = []
@@ -113,7 +113,7 @@ def test_children_ask_on_connections_of_their_own_and_the_parent_is_not_disturbe
     assert results(hammers) == [None] * 2
     assert wrong == []
     assert call.release() == 1
-    assert {outcome.value["to"] for outcome in results(flying)} == {json.dumps(ASKED)}
+    assert {outcome.value["to"] for outcome in results(leading)} == {json.dumps(ASKED)}
     assert len(call.receipts.rows()) == len(QUESTIONS) + 1  # no child paid for anything
     assert "trouble" not in cache.stats()
     assert crowd.answer(cache, ASKED, call).status.hit
@@ -123,23 +123,23 @@ def test_a_child_follows_the_flight_of_its_parent(crowd, shared, call):
     call.script(ASKED, HANG)
     with heartbeat(1.0):
         cache = crowd.cache(shared)
-        flying = crowd.ask(cache, ASKED, call)
+        leading = crowd.ask(cache, ASKED, call)
         gathered(cache, 1, call)
-        fleet = cache._engine.fleet
-        eventually(lambda: fleet._link, "the fleet thread has its link")
+        background = cache._engine.background
+        eventually(lambda: background._link, "the fleet thread has its link")
         said = set()
-        renew = fleet._link.renew
+        renew = background._link.renew
 
         def renewed(held, heartbeat):
             words = renew(held, heartbeat)
             said.update(words)
             return words
 
-        fleet._link.renew = renewed
+        background._link.renew = renewed
         _, wait = forked(lambda: each(cache, [ASKED], call))
         eventually(lambda: "want" in said, "the lease says that somebody outside waits")
         call.release()
-        assert flying.result(PATIENCE).status.stored
+        assert leading.result(PATIENCE).status.stored
         assert wait() == []
         assert len(call.receipts.rows()) == 1
 

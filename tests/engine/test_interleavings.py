@@ -1,9 +1,10 @@
 """The gaps between two steps of a lookup, each entered on purpose.
 
-What the engine does takes several commands, and between any two of them others act: a flight ends while its follower
-is still subscribing, a caller is cancelled while the store grants him the lease, a word is said before anybody listens
+What the engine does takes several commands, and between any two of them others act: a flight ends while its follower is
+still subscribing, a caller is cancelled while the store grants it the lease, a notice is sent before anybody listens
 for it. Every test here puts one event into one gap (`after`: the store has decided, the caller does not know yet), and
-asks what it costs: no second call, no answer that is not his, and no wait for a deadline where a word could have come.
+asks what it costs: no second call, no answer that is another's, and no wait for a deadline where a notice could have
+come.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import pytest
 
 from askonce.core.lease import Follow, Lead
 from askonce.core.tape import ENDED, FAILED
-from askonce.flight.waiters import Party
+from askonce.flight.waiters import WaitList
 from askonce.testing import ScriptedCall, Step
 from tests.engine.crowd import ASKED, HANG, PATIENCE, after, counted, eventually, gathered, joined, results
 
 pytestmark = pytest.mark.concurrency
 
-PROMPT = 2.0  # s: far below the heartbeat, far above what a word takes
+PROMPT = 2.0  # s: far below the heartbeat, far above what a notice takes
 
 
 @pytest.fixture
@@ -78,18 +79,18 @@ def test_a_flight_of_this_process_that_ends_before_it_is_joined_is_not_paid_agai
 
 
 def test_a_word_said_before_its_follower_knows_whom_he_follows_is_not_lost(crowd, others, place, call, monkeypatch):
-    """Follow(X), subscribed; X fails, Y takes its place; Follow(Y) is on its way to him, and Y ends."""
+    """Follow(X), subscribed; X fails, Y takes its place; Follow(Y) is on its way to it, and Y ends."""
     call.script(None, Step(hang=True, error=ZeroDivisionError()), HANG, Step())
     leading, following = others.cache(place), crowd.cache(place)
     heard = threading.Event()
-    plain = Party.hear
+    plain = WaitList.hear
 
-    def hear(self, word):
-        plain(self, word)
-        if word.kind == ENDED and word.outcome != FAILED:
+    def hear(self, notice):
+        plain(self, notice)
+        if notice.kind == ENDED and notice.outcome != FAILED:
             heard.set()
 
-    monkeypatch.setattr(Party, "hear", hear)
+    monkeypatch.setattr(WaitList, "hear", hear)
     others.ask(leading, ASKED, call)
     gathered(leading, 1, call)
     claims = []
@@ -198,8 +199,8 @@ def test_a_failure_is_not_told_to_one_who_follows_it_no_more(crowd, others, plac
     futures += crowd.asks(1, following, ASKED, call)
     eventually(lambda: claims() == 4, "the second follows")
     others.do(leading.invalidate, request=ASKED)
-    (party,) = following._engine.fleet._parties.values()
-    next(iter(party.ears)).ring(None)
+    (wait_list,) = following._engine.background._wait_lists.values()
+    next(iter(wait_list.waiters)).ring(None)
     call.wait_until_paid(ASKED, 2)
     assert len(following._engine.board.flights()) == 1
     (failing,) = leading._engine.board.flights()

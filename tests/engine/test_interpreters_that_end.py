@@ -41,7 +41,7 @@ cache = Cache(sys.argv[1])
 cache.fetch("q", lambda: 1)
 stream = cache.fetch_stream("s", lambda: iter("abc"))
 next(stream)
-seats = list(cache.engine().store._file.idle)
+connections = list(cache.engine().store._file.idle)
 stream._playback._defer = lambda work: None  # nobody is there to do it
 
 def end(gone):
@@ -54,8 +54,8 @@ def end(gone):
 
 threading.excepthook = lambda _: None  # daemon threads run no more by then
 end(sys.modules)
-for seat in seats:
-    seat.__del__()
+for connection in connections:
+    connection.__del__()
 playback = stream._playback
 playback.__del__()
 print("ended", flush=True)

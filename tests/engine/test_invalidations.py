@@ -27,7 +27,7 @@ from tests.engine.crowd import ASKED, HANG, MODES, PATIENCE, Crowd, after, count
 pytestmark = pytest.mark.concurrency
 
 WAYS = ["key", "request", "everything", "tag", "scope", "model"]
-OWN = {"scope": "support/v3", "tags": ["doc:42"]}
+CALL_OPTIONS = {"scope": "support/v3", "tags": ["doc:42"]}
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def call():
 
 def meant(way, cache):
     """The arguments that reach ASKED, asked with OWN."""
-    settings = cache._settings({"scope": OWN["scope"], "tags": ()}) if way == "key" else None
+    settings = cache._settings({"scope": CALL_OPTIONS["scope"], "tags": ()}) if way == "key" else None
     return {
         "key": lambda: {"key": cache.key_of(ASKED, settings).text},
-        "request": lambda: {"request": ASKED, "scope": OWN["scope"]},
+        "request": lambda: {"request": ASKED, "scope": CALL_OPTIONS["scope"]},
         "everything": lambda: {"everything": True},
         "tag": lambda: {"tag": "doc:42"},
         "scope": lambda: {"scope": "support"},
@@ -51,16 +51,18 @@ def meant(way, cache):
 
 
 def scenario(crowd, others, place, call, way):
-    """A flight with followers near and far; an invalidation; a lookup that starts later, while it still flies."""
+    """A flight with followers near and far; an invalidation; a lookup that starts later, while it is still under
+    way.
+    """
     call.script(None, Step(hang=True, body={"born": "before"}), Step(body={"born": "after"}))
     near, far = crowd.cache(place), others.cache(place)
-    before = crowd.asks(3, near, ASKED, call, **OWN)
+    before = crowd.asks(3, near, ASKED, call, **CALL_OPTIONS)
     gathered(near, 3, call)
     claims = counted(far, "claim")
-    outside = others.asks(2, far, ASKED, call, **OWN)
+    outside = others.asks(2, far, ASKED, call, **CALL_OPTIONS)
     eventually(lambda: claims() == 4, "two follow from afar")
     others.do(far.invalidate, **meant(way, far))
-    later = [crowd.ask(near, ASKED, call, **OWN), others.ask(far, ASKED, call, **OWN)]
+    later = [crowd.ask(near, ASKED, call, **CALL_OPTIONS), others.ask(far, ASKED, call, **CALL_OPTIONS)]
     assert values(later) == [{"born": "after"}] * 2, "an answer from before the invalidation"
     begun = time.monotonic()
     call.release()
@@ -69,7 +71,7 @@ def scenario(crowd, others, place, call, way):
     assert time.monotonic() - begun < 2.0
     assert call.calls == 2
     for cache, asking in ((near, crowd), (far, others)):
-        outcome = asking.answer(cache, ASKED, call, **OWN)
+        outcome = asking.answer(cache, ASKED, call, **CALL_OPTIONS)
         assert outcome.value == {"born": "after"}, "an answer from before the invalidation"
         assert outcome.status.hit
     assert near.stats()["refused"] == 1
@@ -85,14 +87,14 @@ def test_who_followed_before_has_the_old_answer_and_who_asks_later_a_new_one(cro
 def test_an_answer_that_was_invalidated_during_its_call_is_not_stored(crowd, place, call, way):
     call.script(None, HANG, "complete")
     cache = crowd.cache(place)
-    future = crowd.ask(cache, ASKED, call, **OWN)
+    future = crowd.ask(cache, ASKED, call, **CALL_OPTIONS)
     gathered(cache, 1, call)
     crowd.do(cache.invalidate, **meant(way, cache))
     call.release()
     old = future.result(PATIENCE)
     assert not old.status.stored
     assert old.status.detail in {"lost", "moved"}
-    new = crowd.answer(cache, ASKED, call, **OWN)
+    new = crowd.answer(cache, ASKED, call, **CALL_OPTIONS)
     assert new.value != old.value
     assert new.status.stored
 
@@ -101,10 +103,10 @@ def test_an_answer_that_was_invalidated_during_its_call_is_not_stored(crowd, pla
 def test_a_stored_answer_is_gone_everywhere_at_once(crowd, others, place, call, way):
     near, far = crowd.cache(place), others.cache(place)
     for cache, asking in ((near, crowd), (far, others)):
-        asking.answer(cache, ASKED, call, **OWN)
+        asking.answer(cache, ASKED, call, **CALL_OPTIONS)
     others.do(far.invalidate, **meant(way, far))
-    assert not crowd.answer(near, ASKED, call, **OWN).status.hit
-    assert others.answer(far, ASKED, call, **OWN).status.hit
+    assert not crowd.answer(near, ASKED, call, **CALL_OPTIONS).status.hit
+    assert others.answer(far, ASKED, call, **CALL_OPTIONS).status.hit
     assert call.calls == 2
 
 
@@ -119,8 +121,8 @@ def test_an_invalidation_in_each_gap_of_a_lookup_leaves_nothing_old(crowd, other
         others.do(far.invalidate, **meant(way, far))
 
     after(near, verb, invalidate)
-    crowd.answer(near, ASKED, call, **OWN)
-    found = crowd.answer(near, ASKED, call, **OWN)
+    crowd.answer(near, ASKED, call, **CALL_OPTIONS)
+    found = crowd.answer(near, ASKED, call, **CALL_OPTIONS)
     if verb == "look":  # the call began after the invalidation
         assert (found.value, call.calls) == ({"born": "before"}, 1)
     else:
@@ -194,7 +196,9 @@ def test_only_if_cached_finds_an_entry_whose_tags_it_does_not_know(crowd, place,
 
 
 def join_by_key(monkeypatch):
-    """What most libraries do: a lookup joins whatever flies for its key in this process, without asking the store."""
+    """What most libraries do: a lookup joins whatever is under way for its key in this process, without asking the
+    store.
+    """
     plain = Engine.ask
 
     async def ask(self, question, call):
@@ -228,7 +232,7 @@ def test_joining_by_key_is_noticed(mode, call, monkeypatch):
     place = f"memory://joining-{mode}"
     join_by_key(monkeypatch)
     crowd, others = Crowd(mode), Crowd(mode)
-    threading.Timer(0.5, call.release).start()  # who joined what he should not would wait for it
+    threading.Timer(0.5, call.release).start()  # who joined what they should not would wait for it
     try:
         with pytest.raises(AssertionError, match="from before the invalidation"):
             scenario(crowd, others, place, call, "everything")
@@ -255,7 +259,7 @@ def test_stamping_at_the_fill_is_noticed(threads, monkeypatch, call):
 
 
 class Storm:
-    """Lookups and invalidations of few questions by everybody; who got an answer older than he may have?"""
+    """Lookups and invalidations of few questions by everybody; did anybody get an answer older than allowed?"""
 
     QUESTIONS = ({"q": 1}, {"q": 2})
 

@@ -67,7 +67,7 @@ def test_a_late_fill_is_refused_and_counted_and_the_successors_answer_stays(mode
         successor.tell("ask", 3, ASKED)
         by_successor = successor.tell("results")
         assert [one["value"] for one in by_successor] == [{"by": "the successor"}] * 3
-        leader.go_on()
+        leader.resume()
         leader.tell("release")
         late = leader.tell("results")
         assert [one["value"] for one in late] == [{"by": "the late one"}] * 3
@@ -88,7 +88,7 @@ def test_the_answer_of_a_leader_that_was_stopped_while_nobody_else_asked_is_stor
         leader.tell("paid", ASKED)
         leader.stop()
         time.sleep(BEAT + 0.3)  # its deadline passes, and nobody is there to take the lease
-        leader.go_on()
+        leader.resume()
         leader.tell("release")
         assert "stored" in leader.tell("results")[0]["status"]
         other.tell("ask", 1, ASKED)

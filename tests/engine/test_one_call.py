@@ -196,8 +196,8 @@ def test_a_hit_does_not_start_the_fleet_thread(crowd, place):
     other = Crowd(crowd.mode)
     try:
         cache = other.cache(place, prefix="")
-        before = cache._engine.fleet._thread
+        before = cache._engine.background._thread
         assert other.answer(cache, ASKED, call).status.hit
-        assert cache._engine.fleet._thread is before
+        assert cache._engine.background._thread is before
     finally:
         other.close()

@@ -237,21 +237,21 @@ def test_three_thousand_warm_keys_two_milliseconds_away_delay_no_heartbeat(threa
         warm(threads, cache, call)
         future = threads.ask(cache, ASKED, call)
         gathered(cache, 1, call)
-        fleet = cache._engine.fleet
-        eventually(lambda: fleet._link, "the background thread has its link")
+        background = cache._engine.background
+        eventually(lambda: background._link, "the background thread has its link")
         renewed: list[float] = []
-        renew = fleet._link.renew
+        renew = background._link.renew
 
         def noted(*arguments: Any) -> Any:
             renewed.append(time.monotonic())
             return renew(*arguments)
 
-        fleet._link.renew = noted
+        background._link.renew = noted
         proxy.delay = 0.001
         told: list[Key] = []
         for number in range(3000):
             key = Key(number.to_bytes(32, "big"), "v")
-            fleet.warm(key, Told(told, key), told.append)
+            background.warm(key, Told(told, key), told.append)
         began = time.monotonic()
         eventually(lambda: len(told) == 3000, "all were told", patience=20)
         eventually(lambda: len(renewed) >= 4, "its lease was renewed")
@@ -284,18 +284,18 @@ def test_a_thousand_leases_that_nobody_flies_are_given_back_in_a_few_exchanges(t
         cache = threads.cache(proxy.url)
         warm(threads, cache, call)
         proxy.delay = 0.002
-        fleet = cache._engine.fleet
-        count, ask = [0], fleet._store._wire.ask
+        background = cache._engine.background
+        count, ask = [0], background._store._wire.ask
 
         async def counted(data: bytes, number: int) -> Any:
             count[0] += 1
             return await ask(data, number)
 
-        fleet._store._wire.ask = counted
+        background._store._wire.ask = counted
         for number in range(1000):
-            fleet._forsaken.append((Key(number.to_bytes(32, "big"), "v"), b"f" * 16))
-        fleet.wake()
-        eventually(lambda: not fleet._forsaken, "all are given back")
+            background._to_release.append((Key(number.to_bytes(32, "big"), "v"), b"f" * 16))
+        background.wake()
+        eventually(lambda: not background._to_release, "all are given back")
         assert count[0] <= 1000 // 128 + 2
 
 

@@ -16,7 +16,7 @@ import weakref
 import pytest
 
 from askonce import Cache, ConfigError, NotCached, Policy, RequestError, UsageError
-from askonce.cache.common import OWN
+from askonce.cache.options import CALL_OPTIONS
 from askonce.testing import ScriptedCall
 from askonce.testing.trial import Clock
 from tests.engine.crowd import ASKED, PATIENCE
@@ -277,7 +277,7 @@ def test_a_keyword_that_is_not_ours_is_named_with_those_that_are(crowd, cache, c
     error = raised(crowd, cache, ASKED, call, temprature=0)
     assert isinstance(error, UsageError)
     assert "temprature" in str(error)
-    assert all(name in str(error) for name in OWN)
+    assert all(name in str(error) for name in CALL_OPTIONS)
 
 
 @pytest.mark.parametrize(

@@ -119,17 +119,17 @@ def test_the_first_connection_of_a_process_may_take_longer_than_a_lookup_otherwi
         cache.fetch("q", lambda: "stored")
     script = f"""
 import asyncio, json, sys, time
-import askonce.store.redis.connecting as dial, askonce.store.redis.async_wire as trunk
+import askonce.store.redis.connecting as connecting, askonce.store.redis.async_wire as wire
 from askonce import AsyncCache, Cache
-blocking, suspending = dial.open_line, trunk.open_trunk
+blocking, suspending = connecting.open_connection, wire.open_multiplexed
 import askonce.store.redis.pool as pool
-def slow_line(address):
+def slow_connection(address):
     time.sleep(0.5)
     return blocking(address)
-async def slow_trunk(address):
+async def slow_multiplexed(address):
     await asyncio.sleep(0.5)
     return await suspending(address)
-pool.open_line, trunk.open_trunk = slow_line, slow_trunk
+pool.open_connection, wire.open_multiplexed = slow_connection, slow_multiplexed
 async def ask():
     async with AsyncCache({valkey.url!r}) as cache:
         async def call():

@@ -52,7 +52,7 @@ def ask(question, seconds=0.0):
     return asyncio.run(asked())
 
 def background():
-    return [one.name for one in threading.enumerate() if one.name == "askonce-fleet"]
+    return [one.name for one in threading.enumerate() if one.name == "askonce-background"]
 
 assert ask("warm").status.stored
 assert background()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from askonce.core.keys import Key
 from askonce.core.model import HEAD_SIZE, Dates, Snapshot, read_entry, seal
-from askonce.flight.waiters import Ear, Party
+from askonce.flight.waiters import Waiter, WaitList
 from askonce.runtime.threads import ThreadSignal
 
 KEY = Key(b"d" * 32, "v")
@@ -18,8 +18,8 @@ def entry(flight: bytes, order: int):
 
 
 def test_an_entry_that_one_caller_read_is_told_to_those_who_follow_that_very_flight_and_to_nobody_else():
-    party = Party(KEY, lambda _: None)
-    reader, same, successor, nobodys = (Ear(party, ThreadSignal()) for _ in range(4))
+    wait_list = WaitList(KEY, lambda _: None)
+    reader, same, successor, nobodys = (Waiter(wait_list, ThreadSignal()) for _ in range(4))
     reader.follows = same.follows = (b"a" * 16, 7)
     successor.follows = (b"a" * 16, 8)
     assert reader.brought is None

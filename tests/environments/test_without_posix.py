@@ -56,7 +56,9 @@ def test_the_laws_of_sqlite_and_memory_hold_where_there_is_no_posix(chosen):
     assert int(passed) > 100
 
 
-@pytest.mark.parametrize("module", ["cli", "demo.worker", "store.redis", "store.trunk", "http.client", "recording"])
+@pytest.mark.parametrize(
+    "module", ["cli", "demo.worker", "store.redis.store", "store.redis.multiplexed", "http.client", "recording.caches"]
+)
 def test_every_part_imports_there(module, tmp_path):
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport tests.environments.bare, askonce.{module}"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -53,7 +53,7 @@ def clock():
 
 @pytest.fixture
 def no_push(monkeypatch):
-    """The fleet thread tells the store of no hits: the test does, when it wants."""
+    """The background thread tells the store of no hits: the test does, when it wants."""
     monkeypatch.setattr(hit_counts, "PUSH", 3600.0)
 
 

@@ -19,9 +19,9 @@ def ask(cache, call, request=REQUEST, **own):
 
 
 def settle(cache):
-    """Tell the store of all hits now, in the place of the fleet thread, who would within a second."""
-    fleet = cache._engine.fleet
-    fleet._hits.tell(fleet._store)
+    """Tell the store of all hits now, in the place of the background thread, who would within a second."""
+    background = cache._engine.background
+    background._hits.tell(background._store)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from askonce import AsyncCache, Cache
-from askonce.flight.background import Fleet
+from askonce.flight.background import BackgroundThread
 from askonce.runtime.ownership import OwnedLock
 from tests.injection.stranger import answer, items
 from tests.injection.upstream import Upstream
@@ -144,11 +144,11 @@ def left(dropping: Dropping) -> dict[str, Any]:
     engine = world.cache._engine
     locks = [one for one in gc.get_objects() if isinstance(one, OwnedLock) and one.held]
     names = [thread.name for thread in threading.enumerate() if thread not in world.threads]
-    fleets = sum(name == "askonce-fleet" for name in names)
-    running = sum(name in KEPT - {"askonce-dial"} for name in names)
+    fleets = sum(name == "askonce-background" for name in names)
+    running = sum(name in KEPT - {"askonce-connect"} for name in names)
     found = {
         "flights": len(engine.board.flights()),
-        "beats": len(engine.fleet._beats),
+        "beats": len(engine.background._heartbeats),
         "streams": dropping.sources.open,
         "responses": world.upstream.open,
         "threads": [name for name in names if name not in KEPT],
@@ -170,7 +170,7 @@ def main(url: str, mode: str, rounds: int, beat: float) -> None:
     faulthandler.dump_traceback_later(STUCK, exit=True)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    Fleet.heartbeat, Fleet.rhythm = beat, beat * 0.3
+    BackgroundThread.heartbeat, BackgroundThread.rhythm = beat, beat * 0.3
     world = World(url.partition(":")[0], url, mode, None)
     dropping = Dropping(world)
     dropping.round(0)

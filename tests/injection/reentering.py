@@ -53,7 +53,7 @@ for _sort in SORTS:
 
 from askonce import AsyncCache, Cache  # noqa: E402
 from askonce.runtime.ownership import OwnedLock  # noqa: E402
-from askonce.store.sqlite.worker import Hand  # noqa: E402
+from askonce.store.sqlite.worker import WorkerThread  # noqa: E402
 from tests.injection import collecting  # noqa: E402
 from tests.injection.stranger import answer, items  # noqa: E402
 from tests.injection.world import World  # noqa: E402
@@ -148,7 +148,7 @@ def use(world: World, dropping: collecting.Dropping) -> None:
     if world.kind == "sqlite":
         _held_up(world, dropping)
     if world.tasks:
-        world.run(Hand().do(gc.collect))  # that of the file may be at work since before
+        world.run(WorkerThread().do(gc.collect))  # that of the file may be at work since before
     cache = world.make()
     request = world.fresh()
     world.run(world.fetch(request, cache=cache))

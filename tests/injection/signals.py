@@ -28,7 +28,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from askonce.flight.background import Fleet
+from askonce.flight.background import BackgroundThread
 from askonce.runtime.ownership import OwnedLock
 from askonce.stream.tape import Cut
 from tests.injection.inject import OURS
@@ -243,7 +243,7 @@ def held() -> list[str]:
     threads = {thread.ident: thread.name for thread in threading.enumerate()}
     locks = [one for one in gc.get_objects() if isinstance(one, OwnedLock) and hasattr(one, "_waiting")]
     owners = [threads.get(one._end().thread, "?") for one in locks if one.held]
-    return [name for name in owners if name not in {"askonce-fleet", "askonce-sqlite"}]
+    return [name for name in owners if name not in {"askonce-background", "askonce-sqlite"}]
 
 
 def report(rounds: Rounds) -> dict[str, Any]:
@@ -274,7 +274,7 @@ def main(url: str, mode: str, way: str, how: str, count: int, seed: int, beat: f
     logging.disable(logging.CRITICAL)
     sys.unraisablehook = lambda _: None  # CPython tells there of an exception that came into a finaliser
     threading.excepthook = lambda _: None
-    Fleet.heartbeat, Fleet.rhythm = beat, beat * 0.3
+    BackgroundThread.heartbeat, BackgroundThread.rhythm = beat, beat * 0.3
     world = World(url.partition(":")[0], url, mode, None)
     if world.loop is not None:
         world.loop.set_exception_handler(lambda *_: None)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from askonce import Cache
-from askonce.flight.background import Fleet
+from askonce.flight.background import BackgroundThread
 from askonce.testing.servers import watch
 
 PATIENCE = 10.0  # s
@@ -103,7 +103,7 @@ def _lead(cache: Cache, request: Any, form: str, seconds: float) -> None:
 
 
 def _main(url: str, heartbeat: str) -> None:
-    Fleet.heartbeat, Fleet.rhythm = float(heartbeat), float(heartbeat) * 0.3
+    BackgroundThread.heartbeat, BackgroundThread.rhythm = float(heartbeat), float(heartbeat) * 0.3
     cache = Cache(url)
     for line in sys.stdin:
         order = json.loads(line)

@@ -16,15 +16,22 @@ from typing import Any
 import pytest
 
 from askonce import Cache
-from askonce.flight.background import Fleet
+from askonce.flight.background import BackgroundThread
 from tests.engine.conftest import place_of
 from tests.engine.crowd import eventually, heartbeat
 from tests.injection.inject import OURS, Injection, Point, noted, traced
 
 ERRORS = (MemoryError, SystemExit)
-BEAT = 2.4  # s: a beat each 0.7 s
+BEAT = 2.4  # s: a renewal each 0.7 s
 SECONDS = float(os.environ.get("ASKONCE_SECONDS", "8"))
-FILES = ("fleet.py", "beats.py", "store/sqlite_link.py", "store/redis_link.py", "store/line.py", "scribe.py")
+FILES = (
+    "flight/background.py",
+    "flight/heartbeats.py",
+    "store/sqlite/link.py",
+    "store/redis/link.py",
+    "store/redis/connection.py",
+    "stream/writer.py",
+)
 
 pytestmark = [
     pytest.mark.concurrency,
@@ -44,7 +51,7 @@ class Watch:
         self.trace = traced(self, OURS)
 
     def __call__(self, frame: FrameType, event: str) -> None:
-        if threading.current_thread().name == "askonce-fleet":
+        if threading.current_thread().name == "askonce-background":
             self.met(frame, event)
 
 
@@ -68,9 +75,9 @@ def points_of(watch: Watch, seconds: float) -> list[Point]:
     return found
 
 
-def hit(fleet: Fleet, watch: Watch, point: Point, error: type[BaseException]) -> bool:
+def hit(background: BackgroundThread, watch: Watch, point: Point, error: type[BaseException]) -> bool:
     """Have it raise there, if it comes there."""
-    fleet.defer(partial(sys.settrace, watch.trace))  # the interpreter ends a trace that raised
+    background.defer(partial(sys.settrace, watch.trace))  # the interpreter ends a trace that raised
     injection = Injection(point._replace(nth=1), error)
     watch.met = injection.met
     until = time.monotonic() + 1.0
@@ -95,23 +102,23 @@ def led(cache: Cache, until: threading.Event) -> tuple[threading.Thread, list[An
     return thread, calls
 
 
-def _later(fleet: Fleet, due: float) -> bool:
-    return fleet._beats.next > due
+def _later(background: BackgroundThread, due: float) -> bool:
+    return background._heartbeats.next > due
 
 
 def tried(cache: Cache, watch: Watch, seconds: float) -> int:
-    fleet = cache._engine.fleet
+    background = cache._engine.background
     until, reached, released = time.monotonic() + seconds, 0, threading.Event()
     thread, calls = led(cache, released)
-    (beat,) = list(fleet._beats._all)
+    (beat,) = list(background._heartbeats._all)
     for number, point in enumerate(points_of(watch, 1.0)):
         if time.monotonic() > until:
             break
-        due = fleet._beats.next
-        reached += hit(fleet, watch, point, ERRORS[number % 2])
-        eventually(partial(_later, fleet, due), f"it beats again after {point}", BEAT)
+        due = background._heartbeats.next
+        reached += hit(background, watch, point, ERRORS[number % 2])
+        eventually(partial(_later, background, due), f"it beats again after {point}", BEAT)
         assert not beat.lost, f"the lease was lost after {point}"
-        eventually(lambda: fleet._running.held, f"it runs after {point}")
+        eventually(lambda: background._running.held, f"it runs after {point}")
     released.set()
     thread.join(10)
     assert cache.fetch({"q": 1}, lambda: calls.append(2)).value == "answer"

@@ -21,7 +21,10 @@ from tests.injection.collecting import cycle
 
 BEAT = 0.6  # s
 OURS = Path(askonce.__file__).parent
-BELLS = {"Lock ownership.py", "Lock store/wakeup.py"}  # locks that nobody holds: to release one wakes a thread
+BELLS = {
+    "Lock runtime/ownership.py",
+    "Lock runtime/wakeup.py",
+}  # locks that nobody holds: to release one wakes a thread
 KINDS = ("memory", "sqlite", pytest.param("valkey", marks=pytest.mark.servers))
 MODES = ("threads", "tasks")
 
@@ -94,7 +97,9 @@ def entered_again(kind, mode, request, tmp_path):
 
 
 def test_some_locks_of_ours_are_entered_again_by_the_thread_that_holds_them(request, tmp_path):
-    assert {"fleets.py", "users.py", "fleet.py", "pump.py"} <= entered_again("memory", "threads", request, tmp_path)
+    assert {"flight/registry.py", "flight/users.py", "flight/background.py", "stream/pump.py"} <= entered_again(
+        "memory", "threads", request, tmp_path
+    )
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ a call that nobody makes, no lock is held, no thread or task is left.
 
 `make test` tries a sample, `make slow` as many as ASKONCE_SECONDS (8) a path allow, in an order of ASKONCE_SEED's,
 those first whose place no other path has passed; each prints how many. With ASKONCE_SECONDS=1000 and pytest's ``-o
-faulthandler_timeout=0`` they are all; ASKONCE_ONLY=store/trunk.py:94 names one, and ASKONCE_SHOW=1 shows each.
+faulthandler_timeout=0`` they are all; ASKONCE_ONLY=store/redis/multiplexed.py:94 names one, and ASKONCE_SHOW=1 shows
+each.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MOST = 8  # points after which something was wrong, and the rest is not tried
 LEAST = 4  # points of a path that are tried, however long that takes
 SECONDS = float(os.environ.get("ASKONCE_SECONDS", "8"))  # for each path, in each world
 SHOW = bool(os.environ.get("ASKONCE_SHOW"))
-ONLY = os.environ.get("ASKONCE_ONLY", "")  # points, by how they are told: store/trunk.py:94
+ONLY = os.environ.get("ASKONCE_ONLY", "")  # points, by how they are told: store/redis/multiplexed.py:94
 SEED = int(os.environ.get("ASKONCE_SEED", "0"))
 
 _passed: defaultdict[tuple[str, str], set[object]] = defaultdict(set)  # places, by what kind of world they are in
@@ -155,7 +156,7 @@ SAMPLED = ("miss", "stream", "http stream", "hit", "invalidate")  # a fork, a cl
 @pytest.mark.parametrize("world", WORLDS, indirect=True, ids="-".join)
 def test_an_exception_at_some_points_leaves_nothing_behind(world):
     reached = 0
-    sampled = SAMPLED if world.stranger is None else SAMPLED[:2]  # who asks another process waits for its beats
+    sampled = SAMPLED if world.stranger is None else SAMPLED[:2]  # who asks another process waits for its renewals
     for path in (one for one in PATHS if one.name in sampled):
         reached += all_tried(world, path, in_turn(world, points_of(world, path, 1)), 0.15)
     print(f"\n{world.kind}, {world.mode}: {reached} points")

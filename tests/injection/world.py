@@ -27,7 +27,7 @@ from tests.injection.upstream import Upstream
 
 BEAT = 0.6  # s: the heartbeat here, and a lease's life
 HANG = 5.0  # s after which a coroutine is not slow, but hangs
-KEPT = {"askonce-fleet", "askonce-dial", "askonce-sqlite"}  # threads that every process may have
+KEPT = {"askonce-background", "askonce-connect", "askonce-sqlite"}  # threads that every process may have
 QUICK = 0.3  # s that the next lookup may take
 
 
@@ -194,10 +194,10 @@ class World:
     def at_rest(self, what: str) -> None:
         """Nothing is left that nobody owns."""
         engine = self.cache._engine
-        fleet = engine.fleet
+        background = engine.background
         eventually(
-            lambda: not engine.board.flights() and not engine.board._claimed and not fleet._beats._all,
-            f"after {what} no lease is renewed: {engine.board._claimed}, {list(fleet._beats._all)}",
+            lambda: not engine.board.flights() and not engine.board._claimed and not background._heartbeats._all,
+            f"after {what} no lease is renewed: {engine.board._claimed}, {list(background._heartbeats._all)}",
             3.0,
         )
         eventually(lambda: self.upstream.open == 0, f"after {what} upstream's streams are closed", 3.0)

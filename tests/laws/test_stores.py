@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from askonce.store import Store, open_store
+from askonce.cache.stores import open_store
+from askonce.store import Store
 from askonce.testing.contract import StoreLaws, TimeLaws
 from askonce.testing.servers import Server
 from askonce.testing.trial import Trial

@@ -19,9 +19,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
+from askonce.cache.stores import open_store
 from askonce.core.keys import Key
 from askonce.core.model import DATES_AT, HEAD_SIZE, Dates, pack_dates, read_head
-from askonce.store import Link, Store, StoreTrouble, ledger, open_store
+from askonce.store import Link, Store, StoreTrouble, ledger
 from askonce.store.memory.store import MemoryStore
 from askonce.store.redis.store import RedisStore
 from askonce.store.sqlite.ledger import number_of

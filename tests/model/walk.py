@@ -106,7 +106,7 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: any(question.followed for question in self.promises.questions.values()))
     @rule(nth=NUMBERS, limits=LIMITS, life=LIVES)
     def claim_after(self, nth, limits, life):
-        """A follower was woken and looks again: what he waited for is fresh to him."""
+        """A follower was woken and looks again: what it waited for is fresh to it."""
         # By id: the same walk must choose the same, and keys and orders are others each time.
         questions = self.promises.questions
         followed = sorted((name, at) for at, key in enumerate(self.keys) for name in questions[key].followed)

@@ -188,7 +188,7 @@ def test_a_certificate_is_seen_in_each_way_to_give_it(module, cache, tmp_path, g
     with client:
         request = client.build_request("POST", URL, json=CHAT)
         sent = client._transport._sent(request)
-        assert client._transport.exchange.read(sent).reason == "tenant-needed"
+        assert client._transport.rules.read(sent).reason == "tenant-needed"
 
 
 async def test_a_certificate_of_an_async_client_is_seen_too(module, tmp_path):

@@ -60,9 +60,9 @@ class one_client:  # noqa: N801 - a context
 
         def made(**more: Any) -> Any:
             client = self._make(**more)
-            exchange = client._transport.exchange
-            fitting.append(exchange._fitting)
-            exchange._fitting = fitting[0]
+            rules = client._transport.rules
+            fitting.append(rules._fitting)
+            rules._fitting = fitting[0]
             return client
 
         self._cache.http_client = made

@@ -1,4 +1,4 @@
-"""The law of misses: what a caller sees with us is what he sees without us, but for one header of ours."""
+"""The law of misses: what a caller sees with us is what it sees without us, but for one header of ours."""
 
 from __future__ import annotations
 

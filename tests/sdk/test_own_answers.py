@@ -223,10 +223,10 @@ def test_who_waits_for_a_body_that_cannot_be_decoded_gets_the_same_error_of_his_
         threads[0].start()
         wait_until(cache._engine.board.flights)
         threads[1].start()
-        wait_until(lambda: cache._engine.board.flights()[0].callers)  # the follower; a leader is in his call
+        wait_until(lambda: cache._engine.board.flights()[0].callers)  # the follower; a leader is in its call
         (flight,) = cache._engine.board.flights()
         gate.set()
-        if stream:  # a stream that is not kept is let go as it is read: both have their seats before it begins
+        if stream:  # a stream that is not kept is let go as it is read: both have their places before it begins
             wait_until(lambda: flight.pump is not None and flight.pump.tape.readers == 2)
         begins.set()
         for thread in threads:
@@ -338,7 +338,7 @@ def test_what_an_application_keeps_in_its_clients_and_transports_is_not_looked_t
 def test_a_request_that_we_fail_to_read_goes_upstream_without_us(module, cache, monkeypatch, caplog):
     inner = module.MockTransport(lambda request: module.Response(200, json=dict(request.headers)))
     with cache.http_client(module=module, inner=inner) as client, cache.watch() as seen:
-        monkeypatch.setattr(client._transport.exchange, "read", lambda _: 1 / 0)
+        monkeypatch.setattr(client._transport.rules, "read", lambda _: 1 / 0)
         for _ in range(2):
             got = client.post(URL, json=CHAT, headers={"askonce-scope": "a", "x-mine": "b"}).json()
     assert got["x-mine"] == "b"

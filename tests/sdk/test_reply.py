@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.http.response import Failure, Reply, pack, pack_failure, unpack
+from askonce.http.response import Failure, Response, pack, pack_failure, unpack
 
 LATIN = st.text(st.characters(max_codepoint=255), max_size=20).map(lambda text: text.encode("latin-1"))
 
@@ -14,8 +14,8 @@ LATIN = st.text(st.characters(max_codepoint=255), max_size=20).map(lambda text: 
 @given(st.integers(100, 599), st.lists(st.tuples(st.just(b"x-") | LATIN, LATIN), max_size=5), st.binary(max_size=99))
 def test_a_reply_comes_back_as_it_was(status, headers, body):
     headers = [(b"x" + name, value) for name, value in headers]
-    got = unpack(memoryview(pack(Reply(status, headers, body), stored=False)))
-    assert isinstance(got, Reply)
+    got = unpack(memoryview(pack(Response(status, headers, body), stored=False)))
+    assert isinstance(got, Response)
     assert (got.status, list(got.headers), got.body) == (status, headers, body)
 
 
@@ -28,24 +28,24 @@ HEADERS = [
 
 def names(data: bytes) -> list[str]:
     got = unpack(data)
-    assert isinstance(got, Reply)
+    assert isinstance(got, Response)
     return [name.decode().lower() for name, _ in got.headers]
 
 
 def test_what_is_stored_is_free_of_what_was_the_first_readers_alone():
-    assert names(pack(Reply(200, HEADERS, b""), stored=True)) == ["content-type", "x-request-id", "date"]
+    assert names(pack(Response(200, HEADERS, b""), stored=True)) == ["content-type", "x-request-id", "date"]
 
 
 def test_what_is_shared_keeps_the_limits_that_are_everybodys():
-    shared = names(pack(Reply(429, HEADERS, b""), stored=False))
+    shared = names(pack(Response(429, HEADERS, b""), stored=False))
     assert {"retry-after", "x-ratelimit-remaining-tokens"} <= set(shared)
     assert {"set-cookie", "connection", "age"}.isdisjoint(shared)
 
 
 def test_whose_credential_was_refused_is_said_only_where_nothing_is_stored():
-    reply = Reply(401, [], b"", who="abc")
+    reply = Response(401, [], b"", who="abc")
     refused = unpack(pack(reply, stored=False))
-    assert isinstance(refused, Reply)
+    assert isinstance(refused, Response)
     assert refused.who == "abc"
     assert b"abc" not in pack(reply, stored=True)
 

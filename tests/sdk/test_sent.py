@@ -16,8 +16,8 @@ from askonce.core import keys
 from askonce.engine.question import Planner
 from askonce.events import Events
 from askonce.http.credentials import LASTING, binds, covers_body, fingerprint, rotates
-from askonce.http.request import Sent, carried, less_ours, name_of, target_of
-from askonce.http.rules import Exchange
+from askonce.http.request import SentRequest, less_ours, name_of, read_headers, target_of
+from askonce.http.rules import ClientRules
 
 CHAT = "https://api.example/v1/chat/completions"
 
@@ -29,7 +29,7 @@ def jwt(**claims: object) -> str:
 
 
 def secrets(*headers: tuple[str, str]) -> bytes:
-    return carried([(name.encode(), value.encode()) for name, value in headers]).secrets
+    return read_headers([(name.encode(), value.encode()) for name, value in headers]).secrets
 
 
 # --- where it goes ---
@@ -198,7 +198,7 @@ def test_aws_session_tokens_and_presigned_urls_rotate():
 
 
 def test_headers_count_unless_their_class_says_otherwise():
-    found = carried(
+    found = read_headers(
         [
             *((b"User-Agent", b"x"), (b"X-Stainless-Retry-Count", b"1"), (b"Traceparent", b"00-1")),
             *((b"Anthropic-Beta", b"a"), (b"X-My-Own", b"1"), (b"X-Mine-Too", b"2")),
@@ -211,7 +211,7 @@ def test_headers_count_unless_their_class_says_otherwise():
 
 def test_what_is_said_to_us_is_taken_off():
     headers = [(b"Askonce-Scope", b"a"), (b"Cache-Control", b"no-cache"), (b"X-A", b"1"), (b"askonce-new", b"?")]
-    assert carried(headers).ours == {"askonce-scope": "a", "cache-control": "no-cache", "askonce-new": "?"}
+    assert read_headers(headers).ours == {"askonce-scope": "a", "cache-control": "no-cache", "askonce-new": "?"}
     assert less_ours(headers) == [(b"X-A", b"1")]
 
 
@@ -236,7 +236,7 @@ def test_what_any_kind_of_signature_covers_stays_on(name, value):
 
 
 def test_two_values_that_differ_in_a_byte_are_two():
-    one, other = carried([(b"x-user", "é".encode())]), carried([(b"x-user", "é".encode("latin-1"))])
+    one, other = read_headers([(b"x-user", "é".encode())]), read_headers([(b"x-user", "é".encode("latin-1"))])
     assert one.counts != other.counts
 
 
@@ -274,5 +274,5 @@ def test_a_request_of_headers_that_always_counted_keeps_its_key(monkeypatch, hea
     monkeypatch.setattr(keys, "digest", lambda **of: made.append((list(of["headers"]), of["tenant"])) or digest(**of))
     raw = [(name.encode(), value.encode()) for name, value in headers]
     body = b'{"messages":[{"content":"hi","role":"user"}],"model":"m"}'
-    Exchange(Planner("p", "", Policy(), {}, "on"), Events(), "on").read(Sent("POST", CHAT, raw, body))
+    ClientRules(Planner("p", "", Policy(), {}, "on"), Events(), "on").read(SentRequest("POST", CHAT, raw, body))
     assert made == [(counts, hashlib.sha256(secret).hexdigest() if secret else "")]

@@ -103,7 +103,7 @@ def test_a_refusal_is_not_shared_with_the_other_credentials_of_a_tenant(module, 
         thread.join(10)
     assert got["leader"].status_code == got["same"].status_code == 401
     assert got["good"].json()["for"] == "Bearer sk-1"
-    # Who had another wrong key asked for himself, or found what the good one had been given.
+    # Who had another wrong key asked again, or found what the good one had been given.
     assert got["other"].status_code in {200, 401}
     assert [asked_by_line(one) for one in inner.requests].count("wrong") == 1
 

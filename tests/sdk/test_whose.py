@@ -15,8 +15,8 @@ from askonce import AsyncCache, Cache, ConfigError, Policy
 from askonce.core.fresh import AGAIN
 from askonce.engine.question import Planner
 from askonce.events import Events
-from askonce.http.request import Sent
-from askonce.http.rules import Exchange
+from askonce.http.request import SentRequest
+from askonce.http.rules import ClientRules
 from tests.core.test_headers import FAMILIES, LISTED, TOKEN
 from tests.sdk.conftest import CHAT
 from tests.sdk.test_requests import ANSWER, URL, WHO, answering, status_of
@@ -131,7 +131,7 @@ def test_a_header_that_is_none_of_ours_passes_with_one_warning_by_name_and_is_ta
 
 @pytest.mark.parametrize("scheme", ["NTLM", "Negotiate", "negotiate"])
 def test_after_a_ticket_nobody_is_told_by_what_a_request_does_not_say(module, cache, scheme):
-    """The connection was signed in by Alice; Bob's client has not said who he is, either, and is another client."""
+    """The connection was signed in by Alice; Bob's client has not said whose it is, either, and is another client."""
     inner = answering(module)
     with cache.http_client(module=module, inner=inner) as alice, cache.http_client(module=module, inner=inner) as bob:
         assert status_of(cache, alice, headers={"authorization": f"{scheme} TlRM"}).detail == "tenant-needed"
@@ -227,8 +227,8 @@ async def test_a_fresh_header_is_named_by_an_async_client_too(module, caplog):
 
 def key_of(*headers: tuple[str, str], **settings_: Any) -> str:
     raw = [(name.encode(), value.encode()) for name, value in headers]
-    exchange = Exchange(Planner("p", settings_.get("tenant", ""), Policy(), {}, "on"), Events(), "on")
-    asked = exchange.read(Sent("POST", URL, raw, b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'))
+    rules = ClientRules(Planner("p", settings_.get("tenant", ""), Policy(), {}, "on"), Events(), "on")
+    asked = rules.read(SentRequest("POST", URL, raw, b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'))
     assert asked.question is not None, asked.reason
     return asked.question.key.text
 

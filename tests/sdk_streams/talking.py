@@ -153,7 +153,7 @@ def soon(talking: Talking, *parts: bytes) -> None:
 
 
 class Reading(threading.Thread):
-    """A reader in a thread of his own, of raw parts."""
+    """A reader in a thread of its own, of raw parts."""
 
     def __init__(self, client: Any, body: Any = STREAM, **more: Any) -> None:
         super().__init__(daemon=True)

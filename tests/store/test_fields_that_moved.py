@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from askonce.cache.stores import open_store
 from askonce.core.lease import FIELDS, Hit, Lead
 from askonce.core.model import FIELDS as TAGS
 from askonce.core.model import pack_fields, seal
 from askonce.runtime.drive import drive
-from askonce.store import open_store
 from askonce.testing.servers import ValkeyServer
 from tests.store.keeping import DAY, LIFE, ask, key
 

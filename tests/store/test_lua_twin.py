@@ -16,8 +16,8 @@ from askonce.core.lease import Follow, Hit, Lead, Stale
 from askonce.core.model import pack_fields
 from askonce.store import PARTITIONS, ledger
 from askonce.store.redis import address
-from askonce.store.redis.connecting import open_line
-from askonce.store.redis.connection import Line
+from askonce.store.redis.connecting import open_connection
+from askonce.store.redis.connection import Connection
 from askonce.store.redis.scripts import Scripts, pack
 from askonce.testing.servers import Server
 from tests.store import twin
@@ -28,31 +28,33 @@ SEED = 2026
 
 
 @pytest.fixture(params=["valkey", "redis_server"])
-def line(request: pytest.FixtureRequest) -> Iterator[Line]:
+def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
     server: Server = request.getfixturevalue(request.param)
-    opened = open_line(address.from_url(server.url, {"socket_timeout": 10.0}))
+    opened = open_connection(address.from_url(server.url, {"socket_timeout": 10.0}))
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def valkey_line(valkey: Server) -> Iterator[Line]:
-    opened = open_line(address.from_url(valkey.url, {"socket_timeout": 10.0}))
+def valkey_connection(valkey: Server) -> Iterator[Connection]:
+    opened = open_connection(address.from_url(valkey.url, {"socket_timeout": 10.0}))
     yield opened
     opened.close()
 
 
-def teach(line: Line, known: Scripts) -> None:
+def teach(connection: Connection, known: Scripts) -> None:
     scripts = [known.claim, known.renew, known.fill, known.release, known.extend, known.invalidate, known.count]
-    line.exchange(b"".join(pack(b"SCRIPT", b"LOAD", script.text) for script in scripts), len(scripts))
+    connection.exchange(b"".join(pack(b"SCRIPT", b"LOAD", script.text) for script in scripts), len(scripts))
 
 
-def broken(line: Line, verb: twin.Verb, count: int, known: Scripts | None = None, seed: int = SEED) -> list[str]:
+def broken(
+    connection: Connection, verb: twin.Verb, count: int, known: Scripts | None = None, seed: int = SEED
+) -> list[str]:
     """The first differences over so many random states, told in full."""
     known = known or twin.scripts()
-    teach(line, known)
+    teach(connection, known)
     told = []
-    for case, what, expected, found in twin.run(line, twin.cases(Draw(seed), verb, count, known)):
+    for case, what, expected, found in twin.run(connection, twin.cases(Draw(seed), verb, count, known)):
         told.append(f"case {case.number}: {what}: {expected!r} expected, {found!r} found\n{case.state}\n{case.now_us}")
         if len(told) == 3:
             break
@@ -64,8 +66,8 @@ def broken(line: Line, verb: twin.Verb, count: int, known: Scripts | None = None
     [(twin.claim, 10_000), (twin.fill, 2_000), (twin.release, 2_000), (twin.renew, 2_000), (twin.extend, 2_000)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_script_and_core_lease_decide_and_leave_behind_the_same(line: Line, verb: twin.Verb, count: int):
-    assert not broken(line, verb, count)
+def test_a_script_and_core_lease_decide_and_leave_behind_the_same(connection: Connection, verb: twin.Verb, count: int):
+    assert not broken(connection, verb, count)
 
 
 def test_the_random_states_reach_every_outcome_many_times():
@@ -83,9 +85,9 @@ def test_the_random_states_reach_every_outcome_many_times():
     assert {Hit.__name__, Lead.__name__} <= {name.partition("+")[0] for name in seen}
 
 
-def test_invalidate_moves_the_counter_the_fields_and_the_floor_as_core_lease_does(line: Line):
+def test_invalidate_moves_the_counter_the_fields_and_the_floor_as_core_lease_does(connection: Connection):
     known, draw = twin.scripts(), Draw(SEED)
-    teach(line, known)
+    teach(connection, known)
     for number in range(2_000 // PARTITIONS):
         sent, expected = [], []
         for partition in range(PARTITIONS):
@@ -96,33 +98,33 @@ def test_invalidate_moves_the_counter_the_fields_and_the_floor_as_core_lease_doe
             sent.append(known.invalidate.call((name,), (int(everything), pack_fields(fields), 0)))
             sent.append(pack(b"HGETALL", name))
             expected.append(lease.invalidate(before, fields, everything))
-        replies = [reply for reply in line.exchange(b"".join(sent), len(sent)) if isinstance(reply, dict)]
+        replies = [reply for reply in connection.exchange(b"".join(sent), len(sent)) if isinstance(reply, dict)]
         assert [twin.read_generations(reply) for reply in replies] == expected
 
 
 @pytest.mark.parametrize("partition", [0, 5, 63])
 @pytest.mark.parametrize("spread", [1, 7, 5_000])
 def test_of_too_many_fields_the_older_half_goes_as_core_lease_has_it_when_the_partition_has_its_turn(
-    line: Line, partition: int, spread: int
+    connection: Connection, partition: int, spread: int
 ):
     known, name = twin.scripts(), b"{p:%d}:g1" % partition
-    teach(line, known)
-    line.exchange(pack(b"DEL", name), 1)
+    teach(connection, known)
+    connection.exchange(pack(b"DEL", name), 1)
     # As if fields had moved in groups, one group a move; and the counter stands before this partition's turn.
     clock = 64 * 200 - partition - 1
     fields = range(lease.FIELDS + 100)
     before = lease.Generations(b"an epoch", clock, 3, {field: clock - field * spread // 5_000 for field in fields})
     expected = lease.invalidate(before, (9_000, 9_001), everything=False)
     sent = [*twin.load_generations(name, before), known.invalidate.call((name,), (0, pack_fields((9_000, 9_001)), 0))]
-    reply = line.exchange(b"".join([*sent, pack(b"HGETALL", name)]), len(sent) + 1)[-1]
+    reply = connection.exchange(b"".join([*sent, pack(b"HGETALL", name)]), len(sent) + 1)[-1]
     assert twin.read_generations(reply) == expected
     assert expected.floor > before.floor
     assert len(expected.moved) <= lease.FIELDS or spread == 1
 
 
-def test_count_counts_as_the_other_stores_do(line: Line):
+def test_count_counts_as_the_other_stores_do(connection: Connection):
     known, choose = twin.scripts(), random.Random(SEED)
-    teach(line, known)
+    teach(connection, known)
     for number in range(100):
         row, now, window = None, 1_800_000_000_000, choose.choice([1, 2, 1_000, 3_600_000])
         for _ in range(20):
@@ -132,11 +134,11 @@ def test_count_counts_as_the_other_stores_do(line: Line):
             call = known.count.call((b"%d:h" % number,), (hits, window, now * 1000))
             # A window of few ms is over for the server, whose own clock ends what is kept.
             if window >= 1_000:
-                assert line.exchange(call, 1) == [row[1] + row[2]]
+                assert connection.exchange(call, 1) == [row[1] + row[2]]
 
 
 # Not in it: two lines that repeat, as core.lease does, what was made sure of before (a caller's max_stale ends at the
-# hard end, and Follow's remaining at a heart beat).
+# hard end, and Follow's remaining at a heartbeat).
 FAULTS = [
     ("claim", "if head and (now >= head.hard or not valid(g, head, fields)) then head = nil end", ""),
     ("claim", "now >= head.hard or not valid", "not valid"),
@@ -189,7 +191,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("name", "old", "new"), FAULTS, ids=[f"{name}: {old[:50]}" for name, old, _ in FAULTS])
-def test_the_law_is_broken_when_a_check_is_dropped(valkey_line: Line, name: str, old: str, new: str):
+def test_the_law_is_broken_when_a_check_is_dropped(valkey_connection: Connection, name: str, old: str, new: str):
     known = twin.scripts(name, old, new)
     verb = getattr(twin, name)
-    assert any(broken(valkey_line, verb, 2_500, known, seed) for seed in range(4))
+    assert any(broken(valkey_connection, verb, 2_500, known, seed) for seed in range(4))

@@ -1,4 +1,4 @@
-"""The memory store's own: names, bounds, forks, words. What every store must do is in the laws."""
+"""The memory store's own: names, bounds, forks, notices. What every store must do is in the laws."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from askonce.core.lease import Follow, Hit, Lead
 from askonce.core.model import Lifetime, read_entry, read_head
-from askonce.core.tape import ENDED, FAILED, SAID, SHARED, STORED, WANTED, Ending, Word, read_ending
+from askonce.core.tape import ENDED, FAILED, SAID, SHARED, STORED, WANTED, Ending, Notice, read_ending
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
 from askonce.store import Held
@@ -105,8 +105,8 @@ def test_those_who_wait_are_told_how_a_flight_ended():
     assert 0 < said.remaining <= 5000
     ending = Ending(SHARED, "tool-calls", b"body")
     drive(store.release(key(1), grant.id, grant.order, ending))
-    words = [Word(WANTED, grant.id, grant.order), Word(ENDED, grant.id, grant.order, SHARED)]
-    assert link.poll(0) == ([(key(1), word) for word in words], [])
+    notices = [Notice(WANTED, grant.id, grant.order), Notice(ENDED, grant.id, grant.order, SHARED)]
+    assert link.poll(0) == ([(key(1), notice) for notice in notices], [])
     assert read_ending(drive(store.tape(key(1), grant.id, grant.order)) or b"") == ending
 
 
@@ -119,8 +119,8 @@ def test_a_stored_answer_is_told_to_those_who_wait_and_not_otherwise():
     grant = lead(store, key(2), 2)
     drive(store.claim(key(2), ask(3)))
     drive(store.fill(key(2), grant.id, grant.order, sealed(key(2), grant), LIFE))
-    words = [Word(WANTED, grant.id, grant.order), Word(ENDED, grant.id, grant.order, STORED)]
-    assert link.poll(0)[0] == [(key(2), word) for word in words]
+    notices = [Notice(WANTED, grant.id, grant.order), Notice(ENDED, grant.id, grant.order, STORED)]
+    assert link.poll(0)[0] == [(key(2), notice) for notice in notices]
 
 
 def test_a_claim_whose_reply_was_lost_is_released_by_its_id_alone():
@@ -212,8 +212,10 @@ def test_a_log_is_appended_to_and_read_from_anywhere():
         12,
         12,
     ]
-    words = [Word(SAID, b"f" * 16, 7, at.to_bytes(8, "big") + data) for at, data in ((0, b"Hello, "), (7, b"world"))]
-    assert link.poll(0)[0] == [(key(1), word) for word in words]
+    notices = [
+        Notice(SAID, b"f" * 16, 7, at.to_bytes(8, "big") + data) for at, data in ((0, b"Hello, "), (7, b"world"))
+    ]
+    assert link.poll(0)[0] == [(key(1), notice) for notice in notices]
     assert [drive(store.tape(key(1), b"f" * 16, 7, start)) for start in (0, 7, 12)] == [b"Hello, world", b"world", b""]
     clock.forward(15 * 60_000)
     assert drive(store.tape(key(1), b"f" * 16, 7)) is None

@@ -225,7 +225,7 @@ def test_a_loop_that_is_closed_is_kept_alive_by_nothing_and_neither_is_its_conne
         until(lambda: clients(valkey) == 0)
     gc.collect()
     assert [loop() for loop in loops] == [None] * 5
-    assert not wire._offices
+    assert not wire._per_loop
 
 
 def test_a_wire_that_is_dropped_leaves_no_connection_on_a_loop_that_goes_on(valkey: Server):

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import redis.crc
 
+from askonce.cache.stores import open_store
 from askonce.core.keys import Key
 from askonce.core.lease import Follow, Hit, Lead
 from askonce.core.model import META, TAGS, Snapshot, read_entry, read_head, seal
-from askonce.core.tape import ENDED, FAILED, SAID, SHARED, Ending, Word, read_ending
+from askonce.core.tape import ENDED, FAILED, SAID, SHARED, Ending, Notice, read_ending
 from askonce.errors import PartialInvalidation, StoreUnavailable
 from askonce.runtime.drive import drive
-from askonce.store import LOG_LIFE, PARTITIONS, Held, Sighting, StoreTrouble, open_store
+from askonce.store import LOG_LIFE, PARTITIONS, Held, Record, StoreTrouble
 from askonce.store.redis.names import Names
 from askonce.store.redis.store import RedisStore
 from askonce.store.redis.trouble import Refusal
@@ -193,7 +194,7 @@ class TestServersInTrouble:
         assert link.poll(1)[1] == [K]
         own_valkey.command("CONFIG", "SET", "maxmemory", "1")
         assert trouble_of(store.fill(K, grant.id, grant.order, sealed(K, grant), LIFE)) == "store-full"
-        assert [(word.kind, word.outcome) for _, word in link.poll(1)[0]] == [(ENDED, SHARED)]
+        assert [(notice.kind, notice.outcome) for _, notice in link.poll(1)[0]] == [(ENDED, SHARED)]
         log = drive(store.tape(K, grant.id, grant.order)) or b""
         assert read_ending(log) == Ending(SHARED, "unkept", b"answer")
         assert trouble_of(store.claim(K, ask(3))) == "store-full"
@@ -265,9 +266,9 @@ class TestLogs:
         assert drive(store.tape(K, flight, 7)) == b"abcdef"
         assert drive(store.tape(K, flight, 7, 4)) == b"ef"
         assert drive(store.tape(K, flight, 7, 6)) == b""
-        assert [word for _ in range(2) for _, word in link.poll(0.2)[0]] == [
-            Word(SAID, flight, 7, bytes(8) + b"abc"),
-            Word(SAID, flight, 7, bytes(7) + b"\3def"),
+        assert [notice for _ in range(2) for _, notice in link.poll(0.2)[0]] == [
+            Notice(SAID, flight, 7, bytes(8) + b"abc"),
+            Notice(SAID, flight, 7, bytes(7) + b"\3def"),
         ]
         link.close()
 
@@ -288,15 +289,15 @@ class TestWalks:
             put(other, Key(bytes([number, 1]) * 16, "v"), number + 1)
             valkey.command("SET", f"theirs{number}", "x")
         valkey.command("RPUSH", mine.names.of(key(0))[0], "a list")
-        cursor, met = b"", dict[bytes, Sighting]()
+        cursor, met = b"", dict[bytes, Record]()
         while True:
             cursor, seen = drive(mine.scan(cursor, 10))
             assert len(seen) < 60
-            met |= {read_head(sighting.header).digest: sighting for sighting in seen}
+            met |= {read_head(record.header).digest: record for record in seen}
             if not cursor:
                 break
         assert met.keys() == {bytes([number]) * 32 for number in range(120)}
-        assert {sighting.size for sighting in met.values()} == {len(drive(mine.entry(Key(b"\1" * 32, "v"))) or b"")}
+        assert {record.size for record in met.values()} == {len(drive(mine.entry(Key(b"\1" * 32, "v"))) or b"")}
         for one in (mine, other):
             drive(one.close())
 
@@ -304,8 +305,8 @@ class TestWalks:
         grant = lead(store, K, 1)
         told = {TAGS: b"t" * 700, META: b"m" * 3_000}
         drive(store.fill(K, grant.id, grant.order, seal("v", K.digest, *grant, DAY, told, b"body"), LIFE))
-        _, (sighting,) = drive(store.scan(b"", 1_000))
-        assert sighting.header + b"body" == drive(store.entry(K))
+        _, (record,) = drive(store.scan(b"", 1_000))
+        assert record.header + b"body" == drive(store.entry(K))
 
     def test_only_what_is_still_what_was_seen_is_discarded(self, store: RedisStore):
         for number in range(3):

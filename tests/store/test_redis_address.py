@@ -20,14 +20,15 @@ import redis.connection as threads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from askonce.cache import config
+from askonce.cache.stores import open_store
 from askonce.cli.checks import checks
 from askonce.cli.place import find
 from askonce.core.lease import Follow, Hit
 from askonce.core.tape import ENDED, FAILED, Ending
+from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
-from askonce.store import StoreTrouble, open_store
+from askonce.store import StoreTrouble
 from askonce.store.redis import address as addresses
 from askonce.store.redis.store import RedisStore
 from askonce.testing.servers import RedisServer, Server, ServerMissing
@@ -271,7 +272,7 @@ def test_no_part_of_a_password_is_told_whatever_signs_are_in_it_and_wherever_it_
     if shape.startswith("redis://{}@"):
         secret = secret.replace(":", "")  # before a colon stands a user's name, by the rules of URLs
     url = shape.replace("{}", secret)
-    told = [config.without_password(url)]
+    told = [without_password(url)]
     try:
         address = addresses.from_url(url, {})
         if not shape.startswith("redis://{}@"):  # there it is a user's name, by the rules of URLs

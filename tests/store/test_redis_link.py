@@ -1,4 +1,6 @@
-"""The fleet thread's connection to a Redis: words in milliseconds, nothing lost with it, nobody else's replies."""
+"""The background thread's connection to a Redis: notices in milliseconds, nothing lost with it, nobody else's
+replies.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import pytest
 
 from askonce.core.keys import Key
 from askonce.core.lease import Follow, Grant
-from askonce.core.tape import ALIVE, ENDED, FAILED, STORED, WANTED, Ending, Word
+from askonce.core.tape import ALIVE, ENDED, FAILED, STORED, WANTED, Ending, Notice
 from askonce.runtime.drive import drive
 from askonce.store import Held, StoreTrouble
 from askonce.store.redis.link import CHUNK, RedisLink
@@ -22,7 +24,7 @@ from tests.store.puppet import AT_MOST, Took, key
 
 pytestmark = [pytest.mark.servers, pytest.mark.concurrency]
 K = key(0)
-WORD = Word(ALIVE, b"i" * 16, 5)
+WORD = Notice(ALIVE, b"i" * 16, 5)
 
 
 @pytest.fixture
@@ -40,13 +42,13 @@ def link(store: RedisStore) -> Iterator[RedisLink]:
     made.close()
 
 
-def heard(link: RedisLink, count: int) -> list[tuple[Key, Word]]:
-    words: list[tuple[Key, Word]] = []
+def heard(link: RedisLink, count: int) -> list[tuple[Key, Notice]]:
+    notices: list[tuple[Key, Notice]] = []
     until = time.monotonic() + 5
-    while len(words) < count:
-        assert time.monotonic() < until, f"only {words}"
-        words += link.poll(1)[0]
-    return words
+    while len(notices) < count:
+        assert time.monotonic() < until, f"only {notices}"
+        notices += link.poll(1)[0]
+    return notices
 
 
 def in_force(link: RedisLink, *keys: Key) -> None:
@@ -65,7 +67,7 @@ def test_a_fill_wakes_a_link_within_milliseconds(store: RedisStore, link: RedisL
         in_force(link, one)
         grant = lead(store, one, 1)
         assert isinstance(drive(store.claim(one, ask(2))), Follow)
-        assert heard(link, 1) == [(one, Word(WANTED, grant.id, grant.order))]
+        assert heard(link, 1) == [(one, Notice(WANTED, grant.id, grant.order))]
         filled: list[float] = []
 
         def fill(one: Key = one, grant: Grant = grant, filled: list[float] = filled) -> None:
@@ -74,7 +76,7 @@ def test_a_fill_wakes_a_link_within_milliseconds(store: RedisStore, link: RedisL
 
         timer = threading.Timer(0.02, fill)
         timer.start()
-        assert heard(link, 1) == [(one, Word(ENDED, grant.id, grant.order, STORED))]
+        assert heard(link, 1) == [(one, Notice(ENDED, grant.id, grant.order, STORED))]
         took.append(time.monotonic() - filled[0])
         timer.join()
     assert min(took) < 0.02  # the best of five: what a busy machine adds is not the link's
@@ -171,7 +173,7 @@ def test_a_lease_whose_claim_had_no_reply_is_given_back_by_its_id(store: RedisSt
     link.subscribe(K)
     in_force(link, K)
     drive(store.release(K, ask(1).id, 0, Ending(FAILED)))
-    assert heard(link, 1) == [(K, Word(ENDED, follower.id, follower.order, FAILED))]
+    assert heard(link, 1) == [(K, Notice(ENDED, follower.id, follower.order, FAILED))]
     assert lead(store, K, 3).order > follower.order
     drive(
         store.release(K, ask(7).id, 0, Ending(FAILED))
@@ -193,5 +195,5 @@ def test_a_forked_child_does_not_disturb_its_parents_link(store: RedisStore, lin
         finally:
             os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0
-    assert heard(link, 2) == [(K, WORD), (K, Word(ENDED, b"n" * 16, 3, FAILED))]
+    assert heard(link, 2) == [(K, WORD), (K, Notice(ENDED, b"n" * 16, 3, FAILED))]
     link.probe()

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from askonce.core.tape import ALIVE, Word
+from askonce.core.tape import ALIVE, Notice
 from askonce.runtime.drive import drive
 from askonce.store import CONNECT_TIMEOUT, Held, StoreTrouble
 from askonce.store.redis.async_wire import AsyncWire
-from askonce.store.redis.connecting import open_line
+from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.link import CONFIRM, PROOF, RedisLink
 from askonce.store.redis.scripts import pack
 from askonce.store.redis.store import RedisStore
@@ -105,7 +105,7 @@ def test_a_server_that_trickles_while_it_is_connected_to_costs_one_timeout_and_i
         assert asked.kind(get("n1")) == "store-timeout"
     assert took.seconds < SOON
     with Took() as took, pytest.raises(StoreTrouble):
-        open_line(address(proxy))
+        open_connection(address(proxy))
     assert took.seconds < CONNECT_TIMEOUT + 0.3
 
 
@@ -220,9 +220,9 @@ async def test_an_interrupt_in_the_reply_loop_ends_the_connection_and_shifts_no_
     filled(valkey)
     wire = AsyncWire(address(valkey))
     await wire.ask(get("n1"), 1)
-    (office,) = (known() for known in wire._offices.values())
-    trunk = office.trunk
-    real, left = trunk._reader.gets, [1]
+    (per_loop,) = (known() for known in wire._per_loop.values())
+    connection = per_loop.connection
+    real, left = connection._reader.gets, [1]
 
     class Interrupting:
         def gets(self) -> Any:
@@ -232,14 +232,14 @@ async def test_an_interrupt_in_the_reply_loop_ends_the_connection_and_shifts_no_
                 raise KeyboardInterrupt
             return said
 
-        feed = trunk._reader.feed
+        feed = connection._reader.feed
 
-    monkeypatch.setattr(trunk, "_reader", Interrupting())
+    monkeypatch.setattr(connection, "_reader", Interrupting())
     loop = asyncio.get_running_loop()
     told: list[Any] = []
-    plain = trunk.data_received
-    monkeypatch.setattr(trunk, "data_received", lambda data: _caught(plain, data, told))
-    trunk._transport.set_protocol(trunk)
+    plain = connection.data_received
+    monkeypatch.setattr(connection, "data_received", lambda data: _caught(plain, data, told))
+    connection._transport.set_protocol(connection)
     assert loop.is_running()
     assert await wire.ask(get("n2"), 1) == [b"value of n2"], "asked again, on another connection"
     assert told == [KeyboardInterrupt]
@@ -334,7 +334,7 @@ def test_a_link_on_which_garbage_came_is_made_anew_and_in_force_again(link, prox
         link.poll(2)
     assert trouble.value.kind in {"store-error", "store-closed"}
     in_force(link)
-    link.say(K, Word(ALIVE, b"i" * 16, 5))
+    link.say(K, Notice(ALIVE, b"i" * 16, 5))
     assert link.poll(1)[0]
 
 

@@ -21,7 +21,7 @@ import pytest
 from askonce.core.keys import Key
 from askonce.core.lease import Follow, Hit, Lead
 from askonce.core.model import Lifetime, read_entry, read_head
-from askonce.core.tape import ALIVE, ENDED, FAILED, SAID, SHARED, STORED, WANTED, Ending, Word, read_ending
+from askonce.core.tape import ALIVE, ENDED, FAILED, SAID, SHARED, STORED, WANTED, Ending, Notice, read_ending
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
 from askonce.store import Held, StoreTrouble
@@ -114,11 +114,11 @@ def test_many_may_open_a_new_file_at_the_same_moment(path: Path):
     def crowd() -> bool:
         os.close(write)
         store = SQLiteStore.from_url(f"sqlite:///{path}")
-        seats, errors = [], []
+        connections, errors = [], []
 
         def one() -> None:
             try:
-                seats.append(store._file.open())
+                connections.append(store._file.open())
             except BaseException as error:
                 errors.append(error)
 
@@ -131,7 +131,7 @@ def test_many_may_open_a_new_file_at_the_same_moment(path: Path):
         number = os.getpid()
         put(store, key(number), number)
         print(*errors, sep="\n", end="", flush=True)
-        return len(seats) == 25
+        return len(connections) == 25
 
     children = [in_child(crowd) for _ in range(8)]
     os.close(write)
@@ -464,14 +464,14 @@ def test_a_full_disk_is_a_trouble_that_passes(path: Path, opened: Opened):
     drive(store.claim(key(2), ask(3)))
     waiting.subscribe(key(2))
     waiting.poll(0)
-    (seat,) = store._file.idle
-    pages = seat.connection.execute("PRAGMA page_count").fetchone()[0]
-    seat.connection.execute(f"PRAGMA max_page_count = {pages}")
+    (pooled,) = store._file.idle
+    pages = pooled.connection.execute("PRAGMA page_count").fetchone()[0]
+    pooled.connection.execute(f"PRAGMA max_page_count = {pages}")
     large = sealed(key(2), grant, b"x" * 50_000)
     assert kind_of(lambda: drive(store.fill(key(2), grant.id, grant.order, large, LIFE))) == "store-full"
-    assert waiting.poll(0)[0] == [(key(2), Word(ENDED, grant.id, grant.order, FAILED))]
+    assert waiting.poll(0)[0] == [(key(2), Notice(ENDED, grant.id, grant.order, FAILED))]
     assert drive(store.entry(key(1))) is not None
-    seat.connection.execute("PRAGMA max_page_count = 1000000")
+    pooled.connection.execute("PRAGMA max_page_count = 1000000")
     put(store, key(2), 4, b"x" * 50_000)
 
 
@@ -726,8 +726,8 @@ def test_children_and_parent_go_on_with_one_file_after_a_fork(path: Path, opened
     finally:
         stop.set()
         thread.join()
-    link.say(key(1), Word(ALIVE, b"f" * 16, 7))
-    assert link.poll(1)[0] == [(key(1), Word(ALIVE, b"f" * 16, 7))]
+    link.say(key(1), Notice(ALIVE, b"f" * 16, 7))
+    assert link.poll(1)[0] == [(key(1), Notice(ALIVE, b"f" * 16, 7))]
     assert all(drive(store.entry(key(number))) is not None for number in range(1, 7))
 
 
@@ -765,8 +765,8 @@ def test_those_who_wait_are_told_how_a_flight_ended(path: Path, opened: Opened):
     assert isinstance(drive(store.claim(key(1), ask(2))), Follow)
     ending = Ending(SHARED, "tool-calls", b"body")
     drive(store.release(key(1), grant.id, grant.order, ending))
-    words = [Word(WANTED, grant.id, grant.order), Word(ENDED, grant.id, grant.order, SHARED)]
-    assert link.poll(0) == ([(key(1), word) for word in words], [])
+    notices = [Notice(WANTED, grant.id, grant.order), Notice(ENDED, grant.id, grant.order, SHARED)]
+    assert link.poll(0) == ([(key(1), notice) for notice in notices], [])
     assert read_ending(drive(store.tape(key(1), grant.id, grant.order)) or b"") == ending
 
 
@@ -787,7 +787,7 @@ def test_a_stored_answer_is_told_to_those_who_wait(path: Path, opened: Opened):
     link.subscribe(key(1))
     link.poll(0)
     drive(store.fill(key(1), grant.id, grant.order, sealed(key(1), grant), LIFE))
-    assert link.poll(0)[0] == [(key(1), Word(ENDED, grant.id, grant.order, STORED))]
+    assert link.poll(0)[0] == [(key(1), Notice(ENDED, grant.id, grant.order, STORED))]
 
 
 def test_whoever_slept_while_news_were_swept_looks_again(path: Path, opened: Opened):
@@ -822,8 +822,8 @@ def test_two_hundred_waiters_hear_within_milliseconds_and_cost_next_to_nothing(p
 
     def listen() -> None:
         while not stop.is_set():
-            for _, word in link.poll(1)[0]:
-                heard[word.order] = time.perf_counter()
+            for _, notice in link.poll(1)[0]:
+                heard[notice.order] = time.perf_counter()
 
     thread = threading.Thread(target=listen)
     thread.start()
@@ -831,7 +831,7 @@ def test_two_hundred_waiters_hear_within_milliseconds_and_cost_next_to_nothing(p
     for order in range(1, 41):
         time.sleep(0.011)
         said[order] = time.perf_counter()
-        opened(path).link().say(key(order), Word(ENDED, b"f" * 16, order, STORED))
+        opened(path).link().say(key(order), Notice(ENDED, b"f" * 16, order, STORED))
     time.sleep(0.1)
     cpu = time.process_time()
     time.sleep(0.5)
@@ -865,8 +865,8 @@ def test_a_log_is_written_once_and_read_from_anywhere(path: Path, opened: Opened
     assert append(12, b"!") == 13
     assert append(14, b"gap") == 13
     parts = [(0, b"Hello, "), (7, b"world"), (12, b"!")]
-    words = [Word(SAID, flight, 7, at.to_bytes(8, "big") + data) for at, data in parts]
-    assert link.poll(0)[0] == [(key(1), word) for word in words]
+    notices = [Notice(SAID, flight, 7, at.to_bytes(8, "big") + data) for at, data in parts]
+    assert link.poll(0)[0] == [(key(1), notice) for notice in notices]
     clock.forward(14 * 60_000)
     assert append(13, b"") == 13
     assert [drive(store.tape(key(1), flight, 7, start)) for start in (0, 5, 7, 12, 13, 99)] == [

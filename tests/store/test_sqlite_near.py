@@ -32,11 +32,11 @@ def ask(cache, call, **own):
 def reads(cache, look):
     """The SELECTs of entries that a lookup makes."""
     file = cache._engine.store._file
-    (seat,) = file.idle
+    (pooled,) = file.idle
     seen: list[str] = []
-    seat.connection.set_trace_callback(lambda sql: seen.append(sql) if "entries" in sql else None)
+    pooled.connection.set_trace_callback(lambda sql: seen.append(sql) if "entries" in sql else None)
     look()
-    seat.connection.set_trace_callback(None)
+    pooled.connection.set_trace_callback(None)
     return len(seen)
 
 

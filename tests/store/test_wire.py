@@ -20,8 +20,8 @@ from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
 from askonce.store.redis import pool
 from askonce.store.redis.address import RedisAddress
-from askonce.store.redis.connecting import open_line
-from askonce.store.redis.connection import LEAST, RARELY, TRUSTED, Cut, Glance, Line
+from askonce.store.redis.connecting import open_connection
+from askonce.store.redis.connection import LEAST, RARELY, TRUSTED, Connection, Cut, Spin
 from askonce.store.redis.scripts import pack
 from askonce.store.redis.trouble import Refusal
 from askonce.store.redis.wire import SyncWire
@@ -175,7 +175,7 @@ class TestSync:
 
         in_threads(8, reader)
         assert not wrong
-        assert clients(valkey) <= 8 + pool.DIALS
+        assert clients(valkey) <= 8 + pool.CONNECTING
 
     def test_threads_that_come_one_after_another_use_one_connection(self, valkey: Server, wire: SyncWire):
         for number in range(30):
@@ -188,11 +188,11 @@ class TestSync:
         filled(valkey)
         dialled: deque[Any] = deque()
 
-        def counted(to: RedisAddress) -> Line:
+        def counted(to: RedisAddress) -> Connection:
             dialled.append(to)
-            return open_line(to)
+            return open_connection(to)
 
-        monkeypatch.setattr(pool, "open_line", counted)
+        monkeypatch.setattr(pool, "open_connection", counted)
         wire, barrier, said = SyncWire(address(valkey)), threading.Barrier(400), []
 
         def ask(number: int) -> None:
@@ -201,13 +201,13 @@ class TestSync:
 
         in_threads(400, ask)
         assert said == [True] * 1200
-        assert len(dialled) <= pool.MOST + pool.DIALS
+        assert len(dialled) <= pool.MOST + pool.CONNECTING
         assert clients(valkey) <= len(dialled)
         drive(wire.close())
         until(lambda: clients(valkey) == 0)
 
     def test_who_waits_for_a_line_goes_on_waiting_while_others_are_answered(self, own_valkey: Server, monkeypatch):
-        # One line, and callers enough that the last has to wait for several timeouts: none of them is trouble.
+        # One connection, and callers enough that the last has to wait for several timeouts: none of them is trouble.
         monkeypatch.setattr(pool, "MOST", 1)
 
         def slowly(connection: socket.socket, command: list[bytes]) -> None:
@@ -243,30 +243,30 @@ class TestSync:
         held = wire._opened()
 
         def hold(_: int) -> None:
-            line = held.wait(time.monotonic())
+            connection = held.wait(time.monotonic())
             barrier.wait(10)
-            held.give(line)
+            held.give(connection)
 
         in_threads(12, hold)
-        until(lambda: not held._dials)
+        until(lambda: not held._connecting)
         assert clients(valkey) >= 12
-        line = held.wait(time.monotonic())  # one that is in steady use
+        connection = held.wait(time.monotonic())  # one that is in steady use
         for idle in held.idle:
             idle.used -= TRUSTED + 1
-        held.give(line)
+        held.give(connection)
         until(lambda: clients(valkey) <= pool.SPARE)
         assert self.ask(wire, "n1") == b"value of n1"
 
     def test_closing_leaves_a_connection_to_its_user_who_closes_it(self, own_valkey: Server):
         filled(own_valkey)
         wire = SyncWire(address(own_valkey, 2.0))
-        line = wire._opened().wait(time.monotonic())
-        number = line.sock.fileno()
+        connection = wire._opened().wait(time.monotonic())
+        number = connection.sock.fileno()
         drive(wire.close())
-        assert line.sock.fileno() == number, "a number given to another file would be written to"
-        assert line.exchange(get("n1"), 1) == [b"value of n1"]
-        wire._pools[os.getpid()].give(line)
-        assert line.closed
+        assert connection.sock.fileno() == number, "a number given to another file would be written to"
+        assert connection.exchange(get("n1"), 1) == [b"value of n1"]
+        wire._pools[os.getpid()].give(connection)
+        assert connection.closed
         until(lambda: clients(own_valkey) == 0)
 
     def test_nothing_is_written_into_a_file_that_took_the_number_of_a_closed_connection(
@@ -354,33 +354,33 @@ class TestGlance:
         near, far = ends
         buffer = bytearray(10)
         far.sendall(b"reply")
-        assert (Glance().read(near, buffer), bytes(buffer[:5])) == (5, b"reply")
+        assert (Spin().read(near, buffer), bytes(buffer[:5])) == (5, b"reply")
         far.close()
-        assert Glance().read(near, buffer) == 0, "the end of a connection is told from nothing yet"
+        assert Spin().read(near, buffer) == 0, "the end of a connection is told from nothing yet"
 
     def test_each_look_in_vain_makes_the_next_one_rarer_and_a_good_one_puts_that_right(self, ends):
         near, far = ends
-        glance, buffer = Glance(), bytearray(10)
+        spin, buffer = Spin(), bytearray(10)
         looked = []
         for number in range(4 * RARELY):
-            before = glance.skipped
-            assert glance.read(near, buffer) is None
-            looked += [number] if glance.skipped <= before else []
+            before = spin.skipped
+            assert spin.read(near, buffer) is None
+            looked += [number] if spin.skipped <= before else []
         gaps = [later - earlier for earlier, later in itertools.pairwise(looked)]
         assert gaps[:4] == [2, 4, 8, 16]
         assert gaps[-1] == RARELY + 1
         far.sendall(b"a")
-        assert any(glance.read(near, buffer) for _ in range(RARELY + 1))
+        assert any(spin.read(near, buffer) for _ in range(RARELY + 1))
         far.sendall(b"b")
-        assert glance.read(near, buffer) == 1, "the very next reply is looked for again"
+        assert spin.read(near, buffer) == 1, "the very next reply is looked for again"
 
     def test_two_threads_never_look_at_the_same_time_and_a_closed_socket_is_an_error(self, ends, monkeypatch):
         near, far = ends
         far.sendall(b"reply")
-        monkeypatch.setattr(Glance, "looking", True)
-        assert Glance().read(near, bytearray(10)) is None
-        monkeypatch.setattr(Glance, "looking", False)
+        monkeypatch.setattr(Spin, "looking", True)
+        assert Spin().read(near, bytearray(10)) is None
+        monkeypatch.setattr(Spin, "looking", False)
         near.close()
         with pytest.raises(OSError, match="Bad file descriptor"):
-            Glance().read(near, bytearray(10))
-        assert not Glance.looking
+            Spin().read(near, bytearray(10))
+        assert not Spin.looking

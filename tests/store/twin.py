@@ -27,15 +27,15 @@ from askonce.core.model import (
     seal,
     unpack_fields,
 )
-from askonce.core.tape import FAILED, SHARED, STORED, Ending, Word
+from askonce.core.tape import FAILED, SHARED, STORED, Ending, Notice
 from askonce.store import TAPE_LIFE, Held, ledger
-from askonce.store.redis.connection import Line
+from askonce.store.redis.connection import Connection
 from askonce.store.redis.scripts import Script, Scripts, claim_args, pack, release_args
 from askonce.store.redis.store import read_claim
 from tests.store.draw import EPOCHS, Draw, State
 
 CLOCK = "  local now = redis.call('TIME')\n  return now[1] * 1000000 + now[2]\n"
-TEXTS = files("askonce.store") / "lua"
+TEXTS = files("askonce.store.redis") / "lua"
 CHUNK = 200
 
 
@@ -58,7 +58,7 @@ class Beside(ledger.Ledger):
     def __init__(self, key: Key, state: State, now_us: int) -> None:
         self.now_us = now_us
         self.state = state
-        self.words: list[Word] = []
+        self.notices: list[Notice] = []
         self.ends: int | None = None
         self.armed = False  # whether the lease was given another end
         self._key = key
@@ -100,8 +100,8 @@ class Beside(ledger.Ledger):
         if self.state.tape is None:
             self.state = self.state._replace(tape=log)
 
-    def say(self, key: Key, word: Word) -> None:
-        self.words.append(word)
+    def say(self, key: Key, notice: Notice) -> None:
+        self.notices.append(notice)
 
 
 class Case(NamedTuple):
@@ -223,16 +223,16 @@ def _load(case: Case) -> list[bytes]:
 
 def load_generations(name: bytes, generations: Generations) -> list[bytes]:
     """The commands that write them."""
-    words: list[bytes | int] = [part for one, when in generations.moved.items() for part in (b"t:%d" % one, when)]
-    words += [b"ep", generations.epoch] if generations.epoch else []
-    words += [b"clk", generations.clock] if generations.clock else []
-    words += [b"floor", generations.floor] if generations.floor else []
-    return [pack(b"HSET", name, *words)] if words else []
+    notices: list[bytes | int] = [part for one, when in generations.moved.items() for part in (b"t:%d" % one, when)]
+    notices += [b"ep", generations.epoch] if generations.epoch else []
+    notices += [b"clk", generations.clock] if generations.clock else []
+    notices += [b"floor", generations.floor] if generations.floor else []
+    return [pack(b"HSET", name, *notices)] if notices else []
 
 
 def _reads(case: Case) -> list[bytes]:
     names = Names.of(case.number)
-    order = case.beside.words[0].order if case.beside.words else 0
+    order = case.beside.notices[0].order if case.beside.notices else 0
     late = names.tape + b".%d" % order
     return [
         pack(b"GET", names.entry), pack(b"PTTL", names.entry), pack(b"HGETALL", names.lease),
@@ -294,34 +294,36 @@ def _differences(case: Case, reply: Any, after: list[Any]) -> Iterator[tuple[str
         yield "tape's life", TAPE_LIFE, tape_ttl
 
 
-def run(line: Line, drawn: Iterator[Case]) -> Iterator[tuple[Case, str, Any, Any]]:
-    """Every difference between the script and core.lease over these cases; the words, too, are compared."""
-    line.exchange(pack(b"FLUSHALL"), 1)
+def run(connection: Connection, drawn: Iterator[Case]) -> Iterator[tuple[Case, str, Any, Any]]:
+    """Every difference between the script and core.lease over these cases; the notices, too, are compared."""
+    connection.exchange(pack(b"FLUSHALL"), 1)
     heard: dict[bytes, list[bytes]] = {}
-    line.exchange(pack(b"PSUBSCRIBE", b"*") + pack(b"PING"), 1)
+    connection.exchange(pack(b"PSUBSCRIBE", b"*") + pack(b"PING"), 1)
     chunk: list[Case] = []
     for case in drawn:
         chunk.append(case)
         if len(chunk) == CHUNK:
-            yield from _chunk(line, chunk, heard)
+            yield from _chunk(connection, chunk, heard)
             chunk = []
-    yield from _chunk(line, chunk, heard)
+    yield from _chunk(connection, chunk, heard)
 
 
-def _chunk(line: Line, chunk: list[Case], heard: dict[bytes, list[bytes]]) -> Iterator[tuple[Case, str, Any, Any]]:
+def _chunk(
+    connection: Connection, chunk: list[Case], heard: dict[bytes, list[bytes]]
+) -> Iterator[tuple[Case, str, Any, Any]]:
     batches = [(load := _load(case), [case.call, *_reads(case)], len(load)) for case in chunk]
     sent = [command for load, asks, _ in batches for command in (*load, *asks)]
-    replies = line.exchange(b"".join(sent), len(sent))
+    replies = connection.exchange(b"".join(sent), len(sent))
     at = 0
-    for push in line.pushes:
+    for push in connection.pushes:
         if push[0] == b"pmessage":
             heard.setdefault(push[2], []).append(push[3])
-    line.pushes.clear()
+    connection.pushes.clear()
     for case, (_, asks, loads) in zip(chunk, batches, strict=True):
         at += loads
         for what, expected, found in differences(case, replies[at], replies[at + 1 : at + len(asks)]):
             yield case, what, expected, found
         at += len(asks)
-        words = heard.pop(Names.of(case.number).channel, [])
-        if words != [word.packed() for word in case.beside.words]:
-            yield case, "words", case.beside.words, words
+        notices = heard.pop(Names.of(case.number).channel, [])
+        if notices != [notice.packed() for notice in case.beside.notices]:
+            yield case, "words", case.beside.notices, notices

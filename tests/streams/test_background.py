@@ -9,7 +9,7 @@ import askonce
 from askonce import Policy
 from askonce.core.keys import Key
 from askonce.core.lease import Ask
-from askonce.flight.background import Fleet
+from askonce.flight.background import BackgroundThread
 from askonce.runtime.drive import drive
 from tests.streams.test_fetch_stream import ITEMS, REQUEST, Reading, wait_until
 
@@ -94,7 +94,7 @@ async def test_a_leader_cancelled_before_his_stream_is_open_leaves_it_to_be_fini
 
 @pytest.mark.concurrency
 def test_all_who_follow_a_leader_that_died_unheard_are_served_by_one_successor(make, upstream, monkeypatch):
-    monkeypatch.setattr(Fleet, "heartbeat", 0.5)
+    monkeypatch.setattr(BackgroundThread, "heartbeat", 0.5)
     dead, alive = make(), make()
     question = dead._question(REQUEST, dead._planner.plain)
     ask = Ask(b"f" * 16, b"cand", question.fields, question.limits, heartbeat=500)

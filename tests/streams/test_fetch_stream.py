@@ -13,7 +13,7 @@ ITEMS = [{"word": word} for word in ("once", "upon", "a", "time")]
 
 
 class Reading(threading.Thread):
-    """A reader in a thread of his own."""
+    """A reader in a thread of its own."""
 
     def __init__(self, cache, upstream, **own):
         super().__init__(daemon=True)

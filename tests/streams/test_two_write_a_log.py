@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from askonce.cache.stores import open_store
 from askonce.core.keys import Key
 from askonce.core.tape import SHARED, Ending, end_frame
 from askonce.runtime.drive import drive
-from askonce.store import open_store
 from askonce.stream.tape import Tape
-from askonce.stream.writer import Scribe
+from askonce.stream.writer import LogWriter
 
 
 @types.coroutine
@@ -44,30 +44,30 @@ def store():
 
 @pytest.fixture
 def written():
-    """A tape, and the scribe of a flight that is followed."""
+    """A tape, and the log writer of a flight that is followed."""
     tape = Tape(b"meta")
     grant = types.SimpleNamespace(id=bytes(16), order=7)
     flight = types.SimpleNamespace(key=Key(os.urandom(32), "s"), grant=grant, alive=lambda: True)
-    ear = types.SimpleNamespace(again=False, words=deque(), close=int)
-    fleet = types.SimpleNamespace(listen=lambda *_: ear, hurry=int, scribble=lambda _: None)
-    scribe = Scribe(flight, tape, fleet)
-    scribe.want()
-    return tape, scribe, flight
+    waiter = types.SimpleNamespace(again=False, notices=deque(), close=int)
+    background = types.SimpleNamespace(listen=lambda *_: waiter, renew_now=int, flush=lambda _: None)
+    writer = LogWriter(flight, tape, background)
+    writer.want()
+    return tape, writer, flight
 
 
 @pytest.mark.parametrize("steps", [1, 2])  # that the background thread had come to: asked, or heard
 @pytest.mark.parametrize("before", [0, 1, 3])  # parts that were written before
 def test_whoever_ends_a_flight_waits_for_no_other_who_writes_its_log(store, written, before, steps):
-    tape, scribe, flight = written
+    tape, writer, flight = written
     for number in range(before):
         tape.write(b"part %d" % number)
-    drive(scribe.flush(store))
+    drive(writer.flush(store))
     tape.write(b"one more")
-    behind = scribe.flush(Slow(store))
+    behind = writer.flush(Slow(store))
     for _ in range(steps):
         behind.send(None)
     tape.write(b"the last")
-    drive(scribe.finish(store, Ending(SHARED)))
+    drive(writer.finish(store, Ending(SHARED)))
     for _ in range(2 - steps):
         behind.send(None)
     with pytest.raises(StopIteration):

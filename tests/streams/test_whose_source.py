@@ -162,7 +162,7 @@ def said(sources):
 
 
 def left(cache, request, source, policy, pause):
-    """A reader who leaves after two parts, from another thread than he reads in."""
+    """A reader that leaves after two parts, from another thread than it reads in."""
     stream = cache.fetch_stream(request, source, policy=policy)
     reader = threading.Thread(target=lambda: list(itertools.islice(until_cut(stream), 2)))
     reader.start()

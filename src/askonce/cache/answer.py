@@ -1,13 +1,18 @@
-"""What a call of the user's brought, as it would be stored: plain JSON, and the verdict on it."""
+"""What a lookup gave; and what a call of the user's brought, as it would be stored: plain JSON, and the verdict on
+it.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from askonce.core.judge import Judge, refused
 from askonce.core.plain import exact_json
 from askonce.engine.leader import Answer
-from askonce.events import Events
+from askonce.events import Events, Status
 
 
 def answer_of(value: object, judge: Judge, events: Events) -> Answer:
@@ -22,3 +27,20 @@ def answer_of(value: object, judge: Judge, events: Events) -> Answer:
         type(value).__name__,
     )
     return Answer(None, refused("not-json"), value)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a lookup gave: `value`, the caller's own copy; `status`; `key`, 64 hex digits to invalidate by."""
+
+    value: Any
+    status: Status
+    key: str
+    _forget: Callable[[str], Any]
+
+    def forget(self) -> Any:
+        """Make this answer unservable everywhere, at once (with an AsyncCache: ``await outcome.forget()``)."""
+        return self._forget(self.key)
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.status}>"

@@ -1,4 +1,4 @@
-"""The Shell: what a Cache and an AsyncCache are made of, written once.
+"""What a Cache and an AsyncCache are made of, written once.
 
 It turns a request and a call's own settings into a question for the engine, judges what the call brings, and decodes a
 copy for each caller.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-import time
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from askonce.cache import config
-from askonce.cache.answer import answer_of
-from askonce.cache.common import Asker, Call, Outcome, settings_of
-from askonce.cache.selector import Aim, aim_at
+from askonce.cache.answer import Outcome, answer_of
+from askonce.cache.options import Call, settings_of
+from askonce.cache.process import known_caches
+from askonce.cache.selector import Selector, select
+from askonce.cache.stores import no_store, open_store
 from askonce.cache.streams import Items, Kept, Untaped, items_of, pace_of
 from askonce.core import keys
 from askonce.core.judge import Judge
@@ -32,30 +32,29 @@ from askonce.core.providers.expected import expected_of
 from askonce.core.providers.fits import Request
 from askonce.core.providers.request import judge_request
 from askonce.core.rules import RULE_WORDS, Rules
-from askonce.engine.batch import Many
+from askonce.engine.batch import BatchEngine
 from askonce.engine.fitting import Fitting
 from askonce.engine.leader import Answer
 from askonce.engine.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal, told_field
 from askonce.engine.reader import Found, Unreadable
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
-from askonce.flight.flight import Mode
 from askonce.runtime import exits, forks
 from askonce.runtime.drive import drive
-from askonce.runtime.forks import around_forks
+from askonce.runtime.mode import Mode
 from askonce.runtime.threads import Threads
-from askonce.store import Store, StoreTrouble, inventory, no_store, open_store
+from askonce.store import Store, StoreTrouble, inventory
 from askonce.store.inventory import Listed
 from askonce.stream.tape import Opened, Playback
 
 if TYPE_CHECKING:
-    from askonce.http.rules import Exchange
+    from askonce.http.rules import ClientRules
 
 
-Seat = tuple[Playback | Kept | Untaped, Status]
+Placed = tuple[Playback | Kept | Untaped, Status]
 
 
-class Shell(Asker):
+class BaseCache:
     """What both kinds of cache are made of."""
 
     asynchronous = False
@@ -107,10 +106,10 @@ class Shell(Asker):
         self._closed = False
         self._engine = self._new_engine(store)
         self._engine.pace = pace_of(replay, replay_speed)
-        _caches.add(self)
+        known_caches.add(self)
 
     @property
-    def _shell(self) -> Self:  # not an attribute: a cache that refers to itself is not freed when it is dropped
+    def _base(self) -> Self:  # not an attribute: a cache that refers to itself is not freed when it is dropped
         return self
 
     def _new_store(self, url: str, **options: object) -> Store:
@@ -121,8 +120,8 @@ class Shell(Asker):
                 raise
             return no_store()  # what it needs cannot be imported any more
 
-    def _new_engine(self, store: Store) -> Many:
-        return Many(store, self._new_mode(), self.events, strict=self._strict)
+    def _new_engine(self, store: Store) -> BatchEngine:
+        return BatchEngine(store, self._new_mode(), self.events, strict=self._strict)
 
     def _new_mode(self) -> Mode:
         if not self.asynchronous:
@@ -150,14 +149,14 @@ class Shell(Asker):
     def stats(self) -> dict[str, Any]:
         """Counts of events since this cache was made, and what is going on now."""
         engine = self.engine()
-        breakers = engine.fleet.breakers
+        breakers = engine.background.breakers
         return {
             **self.events.counts(),
             "flights": len(engine.board.flights()),
-            "waiting": engine.fleet.waiting(),
+            "waiting": engine.background.waiting(),
             "breaker": breakers.kind(),
             "breakers": breakers.kinds(),
-            "background": engine.fleet.state,
+            "background": engine.background.state,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -167,7 +166,7 @@ class Shell(Asker):
         return _remade, (type(self), self._made_of)
 
     def __repr__(self) -> str:
-        breaker = self.engine().fleet.breakers.kind()
+        breaker = self.engine().background.breakers.kind()
         state = "breaker closed" if breaker == "closed" else f"breaker open ({breaker})"
         flights = len(self.engine().board.flights())
         named = f" prefix={self.prefix!r}" if self.prefix else ""
@@ -233,7 +232,7 @@ class Shell(Asker):
                 return await self.engine().reread(question, paid, self._outcome)
         return self._outcome(found)
 
-    async def stream(self, request: object, open_stream: Call, settings: Settings) -> Seat:
+    async def stream(self, request: object, open_stream: Call, settings: Settings) -> Placed:
         """A place on the stream of a request, in either mode."""
         plan = self._planner.plan(settings)
         body = self._body(request)
@@ -251,11 +250,11 @@ class Shell(Asker):
             return Untaped(found.value.source), found.status
         found = await self.engine().ask(question, opened)
         try:
-            return self._seated(found)
+            return self._placed(found)
         except Unreadable:
-            return await self.engine().reread(question, opened, self._seated)
+            return await self.engine().reread(question, opened, self._placed)
 
-    def _seated(self, found: Found) -> Seat:
+    def _placed(self, found: Found) -> Placed:
         """A place on a stream; on one that was stored, its items."""
         assert isinstance(found.value, Playback)
         stored = found.entry is not None
@@ -289,11 +288,11 @@ class Shell(Asker):
             return "no-store"
         return told_field(self.events, judge_request(request, plan.terms, inert=self.rules.inert))
 
-    def exchange(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> Exchange:
+    def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
         """What decides for one HTTP client of this cache."""
-        from askonce.http.rules import Exchange
+        from askonce.http.rules import ClientRules
 
-        return Exchange(
+        return ClientRules(
             self._planner,
             self.events,
             self.mode,
@@ -304,7 +303,7 @@ class Shell(Asker):
             judges=self.judges,
         )
 
-    def engine(self) -> Many:
+    def engine(self) -> BatchEngine:
         """The engine of this process: a fork has another, whether anybody told of it or not."""
         forks.here()
         return self._engine
@@ -328,19 +327,21 @@ class Shell(Asker):
 
     def forgets(self, key: str) -> Any:
         """What Outcome.forget does: done when it returns, or, in async mode, when awaited."""
-        work = self.drop(aim_at(key=key))
+        work = self.drop(select(key=key))
         return work if self.asynchronous else drive(work)
 
-    async def drop(self, aim: Aim, *, dry_run: bool = False) -> int | None:
+    async def drop(self, selector: Selector, *, dry_run: bool = False) -> int | None:
         """An invalidation, in either mode; a dry run says how many live entries it would reach."""
         store = self.engine().store
         try:
             if dry_run:
-                return len(aim.keys) or await inventory.reached(store, aim.fields, everything=aim.everything)
-            for key in aim.keys:
+                return len(selector.keys) or await inventory.reached(
+                    store, selector.fields, everything=selector.everything
+                )
+            for key in selector.keys:
                 await store.forget(key)
-            if not aim.keys:
-                await store.invalidate(aim.fields, everything=aim.everything)
+            if not selector.keys:
+                await store.invalidate(selector.fields, everything=selector.everything)
         except StoreTrouble as trouble:
             raise StoreUnavailable(f"not all was invalidated ({trouble}): repeat it", trouble.kind) from trouble
         self.engine().board.bar()
@@ -349,8 +350,8 @@ class Shell(Asker):
 
     async def listed(self) -> AsyncIterator[Listed]:
         """What is in the store, in either mode."""
-        async for sighting, head, live in inventory.sightings(self.engine().store):
-            yield inventory.listed(sighting, head, live)
+        async for record, head, live in inventory.records(self.engine().store):
+            yield inventory.listed(record, head, live)
 
     async def swept(self) -> int:
         """A sweep, in either mode; how many entries went."""
@@ -382,7 +383,7 @@ class Shell(Asker):
             self._engine.pace = pace
 
 
-def _remade(kind: type[Shell], made_of: dict[str, Any]) -> Shell:
+def _remade(kind: type[BaseCache], made_of: dict[str, Any]) -> BaseCache:
     return kind(**made_of)
 
 
@@ -391,23 +392,4 @@ def _model_of(request: object) -> str:
     return model if isinstance(model, str) else ""
 
 
-scoping: contextvars.ContextVar[tuple[tuple[Shell, Settings], ...]] = contextvars.ContextVar("askonce", default=())
-_caches: weakref.WeakSet[Shell] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for cache in list(_caches):
-        cache.after_fork()
-
-
-around_forks(in_child=_after_fork)
-
-
-def _last() -> None:
-    """The interpreter ends: what nobody waits for has a moment more, in all caches at once."""
-    until = time.monotonic() + (0.0 if exits.interrupted() else exits.LAST)
-    for cache in list(_caches):
-        cache.engine().last(until)
-
-
-exits.at_the_end(_last)
+scoping: contextvars.ContextVar[tuple[tuple[BaseCache, Settings], ...]] = contextvars.ContextVar("askonce", default=())

@@ -1,4 +1,4 @@
-"""An Aim: what one invalidation is to reach, said in one of six ways and never in none."""
+"""A Selector: what one invalidation is to reach, said in one of six ways and never in none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from askonce.errors import ConfigError, UsageError
 WAYS = "key=outcome.key, request={...}, scope='a/b', tag='doc:42', model='gpt-4.1-mini', everything=True"
 
 
-class Aim(NamedTuple):
+class Selector(NamedTuple):
     """`keys` to be forgotten one by one, or `fields` whose generations move, or everything of the prefix."""
 
     keys: tuple[keys.Key, ...] = ()
@@ -19,7 +19,7 @@ class Aim(NamedTuple):
     everything: bool = False
 
 
-def aim_at(
+def select(
     *,
     key: str | Iterable[str] | None = None,
     request: keys.Key | None = None,
@@ -27,23 +27,23 @@ def aim_at(
     tag: str | Iterable[str] | None = None,
     model: str | Iterable[str] | None = None,
     everything: bool = False,
-) -> Aim:
-    """The aim of an invalidation; UsageError unless exactly one way was taken."""
+) -> Selector:
+    """The selector of an invalidation; UsageError unless exactly one way was taken."""
     ways = [way is not None for way in (key, request, scope, tag, model)]
     if sum(ways) + bool(everything) != 1:
         raise UsageError(f"say what to invalidate, in one way: {WAYS}")
     if everything:
-        return Aim(everything=True)
+        return Selector(everything=True)
     if request is not None:
-        return Aim(keys=(request,))
+        return Selector(keys=(request,))
     if key is not None:
-        return Aim(keys=tuple(keys.Key.parse(one) for one in _several(key)))
+        return Selector(keys=tuple(keys.Key.parse(one) for one in _several(key)))
     if scope is not None:
-        return Aim(fields=_fields("scope", (_scope(one) for one in _several(scope))))
+        return Selector(fields=_fields("scope", (_scope(one) for one in _several(scope))))
     if tag is not None:
-        return Aim(fields=_fields("tag", (labels.check_tag(one) for one in _several(tag))))
+        return Selector(fields=_fields("tag", (labels.check_tag(one) for one in _several(tag))))
     assert model is not None
-    return Aim(fields=_fields("model", (_model(one) for one in _several(model))))
+    return Selector(fields=_fields("model", (_model(one) for one in _several(model))))
 
 
 def _several(said: str | Iterable[str]) -> tuple[str, ...]:

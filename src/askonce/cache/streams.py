@@ -1,6 +1,6 @@
 """Streams for those without an HTTP SDK: an iterator in, an iterator out, shared and kept like any other answer.
 
-Each item is JSON of its own, and comes to every reader as a copy of his own, with the boundaries that the items had. An
+Each item is JSON of its own, and comes to every reader as a copy of its own, with the boundaries that the items had. An
 item that is not plain JSON passes to the readers of this process, and the answer is not kept.
 """
 

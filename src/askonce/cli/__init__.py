@@ -1,6 +1,7 @@
 """The command line. It is thin: what it shows is worked out below it, and it needs the extra `cli` (typer and rich).
 
-This module imports neither: the mistake that everybody makes once, installing without the extra, ends in one line.
+Nothing is decided here. This module imports neither extra: the mistake that everybody makes once, installing without
+the extra, ends in one line.
 """
 
 from __future__ import annotations

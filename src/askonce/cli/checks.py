@@ -14,19 +14,20 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal, NamedTuple
 
 from askonce import __version__
 from askonce.cache import config
+from askonce.cache.stores import open_store
 from askonce.cli import say
+from askonce.cli.check import Check
 from askonce.cli.place import Place, without_prefix
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
 from askonce.core.model import Lifetime, seal
-from askonce.core.tape import ALIVE, Word
+from askonce.core.tape import ALIVE, Notice
 from askonce.errors import StoreUnavailable
 from askonce.runtime.drive import drive
-from askonce.store import TIMEOUT, Store, StoreTrouble, open_store
+from askonce.store import TIMEOUT, Store, StoreTrouble
 from askonce.store.redis.names import DEFAULT
 
 LOOKUPS = 200
@@ -50,15 +51,6 @@ _ABOUT = {
     "tls": "the secure connection failed: name the authority that signed the certificate (?ssl_ca_certs=FILE), and the"
     " host as the certificate names it; rediss:// only where the server speaks TLS",
 }
-
-
-class Check(NamedTuple):
-    """One line of a diagnosis: ``ok``, ``hint`` (it works, and could be better) or ``bad``."""
-
-    name: str
-    said: str
-    state: Literal["ok", "hint", "bad"] = "ok"
-    remedy: str = ""
 
 
 def checks(place: Place) -> Iterator[Check]:
@@ -199,13 +191,13 @@ def _wake(store: Store, key: Key) -> None:
         said = False
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
-            words, ready = link.poll(until - time.monotonic())
+            notices, ready = link.poll(until - time.monotonic())
             if ready and not said:
-                link.say(key, Word(ALIVE, bytes(16), 1))
+                link.say(key, Notice(ALIVE, bytes(16), 1))
                 said = True
-            if words:
+            if notices:
                 return
-        if getattr(link, "deaf", False):
+        if getattr(link, "may_not_listen", False):
             why = "this user may not use channels, so callers that wait for another process ask again and again"
             raise StoreTrouble("store-denied", why)
         raise StoreTrouble("store-timeout", "no word came through" if said else "no subscription came into force")

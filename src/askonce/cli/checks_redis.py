@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from redis.exceptions import RedisError
 
 from askonce.cli import say
-from askonce.cli.checks import Check
+from askonce.cli.check import Check
 from askonce.cli.place import Place
 from askonce.store import CONNECT_TIMEOUT
 from askonce.store.redis import address as addresses

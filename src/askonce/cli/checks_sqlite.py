@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from askonce.cli import say
-from askonce.cli.checks import Check
+from askonce.cli.check import Check
 from askonce.cli.place import Place
 from askonce.store.sqlite.store import MAX_BYTES, path_of
 from askonce.store.sqlite.wal import PAGE, copied

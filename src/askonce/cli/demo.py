@@ -19,7 +19,7 @@ from askonce.cache import config
 from askonce.cli import say
 from askonce.cli.place import AsJson, Prefix
 from askonce.demo.load import SCOPE, Scale
-from askonce.demo.scenes import Promise, Report, Row, Side
+from askonce.demo.scenes import Measured, Promise, Report, Row
 from askonce.demo.scenes import run as play
 from askonce.flight.background import HEARTBEAT
 
@@ -134,28 +134,31 @@ def _table(report: Report) -> Table:
     for heading in ("with\npaid", "askonce\ntime"):
         table.add_column(heading, justify="right", style="green", no_wrap=True)
     for row in report.rows:
-        table.add_row(_title(row), f"{row.asked:,}", *_side(row.plain), *_side(row.cached))
+        table.add_row(_title(row), f"{row.asked:,}", *_measure(row.plain), *_measure(row.cached))
     if len(report.rows) > 1:
         table.add_row(*_sum(report.rows), style="bold")
     return table
 
 
 def _title(row: Row) -> Text:
-    side = row.cached
-    told = [(side.hits, say.count(side.hits, "hit")), (side.collapsed, f"{side.collapsed:,} shared a call")]
-    served = ", ".join(text for number, text in told if number) if side.seconds is not None else "..."
+    measured = row.cached
+    told = [
+        (measured.hits, say.count(measured.hits, "hit")),
+        (measured.collapsed, f"{measured.collapsed:,} shared a call"),
+    ]
+    served = ", ".join(text for number, text in told if number) if measured.seconds is not None else "..."
     return Text.assemble(f"{row.title}\n", (f"  {served}", "dim"))
 
 
-def _side(side: Side) -> tuple[str, str]:
-    return f"{side.paid:,}", "..." if side.seconds is None else say.time(side.seconds)
+def _measure(measured: Measured) -> tuple[str, str]:
+    return f"{measured.paid:,}", "..." if measured.seconds is None else say.time(measured.seconds)
 
 
 def _sum(rows: list[Row]) -> list[str]:
     told = ["in all", f"{sum(row.asked for row in rows):,}"]
-    for sides in ([row.plain for row in rows], [row.cached for row in rows]):
-        told.append(f"{sum(side.paid for side in sides):,}")
-        told.append(say.time(sum(side.seconds or 0.0 for side in sides)))
+    for both in ([row.plain for row in rows], [row.cached for row in rows]):
+        told.append(f"{sum(measured.paid for measured in both):,}")
+        told.append(say.time(sum(measured.seconds or 0.0 for measured in both)))
     return told
 
 

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from askonce.cli import place, say
-from askonce.cli.checks import Check, checks
+from askonce.cli.check import Check
+from askonce.cli.checks import checks
 from askonce.cli.place import AsJson, Prefix, Url
 
 STYLES = {"ok": "green", "hint": "yellow", "bad": "bold red"}

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from askonce.cache import config
 from askonce.cache.cache import Cache
 from askonce.cli import place, say
 from askonce.cli.place import AsJson, Place, Prefix, Url
+from askonce.core.urls import without_password
 from askonce.errors import UsageError
 
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="An answer's key, 64 hex digits.")]
@@ -114,18 +114,18 @@ def _confirm(where: Place) -> None:
     if not sys.stdin.isatty():
         raise UsageError("--everything asks first, and nobody is here to answer: add --yes")
     named = f'of the prefix "{where.prefix}"' if where.prefix else "without a prefix"
-    typer.confirm(f"All answers {named} at {config.without_password(where.url)} (named by {where.source})?", abort=True)
+    typer.confirm(f"All answers {named} at {without_password(where.url)} (named by {where.source})?", abort=True)
 
 
 def _tell(told: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         say.as_json(told)
         return
-    aim = "; ".join(name if value is True else f"{name} {_listed(value)}" for name, value in told["aim"].items())
+    selector = "; ".join(name if value is True else f"{name} {_listed(value)}" for name, value in told["aim"].items())
     if told["dry_run"]:
-        text = f"would reach {say.count(told['reached'], 'live entry', 'live entries')}: {aim}"
+        text = f"would reach {say.count(told['reached'], 'live entry', 'live entries')}: {selector}"
     else:
-        text = f"invalidated in {say.time(told['seconds'])}: {aim}"
+        text = f"invalidated in {say.time(told['seconds'])}: {selector}"
     say.console().print(text, soft_wrap=True)
 
 

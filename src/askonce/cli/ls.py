@@ -13,13 +13,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from askonce.cache.stores import open_store
 from askonce.cli import place, say
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.cli.totals import state_of
 from askonce.core.keys import Key
 from askonce.errors import AskonceError
 from askonce.runtime.drive import drive
-from askonce.store import Store, inventory, open_store
+from askonce.store import Store, inventory
 from askonce.store.inventory import Listed
 
 SHORT = 16  # digits of a key in a list; show and invalidate want all of them, --json and --full have them
@@ -100,8 +101,8 @@ def show(key: KeyArgument, url: Url = None, prefix: Prefix = None, as_json: AsJs
 
 async def _found(store: Store, limit: int, wanted: Any) -> list[Listed]:
     found: list[Listed] = []
-    async for sighting, head, live in inventory.sightings(store):
-        entry = inventory.listed(sighting, head, live)
+    async for record, head, live in inventory.records(store):
+        entry = inventory.listed(record, head, live)
         if wanted(entry):
             found.append(entry)
             if len(found) == limit:

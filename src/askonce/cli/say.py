@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from askonce.core.text import printable, readable
+from askonce.events import printable, readable
 
 
 class _Safe(Console):

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from askonce.cache.stores import open_store
 from askonce.cli import place, say
 from askonce.cli.place import AsJson, Prefix, Url
-from askonce.cli.totals import Census, Group, take
+from askonce.cli.totals import Group, Totals, take
 from askonce.runtime.drive import drive
-from askonce.store import open_store
 
 STATES = {
     "fresh": "answers a lookup",
@@ -35,34 +35,34 @@ def stats(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> No
     errors = say.console(stderr=True)
     try:
         with errors.status("walking through the store") as status:
-            census = drive(take(store, lambda met: status.update(f"{met:,} entries so far")))
+            totals = drive(take(store, lambda met: status.update(f"{met:,} entries so far")))
     finally:
         drive(store.close())
     address = place.without_prefix(store.address)
     if as_json:
-        say.as_json({"store": address, "prefix": where.prefix, **asdict(census)})
+        say.as_json({"store": address, "prefix": where.prefix, **asdict(totals)})
     else:
-        _print(say.console(), census, address, where.prefix)
+        _print(say.console(), totals, address, where.prefix)
 
 
-def _print(console: Console, census: Census, address: str, prefix: str) -> None:
+def _print(console: Console, totals: Totals, address: str, prefix: str) -> None:
     named = f', prefix "{prefix}"' if prefix else ""
     console.print(Text.assemble((address, "bold"), named), soft_wrap=True)
-    all_of_it = census.all
+    all_of_it = totals.all
     console.print(f"{say.count(all_of_it.entries, 'entry', 'entries')}, {say.size(all_of_it.bytes)}")
     if not all_of_it.entries:
         return
-    console.print(_states(census))
-    for title, groups in (("scope", census.scopes), ("model", census.models)):
+    console.print(_states(totals))
+    for title, groups in (("scope", totals.scopes), ("model", totals.models)):
         console.print(_groups(title, groups))
 
 
-def _states(census: Census) -> Table:
+def _states(totals: Totals) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for number in range(3):
         grid.add_column(justify="right" if number == 0 else "left")
     for state, meaning in STATES.items():
-        if entries := census.states.get(state, 0):
+        if entries := totals.states.get(state, 0):
             grid.add_row(f"{entries:,}", state, Text(meaning, "dim"))
     return grid
 

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from askonce.cache.stores import open_store
 from askonce.cli import place, say
 from askonce.cli.ls import opened
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.errors import UsageError
 from askonce.runtime.drive import drive
-from askonce.store import Store, inventory, open_store
+from askonce.store import Store, inventory
 
 RATE = 20_000  # entries a second, unless told: a few per cent of a Redis
 

@@ -1,4 +1,4 @@
-"""A Census: the entries of a store, counted by state, scope and model, on one walk."""
+"""Totals: the entries of a store, counted by state, scope and model, on one walk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from askonce.core.keys import Key
 from askonce.store import Store, inventory
 from askonce.store.inventory import Listed
 
-GLANCE = 1000  # entries between two words to whoever waits
+STEP = 1000  # entries between two words to whoever waits
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class Group:
 
 
 @dataclass(slots=True)
-class Census:
+class Totals:
     """All entries that were met, dead ones too. An entry without a scope, or a model, is counted under ""."""
 
     all: Group = field(default_factory=Group)
@@ -53,12 +53,12 @@ def state_of(entry: Listed, now: float) -> str:
     return next((state for state, end in ends if now < end), "over")
 
 
-async def take(store: Store, glance: Callable[[int], None]) -> Census:
-    """Count everything of the store's prefix; `glance` hears now and then how many entries were met."""
-    census = Census()
+async def take(store: Store, progress: Callable[[int], None]) -> Totals:
+    """Count everything of the store's prefix; `progress` hears now and then how many entries were met."""
+    totals = Totals()
     now = (await store.look(Key(bytes(32), "v"), ())).now_us / 1_000_000
-    async for sighting, head, live in inventory.sightings(store):
-        census.add(inventory.listed(sighting, head, live), now)
-        if census.all.entries % GLANCE == 0:
-            glance(census.all.entries)
-    return census
+    async for record, head, live in inventory.records(store):
+        totals.add(inventory.listed(record, head, live), now)
+        if totals.all.entries % STEP == 0:
+            progress(totals.all.entries)
+    return totals

@@ -17,7 +17,9 @@ from typing import NamedTuple
 
 from askonce.core.model import Dates, Head, Snapshot
 
-LEASE_LIFE = 15 * 60_000  # ms from the grant, never re-armed: frees the followers of a hung upstream that still beats
+LEASE_LIFE = (
+    15 * 60_000
+)  # ms from the grant, never re-armed: frees the followers of a hung upstream whose lease is still renewed
 FIELDS = 4096  # that one partition remembers to have moved: some 100 bytes each
 BACKOFF_FIRST = 1_000
 BACKOFF_LAST = 30_000
@@ -39,7 +41,7 @@ class Limits(NamedTuple):
 class Ask(NamedTuple):
     """The arguments of a claim: `id` of the flight to be, `candidate` for a new epoch, `fields` of the caller's tags.
 
-    `after`: an entry of this order or later is fresh for this caller, whatever its limits (he waited for it).
+    `after`: an entry of this order or later is fresh for this caller, whatever its limits (it waited for it).
     `early`: take the lease although the entry is fresh, when it ends within so many ms. NEVER = do not.
     """
 
@@ -260,7 +262,7 @@ def fill(slot: Slot, flight: bytes, order: int, ends: int, now: int) -> tuple[st
 
     ``stored``, ``unkept`` (nothing to keep: its life is over at once), ``moved`` (invalidated since the grant),
     ``lost`` (somebody else's lease, or none). The tape is for those who were told to follow this flight: needed when
-    one of them said so and the entry will not tell him, and always when the lease that knew of them is gone.
+    one of them said so and the entry will not tell it, and always when the lease that knew of them is gone.
     """
     lease, head = slot.lease, slot.head
     if lease is None or not holds(lease, flight, order, now):

@@ -2,7 +2,7 @@
 
 For whatever is written to a file that other people read. A name is taken apart into words, whatever its style
 (``CF-Access-Client-Secret``, ``apiKey``, ``X_AUTH_TOKEN``). The rules lean towards hiding: what was hidden in vain
-costs a reader a glance, what was not hidden in vain costs a key.
+costs a reader a moment, what was not hidden in vain costs a key.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def ended_by(payload: bytes) -> Ending | None:
 _WORD = struct.Struct(">c16sQ")
 
 
-class Word(NamedTuple):
+class Notice(NamedTuple):
     """A message about a flight: ENDED (with its `outcome`), ALIVE, WANTED, or SAID; `order` in us.
 
     SAID carries, as its outcome, what was appended to the flight's log: the offset (u64), then the bytes.
@@ -122,9 +122,9 @@ ENDED, ALIVE, WANTED, SAID = b"E", b"A", b"W", b"D"
 KINDS = (ENDED, ALIVE, WANTED, SAID)
 
 
-def read_word(data: bytes) -> Word | None:
-    """The reverse of Word.packed; None for anything else (a foreign message on our channel)."""
+def read_notice(data: bytes) -> Notice | None:
+    """The reverse of Notice.packed; None for anything else (a foreign message on our channel)."""
     if len(data) < _WORD.size or data[:1] not in KINDS:
         return None
     kind, flight, order = _WORD.unpack_from(data)
-    return Word(kind, flight, order, data[_WORD.size :])
+    return Notice(kind, flight, order, data[_WORD.size :])

@@ -1,7 +1,7 @@
-"""A Crew: the processes of one side of the demo, as the stage sees them.
+"""The processes of one side of the demo, as the scenes see them.
 
 Each is a program of its own with a pipe to it, not a fork: it has nothing of its parent's but the code, as workers of a
-fleet have. In a session of its own, so that Ctrl-C is for the stage, which then ends its crews in order.
+fleet have. In a session of its own, so that Ctrl-C is for the demo itself, which then ends its processes in order.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from typing import IO, Any, Self
 
-from askonce.demo.worker import Errand, Post, Tally
+from askonce.demo.worker import Counts, Job, WorkerSettings
 from askonce.errors import AskonceError
 
 MODES = ("threads", "tasks")  # by turns
-HEAD_START = 0.15  # s between an errand and its beginning: threads take a moment to start
+HEAD_START = 0.15  # s between a job and its beginning: threads take a moment to start
 LINE = 2**24  # bytes of one reply at most
 PATIENCE = 60.0  # s
 
@@ -39,7 +39,7 @@ class Worker:
         self._errors = errors
 
     @classmethod
-    async def start(cls, post: Post, stack: AsyncExitStack) -> Self:
+    async def start(cls, settings: WorkerSettings, stack: AsyncExitStack) -> Self:
         """Start it, and tell it where it works; it ends with the stack, at the latest."""
         pipe = asyncio.subprocess.PIPE
         program = (sys.executable, "-m", "askonce.demo.worker")
@@ -50,12 +50,12 @@ class Worker:
         worker = cls(process, errors)
         stack.push_async_callback(worker.end)
         # Not among its arguments, which anybody on the machine may read: a URL may have a password.
-        await worker._exchange(asdict(post))
+        await worker._exchange(asdict(settings))
         return worker
 
-    async def run(self, errand: Errand) -> dict[str, Any]:
-        """What it says when the errand is done; DemoFailed when it died."""
-        return await self._exchange(asdict(errand))
+    async def run(self, job: Job) -> dict[str, Any]:
+        """What it says when the job is done; DemoFailed when it died."""
+        return await self._exchange(asdict(job))
 
     async def _exchange(self, told: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -89,48 +89,48 @@ class Worker:
         self._errors.close()
 
 
-class Crew:
-    """Several processes with one Post, the odd ones in another mode than the even ones."""
+class Processes:
+    """Several processes with the same settings, the odd ones in another mode than the even ones."""
 
     def __init__(self, workers: list[Worker]) -> None:
         self.workers = workers
 
     @classmethod
-    async def start(cls, count: int, post: Post, stack: AsyncExitStack) -> Self:
+    async def start(cls, count: int, settings: WorkerSettings, stack: AsyncExitStack) -> Self:
         """Start them all; returns when each is ready. They end with the stack, at the latest."""
-        posts = [replace(post, mode=MODES[number % 2]) for number in range(count)]
-        return cls(list(await asyncio.gather(*(Worker.start(one, stack) for one in posts))))
+        settings_of_each = [replace(settings, mode=MODES[number % 2]) for number in range(count)]
+        return cls(list(await asyncio.gather(*(Worker.start(one, stack) for one in settings_of_each))))
 
-    async def ask(self, lists: Sequence[Sequence[str]], receipts: str, since: float = 0.0) -> tuple[Tally, float]:
+    async def ask(self, lists: Sequence[Sequence[str]], receipts: str, since: float = 0.0) -> tuple[Counts, float]:
         """Let every caller ask its list, beginning at one moment; what all got, and how long it took, s."""
         begin = time.monotonic() + HEAD_START
         share = len(lists) // len(self.workers)
         parts = [lists[number * share : (number + 1) * share] for number in range(len(self.workers))]
-        errands = [Errand("ask", part, begin=begin, since=since, receipts=receipts) for part in parts]
-        told = await asyncio.gather(*(worker.run(one) for worker, one in zip(self.workers, errands, strict=True)))
-        tally = total([Tally(**one) for one in told])
-        return tally, tally.last - begin
+        jobs = [Job("ask", part, begin=begin, since=since, receipts=receipts) for part in parts]
+        told = await asyncio.gather(*(worker.run(one) for worker, one in zip(self.workers, jobs, strict=True)))
+        counts = total([Counts(**one) for one in told])
+        return counts, counts.last - begin
 
-    async def all(self, errand: Errand) -> None:
-        """The same errand for each."""
-        await asyncio.gather(*(worker.run(errand) for worker in self.workers))
+    async def all(self, job: Job) -> None:
+        """The same job for each."""
+        await asyncio.gather(*(worker.run(job) for worker in self.workers))
 
     async def end(self) -> None:
         """End them all."""
         await asyncio.gather(*(worker.end() for worker in self.workers))
 
 
-def total(tallies: Sequence[Tally]) -> Tally:
+def total(several: Sequence[Counts]) -> Counts:
     """Several tallies as one."""
     trouble: Counter[str] = Counter()
-    for tally in tallies:
-        trouble.update(tally.trouble)
-    return Tally(
-        asked=sum(tally.asked for tally in tallies),
-        hits=sum(tally.hits for tally in tallies),
-        collapsed=sum(tally.collapsed for tally in tallies),
-        wrong=sum(tally.wrong for tally in tallies),
-        old=sum(tally.old for tally in tallies),
-        last=max(tally.last for tally in tallies),
+    for counts in several:
+        trouble.update(counts.trouble)
+    return Counts(
+        asked=sum(counts.asked for counts in several),
+        hits=sum(counts.hits for counts in several),
+        collapsed=sum(counts.collapsed for counts in several),
+        wrong=sum(counts.wrong for counts in several),
+        old=sum(counts.old for counts in several),
+        last=max(counts.last for counts in several),
         trouble=dict(trouble),
     )

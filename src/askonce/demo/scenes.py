@@ -19,22 +19,23 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from askonce.cache.stores import open_store
 from askonce.demo import load
 from askonce.demo.load import COLD, LAST, Scale
-from askonce.demo.processes import Crew, DemoFailed
-from askonce.demo.worker import Errand, Post, Tally
+from askonce.demo.processes import DemoFailed, Processes
+from askonce.demo.worker import Counts, Job, WorkerSettings
 from askonce.errors import ConfigError, StoreUnavailable
 from askonce.events import log
-from askonce.store import Store, StoreTrouble, inventory, open_store
+from askonce.store import Store, StoreTrouble, inventory
 from askonce.testing import Receipts
 
-GLANCE = 0.1  # s between two looks at what was paid so far
+LOOK = 0.1  # s between two looks at what was paid so far
 AT_REST = 0.4  # s that callers are given to settle down to waiting, before their leader is killed
 LATE = 1.0  # s: how much longer than lease and call those who wait for a dead leader may wait
 
 
 @dataclass(slots=True)
-class Side:
+class Measured:
     """One side of a row: what was paid so far, and, once it is over, how long it took, s, and how it was served."""
 
     paid: int = 0
@@ -50,8 +51,8 @@ class Row:
     title: str
     asked: int
     distinct: int
-    plain: Side = field(default_factory=Side)
-    cached: Side = field(default_factory=Side)
+    plain: Measured = field(default_factory=Measured)
+    cached: Measured = field(default_factory=Measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def _of_scenes(report: Report) -> list[Promise]:
     return found
 
 
-class Stage:
+class Run:
     """One run. `look` is called whenever there is something new to be seen."""
 
     def __init__(self, url: str, prefix: str, folder: Path, report: Report, look: Callable[[], None]) -> None:
@@ -161,110 +162,112 @@ class Stage:
     async def play(self) -> None:
         """All scenes."""
         async with AsyncExitStack() as stack:
-            plain, cached = await asyncio.gather(self._crew(None, stack), self._crew(self._url, stack))
+            plain, cached = await asyncio.gather(self._processes(None, stack), self._processes(self._url, stack))
             await self._row("one new question, by all at once", load.at_once(self._scale, COLD), plain, cached)
             day = load.day(self._scale)
             await self._row("a day's questions", day, plain, cached)
             await cached.end()
-            cached = await self._crew(self._url, stack)
+            cached = await self._processes(self._url, stack)
             await self._row("the same day again, new processes", day, plain, cached)
             await plain.end()
             await self._hits(cached)
             await self._invalidation(cached)
             await self._crash(cached)
 
-    async def _crew(self, url: str | None, stack: AsyncExitStack) -> Crew:
-        post = Post(url, self._prefix, "", self._scale.median, self._scale.call)
-        return await Crew.start(self._scale.processes, post, stack)
+    async def _processes(self, url: str | None, stack: AsyncExitStack) -> Processes:
+        settings = WorkerSettings(url, self._prefix, "", self._scale.median, self._scale.call)
+        return await Processes.start(self._scale.processes, settings, stack)
 
     def _receipts(self, name: str) -> Receipts:
         return Receipts(self._folder / name)
 
     # what is asked and paid
 
-    async def _row(self, title: str, lists: list[list[str]], plain: Crew, cached: Crew) -> None:
+    async def _row(self, title: str, lists: list[list[str]], plain: Processes, cached: Processes) -> None:
         asked = [question for one in lists for question in one]
         row = Row(title, len(asked), len(set(asked)))
         self._report.rows.append(row)
         number = len(self._report.rows)
-        sides = ((row.plain, plain, f"{number}-plain"), (row.cached, cached, f"{number}-cached"))
-        for tally in await asyncio.gather(*(self._side(side, crew, lists, name) for side, crew, name in sides)):
-            self._report.wrong += tally.wrong
+        both = ((row.plain, plain, f"{number}-plain"), (row.cached, cached, f"{number}-cached"))
+        for counts in await asyncio.gather(
+            *(self._measure(measured, processes, lists, name) for measured, processes, name in both)
+        ):
+            self._report.wrong += counts.wrong
 
-    async def _side(self, side: Side, crew: Crew, lists: list[list[str]], name: str) -> Tally:
+    async def _measure(self, measured: Measured, processes: Processes, lists: list[list[str]], name: str) -> Counts:
         receipts = self._receipts(name)
-        async with self._watched(side, receipts):
-            tally, seconds = await crew.ask(lists, str(receipts.path))
-        side.seconds, side.hits, side.collapsed = seconds, tally.hits, tally.collapsed
-        self._note(tally)
+        async with self._watched(measured, receipts):
+            counts, seconds = await processes.ask(lists, str(receipts.path))
+        measured.seconds, measured.hits, measured.collapsed = seconds, counts.hits, counts.collapsed
+        self._note(counts)
         self._look()
-        return tally
+        return counts
 
     @contextlib.asynccontextmanager
-    async def _watched(self, side: Side, receipts: Receipts) -> AsyncIterator[None]:
-        async def glance() -> None:
+    async def _watched(self, measured: Measured, receipts: Receipts) -> AsyncIterator[None]:
+        async def look_often() -> None:
             while True:
-                side.paid = receipts.paid()
+                measured.paid = receipts.paid()
                 self._look()
-                await asyncio.sleep(GLANCE)
+                await asyncio.sleep(LOOK)
 
-        task = asyncio.create_task(glance())
+        task = asyncio.create_task(look_often())
         try:
             yield
         finally:
             task.cancel()
-            side.paid = receipts.paid()
+            measured.paid = receipts.paid()
 
-    def _note(self, tally: Tally) -> None:
-        for kind, count in tally.trouble.items():
+    def _note(self, counts: Counts) -> None:
+        for kind, count in counts.trouble.items():
             self._report.trouble[kind] = self._report.trouble.get(kind, 0) + count
 
     # what a hit costs
 
-    async def _hits(self, cached: Crew) -> None:
+    async def _hits(self, cached: Processes) -> None:
         asked = sorted({question for one in load.day(self._scale) for question in one})
-        told = await cached.workers[0].run(Errand("hits", [asked], number=self._scale.hits))
+        told = await cached.workers[0].run(Job("hits", [asked], number=self._scale.hits))
         cuts = statistics.quantiles(told["ns"], n=100)
         self._report.hit = HitCost(cuts[49] / 1000, cuts[98] / 1000, len(told["ns"]))
         self._look()
 
     # an invalidation
 
-    async def _invalidation(self, cached: Crew) -> None:
-        told = await cached.workers[0].run(Errand("invalidate"))
+    async def _invalidation(self, cached: Processes) -> None:
+        told = await cached.workers[0].run(Job("invalidate"))
         receipts = self._receipts("invalidation")
         everybody = load.at_once(self._scale, COLD)
-        tally, _ = await cached.ask(everybody, str(receipts.path), since=told["begun"])
-        self._note(tally)
-        self._report.invalidation = Invalidation(told["seconds"], tally.asked, receipts.paid(), tally.old)
+        counts, _ = await cached.ask(everybody, str(receipts.path), since=told["begun"])
+        self._note(counts)
+        self._report.invalidation = Invalidation(told["seconds"], counts.asked, receipts.paid(), counts.old)
         self._look()
 
     # a crash
 
-    async def _crash(self, cached: Crew) -> None:
+    async def _crash(self, cached: Processes) -> None:
         scale, receipts = self._scale, self._receipts("crash")
-        await cached.all(Errand("lease", number=scale.lease))
+        await cached.all(Job("lease", number=scale.lease))
         leader, *others = cached.workers
-        await leader.run(Errand("stall"))
-        led = asyncio.create_task(leader.run(Errand("ask", [[LAST]], receipts=str(receipts.path))))
+        await leader.run(Job("stall"))
+        led = asyncio.create_task(leader.run(Job("ask", [[LAST]], receipts=str(receipts.path))))
         await _begun(receipts)
         lists = load.at_once(scale, LAST)[: scale.callers * len(others)]
-        waiting = asyncio.create_task(Crew(others).ask(lists, str(receipts.path)))
+        waiting = asyncio.create_task(Processes(others).ask(lists, str(receipts.path)))
         await asyncio.sleep(AT_REST)
         killed = time.monotonic()
         leader.kill()
         with contextlib.suppress(DemoFailed):
             await led
-        tally, _ = await waiting
-        self._note(tally)
+        counts, _ = await waiting
+        self._note(counts)
         first, *later = [receipt.at for receipt in receipts.rows()]
         self._report.crash = Crash(
             into_call=killed - first,
-            waiting=tally.asked,
+            waiting=counts.asked,
             lease=scale.lease,
-            takeover=(later[0] if later else tally.last) - killed,
+            takeover=(later[0] if later else counts.last) - killed,
             call=scale.call,
-            served=tally.last - killed,
+            served=counts.last - killed,
             paid=1 + len(later),
         )
         self._look()
@@ -289,7 +292,7 @@ async def run(url: str | None, prefix: str, scale: Scale, look: Callable[[Report
         report = Report(store.address.partition("#")[0] if url else "an SQLite file for this run", scale)
         look(report)
         try:
-            await Stage(where, prefix, Path(folder), report, lambda: look(report)).play()
+            await Run(where, prefix, Path(folder), report, lambda: look(report)).play()
         finally:
             await _clean(store)
         report.seconds = time.monotonic() - begun

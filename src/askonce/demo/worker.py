@@ -1,10 +1,10 @@
 """One process of the demo's fleet: many callers, all threads or all tasks, told by lines of JSON on stdin what to ask.
 
-The first line is the Post; each further one is an Errand, answered by one line on stdout. Callers begin at a moment of
-the machine's one monotonic clock that is named beforehand, so that "all at once" means processes too.
+The first line is the WorkerSettings; each further one is a Job, answered by one line on stdout. Callers begin at a
+moment of the machine's one monotonic clock that is named beforehand, so that "all at once" means processes too.
 
 Each answer carries the moment at which its call began (`BORN`): whoever gets it can tell whether it is older than an
-invalidation that he knows of.
+invalidation that it knows of.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any, Protocol
 from askonce.cache.cache import AsyncCache, Cache
 from askonce.demo.load import COLD, LAST, SCOPE, request
 from askonce.events import Status
-from askonce.flight.background import Fleet
+from askonce.flight.background import BackgroundThread
 from askonce.testing import Lognormal, Receipts, ScriptedCall, Step, answer
 
 BORN = "born"
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class WorkerSettings:
     """Where a process works: at which store (None: without a cache), in which mode, with how fast a provider."""
 
     url: str | None
@@ -41,7 +41,7 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Job:
     """What to do: ``ask``, ``hits``, ``invalidate``, ``lease`` or ``stall``.
 
     `begin` is when, `since` the birth that answers must have at least; both of time.monotonic(). `receipts` is the file
@@ -57,7 +57,7 @@ class Errand:
 
 
 @dataclass(slots=True)
-class Tally:
+class Counts:
     """What callers got. `last` is when the last one was served; `wrong`: not the answer to the question; s."""
 
     asked: int = 0
@@ -81,12 +81,12 @@ class Tally:
                 self.trouble[status.detail] = self.trouble.get(status.detail, 0) + 1
 
 
-class Staff(Protocol):
+class Callers(Protocol):
     """The callers of one process."""
 
     provider: ScriptedCall
 
-    def ask(self, errand: Errand, tally: Tally) -> None:
+    def ask(self, job: Job, counts: Counts) -> None:
         """Let every caller ask its list."""
 
     def hits(self, questions: Sequence[str], times: int) -> list[int]:
@@ -99,23 +99,23 @@ class Staff(Protocol):
 class Threads:
     """Callers that are threads."""
 
-    def __init__(self, post: Post, provider: ScriptedCall) -> None:
-        self._cache = Cache(post.url, prefix=post.prefix, mode="on") if post.url else None
+    def __init__(self, settings: WorkerSettings, provider: ScriptedCall) -> None:
+        self._cache = Cache(settings.url, prefix=settings.prefix, mode="on") if settings.url else None
         self.provider = provider
         self._lock = threading.Lock()
 
-    def ask(self, errand: Errand, tally: Tally) -> None:
+    def ask(self, job: Job, counts: Counts) -> None:
         """Let every caller ask its list."""
-        with ThreadPoolExecutor(len(errand.lists)) as pool:
-            for caller in [pool.submit(self._list, errand, asked, tally) for asked in errand.lists]:
+        with ThreadPoolExecutor(len(job.lists)) as pool:
+            for caller in [pool.submit(self._list, job, asked, counts) for asked in job.lists]:
                 caller.result()
 
-    def _list(self, errand: Errand, questions: Sequence[str], tally: Tally) -> None:
-        time.sleep(max(0.0, errand.begin - time.monotonic()))
+    def _list(self, job: Job, questions: Sequence[str], counts: Counts) -> None:
+        time.sleep(max(0.0, job.begin - time.monotonic()))
         for question in questions:
             got, status = self._one(question)
             with self._lock:
-                tally.saw(question, got, status, errand.since)
+                counts.saw(question, got, status, job.since)
 
     def _one(self, question: str) -> tuple[Any, Status | None]:
         asked = request(question)
@@ -148,24 +148,24 @@ class Threads:
 class Tasks:
     """Callers that are tasks of one event loop."""
 
-    def __init__(self, post: Post, provider: ScriptedCall) -> None:
-        self._cache = AsyncCache(post.url, prefix=post.prefix, mode="on") if post.url else None
+    def __init__(self, settings: WorkerSettings, provider: ScriptedCall) -> None:
+        self._cache = AsyncCache(settings.url, prefix=settings.prefix, mode="on") if settings.url else None
         self.provider = provider
         self._runner = asyncio.Runner()
 
-    def ask(self, errand: Errand, tally: Tally) -> None:
+    def ask(self, job: Job, counts: Counts) -> None:
         """Let every caller ask its list."""
 
         async def everybody() -> None:
-            await asyncio.gather(*(self._list(errand, asked, tally) for asked in errand.lists))
+            await asyncio.gather(*(self._list(job, asked, counts) for asked in job.lists))
 
         self._runner.run(everybody())
 
-    async def _list(self, errand: Errand, questions: Sequence[str], tally: Tally) -> None:
-        await asyncio.sleep(max(0.0, errand.begin - time.monotonic()))
+    async def _list(self, job: Job, questions: Sequence[str], counts: Counts) -> None:
+        await asyncio.sleep(max(0.0, job.begin - time.monotonic()))
         for question in questions:
             got, status = await self._one(question)
-            tally.saw(question, got, status, errand.since)
+            counts.saw(question, got, status, job.since)
 
     async def _one(self, question: str) -> tuple[Any, Status | None]:
         asked = request(question)
@@ -211,36 +211,36 @@ def _unpaid() -> Any:
     raise AssertionError("what was to be a hit was none")
 
 
-def _ask(staff: Staff, errand: Errand) -> dict[str, Any]:
-    tally = Tally()
-    staff.ask(errand, tally)
-    return asdict(tally)
+def _ask(callers: Callers, job: Job) -> dict[str, Any]:
+    counts = Counts()
+    callers.ask(job, counts)
+    return asdict(counts)
 
 
-def _hits(staff: Staff, errand: Errand) -> dict[str, Any]:
-    return {"ns": staff.hits(errand.lists[0], int(errand.number))}
+def _hits(callers: Callers, job: Job) -> dict[str, Any]:
+    return {"ns": callers.hits(job.lists[0], int(job.number))}
 
 
-def _invalidate(staff: Staff, errand: Errand) -> dict[str, Any]:
-    del errand
+def _invalidate(callers: Callers, job: Job) -> dict[str, Any]:
+    del job
     begun = time.monotonic()
-    staff.invalidate()
+    callers.invalidate()
     return {"begun": begun, "seconds": time.monotonic() - begun}
 
 
-def _lease(staff: Staff, errand: Errand) -> dict[str, Any]:
-    del staff
+def _lease(callers: Callers, job: Job) -> dict[str, Any]:
+    del callers
     # The rhythm of renewals goes with it. There is no setting for this: five seconds are right for every program but
     # one that kills its leaders for show.
-    Fleet.rhythm *= errand.number / Fleet.heartbeat
-    Fleet.heartbeat = errand.number
+    BackgroundThread.rhythm *= job.number / BackgroundThread.heartbeat
+    BackgroundThread.heartbeat = job.number
     return {}
 
 
-def _stall(staff: Staff, errand: Errand) -> dict[str, Any]:
-    del errand
+def _stall(callers: Callers, job: Job) -> dict[str, Any]:
+    del job
     # Whoever is to be killed in the middle of a call must not be done with it before, however slow the machine is.
-    staff.provider.script(LAST, Step(hang=True))
+    callers.provider.script(LAST, Step(hang=True))
     return {}
 
 
@@ -249,7 +249,7 @@ def _say(told: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-ERRANDS: dict[str, Callable[[Staff, Errand], dict[str, Any]]] = {
+JOBS: dict[str, Callable[[Callers, Job], dict[str, Any]]] = {
     "ask": _ask,
     "hits": _hits,
     "invalidate": _invalidate,
@@ -260,16 +260,16 @@ ERRANDS: dict[str, Callable[[Staff, Errand], dict[str, Any]]] = {
 
 def main() -> None:
     """Work until stdin ends."""
-    post = Post(**json.loads(sys.stdin.readline()))
-    provider = ScriptedCall(delay=Lognormal(post.median, spread=0.4, most=4 * post.median))
+    settings = WorkerSettings(**json.loads(sys.stdin.readline()))
+    provider = ScriptedCall(delay=Lognormal(settings.median, spread=0.4, most=4 * settings.median))
     for question in (COLD, LAST):
-        provider.script(question, Step(delay=post.call))
-    staff: Staff = (Tasks if post.mode == "tasks" else Threads)(post, provider)
+        provider.script(question, Step(delay=settings.call))
+    callers: Callers = (Tasks if settings.mode == "tasks" else Threads)(settings, provider)
     _say({})  # ready
     for line in sys.stdin:
-        errand = Errand(**json.loads(line))
-        provider.receipts = Receipts(errand.receipts) if errand.receipts else None
-        _say(ERRANDS[errand.do](staff, errand))
+        job = Job(**json.loads(line))
+        provider.receipts = Receipts(job.receipts) if job.receipts else None
+        _say(JOBS[job.do](callers, job))
 
 
 if __name__ == "__main__":

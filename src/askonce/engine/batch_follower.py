@@ -10,12 +10,12 @@ from typing import NamedTuple
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Follow
 from askonce.core.tape import FAILED, SHARED, STORED
-from askonce.engine.claims import Pursuit
+from askonce.engine.claims import Attempt
 from askonce.engine.follower import Follower, Wait
 from askonce.engine.question import Question
 from askonce.engine.reader import Found
 from askonce.flight.flight import LOOK
-from askonce.flight.waiters import Signal
+from askonce.runtime.mode import Signal
 from askonce.store import TIMEOUT, Store, StoreTrouble
 
 
@@ -23,7 +23,7 @@ class Followed(NamedTuple):
     """A question whose answer somebody else's flight will bring."""
 
     question: Question
-    pursuit: Pursuit
+    attempt: Attempt
     claim: Follow
 
 
@@ -31,28 +31,28 @@ class BatchFollower(Follower):
     """A Follower that also waits for several flights at once."""
 
     async def listen_all(self, followed: Sequence[Followed], signal: Signal) -> None:
-        """Ears for all, on one signal; in force, or else we look by ourselves, after one store timeout for all."""
-        for question, pursuit, claim in followed:
-            pursuit.ear = self.listen(question, claim, pursuit.owner, signal)
-        ears = [one.pursuit.ear for one in followed if one.pursuit.ear is not None]
+        """Waiters for all, on one signal; in force, or else we look by ourselves, after one store timeout for all."""
+        for question, attempt, claim in followed:
+            attempt.waiter = self.listen(question, claim, attempt.owner, signal)
+        waiters = [one.attempt.waiter for one in followed if one.attempt.waiter is not None]
         until = time.monotonic() + TIMEOUT
-        while not all(ear.again for ear in ears) and (left := until - time.monotonic()) > 0:
+        while not all(waiter.again for waiter in waiters) and (left := until - time.monotonic()) > 0:
             await signal.wait(left)
-        for ear in ears:
-            ear.again = False
+        for waiter in waiters:
+            waiter.again = False
 
     async def follow_all(self, followed: Sequence[Followed], signal: Signal) -> list[Found | None]:
         """Wait until all flights have ended, or one of them asks for a new claim; what they brought, None for none."""
         waits = [
-            Wait(question, pursuit.ear, claim, self._fleet.heartbeat)
-            for question, pursuit, claim in followed
-            if pursuit.ear is not None
+            Wait(question, attempt.waiter, claim, self._background.heartbeat)
+            for question, attempt, claim in followed
+            if attempt.waiter is not None
         ]
         heard = await self._heard_of(waits, signal)
         for one, said in zip(followed, heard, strict=True):
-            one.pursuit.silent = said == NEVER
+            one.attempt.silent = said == NEVER
             if isinstance(said, bytes):
-                one.pursuit.told = None  # its end is known
+                one.attempt.told = None  # its end is known
         stored = await self._stored([(wait, at) for at, wait in enumerate(waits) if heard[at] == STORED])
         shared = await self._shared([(wait, at) for at, wait in enumerate(waits) if heard[at] == SHARED])
         return [stored.get(at) or shared.get(at) for at in range(len(waits))]
@@ -79,7 +79,7 @@ class BatchFollower(Follower):
             ended, await self._reader.entries([wait.question for wait, _ in ended]), strict=True
         ):
             if data is not None and head is not None and (head.fill, head.order) == wait.claim[:2]:
-                wait.ear.tell(data, head)
+                wait.waiter.tell(data, head)
                 found[at] = self._reader.hit(wait.question, data, head, head.created, fwd="miss")
         return found
 
@@ -91,7 +91,7 @@ class BatchFollower(Follower):
     async def taped_all(self, followed: Sequence[tuple[Question, Follow]]) -> list[Found | None]:
         """`taped` for several, in batches."""
         works = [partial(_tape, question.key, claim) for question, claim in followed]
-        logs = await self._guard.together(works, reads=True)
+        logs = await self._guarded.together(works, reads=True)
         for log in logs:
             if isinstance(log, StoreTrouble):
                 raise log

@@ -1,8 +1,8 @@
-"""Claims: what a lookup asks the store for, and has, from its first claim until its flight is flown by somebody.
+"""Claims: what a lookup asks the store for, and has, from its first claim until something runs its flight.
 
 Every claim is made within an owner (`within`), and its flight is on the Board and in the background thread's list
 before the claim is sent. So nothing has to be caught in between. Whatever ends the lookup, be it between the store's
-reply and our next line, the end of `within` gives back what nobody flies; and where that is cut off too, whoever meets
+reply and our next line, the end of `within` gives back what nothing runs; and where that is cut off too, whoever meets
 the flight next.
 """
 
@@ -17,9 +17,10 @@ from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Claim, Follow
 from askonce.core.tape import FAILED, Ending
 from askonce.engine.question import Question
-from askonce.flight.flight import Board, Flight, Mode, Running
-from askonce.flight.guarded_store import Guard
-from askonce.flight.waiters import Ear
+from askonce.flight.flight import Board, Flight
+from askonce.flight.guarded_store import GuardedStore
+from askonce.flight.waiters import Waiter
+from askonce.runtime.mode import Mode, Running
 from askonce.runtime.ownership import owned
 from askonce.store import Store, StoreTrouble
 from askonce.stream.tape import Cut
@@ -28,12 +29,12 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Pursuit:
+class Attempt:
     """What one caller has claimed, and seen of others' flights while claiming: `after`, the order it waited for."""
 
     owner: Running
     flight: Flight | None = None  # the one claimed last, if its claim was granted, or may have been
-    ear: Ear | None = None
+    waiter: Waiter | None = None
     told: Follow | None = None  # the flight that the store named last, and whose end is not known
     after: int = 0
     silent: bool = False
@@ -44,85 +45,85 @@ class Pursuit:
 class Claims:
     """Makes the claims of one engine, and sees to what becomes of them."""
 
-    def __init__(self, guard: Guard, mode: Mode) -> None:
-        self._guard = guard
-        self._store = guard.store
-        self._fleet = guard.fleet
-        self._events = guard.events
+    def __init__(self, guarded: GuardedStore, mode: Mode) -> None:
+        self._guarded = guarded
+        self._store = guarded.store
+        self._background = guarded.background
+        self._events = guarded.events
         self._mode = mode
-        self.board = Board(guard.fleet, self._orphaned)
-        self.ears: set[Ear] = set()
+        self.board = Board(guarded.background, self._orphaned)
+        self.waiters: set[Waiter] = set()
 
-    def pursuit(self) -> Pursuit:
-        """A pursuit of the caller of this moment."""
-        return Pursuit(self._mode.owner())
+    def attempt(self) -> Attempt:
+        """An attempt of the caller of this moment."""
+        return Attempt(self._mode.owner())
 
-    async def within(self, pursuits: Sequence[Pursuit], work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do `work`, which pursues these, all of one owner."""
-        running = pursuits[0].owner.work = owned(work)
+    async def within(self, attempts: Sequence[Attempt], work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do `work`, which makes these attempts, all of one owner."""
+        running = attempts[0].owner.work = owned(work)
         try:
             result: T = await running
             return result
         finally:
-            for pursuit in pursuits:
-                await self.leave(pursuit)
+            for attempt in attempts:
+                await self.leave(attempt)
 
-    async def claim(self, question: Question, pursuit: Pursuit) -> Claim:
-        """Ask the store; what it grants is `pursuit.flight`."""
-        ask = self._begun(question, pursuit)
-        return self._said(pursuit, await self._guard(self._store.claim(question.key, ask)))
+    async def claim(self, question: Question, attempt: Attempt) -> Claim:
+        """Ask the store; what it grants is `attempt.flight`."""
+        ask = self._begun(question, attempt)
+        return self._said(attempt, await self._guarded(self._store.claim(question.key, ask)))
 
-    async def claim_all(self, asking: Sequence[tuple[Question, Pursuit]]) -> list[Claim]:
+    async def claim_all(self, asking: Sequence[tuple[Question, Attempt]]) -> list[Claim]:
         """Ask for several, in batches; each is renewed from its grant on. StoreTrouble when one had it."""
-        works = [partial(_claim, question.key, self._begun(question, pursuit)) for question, pursuit in asking]
+        works = [partial(_claim, question.key, self._begun(question, attempt)) for question, attempt in asking]
         claims: list[Claim] = []
         troubled: StoreTrouble | None = None
-        for claim, (_, pursuit) in zip(await self._guard.together(works), asking, strict=True):
+        for claim, (_, attempt) in zip(await self._guarded.together(works), asking, strict=True):
             if isinstance(claim, StoreTrouble):
                 troubled = troubled or claim
             else:
-                claims.append(self._said(pursuit, claim))
+                claims.append(self._said(attempt, claim))
         if troubled is not None:
             raise troubled
         return claims
 
-    def _begun(self, question: Question, pursuit: Pursuit) -> Ask:
-        flight = pursuit.flight = self.board.flight(question.key, pursuit.owner)
+    def _begun(self, question: Question, attempt: Attempt) -> Ask:
+        flight = attempt.flight = self.board.flight(question.key, attempt.owner)
         self.board.post(flight)
-        limits = question.limits._replace(max_age=0) if pursuit.unreadable or question.unreadable else question.limits
+        limits = question.limits._replace(max_age=0) if attempt.unreadable or question.unreadable else question.limits
         # The lottery of moments was drawn by the Reader: here the end only has to be near.
-        early = NEVER if question.held is None or pursuit.after else question.held.ttl >> 2
-        heartbeat = int(self._fleet.heartbeat * 1000)
-        return Ask(flight.id, flight.id[:4], question.fields, limits, pursuit.after, early, heartbeat)
+        early = NEVER if question.held is None or attempt.after else question.held.ttl >> 2
+        heartbeat = int(self._background.heartbeat * 1000)
+        return Ask(flight.id, flight.id[:4], question.fields, limits, attempt.after, early, heartbeat)
 
-    def _said(self, pursuit: Pursuit, claim: Claim) -> Claim:
-        flight = pursuit.flight
+    def _said(self, attempt: Attempt, claim: Claim) -> Claim:
+        flight = attempt.flight
         assert flight is not None
         if isinstance(claim, Follow) or claim.grant is None:
             flight.returned = True
             self.board.end(flight)
-            pursuit.flight = None
+            attempt.flight = None
         else:
             self.board.granted(flight, claim.grant)
         return claim
 
     async def asked(self, question: Question) -> Claim:
         """What the store says now, for one who follows and will not lead: a lease that is granted is given back."""
-        pursuit = self.pursuit()
-        return await self.within([pursuit], partial(self.claim, question, pursuit))
+        attempt = self.attempt()
+        return await self.within([attempt], partial(self.claim, question, attempt))
 
-    async def leave(self, pursuit: Pursuit) -> None:
+    async def leave(self, attempt: Attempt) -> None:
         """The lookup ended, in whatever way: give back what it still holds."""
-        ear, pursuit.ear = pursuit.ear, None
-        if ear is not None:
-            self.ears.discard(ear)
-            ear.close()
-        await self.drop(pursuit)
+        waiter, attempt.waiter = attempt.waiter, None
+        if waiter is not None:
+            self.waiters.discard(waiter)
+            waiter.close()
+        await self.drop(attempt)
 
-    async def drop(self, pursuit: Pursuit) -> None:
+    async def drop(self, attempt: Attempt) -> None:
         """Give up the flight that was claimed, unless it is somebody else's by now, or its stream is read."""
-        flight = pursuit.flight
-        if flight is None or flight.over or flight.owner is not pursuit.owner:
+        flight = attempt.flight
+        if flight is None or flight.over or flight.owner is not attempt.owner:
             return
         if flight.pump is not None:
             if flight.pump.alive():
@@ -130,14 +131,14 @@ class Claims:
             await flight.pump.end(Cut("its caller was gone before it was read"))
         self.board.end(flight)
 
-    async def bury(self, flight: Flight) -> None:
-        """Nobody flies it: give its lease back now, and not by the background thread, for we are waiting for it."""
+    async def reap(self, flight: Flight) -> None:
+        """Nothing runs it: give its lease back now, and not by the background thread, for we are waiting for it."""
         if flight.pump is not None and flight.pump.hand_on():
             return
         if not flight.returned:
-            await self._guard(self._store.release(flight.key, flight.id, 0, Ending(FAILED, "gone")))
+            await self._guarded(self._store.release(flight.key, flight.id, 0, Ending(FAILED, "gone")))
             flight.returned = True
-        self.board.bury(flight)
+        self.board.reap(flight)
 
     def _orphaned(self, flight: Flight) -> None:
         self._events.emit("dropped", flight.key.text, "owner-gone")

@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 
 from askonce.engine.claims import Claims
-from askonce.engine.leader import Pilot
-from askonce.flight.flight import Flight, Gone, Mode
-from askonce.flight.guarded_store import Guard
-from askonce.flight.waiters import Signal
+from askonce.engine.leader import Leader
+from askonce.flight.flight import Flight, NoResult
+from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.drive import drive
+from askonce.runtime.mode import Mode, Signal
 
 SETTLE = 1.0  # s that flights which were cancelled have for giving their leases back
 LOOK = 0.005  # s between two looks at what is waited for when the interpreter ends
@@ -23,11 +23,11 @@ LOOK = 0.005  # s between two looks at what is waited for when the interpreter e
 class Closing:
     """Ends what one engine has under way."""
 
-    def __init__(self, guard: Guard, claims: Claims, pilot: Pilot, mode: Mode) -> None:
-        self._guard = guard
+    def __init__(self, guarded: GuardedStore, claims: Claims, pilot: Leader, mode: Mode) -> None:
+        self._guarded = guarded
         self._claims = claims
         self._board = claims.board
-        self._pilot = pilot
+        self._leader = pilot
         self._mode = mode
 
     async def wait(self, limit: float) -> list[str]:
@@ -39,7 +39,7 @@ class Closing:
         signal: Signal = self._mode.signal()
         try:
             await flight.join(signal, max(0.0, until - time.monotonic()))
-        except Gone:
+        except NoResult:
             return flight.done
         except Exception:  # noqa: BLE001 - the flight's own error was raised to its callers
             return True
@@ -47,25 +47,25 @@ class Closing:
 
     async def let_go(self) -> None:
         """Give up what is left, of a closed engine."""
-        self._guard.close()
+        self._guarded.close()
         for flight in self._board.flights():
-            self._guard.events.emit("dropped", flight.key.text, "closed")
+            self._guarded.events.emit("dropped", flight.key.text, "closed")
             flight.dropped = True
             if flight.cancel is not None:
                 flight.cancel()
             elif not flight.done:
-                await self._pilot.desert(flight)
-        for ear in list(self._claims.ears):
-            ear.ring(None)
+                await self._leader.abandon(flight)
+        for waiter in list(self._claims.waiters):
+            waiter.ring(None)
         await self._mode.settle(SETTLE)
-        self._guard.leave()
+        self._guarded.leave()
 
     def last(self, until: float) -> None:
         """The interpreter ends: wait for what nobody waits for, until then (monotonic s), and give up the rest."""
         while any(flight.alive() for flight in self._unwaited()) and time.monotonic() < until:
             time.sleep(LOOK)
         if left := self._unwaited():
-            drive(self._pilot.give_up(left))
+            drive(self._leader.give_up(left))
 
     def _unwaited(self) -> list[Flight]:
         return [flight for flight in self._board.flights() if flight.unwaited and not flight.over]

@@ -1,7 +1,7 @@
 """Look up, lead, follow, fill: the protocol over one question, written once for sync and async.
 
 A lookup reads the entry plainly. What cannot be served by that is claimed, and the claim decides: serve, serve stale,
-lead, or follow. A leader flies the upstream call under its lease and lands it in the store and among those who joined.
+lead, or follow. A leader makes the upstream call under its lease and lands it in the store and among those who joined.
 A follower in the leader's process joins the flight; in any other, it is woken by the store.
 
 Nothing here sleeps, locks, or knows which of the two modes it runs in: waiting is a Signal's, running is a Mode's.
@@ -21,18 +21,19 @@ from typing import TypeVar
 from askonce.core import upstream
 from askonce.core.lease import NEVER, Claim, Follow, Hit, Lead, Stale
 from askonce.engine import unleased
-from askonce.engine.claims import Claims, Pursuit
+from askonce.engine.claims import Attempt, Claims
 from askonce.engine.closing import Closing
 from askonce.engine.follower import Follower
-from askonce.engine.leader import Call, Landed, Pilot
+from askonce.engine.leader import Call, Landed, Leader
 from askonce.engine.question import Question
 from askonce.engine.reader import UNREADABLE, Found, Reader, Unreadable
-from askonce.engine.stream_readers import Audience
+from askonce.engine.stream_readers import StreamReaders
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable, UsageError
 from askonce.events import Events, Status
-from askonce.flight.flight import Flight, Gone, Impatient, Mode, Unshared, flying
-from askonce.flight.guarded_store import Guard
+from askonce.flight.flight import Flight, NoResult, Unshared, WaitTimedOut, leading
+from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.exits import EXIT, ending
+from askonce.runtime.mode import Mode
 from askonce.store import Store, StoreTrouble
 from askonce.stream.pump import Pump
 from askonce.stream.tape import Playback, Tape
@@ -53,15 +54,15 @@ class Engine:
         self.late = ending()  # closed, or Python ends: a lookup has to look whether it may ask the store
         self.pace = 0.0
         self._strict = strict
-        self._guard = Guard(store, events)
-        self.fleet = self._guard.fleet
-        self._claims = Claims(self._guard, mode)
+        self._guarded = GuardedStore(store, events)
+        self.background = self._guarded.background
+        self._claims = Claims(self._guarded, mode)
         self.board = self._claims.board
-        self._pilot = Pilot(self._guard, self.board, mode)
-        self._reader = Reader(self._guard)
-        self._follower = Follower(self._guard, self._reader, mode)
-        self._audience = Audience(self._guard, mode)
-        self._closing = Closing(self._guard, self._claims, self._pilot, mode)
+        self._leader = Leader(self._guarded, self.board, mode)
+        self._reader = Reader(self._guarded)
+        self._follower = Follower(self._guarded, self._reader, mode)
+        self._stream_readers = StreamReaders(self._guarded, mode)
+        self._closing = Closing(self._guarded, self._claims, self._leader, mode)
 
     # lookups
 
@@ -148,63 +149,63 @@ class Engine:
             if found is None:
                 raise self._not_cached(question)
             return found
-        pursuit = self._claims.pursuit()
-        found = await self._claims.within([pursuit], partial(self._pursue, question, call, pursuit))
+        attempt = self._claims.attempt()
+        found = await self._claims.within([attempt], partial(self._attempt, question, call, attempt))
         return found or await self._alone(question, call, "store-restless")
 
-    async def _pursue(self, question: Question, call: Call, pursuit: Pursuit) -> Found | None:
+    async def _attempt(self, question: Question, call: Call, attempt: Attempt) -> Found | None:
         """Claim until there is an answer; None when the store does not come to rest."""
-        while pursuit.mismatches < MISMATCHES:
-            claim = await self._claims.claim(question, pursuit)
-            if pursuit.ear is not None:
-                pursuit.ear.claimed()
+        while attempt.mismatches < MISMATCHES:
+            claim = await self._claims.claim(question, attempt)
+            if attempt.waiter is not None:
+                attempt.waiter.claimed()
             try:
-                found = await self._missed(question, claim, pursuit)
-                found = found or await self._heed(question, call, claim, pursuit)
-            except Gone:
+                found = await self._missed(question, claim, attempt)
+                found = found or await self._act_on(question, call, claim, attempt)
+            except NoResult:
                 found = None
             if found is not None:
                 return found
-            await self._claims.drop(pursuit)
+            await self._claims.drop(attempt)
             self._go_on(question)
         return None
 
-    async def _heed(self, question: Question, call: Call, claim: Claim, pursuit: Pursuit) -> Found | None:
+    async def _act_on(self, question: Question, call: Call, claim: Claim, attempt: Attempt) -> Found | None:
         """Do what a claim says; None to claim again."""
-        if pursuit.ear is not None:
-            pursuit.ear.follows = None
+        if attempt.waiter is not None:
+            attempt.waiter.follows = None
         if isinstance(claim, Lead):
-            if pursuit.silent:
+            if attempt.silent:
                 self.events.emit("takeover", question.key.text)
-            return await self._lead(question, call, pursuit)
+            return await self._lead(question, call, attempt)
         if not isinstance(claim, Follow):
-            return await self._serve(question, call, claim, pursuit)
+            return await self._serve(question, call, claim, attempt)
         local = self.board.named(claim.id, claim.order)
         if local is not None and local.alive():
             return await self._join(question, local)
         if local is not None:
-            await self._claims.bury(local)
+            await self._claims.reap(local)
             return None
-        pursuit.told = claim
-        pursuit.after = max(pursuit.after, claim.order)
-        if pursuit.ear is None:
+        attempt.told = claim
+        attempt.after = max(attempt.after, claim.order)
+        if attempt.waiter is None:
             # Subscribed first, then claimed again: what was said in between is not missed.
-            pursuit.ear = self._follower.listen(question, claim, pursuit.owner)
-            self._claims.ears.add(pursuit.ear)
-            await self._follower.in_force(pursuit.ear)
+            attempt.waiter = self._follower.listen(question, claim, attempt.owner)
+            self._claims.waiters.add(attempt.waiter)
+            await self._follower.in_force(attempt.waiter)
             return None
         if question.key.form == "s":
-            got = await self._tune(question, pursuit, claim)
+            got = await self._read_remotely(question, attempt, claim)
         else:
-            got = await self._follower.follow(question, pursuit.ear, claim)
+            got = await self._follower.follow(question, attempt.waiter, claim)
         if isinstance(got, Found):
             return got
-        pursuit.silent = got == NEVER
+        attempt.silent = got == NEVER
         return None
 
-    async def _missed(self, question: Question, claim: Claim, pursuit: Pursuit) -> Found | None:
+    async def _missed(self, question: Question, claim: Claim, attempt: Attempt) -> Found | None:
         """What the flight that was followed brought, if the store names it no more and it ended unheard, unstored."""
-        told, pursuit.told = pursuit.told, None
+        told, attempt.told = attempt.told, None
         if told is None or not self._may_be_taped(claim, told):
             return None
         return await self._follower.taped(question, told)  # a lease that came with this is given back at the end
@@ -214,7 +215,7 @@ class Engine:
         """Whether the flight that the store named before may have ended meanwhile without becoming an entry."""
         return claim[:2] != told[:2] if isinstance(claim, Follow) else not isinstance(claim, Hit)
 
-    async def _serve(self, question: Question, call: Call, claim: Hit | Stale, pursuit: Pursuit) -> Found | None:
+    async def _serve(self, question: Question, call: Call, claim: Hit | Stale, attempt: Attempt) -> Found | None:
         """Give what the claim approved, if it is what we can read, and refresh it if this was granted too."""
         data: bytes | None = question.data
         head = question.held
@@ -222,31 +223,31 @@ class Engine:
             data, head = await self._reader.entry(question)
         if data is None or head is None or (head.fill, head.order) != (claim.fill, claim.order):
             # The body at hand is not the one that was judged. With the lease, there is no need for it.
-            pursuit.mismatches += 1
-            pursuit.unreadable = data is not None and head is None
-            return await self._lead(question, call, pursuit) if claim.grant else None
+            attempt.mismatches += 1
+            attempt.unreadable = data is not None and head is None
+            return await self._lead(question, call, attempt) if claim.grant else None
         detail = "stale" if isinstance(claim, Stale) else ""
         if claim.grant:
-            self._refresh(question, call, pursuit, detail or "early")
+            self._refresh(question, call, attempt, detail or "early")
         return self._reader.hit(question, data, head, claim.now, detail)
 
-    async def _lead(self, question: Question, call: Call, pursuit: Pursuit) -> Found:
-        flight = pursuit.flight
+    async def _lead(self, question: Question, call: Call, attempt: Attempt) -> Found:
+        flight = attempt.flight
         assert flight is not None
-        await self.mode.start([flight], partial(self._pilot.fly, flight, question, call))
+        await self.mode.start([flight], partial(self._leader.run, flight, question, call))
         return await self._join(question, flight, leader=True)
 
-    def _refresh(self, question: Question, call: Call, pursuit: Pursuit, why: str) -> None:
-        """Fly where nobody waits."""
-        flight = pursuit.flight
+    def _refresh(self, question: Question, call: Call, attempt: Attempt, why: str) -> None:
+        """Call where nobody waits."""
+        flight = attempt.flight
         assert flight is not None
         flight.callers = 1  # nobody's, and for good: a caller who joins it and leaves does not abandon it
         flight.behind = True
         self.events.emit("refresh", question.key.text, why)
-        if dropped := self.mode.behind([flight], partial(self._pilot.fly, flight, question, call)):
-            self._unflown([flight], dropped)
+        if dropped := self.mode.behind([flight], partial(self._leader.run, flight, question, call)):
+            self._not_begun([flight], dropped)
 
-    def _unflown(self, flights: Sequence[Flight], why: str) -> None:
+    def _not_begun(self, flights: Sequence[Flight], why: str) -> None:
         """Refreshes did not begin: they are not put off, for another process may have the room for them."""
         for flight in flights:
             flight.behind = False
@@ -263,7 +264,7 @@ class Engine:
         self._still_open()
         if question.until <= time.monotonic():
             self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="impatient"))
-            raise Impatient
+            raise WaitTimedOut
 
     def _still_open(self) -> None:
         if self.closed and not ending():
@@ -271,13 +272,13 @@ class Engine:
 
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
         # One that has landed may be there still, by an exception that came before it could be taken away.
-        if not (leader or flight.done) and flight in flying.get():
+        if not (leader or flight.done) and flight in leading.get():
             raise UsageError("this question is asked again by the very call that answers it: wrap that call once only")
         flight.callers += 1
         try:
             patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own end
             landed = await flight.join(self.mode.signal(), min(question.terms.max_flight, patience))
-        except Gone as gone:
+        except NoResult as gone:
             if not flight.alive():
                 self.board.end(flight)
             if leader and gone.why is not None and not self.closed:
@@ -292,16 +293,16 @@ class Engine:
                 raise
             return saved
         except BaseException:
-            if flight.pump is not None and flight.callers == 1 and not flight.pump.tape.readers:
+            if isinstance(flight.pump, Pump) and flight.callers == 1 and not flight.pump.tape.readers:
                 # Cancelled just when its stream was opened.
-                await self._audience.left(question, flight, flight.pump)
+                await self._stream_readers.left(question, flight, flight.pump)
             raise
         finally:
             flight.callers -= 1
             if not flight.callers and not flight.done:
                 self._abandoned(question, flight)
         if isinstance(landed, Pump):
-            playback = self._audience.seat(question, flight, landed)
+            playback = self._stream_readers.join(question, flight, landed)
             status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
             return Found(status, None, playback)
         assert isinstance(landed, Landed)
@@ -316,7 +317,7 @@ class Engine:
         return Found(status, answer.body if landed.stored or not leader else None, answer.value)
 
     def _arrival(self, question: Question, *, stored: bool, leader: bool, detail: str) -> Status:
-        """The status of an answer that came from upstream, for its leader or for one who joined him."""
+        """The status of an answer that came from upstream, for its leader or for a caller that joined it."""
         fwd = self._forwarded(question) if leader else "miss"
         status = Status(question.key.text, fwd=fwd, stored=stored, collapsed=not leader, detail=detail)
         self.events.lookup(status)
@@ -341,21 +342,21 @@ class Engine:
             self.mode.later(flight, question.terms.abandon_limit, self._give_up)
 
     def _give_up(self, flight: Flight) -> None:
-        if flight.pump is not None:
-            self._audience.give_up(flight)
+        if isinstance(flight.pump, Pump):
+            self._stream_readers.give_up(flight)
         elif not flight.callers and not flight.done and flight.cancel is not None:
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.cancel()
 
     # streams of other processes
 
-    async def _tune(self, question: Question, pursuit: Pursuit, claim: Follow) -> Found | int:
+    async def _read_remotely(self, question: Question, attempt: Attempt, claim: Follow) -> Found | int:
         """Follow a stream of another process from its first byte; an answer that is no stream is an answer too."""
-        assert pursuit.ear is not None
-        got = await self._follower.tune(question, pursuit.ear, claim, partial(self._claims.asked, question))
+        assert attempt.waiter is not None
+        got = await self._follower.read_remotely(question, attempt.waiter, claim, partial(self._claims.asked, question))
         if isinstance(got, Playback):
-            pursuit.ear.owner = None  # the reader's now, who closes it when he leaves
-            pursuit.ear = None
+            attempt.waiter.owner = None  # the reader's now, which closes it when it leaves
+            attempt.waiter = None
             status = self._arrival(question, stored=False, leader=False, detail=question.detail)
             return Found(status, None, got)
         return got
@@ -371,16 +372,16 @@ class Engine:
         if question.control.only_if_cached:
             raise self._not_cached(question)
         while True:
-            pursuit = self._claims.pursuit()
+            attempt = self._claims.attempt()
             try:
-                return await self._claims.within([pursuit], partial(self._share, question, call, pursuit))
-            except Gone:
+                return await self._claims.within([attempt], partial(self._share, question, call, attempt))
+            except NoResult:
                 self._go_on(question)
 
-    async def _share(self, question: Question, call: Call, pursuit: Pursuit) -> Found:
-        flight, mine = unleased.flight_for(question, self.board, pursuit, down=self._guard.down)
+    async def _share(self, question: Question, call: Call, attempt: Attempt) -> Found:
+        flight, mine = unleased.flight_for(question, self.board, attempt, down=self._guarded.down)
         if mine:
-            await self.mode.start([flight], partial(self._pilot.fly, flight, question, call))
+            await self.mode.start([flight], partial(self._leader.run, flight, question, call))
         return await self._join(question, flight, leader=mine)
 
     # ending

@@ -1,4 +1,4 @@
-"""The Pilot flies: makes the upstream call of a flight under its lease, and lands it where others can have it.
+"""The Leader makes the upstream call of a flight under its lease, and lands it where others can have it.
 
 In the store what may be stored; on the flight's tape what may not, for those who were told to follow; and among the
 callers of this process either way. Which call, and how its answer is judged, is the caller's business: a Call brings
@@ -23,13 +23,14 @@ from askonce.core.policy import Terms
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.engine.question import Question
 from askonce.events import Events
-from askonce.flight.background import Fleet
-from askonce.flight.flight import Board, Flight, Gone, Mode, Unshared, flying
-from askonce.flight.guarded_store import Guard
+from askonce.flight.background import BackgroundThread
+from askonce.flight.flight import Board, Flight, NoResult, Unshared, leading
+from askonce.flight.guarded_store import GuardedStore
+from askonce.runtime.mode import Mode
 from askonce.store import Store, StoreTrouble
 from askonce.stream.pump import Pump
 from askonce.stream.tape import Opened, Tape
-from askonce.stream.writer import Scribe
+from askonce.stream.writer import LogWriter
 
 
 class Answer(NamedTuple):
@@ -69,29 +70,30 @@ class Landing(NamedTuple):
     fills: bool = False
 
 
-class Pilot:
-    """Flies the flights of one engine."""
+class Leader:
+    """Runs the flights of one engine."""
 
-    def __init__(self, guard: Guard, board: Board, mode: Mode) -> None:
+    def __init__(self, guarded: GuardedStore, board: Board, mode: Mode) -> None:
         self._mode = mode
-        self._guard = guard
-        self._store = guard.store
-        self._fleet: Fleet = guard.fleet
-        self._events: Events = guard.events
+        self._guarded = guarded
+        self._store = guarded.store
+        self._background: BackgroundThread = guarded.background
+        self._events: Events = guarded.events
         self._board = board
 
-    async def fly(self, flight: Flight, question: Question, call: Call) -> None:
+    async def run(self, flight: Flight, question: Question, call: Call) -> None:
         """Make the upstream call and land it; never raises what the call raised, but for what ends a process."""
         self._lead(flight, question)
         self._events.emit("call", question.key.text)
         brought: Answer | Opened | None = None
+        pump: Pump | None = None
         try:
-            token = flying.set((*[one for one in flying.get() if not one.over], flight))
+            token = leading.set((*[one for one in leading.get() if not one.over], flight))
             try:
                 brought = await call()
             finally:
                 with contextlib.suppress(ValueError):  # the garbage collector has another context
-                    flying.reset(token)
+                    leading.reset(token)
         except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
             ending = self._failed(question.key.text, error)
             failed = self._failed_for(flight, error)
@@ -102,22 +104,22 @@ class Pilot:
         except BaseException as error:
             self.lost(flight, "cut-off")
             await self._return(flight, Ending(FAILED, "gone"), failed=flight.behind)
-            flight.land(error=Gone(error))
+            flight.land(error=NoResult(error))
             raise
         else:
             if isinstance(brought, Opened):
-                flight.pump = self._pump(flight, question, brought)
+                pump = flight.pump = self._pump(flight, question, brought)
             else:
                 seconds = time.monotonic() - flight.began
                 self._events.emit("called", question.key.text, seconds=seconds)
                 flight.land(await self._landed(flight, question, brought, seconds))
         finally:
-            if flight.pump is None and not isinstance(sys.exception(), GeneratorExit):
+            if pump is None and not isinstance(sys.exception(), GeneratorExit):
                 if isinstance(brought, Opened):
                     await brought.source.close()
                 self._over(flight)
-        if flight.pump is not None:
-            await self._streams(flight, flight.pump)
+        if pump is not None:
+            await self._streams(flight, pump)
 
     @staticmethod
     def _failed_for(flight: Flight, error: BaseException) -> bool:
@@ -135,29 +137,29 @@ class Pilot:
 
     def _over(self, flight: Flight) -> None:
         why = sys.exception()  # it counts where the flight has not landed yet: something went wrong
-        self._board.end(flight, why if isinstance(why, Exception) else Gone(why))
+        self._board.end(flight, why if isinstance(why, Exception) else NoResult(why))
 
     def _pump(self, flight: Flight, question: Question, opened: Opened) -> Pump:
         async def landed(error: BaseException | None, refusal: str) -> None:
             await self._taped(flight, question, pump, error, refusal)
             self._over(flight)  # not where that was cut off: it is done once more, and the lease is needed for it
 
-        pump = Pump(opened, Tape(opened.meta), self._mode, self._guard, question.terms.max_bytes, landed)
+        pump = Pump(opened, Tape(opened.meta), self._mode, self._guarded, question.terms.max_bytes, landed)
         return pump
 
     async def _streams(self, flight: Flight, pump: Pump) -> None:
         """Land as soon as there is something to read; the flight goes on, and ends with its pump."""
-        if (beat := flight.beat) is not None:
-            scribe = pump.scribe = Scribe(flight, pump.tape, self._fleet)
-            beat.on_want = scribe.want
-            if beat.wanted:
-                scribe.want()
-            scribe.on_want = lambda: self._mode.help(flight, pump)
-            if scribe.wanted:
-                self._mode.help(flight, pump)
+        if (heartbeat := flight.heartbeat) is not None:
+            writer = pump.writer = LogWriter(flight, pump.tape, self._background)
+            heartbeat.on_want = writer.want
+            if heartbeat.wanted:
+                writer.want()
+            writer.on_want = pump.hurry
+            if writer.wanted:
+                pump.hurry()
         pump.awaited = not flight.behind
         flight.land(pump)
-        if self._mode.asynchronous or flight.behind:  # in a thread of a caller's, it is his reader who reads
+        if self._mode.asynchronous or flight.behind:  # in a thread of a caller's, its reader reads
             await pump.run()
 
     async def _taped(
@@ -179,7 +181,7 @@ class Pilot:
             answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()))
             await self._landed(flight, question, answer, seconds)
 
-    async def desert(self, flight: Flight) -> None:
+    async def abandon(self, flight: Flight) -> None:
         """Give up the lease of a call that nobody can end, being in a thread: others need not wait for it."""
         await self._return(flight, Ending(FAILED, "closed"), failed=flight.behind)
 
@@ -208,9 +210,9 @@ class Pilot:
 
     def _lead(self, flight: Flight, question: Question) -> None:
         """From here on it is renewed for as long as a call may take."""
-        if flight.beat is not None:
-            flight.beat.until = time.monotonic() + question.terms.max_flight
-            flight.beat.on_lost = partial(self._events.emit, "lost", question.key.text)
+        if flight.heartbeat is not None:
+            flight.heartbeat.until = time.monotonic() + question.terms.max_flight
+            flight.heartbeat.on_lost = partial(self._events.emit, "lost", question.key.text)
 
     async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
         """Store what may be stored, and give the lease back with what may not."""
@@ -220,7 +222,7 @@ class Pilot:
     async def _asked(self, work: Work) -> object:
         """What the store said, or the trouble that it had."""
         try:
-            return await self._guard(work(self._store))
+            return await self._guarded(work(self._store))
         except StoreTrouble as trouble:
             return trouble
 

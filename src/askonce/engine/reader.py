@@ -27,7 +27,7 @@ from askonce.core.model import (
 )
 from askonce.engine.question import Question
 from askonce.events import Status
-from askonce.flight.guarded_store import Guard
+from askonce.flight.guarded_store import GuardedStore
 from askonce.store import Look, Store, StoreTrouble
 
 REMEMBERED = 20_000  # keys whose entries carry tags that their readers do not name
@@ -51,12 +51,12 @@ class Found(NamedTuple):
 class Reader:
     """Reads the entries of one engine's store."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self._store = guard.store
-        self._events = guard.events
-        self._fleet = guard.fleet
-        self._breakers = guard.fleet.breakers
+    def __init__(self, guarded: GuardedStore) -> None:
+        self._guarded = guarded
+        self._store = guarded.store
+        self._events = guarded.events
+        self._background = guarded.background
+        self._breakers = guarded.background.breakers
         self._reads = self._breakers.read
         self._heat = Heat()
         self._remembered: dict[Key, tuple[int, ...]] = {}
@@ -65,12 +65,12 @@ class Reader:
         """The hit path: plain reads, no decision by the store."""
         fields = self._fields(question) if self._remembered else question.fields
         if self._breakers.shut:
-            self._guard.check_read()
+            self._guarded.check_read()
         try:
-            # Not through the guard's own call: one coroutine less is a fiftieth of a hit.
+            # Not through the guarded store's own call: one coroutine less is a fiftieth of a hit.
             look = await self._store.look(question.key, fields)
         except StoreTrouble as trouble:
-            self._guard.met(trouble, "read")
+            self._guarded.met(trouble, "read")
             raise
         self._reads.worked()
         found = None if look.entry is None else self._served(question, look.entry, look, fields)
@@ -83,7 +83,7 @@ class Reader:
         fields = [self._fields(question) for question in questions]
         works = [partial(_look, question.key, own) for question, own in zip(questions, fields, strict=True)]
         found: list[Found | None] = []
-        for look, question, own in zip(await self._guard.together(works, reads=True), questions, fields, strict=True):
+        for look, question, own in zip(await self._guarded.together(works, reads=True), questions, fields, strict=True):
             if isinstance(look, StoreTrouble):
                 raise look
             served = None if look.entry is None else self._served(question, look.entry, look, own)
@@ -96,7 +96,7 @@ class Reader:
         """`entry` for several, in batches."""
         works = [partial(_entry, question.key) for question in questions]
         found: list[tuple[bytes | None, Head | None]] = []
-        for data, question in zip(await self._guard.together(works, reads=True), questions, strict=True):
+        for data, question in zip(await self._guarded.together(works, reads=True), questions, strict=True):
             if isinstance(data, StoreTrouble):
                 raise data
             found.append((data, self.read(question, data) if data is not None else None))
@@ -105,7 +105,7 @@ class Reader:
     async def peek(self, question: Question) -> tuple[bytes, Head, int] | None:
         """A fresh entry, its head and the time: not a lookup yet, for it may not do."""
         fields = self._fields(question)
-        look = await self._guard.read(self._store.look(question.key, fields))
+        look = await self._guarded.read(self._store.look(question.key, fields))
         head = None if look.entry is None else look.head or self.read(question, look.entry)
         if look.entry is None or head is None or not self._unmoved(question.key, look, head, fields):
             return None
@@ -209,7 +209,7 @@ class Reader:
         if not fwd:
             warmth = self._heat.hit(key, head, plan.terms, now)
             if warmth is not None:
-                self._fleet.warm(key, warmth, self._slid)
+                self._background.warm(key, warmth, self._slid)
         return Found(status, entry_body(data, head), None, data, head)
 
     def _slid(self, key: Key) -> None:
@@ -217,7 +217,7 @@ class Reader:
 
     async def entry(self, question: Question) -> tuple[bytes | None, Head | None]:
         """The entry read once more, by itself."""
-        data = await self._guard.read(self._store.entry(question.key))
+        data = await self._guarded.read(self._store.entry(question.key))
         return data, self.read(question, data) if data is not None else None
 
     async def saved(self, question: Question, trouble: str) -> Found | None:
@@ -227,7 +227,7 @@ class Reader:
         for _ in range(2):  # the second time with the tags that the first found in the entry
             fields = self._fields(question)
             try:
-                look = await self._guard.read(self._store.look(question.key, fields))
+                look = await self._guarded.read(self._store.look(question.key, fields))
             except StoreTrouble:
                 return None
             if look.entry is None or (head := self.read(question, look.entry)) is None:

@@ -1,6 +1,6 @@
-"""A Relay: a stream that another process is writing, read from its flight's log in the store.
+"""A stream that another process is writing, read from its flight's log in the store.
 
-First what the log has, then each word as it is said; a gap between the two is repaired by reading a range. What is read
+First what the log has, then each notice as it comes; a gap between the two is repaired by reading a range. What is read
 is one flight's, by name, from its first byte: never two answers spliced. Silence past the lease's deadline is looked
 into by claiming; if somebody else may now lead, this stream is dead.
 """
@@ -12,11 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 from askonce.core.lease import Claim, Follow
-from askonce.core.tape import DATA, END, ENDED, FAILED, META, SAID, Ending, Word, ended_by
+from askonce.core.tape import DATA, END, ENDED, FAILED, META, SAID, Ending, Notice, ended_by
 from askonce.engine.question import Question
 from askonce.engine.reader import Reader
-from askonce.flight.guarded_store import Guard
-from askonce.flight.waiters import Ear
+from askonce.flight.guarded_store import GuardedStore
+from askonce.flight.waiters import Waiter
 from askonce.store import StoreTrouble
 from askonce.stream.tape import Cut, Tape
 
@@ -25,15 +25,15 @@ PAUSE = 0.1  # s between two looks at the log of a store in trouble
 _FRAME = struct.Struct(">BI")
 
 
-class Relay:
+class RemoteReader:
     """Brings one remote flight's log onto a tape of this caller's own. `again`: claims once more."""
 
     def __init__(
         self,
         question: Question,
-        ear: Ear,
+        waiter: Waiter,
         claim: Follow,
-        guard: Guard,
+        guarded: GuardedStore,
         reader: Reader,
         again: Callable[[], Awaitable[Claim]],
     ) -> None:
@@ -42,9 +42,9 @@ class Relay:
         self.dead = False
         self.failed = False  # its upstream call failed; else nobody knows what became of it
         self._question = question
-        self._ear = ear
+        self._waiter = waiter
         self._claim = claim
-        self._guard = guard
+        self._guarded = guarded
         self._reader = reader
         self._again = again
         self._have = 0  # bytes of the log
@@ -74,36 +74,36 @@ class Relay:
         if time.monotonic() >= self._until:
             self._lost(f"the store had trouble ({trouble.kind})")
         else:
-            await self._ear.signal.wait(PAUSE)
+            await self._waiter.signal.wait(PAUSE)
 
     async def _turn(self, until: float) -> None:
-        if self._behind or self._ear.again:
-            self._ear.again = False
+        if self._behind or self._waiter.again:
+            self._waiter.again = False
             await self._catch_up()
             self._behind = False
-        elif self._ear.words:
-            await self._hear(self._ear.words.popleft())
+        elif self._waiter.notices:
+            await self._hear(self._waiter.notices.popleft())
         elif (left := self._until - time.monotonic()) > 0:
-            await self._ear.signal.wait(max(0.0, min(left, until - time.monotonic())))
+            await self._waiter.signal.wait(max(0.0, min(left, until - time.monotonic())))
         else:
             await self._look_into()
 
-    async def _hear(self, word: Word) -> None:
-        if (word.flight, word.order) != (self._claim.id, self._claim.order):
+    async def _hear(self, notice: Notice) -> None:
+        if (notice.flight, notice.order) != (self._claim.id, self._claim.order):
             return
-        self._until = time.monotonic() + 2 * self._guard.fleet.heartbeat
-        if word.kind == SAID:
-            offset = int.from_bytes(word.outcome[:8], "big")
+        self._until = time.monotonic() + 2 * self._guarded.background.heartbeat
+        if notice.kind == SAID:
+            offset = int.from_bytes(notice.outcome[:8], "big")
             if offset > self._have:
                 await self._catch_up()
             else:
-                self._feed(word.outcome[8 + self._have - offset :])
-        elif word.kind == ENDED:
-            await self._ended(word.outcome)
+                self._feed(notice.outcome[8 + self._have - offset :])
+        elif notice.kind == ENDED:
+            await self._ended(notice.outcome)
 
     async def _catch_up(self) -> None:
         claim = self._claim
-        log = await self._guard.read(self._guard.store.tape(self._question.key, claim.id, claim.order, self._have))
+        log = await self._guarded.read(self._guarded.store.tape(self._question.key, claim.id, claim.order, self._have))
         if log:
             self._feed(log)
 

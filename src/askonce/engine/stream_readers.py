@@ -1,27 +1,28 @@
-"""The Audience of a stream under way in this process: who takes a seat, and what becomes of it when all have left."""
+"""The readers of a stream under way in this process: who may read it, and what becomes of it when all have left."""
 
 from __future__ import annotations
 
 import time
 
 from askonce.engine.question import Question
-from askonce.flight.flight import Flight, Gone, Mode
-from askonce.flight.guarded_store import Guard
+from askonce.flight.flight import Flight, NoResult
+from askonce.flight.guarded_store import GuardedStore
+from askonce.runtime.mode import Mode
 from askonce.stream.pump import Pump
 from askonce.stream.tape import Cut, Playback
 
 CLOSING = 1.0  # s that who left waits for upstream's response to be closed
 
 
-class Audience:
-    """Seats readers, and acts when the last one leaves."""
+class StreamReaders:
+    """Gives readers a place, and acts when the last one leaves."""
 
-    def __init__(self, guard: Guard, mode: Mode) -> None:
-        self._events = guard.events
-        self._defer = guard.fleet.defer
+    def __init__(self, guarded: GuardedStore, mode: Mode) -> None:
+        self._events = guarded.events
+        self._defer = guarded.background.defer
         self._mode = mode
 
-    def seat(self, question: Question, flight: Flight, pump: Pump) -> Playback:
+    def join(self, question: Question, flight: Flight, pump: Pump) -> Playback:
         """A place at the beginning of the tape; Gone if that was let go."""
 
         async def left() -> None:
@@ -31,7 +32,7 @@ class Audience:
         playback = Playback(pump.tape, self._mode, None if self._mode.asynchronous else pump.pull, left, self._defer)
         if pump.tape.trimmed:
             pump.tape.leave(playback)
-            raise Gone
+            raise NoResult
         pump.rejoined()
         return playback
 
@@ -57,14 +58,14 @@ class Audience:
             await pump.end(None if whole else Cut("closed by its last reader"))
         else:
             pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
-            if not self._mode.help(flight, pump):
+            if not pump.hurry():
                 await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
 
     def give_up(self, flight: Flight) -> None:
         """The time that an abandoned stream had is over."""
         pump = flight.pump
         if (
-            pump is not None
+            isinstance(pump, Pump)
             and not (pump.tape.readers or pump.tape.over or pump.followed)
             and flight.cancel is not None
         ):

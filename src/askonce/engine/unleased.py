@@ -1,10 +1,10 @@
 """Calls without a lease: which flights of its process a lookup may share where the store had trouble.
 
 The store is what tells a lookup whose call it may have: one that began after every invalidation that the lookup must
-heed. Where it cannot, two things can.
+respect. Where it cannot, two things can.
 
-A call that began after the lookup did is for it. An invalidation that it must heed had returned before it began, and so
-before that call. Both are numbered by one counter, as they begin.
+A call that began after the lookup did is for it. An invalidation that it must respect had returned before it began, and
+so before that call. Both are numbered by one counter, as they begin.
 
 A call that began before is for it only where no invalidation can have come in between. So it is where the store is
 down: there is none that this process could learn of. And where its reads work, and the generations that this lookup has
@@ -15,26 +15,26 @@ this process itself has seen acknowledged bars what was under way then.
 from __future__ import annotations
 
 from askonce.core.model import Snapshot
-from askonce.engine.claims import Pursuit
+from askonce.engine.claims import Attempt
 from askonce.engine.question import Question
 from askonce.flight.flight import Board, Flight
 
 
-def flight_for(question: Question, board: Board, pursuit: Pursuit, *, down: bool) -> tuple[Flight, bool]:
-    """The flight that this lookup is to wait for, and whether it is its own to fly. `down`: reads are not tried."""
+def flight_for(question: Question, board: Board, attempt: Attempt, *, down: bool) -> tuple[Flight, bool]:
+    """The flight that this lookup is to wait for, and whether it is its own to run. `down`: reads are not tried."""
 
     def may_join(flight: Flight) -> bool:
         if flight.number > question.since:
             return True
-        lost = flight.beat is not None and flight.beat.lost
+        lost = flight.heartbeat is not None and flight.heartbeat.lost
         return not (lost or flight.barred) and (down or _unmoved(flight, question))
 
-    mine = pursuit.flight = board.lone(question.key, pursuit.owner)
+    mine = attempt.flight = board.lone(question.key, attempt.owner)
     seen = question.seen
     mine.snapshot = Snapshot(seen.epoch, seen.clock) if seen is not None else None
     flight = board.alone(mine, may_join)
     if flight is not mine:
-        pursuit.flight = None
+        attempt.flight = None
     return flight, flight is mine
 
 

@@ -1,7 +1,7 @@
-"""The fleet thread: one a process and store, for sync and async caches alike.
+"""The background thread: one a process and store, for sync and async caches alike.
 
-It beats for every lease that this process holds, hears the words that other processes say about keys somebody here
-waits for, and probes a store in trouble. It is a thread, and has a connection of its own, because an event loop that is
+It renews every lease that this process holds, hears the notices of other processes about keys that somebody here waits
+for, and probes a store in trouble. It is a thread, and has a connection of its own, because an event loop that is
 blocked for ten seconds, or a caller's thread deep in an upstream call, must not lose a lease for it.
 """
 
@@ -12,30 +12,26 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from askonce.core.breaker import SILENT, Breaker, Breakers, Direction
 from askonce.core.heat import Warmth
 from askonce.core.keys import Key
-from askonce.core.tape import FAILED, Ending
 from askonce.events import log
-from askonce.flight.heartbeat import Beat
-from askonce.flight.heartbeats import Beats
+from askonce.flight.heartbeat import Heartbeat
+from askonce.flight.heartbeats import Heartbeats, give_back
 from askonce.flight.hit_counts import HitCounts
 from askonce.flight.probes import Probes
-from askonce.flight.users import Users
-from askonce.flight.waiters import Ear, Owner, Party, Signal
+from askonce.flight.users import Unflushed, Users
+from askonce.flight.waiters import Waiter, WaitList
 from askonce.runtime.drive import drive
 from askonce.runtime.exits import ending, start_thread
+from askonce.runtime.mode import Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.runtime.wakeup import Wakeup
 from askonce.store import TIMEOUT, Link, Store, StoreTrouble
 
-if TYPE_CHECKING:
-    from askonce.stream.writer import Scribe
-
 HEARTBEAT = 5.0  # s: a lease not renewed for so long may be taken by whoever waits
-BEAT = 1.5  # s between renewals
+RENEWAL = 1.5  # s between renewals
 PAUSE = 0.25  # s before a broken link is tried again; twice as long each time that it breaks again at once
 LONGEST_PAUSE = 1.0
 QUIET = 2.0  # s without a link, after which that is told
@@ -45,25 +41,25 @@ IDLE = 60.0
 LAUNCH = 0.5  # s that a thread may take to begin before another is started; one of them runs
 
 
-class Fleet:
-    """The thread, and what it keeps: beats, parties, the breaker. Started by the first who needs it."""
+class BackgroundThread:
+    """The thread, and what it keeps: heartbeats, wait lists, the breakers. Started by the first who needs it."""
 
     heartbeat = HEARTBEAT
-    rhythm = BEAT
+    rhythm = RENEWAL
 
     def __init__(self, store: Store) -> None:
         self.breakers = Breakers()
         self.users = Users(self.wake)
         self._deferred: deque[Callable[[], object]] = deque()
-        self._store = store.blocking()  # of its own: no connection of a cache's may live as long as the fleet
+        self._store = store.blocking()  # of its own: no connection of a cache's may live as long as this
         self._link: Link | None = None
-        self._beats = Beats()
-        self._parties: dict[Key, Party] = {}
-        self._changed: deque[Party] = deque()  # that have their first ear, or none any more
-        self._forsaken: deque[tuple[Key, bytes, bool]] = deque()
+        self._heartbeats = Heartbeats()
+        self._wait_lists: dict[Key, WaitList] = {}
+        self._changed: deque[WaitList] = deque()  # that have their first waiter, or none any more
+        self._to_release: deque[tuple[Key, bytes, bool]] = deque()
         self._hits = HitCounts()
         self._probes = Probes(self.breakers, self._store)
-        self._scribes: dict[Scribe, None] = {}
+        self._unflushed: dict[Unflushed, None] = {}
         self._running = OwnedLock()
         self._thread: threading.Thread | None = None
         self._began = -LAUNCH
@@ -83,49 +79,53 @@ class Fleet:
         self._deferred.append(work)
         self.wake()
 
-    def beat(self, beat: Beat) -> None:
-        """Keep a lease alive, until `still`; or see, before it is granted, whether anybody still asks for it."""
+    def keep_alive(self, heartbeat: Heartbeat) -> None:
+        """Keep a lease alive, until `stop_renewing`; or see, before it is granted, whether anybody still asks for
+        it.
+        """
         self._due()
-        self._beats.add(beat)
+        self._heartbeats.add(heartbeat)
         self._start()
 
     def _due(self) -> None:
-        if not (self._beats or self._parties):
-            self._beats.next = time.monotonic() + self.rhythm
+        if not (self._heartbeats or self._wait_lists):
+            self._heartbeats.next = time.monotonic() + self.rhythm
 
-    def hurry(self, flight: tuple[bytes, int]) -> None:
-        """Beat for this flight now, and so learn whether it is waited for."""
-        self._beats.hurry(flight)
+    def renew_now(self, flight: tuple[bytes, int]) -> None:
+        """Renew this flight's lease now, and so learn whether it is waited for."""
+        self._heartbeats.renew_now(flight)
         self.wake()
 
-    def still(self, beat: Beat) -> None:
+    def stop_renewing(self, heartbeat: Heartbeat) -> None:
         """The flight is over."""
-        self._beats.discard(beat)
+        self._heartbeats.discard(heartbeat)
 
-    def listen(self, key: Key, signal: Signal, owner: Owner | None = None) -> Ear:
-        """An ear for words about `key`; its signal rings when they are sure to arrive."""
+    def listen(self, key: Key, signal: Signal, owner: Owner | None = None) -> Waiter:
+        """A waiter for notices about `key`; its signal rings when they are sure to arrive."""
         self._due()
         while True:
-            party = self._parties.get(key) or self._parties.setdefault(key, Party(key, self._look))
-            ear = Ear(party, signal, owner)
-            party.ears[ear] = None
-            if self._parties.get(key) is party:
+            wait_list = self._wait_lists.get(key) or self._wait_lists.setdefault(key, WaitList(key, self._look))
+            waiter = Waiter(wait_list, signal, owner)
+            wait_list.waiters[waiter] = None
+            if self._wait_lists.get(key) is wait_list:
                 break
-            party.ears.pop(ear, None)  # it ended before it could see us
-        ear.again = party.in_force
-        if not party.subscribed:
-            self._changed.append(party)
+            wait_list.waiters.pop(waiter, None)  # it ended before it could see us
+        waiter.again = wait_list.in_force
+        if not wait_list.subscribed:
+            self._changed.append(wait_list)
         self._start()
-        return ear
+        return waiter
 
-    def _look(self, party: Party) -> None:
-        """A party may be over."""
-        self._changed.append(party)
+    def _look(self, wait_list: WaitList) -> None:
+        """A wait list may be over."""
+        self._changed.append(wait_list)
         self.wake()
 
-    def forsake(self, key: Key, flight: bytes, *, failed: bool = False) -> None:
-        """Give back a lease that may have been granted to `flight`, without anybody waiting for it; see release()."""
-        self._forsaken.append((key, flight, failed))
+    def release(self, key: Key, flight: bytes, *, failed: bool = False) -> None:
+        """Give back a lease that may have been granted to `flight`, without anybody waiting for it; `failed` as in
+        Store.release.
+        """
+        self._to_release.append((key, flight, failed))
         self._start()
 
     def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
@@ -133,9 +133,9 @@ class Fleet:
         if self._hits.add(key, warmth, slid):
             self._start()
 
-    def scribble(self, scribe: Scribe) -> None:
-        """Append what is new of a stream to its log, now."""
-        self._scribes[scribe] = None
+    def flush(self, writer: Unflushed) -> None:
+        """Have it write what is new, now."""
+        self._unflushed[writer] = None
         self._start()
 
     def trouble(self, trouble: StoreTrouble, direction: Direction) -> list[Breaker]:
@@ -163,7 +163,7 @@ class Fleet:
 
     def waiting(self) -> int:
         """How many callers wait for other processes."""
-        return sum(len(party.ears) for party in list(self._parties.values()))
+        return sum(len(wait_list.waiters) for wait_list in list(self._wait_lists.values()))
 
     def stop(self) -> None:
         """End the thread and close its link."""
@@ -189,7 +189,7 @@ class Fleet:
         self.wake()
 
     def _launch(self) -> None:
-        if start_thread("askonce-fleet", self._run) is not None:
+        if start_thread("askonce-background", self._run) is not None:
             self._missed = False
             return
         self._began -= LAUNCH
@@ -231,14 +231,14 @@ class Fleet:
         try:
             while self._deferred:
                 self._deferred.popleft()()
-            while self._forsaken:
+            while self._to_release:
                 self._give_back()
         except Exception as error:  # noqa: BLE001 - the thread ends all the same
             log.debug("left undone: %r", error)
 
     def _met(self, trouble: StoreTrouble) -> None:
         """The link broke, or cannot be made: told once, and again when it lasts."""
-        log.debug("the fleet's link: %s", trouble)
+        log.debug("the background connection: %s", trouble)
         now = time.monotonic()
         if self._trouble is None:
             self._since = now
@@ -254,12 +254,12 @@ class Fleet:
     def _stumble(self, error: BaseException) -> None:
         if self._stumbled != repr(error):
             self._stumbled = repr(error)
-            log.exception("the fleet thread of askonce stumbled")
+            log.exception("the background thread of askonce stumbled")
         self._unlink()
         # The next link knows nothing of what this one was asked for.
-        for party in list(self._parties.values()):
-            party.subscribed = False
-            self._changed.append(party)
+        for wait_list in list(self._wait_lists.values()):
+            wait_list.subscribed = False
+            self._changed.append(wait_list)
         self._wakeup.wait(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
@@ -286,27 +286,27 @@ class Fleet:
         self._in_time(self._link)
         self._obey()
         self._rest()
-        words, ready = self._link.poll(self._patience())
+        notices, ready = self._link.poll(self._patience())
         for key in ready:
             self._in_force(key)
-        for key, word in words:
-            party = self._parties.get(key)
-            if party is not None:
-                party.hear(word)
+        for key, notice in notices:
+            wait_list = self._wait_lists.get(key)
+            if wait_list is not None:
+                wait_list.hear(notice)
 
     def _in_time(self, link: Link) -> None:
-        if (self._beats or self._parties) and time.monotonic() >= self._beats.next:
-            self._bury()
-            self._beats.renew(link, self.heartbeat, self.rhythm)
-        elif self._beats.hurried:
-            self._beats.renew_hurried(link, self.heartbeat)
+        if (self._heartbeats or self._wait_lists) and time.monotonic() >= self._heartbeats.next:
+            self._reap()
+            self._heartbeats.renew(link, self.heartbeat, self.rhythm)
+        elif self._heartbeats.urgent:
+            self._heartbeats.renew_urgent(link, self.heartbeat)
 
     def _rest(self) -> None:
-        """What may be late: for as long as a slice, or until the next beat is due."""
+        """What may be late: for as long as a slice, or until the next renewal is due."""
         until = time.monotonic() + SLICE
-        if self._beats:
-            until = min(until, self._beats.next)
-        for more, work in ((self._forsaken, self._give_back), (self._scribes, self._write)):
+        if self._heartbeats:
+            until = min(until, self._heartbeats.next)
+        for more, work in ((self._to_release, self._give_back), (self._unflushed, self._write)):
             while more and time.monotonic() < until:
                 work()
         if self.breakers.write.open:
@@ -315,71 +315,78 @@ class Fleet:
             self._hits.tell(self._store)
 
     def _patience(self) -> float:
-        if self._changed or self._forsaken or self._scribes or self._beats.hurried or self._deferred or self._stopping:
+        if (
+            self._changed
+            or self._to_release
+            or self._unflushed
+            or self._heartbeats.urgent
+            or self._deferred
+            or self._stopping
+        ):
             return 0.0
         due = [IDLE, self._probes.due(), self._hits.due()]
-        if self._beats or self._parties:
-            due.append(self._beats.next - time.monotonic())
+        if self._heartbeats or self._wait_lists:
+            due.append(self._heartbeats.next - time.monotonic())
         return max(0.0, min(due))
 
     def _obey(self) -> None:
         while self._changed:
-            party = self._changed[0]
-            if party.ears:
-                self._open(party)
-            elif self._parties.get(party.key) is party:
-                self._end(party)
+            wait_list = self._changed[0]
+            if wait_list.waiters:
+                self._open(wait_list)
+            elif self._wait_lists.get(wait_list.key) is wait_list:
+                self._end(wait_list)
             self._changed.popleft()
 
-    def _open(self, party: Party) -> None:
+    def _open(self, wait_list: WaitList) -> None:
         assert self._link is not None
-        if not party.subscribed:
-            self._link.subscribe(party.key)
-            party.subscribed = True
+        if not wait_list.subscribed:
+            self._link.subscribe(wait_list.key)
+            wait_list.subscribed = True
 
-    def _end(self, party: Party) -> None:
+    def _end(self, wait_list: WaitList) -> None:
         assert self._link is not None
-        del self._parties[party.key]
-        if not party.ears:
-            self._link.unsubscribe(party.key)
+        del self._wait_lists[wait_list.key]
+        if not wait_list.waiters:
+            self._link.unsubscribe(wait_list.key)
             return
-        # Somebody came between the look and the end; another may have found no party, and made one.
-        other = self._parties.setdefault(party.key, party)
-        if other is not party:
-            other.subscribed, other.in_force = party.subscribed, party.in_force
-            for ear in list(party.ears):
-                other.ears[ear] = None
-                ear.party = other
-            for ear in list(other.ears):
-                ear.ring(None)
+        # Somebody came between the look and the end; another may have found no wait list, and made one.
+        other = self._wait_lists.setdefault(wait_list.key, wait_list)
+        if other is not wait_list:
+            other.subscribed, other.in_force = wait_list.subscribed, wait_list.in_force
+            for waiter in list(wait_list.waiters):
+                other.waiters[waiter] = None
+                waiter.wait_list = other
+            for waiter in list(other.waiters):
+                waiter.ring(None)
 
     def _give_back(self) -> None:
-        some = [self._forsaken.popleft() for _ in range(min(BATCH, len(self._forsaken)))]
-        drive(self._store.together([partial(_release, *one) for one in some]))  # tried once: they die in seconds
+        some = [self._to_release.popleft() for _ in range(min(BATCH, len(self._to_release)))]
+        drive(self._store.together([partial(give_back, *one) for one in some]))  # tried once: they die in seconds
 
     def _in_force(self, key: Key) -> None:
-        party = self._parties.get(key)
-        if party is not None:
-            party.in_force = True
-            for ear in list(party.ears):
-                ear.ring(None)
+        wait_list = self._wait_lists.get(key)
+        if wait_list is not None:
+            wait_list.in_force = True
+            for waiter in list(wait_list.waiters):
+                waiter.ring(None)
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Take from owners who do not live any more what they hold here, before it is renewed once more."""
-        self._beats.bury()
-        for party in list(self._parties.values()):
-            for ear in list(party.ears):
-                if ear.owner is not None and not ear.owner.alive():
-                    party.leave(ear)
+        self._heartbeats.reap()
+        for wait_list in list(self._wait_lists.values()):
+            for waiter in list(wait_list.waiters):
+                if waiter.owner is not None and not waiter.owner.alive():
+                    wait_list.leave(waiter)
 
     def _write(self) -> None:
-        some = [self._scribes.popitem()[0] for _ in range(min(BATCH, len(self._scribes)))]
+        some = [self._unflushed.popitem()[0] for _ in range(min(BATCH, len(self._unflushed)))]
         try:
-            drive(self._store.together([scribe.flush for scribe in some]))
+            drive(self._store.together([writer.flush for writer in some]))
         except StoreTrouble:
             raise
         except BaseException:
-            self._scribes |= dict.fromkeys(some)  # who reads along must not wait for the next part
+            self._unflushed |= dict.fromkeys(some)  # who reads along must not wait for the next part
             raise
 
     def _back(self, breaker: Breaker, kind: str) -> None:
@@ -388,7 +395,3 @@ class Fleet:
             self._store.reconnect()  # what others hold may lead to the server that it was then, or nowhere
         for user in self.users.alive():
             user.back(breaker.direction, kind)
-
-
-async def _release(key: Key, flight: bytes, failed: bool, store: Store) -> None:
-    await store.release(key, flight, 0, Ending(FAILED), failed=failed)

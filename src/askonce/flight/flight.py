@@ -1,13 +1,13 @@
 """Flights of this process: each one upstream call, from the claim that may grant its lease to its landing.
 
 A Flight is on the Board before its claim is sent, by the id that it will claim with, and leaves the Board when it is
-known that nothing of it is left in the store. In between it has an owner: the lookup that claims, then whatever flies.
-Whoever meets a flight asks whether its owner lives. An owner can end anywhere, between any two lines, and give nothing
-back; then whoever finds that out (the lookup's own end, the next lookup that is told to follow it, a caller who waits
-for it, the background thread at its next beat) lands it without a result and gives its lease back. All of that may be
-done twice.
+known that nothing of it is left in the store. In between it has an owner: the lookup that claims, then whatever runs
+it. Whoever meets a flight asks whether its owner lives. An owner can end anywhere, between any two lines, and give
+nothing back; then whoever finds that out (the lookup's own end, the next lookup that is told to follow it, a caller who
+waits for it, the background thread at its next heartbeat) lands it without a result and gives its lease back. All of
+that may be done twice.
 
-A caller joins a flight only after the store told him to follow exactly this one. Joining by key alone, from memory,
+A caller joins a flight only after the store told it to follow exactly this one. Joining by key alone, from memory,
 would hand an invalidated answer to a lookup that began after the invalidation. Only where the store had trouble are
 flights joined by key: see unleased.py.
 """
@@ -19,30 +19,24 @@ import contextvars
 import itertools
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from askonce.core.keys import Key
 from askonce.core.lease import Grant
 from askonce.core.model import Snapshot
-from askonce.flight.background import Fleet
-from askonce.flight.heartbeat import Beat
-from askonce.flight.waiters import Owner, Signal
+from askonce.flight.background import BackgroundThread
+from askonce.flight.heartbeat import Heartbeat
+from askonce.runtime.mode import Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock
 
-if TYPE_CHECKING:
-    from askonce.stream.pump import Pump
-
-# Refreshes under way at once; one more is given up, for its stale answer was served already. Not a handful: what was
-# filled together ends together, and 200 keys whose lives end within 4 s have 50 calls of 1 s under way at once.
-BACKGROUND = 128
-LOOK = 1.0  # s after which a caller who waits for a flight looks whether anybody still flies it
+LOOK = 1.0  # s after which a caller who waits for a flight looks whether anything still runs it
 
 
-flying: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar("flying", default=())  # around this code
+leading: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar("leading", default=())  # around this code
 
 
-class Gone(Exception):
+class NoResult(Exception):
     """The flight ended without an answer or an error that others may share: look again.
 
     `why`: what ended it, for its leader, who must not call again for that.
@@ -61,14 +55,44 @@ class Unshared(Exception):
         self.detail = detail
 
 
-class Impatient(Exception):
-    """A caller's own time was up before the flight he waited for had landed."""
+class WaitTimedOut(Exception):
+    """A caller's own time was up before the flight it waited for had landed."""
+
+
+class Streaming(Protocol):
+    """An answer that arrives in parts, as its flight knows it."""
+
+    @property
+    def joinable(self) -> bool:
+        """Whether a caller that comes now can have all of it: it goes on, and is kept from its beginning."""
+        ...
+
+    @property
+    def abandoned(self) -> str:
+        """What its last reader left it to when it went: ``finish``, ``close``, or "" while it is read."""
+        ...
+
+    def alive(self) -> bool:
+        """Whether somebody reads it, or sees to its end."""
+        ...
+
+    def hand_on(self) -> bool:
+        """Nobody sees to it any more: have its end seen to elsewhere; whether something will come of it."""
+        ...
+
+    async def end(self, error: BaseException | None = None) -> None:
+        """Close it upstream, and land."""
+        ...
+
+    async def finished(self, signal: Signal, until: float) -> bool:
+        """Wait for its end, if it is nobody's here and goes on by itself; False if it was not over in time."""
+        ...
 
 
 class Flight:
     """One upstream call, and those who wait for it. Its result is whatever its leader lands it with.
 
-    `owner`: who claims it or flies it. `returned`: whether nothing of it is in the store any more.
+    `owner`: what claims it or runs it. `returned`: whether nothing of it is in the store any more.
     """
 
     def __init__(self, key: Key, owner: Owner, flight: bytes = b"") -> None:
@@ -79,7 +103,7 @@ class Flight:
         self.grant: Grant | None = None
         self.snapshot: Snapshot | None = None  # of the generations, read before its call began
         self.barred = False  # an invalidation was acknowledged here since
-        self.beat: Beat | None = None
+        self.heartbeat: Heartbeat | None = None
         self.returned = not flight
         self.over = False  # ended, and known nowhere any more
         self.began = time.monotonic()
@@ -87,7 +111,7 @@ class Flight:
         self.behind = False  # a refresh: no caller's
         self.dropped = False  # that was told
         self.cancel: Callable[[], object] | None = None
-        self.pump: Pump | None = None  # of an answer that arrives in parts: landed when the first may be read
+        self.pump: Streaming | None = None  # of an answer that arrives in parts: landed when the first may be read
         self._signals: dict[Signal, None] = {}
         self._landings: list[tuple[object, BaseException | None]] = []  # the first counts
 
@@ -99,7 +123,7 @@ class Flight:
     @property
     def joinable(self) -> bool:
         """Whether who comes now can have what it brings: it has not landed, or its stream goes on."""
-        return not self._landings or (self.pump is not None and not self.pump.tape.over and not self.pump.tape.trimmed)
+        return not self._landings or (self.pump is not None and self.pump.joinable)
 
     @property
     def unwaited(self) -> bool:
@@ -107,20 +131,29 @@ class Flight:
         return self.behind or (self.pump is not None and bool(self.pump.abandoned))
 
     def alive(self) -> bool:
-        """Whether somebody flies it, or is about to, or reads its stream."""
+        """Whether something runs it, or is about to, or reads its stream."""
         return self.owner.alive() or (self.pump is not None and self.pump.alive())
 
     def granted(self, grant: Grant) -> None:
         """The claim's reply: from here on its lease is renewed."""
         self.grant, self.snapshot = grant, grant.snapshot
-        if self.beat is not None:
-            self.beat.order = grant.order
+        if self.heartbeat is not None:
+            self.heartbeat.order = grant.order
 
     def land(self, result: object = None, error: BaseException | None = None) -> None:
         """End the flight, once: everybody who joined gets `result`, or `error` raised."""
         self._landings.append((result, error))
         for signal in list(self._signals):
             signal.ring()
+
+    def ended(self, why: BaseException | None) -> None:
+        """What ran it is over, perhaps before its first line: those that wait for it are told."""
+        if not self.done:
+            self.land(error=why if isinstance(why, Exception) else NoResult(why))
+        if self.pump is not None and not self.pump.alive() and self.pump.hand_on():
+            return
+        if not self.returned and self.heartbeat is not None:
+            self.heartbeat.gone()
 
     async def join(self, signal: Signal, timeout: float) -> object:
         """Wait for the landing, at most `timeout` s; Gone when it did not come, or brought nothing to share."""
@@ -130,9 +163,9 @@ class Flight:
             while not self._landings:
                 left = until - time.monotonic()
                 if left <= 0:
-                    raise Gone
+                    raise NoResult
                 if not await signal.wait(min(left, LOOK)) and not (self.alive() or self._landings):
-                    raise Gone
+                    raise NoResult
         finally:
             self._signals.pop(signal, None)
         result, error = self._landings[0]
@@ -142,14 +175,14 @@ class Flight:
 
 
 class Board:
-    """The flights of this process, by the ids they claim with; and by key, those flown without the store.
+    """The flights of this process, by the ids they claim with; and by key, those run without the store.
 
     `gone` is called with a flight whose owner does not live any more. No lock but for those without the store: each
     change is one step of a dict.
     """
 
-    def __init__(self, fleet: Fleet, gone: Callable[[Flight], object]) -> None:
-        self._fleet = fleet
+    def __init__(self, background: BackgroundThread, gone: Callable[[Flight], object]) -> None:
+        self._background = background
         self._gone = gone
         self._claimed: dict[bytes, Flight] = {}
         self._leading: dict[Key, Flight] = {}  # the last one that was granted a lease
@@ -160,7 +193,7 @@ class Board:
     def flight(self, key: Key, owner: Owner) -> Flight:
         """A flight that will claim; nobody knows of it yet."""
         flight = self.lone(key, owner, os.urandom(16))
-        flight.beat = Beat(key, flight.id, flight, lambda: self.bury(flight))
+        flight.heartbeat = Heartbeat(key, flight.id, flight, lambda: self.reap(flight))
         return flight
 
     def lone(self, key: Key, owner: Owner, flight: bytes = b"") -> Flight:
@@ -170,10 +203,10 @@ class Board:
         return made
 
     def post(self, flight: Flight) -> None:
-        """It is about to claim: others may be told to follow it before its leader learns that he leads."""
+        """It is about to claim: others may be told to follow it before its leader learns that it leads."""
         self._claimed[flight.id] = flight
-        if flight.beat is not None:
-            self._fleet.beat(flight.beat)
+        if flight.heartbeat is not None:
+            self._background.keep_alive(flight.heartbeat)
 
     def granted(self, flight: Flight, grant: Grant) -> None:
         """Its claim was granted."""
@@ -182,10 +215,10 @@ class Board:
 
     def end(self, flight: Flight, error: BaseException | None = None) -> None:
         """It is over, however that came: whoever joined it knows, and nothing of it stays in the store."""
-        flight.land(error=error or Gone())
-        if not flight.returned and not self._fleet.breakers.write.open:
+        flight.land(error=error or NoResult())
+        if not flight.returned and not self._background.breakers.write.open:
             # A claim whose reply was not heard may have been granted all the same; such a lease may never fill.
-            self._fleet.forsake(flight.key, flight.id, failed=flight.behind)
+            self._background.release(flight.key, flight.id, failed=flight.behind)
         flight.returned = True
         self._claimed.pop(flight.id, None)
         if self._leading.get(flight.key) is flight:
@@ -194,18 +227,18 @@ class Board:
             with contextlib.suppress(Busy):  # one that landed is joined by nobody, and replaced by the next
                 self._lock.run(lambda: self._unpost(flight))
         flight.over = True
-        if flight.beat is not None:
-            self._fleet.still(
-                flight.beat
-            )  # last: where this is cut off, the background thread finds it at its next beat
+        if flight.heartbeat is not None:
+            self._background.stop_renewing(
+                flight.heartbeat
+            )  # last: where this is cut off, the background thread finds it at its next heartbeat
 
     def _unpost(self, flight: Flight) -> None:
         # Itself, not whatever may have taken its place.
         if self._alone.get(flight.key) is flight:
             del self._alone[flight.key]
 
-    def bury(self, flight: Flight) -> None:
-        """Nobody flies it any more. A stream's end is somebody else's then, and only after that is it over."""
+    def reap(self, flight: Flight) -> None:
+        """Nothing runs it any more. A stream's end is somebody else's then, and only after that is it over."""
         if flight.pump is not None and flight.pump.hand_on():
             return
         if not flight.returned:
@@ -245,58 +278,3 @@ class Board:
             if not flight.alive():  # it has no beat, by which the background thread would find that out
                 self.end(flight)
         return [*led, *[flight for flight in alone if not flight.over]]
-
-
-Work = Callable[[], Coroutine[Any, Any, None]]  # makes what is to be run
-
-
-class Mode(Protocol):
-    """How an engine runs and waits."""
-
-    asynchronous: bool
-
-    def signal(self) -> Signal:
-        """Something to be woken by, for the caller of this moment."""
-        ...
-
-    def owner(self) -> Running:
-        """An owner for what the caller of this moment does."""
-        ...
-
-    async def start(self, flights: Sequence[Flight], work: Work, /) -> None:
-        """Run flights that a caller waits for: sync in his own thread to its end, async in a task that owns them."""
-        ...
-
-    def behind(self, flights: Sequence[Flight], work: Work, /) -> str:
-        """Run flights that nobody waits for, in what owns them; or run nothing, and say why."""
-        ...
-
-    def help(self, flight: Flight, pump: Pump, /) -> bool:
-        """See to it that a stream goes on however slowly it is read here, from any thread; False where nothing can."""
-        ...
-
-    def send(self, to: Signal, work: Work, /) -> Owner:
-        """Run something where the one whom `to` wakes belongs: a thread, a task of his loop. From any thread."""
-        ...
-
-    def later(self, flight: Flight, seconds: float, act: Callable[[Flight], object]) -> None:
-        """Do something about a flight in a while, if it has not ended by then, and if this is possible here."""
-        ...
-
-    def told(self, why: BaseException) -> BaseException:
-        """What a leader is told of the exception that ended his flight, which is none of his call's errors."""
-        ...
-
-    def hurried(self) -> bool:
-        """Whether the caller of this moment is being ended, and is not to wait."""
-        ...
-
-    async def settle(self, seconds: float) -> None:
-        """Wait for flights that were cancelled, at most `seconds`."""
-        ...
-
-
-class Running(Owner, Protocol):
-    """An Owner of code that is to be run as its `work`."""
-
-    work: Any

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from askonce.core.breaker import Breaker, Breakers, Direction
 from askonce.events import Events
-from askonce.flight.registry import enlist, leave
+from askonce.flight.registry import join, leave
 from askonce.runtime.exits import EXIT
 from askonce.store import Store, StoreTrouble, Works
 
@@ -15,14 +15,14 @@ BATCH = 128  # commands in one exchange
 T = TypeVar("T")
 
 
-class Guard:
+class GuardedStore:
     """The store of one engine. While a breaker is open no command of its direction is sent: StoreTrouble at once."""
 
     def __init__(self, store: Store, events: Events) -> None:
         self.store = store
-        self.fleet = enlist(store, self)
+        self.background = join(store, self)
         self.events = events
-        self._breakers: Breakers = self.fleet.breakers
+        self._breakers: Breakers = self.background.breakers
         self._closed = False
 
     async def __call__(self, work: Coroutine[Any, Any, T]) -> T:
@@ -86,7 +86,7 @@ class Guard:
 
     def leave(self) -> None:
         """Use the background thread no more."""
-        leave(self.fleet, self)
+        leave(self.background, self)
 
     def met(self, trouble: StoreTrouble, direction: Direction) -> None:
         """Count a trouble, tell of it, and open the breaker when it is one too many."""
@@ -97,7 +97,7 @@ class Guard:
             self.events.warn_once(
                 trouble.kind, "the store had trouble (%s: %s); calls go upstream meanwhile", trouble.kind, trouble
             )
-        for breaker in self.fleet.trouble(trouble, direction):
+        for breaker in self.background.trouble(trouble, direction):
             self.events.emit("open", detail=breaker.kind, direction=breaker.direction)
 
     # what the background thread tells

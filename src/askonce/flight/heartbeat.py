@@ -1,4 +1,4 @@
-"""A Beat: a lease of this process, as the background thread knows it: whose it is, and whether to renew it."""
+"""A Heartbeat: a lease of this process, as the background thread knows it: whose it is, and whether to renew it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 
 from askonce.core.keys import Key
-from askonce.flight.waiters import Owner
+from askonce.runtime.mode import Owner
 from askonce.store import Held
 
 
-class Beat:
+class Heartbeat:
     """A lease that was asked for, and then perhaps granted: `order` is 0 until then.
 
     It is renewed while its `owner` lives and until `until` (monotonic s). `lost` is set, once, when somebody else has
@@ -35,7 +35,7 @@ class Beat:
         return Held(self.key, self.id, self.order)
 
     def alive(self) -> bool:
-        """Whether somebody still flies it."""
+        """Whether something still runs it."""
         return self.owner.alive()
 
     def want(self) -> None:

@@ -1,6 +1,6 @@
-"""The fleets of a process, one for each address, found by those who come next for as long as anybody uses them.
+"""The background threads of a process, one for each store's address, shared by all that use it.
 
-A fleet without a thread is collected with its last user. One with a thread ends when its thread finds no user left: a
+One whose thread never started is collected with its last user. One that runs ends when it finds no user left: a
 cache that is dropped without being closed leaves no thread and no connection behind.
 """
 
@@ -9,45 +9,45 @@ from __future__ import annotations
 import weakref
 from functools import partial
 
-from askonce.flight.background import Fleet
+from askonce.flight.background import BackgroundThread
 from askonce.flight.users import User
 from askonce.runtime.forks import around_forks
 from askonce.runtime.ownership import OwnedLock
 from askonce.store import Store
 
-_fleets: weakref.WeakValueDictionary[str, Fleet] = weakref.WeakValueDictionary()
+_known: weakref.WeakValueDictionary[str, BackgroundThread] = weakref.WeakValueDictionary()
 _lock = OwnedLock()
 
 
-def enlist(store: Store, user: User) -> Fleet:
-    """The process's fleet for this store's address, with one user more: until `leave`, or until it is dropped."""
-    fleet = _fleets.get(store.address)
-    while fleet is None or not fleet.users.add(user):
-        fleet = _lock.nested(partial(_posted, store.address, Fleet(store), fleet))
-    return fleet
+def join(store: Store, user: User) -> BackgroundThread:
+    """The background thread for this store's address, with one user more: until `leave`, or until it is dropped."""
+    background = _known.get(store.address)
+    while background is None or not background.users.add(user):
+        background = _lock.nested(partial(_posted, store.address, BackgroundThread(store), background))
+    return background
 
 
-def _posted(address: str, made: Fleet, instead: Fleet | None) -> Fleet:
+def _posted(address: str, made: BackgroundThread, instead: BackgroundThread | None) -> BackgroundThread:
     """The one that is there, or else `made`, as `instead` is over. Nothing in here takes another lock."""
-    found = _fleets.get(address)
+    found = _known.get(address)
     if found is not instead and found is not None:
         return found
-    _fleets[address] = made
+    _known[address] = made
     return made
 
 
-def leave(fleet: Fleet, user: User) -> None:
-    """Give a fleet back; the last user ends its thread."""
-    fleet.users.remove(user)
-    if fleet.users.over():
-        fleet.stop()
+def leave(background: BackgroundThread, user: User) -> None:
+    """Use it no more; the last user ends it."""
+    background.users.remove(user)
+    if background.users.over():
+        background.stop()
 
 
 def _after_fork() -> None:
     # The parent's threads do not exist here, and its links are its own: forget, without a word on their sockets.
     global _lock  # noqa: PLW0603
     _lock = OwnedLock()
-    _fleets.clear()
+    _known.clear()
 
 
 around_forks(in_child=_after_fork)

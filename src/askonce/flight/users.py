@@ -9,7 +9,7 @@ from typing import Protocol
 
 from askonce.core.breaker import Direction
 from askonce.runtime.ownership import Busy, OwnedLock
-from askonce.store import StoreTrouble
+from askonce.store import Store, StoreTrouble
 
 
 class User(Protocol):
@@ -26,6 +26,14 @@ class User(Protocol):
 
     def heard(self) -> None:
         """It has one again."""
+
+
+class Unflushed(Protocol):
+    """What writes to the store in the background."""
+
+    async def flush(self, store: Store) -> None:
+        """Write what is new."""
+        ...
 
 
 class Users:

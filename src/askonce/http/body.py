@@ -1,8 +1,8 @@
 """The body of a streamed response on its way in: a Source, whose parts are what everybody reads.
 
 A tape holds decoded bytes, since its readers are of other modules and other days. Who pays for the call is handed on
-upstream's own response, and his client decodes it. So an encoded body comes twice: as decoded parts for the tape, and
-as raw pieces for him.
+upstream's own response, and its client decodes it. So an encoded body comes twice: as decoded parts for the tape, and
+as raw pieces for that caller.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ class Body:
 
 
 class Encoded(Body):
-    """A body whose content-encoding is undone, but for the reader who pays: to him come the `raw` pieces.
+    """A body whose content-encoding is undone, but for the reader who pays: that reader gets the `raw` pieces.
 
-    From where it cannot be undone on, the pieces are his alone, and each part for the others is what is wrong.
+    From where it cannot be undone on, the pieces are for that reader alone, and each part for the others is what is
+    wrong.
     """
 
     def __init__(self, received: Received, module: Any, *, asynchronous: bool) -> None:

@@ -1,7 +1,7 @@
-"""An Errand is one request on its way: what its own call upstream brought, if it came to a call.
+"""An UpstreamCall is one request on its way: what its own call upstream brought, if it came to a call.
 
 Whatever comes is an answer: a reply of any status, and an error of the module's too, which becomes a Failure for those
-who waited. The caller himself is handed on what was received (http.received): the response as it is, also one whose
+who waited. The caller itself is handed on what was received (http.received): the response as it is, also one whose
 body ends in an error or cannot be decoded; or the exception, if there was no response.
 """
 
@@ -23,16 +23,16 @@ from askonce.http.credentials import Header
 from askonce.http.embeddings import Vector
 from askonce.http.inner import INHERITED
 from askonce.http.received import Received
-from askonce.http.response import Failure, Reply, of_connection
-from askonce.http.rules import Asked, Exchange
+from askonce.http.response import Failure, Response, of_connection
+from askonce.http.rules import Asked, ClientRules
 
 _WAITS = {"ConnectTimeout": "connect", "PoolTimeout": "pool"}  # the patience that an error ended; else "read"
 
 
-class Carrier(Protocol):
-    """What an errand needs of its transport."""
+class Sender(Protocol):
+    """What a call needs of its transport."""
 
-    exchange: Exchange
+    rules: ClientRules
     module: Any
     closed: bool
 
@@ -53,23 +53,23 @@ class Carrier(Protocol):
         ...
 
 
-class Errand:
+class UpstreamCall:
     """A request and what its call brought: a response, or an error."""
 
-    def __init__(self, carrier: Carrier, asked: Asked, request: Any) -> None:
+    def __init__(self, sender: Sender, asked: Asked, request: Any) -> None:
         self.asked = asked
         self.request = request
         self.received: Received | None = None  # to be handed on
-        self.reply: Reply | None = None  # to be stored and shared
+        self.reply: Response | None = None  # to be stored and shared
         self.error: Exception | None = None
-        self._carrier = carrier
+        self._sender = sender
 
     async def paid(self) -> Answer:
         """Make the call."""
-        return await self._sent(self.request) or self._carrier.exchange.answer(self.asked, self._got, self)
+        return await self._sent(self.request) or self._sender.rules.answer(self.asked, self._got, self)
 
-    def whose(self, error: Exception) -> Errand | None:
-        """The errand that an exception ended, if it was this one, or a part of it."""
+    def whose(self, error: Exception) -> UpstreamCall | None:
+        """The call that an exception ended, if it was this one, or a part of it."""
         return self if error is self.error else None
 
     @property
@@ -78,18 +78,18 @@ class Errand:
         return True
 
     @property
-    def _got(self) -> Reply:
+    def _got(self) -> Response:
         assert self.reply is not None
         return self.reply
 
     async def _sent(self, request: Any) -> Answer | None:
         """Send it, and keep what comes; the Failure that others share, if it failed."""
-        module = self._carrier.module
+        module = self._sender.module
         self.received = self.reply = self.error = None
-        self._carrier.exchange.going(self.asked)
+        self._sender.rules.going(self.asked)
         response: Any = None
         try:
-            response = await self._carrier.send(request)
+            response = await self._sender.send(request)
             received = Received(module, response)
             body = await self._brought(received)
         except module.RequestError as error:
@@ -99,11 +99,11 @@ class Errand:
             if isinstance(error, Exception):
                 self.error = error
             if response is not None and not (isinstance(error, Exception) and self._handed_on()):
-                await self._carrier.dispose(response)
+                await self._sender.dispose(response)
             raise
         status, headers = received.response.status_code, received.headers
-        self._carrier.exchange.met(request.headers.raw)
-        self.reply = Reply(status, decoded(module, headers), body)
+        self._sender.rules.met(request.headers.raw)
+        self.reply = Response(status, decoded(module, headers), body)
         return None
 
     def _handed_on(self) -> bool:
@@ -112,7 +112,7 @@ class Errand:
 
     async def _brought(self, received: Received) -> bytes:
         try:
-            if self._carrier.inherited(received.response):
+            if self._sender.inherited(received.response):
                 raise Unshared(INHERITED)
             return await self._bring(received)
         finally:
@@ -120,27 +120,27 @@ class Errand:
 
     async def _bring(self, received: Received) -> bytes:
         """The body, decoded."""
-        await self._carrier.read(received)
+        await self._sender.read(received)
         return received.read()
 
     def _failed(self, error: Exception) -> Answer:
         name, trouble = type(error).__name__, upstream.trouble(error)
         patience = patience_for(self.request, name) if "Timeout" in name else math.inf
-        if self._carrier.closed or name == "PoolTimeout":  # the matter of this client alone
+        if self._sender.closed or name == "PoolTimeout":  # the matter of this client alone
             patience, trouble = 0.0, ""
         failure = Failure(name, str(error), None if patience == math.inf else patience)
-        return self._carrier.exchange.failed(failure, self, trouble)
+        return self._sender.rules.failed(failure, self, trouble)
 
 
-class Part(Errand):
+class PartialCall(UpstreamCall):
     """A call for some inputs of a batch, or all: apart from the batch's others, which may be under way meanwhile."""
 
-    def __init__(self, carrier: Carrier, errand: BatchErrand, questions: Sequence[Question]) -> None:
-        super().__init__(carrier, errand.asked, errand.request)
-        self.of = errand
-        errand.parts.append(self)
+    def __init__(self, sender: Sender, call: BatchCall, questions: Sequence[Question]) -> None:
+        super().__init__(sender, call.asked, call.request)
+        self.of = call
+        call.parts.append(self)
         self.vectors: dict[Key, Vector] = {}
-        self.whole = len(questions) == len(errand.batch.places)
+        self.whole = len(questions) == len(call.batch.places)
         self._questions = questions
 
     @property
@@ -153,7 +153,7 @@ class Part(Errand):
         failed = await self._sent(self.request if self.whole else self._partial())
         if failed is not None:
             return [failed] * len(self._questions)
-        answers, vectors = self._carrier.exchange.answers(self.asked, self._got, self, len(self._questions))
+        answers, vectors = self._sender.rules.answers(self.asked, self._got, self, len(self._questions))
         self.vectors = {question.key: vector for question, vector in zip(self._questions, vectors, strict=False)}
         return answers
 
@@ -162,7 +162,7 @@ class Part(Errand):
         batch = self.of.batch
         body = {**batch.body, "input": [batch.inputs[question.key] for question in self._questions]}
         headers = [pair for pair in self.request.headers.raw if pair[0].lower() != b"content-length"]
-        return self._carrier.module.Request(
+        return self._sender.module.Request(
             self.request.method,
             self.request.url,
             headers=headers,
@@ -171,22 +171,22 @@ class Part(Errand):
         )
 
 
-class BatchErrand(Errand):
+class BatchCall(UpstreamCall):
     """A batch of inputs: those that nobody has are asked for together, in a Part."""
 
-    def __init__(self, carrier: Carrier, asked: Asked, request: Any) -> None:
-        super().__init__(carrier, asked, request)
+    def __init__(self, sender: Sender, asked: Asked, request: Any) -> None:
+        super().__init__(sender, asked, request)
         assert asked.batch is not None
         self.batch = asked.batch
-        self.parts: list[Part] = []
+        self.parts: list[PartialCall] = []
 
-    def whose(self, error: Exception) -> Errand | None:
+    def whose(self, error: Exception) -> UpstreamCall | None:
         """That of its parts."""
         return next((part for part in self.parts if error is part.error), None)
 
     async def paid_for(self, questions: Sequence[Question]) -> list[Answer]:
         """Make one call for these."""
-        return await Part(self._carrier, self, questions).paid_for()
+        return await PartialCall(self._sender, self, questions).paid_for()
 
 
 def patience_for(request: Any, error: str) -> float:

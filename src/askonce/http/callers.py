@@ -14,7 +14,17 @@ from askonce.core.keys import Form
 from askonce.core.rules import Ignored, Rules
 from askonce.events import Events
 from askonce.http.credentials import BOUND, Header, binds, fingerprint, rotates
-from askonce.http.request import OURS, PLAIN, Carried, Sent, Target, carried, host_of, name_of, text_of
+from askonce.http.request import (
+    OURS,
+    PLAIN,
+    RequestHeaders,
+    SentRequest,
+    Target,
+    host_of,
+    name_of,
+    read_headers,
+    text_of,
+)
 
 CALLERS = 1024  # credentials of which it is known whether they are replaced every so often
 UNKNOWN = 1024  # headers that are named as unclassified
@@ -47,9 +57,9 @@ class Callers:
         self._bound = False  # a connection was signed in, and its later requests need not say by whom
         self._rotating: dict[str, bool] = {}
 
-    def carried(self, sent: Sent) -> Carried:
+    def read_headers(self, sent: SentRequest) -> RequestHeaders:
         """What the headers of a request carry."""
-        return carried(sent.headers, self._ignored)
+        return read_headers(sent.headers, self._ignored)
 
     def strange(self, ours: Mapping[str, str]) -> bool:
         """Whether a header speaks to askonce, and says what askonce does not know."""
@@ -58,7 +68,7 @@ class Callers:
             self._events.warn_once(name, STRANGE, name, ", ".join(OURS))
         return bool(unknown)
 
-    def beside(self, sent: Sent, carries: Carried, target: Target) -> Carried:
+    def beside(self, sent: SentRequest, carries: RequestHeaders, target: Target) -> RequestHeaders:
         """What is carried, with what stands beside the headers: in the URL, in the connection, in another host."""
         if carries.host == target.host and not target.secrets and not self._bound and sent.connection is PLAIN:
             return carries
@@ -72,7 +82,7 @@ class Callers:
             secrets.append(BOUND)
         return carries._replace(counts=counts, secrets=b"\n".join(filter(None, secrets)))
 
-    def counts(self, carries: Carried, form: Form, *, tenant: bool) -> Counts:
+    def counts(self, carries: RequestHeaders, form: Form, *, tenant: bool) -> Counts:
         """The headers in a key; `tenant`: one is named, and stands for the credential."""
         if carries.unknown or carries.cookies:
             self._name(*carries.unknown, *map(name_of, _lines(carries.cookies)))
@@ -90,7 +100,7 @@ class Callers:
                 self._named.add(name)
                 self._events.emit("unclassified", detail=name)
 
-    def note(self, sent: Sent, carries: Carried, counts: Counts, *, tenant: bool) -> None:
+    def note(self, sent: SentRequest, carries: RequestHeaders, counts: Counts, *, tenant: bool) -> None:
         """A request is about to be looked up: tell of a header that is new whenever it comes."""
         secrets = carries.cookies if tenant else carries.secrets
         for name in self._fresh.note((sent.url, sent.body), (counts, secrets), lambda: _named(counts, secrets)):

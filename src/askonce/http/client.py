@@ -14,11 +14,11 @@ from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
-from askonce.engine.batch import Many
+from askonce.engine.batch import BatchEngine
 from askonce.errors import ConfigError
 from askonce.http.connection import given_beside
 from askonce.http.inner import Inner
-from askonce.http.rules import Exchange
+from askonce.http.rules import ClientRules
 from askonce.http.transports import Blocking, Suspending
 
 MODULES = ("httpx2", "httpx")
@@ -26,8 +26,8 @@ IDLE, BETWEEN, PROBES = 60, 60, 5  # s, s, and how many: what Anthropic's SDK se
 
 
 def client(
-    exchange: Exchange,
-    engine: Callable[[], Many],
+    rules: ClientRules,
+    engine: Callable[[], BatchEngine],
     module: Any,
     inner: Any,
     options: dict[str, Any],
@@ -47,7 +47,7 @@ def client(
             return None
         brought = any(own is one for one in given)
         inner = Inner(own) if brought else Inner(_kept_alive(own), lambda: _kept_alive(remake()))
-        return _shell(found, asynchronous=asynchronous)(exchange, engine, found, inner, beside)
+        return _transport_type(found, asynchronous=asynchronous)(rules, engine, found, inner, beside)
 
     made = make()
     try:  # by their private names, which have been the same since httpx 0.13; there are no others
@@ -63,13 +63,15 @@ def client(
     return made
 
 
-def transport(exchange: Exchange, engine: Callable[[], Many], module: Any, inner: Any, *, asynchronous: bool) -> Any:
+def transport(
+    rules: ClientRules, engine: Callable[[], BatchEngine], module: Any, inner: Any, *, asynchronous: bool
+) -> Any:
     """A transport of `module` that asks `exchange` first."""
     found = module_of(module)
     kind = found.AsyncHTTPTransport if asynchronous else found.HTTPTransport
     make = partial(kind, limits=_as_sdks_do(found)["limits"], socket_options=keep_alive())
     behind = Inner(make(), make) if inner is None else Inner(inner)
-    return _shell(found, asynchronous=asynchronous)(exchange, engine, found, behind)
+    return _transport_type(found, asynchronous=asynchronous)(rules, engine, found, behind)
 
 
 def _mounted(make: Callable[[], Any], pattern: Any) -> Any:
@@ -123,7 +125,7 @@ def module_of(module: Any) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _shell(module: Any, *, asynchronous: bool) -> Any:
-    """Our shell as a transport of this module, for who asks by isinstance."""
+def _transport_type(module: Any, *, asynchronous: bool) -> Any:
+    """Ours as a transport of this module, for what asks by isinstance."""
     ours, theirs = (Suspending, module.AsyncBaseTransport) if asynchronous else (Blocking, module.BaseTransport)
     return type("AskonceTransport", (ours, theirs), {})

@@ -14,7 +14,7 @@ from askonce.core.keys import Form
 from askonce.core.providers import Api
 from askonce.core.providers.assemble import ARRAY, to_json, to_stream
 from askonce.core.tape import DATA, META, frames
-from askonce.http.response import Reply, read_head, unpack
+from askonce.http.response import Response, read_head, unpack
 
 
 def other_forms(api: Api, form: Form, upstream: str) -> Iterable[tuple[Form, str]]:
@@ -24,18 +24,18 @@ def other_forms(api: Api, form: Form, upstream: str) -> Iterable[tuple[Form, str
     return [("s", upstream + variant) for variant in (api.stream.full if api.stream else ())]
 
 
-def retelling(api: Api, form: Form, variant: str) -> Callable[[bytes], Reply | None]:
+def retelling(api: Api, form: Form, variant: str) -> Callable[[bytes], Response | None]:
     """Makes what is kept in the other form an answer in `form`; None where that could not be exact."""
 
-    def as_json(log: bytes) -> Reply | None:
+    def as_json(log: bytes) -> Response | None:
         parts = frames(log)
         head = next((read_head(payload) for kind, payload in parts if kind == META), None)
         body = to_json(api, b"".join(payload[4:] for kind, payload in parts if kind == DATA))
-        return _reply(head, body, b"application/json") if isinstance(head, Reply) else None
+        return _reply(head, body, b"application/json") if isinstance(head, Response) else None
 
-    def as_stream(packed: bytes) -> Reply | None:
+    def as_stream(packed: bytes) -> Response | None:
         kept = unpack(packed)
-        if not isinstance(kept, Reply):
+        if not isinstance(kept, Response):
             return None
         kind = b"application/json" if ARRAY in variant else b"text/event-stream; charset=utf-8"
         return _reply(kept, to_stream(api, kept.body, variant), kind)
@@ -43,8 +43,8 @@ def retelling(api: Api, form: Form, variant: str) -> Callable[[bytes], Reply | N
     return as_stream if form == "s" else as_json
 
 
-def _reply(head: Reply, body: bytes | None, content_type: bytes) -> Reply | None:
+def _reply(head: Response, body: bytes | None, content_type: bytes) -> Response | None:
     if body is None:
         return None
     kept = [pair for pair in head.headers if pair[0].lower() != b"content-type"]
-    return Reply(head.status, [*kept, (b"content-type", content_type)], body)
+    return Response(head.status, [*kept, (b"content-type", content_type)], body)

@@ -25,7 +25,8 @@ OURS = ("askonce-scope", "askonce-tags", "askonce-variant", "askonce-ttl", "cach
 
 
 class Connection(NamedTuple):
-    """What a connection tells beyond the request: whose it is, in lines as in `Carried.secrets`, and where it goes.
+    """What a connection tells beyond the request: whose it is, in lines as in `RequestHeaders.secrets`,
+    and where it goes.
 
     The names in `where` are none that a header can have: ``:socket``, the path of a Unix socket; ``:sni_hostname`` and
     ``:target``, the extensions of a request of these names.
@@ -38,7 +39,7 @@ class Connection(NamedTuple):
 PLAIN = Connection()
 
 
-class Sent(NamedTuple):
+class SentRequest(NamedTuple):
     """A request: its whole URL as text, raw headers, and the body, None where it is not at hand."""
 
     method: str
@@ -57,7 +58,7 @@ class Target(NamedTuple):
     host: bytes  # as host_of() has it
 
 
-class Carried(NamedTuple):
+class RequestHeaders(NamedTuple):
     """What headers carry: those that count in the key, the credentials as they stand, and what is said to us."""
 
     counts: tuple[tuple[str, str], ...]
@@ -79,7 +80,7 @@ _SIGNED = frozenset(
 )
 
 
-@lru_cache(maxsize=1024)  # for short URLs: see Exchange
+@lru_cache(maxsize=1024)  # for short URLs: see ClientRules
 def target_of(method: str, url: str, same_as: tuple[tuple[str, str], ...] = ()) -> Target | None:
     """What a request is aimed at; None for what is no operation of ours. `same_as`: as in Rules, its pairs."""
     parts = urlsplit(url)
@@ -146,7 +147,7 @@ _CLASSES = _Classes()
 _PLAIN = _Values()
 
 
-def carried(headers: Sequence[Header], ignored: Container[str] = ()) -> Carried:
+def read_headers(headers: Sequence[Header], ignored: Container[str] = ()) -> RequestHeaders:
     """What the headers carry; headers named in `ignored` (lower case) do not count, nor cookies: ``cookie:name``."""
     counts: list[tuple[str, str]] = []
     secrets: list[bytes] = []
@@ -173,7 +174,7 @@ def carried(headers: Sequence[Header], ignored: Container[str] = ()) -> Carried:
             told = counting_members(text, text_of(value)) if kind == _MEMBERS else text_of(value)
             counts += [(text, told)] if told or kind != _MEMBERS else []
             unknown += [text] if kind == _UNKNOWN else []
-    return Carried(tuple(counts), b"\n".join(secrets), ours, tuple(unknown), b"\n".join(cookies), host)
+    return RequestHeaders(tuple(counts), b"\n".join(secrets), ours, tuple(unknown), b"\n".join(cookies), host)
 
 
 def less_ours(headers: Sequence[Header]) -> list[Header]:

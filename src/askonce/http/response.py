@@ -1,4 +1,4 @@
-"""A Reply is a whole answer of HTTP: status, headers, and the body as its reader sees it; as bytes, and back.
+"""A Response is a whole answer of HTTP: status, headers, and the body as its reader sees it; as bytes, and back.
 
     4 bytes, big-endian: length of the meta | meta, JSON | body
 
@@ -8,7 +8,7 @@ not stored also ``"who"``, whose credential it was refused to; of one vector, ``
 ``{"error": "ReadTimeout", "message": ..., "patience": 600.0}``. ``"age"``: the seconds that upstream's Age said.
 
 Bodies are kept decoded: who asks may not understand the encoding that who paid did. What is stored goes without the
-headers that were the first reader's alone: his connection, his cookies, his rate limits. What is shared with those who
+headers that were the first reader's alone: its connection, its cookies, its rate limits. What is shared with those who
 waited keeps the rate limits, which are theirs too; a 429 without its retry-after would be another answer.
 """
 
@@ -36,7 +36,7 @@ _COOKIES = frozenset({"set-cookie", "set-cookie2"})
 _RATES = ("ratelimit", "rate-limit", "retry-after", "should-retry", "call-limit", "call-remaining")
 
 
-class Reply(NamedTuple):
+class Response(NamedTuple):
     """An answer: headers as raw pairs, less those of the connection, the body decoded."""
 
     status: int
@@ -50,7 +50,7 @@ class Reply(NamedTuple):
 class Failure(NamedTuple):
     """An exchange that brought no answer: the class name of the module's error, its text.
 
-    `patience`: s that the caller had for it; who has more must ask for himself. None: it is the same for all.
+    `patience`: s that the caller had for it; who has more must ask again. None: it is the same for all.
     """
 
     error: str
@@ -73,7 +73,7 @@ def of_connection(name: bytes) -> bool:
     return name.decode("latin-1").lower() in _CONNECTION
 
 
-def pack(reply: Reply, *, stored: bool) -> bytes:
+def pack(reply: Response, *, stored: bool) -> bytes:
     """The bytes of a reply: as it is `stored`, or as it is shared with those who waited for it."""
     headers = [
         (name.decode("latin-1"), value.decode("latin-1"))
@@ -110,7 +110,7 @@ def _packed(meta: object, body: bytes) -> bytes:
     return b"".join((len(head).to_bytes(LENGTH, "big"), head, body))
 
 
-def unpack(data: bytes | memoryview) -> Reply | Failure:
+def unpack(data: bytes | memoryview) -> Response | Failure:
     """What was packed; ValueError for anything else."""
     start = LENGTH + int.from_bytes(data[:LENGTH], "big")
     head = bytes(data[LENGTH:start])
@@ -119,10 +119,10 @@ def unpack(data: bytes | memoryview) -> Reply | Failure:
     made = (_read if b'"frame"' in head or len(head) > SHORT else _read_again)(head)
     if isinstance(made, Failure):
         return made
-    return Reply(made.status, made.headers, bytes(data[start:]), made.who, made.frame, made.age)  # not _replace
+    return Response(made.status, made.headers, bytes(data[start:]), made.who, made.frame, made.age)  # not _replace
 
 
-def _read(head: bytes) -> Reply | Failure:
+def _read(head: bytes) -> Response | Failure:
     try:
         meta = orjson.loads(head)
         if "error" in meta:
@@ -134,7 +134,7 @@ def _read(head: bytes) -> Reply | Failure:
         raise ValueError(f"no packed reply: {wrong!r}") from wrong
     if type(status) is not int or not 100 <= status <= 999 or type(who) is not str or type(age) is not int:
         raise ValueError("no packed reply: its status is none")
-    return Reply(status, headers, b"", who, frame, age)
+    return Response(status, headers, b"", who, frame, age)
 
 
 def _failure(error: str, message: str, patience: float | None) -> Failure:
@@ -153,6 +153,6 @@ def _frame(before: str, between: str, after: str, batch: str, at: int, of: int) 
 _read_again = lru_cache(maxsize=256)(_read)
 
 
-def read_head(head: bytes) -> Reply | Failure:
+def read_head(head: bytes) -> Response | Failure:
     """What the meta of a packed reply says; the body is empty."""
     return (_read if len(head) > SHORT else _read_again)(head)

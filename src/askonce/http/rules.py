@@ -1,4 +1,4 @@
-"""An Exchange decides for one HTTP client: which of its requests may be looked up, and which answers may be kept.
+"""ClientRules decide for one HTTP client: which of its requests may be looked up, and which answers may be kept.
 
 A request that is no question of a known operation, or not one that a cache may answer, passes: it goes upstream as it
 came, and its answer back as it comes. Every pass has a reason in a word. What we cannot make sense of (a bad scope in a
@@ -42,8 +42,8 @@ from askonce.http.credentials import Header, covers_body, fingerprint
 from askonce.http.embeddings import Vector, cut, inputs_of
 from askonce.http.forms import other_forms, retelling
 from askonce.http.keyed import Bodies
-from askonce.http.request import Carried, Sent, Target, target_of
-from askonce.http.response import Failure, Reply, age_of, pack, pack_failure
+from askonce.http.request import RequestHeaders, SentRequest, Target, target_of
+from askonce.http.response import Failure, Response, age_of, pack, pack_failure
 from askonce.http.says import ids_in, says
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
@@ -71,7 +71,7 @@ class Asked:
     operation: Operation | None = None
     who: str = ""  # whose credential it carries
     expected: Expected = PLAIN
-    sent: Sent | None = None
+    sent: SentRequest | None = None
     _says: Request | None = None
 
     def said(self) -> Request:
@@ -84,7 +84,7 @@ class Asked:
         return self._says
 
 
-class Exchange:
+class ClientRules:
     """Reads requests and judges answers for one client of one cache. `around()`: the settings of the context."""
 
     _fleeting = True
@@ -118,9 +118,9 @@ class Exchange:
 
     # requests
 
-    def read(self, sent: Sent) -> Asked:
+    def read(self, sent: SentRequest) -> Asked:
         """What a request asks, or why it passes."""
-        carries = self._callers.carried(sent)
+        carries = self._callers.read_headers(sent)
         asked = Asked(ours=bool(carries.ours), sent=sent)
         try:
             asked.reason = self._read(sent, carries, asked)
@@ -129,7 +129,7 @@ class Exchange:
             self.events.warn_once("bad-settings", "a request went upstream without the cache: %s", wrong)
         return asked
 
-    def _read(self, sent: Sent, carries: Carried, asked: Asked) -> str:
+    def _read(self, sent: SentRequest, carries: RequestHeaders, asked: Asked) -> str:
         if self._off:
             return "off"
         if carries.ours and self._callers.strange(carries.ours):
@@ -164,7 +164,7 @@ class Exchange:
             self._met.keep(spelled, (met, asked.operation), size)
         return reason
 
-    def _ask(self, sent: Sent, carries: Carried, target: Target, plan: Plan, asked: Asked) -> str:
+    def _ask(self, sent: SentRequest, carries: RequestHeaders, target: Target, plan: Plan, asked: Asked) -> str:
         """Make the question of a request; or the reason to pass."""
         assert sent.body is not None
         exact = keys.parsed(sent.body)
@@ -188,7 +188,7 @@ class Exchange:
             return "stream"
         counts = self._callers.counts(carries, form, tenant=tenant)
         self._callers.note(sent, carries, counts, tenant=tenant)
-        ask = self._asker(plan, target, body, form, place, counts, asked.who)
+        ask = self._maker(plan, target, body, form, place, counts, asked.who)
         batched = form == "j" and bool(operation.api.per_input)
         # A signature covers the body, which can then not be cut into inputs.
         signed = batched and covers_body(sent.headers, carries.secrets)
@@ -220,7 +220,7 @@ class Exchange:
         return told_field(self.events, judge_request(body, plan.terms, known=True, inert=self._inert))
 
     @staticmethod
-    def _asker(
+    def _maker(
         plan: Plan,
         target: Target,
         body: dict[str, Any],
@@ -264,8 +264,8 @@ class Exchange:
             self._fitting.of(asked.said(), ids_in(headers)),
         )
 
-    def answer(self, asked: Asked, reply: Reply, value: object, verdict: Verdict | None = None) -> Answer:
-        """A reply as it would be stored or shared; `value` is what the leader himself gets back."""
+    def answer(self, asked: Asked, reply: Response, value: object, verdict: Verdict | None = None) -> Answer:
+        """A reply as it would be stored or shared; `value` is what the leader itself gets back."""
         assert asked.question is not None
         verdict = verdict or self._verdict(asked, reply)
         if asked.question.plan.tenant and 400 <= reply.status < 500:
@@ -278,19 +278,19 @@ class Exchange:
             hint=0 if reply.status < 400 else upstream.retry_after(_texts(reply)),
         )
 
-    def answers(self, asked: Asked, reply: Reply, value: object, number: int) -> tuple[list[Answer], list[Vector]]:
+    def answers(self, asked: Asked, reply: Response, value: object, number: int) -> tuple[list[Answer], list[Vector]]:
         """The reply to a batch of so many inputs, as the answers to each; no vectors if it may not be cut."""
         verdict = self._verdict(asked, reply)
         vectors = None if verdict.reason else cut(reply.body, number)
         if vectors is not None:
-            packed = [pack(Reply(200, reply.headers, one.item, "", one.frame), stored=True) for one in vectors]
+            packed = [pack(Response(200, reply.headers, one.item, "", one.frame), stored=True) for one in vectors]
             return [Answer(body, verdict, value) for body in packed], vectors
         one = self.answer(asked, reply, value, verdict if verdict.reason else refused("unmatched"))
         if number > 1 and not everybodys(reply.status):  # it may be the fault of one input, which another does not have
             one = one._replace(body=pack_failure(Failure("RequestError", "refused as part of a batch", 0.0)))
         return [one] * number, []
 
-    def _verdict(self, asked: Asked, reply: Reply) -> Verdict:
+    def _verdict(self, asked: Asked, reply: Response) -> Verdict:
         return self.judge(asked, reply.headers).reply(reply.status, reply.body, time.time())
 
     def failed(self, failure: Failure, value: object, trouble: str) -> Answer:
@@ -343,7 +343,7 @@ def _batch(body: dict[str, Any], ask: Callable[[object], Question]) -> Batch | N
     return batch
 
 
-def _form(sent: Sent, target: Target, body: dict[str, Any]) -> tuple[Form, str]:
+def _form(sent: SentRequest, target: Target, body: dict[str, Any]) -> tuple[Form, str]:
     """The form of the answer asked for, and the key's part of the URL.
 
     A plain stream shares its question with the answer in one piece. One that was asked for with options has other
@@ -355,15 +355,15 @@ def _form(sent: Sent, target: Target, body: dict[str, Any]) -> tuple[Form, str]:
     return "s", f"{target.upstream}#{variant}" if variant else target.upstream
 
 
-def _texts(reply: Reply) -> dict[str, str]:
+def _texts(reply: Response) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in reply.headers}
 
 
 # --- what we say ourselves ---------------------------------------------------------------------------------------
 
 
-def our_error(operation: Operation | None, status: int, kind: str, message: str) -> Reply:
+def our_error(operation: Operation | None, status: int, kind: str, message: str) -> Response:
     """An error of our own, in the shape that the SDK of this operation reads; it asks not to be retried."""
     body, headers = (operation.api.error if operation else plain_error)(status, kind, message)
     ours = [(b"content-type", b"application/json"), (b"x-should-retry", b"false"), *headers]
-    return Reply(status, ours, orjson.dumps(body))
+    return Response(status, ours, orjson.dumps(body))

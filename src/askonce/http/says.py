@@ -11,12 +11,12 @@ from askonce.core.providers import bounded
 from askonce.core.providers.fits import ID_FIELDS, ID_HEADERS, Ids, Request, ids_of
 from askonce.core.providers.operations import Operation
 from askonce.http.credentials import Header
-from askonce.http.request import NAMES, SHORT, Sent, lower, text_of
+from askonce.http.request import NAMES, SHORT, SentRequest, lower, text_of
 
 _FIELDS = tuple(f'"{name}"'.encode() for name in ID_FIELDS)
 
 
-def says(sent: Sent, model: str, operation: Operation, form: str) -> Request:
+def says(sent: SentRequest, model: str, operation: Operation, form: str) -> Request:
     """What a request says of its answer; its body is read again only where that is in doubt."""
     raw = sent.body or b"{}"
     body = partial(_object, raw)

@@ -14,7 +14,7 @@ from askonce.core.judge import Judge
 from askonce.core.policy import Policy, resolve
 from askonce.core.providers import Api
 from askonce.engine.reader import Found, Unreadable
-from askonce.http.response import Failure, Reply, read_head, unpack
+from askonce.http.response import Failure, Response, read_head, unpack
 from askonce.stream.tape import Playback
 
 SOUND = 4096  # fill ids of entries that were read
@@ -29,7 +29,7 @@ class Stored:
         self._judges = judges
         self._sound: set[bytes] = set()
 
-    def answer(self, found: Found) -> Reply | Failure:
+    def answer(self, found: Found) -> Response | Failure:
         """An answer in one piece; Unreadable if it is none."""
         assert found.body is not None
         try:
@@ -42,7 +42,7 @@ class Stored:
             self._vouch(found.head.fill)
         return made
 
-    def opening(self, found: Found, api: Api) -> Reply | Failure:
+    def opening(self, found: Found, api: Api) -> Response | Failure:
         """How a stream begins; Unreadable if it is none."""
         assert isinstance(found.value, Playback)
         try:
@@ -50,7 +50,7 @@ class Stored:
         except ValueError as wrong:
             raise Unreadable from wrong
         if found.head is not None and found.head.fill not in self._sound:
-            if not isinstance(head, Reply) or not _whole(head, found.value.tape.said(), api, self._judges):
+            if not isinstance(head, Response) or not _whole(head, found.value.tape.said(), api, self._judges):
                 raise Unreadable
             self._vouch(found.head.fill)
         return head
@@ -61,7 +61,7 @@ class Stored:
         self._sound.add(fill)
 
 
-def _readable(made: Reply | Failure) -> bool:
+def _readable(made: Response | Failure) -> bool:
     if isinstance(made, Failure):
         return False  # it is shared, and never stored
     if made.frame is not None:
@@ -86,7 +86,7 @@ def _is_json(body: bytes) -> bool:
     return True
 
 
-def _whole(head: Reply, parts: list[bytes], api: Api, judges: type[Judge]) -> bool:
+def _whole(head: Response, parts: list[bytes], api: Api, judges: type[Judge]) -> bool:
     if head.status != 200:
         return True
     kind = next((value.decode("latin-1") for name, value in head.headers if name.lower() == b"content-type"), "")

@@ -4,12 +4,12 @@ Whatever a streamed question brings is a tape: META is the reply's head (http.re
 pieces in which it came. An answer of upstream's is opened as soon as its headers are here, and is judged by its bytes;
 what is no answer (an error status, a failure) is a tape of one piece, shared with those who waited and never stored.
 
-Who paid for the call is handed on upstream's own response (http.received), so he reads the raw pieces, of which his
-client makes what it always makes. All others read what the tape holds. A body that cannot be decoded is for him alone:
-his client says what is wrong with it, and the others are told the same.
+Who paid for the call is handed on upstream's own response (http.received), so that caller reads the raw pieces, of
+which its client makes what it always makes. All others read what the tape holds. A body that cannot be decoded is for
+that caller alone: its client says what is wrong with it, and the others are told the same.
 
-How a reader's stream ends is what his own module would have said. Its end is upstream's end. An error of upstream's is
-raised as it is to who paid for the call, and to everybody else as the error of that name of his own module. A stream
+How a reader's stream ends is what its own module would have said. Its end is upstream's end. An error of upstream's is
+raised as it is to who paid for the call, and to everybody else as the error of that name of its own module. A stream
 that was followed from a process that died is cut, RemoteProtocolError: no SDK may take it for a whole one.
 """
 
@@ -25,27 +25,27 @@ from askonce.core.judge import Verdict
 from askonce.core.tape import META, data_frame, frame
 from askonce.engine.leader import Answer
 from askonce.http.body import Body, Encoded
-from askonce.http.call import Carrier, Errand, patience_for
+from askonce.http.call import Sender, UpstreamCall, patience_for
 from askonce.http.received import Received
-from askonce.http.response import LENGTH, Reply, pack
+from askonce.http.response import LENGTH, Response, pack
 from askonce.http.rules import Asked
 from askonce.runtime.drive import drive
 from askonce.stream.tape import Cut, Opened, Playback, Raw, Scan
 
 
-class StreamCarrier(Carrier, Protocol):
-    """What an errand for a stream needs of its transport."""
+class StreamSender(Sender, Protocol):
+    """What a call for a stream needs of its transport."""
 
     asynchronous: bool
 
 
-class StreamErrand(Errand):
+class StreamCall(UpstreamCall):
     """A request for a stream: what its call brings is handed on from its headers on."""
 
-    def __init__(self, carrier: StreamCarrier, asked: Asked, request: Any) -> None:
-        super().__init__(carrier, asked, request)
+    def __init__(self, sender: StreamSender, asked: Asked, request: Any) -> None:
+        super().__init__(sender, asked, request)
         self.opening: Received | None = None  # of a stream that was opened
-        self._by = carrier
+        self._by = sender
         self._body: Body | None = None
         self._meta: bytes | None = None
 
@@ -64,7 +64,7 @@ class StreamErrand(Errand):
             return taped(failed)
         head = self._got
         if self._body is None:
-            return taped(self._by.exchange.answer(self.asked, head, self, self._verdict(head)))
+            return taped(self._by.rules.answer(self.asked, head, self, self._verdict(head)))
         # From here on the answer is not ours to give a second time.
         self.opening, self.received, self.reply = self.received, None, None
         self._meta = pack(head, stored=True)[LENGTH:]
@@ -78,7 +78,7 @@ class StreamErrand(Errand):
         self._body = kind(received, self._by.module, asynchronous=self._by.asynchronous)
         return b""
 
-    def _verdict(self, reply: Reply) -> Verdict | None:
+    def _verdict(self, reply: Response) -> Verdict | None:
         """On a stream that is here as a whole; None for what is no stream."""
         if reply.status != 200:
             return None
@@ -86,10 +86,10 @@ class StreamErrand(Errand):
         scan.feed(reply.body)
         return scan.verdict(time.time())
 
-    def _scan(self, head: Reply) -> Scan:
+    def _scan(self, head: Response) -> Scan:
         """Judges the answer by its bytes."""
         content_type = next((text.decode("latin-1") for name, text in head.headers if name.lower() == _TYPE), "")
-        return self._by.exchange.judge(self.asked, head.headers).stream(content_type)
+        return self._by.rules.judge(self.asked, head.headers).stream(content_type)
 
     def own(self, playback: Playback) -> Received | None:
         """The response whose stream this very request opened, to be read from this place on its tape."""
@@ -99,7 +99,7 @@ class StreamErrand(Errand):
         return self.opening
 
     def out(self, playback: Playback, *, mine: bool = False) -> Any:
-        """What the caller's response reads: his own call is under upstream's timeouts, any other under his."""
+        """What the caller's response reads: its own call is under upstream's timeouts, any other under the caller's."""
         module = self._by.module
         patience = math.inf if mine else patience_for(self.request, "ReadTimeout")
         body = self._body if mine else None

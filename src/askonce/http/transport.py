@@ -1,4 +1,4 @@
-"""The transports that http_client() puts into clients of httpx2 and httpx: one body, and two shells for I/O.
+"""The transports that http_client() puts into clients of httpx2 and httpx: one body for sync and async.
 
 The body is `async def` and is finished by one ``send(None)`` in sync mode, as everywhere in askonce. It takes the
 module as a value: both have the same requests, responses and errors by the same names.
@@ -6,7 +6,7 @@ module as a value: both have the same requests, responses and errors by the same
 What passes is handed on untouched, stream and all. What is a question goes to the engine. The leader is handed on the
 inner transport's own response (http.received), and its errors are the leader's own to meet. For everybody else an
 answer is rebuilt from what is stored or shared, and a failure is an error of the same name, of their own module, with
-their own request. Who had more patience than the leader does not get his timeout, but asks again.
+their own request. A caller with more patience than the leader does not get the leader's timeout, but asks again.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import Any
 
 from askonce.core.keys import Key
 from askonce.core.upstream import everybodys
-from askonce.engine.batch import Many
+from askonce.engine.batch import BatchEngine
 from askonce.engine.question import Question
 from askonce.engine.reader import UNREADABLE, Found, Unreadable
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.events import Status, log
-from askonce.flight.flight import Impatient, Unshared
-from askonce.http.call import BatchErrand, Errand, Part, patience_for
+from askonce.flight.flight import Unshared, WaitTimedOut
+from askonce.http.call import BatchCall, PartialCall, UpstreamCall, patience_for
 from askonce.http.connection import DIRECTIONS, connection_of, directed
 from askonce.http.embeddings import Vector, put_together, whole
 from askonce.http.inner import INHERITED, Inner
 from askonce.http.received import Received
-from askonce.http.request import Connection, Sent, less_ours
-from askonce.http.response import Failure, Reply
-from askonce.http.rules import Asked, Exchange, our_error
+from askonce.http.request import Connection, SentRequest, less_ours
+from askonce.http.response import Failure, Response
+from askonce.http.rules import Asked, ClientRules, our_error
 from askonce.http.stored import Stored
-from askonce.http.streaming import StreamErrand
+from askonce.http.streaming import StreamCall
 from askonce.stream.tape import Playback
 
 
@@ -44,14 +44,19 @@ class Transport:
     asynchronous = False
 
     def __init__(
-        self, exchange: Exchange, engine: Callable[[], Many], module: Any, inner: Inner, given: Sequence[Any] = ()
+        self,
+        rules: ClientRules,
+        engine: Callable[[], BatchEngine],
+        module: Any,
+        inner: Inner,
+        given: Sequence[Any] = (),
     ) -> None:
-        self.exchange = exchange
+        self.rules = rules
         self.module = module
         self.closed = False
         self._inner = inner
         self._engine = engine
-        self._stored = Stored(exchange.judges)
+        self._stored = Stored(rules.judges)
         self._given = given  # beside the inner transport: contexts, certificates
         self._connections: dict[str, Connection] = {}
 
@@ -71,7 +76,7 @@ class Transport:
     def inherited(self, response: Any) -> bool:
         """Whether an answer came over a connection of a parent process, and so may be another process's."""
         if self._inner.inherited(response):
-            self.exchange.events.warn_once(
+            self.rules.events.warn_once(
                 INHERITED,
                 "answers that come over connections of a parent process may be another process's: they are returned,"
                 " and not stored; make a client that is given inner=, or another transport of yours, after the fork",
@@ -105,15 +110,15 @@ class Transport:
             return await self._passed(request, asked.reason)
         began = time.monotonic()
         asked.question.until = began + patience_for(request, "ReadTimeout")
-        errand = self._errand(asked, request)
+        call = self._call(asked, request)
         if self._inner.suspect:
             self._only_stored(asked)
         try:
-            if isinstance(errand, BatchErrand):
-                return await self._asked_batch(errand, asked.question.until)
-            if isinstance(errand, StreamErrand):
-                return await self._asked_stream(errand)
-            return await self._asked(errand)
+            if isinstance(call, BatchCall):
+                return await self._asked_batch(call, asked.question.until)
+            if isinstance(call, StreamCall):
+                return await self._asked_stream(call)
+            return await self._asked(call)
         except NotCached as missing:
             if asked.question.detail == INHERITED:
                 return await self._suspected(request)
@@ -123,27 +128,27 @@ class Transport:
                 our_error(asked.operation, 503, "store_unavailable", str(trouble)),
                 Status(asked.question.key.text, fwd="miss", detail=trouble.kind),
             )
-        except Impatient:
+        except WaitTimedOut:
             waited = time.monotonic() - began
             raise self.module.ReadTimeout(
                 f"waited {waited:.1f} s for the same call of another caller", request=request
             ) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
-            return await self._missed(errand, request, error)
+            return await self._missed(call, request, error)
         return self._response(reply, Status(asked.question.key.text, fwd="miss", detail="only-if-cached"))
 
-    async def _missed(self, errand: Errand, request: Any, error: Exception) -> Any:
-        """What a caller has instead of an answer that others may have too; raises what his module would raise."""
-        paid = errand.whose(error)
+    async def _missed(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
+        """What a caller has instead of an answer that others may have too; raises what its module would raise."""
+        paid = call.whose(error)
         if isinstance(error, Unshared) and (paid is None or not paid.entire):
             return await self._passed(request, error.detail)
         if paid is not None:
-            assert errand.asked.question is not None
+            assert call.asked.question is not None
             detail = error.detail if isinstance(error, Unshared) else "failed"
-            return self._own(paid, Status(errand.asked.question.key.text, fwd="miss", detail=detail))
+            return self._own(paid, Status(call.asked.question.key.text, fwd="miss", detail=detail))
         if isinstance(error, self.module.RequestError):
             raise error
-        return await self._failed_safe(errand, request, error)
+        return await self._failed_safe(call, request, error)
 
     @staticmethod
     def _only_stored(asked: Asked) -> None:
@@ -158,38 +163,38 @@ class Transport:
     async def _suspected(self, request: Any) -> Any:
         """A call over a connection that may be a parent's: for its caller alone; the next may be for others too."""
         response = await self.send(request)
-        self.exchange.met(request.headers.raw)
+        self.rules.met(request.headers.raw)
         self.inherited(response)
         return response
 
-    def _errand(self, asked: Asked, request: Any) -> Errand:
+    def _call(self, asked: Asked, request: Any) -> UpstreamCall:
         assert asked.question is not None
         if asked.question.key.form == "s":
-            return StreamErrand(self, asked, request)
-        return Errand(self, asked, request) if asked.batch is None else BatchErrand(self, asked, request)
+            return StreamCall(self, asked, request)
+        return UpstreamCall(self, asked, request) if asked.batch is None else BatchCall(self, asked, request)
 
     def _read(self, request: Any) -> Asked:
         """What a request asks; one that we fail to read passes, less our headers if it has some."""
         try:
-            return self.exchange.read(self._sent(request))
+            return self.rules.read(self._sent(request))
         except Exception as error:  # noqa: BLE001 - as in _failed_safe
             return Asked(self._warned(error), ours=True)
 
     def _warned(self, error: Exception) -> str:
         """A failure of ours is told once; the word for it."""
         kind = type(error).__name__
-        self.exchange.events.warn_once(kind, "a call went upstream without the cache: %r", error)
+        self.rules.events.warn_once(kind, "a call went upstream without the cache: %r", error)
         log.debug("askonce failed", exc_info=error)
         return kind
 
-    def _sent(self, request: Any) -> Sent:
+    def _sent(self, request: Any) -> SentRequest:
         scheme = request.url.scheme
         connection = self._connections.get(scheme)
         if connection is None:  # looked at when it is first used: a certificate may be loaded after a client is made
             connection = self._connections[scheme] = connection_of(self.inner, self._given, secure=scheme == "https")
         if not DIRECTIONS.isdisjoint(request.extensions):
             connection = directed(connection, request.extensions)
-        return Sent(request.method, str(request.url), request.headers.raw, self._body(request), connection)
+        return SentRequest(request.method, str(request.url), request.headers.raw, self._body(request), connection)
 
     def _body(self, request: Any) -> bytes | None:
         """The body, where it is at hand: a stream is its sender's, and is not read before upstream reads it."""
@@ -197,109 +202,109 @@ class Transport:
         return found
 
     async def _passed(self, request: Any, reason: str) -> Any:
-        self.exchange.events.lookup(Status("", fwd="bypass", detail=reason))
+        self.rules.events.lookup(Status("", fwd="bypass", detail=reason))
         response: Any = None
         try:
             response = await self.send(request)
-            self.exchange.met(request.headers.raw)
+            self.rules.met(request.headers.raw)
         except BaseException:
             if response is not None:
                 await self.dispose(response)
             raise
         return response
 
-    async def _failed_safe(self, errand: Errand, request: Any, error: Exception) -> Any:
+    async def _failed_safe(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
         """Our own failure: the answer if it was paid for already, else the call without us. Never silent."""
         kind = self._warned(error)
-        if errand.received is not None or errand.error is not None:
-            return self._own(errand, Status("", fwd="miss", detail=kind))
+        if call.received is not None or call.error is not None:
+            return self._own(call, Status("", fwd="miss", detail=kind))
         return await self._passed(request, kind)
 
-    async def _asked(self, errand: Errand) -> Any:
+    async def _asked(self, call: UpstreamCall) -> Any:
         """Ask until the answer is one for this caller."""
-        question = errand.asked.question
+        question = call.asked.question
         assert question is not None
-        answered = partial(self._answered, errand)
+        answered = partial(self._answered, call)
         while True:
-            found = await self._engine().ask(question, errand.paid)
+            found = await self._engine().ask(question, call.paid)
             try:
                 response = answered(found)
             except Unreadable:
-                response = await self._engine().reread(question, errand.paid, answered)
+                response = await self._engine().reread(question, call.paid, answered)
             if response is not None:
                 return response
             question = again(question)
 
-    def _answered(self, errand: Errand, found: Found) -> Any:
+    def _answered(self, call: UpstreamCall, found: Found) -> Any:
         """What was found as a response; None if it is not for this caller."""
-        if found.value is errand:
-            return self._own(errand, found.status)
-        if isinstance(found.value, Reply):  # made of one in the other form
+        if found.value is call:
+            return self._own(call, found.status)
+        if isinstance(found.value, Response):  # made of one in the other form
             return self._response(found.value, found.status)
-        made = self._for_me(self._stored.answer(found), errand)
+        made = self._for_me(self._stored.answer(found), call)
         return None if made is None else self._response(made, found.status)
 
-    async def _asked_stream(self, errand: StreamErrand) -> Any:
+    async def _asked_stream(self, call: StreamCall) -> Any:
         """The same for a stream, which is this caller's from its headers on."""
-        question = errand.asked.question
+        question = call.asked.question
         assert question is not None
-        opened = partial(self._opened, errand)
+        opened = partial(self._opened, call)
         while True:
-            found = await self._engine().ask(question, errand.opened)
+            found = await self._engine().ask(question, call.opened)
             try:
                 response = opened(found)
             except Unreadable:
-                response = await self._engine().reread(question, errand.opened, opened)
+                response = await self._engine().reread(question, call.opened, opened)
             if response is not None:
                 return response
             question = again(question)
 
-    def _opened(self, errand: StreamErrand, found: Found) -> Any:
+    def _opened(self, call: StreamCall, found: Found) -> Any:
         """`_answered` of a stream."""
-        if found.value is errand or found.status.stored:
-            return self._own(errand, found.status)
-        if isinstance(found.value, Reply):
+        if found.value is call or found.status.stored:
+            return self._own(call, found.status)
+        if isinstance(found.value, Response):
             return self._response(found.value, found.status)
         assert isinstance(found.value, Playback)
-        if (opening := errand.own(found.value)) is not None:
+        if (opening := call.own(found.value)) is not None:
             return opening.handed_on(found.status)
-        assert errand.asked.operation is not None
-        made = self._for_me(self._stored.opening(found, errand.asked.operation.api), errand)
-        return None if made is None else self._response(made, found.status, stream=errand.out(found.value))
+        assert call.asked.operation is not None
+        made = self._for_me(self._stored.opening(found, call.asked.operation.api), call)
+        return None if made is None else self._response(made, found.status, stream=call.out(found.value))
 
-    def _own(self, errand: Errand, status: Status) -> Any:
+    def _own(self, call: UpstreamCall, status: Status) -> Any:
         """What this caller's own call brought."""
-        if errand.received is not None:
-            return errand.received.handed_on(status)
-        assert errand.error is not None
-        raise errand.error
+        if call.received is not None:
+            return call.received.handed_on(status)
+        assert call.error is not None
+        raise call.error
 
-    def _for_me(self, made: Reply | Failure, errand: Errand) -> Reply | None:
+    def _for_me(self, made: Response | Failure, call: UpstreamCall) -> Response | None:
         """What another's call brought, if it is for this caller too; raises what it was refused with."""
-        if isinstance(made, Reply):
-            return made if not made.who or made.who == errand.asked.who else None
-        if made.patience is not None and patience_for(errand.request, made.error) > made.patience:
+        if isinstance(made, Response):
+            return made if not made.who or made.who == call.asked.who else None
+        if made.patience is not None and patience_for(call.request, made.error) > made.patience:
             return None
-        raise self._like(made, errand.request)
+        raise self._like(made, call.request)
 
-    async def _asked_batch(self, errand: BatchErrand, until: float) -> Any:
+    async def _asked_batch(self, call: BatchCall, until: float) -> Any:
         """Ask for all inputs until each has a vector for this caller."""
         got: dict[Key, tuple[Vector, Status]] = {}
-        paid: Part | None = None
-        missing = list(errand.batch.questions.values())
+        paid: PartialCall | None = None
+        missing = list(call.batch.questions.values())
         for question in missing:
             question.until = until
         while missing:
             unread: dict[Key, Question] = {}
-            for question, found in zip(missing, await self._engine().ask_many(missing, errand.paid_for), strict=True):
-                if isinstance(found.value, Part) and found.value.of is errand:
+            for question, found in zip(missing, await self._engine().ask_many(missing, call.paid_for), strict=True):
+                if isinstance(found.value, PartialCall) and found.value.of is call:
                     paid = found.value
                     if question.key not in paid.vectors:
                         return await self._unsplit(paid, found.status)
                     got[question.key] = paid.vectors[question.key], found.status
                     continue
                 try:
-                    made = self._for_me(self._stored.answer(found), errand)
+                    made = self._for_me(self._stored.answer(found), call)
                 except Unreadable:
                     unread[question.key] = self._engine().unread(question)
                     continue
@@ -308,22 +313,22 @@ class Transport:
                 if made is not None and made.frame is not None:
                     got[question.key] = Vector(made.body, made.frame, made.headers), found.status
             if any(question.unreadable and question.key in unread for question in missing):
-                return await self._passed(errand.request, UNREADABLE)  # somebody writes it again and again
+                return await self._passed(call.request, UNREADABLE)  # somebody writes it again and again
             missing = [unread.get(one.key) or again(one) for one in missing if one.key not in got]
-        return self._joined(errand, got, paid)
+        return self._joined(call, got, paid)
 
-    async def _unsplit(self, part: Part, status: Status) -> Any:
+    async def _unsplit(self, part: PartialCall, status: Status) -> Any:
         """The call for some inputs failed, perhaps for being some: the whole is asked as it came, and not cached."""
         if part.whole or part.reply is None or everybodys(part.reply.status):
             return self._own(part, status)
         return await self._passed(part.request, "unsplit")
 
-    def _joined(self, errand: BatchErrand, got: dict[Key, tuple[Vector, Status]], paid: Part | None) -> Any:
+    def _joined(self, call: BatchCall, got: dict[Key, tuple[Vector, Status]], paid: PartialCall | None) -> Any:
         """One answer of many vectors: upstream's own bytes where it was one answer, or once was."""
-        vectors = [got[key][0] for key in errand.batch.places]
+        vectors = [got[key][0] for key in call.batch.places]
         status = joint([status for _, status in got.values()])
         if paid is None or paid.reply is None:
-            reply = Reply(200, vectors[0].headers, whole(vectors) or put_together(vectors, None))
+            reply = Response(200, vectors[0].headers, whole(vectors) or put_together(vectors, None))
             return self._response(reply, status)
         if paid.whole and len(paid.vectors) == len(vectors):
             return self._own(paid, status)
@@ -339,7 +344,7 @@ class Transport:
         return made
 
     def _response(
-        self, reply: Reply, status: Status, stream: Any = None, extensions: dict[str, Any] | None = None
+        self, reply: Response, status: Status, stream: Any = None, extensions: dict[str, Any] | None = None
     ) -> Any:
         """A response with the reply's body, or with `stream` in its place."""
         headers = [*reply.headers]

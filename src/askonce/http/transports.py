@@ -1,4 +1,4 @@
-"""The two shells of a Transport: the same body, with the I/O of a sync client, and with that of an async one."""
+"""The two transports: the same body, with the I/O of a sync client, and with that of an async one."""
 
 from __future__ import annotations
 

@@ -31,22 +31,27 @@ from askonce.core.policy import LONGEST, Policy
 from askonce.core.redact import Redaction
 from askonce.core.rules import Rules
 from askonce.core.secrets import secret_name
-from askonce.engine.batch import Many
+from askonce.engine.batch import BatchEngine
 from askonce.engine.question import Plan, Planner, Question, Settings
 from askonce.errors import NotCached
-from askonce.http.request import Sent
-from askonce.http.rules import Asked, Exchange
+from askonce.http.request import SentRequest
+from askonce.http.rules import Asked, ClientRules
 from askonce.recording.recording import Recording
 from askonce.recording.report import Said
 from askonce.store import Look, Store
 from askonce.store.memory.store import MemoryStore
 
 if TYPE_CHECKING:
-    from askonce.cache.base import Shell
+    from askonce.cache.base import BaseCache
+    from askonce.cache.common import CacheOrHandle
     from askonce.engine.leader import Call
     from askonce.engine.reader import Found
+
+    class _Base(BaseCache, CacheOrHandle):
+        """What either cache is."""
+
 else:
-    Shell = object
+    _Base = object
 
 __all__ = ["MODES", "RecordedAsyncCache", "RecordedCache", "Recording"]
 
@@ -113,13 +118,13 @@ class RecordedPlanner(Planner):
         return RecordedPlan(**{one.name: getattr(made, one.name) for one in fields(made)}, recording=self._recording)
 
 
-class Keeping(Exchange):
-    """An Exchange that lets everything of a known operation be looked up, each request as a whole."""
+class Keeping(ClientRules):
+    """An ClientRules that lets everything of a known operation be looked up, each request as a whole."""
 
     recording: Recording
     _fleeting = False  # who replays has other cookies, and another folder for sockets
 
-    def read(self, sent: Sent) -> Asked:
+    def read(self, sent: SentRequest) -> Asked:
         """What a request asks; what cannot be recorded is noted."""
         redaction = Redaction(_secrets(sent))
         title = f"{sent.method} {redaction.place(sent.url)}"
@@ -139,14 +144,14 @@ class Keeping(Exchange):
         return ""
 
 
-def _body(sent: Sent) -> Any:
+def _body(sent: SentRequest) -> Any:
     try:
         return orjson.loads(sent.body or b"null")
     except ValueError:
         return None
 
 
-def _secrets(sent: Sent) -> list[str]:
+def _secrets(sent: SentRequest) -> list[str]:
     texts = [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in sent.headers]
     return [value for name, value in texts if secret_name(name)]
 
@@ -194,7 +199,7 @@ class RecordingStore(MemoryStore):
         return "stored"
 
 
-class RecordingEngine(Many):
+class RecordingEngine(BatchEngine):
     """An engine whose every question is the next of its kind in the test that runs."""
 
     recording: Recording
@@ -212,7 +217,7 @@ class RecordingEngine(Many):
 # --- the caches --------------------------------------------------------------------------------------------------
 
 
-class _Recorded(Shell):
+class _Recorded(_Base):
     """What makes a cache a recording."""
 
     recording: Recording
@@ -230,12 +235,12 @@ class _Recorded(Shell):
     def _new_store(self, url: str, **options: Any) -> Store:  # noqa: ARG002 - there is one
         return RecordingStore.of(self.recording)
 
-    def _new_engine(self, store: Store) -> Many:
+    def _new_engine(self, store: Store) -> BatchEngine:
         made = RecordingEngine(store, self._new_mode(), self.events, strict=True)
         made.recording = self.recording
         return made
 
-    def exchange(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> Exchange:
+    def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
         """What decides for one HTTP client of this cache. Forms are not shared: it was said in the form it was said."""
         del share_forms
         around = partial(self._settings, {})

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from askonce.core.text import printable
+from askonce.events import printable
 
 SHOWN = 8  # differing fields of a neighbour
 LONG = 60  # characters of a value

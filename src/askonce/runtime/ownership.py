@@ -94,7 +94,7 @@ class OwnedLock:
     def __init__(self) -> None:
         self._last = _Ticket()
         self._waiting: deque[threading.Lock] = deque()
-        self._stilled = 0.0  # monotonic s
+        self._paused = 0.0  # monotonic s
 
     @property
     def held(self) -> bool:
@@ -132,16 +132,16 @@ class OwnedLock:
         except Busy:
             return section()
 
-    def still(self, seconds: float) -> None:
-        """Let nobody begin until `go_on`, or so many s from now; whoever is at it is waited for as long."""
+    def pause(self, seconds: float) -> None:
+        """Let nobody begin until `resume`, or so many s from now; whoever is at it is waited for as long."""
         until = time.monotonic() + seconds
-        self._stilled = until + seconds
+        self._paused = until + seconds
         while self.held and not self.mine and time.monotonic() < until:
             time.sleep(0.0005)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """They may begin again."""
-        self._stilled = 0.0
+        self._paused = 0.0
         self._wake()
 
     def _held(
@@ -160,7 +160,7 @@ class OwnedLock:
 
     def _took(self, ticket: _Ticket) -> bool:
         last = self._end()
-        if last.runs or (self._stilled and time.monotonic() < self._stilled):
+        if last.runs or (self._paused and time.monotonic() < self._paused):
             return False
         last.after.append(ticket)
         if last.after[0] is not ticket:

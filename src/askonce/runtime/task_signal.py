@@ -1,4 +1,4 @@
-"""How a task is woken, from any thread. The twin of store.wakeup, for those who load asyncio."""
+"""How a task is woken, from any thread. The twin of wakeup.Wakeup, for those who load asyncio."""
 
 from __future__ import annotations
 

@@ -13,15 +13,11 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from askonce.flight.flight import BACKGROUND, Flight, Gone, Work
-from askonce.flight.waiters import Owner, Signal
 from askonce.runtime.exits import LAST, ending, interrupted
+from askonce.runtime.mode import BACKGROUND, J, Job, Owner, Signal, Work
 from askonce.runtime.task_signal import TaskSignal, running_loop
-
-if TYPE_CHECKING:
-    from askonce.stream.pump import Pump
 
 # s that an event loop may stand still between two runs: as long as a lease lives that is not renewed. A loop that is
 # run, and blocked by what it runs, lives: its calls will go on, and their answers are paid for.
@@ -29,7 +25,7 @@ STILL = 5.0
 
 
 class LoopOwner:
-    """A lookup or a flight in a task: it lives until it has ended, and while its loop is run.
+    """A lookup or a job in a task: it lives until it has ended, and while its loop is run.
 
     `work` is known by a weak reference: a task that is dropped with its loop is closed then, and not before.
     """
@@ -81,7 +77,7 @@ class _Sent(LoopOwner):
 
 
 class Tasks:
-    """Async: every flight is a task of its own with its caller's context; cancelling a caller never cancels it."""
+    """Async: every job is a task of its own with its caller's context; cancelling a caller never cancels it."""
 
     asynchronous = True
 
@@ -97,16 +93,16 @@ class Tasks:
         """A task's."""
         return LoopOwner()
 
-    async def start(self, flights: Sequence[Flight], work: Work) -> None:
+    async def start(self, jobs: Sequence[Job], work: Work) -> None:
         """Under way when this returns."""
-        self._spawn(flights, asyncio.get_running_loop().create_task(work(), name="askonce-flight"))
+        self._spawn(jobs, asyncio.get_running_loop().create_task(work(), name="askonce-flight"))
 
-    def behind(self, flights: Sequence[Flight], work: Work) -> str:
+    def behind(self, jobs: Sequence[Job], work: Work) -> str:
         """The same, bounded."""
         if self._full():
             return "too-many-refreshes"
         task = Refresh(work(), loop=asyncio.get_running_loop(), name="askonce-refresh")
-        self._spawn(flights, task)
+        self._spawn(jobs, task)
         self._refreshing.add(task)
         task.add_done_callback(self._refreshing.discard)
         return ""
@@ -119,10 +115,8 @@ class Tasks:
                     self._refreshing.discard(task)
         return len(self._refreshing) >= BACKGROUND
 
-    def help(self, _: Flight, pump: Pump) -> bool:
-        """Its task runs already; it may be waiting for its readers."""
-        if pump.tape.held is not None:
-            pump.tape.held.ring()
+    def beside(self, _: Callable[[Owner], object], __: Work) -> bool:
+        """Its task runs already."""
         return True
 
     def send(self, to: Signal, work: Work) -> Owner:
@@ -134,21 +128,21 @@ class Tasks:
         return owner
 
     def _sent(self, owner: LoopOwner, work: Work) -> None:
-        task = owner.task = asyncio.get_running_loop().create_task(work(), name="askonce-left")
+        task = owner.task = asyncio.get_running_loop().create_task(work(), name="askonce-close")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def later(self, flight: Flight, seconds: float, act: Callable[[Flight], object]) -> None:
+    def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
         """On the running loop."""
         loop = asyncio.get_running_loop()
-        # Neither the flight nor its caller's context is kept that long: thousands of streams may be left meanwhile.
-        timer = loop.call_later(seconds, _if_there, weakref.ref(flight), act, context=contextvars.Context())
-        task = flight.owner.task if isinstance(flight.owner, LoopOwner) else None
+        # Neither the job nor its caller's context is kept that long: thousands of streams may be left meanwhile.
+        timer = loop.call_later(seconds, _if_there, weakref.ref(job), act, context=contextvars.Context())
+        task = job.owner.task if isinstance(job.owner, LoopOwner) else None
         if task is not None and task.get_loop() is loop:
             task.add_done_callback(lambda _: timer.cancel())
 
     def told(self, why: BaseException) -> BaseException:
-        """Of what ends the whole program the event loop was told by the flight's task; once is enough."""
+        """Of what ends the whole program the event loop was told by the job's task; once is enough."""
         return asyncio.CancelledError() if isinstance(why, KeyboardInterrupt | SystemExit) else why
 
     def hurried(self) -> bool:
@@ -163,22 +157,22 @@ class Tasks:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
-    def _spawn(self, flights: Sequence[Flight], task: asyncio.Task[None]) -> None:
+    def _spawn(self, jobs: Sequence[Job], task: asyncio.Task[None]) -> None:
         loop = task.get_loop()
         owner = LoopOwner()
         owner.task = task
         self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish under way
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(partial(_ended, flights))
+        task.add_done_callback(partial(_ended, jobs))
 
         def cancel() -> None:
             with contextlib.suppress(RuntimeError):  # its loop is closed, and so is the task
                 # The last caller may have waited on another loop.
                 loop.call_soon_threadsafe(task.end if isinstance(task, Refresh) else task.cancel)
 
-        for flight in flights:
-            flight.owner = owner
-            flight.cancel = cancel
+        for job in jobs:
+            job.owner = owner
+            job.cancel = cancel
 
 
 class Refresh(asyncio.Task[None]):
@@ -205,18 +199,13 @@ class Refresh(asyncio.Task[None]):
         return super().cancel()
 
 
-def _if_there(flight: weakref.ref[Flight], act: Callable[[Flight], object]) -> None:
-    if (found := flight()) is not None:
+def _if_there(job: weakref.ref[J], act: Callable[[J], object]) -> None:
+    if (found := job()) is not None:
         act(found)
 
 
-def _ended(flights: Sequence[Flight], task: asyncio.Task[None]) -> None:
-    """Whatever ended the task, also before its first line: who waits for its flights is told."""
+def _ended(jobs: Sequence[Job], task: asyncio.Task[None]) -> None:
+    """Whatever ended the task, also before its first line."""
     why = None if task.cancelled() else task.exception()
-    for flight in flights:
-        if not flight.done:
-            flight.land(error=why if isinstance(why, Exception) else Gone(why))
-        if flight.pump is not None and not flight.pump.alive() and flight.pump.hand_on():
-            continue
-        if not flight.returned and flight.beat is not None:
-            flight.beat.gone()
+    for job in jobs:
+        job.ended(why)

@@ -6,17 +6,13 @@ import contextvars
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from askonce.flight.flight import BACKGROUND, Flight, Work
-from askonce.flight.waiters import Signal
 from askonce.runtime.drive import drive
 from askonce.runtime.exits import expect_the_end, interrupted, over, start_thread
+from askonce.runtime.mode import BACKGROUND, J, Job, Signal, Work
 from askonce.runtime.ownership import Owner, owned
 from askonce.runtime.wakeup import Wakeup
-
-if TYPE_CHECKING:
-    from askonce.stream.pump import Pump
 
 BEGIN = 2.0  # s that a thread which was started may take to begin
 
@@ -52,11 +48,11 @@ class Threads:
         """A thread's: it lives while the code runs."""
         return Owner()
 
-    async def start(self, _: Sequence[Flight], work: Work) -> None:
+    async def start(self, _: Sequence[Job], work: Work) -> None:
         """To its end, here and now."""
         await work()
 
-    def behind(self, flights: Sequence[Flight], work: Work) -> str:
+    def behind(self, jobs: Sequence[Job], work: Work) -> str:
         """In a daemon thread: a pool's threads would hold up the interpreter's exit behind a hung upstream."""
         if over():
             return "exit"
@@ -67,8 +63,8 @@ class Threads:
         owner.work = owned(partial(self._refreshed, owner, work))
         self._refreshing[owner] = None
         if self._begun(owner, "askonce-refresh", contextvars.copy_context().run, drive):
-            for flight in flights:
-                flight.owner = owner  # and not before: until then the lookup is
+            for job in jobs:
+                job.owner = owner  # and not before: until then the lookup is
             return ""
         self._refreshing.pop(owner, None)
         return "no-thread"
@@ -98,24 +94,22 @@ class Threads:
         finally:
             self._refreshing.pop(owner, None)
 
-    def help(self, _: Flight, pump: Pump) -> bool:
-        """A thread for it, unless it has one."""
-        if pump.helper is not None and pump.helper.alive():
-            return True
-        owner = Owner()
-        owner.work = owned(pump.run)
-        pump.helper = owner
+    def beside(self, began: Callable[[Owner], object], work: Work) -> bool:
+        """A thread for it."""
+        owner = Owner(time.monotonic() + BEGIN)
+        owner.work = owned(work)
+        began(owner)
         return self._begun(owner, "askonce-pump", drive)
 
     def send(self, _: Signal, work: Work) -> Owner:
         """A thread of its own; where there is none left, in this one."""
         owner = Owner()
         owner.work = owned(work)
-        if not self._begun(owner, "askonce-left", drive):
+        if not self._begun(owner, "askonce-close", drive):
             drive(owner.work)
         return owner
 
-    def later(self, flight: Flight, seconds: float, act: Callable[[Flight], object]) -> None:
+    def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
         """Never: nobody but its caller can end a call in a thread."""
 
     def told(self, why: BaseException) -> BaseException:

@@ -5,22 +5,23 @@ written once, can be finished by a single ``send(None)``. Each verb is atomic an
 same (id, order), none has a default implementation, and each decides by the functions of `core.lease` or their twin,
 with the store's own clock. Trouble is always a StoreTrouble; anything else that escapes is a bug, and is not hidden.
 
-A Link is the store's other half: the one connection that the fleet thread of a process owns, on which leases are
-renewed, words to waiters arrive, and a store in trouble is probed. Only the fleet thread calls it, but for `wake`.
+A Link is the store's other half: the one connection that the background thread of a process owns, on which leases are
+renewed, notices to waiters arrive, and a store in trouble is probed. Only the background thread calls it, but for
+`wake`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, Self, cast
+from typing import Any, Literal, NamedTuple, Protocol
 
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed
-from askonce.core.tape import Ending, Word
-from askonce.core.text import printable
-from askonce.errors import ConfigError, Portable
-from askonce.runtime.exits import EXIT
+from askonce.core.tape import Ending, Notice
+from askonce.errors import Portable
+from askonce.events import printable
 
 TIMEOUT = 0.2  # s: the most that trouble in the store may cost a lookup
 CONNECT_TIMEOUT = 1.0  # s
@@ -63,7 +64,7 @@ class Look(NamedTuple):
     head: Head | None = None
 
 
-class Sighting(NamedTuple):
+class Record(NamedTuple):
     """An entry met while walking through a store: its name there, its header and extensions, its size in bytes."""
 
     name: bytes
@@ -85,7 +86,7 @@ Works = Sequence[Callable[[Any], Coroutine[Any, Any, Any]]]  # each is given a S
 class Store(Protocol):
     """Where entries, leases and generations of one prefix live."""
 
-    address: str  # without a password; stores of one process with one address share a fleet thread
+    address: str  # without a password; stores of one process with one address share a background thread
     kind: str  # "memory", "sqlite", "redis"
 
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
@@ -150,7 +151,7 @@ class Store(Protocol):
         """Move the generations of every partition; PartialInvalidation when not all of them answered."""
         ...
 
-    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
         """About `count` entries of this prefix, from cursor b"" on, and the cursor of the next; b"" at the end.
 
         Every entry that is there from the first step to the last is met, some perhaps twice. Gentle: a step is short.
@@ -161,7 +162,7 @@ class Store(Protocol):
         """The generations of every partition, with all that moved; those of an entry: [digest[0] % how many]."""
         ...
 
-    async def discard(self, seen: Sequence[Sighting]) -> int:
+    async def discard(self, seen: Sequence[Record]) -> int:
         """Delete entries if they are still those seen (fill id and order); how many were."""
         ...
 
@@ -186,11 +187,11 @@ class Store(Protocol):
         ...
 
     def link(self) -> Link:
-        """A new link, for the fleet thread alone."""
+        """A new link, for the background thread alone."""
         ...
 
     def blocking(self) -> Store:
-        """This place for the fleet thread: a store that never suspends, and that the thread will close."""
+        """This place for the background thread: a store that never suspends, and that the thread will close."""
         ...
 
     def after_fork(self) -> None:
@@ -203,22 +204,22 @@ class Store(Protocol):
 
 
 class Link(Protocol):
-    """The fleet thread's own connection to a store. Methods raise StoreTrouble; the next call starts afresh.
+    """The background thread's own connection to a store. Methods raise StoreTrouble; the next call starts afresh.
 
     A link proves its connection by itself, within `poll`: one that nothing is heard of, or that leads to no primary any
     more, is trouble, and is replaced.
     """
 
     def subscribe(self, key: Key) -> None:
-        """Ask for the words about a key; `poll` reports when it is in force (the key among the second part)."""
+        """Ask for the notices about a key; `poll` reports when it is in force (the key among the second part)."""
         ...
 
     def unsubscribe(self, key: Key) -> None:
-        """No more words about a key."""
+        """No more notices about a key."""
         ...
 
-    def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
-        """Wait at most `timeout` s, or until `wake`; (words that came, keys whose subscription came into force).
+    def poll(self, timeout: float) -> tuple[list[tuple[Key, Notice]], list[Key]]:
+        """Wait at most `timeout` s, or until `wake`; (notices that came, keys whose subscription came into force).
 
         When the connection was lost and made anew, every key of it is reported in force once more: whoever waits
         looks again.
@@ -233,12 +234,12 @@ class Link(Protocol):
         """``ok``, ``want`` or ``lost`` for each (core.lease.renew); heartbeat in ms."""
         ...
 
-    def say(self, key: Key, word: Word) -> None:
-        """Send a word to those who wait for a key."""
+    def say(self, key: Key, notice: Notice) -> None:
+        """Send a notice to those that wait for a key."""
         ...
 
-    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
-        """Send many words, at the price of about one."""
+    def say_all(self, said: Sequence[tuple[Key, Notice]]) -> None:
+        """Send many notices, at the price of about one."""
         ...
 
     def probe(self) -> None:
@@ -250,46 +251,9 @@ class Link(Protocol):
         ...
 
 
-class _NoStore:
-    """Stands for a store that cannot be loaded: Python ends, and imports fail. Whatever it is asked, it is trouble."""
-
-    kind = "none"
-    address = "none"
-
-    def blocking(self) -> Self:
-        return self
-
-    async def close(self) -> None:
-        return
-
-    def __getattr__(self, name: str) -> Any:
-        raise StoreTrouble(EXIT, "Python ends: no store can be loaded any more")
+Clock = Callable[[], int]
 
 
-def no_store() -> Store:
-    """The store of a cache that is made when Python ends."""
-    return cast("Store", _NoStore())
-
-
-def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **options: Any) -> Store:
-    """The store that a URL names; no I/O happens here. ConfigError for a URL or option that cannot be meant.
-
-    ``sqlite:///file.db`` (options: max_bytes), ``memory://``, ``redis://``, ``rediss://``, ``unix://`` (redis-py's URL
-    options; option `client`: a configured redis-py client of one's own, whose URL is then not looked at).
-    """
-    scheme = url.partition(":")[0].lower()
-    if scheme == "memory":
-        from askonce.store.memory.store import MemoryStore
-
-        return MemoryStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
-    if scheme == "sqlite":
-        from askonce.store.sqlite.store import SQLiteStore
-
-        return SQLiteStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
-    if scheme in {"redis", "rediss", "unix", "valkey", "valkeys"}:
-        from askonce.store.redis.store import RedisStore
-
-        return RedisStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
-    raise ConfigError(
-        f"no store is called {scheme!r}: write sqlite:///file.db, redis://host:6379/0, rediss://..., unix://... or memory://"
-    )
+def machine_clock() -> int:
+    """Microseconds since 1970, as the machine believes."""
+    return time.time_ns() // 1000

@@ -24,7 +24,7 @@ from askonce.core.model import (
     unpack_extensions,
 )
 from askonce.core.tape import DATA, frames
-from askonce.store import Sighting, Store
+from askonce.store import Record, Store
 
 STEP = 500  # entries a step: some milliseconds of the store's time
 
@@ -50,30 +50,30 @@ class Listed:
     live: bool
 
 
-async def sightings(store: Store) -> AsyncIterator[tuple[Sighting, Head, bool]]:
+async def records(store: Store) -> AsyncIterator[tuple[Record, Head, bool]]:
     """Every readable entry with its head, and whether its generation still stands."""
     standing = await store.standing()
     cursor = b""
     while True:
         cursor, seen = await store.scan(cursor, STEP)
-        for sighting in seen:
+        for record in seen:
             try:
-                head = read_head(sighting.header)
-                yield sighting, head, _stands(sighting, head, standing)
+                head = read_head(record.header)
+                yield record, head, _stands(record, head, standing)
             except Corrupt:
                 continue
         if not cursor:
             return
 
 
-def _stands(sighting: Sighting, head: Head, standing: Sequence[Generations]) -> bool:
+def _stands(record: Record, head: Head, standing: Sequence[Generations]) -> bool:
     generations = standing[head.digest[0] % len(standing)]
-    return valid(Snapshot(head.epoch, head.clock), entry_fields(sighting.header, head), generations)
+    return valid(Snapshot(head.epoch, head.clock), entry_fields(record.header, head), generations)
 
 
-def listed(sighting: Sighting, head: Head, live: bool) -> Listed:
+def listed(record: Record, head: Head, live: bool) -> Listed:
     """An entry in words and numbers."""
-    told = unpack_extensions(sighting.header, head)
+    told = unpack_extensions(record.header, head)
     text = {kind: told.get(kind, b"").decode("utf-8", "replace") for kind in (SCOPE, MODEL, TAGS)}
     return Listed(
         key=head.digest.hex(),
@@ -86,7 +86,7 @@ def listed(sighting: Sighting, head: Head, live: bool) -> Listed:
         stale=head.stale / 1000,
         error=head.error / 1000,
         took=int.from_bytes(told.get(DURATION, b"")[:8], "big") / 1000,
-        size=sighting.size,
+        size=record.size,
         live=live,
     )
 
@@ -100,10 +100,8 @@ async def read(store: Store, key: Key) -> tuple[Listed, bytes] | None:
         head = read_entry(data, key.digest, key.form)
     except Corrupt:
         return None
-    sighting = Sighting(b"", data, len(data))
-    return listed(sighting, head, _stands(sighting, head, await store.standing())), _plain(
-        key.form, data[head.length :]
-    )
+    record = Record(b"", data, len(data))
+    return listed(record, head, _stands(record, head, await store.standing())), _plain(key.form, data[head.length :])
 
 
 def _plain(form: str, body: bytes) -> bytes:
@@ -119,8 +117,8 @@ async def reached(store: Store, fields: Iterable[int], *, everything: bool = Fal
     wanted = set(fields)
     count = 0
     now = (await store.look(Key(bytes(32)), ())).now_us // 1000
-    async for sighting, head, live in sightings(store):
-        if live and now < head.hard and (everything or wanted.intersection(entry_fields(sighting.header, head))):
+    async for record, head, live in records(store):
+        if live and now < head.hard and (everything or wanted.intersection(entry_fields(record.header, head))):
             count += 1
     return count
 
@@ -128,11 +126,11 @@ async def reached(store: Store, fields: Iterable[int], *, everything: bool = Fal
 async def sweep(store: Store) -> AsyncIterator[tuple[int, int]]:
     """Delete the entries that no lookup can be served by any more; after each step, (entries met, deleted) so far."""
     met = gone = 0
-    dead: list[Sighting] = []
-    async for sighting, _, live in sightings(store):
+    dead: list[Record] = []
+    async for record, _, live in records(store):
         met += 1
         if not live:
-            dead.append(sighting)
+            dead.append(record)
         if met % STEP == 0:
             gone += await _discarded(store, dead)
             yield met, gone
@@ -140,7 +138,7 @@ async def sweep(store: Store) -> AsyncIterator[tuple[int, int]]:
     yield met, gone
 
 
-async def _discarded(store: Store, dead: list[Sighting]) -> int:
+async def _discarded(store: Store, dead: list[Record]) -> int:
     gone = await store.discard(dead) if dead else 0
     dead.clear()
     return gone

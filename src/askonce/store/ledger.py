@@ -2,9 +2,9 @@
 
 The verbs of the contract are written here once, over what a ledger reads and writes. Each reads the slot, lets
 core.lease decide, and writes what became another object; the ledger's owner holds the lock before and commits after.
-So whatever a verb writes, words to waiters included, is seen together or not at all.
+So whatever a verb writes, notices to waiters included, is seen together or not at all.
 
-Words and tapes are written only where somebody can be waiting: a follower leaves `want` on the lease he was told to
+Notices and tapes are written only where somebody can be waiting: a follower leaves `want` on the lease it was told to
 follow, and a lease that is gone may have taken its `want` with it, so its flight always says how it ended. The first
 who waits is announced: a leader that streams begins to write its log then.
 """
@@ -21,7 +21,7 @@ from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Follow, Generations, Lease, Slot
 from askonce.core.model import FORMS, ODD, Corrupt, Dates, Head, Lifetime, Sealed, entry_fields, read_head
-from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Word, end_frame
+from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Notice, end_frame
 from askonce.errors import ConfigError
 from askonce.store import Held, StoreTrouble
 
@@ -54,7 +54,7 @@ class Ledger(Protocol):
         """Write a whole log, unless there is one: a log that was written as its flight went on stays."""
         ...
 
-    def say(self, key: Key, word: Word) -> None: ...
+    def say(self, key: Key, notice: Notice) -> None: ...
 
 
 def bytes_option(value: object, least: int) -> int:
@@ -70,7 +70,7 @@ def realm(prefix: str) -> int:
 
 
 def name_of(key: Key) -> bytes:
-    """What an entry, a lease and words are filed under."""
+    """What an entry, a lease and notices are filed under."""
     return key.digest + key.form.encode()
 
 
@@ -106,7 +106,7 @@ def _save(ledger: Ledger, key: Key, before: Slot, after: Slot) -> None:
 def _ended(ledger: Ledger, key: Key, flight: bytes, order: int, ending: Ending) -> None:
     if ending.outcome != STORED:
         ledger.put_tape(key, flight, order, end_frame(ending))
-    ledger.say(key, Word(ENDED, flight, order, ending.outcome))
+    ledger.say(key, Notice(ENDED, flight, order, ending.outcome))
 
 
 def claim(ledger: Ledger, key: Key, ask: Ask) -> Claim:
@@ -115,7 +115,7 @@ def claim(ledger: Ledger, key: Key, ask: Ask) -> Claim:
     said, after = rules.claim(before, ask, ledger.now_us)
     _save(ledger, key, before, after)
     if isinstance(said, Follow) and after.lease is not before.lease:
-        ledger.say(key, Word(WANTED, said.id, said.order))
+        ledger.say(key, Notice(WANTED, said.id, said.order))
     return said
 
 
@@ -179,9 +179,9 @@ def unsaid(length: int, offset: int, data: bytes) -> bytes:
     return data[length - offset :] if offset <= length else b""
 
 
-def said(flight: bytes, order: int, at: int, data: bytes = b"") -> Word:
-    """The word of what was appended to a flight's log."""
-    return Word(SAID, flight, order, at.to_bytes(8, "big") + data)
+def said(flight: bytes, order: int, at: int, data: bytes = b"") -> Notice:
+    """The notice of what was appended to a flight's log."""
+    return Notice(SAID, flight, order, at.to_bytes(8, "big") + data)
 
 
 def counted(row: tuple[int, int, int] | None, hits: int, window: int, now: int) -> tuple[int, int, int]:

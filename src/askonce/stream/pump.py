@@ -15,18 +15,17 @@ from functools import partial
 from typing import Any
 
 from askonce.core.tape import FAILED, SHARED, Ending
-from askonce.flight.flight import Mode
-from askonce.flight.guarded_store import Guard
-from askonce.flight.waiters import Owner, Signal
+from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.drive import drive
+from askonce.runtime.mode import Mode, Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock, owned
 from askonce.store import StoreTrouble
 from askonce.stream.tape import Cut, Opened, Raw, Tape
-from askonce.stream.writer import Scribe
+from askonce.stream.writer import LogWriter
 
 LOOK = 32  # parts, after which a pump looks how far it is ahead
 TURN = 0.05  # s after which a thread that found another at it tries again
-HEIRS = 3  # how often what was cut off is handed on: each is cut off too, or its source does not close
+SUCCESSORS = 3  # how often what was cut off is handed on: each is cut off too, or its source does not close
 AHEAD = 256  # parts that an async pump may be ahead of its fastest reader: back-pressure must reach upstream
 Closing = Callable[[], Awaitable[None]]
 
@@ -41,7 +40,7 @@ class Pump:
         opened: Opened,
         tape: Tape,
         mode: Mode,
-        guard: Guard,
+        guarded: GuardedStore,
         cap: int,
         landed: Callable[[BaseException | None, str], Awaitable[None]],
     ) -> None:
@@ -57,15 +56,15 @@ class Pump:
         self._source = opened.source
         self._mode = mode
         self._asynchronous = mode.asynchronous
-        self._guard = guard
-        self.scribe: Scribe | None = None  # of a flight whose lease lets others follow it
+        self._guarded = guarded
+        self.writer: LogWriter | None = None  # of a flight whose lease lets others follow it
         self._landed = landed
         self.helper: Owner | None = None  # what runs it where its readers do not
         self._steps: types.GeneratorType[None, None, None] = self._stepping()  # type: ignore[assignment]
         self._outcome: _Outcome | None = None  # whoever said first how it ends
         self._finished = False
         self.left: Callable[[], Coroutine[Any, Any, None]] | None = None  # what its last reader's going sets off
-        self._heirs: list[Owner] = []
+        self._successors: list[Owner] = []
         self._ender = OwnedLock()  # sync; async, it is what ends it
         self._ending: Owner | None = None
         self._here = mode.signal()
@@ -74,12 +73,12 @@ class Pump:
     async def pull(self, _: float) -> bool:
         """In sync mode: read one part, here, unless another is at it. In async mode the pump runs by itself.
 
-        How long that may take is upstream's client's to say, who has timeouts of its own.
+        How long that may take is upstream's client's to say, which has timeouts of its own.
         """
         try:
             return self._stepped()
         finally:
-            self.tape.nudge()  # whoever found the turn taken may have it now, also if he who had it has left
+            self.tape.nudge()  # whoever found the turn taken may have it now, also if the one that had it has left
 
     def _stepped(self) -> bool:
         """One step, unless another thread is at it."""
@@ -113,6 +112,22 @@ class Pump:
         while True:
             drive(self._close() if self._unwanted else self._step())
             yield
+
+    @property
+    def joinable(self) -> bool:
+        """Whether it goes on, and is kept from its beginning."""
+        return not self.tape.over and not self.tape.trimmed
+
+    def hurry(self) -> bool:
+        """See to it that it goes on however slowly it is read here, from any thread; False where nothing can."""
+        if self.tape.held is not None:  # async: its task waits for its readers
+            self.tape.held.ring()
+        if self._asynchronous or (self.helper is not None and self.helper.alive()):
+            return True
+        return self._mode.beside(self._helped, self.run)
+
+    def _helped(self, helper: Owner) -> None:
+        self.helper = helper
 
     async def run(self) -> None:
         """To the end, without a reader's help; within the deadline that an abandoned stream has."""
@@ -199,7 +214,7 @@ class Pump:
     @property
     def followed(self) -> bool:
         """Whether another process reads it too."""
-        return self.scribe is not None and self.scribe.wanted
+        return self.writer is not None and self.writer.wanted
 
     def within(self, seconds: float) -> None:
         """Its readers left: it may go on for so long."""
@@ -264,7 +279,7 @@ class Pump:
 
     def _let_go(self) -> None:
         """Close the source, unless a thread reads it just now. Closed under a reader, its descriptor may be another's
-        by the time that he uses it, and a generator cannot be closed while it runs.
+        by the time that it is used, and a generator cannot be closed while it runs.
         """
         self._unwanted = True
         try:
@@ -296,23 +311,23 @@ class Pump:
         Whether something will come of it.
         """
         if not (self._finished or self._ends_now()):
-            self._appoint()
+            self._hand_over()
         return self._ends_now() and not (self._finished or self._doomed)
 
-    def _appoint(self) -> None:
+    def _hand_over(self) -> None:
         left, self.left = self.left, None
         if left is None or self._outcome or self._steps.gi_frame is None:
             error, _ = self._said(Cut("nobody reads this stream any more: what read it was interrupted"))
             left = partial(self.end, error)
-            if self._asynchronous or len(self._heirs) == HEIRS:
+            if self._asynchronous or len(self._successors) == SUCCESSORS:
                 self.tape.end(error)  # its readers are told at once
-        if len(self._heirs) < HEIRS:
-            self._heirs.append(self._mode.send(self._here, left))
+        if len(self._successors) < SUCCESSORS:
+            self._successors.append(self._mode.send(self._here, left))
 
     def _ends_now(self) -> bool:
-        # Async, an heir needs a loop that may never be run again: nobody is to wait for that.
-        heir = self._ending if self._asynchronous or not self._heirs else self._heirs[-1]
-        return self._ender.held or (heir is not None and heir.alive())
+        # Async, a successor needs a loop that may never be run again: nobody is to wait for that.
+        successor = self._ending if self._asynchronous or not self._successors else self._successors[-1]
+        return self._ender.held or (successor is not None and successor.alive())
 
     @property
     def _doomed(self) -> bool:
@@ -320,10 +335,10 @@ class Pump:
         return self._outcome is not None and isinstance(self._outcome[1], Cut)
 
     async def _tell(self, error: BaseException | None) -> None:
-        if self.scribe is None:
+        if self.writer is None:
             return
         ending = Ending(SHARED) if error is None else Ending(FAILED, type(error).__name__[:64])
         try:
-            await self._guard(self.scribe.finish(self._guard.store, ending))
+            await self._guarded(self.writer.finish(self._guarded.store, ending))
         except StoreTrouble:
             return  # counted; those who follow find a log without an end, and say so

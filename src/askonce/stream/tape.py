@@ -19,8 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from askonce.core.judge import Verdict
 from askonce.core.tape import DATA, META, data_frame, frame, whole_frames
 from askonce.errors import Portable
-from askonce.flight.flight import Mode
-from askonce.flight.waiters import Signal
+from askonce.runtime.mode import Mode, Signal
 
 LAST = 60.0  # s that a reader waits for a part, where nobody says how long; the pump's own limits end a tape
 AGAIN = 1.0  # s after which a reader who waits looks again by itself

@@ -37,9 +37,9 @@ from askonce.testing.contract_late import LateLaws
 from askonce.testing.contract_links import LinkLaws
 from askonce.testing.contract_logs import LogLaws, WalkLaws
 from askonce.testing.trial import (
-    BEAT,
     BRIEF,
     FORMS,
+    HEARTBEAT,
     HOUR,
     LIMITS,
     MOMENT,
@@ -114,11 +114,11 @@ class ClaimLaws(Trial):
         follow = self.claim(Q, asking())
         assert isinstance(follow, Follow)
         assert (follow.id, follow.order) == (grant.id, grant.order)
-        assert 0 < follow.remaining <= BEAT
+        assert 0 < follow.remaining <= HEARTBEAT
         self.wait(MOMENT)
         again = self.claim(Q, asking())
         assert isinstance(again, Follow)
-        assert again.remaining <= BEAT - MOMENT
+        assert again.remaining <= HEARTBEAT - MOMENT
 
     def test_questions_do_not_disturb_each_other(self) -> None:
         self.stored(Q)
@@ -174,7 +174,7 @@ class ClaimLaws(Trial):
         assert isinstance(self.claim(Q, asking(limits=STRICT, after=grant.order)), Hit)
         assert isinstance(self.claim(Q, asking(limits=STRICT, after=grant.order + 1)), Lead)
 
-    def test_a_caller_is_served_within_his_own_limits(self) -> None:
+    def test_a_caller_is_served_within_its_own_limits(self) -> None:
         self.stored(Q)
         table = {
             Hit: [LIMITS._replace(ttl=9 * HOUR), LIMITS._replace(max_age=HOUR), LIMITS._replace(min_fresh=HOUR // 2)],
@@ -272,17 +272,17 @@ class TimeLaws(Trial):
             self.wait(HOUR)
         assert said == [Hit, Stale, Lead, Lead]
 
-    def test_a_lease_lives_by_its_heart_beats(self) -> None:
+    def test_a_lease_lives_by_its_heartbeats(self) -> None:
         grant = self.lead(Q, asking())
         link = self.link()
         for _ in range(5):
-            self.wait(BEAT - 1)
+            self.wait(HEARTBEAT - 1)
             assert isinstance(self.claim(Q, asking()), Follow)
-            assert link.renew([Held(Q, grant.id, grant.order)], BEAT) == ["want"]
-        self.wait(BEAT)
+            assert link.renew([Held(Q, grant.id, grant.order)], HEARTBEAT) == ["want"]
+        self.wait(HEARTBEAT)
         must_lead(self.claim(Q, asking()))
 
-    def test_fifteen_minutes_end_a_lease_that_still_beats(self) -> None:
+    def test_fifteen_minutes_end_a_lease_that_is_still_renewed(self) -> None:
         grant = self.lead(Q, asking(heartbeat=LEASE_LIFE))
         link = self.link()
         self.wait(LEASE_LIFE - 2)
@@ -342,7 +342,7 @@ class TimeLaws(Trial):
 
     def test_a_clock_that_steps_back_makes_nobody_wait_for_a_dead_leader(self) -> None:
         first = self.lead(Q, asking())
-        self.wait(-2 * BEAT)
+        self.wait(-2 * HEARTBEAT)
         second = self.lead(Q, asking())
         assert second.order > first.order
         assert self.fill(Q, first, sealed(Q, first)) == "lost"

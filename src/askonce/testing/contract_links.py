@@ -1,6 +1,6 @@
 """The laws of a link, of several store objects over one place, and of several prefixes in it.
 
-A word is only sure to be said where somebody can be waiting: after a Follow, and once the subscription is in force.
+A notice is only sure to be sent where somebody can be waiting: after a Follow, and once the subscription is in force.
 """
 
 # ruff: noqa: D102 - the name of a law is its sentence
@@ -11,9 +11,9 @@ import time
 
 from askonce.core.keys import Key
 from askonce.core.lease import Follow, Grant
-from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, WANTED, Ending, Word
+from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, WANTED, Ending, Notice
 from askonce.store import Held, Link
-from askonce.testing.trial import BEAT, HOUR, LIFE, MOMENT, Trial, asking, key, must_lead, sealed
+from askonce.testing.trial import HEARTBEAT, HOUR, LIFE, MOMENT, Trial, asking, key, must_lead, sealed
 
 Q, OTHER = key("what is a lease?"), key("what is a tape?")
 
@@ -31,28 +31,28 @@ class RenewLaws(Trial):
         self.claim(OTHER, asking())
         stranger = Held(Q, bytes(16), mine.order)
         earlier = Held(Q, mine.id, mine.order - 1)
-        said = self.link().renew([stranger, held(mine), held(other, OTHER), earlier], BEAT)
+        said = self.link().renew([stranger, held(mine), held(other, OTHER), earlier], HEARTBEAT)
         assert said == ["lost", "ok", "want", "lost"]
 
     def test_nothing_to_renew_is_no_trouble(self) -> None:
-        assert self.link().renew([], BEAT) == []
+        assert self.link().renew([], HEARTBEAT) == []
 
     def test_a_renewed_lease_lives_on(self) -> None:
         grant = self.lead(Q, asking(heartbeat=MOMENT))
         self.wait(MOMENT)
-        assert self.link().renew([held(grant)], BEAT) == ["ok"]
+        assert self.link().renew([held(grant)], HEARTBEAT) == ["ok"]
         assert isinstance(self.claim(Q, asking()), Follow)
 
     def test_a_renewal_makes_no_lease(self) -> None:
         grant = self.lead(Q, asking())
         self.do(self.store.forget(Q))
-        assert self.link().renew([held(grant)], BEAT) == ["lost"]
+        assert self.link().renew([held(grant)], HEARTBEAT) == ["lost"]
         must_lead(self.claim(Q, asking()))
 
     def test_a_lease_that_was_invalidated_is_lost(self) -> None:
         grant = self.lead(Q, asking(3))
         self.do(self.store.invalidate((3,)))
-        assert self.link().renew([held(grant)], BEAT) == ["lost"]
+        assert self.link().renew([held(grant)], HEARTBEAT) == ["lost"]
 
     def test_a_claim_whose_reply_was_lost_is_given_back_by_its_id(self) -> None:
         grant = self.lead(Q, asking())
@@ -67,25 +67,25 @@ class RenewLaws(Trial):
         assert self.do(self.store.look(Q, ())).generations.epoch == b""
 
 
-class WordLaws(Trial):
+class NoticeLaws(Trial):
     """Rule 8: waiting belongs to the store."""
 
-    def hears(self, link: Link, word: Word) -> None:
-        """This word comes, whatever else does."""
-        self.hear(link, lambda words, _: (Q, word) in words)
+    def hears(self, link: Link, notice: Notice) -> None:
+        """This notice comes, whatever else does."""
+        self.hear(link, lambda notices, _: (Q, notice) in notices)
 
     def test_the_first_who_waits_is_announced(self) -> None:
         link = self.listening(Q)
         grant = self.lead(Q, asking())
         self.claim(Q, asking())
-        self.hears(link, Word(WANTED, grant.id, grant.order))
+        self.hears(link, Notice(WANTED, grant.id, grant.order))
 
     def test_a_follower_is_told_that_the_answer_is_stored(self) -> None:
         link = self.listening(Q)
         grant = self.lead(Q, asking())
         self.claim(Q, asking())
         assert self.fill(Q, grant, sealed(Q, grant)) == "stored"
-        self.hears(link, Word(ENDED, grant.id, grant.order, STORED))
+        self.hears(link, Notice(ENDED, grant.id, grant.order, STORED))
 
     def test_a_follower_is_told_how_a_release_ended_it(self) -> None:
         link = self.listening(Q)
@@ -93,7 +93,7 @@ class WordLaws(Trial):
             grant = self.lead(Q, asking())
             self.claim(Q, asking())
             self.release(Q, grant, Ending(outcome, "why", b"body"))
-            self.hears(link, Word(ENDED, grant.id, grant.order, outcome))
+            self.hears(link, Notice(ENDED, grant.id, grant.order, outcome))
 
     def test_a_follower_is_told_that_a_fill_was_refused_and_shared(self) -> None:
         link = self.listening(Q)
@@ -101,45 +101,45 @@ class WordLaws(Trial):
         self.claim(Q, asking(3))
         self.do(self.store.invalidate((3,)))
         assert self.fill(Q, grant, sealed(Q, grant, 3)) == "moved"
-        self.hears(link, Word(ENDED, grant.id, grant.order, SHARED))
+        self.hears(link, Notice(ENDED, grant.id, grant.order, SHARED))
 
     def test_a_claim_given_back_by_its_id_is_named_by_the_order_its_followers_know(self) -> None:
         link = self.listening(Q)
         grant = self.lead(Q, asking())
         self.claim(Q, asking())
         self.do(self.store.release(Q, grant.id, 0, Ending(FAILED)))
-        self.hears(link, Word(ENDED, grant.id, grant.order, FAILED))
+        self.hears(link, Notice(ENDED, grant.id, grant.order, FAILED))
 
-    def test_words_said_reach_the_other_links_of_the_place(self) -> None:
+    def test_notices_reach_the_other_links_of_the_place(self) -> None:
         here, there = self.listening(Q, OTHER), self.listening(OTHER, store=self.another())
-        word = Word(ALIVE, b"f" * 16, 7)
-        self.link().say(OTHER, word)
+        notice = Notice(ALIVE, b"f" * 16, 7)
+        self.link().say(OTHER, notice)
         for link in (here, there):
-            assert self.hear(link, lambda words, _: bool(words)) == [(OTHER, word)]
+            assert self.hear(link, lambda notices, _: bool(notices)) == [(OTHER, notice)]
 
-    def test_many_words_are_said_at_once_each_about_its_key(self) -> None:
+    def test_many_notices_are_sent_at_once_each_about_its_key(self) -> None:
         link = self.listening(Q, OTHER)
-        said = [(question, Word(ALIVE, b"f" * 16, order)) for order in range(1, 41) for question in (Q, OTHER)]
+        said = [(question, Notice(ALIVE, b"f" * 16, order)) for order in range(1, 41) for question in (Q, OTHER)]
         self.link().say_all(said)
-        assert sorted(self.hear(link, lambda words, _: len(words) >= len(said))) == sorted(said)
+        assert sorted(self.hear(link, lambda notices, _: len(notices) >= len(said))) == sorted(said)
         self.link().say_all([])
 
-    def test_no_words_about_what_was_not_asked_for(self) -> None:
+    def test_no_notices_about_what_was_not_asked_for(self) -> None:
         link = self.listening(Q, OTHER)
         link.unsubscribe(OTHER)
         sayer = self.link()
-        sayer.say(OTHER, Word(ALIVE, b"f" * 16, 7))
-        sayer.say(key("never asked"), Word(ALIVE, b"f" * 16, 8))
-        sayer.say(Q, Word(ALIVE, b"f" * 16, 9))
-        assert [word.order for _, word in self.hear(link, lambda words, _: bool(words))] == [9]
+        sayer.say(OTHER, Notice(ALIVE, b"f" * 16, 7))
+        sayer.say(key("never asked"), Notice(ALIVE, b"f" * 16, 8))
+        sayer.say(Q, Notice(ALIVE, b"f" * 16, 9))
+        assert [notice.order for _, notice in self.hear(link, lambda notices, _: bool(notices))] == [9]
 
     def test_a_key_may_be_asked_for_again(self) -> None:
         link = self.listening(Q)
         link.unsubscribe(Q)
         link.subscribe(Q)
         self.hear(link, lambda _, ready: Q in ready)
-        self.link().say(Q, Word(ALIVE, b"f" * 16, 7))
-        assert self.hear(link, lambda words, _: bool(words))
+        self.link().say(Q, Notice(ALIVE, b"f" * 16, 7))
+        assert self.hear(link, lambda notices, _: bool(notices))
 
     def test_a_poll_ends_by_its_timeout_and_at_once_when_woken(self) -> None:
         link = self.listening(Q)
@@ -149,13 +149,13 @@ class WordLaws(Trial):
         link.poll(5.0)
         assert time.monotonic() - began < 4.0
 
-    def test_words_from_before_a_subscription_was_in_force_may_be_missed_but_none_after(self) -> None:
+    def test_notices_from_before_a_subscription_was_in_force_may_be_missed_but_none_after(self) -> None:
         link = self.listening(Q)
         sayer = self.link()
         for order in range(1, 51):
-            sayer.say(Q, Word(ALIVE, b"f" * 16, order))
-        words = self.hear(link, lambda words, _: len(words) >= 50)
-        assert [word.order for _, word in words] == list(range(1, 51))
+            sayer.say(Q, Notice(ALIVE, b"f" * 16, order))
+        notices = self.hear(link, lambda notices, _: len(notices) >= 50)
+        assert [notice.order for _, notice in notices] == list(range(1, 51))
 
 
 class PlaceLaws(Trial):
@@ -181,7 +181,7 @@ class PlaceLaws(Trial):
             if store.address == self.store.address:
                 question = key(f"from store {nth}")
                 grant = self.lead(question, asking(), store)
-                assert link.renew([held(grant, question)], BEAT) == ["ok"]
+                assert link.renew([held(grant, question)], HEARTBEAT) == ["ok"]
                 self.do(store.release(question, grant.id, 0, Ending(FAILED)))
                 must_lead(self.claim(question, asking(), store))
 
@@ -213,5 +213,5 @@ class PlaceLaws(Trial):
         assert self.serves(Q)
 
 
-class LinkLaws(RenewLaws, WordLaws, PlaceLaws):
+class LinkLaws(RenewLaws, NoticeLaws, PlaceLaws):
     """Everything above."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from askonce.core.keys import Key
 from askonce.core.model import TAGS, read_head
-from askonce.core.tape import DATA, SAID, SHARED, Ending, Word, data_frame, frames
-from askonce.store import Sighting
+from askonce.core.tape import DATA, SAID, SHARED, Ending, Notice, data_frame, frames
+from askonce.store import Record
 from askonce.testing.trial import HOUR, LIFE, Trial, asking, key, sealed
 
 Q, OTHER = key("what is a lease?"), key("what is a tape?")
@@ -56,8 +56,8 @@ class LogLaws(Trial):
         self.append(0, b"abc")
         self.append(0, b"abc")
         self.append(2, b"cde")
-        said = [Word(SAID, FLIGHT, ORDER, bytes(8) + b"abc"), Word(SAID, FLIGHT, ORDER, bytes(7) + b"\3de")]
-        assert [word for _, word in self.hear(link, lambda words, _: len(words) >= 2)] == said
+        said = [Notice(SAID, FLIGHT, ORDER, bytes(8) + b"abc"), Notice(SAID, FLIGHT, ORDER, bytes(7) + b"\3de")]
+        assert [notice for _, notice in self.hear(link, lambda notices, _: len(notices) >= 2)] == said
 
     def test_neither_a_successor_nor_an_invalidation_cuts_off_a_log(self) -> None:
         grant = self.lead(Q, asking(3))
@@ -87,9 +87,9 @@ class LogLaws(Trial):
 class WalkLaws(Trial):
     """A walk through the entries, and what it is for."""
 
-    def walk(self, count: int) -> dict[bytes, Sighting]:
+    def walk(self, count: int) -> dict[bytes, Record]:
         """All entries, by the digest in their headers."""
-        met, cursor, steps = dict[bytes, Sighting](), b"", 0
+        met, cursor, steps = dict[bytes, Record](), b"", 0
         while cursor or not steps:
             cursor, seen = self.do(self.store.scan(cursor, count))
             met |= {read_head(one.header.ljust(120, b"\0")).digest: one for one in seen}
@@ -113,7 +113,7 @@ class WalkLaws(Trial):
     def test_a_walk_through_nothing_ends_at_once(self) -> None:
         assert self.walk(10) == {}
 
-    def test_a_sighting_carries_the_extensions_whole(self) -> None:
+    def test_a_record_carries_the_extensions_whole(self) -> None:
         grant = self.lead(Q, asking())
         self.fill(Q, grant, sealed(Q, grant, 3, extensions={TAGS: b"t" * 3_000}, body=b"body"))
         (one,) = self.walk(10).values()

@@ -19,17 +19,17 @@ from typing import Any, ClassVar, TypeVar, get_args
 from askonce.core.keys import Form, Key
 from askonce.core.lease import NEVER, Ask, Claim, Follow, Grant, Hit, Lead, Limits, Stale
 from askonce.core.model import FIELDS, Head, Lifetime, Sealed, pack_fields, read_entry, seal
-from askonce.core.tape import FAILED, SHARED, Ending, Word
+from askonce.core.tape import FAILED, SHARED, Ending, Notice
 from askonce.store import Link, Store
 
 T = TypeVar("T")
 HOUR = 3_600_000
-BEAT = 60_000  # ms: no law waits for it
-MOMENT = 3  # ms: a heart beat, or a lifetime, that a law does wait for
+HEARTBEAT = 60_000  # ms: no law waits for it
+MOMENT = 3  # ms: a heartbeat, or a lifetime, that a law does wait for
 LIMITS = Limits(ttl=HOUR, grace=HOUR, error=HOUR)
 LIFE = Lifetime(ttl=HOUR, grace=HOUR, error=HOUR, cap=24 * HOUR)
 BRIEF = Lifetime(ttl=MOMENT, grace=HOUR, error=2 * HOUR, cap=24 * HOUR)  # stale after a moment
-PATIENCE = 5.0  # s that a word may take before a law calls it lost
+PATIENCE = 5.0  # s that a notice may take before a law calls it lost
 REFUSED = Ending(SHARED, "refused", b'"no"')  # an answer that may not be stored
 FORMS: tuple[Form, ...] = get_args(Form)
 
@@ -159,7 +159,7 @@ class Trial:
         self.do(self.store.release(question, grant.id, grant.order, ending, **how))
 
     def serves(self, question: Key, *fields: int, store: Store | None = None) -> tuple[bytes, int] | None:
-        """What another caller is served now, fresh or stale: the name of its fill; his own lease is given back."""
+        """What another caller is served now, fresh or stale: the name of its fill; its own lease is given back."""
         ask = asking(*fields)
         said = self.claim(question, ask, store)
         if isinstance(said, Follow):
@@ -174,18 +174,20 @@ class Trial:
         assert data is not None, "there is no entry"
         return read_entry(data, question.digest, question.form)
 
-    def hear(self, link: Link, wanted: Callable[[list[tuple[Key, Word]], list[Key]], bool]) -> list[tuple[Key, Word]]:
-        """Poll until what came (words, keys in force) is what is wanted: all the words."""
-        words: list[tuple[Key, Word]] = []
+    def hear(
+        self, link: Link, wanted: Callable[[list[tuple[Key, Notice]], list[Key]], bool]
+    ) -> list[tuple[Key, Notice]]:
+        """Poll until what came (notices, keys in force) is what is wanted: all the notices."""
+        notices: list[tuple[Key, Notice]] = []
         ready: list[Key] = []
         until = time.monotonic() + PATIENCE
-        while not wanted(words, ready):
+        while not wanted(notices, ready):
             left = until - time.monotonic()
-            assert left > 0, f"this is all that came within {PATIENCE} s: {words}, in force: {ready}"
+            assert left > 0, f"this is all that came within {PATIENCE} s: {notices}, in force: {ready}"
             said, force = link.poll(left)
-            words += said
+            notices += said
             ready += force
-        return words
+        return notices
 
     def listening(self, *questions: Key, store: Store | None = None) -> Link:
         """A link whose subscriptions are in force."""
@@ -207,7 +209,7 @@ def asking(
     limits: Limits = LIMITS,
     after: int = 0,
     early: int = NEVER,
-    heartbeat: int = BEAT,
+    heartbeat: int = HEARTBEAT,
 ) -> Ask:
     """The arguments of a claim, by a flight of its own unless said."""
     flight = flight or os.urandom(16)

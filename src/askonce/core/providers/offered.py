@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
-from askonce.core.policy import Terms
 from askonce.core.providers.answers import a_dict, dicts
 
 Request = dict[str, Any]
 OFFERED = frozenset({"tools", "functions", "tool_config"})
 
 
-def judge_tools(request: Request, terms: Terms) -> str:
+class ToolTerms(Protocol):
+    """What of a policy decides about requests with tools."""
+
+    @property
+    def tool_calls(self) -> str:
+        """Policy.tool_calls."""
+        ...
+
+    @property
+    def searched(self) -> str:
+        """Policy.searched."""
+        ...
+
+
+def judge_tools(request: Request, terms: ToolTerms) -> str:
     """Why a request with these tools passes: ``server-tools``, ``tools``, or "" if it does not."""
     tools = list(_offered(request))
     if terms.searched == "store":

@@ -3,7 +3,7 @@
 `choices[0].message` dumped, one output item, a content list, a list of tool calls; the messages of frameworks; the
 answers of APIs that have no row in core.providers. Each is recognised by signs that a user's own data does not carry by
 chance: the role of the assistant, a call with its name and arguments, an ending in a word that providers use for one.
-The user may wrap it in lists and dicts of his own.
+The user may wrap it in lists and dicts of their own.
 """
 
 from __future__ import annotations

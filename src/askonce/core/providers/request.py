@@ -15,11 +15,10 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from askonce.core.policy import Terms
 from askonce.core.providers import inert as table
 from askonce.core.providers.answers import a_dict, dicts, snake
 from askonce.core.providers.bounded import lru_cache_of_short
-from askonce.core.providers.offered import OFFERED, brought, judge_tools
+from askonce.core.providers.offered import OFFERED, ToolTerms, brought, judge_tools
 
 Request = dict[str, Any]
 _TCHAR = "!#$&'*+-.^_`|~:/"  # beside letters and digits, what may stand in a token of RFC 9110 and in a detail
@@ -27,7 +26,7 @@ _LONGEST = 80  # characters of a reason
 FIELD = "field-"  # and its name: why a request passes
 
 
-def judge_request(request: object, terms: Terms, *, known: bool = False, inert: Collection[str] = ()) -> str:
+def judge_request(request: object, terms: ToolTerms, *, known: bool = False, inert: Collection[str] = ()) -> str:
     """Empty if the request may be looked up, else why not.
 
     `known`: its path already said that it is for a model. `inert`: fields that the operator vouches for.
@@ -43,7 +42,7 @@ def judge_request(request: object, terms: Terms, *, known: bool = False, inert: 
     return next(filter(None, (_judged(value, terms, inert) for value in inner)), "")
 
 
-def _judged(request: Request, terms: Terms, inert: Collection[str]) -> str:
+def _judged(request: Request, terms: ToolTerms, inert: Collection[str]) -> str:
     if _QUICK.issuperset(request) and not (_model_word(str(request.get("model"))) or any(brought(request))):
         return ""  # most requests: done with in one look
     found = [reason for reason in _reasons(request, terms) if reason.of not in inert]
@@ -110,7 +109,7 @@ _SPECIAL = frozenset(
 )
 
 
-def _reasons(request: Request, terms: Terms) -> Iterator[_Reason]:
+def _reasons(request: Request, terms: ToolTerms) -> Iterator[_Reason]:
     for name, value in request.items():
         if value is None or value is False:
             continue
@@ -121,7 +120,7 @@ def _reasons(request: Request, terms: Terms) -> Iterator[_Reason]:
         yield _Reason("served" if word == "server-tools" else "tools", word, "tools")
 
 
-def _field(name: str, plain: str, value: object, request: Request, terms: Terms) -> Iterator[_Reason]:
+def _field(name: str, plain: str, value: object, request: Request, terms: ToolTerms) -> Iterator[_Reason]:
     """Why a field that is not plainly inert makes its request pass."""
     stores = terms.searched == "store"
     if plain in _STATE:

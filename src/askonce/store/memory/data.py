@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from askonce.core.keys import Key
 from askonce.core.lease import Generations, Lease
-from askonce.core.tape import Word
+from askonce.core.tape import Notice
 from askonce.runtime.forks import around_forks
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import StoreTrouble
@@ -39,14 +39,14 @@ class Hits(NamedTuple):
 
 
 class Listener(Protocol):
-    """Whoever wants to hear the words that are said."""
+    """Whatever wants to hear the notices that are sent."""
 
-    def hear(self, key: Key, word: Word) -> None:
-        """A word was said, in whatever thread, about whatever key."""
+    def hear(self, key: Key, notice: Notice) -> None:
+        """A notice was sent, in whatever thread, about whatever key."""
 
 
 class Memory:
-    """The data, its lock, and the links that want words. Its methods are called under the lock."""
+    """The data, its lock, and the links that want notices. Its methods are called under the lock."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -80,7 +80,7 @@ class Memory:
         if kept is not None:
             self.size -= len(kept.data) + PIECE
 
-    def tally(self, name: bytes, hits: Hits) -> None:
+    def count(self, name: bytes, hits: Hits) -> None:
         """Count hits of an entry: the last to be evicted, as its counter is the last of the counters."""
         self.hits.pop(name, None)
         self.hits[name] = hits
@@ -106,7 +106,7 @@ class Memory:
                 self.drop(shelf, next(iter(shelf)))
         while self.hits and self._over(size):
             del self.hits[next(iter(self.hits))]
-        return not self._over(size)  # leases are held by those who fly: they go by themselves
+        return not self._over(size)  # leases are held by flights under way: they go by themselves
 
     def sweep(self, now: int) -> None:
         """Forget what is over."""
@@ -167,12 +167,12 @@ def memory_of(name: str, max_bytes: int) -> Memory:
 def _before_fork() -> None:
     # Bounded: a fork from a signal handler may find its own thread in the middle of it.
     for lock in (_naming, *[memory.lock for memory in list(_memories)]):
-        lock.still(FORK_PATIENCE)
+        lock.pause(FORK_PATIENCE)
 
 
 def _after_in_parent() -> None:
     for lock in (_naming, *[memory.lock for memory in list(_memories)]):
-        lock.go_on()
+        lock.resume()
 
 
 def _after_in_child() -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
@@ -24,21 +23,27 @@ from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
 from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
-from askonce.core.tape import Ending, Word
+from askonce.core.tape import Ending, Notice
 from askonce.errors import ConfigError
 from askonce.runtime.wakeup import Wakeup
-from askonce.store import LOG_LIFE, TAPE_LIFE, Held, Link, Look, Sighting, StoreTrouble, Works, ledger
+from askonce.store import (
+    LOG_LIFE,
+    TAPE_LIFE,
+    Clock,
+    Held,
+    Link,
+    Look,
+    Record,
+    StoreTrouble,
+    Works,
+    ledger,
+    machine_clock,
+)
 from askonce.store.memory.data import Hits, Kept, Memory, memory_of
 
 MAX_BYTES = 256 * 2**20
 LEAST = 4096
 T = TypeVar("T")
-Clock = Callable[[], int]
-
-
-def machine_clock() -> int:
-    """Microseconds since 1970, as the machine believes."""
-    return time.time_ns() // 1000
 
 
 class _Open:
@@ -106,9 +111,9 @@ class _Open:
             self.say(key, ledger.said(flight, order, length, new))
         return length + len(new)
 
-    def say(self, key: Key, word: Word) -> None:
+    def say(self, key: Key, notice: Notice) -> None:
         for link in list(self._memory.links):
-            link.hear(key, word)
+            link.hear(key, notice)
 
     # what no decision is about
 
@@ -117,7 +122,7 @@ class _Open:
         old = self._memory.hits.get(name)
         row = ledger.counted(old.row if old and self.now < old.ends else None, hits, window, self.now)
         kept = self._memory.entries.get(name)
-        self._memory.tally(name, Hits(row, self.now + window, kept.realm if kept else self._realm))
+        self._memory.count(name, Hits(row, self.now + window, kept.realm if kept else self._realm))
         return row[1] + row[2]
 
     def forget(self, key: Key) -> None:
@@ -130,14 +135,14 @@ class _Open:
         generations = self._memory.realms.get(self._realm, Generations())
         self.put_generations(rules.invalidate(generations, fields, everything))
 
-    def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+    def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
         entries = self._memory.entries
         ahead = (name for name, kept in entries.items() if name > cursor and kept.realm == self._realm)
         names = heapq.nsmallest(count, ahead)
-        seen = [Sighting(name, _header(entries[name].data), len(entries[name].data)) for name in names]
+        seen = [Record(name, _header(entries[name].data), len(entries[name].data)) for name in names]
         return (names[-1] if len(names) == count else b""), seen
 
-    def discard(self, seen: Sequence[Sighting]) -> int:
+    def discard(self, seen: Sequence[Record]) -> int:
         entries = self._memory.entries
         same = [one.name for one in seen if one.name in entries and _same(entries[one.name].data, one.header)]
         for name in same:
@@ -243,13 +248,13 @@ class MemoryStore:
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
         self._do(lambda opened: opened.invalidate(fields, everything))
 
-    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
         return self._do(lambda opened: opened.scan(cursor, count))
 
     async def standing(self) -> Sequence[Generations]:
         return [self._memory.realms.get(self._realm, Generations())]
 
-    async def discard(self, seen: Sequence[Sighting]) -> int:
+    async def discard(self, seen: Sequence[Record]) -> int:
         return self._do(lambda opened: opened.discard(seen))
 
     async def raze(self, count: int) -> int:
@@ -280,7 +285,7 @@ class MemoryStore:
 
 
 class MemoryLink:
-    """Words come straight from whoever says them into an inbox."""
+    """Notices come straight from whatever sends them into an inbox."""
 
     def __init__(self, memory: Memory, realm: int, clock: Clock) -> None:
         self._memory = memory
@@ -288,17 +293,17 @@ class MemoryLink:
         self._clock = clock
         self._keys: set[Key] = set()
         self._fresh: list[Key] = []
-        self._inbox: deque[tuple[Key, Word]] = deque()
+        self._inbox: deque[tuple[Key, Notice]] = deque()
         self._wakeup = Wakeup()
         memory.do(lambda: memory.links.add(self))
 
     def _do(self, verb: Callable[[_Open], T]) -> T:
         return self._memory.do(lambda: verb(_Open(self._memory, self._realm, self._clock())))
 
-    def hear(self, key: Key, word: Word) -> None:
-        """A word was said, in whatever thread, about whatever key."""
+    def hear(self, key: Key, notice: Notice) -> None:
+        """A notice was sent, in whatever thread, about whatever key."""
         if key in self._keys:
-            self._inbox.append((key, word))
+            self._inbox.append((key, notice))
             self._wakeup.set()
 
     def subscribe(self, key: Key) -> None:
@@ -308,12 +313,12 @@ class MemoryLink:
     def unsubscribe(self, key: Key) -> None:
         self._keys.discard(key)
 
-    def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
+    def poll(self, timeout: float) -> tuple[list[tuple[Key, Notice]], list[Key]]:
         if not (self._inbox or self._fresh):
             self._wakeup.wait(timeout)
-        words = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        notices = [self._inbox.popleft() for _ in range(len(self._inbox))]
         ready, self._fresh = self._fresh, []
-        return words, ready
+        return notices, ready
 
     def wake(self) -> None:
         self._wakeup.set()
@@ -321,12 +326,12 @@ class MemoryLink:
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
         return self._do(lambda opened: ledger.renew(opened, held, heartbeat))
 
-    def say(self, key: Key, word: Word) -> None:
-        self._do(lambda opened: opened.say(key, word))
+    def say(self, key: Key, notice: Notice) -> None:
+        self._do(lambda opened: opened.say(key, notice))
 
-    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
-        for key, word in said:
-            self.say(key, word)
+    def say_all(self, said: Sequence[tuple[Key, Notice]]) -> None:
+        for key, notice in said:
+            self.say(key, notice)
 
     def probe(self) -> None:
         """A memory is never in trouble."""

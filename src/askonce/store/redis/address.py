@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from askonce.cache.config import without_password
+from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 from askonce.store import TIMEOUT
 from askonce.store.redis.scripts import pack

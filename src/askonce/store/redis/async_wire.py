@@ -1,4 +1,5 @@
-"""The async wire: a trunk an event loop, which ends with its loop, with the wire, or with the process that made it.
+"""The async wire: a multiplexed connection an event loop, which ends with its loop, with the wire, or with the process
+that made it.
 
 A loop that ends tells nobody. It may be closed by asyncio.run with all its ceremony, by a bare close(), or be dropped.
 So what belongs to a loop is kept alive by the loop alone.
@@ -19,15 +20,15 @@ from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.connecting import first, was_first
 from askonce.store.redis.connection import Cut
-from askonce.store.redis.multiplexed import Trunk, open_trunk
+from askonce.store.redis.multiplexed import MultiplexedConnection, open_multiplexed
 from askonce.store.redis.trouble import Refusal, closed, over, unconnected
 
 FAR = 10 * 365 * 86400.0  # s
 _abandoned: list[object] = []  # what a forked child has of its parent's: kept, so that no destructor touches it
 
 
-class _Office:
-    """What belongs to one loop: its trunk, and the task that connects it.
+class _PerLoop:
+    """What belongs to one loop: its connection, and the task that connects it.
 
     The loop alone keeps it alive, by a timer that is far away. A loop that is closed lets go of its timers, and so of
     this, which closes the connection: with or without ceremony, for a loop tells nobody else of its end.
@@ -35,12 +36,12 @@ class _Office:
 
     def __init__(self, address: RedisAddress) -> None:
         loop = asyncio.get_running_loop()
-        self.trunk: Trunk | None = None
+        self.connection: MultiplexedConnection | None = None
         self._address = address
         self._pid = os.getpid()
         self._loop = weakref.ref(loop)
-        self._dial: asyncio.Task[Trunk] | None = None
-        self._dialled_in = 0  # which epoch of the address
+        self._connecting: asyncio.Task[MultiplexedConnection] | None = None
+        self._connecting_in = 0  # which epoch of the address
         self._over = False
         # An empty context: that of the caller of this moment is not to be kept.
         self._keeper = weakref.ref(loop.call_later(FAR, _nothing, self, context=contextvars.Context()))
@@ -52,168 +53,168 @@ class _Office:
 
     def __del__(self, pid: Callable[[], int] = os.getpid, abandoned: list[object] = _abandoned) -> None:
         # By names that are given here: those of a module are gone where an interpreter ends.
-        if self.trunk is None:
+        if self.connection is None:
             return
         if self._pid != pid():
-            abandoned.append(self.trunk)
+            abandoned.append(self.connection)
         elif (loop := self._loop()) is None or loop.is_closed():
-            self.trunk.left_behind()
+            self.connection.left_behind()
 
     async def ask_anew(self, data: bytes, count: int, until: float = 0.0) -> list[Any]:
-        """The replies, over a new trunk; `until` is the caller's deadline (loop's s), where that is near."""
+        """The replies, over a new connection; `until` is the caller's deadline (loop's s), where that is near."""
         if first(self._address) is None:
-            trunk = await self.connected(asyncio.get_running_loop().time() + CONNECT_TIMEOUT)
-            return await trunk.ask(data, count)
+            connection = await self.connected(asyncio.get_running_loop().time() + CONNECT_TIMEOUT)
+            return await connection.ask(data, count)
         until = until or asyncio.get_running_loop().time() + self._address.timeout
-        trunk = await self.connected(until)
-        return await trunk.ask(data, count, until)
+        connection = await self.connected(until)
+        return await connection.ask(data, count, until)
 
-    async def connected(self, until: float) -> Trunk:
-        """The trunk; callers who come while it is being connected share the wait."""
+    async def connected(self, until: float) -> MultiplexedConnection:
+        """The connection; callers who come while it is being connected share the wait."""
         if self._over:
             raise over()
         loop = asyncio.get_running_loop()
         epoch = self._address.epoch.number
-        if self._dial is not None and (self._dialled_in != epoch or self._dial.done()):
-            self._dial.cancel()  # it leads nowhere, as is known by now; or it is over, and nobody was told
-            self._dial = None
-        if self._dial is None:
-            self._dialled_in = epoch
+        if self._connecting is not None and (self._connecting_in != epoch or self._connecting.done()):
+            self._connecting.cancel()  # it leads nowhere, as is known by now; or it is over, and nobody was told
+            self._connecting = None
+        if self._connecting is None:
+            self._connecting_in = epoch
             # An empty context, as above: the connection's callbacks will have it for as long as it lives.
-            self._dial = loop.create_task(self._dialling(), name="askonce-dial", context=contextvars.Context())
-            self._dial.add_done_callback(self._dialled)
-        dial = self._dial
-        await asyncio.wait((dial,), timeout=max(0.0, until - loop.time()))
-        if not dial.done():
+            self._connecting = loop.create_task(self._connect(), name="askonce-connect", context=contextvars.Context())
+            self._connecting.add_done_callback(self._connected)
+        connecting = self._connecting
+        await asyncio.wait((connecting,), timeout=max(0.0, until - loop.time()))
+        if not connecting.done():
             raise unconnected(self._address.timeout)
-        return _connected(dial)
+        return _connected(connecting)
 
-    async def _dialling(self) -> Trunk:
-        old = self.trunk
+    async def _connect(self) -> MultiplexedConnection:
+        old = self.connection
         try:
-            self.trunk = trunk = await open_trunk(self._address)
+            self.connection = connection = await open_multiplexed(self._address)
         finally:
             was_first(self._address)
         if old is not None:
             old.retire()
-        return trunk
+        return connection
 
-    def _dialled(self, dial: asyncio.Task[Trunk]) -> None:
-        if self._dial is dial:
-            self._dial = None
-        if not dial.cancelled():
-            dial.exception()  # looked at here, because whoever waited may have gone
+    def _connected(self, connecting: asyncio.Task[MultiplexedConnection]) -> None:
+        if self._connecting is connecting:
+            self._connecting = None
+        if not connecting.cancelled():
+            connecting.exception()  # looked at here, because whoever waited may have gone
 
     def close(self) -> None:
-        """Close the trunk, and give up connecting, for good. On the loop's own thread."""
+        """Close the connection, and give up connecting, for good. On the loop's own thread."""
         self._over = True
-        if self._dial is not None:
-            self._dial.cancel()
-        if self.trunk is not None:
-            self.trunk.end(over())
-            self.trunk = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self.connection is not None:
+            self.connection.end(over())
+            self.connection = None
         if (keeper := self._keeper()) is not None:
             keeper.cancel()
 
     async def aclose(self) -> None:
         """The same, and see it done."""
-        dial = self._dial
+        connecting = self._connecting
         self.close()
-        if dial is not None:
-            await asyncio.wait((dial,))
+        if connecting is not None:
+            await asyncio.wait((connecting,))
         await asyncio.sleep(0)  # the transport says connection_lost in the next turn
 
 
-def _nothing(_: _Office) -> None:
-    """What an office's timer would do, if its time ever came."""
+def _nothing(_: _PerLoop) -> None:
+    """What an loop's timer would do, if its time ever came."""
 
 
-def _connected(dial: asyncio.Task[Trunk]) -> Trunk:
+def _connected(connecting: asyncio.Task[MultiplexedConnection]) -> MultiplexedConnection:
     """What it brought. An exception that ended it was for nobody who waited."""
-    error = None if dial.cancelled() else dial.exception()
-    if dial.cancelled() or (error is not None and not isinstance(error, StoreTrouble)):
+    error = None if connecting.cancelled() else connecting.exception()
+    if connecting.cancelled() or (error is not None and not isinstance(error, StoreTrouble)):
         raise closed("while connecting") from error
-    return dial.result()
+    return connecting.result()
 
 
-_Offices = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_Office]]
+_PerLoops = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_PerLoop]]
 
 
 class AsyncWire:
-    """A trunk an event loop."""
+    """A multiplexed connection an event loop."""
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
         self._epoch = address.epoch
         self._pid = os.getpid()
-        self._offices = self._none()
+        self._per_loop = self._none()
         self._closed = False
 
-    def _none(self) -> _Offices:
-        offices: _Offices = weakref.WeakKeyDictionary()
+    def _none(self) -> _PerLoops:
+        per_loops: _PerLoops = weakref.WeakKeyDictionary()
         # Of a wire that is dropped. Loops outlive it, and would keep its connections.
-        weakref.finalize(self, _close_all, offices).atexit = False
-        return offices
+        weakref.finalize(self, _close_all, per_loops).atexit = False
+        return per_loops
 
-    def _here(self) -> _Office | None:
-        """The office of the running loop, if there is one."""
-        known = self._offices.get(running_loop())
+    def _here(self) -> _PerLoop | None:
+        """What belongs to the running loop, if there is one."""
+        known = self._per_loop.get(running_loop())
         return known() if known is not None and self._pid == os.getpid() else None
 
     async def ask(self, data: bytes, count: int) -> list[Any]:
         """The replies; StoreTrouble, and a Cut where some may have come."""
-        office = self._here() or self._opened()
-        trunk = office.trunk
-        if trunk is None or trunk.over is not None or trunk.epoch != self._epoch.number:
-            return await office.ask_anew(data, count)
+        per_loop = self._here() or self._opened()
+        connection = per_loop.connection
+        if connection is None or connection.over is not None or connection.epoch != self._epoch.number:
+            return await per_loop.ask_anew(data, count)
         try:
-            replies = await trunk.ask(data, count)
+            replies = await connection.ask(data, count)
         except Cut as cut:
             if not cut.at_once:
                 raise
         else:
-            if not trunk.stale or not any(type(reply) is Refusal and reply.stale for reply in replies):
+            if not connection.stale or not any(type(reply) is Refusal and reply.stale for reply in replies):
                 return replies
-            self._address.epoch.end(trunk.epoch)
+            self._address.epoch.end(connection.epoch)
         # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
-        return await office.ask_anew(data, count, trunk.until)
+        return await per_loop.ask_anew(data, count, connection.until)
 
     def connected(self) -> bool:
-        """Whether the running loop has a trunk that may be used."""
-        office = self._here()
-        trunk = office.trunk if office is not None else None
-        return trunk is not None and trunk.over is None and trunk.epoch == self._epoch.number
+        """Whether the running loop has a multiplexed connection that may be used."""
+        per_loop = self._here()
+        connection = per_loop.connection if per_loop is not None else None
+        return connection is not None and connection.over is None and connection.epoch == self._epoch.number
 
     def distrust(self) -> None:
-        """End the trunk of the running loop."""
-        office = self._here()
-        if office is not None and office.trunk is not None:
-            office.trunk.end(closed("out of step"))
+        """End the connection of the running loop."""
+        per_loop = self._here()
+        if per_loop is not None and per_loop.connection is not None:
+            per_loop.connection.end(closed("out of step"))
 
-    def _opened(self) -> _Office:
+    def _opened(self) -> _PerLoop:
         if self._pid != os.getpid():
-            self._offices, self._pid = self._none(), os.getpid()
-        office = _Office(self._address)
-        self._offices[asyncio.get_running_loop()] = weakref.ref(office)
+            self._per_loop, self._pid = self._none(), os.getpid()
+        per_loop = _PerLoop(self._address)
+        self._per_loop[asyncio.get_running_loop()] = weakref.ref(per_loop)
         if self._closed:  # asked last: whoever closes on another loop may not have seen this one
-            office.close()
+            per_loop.close()
             raise over()
-        return office
+        return per_loop
 
     async def close(self) -> None:
-        """Close the trunks of all loops, each on its own loop."""
+        """Close the connections of all loops, each on its own loop."""
         self._closed = True
-        office = self._here()
-        if office is not None:
-            await office.aclose()
+        per_loop = self._here()
+        if per_loop is not None:
+            await per_loop.aclose()
         if self._pid == os.getpid():
-            _close_all(self._offices)
+            _close_all(self._per_loop)
 
 
-def _close_all(offices: _Offices) -> None:
-    """Have each loop close its office. Takes no lock."""
-    for loop, known in list(offices.items()):
-        office = known()
-        if office is not None and office.mine:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and so is its office
-                loop.call_soon_threadsafe(office.close)
+def _close_all(per_loops: _PerLoops) -> None:
+    """Have each loop close what is its own. Takes no lock."""
+    for loop, known in list(per_loops.items()):
+        per_loop = known()
+        if per_loop is not None and per_loop.mine:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and so is what is its own
+                loop.call_soon_threadsafe(per_loop.close)

@@ -12,7 +12,7 @@ from typing import Any
 
 from askonce.store import CONNECT_TIMEOUT
 from askonce.store.redis.address import RedisAddress
-from askonce.store.redis.connection import Line
+from askonce.store.redis.connection import Connection
 from askonce.store.redis.trouble import connecting
 
 _first: dict[tuple[int, str], float] = {}
@@ -52,7 +52,7 @@ class _Timed:
         return getattr(self.sock, name)
 
 
-def open_line(address: RedisAddress) -> Line:
+def open_connection(address: RedisAddress) -> Connection:
     """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
     until = time.monotonic() + CONNECT_TIMEOUT
     connection = address.connection(CONNECT_TIMEOUT)
@@ -68,7 +68,9 @@ def open_line(address: RedisAddress) -> Line:
         del connection._connect  # noqa: SLF001 - a circle, which would leave it to the garbage collector
     connection._sock = connection._sock.sock  # noqa: SLF001
     connection._sock.settimeout(address.timeout)  # noqa: SLF001
-    return Line(connection, address.timeout, epoch, primary=is_primary(getattr(connection, "handshake_metadata", None)))
+    return Connection(
+        connection, address.timeout, epoch, primary=is_primary(getattr(connection, "handshake_metadata", None))
+    )
 
 
 def is_primary(said: Any) -> bool:

@@ -1,8 +1,8 @@
-"""A Line: one connected connection to a Redis, used by one thread at a time, read with a parser of its own.
+"""One connection to a Redis, used by one thread at a time, read with a parser of its own.
 
-Whatever happens in an exchange, be it a timeout, a signal or a bug, closes the line: no late reply can then be taken
-for another's. One deadline holds for all of an exchange. A server that sends a byte now and then would otherwise begin
-the wait anew with each.
+Whatever happens in an exchange, be it a timeout, a signal or a bug, closes the connection: no late reply can then be
+taken for another's. One deadline holds for all of an exchange. A server that sends a byte now and then would otherwise
+begin the wait anew with each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from askonce.store.redis.trouble import Refusal, closed, silent
 PUSH = hiredis.PushNotification
 NOTHING = object()  # hiredis says False for "no whole reply yet" unless told, and False is a reply in RESP3
 BUFFER = 65536
-GLANCE = 60e-6  # s
+SPIN = 60e-6  # s
 RARELY = 1000  # replies
 SLOWEST = 4 * 2**20  # bytes/s: what is sent or comes may take this long more before it counts as silence
 TRUSTED = 30.0  # s: what was idle for longer may have been dropped on the way without a word, and is made anew
@@ -45,7 +45,7 @@ class Cut(StoreTrouble):
         return not self.replies and self.kind == "store-closed"
 
 
-class Glance:
+class Spin:
     """A look for a reply, again and again for a moment, by a thread that would otherwise sleep until it comes.
 
     A server on this machine answers in 15 us; to be put to sleep and woken takes 30 us more, and as much of a core as
@@ -61,12 +61,12 @@ class Glance:
 
     def read(self, sock: Any, buffer: bytearray) -> int | None:
         """What came, as from recv_into; None where nothing did in time, or this was no time to look."""
-        if self.skipped < self.pause or Glance.looking:
+        if self.skipped < self.pause or Spin.looking:
             self.skipped += 1
             return None
-        Glance.looking = True
+        Spin.looking = True
         try:
-            until = time.perf_counter() + GLANCE
+            until = time.perf_counter() + SPIN
             while True:
                 try:  # not recv: a socket with a timeout is polled before each, though its descriptor never blocks
                     size = os.readv(sock.fileno(), (buffer,))
@@ -77,12 +77,12 @@ class Glance:
                     self.pause = 0
                     return size
         finally:
-            Glance.looking = False
+            Spin.looking = False
         self.pause, self.skipped = min(2 * self.pause + 1, RARELY), 0
         return None
 
 
-class Line:
+class Connection:
     """One connected redis-py connection, the kind that belongs to one user at a time.
 
     Not redis-py's send_packed_command and read_response: they take 3 us more of each lookup, hide whether a reply had
@@ -98,25 +98,25 @@ class Line:
         self.made = self.used = time.monotonic()
         self.closed = False
         self.sock = connection._sock  # noqa: SLF001 - redis-py has no public name for it before version 8
-        self.pushes: list[list[Any]] = []  # what came unasked, for whoever subscribed on this line
+        self.pushes: list[list[Any]] = []  # what came unasked, for whoever subscribed on this connection
         self._connection = connection
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
         self._buffer = bytearray(BUFFER)
-        self._glance = Glance() if type(self.sock) is socket.socket and hasattr(os, "readv") else None
-        self._hurried = False
+        self._spin = Spin() if type(self.sock) is socket.socket and hasattr(os, "readv") else None
+        self._limited = False
         self.gets = self._reader.gets
 
     def _send(self, data: bytes) -> None:
         # Not sendall alone: a socket with a timeout is polled before it sends, and there is nearly always room.
         try:
-            sent = os.write(self.sock.fileno(), data) if self._glance else 0
+            sent = os.write(self.sock.fileno(), data) if self._spin else 0
         except BlockingIOError:
             sent = 0
         if sent < len(data):
             self.sock.sendall(data[sent:])
 
     def exchange(self, data: bytes, count: int, began: float = 0.0) -> list[Any]:
-        """Send, and read so many replies; Cut when that failed, and then the line is closed.
+        """Send, and read so many replies; Cut when that failed, and then the connection is closed.
 
         `began` (monotonic s): from when its time counts, where that is not now.
         """
@@ -125,7 +125,7 @@ class Line:
         self.used = began = began or time.monotonic()
         try:
             if len(data) > BUFFER:
-                self.hurry(began + patience(self.timeout, len(data)))
+                self.end_by(began + patience(self.timeout, len(data)))
             self._send(data)
             while True:
                 while (reply := self.gets()) is not NOTHING:
@@ -134,39 +134,39 @@ class Line:
                     else:
                         replies.append(reply)
                 if len(replies) >= count:
-                    if self._hurried:
-                        self._calm()
+                    if self._limited:
+                        self._unlimit()
                     return replies
                 if got:  # the first read needs no more than the socket's own timeout
-                    self.hurry(began + patience(self.timeout, len(data)) + got / SLOWEST)
-                got += self.hear(self._glance)
+                    self.end_by(began + patience(self.timeout, len(data)) + got / SLOWEST)
+                got += self.hear(self._spin)
         except BaseException as error:  # noqa: BLE001 - a Ctrl-C too leaves replies behind
             raise self._cut(error, replies) from None
 
-    def hurry(self, until: float) -> None:
+    def end_by(self, until: float) -> None:
         """Let the next read or write end by `until` (monotonic s); TimeoutError when that is past."""
         left = until - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._hurried = True
+        self._limited = True
         self.sock.settimeout(left)
 
-    def _calm(self) -> None:
-        self._hurried = False
+    def _unlimit(self) -> None:
+        self._limited = False
         self.sock.settimeout(self.timeout)
 
     def listen(self, until: float) -> None:
         """Read once, to be taken by `gets`; Cut when nothing came until then (monotonic s)."""
         try:
-            self.hurry(until)
+            self.end_by(until)
             self.hear()
-            self._calm()
+            self._unlimit()
         except BaseException as error:  # noqa: BLE001
             raise self._cut(error, []) from None
 
-    def hear(self, glance: Glance | None = None) -> int:
+    def hear(self, spin: Spin | None = None) -> int:
         """Read once from the socket: how many bytes; ConnectionResetError at its end."""
-        size = glance.read(self.sock, self._buffer) if glance else None
+        size = spin.read(self.sock, self._buffer) if spin else None
         if size is None:
             size = int(self.sock.recv_into(self._buffer))
         if not size:

@@ -1,8 +1,8 @@
-"""The fleet thread's connection to a Redis: subscriptions, heartbeats and probes on one RESP3 connection.
+"""The background thread's connection to a Redis: subscriptions, heartbeats and probes on one RESP3 connection.
 
-Words and confirmations arrive as pushes, in between the replies to commands, so one connection does for both. The
+Notices and confirmations arrive as pushes, in between the replies to commands, so one connection does for both. The
 thread sleeps on it and on a socket pair by which others wake it. After a loss the next call connects anew
-and subscribes to everything again; each confirmation is reported, so whoever waits looks for what he may have missed.
+and subscribes to everything again; each confirmation is reported, so whoever waits looks for what it may have missed.
 
 SUBSCRIBE is confirmed by pushes, one a channel, but refused by a plain error reply. So it is kept in mind what is still
 to be confirmed, and no other command is sent before: its reply could not be told from a refusal.
@@ -26,12 +26,12 @@ from typing import Any
 import hiredis
 
 from askonce.core.keys import Key
-from askonce.core.tape import Word, read_word
+from askonce.core.tape import Notice, read_notice
 from askonce.events import log
 from askonce.store import CONNECT_TIMEOUT, At, Held, StoreTrouble
 from askonce.store.redis.address import RedisAddress
-from askonce.store.redis.connecting import is_primary, open_line
-from askonce.store.redis.connection import NOTHING, PUSH, Cut, Line
+from askonce.store.redis.connecting import is_primary, open_connection
+from askonce.store.redis.connection import NOTHING, PUSH, Connection, Cut
 from askonce.store.redis.names import Names
 from askonce.store.redis.scripts import Script, Scripts, pack
 from askonce.store.redis.trouble import Refusal, closed, garbled, unrefused
@@ -40,60 +40,60 @@ CHUNK = 512  # channels in one SUBSCRIBE, commands in one exchange
 CONFIRM = CONNECT_TIMEOUT  # s that the confirmation of a subscription may take
 # Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
 HELLO = pack(b"HELLO", b"3")
-LOOK = 0.1  # s between two looks of those who wait, where no word may be heard
-PROOF = 1.5  # s after which a connection that words are awaited on, and over which nothing was asked, is tried
-REST = 15.0  # s, where no words are awaited
+LOOK = 0.1  # s between two looks of those who wait, where no notice may be heard
+PROOF = 1.5  # s after which a connection that notices are awaited on, and over which nothing was asked, is tried
+REST = 15.0  # s, where no notices are awaited
 _RENEWED = {b"ok": "ok", b"want": "want", b"lost": "lost"}
 Call = tuple[tuple[bytes, ...], tuple[bytes | str | int, ...]]  # keys and arguments of a script
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class RedisLink:
-    """One process's ear and heart at one Redis. Implements Link."""
+    """One process's subscriptions and renewals at one Redis. Implements Link."""
 
     def __init__(self, address: RedisAddress, names: Names, scripts: Scripts) -> None:
         self._address = address
         self._names = names
         self._scripts = scripts
-        self._line: Line | None = None
+        self._connection: Connection | None = None
         self._keys: dict[bytes, Key] = {}
-        self._words: list[tuple[Key, Word]] = []
+        self._notices: list[tuple[Key, Notice]] = []
         self._ready: list[Key] = []
         self._due: deque[_Due] = deque()  # one for each command whose confirmations are still to come
         self._refused: StoreTrouble | None = None
-        self.deaf = self._told = False  # this user may not subscribe
-        self._next_look = 0.0  # of the deaf (monotonic s)
+        self.may_not_listen = self._told = False  # this user may not subscribe
+        self._next_look = 0.0  # where nothing may be heard (monotonic s)
         try:
-            self._ear, self._bell = socket.socketpair()
+            self._wake_in, self._wake_out = socket.socketpair()
         except OSError as error:  # no descriptor is left
             raise StoreTrouble("store-error", f"no way to wake the background thread: {error}") from error
-        self._ear.setblocking(False)
-        self._bell.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
 
     def subscribe(self, key: Key) -> None:
-        """Ask for the words about a key; `poll` reports when it is in force."""
+        """Ask for the notices about a key; `poll` reports when it is in force."""
         channel = self._names.channel(key)
         # Put down before anything is sent: if this fails, the next connection asks for it.
         self._keys[channel] = key
-        if self._line is None:
+        if self._connection is None:
             self._connected()
-        elif not self.deaf:
-            self._send(self._line, b"SUBSCRIBE", channel)
+        elif not self.may_not_listen:
+            self._send(self._connection, b"SUBSCRIBE", channel)
 
     def unsubscribe(self, key: Key) -> None:
-        """No more words about a key."""
+        """No more notices about a key."""
         channel = self._names.channel(key)
-        if self._keys.pop(channel, None) is not None and self._line is not None and not self.deaf:
-            self._send(self._line, b"UNSUBSCRIBE", channel)
+        if self._keys.pop(channel, None) is not None and self._connection is not None and not self.may_not_listen:
+            self._send(self._connection, b"UNSUBSCRIBE", channel)
 
-    def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
-        """Wait at most `timeout` s, or until `wake`; (words that came, keys whose subscription came into force)."""
-        if self._line is not None and self._proof_due() <= 0:
+    def poll(self, timeout: float) -> tuple[list[tuple[Key, Notice]], list[Key]]:
+        """Wait at most `timeout` s, or until `wake`; (notices that came, keys whose subscription came into force)."""
+        if self._connection is not None and self._proof_due() <= 0:
             self.probe()
-        line = self._connected()
-        self._sort(line)
-        if not (self._words or self._ready or self._refused):
-            self._wait(line, min(timeout, self._confirming(), self._proof_due(), self._looking()))
+        connection = self._connected()
+        self._sort(connection)
+        if not (self._notices or self._ready or self._refused):
+            self._wait(connection, min(timeout, self._confirming(), self._proof_due(), self._looking()))
         if self._looking() <= 0:
             self._next_look = time.monotonic() + LOOK
             self._ready = list(self._keys.values())
@@ -101,55 +101,55 @@ class RedisLink:
             refused, self._refused = self._refused, None
             raise refused
         if self._confirming() <= 0:
-            self._drop(line)
+            self._drop(connection)
             raise StoreTrouble("store-timeout", f"the store did not confirm a subscription within {CONFIRM} s")
-        words, self._words = self._words, []
+        notices, self._notices = self._notices, []
         ready, self._ready = self._ready, []
-        return words, ready
+        return notices, ready
 
     def _looking(self) -> float:
-        """After how many s everybody who waits looks again, where no word can tell them when; s."""
-        return self._next_look - time.monotonic() if self.deaf and self._keys else REST
+        """After how many s everybody who waits looks again, where no notice can tell them when; s."""
+        return self._next_look - time.monotonic() if self.may_not_listen and self._keys else REST
 
     def _proof_due(self) -> float:
         """After how many s the connection has to be tried, because nothing was asked over it."""
-        assert self._line is not None
-        return self._line.used + (PROOF if self._keys else REST) - time.monotonic()
+        assert self._connection is not None
+        return self._connection.used + (PROOF if self._keys else REST) - time.monotonic()
 
     def _confirming(self) -> float:
         """How long the confirmation that is due next may still take, s."""
         return self._due[0].until - time.monotonic() if self._due else CONFIRM
 
-    def _wait(self, line: Line, timeout: float) -> None:
+    def _wait(self, connection: Connection, timeout: float) -> None:
         with _Selector() as selector:
-            selector.register(self._ear, selectors.EVENT_READ)
-            selector.register(line.sock, selectors.EVENT_READ)
+            selector.register(self._wake_in, selectors.EVENT_READ)
+            selector.register(connection.sock, selectors.EVENT_READ)
             readable = {chosen.fileobj for chosen, _ in selector.select(max(0.0, timeout))}
-        if self._ear in readable:
+        if self._wake_in in readable:
             with contextlib.suppress(BlockingIOError):
-                while self._ear.recv(4096):
+                while self._wake_in.recv(4096):
                     pass
-        if line.sock in readable:
-            self._hear(line)
+        if connection.sock in readable:
+            self._hear(connection)
 
-    def _hear(self, line: Line) -> None:
+    def _hear(self, connection: Connection) -> None:
         try:
-            line.hear()
+            connection.hear()
             # Of a TLS connection more may have been read than was given out, and no selector would say so.
-            while isinstance(line.sock, ssl.SSLSocket) and line.sock.pending():
-                line.hear()
+            while isinstance(connection.sock, ssl.SSLSocket) and connection.sock.pending():
+                connection.hear()
         except TimeoutError:
             pass  # half a TLS record: the rest makes the socket readable again
         except OSError as error:
-            self._drop(line)
+            self._drop(connection)
             raise closed(error) from None
-        self._sort(line)
+        self._sort(connection)
 
     def wake(self) -> None:
         """Make a `poll` under way return at once. Any thread may call it."""
         # Full: the poll is being woken already. Closed: there is none.
         with contextlib.suppress(OSError):
-            self._bell.send(b"\0")
+            self._wake_out.send(b"\0")
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
         """``ok``, ``want`` or ``lost`` for each; one round trip for some hundred."""
@@ -159,15 +159,15 @@ class RedisLink:
             calls.append(((lease, generations), (flight, order, heartbeat)))
         return [self._renewed(reply) for reply in self._run(self._scripts.renew, calls)]
 
-    def say(self, key: Key, word: Word) -> None:
-        """Send a word to those who wait for a key."""
-        self.say_all([(key, word)])
+    def say(self, key: Key, notice: Notice) -> None:
+        """Send a notice to those that wait for a key."""
+        self.say_all([(key, notice)])
 
-    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
-        """Send many words."""
+    def say_all(self, said: Sequence[tuple[Key, Notice]]) -> None:
+        """Send many notices."""
         for at in range(0, len(said), CHUNK):
             some = said[at : at + CHUNK]
-            packed = [pack(b"PUBLISH", self._names.channel(key), word.packed()) for key, word in some]
+            packed = [pack(b"PUBLISH", self._names.channel(key), notice.packed()) for key, notice in some]
             for reply in self._ask(b"".join(packed), len(packed)):
                 if not (type(reply) is Refusal and reply.denied):  # who waits looks again without it
                     unrefused(reply)
@@ -182,13 +182,13 @@ class RedisLink:
 
     def close(self) -> None:
         """Close the connection. The bell stays until nobody can ring it: its number would be another file's by then."""
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def __del__(self) -> None:
-        # A link that a fork left behind is collected and not closed; its line says nothing then.
-        for end in (getattr(self, "_ear", None), getattr(self, "_bell", None)):
+        # A link that a fork left behind is collected and not closed; its connection says nothing then.
+        for end in (getattr(self, "_wake_in", None), getattr(self, "_wake_out", None)):
             if end is not None:
                 end.close()
 
@@ -222,85 +222,85 @@ class RedisLink:
 
     def _ask(self, data: bytes, count: int) -> list[Any]:
         """The replies. A connection found closed, or no primary's, is replaced once."""
-        used = self._line is not None
-        line = self._connected()
+        used = self._connection is not None
+        connection = self._connected()
         try:
-            replies = self._exchanged(line, data, count)
+            replies = self._exchanged(connection, data, count)
         except Cut as cut:
-            self._drop(line)
+            self._drop(connection)
             if cut.kind == "store-timeout":
                 # What vanished on this way may vanish on all of them: nobody is to wait for that once more.
-                self._address.epoch.end(line.epoch)
+                self._address.epoch.end(connection.epoch)
             if not (used and cut.at_once):
                 raise
             return self._ask(data, count)
         if not any(type(reply) is Refusal and reply.stale for reply in replies):
             return replies
-        self._drop(line)
+        self._drop(connection)
         if not used:
             return replies
-        self._address.epoch.end(line.epoch)
+        self._address.epoch.end(connection.epoch)
         return self._ask(data, count)
 
-    def _exchanged(self, line: Line, data: bytes, count: int) -> list[Any]:
-        self._sort(line)  # among the pushes of the last exchange may be confirmations
+    def _exchanged(self, connection: Connection, data: bytes, count: int) -> list[Any]:
+        self._sort(connection)  # among the pushes of the last exchange may be confirmations
         while self._due:
-            line.listen(self._due[0].until)
-            self._sort(line)
-        replies = line.exchange(data, count)
+            connection.listen(self._due[0].until)
+            self._sort(connection)
+        replies = connection.exchange(data, count)
         if len(replies) != count:
             raise self._out_of_step(replies)
         return replies
 
     # the connection
 
-    def _connected(self) -> Line:
-        if self._line is None:
-            line = open_line(self._address)
-            if not line.primary:
-                line.close()
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = open_connection(self._address)
+            if not connection.primary:
+                connection.close()
                 raise _not_primary("connecting")
-            self._line = line
-            self.deaf = False
+            self._connection = connection
+            self.may_not_listen = False
             self._due.clear()
             channels = list(self._keys)
             for at in range(0, len(channels), CHUNK):
-                self._send(line, b"SUBSCRIBE", *channels[at : at + CHUNK])
-        return self._line
+                self._send(connection, b"SUBSCRIBE", *channels[at : at + CHUNK])
+        return self._connection
 
-    def _send(self, line: Line, verb: bytes, *channels: bytes) -> None:
+    def _send(self, connection: Connection, verb: bytes, *channels: bytes) -> None:
         try:
-            line.sock.sendall(pack(verb, *channels))
+            connection.sock.sendall(pack(verb, *channels))
         except OSError as error:
-            self._drop(line)
+            self._drop(connection)
             raise closed(error) from None
         self._due.append(_Due(len(channels), time.monotonic() + CONFIRM))
 
-    def _drop(self, line: Line) -> None:
-        line.close()
-        if self._line is line:
-            self._line = None
+    def _drop(self, connection: Connection) -> None:
+        connection.close()
+        if self._connection is connection:
+            self._connection = None
 
     def _out_of_step(self, what: object) -> StoreTrouble:
-        if self._line is not None:
-            self._drop(self._line)
+        if self._connection is not None:
+            self._drop(self._connection)
         return garbled(repr(what)[:80])
 
     def _no_primary(self) -> StoreTrouble:
-        if self._line is not None:
+        if self._connection is not None:
             # What other threads have is no better.
-            self._address.epoch.end(self._line.epoch)
-            self._drop(self._line)
+            self._address.epoch.end(self._connection.epoch)
+            self._drop(self._connection)
         return _not_primary("command")
 
     # what arrives unasked
 
-    def _sort(self, line: Line) -> None:
-        pushes, line.pushes = line.pushes, []
+    def _sort(self, connection: Connection) -> None:
+        pushes, connection.pushes = connection.pushes, []
         try:
             for push in pushes:
                 self._push(push)
-            while (said := line.gets()) is not NOTHING:
+            while (said := connection.gets()) is not NOTHING:
                 self._said(said)
         except (hiredis.ProtocolError, IndexError, TypeError) as error:
             raise self._out_of_step(error) from None
@@ -312,13 +312,13 @@ class RedisLink:
             # Heartbeats must go on without: those who wait look again at their deadline, unwoken.
             self._due.popleft()
             if said.denied:
-                self._be_deaf(said)
+                self._stop_listening(said)
             else:
                 self._refused = said.trouble()
         else:
             raise self._out_of_step(said)
 
-    def _be_deaf(self, said: Refusal) -> None:
+    def _stop_listening(self, said: Refusal) -> None:
         if not self._told:
             self._told = True
             log.warning(
@@ -328,7 +328,7 @@ class RedisLink:
                 said,
                 LOOK,
             )
-        self.deaf = True
+        self.may_not_listen = True
 
     def _push(self, said: list[Any]) -> None:
         kind = said[0]
@@ -341,8 +341,8 @@ class RedisLink:
             return
         if kind == b"subscribe":
             self._ready.append(key)
-        elif kind == b"message" and (word := read_word(said[2])) is not None:
-            self._words.append((key, word))
+        elif kind == b"message" and (notice := read_notice(said[2])) is not None:
+            self._notices.append((key, notice))
 
 
 class _Due:

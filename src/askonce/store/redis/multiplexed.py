@@ -1,8 +1,8 @@
-"""The Trunk: one connection of an event loop, on which the commands of all its tasks travel one after another.
+"""One connection of an event loop, on which the commands of all its tasks travel one after another.
 
 redis-py connects it (TLS, ACL, HELLO 3), then its transport is taken over by a protocol of our own: what is asked in
 one turn of the loop goes out in one write, and replies are dealt out in order by the parser's callback. That is seven
-times as fast as a pool of connections, and a caller who gives up costs nothing: his place in the queue stays.
+times as fast as a pool of connections, and a caller that gives up costs nothing: its place in the queue stays.
 
 A caller waits one timeout for its replies, and longer only by as much as the bytes that came meanwhile may take: a
 large reply may be before its own. A connection over which nothing is heard for a timeout, or over which the first reply
@@ -39,7 +39,7 @@ PING = pack(b"PING")
 class _Asked:
     """One batch on its way. `due` is set when it is written: a loop that was blocked before did not ask yet.
 
-    `at`: how many bytes had come then. `until`: the caller's deadline, if he has waited before (loop's s), or 0.
+    `at`: how many bytes had come then. `until`: the caller's deadline, if it has waited before (loop's s), or 0.
     """
 
     __slots__ = ("at", "count", "data", "due", "replies", "said", "until")
@@ -59,7 +59,7 @@ class _Asked:
             self.said.set_exception(Cut(trouble, self.replies))
 
 
-class Trunk(asyncio.Protocol):
+class MultiplexedConnection(asyncio.Protocol):
     """One connection of one loop, shared by all its tasks."""
 
     def __init__(self, connection: Any, timeout: float, epoch: int = 0) -> None:
@@ -148,7 +148,7 @@ class Trunk(asyncio.Protocol):
             self._reader.feed(data)
             self._deal()
         except (hiredis.ProtocolError, IndexError) as error:
-            self.end(closed(error))  # as on a line: what was not answered yet is asked once more
+            self.end(closed(error))  # as on a connection: what was not answered yet is asked once more
         except BaseException:
             # A signal's, in the middle of it: which reply is whose is not known any more.
             self.end(closed("in the middle of a reply"))
@@ -264,7 +264,7 @@ class Trunk(asyncio.Protocol):
 
 def _looked_at(said: asyncio.Future[Any]) -> None:
     if not said.cancelled():
-        said.exception()  # the trunk has ended by it, and whoever comes next finds that
+        said.exception()  # the connection has ended by it, and whoever comes next finds that
 
 
 def _named(host: str) -> bool:
@@ -272,7 +272,7 @@ def _named(host: str) -> bool:
     return bool(host) and ":" not in host and not host.replace(".", "").isdigit()
 
 
-async def open_trunk(address: RedisAddress) -> Trunk:
+async def open_multiplexed(address: RedisAddress) -> MultiplexedConnection:
     """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
     connection = address.async_connection(CONNECT_TIMEOUT)
     epoch = address.epoch.number
@@ -283,7 +283,7 @@ async def open_trunk(address: RedisAddress) -> Trunk:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.connect()
         writer = connection._writer  # noqa: SLF001 - as above
-        return Trunk(connection, address.timeout, epoch)
+        return MultiplexedConnection(connection, address.timeout, epoch)
     except BaseException as error:
         if writer is not None:
             writer.transport.abort()

@@ -4,7 +4,7 @@
     {prefix:17}:l1:<digest>:<form>    lease: a hash of id, order, dl (deadline), ep and s (snapshot), t (fields),
                                       x (when it is over), want, idle, fails
     {prefix:17}:h1:<digest>:<form>    hits of a hot key: a hash of turn (which half window), now, before
-    {prefix:17}:c1:<digest>:<form>    channel of the words about a key
+    {prefix:17}:c1:<digest>:<form>    channel of the notices about a key
     {prefix:17}:s1:<flight>.<order>   tape of one flight: a string of frames
     {prefix:17}:g1                    generations of the partition: a hash of ep, clk, floor and t:<field>
 
@@ -93,7 +93,7 @@ class Names:
         return self._tag(key) + b":h1:" + short(key.digest) + _FORMS[key.form]
 
     def channel(self, key: Key) -> bytes:
-        """Where words about a key are published."""
+        """Where notices about a key are published."""
         return self._tag(key) + b":c1:" + short(key.digest) + _FORMS[key.form]
 
     def tape(self, key: Key, flight: bytes, order: int) -> bytes:

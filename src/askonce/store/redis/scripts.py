@@ -17,13 +17,13 @@ from askonce.core.lease import Ask
 from askonce.core.model import pack_fields
 from askonce.core.tape import Ending, end_frame
 
-Word = bytes | str | int
+Notice = bytes | str | int
 
 
-def pack(*words: Word) -> bytes:
+def pack(*notices: Notice) -> bytes:
     """One command, as it goes over the wire."""
     # Python makes the integers into text: where a signal comes meanwhile, hiredis goes on with what was not made.
-    texts = tuple([b"%d" % word if type(word) is int else word for word in words])
+    texts = tuple([b"%d" % notice if type(notice) is int else notice for notice in notices])
     packed: bytes = hiredis.pack_command(texts)  # type: ignore[arg-type]
     return packed
 
@@ -35,7 +35,7 @@ class Script:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def call(self, keys: tuple[bytes, ...], args: tuple[Word, ...], *, whole: bool = False) -> bytes:
+    def call(self, keys: tuple[bytes, ...], args: tuple[Notice, ...], *, whole: bool = False) -> bytes:
         """The packed call; `whole` for a server that answered NOSCRIPT."""
         return pack(*(("EVAL", self.text) if whole else ("EVALSHA", self.sha)), len(keys), *keys, *args)
 
@@ -44,7 +44,7 @@ class Scripts:
     """All of them; read from disk when a store is made, not when a module is imported."""
 
     def __init__(self, prelude: str | None = None) -> None:
-        folder = files("askonce.store") / "lua"
+        folder = files("askonce.store.redis") / "lua"
         before = prelude or (folder / "prelude.lua").read_text("utf-8")
 
         def script(name: str) -> Script:
@@ -68,7 +68,7 @@ def shipped() -> Scripts:
     return Scripts()
 
 
-def claim_args(key: Key, ask: Ask, channel: bytes) -> tuple[Word, ...]:
+def claim_args(key: Key, ask: Ask, channel: bytes) -> tuple[Notice, ...]:
     """What `claim` is given beside its keys."""
     mine = (key.digest, key.form, ask.id, ask.candidate, pack_fields(ask.fields))
     return (*mine, *ask.limits, ask.after, ask.early, ask.heartbeat, channel)
@@ -76,6 +76,6 @@ def claim_args(key: Key, ask: Ask, channel: bytes) -> tuple[Word, ...]:
 
 def release_args(
     key: Key, flight: bytes, order: int, ending: Ending, failed: bool, hint: int, channel: bytes
-) -> tuple[Word, ...]:
+) -> tuple[Notice, ...]:
     """What `release` is given beside its keys; the store and its link both call it."""
     return (key.digest, key.form, flight, order, int(failed), hint, end_frame(ending), ending.outcome, channel)

@@ -16,14 +16,14 @@ from askonce.core.lease import Ask, Claim, Follow, Generations, Grant, Hit, Lead
 from askonce.core.model import FORMS, MAGIC, Lifetime, Sealed, Snapshot, pack_fields
 from askonce.core.tape import Ending
 from askonce.errors import ConfigError, PartialInvalidation, StoreUnavailable
-from askonce.store import PARTITIONS, Link, Look, Sighting, StoreTrouble, Works
+from askonce.store import PARTITIONS, Link, Look, Record, StoreTrouble, Works
 from askonce.store.redis import address as addresses
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.batch import BatchWire
 from askonce.store.redis.connection import Cut
 from askonce.store.redis.link import RedisLink
 from askonce.store.redis.names import Names
-from askonce.store.redis.scripts import Script, Word, claim_args, pack, release_args, shipped
+from askonce.store.redis.scripts import Notice, Script, claim_args, pack, release_args, shipped
 from askonce.store.redis.trouble import Refusal, garbled, unrefused
 from askonce.store.redis.wire import SyncWire, Wire
 
@@ -40,7 +40,7 @@ class RedisStore:
 
     def __init__(self, address: RedisAddress, *, prefix: str = "", asynchronous: bool = False) -> None:
         self.names = Names(prefix)
-        # The prefix too: the fleet thread's link makes its names with that of the store that it came from.
+        # The prefix too: the background thread's link makes its names with that of the store that it came from.
         self.address = f"{address.text}#{prefix}"
         self.scripts = shipped()
         self._address = address
@@ -177,7 +177,7 @@ class RedisStore:
             if why is not None:
                 raise _undone(done, why) from why
 
-    async def _moved(self, partitions: range, args: tuple[Word, ...]) -> tuple[int, StoreTrouble | None]:
+    async def _moved(self, partitions: range, args: tuple[Notice, ...]) -> tuple[int, StoreTrouble | None]:
         """How many of these partitions were moved, and why not all."""
         calls = [((self.names.generations(partition),), args) for partition in partitions]
         try:
@@ -191,7 +191,7 @@ class RedisStore:
 
     # walking through what is there
 
-    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
         """About `count` entries of this prefix, and the cursor of the next; b"" at the end."""
         at, names = await self._scanned(cursor or b"0", self.names.pattern(b"e1"), count, b"TYPE", b"string")
         found = await self._heads([name for name in names if self.names.ours(name) == b"e1"])
@@ -202,7 +202,7 @@ class RedisStore:
         at, names = unrefused((await self._wire.ask(command, 1))[0])
         return at, names
 
-    async def _heads(self, names: list[bytes]) -> list[Sighting]:
+    async def _heads(self, names: list[bytes]) -> list[Record]:
         asked = [pack(b"GETRANGE", name, 0, 511) + pack(b"STRLEN", name) for name in names]
         replies = await self._wire.ask(b"".join(asked), 2 * len(asked)) if asked else []
         heads = dict(zip(names, replies[::2], strict=True))
@@ -213,7 +213,7 @@ class RedisStore:
         asked = [pack(b"GETRANGE", name, 0, _length(heads[name]) - 1) for name in long]
         if asked:
             heads |= zip(long, map(unrefused, await self._wire.ask(b"".join(asked), len(asked))), strict=True)
-        return [Sighting(name, head[: _length(head)], sizes[name]) for name, head in heads.items()]
+        return [Record(name, head[: _length(head)], sizes[name]) for name, head in heads.items()]
 
     async def standing(self) -> Sequence[Generations]:
         """The generations of every partition, with all that moved; a few at a time, for each may have thousands."""
@@ -225,9 +225,9 @@ class RedisStore:
             found += [read_generations(unrefused(reply)) for reply in replies]
         return found
 
-    async def discard(self, seen: Sequence[Sighting]) -> int:
+    async def discard(self, seen: Sequence[Record]) -> int:
         """Delete entries if they are still those seen; how many were."""
-        calls = [((sighting.name,), (sighting.header[40:64],)) for sighting in seen]
+        calls = [((record.name,), (record.header[40:64],)) for record in seen]
         return sum(map(unrefused, await self._run_all(self.scripts.discard, calls))) if calls else 0
 
     async def raze(self, count: int) -> int:
@@ -266,11 +266,11 @@ class RedisStore:
         self._address.epoch.end()
 
     def link(self) -> Link:
-        """A new link, for the fleet thread alone."""
+        """A new link, for the background thread alone."""
         return RedisLink(self._address, self.names, self.scripts)
 
     def blocking(self) -> RedisStore:
-        """This place for the fleet thread: a store with a connection of its own."""
+        """This place for the background thread: a store with a connection of its own."""
         return RedisStore(self._address, prefix=self._prefix)
 
     def after_fork(self) -> None:
@@ -282,13 +282,13 @@ class RedisStore:
 
     # sending
 
-    async def _run(self, script: Script, keys: tuple[bytes, ...], args: tuple[Word, ...]) -> Any:
+    async def _run(self, script: Script, keys: tuple[bytes, ...], args: tuple[Notice, ...]) -> Any:
         (reply,) = await self._wire.ask(script.call(keys, args), 1)
         if type(reply) is Refusal and reply.noscript:
             (reply,) = await self._wire.ask(script.call(keys, args, whole=True), 1)
         return unrefused(reply)
 
-    async def _run_all(self, script: Script, calls: Sequence[tuple[tuple[bytes], tuple[Word, ...]]]) -> list[Any]:
+    async def _run_all(self, script: Script, calls: Sequence[tuple[tuple[bytes], tuple[Notice, ...]]]) -> list[Any]:
         replies: list[Any] = []
         for whole in (False, True):
             # The first call by its text teaches the server the rest of the batch.

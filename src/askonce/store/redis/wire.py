@@ -1,12 +1,12 @@
 """How commands reach a Redis: packed bytes go out, as many replies come back, error replies among them as values.
 
 Two wires with one method, `ask`. The sync one blocks, on a connection out of a pool. The async one has one connection
-an event loop, on which all tasks' commands travel one after another (a trunk).
+an event loop, on which all tasks' commands travel one after another (a multiplexed connection).
 
 A connection is used by whoever took it out of its place, and goes back only when every reply to what was sent has been
 read. So whatever happens in between, be it a timeout, a signal or a bug, no late reply can be taken for another's: the
-connection is not there any more. On a trunk, the reply of a caller who gave up still has its place in the queue, and is
-dropped when it comes.
+connection is not there any more. On a multiplexed connection, the reply of a caller who gave up still has its place in
+the queue, and is dropped when it comes.
 
 Every connection proves itself at each use: that it belongs to this process, that it was not idle for so long that it
 may have been dropped on the way, and that its server was not heard to be no primary any more since it was made. What is
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from askonce.runtime import forks
 from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
-from askonce.store.redis.connection import LEAST, Cut, Glance, Line
+from askonce.store.redis.connection import LEAST, Connection, Cut, Spin
 from askonce.store.redis.pool import Pool
 from askonce.store.redis.trouble import Refusal, over
 
@@ -48,7 +48,7 @@ class Wire(Protocol):
 
 
 class SyncWire:
-    """A line out of a pool, for one exchange. `ask` never suspends."""
+    """A connection out of a pool, for one exchange. `ask` never suspends."""
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
@@ -58,41 +58,41 @@ class SyncWire:
     async def ask(self, data: bytes, count: int) -> list[Any]:
         """The replies; StoreTrouble, and a Cut where some may have come."""
         pool, now = self._pools.get(forks.pid) or self._opened(), time.monotonic()
-        line = pool.take(now)
-        if line is None:
+        connection = pool.take(now)
+        if connection is None:
             return self._anew(pool, data, count, now)
         try:
-            replies = line.exchange(data, count, now)
+            replies = connection.exchange(data, count, now)
         except Cut as cut:
             if not cut.at_once:
                 raise
         else:
-            if self._kept(line, replies, count):
-                pool.give(line)
+            if self._kept(connection, replies, count):
+                pool.give(connection)
                 return replies
-            self._address.epoch.end(line.epoch)
+            self._address.epoch.end(connection.epoch)
         # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
         return self._anew(pool, data, count, now)
 
     def _anew(self, pool: Pool, data: bytes, count: int, began: float) -> list[Any]:
-        """On a line that has to be waited for, by the deadline of the caller, who began then."""
+        """On a connection that has to be waited for, by the deadline of the caller, who began then."""
         while True:
-            line = pool.wait(began)
-            fresh = line.made >= began
-            start = max(began, pool.progress, time.monotonic() + LEAST - line.timeout)
-            line.hurry(start + line.timeout)
+            connection = pool.wait(began)
+            fresh = connection.made >= began
+            start = max(began, pool.progress, time.monotonic() + LEAST - connection.timeout)
+            connection.end_by(start + connection.timeout)
             try:
-                replies = line.exchange(data, count, start)
+                replies = connection.exchange(data, count, start)
             except Cut as cut:
                 if fresh or not cut.at_once:
                     raise
                 continue
-            if self._kept(line, replies, count):
-                pool.give(line)
+            if self._kept(connection, replies, count):
+                pool.give(connection)
                 return replies
             if fresh:
                 return replies
-            self._address.epoch.end(line.epoch)
+            self._address.epoch.end(connection.epoch)
 
     def _opened(self) -> Pool:
         """The pool of this process: of several made at once, one is kept."""
@@ -101,36 +101,36 @@ class SyncWire:
         pool = Pool(self._address)
         found = self._pools.setdefault(forks.pid, pool)
         if found is pool:
-            # Its lines are closed when the wire is dropped; before it is collected, or Python would warn of each.
+            # Its connections are closed when the wire is dropped; before it is collected, or Python would warn of each.
             weakref.finalize(self, pool.close).atexit = False
             for pid in self._pools.keys() - {forks.pid}:
                 self._pools.pop(pid).close()
-            Glance.looking = False
+            Spin.looking = False
         return found
 
     @staticmethod
-    def _kept(line: Line, replies: list[Any], count: int) -> bool:
-        """Whether a line may be used again."""
+    def _kept(connection: Connection, replies: list[Any], count: int) -> bool:
+        """Whether a connection may be used again."""
         if len(replies) != count:
-            line.close()
+            connection.close()
             raise StoreTrouble("store-error", "the store sent more replies than it was asked for")
         for reply in replies:
             if type(reply) is Refusal and reply.stale:
-                line.close()
+                connection.close()
                 return False
         return True
 
     def connected(self) -> bool:
-        """Whether there is a line."""
+        """Whether there is a connection."""
         pool = self._pools.get(forks.pid)
         return pool is not None and (bool(pool.idle) or pool.open() > 0)
 
     def distrust(self) -> None:
-        """Use no line again that there is now: who has which is not known."""
+        """Use no connection again that there is now: who has which is not known."""
         self._address.epoch.end()
 
     async def close(self) -> None:
-        """Close all lines; one that is in use, when its user gives it back."""
+        """Close all connections; one that is in use, when its user gives it back."""
         self._closed = True
         for pool in list(self._pools.values()):
             pool.close()

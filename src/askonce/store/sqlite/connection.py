@@ -1,4 +1,4 @@
-"""A Seat: one connection to a SQLite file, of one thread at a time."""
+"""One connection to a SQLite file, of one thread at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Identity = tuple[int, ...]  # device and inode; of a file that is only read, wha
 NOWHERE: Identity = (0, 0)
 
 
-class Seat:
+class PooledConnection:
     """A connection, of one thread at a time. `execute` reuses one cursor, which a reader may do who fetches at once."""
 
     def __init__(self, path: str, *, writing: bool = True) -> None:
@@ -43,10 +43,10 @@ class Seat:
                 pass
 
 
-def close_all(seats: deque[Seat]) -> None:
+def close_all(connections: deque[PooledConnection]) -> None:
     """Close them; more may come meanwhile."""
-    while seats:
-        seats.pop().close()
+    while connections:
+        connections.pop().close()
 
 
 def _to_read(path: str) -> str:

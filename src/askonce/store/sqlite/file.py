@@ -1,6 +1,6 @@
 """A File: one SQLite file as a process sees it: how it comes to be, its connections, its lock for writers.
 
-All stores of a process that name one path share a File. Connections (seats) are pooled, not kept a thread: a reader
+All stores of a process that name one path share a File. Connections are pooled, not kept a thread: a reader
 takes the one used last, so that short-lived threads cost no opening, and a fork can tell which are in use.
 
 A fork is why connections are closed before it and not let go of after it. SQLite keeps a table of a process's locks,
@@ -26,16 +26,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from askonce.runtime.forks import around_forks
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
-from askonce.store.sqlite.connection import NOWHERE, Identity, Seat, close_all, logged
+from askonce.store.sqlite.connection import NOWHERE, Identity, PooledConnection, close_all, logged
 from askonce.store.sqlite.inherited import adopt
 from askonce.store.sqlite.owner import check_owner, writable
 from askonce.store.sqlite.schema import PRAGMAS, found, is_new, roll_back
 from askonce.store.sqlite.trouble import Shared, is_busy, is_full, patiently, trouble_of
 from askonce.store.sqlite.wal import Log
-from askonce.store.sqlite.worker import Hand
+from askonce.store.sqlite.worker import WorkerThread
 
 T = TypeVar("T")
 
@@ -44,17 +43,17 @@ LOG_LEAST = 6 * 2**20  # bytes that a log may have in any case
 QUEUE = 1.0  # s that a write may stand in line behind others of this process while none of them fails
 SPARE = 16  # connections kept open while nobody uses them
 FORK_PATIENCE = 0.5  # s that a fork waits for calls under way
-GLANCE = 5_000  # us between two looks whether the path names another file: a look costs a fifth of a hit
+LOOK_AROUND = 5_000  # us between two looks whether the path names another file: a look costs a fifth of a hit
 
 
 class File:
-    """One path of this process. `idle` holds the seats that nobody uses."""
+    """One path of this process. `idle` holds the connections that nobody uses."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._path = Path(path)
         self._log = Log(path)
-        self.idle: deque[Seat] = deque()
+        self.idle: deque[PooledConnection] = deque()
         self.spare = SPARE
         self.max_bytes = 0
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
@@ -64,7 +63,7 @@ class File:
         self.private = True
         self._fixed = False  # opened as what this process cannot write
         self._named = 0.0  # monotonic s: since when this process knows that file by this name
-        self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
+        self._connections: weakref.WeakSet[PooledConnection] = weakref.WeakSet()
         # A file whose last store was dropped: before it is collected, or Python would warn of connections left open.
         weakref.finalize(self, close_all, self.idle).atexit = False
         self._reset()
@@ -74,14 +73,14 @@ class File:
         self._turn = OwnedLock()
         self._closed_door = Shared()
         self._held_up = Shared()
-        self._writer: Seat | None = None  # in a transaction
-        self.hand = Hand()
+        self._writer: PooledConnection | None = None  # in a transaction
+        self.worker = WorkerThread()
 
     # users
 
     def enter(self, store: object, max_bytes: int, *, private: bool = True) -> None:
         """One more store, until it leaves or is dropped; not `private`: anybody may read what it holds."""
-        _filing.nested(partial(self._enter, store, max_bytes, private=private))
+        registering.nested(partial(self._enter, store, max_bytes, private=private))
 
     def _enter(self, store: object, max_bytes: int, *, private: bool) -> None:
         self.private = private or (len(self._users) > 0 and self.private)  # of two, the careful one counts
@@ -91,77 +90,77 @@ class File:
 
     def leave(self, store: object) -> None:
         """One store less; the last one closes the connections."""
-        hand = _filing.nested(partial(self._leave, store))
-        if hand is not None:
-            hand.close()
+        worker = registering.nested(partial(self._leave, store))
+        if worker is not None:
+            worker.close()
             self.thin()
 
-    def _leave(self, store: object) -> Hand | None:
+    def _leave(self, store: object) -> WorkerThread | None:
         self._users.discard(store)
         if self._users:
             return None
         self.spare = 0
-        hand, self.hand = self.hand, Hand()
-        return hand
+        worker, self.worker = self.worker, WorkerThread()
+        return worker
 
-    # seats
+    # connections
 
-    def take(self) -> Seat:
-        """A seat; give it back by appending it to `idle`, close it when it was in trouble."""
+    def take(self) -> PooledConnection:
+        """A connection; give it back by appending it to `idle`, close it when it was in trouble."""
         try:
             return self.idle.pop()
         except IndexError:
             return self.open()
 
-    def give(self, seat: Seat) -> None:
-        """A seat is free again."""
-        if seat.inode != self.inode:
-            seat.close()
+    def give(self, pooled: PooledConnection) -> None:
+        """A connection is free again."""
+        if pooled.inode != self.inode:
+            pooled.close()
             return
-        self.idle.append(seat)
+        self.idle.append(pooled)
         if len(self.idle) > self.spare:
             self.thin()
 
     def thin(self) -> None:
-        """Close the seats that are too many, those first that were idle longest."""
+        """Close the connections that are too many, those first that were idle longest."""
         with contextlib.suppress(IndexError):
             while len(self.idle) > self.spare:
                 self.idle.popleft().close()
 
-    def open(self) -> Seat:
-        """A new seat. Whoever queued behind a failure shares it, or a crowd would wait for each one's timeout."""
+    def open(self) -> PooledConnection:
+        """A new connection. Whoever queued behind a failure shares it, or a crowd would wait for each one's timeout."""
         try:
             return self._opening.run(partial(self._open, time.monotonic()))
         except Busy as busy:
             text = f"{self.path}: it is being opened further down, {busy}"
             raise StoreTrouble("store-error", text, busy.at) from None
 
-    def _open(self, asked: float) -> Seat:
+    def _open(self, asked: float) -> PooledConnection:
         self._closed_door.share(asked)
         try:
-            seat = self._opened()
+            pooled = self._opened()
         except (sqlite3.Error, OSError, StoreTrouble) as error:
             raise self._closed_door.met(self.path, error) from error
-        self._seats.add(seat)
-        return seat
+        self._connections.add(pooled)
+        return pooled
 
-    def _opened(self) -> Seat:
+    def _opened(self) -> PooledConnection:
         writing = self._be_there()
         self._fixed = not writing
         if self.private:
             check_owner(self.path, writing=writing)
         before = self._identity()
-        seat = Seat(self.path, writing=writing)
+        pooled = PooledConnection(self.path, writing=writing)
         try:
-            self._settle(seat.connection)
-            seat.inode = self._identity()
-            if seat.inode != before:
+            self._settle(pooled.connection)
+            pooled.inode = self._identity()
+            if pooled.inode != before:
                 raise StoreTrouble("store-error", f"{self.path}: it was replaced while it was being opened")
         except BaseException:
-            seat.close()
+            pooled.close()
             raise
-        self._name(seat.inode)
-        return seat
+        self._name(pooled.inode)
+        return pooled
 
     def _identity(self) -> Identity:
         """Which file has the path's name now; an inode alone comes back for the next file when one is deleted.
@@ -193,7 +192,7 @@ class File:
 
     def settled(self) -> None:
         """Wait until no reader of any process still takes a file for this one that had its name before."""
-        left = self._named + 2 * GLANCE / 1e6 - time.monotonic()
+        left = self._named + 2 * LOOK_AROUND / 1e6 - time.monotonic()
         if left > 0:
             time.sleep(left)
 
@@ -222,32 +221,34 @@ class File:
     # reading and writing
 
     def again(
-        self, seat: Seat, sql: str, values: tuple[object, ...], error: sqlite3.Error
+        self, pooled: PooledConnection, sql: str, values: tuple[object, ...], error: sqlite3.Error
     ) -> tuple[object, ...] | None:
-        """Read once more what failed with `error`, patiently if that may help; StoreTrouble, and the seat is closed."""
+        """Read once more what failed with `error`, patiently if that may help; StoreTrouble, and the connection is
+        closed.
+        """
         try:
             if not is_busy(error):
                 raise error
             row: tuple[object, ...] | None = patiently(
-                lambda: seat.execute(sql, values).fetchone(), time.monotonic() + TIMEOUT
+                lambda: pooled.execute(sql, values).fetchone(), time.monotonic() + TIMEOUT
             )
         except sqlite3.Error as last:
-            seat.close()
+            pooled.close()
             raise trouble_of(self.path, last) from last
         return row
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work`, which only reads, on a connection."""
-        seat = self.take()
+        pooled = self.take()
         try:
-            result = patiently(lambda: work(seat.connection), time.monotonic() + TIMEOUT)
+            result = patiently(lambda: work(pooled.connection), time.monotonic() + TIMEOUT)
         except sqlite3.Error as error:
-            self._after(seat, error)
+            self._after(pooled, error)
             raise trouble_of(self.path, error) from error
         except BaseException:
-            seat.close()
+            pooled.close()
             raise
-        self.give(seat)
+        self.give(pooled)
         return result
 
     def transaction(self, work: Callable[[sqlite3.Connection], T], asked: float = 0.0, *, share: float = GROWING) -> T:
@@ -256,50 +257,50 @@ class File:
         `share`: of max_bytes, that the log may have where a reader who stays keeps it from being emptied.
 
         Waiting for other programs ends after TIMEOUT. Standing in line behind threads of our own is no trouble, unless
-        one of them meets it: then all who stand behind him have it too, or each would wait for a timeout of his own.
+        one of them meets it: then all that stand behind it have it too, or each would wait for a timeout of its own.
         """
         asked = asked or time.monotonic()
         left = asked + QUEUE - time.monotonic()
         try:
             # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
-            seat, result = self._turn.run(
+            pooled, result = self._turn.run(
                 partial(self._written, work, asked, max(LOG_LEAST, int(share * self.max_bytes))),
                 left,
                 partial(self._held_up.share, asked),
             )
         except Busy as busy:
             raise StoreTrouble("store-timeout", f"{self.path}: {busy}, for longer than {QUEUE} s", busy.at) from None
-        self._tend_log(seat)
+        self._tend_log(pooled)
         return result
 
-    def _written(self, work: Callable[[sqlite3.Connection], T], asked: float, most: int) -> tuple[Seat, T]:
+    def _written(self, work: Callable[[sqlite3.Connection], T], asked: float, most: int) -> tuple[PooledConnection, T]:
         self._close_left()
         self._held_up.share(asked)
-        seat = self._writer = self._current()
-        seat.near.forget()
+        pooled = self._writer = self._current()
+        pooled.near.forget()
         try:
-            if not self._log.within(seat.connection, most):
+            if not self._log.within(pooled.connection, most):
                 raise _crowded(self.path)
-            result = _transact(seat.connection, work, time.monotonic() + TIMEOUT)
+            result = _transact(pooled.connection, work, time.monotonic() + TIMEOUT)
         except sqlite3.Error as error:
             self._writer = None  # before it may be anybody's
-            self._after(seat, error)
+            self._after(pooled, error)
             raise (self._held_up.met if is_busy(error) else trouble_of)(self.path, error) from error
         except StoreTrouble:
             self._writer = None
-            self.give(seat)
+            self.give(pooled)
             raise
         except BaseException:
-            seat.close()
+            pooled.close()
             raise
         self._writer = None
-        return seat, result
+        return pooled, result
 
     def _close_left(self) -> None:
         """Close the connection of a writer who was cut off: its transaction would keep everybody else out."""
-        seat, self._writer = self._writer, None
-        if seat is not None:
-            seat.close()
+        pooled, self._writer = self._writer, None
+        if pooled is not None:
+            pooled.close()
 
     def mend(self) -> None:
         """The same, for the sake of other processes, if nobody of this one writes just now."""
@@ -307,64 +308,64 @@ class File:
             with contextlib.suppress(Busy):
                 self._turn.run(self._close_left, 0.0)
 
-    def _after(self, seat: Seat, error: sqlite3.Error) -> None:
+    def _after(self, pooled: PooledConnection, error: sqlite3.Error) -> None:
         """Keep a connection whose trouble is not its own."""
         if is_busy(error) or is_full(error):
-            self.give(seat)
+            self.give(pooled)
         else:
-            seat.close()
+            pooled.close()
 
-    def _current(self) -> Seat:
-        """A seat at the file that has the path's name now: who deletes a cache file means an empty cache."""
+    def _current(self) -> PooledConnection:
+        """A connection to the file that has the path's name now: who deletes a cache file means an empty cache."""
         return self.at_hand() or self.open()
 
-    def at_hand(self) -> Seat | None:
-        """An idle seat at the file that has the path's name now, if there is one."""
+    def at_hand(self) -> PooledConnection | None:
+        """An idle connection to the file that has the path's name now, if there is one."""
         inode = self._identity()
         self._name(inode)
         with contextlib.suppress(IndexError):
             while True:
-                seat = self.idle.pop()
-                if seat.inode == inode:
-                    return seat
-                seat.close()
+                pooled = self.idle.pop()
+                if pooled.inode == inode:
+                    return pooled
+                pooled.close()
         return None
 
-    def _tend_log(self, seat: Seat) -> None:
-        """Keep the log short, and give the seat back."""
+    def _tend_log(self, pooled: PooledConnection) -> None:
+        """Keep the log short, and give the connection back."""
         try:
-            self._log.tend(seat.connection, self.max_bytes)
+            self._log.tend(pooled.connection, self.max_bytes)
         except (sqlite3.Error, OSError):
-            seat.close()  # what was written is written; whoever comes next meets the trouble and can say so
+            pooled.close()  # what was written is written; whoever comes next meets the trouble and can say so
         else:
-            self.give(seat)
+            self.give(pooled)
 
     # forks
 
-    def still(self) -> None:
+    def pause(self) -> None:
         """Before a fork: close everything, and let nobody open until it is over.
 
         A child inherits SQLite's mutexes too, and one that some thread holds at that moment is held there for ever.
         """
         # Bounded: a fork from a signal handler may find its own thread in here. Its connection is then left as it is.
         until = time.monotonic() + FORK_PATIENCE
-        self.spare = 0  # whoever is reading closes what he used
-        self._opening.still(FORK_PATIENCE)
+        self.spare = 0  # whatever is reading closes what it used
+        self._opening.pause(FORK_PATIENCE)
         while True:
             self.thin()
-            if all(seat.closed for seat in list(self._seats)) or time.monotonic() >= until:
+            if all(pooled.closed for pooled in list(self._connections)) or time.monotonic() >= until:
                 return
             time.sleep(0.0005)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """After a fork, in the parent."""
         self.spare = SPARE if self._users else 0
-        self._opening.go_on()
+        self._opening.resume()
 
     def start_over(self) -> None:
         """After a fork, in the child: what was still open is the parent's, and is kept from every finalizer."""
-        adopt(self.path, [seat for seat in list(self._seats) if not seat.closed])
-        self._seats.clear()
+        adopt(self.path, [pooled for pooled in list(self._connections) if not pooled.closed])
+        self._connections.clear()
         self.idle.clear()
         self.spare = SPARE if self._users else 0
         self._reset()
@@ -388,35 +389,4 @@ def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection
     return result
 
 
-_files: weakref.WeakValueDictionary[str, File] = weakref.WeakValueDictionary()
-_filing = OwnedLock()
-
-
-def file_at(path: str) -> File:
-    """The File of an absolute path, one a process."""
-
-    def found() -> File:
-        file = _files.get(path)
-        if file is None:
-            file = _files[path] = File(path)
-        return file
-
-    return _filing.nested(found)
-
-
-def _before_fork() -> None:
-    for file in list(_files.values()):
-        file.still()
-
-
-def _after_in_parent() -> None:
-    for file in list(_files.values()):
-        file.go_on()
-
-
-def _after_in_child() -> None:
-    for file in list(_files.values()):
-        file.start_over()
-
-
-around_forks(before=_before_fork, in_parent=_after_in_parent, in_child=_after_in_child)
+registering = OwnedLock()

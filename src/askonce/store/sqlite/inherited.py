@@ -18,9 +18,9 @@ _IN_USE = (128, 1)  # in the index: somebody has it open
 _kept: list[object] = []  # closing any descriptor of the file would drop every lock that this process has on it
 
 
-def adopt(path: str, seats: Iterable[object]) -> None:
+def adopt(path: str, connections: Iterable[object]) -> None:
     """Take the locks in whose names these connections, which are the parent's, stand here; and never touch them."""
-    inherited = list(seats)
+    inherited = list(connections)
     if not inherited:
         return
     _kept.extend(inherited)

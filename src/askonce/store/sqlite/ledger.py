@@ -29,8 +29,8 @@ from askonce.core.model import (
     pack_fields,
     unpack_fields,
 )
-from askonce.core.tape import Word
-from askonce.store import LOG_LIFE, TAPE_LIFE, Sighting, StoreTrouble, ledger
+from askonce.core.tape import Notice
+from askonce.store import LOG_LIFE, TAPE_LIFE, Record, StoreTrouble, ledger
 from askonce.store.sqlite.wal import PAGE
 
 LARGEST = 8  # no entry may take more than this part of the file: an eighth
@@ -48,19 +48,19 @@ def number_of(key: Key) -> int:
     return number
 
 
-_NAME = struct.Struct(">q")  # of a Sighting
+_NAME = struct.Struct(">q")  # of a Record
 _FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
 _SCAN = "SELECT id, CASE WHEN realm = ? THEN body END, size FROM entries WHERE id > ? ORDER BY id LIMIT ?"
 
 
-def scan(connection: sqlite3.Connection, realm: int, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+def scan(connection: sqlite3.Connection, realm: int, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
     """`count` entries from `cursor` on, less those of other prefixes; one body at a time is in memory."""
     after = _NAME.unpack(cursor)[0] if cursor else -(2**63)
     seen, met = [], 0
     for number, body, size in connection.execute(_SCAN, (realm, after, count)):
         met, after = met + 1, number
         if body is not None:
-            seen.append(Sighting(_NAME.pack(number), body[: int.from_bytes(body[4:8], "big")], size))
+            seen.append(Record(_NAME.pack(number), body[: int.from_bytes(body[4:8], "big")], size))
     return (_NAME.pack(after) if met == count else b""), seen
 
 
@@ -201,8 +201,8 @@ class Rows:
             self.say(key, ledger.said(flight, order, length))  # the piece itself is read by those who hear of it
         return length + len(new)
 
-    def say(self, key: Key, word: Word) -> None:
-        values = (self.now, ledger.name_of(key), word.packed())
+    def say(self, key: Key, notice: Notice) -> None:
+        values = (self.now, ledger.name_of(key), notice.packed())
         self._execute("INSERT INTO news (at, name, word) VALUES (?, ?, ?)", values)
 
     # what no decision is about
@@ -228,7 +228,7 @@ class Rows:
 
     # what a person asks for
 
-    def discard(self, seen: Sequence[Sighting]) -> int:
+    def discard(self, seen: Sequence[Record]) -> int:
         gone = 0
         for name, header, _ in seen:
             (number,) = _NAME.unpack(name)

@@ -1,6 +1,6 @@
 """SQLiteLink: how those who wait hear, in a store that can call nobody.
 
-Whoever ends a flight that others may wait for writes a word into a table, in the transaction that ends it. A process
+Whoever ends a flight that others may wait for writes a notice into a table, in the transaction that ends it. A process
 that waits for anything reads what is new there every few milliseconds, once for all of its waiters: one index descent
 over pages that are in its cache, so 200 waiters cost what one costs. With nothing to wait for, nothing is read.
 """
@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from askonce.core.keys import Key
-from askonce.core.tape import SAID, Word, read_word
+from askonce.core.tape import SAID, Notice, read_notice
 from askonce.runtime.wakeup import Wakeup
-from askonce.store import TAPE_LIFE, Held, ledger
-from askonce.store.memory.store import Clock
+from askonce.store import TAPE_LIFE, Clock, Held, ledger
 from askonce.store.sqlite.file import File
 from askonce.store.sqlite.ledger import Rows, tape_name
 
@@ -29,7 +28,7 @@ _NEWS = "SELECT seq, name, word FROM news WHERE seq > ? ORDER BY seq"
 
 
 class SQLiteLink:
-    """The fleet thread's eyes on one file."""
+    """The background thread's eyes on one file."""
 
     def __init__(self, file: File, write: Callable[[Callable[[Rows], Any]], Any], clock: Clock) -> None:
         self._file = file
@@ -50,19 +49,19 @@ class SQLiteLink:
         if not self._keys:
             self._last = None
 
-    def poll(self, timeout: float) -> tuple[list[tuple[Key, Word]], list[Key]]:
+    def poll(self, timeout: float) -> tuple[list[tuple[Key, Notice]], list[Key]]:
         until = time.monotonic() + timeout
         self._file.mend()
         while True:
-            words = self._news() if self._keys else []
+            notices = self._news() if self._keys else []
             ready, self._fresh = self._fresh, []
             left = until - time.monotonic()
-            if words or ready or left <= 0:
-                return words, ready
+            if notices or ready or left <= 0:
+                return notices, ready
             if self._wakeup.wait(min(left, TICK) if self._keys else left):
                 return [], []
 
-    def _news(self) -> list[tuple[Key, Word]]:
+    def _news(self) -> list[tuple[Key, Notice]]:
         now = self._clock() // 1000
         if self._last is None or not 0 <= now - self._read_at < TAPE_LIFE // 2:
             # Never listened, or slept so long that news may have been swept unread: from here on, and all look again.
@@ -72,16 +71,16 @@ class SQLiteLink:
         rows = self._rows(_NEWS, (self._last,))
         if rows:
             self._last = rows[-1][0]
-        heard = [(self._keys[name], read_word(word)) for _, name, word in rows if name in self._keys]
-        return [(key, whole) for key, word in heard if word and (whole := self._whole(key, word))]
+        heard = [(self._keys[name], read_notice(notice)) for _, name, notice in rows if name in self._keys]
+        return [(key, whole) for key, notice in heard if notice and (whole := self._whole(key, notice))]
 
-    def _whole(self, key: Key, word: Word) -> Word | None:
-        """A word with what it speaks of: a piece of a log is written once, and its word says only where."""
-        if word.kind != SAID:
-            return word
-        name = tape_name(key, word.flight, word.order)
-        piece = self._rows(_PIECE, (name, int.from_bytes(word.outcome, "big")))
-        return word._replace(outcome=word.outcome + piece[0][0]) if piece else None
+    def _whole(self, key: Key, notice: Notice) -> Notice | None:
+        """A notice with what it speaks of: a piece of a log is written once, and its notice says only where."""
+        if notice.kind != SAID:
+            return notice
+        name = tape_name(key, notice.flight, notice.order)
+        piece = self._rows(_PIECE, (name, int.from_bytes(notice.outcome, "big")))
+        return notice._replace(outcome=notice.outcome + piece[0][0]) if piece else None
 
     def _rows(self, sql: str, values: tuple[object, ...]) -> list[Any]:
         return self._file.read(lambda connection: connection.execute(sql, values).fetchall())
@@ -93,13 +92,13 @@ class SQLiteLink:
         said: list[str] = self._write(lambda rows: ledger.renew(rows, held, heartbeat))
         return said
 
-    def say(self, key: Key, word: Word) -> None:
-        self.say_all([(key, word)])
+    def say(self, key: Key, notice: Notice) -> None:
+        self.say_all([(key, notice)])
 
-    def say_all(self, said: Sequence[tuple[Key, Word]]) -> None:
+    def say_all(self, said: Sequence[tuple[Key, Notice]]) -> None:
         def verb(rows: Rows) -> None:
-            for key, word in said:
-                rows.say(key, word)
+            for key, notice in said:
+                rows.say(key, notice)
 
         self._write(verb)
 

@@ -6,8 +6,8 @@ transaction over the decisions of core.lease. In an asynchronous store those hop
 by somebody else blocks no loop.
 
 Trouble costs a lookup 0.2 s at most and leaves the connection usable; nothing here ever deletes or changes a file that
-is not ours. See sqlite_file.py (connections, forks, how a file comes to be), sqlite_ledger.py (rows, bounds),
-sqlite_link.py (words to waiters).
+is not ours. See file.py (connections, forks, how a file comes to be), ledger.py (rows, bounds),
+link.py (notices to waiters).
 """
 
 # ruff: noqa: D102 - what a verb does is the contract's to say
@@ -29,10 +29,10 @@ from askonce.core.model import Corrupt, Head, Lifetime, Sealed, read_entry
 from askonce.core.tape import FAILED, Ending
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
-from askonce.store import Link, Look, Sighting, StoreTrouble, Works, ledger
-from askonce.store.memory.store import Clock, machine_clock
-from askonce.store.sqlite.connection import Seat
-from askonce.store.sqlite.file import GLANCE, GROWING, KEEPING, URGENT, file_at
+from askonce.store import Clock, Link, Look, Record, StoreTrouble, Works, ledger, machine_clock
+from askonce.store.sqlite.connection import PooledConnection
+from askonce.store.sqlite.file import GROWING, KEEPING, LOOK_AROUND, URGENT
+from askonce.store.sqlite.files import file_at
 from askonce.store.sqlite.ledger import Rows, number_of, scan, tape_name
 from askonce.store.sqlite.link import SQLiteLink
 from askonce.store.sqlite.near import Kept
@@ -125,31 +125,31 @@ class SQLiteStore:
         # What _row does, without its coroutine, which would cost a hit a twentieth more.
         file = self._file
         now = self._clock()
-        if not 0 <= now - file.looked < GLANCE:
+        if not 0 <= now - file.looked < LOOK_AROUND:
             file.look_around(now)
         try:
-            seat = file.idle.pop()
+            pooled = file.idle.pop()
         except IndexError:
-            seat = await self._hop(file.open)
+            pooled = await self._hop(file.open)
         row: Any = None
         near, wanted = None, False
         try:
-            near = seat.near.get(key)
+            near = pooled.near.get(key)
             if near is None:
-                wanted = seat.near.wants(key)
-                row = seat.execute(_LOOK, (number_of(key), self._realm)).fetchone()
+                wanted = pooled.near.wants(key)
+                row = pooled.execute(_LOOK, (number_of(key), self._realm)).fetchone()
         except sqlite3.Error as error:
             values = (number_of(key), self._realm)
-            row = await self._hop(partial(file.again, seat, _LOOK, values, error))
+            row = await self._hop(partial(file.again, pooled, _LOOK, values, error))
             wanted = False
         except BaseException:
-            seat.close()
+            pooled.close()
             raise
         if near is not None:
-            file.give(seat)
+            file.give(pooled)
             return Look(near.entry, near.generations, now, near.head)
-        head = self._keep(seat, key, row) if wanted and row is not None and row[0] is not None else None
-        file.give(seat)
+        head = self._keep(pooled, key, row) if wanted and row is not None and row[0] is not None else None
+        file.give(pooled)
         entry, epoch, clock, floor = row or _NONE
         known = self._known
         if known.clock != clock or known.epoch != epoch or known.floor != floor:
@@ -158,7 +158,7 @@ class SQLiteStore:
             known = known._replace(moved=await self._moved(fields))
         return Look(entry, known, self._clock(), head)
 
-    def _keep(self, seat: Seat, key: Key, row: tuple[bytes, bytes, int, int]) -> Head | None:
+    def _keep(self, pooled: PooledConnection, key: Key, row: tuple[bytes, bytes, int, int]) -> Head | None:
         """Keep what was read near, if it is whole and the counter of its partition has not moved since it was made."""
         entry, epoch, clock, floor = row
         try:
@@ -166,7 +166,7 @@ class SQLiteStore:
         except Corrupt:
             return None  # whoever is given it as it is will say so
         if head.clock == clock:
-            seat.near.keep(key, Kept(head, entry, Generations(epoch, clock, floor)))
+            pooled.near.keep(key, Kept(head, entry, Generations(epoch, clock, floor)))
         return head
 
     async def _moved(self, fields: Sequence[int]) -> dict[int, int]:
@@ -190,23 +190,23 @@ class SQLiteStore:
         """One row, or None. Inline; what has to wait hops."""
         file = self._file
         try:
-            seat = file.idle.pop()
+            pooled = file.idle.pop()
         except IndexError:
-            seat = await self._hop(file.open)
+            pooled = await self._hop(file.open)
         try:
-            row = seat.execute(sql, values).fetchone()
+            row = pooled.execute(sql, values).fetchone()
         except sqlite3.Error as error:
-            row = await self._hop(partial(file.again, seat, sql, values, error))
+            row = await self._hop(partial(file.again, pooled, sql, values, error))
         except BaseException:
-            seat.close()
+            pooled.close()
             raise
-        file.give(seat)
+        file.give(pooled)
         return row
 
     async def _hop(self, work: Callable[[], T]) -> T:
         if not self._asynchronous:
             return work()
-        return await self._file.hand.do(work)
+        return await self._file.worker.do(work)
 
     # writing
 
@@ -240,20 +240,20 @@ class SQLiteStore:
     def _foreseen(self, key: Key, ask: Ask) -> Claim | None:
         """What one look at one moment's state decides, without waiting; None for what must be written."""
         file = self._file
-        seat = file.at_hand()
-        if seat is None:
+        pooled = file.at_hand()
+        if pooled is None:
             return None
         try:
-            seat.connection.execute("BEGIN")
-            said = ledger.foreseen(self._rows(seat.connection), key, ask)
-            seat.connection.execute("COMMIT")
+            pooled.connection.execute("BEGIN")
+            said = ledger.foreseen(self._rows(pooled.connection), key, ask)
+            pooled.connection.execute("COMMIT")
         except sqlite3.Error:
-            seat.close()  # whatever it was, the write that follows meets it too, and can say so
+            pooled.close()  # whatever it was, the write that follows meets it too, and can say so
             return None
         except BaseException:
-            seat.close()
+            pooled.close()
             raise
-        file.give(seat)
+        file.give(pooled)
         return said
 
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
@@ -301,7 +301,7 @@ class SQLiteStore:
 
     # what a person asks for
 
-    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Sighting]]:
+    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
         return await self._hop(lambda: self._file.read(lambda connection: scan(connection, self._realm, cursor, count)))
 
     async def standing(self) -> Sequence[Generations]:
@@ -311,7 +311,7 @@ class SQLiteStore:
         generations = self._rows(connection).generations()
         return generations._replace(moved=dict(generations.moved))
 
-    async def discard(self, seen: Sequence[Sighting]) -> int:
+    async def discard(self, seen: Sequence[Record]) -> int:
         return await self._write(lambda rows: rows.discard(seen))
 
     async def raze(self, count: int) -> int:

@@ -5,7 +5,7 @@ inside the commit: a slow disk would then hold up every thread of this process. 
 happens to meet no reader; under a steady stream of them never, so at twice its share the log is truncated by force.
 That waits for those who read now; those who come meanwhile find all in the file, and are in nobody's way.
 
-A reader who stays (another program's open transaction, a backup) makes all of this vain, for as long as he stays. So
+A reader that stays (another program's open transaction, a backup) makes all of this vain, for as long as it stays. So
 force never holds up another's writer for long; and when it has been vain for a moment, it is used only where everything
 was copied, and what was vain is tried again later and later. The log grows meanwhile, and the program's log says so.
 """

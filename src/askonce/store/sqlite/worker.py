@@ -1,4 +1,4 @@
-"""The Hand: the one thread that waits for a file's locks in place of event loops.
+"""The one thread that waits for a file's locks in place of event loops.
 
 Not a ThreadPoolExecutor: that one starts its thread in `submit`, with the work queued already, and raises when there is
 none left; and its futures have locks, which a signal in the event loop's thread can leave locked under the pool's.
@@ -47,7 +47,7 @@ class _Job(Generic[T]):
         self.signal.ring()
 
 
-class Hand:
+class WorkerThread:
     """Does what tasks ask for, one thing after another, in a thread that is started when it is needed."""
 
     def __init__(self) -> None:

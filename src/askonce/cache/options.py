@@ -1,0 +1,39 @@
+"""What a call may say about itself: a closed list of keywords, the same in every way of use.
+
+Everything else that is given to `get_or_set` is part of the question, and so of the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict
+
+from askonce.core.policy import Policy
+from askonce.engine.question import Settings, tags_of
+from askonce.errors import UsageError
+
+Call = Callable[[], Any]
+
+
+class CallOptions(TypedDict, total=False):
+    """The keywords of a call, a handle, a header: all that is ours and not the question's."""
+
+    ttl: float | None  # s that the answer stays fresh
+    scope: str | None  # a path such as support/triage/v3; joins the key
+    tags: Iterable[str] | None  # what the answer depends on; joins the entry
+    variant: int | str | None  # which of several wanted answers; joins the key
+    tenant: str | None  # whose answer it is; joins the key
+    policy: Policy | None
+    control: str | None  # RFC 9111 directives, such as "no-cache" or "max-age=60, stale-if-error=600"
+    store_if: Callable[[Any], bool] | None  # says of an answer, or of the items of a stream, whether it may be stored
+
+
+CALL_OPTIONS = frozenset(CallOptions.__annotations__)
+
+
+def settings_of(own: Mapping[str, Any]) -> Settings:
+    """Keywords of a call as Settings; UsageError names the ones there are."""
+    unknown = own.keys() - CALL_OPTIONS
+    if unknown:
+        raise UsageError(f"{', '.join(sorted(unknown))}: not a setting; there are {', '.join(sorted(CALL_OPTIONS))}")
+    return Settings(**{**own, "tags": tags_of(own.get("tags"))})

@@ -1,0 +1,57 @@
+"""Which store a URL names. A new kind of store is a folder in `store/`, and a line here."""
+
+from __future__ import annotations
+
+from typing import Any, Self, cast
+
+from askonce.errors import ConfigError
+from askonce.runtime.exits import EXIT
+from askonce.store import (
+    Store,
+    StoreTrouble,
+)
+
+
+class _NoStore:
+    """Stands for a store that cannot be loaded: Python ends, and imports fail. Whatever it is asked, it is trouble."""
+
+    kind = "none"
+    address = "none"
+
+    def blocking(self) -> Self:
+        return self
+
+    async def close(self) -> None:
+        return
+
+    def __getattr__(self, name: str) -> Any:
+        raise StoreTrouble(EXIT, "Python ends: no store can be loaded any more")
+
+
+def no_store() -> Store:
+    """The store of a cache that is made when Python ends."""
+    return cast("Store", _NoStore())
+
+
+def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **options: Any) -> Store:
+    """The store that a URL names; no I/O happens here. ConfigError for a URL or option that cannot be meant.
+
+    ``sqlite:///file.db`` (options: max_bytes), ``memory://``, ``redis://``, ``rediss://``, ``unix://`` (redis-py's URL
+    options; option `client`: a configured redis-py client of one's own, whose URL is then not looked at).
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme == "memory":
+        from askonce.store.memory.store import MemoryStore
+
+        return MemoryStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
+    if scheme == "sqlite":
+        from askonce.store.sqlite.store import SQLiteStore
+
+        return SQLiteStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
+    if scheme in {"redis", "rediss", "unix", "valkey", "valkeys"}:
+        from askonce.store.redis.store import RedisStore
+
+        return RedisStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
+    raise ConfigError(
+        f"no store is called {scheme!r}: write sqlite:///file.db, redis://host:6379/0, rediss://..., unix://... or memory://"
+    )

@@ -1,0 +1,47 @@
+"""URLs of stores as they may be shown: without what is secret in them."""
+
+from __future__ import annotations
+
+import re
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown: what is not known to be harmless in it is left out.
+
+    Not the other way round, by the places where a password may stand: one that was not quoted may hold any sign, and
+    options that carry one have many names.
+    """
+    scheme, _, rest = url.partition("://")
+    head, at, place = rest.rpartition("@")
+    if any(sign in head for sign in "?#"):
+        return f"{scheme}://***"  # an unquoted password, or an @ in an option: nobody can tell where the host is
+    user = f"{_user(head)}@" if at else ""
+    path, mark, options = place.partition("#")[0].partition("?")
+    return f"{scheme}://{user}{path}{mark}{'&'.join(map(_option, options.split('&')))}"
+
+
+def _user(text: str) -> str:
+    name, colon, _ = text.partition(":")
+    return f"{name}:***" if colon and _HARMLESS_NAME.fullmatch(name) else "***"
+
+
+def _option(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    if name in _HARMLESS_OPTIONS:
+        return text
+    # A name that is no option's may be the rest of a password with an & in it.
+    return f"{name}{equals}***" if name in _SECRET_OPTIONS else "***" if text else ""
+
+
+_HARMLESS_NAME = re.compile(r"[\w.-]*")
+
+
+_HARMLESS_OPTIONS = frozenset(
+    {
+        *("db", "protocol", "socket_timeout", "socket_connect_timeout", "socket_keepalive", "max_connections"),
+        *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "health_check_interval", "client_name"),
+    }
+)
+
+
+_SECRET_OPTIONS = frozenset({"password", "username", "ssl_password", "ssl_keyfile", "ssl_certfile"})

@@ -1,0 +1,67 @@
+"""The leader of a batch: one upstream call, and a flight for each of its items."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from askonce.core import upstream
+from askonce.core.tape import FAILED, Ending
+from askonce.engine.leader import Answer, Leader
+from askonce.engine.question import Question
+from askonce.flight.flight import Flight, NoResult
+
+Calls = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]  # an answer for each, in their order
+
+
+class BatchLeader(Leader):
+    """A Leader of flights that share one call."""
+
+    async def run_all(self, group: Sequence[tuple[Flight, Question]], calls: Calls) -> None:
+        """`run` for all: one call, and each flight landed by its own answer."""
+        for flight, question in group:
+            self._lead(flight, question)
+        first, began = group[0][1].key.text, time.monotonic()
+        self._events.emit("call", first)
+        try:
+            answers = await calls([question for _, question in group])
+        except Exception as error:  # noqa: BLE001 - as in run
+            await self._crash(group, error, self._failed(first, error))
+        except GeneratorExit:
+            raise  # as in run
+        except BaseException as error:
+            for flight, _ in group:
+                self.lost(flight, "cut-off")
+            await self._crash(group, NoResult(error), Ending(FAILED, "gone"))
+            raise
+        else:
+            seconds = time.monotonic() - began
+            self._events.emit("called", first, seconds=seconds)
+            await self._land_all(group, answers, seconds)
+        finally:
+            if not isinstance(sys.exception(), GeneratorExit):
+                for flight, _ in group:
+                    self._over(flight)
+
+    async def _land_all(
+        self, group: Sequence[tuple[Flight, Question]], answers: Sequence[Answer], seconds: float
+    ) -> None:
+        """Store what may be stored, in batches, and land each by what became of it; their leases live meanwhile."""
+        landings = [
+            self._landing(flight, question, answer, seconds)
+            for (flight, question), answer in zip(group, answers, strict=True)
+        ]
+        replies = iter(await self._guarded.together([landing.work for landing in landings if landing.work is not None]))
+        for (flight, _), landing in zip(group, landings, strict=True):
+            flight.land(self._landed_by(flight, landing, None if landing.work is None else next(replies)))
+
+    async def _crash(self, group: Sequence[tuple[Flight, Question]], error: Exception, ending: Ending) -> None:
+        """Land them all without an answer."""
+        failed, hint = self._failed_for(group[0][0], error), upstream.hint_of(error)
+        works = [self._release(flight, ending, failed=failed, hint=hint) for flight, _ in group]
+        replies = iter(await self._guarded.together([work for work in works if work is not None]))
+        for (flight, _), work in zip(group, works, strict=True):
+            if work is not None:
+                self._returned(flight, next(replies))
+            flight.land(error=error)
