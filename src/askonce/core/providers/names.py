@@ -94,6 +94,8 @@ def _core(name: str) -> frozenset[str]:
 @lru_cache_of_short(1024)
 def of_a_stranger(provider: str, asked: str, got: str) -> bool:
     """Whether a provider's own host certainly does not answer under this name to that one."""
+    if asked == got:
+        return False
     if provider in _IDS:
         return disjoint(asked, got)
     own = OWN_NAMES.get(provider)
