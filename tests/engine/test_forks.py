@@ -90,7 +90,8 @@ def call(tmp_path):
 
 
 def test_children_ask_on_connections_of_their_own_and_the_parent_is_not_disturbed(crowd, shared, call):
-    cache = crowd.cache(shared)
+    # Six processes at work on one server: whether it answers within 0.2 s is the machine's affair.
+    cache = crowd.cache(shared, **({"socket_timeout": 2.0} if "redis:" in shared else {}))
     for asked in QUESTIONS:
         crowd.answer(cache, asked, call)
     call.script(ASKED, HANG)

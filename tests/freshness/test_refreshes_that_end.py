@@ -103,12 +103,14 @@ def test_a_refresh_that_takes_too_long_for_its_loop_is_put_off_and_told(place):
 def test_a_refresh_on_a_loop_that_is_closed_without_ceremony_is_put_off_and_told(place, capfd):
     cache, call = stale(place, 30.0)
     assert asked(cache, call, without_ceremony).value == 1
+    lost = time.monotonic()
     eventually(lambda: cache.stats().get("backoff"), "it is put off")
     for _ in range(3):
         assert asked(cache, call, without_ceremony).value == 1
         gc.collect()
-    assert call.paid == 2
-    assert cache.stats()["dropped.owner-gone"] == 1
+    tries = 1 + int(time.monotonic() - lost)  # it is put off for a second, which a busy machine may take for this
+    assert 1 <= call.paid - 1 <= tries
+    assert 1 <= cache.stats()["dropped.owner-gone"] <= tries
     asyncio.run(cache.aclose())
     gc.collect()
     assert "destroyed" not in capfd.readouterr().err

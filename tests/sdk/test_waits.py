@@ -81,9 +81,9 @@ def test_a_leaders_timeout_is_shared_with_the_impatient_and_not_with_the_patient
     one, other = places
     follows = (other if elsewhere else one).http_client(module=module)
     with one.http_client(module=httpx2) as leads, follows, ThreadPoolExecutor(3) as pool:
-        leader = pool.submit(post, leads, provider, timeout=0.6)
+        leader = pool.submit(post, leads, provider, timeout=1.2)
         eventually(lambda: provider.paid(QUESTION) == 1, "the leader calls")
-        impatient = pool.submit(post, follows, provider, timeout=0.6)
+        impatient = pool.submit(post, follows, provider, timeout=1.2)
         patient = pool.submit(post, follows, provider, timeout=30)
         assert isinstance(leader.exception(10), httpx2.ReadTimeout)
         shared = impatient.exception(10)
