@@ -54,7 +54,7 @@ slow: $(VENV)/.test
 # LiteLLM leaves an event loop open when it ends, which pytest would take for a failure.
 recipes: $(LONERS:%=$(VENV)/recipes/%/.done)
 	@for sdk in $(LONERS); do \
-	  ASKONCE_RECIPE=$$sdk $(VENV)/recipes/$$sdk/bin/python -m pytest -q tests/sdk/test_recipes.py -k "$$sdk" \
+	  ASKONCE_RECIPE=$$sdk $(VENV)/recipes/$$sdk/bin/python -m pytest -q tests/http/test_recipes.py -k "$$sdk" \
 	    -W ignore::pytest.PytestUnraisableExceptionWarning || exit 1; \
 	done
 
@@ -77,7 +77,7 @@ pythons:
 	  done; \
 	done
 
-LAWS := tests/laws tests/engine tests/freshness tests/streams tests/store
+LAWS := tests/laws tests/engine tests/freshness tests/stream tests/store
 
 $(VENV)/pythons/%/.done: pyproject.toml
 	"$(PYTHON)" -m venv $(@D)

@@ -18,8 +18,8 @@ from bench.places import Place
 from bench.questions import question
 from bench.row import Case, Seen, row
 from bench.workers import SLACK, Parent, Worker
-from tests.engine.crowd import eventually
-from tests.engine.remains import Remains
+from tests.crowd import eventually
+from tests.remains import Remains
 
 SPREAD = 0.25  # s between the first and the last answer
 

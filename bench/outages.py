@@ -28,7 +28,7 @@ from bench.places import Place
 from bench.questions import answer, question
 from bench.row import Case, Seen, row
 from bench.workers import SLACK, Failed
-from tests.engine.crowd import eventually
+from tests.crowd import eventually
 from tests.engine.test_refusals import FACES
 from tests.engine.test_rough_weather import TROUBLES, Sky
 

@@ -23,7 +23,7 @@ from bench.places import Place, Skipped, valkey
 from bench.row import Case, Seen, row
 from bench.upstream import REQUEST, Story, serve
 from bench.workers import SLACK, Parent, Worker, Workers
-from tests.engine.remains import resident
+from tests.remains import resident
 
 PROCESSES = 4
 KEY = {"authorization": "Bearer sk-bench"}

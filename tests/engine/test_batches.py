@@ -20,7 +20,7 @@ from askonce.engine.question import NOTHING
 from askonce.flight.guarded_store import BATCH
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server
-from tests.engine.crowd import Crowd, eventually, gathered, heartbeat, idle
+from tests.crowd import Crowd, eventually, gathered, heartbeat, idle
 
 pytestmark = pytest.mark.concurrency
 GOOD = Verdict("")

@@ -18,7 +18,7 @@ import pytest
 
 from askonce import AsyncCache, Cache, CacheClosed, Policy
 from askonce.testing import ScriptedCall, Step
-from tests.engine.crowd import (
+from tests.crowd import (
     ASKED,
     HANG,
     PATIENCE,

@@ -14,7 +14,7 @@ import pytest
 
 from askonce import UsageError
 from askonce.testing import Receipts, ScriptedCall, Step
-from tests.engine.crowd import ASKED, MODES, PATIENCE, after, all_tell, eventually, gathered, results, workers
+from tests.crowd import ASKED, MODES, PATIENCE, after, all_tell, eventually, gathered, results, workers
 
 pytestmark = pytest.mark.concurrency
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from askonce.testing import ScriptedCall
-from tests.engine.crowd import ASKED, HANG, MODES, Crowd, by_turns, eventually, joined, results
+from tests.crowd import ASKED, HANG, MODES, Crowd, by_turns, eventually, joined, results
 from tests.engine.test_refusals import AFTER
 from tests.engine.test_troubles import BACK, timed, warm
 

@@ -19,7 +19,7 @@ from askonce.core.lease import Follow, Lead
 from askonce.core.tape import ENDED, FAILED
 from askonce.flight.waiters import WaitList
 from askonce.testing import ScriptedCall, Step
-from tests.engine.crowd import ASKED, HANG, PATIENCE, after, counted, eventually, gathered, joined, results
+from tests.crowd import ASKED, HANG, PATIENCE, after, counted, eventually, gathered, joined, results
 
 pytestmark = pytest.mark.concurrency
 

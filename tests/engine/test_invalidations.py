@@ -22,7 +22,7 @@ from askonce.engine import leader
 from askonce.engine.engine import Engine
 from askonce.testing import ScriptedCall, Step
 from askonce.testing.trial import Clock
-from tests.engine.crowd import ASKED, HANG, MODES, PATIENCE, Crowd, after, counted, eventually, gathered, joined, values
+from tests.crowd import ASKED, HANG, MODES, PATIENCE, Crowd, after, counted, eventually, gathered, joined, values
 
 pytestmark = pytest.mark.concurrency
 

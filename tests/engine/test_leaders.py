@@ -12,7 +12,7 @@ import time
 import pytest
 
 from askonce.testing import Receipts
-from tests.engine.crowd import ASKED, MODES, all_tell, eventually, workers
+from tests.crowd import ASKED, MODES, all_tell, eventually, workers
 
 pytestmark = pytest.mark.concurrency
 

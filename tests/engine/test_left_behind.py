@@ -17,8 +17,8 @@ import openai
 import pytest
 
 from askonce import AsyncCache, Cache, Policy
-from tests.engine.conftest import KINDS, place_of
-from tests.engine.remains import Remains, as_before, counted, resident
+from tests.fixtures import KINDS, place_of
+from tests.remains import Remains, as_before, counted, resident
 
 pytestmark = [counted, pytest.mark.concurrency]
 

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from askonce.testing import Receipts, ScriptedCall, Step
-from tests.engine.crowd import (
+from tests.crowd import (
     ASKED,
     HANG,
     PATIENCE,

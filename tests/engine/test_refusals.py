@@ -18,7 +18,7 @@ import redis
 
 from askonce.testing import ScriptedCall
 from askonce.testing.servers import Server
-from tests.engine.crowd import ASKED, HANG, by_turns, eventually, gathered, joined, results, values
+from tests.crowd import ASKED, HANG, by_turns, eventually, gathered, joined, results, values
 from tests.engine.test_troubles import BACK, timed, warm
 
 pytestmark = pytest.mark.concurrency

@@ -26,7 +26,7 @@ from askonce.core.policy import Policy, resolve
 from askonce.testing import ScriptedCall
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server, ValkeyServer
-from tests.engine.crowd import ASKED, HANG, by_turns, eventually, gathered, heartbeat, idle, results
+from tests.crowd import ASKED, HANG, by_turns, eventually, gathered, heartbeat, idle, results
 from tests.engine.test_troubles import BACK, timed, warm
 
 pytestmark = [pytest.mark.concurrency, pytest.mark.servers]

@@ -15,7 +15,7 @@ import pytest
 
 from askonce import NotCached, StoreUnavailable
 from askonce.testing import ScriptedCall, Step
-from tests.engine.crowd import ASKED, HANG, PATIENCE, eventually, gathered, joined, results, values
+from tests.crowd import ASKED, HANG, PATIENCE, eventually, gathered, joined, results, values
 
 pytestmark = [pytest.mark.concurrency, pytest.mark.servers]
 

@@ -19,8 +19,8 @@ import pytest
 
 from askonce import AsyncCache, Cache, Policy
 from askonce.testing import Receipts
-from tests.engine.conftest import KINDS, place_of
-from tests.engine.crowd import ROOT, eventually
+from tests.crowd import ROOT, eventually
+from tests.fixtures import KINDS, place_of
 
 pytestmark = pytest.mark.concurrency
 

@@ -17,8 +17,8 @@ import pytest
 
 from askonce import Cache
 from askonce.flight.background import BackgroundThread
-from tests.engine.conftest import place_of
-from tests.engine.crowd import eventually, heartbeat
+from tests.crowd import eventually, heartbeat
+from tests.fixtures import place_of
 from tests.injection.inject import OURS, Injection, Point, noted, traced
 
 ERRORS = (MemoryError, SystemExit)

@@ -13,8 +13,8 @@ import time
 import pytest
 
 from askonce import AsyncCache, Cache, CacheClosed
-from tests.engine.conftest import place_of
-from tests.engine.crowd import Loop
+from tests.crowd import Loop
+from tests.fixtures import place_of
 
 TEXT = b"what somebody else wrote\n"
 FILES = 60  # more than there can be descriptors to take over

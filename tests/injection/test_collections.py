@@ -15,8 +15,8 @@ import pytest
 
 import askonce
 from askonce import Cache, Policy
-from tests.engine.conftest import place_of
-from tests.engine.crowd import ROOT, eventually
+from tests.crowd import ROOT, eventually
+from tests.fixtures import place_of
 from tests.injection.collecting import cycle
 
 BEAT = 0.6  # s

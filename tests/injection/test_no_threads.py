@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.engine.conftest import place_of
-from tests.engine.crowd import heartbeat
+from tests.crowd import heartbeat
+from tests.fixtures import place_of
 from tests.injection.paths import PATHS
 from tests.injection.world import BEAT, World
 

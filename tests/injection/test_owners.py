@@ -14,8 +14,8 @@ import pytest
 
 from askonce import AsyncCache, Cache
 from askonce.runtime import tasks
-from tests.engine.conftest import place_of
-from tests.engine.crowd import eventually, heartbeat
+from tests.crowd import eventually, heartbeat
+from tests.fixtures import place_of
 from tests.injection.stranger import Stranger, answer
 from tests.injection.world import BEAT, QUICK
 

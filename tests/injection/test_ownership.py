@@ -11,7 +11,7 @@ import pytest
 
 from askonce.runtime import ownership
 from askonce.runtime.ownership import Busy, OwnedLock, Owner, owned
-from tests.engine.crowd import eventually
+from tests.crowd import eventually
 from tests.injection.inject import noting, raising
 
 ERRORS = (KeyboardInterrupt, MemoryError)

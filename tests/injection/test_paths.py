@@ -20,8 +20,8 @@ from collections import defaultdict
 
 import pytest
 
-from tests.engine.conftest import place_of
-from tests.engine.crowd import heartbeat
+from tests.crowd import heartbeat
+from tests.fixtures import place_of
 from tests.injection.inject import noting, raising
 from tests.injection.paths import PATHS
 from tests.injection.stranger import Stranger

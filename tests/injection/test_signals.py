@@ -17,8 +17,8 @@ import pytest
 
 from askonce import Cache
 from askonce.engine import leader
-from tests.engine.conftest import place_of
-from tests.engine.crowd import ROOT, heartbeat
+from tests.crowd import ROOT, heartbeat
+from tests.fixtures import place_of
 from tests.injection.inject import noting, raising
 from tests.injection.signals import Limit
 from tests.injection.stranger import answer, items

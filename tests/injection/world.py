@@ -21,7 +21,7 @@ import httpx
 
 from askonce import AsyncCache, Cache
 from askonce.runtime.ownership import OwnedLock
-from tests.engine.crowd import eventually
+from tests.crowd import eventually
 from tests.injection.stranger import Stranger, answer, items
 from tests.injection.upstream import Upstream
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from askonce.testing.servers import watch
-from tests.engine.conftest import SHARED, place_of
-from tests.engine.crowd import ROOT
+from tests.crowd import ROOT
+from tests.fixtures import SHARED, place_of
 from tests.tutorial.asker import Asking
 
 pytestmark = pytest.mark.concurrency

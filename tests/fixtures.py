@@ -1,0 +1,68 @@
+"""What tests of every room may ask for: a crowd of callers in either mode, and an empty place in each of the stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crowd import MODES, Crowd
+
+KINDS = ("memory", pytest.param("sqlite"), pytest.param("valkey", marks=pytest.mark.servers))
+SHARED = KINDS[1:]  # those that several processes can share
+
+
+def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store; several caches of this process that open it share it."""
+    if kind == "memory":
+        return f"memory://test-{os.urandom(6).hex()}"
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path}/answers.db"
+    url: str = request.getfixturevalue("valkey").url
+    return url
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store of each kind."""
+    return place_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=SHARED)
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store of each kind that processes can share."""
+    return place_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=MODES)
+def crowd(request: pytest.FixtureRequest) -> Iterator[Crowd]:
+    """Callers that are threads, then callers that are tasks."""
+    made = Crowd(request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def others(crowd: Crowd) -> Iterator[Crowd]:
+    """A second crowd of the same mode: its tasks have a loop of their own, so that one may block and not the other."""
+    made = Crowd(crowd.mode)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def threads() -> Iterator[Crowd]:
+    """Callers that are threads."""
+    made = Crowd("threads")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tasks() -> Iterator[Crowd]:
+    """Callers that are tasks."""
+    made = Crowd("tasks")
+    yield made
+    made.close()

@@ -1,0 +1,273 @@
+"""Timeouts, retries and cancellations are the SDK's, whoever makes the call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anthropic
+import httpx
+import httpx2
+import openai
+import pytest
+
+from askonce import AsyncCache, Cache
+from askonce.testing import Provider, Step
+from tests.crowd import eventually, gathered
+from tests.http.conftest import CHAT
+from tests.http.test_requests import ANSWER, URL
+from tests.http.upstreams import Scripted
+
+HANG = Step(hang=True)
+QUESTION = "hi"  # of CHAT
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Two caches on one store, which know of each other only by the store, as two processes do."""
+    with Cache(f"sqlite:///{tmp_path}/a.db") as one, Cache(f"sqlite:///{tmp_path}/a.db") as other:
+        yield one, other
+
+
+def post(client: Any, provider: Provider, **more: Any) -> Any:
+    return client.post(f"{provider.openai_url}/chat/completions", json=CHAT, **more)
+
+
+# --- a follower's patience ---
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_follower_waits_no_longer_than_its_read_timeout_and_gets_its_own_modules_error(
+    module, places, provider, elsewhere
+):
+    provider.script(QUESTION, HANG)
+    one, other = places
+    follows = (other if elsewhere else one).http_client(module=module)
+    with one.http_client(module=httpx2) as leads, follows, ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(post, leads, provider)
+        eventually(lambda: provider.paid(QUESTION) == 1, "the leader calls")
+        began = time.monotonic()
+        with pytest.raises(module.ReadTimeout) as raised:
+            post(follows, provider, timeout=0.3)
+        assert 0.25 <= time.monotonic() - began < 0.6
+        assert raised.value.request.url == f"{provider.openai_url}/chat/completions"
+        provider.release(QUESTION)
+        assert leader.result(10).status_code == 200
+        assert post(follows, provider).headers["cache-status"].startswith("askonce; hit")
+    assert provider.paid(QUESTION) == 1
+
+
+async def test_a_follower_in_a_task_waits_no_longer_than_its_read_timeout(module, provider):
+    provider.script(QUESTION, HANG)
+    async with AsyncCache("memory://") as cache, cache.http_client(module=module) as client:
+        leader = asyncio.create_task(post(client, provider))
+        await asyncio.to_thread(eventually, lambda: provider.paid(QUESTION) == 1, "the leader calls")
+        with pytest.raises(module.ReadTimeout):
+            await post(client, provider, timeout=0.2)
+        provider.release(QUESTION)
+        assert (await leader).status_code == 200
+    assert provider.paid(QUESTION) == 1
+
+
+# --- a leader's timeout ---
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_leaders_timeout_is_shared_with_the_impatient_and_not_with_the_patient(module, places, provider, elsewhere):
+    provider.script(QUESTION, HANG, "complete")
+    one, other = places
+    follows = (other if elsewhere else one).http_client(module=module)
+    with one.http_client(module=httpx2) as leads, follows, ThreadPoolExecutor(3) as pool:
+        leader = pool.submit(post, leads, provider, timeout=1.2)
+        eventually(lambda: provider.paid(QUESTION) == 1, "the leader calls")
+        impatient = pool.submit(post, follows, provider, timeout=1.2)
+        patient = pool.submit(post, follows, provider, timeout=30)
+        assert isinstance(leader.exception(10), httpx2.ReadTimeout)
+        shared = impatient.exception(10)
+        assert isinstance(shared, module.ReadTimeout)
+        assert shared.request.url == f"{provider.openai_url}/chat/completions"
+        assert patient.result(10).status_code == 200
+    assert provider.paid(QUESTION) == 2
+    provider.release(QUESTION)
+
+
+@pytest.mark.parametrize(("leads", "follows"), [(httpx, httpx2), (httpx2, httpx)])
+def test_an_upstream_that_cannot_be_reached_is_shared_as_each_modules_own_error(places, leads, follows):
+    """One connection refused, as the error of the module of whoever waited for it."""
+    gate = threading.Event()
+    calls = []
+
+    def refused(request: Any) -> Any:
+        calls.append(request)
+        assert gate.wait(10)
+        raise leads.ConnectError("connection refused")
+
+    one, other = places
+    leading = one.http_client(module=leads, inner=Scripted(leads, refused))
+    near, far = one.http_client(module=follows, inner=None), other.http_client(module=follows)
+    with leading, near, far, ThreadPoolExecutor(3) as pool:
+        leader = pool.submit(leading.post, URL, json=CHAT)
+        eventually(lambda: calls, "the leader calls")
+        others = [pool.submit(client.post, URL, json=CHAT) for client in (near, far)]
+        eventually(lambda: one._engine.board.flights()[0].callers and other.stats()["waiting"], "the others wait")
+        gate.set()
+        assert isinstance(leader.exception(10), leads.ConnectError)
+        for follower in others:
+            error = follower.exception(10)
+            assert isinstance(error, follows.ConnectError)
+            assert str(error) == "connection refused"
+            assert isinstance(error.request, follows.Request)
+    assert len(calls) == 1
+
+
+def test_an_error_that_is_no_modules_is_its_callers_alone(cache):
+    """A bug in an inner transport is raised as it is; those who waited make the call themselves."""
+    bug = KeyError("a bug in somebody's transport")
+    calls = []
+
+    def fails(request: Any) -> Any:
+        calls.append(request)
+        if len(calls) > 1:
+            return httpx2.Response(200, json=ANSWER)
+        gathered(cache, 2)
+        raise bug
+
+    with cache.http_client(inner=Scripted(httpx2, fails)) as client, ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(client.post, URL, json=CHAT) for _ in range(2)]
+        errors = [one.exception(10) for one in both]
+    assert sorted(map(repr, errors)) == sorted(["None", repr(bug)])
+
+
+# --- cancellation ---
+
+
+async def test_who_leaves_does_not_end_the_call_that_others_wait_for(provider):
+    provider.script(QUESTION, HANG)
+    async with AsyncCache("memory://") as cache:
+        sdk = openai.AsyncOpenAI(base_url=provider.openai_url, api_key="k", http_client=cache.http_client())
+        leader = asyncio.create_task(sdk.chat.completions.create(**CHAT))
+        await asyncio.to_thread(eventually, lambda: provider.paid(QUESTION) == 1, "the leader calls")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sdk.chat.completions.create(**CHAT), 0.05)
+        follower = asyncio.create_task(sdk.chat.completions.create(**CHAT))
+        await asyncio.sleep(0.05)
+        leader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leader
+        provider.release(QUESTION)
+        assert (await follower).choices[0].message.content
+        await sdk.close()
+    assert provider.paid(QUESTION) == 1
+
+
+async def test_a_call_whose_only_caller_left_is_finished_and_stored(provider):
+    provider.script(QUESTION, Step(delay=0.3))
+    async with AsyncCache("memory://") as cache, cache.http_client() as client:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(post(client, provider), 0.1)
+        assert (await post(client, provider)).status_code == 200
+        assert cache.stats()["abandoned"] == 1
+    assert provider.paid(QUESTION) == 1
+
+
+# --- clients that are closed under way ---
+
+
+async def test_a_client_closed_under_way_fails_its_own_callers_and_not_those_of_others(provider):
+    provider.script(QUESTION, HANG, "complete")
+    async with AsyncCache("memory://") as cache, cache.http_client() as stays:
+        leaves = cache.http_client()
+        leader = asyncio.create_task(post(leaves, provider))
+        await asyncio.to_thread(eventually, lambda: provider.paid(QUESTION) == 1, "the leader calls")
+        follower = asyncio.create_task(post(stays, provider))
+        await asyncio.sleep(0.05)
+        await leaves.aclose()
+        assert (await follower).status_code == 200
+        with pytest.raises((httpx2.TransportError, RuntimeError)):
+            await leader
+    provider.release(QUESTION)
+    assert provider.paid(QUESTION) == 2
+
+
+def test_closing_a_client_closes_its_transport_and_not_the_cache(module, cache):
+    inner = Scripted(module, lambda _: module.Response(200, json=ANSWER))
+    with cache.http_client(module=module, inner=inner) as client:
+        client.post(URL, json=CHAT)
+    assert inner.closed
+    with cache.http_client(module=module, inner=inner) as client:
+        assert "hit" in client.post(URL, json=CHAT).headers["cache-status"]
+
+
+# --- the SDKs' own retries, against every fault of the replay server ---
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "reset": {"fault": "reset"},
+    "cut": {"fault": "drop-bytes=50"},
+    "silence": {"fault": "never"},
+    "500": {"fault": "status=500;retry-after-ms=10"},
+    "503 once": {"fault": "status=503;retry-after-ms=10", "times": 1},
+    "429 once": {"fault": "status=429;retry-after-ms=10", "times": 1},
+    "429": {"fault": "status=429;retry-after-ms=10"},
+    "429 not to be retried": {"fault": "status=429;x-should-retry=false"},
+    "truncated": {"fault": "truncate=0.5"},
+    "garbage": {"fault": "garbage"},
+    "slow": {"fault": "delay=0.2"},
+}
+
+
+def outcome(ask: Any, upstream: Any, rule: dict[str, Any]) -> tuple[Any, ...]:
+    """What a caller sees, and how many calls were made for it."""
+    upstream.reset()
+    upstream.faults({"match": {}, **rule})
+    try:
+        seen: tuple[Any, ...] = ("answer", ask())
+    except Exception as error:
+        cause = type(error.__cause__).__name__
+        seen = (type(error).__name__, getattr(error, "status_code", None), str(error), cause)
+    return *seen, upstream.calls()["total"]
+
+
+def openai_ask(record: Any, url: str, http_client: Any) -> Any:
+    path = record["url_path"].removesuffix("/chat/completions")
+    sdk = openai.OpenAI(base_url=url + path, api_key="k", http_client=http_client, timeout=0.3, max_retries=1)
+    return lambda: sdk.chat.completions.create(**record["body"]).model_dump()
+
+
+def anthropic_ask(record: Any, url: str, http_client: Any) -> Any:
+    sdk = anthropic.Anthropic(base_url=url, api_key="k", http_client=http_client, timeout=0.3, max_retries=1)
+    return lambda: sdk.messages.create(**record["body"]).model_dump()
+
+
+def stored(records: Any, api: str, path: str) -> Any:
+    """A recorded answer that may be stored."""
+    import json
+
+    for record in records:
+        if record["api"] == api and record["url_path"] == path and record["status"] == 200 and not record["stream"]:
+            body = json.loads(record["request_body"])
+            if record["finish_reason"] in {"stop", "end_turn"} and body.keys() <= {"model", "messages", "max_tokens"}:
+                return {**record, "body": body}
+    raise AssertionError(f"no record of {api}")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("ask", "api", "path"),
+    [
+        (openai_ask, "openai.chat", "/v1/chat/completions"),
+        (anthropic_ask, "anthropic.messages", "/v1/messages"),
+    ],
+    ids=["openai", "anthropic"],
+)
+def test_retries_and_errors_are_the_same_as_without_askonce(cache, records, replay_upstream, ask, api, path, fault):
+    record = stored(records, api, path)
+    with httpx2.Client() as bare, cache.http_client() as ours:
+        without = outcome(ask(record, replay_upstream.url, bare), replay_upstream, FAULTS[fault])
+        assert outcome(ask(record, replay_upstream.url, ours), replay_upstream, FAULTS[fault]) == without
+        if without[0] != "answer" or fault in {"truncated", "garbage"}:
+            assert cache.stats().get("stored", 0) == 0
+        else:
+            assert outcome(ask(record, replay_upstream.url, ours), replay_upstream, {"fault": "reset"})[-1] == 0
