@@ -82,7 +82,7 @@ def rules_table() -> list[str]:
 
 
 def _cell(way: str, rule: Rule) -> str:
-    return "" if not breakable(way, rule) else "kept" if not rule.why else "passes" if rule.passes else "not kept"
+    return "" if not breakable(way, rule) else "stored" if not rule.why else "passes" if rule.passes else "not stored"
 
 
 def inert_table() -> list[str]:

@@ -37,19 +37,21 @@ def _class(reason: str, names: str, *, counts: bool = False) -> HeaderClass:
 # The first class that knows a name has it; no name is in two.
 TABLE: dict[str, HeaderClass] = {
     "credential": _class(
-        "Credentials and their proofs have a part of the key to themselves: the tenant, or a digest of them.",
+        "Credentials and their proofs have a separate part of the key: the tenant, or a digest of them.",
         """authorization proxy-authorization cookie x-api-key api-key x-goog-api-key x-auth-token
         ocp-apim-subscription-key cf-aig-authorization x-portkey-api-key helicone-auth
         x-amz-date x-amz-security-token x-amz-content-sha256 signature signature-input dpop""",
     ),
-    "ours": _class("They speak to askonce, and are taken off before upstream.", "askonce-* cache-control"),
+    "ours": _class(
+        "They are for askonce, which removes them before the request goes upstream.", "askonce-* cache-control"
+    ),
     "counts": _class(
-        "Providers choose by them what is answered.",
+        "Providers choose the answer by them.",
         "anthropic-* openai-* x-amzn-bedrock-* x-goog-user-project",
         counts=True,
     ),
     "who": _class(
-        "Sign-in proxies, gateways and applications tell by them who asks, or from where.",
+        "Sign-in proxies, gateways and applications use them to say who asks, or from where.",
         """x-forwarded-user x-forwarded-email x-forwarded-groups x-forwarded-preferred-username
         x-forwarded-access-token x-auth-request-user x-auth-request-email x-auth-request-groups
         x-auth-request-preferred-username x-auth-request-access-token remote-user remote-name remote-email
@@ -68,22 +70,22 @@ TABLE: dict[str, HeaderClass] = {
         counts=True,
     ),
     "hop": _class(
-        "They are about one connection, and end with it.",
+        "They describe one connection, and end with it.",
         "connection keep-alive proxy-connection te trailer transfer-encoding",
     ),
     "body": _class(
-        "They say of the body what the body says itself.",
+        "They describe the body, and the body is in the key.",
         "content-length content-md5 content-digest repr-digest digest",
     ),
     "client": _class(
-        "SDKs describe themselves: their name, version, platform, retries.",
+        "SDKs describe themselves in them: name, version, platform, retries.",
         """user-agent x-stainless-* x-goog-api-client x-ms-useragent x-ms-user-agent x-amz-user-agent
         x-fern-language x-fern-sdk-name x-fern-sdk-version x-fern-runtime x-fern-runtime-version
         x-speakeasy-user-agent sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-ch-ua-platform-version
         sec-ch-ua-full-version sec-ch-ua-full-version-list sec-ch-ua-arch sec-ch-ua-bitness""",
     ),
     "trace": _class(
-        "Tracers name by them the trace and span that a call belongs to; new for each call.",
+        "Tracers name the trace and span of a call in them; new for each call.",
         """traceparent traceresponse b3 x-b3-traceid x-b3-spanid x-b3-parentspanid x-b3-sampled x-b3-flags
         x-b3-spanname x-ot-span-context ot-tracer-traceid ot-tracer-spanid ot-tracer-sampled uber-trace-id
         jaeger-debug-id grpc-trace-bin x-cloud-trace-context sentry-trace
@@ -101,7 +103,7 @@ TABLE: dict[str, HeaderClass] = {
         x-portkey-trace-id x-portkey-span-id x-portkey-parent-span-id x-portkey-span-name""",
     ),
     "once": _class(
-        "They name one request or one attempt, for logs and against sending it twice; new for each call.",
+        "They identify one request or one attempt, for logs and against duplicates; new for each call.",
         """request-id x-request-id x-requestid requestid x-req-id x-request-uuid x-correlation-id correlation-id
         x-correlationid x-correlation-token x-transaction-id transaction-id x-global-transaction-id
         x-client-request-id client-request-id idempotency-key x-idempotency-key
@@ -114,13 +116,13 @@ TABLE: dict[str, HeaderClass] = {
         helicone-request-id x-litellm-call-id x-irid""",
     ),
     "session": _class(
-        "Gateways group by them the calls of one session, in their logs and on their servers; new for each session.",
+        "Gateways use them to group the calls of one session, in logs and on servers; new for each session.",
         """helicone-session-id helicone-session-path helicone-session-name helicone-job-id helicone-node-id
         x-litellm-session-id langfuse_session_id x-claude-code-session-id x-session-affinity
         x-faro-session-id x-posthog-session-id x-posthog-window-id""",
     ),
     "time": _class(
-        "They say when a call was sent, or how long its sender will wait.",
+        "They say when a call was sent, or how long its sender waits.",
         """date x-request-start x-queue-start x-server-timeout x-request-timeout grpc-timeout
         x-envoy-expected-rq-timeout-ms""",
     ),
@@ -154,21 +156,21 @@ _ONLY_STREAMS = re.compile(rf"{_STREAMS}(?:\s*,\s*{_STREAMS})*", re.IGNORECASE)
 
 VALUED: dict[str, Valued] = {
     "accept": _valued(
-        "JSON, an event stream (where one is asked for), or anything", "Every client sends it so.", _RANGES
+        "JSON, an event stream (where one is asked for), or anything", "Every client sends these values.", _RANGES
     ),
-    "accept-charset": _valued("utf-8", "JSON has no other.", r"utf-8|\*"),
+    "accept-charset": _valued("utf-8", "JSON has no other charset.", r"utf-8|\*"),
     "accept-encoding": _valued(
-        "gzip, deflate, br, zstd, identity, or none", "Answers are decoded before they are kept.", rf"(?:{_CODINGS})?"
+        "gzip, deflate, br, zstd, identity, or none", "Answers are decoded before they are stored.", rf"(?:{_CODINGS})?"
     ),
     "accept-language": _valued("*", "It asks for no language.", r"\*"),
     "content-encoding": _valued("identity", "It says that the body is not encoded.", "identity"),
     "content-type": _valued(
         "application/json", "The body is JSON.", r'application/json(?:\s*;\s*charset="?utf-8"?)?\s*;?'
     ),
-    "expect": _valued("100-continue", "It is about one connection.", "100-continue"),
+    "expect": _valued("100-continue", "It concerns one connection.", "100-continue"),
     "host": _valued("the URL's own host", "The URL is in the key.", r"(?!)"),
-    "pragma": _valued("no-cache", "It speaks to caches on the way.", "no-cache"),
-    "priority": _valued("as RFC 9218 has it", "It says how soon, and not what.", r"u=[0-7](?:\s*,\s*i)?|i"),
+    "pragma": _valued("no-cache", "It is for caches on the way.", "no-cache"),
+    "priority": _valued("as in RFC 9218", "It says how soon to answer, not what.", r"u=[0-7](?:\s*,\s*i)?|i"),
 }
 
 

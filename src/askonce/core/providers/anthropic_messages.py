@@ -238,7 +238,7 @@ API = Api(
     left_out=(
         STREAM,
         Left("metadata", ("anthropic",), "holds user_id, an end user's id for abuse reports; not repeated"),
-        Left("cache_control", ("anthropic",), "where the prompt cache may break: price and speed"),
+        Left("cache_control", ("anthropic",), "where a prompt cache may break: price and speed"),
     ),
     marks=(
         Mark(

@@ -48,8 +48,10 @@ class Left(NamedTuple):
     why: str
 
 
-STREAM = Left("stream", (), "how the answer is told; an answer's form is kept beside its key")
-STREAM_OPTIONS = Left("stream_options", (), "how a stream is told; what changes its bytes is kept beside the URL")
+STREAM = Left("stream", (), "the form of the answer; an answer's form is stored beside its key")
+STREAM_OPTIONS = Left(
+    "stream_options", (), "the form of a stream; options that change its bytes are stored beside the URL"
+)
 FORM = frozenset({STREAM.field, STREAM_OPTIONS.field})
 
 

@@ -132,7 +132,7 @@ API = Api(
     "converse",
     paths=at_bedrock("/converse", "/converse-stream"),
     asks=asks_converse,
-    left_out=(Left("requestMetadata", ("bedrock",), "is written to the account's own log; not repeated"),),
+    left_out=(Left("requestMetadata", ("bedrock",), "labels for the account's own log; not repeated"),),
     marks=(Mark("cachePoint", ("bedrock",), "blocks of `system`, `messages` and `toolConfig.tools`", _unmark),),
     shape=lambda v: "stopReason" in v and isinstance(v.get("output"), dict),
     signs=("output", "toolUse", "message", "content"),

@@ -164,7 +164,7 @@ API = Api(
     "gemini",
     paths=_PATHS,
     asks=_asks,
-    left_out=(Left("labels", ("vertex",), "names the lines of a bill; not repeated"),),
+    left_out=(Left("labels", ("vertex",), "labels for the lines of a bill; not repeated"),),
     shape=_shape,
     signs=(
         *("candidates", "content", "parts", "functionCall", "function_call"),

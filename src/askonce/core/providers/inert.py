@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 
 INERT: Mapping[str, str] = {
-    "what is asked": "messages input inputs contents content system system_instruction instructions query "
+    "the question": "messages input inputs contents content system system_instruction instructions query "
     "chat_history history preamble examples few_shot_examples documents tool_results images image_data audio_data "
     "multimodal_data input_ids prompt_token_ids prompt_embeds texts instances requests template suffix prefix "
     "variables prompt_variables template_variables single_embedding_params input_text input_type",
@@ -35,13 +35,13 @@ INERT: Mapping[str, str] = {
     "video_options translation_options asr_options ocr_options media_resolution enhancements",
     "safety": "safety_settings amazon-bedrock-guardrail_config "
     "moderation moderations safety_identifier user_security_context sensitive_word_check",
-    "how tools are called": "tool_choice function_call parallel_tool_calls strict_tools tool_prompt tool_stream "
+    "tool settings": "tool_choice function_call parallel_tool_calls strict_tools tool_prompt tool_stream "
     "max_tool_calls automatic_function_calling",
     "routing and price": "provider models route transforms fallbacks provider_options routing_config "
     "model_selection_config service_tier performance_config background_options access_programs billing_policy "
     "cache_control cache caching usage kv_transfer_params context_window_fallbacks content_policy_fallbacks "
     "additional_drop_params allowed_openai_params prompt_cache_key prompt_cache_retention",
-    "who asks, and what is told": "user metadata labels tags request_metadata litellm_metadata trace debug "
+    "caller and reporting": "user metadata labels tags request_metadata litellm_metadata trace debug "
     "stream_options extra_headers extra_query http_options request_options citation_options nvext",
 }
 NAMES = frozenset(name for names in INERT.values() for name in names.split())

@@ -56,7 +56,7 @@ _LEFT_OUT = (
     STREAM_OPTIONS,
     Left("user", HOSTS, "an end user's id for abuse reports; not repeated"),
     Left("safety_identifier", HOSTS, "an end user's id for abuse reports; not repeated"),
-    Left("prompt_cache_key", HOSTS, "which prompt cache is looked into: price and speed"),
+    Left("prompt_cache_key", HOSTS, "which prompt cache is used: price and speed"),
     Left("prompt_cache_retention", HOSTS, "how long a prompt cache is kept: price and speed"),
 )
 
