@@ -119,7 +119,7 @@ class RecordedPlanner(Planner):
 
 
 class Keeping(ClientRules):
-    """An ClientRules that lets everything of a known operation be looked up, each request as a whole."""
+    """ClientRules that let everything of a known operation be looked up, each request as a whole."""
 
     recording: Recording
     _fleeting = False  # who replays has other cookies, and another folder for sockets
