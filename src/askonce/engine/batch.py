@@ -1,9 +1,9 @@
-"""The engine for several questions at once, whose answers one call can bring: the inputs of a batch.
+"""The engine for several questions that one call can answer: the inputs of a batch.
 
-Each question has a key and a lease of its own, so that it is found whatever batch it is asked in next. All that are
-missing are claimed before anything is waited for: those granted share one call, and only when it has landed are the
-flights of others followed. So no batch waits while it holds a lease whose call has not begun, and two batches that
-overlap in any order cannot wait for each other.
+Each question has its own key and its own lease, so a later batch finds it whatever else that batch asks. All missing
+questions are claimed before anything is waited for. Those that were granted share one call; the flights of other
+callers are followed only after that call has landed. So no batch waits while it holds a lease whose call has not
+begun, and two batches that overlap in any order cannot wait for each other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from askonce.store import Store, StoreTrouble
 
 @dataclass(slots=True)
 class BatchItem:
-    """One of the questions, on its way to an answer."""
+    """One question of a batch, and its answer when there is one."""
 
     question: Question
     attempt: Attempt
@@ -40,7 +40,7 @@ class BatchItem:
 
 
 class Batch(NamedTuple):
-    """All of them, the call that can answer them, and what wakes whoever waits for the flights of others."""
+    """All items, the call that can answer them, and the signal that wakes the batch when another flight ends."""
 
     items: list[BatchItem]
     calls: Calls
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
 
 class BatchEngine(Engine):
-    """An Engine that also takes several questions at once."""
+    """An Engine that also answers several questions at once."""
 
     def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False) -> None:
         super().__init__(store, mode, events, strict=strict)
@@ -56,7 +56,7 @@ class BatchEngine(Engine):
         self._others = BatchFollower(self._guarded, self._reader, mode)
 
     async def ask_many(self, questions: Sequence[Question], calls: Calls) -> list[Found]:
-        """The answers to distinct questions of one plan; `calls` is made for those that nobody has, all at once."""
+        """Return the answers to distinct questions of one plan. One call of `calls` answers all that have none."""
         over = self.late and self._over()
         owner = self.mode.owner()
         since = self.board.tick()
@@ -87,7 +87,7 @@ class BatchEngine(Engine):
                 await self._turn(missing, batch)
 
     async def _turn(self, missing: list[BatchItem], batch: Batch) -> None:
-        """Claim them all; call for what was granted; and only then follow the flights of others."""
+        """Claim every missing item, call for those that were granted, and only then follow other flights."""
         claims = await self._claim_all(missing)
         led: list[BatchItem] = []
         late: list[BatchItem] = []
@@ -105,7 +105,7 @@ class BatchEngine(Engine):
                 self._go_on(item.question)
 
     async def _claim_all(self, missing: list[BatchItem]) -> list[Claim]:
-        """A claim for each; those whose followed flight ended unheard and unstored have what it brought."""
+        """Return a claim for each item. An item whose followed flight ended unnoticed and unstored gets its answer."""
         for item in missing:
             await self._claims.drop(item.attempt)
         claims = await self._claims.claim_all([(item.question, item.attempt) for item in missing])
@@ -126,7 +126,7 @@ class BatchEngine(Engine):
         return claims
 
     async def _read_all(self, claimed: Sequence[tuple[BatchItem, Claim]]) -> None:
-        """Read the entries that claims approved and that are not at hand."""
+        """Read the entries that the claims approved, except those that were read before."""
         wanted = []
         for item, claim in claimed:
             held = item.question.held
@@ -144,7 +144,7 @@ class BatchEngine(Engine):
         late: list[BatchItem],
         followed: list[tuple[BatchItem, Follow]],
     ) -> None:
-        """One claim, and the list that its item belongs to now."""
+        """Act on one claim, and put its item on the list it belongs to."""
         question, attempt = item.question, item.attempt
         if isinstance(claim, Follow):
             followed.append((item, claim))
@@ -158,7 +158,7 @@ class BatchEngine(Engine):
                 (led if item.found is None else late).append(item)
 
     async def _follow_all(self, followed: Sequence[tuple[BatchItem, Follow]], batch: Batch) -> None:
-        """Join the flights of this process, and wait for those of others: for a first time to hear of them."""
+        """Join the flights of this process and wait for other processes' flights; a new waiter only subscribes."""
         elsewhere: list[tuple[BatchItem, Followed]] = []
         for item, claim in followed:
             local = self.board.named(claim.id, claim.order)
@@ -168,7 +168,7 @@ class BatchEngine(Engine):
                 await self._join_local(item, local)
         new = [one for _, one in elsewhere if one.attempt.waiter is None]
         if new:
-            # Subscribed first, then claimed again: what was said in between is not missed.
+            # Subscribe first, then claim again: otherwise a notice sent in between would be missed.
             await self._others.listen_all(new, batch.signal)
             self._claims.waiters.update(one.attempt.waiter for one in new if one.attempt.waiter is not None)
         elif elsewhere:
@@ -195,10 +195,10 @@ class BatchEngine(Engine):
             item.found = None
 
     async def _lead_all(self, group: Sequence[tuple[BatchItem, Flight]], calls: Calls) -> None:
-        """One call for all; each item has what its own flight brought."""
+        """Make one call for all items; each item gets the answer that its own flight landed."""
         flights = [(flight, item.question) for item, flight in group]
         for flight, _ in flights:
-            flight.callers += 1  # ours: who joins one of them and leaves again does not abandon it
+            flight.callers += 1  # counts this batch: a caller that joins one flight and leaves does not abandon it
         try:
             await self.mode.start(
                 [flight for flight, _ in flights], partial(self._batch_leader.run_all, flights, calls)
@@ -216,7 +216,7 @@ class BatchEngine(Engine):
                     self._abandoned(question, flight)
 
     def _bind(self, flights: list[Flight]) -> None:
-        """One call is ended by one cancellation: for any of them, when nobody waits for any of them."""
+        """Make every flight cancel the shared call, but only when no caller waits for any of them."""
         cancel = flights[0].cancel
         if cancel is None:
             return
@@ -229,7 +229,7 @@ class BatchEngine(Engine):
             flight.cancel = together
 
     def _refresh_all(self, late: list[BatchItem], calls: Calls) -> None:
-        """Call where nobody waits, for all whose answers were served stale or early."""
+        """Make one call in the background for all items whose answers were served stale or early."""
         flights = [(flight, item.question) for item, flight in _with_flights(late)]
         for flight, question in flights:
             flight.callers, flight.behind = 1, True
@@ -239,7 +239,7 @@ class BatchEngine(Engine):
             self._not_begun(led, dropped)
 
     async def _all_alone(self, items: list[BatchItem], calls: Calls, kind: str) -> None:
-        """Ask upstream without the store: what nobody in this process asks just now in one call, then join the rest."""
+        """Ask upstream without the store: one call for what this process does not ask yet; then join the rest."""
         self._still_open()
         for item in items:
             item.question.detail = kind

@@ -1,4 +1,4 @@
-"""Waiting for the flights of others for several questions at once: one signal, and batches of what they brought."""
+"""Waits for several flights of other callers at once: one signal, and their answers read in batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from askonce.store import TIMEOUT, Store, StoreTrouble
 
 
 class Followed(NamedTuple):
-    """A question whose answer somebody else's flight will bring."""
+    """A question that another caller's flight will answer."""
 
     question: Question
     attempt: Attempt
@@ -28,10 +28,10 @@ class Followed(NamedTuple):
 
 
 class BatchFollower(Follower):
-    """A Follower that also waits for several flights at once."""
+    """A Follower that can wait for several flights at once."""
 
     async def listen_all(self, followed: Sequence[Followed], signal: Signal) -> None:
-        """Waiters for all, on one signal; in force, or else we look by ourselves, after one store timeout for all."""
+        """Open waiters on one signal, and wait until all are subscribed: at most one store timeout."""
         for question, attempt, claim in followed:
             attempt.waiter = self.listen(question, claim, attempt.owner, signal)
         waiters = [one.attempt.waiter for one in followed if one.attempt.waiter is not None]
@@ -42,7 +42,7 @@ class BatchFollower(Follower):
             waiter.again = False
 
     async def follow_all(self, followed: Sequence[Followed], signal: Signal) -> list[Found | None]:
-        """Wait until all flights have ended, or one of them asks for a new claim; what they brought, None for none."""
+        """Wait until all flights have ended or one of them needs a new claim. Return answers, None for none."""
         waits = [
             Wait(question, attempt.waiter, claim, self._background.heartbeat)
             for question, attempt, claim in followed
@@ -52,7 +52,7 @@ class BatchFollower(Follower):
         for one, said in zip(followed, heard, strict=True):
             one.attempt.silent = said == NEVER
             if isinstance(said, bytes):
-                one.attempt.told = None  # its end is known
+                one.attempt.told = None  # the flight's end is known
         stored = await self._stored([(wait, at) for at, wait in enumerate(waits) if heard[at] == STORED])
         shared = await self._shared([(wait, at) for at, wait in enumerate(waits) if heard[at] == SHARED])
         return [stored.get(at) or shared.get(at) for at in range(len(waits))]
@@ -73,7 +73,7 @@ class BatchFollower(Follower):
         return heard
 
     async def _stored(self, ended: Sequence[tuple[Wait, int]]) -> dict[int, Found]:
-        """What became an entry, and still is that one."""
+        """Return the answers that were stored, if the entry is still the one that the flight stored."""
         found: dict[int, Found] = {}
         for (wait, at), (data, head) in zip(
             ended, await self._reader.entries([wait.question for wait, _ in ended]), strict=True
@@ -84,12 +84,12 @@ class BatchFollower(Follower):
         return found
 
     async def _shared(self, ended: Sequence[tuple[Wait, int]]) -> dict[int, Found]:
-        """What could not be stored, from the tapes."""
+        """Return the answers that could not be stored, read from their tapes."""
         taped = await self.taped_all([(wait.question, wait.claim) for wait, _ in ended])
         return {at: found for (_, at), found in zip(ended, taped, strict=True) if found is not None}
 
     async def taped_all(self, followed: Sequence[tuple[Question, Follow]]) -> list[Found | None]:
-        """`taped` for several, in batches."""
+        """`taped` for several flights, in batches."""
         works = [partial(_tape, question.key, claim) for question, claim in followed]
         logs = await self._guarded.together(works, reads=True)
         for log in logs:

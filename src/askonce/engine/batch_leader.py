@@ -1,4 +1,4 @@
-"""The leader of a batch: one upstream call, and a flight for each of its items."""
+"""The leader of a batch: one upstream call, and a flight for each item."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from askonce.engine.leader import Answer, Leader
 from askonce.engine.question import Question
 from askonce.flight.flight import Flight, NoResult
 
-Calls = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]  # an answer for each, in their order
+Calls = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]  # one answer for each question, in the same order
 
 
 class BatchLeader(Leader):
-    """A Leader of flights that share one call."""
+    """A Leader whose flights share one call."""
 
     async def run_all(self, group: Sequence[tuple[Flight, Question]], calls: Calls) -> None:
-        """`run` for all: one call, and each flight landed by its own answer."""
+        """`run` for a batch: make one call, and land each flight with its own answer."""
         for flight, question in group:
             self._lead(flight, question)
         first, began = group[0][1].key.text, time.monotonic()
@@ -47,7 +47,7 @@ class BatchLeader(Leader):
     async def _land_all(
         self, group: Sequence[tuple[Flight, Question]], answers: Sequence[Answer], seconds: float
     ) -> None:
-        """Store what may be stored, in batches, and land each by what became of it; their leases live meanwhile."""
+        """Store the answers that may be stored, in batches, and land each flight. All leases are renewed meanwhile."""
         landings = [
             self._landing(flight, question, answer, seconds)
             for (flight, question), answer in zip(group, answers, strict=True)
@@ -57,7 +57,7 @@ class BatchLeader(Leader):
             flight.land(self._landed_by(flight, landing, None if landing.work is None else next(replies)))
 
     async def _crash(self, group: Sequence[tuple[Flight, Question]], error: Exception, ending: Ending) -> None:
-        """Land them all without an answer."""
+        """Land all flights without an answer."""
         failed, hint = self._failed_for(group[0][0], error), upstream.hint_of(error)
         works = [self._release(flight, ending, failed=failed, hint=hint) for flight, _ in group]
         replies = iter(await self._guarded.together([work for work in works if work is not None]))

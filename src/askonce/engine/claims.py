@@ -1,9 +1,9 @@
-"""Claims: what a lookup asks the store for, and has, from its first claim until something runs its flight.
+"""Claims: what a lookup asks of the store, and what it holds from its first claim until its flight runs.
 
-Every claim is made within an owner (`within`), and its flight is on the Board and in the background thread's list
-before the claim is sent. So nothing has to be caught in between. Whatever ends the lookup, be it between the store's
-reply and our next line, the end of `within` gives back what nothing runs; and where that is cut off too, whoever meets
-the flight next.
+Every claim is made within an owner (`within`). Its flight is on the Board and in the background thread's list before
+the claim is sent. So no exception has to be caught between the store's reply and the next line: whatever ends the
+lookup, the end of `within` gives back every flight that nothing runs. If that end is interrupted too, the flight is
+given back by whatever meets it next.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Attempt:
-    """What one caller has claimed, and seen of others' flights while claiming: `after`, the order it waited for."""
+    """What one caller has claimed, and seen of other flights. `after`: the order of the flight it waited for last."""
 
     owner: Running
-    flight: Flight | None = None  # the one claimed last, if its claim was granted, or may have been
+    flight: Flight | None = None  # claimed last; its claim was granted, or may have been
     waiter: Waiter | None = None
-    told: Follow | None = None  # the flight that the store named last, and whose end is not known
+    told: Follow | None = None  # the flight the store named last; its end is not known
     after: int = 0
     silent: bool = False
     mismatches: int = 0
-    unreadable: bool = False  # the entry's header is right and its body is not: it has to be replaced
+    unreadable: bool = False  # the entry's header is valid and its body is not: the entry must be replaced
 
 
 class Claims:
-    """Makes the claims of one engine, and sees to what becomes of them."""
+    """Makes the claims of one engine, and gives back those that nothing runs."""
 
     def __init__(self, guarded: GuardedStore, mode: Mode) -> None:
         self._guarded = guarded
@@ -55,11 +55,11 @@ class Claims:
         self.waiters: set[Waiter] = set()
 
     def attempt(self) -> Attempt:
-        """An attempt of the caller of this moment."""
+        """An attempt owned by the current caller."""
         return Attempt(self._mode.owner())
 
     async def within(self, attempts: Sequence[Attempt], work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do `work`, which makes these attempts, all of one owner."""
+        """Run `work`, which makes these attempts; all have one owner. At its end, give back what they still hold."""
         running = attempts[0].owner.work = owned(work)
         try:
             result: T = await running
@@ -69,12 +69,12 @@ class Claims:
                 await self.leave(attempt)
 
     async def claim(self, question: Question, attempt: Attempt) -> Claim:
-        """Ask the store; what it grants is `attempt.flight`."""
+        """Ask the store. If it grants the lease, `attempt.flight` holds it."""
         ask = self._begun(question, attempt)
         return self._said(attempt, await self._guarded(self._store.claim(question.key, ask)))
 
     async def claim_all(self, asking: Sequence[tuple[Question, Attempt]]) -> list[Claim]:
-        """Ask for several, in batches; each is renewed from its grant on. StoreTrouble when one had it."""
+        """Claim several keys, in batches; each lease is renewed from its grant on. StoreTrouble if one failed."""
         works = [partial(_claim, question.key, self._begun(question, attempt)) for question, attempt in asking]
         claims: list[Claim] = []
         troubled: StoreTrouble | None = None
@@ -91,7 +91,7 @@ class Claims:
         flight = attempt.flight = self.board.flight(question.key, attempt.owner)
         self.board.post(flight)
         limits = question.limits._replace(max_age=0) if attempt.unreadable or question.unreadable else question.limits
-        # The lottery of moments was drawn by the Reader: here the end only has to be near.
+        # The Reader has made the random XFetch decision: here it is enough that the end is near.
         early = NEVER if question.held is None or attempt.after else question.held.ttl >> 2
         heartbeat = int(self._background.heartbeat * 1000)
         return Ask(flight.id, flight.id[:4], question.fields, limits, attempt.after, early, heartbeat)
@@ -108,12 +108,12 @@ class Claims:
         return claim
 
     async def asked(self, question: Question) -> Claim:
-        """What the store says now, for one who follows and will not lead: a lease that is granted is given back."""
+        """Return the store's claim for a caller that follows and will not lead: a granted lease is given back."""
         attempt = self.attempt()
         return await self.within([attempt], partial(self.claim, question, attempt))
 
     async def leave(self, attempt: Attempt) -> None:
-        """The lookup ended, in whatever way: give back what it still holds."""
+        """End the lookup: close its waiter, and give back what it still holds."""
         waiter, attempt.waiter = attempt.waiter, None
         if waiter is not None:
             self.waiters.discard(waiter)
@@ -121,7 +121,7 @@ class Claims:
         await self.drop(attempt)
 
     async def drop(self, attempt: Attempt) -> None:
-        """Give up the flight that was claimed, unless it is somebody else's by now, or its stream is read."""
+        """Give up the claimed flight, unless something else owns it by now, or its stream is being read."""
         flight = attempt.flight
         if flight is None or flight.over or flight.owner is not attempt.owner:
             return
@@ -132,7 +132,7 @@ class Claims:
         self.board.end(flight)
 
     async def reap(self, flight: Flight) -> None:
-        """Nothing runs it: give its lease back now, and not by the background thread, for we are waiting for it."""
+        """Give back the lease of a flight that nothing runs. The background thread would be later."""
         if flight.pump is not None and flight.pump.hand_on():
             return
         if not flight.returned:

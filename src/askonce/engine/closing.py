@@ -1,8 +1,8 @@
-"""The end of an engine: its flights are waited for, and what does not end in time is given up, and told.
+"""The end of an engine: it waits for its flights, gives up those that do not end in time, and reports them.
 
-A cache that is closed waits for all of them. Where the interpreter ends instead, those are waited for that nobody else
-waits for: refreshes, and streams whose readers left. A short script that does not close its cache would otherwise pay
-for a refresh at each run, and end before it is stored.
+Closing a cache waits for all of its flights. The end of the interpreter waits only for flights without a caller:
+refreshes, and streams whose readers left. Otherwise a short script that does not close its cache would pay for a
+refresh in every run, and end before the refresh is stored.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Mode, Signal
 
-SETTLE = 1.0  # s that flights which were cancelled have for giving their leases back
-LOOK = 0.005  # s between two looks at what is waited for when the interpreter ends
+SETTLE = 1.0  # s for cancelled flights to give their leases back
+LOOK = 0.005  # s between two checks of the remaining flights while the interpreter ends
 
 
 class Closing:
-    """Ends what one engine has under way."""
+    """Ends the flights of one engine."""
 
     def __init__(self, guarded: GuardedStore, claims: Claims, pilot: Leader, mode: Mode) -> None:
         self._guarded = guarded
@@ -31,7 +31,7 @@ class Closing:
         self._mode = mode
 
     async def wait(self, limit: float) -> list[str]:
-        """Wait for what is in flight, at most `limit` s; the keys of what is not over then."""
+        """Wait for the flights under way, at most `limit` s. Return the keys of those that did not end."""
         until = time.monotonic() + limit
         return [flight.key.text for flight in self._board.flights() if not await self._ended(flight, until)]
 
@@ -41,12 +41,12 @@ class Closing:
             await flight.join(signal, max(0.0, until - time.monotonic()))
         except NoResult:
             return flight.done
-        except Exception:  # noqa: BLE001 - the flight's own error was raised to its callers
+        except Exception:  # noqa: BLE001 - the flight's callers have been given this error
             return True
         return flight.pump is None or await flight.pump.finished(signal, until)
 
     async def let_go(self) -> None:
-        """Give up what is left, of a closed engine."""
+        """Give up the remaining flights of a closed engine."""
         self._guarded.close()
         for flight in self._board.flights():
             self._guarded.events.emit("dropped", flight.key.text, "closed")
@@ -61,7 +61,7 @@ class Closing:
         self._guarded.leave()
 
     def last(self, until: float) -> None:
-        """The interpreter ends: wait for what nobody waits for, until then (monotonic s), and give up the rest."""
+        """The interpreter ends: wait for flights without a caller until then (monotonic s); give up the rest."""
         while any(flight.alive() for flight in self._unwaited()) and time.monotonic() < until:
             time.sleep(LOOK)
         if left := self._unwaited():

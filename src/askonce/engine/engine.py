@@ -1,11 +1,11 @@
-"""Look up, lead, follow, fill: the protocol over one question, written once for sync and async.
+"""Look up, lead, follow, fill: the protocol for one question, written once for sync and async.
 
-A lookup reads the entry plainly. What cannot be served by that is claimed, and the claim decides: serve, serve stale,
-lead, or follow. A leader makes the upstream call under its lease and lands it in the store and among those who joined.
-A follower in the leader's process joins the flight; in any other, it is woken by the store.
+A lookup first reads the entry. If it cannot be served from that, it claims the key, and the claim decides: serve,
+serve stale, lead, or follow. A leader makes the upstream call under its lease, stores the answer and gives it to the
+callers that joined. A follower in the leader's process joins the flight; in any other process, the store wakes it.
 
-Nothing here sleeps, locks, or knows which of the two modes it runs in: waiting is a Signal's, running is a Mode's.
-Trouble in the store never reaches the caller: the question is then asked upstream without it, once for this process.
+Nothing here sleeps, locks, or knows which mode it runs in: a Signal waits, a Mode runs.
+Store trouble never reaches the caller: the question is asked upstream without the store, once for this process.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from askonce.stream.tape import Playback, Tape
 
 T = TypeVar("T")
 
-MISMATCHES = 3  # bodies that were not the ones judged, before a question is asked without the store
+MISMATCHES = 3  # entries that were replaced after the claim, before the question is asked without the store
 
 
 class Engine:
-    """The protocol over one store, in one mode."""
+    """The protocol for one store, in one mode."""
 
     def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False) -> None:
         self.store = store
         self.mode = mode
         self.events = events
         self.closed = False
-        self.late = ending()  # closed, or Python ends: a lookup has to look whether it may ask the store
+        self.late = ending()  # closed, or Python ends: each lookup checks whether it may use the store
         self.pace = 0.0
         self._strict = strict
         self._guarded = GuardedStore(store, events)
@@ -67,7 +67,7 @@ class Engine:
     # lookups
 
     async def passed(self, question: Question, reason: str, call: Callable[[], Awaitable[object]]) -> Found:
-        """Call upstream as if there were no cache: not looked up, not collapsed, not stored."""
+        """Call upstream without the cache: no lookup, no collapsing, no storing."""
         self._used()
         if question.control.only_if_cached and reason != "off":
             question.detail = reason
@@ -77,7 +77,7 @@ class Engine:
         return Found(status, None, await call())
 
     async def ask(self, question: Question, call: Call) -> Found:
-        """The answer to a question, paid for at most once by whoever asks it at this time."""
+        """Return the answer to a question. All callers that ask at the same time pay for at most one call."""
         if self.late and self._over():
             return await self._alone(question, call, EXIT)
         question.since = self.board.tick()
@@ -96,11 +96,11 @@ class Engine:
         return found
 
     def _played(self, found: Found) -> Found:
-        """What is kept, or shared, in the form of a stream is a tape, and is given as a place on it."""
+        """Give a stored or shared stream as a place on a tape; leave every other answer as it is."""
         if found.body is None:
             return found
         if found.entry is not None and found.head is not None and found.head.length > len(found.entry):
-            raise Unreadable  # nothing is a stream too, but not for want of the rest
+            raise Unreadable  # an empty stream is valid, but not one that misses its end
         try:
             playback = Playback(Tape.recorded(found.body), self.mode)
         except ValueError as wrong:
@@ -109,7 +109,7 @@ class Engine:
         return found._replace(body=None, value=playback)
 
     async def reread(self, question: Question, call: Call, read: Callable[[Found], T]) -> T:
-        """Ask again, because `read` cannot read what `ask` gave: a visible miss, whose answer replaces the entry."""
+        """Ask again, because `read` cannot read what `ask` returned: a visible miss, and the new answer is stored."""
         question = self.unread(question)
         try:
             found = await self._contend(question, call)
@@ -117,12 +117,12 @@ class Engine:
             found = await self._alone(question, call, trouble.kind)
         try:
             return read(self._played(found) if question.key.form == "s" else found)
-        except Unreadable:  # somebody writes it again and again
+        except Unreadable:  # another writer stores an unreadable entry each time
             found = await self._alone(question, call, UNREADABLE)
             return read(self._played(found) if question.key.form == "s" else found)
 
     def unread(self, question: Question) -> Question:
-        """The question of whoever could not read what was kept for it."""
+        """The question of a caller that could not read the stored answer."""
         self._reader.unread(question)
         return replace(question, data=b"", held=None, unreadable=True)
 
@@ -131,20 +131,20 @@ class Engine:
             self._over()
 
     def _over(self) -> bool:
-        """Whether the store is not asked any more, since Python ends; CacheClosed where it is only the cache that did.
+        """Whether the store must not be used because Python ends. CacheClosed if only the cache was closed.
 
-        Once modules are taken apart, a lookup by a destructor may wait for no thread, and for nothing that one had.
+        While modules are torn down, a lookup by a destructor must not wait for a thread, nor for what a thread held.
         """
         if self.closed and not ending():
             raise CacheClosed("this cache was closed: make a new one")
         return self.closed or sys.is_finalizing()
 
-    # contending for the lease
+    # claims
 
     async def _contend(self, question: Question, call: Call) -> Found:
-        """Claim until there is an answer: each turn serves, leads, or follows and then looks again."""
+        """Claim until there is an answer. Each turn serves, leads, or follows and claims again."""
         if question.control.only_if_cached:
-            # No claim will judge an entry whose own tags were not known to the first look.
+            # A claim does not judge an entry whose own tags were unknown to the first read: read it again with them.
             found = await self._reader.look(question) if self._reader.remembers(question.key) else None
             if found is None:
                 raise self._not_cached(question)
@@ -154,7 +154,7 @@ class Engine:
         return found or await self._alone(question, call, "store-restless")
 
     async def _attempt(self, question: Question, call: Call, attempt: Attempt) -> Found | None:
-        """Claim until there is an answer; None when the store does not come to rest."""
+        """Claim until there is an answer. None if the entry was replaced too often meanwhile."""
         while attempt.mismatches < MISMATCHES:
             claim = await self._claims.claim(question, attempt)
             if attempt.waiter is not None:
@@ -171,7 +171,7 @@ class Engine:
         return None
 
     async def _act_on(self, question: Question, call: Call, claim: Claim, attempt: Attempt) -> Found | None:
-        """Do what a claim says; None to claim again."""
+        """Act on a claim. None: claim again."""
         if attempt.waiter is not None:
             attempt.waiter.follows = None
         if isinstance(claim, Lead):
@@ -189,7 +189,7 @@ class Engine:
         attempt.told = claim
         attempt.after = max(attempt.after, claim.order)
         if attempt.waiter is None:
-            # Subscribed first, then claimed again: what was said in between is not missed.
+            # Subscribe first, then claim again: otherwise a notice sent in between would be missed.
             attempt.waiter = self._follower.listen(question, claim, attempt.owner)
             self._claims.waiters.add(attempt.waiter)
             await self._follower.in_force(attempt.waiter)
@@ -204,25 +204,25 @@ class Engine:
         return None
 
     async def _missed(self, question: Question, claim: Claim, attempt: Attempt) -> Found | None:
-        """What the flight that was followed brought, if the store names it no more and it ended unheard, unstored."""
+        """The answer of the followed flight, if the store no longer names it and it ended unnoticed and unstored."""
         told, attempt.told = attempt.told, None
         if told is None or not self._may_be_taped(claim, told):
             return None
-        return await self._follower.taped(question, told)  # a lease that came with this is given back at the end
+        return await self._follower.taped(question, told)  # a lease granted with this claim is given back at the end
 
     @staticmethod
     def _may_be_taped(claim: Claim, told: Follow) -> bool:
-        """Whether the flight that the store named before may have ended meanwhile without becoming an entry."""
+        """Whether the flight named before may have ended without becoming an entry."""
         return claim[:2] != told[:2] if isinstance(claim, Follow) else not isinstance(claim, Hit)
 
     async def _serve(self, question: Question, call: Call, claim: Hit | Stale, attempt: Attempt) -> Found | None:
-        """Give what the claim approved, if it is what we can read, and refresh it if this was granted too."""
+        """Return the entry that was approved, if it can be read. Refresh it if the claim also granted the lease."""
         data: bytes | None = question.data
         head = question.held
         if head is None or (head.fill, head.order) != (claim.fill, claim.order):
             data, head = await self._reader.entry(question)
         if data is None or head is None or (head.fill, head.order) != (claim.fill, claim.order):
-            # The body at hand is not the one that was judged. With the lease, there is no need for it.
+            # The entry at hand is not the one that was judged. A caller with the lease leads and does not need it.
             attempt.mismatches += 1
             attempt.unreadable = data is not None and head is None
             return await self._lead(question, call, attempt) if claim.grant else None
@@ -238,17 +238,17 @@ class Engine:
         return await self._join(question, flight, leader=True)
 
     def _refresh(self, question: Question, call: Call, attempt: Attempt, why: str) -> None:
-        """Call where nobody waits."""
+        """Make the call in the background; no caller waits for it."""
         flight = attempt.flight
         assert flight is not None
-        flight.callers = 1  # nobody's, and for good: a caller who joins it and leaves does not abandon it
+        flight.callers = 1  # stands for no caller, and stays: a caller that joins and leaves does not abandon it
         flight.behind = True
         self.events.emit("refresh", question.key.text, why)
         if dropped := self.mode.behind([flight], partial(self._leader.run, flight, question, call)):
             self._not_begun([flight], dropped)
 
     def _not_begun(self, flights: Sequence[Flight], why: str) -> None:
-        """Refreshes did not begin: they are not put off, for another process may have the room for them."""
+        """End refreshes that did not begin. No backoff is set: another process may have room for them."""
         for flight in flights:
             flight.behind = False
             self.board.end(flight)
@@ -260,7 +260,7 @@ class Engine:
         return NotCached("only-if-cached, and the store has no answer that may be served", question.key.text)
 
     def _go_on(self, question: Question) -> None:
-        """Whether a caller who has to look again still may."""
+        """Raise if a caller that has to claim again may not: WaitTimedOut, or CacheClosed."""
         self._still_open()
         if question.until <= time.monotonic():
             self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="impatient"))
@@ -271,12 +271,12 @@ class Engine:
             raise CacheClosed("this cache was closed while the call was waiting")
 
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
-        # One that has landed may be there still, by an exception that came before it could be taken away.
+        # A landed flight may still be here: an exception can come before it is removed.
         if not (leader or flight.done) and flight in leading.get():
             raise UsageError("this question is asked again by the very call that answers it: wrap that call once only")
         flight.callers += 1
         try:
-            patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own end
+            patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own timeout
             landed = await flight.join(self.mode.signal(), min(question.terms.max_flight, patience))
         except NoResult as gone:
             if not flight.alive():
@@ -294,7 +294,7 @@ class Engine:
             return saved
         except BaseException:
             if isinstance(flight.pump, Pump) and flight.callers == 1 and not flight.pump.tape.readers:
-                # Cancelled just when its stream was opened.
+                # The caller was cancelled at the moment its stream was opened.
                 await self._stream_readers.left(question, flight, flight.pump)
             raise
         finally:
@@ -317,7 +317,7 @@ class Engine:
         return Found(status, answer.body if landed.stored or not leader else None, answer.value)
 
     def _arrival(self, question: Question, *, stored: bool, leader: bool, detail: str) -> Status:
-        """The status of an answer that came from upstream, for its leader or for a caller that joined it."""
+        """The status of an answer from upstream, for its leader or for a caller that joined it."""
         fwd = self._forwarded(question) if leader else "miss"
         status = Status(question.key.text, fwd=fwd, stored=stored, collapsed=not leader, detail=detail)
         self.events.lookup(status)
@@ -325,14 +325,14 @@ class Engine:
 
     @staticmethod
     def _forwarded(question: Question) -> str:
-        """Why it went upstream, in RFC 9211's words."""
+        """Why the request went upstream, in RFC 9211's words."""
         if question.held is None:
             return "miss"
         asked = question.control.no_cache or question.control.max_age is not None
         return "request" if asked else "stale"
 
     def _abandoned(self, question: Question, flight: Flight) -> None:
-        """The last caller left. Paid is paid: by default the call is finished and stored, within a limit."""
+        """The last caller left. The call is paid for: by default it is finished and stored, within a limit."""
         if flight.cancel is None:
             return
         self.events.emit("abandoned", question.key.text, question.terms.on_abandon)
@@ -351,11 +351,11 @@ class Engine:
     # streams of other processes
 
     async def _read_remotely(self, question: Question, attempt: Attempt, claim: Follow) -> Found | int:
-        """Follow a stream of another process from its first byte; an answer that is no stream is an answer too."""
+        """Follow another process's stream from its first byte. An answer that is not a stream is returned as it is."""
         assert attempt.waiter is not None
         got = await self._follower.read_remotely(question, attempt.waiter, claim, partial(self._claims.asked, question))
         if isinstance(got, Playback):
-            attempt.waiter.owner = None  # the reader's now, which closes it when it leaves
+            attempt.waiter.owner = None  # belongs to the reader now, which closes it when it leaves
             attempt.waiter = None
             status = self._arrival(question, stored=False, leader=False, detail=question.detail)
             return Found(status, None, got)
@@ -364,7 +364,7 @@ class Engine:
     # without the store
 
     async def _alone(self, question: Question, call: Call, kind: str) -> Found:
-        """Ask upstream without the store, once for all who ask this in this process meanwhile."""
+        """Ask upstream without the store, once for all callers of this process that ask the same meanwhile."""
         self._still_open()
         question.detail = kind
         if self._strict:
@@ -387,13 +387,13 @@ class Engine:
     # ending
 
     async def finish(self, limit: float) -> list[str]:
-        """Wait for what is in flight, at most `limit` s; the keys of what had to be dropped."""
+        """Wait for the flights under way, at most `limit` s. Return the keys of those that were dropped."""
         dropped = await self._closing.wait(limit)
         self.closed = self.late = True
         await self._closing.let_go()
         return dropped
 
     def last(self, until: float) -> None:
-        """The interpreter ends: what nobody waits for has until then (monotonic s). Lookups may still come."""
+        """The interpreter ends: flights without a caller have until `until` (monotonic s). Lookups may still come."""
         self._closing.last(until)
         self.late = True

@@ -1,4 +1,4 @@
-"""Whether the answers that a cache gets fit what it asked, and one warning where they do not."""
+"""Whether the answers that a cache receives fit its requests, and one warning if they do not."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SAID = {
 
 
 class Fitting:
-    """Compares the answers of one client, or one cache, with their requests."""
+    """Compares the answers with the requests of one client or one cache."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
         self._manners = Manners()
 
     def going(self, asked: Request) -> None:
-        """A request goes upstream."""
+        """Note a request that goes upstream."""
         self._manners.going(asked.where, asked.model, asked.ids.values())
 
     def of(self, asked: Request, headers: Mapping[str, str] = NO_IDS) -> Callable[[list[Answer]], str]:
-        """What says why an answer to this request, with these ids in its headers, does not fit."""
+        """Return a function that says why an answer does not fit this request; `headers` are the response's ids."""
 
         def found(values: list[Answer]) -> str:
             reason = misfit(asked, values, self._manners, headers)

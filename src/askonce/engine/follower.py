@@ -1,7 +1,7 @@
-"""The Follower waits for a flight of another process, and fetches what it brought.
+"""The Follower waits for a flight of another process, and reads its answer.
 
-It hears of the end through the background thread's subscription. Every wait is bounded by what the store said of the
-lease, after which it looks again: a lost notice costs seconds, never correctness.
+The background thread's subscription reports the flight's end. Every wait ends with the lease's deadline, as the store
+named it; then the follower claims again. A lost notice costs seconds, never correctness.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from askonce.runtime.mode import Mode, Owner, Signal
 from askonce.store import TIMEOUT
 from askonce.stream.tape import Playback
 
-GRACE = 0.05  # s beyond a follower's wait, so that it does not look a moment before the deadline it was told
+GRACE = 0.05  # s added to a follower's wait: without it, the claim comes a moment before the deadline
 
 
 class Wait:
@@ -37,7 +37,7 @@ class Wait:
         self._until = time.monotonic() + claim.remaining / 1000 + GRACE
 
     def heard(self) -> bytes | int | None:
-        """How the flight ended, or 0 to look again, NEVER where it went silent; None as long as none of these."""
+        """How the flight ended, 0 to claim again, NEVER if it went silent, or None while none of these is known."""
         waiter = self.waiter
         while waiter.notices:
             notice = waiter.notices.popleft()
@@ -52,12 +52,12 @@ class Wait:
         return NEVER if self.left() <= 0 else None
 
     def left(self) -> float:
-        """For how many s more to wait."""
+        """Seconds left to wait."""
         return min(self._until, self.question.until) - time.monotonic()
 
 
 class Follower:
-    """Waits for the flights of others."""
+    """Waits for flights of other processes."""
 
     def __init__(self, guarded: GuardedStore, reader: Reader, mode: Mode) -> None:
         self._guarded = guarded
@@ -68,20 +68,20 @@ class Follower:
         self._mode = mode
 
     def listen(self, question: Question, claim: Follow, owner: Owner, signal: Signal | None = None) -> Waiter:
-        """A waiter of `owner`'s; it is not in force yet."""
+        """Open a waiter of `owner`; it is not subscribed yet."""
         waiter = self._background.listen(question.key, signal or self._mode.signal(), owner)
         waiter.follows = (claim.id, claim.order)
         return waiter
 
     @staticmethod
     async def in_force(waiter: Waiter) -> None:
-        """Wait until a waiter is sure to hear; at the latest after one store timeout we look by ourselves."""
+        """Wait until a waiter is subscribed, at most one store timeout; then the caller claims again in any case."""
         if not waiter.again:
             await waiter.signal.wait(TIMEOUT)
         waiter.again = False
 
     async def follow(self, question: Question, waiter: Waiter, claim: Follow) -> Found | int:
-        """Wait for the flight: its answer, or the order after which to look again (NEVER: it went silent)."""
+        """Wait for the flight. Return its answer, or the order after which to claim again (NEVER: it went silent)."""
         wait = Wait(question, waiter, claim, self._background.heartbeat)
         while (heard := wait.heard()) is None:
             await waiter.signal.wait(min(wait.left(), LOOK))
@@ -90,7 +90,7 @@ class Follower:
     async def read_remotely(
         self, question: Question, waiter: Waiter, claim: Follow, again: Callable[[], Awaitable[Claim]]
     ) -> Playback | Found | int:
-        """Wait for the beginning of its stream: a place on it, with this waiter; or as `follow`."""
+        """Wait for the flight's stream to begin. Return a place on it (it owns this waiter), or as `follow`."""
         waiter.follows = (claim.id, claim.order)
         remote = RemoteReader(question, waiter, claim, self._guarded, self._reader, again)
         if not await remote.pull(question.until):
@@ -106,7 +106,7 @@ class Follower:
         return Playback(remote.tape, self._mode, remote.pull, left, self._background.defer)
 
     async def _ended(self, question: Question, waiter: Waiter, claim: Follow, outcome: bytes) -> Found | int:
-        """Whoever was told to follow a flight may have what it brought, whatever became of it since."""
+        """A caller that was told to follow a flight may use its answer, whatever became of that answer since."""
         if outcome == STORED:
             if waiter.brought is None:
                 data, head = await self._reader.entry(question)
@@ -120,21 +120,21 @@ class Follower:
         return 0 if outcome == FAILED else claim.order
 
     async def taped(self, question: Question, claim: Follow) -> Found | None:
-        """What a flight brought that could not be stored, from its tape."""
+        """Return a flight's answer that could not be stored, from its tape."""
         log = await self._guarded.read(self._store.tape(question.key, claim.id, claim.order))
         return self.read_tape(question, log)
 
     def read_tape(self, question: Question, log: bytes | None) -> Found | None:
-        """The answer on a tape, if it is one that may be shared."""
+        """Return the answer on a tape, if it may be shared."""
         ending = read_ending(log) if log is not None else None
         if ending is None or ending.outcome != SHARED:
             return None
         if question.key.form == "s" and log is not None and not ending.body:
-            ending = ending._replace(body=log)  # a stream that was written down as it came
+            ending = ending._replace(body=log)  # a stream, recorded in its parts
         return self.shared(question, ending)
 
     def shared(self, question: Question, ending: Ending) -> Found:
-        """An answer taken from the tape of the flight that brought it: it was not stored."""
+        """Return an answer taken from a flight's tape: it was not stored."""
         status = Status(question.key.text, fwd="miss", collapsed=True, detail=ending.detail)
         self._events.lookup(status)
         return Found(status, ending.body)

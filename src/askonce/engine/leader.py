@@ -1,8 +1,8 @@
-"""The Leader makes the upstream call of a flight under its lease, and lands it where others can have it.
+"""The Leader makes a flight's upstream call under its lease, and lands the answer where others can read it.
 
-In the store what may be stored; on the flight's tape what may not, for those who were told to follow; and among the
-callers of this process either way. Which call, and how its answer is judged, is the caller's business: a Call brings
-an Answer.
+An answer that may be stored goes to the store. One that may not goes to the flight's tape, for the callers that were
+told to follow. Callers of this process get it either way. The caller decides which call is made, and how its answer
+is judged: a Call returns an Answer.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from askonce.stream.writer import LogWriter
 
 
 class Answer(NamedTuple):
-    """What an upstream call brought, and the verdict on it. `body` None: it has no exact bytes.
+    """The result of an upstream call, and the verdict on it. `body` is None if the result has no exact bytes.
 
-    `trouble`: the answer is an upstream in trouble (``upstream-503``), and `hint` its retry-after, ms.
+    `trouble`: upstream answered that it is in trouble (``upstream-503``); `hint` is its retry-after, in ms.
     """
 
     body: bytes | None
@@ -51,7 +51,7 @@ Call = Callable[[], Awaitable[Answer | Opened]]
 
 
 class Landed(NamedTuple):
-    """How a flight ended for those who joined it."""
+    """How a flight ended, for the callers that joined it."""
 
     answer: Answer
     stored: bool
@@ -62,7 +62,7 @@ Work = Callable[[Store], Coroutine[Any, Any, object]]
 
 
 class Landing(NamedTuple):
-    """What is asked of the store for an answer: to keep it (`fills`), or to give its lease back; None for nothing."""
+    """The store's work for an answer: store it (`fills`), or give its lease back; None if there is nothing to do."""
 
     answer: Answer
     detail: str
@@ -82,7 +82,7 @@ class Leader:
         self._board = board
 
     async def run(self, flight: Flight, question: Question, call: Call) -> None:
-        """Make the upstream call and land it; never raises what the call raised, but for what ends a process."""
+        """Make the upstream call and land it. The call's errors are landed; only SystemExit and its like are raised."""
         self._lead(flight, question)
         self._events.emit("call", question.key.text)
         brought: Answer | Opened | None = None
@@ -92,15 +92,15 @@ class Leader:
             try:
                 brought = await call()
             finally:
-                with contextlib.suppress(ValueError):  # the garbage collector has another context
+                with contextlib.suppress(ValueError):  # the garbage collector runs in another context
                     leading.reset(token)
-        except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: it is landed, and raised in join
+        except Exception as error:  # noqa: BLE001 - any upstream error: it is landed, and raised in join
             ending = self._failed(question.key.text, error)
             failed = self._failed_for(flight, error)
             await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
             flight.land(error=error)
         except GeneratorExit:
-            raise  # dropped with its loop: nothing can be awaited any more, and it is found that its owner is gone
+            raise  # its event loop is gone, so nothing can be awaited; the background thread finds its owner gone
         except BaseException as error:
             self.lost(flight, "cut-off")
             await self._return(flight, Ending(FAILED, "gone"), failed=flight.behind)
@@ -123,32 +123,32 @@ class Leader:
 
     @staticmethod
     def _failed_for(flight: Flight, error: BaseException) -> bool:
-        """Whether an error puts the next try off: trouble does, and whatever ends a refresh but a refusal of its own.
+        """Whether an error delays the next attempt. Trouble does, and every failed refresh except a refused one.
 
-        What refuses a refresh for what it asks, such as a revoked key, is to reach a caller as soon as may be.
+        A refusal of the request itself, such as a revoked key, must reach a caller as soon as possible.
         """
         return bool(upstream.trouble(error)) or (flight.behind and upstream.status_of(error) is None)
 
     def _failed(self, key: str, error: Exception) -> Ending:
-        """Tell of a call that brought nothing for others."""
+        """Emit the event of a call without an answer, and return its ending."""
         name, why = ("unstored", error.detail) if isinstance(error, Unshared) else ("failed", type(error).__name__)
         self._events.emit(name, key, why)
         return Ending(FAILED, why)
 
     def _over(self, flight: Flight) -> None:
-        why = sys.exception()  # it counts where the flight has not landed yet: something went wrong
+        why = sys.exception()  # the cause, if the flight has not landed yet
         self._board.end(flight, why if isinstance(why, Exception) else NoResult(why))
 
     def _pump(self, flight: Flight, question: Question, opened: Opened) -> Pump:
         async def landed(error: BaseException | None, refusal: str) -> None:
             await self._taped(flight, question, pump, error, refusal)
-            self._over(flight)  # not where that was cut off: it is done once more, and the lease is needed for it
+            self._over(flight)  # not if that was interrupted: it is done once more, and needs the lease
 
         pump = Pump(opened, Tape(opened.meta), self._mode, self._guarded, question.terms.max_bytes, landed)
         return pump
 
     async def _streams(self, flight: Flight, pump: Pump) -> None:
-        """Land as soon as there is something to read; the flight goes on, and ends with its pump."""
+        """Land when there is something to read. The flight goes on, and ends with its pump."""
         if (heartbeat := flight.heartbeat) is not None:
             writer = pump.writer = LogWriter(flight, pump.tape, self._background)
             heartbeat.on_want = writer.want
@@ -159,13 +159,13 @@ class Leader:
                 pump.hurry()
         pump.awaited = not flight.behind
         flight.land(pump)
-        if self._mode.asynchronous or flight.behind:  # in a thread of a caller's, its reader reads
+        if self._mode.asynchronous or flight.behind:  # a stream in a caller's thread is read by its reader
             await pump.run()
 
     async def _taped(
         self, flight: Flight, question: Question, pump: Pump, error: BaseException | None, refusal: str
     ) -> None:
-        """What becomes of a stream that ended: stored if it is whole, given back if not."""
+        """End a stream's flight: store the stream if it is whole, else give the lease back."""
         seconds = time.monotonic() - flight.began
         self._events.emit("called", question.key.text, seconds=seconds)
         if pump.abandoned:
@@ -182,11 +182,11 @@ class Leader:
             await self._landed(flight, question, answer, seconds)
 
     async def abandon(self, flight: Flight) -> None:
-        """Give up the lease of a call that nobody can end, being in a thread: others need not wait for it."""
+        """Give up the lease of a call that runs in a thread and cannot be ended: others need not wait for it."""
         await self._return(flight, Ending(FAILED, "closed"), failed=flight.behind)
 
     async def give_up(self, flights: Sequence[Flight]) -> None:
-        """The interpreter ends before these: put them off, over a connection that needs no event loop."""
+        """The interpreter ends first: set a backoff for these flights, over a connection that needs no event loop."""
         works = []
         for flight in flights:
             self.lost(flight, "exit")
@@ -195,12 +195,12 @@ class Leader:
             flight.returned = True
             self._board.end(flight)
         store = self._store.blocking()
-        with contextlib.suppress(StoreTrouble):  # they end by themselves in seconds
+        with contextlib.suppress(StoreTrouble):  # their leases expire in seconds
             await store.together(works)
         await store.close()
 
     def lost(self, flight: Flight, why: str) -> None:
-        """Tell of a refresh that ends before its call: of any other call, whoever made it knows."""
+        """Emit the event of a refresh that ends before its call. Any other call has a caller that gets an error."""
         if flight.behind and not flight.dropped:
             flight.dropped = True
             self._events.emit("dropped", flight.key.text, why)
@@ -209,25 +209,25 @@ class Leader:
             )
 
     def _lead(self, flight: Flight, question: Question) -> None:
-        """From here on it is renewed for as long as a call may take."""
+        """Renew the lease from now on, for as long as a call may take."""
         if flight.heartbeat is not None:
             flight.heartbeat.until = time.monotonic() + question.terms.max_flight
             flight.heartbeat.on_lost = partial(self._events.emit, "lost", question.key.text)
 
     async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
-        """Store what may be stored, and give the lease back with what may not."""
+        """Store the answer if that is allowed, else give the lease back with it."""
         landing = self._landing(flight, question, answer, seconds)
         return self._landed_by(flight, landing, None if landing.work is None else await self._asked(landing.work))
 
     async def _asked(self, work: Work) -> object:
-        """What the store said, or the trouble that it had."""
+        """The store's reply, or its StoreTrouble."""
         try:
             return await self._guarded(work(self._store))
         except StoreTrouble as trouble:
             return trouble
 
     def _landing(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landing:
-        """What is to be asked of the store for an answer."""
+        """The store's work for an answer."""
         detail = answer.verdict.reason
         if answer.body is not None and len(answer.body) > question.terms.max_bytes:
             detail = detail or "too-large"
@@ -241,13 +241,13 @@ class Leader:
         return Landing(answer, "", self._fill(flight.grant, question, answer, seconds), fills=True)
 
     def _landed_by(self, flight: Flight, landing: Landing, said: object) -> Landed:
-        """How it landed, by what the store said."""
+        """How the flight landed, by the store's reply."""
         answer, detail, _, fills = landing
         if not fills:
             if landing.work is not None:
                 self._returned(flight, said)
             return Landed(answer, stored=False, detail=detail)
-        flight.returned = True  # after trouble too: it may be on its way all the same, so its deadline is left to it
+        flight.returned = True  # after trouble too: the work may still arrive, so the lease is left to its deadline
         verdict = said.kind if isinstance(said, StoreTrouble) else str(said)
         self._events.emit(*self._said(verdict, flight.key.text))
         return Landed(answer, stored=verdict == "stored", detail="" if verdict in {"stored", "unkept"} else verdict)
@@ -259,7 +259,7 @@ class Leader:
         return ("refused" if verdict in {"lost", "moved"} else "unstored"), key, verdict
 
     def _fill(self, grant: Grant, question: Question, answer: Answer, seconds: float) -> Work:
-        """Storing an answer, as work of the store's."""
+        """The store's work that stores an answer."""
         sealed, key = self._sealed(grant, question, answer, seconds), question.key
         life = _lifetime(question.terms, answer.verdict)
         return lambda store: store.fill(key, grant.id, grant.order, sealed, life)
@@ -277,7 +277,7 @@ class Leader:
         return seal(key.form, key.digest, grant.id, grant.order, grant.snapshot, ttl, extensions, body, ends=ends)
 
     def _release(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> Work | None:
-        """Giving the lease back, as work of the store's; None where there is none."""
+        """The store's work that gives the lease back; None if there is no lease."""
         grant, key = flight.grant, flight.key
         if grant is None:
             return None
@@ -287,18 +287,18 @@ class Leader:
 
     @staticmethod
     def _returned(flight: Flight, said: object) -> None:
-        # After trouble, which was counted, the background thread tries once more.
+        # After trouble, which is counted, the background thread tries once more.
         flight.returned = flight.returned or not isinstance(said, StoreTrouble)
 
     async def _return(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> None:
-        """Give the lease back, if there is one and the store can hear it."""
+        """Give the lease back, if there is one and the store can be reached."""
         work = self._release(flight, ending, failed=failed, hint=hint)
         if work is not None:
             self._returned(flight, await self._asked(work))
 
 
 def _lifetime(terms: Terms, verdict: Verdict) -> Lifetime:
-    """How long an answer lives: by its terms, and no longer than it says itself."""
+    """How long an answer lives: as its terms say, and no longer than the answer itself allows."""
     ttl = int(terms.ttl * 1000 * (1.0 - terms.jitter * random.random()))
     grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
     age = verdict.age

@@ -1,7 +1,7 @@
-"""A Question: one lookup as the protocol sees it; and the Plan from which a cache makes many of them quickly.
+"""A Question is one lookup as the protocol sees it. A cache makes many of them quickly from one Plan.
 
-A Plan is everything about a call that is not the request: scope, tags, tenant, variant, lifetimes, directives. Callers
-give few different ones, and each is worked out once.
+A Plan is everything about a call except the request: scope, tags, tenant, variant, lifetimes, directives. Callers use
+few different plans, so each is worked out once.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from askonce.core.providers.request import FIELD
 from askonce.errors import ConfigError
 from askonce.events import Events
 
-# Of what counts in a request over HTTP (core.headers, core.providers): another number, and answers that
-# were kept under older rules, in which somebody else's may be among them, are not found any more.
+# The version of the rules for what counts in an HTTP request (core.headers, core.providers). A higher number hides
+# all answers stored under older rules: one of them may be the answer to somebody else's request.
 RULES = 2
-PLANS = 4096  # that a cache keeps in mind
-KNOWN, KNOWN_SIZE = 512, 8192  # questions that a plan keeps in mind, and the bytes that one may have
-TOLD = 15_000  # characters: in any writing fewer bytes than an extension can have
-FOREVER = 10 * 365 * 86_400_000  # ms: what "max-stale" without a value accepts
+PLANS = 4096  # kept in memory by a cache
+KNOWN, KNOWN_SIZE = 512, 8192  # questions kept in memory by a plan, and the largest body of one, in bytes
+TOLD = 15_000  # characters: at most as many bytes, in any encoding, as an extension can hold
+FOREVER = 10 * 365 * 86_400_000  # ms: the grace that "max-stale" without a value accepts
 
 
 @dataclass(slots=True)
 class Question:
-    """What is asked, under which plan, and what has been seen of it so far."""
+    """What is asked, under which plan, and what has been read for it so far."""
 
     key: Key
     fields: tuple[int, ...]
     plan: Plan
     model: str = ""
     expected: Expected = PLAIN
-    detail: str = ""  # trouble met on the way, for the status
-    until: float = math.inf  # of time.monotonic(): when a caller who waits for somebody else's call gives up
+    detail: str = ""  # store trouble during the lookup, for the status
+    until: float = math.inf  # of time.monotonic(): how long a caller waits for another caller's request
     data: bytes = b""  # the entry that was read
-    held: Head | None = None  # its head, when it could not be served as it was
-    seen: Generations | None = None  # the generations that were read, when no entry could be served
-    since: int = 0  # the last flight of this process (Flight.number) that had begun when this was asked
-    unreadable: bool = False  # what the store has cannot be read: it is not looked at again, and is to be replaced
-    others: tuple[Question, ...] = ()  # the same in other forms, whose answers may do if `retell` can make them
+    held: Head | None = None  # the entry's head, if the entry could not be served at once
+    seen: Generations | None = None  # the generations that were read, if no entry could be served
+    since: int = 0  # the number (Flight.number) of the process's last flight that had begun before this question
+    unreadable: bool = False  # the stored entry cannot be read: it is not read again, and must be replaced
+    others: tuple[Question, ...] = ()  # the same in other forms: `retell` may make the answer from one of theirs
     retell: Callable[[bytes], object | None] | None = None
 
     @property
@@ -60,7 +60,7 @@ class Question:
 
     @property
     def terms(self) -> Terms:
-        """The policy, worked out."""
+        """The policy, worked out in seconds."""
         return self.plan.terms
 
     @property
@@ -69,15 +69,15 @@ class Question:
         return self.plan.control
 
     def extensions(self) -> dict[int, bytes]:
-        """What the entry tells people about itself."""
+        """The entry's description for people: extension number to text."""
         told = {SCOPE: self.plan.scope, MODEL: self.model, TAGS: "\0".join(self.plan.tags)}
-        # For people only, so it may be cut: a "model" of 70,000 characters, or half a surrogate, is a question's right.
+        # Only people read it, so it may be cut: a request may hold a "model" of 70,000 characters, or half a surrogate.
         return {kind: text[:TOLD].encode("utf-8", "replace") for kind, text in told.items() if text}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a call, a handle or a header says about itself; None or empty where it says nothing."""
+    """The settings of a call, a handle or a header; None or empty if unset."""
 
     ttl: float | None = None
     scope: str | None = None
@@ -89,7 +89,7 @@ class Settings:
     store_if: Callable[[Any], bool] | None = None
 
     def over(self, outer: Settings) -> Settings:
-        """These settings, and the outer ones where these say nothing; tags add up."""
+        """These settings; unset ones come from `outer`. Tags add up."""
         said = {
             name: value
             for name in ("ttl", "scope", "variant", "tenant", "policy", "control", "store_if")
@@ -104,14 +104,14 @@ NOTHING = Settings()
 
 
 def layered(inner: Policy, outer: Policy) -> Policy:
-    """One policy of two: the outer's word counts where the inner has none."""
+    """One policy made of two: `inner` first, `outer` where it is unset."""
     return replace(
         inner, **{one.name: getattr(outer, one.name) for one in fields(Policy) if getattr(inner, one.name) is None}
     )
 
 
 class Known(NamedTuple):
-    """A question that was asked before under one plan; `passes` is the reason why it is not looked up, or ""."""
+    """A question that was asked before under one plan. `passes`: why it is not looked up, or ""."""
 
     key: Key
     fields: tuple[int, ...]
@@ -145,19 +145,19 @@ class Plan:
         *,
         keep: bool = True,
     ) -> Known:
-        """What is worked out of a question, kept for the next time: to hash 2 KB again costs more than to find them.
+        """Work out a question's key and keep it: hashing 2 KB again costs more than finding it.
 
-        `keyed`: what its key is made of, where that is not the body. `keep`: whether it is so the next time, too.
+        `keyed`: the bytes the key is made of, if they are not the body. `keep`: False if this does not hold next time.
         """
         question = self.question(body if keyed is None else keyed, model)
         known = Known(question.key, question.fields, model, passes, expected)
         if keep and self.remembers(len(body)):
-            # A copy: what orjson wrote still has the room that it wrote in, 64 KB for a body of 7.
+            # A copy: orjson's result keeps its whole write buffer alive, 64 KB for a body of 7 bytes.
             self.known.keep(bytes(memoryview(body)), known, len(body))
         return known
 
     def remembers(self, size: int) -> bool:
-        """Whether a request of so many bytes is kept in mind: not if it is long, or if no answer to it is ever kept."""
+        """Whether a request of this size in bytes is kept: not if it is long, or if its answers are never stored."""
         return size <= KNOWN_SIZE and self.terms.ttl > 0
 
     def question(
@@ -169,7 +169,7 @@ class Plan:
         headers: Sequence[tuple[str, str]] = (),
         credential: str = "",
     ) -> Question:
-        """A question with this canonical body; `credential` stands for the tenant where none is named."""
+        """A question with this canonical body. `credential` identifies the tenant if none is named."""
         digest = keys.digest(
             prefix=self.prefix,
             tenant=self.tenant or credential,
@@ -182,7 +182,7 @@ class Plan:
         return Question(Key(digest, form), labels.fields(self.scope, model, self.tags), self, model)
 
     def unwanted(self, value: object, events: Events) -> str:
-        """Why `store_if` does not want an answer, "" when it does."""
+        """Why `store_if` rejects an answer; "" if it accepts it."""
         if self.store_if is None:
             return ""
         try:
@@ -193,13 +193,13 @@ class Plan:
 
 
 def not_normal(events: Events, wrong: NotNormal) -> str:
-    """Why a request passes of which `normalize` made nothing; said once for each way to fail."""
+    """Why a request passes that `normalize` could not handle. Warns once for each kind of failure."""
     events.warn_once(f"normalize {wrong}", "normalize %s: such requests go upstream without the cache", wrong)
     return "normalize-failed"
 
 
 def told_field(events: Events, reason: str) -> str:
-    """Why a request passes; once said aloud where a field that nobody knows is why."""
+    """Why a request passes. Warns once if an unknown field is the reason."""
     if reason.startswith(FIELD):
         field = unquote(reason.removeprefix(FIELD))
         events.warn_once(
@@ -214,7 +214,7 @@ def told_field(events: Events, reason: str) -> str:
 
 @lru_cache(maxsize=4096)
 def limits_of(terms: Terms, control: Control) -> Limits:
-    """What a lookup accepts: the policy's lifetimes, and the directives where they say more. ms."""
+    """What a lookup accepts, in ms: the policy's lifetimes, tightened or widened by the directives."""
     error = terms.stale_if_error if control.stale_if_error is None else control.stale_if_error
     max_age = NEVER if control.max_age is None else _ms(control.max_age)
     return Limits(
@@ -232,7 +232,7 @@ def _ms(seconds: float) -> int:
 
 
 def variant_text(variant: object) -> str:
-    """A variant as the key has it: None and 0 are the first of several wanted answers."""
+    """A variant as it stands in the key: None and 0 are both the first of several answers."""
     if variant is None or variant == 0:
         return ""
     if isinstance(variant, bool) or not isinstance(variant, int | str):
@@ -241,7 +241,7 @@ def variant_text(variant: object) -> str:
 
 
 class Planner:
-    """Makes plans for one cache: its prefix, its policies, its mode of operation."""
+    """Makes plans for one cache, from its prefix, its policies and its mode of operation."""
 
     def __init__(self, prefix: str, tenant: str, policy: Policy, scopes: Mapping[str, Policy], mode: str) -> None:
         self.prefix = prefix
@@ -253,15 +253,15 @@ class Planner:
         self.plain = self.plan(NOTHING)
 
     def plan(self, settings: Settings) -> Plan:
-        """The plan for these settings; ConfigError for what cannot be meant."""
+        """The plan for these settings; ConfigError if they are invalid."""
         if settings.store_if is not None:
-            # Often a lambda made for one call: it is not kept, nor what it holds.
+            # Often a lambda made for one call: neither it nor what it holds may be kept.
             plain = self.plan(replace(settings, store_if=None))
             return replace(plain, store_if=_function(settings.store_if))
         try:
             plan = self._plans.get(settings)
         except TypeError:
-            self._make(settings)  # says which of them it is that has no hash
+            self._make(settings)  # raises a ConfigError that names the unhashable setting
             raise
         if plan is None:
             plan = self._make(settings)
@@ -290,7 +290,7 @@ class Planner:
         return resolve(*self._capped(own, settings.policy, *by_scope), self._policy)
 
     def _capped(self, *layers: Policy | None) -> Iterable[Policy | None]:
-        """A call may only tighten what the cache itself caps: its hard end, its size, its flights."""
+        """A call may only tighten the cache's own limits: hard end, size, length of a flight."""
         for layer in layers:
             if layer is None:
                 continue
@@ -331,7 +331,7 @@ def _function(store_if: object) -> Callable[[Any], bool]:
 
 
 def tags_of(tags: Iterable[str] | str | None) -> tuple[str, ...]:
-    """Tags as given, made hashable; checked when they are planned."""
+    """Tags as a tuple, which is hashable; a plan checks them."""
     if isinstance(tags, str):
         raise ConfigError(f"tags={tags!r}: write a list of tags, [{tags!r}]")
     if tags is not None and not isinstance(tags, Iterable):

@@ -1,7 +1,7 @@
-"""The Reader: entries read plainly, and judged for one question. The hit path is here, all of it.
+"""The Reader reads entries without a claim, and judges them for one question. The whole hit path is here.
 
-What plain reads cannot serve (too old, invalidated as far as can be told, carrying tags that were not asked for) is no
-answer of the Reader's: the store decides about it in a claim.
+It does not answer what plain reads cannot decide: an entry that is too old, that looks invalidated, or that carries
+tags the caller did not name. The store decides about those in a claim.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ UNREADABLE = "store-unreadable"
 
 
 class Unreadable(Exception):
-    """What was kept for a question is whole, and not what whoever asked can read."""
+    """The stored answer is whole, but its reader cannot use it."""
 
 
 class Found(NamedTuple):
-    """What a lookup gives back: a body to decode, or (body None) the very value; `entry` when the store had it."""
+    """The result of a lookup: a body to decode, or (body None) the value itself. `entry`: set if the store had it."""
 
     status: Status
     body: bytes | memoryview | None
@@ -62,12 +62,12 @@ class Reader:
         self._remembered: dict[Key, tuple[int, ...]] = {}
 
     async def look(self, question: Question) -> Found | None:
-        """The hit path: plain reads, no decision by the store."""
+        """The hit path: plain reads, without a decision by the store."""
         fields = self._fields(question) if self._remembered else question.fields
         if self._breakers.shut:
             self._guarded.check_read()
         try:
-            # Not through the guarded store's own call: one coroutine less is a fiftieth of a hit.
+            # Not through GuardedStore.read: the extra coroutine costs a fiftieth of a hit.
             look = await self._store.look(question.key, fields)
         except StoreTrouble as trouble:
             self._guarded.met(trouble, "read")
@@ -79,7 +79,7 @@ class Reader:
         return found
 
     async def look_all(self, questions: Sequence[Question]) -> list[Found | None]:
-        """`look` for several, in batches."""
+        """`look` for several questions, in batches."""
         fields = [self._fields(question) for question in questions]
         works = [partial(_look, question.key, own) for question, own in zip(questions, fields, strict=True)]
         found: list[Found | None] = []
@@ -93,7 +93,7 @@ class Reader:
         return found
 
     async def entries(self, questions: Sequence[Question]) -> list[tuple[bytes | None, Head | None]]:
-        """`entry` for several, in batches."""
+        """`entry` for several questions, in batches."""
         works = [partial(_entry, question.key) for question in questions]
         found: list[tuple[bytes | None, Head | None]] = []
         for data, question in zip(await self._guarded.together(works, reads=True), questions, strict=True):
@@ -103,7 +103,7 @@ class Reader:
         return found
 
     async def peek(self, question: Question) -> tuple[bytes, Head, int] | None:
-        """A fresh entry, its head and the time: not a lookup yet, for it may not do."""
+        """A fresh entry, its head and the time. Not counted as a lookup: the caller may be unable to use it."""
         fields = self._fields(question)
         look = await self._guarded.read(self._store.look(question.key, fields))
         head = None if look.entry is None else look.head or self.read(question, look.entry)
@@ -113,7 +113,7 @@ class Reader:
         return (look.entry, head, now) if fresh_for(head, question.plan.limits, now) else None
 
     async def retold(self, question: Question) -> Found | None:
-        """The answer made of one that is kept in another form, if it can be made exactly."""
+        """The answer made from one stored in another form, if it can be made exactly."""
         for other in question.others:
             kept = await self.peek(other)
             if kept is None:
@@ -129,11 +129,11 @@ class Reader:
         return None
 
     def remembers(self, key: Key) -> bool:
-        """Whether this key's entry was seen to carry tags of its own."""
+        """Whether this key's entry is known to carry tags of its own."""
         return key in self._remembered
 
     def _fields(self, question: Question) -> tuple[int, ...]:
-        """What decides about this key: the caller's tags, and those its entry was seen to carry."""
+        """The fields that decide about this key: the caller's tags, and the known tags of its entry."""
         own = self._remembered.get(question.key) if self._remembered else None
         return question.fields if own is None else tuple({*question.fields, *own})
 
@@ -160,13 +160,13 @@ class Reader:
             return None
 
     def unread(self, question: Question, reason: str = UNREADABLE) -> None:
-        """An entry under this question's name says nothing to anybody: it is told, and counts as a miss."""
+        """Emit the event of an entry that no reader can use; it counts as a miss."""
         question.detail = reason
         self._events.emit("corrupt", question.key.text, reason)
         self._events.warn_once(reason, "an entry could not be read (%s); it counts as a miss and is replaced", reason)
 
     def _unmoved(self, key: Key, look: Look, head: Head, fields: tuple[int, ...]) -> bool:
-        """Whether no invalidation reached the entry, as far as what was read can tell; False where it cannot."""
+        """Whether no invalidation reached the entry, as far as the read fields tell; False if they cannot tell."""
         gens = look.generations
         if head.epoch != gens.epoch or head.clock < gens.floor:
             return False
@@ -175,9 +175,9 @@ class Reader:
         try:
             own = entry_fields(look.entry or b"", head)
         except Corrupt:
-            return False  # so the claim finds, and has it replaced
+            return False  # so that the claim finds it, and replaces it
         if not set(own) <= set(fields):
-            # The claim will judge; the next lookup of this key reads these fields too, in its one round trip.
+            # The claim judges it. The next lookup of this key reads these fields too, in its one round trip.
             if len(self._remembered) >= REMEMBERED:
                 self._remembered.clear()
             self._remembered[key] = own
@@ -194,16 +194,16 @@ class Reader:
         except Corrupt:
             return False
         if head.stale - head.fresh < took:
-            # No stale answer will bridge the call (a life that slid to its hard end): surely, not by lot.
+            # No stale answer will bridge the call (a life that slid to its hard end): refresh surely, not at random.
             return left <= 2 * took + 1000
         return left <= -took * math.log(1.0 - random.random())
 
     def hit(self, question: Question, data: bytes, head: Head, now: int, detail: str = "", *, fwd: str = "") -> Found:
-        """The entry as the caller's answer. `fwd`: it was asked for upstream all the same (``miss``: by another)."""
+        """The entry as the caller's answer. `fwd`: why it was asked upstream all the same (``miss``: by another)."""
         key, plan = question.key, question.plan
         ttl = (fresh_until(head, plan.limits) - now) // 1000
         age = (now - head.created) // 1000 if now > head.created else 0
-        # stored: False; by position, which is a quarter cheaper than by name
+        # stored is False; arguments by position cost a quarter less than by name
         status = Status(key.digest.hex(), not fwd, fwd, False, fwd == "miss", ttl, detail, age)
         self._events.lookup(status)
         if not fwd:
@@ -216,15 +216,15 @@ class Reader:
         self._events.emit("slid", key.text)
 
     async def entry(self, question: Question) -> tuple[bytes | None, Head | None]:
-        """The entry read once more, by itself."""
+        """Read the entry once more, alone."""
         data = await self._guarded.read(self._store.entry(question.key))
         return data, self.read(question, data) if data is not None else None
 
     async def saved(self, question: Question, trouble: str) -> Found | None:
-        """An old answer in place of an upstream's trouble, judged by the generations of now."""
+        """An old answer in place of an upstream error, judged by the current generations; None if none may serve."""
         if not question.limits.error:
             return None
-        for _ in range(2):  # the second time with the tags that the first found in the entry
+        for _ in range(2):  # the second read includes the tags that the first one found in the entry
             fields = self._fields(question)
             try:
                 look = await self._guarded.read(self._store.look(question.key, fields))

@@ -1,8 +1,8 @@
-"""A stream that another process is writing, read from its flight's log in the store.
+"""A stream that another process writes, read from its flight's log in the store.
 
-First what the log has, then each notice as it comes; a gap between the two is repaired by reading a range. What is read
-is one flight's, by name, from its first byte: never two answers spliced. Silence past the lease's deadline is looked
-into by claiming; if somebody else may now lead, this stream is dead.
+The reader takes what the log has, then each notice as it comes, and repairs a gap between them by reading a range. It
+reads one flight, by name, from its first byte: two answers are never spliced. After silence past the lease's deadline
+it claims; if another caller may lead now, this stream is dead.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from askonce.store import StoreTrouble
 from askonce.stream.tape import Cut, Tape
 
 GRACE = 0.05
-PAUSE = 0.1  # s between two looks at the log of a store in trouble
+PAUSE = 0.1  # s between two reads of the log while the store has trouble
 _FRAME = struct.Struct(">BI")
 
 
 class RemoteReader:
-    """Brings one remote flight's log onto a tape of this caller's own. `again`: claims once more."""
+    """Brings one remote flight's log onto a tape of this caller's own. `again`: claims the key once more."""
 
     def __init__(
         self,
@@ -38,9 +38,9 @@ class RemoteReader:
         again: Callable[[], Awaitable[Claim]],
     ) -> None:
         self.tape = Tape()
-        self.whole: Ending | None = None  # an answer that was no stream after all
+        self.whole: Ending | None = None  # an answer that turned out not to be a stream
         self.dead = False
-        self.failed = False  # its upstream call failed; else nobody knows what became of it
+        self.failed = False  # its upstream call failed; False if its end is unknown
         self._question = question
         self._waiter = waiter
         self._claim = claim
@@ -48,8 +48,8 @@ class RemoteReader:
         self._reader = reader
         self._again = again
         self._have = 0  # bytes of the log
-        self._behind = True  # the log may have more than was said since it was read
-        self._rest = b""  # a frame that is not whole yet
+        self._behind = True  # the log may have more than the notices said since it was read
+        self._rest = b""  # a frame that is not complete yet
         self._until = self._deadline(claim.remaining)
 
     @staticmethod
@@ -57,7 +57,7 @@ class RemoteReader:
         return time.monotonic() + remaining / 1000 + GRACE
 
     async def pull(self, until: float) -> bool:
-        """Wait for more of the log; False when the time is up before there is more, or the tape is over."""
+        """Wait for more of the log. False if the time is up first, or if the tape is over."""
         count = self.tape.count
         while self.tape.count == count and not self.tape.over:
             if time.monotonic() >= until:
@@ -69,7 +69,7 @@ class RemoteReader:
         return True
 
     async def _endure(self, trouble: StoreTrouble) -> None:
-        """The log is there all the same: it is read on when the trouble ends, unless the lease has ended before."""
+        """The log outlives the trouble: read on when the store answers again, unless the lease ends first."""
         self._behind = True
         if time.monotonic() >= self._until:
             self._lost(f"the store had trouble ({trouble.kind})")
@@ -108,7 +108,7 @@ class RemoteReader:
             self._feed(log)
 
     async def _ended(self, outcome: bytes) -> None:
-        """The flight is over: its log says all, or the entry it became does."""
+        """The flight is over: the rest is in its log, or in the entry it became."""
         await self._catch_up()
         if self.tape.over:
             return
@@ -124,7 +124,7 @@ class RemoteReader:
         self.tape.end()
 
     async def _look_into(self) -> None:
-        """Nothing was said for too long: whoever may claim the lease now has found the leader dead."""
+        """Claim after a long silence: a claim that no longer names this flight shows that its leader is dead."""
         claim = await self._again()
         if isinstance(claim, Follow) and (claim.id, claim.order) == (self._claim.id, self._claim.order):
             self._until = self._deadline(claim.remaining)

@@ -1,4 +1,4 @@
-"""The readers of a stream under way in this process: who may read it, and what becomes of it when all have left."""
+"""The readers of this process's streams: who may read, and what happens to a stream when all readers have left."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from askonce.runtime.mode import Mode
 from askonce.stream.pump import Pump
 from askonce.stream.tape import Cut, Playback
 
-CLOSING = 1.0  # s that who left waits for upstream's response to be closed
+CLOSING = 1.0  # s that the last reader waits for upstream's response to be closed
 
 
 class StreamReaders:
-    """Gives readers a place, and acts when the last one leaves."""
+    """Gives readers a place on a tape, and acts when the last reader leaves."""
 
     def __init__(self, guarded: GuardedStore, mode: Mode) -> None:
         self._events = guarded.events
@@ -23,7 +23,7 @@ class StreamReaders:
         self._mode = mode
 
     def join(self, question: Question, flight: Flight, pump: Pump) -> Playback:
-        """A place at the beginning of the tape; Gone if that was let go."""
+        """A place at the start of the tape; NoResult if the start is no longer kept."""
 
         async def left() -> None:
             await self.left(question, flight, pump)
@@ -37,20 +37,20 @@ class StreamReaders:
         return playback
 
     async def left(self, question: Question, flight: Flight, pump: Pump) -> None:
-        """The last reader here left. What is whole is stored; else it goes on for a while, or is closed."""
+        """The last reader left. Store the stream if it is whole; else let it go on for a while, or close it."""
         if pump.tape.over:
-            await pump.end()  # once more, if that was cut off
+            await pump.end()  # once more, in case the first end was interrupted
             return
         whole, followed = pump.passing or pump.scan.whole(), pump.followed
         closing = question.terms.on_abandon == "close" and not followed
         if not whole and flight.behind:
-            return  # a refresh is nobody's to abandon
+            return  # a refresh has no reader that could abandon it
         if not whole:
-            pump.abandoned = question.terms.on_abandon  # counted when it ends, with what it cost
+            pump.abandoned = question.terms.on_abandon  # counted with its cost when the stream ends
         if flight.cancel is not None:
             if whole or closing:
                 flight.cancel()
-                # Closed when this returns, as a response is without us: its connection is free for the next call.
+                # Closed before this returns, as without a cache: its connection is free for the next call.
                 await pump.finished(self._mode.signal(), time.monotonic() + CLOSING)
             else:
                 self._mode.later(flight, question.terms.abandon_limit, self.give_up)
@@ -62,7 +62,7 @@ class StreamReaders:
                 await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
 
     def give_up(self, flight: Flight) -> None:
-        """The time that an abandoned stream had is over."""
+        """End an abandoned stream whose time is over."""
         pump = flight.pump
         if (
             isinstance(pump, Pump)

@@ -1,15 +1,15 @@
-"""Calls without a lease: which flights of its process a lookup may share where the store had trouble.
+"""Calls without a lease: which flights of its process a lookup may share while the store has trouble.
 
-The store is what tells a lookup whose call it may have: one that began after every invalidation that the lookup must
-respect. Where it cannot, two things can.
+Normally the store tells a lookup whose call it may share: one that began after every invalidation that the lookup must
+respect. Two rules stand in for the store.
 
-A call that began after the lookup did is for it. An invalidation that it must respect had returned before it began, and
-so before that call. Both are numbered by one counter, as they begin.
+A lookup may share a call that began after the lookup did. Every invalidation that the lookup must respect had returned
+before the lookup began, and so before that call. One counter numbers lookups and calls as they begin.
 
-A call that began before is for it only where no invalidation can have come in between. So it is where the store is
-down: there is none that this process could learn of. And where its reads work, and the generations that this lookup has
-read are those that were read before that call: an invalidation in between would have moved them. An invalidation that
-this process itself has seen acknowledged bars what was under way then.
+A lookup may share an earlier call only where no invalidation can have come in between. That holds while the store is
+down: this process cannot learn of an invalidation. It also holds while reads work and the lookup has read the same
+generations as were read before that call: an invalidation in between would have moved them. An invalidation that
+this process itself has seen acknowledged bars every call that was under way then.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from askonce.flight.flight import Board, Flight
 
 
 def flight_for(question: Question, board: Board, attempt: Attempt, *, down: bool) -> tuple[Flight, bool]:
-    """The flight that this lookup is to wait for, and whether it is its own to run. `down`: reads are not tried."""
+    """The flight that this lookup waits for, and whether this lookup runs it. `down`: reads are not tried."""
 
     def may_join(flight: Flight) -> bool:
         if flight.number > question.since:
