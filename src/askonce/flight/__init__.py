@@ -1,4 +1,4 @@
-"""The upstream calls of this process, those that wait for them, and the background thread that renews leases.
+"""The upstream calls of this process, the callers that wait for them, and the background thread that renews leases.
 
-Commands reach the store through its circuit breakers, which are here too. Nothing here knows questions or streams.
+The circuit breakers are here too: every command to the store passes them. Nothing here knows questions or streams.
 """

@@ -1,8 +1,8 @@
-"""The background thread: one a process and store, for sync and async caches alike.
+"""The background thread: one for each process and store, for sync and async caches alike.
 
-It renews every lease that this process holds, hears the notices of other processes about keys that somebody here waits
-for, and probes a store in trouble. It is a thread, and has a connection of its own, because an event loop that is
-blocked for ten seconds, or a caller's thread deep in an upstream call, must not lose a lease for it.
+It renews every lease of this process, receives other processes' notices about keys that a caller here waits for, and
+probes a store in trouble. It is a thread with its own connection: a lease must not be lost because an event loop is
+blocked for ten seconds, or because a caller's thread is deep in an upstream call.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.runtime.wakeup import Wakeup
 from askonce.store import TIMEOUT, Link, Store, StoreTrouble
 
-HEARTBEAT = 5.0  # s: a lease not renewed for so long may be taken by whoever waits
+HEARTBEAT = 5.0  # s: a lease that was not renewed for so long may be taken by a waiting caller
 RENEWAL = 1.5  # s between renewals
-PAUSE = 0.25  # s before a broken link is tried again; twice as long each time that it breaks again at once
+PAUSE = 0.25  # s before a broken link is made again; doubled each time the new one breaks at once
 LONGEST_PAUSE = 1.0
-QUIET = 2.0  # s without a link, after which that is told
-SLICE = 0.05  # s of other work between two looks at what has to be in time
-BATCH = 128  # commands in one exchange
+QUIET = 2.0  # s without a link, after which an event is emitted
+SLICE = 0.05  # s of other work between two checks of what is due
+BATCH = 128  # commands in one round trip
 IDLE = 60.0
-LAUNCH = 0.5  # s that a thread may take to begin before another is started; one of them runs
+LAUNCH = 0.5  # s for a thread to begin; after that another one is started, and one of them runs
 
 
 class BackgroundThread:
-    """The thread, and what it keeps: heartbeats, wait lists, the breakers. Started by the first who needs it."""
+    """The thread and its data: heartbeats, wait lists, breakers. Started when it is first needed."""
 
     heartbeat = HEARTBEAT
     rhythm = RENEWAL
@@ -51,11 +51,11 @@ class BackgroundThread:
         self.breakers = Breakers()
         self.users = Users(self.wake)
         self._deferred: deque[Callable[[], object]] = deque()
-        self._store = store.blocking()  # of its own: no connection of a cache's may live as long as this
+        self._store = store.blocking()  # its own: no cache's connection may live as long as this thread
         self._link: Link | None = None
         self._heartbeats = Heartbeats()
         self._wait_lists: dict[Key, WaitList] = {}
-        self._changed: deque[WaitList] = deque()  # that have their first waiter, or none any more
+        self._changed: deque[WaitList] = deque()  # lists that have their first waiter, or no waiter any more
         self._to_release: deque[tuple[Key, bytes, bool]] = deque()
         self._hits = HitCounts()
         self._probes = Probes(self.breakers, self._store)
@@ -67,22 +67,20 @@ class BackgroundThread:
         self._stopping = False
         self._over = False
         self._wakeup = Wakeup()
-        self._trouble: StoreTrouble | None = None  # of the link, since `_since` (monotonic s)
+        self._trouble: StoreTrouble | None = None  # the link's trouble, since `_since` (monotonic s)
         self._since = 0.0
         self._pause = PAUSE
         self._stumbled = ""
 
-    # what callers use, from any thread
+    # called from any thread
 
     def defer(self, work: Callable[[], object]) -> None:
-        """Do something in the background thread, if there is one. Takes no lock: what a finaliser may call."""
+        """Run `work` in the background thread, if it runs. Takes no lock, so a finaliser may call it."""
         self._deferred.append(work)
         self.wake()
 
     def keep_alive(self, heartbeat: Heartbeat) -> None:
-        """Keep a lease alive, until `stop_renewing`; or see, before it is granted, whether anybody still asks for
-        it.
-        """
+        """Keep a lease alive until `stop_renewing`. Before the lease is granted, only watch whether its owner lives."""
         self._due()
         self._heartbeats.add(heartbeat)
         self._start()
@@ -92,16 +90,16 @@ class BackgroundThread:
             self._heartbeats.next = time.monotonic() + self.rhythm
 
     def renew_now(self, flight: tuple[bytes, int]) -> None:
-        """Renew this flight's lease now, and so learn whether it is waited for."""
+        """Renew this flight's lease now; the reply says whether another process waits for it."""
         self._heartbeats.renew_now(flight)
         self.wake()
 
     def stop_renewing(self, heartbeat: Heartbeat) -> None:
-        """The flight is over."""
+        """Stop renewing: the flight is over."""
         self._heartbeats.discard(heartbeat)
 
     def listen(self, key: Key, signal: Signal, owner: Owner | None = None) -> Waiter:
-        """A waiter for notices about `key`; its signal rings when they are sure to arrive."""
+        """Open a waiter for notices about `key`. Its signal is set when the subscription works."""
         self._due()
         while True:
             wait_list = self._wait_lists.get(key) or self._wait_lists.setdefault(key, WaitList(key, self._look))
@@ -109,7 +107,7 @@ class BackgroundThread:
             wait_list.waiters[waiter] = None
             if self._wait_lists.get(key) is wait_list:
                 break
-            wait_list.waiters.pop(waiter, None)  # it ended before it could see us
+            wait_list.waiters.pop(waiter, None)  # the list ended before this waiter was added to it
         waiter.again = wait_list.in_force
         if not wait_list.subscribed:
             self._changed.append(wait_list)
@@ -117,29 +115,27 @@ class BackgroundThread:
         return waiter
 
     def _look(self, wait_list: WaitList) -> None:
-        """A wait list may be over."""
+        """Have the thread check whether a wait list is over."""
         self._changed.append(wait_list)
         self.wake()
 
     def release(self, key: Key, flight: bytes, *, failed: bool = False) -> None:
-        """Give back a lease that may have been granted to `flight`, without anybody waiting for it; `failed` as in
-        Store.release.
-        """
+        """Give back a lease that may have been granted to `flight`, in the background; `failed` as in Store.release."""
         self._to_release.append((key, flight, failed))
         self._start()
 
     def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
-        """Add its hits to a key's count in the store, within a second; `slid` is called if that lengthened its life."""
+        """Add a key's hits to its count in the store, within a second. Calls `slid` if that lengthens its life."""
         if self._hits.add(key, warmth, slid):
             self._start()
 
     def flush(self, writer: Unflushed) -> None:
-        """Have it write what is new, now."""
+        """Have the thread call `writer.flush` now."""
         self._unflushed[writer] = None
         self._start()
 
     def trouble(self, trouble: StoreTrouble, direction: Direction) -> list[Breaker]:
-        """A caller met trouble; the breakers that opened by it."""
+        """Count a caller's store trouble; return the breakers that it opened."""
         if trouble.at == "key":
             return []
         opened = self.breakers.failed(direction, trouble.kind, connecting=trouble.at == "connecting")
@@ -150,19 +146,19 @@ class BackgroundThread:
 
     @property
     def state(self) -> str:
-        """How the background connection is: ``ok``, ``idle`` where none was needed yet, or the trouble it has."""
+        """The state of the background connection: ``ok``, ``idle`` if none was needed yet, or its trouble."""
         trouble = self._trouble
         return trouble.kind if trouble is not None else "idle" if self._link is None else "ok"
 
     def wake(self) -> None:
-        """Make the thread look at its list again. Takes no lock."""
+        """Make the thread check its work again. Takes no lock."""
         self._wakeup.set()
         link = self._link
         if link is not None:
             link.wake()
 
     def waiting(self) -> int:
-        """How many callers wait for other processes."""
+        """The number of callers that wait for other processes."""
         return sum(len(wait_list.waiters) for wait_list in list(self._wait_lists.values()))
 
     def stop(self) -> None:
@@ -174,10 +170,10 @@ class BackgroundThread:
         elif self._thread is not threading.current_thread():
             self._thread.join(2 * TIMEOUT + 1)
 
-    # the thread
+    # runs in the thread
 
     def _start(self) -> None:
-        """See to it that the thread runs. Where none can be started (none is left, Python ends) the next use may."""
+        """Make sure the thread runs. If none can be started (none is left, Python ends), the next use tries again."""
         now = time.monotonic()
         if not (self._running.held or self._stopping) and now - self._began >= LAUNCH:
             self._began = now
@@ -198,13 +194,13 @@ class BackgroundThread:
             log.warning("askonce has no background thread: none can be started; leases are not renewed until one is")
 
     def _run(self) -> None:
-        """Until nobody needs it: an exception anywhere ends the thread only when it is about to end by itself."""
+        """Run until nothing needs the thread. An exception ends it early only if it was about to end anyway."""
         while not self._over:
             try:
                 self._running.run(self._work, 0.0)
             except Busy:
-                return  # another one is at it
-            except BaseException as error:  # noqa: BLE001 - a lease lives longer than what went wrong here
+                return  # another thread does this work
+            except BaseException as error:  # noqa: BLE001 - the leases must be renewed whatever went wrong here
                 self._stumble(error)
 
     def _work(self) -> None:
@@ -215,8 +211,8 @@ class BackgroundThread:
                 self._turn()
             except StoreTrouble as trouble:
                 self._met(trouble)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is logged
-                # The thread must outlive a bug in a link: without it every lease of the process would die.
+            except Exception as error:  # noqa: BLE001 - any error is logged
+                # The thread must outlive a bug in a link: otherwise every lease of the process would expire.
                 self._stumble(error)
             else:
                 self._well()
@@ -227,17 +223,17 @@ class BackgroundThread:
         drive(self._store.close())
 
     def _wind_up(self) -> None:
-        """What was left to this thread while its last user went: nobody else will do it."""
+        """Do what was handed to this thread while its last user left: nothing else will do it."""
         try:
             while self._deferred:
                 self._deferred.popleft()()
             while self._to_release:
                 self._give_back()
-        except Exception as error:  # noqa: BLE001 - the thread ends all the same
+        except Exception as error:  # noqa: BLE001 - the thread ends in any case
             log.debug("left undone: %r", error)
 
     def _met(self, trouble: StoreTrouble) -> None:
-        """The link broke, or cannot be made: told once, and again when it lasts."""
+        """The link broke or cannot be made: report it once, and once more if it lasts."""
         log.debug("the background connection: %s", trouble)
         now = time.monotonic()
         if self._trouble is None:
@@ -256,7 +252,7 @@ class BackgroundThread:
             self._stumbled = repr(error)
             log.exception("the background thread of askonce stumbled")
         self._unlink()
-        # The next link knows nothing of what this one was asked for.
+        # The next link has no subscriptions yet.
         for wait_list in list(self._wait_lists.values()):
             wait_list.subscribed = False
             self._changed.append(wait_list)
@@ -276,7 +272,7 @@ class BackgroundThread:
             link.close()
 
     def _turn(self) -> None:
-        """What has to be in time first, and a slice of the rest."""
+        """Do what is due first, then a slice of the rest."""
         while self._deferred:
             self._deferred.popleft()()
         if self._probes.due() <= 0:
@@ -302,7 +298,7 @@ class BackgroundThread:
             self._heartbeats.renew_urgent(link, self.heartbeat)
 
     def _rest(self) -> None:
-        """What may be late: for as long as a slice, or until the next renewal is due."""
+        """Do what may be late: for one slice, or until the next renewal is due."""
         until = time.monotonic() + SLICE
         if self._heartbeats:
             until = min(until, self._heartbeats.next)
@@ -350,7 +346,7 @@ class BackgroundThread:
         if not wait_list.waiters:
             self._link.unsubscribe(wait_list.key)
             return
-        # Somebody came between the look and the end; another may have found no wait list, and made one.
+        # A waiter came while the list was being ended, or another caller made a new list: keep one list for all.
         other = self._wait_lists.setdefault(wait_list.key, wait_list)
         if other is not wait_list:
             other.subscribed, other.in_force = wait_list.subscribed, wait_list.in_force
@@ -362,7 +358,7 @@ class BackgroundThread:
 
     def _give_back(self) -> None:
         some = [self._to_release.popleft() for _ in range(min(BATCH, len(self._to_release)))]
-        drive(self._store.together([partial(give_back, *one) for one in some]))  # tried once: they die in seconds
+        drive(self._store.together([partial(give_back, *one) for one in some]))  # one attempt: they expire in seconds
 
     def _in_force(self, key: Key) -> None:
         wait_list = self._wait_lists.get(key)
@@ -372,7 +368,7 @@ class BackgroundThread:
                 waiter.ring(None)
 
     def _reap(self) -> None:
-        """Take from owners who do not live any more what they hold here, before it is renewed once more."""
+        """Take back what owners that no longer live hold here, before it is renewed again."""
         self._heartbeats.reap()
         for wait_list in list(self._wait_lists.values()):
             for waiter in list(wait_list.waiters):
@@ -386,12 +382,12 @@ class BackgroundThread:
         except StoreTrouble:
             raise
         except BaseException:
-            self._unflushed |= dict.fromkeys(some)  # who reads along must not wait for the next part
+            self._unflushed |= dict.fromkeys(some)  # remote readers must not wait for the next part
             raise
 
     def _back(self, breaker: Breaker, kind: str) -> None:
-        """A probe closed a breaker."""
+        """A probe closed a breaker: report it."""
         if kind == "store-readonly" or kind in SILENT:
-            self._store.reconnect()  # what others hold may lead to the server that it was then, or nowhere
+            self._store.reconnect()  # other connections may still lead to the old server, or nowhere
         for user in self.users.alive():
             user.back(breaker.direction, kind)

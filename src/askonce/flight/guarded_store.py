@@ -1,4 +1,4 @@
-"""A store behind its breakers: every command of the engine goes through here, and every trouble is counted here."""
+"""A store behind its breakers. Every command of the engine passes here, and every trouble is counted here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from askonce.flight.registry import join, leave
 from askonce.runtime.exits import EXIT
 from askonce.store import Store, StoreTrouble, Works
 
-BATCH = 128  # commands in one exchange
+BATCH = 128  # commands in one round trip
 T = TypeVar("T")
 
 
 class GuardedStore:
-    """The store of one engine. While a breaker is open no command of its direction is sent: StoreTrouble at once."""
+    """The store of one engine. While a breaker is open, its direction raises StoreTrouble at once and sends nothing."""
 
     def __init__(self, store: Store, events: Events) -> None:
         self.store = store
@@ -26,11 +26,11 @@ class GuardedStore:
         self._closed = False
 
     async def __call__(self, work: Coroutine[Any, Any, T]) -> T:
-        """The reply to a command that writes."""
+        """Send a command that writes; return its reply."""
         return await self._asked(self._breakers.write, work)
 
     async def read(self, work: Coroutine[Any, Any, T]) -> T:
-        """The reply to a command that only reads."""
+        """Send a command that only reads; return its reply."""
         return await self._asked(self._breakers.read, work)
 
     async def _asked(self, breaker: Breaker, work: Coroutine[Any, Any, T]) -> T:
@@ -46,7 +46,7 @@ class GuardedStore:
         return reply
 
     async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
-        """The replies to several commands, in batches; where one had trouble, its StoreTrouble."""
+        """Send several commands in batches; return their replies, a StoreTrouble in place of each that failed."""
         breaker = self._breakers.read if reads else self._breakers.write
         replies: list[Any] = []
         for at in range(0, len(works), BATCH):
@@ -66,30 +66,30 @@ class GuardedStore:
         return StoreTrouble(connect.kind) if connect.open and not self.store.connected() else None
 
     def check_read(self) -> None:
-        """Raise StoreTrouble where reading would not be tried; asked only where some breaker is open."""
+        """Raise StoreTrouble if a read would not be tried; called only while some breaker is open."""
         if refused := self._refused(self._breakers.read):
             raise refused
 
     @property
     def down(self) -> bool:
-        """Whether not even reading is tried: nobody here can learn of an invalidation."""
+        """Whether even reads are not tried: this process cannot learn of an invalidation."""
         return self._breakers.shut and self._refused(self._breakers.read) is not None
 
     @property
     def writes(self) -> bool:
-        """Whether writing is tried."""
+        """Whether writes are tried."""
         return not self._breakers.shut or self._refused(self._breakers.write) is None
 
     def close(self) -> None:
-        """Hear no more of the store, and tell no more of it: what it has to say is of our own doing."""
+        """Stop reporting the store's trouble: from here on it is caused by closing."""
         self._closed = True
 
     def leave(self) -> None:
-        """Use the background thread no more."""
+        """Stop using the background thread."""
         leave(self.background, self)
 
     def met(self, trouble: StoreTrouble, direction: Direction) -> None:
-        """Count a trouble, tell of it, and open the breaker when it is one too many."""
+        """Count a trouble, report it, and open the breaker if it was one too many."""
         if self._closed:
             return
         self.events.emit("trouble", detail=trouble.kind)
@@ -100,7 +100,7 @@ class GuardedStore:
         for breaker in self.background.trouble(trouble, direction):
             self.events.emit("open", detail=breaker.kind, direction=breaker.direction)
 
-    # what the background thread tells
+    # called by the background thread
 
     def back(self, direction: Direction, kind: str) -> None:
         """The store answers again, in this direction."""
@@ -109,12 +109,12 @@ class GuardedStore:
             self.events.forgive(kind)
 
     def disconnected(self, trouble: StoreTrouble) -> None:
-        """The background thread lost its connection, and makes another."""
+        """The background thread lost its connection, and makes a new one."""
         if not self._closed:
             self.events.emit("disconnected", detail=trouble.kind)
 
     def unheard(self, trouble: StoreTrouble) -> None:
-        """It cannot make another: leases are not renewed, and those who wait are not woken."""
+        """It cannot make a new connection: leases are not renewed, and waiting callers are not woken."""
         if not self._closed:
             self.events.warn_once(
                 "unheard",
@@ -125,5 +125,5 @@ class GuardedStore:
             )
 
     def heard(self) -> None:
-        """It has one again: the next trouble is new."""
+        """It has a connection again: the next trouble is reported anew."""
         self.events.forgive("unheard")

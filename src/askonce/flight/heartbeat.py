@@ -1,4 +1,4 @@
-"""A Heartbeat: a lease of this process, as the background thread knows it: whose it is, and whether to renew it."""
+"""A Heartbeat: a lease of this process, as the background thread sees it: its owner, and whether to renew it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from askonce.store import Held
 
 
 class Heartbeat:
-    """A lease that was asked for, and then perhaps granted: `order` is 0 until then.
+    """A lease that was claimed, and perhaps granted: `order` is 0 until it is.
 
-    It is renewed while its `owner` lives and until `until` (monotonic s). `lost` is set, once, when somebody else has
-    it; `gone` is called when its owner does not live any more.
+    It is renewed while its `owner` lives, and until `until` (monotonic s). `lost` is set, once, when another caller has
+    the lease; `gone` is called when its owner is no longer alive.
     """
 
     def __init__(self, key: Key, flight: bytes, owner: Owner, gone: Callable[[], object]) -> None:
@@ -24,14 +24,14 @@ class Heartbeat:
         self.owner = owner
         self.until = math.inf
         self.lost = False
-        self.wanted = False  # somebody in another process waits
+        self.wanted = False  # another process waits for it
         self.on_want: Callable[[], object] | None = None
         self.on_lost: Callable[[], object] | None = None
         self.gone = gone
 
     @property
     def held(self) -> Held:
-        """The lease as the store names it."""
+        """The lease, as the store names it."""
         return Held(self.key, self.id, self.order)
 
     def alive(self) -> bool:
@@ -39,13 +39,13 @@ class Heartbeat:
         return self.owner.alive()
 
     def want(self) -> None:
-        """The store said that it is waited for; kept for a stream that is not open yet."""
+        """The store says that another process waits for it; kept if the stream is not open yet."""
         self.wanted = True
         if self.on_want is not None:
             self.on_want()
 
     def lose(self) -> None:
-        """The store said so."""
+        """The store says that another caller has the lease."""
         if not self.lost:
             self.lost = True
             if self.on_lost is not None:

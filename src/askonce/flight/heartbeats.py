@@ -1,6 +1,4 @@
-"""Heartbeats of a process: the leases that it holds, renewed in the background for as long as something runs their
-flights.
-"""
+"""The heartbeats of a process: its leases, renewed in the background while something runs their flights."""
 
 from __future__ import annotations
 
@@ -11,11 +9,11 @@ from askonce.core.tape import ALIVE, FAILED, Ending, Notice
 from askonce.flight.heartbeat import Heartbeat
 from askonce.store import Link, Store
 
-AGAIN = 0.25  # s after a renewal that failed
+AGAIN = 0.25  # s until the next attempt after a failed renewal
 
 
 class Heartbeats:
-    """All of them. `renew` is the background thread's; all else may come from any thread, and takes no lock."""
+    """All heartbeats. Only the background thread calls `renew`; any thread may call the rest, which takes no lock."""
 
     def __init__(self) -> None:
         self.next = 0.0  # when they are due (monotonic s)
@@ -26,24 +24,24 @@ class Heartbeats:
         return len(self._all)
 
     def add(self, heartbeat: Heartbeat) -> None:
-        """Keep it alive from now on."""
+        """Keep this lease alive from now on."""
         self._all[heartbeat] = None
 
     def discard(self, heartbeat: Heartbeat) -> None:
-        """Its flight is over."""
+        """Forget it: its flight is over."""
         self._all.pop(heartbeat, None)
 
     def renew_now(self, flight: tuple[bytes, int]) -> None:
-        """Renew this one as soon as possible, and so learn whether it is waited for."""
+        """Renew this lease as soon as possible; the reply says whether another process waits for it."""
         self._urgent.add(flight)
 
     @property
     def urgent(self) -> bool:
-        """Whether one cannot wait for the others."""
+        """Whether a lease must be renewed before the others are due."""
         return bool(self._urgent)
 
     def reap(self) -> None:
-        """Take those from owners who do not live any more, before they are renewed once more."""
+        """Take back the leases of owners that no longer live, before they are renewed again."""
         now = time.monotonic()
         for heartbeat in list(self._all):
             if not heartbeat.alive():
@@ -52,15 +50,15 @@ class Heartbeats:
                 self.discard(heartbeat)
 
     def renew(self, link: Link, life: float, rhythm: float) -> None:
-        """All of them, in one go, whatever else there is to do."""
+        """Renew all leases in one batch, before any other work."""
         self._urgent.clear()
-        # Where it fails, not the whole rhythm later: a lease lives for three of them, and a new connection may do.
+        # After a failure, not a whole rhythm later: a lease lives for three of them, and a new connection may work.
         self.next = time.monotonic() + AGAIN
         self._renew(link, [heartbeat for heartbeat in list(self._all) if heartbeat.order], life)
         self.next = time.monotonic() + rhythm
 
     def renew_urgent(self, link: Link, life: float) -> None:
-        """Those that cannot wait for the others."""
+        """Renew the leases that cannot wait for the others."""
         urgent = {self._urgent.pop() for _ in range(len(self._urgent))}
         self._renew(
             link, [heartbeat for heartbeat in list(self._all) if (heartbeat.id, heartbeat.order) in urgent], life
@@ -75,8 +73,7 @@ class Heartbeats:
                 heartbeat.lose()
             elif notice == "want":
                 heartbeat.want()
-        # Those who were told to follow a flight that lost its lease may still have its answer, and can learn of it
-        # only from here.
+        # Followers of a flight that lost its lease may still have its answer, and only this tells them that it goes on.
         lost = [(heartbeat.key, Notice(ALIVE, heartbeat.id, heartbeat.order)) for heartbeat in due if heartbeat.lost]
         if lost:
             link.say_all(lost)

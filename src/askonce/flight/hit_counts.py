@@ -1,6 +1,6 @@
-"""Hits that were counted in this process, told to the store, and the slides that follow from them.
+"""The hits counted in this process, sent to the store, and the longer lives that follow from them.
 
-A batch at a time, each in one exchange: a thousand warm keys must not hold up a heartbeat.
+They are sent in batches, one round trip each: a thousand hot keys must not delay a heartbeat.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from askonce.core.keys import Key
 from askonce.runtime.drive import drive
 from askonce.store import Store, StoreTrouble
 
-PUSH = 1.0  # s that hits are gathered before they are told
+PUSH = 1.0  # s that hits are gathered before they are sent
 BATCH = 128  # keys
 
 
@@ -27,7 +27,7 @@ class _Told(NamedTuple):
 
 
 class HitCounts:
-    """What is to be told. `add` may come from any thread and takes no lock; the rest is the background thread's."""
+    """The hits to send. `add` may come from any thread and takes no lock; the background thread calls the rest."""
 
     def __init__(self) -> None:
         self._warm: dict[Key, tuple[Warmth, Callable[[Key], None]]] = {}
@@ -37,7 +37,7 @@ class HitCounts:
         return len(self._warm)
 
     def add(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> bool:
-        """A key whose hits are to be told, within a second; True when it is the first."""
+        """Add a key whose hits are to be sent within a second. True if it is the first."""
         first = not self._warm
         self._warm[key] = (warmth, slid)
         if first:
@@ -45,11 +45,11 @@ class HitCounts:
         return first
 
     def due(self) -> float:
-        """In how many s there is something to tell; inf when there is nothing."""
+        """Seconds until there is something to send; inf if there is nothing."""
         return self._next - time.monotonic() if self._warm else float("inf")
 
     def tell(self, store: Store) -> None:
-        """One batch, oldest first. What the store does not take is forgotten: it is a count, not an answer."""
+        """Send one batch, oldest first. What the store does not take is dropped: it is a count, not an answer."""
         some = [_Told(key, *self._warm.pop(key)) for key in list(islice(list(self._warm), BATCH))]
         counts = [partial(_count, one.key, one.warmth.taken(), one.warmth.window) for one in some]
         said = drive(store.together(counts))
@@ -63,7 +63,7 @@ class HitCounts:
                 one.slid(one.key)
 
     def forget(self) -> None:
-        """The store takes nothing: what was gathered is not told."""
+        """Drop what was gathered: the store takes no writes."""
         for key in list(self._warm):
             warmth, _ = self._warm.pop(key)
             warmth.taken()

@@ -1,7 +1,7 @@
-"""Probes: whether a store in trouble does again what lookups need, tried by doing it, over a connection of their own.
+"""Probes find out whether a store in trouble works again: they do what lookups need, over a connection of their own.
 
-The connections that are there prove nothing about the next one, and a PING nothing about writes. So a probe connects,
-reads a key that nobody has, claims it and fills it, with an answer that is over at once.
+An open connection proves nothing about the next one, and a PING proves nothing about writes. So a probe connects,
+reads a key that nothing uses, claims it, and fills it with an answer that expires at once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from askonce.runtime.drive import drive
 from askonce.store import Store, StoreTrouble
 
 PROBE = 0.5  # s between two probes
-RARELY = 1.5  # s, at the most: where a password is wrong, each is a line in the server's log
+RARELY = 1.5  # s at most: with a wrong password, every probe is a line in the server's log
 BRIEF = 1  # ms
 HEARTBEAT = 1_000  # ms
-Closed = Callable[[Breaker, str], object]  # given a breaker that was closed, and the trouble that it had
+Closed = Callable[[Breaker, str], object]  # gets a breaker that was closed, and the kind of trouble it had
 
 
 class Probes:
@@ -35,16 +35,16 @@ class Probes:
         self._pause = PROBE
 
     def begin(self) -> None:
-        """A breaker opened."""
+        """Start probing: a breaker opened."""
         self._pause = PROBE
         self._next = time.monotonic() + PROBE
 
     def due(self) -> float:
-        """In how many s there is something to probe; inf when there is nothing."""
+        """Seconds until the next probe; inf if none is needed."""
         return self._next - time.monotonic() if self._breakers.shut else float("inf")
 
     def probe(self, closed: Closed) -> None:
-        """Try what is left alone, and close the breakers of what works again; `closed` is told of each."""
+        """Try what the open breakers hold back. Close those that work again, and call `closed` for each."""
         store = self._store or self._place.blocking()
         self._store = None
         try:
@@ -73,19 +73,19 @@ class Probes:
             closed(breaker, kind)
 
     def end(self) -> None:
-        """No more of them."""
+        """Stop probing."""
         if self._store is not None:
             drive(self._store.close())
             self._store = None
 
 
 def read(store: Store) -> None:
-    """What a lookup reads; StoreTrouble."""
+    """Read what a lookup reads; StoreTrouble if that fails."""
     drive(store.look(Key(os.urandom(32), "v"), ()))
 
 
 def write(store: Store) -> None:
-    """What a flight writes; StoreTrouble."""
+    """Write what a flight writes; StoreTrouble if that fails."""
     key, flight = Key(os.urandom(32), "v"), os.urandom(16)
     ask = Ask(flight, flight[:4], (), Limits(BRIEF, 0, 0), 0, NEVER, HEARTBEAT)
     said = drive(store.claim(key, ask))

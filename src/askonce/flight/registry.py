@@ -1,7 +1,7 @@
-"""The background threads of a process, one for each store's address, shared by all that use it.
+"""The background threads of a process, one for each store's address, shared by all caches that use it.
 
-One whose thread never started is collected with its last user. One that runs ends when it finds no user left: a
-cache that is dropped without being closed leaves no thread and no connection behind.
+A thread that never started is collected with its last user. A running one ends when it has no user left: a cache that
+is dropped without being closed leaves no thread and no connection behind.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _lock = OwnedLock()
 
 
 def join(store: Store, user: User) -> BackgroundThread:
-    """The background thread for this store's address, with one user more: until `leave`, or until it is dropped."""
+    """The background thread for this store's address, with one more user: until `leave` or until it is dropped."""
     background = _known.get(store.address)
     while background is None or not background.users.add(user):
         background = _lock.nested(partial(_posted, store.address, BackgroundThread(store), background))
@@ -28,7 +28,7 @@ def join(store: Store, user: User) -> BackgroundThread:
 
 
 def _posted(address: str, made: BackgroundThread, instead: BackgroundThread | None) -> BackgroundThread:
-    """The one that is there, or else `made`, as `instead` is over. Nothing in here takes another lock."""
+    """The registered thread, or else `made`, which replaces `instead`. Nothing in here takes another lock."""
     found = _known.get(address)
     if found is not instead and found is not None:
         return found
@@ -37,14 +37,14 @@ def _posted(address: str, made: BackgroundThread, instead: BackgroundThread | No
 
 
 def leave(background: BackgroundThread, user: User) -> None:
-    """Use it no more; the last user ends it."""
+    """Remove a user; the last one ends the thread."""
     background.users.remove(user)
     if background.users.over():
         background.stop()
 
 
 def _after_fork() -> None:
-    # The parent's threads do not exist here, and its links are its own: forget, without a word on their sockets.
+    # The parent's threads do not exist here, and its links belong to it: drop them without sending anything.
     global _lock  # noqa: PLW0603
     _lock = OwnedLock()
     _known.clear()

@@ -1,4 +1,4 @@
-"""The Users of something shared: known, and not kept alive. Who is dropped without a word has left all the same."""
+"""The Users of something shared, by weak reference: a user that is dropped without leaving has left all the same."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class User(Protocol):
     """A user of the background thread."""
 
     def back(self, direction: Direction, kind: str) -> None:
-        """The store answers again, in a direction in which it had this trouble."""
+        """The store answers again, in a direction that had this trouble."""
 
     def disconnected(self, trouble: StoreTrouble) -> None:
         """The background thread lost its connection."""
 
     def unheard(self, trouble: StoreTrouble) -> None:
-        """It cannot make another."""
+        """The background thread cannot make a new connection."""
 
     def heard(self) -> None:
-        """It has one again."""
+        """The background thread has a connection again."""
 
 
 class Unflushed(Protocol):
@@ -39,7 +39,7 @@ class Unflushed(Protocol):
 class Users:
     """Users by weak reference. `wake` is called when one is dropped, from a finaliser: it may take no lock.
 
-    Once `over` found nobody, nobody is added any more: what is shared is about to end.
+    Once `over` has found no user, no user can be added: what is shared is about to end.
     """
 
     def __init__(self, wake: Callable[[], object]) -> None:
@@ -49,7 +49,7 @@ class Users:
         self._lock = OwnedLock()
 
     def add(self, user: User) -> bool:
-        """One more, until `remove` or until it is dropped; False when it is over, or may be about to."""
+        """Add a user, until `remove` or until it is dropped. False if this is over, or may be about to end."""
         wake = self._wake
 
         def dropped(_: object) -> None:
@@ -63,22 +63,22 @@ class Users:
 
         try:
             return self._lock.run(add)
-        except Busy:  # a signal came in the middle of this, and its handler made a cache
+        except Busy:  # a signal handler interrupted this very code, and made a cache
             return False
 
     def remove(self, user: User) -> None:
-        """One less."""
+        """Remove a user."""
         self._known.pop(id(user), None)
 
     def alive(self) -> list[User]:
-        """Those that there are."""
+        """The users that still exist."""
         return [user for one in list(self._known.values()) if (user := one()) is not None]
 
     def over(self) -> bool:
-        """Whether there is none, and so will never be one again."""
+        """Whether there is no user, and so never will be one again."""
         if self._over or any(one() is not None for one in list(self._known.values())):
             return self._over
-        with contextlib.suppress(Busy):  # a finaliser's, in the middle of `add`: the background thread asks again
+        with contextlib.suppress(Busy):  # a finaliser inside `add`: the background thread asks again
             return self._lock.run(self._end)
         return False
 

@@ -1,7 +1,7 @@
-"""Finishes a coroutine that never suspends: how the protocol, written once, runs in sync mode.
+"""Runs a coroutine that never suspends. So the protocol, written once, runs in sync mode.
 
-Half a microsecond, against an event loop's thirty. A coroutine that does suspend here is a bug of ours (an asyncio
-primitive in the protocol, or an async store under a sync cache), and says so.
+It costs half a microsecond; an event loop costs thirty. A coroutine that suspends here is a bug of this library (an
+asyncio primitive in the protocol, or an async store under a sync cache), and raises an error that says so.
 """
 
 from __future__ import annotations

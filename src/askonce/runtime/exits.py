@@ -1,8 +1,8 @@
-"""The end of the interpreter: whether it has begun, what may still be started, and what is done before it.
+"""The end of the interpreter: whether it has begun, what may still be started, and what must be done before it.
 
-Python first waits for threads that are no daemons, then calls what `atexit` has, then stops all other threads and takes
-its modules apart. From the first step on some imports fail, and since 3.12 no thread can be started in the second. In
-the third nothing may wait for another thread: none runs.
+Python first waits for threads that are not daemons. Then it calls the functions of `atexit`. Then it stops all other
+threads and tears its modules down. From the first step on, some imports fail. In the second, Python 3.12 and later
+start no thread. In the third, nothing may wait for another thread: none runs.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from collections.abc import Callable
 from typing import Any
 
 EXIT = "exit"  # the detail of a lookup that came too late for the store
-LAST = 2.0  # s that what nobody waits for has at the end of an interpreter, or of an event loop
+LAST = 2.0  # s at the end of an interpreter or an event loop for work without a caller
 
 _works: list[Callable[[], object]] = []
-_expected = 0  # the process that tells us of its end
-_ended = 0  # the process whose last works were done
+_expected = 0  # the process that is known to call `_end`
+_ended = 0  # the process that has run its last hooks
 
 
 def ending() -> bool:
-    """Whether the interpreter ends: what runs now are late threads, functions of atexit, or destructors."""
+    """Whether the interpreter ends: only late threads, functions of atexit and destructors still run."""
     return sys.is_finalizing() or over() or not threading.main_thread().is_alive()
 
 
 def over() -> bool:
-    """Whether the last works of this process were done: what is begun now is not waited for."""
+    """Whether this process has run its last hooks: nothing waits for work that begins now."""
     return _ended == os.getpid()
 
 
 def interrupted() -> bool:
-    """Whether what runs now is the way out of a Ctrl-C, for which nobody wants to wait."""
+    """Whether a KeyboardInterrupt ends this code or the interpreter: nothing may delay it."""
     last = getattr(sys, "last_type", None) if ending() else None
     return isinstance(sys.exception(), KeyboardInterrupt) or last is KeyboardInterrupt
 
 
 def start_thread(name: str, target: Callable[..., object], *arguments: Any) -> threading.Thread | None:
-    """Start a daemon thread; None where there is none left, or the interpreter ends."""
+    """Start a daemon thread. Return None if none can be started, or if the interpreter ends."""
     if sys.is_finalizing():
-        return None  # Python 3.11 would begin it, stop it, and wait for its first word for ever
+        return None  # Python 3.11 would start it, stop it, and wait forever for it to begin
     thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
     try:
         thread.start()
-    except Exception:  # noqa: BLE001 - RuntimeError, or MemoryError: either way it does not run
+    except Exception:  # noqa: BLE001 - RuntimeError or MemoryError: either way it does not run
         return None
     return thread
 
 
 def at_the_end(work: Callable[[], object]) -> None:
-    """Have this done before the interpreter ends, while threads still run. It may not raise."""
+    """Call `work` before the interpreter ends, while threads still run. It may not raise."""
     _works.append(work)
 
 
 def expect_the_end() -> None:
-    """Be told of the end of this process, if it is a child of multiprocessing: these do not call what atexit has."""
+    """Hook the end of a process that multiprocessing made: such a child does not call the functions of atexit."""
     global _expected  # noqa: PLW0603
     if _expected == os.getpid():
         return

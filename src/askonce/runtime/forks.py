@@ -1,9 +1,9 @@
-"""What is to be done around a fork, and which process this is, asked at each use.
+"""What must be done around a fork, and which process this is, checked at each use.
 
-Python's hooks run around a fork that `os.fork` made, where the system can fork at all: Windows cannot. A child that
-something else made (a C library, a server that embeds Python) has the parent's threads by name only, and its
-connections for its own, and nothing told it so. So whoever is about to use what belongs to a process says `here()`
-first, which compares process ids, and does in such a child, once, what the hooks would have done.
+Python's hooks run around a fork made by `os.fork`, on systems that can fork (Windows cannot). A child that something
+else made (a C library, a server that embeds Python) runs no hook. It has the parent's threads by name only, and
+takes the parent's connections for its own. So code that is about to use what belongs to a process first calls
+`here()`. It compares process ids, and in such a child does, once, what the hooks would have done.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-pid = os.getpid()  # as of the last `here()`, or hook
+pid = os.getpid()  # as of the last `here()` or hook
 _in_child: list[Callable[[], object]] = []
 
 
@@ -21,7 +21,7 @@ def around_forks(
     in_parent: Callable[[], object] | None = None,
     in_child: Callable[[], object] | None = None,
 ) -> None:
-    """Have these called around every fork: those for the child in every child, in the order of these calls."""
+    """Call these around every fork: those for the child in every child, in the order of these registrations."""
     if in_child is not None:
         _in_child.append(in_child)
     hooks = {"before": before, "after_in_parent": in_parent}
@@ -31,14 +31,14 @@ def around_forks(
 
 
 def here() -> None:
-    """Notice a fork that nobody told of. A system call, of some 50 ns."""
+    """Notice a fork that ran no hooks. Costs a system call, some 50 ns."""
     if os.getpid() != pid:
         _forked()
 
 
 def _forked() -> None:
     global pid  # noqa: PLW0603
-    pid = os.getpid()  # first: what is called may come back here
+    pid = os.getpid()  # first: a hook may call here()
     for hook in _in_child:
         hook()
 

@@ -1,6 +1,6 @@
-"""What runs the work of an engine, in threads or in tasks: `threads.Threads` and `tasks.Tasks` are the two.
+"""What runs an engine's work, in threads or in tasks: `threads.Threads` and `tasks.Tasks`.
 
-Whoever starts something here is told who owns it, what cancels it, and that it has ended, in whatever way.
+Each Job that is started learns who owns it, what cancels it, and that it has ended, in whatever way.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from typing import Any, Protocol, TypeVar
 
 
 class Signal(Protocol):
-    """What a waiting caller is woken by; `ring` may come from any thread."""
+    """Wakes a waiting caller; `ring` may be called from any thread."""
 
     def ring(self) -> None:
         """Wake the caller; a ring before the wait is not lost."""
         ...
 
     async def wait(self, timeout: float) -> bool:
-        """Wait for a ring, at most `timeout` s; whether it came."""
+        """Wait for a ring, at most `timeout` s; return whether it came."""
         ...
 
 
 class Owner(Protocol):
-    """Who has something here, and may end without giving it back."""
+    """Code that holds something here, and may end without giving it back."""
 
     def alive(self) -> bool:
-        """Whether it still runs, or may yet. Asked from any thread."""
+        """Whether it still runs, or may yet run. Called from any thread."""
         ...
 
 
-# Refreshes under way at once; one more is given up, for its stale answer was served already. Not a handful: what was
-# filled together ends together, and 200 keys whose lives end within 4 s have 50 calls of 1 s under way at once.
+# Refreshes under way at once; one more is not started, for its stale answer was already served. Not a handful: entries
+# that were filled together end together, and 200 keys that end within 4 s have 50 calls of 1 s under way at once.
 BACKGROUND = 128
 
 
@@ -38,13 +38,13 @@ Work = Callable[[], Coroutine[Any, Any, None]]  # makes what is to be run
 
 
 class Job(Protocol):
-    """What is to be run: told who runs it and what cancels that, and that it is over, in whatever way."""
+    """Something to run. It learns who runs it, what cancels it, and that it is over, in whatever way."""
 
     owner: Owner
     cancel: Callable[[], object] | None
 
     def ended(self, why: BaseException | None) -> None:
-        """What ran it is over, perhaps before its first line; `why` is what that raised, if it did."""
+        """What ran it is over, perhaps before its first line; `why` is the exception that ended it, if any."""
         ...
 
 
@@ -57,47 +57,47 @@ class Mode(Protocol):
     asynchronous: bool
 
     def signal(self) -> Signal:
-        """Something to be woken by, for the caller of this moment."""
+        """A signal that wakes the current caller."""
         ...
 
     def owner(self) -> Running:
-        """An owner for what the caller of this moment does."""
+        """An owner for what the current caller does."""
         ...
 
     async def start(self, jobs: Sequence[Job], work: Work, /) -> None:
-        """Run jobs that a caller waits for: sync in its own thread to their end, async in a task that owns them."""
+        """Run jobs that a caller waits for. Sync: to their end, in its own thread. Async: in a task that owns them."""
         ...
 
     def behind(self, jobs: Sequence[Job], work: Work, /) -> str:
-        """Run jobs that nobody waits for, in what owns them; or run nothing, and say why."""
+        """Run jobs that no caller waits for, in a thread or task that owns them. If they are not run, return why."""
         ...
 
     def beside(self, began: Callable[[Owner], object], work: Work, /) -> bool:
-        """Run what otherwise its callers run by turns, in a thread; `began` is told of it. False without one."""
+        """Run in a thread what callers otherwise run in turns; `began` gets its owner. False if there is no thread."""
         ...
 
     def send(self, to: Signal, work: Work, /) -> Owner:
-        """Run something where the one that `to` wakes belongs: a thread, a task of its loop. From any thread."""
+        """Run work where the caller of `to` belongs: in a thread, or in a task of its loop. From any thread."""
         ...
 
     def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
-        """Do something about a job in a while, if it has not ended by then, and if this is possible here."""
+        """Call `act` with a job after `seconds`, if the job has not ended by then, and if the mode can."""
         ...
 
     def told(self, why: BaseException) -> BaseException:
-        """What a caller is told of the exception that ended its job, which is none of its call's errors."""
+        """The exception that a caller gets for one that ended its job and is not an error of its call."""
         ...
 
     def hurried(self) -> bool:
-        """Whether the caller of this moment is being ended, and is not to wait."""
+        """Whether the current caller is being ended, and must not wait."""
         ...
 
     async def settle(self, seconds: float) -> None:
-        """Wait for jobs that were cancelled, at most `seconds`."""
+        """Wait for cancelled jobs, at most `seconds`."""
         ...
 
 
 class Running(Owner, Protocol):
-    """An Owner of code that is to be run as its `work`."""
+    """An Owner of code that runs as its `work`."""
 
     work: Any

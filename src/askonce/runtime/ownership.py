@@ -1,10 +1,10 @@
 """Who holds something, as the interpreter knows it: a lock or a lease is held while the code that took it runs.
 
-An exception may come between any two instructions: a Ctrl-C, a time limit that a signal enforces, a MemoryError. A flag
-that says "I hold it" is then never taken back, and neither is a lock: between `acquire()` and the `try`, or between the
-last line of a ``with`` and its end, nobody gives it back. Whether a generator runs is different. The interpreter knows
-it, and it ends with the generator, whatever ends that. So what is to be held is taken by a generator, and whoever finds
-it taken asks whether that one still runs.
+An exception may come between any two instructions: a Ctrl-C, a time limit that a signal enforces, a MemoryError. Then
+a flag that says "I hold it" is never reset. A lock is never released if the exception comes between `acquire()` and the
+`try`, or between the last line of a ``with`` and its end. A running generator is different: the interpreter knows that
+it runs, and that ends with the generator, whatever ends it. So a generator takes what is to be held, and code that
+finds it taken asks whether that generator still runs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
-LOOK = 0.02  # s between two looks of a thread that waits for a lock: a wake-up may have been lost with its sender
+LOOK = 0.02  # s between two checks of a thread that waits for a lock: a wake-up may be lost with its sender
 
 
 class Busy(Exception):
-    """The lock was not free in time; `by_me`: it is held further down in this very thread, and cannot become free."""
+    """The lock was not free in time. `by_me`: this very thread holds it further down, so it cannot become free."""
 
     def __init__(self, *, by_me: bool = False) -> None:
         super().__init__("held by this very thread" if by_me else "held by another thread")
@@ -33,12 +33,12 @@ class Busy(Exception):
 
     @property
     def at(self) -> Literal["command", "key"]:
-        """Whose trouble that is, as a StoreTrouble says it: what waits for itself says nothing of the store."""
+        """Where the trouble is, as a StoreTrouble says it: a thread that waits for itself proves nothing about the store."""
         return "key" if self.by_me else "command"
 
 
 class Owner:
-    """Code that holds something. `work` is the generator that runs it; one that has not begun may until `until`."""
+    """Code that holds something. `work` is the generator that runs it; one that has not begun counts until `until`."""
 
     __slots__ = ("over", "pid", "thread", "until", "work")
 
@@ -51,7 +51,7 @@ class Owner:
 
     @property
     def runs(self) -> bool:
-        """Whether the code runs at this moment, in whatever thread of this process."""
+        """Whether the code runs now, in any thread of this process."""
         work = self.work
         return work is not None and work.gi_running and not self.over and self.pid == os.getpid()
 
@@ -70,12 +70,12 @@ def _owned(work: Callable[[], Coroutine[Any, Any, T]]) -> Generator[Any, Any, T]
 
 
 def owned(work: Callable[[], Coroutine[Any, Any, T]]) -> Any:
-    """A coroutine that is a generator, for an Owner: nothing warns of one that an exception kept from beginning."""
+    """A coroutine that is a generator, for an Owner: no warning is printed if an exception keeps it from beginning."""
     return _owned(work)
 
 
 class _Ticket(Owner):
-    """An Owner in a queue: the first in `after` owns the lock when this one does not any more."""
+    """An Owner in a queue: the first in `after` owns the lock when this one no longer does."""
 
     __slots__ = ("after",)
 
@@ -85,10 +85,10 @@ class _Ticket(Owner):
 
 
 class OwnedLock:
-    """Mutual exclusion that nothing can leave locked. Free in a forked child, whoever held it in the parent.
+    """Mutual exclusion that nothing can leave locked. It is free in a forked child, whatever held it in the parent.
 
-    For what one thread at a time may do. What threads only tell each other goes through dicts and deques, each of whose
-    methods is one step of the interpreter.
+    For what one thread at a time may do. To pass data, threads use dicts and deques, each of whose methods is one step
+    of the interpreter.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class OwnedLock:
 
     @property
     def held(self) -> bool:
-        """Whether somebody holds it."""
+        """Whether the lock is held."""
         return self._end().runs
 
     @property
@@ -108,9 +108,9 @@ class OwnedLock:
         return last.runs and last.thread == threading.get_ident()
 
     def run(self, section: Callable[[], T], patience: float = float("inf"), waits: Callable[[], object] = int) -> T:
-        """Do `section` when nobody else does; Busy when that was not possible for `patience` s.
+        """Run `section` when no other code runs one; Busy if that was impossible for `patience` s.
 
-        `waits` is called between two looks, and may raise.
+        `waits` is called between two attempts, and may raise.
         """
         ticket = _Ticket()
         ticket.work = self._held(ticket, section, patience, waits)
@@ -126,28 +126,28 @@ class OwnedLock:
         raise AssertionError("a locked section never suspends")
 
     def nested(self, section: Callable[[], T]) -> T:
-        """The same, for a `section` that may come in the middle of itself, in a signal's handler, and takes no lock."""
+        """The same for a `section` that takes no lock, and that a signal handler may run in the middle of itself."""
         try:
             return self.run(section)
         except Busy:
             return section()
 
     def pause(self, seconds: float) -> None:
-        """Let nobody begin until `resume`, or so many s from now; whoever is at it is waited for as long."""
+        """Let no section begin until `resume`, or for so many s; wait as long for the one that runs."""
         until = time.monotonic() + seconds
         self._paused = until + seconds
         while self.held and not self.mine and time.monotonic() < until:
             time.sleep(0.0005)
 
     def resume(self) -> None:
-        """They may begin again."""
+        """Let sections begin again."""
         self._paused = 0.0
         self._wake()
 
     def _held(
         self, ticket: _Ticket, section: Callable[[], T], patience: float, waits: Callable[[], object]
     ) -> Generator[None, None, T]:
-        yield from ()  # what makes it a generator
+        yield from ()  # this makes it a generator
         if not self._took(ticket):
             self._wait(ticket, patience, waits)
         return section()
@@ -165,7 +165,7 @@ class OwnedLock:
         last.after.append(ticket)
         if last.after[0] is not ticket:
             return False
-        self._last = ticket  # only a shorter way to the end: where this is lost, it is found through `after`
+        self._last = ticket  # only a shorter way to the end: if this is lost, `after` still leads there
         return True
 
     def _wait(self, ticket: _Ticket, patience: float, waits: Callable[[], object]) -> None:
@@ -180,10 +180,10 @@ class OwnedLock:
                 if (left := until - time.monotonic()) <= 0:
                     raise Busy
                 if sys.is_finalizing():
-                    raise Busy  # by a thread that was stopped for good
+                    raise Busy  # held by a thread that was stopped for good
                 waits()
                 if bell.acquire(timeout=min(left, LOOK)):
-                    self._waiting.appendleft(bell)  # it was its turn, and it is again if it was overtaken
+                    self._waiting.appendleft(bell)  # it was first in line, and is again if it was overtaken
         finally:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(bell)

@@ -1,4 +1,4 @@
-"""How a task is woken, from any thread. The twin of wakeup.Wakeup, for those who load asyncio."""
+"""How a task is woken, from any thread: wakeup.Wakeup for code that loads asyncio."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from askonce.errors import UsageError
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The event loop that runs here; UsageError under another library's, which cannot run our tasks."""
+    """The running event loop; UsageError under another library's loop, which cannot run asyncio tasks."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -34,7 +34,7 @@ class TaskSignal:
         try:
             self.loop.call_soon_threadsafe(self._ring)
         except RuntimeError:
-            return  # the loop is closed: nobody waits there any more
+            return  # the loop is closed: nothing waits there any more
 
     def _ring(self) -> None:
         self._rung = True
@@ -42,7 +42,7 @@ class TaskSignal:
             self._waiter.set_result(None)
 
     async def wait(self, timeout: float) -> bool:
-        """Suspend for at most `timeout` s; whether it was rung."""
+        """Suspend for at most `timeout` s; return whether it was woken."""
         if not self._rung:
             await self._wait(timeout)
         rung, self._rung = self._rung, False
@@ -52,14 +52,14 @@ class TaskSignal:
         task = asyncio.current_task()
         cancelled = task.cancelling() if task is not None else 0
         self._waiter = waiter = self.loop.create_future()
-        # A method of the future and no function of ours: an exception that comes as that is entered would end it, and
-        # the wait would never end.
+        # A method of the future, not a function of ours: an exception at the function's first step would end it,
+        # and the wait would never end.
         timer = self.loop.call_later(timeout, waiter.cancel)
         try:
             await waiter
         except asyncio.CancelledError:
             if task is None or task.cancelling() > cancelled or not waiter.cancelled():
-                raise  # not the timer, or not only
+                raise  # not caused by the timer, or not only
         finally:
             timer.cancel()
             self._waiter = None

@@ -1,6 +1,6 @@
-"""How to run and to wait in tasks: the twin of threads.Threads.
+"""How to run and to wait in tasks: the counterpart of threads.Threads.
 
-In a file of its own, because a program of threads has no use for asyncio, and loading it takes as long as all of us.
+It has a file of its own: a program of threads needs no asyncio, and loading it takes as long as the whole library.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from askonce.runtime.exits import LAST, ending, interrupted
 from askonce.runtime.mode import BACKGROUND, J, Job, Owner, Signal, Work
 from askonce.runtime.task_signal import TaskSignal, running_loop
 
-# s that an event loop may stand still between two runs: as long as a lease lives that is not renewed. A loop that is
-# run, and blocked by what it runs, lives: its calls will go on, and their answers are paid for.
+# s that an event loop may stand still between two runs: as long as a lease lives without renewal. A loop that is run
+# and blocked lives: its calls go on, and their answers are paid for.
 STILL = 5.0
 
 
 class LoopOwner:
-    """A lookup or a job in a task: it lives until it has ended, and while its loop is run.
+    """A lookup or a job in a task. It lives until it has ended, and while its loop is run.
 
-    `work` is known by a weak reference: a task that is dropped with its loop is closed then, and not before.
+    `work` is a weak reference: so a task that is dropped with its loop is closed at once.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -56,13 +56,13 @@ class LoopOwner:
         if self._loop.is_running():
             self._seen = now
         elif ending():
-            return False  # it is not run again
+            return False  # the loop will not run it again
         return now - self._seen < STILL
 
     def _ended(self) -> bool:
         if self.task is not None:
             return self.task.done()
-        # Suspended code is kept by a traceback too, of the exception that ended its task.
+        # A traceback also keeps suspended code: that of the exception which ended its task.
         if self._by is not None and ((by := self._by()) is None or by.done()):
             return True
         work = self._work()
@@ -70,7 +70,7 @@ class LoopOwner:
 
 
 class _Sent(LoopOwner):
-    """What a loop was sent, from wherever: it has not ended before it has begun."""
+    """Work sent to a loop from any thread: it has not ended before it has begun."""
 
     def _ended(self) -> bool:
         return self.task is not None and self.task.done()
@@ -86,19 +86,19 @@ class Tasks:
         self._refreshing: set[asyncio.Task[None]] = set()
 
     def signal(self) -> Signal:
-        """A task's."""
+        """A signal that wakes the current task."""
         return TaskSignal()
 
     def owner(self) -> LoopOwner:
-        """A task's."""
+        """An owner that is the current task."""
         return LoopOwner()
 
     async def start(self, jobs: Sequence[Job], work: Work) -> None:
-        """Under way when this returns."""
+        """Start a task for the jobs; it runs when this returns."""
         self._spawn(jobs, asyncio.get_running_loop().create_task(work(), name="askonce-flight"))
 
     def behind(self, jobs: Sequence[Job], work: Work) -> str:
-        """The same, bounded."""
+        """The same, with a limit on the tasks that run at once."""
         if self._full():
             return "too-many-refreshes"
         task = Refresh(work(), loop=asyncio.get_running_loop(), name="askonce-refresh")
@@ -108,7 +108,7 @@ class Tasks:
         return ""
 
     def _full(self) -> bool:
-        """Whether as many run as may. Those that a closed loop took with it are counted out when it seems so."""
+        """Whether the limit is reached. Before it says so, it forgets tasks that a closed loop took with it."""
         if len(self._refreshing) >= BACKGROUND:
             for task in list(self._refreshing):
                 if task.get_loop().is_closed():
@@ -116,11 +116,11 @@ class Tasks:
         return len(self._refreshing) >= BACKGROUND
 
     def beside(self, _: Callable[[Owner], object], __: Work) -> bool:
-        """Its task runs already."""
+        """True: the jobs' own task runs already."""
         return True
 
     def send(self, to: Signal, work: Work) -> Owner:
-        """A task of its loop; nothing, if that was closed."""
+        """Run it in a task of the signal's loop; not at all if that loop is closed."""
         assert isinstance(to, TaskSignal)
         owner = _Sent(to.loop)
         with contextlib.suppress(RuntimeError):
@@ -133,25 +133,25 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
 
     def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
-        """On the running loop."""
+        """Set a timer on the running loop."""
         loop = asyncio.get_running_loop()
-        # Neither the job nor its caller's context is kept that long: thousands of streams may be left meanwhile.
+        # Keep neither the job nor its caller's context so long: thousands of streams may be abandoned meanwhile.
         timer = loop.call_later(seconds, _if_there, weakref.ref(job), act, context=contextvars.Context())
         task = job.owner.task if isinstance(job.owner, LoopOwner) else None
         if task is not None and task.get_loop() is loop:
             task.add_done_callback(lambda _: timer.cancel())
 
     def told(self, why: BaseException) -> BaseException:
-        """Of what ends the whole program the event loop was told by the job's task; once is enough."""
+        """An exception that ends the program was given to the loop by the job's task; the caller must not repeat it."""
         return asyncio.CancelledError() if isinstance(why, KeyboardInterrupt | SystemExit) else why
 
     def hurried(self) -> bool:
-        """By a Ctrl-C, or by whoever cancelled its task."""
+        """Whether a Ctrl-C, or a cancellation, ends the current task."""
         task = asyncio.current_task()
         return interrupted() or (task is not None and task.cancelling() > 0)
 
     async def settle(self, seconds: float) -> None:
-        """For those of this loop."""
+        """Wait for the tasks of this loop."""
         here = asyncio.get_running_loop()
         tasks = [task for task in self._tasks if task.get_loop() is here and task is not asyncio.current_task()]
         if tasks:
@@ -161,7 +161,7 @@ class Tasks:
         loop = task.get_loop()
         owner = LoopOwner()
         owner.task = task
-        self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish under way
+        self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish while it runs
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(partial(_ended, jobs))
 
@@ -176,18 +176,18 @@ class Tasks:
 
 
 class Refresh(asyncio.Task[None]):
-    """A refresh. An event loop that ends cancels all tasks and waits for them: this one has LAST s more then.
+    """A refresh. An event loop that ends cancels all tasks and waits for them: this one then gets LAST s more.
 
-    Nobody waits for it, so nobody but the end of its loop cancels it, and we do, by `end`.
+    No caller waits for it. So only the end of its loop cancels it; this library uses `end`.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._log_destroy_pending = False  # a loop may end without that ceremony, too; the background thread tells
+        self._log_destroy_pending = False  # a loop may end without cancelling its tasks; the background thread notices
         self._ending = False
 
     def cancel(self, msg: Any = None) -> bool:
-        """In a while; at once when it is asked for again, or for a Ctrl-C."""
+        """Cancel in LAST s; at once if asked again, or after a Ctrl-C."""
         if self.done() or self._ending or interrupted():
             return super().cancel(msg)
         self._ending = True
@@ -195,7 +195,7 @@ class Refresh(asyncio.Task[None]):
         return True
 
     def end(self) -> bool:
-        """Now."""
+        """Cancel now."""
         return super().cancel()
 
 
@@ -205,7 +205,7 @@ def _if_there(job: weakref.ref[J], act: Callable[[J], object]) -> None:
 
 
 def _ended(jobs: Sequence[Job], task: asyncio.Task[None]) -> None:
-    """Whatever ended the task, also before its first line."""
+    """Tell the jobs that their task ended, even before its first line."""
     why = None if task.cancelled() else task.exception()
     for job in jobs:
         job.ended(why)

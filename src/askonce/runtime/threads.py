@@ -1,4 +1,4 @@
-"""How to run and to wait in threads: the twin of tasks.Tasks. They alone in the engine know which of the two runs."""
+"""How to run and to wait in threads: the counterpart of tasks.Tasks. Only they know which mode the engine runs in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from askonce.runtime.mode import BACKGROUND, J, Job, Signal, Work
 from askonce.runtime.ownership import Owner, owned
 from askonce.runtime.wakeup import Wakeup
 
-BEGIN = 2.0  # s that a thread which was started may take to begin
+BEGIN = 2.0  # s for a started thread to begin
 
 
 class ThreadSignal:
@@ -28,7 +28,7 @@ class ThreadSignal:
         self._wakeup.set()
 
     async def wait(self, timeout: float) -> bool:
-        """Block this thread for at most `timeout` s; whether it was rung."""
+        """Block this thread for at most `timeout` s; return whether it was woken."""
         return self._wakeup.wait(timeout)
 
 
@@ -41,19 +41,19 @@ class Threads:
         self._refreshing: dict[Owner, None] = {}
 
     def signal(self) -> Signal:
-        """A thread's."""
+        """A signal that wakes the current thread."""
         return ThreadSignal()
 
     def owner(self) -> Owner:
-        """A thread's: it lives while the code runs."""
+        """An owner for the current thread's code: it lives while the code runs."""
         return Owner()
 
     async def start(self, _: Sequence[Job], work: Work) -> None:
-        """To its end, here and now."""
+        """Run the work to its end, here."""
         await work()
 
     def behind(self, jobs: Sequence[Job], work: Work) -> str:
-        """In a daemon thread: a pool's threads would hold up the interpreter's exit behind a hung upstream."""
+        """Run it in a daemon thread: a pool's threads would delay the interpreter's exit behind a hanging upstream."""
         if over():
             return "exit"
         if self._full():
@@ -64,7 +64,7 @@ class Threads:
         self._refreshing[owner] = None
         if self._begun(owner, "askonce-refresh", contextvars.copy_context().run, drive):
             for job in jobs:
-                job.owner = owner  # and not before: until then the lookup is
+                job.owner = owner  # not earlier: until then the lookup is the owner
             return ""
         self._refreshing.pop(owner, None)
         return "no-thread"
@@ -73,15 +73,15 @@ class Threads:
     def _begun(owner: Owner, name: str, *run: Any) -> bool:
         begun = False
         try:
-            owner.until = time.monotonic() + BEGIN  # where this is not come to, it is not about to begin
+            owner.until = time.monotonic() + BEGIN  # if this line is not reached, no thread is about to begin
             begun = start_thread(name, *run, owner.work) is not None
         finally:
             if not begun:
-                owner.until = 0.0  # it lives only if it runs already
+                owner.until = 0.0  # from here on it lives only if it runs already
         return begun
 
     def _full(self) -> bool:
-        """Whether as many run as may. Those that ended without a word are counted out when it seems so."""
+        """Whether the limit is reached. Before it says so, it forgets threads that ended without notice."""
         if len(self._refreshing) >= BACKGROUND:
             for owner in list(self._refreshing):
                 if not owner.alive():
@@ -95,14 +95,14 @@ class Threads:
             self._refreshing.pop(owner, None)
 
     def beside(self, began: Callable[[Owner], object], work: Work) -> bool:
-        """A thread for it."""
+        """Run it in a thread of its own."""
         owner = Owner(time.monotonic() + BEGIN)
         owner.work = owned(work)
         began(owner)
         return self._begun(owner, "askonce-pump", drive)
 
     def send(self, _: Signal, work: Work) -> Owner:
-        """A thread of its own; where there is none left, in this one."""
+        """Run it in a thread of its own, or in this one if none can be started."""
         owner = Owner()
         owner.work = owned(work)
         if not self._begun(owner, "askonce-close", drive):
@@ -110,15 +110,15 @@ class Threads:
         return owner
 
     def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
-        """Never: nobody but its caller can end a call in a thread."""
+        """Do nothing: only its caller can end a call in a thread."""
 
     def told(self, why: BaseException) -> BaseException:
-        """That very exception: nobody else was told."""
+        """The exception itself: nothing else was given it."""
         return why
 
     def hurried(self) -> bool:
-        """By a Ctrl-C."""
+        """Whether a Ctrl-C ends the current thread."""
         return interrupted()
 
     async def settle(self, seconds: float) -> None:
-        """For nothing: likewise."""
+        """Do nothing: no job can be cancelled."""

@@ -1,8 +1,8 @@
-"""A Wakeup: how a thread that waits is woken, without a lock that the waker would have to take.
+"""A Wakeup wakes a waiting thread, without a lock that the waking thread would have to take.
 
-A finaliser may run anywhere, in a thread that is inside of `threading.Event.set` too, and an Event has a lock inside.
-So a bare lock is the signal: it is held while there is nothing to wake for, and released by whoever wakes. One
-operation of the interpreter each, and a third of an Event's cost.
+A finaliser may run anywhere, even in a thread inside `threading.Event.set`, and an Event holds a lock there. So a bare
+lock is the signal: it is held while there is nothing to wake for, and released to wake. Each is one operation of the
+interpreter, and costs a third of an Event's.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Wakeup:
         self._lock.acquire()
 
     def set(self) -> None:
-        """Wake the thread that waits, or the next that does."""
+        """Wake the thread that waits, or the next one that does."""
         try:
             self._lock.release()
         except RuntimeError:
-            return  # set already
+            return  # already set
 
     def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` s; whether it was set. It is not set any more then."""
+        """Wait at most `timeout` s; return whether it was set. It is not set afterwards."""
         return self._lock.acquire(timeout=timeout) if timeout > 0 else self._lock.acquire(blocking=False)

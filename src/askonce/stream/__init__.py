@@ -1,4 +1,4 @@
-"""An answer that arrives in parts: the tape that keeps them, the pump that reads upstream, the log for other processes.
+"""An answer that arrives in parts: its tape, the pump that reads upstream, and the log for other processes.
 
-Nothing here knows who asked, who may read, or what is judged of an answer.
+Nothing here knows the question, who may read the answer, or how it is judged.
 """

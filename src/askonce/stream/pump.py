@@ -1,7 +1,7 @@
-"""The Pump: brings one upstream stream onto its tape, and sees to its end.
+"""The Pump reads one upstream stream onto its tape, and ends it.
 
-It ends in one of four ways: upstream says so, upstream fails, the last reader leaves (and then it goes on by itself, or
-is closed, as the policy says), or the protocol's own end was seen and nobody reads on: SDKs close at the last event,
+There are four ways to end. Upstream ends. Upstream fails. The last reader leaves: then the stream goes on without it or
+is closed, as the policy says. Or the protocol's own end was seen and no reader goes on: SDKs close at the last event,
 before the iterator ends, and what they leave then is a whole answer.
 """
 
@@ -23,13 +23,13 @@ from askonce.store import StoreTrouble
 from askonce.stream.tape import Cut, Opened, Raw, Tape
 from askonce.stream.writer import LogWriter
 
-LOOK = 32  # parts, after which a pump looks how far it is ahead
-TURN = 0.05  # s after which a thread that found another at it tries again
-SUCCESSORS = 3  # how often what was cut off is handed on: each is cut off too, or its source does not close
+LOOK = 32  # parts between two checks of how far the pump is ahead
+TURN = 0.05  # s after which a thread tries again if another one has the turn
+SUCCESSORS = 3  # how often an interrupted end is handed on; more often, each is interrupted or the source does not close
 AHEAD = 256  # parts that an async pump may be ahead of its fastest reader: back-pressure must reach upstream
 Closing = Callable[[], Awaitable[None]]
 
-_Outcome = tuple[BaseException | None, BaseException | None]  # what its readers get, and why it is not kept
+_Outcome = tuple[BaseException | None, BaseException | None]  # the error for its readers, and the reason not to keep it
 
 
 class Pump:
@@ -46,8 +46,8 @@ class Pump:
     ) -> None:
         self.tape = tape
         self.scan = opened.scan
-        self.abandoned = ""  # by its last reader: finish or close
-        self.awaited = False  # by whoever called for it, and has not begun to read
+        self.abandoned = ""  # what its last reader left it to: finish or close
+        self.awaited = False  # by the caller that started it and has not begun to read
         self._passing = False
         self._unwanted = False  # its source is to be closed
         self._closed = False
@@ -57,48 +57,48 @@ class Pump:
         self._mode = mode
         self._asynchronous = mode.asynchronous
         self._guarded = guarded
-        self.writer: LogWriter | None = None  # of a flight whose lease lets others follow it
+        self.writer: LogWriter | None = None  # for a flight that others may follow, by its lease
         self._landed = landed
-        self.helper: Owner | None = None  # what runs it where its readers do not
+        self.helper: Owner | None = None  # runs the stream while no reader does
         self._steps: types.GeneratorType[None, None, None] = self._stepping()  # type: ignore[assignment]
-        self._outcome: _Outcome | None = None  # whoever said first how it ends
+        self._outcome: _Outcome | None = None  # set by the first that ends it
         self._finished = False
-        self.left: Callable[[], Coroutine[Any, Any, None]] | None = None  # what its last reader's going sets off
+        self.left: Callable[[], Coroutine[Any, Any, None]] | None = None  # called when the last reader leaves
         self._successors: list[Owner] = []
-        self._ender = OwnedLock()  # sync; async, it is what ends it
+        self._ender = OwnedLock()  # sync; in async mode `_ending` runs the end
         self._ending: Owner | None = None
         self._here = mode.signal()
         self._deadline = 0.0
 
     async def pull(self, _: float) -> bool:
-        """In sync mode: read one part, here, unless another is at it. In async mode the pump runs by itself.
+        """In sync mode, read one part here, unless another thread is reading. In async mode the pump runs by itself.
 
-        How long that may take is upstream's client's to say, which has timeouts of its own.
+        The upstream's client limits how long this takes, with its own timeouts.
         """
         try:
             return self._stepped()
         finally:
-            self.tape.nudge()  # whoever found the turn taken may have it now, also if the one that had it has left
+            self.tape.nudge()  # a reader that found the turn taken may have it now, even if its holder has left
 
     def _stepped(self) -> bool:
-        """One step, unless another thread is at it."""
+        """Do one step, unless another thread is at it."""
         try:
             return self._turned() and not self._unwanted
         except StopIteration:
-            # The step before was cut off: an exception came between two lines of ours, and a part may be lost.
+            # The step before was interrupted: an exception came between two of our lines, and a part may be lost.
             drive(self.end(Cut("the call was given up")))
             return self.tape.over
         finally:
-            # Somebody ended it meanwhile, and left this to us.
+            # Another thread ended the stream meanwhile, and left the closing to this one.
             if self._unwanted and not self._closed:
-                with contextlib.suppress(Exception):  # it is the tape that says how it ended
+                with contextlib.suppress(Exception):  # the tape says how the stream ended
                     self._let_go()
 
     def _turned(self) -> bool:
-        """One turn of `_steps`, unless another thread is at it; StopIteration where it was cut off.
+        """Advance `_steps` once, unless another thread is at it; StopIteration if a step was interrupted.
 
-        Not by a lock, which an exception could leave locked: a generator runs in one thread at a time, and the
-        interpreter knows in which.
+        Not a lock, which an exception could leave locked: a generator runs in one thread at a time, and the interpreter
+        knows in which.
         """
         try:
             next(self._steps)
@@ -115,11 +115,11 @@ class Pump:
 
     @property
     def joinable(self) -> bool:
-        """Whether it goes on, and is kept from its beginning."""
+        """Whether it goes on, and its beginning is kept."""
         return not self.tape.over and not self.tape.trimmed
 
     def hurry(self) -> bool:
-        """See to it that it goes on however slowly it is read here, from any thread; False where nothing can."""
+        """Make the stream go on however slowly it is read. Called from any thread. False if nothing can run it."""
         if self.tape.held is not None:  # async: its task waits for its readers
             self.tape.held.ring()
         if self._asynchronous or (self.helper is not None and self.helper.alive()):
@@ -130,19 +130,19 @@ class Pump:
         self.helper = helper
 
     async def run(self) -> None:
-        """To the end, without a reader's help; within the deadline that an abandoned stream has."""
+        """Run to the end without a reader's help, within the deadline of an abandoned stream."""
         while not self.tape.over:
             if self._asynchronous:
                 if not self.tape.count % LOOK:
                     await self._room()
                 await self._step()
             elif not self._stepped():
-                await self._others()  # readers that are still there read too: one of us at a time
+                await self._others()  # readers may still be there and read too: take turns
             if self._deadline and time.monotonic() > self._deadline:
                 await self.end(Cut("abandoned by its readers, and not finished in time"))
 
     async def _others(self) -> None:
-        """Wait until whoever reads has read one part more."""
+        """Wait until another thread has read one more part."""
         signal = self._mode.signal()
         self.tape.tell(signal)
         try:
@@ -151,18 +151,18 @@ class Pump:
             self.tape.untell(signal)
 
     def alive(self) -> bool:
-        """Whether it goes on, or may: somebody reads here, or a thread sees to it, or to its end."""
+        """Whether it goes on or may go on: a reader reads, or something runs the stream or its end."""
         if self._doomed:
-            return False  # who comes now is to have another call
+            return False  # a new caller must make another call
         if self._ends_now():
             return True
         if self.tape.over or self._asynchronous:
-            return False  # async, it is its flight's task that lives
+            return False  # async: the flight's task is what lives
         helped = self.helper is not None and self.helper.alive()
         return self.tape.read_on() or self._steps.gi_running or helped
 
     async def _room(self) -> None:
-        """Wait while the only readers are slow ones."""
+        """Wait while even the fastest reader is far behind."""
         tape = self.tape
         while tape.read_on() and tape.ahead() > AHEAD and not self.followed:
             tape.held = tape.held or self._mode.signal()
@@ -173,16 +173,16 @@ class Pump:
             return
         try:
             data = await self._source.next()
-        except Exception as error:  # noqa: BLE001 - the upstream's, whatever it is: its readers get it
+        except Exception as error:  # noqa: BLE001 - any upstream error: its readers get it
             await self._ends(error)
             return
         except BaseException:
-            # Nobody reads on. If all that matters was read, as when an SDK closes at the last event, it is whole.
-            with contextlib.suppress(Exception):  # what ends us is more than what its closing may say
+            # Nothing reads on. If the protocol's end was seen, as when an SDK closes at the last event, it is whole.
+            with contextlib.suppress(Exception):  # this exception matters more than an error of closing
                 await self._ends(None if self.scan.whole() else Cut("the call was given up"))
             raise
         if self._unwanted:
-            return  # it has ended without this
+            return  # the stream has ended without this part
         if data is None:
             await self._ends()
         elif isinstance(data, Raw):
@@ -195,20 +195,20 @@ class Pump:
                 await self._pass_through("too-large")
 
     async def _pass_through(self, why: str) -> None:
-        """What may not be kept is for the readers that are here, and is let go when they have passed it."""
+        """Give a stream that may not be kept to its present readers only, and drop each part they have passed."""
         if not self._passing:
             self._passing = True
             await self._tell(Cut(why))
             await self._landed(None, why)
             self._settled = True
         if not (self.awaited or self.tape.read_on()):
-            # Nobody has it, nor ever will: what upstream still says is paid for nothing.
+            # It has no reader and will have none: the rest of the stream would be paid for nothing.
             await self._ends(Cut("nobody reads this stream, which is not kept"))
         self.tape.trim()
 
     @property
     def passing(self) -> bool:
-        """Whether it goes on for the readers that are here alone: what it brings is not kept."""
+        """Whether it goes on only for its present readers: it is not kept."""
         return self._passing
 
     @property
@@ -217,17 +217,17 @@ class Pump:
         return self.writer is not None and self.writer.wanted
 
     def within(self, seconds: float) -> None:
-        """Its readers left: it may go on for so long."""
+        """Let a stream without readers go on for this time."""
         self._deadline = time.monotonic() + seconds
 
     def rejoined(self) -> None:
-        """There is a reader, perhaps again."""
+        """Note a reader: the stream is not abandoned, or no longer."""
         self.awaited = False
         self._deadline = 0.0
         self.abandoned = ""
 
     async def finished(self, signal: Signal, until: float) -> bool:
-        """Wait for its end, if it is nobody's here and goes on by itself; False if it was not over in time."""
+        """Wait for the end of a stream that no reader here drives; False if it does not end in time."""
         self.tape.tell(signal)
         try:
             while not (self.tape.over or self.tape.readers) and (left := until - time.monotonic()) > 0:
@@ -237,14 +237,14 @@ class Pump:
         return self.tape.over
 
     async def end(self, error: BaseException | None = None) -> None:
-        """Close upstream, tell who follows, and land: once, or once more where that was cut off.
+        """Close upstream, tell the followers, and land: once, or once more if that was interrupted.
 
-        From anywhere. The source is its reader's: a thread that reads it closes it as soon as it is through.
+        May be called from anywhere. A source belongs to the thread that reads it, which closes it after its read.
         """
         await self._ended(error, self._close if self._asynchronous else self._leave)
 
     async def _ends(self, error: BaseException | None = None) -> None:
-        """The same, in the middle of a step."""
+        """The same, from inside a step."""
         await self._ended(error, self._close)
 
     async def _ended(self, error: BaseException | None, close: Closing) -> None:
@@ -252,7 +252,7 @@ class Pump:
             return
         outcome = self._said(error)
         if not self._asynchronous:
-            with contextlib.suppress(Busy):  # somebody is at it
+            with contextlib.suppress(Busy):  # another thread ends it
                 self._ender.run(lambda: drive(self._end(*outcome, close)), 0.0)
         elif self._ending is None or not self._ending.alive():
             ending = self._ending = self._mode.owner()
@@ -260,9 +260,9 @@ class Pump:
             await work
 
     def _said(self, error: BaseException | None) -> _Outcome:
-        """How it ends, as whoever said so first did."""
+        """How the stream ends: as the first caller said."""
         if self._outcome is None:
-            # A connection that fails behind the protocol's own end took nothing of the answer away.
+            # If the connection fails after the protocol's own end, the answer is whole all the same.
             self._outcome = (error, None if error is not None and self.scan.whole() else error)
         return self._outcome
 
@@ -278,13 +278,13 @@ class Pump:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Close the source, unless a thread reads it just now. Closed under a reader, its descriptor may be another's
-        by the time that it is used, and a generator cannot be closed while it runs.
+        """Close the source, unless a thread is reading it. Otherwise the reader might use a descriptor that is another
+        connection's by then; and a running generator cannot be closed.
         """
         self._unwanted = True
         try:
             self._turned()
-        except StopIteration:  # who read it was cut off
+        except StopIteration:  # the thread that read it was interrupted
             drive(self._close())
 
     async def _close(self) -> None:
@@ -294,21 +294,21 @@ class Pump:
 
     async def _settle(self, error: BaseException | None, lost: BaseException | None, close: Closing) -> None:
         try:
-            with contextlib.suppress(Exception):  # once more, if an exception of anybody else's came before it
+            with contextlib.suppress(Exception):  # once more, if another exception came before it was closed
                 await close()
             if not self._settled:
                 await self._tell(lost)
                 await self._landed(lost, "")
                 self._settled = True
         finally:
-            # Kept before its readers see the end: a program that ends there must not lose what it paid for.
+            # Stored before its readers see the end: a program that ends there must not lose what it paid for.
             self.tape.end(error)
-        self._finished = True  # not where that was cut off: it is to be done once more
+        self._finished = True  # not if that was interrupted: it must be done once more
 
     def hand_on(self) -> bool:
-        """Nobody sees to it any more: what its last reader would have left behind, or its end, is seen to elsewhere.
+        """Hand an orphaned stream over: run its last reader's leaving, or the stream's end, elsewhere.
 
-        Whether something will come of it.
+        Return False if nothing will come of it.
         """
         if not (self._finished or self._ends_now()):
             self._hand_over()
@@ -320,18 +320,18 @@ class Pump:
             error, _ = self._said(Cut("nobody reads this stream any more: what read it was interrupted"))
             left = partial(self.end, error)
             if self._asynchronous or len(self._successors) == SUCCESSORS:
-                self.tape.end(error)  # its readers are told at once
+                self.tape.end(error)  # its readers learn at once
         if len(self._successors) < SUCCESSORS:
             self._successors.append(self._mode.send(self._here, left))
 
     def _ends_now(self) -> bool:
-        # Async, a successor needs a loop that may never be run again: nobody is to wait for that.
+        # Async: a successor needs a loop that may never run again, so nothing waits for it.
         successor = self._ending if self._asynchronous or not self._successors else self._successors[-1]
         return self._ender.held or (successor is not None and successor.alive())
 
     @property
     def _doomed(self) -> bool:
-        """Whether it ends in the middle, for a reason of ours."""
+        """Whether it ends early, for a reason of this process."""
         return self._outcome is not None and isinstance(self._outcome[1], Cut)
 
     async def _tell(self, error: BaseException | None) -> None:
@@ -341,4 +341,4 @@ class Pump:
         try:
             await self._guarded(self.writer.finish(self._guarded.store, ending))
         except StoreTrouble:
-            return  # counted; those who follow find a log without an end, and say so
+            return  # counted; followers find a log without an end, and report that

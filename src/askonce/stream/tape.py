@@ -1,11 +1,11 @@
-"""A Tape that is still being written: one answer as it arrives, read by any number at their own pace.
+"""A Tape that is still being written: one answer as it arrives. Any number of readers read it, each at its own pace.
 
-Parts are kept as they came, with their arrival times, and shared: a reader holds a place, not a copy. What the tape
-holds is what goes into the store, as it is (core.tape frames), so a follower in another process continues from an entry
-where the log of the flight left off.
+Parts are kept as they came, with their arrival times, and are shared: a reader holds a place, not a copy. The store
+gets exactly what the tape holds (core.tape frames). So a follower in another process can continue from an entry where
+the flight's log stopped.
 
-In sync mode there is no task to read from upstream: whichever reader needs the next part first reads it, in its own
-thread, for all. So a slow reader slows nobody, and a part is handed over without a thread in between.
+In sync mode no task reads from upstream: the reader that first needs the next part reads it for all, in its own thread.
+So a slow reader delays no other, and no thread has to hand parts over.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from askonce.core.tape import DATA, META, data_frame, frame, whole_frames
 from askonce.errors import Portable
 from askonce.runtime.mode import Mode, Signal
 
-LAST = 60.0  # s that a reader waits for a part, where nobody says how long; the pump's own limits end a tape
-AGAIN = 1.0  # s after which a reader who waits looks again by itself
+LAST = 60.0  # s that a reader waits for a part if its caller gives no limit; the pump's own limits end a tape
+AGAIN = 1.0  # s after which a waiting reader looks again by itself
 
 
 class Source(Protocol):
-    """An upstream stream that was opened."""
+    """An open upstream stream."""
 
     async def next(self) -> bytes | None:
-        """The next bytes as they arrive, None at the end; what it raises is the upstream's."""
+        """Return the next bytes as they arrive, None at the end; it raises the upstream's errors."""
         ...
 
     async def close(self) -> None:
@@ -38,10 +38,10 @@ class Source(Protocol):
 
 
 class Scan(Protocol):
-    """What watches a stream's bytes go by, to say whether the answer is whole and may be kept."""
+    """Watches a stream's bytes go by, to say whether the answer is whole and may be stored."""
 
     def feed(self, data: bytes) -> None:
-        """More bytes."""
+        """Take more bytes."""
         ...
 
     def whole(self) -> bool:
@@ -49,16 +49,16 @@ class Scan(Protocol):
         ...
 
     def verdict(self, now: float) -> Verdict:
-        """Whether it may be stored; `now` in s since 1970. Asked once, at the end."""
+        """Whether it may be stored; `now` in s since 1970. Called once, at the end."""
         ...
 
     def usage(self) -> tuple[int, int] | None:
-        """Tokens in and out, as far as the stream said."""
+        """Tokens in and out, as far as the stream named them."""
         ...
 
 
 class Opened(NamedTuple):
-    """An upstream answer that arrives in parts: what goes before the body, the body's source, and what judges it."""
+    """An upstream answer that arrives in parts: what comes before the body, the body's source, and its Scan."""
 
     meta: bytes
     source: Source
@@ -66,7 +66,7 @@ class Opened(NamedTuple):
 
 
 class Raw(bytes):
-    """A part that has no exact bytes: `value` is it. For the readers of this process alone, and never kept: `why`."""
+    """A part without exact bytes: `value` is the part. Only for readers of this process, and never stored: `why`."""
 
     value: object
     why: str
@@ -80,7 +80,7 @@ class Raw(bytes):
 
 
 class Cut(Portable, ConnectionError):
-    """The stream that was followed ended in the middle; `flight` names whose it was. Never a silent end."""
+    """A followed stream ended early; `flight` is its id. It is never cut without this error."""
 
     def __init__(self, message: str, flight: str = "") -> None:
         super().__init__(message)
@@ -88,20 +88,20 @@ class Cut(Portable, ConnectionError):
 
 
 class Tape:
-    """The parts of one answer, growing until it is `over`; with an `error`, readers get that after the last part."""
+    """The parts of one answer, growing until it is `over`. Readers get its `error`, if any, after the last part."""
 
     def __init__(self, meta: bytes = b"") -> None:
         self.meta = meta
-        self.size = 0  # bytes of all parts, also those that were let go
+        self.size = 0  # bytes of all parts, dropped ones too
         self.over = False
         self.error: BaseException | None = None
-        self.held: Signal | None = None  # of a pump that waits for its readers
-        # How many parts were let go (a tape that nobody will join any more need not keep them), and those that are
-        # kept. Replaced in one piece, so that parts are read without the lock.
+        self.held: Signal | None = None  # set while a pump waits for its readers
+        # How many parts were dropped (a tape that no caller will join any more need not keep them), and the parts
+        # that are kept. Replaced as one value, so that parts are read without a lock.
         self._kept: tuple[int, list[tuple[int, bytes]]] = (0, [])
         self._began = time.monotonic()
-        # Each as a dict, which one step changes, and as a tuple, which is read at every part. Readers by weak
-        # references: one that is dropped has left.
+        # Each as a dict, which one step changes, and as a tuple, which is read at every part. Readers are weakly
+        # referenced: a reader that is dropped has left.
         self._reading: dict[int, weakref.ref[Playback]] = {}
         self._leaving: dict[int, None] = {}
         self._told: dict[Signal, None] = {}
@@ -110,7 +110,7 @@ class Tape:
 
     @classmethod
     def recorded(cls, log: bytes | memoryview) -> Tape:
-        """A tape that is over, from the frames of an entry; ValueError for what are none."""
+        """A tape that is over, made from the frames of an entry; ValueError if they are no such frames."""
         tape = cls()
         found = whole_frames(bytes(log))
         tape.meta = next((payload for kind, payload in reversed(found) if kind == META), b"")
@@ -132,22 +132,22 @@ class Tape:
 
     @property
     def trimmed(self) -> bool:
-        """Whether it can no longer be read from its beginning."""
+        """Whether its beginning was dropped."""
         return self._kept[0] > 0
 
     @property
     def readers(self) -> int:
-        """How many read it now."""
+        """How many readers it has now."""
         return len(self._reading)
 
     def put(self, at: int, data: bytes) -> None:
-        """One more part, which arrived at `at` ms."""
+        """Add a part that arrived at `at` ms."""
         self._kept[1].append((at, data))
         self.size += len(data)
 
     def write(self, data: bytes) -> None:
-        """One more part, arrived now; wakes those who wait for it."""
-        # put() and ring() written out: this is done for every part of every stream.
+        """Add a part that arrived now, and wake its readers."""
+        # put() and ring() written out: every part of every stream passes here.
         self._kept[1].append((int((time.monotonic() - self._began) * 1000), data))
         self.size += len(data)
         for ref in self._readers:
@@ -160,19 +160,19 @@ class Tape:
         """No more parts will come."""
         if self.over:
             return
-        # One statement in which nothing is called, after a look: no other thread comes in between.
+        # One statement without a call, after a check: no other thread can come in between.
         self.error, self.over = error, True
         self.ring()
 
     def ring(self) -> None:
-        """Wake whoever waits."""
+        """Wake everything that waits for the tape."""
         self.nudge()
         for signal in self._signals:
             signal.ring()
 
     def nudge(self) -> None:
-        """Wake those readers who wait."""
-        for ref in self._readers:  # not _here(): this, too, is done for every part
+        """Wake the readers that wait."""
+        for ref in self._readers:  # not _here(): this runs for every part too
             if (reader := ref()) is not None and reader.waiting:
                 reader.signal.ring()
 
@@ -180,29 +180,29 @@ class Tape:
         return [reader for ref in self._readers if (reader := ref()) is not None]
 
     def join(self, reader: Playback) -> None:
-        """A reader more."""
+        """Add a reader."""
         self._reading[id(reader)] = weakref.ref(reader)
         self._count()
 
     def leave(self, reader: Playback) -> int:
-        """A reader less; how many are left."""
+        """Remove a reader; return how many are left."""
         self._reading.pop(id(reader), None)
         self._leaving.pop(id(reader), None)
         self._count()
         return len(self._reading)
 
     def tell(self, signal: Signal) -> None:
-        """Ring this too, without its being a reader."""
+        """Wake this signal too, although it is no reader."""
         self._told[signal] = None
         self._count()
 
     def untell(self, signal: Signal) -> None:
-        """Ring it no more."""
+        """Wake it no more."""
         self._told.pop(signal, None)
         self._count()
 
     def _count(self) -> None:
-        """Make the tuples what the dicts are; of two threads at it, whoever is last sees what both have done."""
+        """Copy the dicts to the tuples. If two threads do so, the last one sees the changes of both."""
         while True:
             readers, signals = tuple(self._reading.values()), tuple(self._told)
             self._readers, self._signals = readers, signals
@@ -210,7 +210,7 @@ class Tape:
                 return
 
     def drop(self, reader: Playback) -> None:
-        """A reader is being collected, and will leave; for its finaliser."""
+        """A reader is being collected and will leave; called by its finaliser."""
         self._leaving[id(reader)] = None
 
     def read_on(self) -> bool:
@@ -218,18 +218,18 @@ class Tape:
         return bool(self._leaving) or any(ref() is not None for ref in self._readers)
 
     def ahead(self) -> int:
-        """How many parts have come that not even the fastest reader has read."""
+        """How many parts even the fastest reader has not read."""
         return self.count - max((reader.at for reader in self._here()), default=0)
 
     def trim(self) -> None:
-        """Let go what every reader has passed."""
+        """Drop the parts that every reader has passed."""
         base, parts = self._kept
         passed = min((reader.at for reader in self._here()), default=base) - base
         if passed:
             self._kept = base + passed, parts[passed:]
 
     def log(self, start: int = 0, stop: int | None = None) -> bytes:
-        """The frames of parts `start` to `stop`; the META goes before the first part, and is all of a log without."""
+        """The frames of parts `start` to `stop`. The META frame precedes the first part, and is all of a log without parts."""
         parts = self._kept[1][start:stop]
         head = frame(META, self.meta) if start == 0 and (parts or (self.meta and stop is None)) else b""
         return head + b"".join(data_frame(at, data) for at, data in parts)
@@ -238,9 +238,9 @@ class Tape:
 class Playback:
     """One reader's place on a tape.
 
-    `pull`: read a part from where it comes from, until a moment of time.monotonic() at the latest; False if it did not,
-    because somebody else does, or the time is up. `left`: what the last reader's going sets off. `defer`: has the
-    background thread do something.
+    `pull`: reads a part from the source, at most until a given time.monotonic(); False if it did not, because another
+    reader does, or because the time is up. `left`: called when the last reader leaves. `defer`: runs something in the
+    background thread.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class Playback:
         self._mode = mode
         self._defer = defer
         self.signal = mode.signal()
-        self.waiting = False  # or about to: a ring must not be lost
+        self.waiting = False  # or about to wait: a wake-up must not be lost
         self.at = 0
         self.pace = 0.0  # of a replay: 1.0 is as recorded, 2.0 twice as fast, 0 at once
         self._began = time.monotonic()
@@ -267,11 +267,11 @@ class Playback:
 
     @property
     def meta(self) -> bytes:
-        """What goes before the body."""
+        """What comes before the body."""
         return self.tape.meta
 
     async def next(self, patience: float = LAST) -> tuple[int, bytes] | None:
-        """The next part with its time in ms, None at the end; TimeoutError when none came within `patience` s."""
+        """The next part and its time in ms, None at the end; TimeoutError if none comes within `patience` s."""
         tape = self.tape
         until = 0.0
         while True:
@@ -298,7 +298,7 @@ class Playback:
     async def _wait(self, until: float) -> None:
         self.waiting = True
         try:
-            # Once more: what happened before we said that we wait, did not ring.
+            # Once more: what came before `waiting` was set did not wake this reader.
             if self.tape.count > self.at or self.tape.over:
                 return
             if self._pull is None or not await self._pull(until):
@@ -311,7 +311,7 @@ class Playback:
             await self.signal.wait(early)
 
     async def close(self) -> None:
-        """Leave; the last one's going decides what becomes of the call."""
+        """Leave. When the last reader leaves, that decides what becomes of the call."""
         if self._closed:
             return
         self._closed = True
@@ -319,8 +319,8 @@ class Playback:
             await self._left()
 
     def __del__(self, partial: type[partial[object]] = partial) -> None:
-        # Anywhere: in the middle of our own code, of a lock of somebody else's. So it does nothing but leave a note.
-        # The name is given to it here, since those of a module are gone where an interpreter ends.
+        # This may run anywhere: inside our own code, or while a lock is held. So it only leaves a note. Its default
+        # argument keeps the name, because a module's names are gone while the interpreter ends.
         if not getattr(self, "_closed", True) and self._defer is not None:
             self.tape.drop(self)
             self._defer(partial(self._mode.send, self.signal, self.close))
