@@ -33,7 +33,7 @@ class Busy(Exception):
 
     @property
     def at(self) -> Literal["command", "key"]:
-        """Where the trouble is, as a StoreTrouble says it: a thread that waits for itself proves nothing about the store."""
+        """Where the trouble is (StoreTrouble.at): a thread that waits for itself proves nothing about the store."""
         return "key" if self.by_me else "command"
 
 

@@ -25,7 +25,7 @@ from askonce.stream.writer import LogWriter
 
 LOOK = 32  # parts between two checks of how far the pump is ahead
 TURN = 0.05  # s after which a thread tries again if another one has the turn
-SUCCESSORS = 3  # how often an interrupted end is handed on; more often, each is interrupted or the source does not close
+SUCCESSORS = 3  # how often an interrupted end is handed on: by then each is interrupted, or the source does not close
 AHEAD = 256  # parts that an async pump may be ahead of its fastest reader: back-pressure must reach upstream
 Closing = Callable[[], Awaitable[None]]
 

@@ -229,7 +229,7 @@ class Tape:
             self._kept = base + passed, parts[passed:]
 
     def log(self, start: int = 0, stop: int | None = None) -> bytes:
-        """The frames of parts `start` to `stop`. The META frame precedes the first part, and is all of a log without parts."""
+        """The frames of parts `start` to `stop`. META precedes the first part, and is all of a log without parts."""
         parts = self._kept[1][start:stop]
         head = frame(META, self.meta) if start == 0 and (parts or (self.meta and stop is None)) else b""
         return head + b"".join(data_frame(at, data) for at, data in parts)
