@@ -1,5 +1,5 @@
-"""What users hold: the caches, the handles on them, the options of a call, streams, the choice of a store.
+"""What users hold: the caches, their handles, the options of a call, streams, and the choice of a store.
 
-A request becomes a question here, and an answer a copy for each caller. No lease, no lock and no I/O of its own: the
-protocol is in `engine`.
+A request becomes a question here, and an answer becomes a copy for each caller. No leases, no locks and no I/O here:
+the protocol is in `engine`.
 """

@@ -1,6 +1,4 @@
-"""What a lookup gave; and what a call of the user's brought, as it would be stored: plain JSON, and the verdict on
-it.
-"""
+"""The result of a lookup; and the result of a user's call, as plain JSON to be stored, with its verdict."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from askonce.events import Events, Status
 
 
 def answer_of(value: object, judge: Judge, events: Events) -> Answer:
-    """A value as it would be stored, and whether it may be."""
+    """A value as it would be stored, with the verdict on whether it may be."""
     body = exact_json(value)
     if body is not None:
         return Answer(body, judge.value(value, body, time.time()), value)
@@ -31,7 +29,7 @@ def answer_of(value: object, judge: Judge, events: Events) -> Answer:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a lookup gave: `value`, the caller's own copy; `status`; `key`, 64 hex digits to invalidate by."""
+    """The result of a lookup: `value`, the caller's own copy; `status`; `key`, 64 hex digits, to invalidate by."""
 
     value: Any
     status: Status

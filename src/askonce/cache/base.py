@@ -1,6 +1,6 @@
-"""What a Cache and an AsyncCache are made of, written once.
+"""What Cache and AsyncCache share, written once.
 
-It turns a request and a call's own settings into a question for the engine, judges what the call brings, and decodes a
+It turns a request and a call's settings into a question for the engine, judges the result of the call, and decodes a
 copy for each caller.
 """
 
@@ -55,11 +55,11 @@ Placed = tuple[Playback | Kept | Untaped, Status]
 
 
 class BaseCache:
-    """What both kinds of cache are made of."""
+    """The base of both kinds of cache."""
 
     asynchronous = False
-    judges = Judge  # what judges all answers, whatever way they come in
-    close_limit = 5.0  # s that close() waits for what is in flight, unless told
+    judges = Judge  # judges every answer of this cache, in whatever form it comes
+    close_limit = 5.0  # s that close() waits for calls under way, unless it is given a limit
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class BaseCache:
         replay_speed: float = 1.0,
         **more: object,
     ) -> None:
-        """No I/O: a URL or option that cannot be meant raises ConfigError, a store out of reach is met at lookups.
+        """Does no I/O. ConfigError for an invalid URL or option; an unreachable store is noticed by lookups, not here.
 
         `prefix` starts every key; a new one makes all old keys unreachable. `redis_client`: a configured redis-py
-        client, whose connection settings are used. `policy`: defaults of this cache; `scopes`: of calls in a scope.
-        `tenant`: whose answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE). `strict`: a
-        lookup raises StoreUnavailable instead of going upstream without the store. `replay`: stored streams come
-        ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `more`: rules about
-        requests (`RuleWords`), and the store's own options.
+        client, whose connection settings are used. `policy`: the defaults of this cache; `scopes`: those of calls in a
+        scope. `tenant`: whose answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE).
+        `strict`: a lookup raises StoreUnavailable instead of going upstream without the store. `replay`: stored streams
+        come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `more`: rules about requests
+        (`RuleWords`), and the store's own options.
         """
         self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
         options = {name: value for name, value in more.items() if name not in RULE_WORDS}
@@ -118,7 +118,7 @@ class BaseCache:
         except (ImportError, RuntimeError):
             if not exits.ending():
                 raise
-            return no_store()  # what it needs cannot be imported any more
+            return no_store()  # the store's modules can no longer be imported
 
     def _new_engine(self, store: Store) -> BatchEngine:
         return BatchEngine(store, self._new_mode(), self.events, strict=self._strict)
@@ -130,11 +130,11 @@ class BaseCache:
 
         return Tasks()
 
-    # seeing
+    # observing
 
     @contextmanager
     def watch(self) -> Iterator[list[Status]]:
-        """The statuses of the lookups made inside, in order, also by frameworks and SDKs in between."""
+        """Collect the statuses of the lookups made inside the block, in order, frameworks' and SDKs' included."""
         seen: list[Status] = []
         token = watching.set((*watching.get(), (self.events, seen)))
         try:
@@ -143,11 +143,11 @@ class BaseCache:
             watching.reset(token)
 
     def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `listener` with every Event, in the thread where it happens; returns what ends it."""
+        """Call `listener` with every Event, in the thread where it happens. Return a function that ends this."""
         return self.events.listen(listener)
 
     def stats(self) -> dict[str, Any]:
-        """Counts of events since this cache was made, and what is going on now."""
+        """Counts of events since this cache was made, and what is under way now."""
         engine = self.engine()
         breakers = engine.background.breakers
         return {
@@ -160,7 +160,7 @@ class BaseCache:
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As what it was made of: a cache in another process has connections and flights of its own."""
+        """Pickle the settings only: a cache in another process has its own connections and flights."""
         if not self._portable:
             raise TypeError("a cache made of redis_client= cannot be pickled or copied: make it of a URL")
         return _remade, (type(self), self._made_of)
@@ -174,21 +174,21 @@ class BaseCache:
         where = self.engine().store.address.removesuffix(f"#{self.prefix}")
         return f"<{type(self).__name__} {where}{named}, {state}, {flights} in flight{over}>"
 
-    # what the twins share
+    # shared by both kinds of cache
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         settings = settings_of(own) if own else NOTHING
         return self.within(settings) if scoping.get() else settings
 
     def within(self, settings: Settings) -> Settings:
-        """These settings, over those of all contexts around, the inner over the outer."""
+        """These settings over those of all surrounding contexts; an inner context goes before an outer one."""
         for owner, outer in reversed(scoping.get()):
             if owner is self:
                 settings = settings.over(outer)
         return settings
 
     def key_of(self, request: object, settings: Settings) -> Key:
-        """The key under which a request is kept."""
+        """The key under which a request is stored."""
         return self._question(request, self._planner.plan(settings)).key
 
     def _question(self, request: object, plan: Plan) -> Question:
@@ -200,7 +200,7 @@ class BaseCache:
             raise RequestError(f"it has no key, since normalize {wrong}") from None
 
     def _keyed(self, body: bytes) -> bytes | None:
-        """What the key of a canonical body is made of, where the rules change it."""
+        """The bytes that the key is made of, if the rules change the canonical body."""
         return self._normal.body(keys.plain(body)) if self._normal is not None else None
 
     def _body(self, request: object) -> bytes:
@@ -209,10 +209,10 @@ class BaseCache:
         except RequestError:
             if self.mode != "off":
                 raise
-            return b"null"  # off is as if askonce were not there: nobody looks for this key
+            return b"null"  # with mode off nothing is stored, so nothing looks for this key
 
     async def ask(self, request: object, call: Call, settings: Settings) -> Outcome:
-        """A lookup, in either mode."""
+        """Look up a request, for sync and async."""
         plan = self._planner.plan(settings)
         body = self._body(request)
         known = plan.known.get(body) or self._met(body, plan)
@@ -233,7 +233,7 @@ class BaseCache:
         return self._outcome(found)
 
     async def stream(self, request: object, open_stream: Call, settings: Settings) -> Placed:
-        """A place on the stream of a request, in either mode."""
+        """Return a place on a request's stream, for sync and async."""
         plan = self._planner.plan(settings)
         body = self._body(request)
         known = plan.known.get(body) or self._met(body, plan)
@@ -255,13 +255,13 @@ class BaseCache:
             return await self.engine().reread(question, opened, self._placed)
 
     def _placed(self, found: Found) -> Placed:
-        """A place on a stream; on one that was stored, its items."""
+        """A place on a stream. If it is stored, its items are read first."""
         assert isinstance(found.value, Playback)
         stored = found.entry is not None
         return (Kept(found.value, empty=self.judges.keeps_empty) if stored else found.value), found.status
 
     def _met(self, body: bytes, plan: Plan) -> Known:
-        # Judged by what it comes to and not by what it came as: a model of pydantic's and a dict are one question.
+        # By the canonical body, not by what the request is: a pydantic model and an equal dict are one question.
         request = keys.plain(body)
         passes = self._passes(request, plan)
         try:
@@ -275,13 +275,13 @@ class BaseCache:
         """The judge of the answer to a question that goes upstream now."""
         says = Request(known.model, "", f"{form}{plan.scope}", lambda: a_dict(keys.plain(body)), {})
         unwanted = partial(plan.unwanted, events=self.events)
-        if not known.model:  # not for a model, or for one that its request does not name
+        if not known.model:  # the request is not for a model, or names none
             return self.judges(plan.terms, known.expected, None, unwanted)
         self._fitting.going(says)
         return self.judges(plan.terms, known.expected, None, unwanted, misfit=self._fitting.of(says))
 
     def _passes(self, request: object, plan: Plan) -> str:
-        """Why this request is deliberately not cached, "" when it may be."""
+        """Why this request is deliberately not cached; "" if it may be."""
         if self.mode == "off":
             return "off"
         if plan.control.no_store:
@@ -289,7 +289,7 @@ class BaseCache:
         return told_field(self.events, judge_request(request, plan.terms, inert=self.rules.inert))
 
     def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
-        """What decides for one HTTP client of this cache."""
+        """The rules of one HTTP client of this cache."""
         from askonce.http.rules import ClientRules
 
         return ClientRules(
@@ -304,7 +304,7 @@ class BaseCache:
         )
 
     def engine(self) -> BatchEngine:
-        """The engine of this process: a fork has another, whether anybody told of it or not."""
+        """The engine of this process. A forked child gets another one, even if no fork hook ran."""
         forks.here()
         return self._engine
 
@@ -326,12 +326,12 @@ class BaseCache:
         return Outcome(value, found.status, found.status.key, self.forgets)
 
     def forgets(self, key: str) -> Any:
-        """What Outcome.forget does: done when it returns, or, in async mode, when awaited."""
+        """What Outcome.forget does: done when it returns, or, in async mode, when it is awaited."""
         work = self.drop(select(key=key))
         return work if self.asynchronous else drive(work)
 
     async def drop(self, selector: Selector, *, dry_run: bool = False) -> int | None:
-        """An invalidation, in either mode; a dry run says how many live entries it would reach."""
+        """Invalidate, for sync and async. A dry run returns how many live entries would be reached."""
         store = self.engine().store
         try:
             if dry_run:
@@ -349,19 +349,19 @@ class BaseCache:
         return None
 
     async def listed(self) -> AsyncIterator[Listed]:
-        """What is in the store, in either mode."""
+        """The entries in the store, for sync and async."""
         async for record, head, live in inventory.records(self.engine().store):
             yield inventory.listed(record, head, live)
 
     async def swept(self) -> int:
-        """A sweep, in either mode; how many entries went."""
+        """Sweep, for sync and async; return how many entries were deleted."""
         gone = 0
         async for _, now_gone in inventory.sweep(self.engine().store):
             gone = now_gone
         return gone
 
     async def shut(self, limit: float | None) -> list[str]:
-        """The end, in either mode."""
+        """Close, for sync and async."""
         if self._closed:
             return []
         self._closed = True
@@ -374,7 +374,7 @@ class BaseCache:
         return dropped
 
     def after_fork(self) -> None:
-        """In a child: nothing of the parent's threads, connections and flights is ours."""
+        """In a forked child: drop the parent's threads, connections and flights."""
         if not self._closed:
             store = self._engine.store
             store.after_fork()

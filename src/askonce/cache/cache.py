@@ -1,4 +1,4 @@
-"""Cache and AsyncCache: what users hold, and the handles made of them. The twins differ only in `await`."""
+"""Cache and AsyncCache, which users hold, and the handles made of them. The two kinds differ only in `await`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from askonce.store.inventory import Listed
 
 
 class SyncMethods(CacheOrHandle):
-    """What can be asked of a Cache and of its handles; every method blocks."""
+    """The methods of a Cache and of its handles; every method blocks."""
 
     def get_or_set(self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any) -> Any:
-        """The answer to `messages` put to `model`; `call_fn()` runs only if nobody has it. `ttl` in seconds.
+        """Return the answer of `model` to `messages`; `call_fn()` runs only if no caller has it. `ttl` in seconds.
 
         Keywords of CallOptions are askonce's; all others are part of the question: temperature, seed, ...
         """
@@ -27,25 +27,25 @@ class SyncMethods(CacheOrHandle):
         return drive(self._base.ask(request, call_fn, settings)).value
 
     def fetch(self, request: object, call: Call, **own: Unpack[CallOptions]) -> Outcome:
-        """The Outcome for any JSON-like `request`, all of which is the key; `call()` runs in this thread, if at all.
+        """Return the Outcome for a JSON-like `request`; all of it is the key. `call()` runs in this thread, if needed.
 
-        What `call` raises passes untouched. RequestError: the request has no exact JSON form. NotCached: there is no
-        answer, and ``control="only-if-cached"``.
+        Exceptions of `call` are passed on unchanged. RequestError: the request has no exact JSON form. NotCached: there
+        is no answer, and ``control="only-if-cached"``.
         """
         return drive(self._base.ask(request, call, self._settings(own)))
 
     def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[CallOptions]) -> Stream:
-        """An iterator of the items of a stream; ``open_stream()`` gives the upstream's, and is called if nobody has it.
+        """Return an iterator of a stream's items; ``open_stream()`` returns the upstream's, if it is needed.
 
-        Callers who ask while it runs, in any process, get what was said so far and then each item as it comes. What is
-        kept is a stream that came to its end, judged like any answer; leaving early leaves it to go on for
-        Policy.abandon_limit s.
+        Callers that ask while it runs, in any process, get the items so far, then each item as it comes. A stream is
+        stored if it reaches its end and is judged storable, like any answer. If all callers leave early, it goes on
+        for up to Policy.abandon_limit s.
         """
         playback, status = drive(self._base.stream(request, open_stream, self._settings(own)))
         return Stream(playback, status, self._base.forgets)
 
     def scoped(self, **own: Unpack[CallOptions]) -> Handle:
-        """A handle with settings of its own, and a context that gives them to the calls made inside."""
+        """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
         return Handle(self._base, self._settings(own))
 
     def invalidate(
@@ -61,19 +61,19 @@ class SyncMethods(CacheOrHandle):
         variant: int | str | None = None,
         dry_run: bool = False,
     ) -> int | None:
-        """Once this returns, no lookup that starts later, anywhere, gets an answer whose call began before it.
+        """After this returns, no lookup that starts later, anywhere, gets an answer whose call began before this.
 
-        Say what in one way: a `key` (an outcome's), a `request` (with the scope, tenant and variant it was asked by),
-        a `scope` with all below it, a `tag`, a `model`, or everything of this prefix; one or a list. It costs the same
-        however many entries die. `dry_run` only says how many live ones it would reach. StoreUnavailable or
-        PartialInvalidation when it could not all be done: nothing is lost by repeating it.
+        Select in one way: a `key` (an outcome's), a `request` (with the scope, tenant and variant it was asked under),
+        a `scope` with all below it, a `tag`, a `model`, or everything of this prefix; one or a list. The cost does not
+        depend on how many entries it reaches. `dry_run` only returns how many live ones that is. StoreUnavailable or
+        PartialInvalidation if not all of it could be done: repeating it is safe.
         """
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
         selector = self._selector(request, tenant, variant, said)
         return drive(self._base.drop(selector, dry_run=dry_run))
 
     def entries(self) -> Iterator[Listed]:
-        """What the store holds of this prefix, in no order: headers only, read in small steps while you iterate."""
+        """Iterate over this prefix's entries, in no order: only their headers, read in small steps."""
         walk = self._base.listed()
         while True:
             try:
@@ -82,26 +82,26 @@ class SyncMethods(CacheOrHandle):
                 return
 
     def sweep(self) -> int:
-        """Delete the entries that were invalidated; how many. Harmless at any time: they go by themselves too."""
+        """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves."""
         return drive(self._base.swept())
 
 
 class AsyncMethods(CacheOrHandle):
-    """What can be asked of an AsyncCache and of its handles."""
+    """The methods of an AsyncCache and of its handles."""
 
     async def get_or_set(
         self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any
     ) -> Any:
-        """SyncMethods.get_or_set; `call_fn()` returns something to await, and runs in a task of its own."""
+        """SyncMethods.get_or_set; `call_fn()` returns an awaitable, and runs in a task of its own."""
         request, settings = self._tutorial(messages, model, ttl, more)
         return (await self._base.ask(request, call_fn, settings)).value
 
     async def fetch(self, request: object, call: Call, **own: Unpack[CallOptions]) -> Outcome:
-        """SyncMethods.fetch; cancelling a caller never cancels the call that others, or the store, will profit from."""
+        """SyncMethods.fetch; cancelling a caller never cancels a call that other callers or the store will use."""
         return await self._base.ask(request, call, self._settings(own))
 
     async def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[CallOptions]) -> AsyncStream:
-        """SyncMethods.fetch_stream; `open_stream()` gives an async iterator, or something to await that does."""
+        """SyncMethods.fetch_stream; `open_stream()` returns an async iterator, or an awaitable that returns one."""
         playback, status = await self._base.stream(request, open_stream, self._settings(own))
         return AsyncStream(playback, status, self._base.forgets)
 
@@ -137,12 +137,12 @@ class AsyncMethods(CacheOrHandle):
 
 
 class Cache(BaseCache, SyncMethods):
-    """The cache for threads: every method blocks, a call runs in its caller's own thread."""
+    """The cache for threads: every method blocks, and a call runs in its caller's own thread."""
 
     def close(self, limit: float | None = None) -> list[str]:
-        """Wait at most `limit` s for what is in flight, then let go; the keys of calls that had to be dropped.
+        """Wait at most `limit` s for calls under way, then drop the rest and return their keys.
 
-        Unless given, 5 s; on the way out of a Ctrl-C, 0.
+        The default is 5 s, or 0 while a KeyboardInterrupt is being handled.
         """
         return drive(self.shut(limit))
 
@@ -159,7 +159,7 @@ class AsyncCache(BaseCache, AsyncMethods):
     asynchronous = True
 
     async def aclose(self, limit: float | None = None) -> list[str]:
-        """Cache.close; unless given, 0 also in a task that is being cancelled, as by a Ctrl-C."""
+        """Cache.close; the default is also 0 in a task that is being cancelled, for example by Ctrl-C."""
         return await self.shut(limit)
 
     async def __aenter__(self) -> Self:
@@ -170,7 +170,7 @@ class AsyncCache(BaseCache, AsyncMethods):
 
 
 class _Scoped(CacheOrHandle):
-    """A cache with settings of its own. As a context, it gives them to whatever asks that cache inside."""
+    """A cache with its own settings. As a context, it gives them to all calls of that cache made inside."""
 
     def __init__(self, base: BaseCache, settings: Settings) -> None:
         self._cache = base
@@ -191,13 +191,13 @@ class _Scoped(CacheOrHandle):
         return self
 
     def __exit__(self, *raised: object) -> None:
-        # No token: one handle may be entered by many tasks at once, and a token belongs to one of them.
+        # No token: many tasks may enter one handle at once, and a token belongs to one of them.
         scoping.set(scoping.get()[:-1])
 
 
 class Handle(SyncMethods, _Scoped):
-    """A Cache with settings of its own."""
+    """A Cache with its own settings."""
 
 
 class AsyncHandle(AsyncMethods, _Scoped):
-    """An AsyncCache with settings of its own."""
+    """An AsyncCache with its own settings."""

@@ -1,4 +1,4 @@
-"""What a cache and a handle on one have in common: their clients for SDKs, and what is said to them."""
+"""What a cache and its handles share: clients for SDKs, and how arguments become settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CacheOrHandle:
-    """Who can be asked: a cache, or a handle on one."""
+    """A cache, or a handle on one."""
 
     @property
     def _base(self) -> BaseCache:
@@ -29,9 +29,7 @@ class CacheOrHandle:
     def _selector(
         self, request: object, tenant: str | None, variant: int | str | None, said: dict[str, Any]
     ) -> Selector:
-        """What an invalidation means. With a request, a scope says under which it was asked, and selects nothing
-        itself.
-        """
+        """The selector of an invalidation. With a request, a scope is part of the question and selects nothing."""
         if request is None:
             return select(**said)
         own = {"tenant": tenant, "variant": variant, "scope": said.pop("scope")}
@@ -39,16 +37,16 @@ class CacheOrHandle:
         return select(request=self._base.key_of(request, settings), **said)
 
     def _standing(self, own: Mapping[str, Any]) -> Settings:
-        """The settings of a client made here, whatever the context in which it is made."""
+        """The settings of a client made here, whatever context it is made in."""
         return settings_of(own)
 
     def http_client(self, *, module: Any = None, inner: Any = None, share_forms: bool = False, **more: Any) -> Any:
-        """A client for an SDK's `http_client=`: httpx2's if that is installed, else httpx's, or the `module` given.
+        """Return a client for an SDK's `http_client=`: of httpx2 if it is installed, else httpx, or the given `module`.
 
-        Sync from a Cache, async from an AsyncCache. Keywords of `CallOptions` hold for all of its calls, those of
-        `RuleWords` add to the rules of the cache, `inner` is the transport behind ours; with `share_forms` a stored
-        stream answers a request without ``stream`` and the other way round, where that is exact. The rest is the
-        client's own, with the defaults of the SDKs. Closing it never closes the cache.
+        Sync from a Cache, async from an AsyncCache. Keywords of `CallOptions` apply to all its calls; those of
+        `RuleWords` add to the cache's rules; `inner` is the transport that sends the requests. With `share_forms` a
+        stored stream answers a request without ``stream``, and the other way round, where that is exact. All other
+        keywords are the client's own, with the SDKs' defaults. Closing the client never closes the cache.
         """
         from askonce.http import client
 
@@ -56,15 +54,15 @@ class CacheOrHandle:
         return client.client(client_rules, self._base.engine, module, inner, more, asynchronous=self._base.asynchronous)
 
     def transport(self, *, module: Any = None, inner: Any = None, share_forms: bool = False, **own: Any) -> Any:
-        """The transport of http_client() alone, for a client of one's own."""
+        """Return only the transport of http_client(), for a client of your own."""
         from askonce.http import client
 
         client_rules = self._client_rules(own, share_forms=share_forms)
-        settings_of(own)  # what is left is a mistake, named
+        settings_of(own)  # raises for an unknown keyword, and names it
         return client.transport(client_rules, self._base.engine, module, inner, asynchronous=self._base.asynchronous)
 
     def _client_rules(self, more: dict[str, Any], *, share_forms: bool) -> ClientRules:
-        """What decides for one client; takes out of `more` what is said to us."""
+        """The rules of one client; takes askonce's keywords out of `more`."""
         own = {name: more.pop(name) for name in CALL_OPTIONS & more.keys()}
         rules = Rules.of({name: more.pop(name) for name in RULE_WORDS & more.keys()})
         return self._base.client_rules(self._standing(own), rules, share_forms=share_forms)
@@ -72,7 +70,7 @@ class CacheOrHandle:
     def _tutorial(
         self, messages: object, model: str, ttl: float | None, more: dict[str, Any]
     ) -> tuple[dict[str, Any], Settings]:
-        """The request and the settings of a get_or_set: what is not ours is the question's."""
+        """The request and the settings of a get_or_set: keywords that are not askonce's are part of the request."""
         own = {name: more.pop(name) for name in CALL_OPTIONS & more.keys()}
         if ttl is not None:
             own["ttl"] = ttl

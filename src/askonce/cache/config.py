@@ -1,8 +1,8 @@
-"""Where the cache is, when nobody says so at the call: the chain of defaults, and the environment.
+"""Where the cache is, unless the call says so: the chain of defaults, and the environment.
 
-The URL given, else `configure`, else ``$ASKONCE_URL``, else ``$REDIS_URL``, else an SQLite file in the user's cache
-folder; where there can be none, memory. ``$ASKONCE_PREFIX`` and ``$ASKONCE_MODE`` are for operations: they need no
-change of code.
+The URL that is given, else `configure`, else ``$ASKONCE_URL``, else ``$REDIS_URL``, else an SQLite file in the user's
+cache folder, or memory if there can be no folder. ``$ASKONCE_PREFIX`` and ``$ASKONCE_MODE`` let operators change the
+prefix and the mode without changing code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 from askonce.events import log
 
-MEMORY = "memory://askonce"  # by name, so that all default caches of a process are one
+MEMORY = "memory://askonce"  # a name, so that all default caches of a process share one
 MODES = ("on", "off", "refresh", "only-if-cached")
 
 _configured: dict[str, str | None] = {"url": None, "prefix": None, "mode": None}
@@ -24,7 +24,7 @@ _told: set[str] = set()
 
 
 def configure(*, url: str | None = None, prefix: str | None = None, mode: str | None = None) -> None:
-    """Set the defaults of caches made from now on; None leaves a default as it was."""
+    """Set the defaults of caches made from now on; None leaves a default unchanged."""
     if mode is not None:
         check_mode(mode)
     said = {"url": url, "prefix": prefix, "mode": mode}
@@ -32,7 +32,7 @@ def configure(*, url: str | None = None, prefix: str | None = None, mode: str | 
 
 
 class Standing(NamedTuple):
-    """Where a cache is, and how it works, when nobody says so at the call."""
+    """The default place of a cache, and its default mode."""
 
     url: str
     prefix: str
@@ -40,7 +40,7 @@ class Standing(NamedTuple):
 
 
 def standing(*, lenient: bool = False) -> Standing:
-    """What the chain of defaults says now; ConfigError where that is nothing, or, if `lenient`, an empty URL."""
+    """The current defaults; ConfigError if they are invalid. If `lenient`, the URL is "" in that case."""
     try:
         url = find_url(None)
     except ConfigError:
@@ -51,7 +51,7 @@ def standing(*, lenient: bool = False) -> Standing:
 
 
 def find_url(url: str | None) -> str:
-    """The store's URL, by the chain."""
+    """The store's URL, by the chain of defaults."""
     found = url or _configured["url"] or os.environ.get("ASKONCE_URL")
     if found:
         if not isinstance(found, str):
@@ -90,16 +90,16 @@ def find_mode(mode: str | None) -> str:
 
 
 def check_mode(mode: str) -> str:
-    """The mode, or ConfigError naming the ones there are."""
+    """The mode; a ConfigError for an unknown one names the known ones."""
     if mode not in MODES:
         raise ConfigError(f"mode {mode!r}: write one of {', '.join(MODES)} (also $ASKONCE_MODE)")
     return mode
 
 
 def cache_folder() -> Path | None:
-    """The user's cache folder for askonce, by the custom of the platform; None where there can be none.
+    """The user's cache folder for askonce, as the platform has it; None if there can be none.
 
-    Containers that run under a random user, and functions in a cloud, have no home, or one that nobody may write.
+    A container that runs under a random user, or a function in a cloud, has no home, or none that it can write.
     """
     named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     if named and Path(named).is_absolute():
@@ -109,14 +109,14 @@ def cache_folder() -> Path | None:
             home = Path.home()
         except RuntimeError:
             return None
-        if not home.is_absolute() or not os.path.isdir(home):  # noqa: PTH112 - Path.is_dir raises where it may not look
+        if not home.is_absolute() or not os.path.isdir(home):  # noqa: PTH112 - Path.is_dir raises if access is denied
             return None
         folder = home / ("Library/Caches/askonce" if sys.platform == "darwin" else ".cache/askonce")
     return folder if _usable(folder) else None
 
 
 def _usable(folder: Path) -> bool:
-    """Whether the folder can be written, or made in the nearest one that is there."""
+    """Whether the folder can be written, or can be made in its nearest existing parent."""
     try:
         there = next(one for one in (folder, *folder.parents) if one.exists())
         return there.is_dir() and os.access(there, os.W_OK | os.X_OK)

@@ -12,10 +12,10 @@ from askonce.runtime.forks import around_forks
 
 
 class OfProcess(Protocol):
-    """A cache, as far as it is concerned by what happens to its process."""
+    """A cache, as far as the process concerns it."""
 
     def after_fork(self) -> None:
-        """In a child: nothing of the parent's threads, connections and flights is ours."""
+        """In a forked child: drop the parent's threads, connections and flights."""
         ...
 
     def engine(self) -> BatchEngine:
@@ -35,7 +35,7 @@ around_forks(in_child=_after_fork)
 
 
 def _last() -> None:
-    """The interpreter ends: what nobody waits for has a moment more, in all caches at once."""
+    """The interpreter ends: give flights without a caller a moment more, in all caches at once."""
     until = time.monotonic() + (0.0 if exits.interrupted() else exits.LAST)
     for cache in list(known_caches):
         cache.engine().last(until)

@@ -1,4 +1,4 @@
-"""A Selector: what one invalidation is to reach, said in one of six ways and never in none."""
+"""A Selector: what one invalidation reaches. Exactly one of six ways selects it; no way is an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WAYS = "key=outcome.key, request={...}, scope='a/b', tag='doc:42', model='gpt-4.
 
 
 class Selector(NamedTuple):
-    """`keys` to be forgotten one by one, or `fields` whose generations move, or everything of the prefix."""
+    """`keys` to forget one by one, or `fields` whose generations move, or everything of the prefix."""
 
     keys: tuple[keys.Key, ...] = ()
     fields: tuple[int, ...] = ()
@@ -28,7 +28,7 @@ def select(
     model: str | Iterable[str] | None = None,
     everything: bool = False,
 ) -> Selector:
-    """The selector of an invalidation; UsageError unless exactly one way was taken."""
+    """The selector of an invalidation; UsageError unless exactly one way is used."""
     ways = [way is not None for way in (key, request, scope, tag, model)]
     if sum(ways) + bool(everything) != 1:
         raise UsageError(f"say what to invalidate, in one way: {WAYS}")

@@ -13,7 +13,7 @@ from askonce.store import (
 
 
 class _NoStore:
-    """Stands for a store that cannot be loaded: Python ends, and imports fail. Whatever it is asked, it is trouble."""
+    """Replaces a store that cannot be loaded while Python ends and imports fail. Every command is StoreTrouble."""
 
     kind = "none"
     address = "none"
@@ -29,15 +29,15 @@ class _NoStore:
 
 
 def no_store() -> Store:
-    """The store of a cache that is made when Python ends."""
+    """The store of a cache that is made while Python ends."""
     return cast("Store", _NoStore())
 
 
 def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **options: Any) -> Store:
-    """The store that a URL names; no I/O happens here. ConfigError for a URL or option that cannot be meant.
+    """Return the store that a URL names, without any I/O. ConfigError for an invalid URL or option.
 
     ``sqlite:///file.db`` (options: max_bytes), ``memory://``, ``redis://``, ``rediss://``, ``unix://`` (redis-py's URL
-    options; option `client`: a configured redis-py client of one's own, whose URL is then not looked at).
+    options; option `client`: a configured redis-py client, which makes the URL irrelevant).
     """
     scheme = url.partition(":")[0].lower()
     if scheme == "memory":

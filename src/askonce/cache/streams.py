@@ -1,7 +1,7 @@
-"""Streams for those without an HTTP SDK: an iterator in, an iterator out, shared and kept like any other answer.
+"""Streams without an HTTP SDK: an iterator in, an iterator out, shared and stored like any other answer.
 
-Each item is JSON of its own, and comes to every reader as a copy of its own, with the boundaries that the items had. An
-item that is not plain JSON passes to the readers of this process, and the answer is not kept.
+Each item is a JSON value of its own. Every reader gets its own copy of it, with the items' original boundaries. An item
+that is not plain JSON is passed to the readers of this process, and the stream is not stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from askonce.stream.tape import Playback, Raw, Source
 
 
 class Streamed:
-    """A stream of items, whoever paid for it. Leave it by `close`, by its end, or by the end of a ``with`` block."""
+    """A stream of items, for any of its callers. Leave it by `close`, by its end, or by the end of a ``with`` block."""
 
     def __init__(self, playback: Playback | Kept | Untaped, status: Status, forget: Callable[[str], Any]) -> None:
         self.status = status
@@ -46,13 +46,13 @@ class Streamed:
 
 
 class Untaped:
-    """A stream that passes: read as it comes, by the caller who asked for it."""
+    """A stream that passes by the cache: only the caller that asked for it reads it, as it comes."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
     async def next(self) -> tuple[int, bytes] | None:
-        """The next part; its time does not matter."""
+        """The next part; its time is 0."""
         data = await self._source.next()
         return None if data is None else (0, data)
 
@@ -62,15 +62,15 @@ class Untaped:
 
 
 class Kept:
-    """The items of a stream that was stored, all of them read before the first is handed on.
+    """The items of a stored stream, all of them decoded before the first is returned.
 
-    One that is no item makes the whole a miss, and not an error in the middle.
+    So an unreadable item makes the whole lookup a miss, instead of an error in the middle.
     """
 
     def __init__(self, playback: Playback, *, empty: bool) -> None:
         parts = playback.tape.said()
         if playback.meta or not (parts or empty):
-            raise Unreadable  # of HTTP, or nothing that is kept
+            raise Unreadable  # a stream of HTTP, or no stored stream
         try:
             self._items = iter([orjson.loads(part) for part in parts])
         except orjson.JSONDecodeError as wrong:
@@ -78,7 +78,7 @@ class Kept:
         self._playback = playback
 
     async def next(self) -> tuple[int, bytes] | None:
-        """The next item, its own copy; times count where a replay keeps its pace."""
+        """The next item, a copy of its own, and its time, for a replay that keeps the pace."""
         if self._playback.pace:
             return await self._playback.next()
         for item in self._items:
@@ -100,7 +100,7 @@ class Stream(Streamed, Iterator[Any]):
         return item[0]
 
     def close(self) -> None:
-        """Leave it where it is; the last reader's going decides what becomes of the call (Policy.on_abandon)."""
+        """Leave the stream. When the last reader leaves, Policy.on_abandon decides what becomes of the call."""
         drive(self._playback.close())
 
     def __enter__(self) -> Self:
@@ -131,14 +131,14 @@ class AsyncStream(Streamed, AsyncIterator[Any]):
 
 
 class Items:
-    """The upstream iterator as a Source: each item one part."""
+    """The upstream's iterator as a Source: each item is one part."""
 
     def __init__(self, iterator: Any, events: Events) -> None:
         self._iterator = iterator
         self._events = events
 
     async def next(self) -> bytes | None:
-        """The next item as JSON; a Raw where it has none."""
+        """The next item as JSON; a Raw if it has no JSON form."""
         try:
             if hasattr(self._iterator, "__anext__"):
                 item = await self._iterator.__anext__()
@@ -160,7 +160,7 @@ class Items:
 
     async def close(self) -> None:
         """Close the iterator, if it can be closed."""
-        # A generator cannot while it runs: in another thread, or in a task that was interrupted beside it.
+        # A running generator cannot: it runs in another thread, or in a task that was interrupted at the same time.
         with contextlib.suppress(RuntimeError, ValueError):
             if hasattr(self._iterator, "aclose"):
                 await self._iterator.aclose()
@@ -169,7 +169,7 @@ class Items:
 
 
 def items_of(stream: Any, *, asynchronous: bool) -> Any:
-    """The iterator of what `open_stream` gave; UsageError names what the mode can iterate."""
+    """The iterator that `open_stream` returned; a UsageError names what this mode can iterate over."""
     if asynchronous and hasattr(stream, "__aiter__"):
         return stream.__aiter__()
     if not asynchronous and hasattr(stream, "__iter__") and not isinstance(stream, str | bytes | dict):

@@ -1,12 +1,12 @@
-"""The store's contract: what holds entries, leases and generations, and wakes those who wait.
+"""The store's contract. A store holds entries, leases and generations, and wakes waiting callers.
 
-Every method is ``async def``. A store made for sync use never suspends in one (it blocks), so that the protocol above,
-written once, can be finished by a single ``send(None)``. Each verb is atomic and idempotent under repetition by the
-same (id, order), none has a default implementation, and each decides by the functions of `core.lease` or their twin,
-with the store's own clock. Trouble is always a StoreTrouble; anything else that escapes is a bug, and is not hidden.
+Every method is ``async def``. A store made for sync use never suspends in one (it blocks), so a single ``send(None)``
+finishes the protocol above. Each verb is atomic, and may be repeated with the same (id, order) without further effect.
+No verb has a default implementation. Each decides by the functions of `core.lease` or their twin, with the store's own
+clock. Trouble is always a StoreTrouble; any other exception is a bug, and is not hidden.
 
-A Link is the store's other half: the one connection that the background thread of a process owns, on which leases are
-renewed, notices to waiters arrive, and a store in trouble is probed. Only the background thread calls it, but for
+A Link is the other half of a store: one connection, owned by a process's background thread. It renews leases, receives
+the notices to waiters, and notices when the store is in trouble. Only the background thread calls it, except for
 `wake`.
 """
 
@@ -23,10 +23,10 @@ from askonce.core.tape import Ending, Notice
 from askonce.errors import Portable
 from askonce.events import printable
 
-TIMEOUT = 0.2  # s: the most that trouble in the store may cost a lookup
+TIMEOUT = 0.2  # s: the most that store trouble may cost a lookup
 CONNECT_TIMEOUT = 1.0  # s
 LOG_LIFE = 15 * 60_000  # ms that the log of a stream under way is kept, from its first byte
-TAPE_LIFE = 60_000  # ms that a finished flight's tape is kept for those who were told to follow it
+TAPE_LIFE = 60_000  # ms that a finished flight's tape is kept for its followers
 PARTITIONS = 64  # a constant of the key format, not a setting: two clients must never disagree about it
 
 
@@ -34,15 +34,15 @@ At = Literal["command", "connecting", "key"]
 
 
 class StoreTrouble(Portable):
-    """The store could not do it. `kind` is a status detail: a closed list, each with what an operator should look at.
+    """The store could not do it. `kind` is a status detail, of a closed list; each says where an operator should look.
 
-    ``store-refused`` (nobody listens), ``store-timeout``, ``store-closed`` (the connection broke), ``store-denied``
+    ``store-refused`` (nothing listens), ``store-timeout``, ``store-closed`` (the connection broke), ``store-denied``
     (rights, password), ``store-readonly``, ``store-full`` (memory, disk), ``store-foreign`` (another program's keys
-    under our names), ``store-corrupt``, ``store-loading``, ``store-error`` (anything else it said). ``exit`` where
-    Python ends, and the store needs what is gone by then.
+    under our names), ``store-corrupt``, ``store-loading``, ``store-error`` (any other refusal). ``exit``: Python ends,
+    and what the store needs is gone.
 
-    `at` says where it was met: by a ``command``, by ``connecting``, or at one ``key``, which says nothing of others.
-    `about` narrows a kind down for whoever looks for the remedy: ``tls``, or "".
+    `at`: where it was met: by a ``command``, by ``connecting``, or at one ``key``, which proves nothing about others.
+    `about` narrows a kind down to find the remedy: ``tls``, or "".
     """
 
     def __init__(self, kind: str, message: str = "", at: At = "command", about: str = "") -> None:
@@ -53,9 +53,9 @@ class StoreTrouble(Portable):
 
 
 class Look(NamedTuple):
-    """What plain reads found: the entry's bytes, the generations (`moved` for the fields asked for), now in us.
+    """The result of plain reads: the entry's bytes, the generations (`moved` for the fields asked for), now in us.
 
-    `head`: the entry's, where these very bytes were verified (core.model.read_entry) when they were read before.
+    `head`: the entry's head, if these very bytes were read and verified before (core.model.read_entry).
     """
 
     entry: bytes | None
@@ -65,7 +65,7 @@ class Look(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An entry met while walking through a store: its name there, its header and extensions, its size in bytes."""
+    """An entry met in a walk through a store: its name there, its header and extensions, its size in bytes."""
 
     name: bytes
     header: bytes
@@ -84,13 +84,13 @@ Works = Sequence[Callable[[Any], Coroutine[Any, Any, Any]]]  # each is given a S
 
 
 class Store(Protocol):
-    """Where entries, leases and generations of one prefix live."""
+    """The entries, leases and generations of one prefix."""
 
-    address: str  # without a password; stores of one process with one address share a background thread
+    address: str  # without a password; the stores of a process with one address share a background thread
     kind: str  # "memory", "sqlite", "redis"
 
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
-        """The entry and the generations by plain reads, in one round trip; writes nothing."""
+        """Read the entry and the generations plainly, in one round trip; write nothing."""
         ...
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
@@ -98,10 +98,10 @@ class Store(Protocol):
         ...
 
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
-        """Store an answer: ``stored``, ``unkept``, ``moved`` or ``lost`` (core.lease.fill); wakes the waiters.
+        """Store an answer: ``stored``, ``unkept``, ``moved`` or ``lost`` (core.lease.fill). Wakes the waiters.
 
-        Where core.lease.fill says so, the tape gets a SHARED ending with the detail and the body, whatever the verdict;
-        but a log that is there already says all that, and stays.
+        If core.lease.fill says so, a SHARED ending with the detail and the body goes to the tape, whatever the verdict.
+        A log that exists already holds all of that, and stays.
         """
         ...
 
@@ -115,31 +115,31 @@ class Store(Protocol):
         ...
 
     async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
-        """Slide an entry (core.lease.extend), ms; False when there was nothing to lengthen."""
+        """Slide an entry (core.lease.extend), in ms; False if there was nothing to lengthen."""
         ...
 
     async def count(self, key: Key, hits: int, window: int) -> int:
-        """Add hits to a counter of the key's own (never its entry): the hits within about the last `window` ms.
+        """Add hits to the key's own counter, never to its entry. Return the hits within about the last `window` ms.
 
-        Two halves a window; what is returned covers the running half and the one before, so between one half and one
-        whole window. Nothing is left behind when a window has passed.
+        A window has two halves. The result covers the current half and the one before: between one half and one whole
+        window. A counter is deleted when a window has passed.
         """
         ...
 
     async def entry(self, key: Key) -> bytes | None:
-        """The entry's bytes alone."""
+        """Read only the entry's bytes."""
         ...
 
     async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
-        """The log of one flight from byte `start` on, or None when there is no such log."""
+        """Read the log of one flight from byte `start` on; None if there is no such log."""
         ...
 
     async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
-        """Write `data` at `offset` of a flight's log, and SAY what is new of it; how long the log is now.
+        """Write `data` at `offset` of a flight's log, and SAY what is new in it. Return the log's new length.
 
-        What the log has already is not written again, so repeating is safe; where it ends before `offset` nothing is
-        written. Fenced by the log's own name and length, not by the lease: an invalidation, or a successor, must not
-        cut off those who follow. A new log lives LOG_LIFE; appending does not lengthen that.
+        Bytes that the log has already are not written again, so repeating is safe. If it ends before `offset`, nothing
+        is written. The log's own name and length fence it, not the lease: an invalidation or a new leader must not cut
+        its followers off. A new log lives LOG_LIFE; appending does not lengthen that.
         """
         ...
 
@@ -148,33 +148,33 @@ class Store(Protocol):
         ...
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
-        """Move the generations of every partition; PartialInvalidation when not all of them answered."""
+        """Move the generations of every partition; PartialInvalidation if not all of them answered."""
         ...
 
     async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
-        """About `count` entries of this prefix, from cursor b"" on, and the cursor of the next; b"" at the end.
+        """About `count` entries of this prefix from `cursor` on (b"" first), and the next cursor, b"" at the end.
 
-        Every entry that is there from the first step to the last is met, some perhaps twice. Gentle: a step is short.
+        It meets every entry that is there from the first step to the last, some perhaps twice. A step is short.
         """
         ...
 
     async def standing(self) -> Sequence[Generations]:
-        """The generations of every partition, with all that moved; those of an entry: [digest[0] % how many]."""
+        """The generations of every partition, with all that moved. An entry's are at [digest[0] % length]."""
         ...
 
     async def discard(self, seen: Sequence[Record]) -> int:
-        """Delete entries if they are still those seen (fill id and order); how many were."""
+        """Delete entries that are still the ones seen (fill id and order). Return how many."""
         ...
 
     async def raze(self, count: int) -> int:
-        """Delete about `count` of whatever this prefix has, generations last; 0 when nothing is left of it."""
+        """Delete about `count` of this prefix's data, generations last. Return how many; 0 when nothing is left."""
         ...
 
     async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
-        """What each of `works` does with the store that it is given, at the price of about one of them.
+        """Run each of `works` with a store given to it, at the price of about one. Return their results in order.
 
-        Their results in their order, or in place of one the StoreTrouble that it met. Each of them is as atomic as it
-        is alone, and no more. `reads`: none of them writes. Not for thousands: a batch has the time of one command.
+        A work that met StoreTrouble has that as its result. Each is as atomic as alone, and no more. `reads`: none of
+        them writes. Not for thousands of works: a batch has the timeout of one command.
         """
         ...
 
@@ -183,59 +183,58 @@ class Store(Protocol):
         ...
 
     def reconnect(self) -> None:
-        """Make connections anew before they are used again: they may lead to what is no primary any more."""
+        """Make new connections before the next use: the old ones may no longer lead to a primary."""
         ...
 
     def link(self) -> Link:
-        """A new link, for the background thread alone."""
+        """A new link, only for the background thread."""
         ...
 
     def blocking(self) -> Store:
-        """This place for the background thread: a store that never suspends, and that the thread will close."""
+        """The same store for the background thread: it never suspends, and the thread closes it."""
         ...
 
     def after_fork(self) -> None:
-        """Let go of what belongs to the parent (connections, locks) without disturbing it."""
+        """In a forked child: drop what belongs to the parent (connections, locks) without disturbing it."""
         ...
 
     async def close(self) -> None:
-        """Close what this store opened; a client handed in by the user stays open."""
+        """Close what this store opened; a client that the user passed in stays open."""
         ...
 
 
 class Link(Protocol):
-    """The background thread's own connection to a store. Methods raise StoreTrouble; the next call starts afresh.
+    """The background thread's own connection to a store. Methods raise StoreTrouble; the next call connects anew.
 
-    A link proves its connection by itself, within `poll`: one that nothing is heard of, or that leads to no primary any
-    more, is trouble, and is replaced.
+    A link tests its connection itself, in `poll`. A connection that is silent, or no longer leads to a primary, is
+    trouble, and is replaced.
     """
 
     def subscribe(self, key: Key) -> None:
-        """Ask for the notices about a key; `poll` reports when it is in force (the key among the second part)."""
+        """Ask for the notices about a key. `poll` returns the key in its second list when that is in force."""
         ...
 
     def unsubscribe(self, key: Key) -> None:
-        """No more notices about a key."""
+        """Ask for no more notices about a key."""
         ...
 
     def poll(self, timeout: float) -> tuple[list[tuple[Key, Notice]], list[Key]]:
-        """Wait at most `timeout` s, or until `wake`; (notices that came, keys whose subscription came into force).
+        """Wait at most `timeout` s, or until `wake`. Return (new notices, keys whose subscription came into force).
 
-        When the connection was lost and made anew, every key of it is reported in force once more: whoever waits
-        looks again.
+        After a lost connection is replaced, every key is returned as in force once more: its waiters claim again.
         """
         ...
 
     def wake(self) -> None:
-        """Make a `poll` under way return at once. Any thread may call it, and a finaliser: it takes no lock."""
+        """Make a `poll` under way return at once. Takes no lock: any thread and any finaliser may call it."""
         ...
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
-        """``ok``, ``want`` or ``lost`` for each (core.lease.renew); heartbeat in ms."""
+        """Return ``ok``, ``want`` or ``lost`` for each lease (core.lease.renew); heartbeat in ms."""
         ...
 
     def say(self, key: Key, notice: Notice) -> None:
-        """Send a notice to those that wait for a key."""
+        """Send a notice to the waiters of a key."""
         ...
 
     def say_all(self, said: Sequence[tuple[Key, Notice]]) -> None:
@@ -243,7 +242,7 @@ class Link(Protocol):
         ...
 
     def probe(self) -> None:
-        """One cheap write-free round trip; StoreTrouble when the store is still in trouble."""
+        """Make one cheap round trip that writes nothing; StoreTrouble if the store is still in trouble."""
         ...
 
     def close(self) -> None:
@@ -255,5 +254,5 @@ Clock = Callable[[], int]
 
 
 def machine_clock() -> int:
-    """Microseconds since 1970, as the machine believes."""
+    """Microseconds since 1970, by the machine's clock."""
     return time.time_ns() // 1000

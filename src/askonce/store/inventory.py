@@ -1,6 +1,6 @@
-"""A walk through a store: what is there, what of it can still be served, and what may be reclaimed.
+"""A walk through a store: what is there, what can still be served, and what may be deleted.
 
-For people and for commands, never for lookups: it reads headers, in small steps, and takes as long as it takes.
+For people and commands, never for lookups: it reads headers in small steps, and takes as long as it needs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from askonce.core.model import (
 from askonce.core.tape import DATA, frames
 from askonce.store import Record, Store
 
-STEP = 500  # entries a step: some milliseconds of the store's time
+STEP = 500  # entries in a step: some milliseconds of the store's time
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One entry as `ls` shows it. Dates in s since 1970 of the store's clock, `took` in s, `size` in bytes.
+    """One entry as `ls` shows it. Dates in s since 1970 by the store's clock, `took` in s, `size` in bytes.
 
-    `live`: nothing invalidated it (it may still be past its dates).
+    `live`: no invalidation reached it (it may still be past its dates).
     """
 
     key: str
@@ -72,7 +72,7 @@ def _stands(record: Record, head: Head, standing: Sequence[Generations]) -> bool
 
 
 def listed(record: Record, head: Head, live: bool) -> Listed:
-    """An entry in words and numbers."""
+    """An entry as words and numbers."""
     told = unpack_extensions(record.header, head)
     text = {kind: told.get(kind, b"").decode("utf-8", "replace") for kind in (SCOPE, MODEL, TAGS)}
     return Listed(
@@ -92,7 +92,7 @@ def listed(record: Record, head: Head, live: bool) -> Listed:
 
 
 async def read(store: Store, key: Key) -> tuple[Listed, bytes] | None:
-    """One entry, and its body without what is ours in it; None when it is not there, or cannot be read."""
+    """One entry, and its body without askonce's own framing; None if it is absent or unreadable."""
     data = await store.entry(key)
     if data is None:
         return None
@@ -124,7 +124,7 @@ async def reached(store: Store, fields: Iterable[int], *, everything: bool = Fal
 
 
 async def sweep(store: Store) -> AsyncIterator[tuple[int, int]]:
-    """Delete the entries that no lookup can be served by any more; after each step, (entries met, deleted) so far."""
+    """Delete the entries that can serve no lookup any more. After each step, yield (entries met, deleted) so far."""
     met = gone = 0
     dead: list[Record] = []
     async for record, _, live in records(store):
@@ -145,7 +145,7 @@ async def _discarded(store: Store, dead: list[Record]) -> int:
 
 
 async def raze(store: Store) -> AsyncIterator[int]:
-    """Delete all that a prefix no longer used has left; after each step, how much is gone so far."""
+    """Delete everything of a prefix that is no longer used. After each step, yield how much was deleted so far."""
     gone = 0
     while step := await store.raze(STEP):
         gone += step

@@ -1,12 +1,12 @@
-"""A Ledger: one open transaction of a store that can hold a lock around a whole decision (memory, SQLite).
+"""A Ledger: one open transaction of a store that can hold a lock for a whole decision (memory, SQLite).
 
-The verbs of the contract are written here once, over what a ledger reads and writes. Each reads the slot, lets
-core.lease decide, and writes what became another object; the ledger's owner holds the lock before and commits after.
-So whatever a verb writes, notices to waiters included, is seen together or not at all.
+The verbs of the contract are written once here, over what a ledger reads and writes. Each verb reads the slot, lets
+core.lease decide, and writes what has changed. The ledger's owner takes the lock before and commits after. So all
+that a verb writes, notices to waiters included, is seen together or not at all.
 
-Notices and tapes are written only where somebody can be waiting: a follower leaves `want` on the lease it was told to
-follow, and a lease that is gone may have taken its `want` with it, so its flight always says how it ended. The first
-who waits is announced: a leader that streams begins to write its log then.
+Notices and tapes are written only if a caller may be waiting. A follower leaves `want` on the lease it was told to
+follow. A lease that is gone may have taken its `want` with it, so its flight always says how it ended. The first
+waiter is announced: a leader that streams then starts its log.
 """
 
 # ruff: noqa: D102 - what a verb does is the contract's to say
@@ -27,7 +27,7 @@ from askonce.store import Held, StoreTrouble
 
 
 class Ledger(Protocol):
-    """What a transaction reads and writes. `now` and `now_us` are of the store's clock, read under the lock."""
+    """What a transaction reads and writes. `now` and `now_us` are the store's clock, read under the lock."""
 
     now_us: int
 
@@ -35,7 +35,7 @@ class Ledger(Protocol):
     def now(self) -> int: ...
 
     def adopt(self, key: Key) -> None:
-        """Go on under the prefix of this key's entry: the background thread counts and slides for all prefixes."""
+        """Continue under the prefix of this key's entry: the background thread counts and slides for all prefixes."""
         ...
 
     def slot(self, key: Key) -> Slot: ...
@@ -45,37 +45,37 @@ class Ledger(Protocol):
     def put_generations(self, generations: Generations) -> None: ...
 
     def put_entry(self, key: Key, sealed: Sealed, dates: Dates) -> bool:
-        """Store an entry, making room for it; False when it is too large for that."""
+        """Store an entry, after making room for it; False if it is too large."""
         ...
 
     def put_dates(self, key: Key, dates: Dates) -> None: ...
 
     def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
-        """Write a whole log, unless there is one: a log that was written as its flight went on stays."""
+        """Write a whole log. A log that exists, written while its flight ran, stays."""
         ...
 
     def say(self, key: Key, notice: Notice) -> None: ...
 
 
 def bytes_option(value: object, least: int) -> int:
-    """The option max_bytes, which must be a number of bytes."""
+    """The option max_bytes, which must be a number of bytes; ConfigError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
     raise ConfigError(f"max_bytes is {value!r}: give a number of bytes, at least {least}, as in 256 * 2**20")
 
 
 def realm(prefix: str) -> int:
-    """The number under which a prefix keeps its generations: several prefixes may share a file, or a memory."""
+    """The number under which a prefix keeps its generations: several prefixes may share a file or a memory."""
     return int.from_bytes(blake2b(prefix.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def name_of(key: Key) -> bytes:
-    """What an entry, a lease and notices are filed under."""
+    """The name of a key's entry, lease and notices."""
     return key.digest + key.form.encode()
 
 
 def header(data: bytes | None, key: Key) -> tuple[Head | None, tuple[int, ...]]:
-    """The head and fields of this key's entry; (None, ()) for nothing, and for what no reader would serve as such."""
+    """The head and fields of this key's entry; (None, ()) if there is none, or none that a reader would serve."""
     if data is None:
         return None, ()
     try:
@@ -89,7 +89,7 @@ def header(data: bytes | None, key: Key) -> tuple[Head | None, tuple[int, ...]]:
 
 
 async def met(work: Coroutine[Any, Any, Any]) -> Any:
-    """What it returned, or the StoreTrouble that it met."""
+    """The result of `work`, or its StoreTrouble."""
     try:
         return await work
     except StoreTrouble as trouble:
@@ -110,7 +110,7 @@ def _ended(ledger: Ledger, key: Key, flight: bytes, order: int, ending: Ending) 
 
 
 def claim(ledger: Ledger, key: Key, ask: Ask) -> Claim:
-    """core.lease.claim, written down."""
+    """core.lease.claim, and its writes."""
     before = ledger.slot(key)
     said, after = rules.claim(before, ask, ledger.now_us)
     _save(ledger, key, before, after)
@@ -120,14 +120,14 @@ def claim(ledger: Ledger, key: Key, ask: Ask) -> Claim:
 
 
 def foreseen(ledger: Ledger, key: Key, ask: Ask) -> Claim | None:
-    """What claim would say if it would write nothing; None otherwise. For a ledger that only reads."""
+    """The claim, if it would write nothing; else None. For a ledger that only reads."""
     before = ledger.slot(key)
     said, after = rules.claim(before, ask, ledger.now_us)
     return said if after == before else None
 
 
 def fill(ledger: Ledger, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
-    """core.lease.fill, and the end of the flight for those who follow it."""
+    """core.lease.fill, and the flight's end for its followers."""
     before = ledger.slot(key)
     dates = life.dates(ledger.now)
     verdict, tape, after = rules.fill(before, flight, order, max(dates[1:]), ledger.now)
@@ -145,7 +145,7 @@ def fill(ledger: Ledger, key: Key, flight: bytes, order: int, sealed: Sealed, li
 def release(
     ledger: Ledger, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
 ) -> None:
-    """core.lease.release, and the end of the flight for those who follow it."""
+    """core.lease.release, and the flight's end for its followers."""
     before = ledger.slot(key)
     told, after = rules.release(before, flight, order, failed, hint, ledger.now)
     _save(ledger, key, before, after)
@@ -166,7 +166,7 @@ def _renew(ledger: Ledger, held: Held, heartbeat: int) -> str:
 
 
 def extend(ledger: Ledger, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
-    """core.lease.extend, written down."""
+    """core.lease.extend, and its writes."""
     ledger.adopt(key)
     dates = rules.extend(ledger.slot(key), flight, order, hot_ttl, cap, ledger.now)
     if dates is not None:
@@ -175,7 +175,7 @@ def extend(ledger: Ledger, key: Key, flight: bytes, order: int, hot_ttl: int, ca
 
 
 def unsaid(length: int, offset: int, data: bytes) -> bytes:
-    """What of `data`, meant for `offset`, a log of this length has not; nothing where it ends before `offset`."""
+    """The part of `data`, meant for `offset`, that a log of this length lacks; empty if it ends before `offset`."""
     return data[length - offset :] if offset <= length else b""
 
 
@@ -185,7 +185,7 @@ def said(flight: bytes, order: int, at: int, data: bytes = b"") -> Notice:
 
 
 def counted(row: tuple[int, int, int] | None, hits: int, window: int, now: int) -> tuple[int, int, int]:
-    """A hit counter after `hits` more: (number of the half window that runs, hits in it, hits in the one before)."""
+    """A counter after `hits` more: (number of the current half window, hits in it, hits in the one before)."""
     half = now // max(1, window // 2)
     last, running, before = row or (half, 0, 0)
     if last == half - 1:

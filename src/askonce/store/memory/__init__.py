@@ -1,1 +1,1 @@
-"""The store of one process: a dict, a lock, and those that listen. Nothing of it outlives the process."""
+"""The store of one process: a dict, a lock, and its listeners. Nothing of it outlives the process."""

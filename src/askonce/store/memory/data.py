@@ -1,7 +1,7 @@
-"""A Memory: what the stores of one process that share a name have in common: the data, its lock, and who listens.
+"""A Memory: the data that stores of one process with one name share, its lock, and its listeners.
 
-Entries are kept in the order of their last touch, which a dict gives for nothing: the first is the one to evict. A
-forked child has a copy; every memory is held still across a fork, so that the copy is whole.
+Entries are kept in the order of their last touch, which a dict does for free: the first one is evicted first. A forked
+child has a copy. Every memory is locked during a fork, so that the copy is complete.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import StoreTrouble
 
 T = TypeVar("T")
-PIECE = 200  # bytes that an entry costs beside its own, and that a lease or a counter costs in all
-SWEEP = 5_000  # ms between two looks for what is over
+PIECE = 200  # bytes that an entry costs beside its own, and that a lease or counter costs altogether
+SWEEP = 5_000  # ms between two sweeps
 
 
 class Kept(NamedTuple):
-    """An entry or a tape, and when it can serve nobody any more (ms)."""
+    """An entry or tape, and when it can serve no lookup any more (ms)."""
 
     data: bytes
     ends: int
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """A hit counter (ledger.counted), and when nobody will ask for it (ms)."""
+    """A hit counter (ledger.counted), and when it is no longer needed (ms)."""
 
     row: tuple[int, int, int]
     ends: int
@@ -39,14 +39,14 @@ class Hits(NamedTuple):
 
 
 class Listener(Protocol):
-    """Whatever wants to hear the notices that are sent."""
+    """What is told of the notices that are sent."""
 
     def hear(self, key: Key, notice: Notice) -> None:
-        """A notice was sent, in whatever thread, about whatever key."""
+        """Take a notice about any key, in the thread that sent it."""
 
 
 class Memory:
-    """The data, its lock, and the links that want notices. Its methods are called under the lock."""
+    """The data, its lock, and the links that want notices. The lock is held while its methods run."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -62,26 +62,26 @@ class Memory:
         _memories.add(self)
 
     def do(self, work: Callable[[], T]) -> T:
-        """Do something to it, while nobody else does; StoreTrouble further down in this thread's own doing so."""
+        """Run `work` under the lock; StoreTrouble if this thread already holds it further down."""
         try:
             return self.lock.run(work)
         except Busy as busy:
             raise StoreTrouble("store-error", f"the memory is {busy}", busy.at) from None
 
     def keep(self, shelf: dict[bytes, Kept], name: bytes, kept: Kept) -> None:
-        """Put an entry or tape where its age puts it, last."""
+        """Store an entry or tape as the youngest."""
         self.drop(shelf, name)
         shelf[name] = kept
         self.size += len(kept.data) + PIECE
 
     def drop(self, shelf: dict[bytes, Kept], name: bytes) -> None:
-        """Take an entry or tape away, if it is there."""
+        """Delete an entry or tape, if it is there."""
         kept = shelf.pop(name, None)
         if kept is not None:
             self.size -= len(kept.data) + PIECE
 
     def count(self, name: bytes, hits: Hits) -> None:
-        """Count hits of an entry: the last to be evicted, as its counter is the last of the counters."""
+        """Store hits of an entry. The entry and its counter are now the last to be evicted."""
         self.hits.pop(name, None)
         self.hits[name] = hits
         kept = self.entries.pop(name, None)
@@ -91,11 +91,11 @@ class Memory:
             del self.hits[next(iter(self.hits))]
 
     def _over(self, size: int) -> bool:
-        """Whether so many bytes more are too many; one sum for all that is held here."""
+        """Whether `size` bytes more are too many, counted over all that is held here."""
         return self.size + PIECE * (len(self.hits) + len(self.leases)) + size > self.max_bytes
 
     def make_room(self, size: int, now: int) -> bool:
-        """Whether so many bytes fit, after evicting what has to go."""
+        """Evict until `size` bytes fit; return whether they do."""
         size += PIECE
         if size > self.max_bytes:
             return False
@@ -106,17 +106,17 @@ class Memory:
                 self.drop(shelf, next(iter(shelf)))
         while self.hits and self._over(size):
             del self.hits[next(iter(self.hits))]
-        return not self._over(size)  # leases are held by flights under way: they go by themselves
+        return not self._over(size)  # leases belong to flights under way, and expire
 
     def sweep(self, now: int) -> None:
-        """Forget what is over."""
+        """Delete what has expired."""
         if 0 <= now - self._swept < SWEEP:
             return
         self._swept = now
         for shelf in (self.entries, self.tapes):
             for name in [name for name, kept in shelf.items() if kept.ends <= now]:
                 self.drop(shelf, name)
-        # Counted anew: an exception that came between an entry and its size would be counted for ever.
+        # Counted anew: if an exception came between an entry and its size, the sum would stay wrong forever.
         self.size = sum(len(kept.data) + PIECE for shelf in (self.entries, self.tapes) for kept in shelf.values())
         for name in [name for name, (_, lease) in self.leases.items() if lease.expire <= now]:
             del self.leases[name]
@@ -124,7 +124,7 @@ class Memory:
             del self.hits[name]
 
     def raze(self, realm: int, count: int) -> int:
-        """Forget about `count` of what a prefix has, its generations last; how much that was."""
+        """Delete about `count` of a prefix's data, its generations last. Return how much was deleted."""
         for shelf in (self.entries, self.tapes):
             names = [name for name, kept in shelf.items() if kept.realm == realm][:count]
             for name in names:
@@ -146,11 +146,11 @@ class Memory:
 _memories: weakref.WeakSet[Memory] = weakref.WeakSet()
 _named: weakref.WeakValueDictionary[str, Memory] = weakref.WeakValueDictionary()
 _naming = OwnedLock()
-FORK_PATIENCE = 1.0  # s that a fork waits for who is at it
+FORK_PATIENCE = 1.0  # s that a fork waits for the lock
 
 
 def memory_of(name: str, max_bytes: int) -> Memory:
-    """The memory of a name, or a new one without a name."""
+    """The memory of this name; a new one if the name is empty."""
 
     def found() -> Memory:
         memory = _named.get(name) if name else None
@@ -165,7 +165,7 @@ def memory_of(name: str, max_bytes: int) -> Memory:
 
 
 def _before_fork() -> None:
-    # Bounded: a fork from a signal handler may find its own thread in the middle of it.
+    # Bounded: a fork from a signal handler may find that its own thread holds the lock.
     for lock in (_naming, *[memory.lock for memory in list(_memories)]):
         lock.pause(FORK_PATIENCE)
 

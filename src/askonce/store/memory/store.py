@@ -1,11 +1,11 @@
-"""MemoryStore: the store of one process. For tests, for scripts, and for whoever wants nothing left behind.
+"""MemoryStore: the store of one process. For tests, for scripts, and where nothing may be left behind.
 
-A Memory is the data and its lock; a store is a view of it under one prefix and one clock. ``memory://name`` names a
-memory that all stores of the process share for as long as one of them lives, ``memory://`` is one's own. The lock is
-held for microseconds and never while anything waits, so an asynchronous cache takes it inline too.
+A Memory is the data and its lock; a store is a view of it under one prefix and one clock. ``memory://name`` is shared
+by all stores of the process with that name, while one of them lives; ``memory://`` is private. The lock is held for
+microseconds, and never while anything waits, so an async cache takes it inline too.
 
-Bounded: entries and tapes together stay under `max_bytes`. What is expired goes first, then what was touched longest
-ago.
+It is bounded: entries and tapes together stay under `max_bytes`. Expired data goes first, then the data that was not
+touched for longest.
 """
 
 # ruff: noqa: D102 - what a verb does, and the order of its arguments, is the contract's to say
@@ -115,7 +115,7 @@ class _Open:
         for link in list(self._memory.links):
             link.hear(key, notice)
 
-    # what no decision is about
+    # verbs without a decision
 
     def count(self, key: Key, hits: int, window: int) -> int:
         name = ledger.name_of(key)
@@ -190,7 +190,7 @@ class MemoryStore:
         clock: Clock | None = None,
         **unknown: object,
     ) -> Self:
-        """``memory://`` is private, ``memory://name`` shared within the process. `clock` gives microseconds."""
+        """``memory://`` is private, ``memory://name`` is shared in the process. `clock` returns microseconds."""
         del asynchronous  # nothing here blocks for longer than a lookup takes
         parts = urlsplit(url)
         if unknown:
@@ -203,13 +203,13 @@ class MemoryStore:
         return cls(memory_of(name, room), address, prefix, clock or machine_clock)
 
     def _do(self, verb: Callable[[_Open], T]) -> T:
-        """A verb, while nobody else is at this memory."""
+        """Run a verb under the lock."""
         return self._memory.do(lambda: verb(_Open(self._memory, self._realm, self._clock())))
 
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
-        del fields  # all of them are at hand
-        # Generations only move forward, as entries do: read first, they may say that an entry moved, and never too late
-        # that it did. So a hit needs no lock.
+        del fields  # all of them are read
+        # Generations only move forward, and so do entries. Read first, they may say too early that an entry moved, but
+        # never too late. So a hit needs no lock.
         generations = self._memory.realms.get(self._realm) or Generations()
         kept = self._memory.entries.get(ledger.name_of(key))
         return Look(kept.data if kept else None, generations, self._clock())
@@ -268,7 +268,7 @@ class MemoryStore:
         return True
 
     def reconnect(self) -> None:
-        """Nothing to do: there are no connections."""
+        """Do nothing: there are no connections."""
 
     def link(self) -> Link:
         return MemoryLink(self._memory, self._realm, self._clock)
@@ -278,14 +278,14 @@ class MemoryStore:
         return self
 
     def after_fork(self) -> None:
-        """Nothing to do: the hooks below hold every memory still across a fork, so the copy is whole."""
+        """Do nothing: the hooks below lock every memory during a fork, so the copy is complete."""
 
     async def close(self) -> None:
-        """Nothing to close: a memory is gone with the last store that shows it."""
+        """Do nothing: a memory ends with the last store that uses it."""
 
 
 class MemoryLink:
-    """Notices come straight from whatever sends them into an inbox."""
+    """The sender puts notices straight into this link's inbox."""
 
     def __init__(self, memory: Memory, realm: int, clock: Clock) -> None:
         self._memory = memory
@@ -301,7 +301,7 @@ class MemoryLink:
         return self._memory.do(lambda: verb(_Open(self._memory, self._realm, self._clock())))
 
     def hear(self, key: Key, notice: Notice) -> None:
-        """A notice was sent, in whatever thread, about whatever key."""
+        """Take a notice about any key, in the thread that sent it."""
         if key in self._keys:
             self._inbox.append((key, notice))
             self._wakeup.set()
@@ -334,7 +334,7 @@ class MemoryLink:
             self.say(key, notice)
 
     def probe(self) -> None:
-        """A memory is never in trouble."""
+        """Do nothing: a memory is never in trouble."""
 
     def close(self) -> None:
         self._memory.do(lambda: self._memory.links.discard(self))

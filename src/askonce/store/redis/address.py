@@ -1,8 +1,8 @@
-"""Where a Redis is, and redis-py's own connections to it, made but not connected.
+"""Where a Redis is, and redis-py's own connections to it, created but not connected.
 
-redis-py knows all about reaching a server: TLS, ACL users, credential providers, unix sockets, URL options. So its
-connection classes do the connecting and the handshake, from a URL or from a client that the user configured; its pools
-and its retries, which may cost a caller a minute, are left out.
+redis-py knows how to reach a server: TLS, ACL users, credential providers, unix sockets, URL options. So its connection
+classes connect and do the handshake, from a URL or from a client that the user configured. Its pools and its retries,
+which may cost a caller a minute, are not used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TWINS: dict[type, type] = {
     tasks.UnixDomainSocketConnection: threads.UnixDomainSocketConnection,
 }
 _POOLS = {"max_connections", "timeout", "connection_class", "queue_class", "pool_class", "connection_pool"}
-# Pool-wide machinery of redis-py that must not reach into connections which its pool does not know.
+# Pool-wide machinery of redis-py that must not touch connections its pool does not know.
 _MACHINERY = {
     "retry_on_timeout", "retry_on_error", "parser_class", "encoder_class", "command_packer", "event_dispatcher",
     "maint_notifications_config", "maint_notifications_pool_handler", "oss_cluster_maint_notifications_handler",
@@ -48,27 +48,27 @@ _MACHINERY = {
     "cache_config", "legacy_responses", "decode_responses", "encoding", "encoding_errors", "protocol", "retry",
     "health_check_interval",
 }  # fmt: skip
-_UNVERIFIED = (None, "none", ssl.CERT_NONE)  # and a context that verifies nothing must not check names
+_UNVERIFIED = (None, "none", ssl.CERT_NONE)  # a context that verifies nothing must not check names either
 _QUOTE = ", and quote a password, urllib.parse.quote(password, safe='')"
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 
 
 class _Packer:
-    """Packs the commands by which redis-py connects as we pack ours: no integer is given to hiredis."""
+    """Packs redis-py's connecting commands as this store packs its own: hiredis gets no integer."""
 
     def pack(self, *words: Any) -> list[bytes]:
-        """One command; redis-py writes some names as two words in one text."""
+        """Pack one command; redis-py writes some names as two words in one text."""
         return [pack(*str(words[0]).split(), *words[1:])]
 
 
 class Epoch:
-    """Of the connections to one server, in this process: one that was made in an earlier epoch is not used again."""
+    """The epoch of this process's connections to one server. A connection of an earlier epoch is not used again."""
 
     def __init__(self) -> None:
         self.number = 0
 
     def end(self, number: int | None = None) -> None:
-        """It is over, or that one is if it is this: its connections may lead to what is no primary any more."""
+        """End this epoch, or the one of that number: its connections may no longer lead to a primary."""
         if number is None or number == self.number:
             self.number += 1
 
@@ -77,7 +77,7 @@ _epochs: dict[str, Epoch] = {}
 
 
 class RedisAddress:
-    """Makes connections. `text` names the server without a password; `timeout` is how long it may be silent, s."""
+    """Makes connections. `text` names the server without a password; `timeout` is how long it may be silent, in s."""
 
     def __init__(self, kind: type, options: Mapping[str, Any], timeout: float, spelled: Collection[str] = ()) -> None:
         self.timeout = timeout
@@ -86,7 +86,7 @@ class RedisAddress:
         self._options = {name: value for name, value in options.items() if name not in _MACHINERY | _POOLS}
         self._options |= {"socket_timeout": timeout, "retry": Retry(NoBackoff(), 0), "protocol": 3}
         if issubclass(self._sync, threads.SSLConnection):
-            # redis-py before 6 takes any valid certificate for the server's, whatever name stands in it.
+            # redis-py before 6 accepts any valid certificate, whatever name it contains.
             self._options.setdefault(
                 "ssl_check_hostname", self._options.get("ssl_cert_reqs", "required") not in _UNVERIFIED
             )
@@ -106,7 +106,7 @@ class RedisAddress:
     def _made(self, kind: type, connect_timeout: float) -> Any:
         known = _parameters(kind)
         options = {name: value for name, value in self._options.items() if name in known}
-        # CLIENT SETINFO would cost each connection two round trips more.
+        # CLIENT SETINFO would cost each connection two more round trips.
         extra: dict[str, Any] = (
             {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
         )
@@ -114,23 +114,23 @@ class RedisAddress:
             extra["command_packer"] = _Packer()
         if "maint_notifications_config" in known:
             extra["maint_notifications_config"] = _QUIET
-        # Until it is connected; then whoever reads it knows `timeout`.
+        # Only while it connects; then its reader applies `timeout`.
         limits = {"socket_connect_timeout": connect_timeout, "socket_timeout": connect_timeout}
         return kind(**(options | extra | limits))
 
 
 def from_url(url: str, options: Mapping[str, Any]) -> RedisAddress:
-    """The address that a URL names, as redis-py reads it, with connection options of redis-py's beside it."""
+    """The address that a URL names, as redis-py parses it, plus redis-py's connection options."""
     scheme, colon, rest = url.partition(":")
     plain = _SCHEMES.get(scheme.lower(), scheme.lower()) + colon + rest
     try:
-        urlsplit(plain).port  # noqa: B018 - raises for a port that is no number
+        urlsplit(plain).port  # noqa: B018 - raises if the port is no number
         parsed = dict(threads.parse_url(plain))  # type: ignore[no-untyped-call]
     except ValueError:
-        # Without the error's own words: of a password that was not quoted, they name a part.
+        # Without the error's own text: for an unquoted password, it quotes a part of it.
         raise ConfigError(f"{_shown(url)} is not a Redis URL: write redis://host:6379/0{_QUOTE}") from None
     if "@" in plain.replace(urlsplit(plain).netloc, "", 1):
-        # What stands before it is taken for a host or a path, and told, and may be a part of a password.
+        # What precedes it is taken for a host or a path, and may be a part of a password: do not show it.
         raise ConfigError(f"{_shown(url)} holds an @ behind its host: write it as %40{_QUOTE}")
     if not plain.startswith("unix:"):
         _check_path(url, plain)
@@ -157,11 +157,11 @@ def from_client(client: Any) -> RedisAddress:
             f"client={name} is not a plain client of one server: pass a redis.Redis, a redis.asyncio.Redis or a URL"
         )
     if options.get("redis_connect_func"):
-        # It is a coroutine function or not, and we need connections of both kinds.
+        # redis-py wants a plain function or a coroutine function, and both kinds of connections are needed here.
         raise ConfigError(
             "a client with redis_connect_func= cannot be used: pass its credentials or a credential_provider"
         )
-    # The timeouts of a client were chosen for its own commands (5 s unless told), so they are not taken for ours.
+    # A client's timeouts were chosen for its own commands (5 s by default), so they are not used here.
     return RedisAddress(kind, options, TIMEOUT)
 
 
@@ -176,13 +176,13 @@ def _parameters(kind: type) -> frozenset[str]:
 
 
 def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> None:
-    """Refuse options that are none, or do not fit together; those `spelled` in code may be named."""
+    """Refuse unknown options, and options that do not fit together; those `spelled` in code may be named."""
     known = _parameters(kind)
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else "see the options of redis.Redis.from_url"
-            # What is no option in a URL may be the rest of a password that was not quoted.
+            # An unknown option in a URL may be the rest of an unquoted password.
             harmless = near or name in spelled or name in _parameters(threads.SSLConnection)
             told = repr(name) if harmless else "a name in the URL"
             raise ConfigError(f"{told} is not an option of a {kind.__name__} to a Redis: {hint}")

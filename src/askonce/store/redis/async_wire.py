@@ -1,8 +1,7 @@
-"""The async wire: a multiplexed connection an event loop, which ends with its loop, with the wire, or with the process
-that made it.
+"""The async wire: one multiplexed connection per event loop. It ends with its loop, its wire, or its process.
 
-A loop that ends tells nobody. It may be closed by asyncio.run with all its ceremony, by a bare close(), or be dropped.
-So what belongs to a loop is kept alive by the loop alone.
+A loop that ends notifies nobody. asyncio.run may close it with all its steps, a bare close() may, or it may be dropped.
+So only the loop keeps alive what belongs to it.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from askonce.store.redis.multiplexed import MultiplexedConnection, open_multiple
 from askonce.store.redis.trouble import Refusal, closed, over, unconnected
 
 FAR = 10 * 365 * 86400.0  # s
-_abandoned: list[object] = []  # what a forked child has of its parent's: kept, so that no destructor touches it
+_abandoned: list[object] = []  # a forked child's copies of its parent's objects, kept from their destructors
 
 
 class _PerLoop:
     """What belongs to one loop: its connection, and the task that connects it.
 
-    The loop alone keeps it alive, by a timer that is far away. A loop that is closed lets go of its timers, and so of
-    this, which closes the connection: with or without ceremony, for a loop tells nobody else of its end.
+    Only the loop keeps it alive, by a timer far in the future. A closed loop drops its timers, and so this object,
+    which then closes the connection. There is no other sign of a loop's end.
     """
 
     def __init__(self, address: RedisAddress) -> None:
@@ -43,16 +42,16 @@ class _PerLoop:
         self._connecting: asyncio.Task[MultiplexedConnection] | None = None
         self._connecting_in = 0  # which epoch of the address
         self._over = False
-        # An empty context: that of the caller of this moment is not to be kept.
+        # An empty context: the current caller's must not be kept.
         self._keeper = weakref.ref(loop.call_later(FAR, _nothing, self, context=contextvars.Context()))
 
     @property
     def mine(self) -> bool:
-        """Whether it was made by this process."""
+        """Whether this process made it."""
         return self._pid == os.getpid()
 
     def __del__(self, pid: Callable[[], int] = os.getpid, abandoned: list[object] = _abandoned) -> None:
-        # By names that are given here: those of a module are gone where an interpreter ends.
+        # Default arguments: a module's names are gone while the interpreter ends.
         if self.connection is None:
             return
         if self._pid != pid():
@@ -61,7 +60,7 @@ class _PerLoop:
             self.connection.left_behind()
 
     async def ask_anew(self, data: bytes, count: int, until: float = 0.0) -> list[Any]:
-        """The replies, over a new connection; `until` is the caller's deadline (loop's s), where that is near."""
+        """The replies, over a new connection; `until` is the caller's deadline (loop's s), if that is near."""
         if first(self._address) is None:
             connection = await self.connected(asyncio.get_running_loop().time() + CONNECT_TIMEOUT)
             return await connection.ask(data, count)
@@ -70,17 +69,17 @@ class _PerLoop:
         return await connection.ask(data, count, until)
 
     async def connected(self, until: float) -> MultiplexedConnection:
-        """The connection; callers who come while it is being connected share the wait."""
+        """The connection; callers that come while it is being made share the wait."""
         if self._over:
             raise over()
         loop = asyncio.get_running_loop()
         epoch = self._address.epoch.number
         if self._connecting is not None and (self._connecting_in != epoch or self._connecting.done()):
-            self._connecting.cancel()  # it leads nowhere, as is known by now; or it is over, and nobody was told
+            self._connecting.cancel()  # it leads to no primary, or it is over and its callback was lost
             self._connecting = None
         if self._connecting is None:
             self._connecting_in = epoch
-            # An empty context, as above: the connection's callbacks will have it for as long as it lives.
+            # An empty context, as above: the connection's callbacks keep it for the connection's life.
             self._connecting = loop.create_task(self._connect(), name="askonce-connect", context=contextvars.Context())
             self._connecting.add_done_callback(self._connected)
         connecting = self._connecting
@@ -103,10 +102,10 @@ class _PerLoop:
         if self._connecting is connecting:
             self._connecting = None
         if not connecting.cancelled():
-            connecting.exception()  # looked at here, because whoever waited may have gone
+            connecting.exception()  # retrieved here, because every waiting caller may have gone
 
     def close(self) -> None:
-        """Close the connection, and give up connecting, for good. On the loop's own thread."""
+        """Close the connection, and stop connecting, for good. On the loop's own thread."""
         self._over = True
         if self._connecting is not None:
             self._connecting.cancel()
@@ -117,20 +116,20 @@ class _PerLoop:
             keeper.cancel()
 
     async def aclose(self) -> None:
-        """The same, and see it done."""
+        """The same, and wait until it is done."""
         connecting = self._connecting
         self.close()
         if connecting is not None:
             await asyncio.wait((connecting,))
-        await asyncio.sleep(0)  # the transport says connection_lost in the next turn
+        await asyncio.sleep(0)  # the transport calls connection_lost in the next turn
 
 
 def _nothing(_: _PerLoop) -> None:
-    """What an loop's timer would do, if its time ever came."""
+    """The timer's callback, which never runs."""
 
 
 def _connected(connecting: asyncio.Task[MultiplexedConnection]) -> MultiplexedConnection:
-    """What it brought. An exception that ended it was for nobody who waited."""
+    """The new connection. An exception that ended the task is not shared: StoreTrouble."""
     error = None if connecting.cancelled() else connecting.exception()
     if connecting.cancelled() or (error is not None and not isinstance(error, StoreTrouble)):
         raise closed("while connecting") from error
@@ -141,7 +140,7 @@ _PerLoops = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_Pe
 
 
 class AsyncWire:
-    """A multiplexed connection an event loop."""
+    """One multiplexed connection per event loop."""
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
@@ -152,17 +151,17 @@ class AsyncWire:
 
     def _none(self) -> _PerLoops:
         per_loops: _PerLoops = weakref.WeakKeyDictionary()
-        # Of a wire that is dropped. Loops outlive it, and would keep its connections.
+        # When a wire is dropped: its loops outlive it, and would keep its connections.
         weakref.finalize(self, _close_all, per_loops).atexit = False
         return per_loops
 
     def _here(self) -> _PerLoop | None:
-        """What belongs to the running loop, if there is one."""
+        """What belongs to the running loop; None if there is none."""
         known = self._per_loop.get(running_loop())
         return known() if known is not None and self._pid == os.getpid() else None
 
     async def ask(self, data: bytes, count: int) -> list[Any]:
-        """The replies; StoreTrouble, and a Cut where some may have come."""
+        """The replies; StoreTrouble, or a Cut if some may have come."""
         per_loop = self._here() or self._opened()
         connection = per_loop.connection
         if connection is None or connection.over is not None or connection.epoch != self._epoch.number:
@@ -176,11 +175,11 @@ class AsyncWire:
             if not connection.stale or not any(type(reply) is Refusal and reply.stale for reply in replies):
                 return replies
             self._address.epoch.end(connection.epoch)
-        # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
+        # Every script may be repeated, so it does not matter whether the server has received it.
         return await per_loop.ask_anew(data, count, connection.until)
 
     def connected(self) -> bool:
-        """Whether the running loop has a multiplexed connection that may be used."""
+        """Whether the running loop has a usable multiplexed connection."""
         per_loop = self._here()
         connection = per_loop.connection if per_loop is not None else None
         return connection is not None and connection.over is None and connection.epoch == self._epoch.number
@@ -196,7 +195,7 @@ class AsyncWire:
             self._per_loop, self._pid = self._none(), os.getpid()
         per_loop = _PerLoop(self._address)
         self._per_loop[asyncio.get_running_loop()] = weakref.ref(per_loop)
-        if self._closed:  # asked last: whoever closes on another loop may not have seen this one
+        if self._closed:  # checked last: a close on another loop may not have seen this one
             per_loop.close()
             raise over()
         return per_loop
@@ -212,9 +211,9 @@ class AsyncWire:
 
 
 def _close_all(per_loops: _PerLoops) -> None:
-    """Have each loop close what is its own. Takes no lock."""
+    """Have each loop close its own connection. Takes no lock."""
     for loop, known in list(per_loops.items()):
         per_loop = known()
         if per_loop is not None and per_loop.mine:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and so is what is its own
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and so is its connection
                 loop.call_soon_threadsafe(per_loop.close)

@@ -1,8 +1,8 @@
-"""Several verbs of a Redis store at the price of one: each runs until it would ask, then all are asked in one exchange.
+"""Several verbs of a Redis store at the price of one: each runs until its next command, then all are sent together.
 
-A verb is a coroutine that awaits its wire. Given a wire that only notes what was asked, it can be halted there and
-resumed with its replies, so no verb needs a second form for batches, and what a verb does about a reply (a script that
-the server forgot) it does here too, in one more exchange for all whom it concerns.
+A verb is a coroutine that awaits its wire. With a wire that only notes commands, it can be halted there and resumed
+with its replies. So no verb needs a second form for batches, and what a verb does about a reply (a script that the
+server forgot) happens here too, in one more round trip for all verbs concerned.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class _Asked:
 
 
 class BatchWire:
-    """The wire of verbs that run together; `behind` is the one that they are asked over."""
+    """The wire of verbs that run together; `behind` is the wire that sends their commands."""
 
     def __init__(self, behind: Wire) -> None:
         self._behind = behind
 
     async def ask(self, data: bytes, count: int) -> list[Any]:
-        """Halt until it was asked."""
+        """Halt until the replies are there."""
         return await _Asked(data, count)
 
     def connected(self) -> bool:
@@ -49,10 +49,10 @@ class BatchWire:
         self._behind.distrust()
 
     async def close(self) -> None:
-        """Nothing of its own."""
+        """Do nothing: it has no connection."""
 
     async def run(self, verbs: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        """What each returned, or the StoreTrouble that it raised."""
+        """The result of each verb, or the StoreTrouble that it raised."""
         results: list[Any] = [None] * len(verbs)
         halted: list[tuple[int, _Asked]] = []
         try:
@@ -72,7 +72,7 @@ class BatchWire:
         return results
 
     async def _replies(self, asked: Sequence[_Asked]) -> tuple[list[Any], StoreTrouble | None]:
-        """All replies that came, and why not more."""
+        """All replies that came, and the trouble that prevented the rest."""
         data = b"".join([one.data for one in asked])
         try:
             return await self._behind.ask(data, sum(one.count for one in asked)), None
@@ -89,7 +89,7 @@ def _go_on(
     results: list[Any],
     halted: list[tuple[int, _Asked]],
 ) -> None:
-    """Run a verb until it asks again, or is over."""
+    """Run a verb until its next command, or to its end."""
     try:
         halted.append((at, verb.throw(said) if isinstance(said, StoreTrouble) else verb.send(said)))
     except StopIteration as done:

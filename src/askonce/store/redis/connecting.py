@@ -1,7 +1,7 @@
-"""Connecting to a Redis, bounded: a name to be looked up, TLS, HELLO, a password, each step by redis-py.
+"""Connecting to a Redis, within a time limit: name lookup, TLS, HELLO, a password, each step by redis-py.
 
-Done by a thread of the pool's and not by the caller: a name may take seconds to be looked up, which no socket timeout
-bounds. It goes on for up to CONNECT_TIMEOUT behind a caller who waited in vain, and the next one finds it done.
+A thread of the pool connects, not the caller: a name lookup may take seconds, which no socket timeout bounds. It goes
+on for up to CONNECT_TIMEOUT after its caller gave up, and the next caller finds the connection.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ _first: dict[tuple[int, str], float] = {}
 
 
 def first(address: RedisAddress) -> float | None:
-    """When this process's first connection to an address was made, or failed (monotonic s); None before.
+    """When this process's first connection to an address was made, or failed (monotonic s); None before that.
 
-    A lookup waits for that one as long as it may take. A process begins with much to do at once, and would otherwise
-    begin by paying for answers that the store has.
+    A lookup waits for the first connection as long as connecting may take. A process is busy at its start, and would
+    otherwise pay for answers that the store has.
     """
     return _first.get((os.getpid(), address.text))
 
 
 def was_first(address: RedisAddress) -> bool:
-    """A connection was made, or failed; whether it was the first."""
+    """Note that a connection was made or failed; return whether it was the first."""
     mine = time.monotonic()
     return _first.setdefault((os.getpid(), address.text), mine) is mine
 
 
 class _Timed:
-    """A socket whose reads all end by one deadline: redis-py gives each step of a handshake a timeout of its own."""
+    """A socket whose reads share one deadline: redis-py gives each step of a handshake its own timeout."""
 
     def __init__(self, sock: Any, until: float) -> None:
         self.sock = sock
@@ -53,7 +53,7 @@ class _Timed:
 
 
 def open_connection(address: RedisAddress) -> Connection:
-    """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
+    """Connect, with all of redis-py's steps; StoreTrouble if that fails."""
     until = time.monotonic() + CONNECT_TIMEOUT
     connection = address.connection(CONNECT_TIMEOUT)
     epoch = address.epoch.number
@@ -65,7 +65,7 @@ def open_connection(address: RedisAddress) -> Connection:
         connection.disconnect()
         raise connecting(error) from error
     finally:
-        del connection._connect  # noqa: SLF001 - a circle, which would leave it to the garbage collector
+        del connection._connect  # noqa: SLF001 - a reference cycle, which would leave it to the garbage collector
     connection._sock = connection._sock.sock  # noqa: SLF001
     connection._sock.settimeout(address.timeout)  # noqa: SLF001
     return Connection(
@@ -74,6 +74,6 @@ def open_connection(address: RedisAddress) -> Connection:
 
 
 def is_primary(said: Any) -> bool:
-    """Whether the reply to a HELLO is a primary's; who does not say is believed to be one."""
+    """Whether the reply to a HELLO is a primary's; a server that does not say is taken for one."""
     role = said.get(b"role", said.get("role")) if isinstance(said, dict) else None
     return role not in {b"replica", b"slave", "replica", "slave"}

@@ -1,8 +1,8 @@
-"""One connection to a Redis, used by one thread at a time, read with a parser of its own.
+"""One connection to a Redis, used by one thread at a time, and read with its own parser.
 
-Whatever happens in an exchange, be it a timeout, a signal or a bug, closes the connection: no late reply can then be
-taken for another's. One deadline holds for all of an exchange. A server that sends a byte now and then would otherwise
-begin the wait anew with each.
+Any failure during an exchange (a timeout, a signal, a bug) closes the connection: so no late reply can be taken for
+another command's. One deadline holds for a whole exchange: otherwise a server that sends a byte now and then would
+start the wait anew each time.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from askonce.store import StoreTrouble
 from askonce.store.redis.trouble import Refusal, closed, silent
 
 PUSH = hiredis.PushNotification
-NOTHING = object()  # hiredis says False for "no whole reply yet" unless told, and False is a reply in RESP3
+NOTHING = object()  # by default hiredis returns False for "no whole reply yet", and False is a reply in RESP3
 BUFFER = 65536
 SPIN = 60e-6  # s
 RARELY = 1000  # replies
-SLOWEST = 4 * 2**20  # bytes/s: what is sent or comes may take this long more before it counts as silence
-TRUSTED = 30.0  # s: what was idle for longer may have been dropped on the way without a word, and is made anew
-LEAST = 0.05  # s that the first exchange on a new connection has, however long connecting took
+SLOWEST = 4 * 2**20  # bytes/s: what is sent or received may take this long more before it counts as silence
+TRUSTED = 30.0  # s: a connection idle for longer may have been dropped on the way without notice, and is replaced
+LEAST = 0.05  # s for the first exchange on a new connection, however long connecting took
 
 
 def patience(timeout: float, size: int) -> float:
-    """How long an exchange of `size` bytes may take, s. A large answer takes a while."""
+    """How long an exchange of `size` bytes may take, in s: a large answer takes a while."""
     return timeout if size <= BUFFER else timeout + size / SLOWEST
 
 
 class Cut(StoreTrouble):
-    """A connection ended, or was given up, with replies outstanding; `replies` came before."""
+    """A connection ended, or was given up, while replies were due; `replies` came before that."""
 
     def __init__(self, trouble: StoreTrouble, replies: list[Any]) -> None:
         super().__init__(trouble.kind, str(trouble), trouble.at)
@@ -41,16 +41,16 @@ class Cut(StoreTrouble):
 
     @property
     def at_once(self) -> bool:
-        """Whether it was found closed before it said anything: it had been closed while it was idle."""
+        """Whether it was closed before it sent anything: it had been closed while it was idle."""
         return not self.replies and self.kind == "store-closed"
 
 
 class Spin:
-    """A look for a reply, again and again for a moment, by a thread that would otherwise sleep until it comes.
+    """Polls for a reply for a moment, instead of letting the thread sleep until the reply comes.
 
-    A server on this machine answers in 15 us; to be put to sleep and woken takes 30 us more, and as much of a core as
-    looking. Where that does not help (a server further away, a machine with too much to do), it is soon left: each look
-    in vain lets twice as many replies go by before the next one. One thread of a process looks at a time.
+    A server on this machine answers in 15 us; putting a thread to sleep and waking it takes 30 us more, and as much
+    of a core as polling. Where polling does not help (a server further away, a busy machine), it soon stops: after each
+    failure, twice as many replies pass before the next attempt. One thread of a process polls at a time.
     """
 
     __slots__ = ("pause", "skipped")
@@ -60,7 +60,7 @@ class Spin:
         self.pause = self.skipped = 0
 
     def read(self, sock: Any, buffer: bytearray) -> int | None:
-        """What came, as from recv_into; None where nothing did in time, or this was no time to look."""
+        """What came, as from recv_into; None if nothing came in time, or if this is not the time to poll."""
         if self.skipped < self.pause or Spin.looking:
             self.skipped += 1
             return None
@@ -83,11 +83,11 @@ class Spin:
 
 
 class Connection:
-    """One connected redis-py connection, the kind that belongs to one user at a time.
+    """A connected redis-py connection, used by one caller at a time.
 
-    Not redis-py's send_packed_command and read_response: they take 3 us more of each lookup, hide whether a reply had
-    begun, and cut error replies to text from which the kind is gone. `epoch` is the address's when it was made,
-    `primary` whether the server said then that it is one; `made`, `used`: when it was, last (monotonic s).
+    Not redis-py's send_packed_command and read_response: they add 3 us to each lookup, hide whether a reply has begun,
+    and cut error replies to a text without the kind. `epoch`: the address's when it was made; `primary`: whether the
+    server then said that it is one; `made`, `used`: when it was made and used last (monotonic s).
     """
 
     def __init__(self, connection: Any, timeout: float, epoch: int = 0, *, primary: bool = True) -> None:
@@ -98,7 +98,7 @@ class Connection:
         self.made = self.used = time.monotonic()
         self.closed = False
         self.sock = connection._sock  # noqa: SLF001 - redis-py has no public name for it before version 8
-        self.pushes: list[list[Any]] = []  # what came unasked, for whoever subscribed on this connection
+        self.pushes: list[list[Any]] = []  # messages without a request, for a subscriber on this connection
         self._connection = connection
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
         self._buffer = bytearray(BUFFER)
@@ -116,9 +116,9 @@ class Connection:
             self.sock.sendall(data[sent:])
 
     def exchange(self, data: bytes, count: int, began: float = 0.0) -> list[Any]:
-        """Send, and read so many replies; Cut when that failed, and then the connection is closed.
+        """Send, and read `count` replies. If that fails, close the connection and raise Cut.
 
-        `began` (monotonic s): from when its time counts, where that is not now.
+        `began` (monotonic s): when its time started, if that is not now.
         """
         replies: list[Any] = []
         got = 0
@@ -137,14 +137,14 @@ class Connection:
                     if self._limited:
                         self._unlimit()
                     return replies
-                if got:  # the first read needs no more than the socket's own timeout
+                if got:  # the first read needs only the socket's own timeout
                     self.end_by(began + patience(self.timeout, len(data)) + got / SLOWEST)
                 got += self.hear(self._spin)
         except BaseException as error:  # noqa: BLE001 - a Ctrl-C too leaves replies behind
             raise self._cut(error, replies) from None
 
     def end_by(self, until: float) -> None:
-        """Let the next read or write end by `until` (monotonic s); TimeoutError when that is past."""
+        """Make the next read or write end by `until` (monotonic s); TimeoutError if that is past."""
         left = until - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -156,7 +156,7 @@ class Connection:
         self.sock.settimeout(self.timeout)
 
     def listen(self, until: float) -> None:
-        """Read once, to be taken by `gets`; Cut when nothing came until then (monotonic s)."""
+        """Read once, for `gets` to parse; Cut if nothing came until then (monotonic s)."""
         try:
             self.end_by(until)
             self.hear()
@@ -165,7 +165,7 @@ class Connection:
             raise self._cut(error, []) from None
 
     def hear(self, spin: Spin | None = None) -> int:
-        """Read once from the socket: how many bytes; ConnectionResetError at its end."""
+        """Read once from the socket; return how many bytes. ConnectionResetError at its end."""
         size = spin.read(self.sock, self._buffer) if spin else None
         if size is None:
             size = int(self.sock.recv_into(self._buffer))
@@ -181,6 +181,6 @@ class Connection:
         return Cut(closed(error), replies) if isinstance(error, OSError | hiredis.ProtocolError) else error
 
     def close(self) -> None:
-        """Close it; in a forked child only its copy of the socket, without a word to the server."""
+        """Close it; in a forked child only its copy of the socket, without sending anything to the server."""
         self.closed = True
         self._connection.disconnect()

@@ -1,15 +1,15 @@
 """The background thread's connection to a Redis: subscriptions, heartbeats and probes on one RESP3 connection.
 
-Notices and confirmations arrive as pushes, in between the replies to commands, so one connection does for both. The
-thread sleeps on it and on a socket pair by which others wake it. After a loss the next call connects anew
-and subscribes to everything again; each confirmation is reported, so whoever waits looks for what it may have missed.
+Notices and confirmations arrive as pushes between the replies to commands, so one connection does for both. The thread
+sleeps on it and on a socket pair, by which other threads wake it. After a loss, the next call connects anew and
+subscribes to everything again. Each confirmation is reported, so every waiter claims again for what it may have missed.
 
-SUBSCRIBE is confirmed by pushes, one a channel, but refused by a plain error reply. So it is kept in mind what is still
-to be confirmed, and no other command is sent before: its reply could not be told from a refusal.
+Pushes confirm a SUBSCRIBE, one for each channel, but a plain error reply refuses it. So this link keeps track of the
+confirmations that are due, and sends no other command before them: its reply could not be told from a refusal.
 
-The connection has to prove itself. It is given up, and the next call connects anew, when a reply is late, when a
-subscription is not confirmed, when anything comes that was not asked for, and when its server says that it is no
-primary: a new connection may lead to the new one by then.
+The connection has to prove itself. It is given up, and the next call connects anew, if a reply is late, if a
+subscription is not confirmed, if an unrequested reply comes, and if its server says that it is no primary: by then a
+new connection may lead to the new primary.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from askonce.store.redis.names import Names
 from askonce.store.redis.scripts import Script, Scripts, pack
 from askonce.store.redis.trouble import Refusal, closed, garbled, unrefused
 
-CHUNK = 512  # channels in one SUBSCRIBE, commands in one exchange
+CHUNK = 512  # channels in one SUBSCRIBE, commands in one round trip
 CONFIRM = CONNECT_TIMEOUT  # s that the confirmation of a subscription may take
 # Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
 HELLO = pack(b"HELLO", b"3")
-LOOK = 0.1  # s between two looks of those who wait, where no notice may be heard
-PROOF = 1.5  # s after which a connection that notices are awaited on, and over which nothing was asked, is tried
-REST = 15.0  # s, where no notices are awaited
+LOOK = 0.1  # s between two claims of waiters that cannot get notices
+PROOF = 1.5  # s without a command, after which a connection that waits for notices is tested
+REST = 15.0  # s, if no notices are awaited
 _RENEWED = {b"ok": "ok", b"want": "want", b"lost": "lost"}
 Call = tuple[tuple[bytes, ...], tuple[bytes | str | int, ...]]  # keys and arguments of a script
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -59,10 +59,10 @@ class RedisLink:
         self._keys: dict[bytes, Key] = {}
         self._notices: list[tuple[Key, Notice]] = []
         self._ready: list[Key] = []
-        self._due: deque[_Due] = deque()  # one for each command whose confirmations are still to come
+        self._due: deque[_Due] = deque()  # one for each command whose confirmations are due
         self._refused: StoreTrouble | None = None
         self.may_not_listen = self._told = False  # this user may not subscribe
-        self._next_look = 0.0  # where nothing may be heard (monotonic s)
+        self._next_look = 0.0  # if no notices can be received (monotonic s)
         try:
             self._wake_in, self._wake_out = socket.socketpair()
         except OSError as error:  # no descriptor is left
@@ -71,9 +71,9 @@ class RedisLink:
         self._wake_out.setblocking(False)
 
     def subscribe(self, key: Key) -> None:
-        """Ask for the notices about a key; `poll` reports when it is in force."""
+        """Ask for the notices about a key; `poll` reports when the subscription is in force."""
         channel = self._names.channel(key)
-        # Put down before anything is sent: if this fails, the next connection asks for it.
+        # Noted before anything is sent: if this fails, the next connection asks for it.
         self._keys[channel] = key
         if self._connection is None:
             self._connected()
@@ -81,13 +81,13 @@ class RedisLink:
             self._send(self._connection, b"SUBSCRIBE", channel)
 
     def unsubscribe(self, key: Key) -> None:
-        """No more notices about a key."""
+        """Ask for no more notices about a key."""
         channel = self._names.channel(key)
         if self._keys.pop(channel, None) is not None and self._connection is not None and not self.may_not_listen:
             self._send(self._connection, b"UNSUBSCRIBE", channel)
 
     def poll(self, timeout: float) -> tuple[list[tuple[Key, Notice]], list[Key]]:
-        """Wait at most `timeout` s, or until `wake`; (notices that came, keys whose subscription came into force)."""
+        """Wait at most `timeout` s, or until `wake`. Return (new notices, keys whose subscription came into force)."""
         if self._connection is not None and self._proof_due() <= 0:
             self.probe()
         connection = self._connected()
@@ -108,16 +108,16 @@ class RedisLink:
         return notices, ready
 
     def _looking(self) -> float:
-        """After how many s everybody who waits looks again, where no notice can tell them when; s."""
+        """Seconds until every waiter must claim again, because no notice can wake it."""
         return self._next_look - time.monotonic() if self.may_not_listen and self._keys else REST
 
     def _proof_due(self) -> float:
-        """After how many s the connection has to be tried, because nothing was asked over it."""
+        """Seconds until the connection must be tested, because no command was sent on it."""
         assert self._connection is not None
         return self._connection.used + (PROOF if self._keys else REST) - time.monotonic()
 
     def _confirming(self) -> float:
-        """How long the confirmation that is due next may still take, s."""
+        """Seconds that the next confirmation may still take."""
         return self._due[0].until - time.monotonic() if self._due else CONFIRM
 
     def _wait(self, connection: Connection, timeout: float) -> None:
@@ -135,7 +135,7 @@ class RedisLink:
     def _hear(self, connection: Connection) -> None:
         try:
             connection.hear()
-            # Of a TLS connection more may have been read than was given out, and no selector would say so.
+            # A TLS connection may have read more than it returned, and no selector shows that.
             while isinstance(connection.sock, ssl.SSLSocket) and connection.sock.pending():
                 connection.hear()
         except TimeoutError:
@@ -152,7 +152,7 @@ class RedisLink:
             self._wake_out.send(b"\0")
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
-        """``ok``, ``want`` or ``lost`` for each; one round trip for some hundred."""
+        """``ok``, ``want`` or ``lost`` for each lease; one round trip for some hundreds."""
         calls = []
         for key, flight, order in held:
             _, lease, generations = self._names.of(key)
@@ -160,7 +160,7 @@ class RedisLink:
         return [self._renewed(reply) for reply in self._run(self._scripts.renew, calls)]
 
     def say(self, key: Key, notice: Notice) -> None:
-        """Send a notice to those that wait for a key."""
+        """Send a notice to the waiters of a key."""
         self.say_all([(key, notice)])
 
     def say_all(self, said: Sequence[tuple[Key, Notice]]) -> None:
@@ -169,11 +169,11 @@ class RedisLink:
             some = said[at : at + CHUNK]
             packed = [pack(b"PUBLISH", self._names.channel(key), notice.packed()) for key, notice in some]
             for reply in self._ask(b"".join(packed), len(packed)):
-                if not (type(reply) is Refusal and reply.denied):  # who waits looks again without it
+                if not (type(reply) is Refusal and reply.denied):  # waiters claim again without it
                     unrefused(reply)
 
     def probe(self) -> None:
-        """One cheap write-free round trip, which tells whether the server answers, and is a primary."""
+        """Make one cheap round trip that writes nothing; it tells whether the server answers and is a primary."""
         (reply,) = self._ask(HELLO, 1)
         if not isinstance(unrefused(reply), dict):
             raise self._out_of_step(reply)
@@ -181,13 +181,13 @@ class RedisLink:
             raise self._no_primary()
 
     def close(self) -> None:
-        """Close the connection. The bell stays until nobody can ring it: its number would be another file's by then."""
+        """Close the connection. The wake-up socket stays while a thread may use it: its number may be reused."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def __del__(self) -> None:
-        # A link that a fork left behind is collected and not closed; its connection says nothing then.
+        # A link that a fork left behind is collected without being closed; its connection then sends nothing.
         for end in (getattr(self, "_wake_in", None), getattr(self, "_wake_out", None)):
             if end is not None:
                 end.close()
@@ -203,7 +203,7 @@ class RedisLink:
     def _called(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         replies: list[Any] = []
         for whole in (False, True):
-            # The first call by its text teaches the server the rest of the batch.
+            # The first call with its text teaches the server the rest of the batch.
             packed = [script.call(keys, args, whole=whole and not at) for at, (keys, args) in enumerate(calls)]
             replies = self._ask(b"".join(packed), len(packed))
             if not any(type(reply) is Refusal and reply.noscript for reply in replies):
@@ -215,13 +215,13 @@ class RedisLink:
             trouble = reply.trouble()
             if trouble.at != "key":
                 raise trouble
-            return "lost"  # something else is where the lease was; the others are renewed all the same
+            return "lost"  # something else is stored in place of the lease; the others are renewed all the same
         if type(reply) is bytes and (said := _RENEWED.get(reply)):
             return said
         raise self._out_of_step(reply)
 
     def _ask(self, data: bytes, count: int) -> list[Any]:
-        """The replies. A connection found closed, or no primary's, is replaced once."""
+        """The replies. A connection that was closed, or is no primary's, is replaced once."""
         used = self._connection is not None
         connection = self._connected()
         try:
@@ -229,7 +229,7 @@ class RedisLink:
         except Cut as cut:
             self._drop(connection)
             if cut.kind == "store-timeout":
-                # What vanished on this way may vanish on all of them: nobody is to wait for that once more.
+                # What was lost on this way may be lost on all of them: do not wait for that again.
                 self._address.epoch.end(connection.epoch)
             if not (used and cut.at_once):
                 raise
@@ -243,7 +243,7 @@ class RedisLink:
         return self._ask(data, count)
 
     def _exchanged(self, connection: Connection, data: bytes, count: int) -> list[Any]:
-        self._sort(connection)  # among the pushes of the last exchange may be confirmations
+        self._sort(connection)  # the pushes of the last exchange may contain confirmations
         while self._due:
             connection.listen(self._due[0].until)
             self._sort(connection)
@@ -288,12 +288,12 @@ class RedisLink:
 
     def _no_primary(self) -> StoreTrouble:
         if self._connection is not None:
-            # What other threads have is no better.
+            # The connections of other threads are no better.
             self._address.epoch.end(self._connection.epoch)
             self._drop(self._connection)
         return _not_primary("command")
 
-    # what arrives unasked
+    # pushes
 
     def _sort(self, connection: Connection) -> None:
         pushes, connection.pushes = connection.pushes, []
@@ -309,7 +309,7 @@ class RedisLink:
         if type(said) is PUSH:
             self._push(said)
         elif type(said) is Refusal and self._due:
-            # Heartbeats must go on without: those who wait look again at their deadline, unwoken.
+            # Heartbeats must go on without subscriptions: waiters claim again at their deadline.
             self._due.popleft()
             if said.denied:
                 self._stop_listening(said)
@@ -346,7 +346,7 @@ class RedisLink:
 
 
 class _Due:
-    """Confirmations still to come of one command, and until when (monotonic s)."""
+    """The confirmations that one command still waits for, and until when (monotonic s)."""
 
     __slots__ = ("left", "until")
 

@@ -1,18 +1,18 @@
-"""One connection of an event loop, on which the commands of all its tasks travel one after another.
+"""One connection of an event loop, which carries the commands of all its tasks, one after another.
 
-redis-py connects it (TLS, ACL, HELLO 3), then its transport is taken over by a protocol of our own: what is asked in
-one turn of the loop goes out in one write, and replies are dealt out in order by the parser's callback. That is seven
-times as fast as a pool of connections, and a caller that gives up costs nothing: its place in the queue stays.
+redis-py connects it (TLS, ACL, HELLO 3), then this module's protocol takes over its transport. The commands of one turn
+of the loop are sent in one write, and the parser's callback hands out the replies in order. That is seven times as fast
+as a pool of connections. A caller that gives up costs nothing: its place in the queue stays.
 
-A caller waits one timeout for its replies, and longer only by as much as the bytes that came meanwhile may take: a
-large reply may be before its own. A connection over which nothing is heard for a timeout, or over which the first reply
-that is due does not come for LATE of them, is given up, and all who wait on it are told. One that was idle for long is
-tried with a PING of its own, so that the next caller does not find out that it was dropped on the way.
+A caller waits one timeout for its replies, and longer only by the time that the received bytes may take: a large reply
+may precede its own. A connection is given up if nothing is received for a timeout, or if the first reply due does not
+come for LATE timeouts; all that wait on it get the trouble. A connection that was idle for long is tested with a PING,
+so that the next caller does not have to discover that it was dropped on the way.
 
-An exception may end any of the callbacks here, also before its first line: a signal's, a full memory's. In the middle
-of one it ends the connection. Before it, nothing is lost but time: whoever asks next sees that a timer is overdue. A
-signal may even end the whole loop, between the socket's bytes and us: so replies that were due when a loop was left are
-not believed when it is run again.
+An exception may end any of these callbacks, even before its first line: a signal's, a full memory's. In the middle of a
+callback it ends the connection. Before it, only time is lost: the next caller sees that a timer is overdue. A signal
+may even end the whole loop between the socket's bytes and this code. So replies that were due when a loop was left are
+not believed when it runs again.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from askonce.store.redis.connection import LEAST, NOTHING, PUSH, SLOWEST, TRUSTE
 from askonce.store.redis.scripts import pack
 from askonce.store.redis.trouble import Refusal, closed, connecting, silent
 
-LATE = 5  # timeouts after which a connection is given up over which bytes come and not the reply that is due
+LATE = 5  # timeouts after which a connection is given up if bytes come, but not the reply that is due
 PING = pack(b"PING")
 
 
 class _Asked:
-    """One batch on its way. `due` is set when it is written: a loop that was blocked before did not ask yet.
+    """One batch on its way. `due` is set when it is written: a loop that was blocked before has not asked yet.
 
-    `at`: how many bytes had come then. `until`: the caller's deadline, if it has waited before (loop's s), or 0.
+    `at`: how many bytes had come then. `until`: the caller's deadline if it has waited before (loop's s), or 0.
     """
 
     __slots__ = ("at", "count", "data", "due", "replies", "said", "until")
@@ -54,7 +54,7 @@ class _Asked:
         self.until = until
 
     def fail(self, trouble: StoreTrouble) -> None:
-        """End it without (all of) its replies; a caller who was cancelled does not care."""
+        """End it without (all of) its replies; a cancelled caller ignores this."""
         if not self.said.done():
             self.said.set_exception(Cut(trouble, self.replies))
 
@@ -65,19 +65,19 @@ class MultiplexedConnection(asyncio.Protocol):
     def __init__(self, connection: Any, timeout: float, epoch: int = 0) -> None:
         self.over: StoreTrouble | None = None
         self.epoch = epoch
-        self.stale = False  # it said that it leads to no primary
-        self.until = 0.0  # when it ended for that or for silence, the deadline of those who have to ask anew
+        self.stale = False  # the server said that it is no primary
+        self.until = 0.0  # the deadline of callers that must ask anew, if it ended for that or for silence
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
         self._out: list[_Asked] = []
         self._waiting: deque[_Asked] = deque()
         self._heard = self._loop.time()
-        self._size = 0  # bytes that came
+        self._size = 0  # bytes received
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweeps = 0.0  # when that is due
-        self._run = sys.get_asyncgen_hooks().firstiter  # another object each time that the loop is run
-        # Taken out of redis-py's connection, which would close it when it is collected; there is no public name for it.
+        self._run = sys.get_asyncgen_hooks().firstiter  # another object each time the loop is run
+        # Taken out of redis-py's connection, which would close it when collected; there is no public name for it.
         self._writer: asyncio.StreamWriter = connection._writer  # noqa: SLF001
         connection._reader = connection._writer = None  # noqa: SLF001
         self._transport: asyncio.WriteTransport = self._writer.transport
@@ -85,7 +85,7 @@ class MultiplexedConnection(asyncio.Protocol):
         self._prover: asyncio.TimerHandle | None = self._loop.call_later(TRUSTED / 2, self._prove)
 
     def ask(self, data: bytes, count: int, until: float = 0.0) -> asyncio.Future[list[Any]]:
-        """A future of the replies. It fails by Cut, or by being cancelled."""
+        """A future of the replies. It fails with Cut, or is cancelled."""
         asked = _Asked(data, count, self._loop.create_future(), until)
         if self._run is not sys.get_asyncgen_hooks().firstiter:
             self._ran_again()
@@ -97,7 +97,7 @@ class MultiplexedConnection(asyncio.Protocol):
         return asked.said
 
     def _ran_again(self) -> None:
-        """The loop was left, and is run again. A reply of before may have been lost on the way to us."""
+        """The loop was left, and runs again: an earlier reply may have been lost on its way to this code."""
         self._run = sys.get_asyncgen_hooks().firstiter
         if self._waiting:
             self.end(closed("when its loop was left"))
@@ -120,7 +120,7 @@ class MultiplexedConnection(asyncio.Protocol):
             self._out.pop(0)
 
     def _write(self) -> None:
-        # Not what its caller has given up already: a claim that comes after its release is a lease of nobody's.
+        # Not a command that its caller has given up: a claim after its own release would be a lease of no caller.
         out = [asked for asked in self._out if not asked.said.done()]
         data = b"".join([asked.data for asked in out])
         now = self._loop.time()
@@ -137,7 +137,7 @@ class MultiplexedConnection(asyncio.Protocol):
             self._sweep_at(self._waiting[0].due)
 
     def data_received(self, data: bytes) -> None:
-        """Deal out the replies, in the order in which they were asked for."""
+        """Hand out the replies, in the order of the commands."""
         try:
             if self._run is not sys.get_asyncgen_hooks().firstiter:
                 self._ran_again()
@@ -148,9 +148,9 @@ class MultiplexedConnection(asyncio.Protocol):
             self._reader.feed(data)
             self._deal()
         except (hiredis.ProtocolError, IndexError) as error:
-            self.end(closed(error))  # as on a connection: what was not answered yet is asked once more
+            self.end(closed(error))  # as on a connection: unanswered commands are sent once more
         except BaseException:
-            # A signal's, in the middle of it: which reply is whose is not known any more.
+            # A signal interrupted it: which reply belongs to which command is no longer known.
             self.end(closed("in the middle of a reply"))
             raise
         else:
@@ -172,11 +172,11 @@ class MultiplexedConnection(asyncio.Protocol):
                 waiting.popleft()
 
     def _sweep(self) -> None:
-        """Give up what is overdue, and the whole connection when nothing was heard, or what is due first is lost."""
+        """Give up what is overdue; and the connection, if nothing was received or the first reply due is lost."""
         self._sweeper = None
         waiting, now = self._waiting, self._loop.time()
         if self._out:
-            self._flush()  # by itself it would have gone long ago
+            self._flush()  # its own callback should have sent it long ago
         if self._prover is not None and self._prover.when() < now:
             self._prove()
         if not waiting:
@@ -189,7 +189,7 @@ class MultiplexedConnection(asyncio.Protocol):
         soonest = quiet
         for asked in waiting:
             if self._until(asked) <= now:
-                # Its place in the queue stays, or else the next one would be given its reply.
+                # Its place in the queue stays, or the next command would get its reply.
                 asked.fail(silent(self._timeout))
             else:
                 soonest = min(soonest, self._until(asked))
@@ -203,7 +203,7 @@ class MultiplexedConnection(asyncio.Protocol):
         self._sweeps = due
 
     def _give_up(self, now: float) -> None:
-        """Those who are overdue have waited in vain; the others were behind them, and ask elsewhere while they may."""
+        """Fail the overdue commands. The others were behind them, and are sent elsewhere while there is time."""
         rest = [asked for asked in self._waiting if asked.due > now]
         self.over = self.over or silent(self._timeout)
         self.until = rest[0].due if rest else 0.0
@@ -212,11 +212,11 @@ class MultiplexedConnection(asyncio.Protocol):
         self.end(self.over)
 
     def _until(self, asked: _Asked) -> float:
-        """When a batch is late: what came meanwhile, for others or for itself, took its time too."""
+        """When a batch is late: the bytes received meanwhile, for it or for others, took time too."""
         return asked.due + (self._size - asked.at) / SLOWEST
 
     def _prove(self) -> None:
-        """Try a connection over which nothing was asked for a while."""
+        """Test a connection on which nothing was sent for a while."""
         self._prover = None
         if self.over is not None:
             return
@@ -225,19 +225,19 @@ class MultiplexedConnection(asyncio.Protocol):
         self._prover = self._loop.call_later(TRUSTED / 2, self._prove)
 
     def retire(self) -> None:
-        """Be used no more: what was sent has its replies, then it is closed."""
+        """Stop using it: commands that were sent get their replies, then it is closed."""
         self.over = self.over or closed("and another was made")
         if not self._waiting:
             self.end(self.over)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The other end hung up, or we did."""
+        """The other end closed the connection, or this end did."""
         self.end(closed(error or ""))
 
     def end(self, trouble: StoreTrouble) -> None:
-        """Close it; whoever waits for replies is told."""
+        """Close it; every command that waits for replies gets the trouble."""
         self.over = self.over or trouble
-        while self._waiting:  # each is told before it is forgotten, and the sweeper lives until all were
+        while self._waiting:  # each is told before it is removed, and the sweeper lives until all were told
             self._waiting[0].fail(trouble)
             self._waiting.popleft()
         self._refuse(self.over)
@@ -248,13 +248,13 @@ class MultiplexedConnection(asyncio.Protocol):
         self._transport.abort()
 
     def left_behind(self) -> None:
-        """Close it after its loop was closed: nothing of a loop's can be done any more, by nobody."""
+        """Close it after its loop was closed: nothing can use that loop any more."""
         self.over = self.over or closed("with its loop")
         self._sweeper = self._prover = None
         self._waiting.clear()
-        with contextlib.suppress(RuntimeError):  # the loop's "I am closed", when all but the socket's end is done
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and only the socket's end is left to do
             self._transport.abort()
-        # There are no public names for the rest of it. Left to its destructor, the transport would warn of itself.
+        # There are no public names for the rest of it. A transport left to its destructor would print a warning.
         inner = getattr(getattr(self._transport, "_ssl_protocol", None), "_transport", None) or self._transport
         lost = getattr(inner, "_call_connection_lost", None)
         with contextlib.suppress(RuntimeError):
@@ -264,16 +264,16 @@ class MultiplexedConnection(asyncio.Protocol):
 
 def _looked_at(said: asyncio.Future[Any]) -> None:
     if not said.cancelled():
-        said.exception()  # the connection has ended by it, and whoever comes next finds that
+        said.exception()  # it has ended the connection, and the next caller finds that
 
 
 def _named(host: str) -> bool:
-    """Whether a host is given by its name, and not by its number."""
+    """Whether a host is given by name, not by number."""
     return bool(host) and ":" not in host and not host.replace(".", "").isdigit()
 
 
 async def open_multiplexed(address: RedisAddress) -> MultiplexedConnection:
-    """Connect, with all that redis-py does for it; StoreTrouble when that failed."""
+    """Connect, with all of redis-py's steps; StoreTrouble if that fails."""
     connection = address.async_connection(CONNECT_TIMEOUT)
     epoch = address.epoch.number
     writer: Any = None

@@ -37,7 +37,7 @@ def short(data: bytes) -> bytes:
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix itself; ConfigError for one that cannot be part of a Redis name."""
+    """The prefix itself; ConfigError if it cannot be part of a Redis name."""
     if not isinstance(prefix, str):
         raise ConfigError(f"prefix={prefix!r} is not text: write prefix={str(prefix)!r}")
     if "{" in prefix or "}" in prefix:
@@ -50,7 +50,7 @@ def check_prefix(prefix: str) -> str:
 
 
 class Names:
-    """Makes names; one of these a store."""
+    """Makes names; a store has one."""
 
     def __init__(self, prefix: str) -> None:
         base = (check_prefix(prefix) or DEFAULT).encode("utf-8", "surrogatepass")
@@ -62,7 +62,7 @@ class Names:
 
     def look(self, key: Key, fields: tuple[int, ...]) -> bytes:
         """The three commands of the hit path, packed: GET entry, HMGET generations, TIME."""
-        # Packed by hand: all but the digest is known beforehand, which hiredis.pack_command takes 1 us to learn.
+        # Packed by hand: all but the digest is known beforehand, and hiredis.pack_command would take 1 us.
         digest, form = key
         partition = digest[0] % PARTITIONS
         return self._gets[partition] + short(digest) + self._ends[form] + self._read(partition, fields)
@@ -82,7 +82,7 @@ class Names:
         return self._tags[partition] + b":g1"
 
     def of(self, key: Key) -> tuple[bytes, bytes, bytes]:
-        """Entry, lease and generations of a key."""
+        """The entry, lease and generations of a key."""
         digest, form = key
         partition = digest[0] % PARTITIONS
         tag, end = self._tags[partition], short(digest) + _FORMS[form]
@@ -93,20 +93,20 @@ class Names:
         return self._tag(key) + b":h1:" + short(key.digest) + _FORMS[key.form]
 
     def channel(self, key: Key) -> bytes:
-        """Where notices about a key are published."""
+        """The channel of a key's notices."""
         return self._tag(key) + b":c1:" + short(key.digest) + _FORMS[key.form]
 
     def tape(self, key: Key, flight: bytes, order: int) -> bytes:
-        """The tape of a flight; without its order where that is not known (0)."""
+        """The tape of a flight; without its order if that is unknown (0)."""
         return self._tag(key) + b":s1:" + short(flight) + b"." + (b"%d" % order if order else b"")
 
     def pattern(self, kind: bytes = b"*") -> bytes:
-        """What SCAN is to match; it may match more, so ask `ours` of each."""
+        """What SCAN should match. It may match more, so check each name with `ours`."""
         base = self._tags[0][1:-2].translate(_PLAIN)
         return b"{%b*}:%b:*" % (base, kind)
 
     def ours(self, name: bytes) -> bytes:
-        """The kind in a name (``e1``, ``g1``, ...) if it is this prefix's, else nothing: {a:b:1} is not of "a"."""
+        """The kind in a name (``e1``, ``g1``, ...) if it is this prefix's, else empty: {a:b:1} is not of "a"."""
         tag, brace, rest = name.partition(b"}")
         kind = rest[1:].partition(b":")[0]
         return kind if tag + brace in self._own and kind in KINDS else b""

@@ -1,14 +1,14 @@
-"""The connections of one process to one Redis, for whichever thread needs one: few, and shared by short-lived threads.
+"""The connections of one process to one Redis, for any thread that needs one: few, and shared by short-lived threads.
 
-A thread takes the connection that was used last and gives it back. One that finds none waits for the first that is
-given back, or that is made; connecting is done by a thread or two, whoever waits. So 400 threads that start at the same
-moment make a handful of connections, and a thread that ends leaves none of its own.
+A thread takes the connection that was used last, and gives it back. If there is none, it waits for the first that is
+given back or made. One or two threads connect, however many wait. So 400 threads that start at the same moment make a
+handful of connections, and a thread that ends leaves none behind.
 
-While others of its process are answered, a thread waits on. Nobody answered for a timeout is trouble; so is one second
-in line. The first connection of a process may take as long as connecting may.
+A thread waits on while others of its process get answers. If none gets one for a timeout, that is trouble; so is one
+second of waiting. A process's first connection may take as long as connecting may.
 
-Only who has taken a connection out closes it: `close` empties the pool, and a connection that is in use is closed by
-its user. No lock is held, so that a finaliser, a signal or a fork cannot find one held: each step is one of a deque's.
+Only the thread that took a connection closes it: `close` empties the pool, and a connection in use is closed by its
+user. No lock is held, so no finaliser, signal or fork can find one held: each step is one step of a deque.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from askonce.store.redis.connecting import first, open_connection, was_first
 from askonce.store.redis.connection import TRUSTED, Connection
 from askonce.store.redis.trouble import over, unconnected
 
-MOST = 32  # connections of one process: more callers than that at once wait their turn, a tenth of a millisecond each
-SPARE = 4  # connections kept although nobody has used them for long
+MOST = 32  # connections of one process; more callers than that wait a tenth of a millisecond each
+SPARE = 4  # connections kept although unused for long
 CONNECTING = 2  # connections being made at the same time
-LOOK = 0.05  # s between two looks of a thread that waits: a connection may have been lost with the thread that had it
+LOOK = 0.05  # s between two checks of a waiting thread: a connection may be lost with the thread that had it
 
 
 class _Waiter:
@@ -45,9 +45,7 @@ class _Waiter:
 
 
 class _Connecting:
-    """A connection being made by a `thread`, in an epoch of the address. `until`: when it must be over (monotonic
-    s).
-    """
+    """A connection that `thread` makes in an epoch of the address. `until`: when it must be over (monotonic s)."""
 
     __slots__ = ("epoch", "thread", "until")
 
@@ -58,13 +56,13 @@ class _Connecting:
 
     @property
     def died(self) -> bool:
-        """Whether its thread ended without a word."""
+        """Whether its thread ended without notice."""
         thread = self.thread
         return thread is not None and thread.ident is not None and not thread.is_alive()
 
 
 class Pool:
-    """All connections. `progress`: when the store last answered one of ours whom another waited for."""
+    """All connections. `progress`: when the store last answered one that another thread waited for."""
 
     def __init__(self, address: RedisAddress) -> None:
         self.idle: deque[Connection] = deque()
@@ -73,12 +71,12 @@ class Pool:
         self._address = address
         self._epoch = address.epoch
         self._waiting: deque[_Waiter] = deque()
-        self._connections: dict[int, weakref.ref[Connection]] = {}  # all that are open, by the ids of their objects
+        self._connections: dict[int, weakref.ref[Connection]] = {}  # all open ones, by the ids of their objects
         self._connecting: dict[int, _Connecting] = {}  # under way, by their places
         self._failed = -CONNECT_TIMEOUT  # when one failed last
 
     def take(self, now: float) -> Connection | None:
-        """A connection that is there and may be trusted."""
+        """A free connection that may be trusted; None if there is none."""
         while True:
             try:
                 connection = self.idle.pop()
@@ -86,10 +84,10 @@ class Pool:
                 return None
             if connection.epoch == self._epoch.number and now - connection.used < TRUSTED:
                 return connection
-            connection.close()  # dropped on the way without a word, or no primary's any more
+            connection.close()  # dropped on the way without notice, or no longer a primary's
 
     def give(self, connection: Connection) -> None:
-        """A connection is free again: for who waits longest, or for who comes next."""
+        """Give a connection back: to the thread that waits longest, or to the next that comes."""
         idle = self.idle
         idle.append(connection)
         if self._waiting or self.closed:
@@ -105,7 +103,7 @@ class Pool:
             self._hand(connection)
 
     def _thin(self, since: float) -> None:
-        """Close the connections that are too many, if nobody has used them since then (monotonic s)."""
+        """Close surplus connections, if none has been used since then (monotonic s)."""
         idle = self.idle
         with contextlib.suppress(IndexError):
             while len(idle) > SPARE and idle[0].used < since:
@@ -121,7 +119,7 @@ class Pool:
         waiter.wakeup.set()
 
     def wait(self, began: float) -> Connection:
-        """A connection for a caller who began then (monotonic s); StoreTrouble when there is none in time."""
+        """A connection for a caller that began then (monotonic s); StoreTrouble if there is none in time."""
         waiter = _Waiter()
         self._waiting.append(waiter)
         try:
@@ -160,10 +158,10 @@ class Pool:
                 self._connections.pop(name, None)
         return len(self._connections)
 
-    # dialling
+    # connecting
 
     def _connect_more(self) -> None:
-        """See to it that a connection is being made, if one more may be."""
+        """Make sure that a connection is being made, if one more is allowed."""
         now = time.monotonic()
         self._forget(now)
         if (
@@ -179,7 +177,7 @@ class Pool:
                 return
 
     def _forget(self, now: float) -> None:
-        """No more count attempts whose threads ended before they began, and those that lead nowhere, as is known."""
+        """Stop counting attempts whose threads ended before they began, and those that are known to lead nowhere."""
         for place, attempt in list(self._connecting.items()):
             if now > attempt.until or attempt.died or attempt.epoch != self._epoch.number:
                 self._connecting.pop(place, None)
@@ -193,7 +191,7 @@ class Pool:
         return self.closed or not self._waiting or self.open() >= MOST
 
     def _connect(self, place: int, attempt: _Connecting) -> None:
-        """Make connections for as long as somebody waits for one."""
+        """Make connections for as long as a thread waits for one."""
         try:
             while not self._enough() and self._connecting.get(place) is attempt:
                 asked = list(self._waiting)
@@ -213,7 +211,7 @@ class Pool:
                 self._connecting.pop(place, None)
 
     def _missed(self, trouble: StoreTrouble, asked: list[_Waiter]) -> None:
-        """Whoever waited for this attempt has its trouble, unless there are connections to wait for."""
+        """Give the attempt's trouble to the threads that waited for it, unless there are connections to wait for."""
         self._failed = time.monotonic()
         was_first(self._address)
         if not self.open():
@@ -224,7 +222,7 @@ class Pool:
     # ending
 
     def close(self) -> None:
-        """Close what nobody uses; what is in use is closed when it comes back. A finaliser may call it."""
+        """Close unused connections; one in use is closed when it comes back. A finaliser may call it."""
         self.closed = True
         with contextlib.suppress(IndexError):
             while True:

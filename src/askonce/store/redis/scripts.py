@@ -1,7 +1,7 @@
-"""The scripts, each put behind the one prelude, and how they are called: by hash, and by text where it is not known.
+"""The scripts, each after the one prelude, and how they are called: by hash, or by text if the hash is unknown.
 
-They are sent as text and not loaded beforehand: a server forgets them at every restart and failover, so the way back
-must be there anyhow, and costs one round trip in the life of a server.
+They are sent as text, not loaded beforehand: a server forgets them at every restart and failover, so a call by text is
+needed anyway. It costs one round trip in the life of a server.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Notice = bytes | str | int
 
 
 def pack(*notices: Notice) -> bytes:
-    """One command, as it goes over the wire."""
-    # Python makes the integers into text: where a signal comes meanwhile, hiredis goes on with what was not made.
+    """One command, as it is sent."""
+    # Python converts the integers: if a signal comes during that, hiredis goes on with a text that was not made.
     texts = tuple([b"%d" % notice if type(notice) is int else notice for notice in notices])
     packed: bytes = hiredis.pack_command(texts)  # type: ignore[arg-type]
     return packed
@@ -41,7 +41,7 @@ class Script:
 
 
 class Scripts:
-    """All of them; read from disk when a store is made, not when a module is imported."""
+    """All scripts; read from disk when a store is made, not when a module is imported."""
 
     def __init__(self, prelude: str | None = None) -> None:
         folder = files("askonce.store.redis") / "lua"
@@ -64,12 +64,12 @@ class Scripts:
 
 @cache
 def shipped() -> Scripts:
-    """The scripts as they are shipped, read once: thousands of stores share them."""
+    """The scripts as shipped, read once: thousands of stores share them."""
     return Scripts()
 
 
 def claim_args(key: Key, ask: Ask, channel: bytes) -> tuple[Notice, ...]:
-    """What `claim` is given beside its keys."""
+    """The arguments of `claim`, besides its keys."""
     mine = (key.digest, key.form, ask.id, ask.candidate, pack_fields(ask.fields))
     return (*mine, *ask.limits, ask.after, ask.early, ask.heartbeat, channel)
 
@@ -77,5 +77,5 @@ def claim_args(key: Key, ask: Ask, channel: bytes) -> tuple[Notice, ...]:
 def release_args(
     key: Key, flight: bytes, order: int, ending: Ending, failed: bool, hint: int, channel: bytes
 ) -> tuple[Notice, ...]:
-    """What `release` is given beside its keys; the store and its link both call it."""
+    """The arguments of `release`, besides its keys; the store and its link both call it."""
     return (key.digest, key.form, flight, order, int(failed), hint, end_frame(ending), ending.outcome, channel)

@@ -1,8 +1,8 @@
 """The store on one Redis or Valkey server.
 
-A hit is one round trip of plain reads: the body never goes through Lua, where it would cost thirty times as much.
-Everything that decides is a script, the twin of a function in core.lease (see `lua/`). The verbs are written once; the
-wire under them blocks in a sync store and suspends in an async one.
+A hit is one round trip of plain reads: the body never passes through Lua, where it would cost thirty times as much.
+Every decision is a script, the twin of a function in core.lease (see `lua/`). The verbs are written once; the wire
+below them blocks in a sync store and suspends in an async one.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ class RedisStore:
 
     def __init__(self, address: RedisAddress, *, prefix: str = "", asynchronous: bool = False) -> None:
         self.names = Names(prefix)
-        # The prefix too: the background thread's link makes its names with that of the store that it came from.
+        # The prefix too: the background thread's link makes its names with the prefix of the store it came from.
         self.address = f"{address.text}#{prefix}"
         self.scripts = shipped()
         self._address = address
         self._prefix = prefix
-        self._walk, self._clean = b"0", True  # how far a raze has come, and whether it met anything
+        self._walk, self._clean = b"0", True  # how far a raze has come, and whether it found nothing so far
         self._wire: Wire = _wire(address, asynchronous)
 
     @classmethod
     def from_url(
         cls, url: str, *, prefix: str = "", asynchronous: bool = False, client: Any = None, **options: Any
     ) -> RedisStore:
-        """The store of a URL, or of a configured client whose connection options are taken; nothing is sent."""
+        """The store of a URL, or of a configured client whose connection options are used; nothing is sent."""
         if client is not None and options:
             raise ConfigError(f"options beside client=: set {', '.join(options)} on the client itself")
         address = addresses.from_url(url, options) if client is None else addresses.from_client(client)
@@ -64,7 +64,7 @@ class RedisStore:
     # reading
 
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
-        """The entry and the generations by plain reads, in one round trip; writes nothing."""
+        """Read the entry and the generations plainly, in one round trip; write nothing."""
         asked = fields if type(fields) is tuple else tuple(fields)
         entry, read, time = await self._wire.ask(self.names.look(key, asked), 3)
         try:
@@ -78,15 +78,15 @@ class RedisStore:
         return Look(entry, Generations(read[0] or b"", clock, floor, moved), now_us)
 
     async def entry(self, key: Key) -> bytes | None:
-        """The entry's bytes alone."""
+        """Read only the entry's bytes."""
         return await self._get(self.names.of(key)[0])
 
     async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
-        """The log of one flight from byte `start` on, or None when there is no such log."""
+        """Read the log of one flight from byte `start` on; None if there is no such log."""
         name = self.names.tape(key, flight, order)
         if not start:
             return await self._get(name)
-        # A range of nothing is empty too.
+        # An empty range is empty too.
         some, there = await self._wire.ask(pack(b"GETRANGE", name, start, -1) + pack(b"EXISTS", name), 2)
         return self._read(some, bytes) if self._read(there, int) else None
 
@@ -95,13 +95,13 @@ class RedisStore:
         return None if found is None else self._read(found, bytes)
 
     def _read(self, reply: Any, kind: type[T]) -> T:
-        """A reply of this type; StoreTrouble for a refusal, and for what is no reply to what was asked."""
+        """A reply of this type; StoreTrouble for a refusal, and for a reply that does not fit the command."""
         if type(reply) is kind:
             return reply
         raise self._trouble(unrefused(reply))
 
     def _trouble(self, reply: Any) -> StoreTrouble:
-        # The connection is out of step, or leads to something else than a Redis.
+        # The connection is out of step, or leads to something that is not a Redis.
         self._wire.distrust()
         return garbled(repr(reply)[:80])
 
@@ -114,7 +114,7 @@ class RedisStore:
             return _not_ours()
         return self._trouble(replies)
 
-    # deciding
+    # decisions
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
         """Decide by core.lease.claim."""
@@ -143,18 +143,18 @@ class RedisStore:
         await self._run(self.scripts.release, keys, args)
 
     async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
-        """Write `data` at `offset` of a flight's log, and say what is new of it; how long the log is now."""
+        """Write `data` at `offset` of a flight's log, and say what is new in it; return the log's new length."""
         args = (flight, order, offset, data, self.names.channel(key))
         return self._read(await self._run(self.scripts.append, (self.names.tape(key, flight, order),), args), int)
 
     async def extend(self, key: Key, flight: bytes, order: int, hot_ttl: int, cap: int) -> bool:
-        """Slide an entry; False when there was nothing to lengthen."""
+        """Slide an entry; False if there was nothing to lengthen."""
         entry, _, generations = self.names.of(key)
         args = (key.digest, key.form, flight, order, hot_ttl, cap)
         return bool(self._read(await self._run(self.scripts.extend, (entry, generations), args), int))
 
     async def count(self, key: Key, hits: int, window: int) -> int:
-        """Add hits to the key's counter: those within about the last `window` ms."""
+        """Add hits to the key's counter; return those within about the last `window` ms."""
         return self._read(await self._run(self.scripts.count, (self.names.hits(key),), (hits, window)), int)
 
     async def forget(self, key: Key) -> None:
@@ -164,9 +164,9 @@ class RedisStore:
         await self._run(self.scripts.forget, tuple(keys), ())
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
-        """Move the generations of every partition: one batch, one round trip; of very many fields, several.
+        """Move the generations of every partition: one batch, one round trip; several for very many fields.
 
-        PartialInvalidation when not all of them answered, StoreUnavailable when none did.
+        PartialInvalidation if not all of them answered, StoreUnavailable if none did.
         """
         args = (int(everything), pack_fields(fields))
         wide = max(1, min(PARTITIONS, MOVES // max(1, len(fields))))
@@ -189,10 +189,10 @@ class RedisStore:
             replies, why = [], trouble
         return sum(type(reply) is not Refusal for reply in replies), why
 
-    # walking through what is there
+    # walking through the store
 
     async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
-        """About `count` entries of this prefix, and the cursor of the next; b"" at the end."""
+        """About `count` entries of this prefix, and the next cursor; b"" at the end."""
         at, names = await self._scanned(cursor or b"0", self.names.pattern(b"e1"), count, b"TYPE", b"string")
         found = await self._heads([name for name in names if self.names.ours(name) == b"e1"])
         return b"" if at == b"0" else at, found
@@ -207,7 +207,7 @@ class RedisStore:
         replies = await self._wire.ask(b"".join(asked), 2 * len(asked)) if asked else []
         heads = dict(zip(names, replies[::2], strict=True))
         sizes = dict(zip(names, replies[1::2], strict=True))
-        # An entry may be gone by now, or be of another type, but for SCAN's TYPE; neither is an entry.
+        # An entry may be gone by now, or (without SCAN's TYPE) be of another type; neither is an entry.
         heads = {name: head for name, head in heads.items() if type(head) is bytes and head}
         long = [name for name, head in heads.items() if len(head) < min(_length(head), sizes[name])]
         asked = [pack(b"GETRANGE", name, 0, _length(heads[name]) - 1) for name in long]
@@ -216,7 +216,7 @@ class RedisStore:
         return [Record(name, head[: _length(head)], sizes[name]) for name, head in heads.items()]
 
     async def standing(self) -> Sequence[Generations]:
-        """The generations of every partition, with all that moved; a few at a time, for each may have thousands."""
+        """The generations of every partition, with all that moved; a few at a time, since each may have thousands."""
         found: list[Generations] = []
         for first in range(0, PARTITIONS, ABREAST):
             names = map(self.names.generations, range(first, first + ABREAST))
@@ -226,14 +226,14 @@ class RedisStore:
         return found
 
     async def discard(self, seen: Sequence[Record]) -> int:
-        """Delete entries if they are still those seen; how many were."""
+        """Delete entries that are still the ones seen; return how many."""
         calls = [((record.name,), (record.header[40:64],)) for record in seen]
         return sum(map(unrefused, await self._run_all(self.scripts.discard, calls))) if calls else 0
 
     async def raze(self, count: int) -> int:
-        """Delete about `count` of whatever this prefix has, generations last; 0 when nothing is left of it."""
-        # The walk goes on where the last step stopped, so that other programs' keys are not walked past in each. Only
-        # when a whole walk met nothing of ours are the generations deleted.
+        """Delete about `count` of this prefix's data, generations last; return how many, 0 when nothing is left."""
+        # The walk continues where the last step stopped, so that a step does not pass other programs' keys again. The
+        # generations are deleted only after a whole walk that found nothing of this prefix.
         while True:
             if self._walk == b"0":
                 self._clean = True
@@ -250,7 +250,7 @@ class RedisStore:
     # the rest of the contract
 
     async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
-        """What each of `works` does, in one exchange for all."""
+        """Run each of `works`, in one round trip for all."""
         del reads  # both go the same way
         wire = BatchWire(self._wire)
         twin = copy.copy(self)
@@ -262,19 +262,19 @@ class RedisStore:
         return self._wire.connected()
 
     def reconnect(self) -> None:
-        """Make connections anew before they are used again."""
+        """Make new connections before the next use."""
         self._address.epoch.end()
 
     def link(self) -> Link:
-        """A new link, for the background thread alone."""
+        """A new link, only for the background thread."""
         return RedisLink(self._address, self.names, self.scripts)
 
     def blocking(self) -> RedisStore:
-        """This place for the background thread: a store with a connection of its own."""
+        """The same store for the background thread, with its own connection."""
         return RedisStore(self._address, prefix=self._prefix)
 
     def after_fork(self) -> None:
-        """Nothing to do: a wire looks at the process id whenever it takes a connection up."""
+        """Do nothing: a wire checks the process id whenever it takes a connection."""
 
     async def close(self) -> None:
         """Close every connection."""
@@ -291,7 +291,7 @@ class RedisStore:
     async def _run_all(self, script: Script, calls: Sequence[tuple[tuple[bytes], tuple[Notice, ...]]]) -> list[Any]:
         replies: list[Any] = []
         for whole in (False, True):
-            # The first call by its text teaches the server the rest of the batch.
+            # The first call with its text teaches the server the rest of the batch.
             packed = [script.call(keys, args, whole=whole and at == 0) for at, (keys, args) in enumerate(calls)]
             replies = await self._wire.ask(b"".join(packed), len(packed))
             if not any(type(reply) is Refusal and reply.noscript for reply in replies):
@@ -316,7 +316,7 @@ def _wire(address: RedisAddress, asynchronous: bool) -> Wire:
 
 
 def read_claim(said: list[Any], flight: bytes) -> Claim:
-    """What the script answered; TypeError, ValueError or IndexError for what it never does."""
+    """The claim in the script's reply; TypeError, ValueError or IndexError for a reply it never sends."""
     kind = said[0]
     if kind == 0:
         return Lead(_grant(said, 1, flight))
@@ -332,7 +332,7 @@ def read_claim(said: list[Any], flight: bytes) -> Claim:
 
 
 def read_generations(said: dict[bytes, bytes]) -> Generations:
-    """The generations in a hash; StoreTrouble when it is not one of ours."""
+    """The generations in a hash; StoreTrouble if it is not one of askonce's."""
     try:
         moved = {int(name[2:]): int(when) for name, when in said.items() if name.startswith(b"t:")}
         return Generations(said.get(b"ep", b""), int(said.get(b"clk", 0)), int(said.get(b"floor", 0)), moved)
@@ -345,7 +345,7 @@ def _not_ours() -> StoreTrouble:
 
 
 def _length(head: bytes) -> int:
-    """What an entry says of the length of its header; 0 for what is no entry."""
+    """The length of an entry's header, as the entry says; 0 if it is no entry."""
     return int.from_bytes(head[4:8], "big") if head[:2] == MAGIC else 0
 
 

@@ -1,7 +1,7 @@
-"""What a Redis says when it refuses, and what the system says when it cannot be reached, as kinds of StoreTrouble.
+"""The refusals of a Redis, and the system's connection errors, as kinds of StoreTrouble.
 
-Every word is looked for anywhere in a reply and not only in front: an error inside a script comes back wrapped, and
-each server wraps it in its own way.
+Every word is looked for anywhere in a reply, not only at its start: an error inside a script comes wrapped, and each
+server wraps it differently.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _KINDS = {
     "READONLY": "store-readonly",
     "MASTERDOWN": "store-readonly",  # a replica that lost its primary
     "NOREPLICAS": "store-readonly",  # min-replicas-to-write is not met
-    "UNBLOCKED": "store-readonly",  # it became a replica under a command that waited
+    "UNBLOCKED": "store-readonly",  # it became a replica while a command waited
     "OOM": "store-full",
-    "MISCONF": "store-full",  # cannot persist, so it refuses writes: a full disk as a rule
+    "MISCONF": "store-full",  # it cannot persist, so it refuses writes: usually a full disk
     "LOADING": "store-loading",
     "WRONGTYPE": "store-foreign",
     "BUSY": "store-timeout",  # it runs somebody's script, and nothing else
     "max number of clients": "store-refused",
 }
 _WORDS = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in _KINDS))
-# After these a new connection may fare better: new credentials, or a name that leads to the new primary by now.
+# After these a new connection may work: with new credentials, or with a name that leads to the new primary.
 _STALE = re.compile(r"\b(NOAUTH|READONLY|MASTERDOWN|LOADING|UNBLOCKED|MOVED|ASK|CLUSTERDOWN)\b")
 
 
 class Refusal(Exception):
-    """An error reply. It is one among the replies to a batch, so it is handed on as a value, and raised by nobody."""
+    """An error reply. It is one of a batch's replies, so it is a value, and is never raised."""
 
     @property
     def noscript(self) -> bool:
@@ -51,18 +51,18 @@ class Refusal(Exception):
 
     @property
     def stale(self) -> bool:
-        """Whether the connection had better not be used again."""
-        # Not only in front: what a script met comes wrapped.
+        """Whether the connection should not be used again."""
+        # Not only at the start: an error inside a script comes wrapped.
         return _STALE.search(str(self)) is not None
 
     def trouble(self) -> StoreTrouble:
-        """The same for the callers of a store."""
+        """The same as a StoreTrouble, for the store's callers."""
         kind = _kind(str(self))
         return StoreTrouble(kind, f"the store said: {self}", "key" if kind == "store-foreign" else "command")
 
 
 def unrefused(reply: Any) -> Any:
-    """The reply itself; StoreTrouble when it is a Refusal."""
+    """The reply itself; StoreTrouble if it is a Refusal."""
     if type(reply) is Refusal:
         raise reply.trouble()
     return reply
@@ -83,7 +83,7 @@ def connecting(error: BaseException) -> StoreTrouble:
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    # redis-py wraps what the system said; what it wraps tells more than the text it makes of it.
+    # redis-py wraps the system's error; the wrapped error says more than redis-py's text.
     return error.__cause__ or error.__context__
 
 
@@ -102,7 +102,7 @@ def _connect_kind(error: BaseException) -> str:
 
 
 def closed(error: object = "") -> StoreTrouble:
-    """The other end hung up."""
+    """The other end closed the connection."""
     return StoreTrouble("store-closed", f"the store closed the connection {error}".rstrip())
 
 
@@ -117,10 +117,10 @@ def silent(seconds: float) -> StoreTrouble:
 
 
 def unconnected(seconds: float) -> StoreTrouble:
-    """No connection came about in time."""
+    """No connection was made in time."""
     return StoreTrouble("store-timeout", f"no connection to the store within {seconds} s", "connecting")
 
 
 def garbled(what: object) -> StoreTrouble:
-    """What came is no reply to what was asked: the connection is out of step, or leads to no Redis."""
+    """A reply that does not fit the command: the connection is out of step, or leads to no Redis."""
     return StoreTrouble("store-error", f"not what was asked for came from the store: {what}")

@@ -1,16 +1,16 @@
-"""How commands reach a Redis: packed bytes go out, as many replies come back, error replies among them as values.
+"""How commands reach a Redis: packed bytes are sent, and replies come back, error replies among them as values.
 
-Two wires with one method, `ask`. The sync one blocks, on a connection out of a pool. The async one has one connection
-an event loop, on which all tasks' commands travel one after another (a multiplexed connection).
+Two wires have one method, `ask`. The sync wire blocks, on a connection from a pool. The async wire has one connection
+per event loop, which carries all tasks' commands one after another (a multiplexed connection).
 
-A connection is used by whoever took it out of its place, and goes back only when every reply to what was sent has been
-read. So whatever happens in between, be it a timeout, a signal or a bug, no late reply can be taken for another's: the
-connection is not there any more. On a multiplexed connection, the reply of a caller who gave up still has its place in
-the queue, and is dropped when it comes.
+A connection is used by the caller that took it from its place. It goes back only when every reply to what was sent has
+been read. So after a timeout, a signal or a bug, no late reply can be taken for another command's: the connection is
+no longer there. On a multiplexed connection, the reply of a caller that gave up still has its place in the queue, and
+is dropped when it comes.
 
-Every connection proves itself at each use: that it belongs to this process, that it was not idle for so long that it
-may have been dropped on the way, and that its server was not heard to be no primary any more since it was made. What is
-found closed, or says that it is no primary, is replaced once, within the one deadline that a lookup has.
+Every connection proves itself at each use: it belongs to this process, it was not idle so long that it may have been
+dropped on the way, and its server has not been reported as no primary since it was made. A connection that is closed,
+or says that it is no primary, is replaced once, within the one deadline of a lookup.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Wire(Protocol):
     """What a store sends its commands through."""
 
     async def ask(self, data: bytes, count: int) -> list[Any]:
-        """The `count` replies to the packed commands of `data`; a Refusal for one that the server refused."""
+        """The `count` replies to the packed commands of `data`; a Refusal for a command that the server refused."""
         ...
 
     def connected(self) -> bool:
@@ -39,7 +39,7 @@ class Wire(Protocol):
         ...
 
     def distrust(self) -> None:
-        """Replies were not what was asked for: this caller's connection is not used again."""
+        """Replies did not fit their commands: this caller's connection is not used again."""
         ...
 
     async def close(self) -> None:
@@ -48,15 +48,15 @@ class Wire(Protocol):
 
 
 class SyncWire:
-    """A connection out of a pool, for one exchange. `ask` never suspends."""
+    """A connection from a pool, for one exchange. `ask` never suspends."""
 
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
-        self._pools: dict[int, Pool] = {}  # by process: that of a parent is no more than closed
+        self._pools: dict[int, Pool] = {}  # by process: a parent's pool is only closed
         self._closed = False
 
     async def ask(self, data: bytes, count: int) -> list[Any]:
-        """The replies; StoreTrouble, and a Cut where some may have come."""
+        """The replies; StoreTrouble, or a Cut if some may have come."""
         pool, now = self._pools.get(forks.pid) or self._opened(), time.monotonic()
         connection = pool.take(now)
         if connection is None:
@@ -71,11 +71,11 @@ class SyncWire:
                 pool.give(connection)
                 return replies
             self._address.epoch.end(connection.epoch)
-        # Every script may be repeated, so nothing is lost by not knowing whether the server had heard.
+        # Every script may be repeated, so it does not matter whether the server has received it.
         return self._anew(pool, data, count, now)
 
     def _anew(self, pool: Pool, data: bytes, count: int, began: float) -> list[Any]:
-        """On a connection that has to be waited for, by the deadline of the caller, who began then."""
+        """On a connection that must be waited for, by the deadline of the caller, which began then."""
         while True:
             connection = pool.wait(began)
             fresh = connection.made >= began
@@ -101,7 +101,7 @@ class SyncWire:
         pool = Pool(self._address)
         found = self._pools.setdefault(forks.pid, pool)
         if found is pool:
-            # Its connections are closed when the wire is dropped; before it is collected, or Python would warn of each.
+            # Its connections are closed when the wire is dropped: collecting them would print a warning for each.
             weakref.finalize(self, pool.close).atexit = False
             for pid in self._pools.keys() - {forks.pid}:
                 self._pools.pop(pid).close()
@@ -126,11 +126,11 @@ class SyncWire:
         return pool is not None and (bool(pool.idle) or pool.open() > 0)
 
     def distrust(self) -> None:
-        """Use no connection again that there is now: who has which is not known."""
+        """Use no present connection again: which caller has which is not known."""
         self._address.epoch.end()
 
     async def close(self) -> None:
-        """Close all connections; one that is in use, when its user gives it back."""
+        """Close all connections; one in use is closed when its user gives it back."""
         self._closed = True
         for pool in list(self._pools.values()):
             pool.close()

@@ -1,16 +1,16 @@
-"""A File: one SQLite file as a process sees it: how it comes to be, its connections, its lock for writers.
+"""A File: one SQLite file as a process sees it: how it is created, its connections, its lock for writers.
 
-All stores of a process that name one path share a File. Connections are pooled, not kept a thread: a reader
-takes the one used last, so that short-lived threads cost no opening, and a fork can tell which are in use.
+All stores of a process that name one path share a File. Connections are pooled, not one per thread: a reader takes the
+one used last. So short-lived threads open no connections, and a fork can tell which ones are in use.
 
-A fork is why connections are closed before it and not let go of after it. SQLite keeps a table of a process's locks,
-which a child inherits without the locks: its new connections would believe in them, the parent's last close would
-delete the log under them, and what the child writes then is lost (seen, not feared). With nothing open, nothing is
-inherited. For the same reason no file descriptor of an existing file is ever opened here: closing one would drop every
-lock that this process has on the file.
+Connections are closed before a fork, not dropped after it. SQLite keeps a table of its process's locks, and a child
+inherits that table without the locks. Its new connections would believe in them, the parent's last close would delete
+the log, and what the child writes then is lost (this was observed). With nothing open, nothing is inherited. For the
+same reason no file descriptor of an existing file is ever opened here: closing it would drop every lock that this
+process has on the file.
 
-The file is created empty with mode 0600 before SQLite sees it; the log and the index beside it take the mode from it.
-What it is, is asked before anything is changed: another program's database is left as it was found.
+The file is created empty with mode 0600 before SQLite opens it; its log and index get the same mode. Nothing is changed
+before the file is known to be askonce's: another program's database is left as it was.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from askonce.store.sqlite.worker import WorkerThread
 T = TypeVar("T")
 
 GROWING, KEEPING, URGENT = 1.0, 1.5, 64.0  # shares of max_bytes: for what adds, what keeps a lease, what invalidates
-LOG_LEAST = 6 * 2**20  # bytes that a log may have in any case
-QUEUE = 1.0  # s that a write may stand in line behind others of this process while none of them fails
-SPARE = 16  # connections kept open while nobody uses them
+LOG_LEAST = 6 * 2**20  # bytes that a log may always have
+QUEUE = 1.0  # s that a write may queue behind others of this process while none of them fails
+SPARE = 16  # connections kept open while unused
 FORK_PATIENCE = 0.5  # s that a fork waits for calls under way
-LOOK_AROUND = 5_000  # us between two looks whether the path names another file: a look costs a fifth of a hit
+LOOK_AROUND = 5_000  # us between two checks whether the path names another file: a check costs a fifth of a hit
 
 
 class File:
-    """One path of this process. `idle` holds the connections that nobody uses."""
+    """One path of this process. `idle` holds the unused connections."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -57,14 +57,14 @@ class File:
         self.spare = SPARE
         self.max_bytes = 0
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
-        self.swept = 0  # ms of the store's clock
-        self.inode: Identity = NOWHERE  # of the file that had the path's name when it was last looked at
-        self.looked = 0  # us of the store's clock
+        self.swept = 0  # ms by the store's clock
+        self.inode: Identity = NOWHERE  # the file that had the path's name at the last check
+        self.looked = 0  # us by the store's clock
         self.private = True
-        self._fixed = False  # opened as what this process cannot write
+        self._fixed = False  # opened as a file that this process cannot write
         self._named = 0.0  # monotonic s: since when this process knows that file by this name
         self._connections: weakref.WeakSet[PooledConnection] = weakref.WeakSet()
-        # A file whose last store was dropped: before it is collected, or Python would warn of connections left open.
+        # The File of the last dropped store: closed before it is collected, or Python would warn of open connections.
         weakref.finalize(self, close_all, self.idle).atexit = False
         self._reset()
 
@@ -79,17 +79,17 @@ class File:
     # users
 
     def enter(self, store: object, max_bytes: int, *, private: bool = True) -> None:
-        """One more store, until it leaves or is dropped; not `private`: anybody may read what it holds."""
+        """Add a store, until it leaves or is dropped. Not `private`: anybody may read what the file holds."""
         registering.nested(partial(self._enter, store, max_bytes, private=private))
 
     def _enter(self, store: object, max_bytes: int, *, private: bool) -> None:
-        self.private = private or (len(self._users) > 0 and self.private)  # of two, the careful one counts
+        self.private = private or (len(self._users) > 0 and self.private)  # the stricter of two stores decides
         self._users.add(store)
         self.spare = SPARE
         self.max_bytes = max(self.max_bytes, max_bytes)
 
     def leave(self, store: object) -> None:
-        """One store less; the last one closes the connections."""
+        """Remove a store; the last one closes the connections."""
         worker = registering.nested(partial(self._leave, store))
         if worker is not None:
             worker.close()
@@ -106,14 +106,14 @@ class File:
     # connections
 
     def take(self) -> PooledConnection:
-        """A connection; give it back by appending it to `idle`, close it when it was in trouble."""
+        """Take a connection. Append it to `idle` to give it back; close it if it had trouble."""
         try:
             return self.idle.pop()
         except IndexError:
             return self.open()
 
     def give(self, pooled: PooledConnection) -> None:
-        """A connection is free again."""
+        """Give a connection back."""
         if pooled.inode != self.inode:
             pooled.close()
             return
@@ -122,13 +122,13 @@ class File:
             self.thin()
 
     def thin(self) -> None:
-        """Close the connections that are too many, those first that were idle longest."""
+        """Close the surplus connections, those first that were idle longest."""
         with contextlib.suppress(IndexError):
             while len(self.idle) > self.spare:
                 self.idle.popleft().close()
 
     def open(self) -> PooledConnection:
-        """A new connection. Whoever queued behind a failure shares it, or a crowd would wait for each one's timeout."""
+        """Open a connection. Threads queued behind a failure share it, or each would wait for its own timeout."""
         try:
             return self._opening.run(partial(self._open, time.monotonic()))
         except Busy as busy:
@@ -163,13 +163,13 @@ class File:
         return pooled
 
     def _identity(self) -> Identity:
-        """Which file has the path's name now; an inode alone comes back for the next file when one is deleted.
+        """Which file has the path's name now. Not the inode alone: a deleted file's inode is reused by the next file.
 
-        One that was opened as what does not change is another as soon as it does, or may be written: SQLite looks for
-        no change then, and would go on with what it has read.
+        A file opened as immutable becomes another one as soon as it changes or may be written: SQLite then looks for no
+        change, and would go on with what it has read.
         """
         try:
-            found = os.stat(self.path)  # noqa: PTH116 - asked on the way of hits: a Path doubles its price
+            found = os.stat(self.path)  # noqa: PTH116 - asked on hits: a Path doubles its price
         except OSError:
             return NOWHERE
         if not self._fixed:
@@ -181,7 +181,7 @@ class File:
             self.inode, self._named = inode, time.monotonic()
 
     def look_around(self, now: int) -> None:
-        """Let go of connections to a file that has no name any more; at most every GLANCE us, on the way of a read."""
+        """Drop connections to a file that lost its name; on a read, at most every LOOK_AROUND us."""
         self.looked = now
         inode = self._identity()
         if inode != self.inode:
@@ -191,13 +191,13 @@ class File:
                     self.give(self.idle.popleft())
 
     def settled(self) -> None:
-        """Wait until no reader of any process still takes a file for this one that had its name before."""
+        """Wait until no reader of any process still takes an older file of this name for this one."""
         left = self._named + 2 * LOOK_AROUND / 1e6 - time.monotonic()
         if left > 0:
             time.sleep(left)
 
     def _be_there(self) -> bool:
-        """Create the file, empty and ours alone to read, unless there is one; whether it may be written."""
+        """Create the file, empty and only this user's to read, if it is missing. Return whether it may be written."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
         try:
             try:
@@ -223,9 +223,7 @@ class File:
     def again(
         self, pooled: PooledConnection, sql: str, values: tuple[object, ...], error: sqlite3.Error
     ) -> tuple[object, ...] | None:
-        """Read once more what failed with `error`, patiently if that may help; StoreTrouble, and the connection is
-        closed.
-        """
+        """Repeat a read that failed with `error`, patiently if that helps; else close the connection: StoreTrouble."""
         try:
             if not is_busy(error):
                 raise error
@@ -238,7 +236,7 @@ class File:
         return row
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work`, which only reads, on a connection."""
+        """Run `work`, which only reads, on a connection."""
         pooled = self.take()
         try:
             result = patiently(lambda: work(pooled.connection), time.monotonic() + TIMEOUT)
@@ -252,17 +250,17 @@ class File:
         return result
 
     def transaction(self, work: Callable[[sqlite3.Connection], T], asked: float = 0.0, *, share: float = GROWING) -> T:
-        """Do `work` in a write transaction; all of it or nothing. `asked`: when the caller began to wait (monotonic s).
+        """Run `work` in a write transaction, wholly or not at all. `asked`: when the wait for it began (monotonic s).
 
-        `share`: of max_bytes, that the log may have where a reader who stays keeps it from being emptied.
+        `share`: the part of max_bytes that the log may have while a reader that stays keeps it from being emptied.
 
-        Waiting for other programs ends after TIMEOUT. Standing in line behind threads of our own is no trouble, unless
-        one of them meets it: then all that stand behind it have it too, or each would wait for a timeout of its own.
+        Waiting for other programs ends after TIMEOUT. Queueing behind threads of this process is not trouble, unless
+        one of them meets it: then all that queue behind it have it too, or each would wait for its own timeout.
         """
         asked = asked or time.monotonic()
         left = asked + QUEUE - time.monotonic()
         try:
-            # Threads queue here, not at SQLite's lock: there they would sleep and be overtaken.
+            # Threads queue here, not at SQLite's lock: there they would sleep, and others would overtake them.
             pooled, result = self._turn.run(
                 partial(self._written, work, asked, max(LOG_LEAST, int(share * self.max_bytes))),
                 left,
@@ -283,7 +281,7 @@ class File:
                 raise _crowded(self.path)
             result = _transact(pooled.connection, work, time.monotonic() + TIMEOUT)
         except sqlite3.Error as error:
-            self._writer = None  # before it may be anybody's
+            self._writer = None  # before another thread may use it
             self._after(pooled, error)
             raise (self._held_up.met if is_busy(error) else trouble_of)(self.path, error) from error
         except StoreTrouble:
@@ -297,13 +295,13 @@ class File:
         return pooled, result
 
     def _close_left(self) -> None:
-        """Close the connection of a writer who was cut off: its transaction would keep everybody else out."""
+        """Close an interrupted writer's connection: its open transaction would keep every other writer out."""
         pooled, self._writer = self._writer, None
         if pooled is not None:
             pooled.close()
 
     def mend(self) -> None:
-        """The same, for the sake of other processes, if nobody of this one writes just now."""
+        """The same for other processes' sake, if no thread of this one is writing."""
         if self._writer is not None and not self._turn.held:
             with contextlib.suppress(Busy):
                 self._turn.run(self._close_left, 0.0)
@@ -316,11 +314,11 @@ class File:
             pooled.close()
 
     def _current(self) -> PooledConnection:
-        """A connection to the file that has the path's name now: who deletes a cache file means an empty cache."""
+        """A connection to the file that has the path's name now: deleting a cache file must empty the cache."""
         return self.at_hand() or self.open()
 
     def at_hand(self) -> PooledConnection | None:
-        """An idle connection to the file that has the path's name now, if there is one."""
+        """An idle connection to the file that has the path's name now, or None."""
         inode = self._identity()
         self._name(inode)
         with contextlib.suppress(IndexError):
@@ -336,20 +334,20 @@ class File:
         try:
             self._log.tend(pooled.connection, self.max_bytes)
         except (sqlite3.Error, OSError):
-            pooled.close()  # what was written is written; whoever comes next meets the trouble and can say so
+            pooled.close()  # the write has succeeded; the next caller meets the trouble, and reports it
         else:
             self.give(pooled)
 
     # forks
 
     def pause(self) -> None:
-        """Before a fork: close everything, and let nobody open until it is over.
+        """Before a fork: close every connection, and let no thread open one until it is over.
 
-        A child inherits SQLite's mutexes too, and one that some thread holds at that moment is held there for ever.
+        A child inherits SQLite's mutexes too: one that a thread holds at that moment is held there forever.
         """
-        # Bounded: a fork from a signal handler may find its own thread in here. Its connection is then left as it is.
+        # Bounded: a fork from a signal handler may find its own thread in here. Its connection is left as it is.
         until = time.monotonic() + FORK_PATIENCE
-        self.spare = 0  # whatever is reading closes what it used
+        self.spare = 0  # a thread that reads now closes its connection afterwards
         self._opening.pause(FORK_PATIENCE)
         while True:
             self.thin()
@@ -358,12 +356,12 @@ class File:
             time.sleep(0.0005)
 
     def resume(self) -> None:
-        """After a fork, in the parent."""
+        """After a fork, in the parent: open connections again."""
         self.spare = SPARE if self._users else 0
         self._opening.resume()
 
     def start_over(self) -> None:
-        """After a fork, in the child: what was still open is the parent's, and is kept from every finalizer."""
+        """After a fork, in the child: an open connection is the parent's; keep it from every finalizer."""
         adopt(self.path, [pooled for pooled in list(self._connections) if not pooled.closed])
         self._connections.clear()
         self.idle.clear()

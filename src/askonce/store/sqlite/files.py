@@ -1,4 +1,4 @@
-"""The files of this process: one for each path, whoever opens it, and what a fork does to them."""
+"""The files of this process, one for each path, and what a fork does to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _files: weakref.WeakValueDictionary[str, File] = weakref.WeakValueDictionary()
 
 
 def file_at(path: str) -> File:
-    """The File of an absolute path, one a process."""
+    """The File of an absolute path, one in a process."""
 
     def found() -> File:
         file = _files.get(path)

@@ -1,10 +1,10 @@
-"""What a child has of its parent's connections to a file: SQLite's belief in locks that the parent alone holds.
+"""A child's inherited connections to a file: its SQLite believes in locks that only the parent holds.
 
-SQLite keeps a table of its process's locks, and a child inherits the table without the locks. A connection that the
-child opens finds in it that the file is locked already, and takes no lock of its own; then the parent's last close
-finds nobody else there, and deletes the log under the child, with all that it writes from then on. So before a fork all
-connections are closed. Where that was not possible, or nobody told of the fork, the child takes the very locks that its
-SQLite believes in: the shared lock on the file, and the one on the index beside it that keeps both in place.
+SQLite keeps a table of its process's locks, and a child inherits that table without the locks. A connection that the
+child opens finds the file locked already, and takes no lock of its own. Then the parent's last close finds no other
+user, and deletes the log under the child, with all that the child writes from then on. So all connections are closed
+before a fork. Where that was impossible, or no hook ran, the child takes the very locks that its SQLite believes in:
+the shared lock on the file, and the one on the index beside it, which keeps both in place.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import contextlib
 import os
 from collections.abc import Iterable
 
-_SHARED = (0x40000002, 510)  # where SQLite locks a file that is in use, and how many bytes: a format of its own
-_IN_USE = (128, 1)  # in the index: somebody has it open
+_SHARED = (0x40000002, 510)  # where SQLite locks a file in use, and how many bytes: part of SQLite's format
+_IN_USE = (128, 1)  # in the index: a process has it open
 _kept: list[object] = []  # closing any descriptor of the file would drop every lock that this process has on it
 
 
 def adopt(path: str, connections: Iterable[object]) -> None:
-    """Take the locks in whose names these connections, which are the parent's, stand here; and never touch them."""
+    """Take the locks that these inherited connections stand for in this child; and never touch the connections."""
     inherited = list(connections)
     if not inherited:
         return
@@ -32,6 +32,6 @@ def adopt(path: str, connections: Iterable[object]) -> None:
 
 
 def _lock(handle: int, start: int, length: int) -> None:
-    import fcntl  # where there is a fork, there is this
+    import fcntl  # fcntl exists wherever fork does
 
     fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)

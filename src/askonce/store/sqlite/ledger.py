@@ -1,10 +1,10 @@
-"""Rows: the Ledger of a SQLite file, one write transaction long, and what keeps the file within its bytes.
+"""Rows: the Ledger of a SQLite file during one write transaction, and what keeps the file within its bytes.
 
-How full the file is, SQLite knows exactly (pages less free pages), so no counter of ours can drift from the truth. An
-entry that would not fit makes room first, in the transaction that stores it: what is expired, then what was touched
-longest ago, then tapes. A hit writes nothing, so a touch is a fill, or a batch of counted hits.
+SQLite itself knows how full the file is (pages less free pages), so no counter of ours can drift from the truth. An
+entry that does not fit first makes room, in the transaction that stores it: expired data goes first, then the data not
+touched for longest, then tapes. A hit writes nothing, so a touch is a fill, or a batch of counted hits.
 
-What is over (news, tapes, leases, counters, entries) is swept by whoever writes next once some seconds have passed.
+Expired data (news, tapes, leases, counters, entries) is swept by the next writer after some seconds.
 """
 
 # ruff: noqa: D102 - what a ledger does is said in store/ledger.py
@@ -35,7 +35,7 @@ from askonce.store.sqlite.wal import PAGE
 
 LARGEST = 8  # no entry may take more than this part of the file: an eighth
 BATCH = 32  # entries evicted at a time
-ROUNDS = 64  # batches a transaction may evict: others wait for it
+ROUNDS = 64  # batches that a transaction may evict, because others wait for it
 SWEPT = 256  # rows of a kind that one sweep deletes
 _WORDS = struct.Struct(">qqqq").unpack
 _FORM = dict(zip(FORMS, (0, 1 << 62, 1 << 61), strict=True))
@@ -54,7 +54,7 @@ _SCAN = "SELECT id, CASE WHEN realm = ? THEN body END, size FROM entries WHERE i
 
 
 def scan(connection: sqlite3.Connection, realm: int, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
-    """`count` entries from `cursor` on, less those of other prefixes; one body at a time is in memory."""
+    """Read `count` entries from `cursor` on, less those of other prefixes; one body at a time is in memory."""
     after = _NAME.unpack(cursor)[0] if cursor else -(2**63)
     seen, met = [], 0
     for number, body, size in connection.execute(_SCAN, (realm, after, count)):
@@ -65,12 +65,12 @@ def scan(connection: sqlite3.Connection, realm: int, cursor: bytes, count: int) 
 
 
 def tape_name(key: Key, flight: bytes, order: int) -> bytes:
-    """What the tape of a flight is filed under."""
+    """The name of a flight's tape."""
     return ledger.name_of(key) + flight + order.to_bytes(8, "big")
 
 
 class _Moved(Mapping[int, int]):
-    """The fields that moved, read one by one when a decision asks for them: most never do."""
+    """The fields that moved, read one by one when a decision needs them: most are never needed."""
 
     def __init__(self, connection: sqlite3.Connection, realm: int) -> None:
         self._execute = connection.execute
@@ -102,7 +102,7 @@ class Rows:
         self._realm = realm
         self._max_bytes = max_bytes
 
-    # the ledger
+    # the ledger's methods
 
     def adopt(self, key: Key) -> None:
         row = self._execute("SELECT realm FROM entries WHERE id = ?", (number_of(key),)).fetchone()
@@ -151,7 +151,7 @@ class Rows:
         self.put_generations(generations)
         rows = [(self._realm, field, generations.clock) for field in fields]
         self._connection.executemany("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", rows)
-        # What moved before the floor can no longer matter.
+        # A field that moved before the floor no longer matters.
         self._execute("DELETE FROM moved WHERE realm = ? AND clock <= ?", (self._realm, generations.floor))
 
     def compact(self) -> None:
@@ -186,7 +186,7 @@ class Rows:
         self._execute(sql, (name, at, self._realm, ends, log))
 
     def _logged(self, name: bytes) -> tuple[int, int] | None:
-        """How long a log is, and when it ends (ms)."""
+        """The length of a log, and when it expires (ms)."""
         sql = "SELECT at + length(log), ends FROM tapes WHERE name = ? AND ends > ? ORDER BY at DESC LIMIT 1"
         found: tuple[int, int] | None = self._execute(sql, (name, self.now)).fetchone()
         return found
@@ -198,14 +198,14 @@ class Rows:
         length, ends = self._logged(name) or (0, self.now + LOG_LIFE)
         if new := ledger.unsaid(length, offset, data):
             self._put_piece(name, length, ends, new)
-            self.say(key, ledger.said(flight, order, length))  # the piece itself is read by those who hear of it
+            self.say(key, ledger.said(flight, order, length))  # the readers of the notice read the piece itself
         return length + len(new)
 
     def say(self, key: Key, notice: Notice) -> None:
         values = (self.now, ledger.name_of(key), notice.packed())
         self._execute("INSERT INTO news (at, name, word) VALUES (?, ?, ?)", values)
 
-    # what no decision is about
+    # verbs without a decision
 
     def forget(self, key: Key) -> None:
         for form in FORMS:
@@ -219,14 +219,14 @@ class Rows:
         sql = "SELECT half, running, before FROM hits WHERE id = ? AND ends > ?"
         row = self._execute(sql, (number, self.now)).fetchone()
         if row is None and not self.make_room(0):
-            return hits  # an entry is worth more than a counter, and there is no room for one
+            return hits  # there is no room for a counter, and an entry is worth more
         half, running, before = ledger.counted(row, hits, window, self.now)
         values = (number, self._realm, half, running, before, self.now + window)
         self._execute("INSERT OR REPLACE INTO hits VALUES (?, ?, ?, ?, ?, ?)", values)
         self._execute("UPDATE entries SET touched = ? WHERE id = ?", (self.now, number))
         return running + before
 
-    # what a person asks for
+    # for commands
 
     def discard(self, seen: Sequence[Record]) -> int:
         gone = 0
@@ -252,7 +252,7 @@ class Rows:
     # room
 
     def _spare_pages(self) -> int:
-        """Pages that may be filled before the file is as large as it may be; below zero when it is larger."""
+        """Pages that may be filled before the file has its full size; negative if it is larger."""
         return self._max_bytes // PAGE - self._pages() + self._free_pages()
 
     def _pages(self) -> int:
@@ -264,7 +264,7 @@ class Rows:
         return count
 
     def make_room(self, size: int) -> bool:
-        """Whether so many bytes fit, after evicting what has to go."""
+        """Evict until `size` bytes fit; return whether they do."""
         need = size // (PAGE - 100) + 4
         for _ in range(ROUNDS):
             lack = need - self._spare_pages()
@@ -276,7 +276,7 @@ class Rows:
         return self._free_pages() >= need
 
     def _evict(self, size: int) -> bool:
-        """Delete some of what matters least, about `size` bytes of it; False when there is nothing left."""
+        """Delete about `size` bytes of what matters least; False if nothing is left to delete."""
         old = "SELECT id, size FROM entries WHERE ends <= ? ORDER BY ends LIMIT ?"
         rows = self._execute(old, (self.now, BATCH)).fetchall()
         if not rows:
@@ -290,7 +290,7 @@ class Rows:
         return bool(rows) or self._evict_tape() or self._evict_counters()
 
     def _evict_counters(self) -> bool:
-        """Those whose entries are gone, too."""
+        """Delete counters, those whose entries are gone too."""
         sql = "DELETE FROM hits WHERE id IN (SELECT id FROM hits ORDER BY ends LIMIT ?)"
         return self._execute(sql, (SWEPT,)).rowcount > 0
 
@@ -299,11 +299,11 @@ class Rows:
         return self._execute(sql).rowcount > 0
 
     def sweep(self) -> None:
-        """Delete some of what is over, and give pages back that are beyond the bounds."""
+        """Delete some expired data, and give back pages beyond the bounds."""
         for table, key in (("entries", "id"), ("hits", "id"), ("tapes", "id")):
             self._delete(table, key, "ends <= ?", self.now, SWEPT)
         self._execute("DELETE FROM leases WHERE expire <= ?", (self.now,))
         self._execute("DELETE FROM news WHERE at <= ?", (self.now - TAPE_LIFE,))
-        # One page a statement: Python takes the rows without columns that this one yields for its end.
+        # one page a statement: Python takes the rows without columns that it yields for its end
         for _ in range(min(SWEPT, self._free_pages(), self._pages() - self._max_bytes // PAGE)):
             self._execute("PRAGMA incremental_vacuum(1)")

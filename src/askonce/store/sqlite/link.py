@@ -1,8 +1,8 @@
-"""SQLiteLink: how those who wait hear, in a store that can call nobody.
+"""SQLiteLink: how waiters get notices from a store that cannot call anybody.
 
-Whoever ends a flight that others may wait for writes a notice into a table, in the transaction that ends it. A process
-that waits for anything reads what is new there every few milliseconds, once for all of its waiters: one index descent
-over pages that are in its cache, so 200 waiters cost what one costs. With nothing to wait for, nothing is read.
+Ending a flight that others may wait for writes a notice into a table, in the same transaction. A process that waits
+for anything reads the new rows every few milliseconds, once for all its waiters: one index descent over cached pages.
+So 200 waiters cost what one costs. A process that waits for nothing reads nothing.
 """
 
 # ruff: noqa: D102 - what a link does is the contract's to say
@@ -20,7 +20,7 @@ from askonce.store import TAPE_LIFE, Clock, Held, ledger
 from askonce.store.sqlite.file import File
 from askonce.store.sqlite.ledger import Rows, tape_name
 
-TICK = 0.015  # s between two reads: a waiter hears after some 8 ms, and 8 processes that wait take 4 % of a core
+TICK = 0.015  # s between two reads: a notice takes some 8 ms, and 8 waiting processes take 4 % of a core
 
 _LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'news'"
 _PIECE = "SELECT log FROM tapes WHERE name = ? AND at = ?"
@@ -28,7 +28,7 @@ _NEWS = "SELECT seq, name, word FROM news WHERE seq > ? ORDER BY seq"
 
 
 class SQLiteLink:
-    """The background thread's eyes on one file."""
+    """The background thread's reader of one file."""
 
     def __init__(self, file: File, write: Callable[[Callable[[Rows], Any]], Any], clock: Clock) -> None:
         self._file = file
@@ -36,7 +36,7 @@ class SQLiteLink:
         self._clock = clock
         self._keys: dict[bytes, Key] = {}
         self._fresh: list[Key] = []
-        self._last: int | None = None  # the number of the last news read; None: nobody listens yet
+        self._last: int | None = None  # the number of the last news read; None: not listening yet
         self._read_at = 0
         self._wakeup = Wakeup()
 
@@ -64,7 +64,7 @@ class SQLiteLink:
     def _news(self) -> list[tuple[Key, Notice]]:
         now = self._clock() // 1000
         if self._last is None or not 0 <= now - self._read_at < TAPE_LIFE // 2:
-            # Never listened, or slept so long that news may have been swept unread: from here on, and all look again.
+            # It never listened, or slept so long that unread news may be gone: start here, and wake every waiter.
             self._last = self._rows(_LAST, ())[0][0]
             self._fresh = list(self._keys.values())
         self._read_at = now
@@ -75,7 +75,7 @@ class SQLiteLink:
         return [(key, whole) for key, notice in heard if notice and (whole := self._whole(key, notice))]
 
     def _whole(self, key: Key, notice: Notice) -> Notice | None:
-        """A notice with what it speaks of: a piece of a log is written once, and its notice says only where."""
+        """A notice with its piece of the log: the piece is stored once, and the notice row says only where."""
         if notice.kind != SAID:
             return notice
         name = tape_name(key, notice.flight, notice.order)
@@ -103,8 +103,8 @@ class SQLiteLink:
         self._write(verb)
 
     def probe(self) -> None:
-        """Take the write lock and give it back: what was in trouble may have been a writer that does not end."""
+        """Take the write lock and give it back: the trouble may have been a writer that does not end."""
         self._file.transaction(lambda _: None)
 
     def close(self) -> None:
-        """Nothing to close: a link borrows the file's connections."""
+        """Do nothing: a link borrows the file's connections."""

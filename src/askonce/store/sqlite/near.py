@@ -1,11 +1,11 @@
-"""Near: what one connection has read lately, for as long as SQLite says that nobody else has written.
+"""Near: what one connection has read lately, valid while SQLite says that no other connection has written.
 
-``PRAGMA data_version`` changes when any other connection, of any process, has committed. It costs half of what a SELECT
-of an entry costs, and answers for all of them. So what was read before may be given again, without being read or
-verified again, while that number stands: a lookup that begins after an invalidation returned sees the number changed.
-What this connection itself writes does not change its number, so whoever writes on it forgets first.
+``PRAGMA data_version`` changes when any other connection, of any process, has committed. It costs half of a SELECT of
+an entry, and answers for all entries. While the number stands, an entry may be returned again without being read or
+verified again: a lookup that begins after an invalidation returned sees that the number changed. A connection's own
+writes do not change its number, so a writer forgets first.
 
-A key is kept when it is read for the second time: what is read once costs nothing here.
+A key is kept when it is read for the second time: a key that is read once costs nothing here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from askonce.core.lease import Generations
 from askonce.core.model import Head
 
 ROOM = 2 * 2**20  # bytes of entries that a connection keeps
-SEEN = 4096  # keys that are remembered to have been read once
+SEEN = 4096  # keys remembered as read once
 
 
 class Kept(NamedTuple):
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
 
 
 class Near:
-    """One connection's. Used by one thread at a time, as the connection is."""
+    """The near cache of one connection. Used by one thread at a time, as the connection is."""
 
     __slots__ = ("_execute", "_kept", "_room", "_seen", "_version")
 
@@ -43,7 +43,7 @@ class Near:
         self._room = ROOM
 
     def get(self, key: Key) -> Kept | None:
-        """What was read of a key, if it still stands."""
+        """What was read for a key, if it still stands."""
         if key not in self._kept:
             return None
         if self._moved():
@@ -52,7 +52,7 @@ class Near:
         return self._kept[key]
 
     def wants(self, key: Key) -> bool:
-        """Whether a key that is about to be read should be kept; asked before it is read, or it would be too late."""
+        """Whether a key that is about to be read should be kept. Asked before the read: afterwards is too late."""
         if key not in self._seen:
             if len(self._seen) >= SEEN:
                 self._seen.clear()
@@ -64,7 +64,7 @@ class Near:
         return True
 
     def keep(self, key: Key, kept: Kept) -> None:
-        """Keep what was read after `wants` said yes."""
+        """Keep what was read after `wants` returned True."""
         self._room -= len(kept.entry)
         if self._room < 0:
             self._kept.clear()
@@ -73,7 +73,7 @@ class Near:
             self._kept[key] = kept
 
     def forget(self) -> None:
-        """Nothing that was read stands any more."""
+        """Drop everything: it no longer stands."""
         self._kept.clear()
         self._seen.clear()
         self._room = ROOM

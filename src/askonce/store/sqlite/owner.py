@@ -1,9 +1,9 @@
-"""Whose a file is: an answer must not be written where another user of the machine can read it, nor read from one.
+"""Who owns a file: no answer is written where another user of the machine can read it, or read from such a file.
 
-A folder that many may write to, such as /tmp, is no secret: whoever knows the name can make the file first, or its log,
-and keeps the right to read what others write into it. So a file is used only if it is this user's own and nobody else
-may open it; what its owner's group may do is the owner's business. One that cannot be written here, such as one baked
-into an image, is only read: it may be root's as well, and anybody may read it, but nobody else may write it.
+A folder that many users may write to, such as /tmp, keeps no secret: another user who knows the name can create the
+file or its log first, and keeps the right to read it. So a file is used only if it belongs to this user and no other
+user may open it; what its group may do is its owner's decision. A file that cannot be written here, such as one in an
+image, is only read: it may also be root's, and anybody may read it, but no other user may write it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ BESIDE = ("", "-wal", "-shm", "-journal")  # SQLite opens all of these
 
 
 def writable(path: str) -> bool:
-    """Whether this process may write the file, or make it, and the files that SQLite needs beside it."""
-    folder = os.path.dirname(path) or "."  # noqa: PTH120 - a Path costs more than the question
+    """Whether this process may write or create the file, and the files that SQLite needs beside it."""
+    folder = os.path.dirname(path) or "."  # noqa: PTH120 - a Path costs more than the check
     return os.access(path, os.W_OK) and os.access(folder, os.W_OK)
 
 
 def check_owner(path: str, *, writing: bool) -> None:
-    """StoreTrouble ``store-foreign`` where the file, or one beside it, is another's, or open to others."""
+    """StoreTrouble ``store-foreign`` if the file, or one beside it, is another user's, or open to others."""
     if not hasattr(os, "geteuid"):
-        return  # Windows: a user's folders are the user's
+        return  # Windows: a user's folders belong to that user
     for name, found in _there(path):
         if wrong := _wrong(found, writing=writing):
             raise foreign(name, wrong)
@@ -35,17 +35,17 @@ def check_owner(path: str, *, writing: bool) -> None:
 def _there(path: str) -> Iterator[tuple[str, os.stat_result]]:
     for ending in BESIDE:
         try:
-            # Not stat: a link that came to be after the path was resolved leads to somewhere nobody named.
+            # Not stat: a link created after the path was resolved would lead to a place that no option named.
             yield path + ending, os.lstat(path + ending)
         except FileNotFoundError:
             continue
 
 
 def _wrong(found: os.stat_result, *, writing: bool) -> str:
-    """What is wrong with a file, "" for nothing."""
+    """What is wrong with a file; "" for nothing."""
     mode = stat.S_IMODE(found.st_mode)
     if stat.S_ISDIR(found.st_mode):
-        return ""  # SQLite says so itself
+        return ""  # SQLite reports that itself
     if not stat.S_ISREG(found.st_mode):
         return "it is not a plain file"
     if found.st_uid != os.geteuid() and (writing or found.st_uid != 0):

@@ -1,8 +1,8 @@
-"""What a file of ours holds, how one is told from another's, and how an empty file becomes one.
+"""What askonce's files hold, how they are told from other files, and how an empty file becomes one.
 
 The number of an entry's row is its digest folded into 64 bits: one descent finds it, and its pages need no second tree.
-Whoever reads an entry checks the whole digest, so that two questions with one number cost a call, not an error. Leases,
-by which a wrong answer could be joined, are filed under their whole name.
+A reader checks the whole digest, so two questions with one number cost a call and are not an error. Leases are filed
+under their whole name, because a wrong lease could share a wrong answer.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ PRAGMA user_version = {VERSION};
 
 
 PRAGMAS = (
-    "PRAGMA synchronous = NORMAL",  # of a crash of the machine a cache may lose the last seconds, no more
+    "PRAGMA synchronous = NORMAL",  # after a crash of the machine, a cache may lack the last seconds, no more
     "PRAGMA cache_size = -1024",
     "PRAGMA wal_autocheckpoint = 0",
-    "PRAGMA journal_size_limit = 0",  # a log that starts over is cut, so that its size tells how much is in it
+    "PRAGMA journal_size_limit = 0",  # a log that starts over is cut, so its size says how much is in it
     "PRAGMA trusted_schema = OFF",
-    # No mmap_size: it would save 0.7 us of 4, and whoever truncates the file would kill this process.
+    # No mmap_size: it would save 0.7 us of 4, and truncating the file would kill this process.
 )
 
 
 def is_new(connection: sqlite3.Connection, path: str) -> bool:
-    """Whether the file is empty; StoreTrouble when it is not ours."""
+    """Whether the file is empty; StoreTrouble if it is another program's."""
     if connection.in_transaction:
         return _is_new(connection, path)
-    # One look at all of it: between two somebody else may make an empty file ours.
+    # One read of everything: between two reads another process may turn an empty file into a cache.
     connection.execute("BEGIN")
     try:
         return _is_new(connection, path)
@@ -90,7 +90,7 @@ def _is_new(connection: sqlite3.Connection, path: str) -> bool:
 
 
 def found(connection: sqlite3.Connection, path: str) -> None:
-    """Make an empty file ours, unless somebody else did meanwhile."""
+    """Turn an empty file into a cache, unless another process has done so meanwhile."""
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only before the first page is written
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
@@ -107,7 +107,7 @@ def found(connection: sqlite3.Connection, path: str) -> None:
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
-    """End a transaction that went wrong, if SQLite has not done so already."""
+    """End a failed transaction, if SQLite has not done so already."""
     with contextlib.suppress(sqlite3.Error):
         if connection.in_transaction:
             connection.execute("ROLLBACK")

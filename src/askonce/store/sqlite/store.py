@@ -1,13 +1,12 @@
-"""SQLiteStore: one file, shared by all processes of a machine, with the same laws as a Redis.
+"""SQLiteStore: one file, shared by all processes of a machine, with the same guarantees as a Redis.
 
-A lookup is one SELECT that brings the entry and its generation together, some 5 us, and writes nothing; it runs inline
-even in an event loop, where a hop to a thread would cost more than the read. Every other verb is one write
-transaction over the decisions of core.lease. In an asynchronous store those hop to one thread, so that a file locked
-by somebody else blocks no loop.
+A lookup is one SELECT for the entry and its generation, some 5 us, and writes nothing. It runs inline even in an event
+loop, where passing it to a thread would cost more than the read. Every other verb is one write transaction over the
+decisions of core.lease. In an async store these run in one thread, so a file that another program has locked blocks no
+event loop.
 
-Trouble costs a lookup 0.2 s at most and leaves the connection usable; nothing here ever deletes or changes a file that
-is not ours. See file.py (connections, forks, how a file comes to be), ledger.py (rows, bounds),
-link.py (notices to waiters).
+Trouble costs a lookup at most 0.2 s, and leaves the connection usable. Nothing here ever deletes or changes a file that
+is not askonce's. See file.py (connections, forks, creation), ledger.py (rows, bounds), link.py (notices).
 """
 
 # ruff: noqa: D102 - what a verb does is the contract's to say
@@ -41,7 +40,7 @@ T = TypeVar("T")
 
 MAX_BYTES = 2**30
 LEAST = 2**20
-SWEEP = 5_000  # ms between two looks for what is over
+SWEEP = 5_000  # ms between two sweeps
 _CLOCK_AT = slice(72, 76)  # an entry's own clock (core.model)
 
 _NONE = (None, b"", 0, 0)
@@ -70,7 +69,7 @@ def path_of(url: str) -> str:
         raise ConfigError(f"{url!r}: write memory:// for a cache that leaves nothing behind")
     try:
         return str(Path(path).expanduser().resolve())
-    except (RuntimeError, OSError) as error:  # no home, or links that lead in a circle
+    except (RuntimeError, OSError) as error:  # there is no home, or links form a circle
         raise ConfigError(f"{url!r}: {error}; write an absolute path, sqlite:////folder/file.db") from error
 
 
@@ -92,7 +91,7 @@ class SQLiteStore:
         self._closed = False
         self._known = (
             Generations()
-        )  # what the last look found: it rarely changes, and costs more to make than to compare
+        )  # what the last look found: it rarely changes, and comparing costs less than making it
 
     @classmethod
     def from_url(
@@ -106,9 +105,9 @@ class SQLiteStore:
         private: bool = True,
         **unknown: object,
     ) -> Self:
-        """The store of a URL; nothing is opened yet. `max_bytes` bounds the file, `clock` gives microseconds.
+        """The store of a URL; nothing is opened yet. `max_bytes` bounds the file; `clock` returns microseconds.
 
-        Not `private`: what the file holds is no secret, so it may belong to anybody and be open to all.
+        Not `private`: the file's contents are no secret, so it may belong to any user and be open to all.
         """
         if unknown:
             raise ConfigError(f"sqlite:// has no option {', '.join(unknown)}: it knows max_bytes, private and clock")
@@ -122,7 +121,7 @@ class SQLiteStore:
     # reading
 
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
-        # What _row does, without its coroutine, which would cost a hit a twentieth more.
+        # _row written out: its coroutine would cost a hit a twentieth more.
         file = self._file
         now = self._clock()
         if not 0 <= now - file.looked < LOOK_AROUND:
@@ -159,12 +158,12 @@ class SQLiteStore:
         return Look(entry, known, self._clock(), head)
 
     def _keep(self, pooled: PooledConnection, key: Key, row: tuple[bytes, bytes, int, int]) -> Head | None:
-        """Keep what was read near, if it is whole and the counter of its partition has not moved since it was made."""
+        """Keep a row in the near cache, if it is whole and its partition's counter has not moved since it was made."""
         entry, epoch, clock, floor = row
         try:
             head = read_entry(entry, key.digest, key.form)
         except Corrupt:
-            return None  # whoever is given it as it is will say so
+            return None  # the reader of the bytes will report that
         if head.clock == clock:
             pooled.near.keep(key, Kept(head, entry, Generations(epoch, clock, floor)))
         return head
@@ -187,7 +186,7 @@ class SQLiteStore:
         return b"".join(log[max(0, start - at) :] for at, log in rows) if rows else None
 
     async def _row(self, sql: str, values: tuple[object, ...]) -> Any:
-        """One row, or None. Inline; what has to wait hops."""
+        """One row, or None. Runs inline; a read that has to wait runs in the thread."""
         file = self._file
         try:
             pooled = file.idle.pop()
@@ -214,7 +213,7 @@ class SQLiteStore:
         return await self._hop(partial(self.write, verb, time.monotonic(), share))
 
     def write(self, verb: Callable[[Rows], T], asked: float = 0.0, share: float = KEEPING) -> T:
-        """A verb in a transaction of its own, in this thread, asked for at `asked` (monotonic s)."""
+        """Run a verb in its own transaction, in this thread; it was asked for at `asked` (monotonic s)."""
         file = self._file
 
         def work(connection: sqlite3.Connection) -> T:
@@ -230,15 +229,15 @@ class SQLiteStore:
         return Rows(connection, self._realm, self._clock(), self._file.max_bytes)
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
-        # Of many who come at once, one leads and one says that somebody waits. The others only read, so that they
-        # need not queue for the one lock that there is.
+        # Of many claims that come at once, one leads, and one says that a caller waits. The others only read, so they
+        # need not queue for the only lock.
         said = self._foreseen(key, ask)
         if said is not None:
             return said
         return await self._write(lambda rows: ledger.claim(rows, key, ask))
 
     def _foreseen(self, key: Key, ask: Ask) -> Claim | None:
-        """What one look at one moment's state decides, without waiting; None for what must be written."""
+        """The claim, if one read at one moment decides it without waiting; None if it must write."""
         file = self._file
         pooled = file.at_hand()
         if pooled is None:
@@ -248,7 +247,7 @@ class SQLiteStore:
             said = ledger.foreseen(self._rows(pooled.connection), key, ask)
             pooled.connection.execute("COMMIT")
         except sqlite3.Error:
-            pooled.close()  # whatever it was, the write that follows meets it too, and can say so
+            pooled.close()  # the write that follows meets the same trouble, and reports it
             return None
         except BaseException:
             pooled.close()
@@ -265,11 +264,11 @@ class SQLiteStore:
             raise
 
     async def _give_up(self, key: Key, flight: bytes, order: int) -> None:
-        """No room for the answer: perhaps there is some for saying so to those who wait."""
+        """There is no room for the answer; there may be room to tell the waiters."""
         try:
             await self.release(key, flight, order, Ending(FAILED, "store-full"))
         except StoreTrouble:
-            return  # they look again when the lease's deadline passes
+            return  # they claim again when the lease's deadline passes
 
     async def release(
         self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
@@ -299,7 +298,7 @@ class SQLiteStore:
         await self._write(verb, URGENT)
         await self._hop(self._file.settled)
 
-    # what a person asks for
+    # for commands
 
     async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
         return await self._hop(lambda: self._file.read(lambda connection: scan(connection, self._realm, cursor, count)))
@@ -320,7 +319,7 @@ class SQLiteStore:
     # the rest
 
     async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
-        if reads:  # each a few us, and none of them has to wait for a writer
+        if reads:  # each takes a few us, and none has to wait for a writer
             return [await ledger.met(work(self)) for work in works]
         return await self._write(lambda rows: [drive(ledger.met(work(_Within(self, rows)))) for work in works])
 
@@ -328,7 +327,7 @@ class SQLiteStore:
         return bool(self._file.idle)
 
     def reconnect(self) -> None:
-        """Nothing to do: whoever has the file has all that there is."""
+        """Do nothing: a connection to the file has all there is."""
 
     def link(self) -> Link:
         return SQLiteLink(self._file, self.write, self._clock)
@@ -345,7 +344,7 @@ class SQLiteStore:
         )
 
     def after_fork(self) -> None:
-        """Nothing to do: File closes its connections before a fork, and starts over in the child."""
+        """Do nothing: File closes its connections before a fork, and starts over in the child."""
 
     async def close(self) -> None:
         if not self._closed:
@@ -354,7 +353,7 @@ class SQLiteStore:
 
 
 class _Within(SQLiteStore):
-    """The store inside of a transaction that is open: its verbs write there, and in no other."""
+    """The store inside an open transaction: its verbs write there and nowhere else."""
 
     def __init__(self, store: SQLiteStore, rows: Rows) -> None:
         self.__dict__.update(store.__dict__)
@@ -362,9 +361,9 @@ class _Within(SQLiteStore):
         self._open = rows
 
     async def _write(self, verb: Callable[[Rows], T], share: float = GROWING) -> T:
-        del share  # it was asked for when the transaction began
+        del share  # it was given when the transaction began
         return verb(self._open)
 
     def _foreseen(self, key: Key, ask: Ask) -> Claim | None:
         del key, ask
-        return None  # what was written in here before is seen from in here alone
+        return None  # earlier writes of this transaction are visible only inside it

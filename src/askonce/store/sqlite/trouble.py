@@ -1,4 +1,4 @@
-"""What SQLite or the system says when it refuses, as kinds of StoreTrouble, and how long to go on trying."""
+"""The refusals of SQLite and the system as kinds of StoreTrouble, and how long a call is repeated."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether somebody else holds what was needed, so that trying again may help."""
+    """Whether another connection holds what is needed, so that trying again may help."""
     return _code(error) in _BUSY
 
 
@@ -56,12 +56,12 @@ def is_full(error: sqlite3.Error) -> bool:
 
 
 def foreign(path: str, what: str) -> StoreTrouble:
-    """A file that is not ours to use."""
+    """The trouble of a file that is not askonce's to use."""
     return StoreTrouble("store-foreign", f"{path}: {what}{_REMEDIES['store-foreign']}")
 
 
 def trouble_of(path: str, error: sqlite3.Error | OSError) -> StoreTrouble:
-    """What an error means to an operator. One that is a bug of ours, and no trouble of the file, is raised as it is."""
+    """What an error means to an operator. An error that shows a bug, not the file's trouble, is raised as it is."""
     if isinstance(error, OSError):
         kind = _SYSTEM_KINDS.get(error.errno or 0, "store-error")
         return StoreTrouble(kind, f"{path}: {error.strerror or error}")
@@ -74,21 +74,21 @@ def trouble_of(path: str, error: sqlite3.Error | OSError) -> StoreTrouble:
 
 
 class Shared:
-    """The last trouble of a door that many queue at: whoever came before it was met has it too."""
+    """The last trouble of a lock that many queue at: callers that queued before it was met have it too."""
 
     def __init__(self) -> None:
         self._met = -1.0
         self._kind = self._text = ""
 
     def met(self, path: str, error: sqlite3.Error | OSError | StoreTrouble) -> StoreTrouble:
-        """This trouble, for those who queue too."""
+        """Note this trouble for the callers that queue, and return it."""
         trouble = error if isinstance(error, StoreTrouble) else trouble_of(path, error)
         # Not the exception: its traceback would keep connections and answers alive.
         self._met, self._kind, self._text = time.monotonic(), trouble.kind, str(trouble)
         return trouble
 
     def share(self, asked: float) -> None:
-        """Raise what was met since `asked` (monotonic s)."""
+        """Raise the trouble met since `asked` (monotonic s)."""
         if self._met >= asked:
             raise StoreTrouble(self._kind, self._text)
 
@@ -101,23 +101,23 @@ def _cannot_open(path: Path) -> str:
 
 
 def _broken(path: Path) -> str:
-    """An error of the disk's: it may be full, which SQLite does not say where it makes the files beside the file."""
-    with contextlib.suppress(OSError, AttributeError):  # not there, or no such question on this system
+    """The kind of a disk error: it may be full. SQLite does not say so when it creates the files beside the file."""
+    with contextlib.suppress(OSError, AttributeError):  # it is missing, or the system cannot tell
         disk = os.statvfs(path.parent)
         if disk.f_bavail * disk.f_frsize < BESIDE:
             return "store-full"
     return "store-error"
 
 
-BESIDE = 64 * 1024  # bytes that an empty log and its index take
+BESIDE = 64 * 1024  # bytes of an empty log and its index
 _SEEN = {sqlite3.SQLITE_CANTOPEN: _cannot_open, sqlite3.SQLITE_IOERR: _broken}
 
 
 def patiently(work: Callable[[], T], until: float) -> T:
-    """Do it, again and again while somebody else holds the file, until `until` (monotonic s).
+    """Repeat `work` while another connection holds the file, until `until` (monotonic s).
 
-    Not SQLite's own busy handler: that one knows no deadline, is not asked in every case, and first sleeps for longer
-    than most transactions take.
+    Not SQLite's own busy handler: it has no deadline, is not called in every case, and its first sleep is longer than
+    most transactions.
     """
     pause = 0.0002
     while True:

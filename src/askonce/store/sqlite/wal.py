@@ -1,13 +1,13 @@
-"""The write-ahead log of one SQLite file, kept short by those who write, and never at the price of those who wait.
+"""The write-ahead log of one SQLite file, kept short by its writers, and never at the cost of waiting callers.
 
-It is copied into the file when it has grown to its share of max_bytes. Not by SQLite's own hand, which would do it
-inside the commit: a slow disk would then hold up every thread of this process. SQLite starts the log over when it
-happens to meet no reader; under a steady stream of them never, so at twice its share the log is truncated by force.
-That waits for those who read now; those who come meanwhile find all in the file, and are in nobody's way.
+The log is copied into the file when it has grown to its share of max_bytes. SQLite does not do it, because it would do
+so inside the commit: a slow disk would then delay every thread of this process. SQLite starts the log over when it
+happens to meet no reader. Under a steady stream of readers it never does, so at twice its share the log is truncated by
+force. Force waits for present readers; new readers find everything in the file, and are in nobody's way.
 
-A reader that stays (another program's open transaction, a backup) makes all of this vain, for as long as it stays. So
-force never holds up another's writer for long; and when it has been vain for a moment, it is used only where everything
-was copied, and what was vain is tried again later and later. The log grows meanwhile, and the program's log says so.
+A reader that stays (another program's open transaction, a backup) makes force fail for as long as it stays. So force
+never delays another writer for long. After failing for a moment, it is used only when everything was copied, and at
+growing intervals. Meanwhile the log grows, and the program's log says so.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from pathlib import Path
 from askonce.events import log
 
 PAGE = 4096
-PAGES = 1_000  # after which the log is copied into the file, at the most
-SHARE = 20  # the log's part in max_bytes: a twentieth
+PAGES = 1_000  # pages after which the log is copied into the file, at most
+SHARE = 20  # the log's part of max_bytes: a twentieth
 PATIENCE = 0.05  # s that force goes on
 MORE = 0.2  # s of it when the log has three times its share
-HOLD = 0.01  # s that it waits for readers at a stretch, and holds up whoever wants to write meanwhile
-FIRST_REST = 0.02  # s after the first vain try; twice as long after each that follows
+HOLD = 0.01  # s that it waits for readers at a time, while every other writer is delayed
+FIRST_REST = 0.02  # s after the first failure; doubled after each that follows
 LAST_REST = 1.0
 MOMENT = 0.25  # s in which readers may come and go
-STAYS = 2.0  # s after which a reader in the way is told of
+STAYS = 2.0  # s after which a reader in the way is reported
 
 
 class Log:
-    """What is beside a file of this path, as one process sees it."""
+    """The log beside a file, as one process sees it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._file = Path(path + "-wal")
-        self._last = 0  # bytes, when it was last looked at
-        self._vain = 0  # tries in a row
+        self._last = 0  # bytes, at the last check
+        self._vain = 0  # failures in a row
         self._since = 0.0  # when the first of them was (monotonic s)
         self._pause = FIRST_REST / 2  # s
-        self._rest = 0.0  # until when there is no other (monotonic s)
+        self._rest = 0.0  # when the next attempt may be (monotonic s)
         self._told = False
 
     def size(self) -> int:
@@ -49,14 +49,14 @@ class Log:
         return self._last
 
     def within(self, connection: sqlite3.Connection, most: int) -> bool:
-        """Whether it has at most so many bytes, if need be after it was emptied; it waits for nobody."""
+        """Whether it has at most this many bytes, if need be after it was emptied. Never waits."""
         if self._last <= most:
             return True
         _truncated(connection, 0.0, 0.0)
         return self.size() <= most
 
     def tend(self, connection: sqlite3.Connection, max_bytes: int) -> None:
-        """Copy it, or truncate it, if it is time; on the connection of whoever has just written."""
+        """Copy or truncate the log if it is time, on the connection of the thread that has just written."""
         share = max(16, min(PAGES, max_bytes // PAGE // SHARE))
         shares = self.size() // PAGE / share
         if shares <= 1:
@@ -88,17 +88,17 @@ class Log:
 
 
 def copied(connection: sqlite3.Connection) -> int:
-    """Copy into the file what no reader is in the way of; how many pages are left. Waits for nobody."""
+    """Copy into the file what no reader prevents; return how many pages are left. Never waits."""
     _, pages, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return int(pages - done)
 
 
 def _truncated(connection: sqlite3.Connection, patience: float, hold: float = HOLD) -> bool:
-    """Empty the log, waiting so many s for whoever reads from it; whether that was possible."""
+    """Empty the log, waiting up to `patience` s for its readers; return whether that was possible."""
     until = time.monotonic() + patience
     connection.execute(f"PRAGMA busy_timeout = {int(hold * 1000)}")
     try:
-        # SQLite waits for readers and writers; another's copying it answers with "busy" at once.
+        # SQLite waits for readers and writers; while another connection copies the log, it answers "busy" at once.
         while busy := connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             if time.monotonic() >= until:
                 break

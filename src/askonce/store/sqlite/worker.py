@@ -1,7 +1,7 @@
-"""The one thread that waits for a file's locks in place of event loops.
+"""The one thread that waits for a file's locks on behalf of event loops.
 
-Not a ThreadPoolExecutor: that one starts its thread in `submit`, with the work queued already, and raises when there is
-none left; and its futures have locks, which a signal in the event loop's thread can leave locked under the pool's.
+Not a ThreadPoolExecutor: it starts its thread in `submit` after queueing the work, and raises if none can be started.
+And its futures have locks, which a signal in the event loop's thread can leave locked.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from askonce.runtime.wakeup import Wakeup
 
 T = TypeVar("T")
 
-REST = 5.0  # s that the thread waits for more to do before it ends
-BEGIN = 0.5  # s that a thread may take to begin before another is started; one of them works
-LOOK = 1.0  # s after which a task that waits looks by itself
+REST = 5.0  # s that the thread waits for more work before it ends
+BEGIN = 0.5  # s for a thread to begin; after that another one is started, and one of them works
+LOOK = 1.0  # s after which a waiting task checks by itself
 
 
 class _Job(Generic[T]):
-    """Something to do, for a task that waits for it."""
+    """Work to do for a task that waits for it."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self.work = work
         self.signal = TaskSignal()
-        self.left = False  # the task was cancelled: not to be begun any more
+        self.left = False  # the task was cancelled: the work must not begin any more
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
 
     def do(self) -> None:
-        """Do it, unless nobody waits, or it was done."""
+        """Do the work, unless its task has left or the work was done."""
         if self.left or self.done:
             return
         try:
             self.result = self.work()
-        except BaseException as error:  # noqa: BLE001 - it is the task's
+        except BaseException as error:  # noqa: BLE001 - the task gets it
             self.error = error
         self.done = True
         self.signal.ring()
 
 
 class WorkerThread:
-    """Does what tasks ask for, one thing after another, in a thread that is started when it is needed."""
+    """Does what tasks ask for, one job after another, in a thread that is started when it is needed."""
 
     def __init__(self) -> None:
         self._jobs: deque[_Job[Any]] = deque()
@@ -59,7 +59,7 @@ class WorkerThread:
         self._over = False
 
     async def do(self, work: Callable[[], T]) -> T:
-        """The result of `work`, done there; here, where no thread can be started."""
+        """Return the result of `work`, run in the thread; or run here if no thread can be started."""
         job = _Job(work)
         try:
             self._jobs.append(job)
@@ -110,7 +110,7 @@ class WorkerThread:
     def _work(self) -> None:
         while self._jobs:
             self._jobs[0].do()
-            self._jobs.popleft()  # and not before: where this is cut off, it is there for the next thread
+            self._jobs.popleft()  # not earlier: if this is interrupted, the job is there for the next thread
 
     def close(self) -> None:
         """End the thread."""
