@@ -197,12 +197,12 @@ def late_generation() -> None:
     """A flight fills under a lease, and so a generation, that it takes when its call is over."""
     landed = Leader._landed  # noqa: SLF001
 
-    async def land(pilot: Leader, flight: Any, asking: Any, *rest: Any) -> Any:
+    async def land(leader: Leader, flight: Any, asking: Any, *rest: Any) -> Any:
         if flight.grant is not None:
             ask = Ask(os.urandom(16), os.urandom(4), asking.fields, asking.limits)
-            said = await pilot._store.claim(flight.key, ask)  # noqa: SLF001
+            said = await leader._store.claim(flight.key, ask)  # noqa: SLF001
             flight.grant = (None if isinstance(said, Follow) else said.grant) or flight.grant
-        return await landed(pilot, flight, asking, *rest)
+        return await landed(leader, flight, asking, *rest)
 
     Leader._landed = land  # type: ignore[method-assign,assignment]  # noqa: SLF001
 

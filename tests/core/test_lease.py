@@ -156,7 +156,7 @@ class TestLease:
         assert isinstance(claimed(slot(held=lease(deadline=901_900)), 901_500), Lead)
         assert isinstance(claimed(slot(held=lease(deadline=901_900)), 901_499), Follow)
 
-    def test_a_deadline_further_ahead_than_a_heart_beat_means_the_clock_stepped_back(self):
+    def test_a_deadline_further_ahead_than_a_heartbeat_means_the_clock_stepped_back(self):
         assert isinstance(claimed(slot(held=lease(deadline=2_000)), 1_500), Follow)
         assert isinstance(claimed(slot(held=lease(deadline=2_000)), 1_499), Lead)
 
@@ -256,7 +256,7 @@ class TestIdle:
     def test_no_early_refresh_meanwhile(self):
         assert claimed(slot(entry(), IDLE), 1_900, ask(early=200)).grant is None
 
-    def test_a_rest_may_be_longer_than_a_heart_beat_but_not_than_any_rest(self):
+    def test_a_rest_may_be_longer_than_a_heartbeat_but_not_than_any_rest(self):
         assert claimed(slot(entry(), IDLE._replace(deadline=2_500 + 300_000)), 2_500).grant is None
         assert claimed(slot(entry(), IDLE._replace(deadline=2_501 + 300_000)), 2_500).grant
 
@@ -265,7 +265,7 @@ class TestIdle:
         assert isinstance(claimed(slot(None, IDLE._replace(fields=(3,)), MOVED), 1_600), Lead)
 
 
-def test_the_heart_beat_of_the_rows_is_the_one_of_the_lease():
+def test_the_heartbeat_of_the_rows_is_the_one_of_the_lease():
     assert lease().deadline - 1_500 == BEAT
     assert lease().id == B
 

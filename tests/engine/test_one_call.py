@@ -190,7 +190,7 @@ def test_after_a_burst_nothing_is_going_on(crowd, place, call):
     assert "0 in flight" in repr(cache)
 
 
-def test_a_hit_does_not_start_the_fleet_thread(crowd, place):
+def test_a_hit_does_not_start_the_background_thread(crowd, place):
     call = ScriptedCall()
     crowd.answer(crowd.cache(place), ASKED, call)
     other = Crowd(crowd.mode)

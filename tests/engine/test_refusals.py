@@ -146,15 +146,15 @@ def test_it_costs_one_lookup_little_and_the_next_ones_nothing(crowd, admin, url,
         ((outcome, took),) = timed(crowd, cache, f"first {number}", call)
         assert outcome.status.detail == face.detail
         assert took <= ONCE
-    before = dialled(admin)
+    before = connected(admin)
     found = [timed(crowd, cache, f"later {number}", call)[0] for number in range(50)]
     assert {outcome.status.detail for outcome, _ in found} == {face.detail}
     assert statistics.median(took for _, took in found) <= AFTER
-    assert dialled(admin) - before <= 8, "nobody dials for each lookup"
+    assert connected(admin) - before <= 8, "nobody connects for each lookup"
     face.end(admin)
 
 
-def dialled(admin: redis.Redis) -> int:
+def connected(admin: redis.Redis) -> int:
     info = admin.info("stats")
     return int(info["total_connections_received"]) + int(info["rejected_connections"])
 

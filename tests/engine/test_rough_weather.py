@@ -279,7 +279,7 @@ class Told(Warmth):
         """Not long enough."""
 
 
-def test_a_thousand_leases_that_nobody_flies_are_given_back_in_a_few_exchanges(threads, valkey, call):
+def test_a_thousand_leases_that_nothing_runs_are_given_back_in_a_few_exchanges(threads, valkey, call):
     with Proxy(valkey) as proxy:
         cache = threads.cache(proxy.url)
         warm(threads, cache, call)

@@ -32,8 +32,8 @@ from tests.crowd import heartbeat
 mode, url, receipts, path = sys.argv[1:]
 libc = ctypes.PyDLL(None)  # keeps the interpreter's lock, as a server that embeds it does
 receipts = Receipts(receipts)
-beat = heartbeat(1.5)  # a busy machine may hold a thread up
-beat.__enter__()
+short = heartbeat(1.5)  # a busy machine may hold a thread up
+short.__enter__()
 cache = (AsyncCache if mode == "tasks" else Cache)(url)
 
 def ask(question, seconds=0.0):

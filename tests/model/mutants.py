@@ -46,7 +46,7 @@ MUTANTS: dict[str, tuple[str, str]] = {
         "return valid(lease.snapshot, lease.fields, generations)",
     ),
     "a dead leader keeps others out": ("now >= lease.deadline or ", ""),
-    "a deadline beyond any heart beat is believed": (
+    "a deadline beyond any heartbeat is believed": (
         "    if lease.deadline - now > (BACKOFF_CAP if lease.idle else heartbeat):\n        return False\n",
         "",
     ),

@@ -301,7 +301,7 @@ class TestWalks:
         for one in (mine, other):
             drive(one.close())
 
-    def test_a_sighting_carries_long_extensions_whole(self, store: RedisStore):
+    def test_a_record_carries_long_extensions_whole(self, store: RedisStore):
         grant = lead(store, K, 1)
         told = {TAGS: b"t" * 700, META: b"m" * 3_000}
         drive(store.fill(K, grant.id, grant.order, seal("v", K.digest, *grant, DAY, told, b"body"), LIFE))

@@ -204,7 +204,7 @@ def test_a_line_that_was_idle_for_long_is_made_anew_and_not_waited_for(proxy, mo
     drive(wire.close())
 
 
-async def test_a_trunk_that_is_idle_is_tried_before_anybody_needs_it(proxy, monkeypatch):
+async def test_a_multiplexed_connection_that_is_idle_is_tried_before_anybody_needs_it(proxy, monkeypatch):
     monkeypatch.setattr("askonce.store.redis.multiplexed.TRUSTED", 0.1)
     wire = AsyncWire(address(proxy))
     await wire.ask(get("n1"), 1)

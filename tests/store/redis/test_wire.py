@@ -182,14 +182,14 @@ class TestSync:
             in_threads(1, lambda _, number=number: self.ask(wire, f"n{number}"))
         assert clients(valkey) == 1
 
-    def test_four_hundred_threads_that_start_at_once_share_a_few_dials_and_all_are_answered(
+    def test_four_hundred_threads_that_start_at_once_share_a_few_connections_and_all_are_answered(
         self, valkey: Server, monkeypatch
     ):
         filled(valkey)
-        dialled: deque[Any] = deque()
+        connected: deque[Any] = deque()
 
         def counted(to: RedisAddress) -> Connection:
-            dialled.append(to)
+            connected.append(to)
             return open_connection(to)
 
         monkeypatch.setattr(pool, "open_connection", counted)
@@ -201,8 +201,8 @@ class TestSync:
 
         in_threads(400, ask)
         assert said == [True] * 1200
-        assert len(dialled) <= pool.MOST + pool.CONNECTING
-        assert clients(valkey) <= len(dialled)
+        assert len(connected) <= pool.MOST + pool.CONNECTING
+        assert clients(valkey) <= len(connected)
         drive(wire.close())
         until(lambda: clients(valkey) == 0)
 
