@@ -1,16 +1,16 @@
-"""Everything askonce raises of its own.
+"""The exceptions that askonce raises.
 
     AskonceError
-    |-- ConfigError          (also ValueError)   a URL, option, policy or directive that cannot be meant
-    |-- RequestError         (also TypeError)    a request that has no exact JSON form, so no key; names the path
-    |-- UsageError           (also TypeError)    a call made in a way that cannot work (a coroutine given to Cache)
-    |-- NotCached            (also LookupError)  only-if-cached, and there is no servable answer
-    |-- CacheClosed          (also RuntimeError) the cache was closed before, or while, the call was waiting
-    |-- StoreUnavailable     (also ConnectionError) a command (never a plain lookup) could not reach the store
+    |-- ConfigError          (also ValueError)   an invalid URL, option, policy or directive
+    |-- RequestError         (also TypeError)    a request without an exact JSON form, which has no key; names the path
+    |-- UsageError           (also TypeError)    a call that cannot work, such as a coroutine given to Cache
+    |-- NotCached            (also LookupError)  only-if-cached, and no answer may be served
+    |-- CacheClosed          (also RuntimeError) the cache was closed before the call or while it waited
+    |-- StoreUnavailable     (also ConnectionError) a command, but never a plain lookup, could not reach the store
     `-- PartialInvalidation  (also StoreUnavailable) an invalidation reached only a part of the store
 
-An upstream's own errors are none of these: they pass through untouched. A lookup never raises for trouble in the
-store unless the cache was made with ``strict=True``; then it raises StoreUnavailable.
+Upstream errors are not among these: they pass through unchanged. A lookup never raises because the store fails, unless
+the cache was made with ``strict=True``. Then it raises StoreUnavailable.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any
 
 
 class Portable(Exception):
-    """An exception that is pickled and copied as it is: pools of processes hand them on.
+    """An exception that keeps all its attributes when it is pickled or copied, as process pools do.
 
-    Python makes an exception anew from its text alone, which fails where more is asked for, and loses the rest.
+    By default Python rebuilds an exception from its arguments alone. That fails if `__init__` needs more, and loses the
+    other attributes.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -36,15 +37,15 @@ def _remade(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any])
 
 
 class AskonceError(Portable):
-    """The root: ``except AskonceError`` catches whatever is ours and nothing of the upstream's."""
+    """The base class: ``except AskonceError`` catches every error of askonce and none of the upstream's."""
 
 
 class ConfigError(AskonceError, ValueError):
-    """A URL, option, policy, scope, tag or directive that cannot be meant; the message says what to write instead."""
+    """An invalid URL, option, policy, scope, tag or directive; the message says what to write instead."""
 
 
 class RequestError(AskonceError, TypeError):
-    """A request that has no exact JSON form. `path` names the place, as in ``$.messages[2].content``."""
+    """A request without an exact JSON form. `path` names the place, as in ``$.messages[2].content``."""
 
     def __init__(self, message: str, path: str = "$") -> None:
         super().__init__(f"{path}: {message}")
@@ -52,11 +53,11 @@ class RequestError(AskonceError, TypeError):
 
 
 class UsageError(AskonceError, TypeError):
-    """A call made in a way that cannot work; the message names the way that does."""
+    """A call that cannot work; the message says what to do instead."""
 
 
 class NotCached(AskonceError, LookupError):
-    """``only-if-cached`` was asked for and the store holds no servable answer. `key` is the question's key."""
+    """The call asked for ``only-if-cached``, and no answer may be served. `key` is the question's key."""
 
     def __init__(self, message: str, key: str = "") -> None:
         super().__init__(message)
@@ -68,7 +69,7 @@ class CacheClosed(AskonceError, RuntimeError):
 
 
 class StoreUnavailable(AskonceError, ConnectionError):
-    """The store could not be reached, or refused; `kind` is the short word that statuses carry (``store-timeout``)."""
+    """The store could not be reached, or it refused. `kind` is the detail that statuses carry (``store-timeout``)."""
 
     def __init__(self, message: str, kind: str = "store-error") -> None:
         super().__init__(message)
@@ -76,7 +77,7 @@ class StoreUnavailable(AskonceError, ConnectionError):
 
 
 class PartialInvalidation(StoreUnavailable):
-    """An invalidation reached `done` of `total` partitions. Nothing is lost by repeating it: do so."""
+    """An invalidation reached `done` of `total` partitions. Repeat it: repeating is safe."""
 
     def __init__(self, message: str, done: int, total: int) -> None:
         super().__init__(message, "store-partial")

@@ -1,8 +1,7 @@
-"""What can be seen of askonce: the status of a lookup, the events of an engine, and their counts.
+"""The status of a lookup, the events of an engine, and their counts.
 
-Every lookup ends in one Status, whose text is an RFC 9211 Cache-Status value; everything else that happens is an Event
-with a name of a closed list. Counters, the log and the tests feed on the same events, so that none of them can tell a
-different story.
+Every lookup ends in one Status, whose text is an RFC 9211 Cache-Status value. Everything else that happens is an Event,
+whose name is one of a closed list. Counters, the log and the tests use the same events, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ log = logging.getLogger("askonce")
 
 
 class _Printable(logging.Filter):
-    """What a store, a server or a request says is shown by its escapes: no text makes two lines of one in a log."""
+    """Escapes what does not print in texts of a store, a server or a request, so that none adds a line to the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets everything pass."""
@@ -27,7 +26,7 @@ class _Printable(logging.Filter):
 
 log.addFilter(_Printable())
 
-WARNED = 1000  # different warnings that are kept in mind, after which there are no new ones: some name what others send
+WARNED = 1000  # different warnings that are remembered, and then no new ones: some name what others send
 
 watching: contextvars.ContextVar[tuple[tuple[Events, list[Status]], ...]] = contextvars.ContextVar("watch", default=())
 
@@ -39,28 +38,28 @@ NAMES: Mapping[str, str] = {
     "stored": "an answer was stored",
     "unstored": "an answer was not stored; detail: the verdict's word",
     "refused": "the store refused a late or invalidated fill; detail: lost or moved",
-    "lost": "a lease was lost while its flight went on",
-    "takeover": "a flight began because the one followed before it went silent",
+    "lost": "a lease was lost while its flight continued",
+    "takeover": "a flight began because the flight that was followed before it stopped its renewals",
     "refresh": "a background refresh began; detail: stale or early",
-    "backoff": "a refresh failed, or was lost, and was put off for the fleet",
-    "slid": "a hot key's life was lengthened",
-    "saved": "an old answer was served because upstream was in trouble; detail: upstream-...",
+    "backoff": "a refresh failed or was lost; all processes delay the next one",
+    "slid": "the life of a hot key was extended",
+    "saved": "an old answer was served because upstream failed; detail: upstream-...",
     "invalidated": "an invalidation was acknowledged",
-    "unclassified": "a request header or cookie that no class knows counts in the key; detail: its name",
-    "fresh-header": "a header that counts was new each time the same request came, so none could hit; detail: its name",
-    "corrupt": "bytes under our name were no entry of ours; detail: why",
-    "trouble": "the store could not do something; detail: store-...",
-    "open": "a breaker opened: the store is left alone until a probe succeeds; detail: why; data: direction",
+    "unclassified": "an unknown request header or cookie counts in the key; detail: its name",
+    "fresh-header": "a header in the key was new on every call of one request, so none can hit; detail: its name",
+    "corrupt": "bytes under an entry's name were not an entry of askonce; detail: why",
+    "trouble": "the store failed; detail: store-...",
+    "open": "a breaker opened: the store is not used until a probe succeeds; detail: why; data: direction",
     "back": "the store answers again; data: direction (read, write or connect)",
-    "disconnected": "the background thread lost its connection and makes another; detail: store-...",
+    "disconnected": "the background thread lost its connection and opens another; detail: store-...",
     "abandoned": "the last caller left a flight; detail: finish or close; data, of a stream: tokens",
-    "dropped": "a flight or refresh was given up; detail: why",
+    "dropped": "a flight or a refresh was dropped; detail: why",
 }
 
 
 @dataclass(slots=True)
 class Status:
-    """How one lookup ended, in the words of RFC 9211. `ttl` and `age` in whole seconds; a negative ttl is stale."""
+    """How one lookup ended, in the terms of RFC 9211. `ttl` and `age`: whole seconds; a negative ttl is stale."""
 
     key: str
     hit: bool = False
@@ -92,7 +91,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened; `name` is one of NAMES, `key` the question's, "" where there is none."""
+    """Something that happened. `name` is one of NAMES; `key` is the question's key, or "" without one."""
 
     name: str
     key: str = ""
@@ -105,8 +104,8 @@ OUTCOMES = ("hit", "miss", "collapsed", "stale", "request", "bypass")
 
 
 def _count(counts: dict[str, int], name: str) -> None:
-    """One more. Exact without a lock: within the sum nothing is called, and only where something is called, or a loop
-    turns, are threads switched and signals handled.
+    """Count one. This is exact without a lock: Python switches threads and handles signals only at calls and at the
+    ends of loops, and the addition has neither.
     """
     try:
         counts[name] += 1
@@ -118,8 +117,8 @@ def _count(counts: dict[str, int], name: str) -> None:
 class Events:
     """An engine's counters and listeners; safe to use from any thread, and from a signal handler.
 
-    Without a lock: it would be held at every lookup, and a finaliser or a signal may come just there, whose own lookup
-    would then wait for it for ever.
+    There is no lock. Every lookup would hold it, and the lookup of a finaliser or a signal handler that runs at that
+    moment would wait for it for ever.
     """
 
     def __init__(self) -> None:
@@ -129,7 +128,7 @@ class Events:
         self._warned: dict[str, object] = {}
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `listener` with every event, in the thread where it happens; returns what ends it."""
+        """Call `listener` with every event, in the thread where it happens; returns a function that ends it."""
         mine = object()
         self._listeners[mine] = listener
 
@@ -139,12 +138,12 @@ class Events:
         return stop
 
     def counts(self) -> dict[str, int]:
-        """Lookups, and those by outcome; events by name, and by ``name.detail`` where there is one."""
+        """The number of lookups, in all and by outcome; of events, by name and by ``name.detail``."""
         outcomes = {name: number for name, number in self._outcomes.copy().items() if number}
         return {"lookups": sum(outcomes.values()), **outcomes, **self._counts.copy()}
 
     def lookup(self, status: Status) -> None:
-        """A lookup ended. The hottest line of the project: no Event is made where nobody listens."""
+        """Record the end of a lookup. This is the hottest path: no Event is made without a listener."""
         outcome = "hit" if status.hit else "collapsed" if status.collapsed else status.fwd
         self._outcomes[outcome] += 1  # as in _count
         for events, seen in watching.get():
@@ -156,7 +155,7 @@ class Events:
             log.debug("%s", status)
 
     def emit(self, name: str, key: str = "", detail: str = "", **data: object) -> None:
-        """Something of NAMES happened."""
+        """Record an event of NAMES."""
         _count(self._counts, name)
         if detail:
             _count(self._counts, f"{name}.{detail}")
@@ -164,13 +163,13 @@ class Events:
             self._tell(Event(name, key, detail, None, data))
 
     def warn_once(self, what: str, message: str, *args: object) -> None:
-        """One WARNING for each `what` until `forgive`; a trouble that lasts must not fill a log."""
+        """Log one WARNING for each `what` until `forgive`, so that a lasting failure does not fill the log."""
         mine = object()
         if len(self._warned) < WARNED and self._warned.setdefault(what, mine) is mine:
             log.warning(message, *args)
 
     def forgive(self, what: str) -> None:
-        """The trouble is over: the next one is new."""
+        """The failure is over: warn again at the next one."""
         self._warned.pop(what, None)
 
     def _tell(self, event: Event) -> None:
@@ -178,8 +177,8 @@ class Events:
             try:
                 listener(event)
             except Exception:
-                # A listener's bug must not become the caller's: a metrics callback is not part of the answer.
-                log.exception("a listener of askonce raised")
+                # A bug of a listener must not reach the caller: a metrics callback is not part of the answer.
+                log.exception("a listener of askonce raised an exception")
 
 
 _JOINERS = "\u200c\u200d"  # parts of emoji and of several scripts: harmless in prose

@@ -143,8 +143,8 @@ class TestInvalidate:
             (["--request", "/nowhere/at/all"], "No such file"),
             (["--request", "{file}"], "is not JSON"),
             (["--request", "{null}"], "is null"),
-            (["--tag", "b", "--tenant", "c"], "belong to a --request"),
-            (["--request", "{null}", "--scope", "a", "--scope", "b"], "the one scope"),
+            (["--tag", "b", "--tenant", "c"], "need --request"),
+            (["--request", "{null}", "--scope", "a", "--scope", "b"], "the scope of the request"),
             (["--scope", "a//b"], "a//b"),
             (["--tag", ""], "tag"),
         ],
@@ -224,7 +224,7 @@ class TestDoctor:
         said = askonce("doctor", "--url", "redis://:secret@127.0.0.1:1/0")
         assert said.code == 1
         assert states(said.out)["reach"] == "bad"
-        assert "-> nobody listens there" in said.out
+        assert "-> no server listens there" in said.out
         assert "secret" not in said.out + said.err
 
     def test_as_json_it_is_a_list_of_checks(self, askonce, tmp_path):

@@ -225,7 +225,7 @@ class TestTheScreen:
                 look(scenes.Report(made.store, made.scale, rows=made.rows, **found))
         text = console.export_text()
         assert ("\x1b" in out.getvalue()) == terminal
-        for once in ("askonce demo", "A hit costs", "The prompt changes:", "A process dies,", "10.0 s in all"):
+        for once in ("askonce demo", "A hit costs", "The prompt changes:", "A process dies:", "10.0 s in all"):
             assert text.count(once) == 1, once
         if not terminal:
             assert text.count("in all  ") == 1

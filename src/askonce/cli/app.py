@@ -37,9 +37,9 @@ def _version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def _askonce(
     context: typer.Context,
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """A response cache for LLM calls: ask once, and the whole fleet gets the answer."""
+    """A response cache for LLM calls: ask once, and every process gets the answer."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -69,7 +69,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (AskonceError, StoreTrouble) as error:
         return _failed(error, 1)
     except typer.Abort:
-        return _failed("stopped, nothing was done", 1)
+        return _failed("stopped: nothing was done", 1)
     return code if isinstance(code, int) else 0
 
 

@@ -37,19 +37,19 @@ MINUTE = 60_000  # ms
 BRIEF = Limits(MINUTE, MINUTE, MINUTE)
 
 REMEDIES = {
-    "store-refused": "nobody listens there: start the server, or name another with --url or $ASKONCE_URL",
-    "store-timeout": f"it must answer within {TIMEOUT} s: look for a frozen server, a firewall, another writer",
-    "store-closed": "it hung up: does the server want TLS (rediss://), or has it too many clients?",
+    "store-refused": "no server listens there: start it, or name another server with --url or $ASKONCE_URL",
+    "store-timeout": f"the store must answer within {TIMEOUT} s: look for a frozen server, a firewall, another writer",
+    "store-closed": "the server closed the connection: check whether it needs TLS (rediss://) or has too many clients",
     "store-denied": "check user, password and rights: ~{{{prefix}:* &{{{prefix}:* +@all -@admin -@dangerous are enough",
-    "store-readonly": "it takes no writes: name the primary, or a file and folder that may be written",
+    "store-readonly": "the store accepts no writes: name the primary, or a file that this user may write",
     "store-full": "make room: more maxmemory with maxmemory-policy allkeys-lfu, or space on the disk",
-    "store-foreign": "somebody else's data is in the way: name another database, file or --prefix",
-    "store-corrupt": "the file is damaged: delete it with its -wal and -shm files, it is only a cache",
+    "store-foreign": "the store holds data of another program: name another database, file or --prefix",
+    "store-corrupt": "the file is damaged: delete it with its -wal and -shm files; it is only a cache",
     "store-loading": "the server is loading its data: wait",
 }
 _ABOUT = {
-    "tls": "the secure connection failed: name the authority that signed the certificate (?ssl_ca_certs=FILE), and the"
-    " host as the certificate names it; rediss:// only where the server speaks TLS",
+    "tls": "TLS failed: name the authority that signed the certificate (?ssl_ca_certs=FILE), and the host"
+    " that the certificate names; use rediss:// only with TLS",
 }
 
 
@@ -102,7 +102,7 @@ def _prefix(place: Place) -> Check:
 def _mode() -> Iterator[Check]:
     mode = config.find_mode(None)
     if mode != "on":
-        yield Check("mode", f"{mode} ($ASKONCE_MODE)", "hint", "unset ASKONCE_MODE for a cache that works as usual")
+        yield Check("mode", f"{mode} ($ASKONCE_MODE)", "hint", "unset ASKONCE_MODE to use the cache normally")
 
 
 def _reach(store: Store, place: Place) -> Check:
@@ -114,7 +114,7 @@ def _reach(store: Store, place: Place) -> Check:
         return trouble("reach", found, place)
     finally:
         link.close()
-    return Check("reach", f"it answers, after {say.time(time.perf_counter() - begun)}")
+    return Check("reach", f"the store answers after {say.time(time.perf_counter() - begun)}")
 
 
 def _round_trip(store: Store, place: Place) -> Check:
@@ -131,7 +131,7 @@ def _round_trip(store: Store, place: Place) -> Check:
     said = f"median {say.time(half)}, slowest {say.time(most)}, of {len(took)}"
     if half <= SLOW:
         return Check("lookup", said)
-    return Check("lookup", said, "hint", "each hit costs as much: is there a store nearer to this machine?")
+    return Check("lookup", said, "hint", "each hit takes this long: use a store nearer to this machine")
 
 
 def _own(store: Store, place: Place) -> Iterator[Check]:
@@ -198,9 +198,9 @@ def _wake(store: Store, key: Key) -> None:
             if notices:
                 return
         if getattr(link, "may_not_listen", False):
-            why = "this user may not use channels, so callers that wait for another process ask again and again"
+            why = "this user may not use channels: callers that wait for another process ask every 0.1 s"
             raise StoreTrouble("store-denied", why)
-        raise StoreTrouble("store-timeout", "no word came through" if said else "no subscription came into force")
+        raise StoreTrouble("store-timeout", "no message arrived" if said else "the subscription did not start")
     finally:
         link.close()
 

@@ -23,7 +23,7 @@ def server_checks(place: Place) -> Iterator[Check]:
     if info:
         yield from judged(info)
     else:
-        yield Check("server", "it does not say what it is", "hint", "INFO is refused to this user: ask its operator")
+        yield Check("server", "unknown server", "hint", "this user may not run INFO: ask the server's operator")
 
 
 def read_info(place: Place) -> dict[str, str]:
@@ -56,13 +56,13 @@ def _server(info: Mapping[str, str]) -> Check:
     major = info.get("redis_version", "").partition(".")[0]
     if major.isdecimal() and int(major) >= OLDEST:
         return Check("server", said)
-    return Check("server", said, "hint", f"askonce is tested from Redis {OLDEST}.0 and Valkey 9 on: upgrade")
+    return Check("server", said, "hint", f"askonce is tested with Redis {OLDEST}.0, Valkey 9 and later: upgrade")
 
 
 def _role(info: Mapping[str, str]) -> Iterator[Check]:
     if info.get("role", "master") != "master":
         primary = f"{info.get('master_host', '?')}:{info.get('master_port', '?')}"
-        yield Check("role", "a replica", "bad", f"leases and invalidations need the primary: {primary}")
+        yield Check("role", "a replica", "bad", f"leases and invalidations need the primary: name {primary}")
 
 
 def _memory(info: Mapping[str, str]) -> Check:
@@ -70,7 +70,7 @@ def _memory(info: Mapping[str, str]) -> Check:
     policy = info.get("maxmemory_policy", "noeviction")
     said = f"{say.size(used)} used of {say.size(most) if most else 'unlimited'}, {policy}"
     if not most:
-        remedy = "it grows until the machine is full: set maxmemory, and maxmemory-policy allkeys-lfu"
+        remedy = "the server grows until the machine is full: set maxmemory, and maxmemory-policy allkeys-lfu"
     elif policy == "noeviction":
         full = "it is nearly full, and then" if used > NEARLY * most else "when it is full,"
         remedy = f"{full} it refuses to store: set maxmemory-policy allkeys-lfu"

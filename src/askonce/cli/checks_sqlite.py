@@ -26,9 +26,9 @@ def file_checks(place: Place) -> Iterator[Check]:
     path = Path(path_of(place.url))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077 and sys.platform != "win32":
-        yield Check("file", f"mode {mode:04o}", "hint", f"others may read the answers: chmod 600 {path}*")
+        yield Check("file", f"mode {mode:04o}", "hint", f"other users may read the answers: chmod 600 {path}*")
     else:
-        yield Check("file", f"mode {mode:04o}, for its owner alone")
+        yield Check("file", f"mode {mode:04o}, only for its owner")
     yield _size(path)
     yield from _log(path)
     yield from _where(path)
@@ -40,7 +40,7 @@ def _size(path: Path) -> Check:
     said = f"{say.size(size)}, may grow to {say.size(MAX_BYTES)}; {say.size(free)} free on the disk"
     if size + free >= MAX_BYTES:
         return Check("size", said)
-    return Check("size", said, "hint", "make room, or give the cache less: Cache(url, max_bytes=...)")
+    return Check("size", said, "hint", "make room on the disk, or limit the cache: Cache(url, max_bytes=...)")
 
 
 def _log(path: Path) -> Iterator[Check]:
@@ -52,14 +52,14 @@ def _log(path: Path) -> Iterator[Check]:
     except sqlite3.Error:
         return  # what is wrong with the file, other checks say
     if left > LONG:
-        remedy = "a program keeps a transaction open that reads the file: end it, and the log is cut by the next writer"
-        yield Check("log", f"{say.size(left)} of it cannot be copied into the file", "hint", remedy)
+        remedy = "a program keeps a read transaction open: end that program, and the next writer empties the log"
+        yield Check("log", f"{say.size(left)} of the log cannot be copied into the file", "hint", remedy)
 
 
 def _where(path: Path) -> Iterator[Check]:
     kind = file_system(path)
     if kind in REMOTE:
-        remedy = "write-ahead logs need shared memory: name a file on a local disk, or a Redis for several machines"
+        remedy = "write-ahead logs need shared memory: name a file on a local disk, or use Redis for several machines"
         yield Check("disk", f"{kind}, a network file system", "bad", remedy)
 
 

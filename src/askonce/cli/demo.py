@@ -27,11 +27,11 @@ WIDTH = 88  # columns: a paragraph is read more easily when it does not run acro
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="A store to play at, cleaned up afterwards; else an SQLite file."),
+    typer.Option("--url", metavar="URL", help="The store to use, cleaned up afterwards; without it: an SQLite file."),
 ]
 Processes = Annotated[int, typer.Option(metavar="N", min=2, max=32, help="Processes on each side.")]
-Callers = Annotated[int, typer.Option(metavar="N", min=1, max=200, help="Callers a process.")]
-Questions = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Questions that each caller asks in a day.")]
+Callers = Annotated[int, typer.Option(metavar="N", min=1, max=200, help="Callers in each process.")]
+Questions = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Questions of each caller in a day.")]
 
 
 def demo(
@@ -42,10 +42,11 @@ def demo(
     questions: Questions = Scale.questions,
     as_json: AsJson = False,
 ) -> int:
-    """Watch a fleet ask, with a cache and without.
+    """Watch several processes ask, with and without a cache.
 
-    Several processes with many callers each ask a scripted provider, for about ten seconds, without a network: what is
-    asked, what is paid, what a hit costs, an invalidation, a crash. The exit code is 0 if all promises were kept.
+    Each process has many callers, which ask a scripted provider. The demo takes about ten seconds and needs no network.
+    It shows what is asked, what is paid, what a hit costs, an invalidation and a crash. The exit code is 0 if all
+    promises were kept.
     """
     return run(url, prefix, Scale(processes=processes, callers=callers, questions=questions), as_json=as_json)
 
@@ -107,11 +108,11 @@ def _unfinished(report: Report) -> RenderableType:
         return _table(report)
     if report.seconds:
         return ""
-    return Text("\nthe prompt changes ..." if report.invalidation is None else "\na process dies ...", "dim")
+    return Text("\nThe prompt changes ..." if report.invalidation is None else "\nA process dies ...", "dim")
 
 
 def _ending(report: Report) -> RenderableType:
-    title = Text("\nPromised, and measured in this run:", "bold")
+    title = Text("\nPromises, measured in this run:", "bold")
     return Group(title, _promises(report.promises), Text(f"\n{say.time(report.seconds)} in all", "dim"))
 
 
@@ -119,9 +120,9 @@ def _opening(report: Report) -> RenderableType:
     scale = report.scale
     return Text.assemble(
         ("askonce demo\n\n", "bold"),
-        f"{scale.everybody} callers, {scale.callers} in each of {scale.processes} processes, half of those with threads"
-        " and half with asyncio, put the questions of a support desk to an LLM. A scripted provider takes its place: it"
-        f" thinks for about {say.time(scale.median)} and counts what it would bill. Store: {report.store}.\n",
+        f"{scale.everybody} callers in {scale.processes} processes ({scale.callers} in each) ask an LLM the questions"
+        " of a support desk. Half of the processes use threads, half use asyncio. A scripted provider replaces the LLM."
+        f" It answers after about {say.time(scale.median)} and counts the paid calls. Store: {report.store}.\n",
     )
 
 
@@ -164,22 +165,23 @@ def _sum(rows: list[Row]) -> list[str]:
 
 def _scenes(report: Report) -> Iterator[tuple[str, str]]:
     if (hit := report.hit) is not None:
-        text = f"(median; p99: {hit.p99:.0f} us), from question to answer, of {hit.hits:,}."
+        text = f"(median of {hit.hits:,} hits; p99: {hit.p99:.0f} us), from question to answer."
         yield f"A hit costs {hit.p50:.0f} us", text
     if (fresh := report.invalidation) is not None:
         text = (
             f'invalidate(scope="{SCOPE}") takes {say.time(fresh.seconds)}. All {fresh.asked} callers ask one of its'
-            f" questions again: {say.count(fresh.paid, 'paid call')}, and {fresh.old or 'nobody'} gets an older answer."
+            f" questions again. They make {say.count(fresh.paid, 'paid call')}. {fresh.old or 'None'} of them"
+            f" {'gets' if fresh.old == 1 else 'get'} an older answer."
         )
         yield "The prompt changes:", text
     if (crash := report.crash) is not None:
         text = (
-            f"killed {say.time(crash.into_call)} into a call that {crash.waiting} callers in other processes wait for."
-            f" Its lease runs out ({crash.lease:g} s here, {HEARTBEAT:g} s by default), one of them calls again after"
-            f" {say.time(crash.takeover)}, and all are served {say.time(crash.served)} after the kill:"
-            f" {say.count(crash.paid, 'paid call')}."
+            f"it is killed {say.time(crash.into_call)} after its call began. {crash.waiting} callers in other processes"
+            f" wait for this call. Its lease expires ({crash.lease:g} s here, {HEARTBEAT:g} s by default). One caller"
+            f" calls again {say.time(crash.takeover)} after the kill. All callers are served {say.time(crash.served)}"
+            f" after the kill: {say.count(crash.paid, 'paid call')}."
         )
-        yield "A process dies,", text
+        yield "A process dies:", text
 
 
 def _paragraph(title: str, text: str) -> RenderableType:

@@ -14,10 +14,11 @@ STYLES = {"ok": "green", "hint": "yellow", "bad": "bold red"}
 
 
 def doctor(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> int:
-    """Say which store is used, and whether it is well.
+    """Check the store that askonce uses.
 
-    Who named it, whether it answers and how fast, what it is, what could be better. It tries everything that askonce
-    does, under a prefix of its own, and cleans up. The exit code is 1 if a check is bad.
+    The checks say what named the store, whether it answers, how fast it answers, what it is, and what could be better.
+    The doctor tries everything that askonce does, under a separate prefix, and cleans up. The exit code is 1 if a check
+    is bad.
     """
     console = say.console()
     found = []

@@ -19,20 +19,18 @@ from askonce.errors import UsageError
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="An answer's key, 64 hex digits.")]
 RequestFile = Annotated[
     str | None,
-    typer.Option("--request", metavar="FILE", help="A request as JSON, as fetch() got it; - reads standard input."),
+    typer.Option(
+        "--request", metavar="FILE", help="A JSON file with the request given to fetch(); - reads standard input."
+    ),
 ]
-Scopes = Annotated[list[str] | None, typer.Option("--scope", metavar="PATH", help="A scope, with all scopes below it.")]
+Scopes = Annotated[list[str] | None, typer.Option("--scope", metavar="PATH", help="A scope and all scopes below it.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="All answers with this tag.")]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="All answers of this model.")]
-Everything = Annotated[bool, typer.Option("--everything", help="All answers of the prefix; asks first.")]
-Tenant = Annotated[
-    str | None, typer.Option("--tenant", metavar="NAME", help="With --request: the tenant it was asked for.")
-]
-Variant = Annotated[
-    str | None, typer.Option("--variant", metavar="TEXT", help="With --request: the variant that was asked for.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many live entries it would reach.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Everything = Annotated[bool, typer.Option("--everything", help="All answers of the prefix; asks for confirmation.")]
+Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="With --request: its tenant.")]
+Variant = Annotated[str | None, typer.Option("--variant", metavar="TEXT", help="With --request: its variant.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the live entries that would be invalidated.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 WAYS = "--key, --request, --scope, --tag, --model or --everything"
 
@@ -52,11 +50,11 @@ def invalidate(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take answers back, in every process at once.
+    """Invalidate answers in every process at once.
 
-    No lookup that starts afterwards gets them. Say which in one way; --key, --scope, --tag and --model may be repeated.
-    With --request, --scope says under which scope it was asked. It takes as long for a million answers as for one, but
-    a --dry-run has to count them.
+    A lookup that starts afterwards does not get them. Give one kind of selector; --key, --scope, --tag and --model may
+    be repeated. With --request, --scope is the scope of the request. The command takes as long for a million answers
+    as for one. A --dry-run has to count them.
     """
     where = place.find_kept(url, prefix)
     said = _said(key=key, request=request, scope=scope, tag=tag, model=model, everything=everything)
@@ -80,9 +78,9 @@ def _check(said: dict[str, Any], tenant: str | None, variant: str | None) -> Non
     if len(ways) != 1:
         raise UsageError(f"say what to invalidate, in one way: {WAYS}")
     if "request" not in said and (tenant is not None or variant is not None):
-        raise UsageError("--tenant and --variant belong to a --request: they are a part of its key")
+        raise UsageError("--tenant and --variant need --request: they are part of its key")
     if "request" in said and len(said.get("scope", ())) > 1:
-        raise UsageError("with --request, --scope is the one scope under which it was asked")
+        raise UsageError("with --request, give one --scope: the scope of the request")
 
 
 def _arguments(said: dict[str, Any], tenant: str | None, variant: str | None) -> dict[str, Any]:
@@ -106,15 +104,17 @@ def _read(name: str) -> Any:
     except ValueError as error:
         raise UsageError(f"--request {name} is not JSON: {error}") from None
     if request is None:
-        raise UsageError(f"--request {name} is null, which is no request")
+        raise UsageError(f"--request {name} is null: give a request")
     return request
 
 
 def _confirm(where: Place) -> None:
     if not sys.stdin.isatty():
-        raise UsageError("--everything asks first, and nobody is here to answer: add --yes")
+        raise UsageError("--everything asks for confirmation, and standard input is not a terminal: add --yes")
     named = f'of the prefix "{where.prefix}"' if where.prefix else "without a prefix"
-    typer.confirm(f"All answers {named} at {without_password(where.url)} (named by {where.source})?", abort=True)
+    typer.confirm(
+        f"Invalidate all answers {named} at {without_password(where.url)} (named by {where.source})?", abort=True
+    )
 
 
 def _tell(told: dict[str, Any], *, as_json: bool) -> None:

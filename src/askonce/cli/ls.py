@@ -26,12 +26,12 @@ from askonce.store.inventory import Listed
 SHORT = 16  # digits of a key in a list; show and invalidate want all of them, --json and --full have them
 LIMIT = 50
 
-Scope = Annotated[str | None, typer.Option("--scope", metavar="PATH", help="Only this scope and those below it.")]
+Scope = Annotated[str | None, typer.Option("--scope", metavar="PATH", help="Only this scope and the scopes below it.")]
 Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only entries with this tag.")]
 Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Only entries of this model.")]
-Dead = Annotated[bool, typer.Option("--dead", help="Also what can serve nobody any more.")]
-Full = Annotated[bool, typer.Option("--full", help="Whole keys, as show and invalidate want them.")]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The most to print.")]
+Dead = Annotated[bool, typer.Option("--dead", help="Also entries that cannot be served any more.")]
+Full = Annotated[bool, typer.Option("--full", help="Print whole keys, as show and invalidate need them.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Print at most this many.")]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="An answer's key, 64 hex digits (see ls --full).")]
 
 
@@ -62,10 +62,10 @@ def ls(
     limit: Limit = LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List what is in the store.
+    """List the entries of the store.
 
-    Of each entry its key, state, what is left of its freshness, age, size, scope, model and tags. In no order: a store
-    is walked through in small steps until there are enough.
+    Each line shows an entry's key, state, remaining freshness, age, size, scope, model and tags. The entries have no
+    order. The command reads the store in small steps until it has enough entries.
     """
     with opened(url, prefix) as store:
         now = now_of(store)
@@ -79,18 +79,18 @@ def ls(
     width = console.width if console.is_terminal else max(console.width, 200)
     console.print(table if found else "no such entries", width=width, soft_wrap=not found)
     if len(found) == limit:
-        say.console().print(Text(f"the first {limit} that were met; --limit for more", "dim"))
+        say.console().print(Text(f"only the first {limit} entries; use --limit for more", "dim"))
 
 
 def show(key: KeyArgument, url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> None:
-    """Show one answer: what is known of it, and its body."""
+    """Show one answer: its details and its body."""
     wanted = Key.parse(key)
     with opened(url, prefix) as store:
         now = now_of(store)
         read = [drive(inventory.read(store, wanted._replace(form=form))) for form in ("v", "j", "s")]
     whole = [one for one in read if one is not None]
     if not whole:
-        raise AskonceError(f"no entry has the key {key}: see askonce ls --full (and --prefix)")
+        raise AskonceError(f"no entry has the key {key}: see askonce ls --full, and check --prefix")
     told = [{**asdict(entry), "state": state_of(entry, now), "body": _body(body)} for entry, body in whole]
     if as_json:
         say.as_json(told)

@@ -20,12 +20,17 @@ OPENING = """\
 
 <!-- written by: python -m askonce.cli.manual > docs/cli.md -->
 
-`pip install 'askonce[cli]'` brings the command `askonce`.
+`pip install 'askonce[cli]'` installs the command `askonce`.
 
-Every command finds the store as a `Cache` does: `--url`, else `$ASKONCE_URL`, else `$REDIS_URL`, else the SQLite file
-in your cache folder (only `demo`, without `--url`, plays in a file of its own). `--json` prints one JSON document and
-nothing else. Errors are one line on standard error. The exit code is 0 when it is done, 1 when it failed (a store that
-is away, a check that is bad, a promise that was broken), and 2 when the command line cannot be meant.
+Every command finds the store as a `Cache` does. It uses the first of these that is set: `--url`, `$ASKONCE_URL`,
+`$REDIS_URL`, the SQLite file in your cache folder. The exception is `demo`: without `--url` it uses a temporary file.
+`--json` prints one JSON document and nothing else. An error is one line on standard error.
+
+| exit code | meaning |
+|---|---|
+| 0 | the command succeeded |
+| 1 | the command failed: an unreachable store, a bad check, a broken promise |
+| 2 | the command line is wrong |
 """
 
 
@@ -49,7 +54,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 def _option(option: Any) -> str:
     names = ", ".join(f"`{name} {option.metavar}`" if option.metavar else f"`{name}`" for name in option.opts)
-    given = option.default not in (None, False) and f" Without it: {option.default}."
+    given = option.default not in (None, False) and f" Default: {option.default}."
     return f"| {names} | {option.help}{given or ''} |"
 
 

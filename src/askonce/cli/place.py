@@ -16,10 +16,12 @@ from askonce.errors import UsageError
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="The store; else $ASKONCE_URL, $REDIS_URL, a file in the cache folder."),
+    typer.Option(
+        "--url", metavar="URL", help="The store. Default: $ASKONCE_URL, $REDIS_URL, a file in the cache folder."
+    ),
 ]
-Prefix = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="The prefix; else $ASKONCE_PREFIX.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Prefix = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="The prefix. Default: $ASKONCE_PREFIX.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 class Place(NamedTuple):
@@ -40,7 +42,7 @@ def find_kept(url: str | None, prefix: str | None) -> Place:
     """The same for a command that looks for what other processes left; UsageError where nobody can have."""
     place = find(url, prefix)
     if place.url.partition(":")[0].lower() == "memory":
-        raise UsageError("memory:// ends with its process, so there is nothing to be found: name another store, --url")
+        raise UsageError("memory:// ends with its process, so it holds nothing here: name another store with --url")
     return place
 
 

@@ -16,25 +16,25 @@ from askonce.runtime.drive import drive
 
 STATES = {
     "fresh": "answers a lookup",
-    "stale": "past its freshness, and still served while somebody refreshes it",
-    "error": "served only when upstream is in trouble",
-    "over": "past all of its dates",
-    "invalidated": "taken back; nobody gets it any more",
+    "stale": "no longer fresh, and still served while it is refreshed",
+    "error": "served only when upstream fails",
+    "over": "expired",
+    "invalidated": "invalidated; no longer served",
 }
 LONGEST = 10  # rows of a list, unless --json
 
 
 def stats(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> None:
-    """Count what is in the store.
+    """Count the entries of the store.
 
-    Entries by state, scope and model, and how long their calls took. It walks through all entries, in small steps, and
-    reads their headers. Hits and misses are counted where they happen, in each process: Cache.stats().
+    The command counts entries by state, scope and model, and adds up the time of their calls. It reads the headers of
+    all entries in small steps. Each process counts its own hits and misses: Cache.stats().
     """
     where = place.find_kept(url, prefix)
     store = open_store(where.url, prefix=where.prefix)
     errors = say.console(stderr=True)
     try:
-        with errors.status("walking through the store") as status:
+        with errors.status("reading the store") as status:
             totals = drive(take(store, lambda met: status.update(f"{met:,} entries so far")))
     finally:
         drive(store.close())

@@ -19,9 +19,11 @@ RATE = 20_000  # entries a second, unless told: a few per cent of a Redis
 
 OldPrefix = Annotated[
     list[str] | None,
-    typer.Option("--old-prefix", metavar="TEXT", help="Also all of a prefix that nobody uses any more; may repeat."),
+    typer.Option(
+        "--old-prefix", metavar="TEXT", help="Also delete all of a prefix that is no longer used; may be repeated."
+    ),
 ]
-Rate = Annotated[int, typer.Option("--rate", metavar="N", min=1, help="At most so many entries a second.")]
+Rate = Annotated[int, typer.Option("--rate", metavar="N", min=1, help="Process at most this many entries a second.")]
 
 
 def sweep(
@@ -31,15 +33,18 @@ def sweep(
     rate: Rate = RATE,
     as_json: AsJson = False,
 ) -> None:
-    """Reclaim what no lookup can reach any more.
+    """Delete entries that no lookup can reach any more.
 
-    Entries that were invalidated, and with --old-prefix all that an old prefix has left. In small steps, at a rate. To
-    stop it at any time, or to run it again, does no harm. Without it everything goes too, when its time is up.
+    These are invalidated entries and, with --old-prefix, all entries of an old prefix. The command works in small
+    steps at a limited rate. It is safe to stop it at any time, and to run it again. It is optional: all entries are
+    also deleted when they expire.
     """
     current = place.find_kept(url, prefix)
     old = tuple(old_prefix or ())
     if current.prefix in old:
-        raise UsageError(f"the prefix {current.prefix!r} is the one in use ({current.prefix_source}): it is not old")
+        raise UsageError(
+            f"the prefix {current.prefix!r} is in use (named by {current.prefix_source}): name another one"
+        )
     with opened(url, prefix) as store:
         met, dead = drive(_swept(store, rate))
     razed = {one: _razed(current.url, one, rate) for one in old}
@@ -47,9 +52,9 @@ def sweep(
         say.as_json({"prefix": current.prefix, "met": met, "deleted": dead, "old_prefixes": razed})
         return
     console = say.console()
-    console.print(f"{say.count(met, 'entry', 'entries')} met, {dead:,} deleted that were invalidated")
+    console.print(f"{say.count(met, 'entry', 'entries')} read, {dead:,} invalidated entries deleted")
     for one, gone in razed.items():
-        console.print(f"{gone:,} deleted of the old prefix {one!r}")
+        console.print(f"{say.count(gone, 'entry', 'entries')} of the old prefix {one!r} deleted")
 
 
 async def _swept(store: Store, rate: int) -> tuple[int, int]:
@@ -57,7 +62,7 @@ async def _swept(store: Store, rate: int) -> tuple[int, int]:
     pace = _Pace(rate)
     with say.console(stderr=True).status("sweeping") as status:
         async for met, dead in inventory.sweep(store):
-            status.update(f"{met:,} entries met, {dead:,} deleted")
+            status.update(f"{met:,} entries read, {dead:,} deleted")
             pace.keep(met)
     return met, dead
 
@@ -75,7 +80,7 @@ async def _emptied(store: Store, prefix: str, rate: int) -> int:
     pace = _Pace(rate)
     with say.console(stderr=True).status("sweeping") as status:
         async for gone in inventory.raze(store):
-            status.update(f"{gone:,} deleted of {prefix!r}")
+            status.update(f"{gone:,} entries of {prefix!r} deleted")
             pace.keep(gone)
     return gone
 

@@ -127,24 +127,27 @@ def _of_rows(report: Report) -> list[Promise]:
     paid, distinct = sum(row.cached.paid for row in first), sum(row.distinct for row in first)
     served = sum(row.asked for row in report.rows)
     return [
-        Promise(f"each question is paid for once: {distinct} different ones, {paid} paid calls", paid == distinct),
-        Promise(f"what was asked before costs nothing: {again.cached.paid} paid calls", not again.cached.paid),
-        Promise(f"all get the answer to their own question: {served - report.wrong:,} of {served:,}", not report.wrong),
+        Promise(f"each question is paid once: {distinct} different questions, {paid} paid calls", paid == distinct),
+        Promise(f"a repeated question costs nothing: {again.cached.paid} paid calls", not again.cached.paid),
+        Promise(
+            f"each caller gets the answer to its own question: {served - report.wrong:,} of {served:,}",
+            not report.wrong,
+        ),
     ]
 
 
 def _of_scenes(report: Report) -> list[Promise]:
     found = []
     if (fresh := report.invalidation) is not None:
-        text = f"after invalidate() nobody gets an older answer: {fresh.old} of {fresh.asked}, paid calls: {fresh.paid}"
+        text = f"no older answer after invalidate(): {fresh.old} of {fresh.asked}, paid calls: {fresh.paid}"
         found.append(Promise(text, fresh.old == 0 and fresh.paid == 1))
     if (crash := report.crash) is not None:
         most = crash.lease + crash.call + LATE
-        text = f"a death costs one more call and at most {most:.1f} s: {crash.paid} calls in all, {crash.served:.1f} s"
+        text = f"a crash costs one more call and at most {most:.1f} s: {crash.paid} calls in all, {crash.served:.1f} s"
         found.append(Promise(text, crash.paid == 2 and crash.served <= most))
     if report.trouble:
         told = ", ".join(f"{count} {kind}" for kind, count in report.trouble.items())
-        found.append(Promise(f"the store was well all the time: {told}", False))
+        found.append(Promise(f"the store never failed: {told}", False))
     return found
 
 
@@ -163,7 +166,9 @@ class Run:
         """All scenes."""
         async with AsyncExitStack() as stack:
             plain, cached = await asyncio.gather(self._processes(None, stack), self._processes(self._url, stack))
-            await self._row("one new question, by all at once", load.at_once(self._scale, COLD), plain, cached)
+            await self._row(
+                "one new question, from all callers at once", load.at_once(self._scale, COLD), plain, cached
+            )
             day = load.day(self._scale)
             await self._row("a day's questions", day, plain, cached)
             await cached.end()
@@ -302,7 +307,9 @@ async def run(url: str | None, prefix: str, scale: Scale, look: Callable[[Report
 
 def _open(url: str, prefix: str) -> Store:
     if url.partition(":")[0].lower() == "memory":
-        raise ConfigError("memory:// is one process's own, and the demo has several: leave the URL out for SQLite")
+        raise ConfigError(
+            "memory:// is one process's own, and the demo has several processes: omit --url to use SQLite"
+        )
     store = open_store(url, prefix=prefix)
     link = store.link()
     try:
@@ -320,6 +327,6 @@ async def _clean(store: Store) -> None:
         async for _ in inventory.raze(store):
             pass
     except StoreTrouble as trouble:
-        log.warning("what the demo left in the store could not be removed: %s", trouble)
+        log.warning("the entries of the demo could not be removed from the store: %s", trouble)
     finally:
         await store.close()

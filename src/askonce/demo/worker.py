@@ -208,7 +208,7 @@ def _turns(questions: Sequence[str], times: int) -> Iterator[dict[str, Any]]:
 
 
 def _unpaid() -> Any:
-    raise AssertionError("what was to be a hit was none")
+    raise AssertionError("this lookup should have been a hit")
 
 
 def _ask(callers: Callers, job: Job) -> dict[str, Any]:
