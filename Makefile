@@ -5,16 +5,19 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ROUNDS ?= 20
+# Processes that share the tests: each has servers of its own. One more than two cores have, for some tests only wait.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 # SDKs that ask for versions of OpenAI's which the others cannot have: an environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test slow recipes pythons suites lint fmt bench bars against flaky clean
+.PHONY: help demo test quick slow recipes pythons suites lint fmt bench bars against flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions; what was asked, what was paid, what a hit costs"
-	@echo "make test    the tests (under five minutes)"
+	@echo "make test    the tests, in parallel (under four minutes on two cores)"
+	@echo "make quick   what needs no server, no process and no wait: a first answer while you work (under 20 seconds)"
 	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, 10,000 of what it tries hundreds of"
 	@echo "make recipes  the recipes of $(LONERS), each in an environment of its own"
 	@echo "make pythons  the laws on every supported Python of this machine, each in an environment of its own"
@@ -46,7 +49,13 @@ demo: $(VENV)/.demo
 	@$(BIN)/askonce demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadgroup
+
+# The rooms that decide and what is built on them, without a server, a process or a wait.
+QUICK := core store stream flight engine runtime cache freshness
+quick: $(VENV)/.test
+	$(BIN)/python -m pytest -q -n 2 tests/test_layout.py $(QUICK:%=tests/%) \
+	  -m "not slow and not servers and not concurrency and not hypothesis and not corpus and not waits"
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m slow

@@ -34,6 +34,17 @@ __all__ = ["crowd", "others", "place", "shared", "tasks", "threads"]
 CORPUS = Path(os.environ.get("ASKONCE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 
 
+RECORDED = {"corpus_dir", "records", "replay_upstream", "steady_replay"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what reads recorded traffic: `make quick` leaves it out by this mark."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not RECORDED.isdisjoint(item.fixturenames):
+            item.add_marker("corpus")
+
+
 def _started(server: Server) -> Iterator[Server]:
     try:
         with server:

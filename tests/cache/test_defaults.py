@@ -115,6 +115,7 @@ print(said, one.mode)
 
 @pytest.mark.parametrize("mode", ["on", "off"])
 @pytest.mark.parametrize("home", ["/no/such/home", "/", "relative", "", None, "unwritable", "a file"])
+@pytest.mark.waits
 def test_without_a_home_that_can_be_written_answers_are_kept_in_memory_and_it_is_said(tmp_path, home, mode):
     if home == "unwritable":
         (tmp_path / home).mkdir(0o555)
@@ -306,6 +307,7 @@ def test_configure_with_what_is_so_already_leaves_the_default_cache(monkeypatch,
     assert askonce.default_cache() is old
 
 
+@pytest.mark.waits
 def test_configure_drops_the_old_default_cache_without_a_trace(shared):
     before = Remains.now()
     for number in range(20):
@@ -357,6 +359,7 @@ HEAVY = ("redis", "hiredis", "sqlite3", "httpx", "httpx2", "openai", "pydantic",
     ],
     ids=["askonce", "memory", "sqlite", "redis"],
 )
+@pytest.mark.waits
 def test_only_what_is_used_is_imported(program, loaded, tmp_path):
     script = f"{program}\nimport sys\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run(

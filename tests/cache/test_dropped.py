@@ -13,7 +13,7 @@ from tests.crowd import eventually
 from tests.fixtures import place_of
 from tests.remains import Remains, as_before, counted, resident
 
-pytestmark = counted
+pytestmark = [counted, pytest.mark.waits]
 
 
 @pytest.fixture(params=["memory", "sqlite"])

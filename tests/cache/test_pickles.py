@@ -14,6 +14,7 @@ import askonce
 from askonce import AsyncCache, Cache, Policy
 from askonce.errors import Portable
 from askonce.store import StoreTrouble
+from askonce.store.redis import connection
 from askonce.stream.tape import Cut
 from askonce.testing.call import UpstreamError
 
@@ -28,13 +29,14 @@ def _kinds(kind: type[Exception]) -> set[type[Exception]]:
 def _made(kind: type[Exception]) -> Exception:
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
     plain = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
-    return kind(*(7 if "int" in str(one.annotation) else f"a {one.name}" for one in plain))
+    some: dict[str, object] = {"int": 7, "StoreTrouble": StoreTrouble("store-closed", "closed"), "list[Any]": ["+OK"]}
+    return kind(*(some.get(str(one.annotation), f"a {one.name}") for one in plain))
 
 
 def test_every_exception_that_users_meet_is_portable():
     public = {getattr(askonce, name) for name in askonce.__all__}
     errors = {one for one in public if isinstance(one, type) and issubclass(one, Exception)}
-    assert errors | {StoreTrouble, Cut, UpstreamError} <= _kinds(Portable)
+    assert errors | {StoreTrouble, Cut, connection.Cut, UpstreamError} <= _kinds(Portable)
 
 
 @pytest.mark.parametrize("kind", sorted(_kinds(Portable) - {Portable}, key=str))
@@ -51,6 +53,7 @@ def _ask(cache):
 
 
 @pytest.mark.parametrize("handled", [False, True])
+@pytest.mark.waits
 def test_a_cache_that_is_handed_to_another_process_asks_the_same_store(tmp_path, handled):
     with Cache(f"sqlite:///{tmp_path}/a.db", prefix="p", policy=Policy(ttl=60), tenant="t", fold=["case"]) as cache:
         asked = cache.scoped(scope="s") if handled else cache

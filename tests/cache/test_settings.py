@@ -179,6 +179,7 @@ def test_a_store_if_that_raises_loses_no_answer_and_is_told_once(crowd, cache, c
     assert "KeyError" in caplog.text
 
 
+@pytest.mark.waits
 def test_a_filter_made_for_each_call_is_not_kept(cache, crowd, call):
     class Large:
         def __call__(self, answer):

@@ -54,6 +54,7 @@ def test_users_who_take_turns_are_no_fresh_header(users):
     assert told(Freshness(), 60, steady("x-user", users), new("x-turn")) == ["x-turn"]
 
 
+@pytest.mark.waits
 def test_many_users_with_many_questions_are_told_at_most_while_they_are_all_new():
     quiet = 0
     for seed in range(50):

@@ -97,6 +97,7 @@ print(name_of(cut))
 """
 
 
+@pytest.mark.waits
 def test_a_function_has_the_same_name_in_every_process():
     seeds = ("0", "1", "2")
     names = {

@@ -12,6 +12,8 @@ from askonce import Cache, Policy
 from askonce.core import memo
 from askonce.core.memo import Memo
 
+pytestmark = pytest.mark.waits
+
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x" * 7_000}]}
 
 

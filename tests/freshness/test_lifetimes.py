@@ -98,6 +98,7 @@ def test_a_caller_with_a_shorter_ttl_gets_nothing_older_than_he_says(make, clock
     assert call.calls == 2
 
 
+@pytest.mark.waits
 def test_jitter_only_shortens_and_spreads_what_was_filled_together(make):
     cache, call = make(policy=Policy(ttl=3600)), ScriptedCall()
     ends = []

@@ -16,6 +16,8 @@ import pytest
 
 import askonce
 
+pytestmark = pytest.mark.waits
+
 SOURCE = Path(askonce.__file__).parent
 FINALISERS = [
     pytest.param(node, id=f"{path.relative_to(SOURCE).as_posix()}:{node.lineno}")

@@ -221,6 +221,7 @@ def test_a_log_is_appended_to_and_read_from_anywhere():
     assert drive(store.tape(key(1), b"f" * 16, 7)) is None
 
 
+@pytest.mark.waits
 def test_a_forked_child_has_a_copy_of_its_own_even_of_a_memory_in_use():
     store = MemoryStore.from_url("memory://forked")
     put(store, key(1), 1)

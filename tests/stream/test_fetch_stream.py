@@ -156,6 +156,7 @@ def test_a_stream_over_the_cap_passes_through_and_is_not_kept(make, upstream):
     assert not cache.fetch_stream(REQUEST, upstream.open).status.hit
 
 
+@pytest.mark.waits
 def test_a_stream_that_outgrows_the_cap_after_its_readers_left_is_closed_upstream(make, upstream):
     cache = make(policy=Policy(max_bytes=200))
     upstream.say("short")
@@ -230,6 +231,7 @@ def test_an_invalidation_keeps_out_a_stream_that_began_before_it(make, upstream)
     assert cache.stats().get("refused", 0) == 1
 
 
+@pytest.mark.waits
 def test_a_paced_replay_takes_the_time_it_took(make, upstream):
     cache = make(replay="paced", replay_speed=2.0)
 

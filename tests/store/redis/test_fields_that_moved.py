@@ -50,6 +50,7 @@ def test_fields_are_bounded_and_what_was_invalidated_stays_so_while_what_came_af
     drive(store.close())
 
 
+@pytest.mark.waits
 def test_many_fields_that_move_at_once_do_not_invalidate_everything(store):
     put(store, 1, 16_000)
     drive(store.invalidate(tuple(range(FIELDS + 1_000))))

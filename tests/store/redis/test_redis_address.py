@@ -158,6 +158,7 @@ def test_a_socket_or_a_name_that_is_not_there_is_refused(tmp_path: Path):
     assert looking_says(opened("redis://no-such-host.invalid")) == "store-refused"
 
 
+@pytest.mark.waits
 def test_importing_askonce_imports_no_redis():
     program = "import askonce, askonce.store, sys; sys.exit('redis' in sys.modules or 'hiredis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -292,6 +292,7 @@ def written(store: SQLiteStore, path: Path, total: int, size: int) -> int:
 
 
 @pytest.mark.parametrize(("room", "size"), [(MIB, 3_000), (2 * MIB, 30_000), (4 * MIB, 200_000)])
+@pytest.mark.waits
 def test_three_times_the_bytes_leave_a_file_within_its_bounds(path: Path, opened: Opened, room: int, size: int):
     store = opened(path, max_bytes=room)
     largest = written(store, path, 3 * room, size)
@@ -302,6 +303,7 @@ def test_three_times_the_bytes_leave_a_file_within_its_bounds(path: Path, opened
     assert drive(store.entry(key(1))) is None
 
 
+@pytest.mark.waits
 def test_the_log_stays_within_its_bounds_though_somebody_always_reads(path: Path, opened: Opened):
     room = 2 * MIB
     store = opened(path, max_bytes=room)
@@ -357,6 +359,7 @@ def test_an_answer_too_large_for_the_file_is_not_kept_and_evicts_nobody(path: Pa
     assert isinstance(drive(store.claim(key(2), ask(3))), Lead)
 
 
+@pytest.mark.waits
 def test_a_file_made_under_larger_bounds_shrinks_into_smaller_ones(path: Path, opened: Opened):
     clock = Clock()
     wide = opened(path, max_bytes=4 * MIB, clock=clock)
@@ -546,6 +549,7 @@ def locked(path: Path, opened: Opened) -> Iterator[sqlite3.Connection]:
     other.close()
 
 
+@pytest.mark.waits
 def test_a_locked_file_costs_a_fifth_of_a_second_and_lookups_nothing(
     path: Path, opened: Opened, locked: sqlite3.Connection
 ):
@@ -562,6 +566,7 @@ def test_a_locked_file_costs_a_fifth_of_a_second_and_lookups_nothing(
     assert isinstance(drive(store.claim(key(2), ask(2))), Lead)
 
 
+@pytest.mark.waits
 def test_a_file_locked_against_readers_costs_as_much(path: Path, opened: Opened):
     store = opened(path)
     put(store, key(1), 1)
@@ -619,6 +624,7 @@ def test_threads_of_a_process_queue_and_none_is_turned_away(path: Path, opened: 
     assert errors == []
 
 
+@pytest.mark.waits
 async def test_a_locked_file_does_not_block_an_event_loop(path: Path, opened: Opened, locked: sqlite3.Connection):
     store = opened(path, asynchronous=True)
     claim = asyncio.ensure_future(store.claim(key(2), ask(2)))
@@ -635,6 +641,7 @@ async def test_a_locked_file_does_not_block_an_event_loop(path: Path, opened: Op
     assert (await store.look(key(1), ())).entry is not None
 
 
+@pytest.mark.waits
 async def test_a_crowd_of_tasks_before_a_locked_file_waits_once(path: Path, opened: Opened, locked: sqlite3.Connection):
     store = opened(path, asynchronous=True)
     began = time.perf_counter()

@@ -22,7 +22,10 @@ from askonce.store.sqlite.file import LOOK_AROUND
 from askonce.store.sqlite.owner import BESIDE, check_owner
 from askonce.store.sqlite.store import SQLiteStore
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners of this kind here")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners of this kind here"),
+    pytest.mark.waits,
+]
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
 NOBODY = 65534
