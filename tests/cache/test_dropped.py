@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 
 import pytest
@@ -67,6 +68,68 @@ def test_a_cache_made_while_the_last_one_is_dropped_has_a_background_thread(plac
         assert background._thread.is_alive()
     assert not background.users.over()
     cache.close()
+
+
+class Sent:
+    """How often something was sent to where it belongs: a thread, or a callback of a loop, each time."""
+
+    def __init__(self, monkeypatch, mode):
+        self.times, self._send = 0, mode.send
+        monkeypatch.setattr(mode, "send", self.send)
+
+    def send(self, *args):
+        self.times += 1
+        return self._send(*args)
+
+
+def test_of_readers_that_are_dropped_only_the_last_costs_a_thread(place, monkeypatch):
+    """A program that drops them in a row is never ahead of what sees to their leaving."""
+
+    def items():
+        yield "a"
+        assert over.wait(10)
+
+    over = threading.Event()
+    with Cache(place) as cache:
+        kept = cache.fetch_stream("q", items)
+        assert next(kept) == "a"
+        sent, flight = Sent(monkeypatch, cache._engine.mode), cache._engine.board.flights()[0]
+        for _ in range(300):
+            for item in cache.fetch_stream("q", items):
+                assert item == "a"
+                break
+        eventually(lambda: flight.pump.tape.readers == 1, "those that were dropped have left")
+        assert sent.times == 0
+        del kept
+        eventually(lambda: flight.pump.tape.readers == 0, "the last has left too")
+        assert sent.times == 1
+        over.set()
+
+
+def test_of_readers_that_a_loop_drops_only_the_last_is_sent_to_it(place, monkeypatch):
+    async def items():
+        yield "a"
+        assert await over.wait()
+
+    over = asyncio.Event()
+
+    async def program():
+        async with AsyncCache(place) as cache:
+            kept = await cache.fetch_stream("q", items)
+            assert await anext(kept) == "a"
+            sent, flight = Sent(monkeypatch, cache._engine.mode), cache._engine.board.flights()[0]
+            for _ in range(300):
+                async for item in await cache.fetch_stream("q", items):
+                    assert item == "a"
+                    break
+            await asyncio.to_thread(eventually, lambda: flight.pump.tape.readers == 1, "those dropped have left")
+            assert sent.times == 0
+            del kept
+            await asyncio.to_thread(eventually, lambda: flight.pump.tape.readers == 0, "the last has left too")
+            assert sent.times == 1
+            over.set()
+
+    asyncio.run(program())
 
 
 @pytest.mark.slow

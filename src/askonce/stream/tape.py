@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from askonce.core.judge import Verdict
@@ -318,9 +317,18 @@ class Playback:
         if self.tape.leave(self) == 0 and self._left is not None:
             await self._left()
 
-    def __del__(self, partial: type[partial[object]] = partial) -> None:
-        # This may run anywhere: inside our own code, or while a lock is held. So it only leaves a note. Its default
-        # argument keeps the name, because a module's names are gone while the interpreter ends.
+    def __del__(self) -> None:
+        # This may run anywhere: inside our own code, or while a lock is held. So it only leaves a note. It uses no name
+        # of its module, because those are gone while the interpreter ends.
         if not getattr(self, "_closed", True) and self._defer is not None:
             self.tape.drop(self)
-            self._defer(partial(self._mode.send, self.signal, self.close))
+            self._defer(self._dropped)
+
+    def _dropped(self) -> None:
+        """The reader leaves, in the background thread. Only the last reader's leaving is sent to its own thread or loop.
+
+        A thread or a callback for each reader would be slower than a program that drops them.
+        """
+        tape = self.tape
+        if tape.readers <= 1 or tape.leave(self) == 0:
+            self._mode.send(self.signal, self.close)
