@@ -6,6 +6,7 @@ write what it likes. One that stops, freezes or configures its server takes `own
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and not RECORDED.isdisjoint(item.fixturenames):
             item.add_marker("corpus")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected for good is no garbage: the collector, which tests call often, passes it by."""
+    gc.collect()
+    gc.freeze()
 
 
 def _started(server: Server) -> Iterator[Server]:

@@ -54,7 +54,9 @@ class Upstream:
             if self._error is not None:
                 raise self._error
         finally:
-            self.closed += 1
+            with self._changed:
+                self.closed += 1
+                self._changed.notify_all()
 
     def wait_until_closed(self, times=1):
         with self._changed:

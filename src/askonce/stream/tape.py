@@ -325,7 +325,7 @@ class Playback:
             self._defer(self._dropped)
 
     def _dropped(self) -> None:
-        """The reader leaves, in the background thread. Only the last reader's leaving is sent to its own thread or loop.
+        """Leave, in the background thread. Only the leaving of the last reader is sent to its own thread or loop.
 
         A thread or a callback for each reader would be slower than a program that drops them.
         """
