@@ -34,7 +34,7 @@ def nothing_said(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(config, "_configured", {"url": None, "prefix": None, "mode": None})
-    monkeypatch.setattr(config, "_told", set())
+    monkeypatch.setattr(config, "_warned", set())
     yield
     for default, _ in [askonce._default.pop(name) for name in list(askonce._default)]:
         default.close()

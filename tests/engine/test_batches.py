@@ -200,8 +200,8 @@ def test_a_batch_in_trouble_is_paid_once_by_all_who_ask_it(crowd, own_valkey):
     going: list[bool] = []
     call.open = lambda: bool(going)
     board, shared = cache._engine.board, []
-    plain = board.alone
-    board.alone = lambda *arguments: shared.append(plain(*arguments)) or shared[-1]
+    plain = board.share_unleased
+    board.share_unleased = lambda *arguments: shared.append(plain(*arguments)) or shared[-1]
     futures = [asked(crowd, cache, call, range(200)) for _ in range(3)]
     eventually(lambda: len(call.made) == 1 and len(shared) == 600, "one of them is called, and the others found it")
     going.append(True)

@@ -83,14 +83,14 @@ def test_a_word_said_before_its_follower_knows_whom_he_follows_is_not_lost(crowd
     call.script(None, Step(hang=True, error=ZeroDivisionError()), HANG, Step())
     leading, following = others.cache(place), crowd.cache(place)
     heard = threading.Event()
-    plain = WaitList.hear
+    plain = WaitList.notify
 
     def hear(self, notice):
         plain(self, notice)
         if notice.kind == ENDED and notice.outcome != FAILED:
             heard.set()
 
-    monkeypatch.setattr(WaitList, "hear", hear)
+    monkeypatch.setattr(WaitList, "notify", hear)
     others.ask(leading, ASKED, call)
     gathered(leading, 1, call)
     claims = []
@@ -200,7 +200,7 @@ def test_a_failure_is_not_told_to_one_who_follows_it_no_more(crowd, others, plac
     eventually(lambda: claims() == 4, "the second follows")
     others.do(leading.invalidate, request=ASKED)
     (wait_list,) = following._engine.background._wait_lists.values()
-    next(iter(wait_list.waiters)).ring(None)
+    next(iter(wait_list.waiters)).wake(None)
     call.wait_until_paid(ASKED, 2)
     assert len(following._engine.board.flights()) == 1
     (failing,) = leading._engine.board.flights()

@@ -23,10 +23,10 @@ def test_an_entry_that_one_caller_read_is_told_to_those_who_follow_that_very_fli
     reader.follows = same.follows = (b"a" * 16, 7)
     successor.follows = (b"a" * 16, 8)
     assert reader.brought is None
-    reader.tell(*entry(b"a" * 16, 7))
+    reader.share(*entry(b"a" * 16, 7))
     assert reader.brought == same.brought == entry(b"a" * 16, 7)
     assert successor.brought is None, "the same id under a later order is another flight"
     assert nobodys.brought is None
-    successor.tell(*entry(b"a" * 16, 8))
+    successor.share(*entry(b"a" * 16, 8))
     assert successor.brought == entry(b"a" * 16, 8)
     assert same.brought is None, "what is kept is the latest; who is late reads for himself"

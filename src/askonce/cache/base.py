@@ -21,7 +21,7 @@ from askonce.cache.options import Call, settings_of
 from askonce.cache.process import known_caches
 from askonce.cache.selector import Selector, select
 from askonce.cache.stores import no_store, open_store
-from askonce.cache.streams import Items, Kept, Untaped, items_of, pace_of
+from askonce.cache.streams import Items, StoredItems, Uncached, items_of, pace_of
 from askonce.core import keys
 from askonce.core.judge import Judge
 from askonce.core.keys import Form, Key
@@ -35,7 +35,7 @@ from askonce.core.rules import RULE_WORDS, Rules
 from askonce.engine.batch import BatchEngine
 from askonce.engine.fitting import Fitting
 from askonce.engine.leader import Answer
-from askonce.engine.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal, told_field
+from askonce.engine.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal, warn_unknown_field
 from askonce.engine.reader import Found, Unreadable
 from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from askonce.http.rules import ClientRules
 
 
-Placed = tuple[Playback | Kept | Untaped, Status]
+Placed = tuple[Playback | StoredItems | Uncached, Status]
 
 
 class BaseCache:
@@ -247,7 +247,7 @@ class BaseCache:
         if known.passes:
             found = await self.engine().passed(question, known.passes, opened)
             assert isinstance(found.value, Opened)
-            return Untaped(found.value.source), found.status
+            return Uncached(found.value.source), found.status
         found = await self.engine().ask(question, opened)
         try:
             return self._placed(found)
@@ -258,7 +258,7 @@ class BaseCache:
         """A place on a stream. If it is stored, its items are read first."""
         assert isinstance(found.value, Playback)
         stored = found.entry is not None
-        return (Kept(found.value, empty=self.judges.keeps_empty) if stored else found.value), found.status
+        return (StoredItems(found.value, empty=self.judges.keeps_empty) if stored else found.value), found.status
 
     def _met(self, body: bytes, plan: Plan) -> Known:
         # By the canonical body, not by what the request is: a pydantic model and an equal dict are one question.
@@ -286,7 +286,7 @@ class BaseCache:
             return "off"
         if plan.control.no_store:
             return "no-store"
-        return told_field(self.events, judge_request(request, plan.terms, inert=self.rules.inert))
+        return warn_unknown_field(self.events, judge_request(request, plan.terms, inert=self.rules.inert))
 
     def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
         """The rules of one HTTP client of this cache."""
@@ -366,7 +366,7 @@ class BaseCache:
             return []
         self._closed = True
         if limit is None:
-            limit = 0.0 if self.engine().mode.hurried() else self.close_limit
+            limit = 0.0 if self.engine().mode.must_not_wait() else self.close_limit
         dropped = await self.engine().finish(limit)
         if dropped:
             self.events.warn_once("dropped", "closed with %d calls still under way: dropped", len(dropped))

@@ -20,7 +20,7 @@ MEMORY = "memory://askonce"  # a name, so that all default caches of a process s
 MODES = ("on", "off", "refresh", "only-if-cached")
 
 _configured: dict[str, str | None] = {"url": None, "prefix": None, "mode": None}
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def configure(*, url: str | None = None, prefix: str | None = None, mode: str | None = None) -> None:
@@ -59,15 +59,15 @@ def find_url(url: str | None) -> str:
         return found
     redis = os.environ.get("REDIS_URL")
     if redis:
-        if redis not in _told:
-            _told.add(redis)
+        if redis not in _warned:
+            _warned.add(redis)
             log.warning("askonce uses $REDIS_URL: %s (set ASKONCE_URL to say otherwise)", without_password(redis))
         return redis
     folder = cache_folder()
     if folder is not None:
         return f"sqlite:///{folder / 'askonce.db'}"
-    if MEMORY not in _told:
-        _told.add(MEMORY)
+    if MEMORY not in _warned:
+        _warned.add(MEMORY)
         log.warning(
             "askonce finds no cache folder that this user may write: answers are kept in the memory of this process,"
             " and die with it; set ASKONCE_URL, as in ASKONCE_URL=sqlite:////var/tmp/askonce.db"

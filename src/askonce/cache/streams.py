@@ -23,7 +23,9 @@ from askonce.stream.tape import Playback, Raw, Source
 class Streamed:
     """A stream of items, for any of its callers. Leave it by `close`, by its end, or by the end of a ``with`` block."""
 
-    def __init__(self, playback: Playback | Kept | Untaped, status: Status, forget: Callable[[str], Any]) -> None:
+    def __init__(
+        self, playback: Playback | StoredItems | Uncached, status: Status, forget: Callable[[str], Any]
+    ) -> None:
         self.status = status
         self.key = status.key
         self._playback = playback
@@ -45,7 +47,7 @@ class Streamed:
         return f"<{type(self).__name__} {self.status}>"
 
 
-class Untaped:
+class Uncached:
     """A stream that passes by the cache: only the caller that asked for it reads it, as it comes."""
 
     def __init__(self, source: Source) -> None:
@@ -61,7 +63,7 @@ class Untaped:
         await self._source.close()
 
 
-class Kept:
+class StoredItems:
     """The items of a stored stream, all of them decoded before the first is returned.
 
     So an unreadable item makes the whole lookup a miss, instead of an error in the middle.

@@ -67,12 +67,12 @@ class BatchEngine(Engine):
         try:
             if over:
                 raise StoreTrouble(EXIT)
-            await self._claims.within([item.attempt for item in items], partial(self._seek, batch))
+            await self._claims.within([item.attempt for item in items], partial(self._resolve, batch))
         except StoreTrouble as trouble:
-            await self._all_alone(_missing(items), calls, trouble.kind)
+            await self._all_without_store(_missing(items), calls, trouble.kind)
         return [item.found for item in items if item.found is not None]
 
-    async def _seek(self, batch: Batch) -> None:
+    async def _resolve(self, batch: Batch) -> None:
         readable = [item for item in batch.items if not item.question.unreadable]
         found = await self._reader.look_all([item.question for item in readable])
         for item, one in zip(readable, found, strict=True):
@@ -82,7 +82,7 @@ class BatchEngine(Engine):
                 raise self._not_cached(missing[0].question)
             unsettled = [item for item in missing if item.attempt.mismatches >= MISMATCHES]
             if unsettled:
-                await self._all_alone(unsettled, batch.calls, "store-restless")
+                await self._all_without_store(unsettled, batch.calls, "store-restless")
             else:
                 await self._turn(missing, batch)
 
@@ -112,13 +112,13 @@ class BatchEngine(Engine):
         for item in missing:
             if item.attempt.waiter is not None:
                 item.attempt.waiter.claimed()
-        unheard = []
+        unnoticed = []
         for item, claim in zip(missing, claims, strict=True):
-            told, item.attempt.told = item.attempt.told, None
-            if told is not None and self._may_be_taped(claim, told):
-                unheard.append((item, told))
-        taped = await self._others.taped_all([(item.question, told) for item, told in unheard])
-        for (item, _), found in zip(unheard, taped, strict=True):
+            named, item.attempt.named = item.attempt.named, None
+            if named is not None and self._may_be_taped(claim, named):
+                unnoticed.append((item, named))
+        taped = await self._others.taped_all([(item.question, named) for item, named in unnoticed])
+        for (item, _), found in zip(unnoticed, taped, strict=True):
             item.found = found
             if found is not None:
                 await self._claims.drop(item.attempt)
@@ -163,7 +163,7 @@ class BatchEngine(Engine):
         for item, claim in followed:
             local = self.board.named(claim.id, claim.order)
             if local is None:
-                elsewhere.append((item, self._told(item, claim)))
+                elsewhere.append((item, self._followed(item, claim)))
             else:
                 await self._join_local(item, local)
         new = [one for _, one in elsewhere if one.attempt.waiter is None]
@@ -177,11 +177,11 @@ class BatchEngine(Engine):
                 item.found = brought
 
     @staticmethod
-    def _told(item: BatchItem, claim: Follow) -> Followed:
+    def _followed(item: BatchItem, claim: Follow) -> Followed:
         attempt = item.attempt
         if attempt.waiter is not None:
             attempt.waiter.follows = None
-        attempt.told = claim
+        attempt.named = claim
         attempt.after = max(attempt.after, claim.order)
         return Followed(item.question, attempt, claim)
 
@@ -232,13 +232,13 @@ class BatchEngine(Engine):
         """Make one call in the background for all items whose answers were served stale or early."""
         flights = [(flight, item.question) for item, flight in _with_flights(late)]
         for flight, question in flights:
-            flight.callers, flight.behind = 1, True
+            flight.callers, flight.is_refresh = 1, True
             self.events.emit("refresh", question.key.text, "batch")
         led = [flight for flight, _ in flights]
-        if dropped := self.mode.behind(led, partial(self._batch_leader.run_all, flights, calls)):
+        if dropped := self.mode.run_in_background(led, partial(self._batch_leader.run_all, flights, calls)):
             self._not_begun(led, dropped)
 
-    async def _all_alone(self, items: list[BatchItem], calls: Calls, kind: str) -> None:
+    async def _all_without_store(self, items: list[BatchItem], calls: Calls, kind: str) -> None:
         """Ask upstream without the store: one call for what this process does not ask yet; then join the rest."""
         self._still_open()
         for item in items:

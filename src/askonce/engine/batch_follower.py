@@ -48,29 +48,29 @@ class BatchFollower(Follower):
             for question, attempt, claim in followed
             if attempt.waiter is not None
         ]
-        heard = await self._heard_of(waits, signal)
-        for one, said in zip(followed, heard, strict=True):
+        outcomes = await self._first_outcomes(waits, signal)
+        for one, said in zip(followed, outcomes, strict=True):
             one.attempt.silent = said == NEVER
             if isinstance(said, bytes):
-                one.attempt.told = None  # the flight's end is known
-        stored = await self._stored([(wait, at) for at, wait in enumerate(waits) if heard[at] == STORED])
-        shared = await self._shared([(wait, at) for at, wait in enumerate(waits) if heard[at] == SHARED])
+                one.attempt.named = None  # the flight's end is known
+        stored = await self._stored([(wait, at) for at, wait in enumerate(waits) if outcomes[at] == STORED])
+        shared = await self._shared([(wait, at) for at, wait in enumerate(waits) if outcomes[at] == SHARED])
         return [stored.get(at) or shared.get(at) for at in range(len(waits))]
 
     @staticmethod
-    async def _heard_of(waits: Sequence[Wait], signal: Signal) -> list[bytes | int | None]:
-        heard: list[bytes | int | None] = [None] * len(waits)
+    async def _first_outcomes(waits: Sequence[Wait], signal: Signal) -> list[bytes | int | None]:
+        outcomes: list[bytes | int | None] = [None] * len(waits)
         waiting = dict(enumerate(waits))
         while waiting:
             for at, wait in list(waiting.items()):
-                if (said := wait.heard()) is not None:
-                    heard[at] = said
+                if (said := wait.outcome()) is not None:
+                    outcomes[at] = said
                     del waiting[at]
-            if not waiting or any(isinstance(said, int) or said == FAILED for said in heard if said is not None):
+            if not waiting or any(isinstance(said, int) or said == FAILED for said in outcomes if said is not None):
                 break
             left = min(wait.left() for wait in waiting.values())
             await signal.wait(min(left, LOOK))
-        return heard
+        return outcomes
 
     async def _stored(self, ended: Sequence[tuple[Wait, int]]) -> dict[int, Found]:
         """Return the answers that were stored, if the entry is still the one that the flight stored."""
@@ -79,7 +79,7 @@ class BatchFollower(Follower):
             ended, await self._reader.entries([wait.question for wait, _ in ended]), strict=True
         ):
             if data is not None and head is not None and (head.fill, head.order) == wait.claim[:2]:
-                wait.waiter.tell(data, head)
+                wait.waiter.share(data, head)
                 found[at] = self._reader.hit(wait.question, data, head, head.created, fwd="miss")
         return found
 

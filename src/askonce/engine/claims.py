@@ -35,7 +35,7 @@ class Attempt:
     owner: Running
     flight: Flight | None = None  # claimed last; its claim was granted, or may have been
     waiter: Waiter | None = None
-    told: Follow | None = None  # the flight the store named last; its end is not known
+    named: Follow | None = None  # the flight the store named last; its end is not known
     after: int = 0
     silent: bool = False
     mismatches: int = 0
@@ -142,7 +142,7 @@ class Claims:
 
     def _orphaned(self, flight: Flight) -> None:
         self._events.emit("dropped", flight.key.text, "owner-gone")
-        if flight.behind:
+        if flight.is_refresh:
             self._events.emit("backoff", flight.key.text)
         self._events.warn_once(
             "owner-gone",

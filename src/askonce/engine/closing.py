@@ -23,11 +23,11 @@ LOOK = 0.005  # s between two checks of the remaining flights while the interpre
 class Closing:
     """Ends the flights of one engine."""
 
-    def __init__(self, guarded: GuardedStore, claims: Claims, pilot: Leader, mode: Mode) -> None:
+    def __init__(self, guarded: GuardedStore, claims: Claims, leader: Leader, mode: Mode) -> None:
         self._guarded = guarded
         self._claims = claims
         self._board = claims.board
-        self._leader = pilot
+        self._leader = leader
         self._mode = mode
 
     async def wait(self, limit: float) -> list[str]:
@@ -56,7 +56,7 @@ class Closing:
             elif not flight.done:
                 await self._leader.abandon(flight)
         for waiter in list(self._claims.waiters):
-            waiter.ring(None)
+            waiter.wake(None)
         await self._mode.settle(SETTLE)
         self._guarded.leave()
 

@@ -79,15 +79,15 @@ class Engine:
     async def ask(self, question: Question, call: Call) -> Found:
         """Return the answer to a question. All callers that ask at the same time pay for at most one call."""
         if self.late and self._over():
-            return await self._alone(question, call, EXIT)
+            return await self._without_store(question, call, EXIT)
         question.since = self.board.tick()
         try:
             found = await self._reader.look(question)
             if found is None and question.others:
-                found = await self._reader.retold(question)
+                found = await self._reader.from_other_form(question)
             found = found or await self._contend(question, call)
         except StoreTrouble as trouble:
-            found = await self._alone(question, call, trouble.kind)
+            found = await self._without_store(question, call, trouble.kind)
         if question.key.form == "s" and found.body is not None:
             try:
                 return self._played(found)
@@ -114,11 +114,11 @@ class Engine:
         try:
             found = await self._contend(question, call)
         except StoreTrouble as trouble:
-            found = await self._alone(question, call, trouble.kind)
+            found = await self._without_store(question, call, trouble.kind)
         try:
             return read(self._played(found) if question.key.form == "s" else found)
         except Unreadable:  # another writer stores an unreadable entry each time
-            found = await self._alone(question, call, UNREADABLE)
+            found = await self._without_store(question, call, UNREADABLE)
             return read(self._played(found) if question.key.form == "s" else found)
 
     def unread(self, question: Question) -> Question:
@@ -151,7 +151,7 @@ class Engine:
             return found
         attempt = self._claims.attempt()
         found = await self._claims.within([attempt], partial(self._attempt, question, call, attempt))
-        return found or await self._alone(question, call, "store-restless")
+        return found or await self._without_store(question, call, "store-restless")
 
     async def _attempt(self, question: Question, call: Call, attempt: Attempt) -> Found | None:
         """Claim until there is an answer. None if the entry was replaced too often meanwhile."""
@@ -186,7 +186,7 @@ class Engine:
         if local is not None:
             await self._claims.reap(local)
             return None
-        attempt.told = claim
+        attempt.named = claim
         attempt.after = max(attempt.after, claim.order)
         if attempt.waiter is None:
             # Subscribe first, then claim again: otherwise a notice sent in between would be missed.
@@ -205,15 +205,15 @@ class Engine:
 
     async def _missed(self, question: Question, claim: Claim, attempt: Attempt) -> Found | None:
         """The answer of the followed flight, if the store no longer names it and it ended unnoticed and unstored."""
-        told, attempt.told = attempt.told, None
-        if told is None or not self._may_be_taped(claim, told):
+        named, attempt.named = attempt.named, None
+        if named is None or not self._may_be_taped(claim, named):
             return None
-        return await self._follower.taped(question, told)  # a lease granted with this claim is given back at the end
+        return await self._follower.taped(question, named)  # a lease granted with this claim is given back at the end
 
     @staticmethod
-    def _may_be_taped(claim: Claim, told: Follow) -> bool:
+    def _may_be_taped(claim: Claim, named: Follow) -> bool:
         """Whether the flight named before may have ended without becoming an entry."""
-        return claim[:2] != told[:2] if isinstance(claim, Follow) else not isinstance(claim, Hit)
+        return claim[:2] != named[:2] if isinstance(claim, Follow) else not isinstance(claim, Hit)
 
     async def _serve(self, question: Question, call: Call, claim: Hit | Stale, attempt: Attempt) -> Found | None:
         """Return the entry that was approved, if it can be read. Refresh it if the claim also granted the lease."""
@@ -242,15 +242,15 @@ class Engine:
         flight = attempt.flight
         assert flight is not None
         flight.callers = 1  # stands for no caller, and stays: a caller that joins and leaves does not abandon it
-        flight.behind = True
+        flight.is_refresh = True
         self.events.emit("refresh", question.key.text, why)
-        if dropped := self.mode.behind([flight], partial(self._leader.run, flight, question, call)):
+        if dropped := self.mode.run_in_background([flight], partial(self._leader.run, flight, question, call)):
             self._not_begun([flight], dropped)
 
     def _not_begun(self, flights: Sequence[Flight], why: str) -> None:
         """End refreshes that did not begin. No backoff is set: another process may have room for them."""
         for flight in flights:
-            flight.behind = False
+            flight.is_refresh = False
             self.board.end(flight)
         self.events.emit("dropped", flights[0].key.text, why)
 
@@ -282,16 +282,16 @@ class Engine:
             if not flight.alive():
                 self.board.end(flight)
             if leader and gone.why is not None and not self.closed:
-                raise self.mode.told(gone.why) from None
+                raise self.mode.for_caller(gone.why) from None
             raise
         except Exception as error:
             trouble = upstream.trouble(error)
-            saved = await self._reader.saved(question, trouble) if trouble and not self.late else None
-            if saved is None:
+            stale = await self._reader.stale_if_error(question, trouble) if trouble and not self.late else None
+            if stale is None:
                 detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
                 self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
                 raise
-            return saved
+            return stale
         except BaseException:
             if isinstance(flight.pump, Pump) and flight.callers == 1 and not flight.pump.tape.readers:
                 # The caller was cancelled at the moment its stream was opened.
@@ -307,8 +307,8 @@ class Engine:
             return Found(status, None, playback)
         assert isinstance(landed, Landed)
         trouble = landed.answer.trouble
-        saved = await self._reader.saved(question, trouble) if trouble and not self.late else None
-        return saved or self._arrived(question, landed, leader=leader)
+        stale = await self._reader.stale_if_error(question, trouble) if trouble and not self.late else None
+        return stale or self._arrived(question, landed, leader=leader)
 
     def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
         detail = question.detail or landed.detail
@@ -363,7 +363,7 @@ class Engine:
 
     # without the store
 
-    async def _alone(self, question: Question, call: Call, kind: str) -> Found:
+    async def _without_store(self, question: Question, call: Call, kind: str) -> Found:
         """Ask upstream without the store, once for all callers of this process that ask the same meanwhile."""
         self._still_open()
         question.detail = kind

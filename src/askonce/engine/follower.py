@@ -32,16 +32,16 @@ class Wait:
         self.question = question
         self.waiter = waiter
         self.claim = claim
-        self._mine = waiter.follows = (claim.id, claim.order)
+        self._flight = waiter.follows = (claim.id, claim.order)
         self._heartbeat = heartbeat
         self._until = time.monotonic() + claim.remaining / 1000 + GRACE
 
-    def heard(self) -> bytes | int | None:
+    def outcome(self) -> bytes | int | None:
         """How the flight ended, 0 to claim again, NEVER if it went silent, or None while none of these is known."""
         waiter = self.waiter
         while waiter.notices:
             notice = waiter.notices.popleft()
-            if (notice.flight, notice.order) == self._mine:
+            if (notice.flight, notice.order) == self._flight:
                 if notice.kind == ALIVE:
                     self._until = time.monotonic() + self._heartbeat
                 if notice.kind == ENDED:
@@ -83,9 +83,9 @@ class Follower:
     async def follow(self, question: Question, waiter: Waiter, claim: Follow) -> Found | int:
         """Wait for the flight. Return its answer, or the order after which to claim again (NEVER: it went silent)."""
         wait = Wait(question, waiter, claim, self._background.heartbeat)
-        while (heard := wait.heard()) is None:
+        while (outcome := wait.outcome()) is None:
             await waiter.signal.wait(min(wait.left(), LOOK))
-        return heard if isinstance(heard, int) else await self._ended(question, waiter, claim, heard)
+        return outcome if isinstance(outcome, int) else await self._ended(question, waiter, claim, outcome)
 
     async def read_remotely(
         self, question: Question, waiter: Waiter, claim: Follow, again: Callable[[], Awaitable[Claim]]
@@ -111,7 +111,7 @@ class Follower:
             if waiter.brought is None:
                 data, head = await self._reader.entry(question)
                 if data is not None and head is not None and (head.fill, head.order) == (claim.id, claim.order):
-                    waiter.tell(data, head)
+                    waiter.share(data, head)
             if (brought := waiter.brought) is not None:
                 data, head = brought
                 return self._reader.hit(question, data, head, head.created, fwd="miss")

@@ -103,7 +103,7 @@ class Leader:
             raise  # its event loop is gone, so nothing can be awaited; the background thread finds its owner gone
         except BaseException as error:
             self.lost(flight, "cut-off")
-            await self._return(flight, Ending(FAILED, "gone"), failed=flight.behind)
+            await self._return(flight, Ending(FAILED, "gone"), failed=flight.is_refresh)
             flight.land(error=NoResult(error))
             raise
         else:
@@ -127,7 +127,7 @@ class Leader:
 
         A refusal of the request itself, such as a revoked key, must reach a caller as soon as possible.
         """
-        return bool(upstream.trouble(error)) or (flight.behind and upstream.status_of(error) is None)
+        return bool(upstream.trouble(error)) or (flight.is_refresh and upstream.status_of(error) is None)
 
     def _failed(self, key: str, error: Exception) -> Ending:
         """Emit the event of a call without an answer, and return its ending."""
@@ -154,12 +154,12 @@ class Leader:
             heartbeat.on_want = writer.want
             if heartbeat.wanted:
                 writer.want()
-            writer.on_want = pump.hurry
+            writer.on_want = pump.run_without_readers
             if writer.wanted:
-                pump.hurry()
-        pump.awaited = not flight.behind
+                pump.run_without_readers()
+        pump.awaited = not flight.is_refresh
         flight.land(pump)
-        if self._mode.asynchronous or flight.behind:  # a stream in a caller's thread is read by its reader
+        if self._mode.asynchronous or flight.is_refresh:  # a stream in a caller's thread is read by its reader
             await pump.run()
 
     async def _taped(
@@ -172,7 +172,7 @@ class Leader:
             self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
         if refusal:
             self._events.emit("unstored", question.key.text, refusal)
-            await self._return(flight, Ending(FAILED, refusal), failed=flight.behind)
+            await self._return(flight, Ending(FAILED, refusal), failed=flight.is_refresh)
         elif error is not None:
             self._events.emit("failed", question.key.text, type(error).__name__)
             ending = Ending(FAILED, type(error).__name__)
@@ -183,7 +183,7 @@ class Leader:
 
     async def abandon(self, flight: Flight) -> None:
         """Give up the lease of a call that runs in a thread and cannot be ended: others need not wait for it."""
-        await self._return(flight, Ending(FAILED, "closed"), failed=flight.behind)
+        await self._return(flight, Ending(FAILED, "closed"), failed=flight.is_refresh)
 
     async def give_up(self, flights: Sequence[Flight]) -> None:
         """The interpreter ends first: set a backoff for these flights, over a connection that needs no event loop."""
@@ -201,7 +201,7 @@ class Leader:
 
     def lost(self, flight: Flight, why: str) -> None:
         """Emit the event of a refresh that ends before its call. Any other call has a caller that gets an error."""
-        if flight.behind and not flight.dropped:
+        if flight.is_refresh and not flight.dropped:
             flight.dropped = True
             self._events.emit("dropped", flight.key.text, why)
             self._events.warn_once(
@@ -236,7 +236,7 @@ class Leader:
         if detail or answer.body is None:
             self._events.emit("unstored", question.key.text, detail)
             shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
-            failed = bool(answer.trouble) or (flight.behind and not detail.startswith("status-"))
+            failed = bool(answer.trouble) or (flight.is_refresh and not detail.startswith("status-"))
             return Landing(answer, detail, self._release(flight, shared, failed=failed, hint=answer.hint))
         return Landing(answer, "", self._fill(flight.grant, question, answer, seconds), fills=True)
 

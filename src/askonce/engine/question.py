@@ -30,7 +30,7 @@ from askonce.events import Events
 RULES = 2
 PLANS = 4096  # kept in memory by a cache
 KNOWN, KNOWN_SIZE = 512, 8192  # questions kept in memory by a plan, and the largest body of one, in bytes
-TOLD = 15_000  # characters: at most as many bytes, in any encoding, as an extension can hold
+EXTENSION_MAX = 15_000  # characters: at most as many bytes, in any encoding, as an extension can hold
 FOREVER = 10 * 365 * 86_400_000  # ms: the grace that "max-stale" without a value accepts
 
 
@@ -70,9 +70,9 @@ class Question:
 
     def extensions(self) -> dict[int, bytes]:
         """The entry's description for people: extension number to text."""
-        told = {SCOPE: self.plan.scope, MODEL: self.model, TAGS: "\0".join(self.plan.tags)}
+        texts = {SCOPE: self.plan.scope, MODEL: self.model, TAGS: "\0".join(self.plan.tags)}
         # Only people read it, so it may be cut: a request may hold a "model" of 70,000 characters, or half a surrogate.
-        return {kind: text[:TOLD].encode("utf-8", "replace") for kind, text in told.items() if text}
+        return {kind: text[:EXTENSION_MAX].encode("utf-8", "replace") for kind, text in texts.items() if text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def not_normal(events: Events, wrong: NotNormal) -> str:
     return "normalize-failed"
 
 
-def told_field(events: Events, reason: str) -> str:
+def warn_unknown_field(events: Events, reason: str) -> str:
     """Why a request passes. Warns once if an unknown field is the reason."""
     if reason.startswith(FIELD):
         field = unquote(reason.removeprefix(FIELD))

@@ -112,7 +112,7 @@ class Reader:
         now = look.now_us // 1000
         return (look.entry, head, now) if fresh_for(head, question.plan.limits, now) else None
 
-    async def retold(self, question: Question) -> Found | None:
+    async def from_other_form(self, question: Question) -> Found | None:
         """The answer made from one stored in another form, if it can be made exactly."""
         for other in question.others:
             kept = await self.peek(other)
@@ -220,7 +220,7 @@ class Reader:
         data = await self._guarded.read(self._store.entry(question.key))
         return data, self.read(question, data) if data is not None else None
 
-    async def saved(self, question: Question, trouble: str) -> Found | None:
+    async def stale_if_error(self, question: Question, trouble: str) -> Found | None:
         """An old answer in place of an upstream error, judged by the current generations; None if none may serve."""
         if not question.limits.error:
             return None

@@ -65,10 +65,10 @@ class RemoteReader:
             try:
                 await self._turn(until)
             except StoreTrouble as trouble:
-                await self._endure(trouble)
+                await self._on_trouble(trouble)
         return True
 
-    async def _endure(self, trouble: StoreTrouble) -> None:
+    async def _on_trouble(self, trouble: StoreTrouble) -> None:
         """The log outlives the trouble: read on when the store answers again, unless the lease ends first."""
         self._behind = True
         if time.monotonic() >= self._until:
@@ -82,13 +82,13 @@ class RemoteReader:
             await self._catch_up()
             self._behind = False
         elif self._waiter.notices:
-            await self._hear(self._waiter.notices.popleft())
+            await self._on_notice(self._waiter.notices.popleft())
         elif (left := self._until - time.monotonic()) > 0:
             await self._waiter.signal.wait(max(0.0, min(left, until - time.monotonic())))
         else:
             await self._look_into()
 
-    async def _hear(self, notice: Notice) -> None:
+    async def _on_notice(self, notice: Notice) -> None:
         if (notice.flight, notice.order) != (self._claim.id, self._claim.order):
             return
         self._until = time.monotonic() + 2 * self._guarded.background.heartbeat

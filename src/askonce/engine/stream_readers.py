@@ -28,7 +28,7 @@ class StreamReaders:
         async def left() -> None:
             await self.left(question, flight, pump)
 
-        pump.left = None if flight.behind else left
+        pump.left = None if flight.is_refresh else left
         playback = Playback(pump.tape, self._mode, None if self._mode.asynchronous else pump.pull, left, self._defer)
         if pump.tape.trimmed:
             pump.tape.leave(playback)
@@ -43,7 +43,7 @@ class StreamReaders:
             return
         whole, followed = pump.passing or pump.scan.whole(), pump.followed
         closing = question.terms.on_abandon == "close" and not followed
-        if not whole and flight.behind:
+        if not whole and flight.is_refresh:
             return  # a refresh has no reader that could abandon it
         if not whole:
             pump.abandoned = question.terms.on_abandon  # counted with its cost when the stream ends
@@ -58,7 +58,7 @@ class StreamReaders:
             await pump.end(None if whole else Cut("closed by its last reader"))
         else:
             pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
-            if not pump.hurry():
+            if not pump.run_without_readers():
                 await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
 
     def give_up(self, flight: Flight) -> None:

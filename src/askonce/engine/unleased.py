@@ -29,10 +29,10 @@ def flight_for(question: Question, board: Board, attempt: Attempt, *, down: bool
         lost = flight.heartbeat is not None and flight.heartbeat.lost
         return not (lost or flight.barred) and (down or _unmoved(flight, question))
 
-    mine = attempt.flight = board.lone(question.key, attempt.owner)
+    mine = attempt.flight = board.unleased(question.key, attempt.owner)
     seen = question.seen
     mine.snapshot = Snapshot(seen.epoch, seen.clock) if seen is not None else None
-    flight = board.alone(mine, may_join)
+    flight = board.share_unleased(mine, may_join)
     if flight is not mine:
         attempt.flight = None
     return flight, flight is mine

@@ -70,7 +70,7 @@ class BackgroundThread:
         self._trouble: StoreTrouble | None = None  # the link's trouble, since `_since` (monotonic s)
         self._since = 0.0
         self._pause = PAUSE
-        self._stumbled = ""
+        self._last_error = ""
 
     # called from any thread
 
@@ -201,7 +201,7 @@ class BackgroundThread:
             except Busy:
                 return  # another thread does this work
             except BaseException as error:  # noqa: BLE001 - the leases must be renewed whatever went wrong here
-                self._stumble(error)
+                self._on_error(error)
 
     def _work(self) -> None:
         self._thread = threading.current_thread()
@@ -210,19 +210,19 @@ class BackgroundThread:
             try:
                 self._turn()
             except StoreTrouble as trouble:
-                self._met(trouble)
+                self._on_trouble(trouble)
             except Exception as error:  # noqa: BLE001 - any error is logged
                 # The thread must outlive a bug in a link: otherwise every lease of the process would expire.
-                self._stumble(error)
+                self._on_error(error)
             else:
-                self._well()
+                self._on_success()
         self._over = True
-        self._wind_up()
+        self._finish_deferred()
         self._unlink()
         self._probes.end()
         drive(self._store.close())
 
-    def _wind_up(self) -> None:
+    def _finish_deferred(self) -> None:
         """Do what was handed to this thread while its last user left: nothing else will do it."""
         try:
             while self._deferred:
@@ -232,7 +232,7 @@ class BackgroundThread:
         except Exception as error:  # noqa: BLE001 - the thread ends in any case
             log.debug("left undone: %r", error)
 
-    def _met(self, trouble: StoreTrouble) -> None:
+    def _on_trouble(self, trouble: StoreTrouble) -> None:
         """The link broke or cannot be made: report it once, and once more if it lasts."""
         log.debug("the background connection: %s", trouble)
         now = time.monotonic()
@@ -242,14 +242,14 @@ class BackgroundThread:
                 user.disconnected(trouble)
         elif now - self._since > QUIET and not self.breakers.shut:
             for user in self.users.alive():
-                user.unheard(trouble)
+                user.unreachable(trouble)
         self._trouble = trouble
         self._wakeup.wait(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
-    def _stumble(self, error: BaseException) -> None:
-        if self._stumbled != repr(error):
-            self._stumbled = repr(error)
+    def _on_error(self, error: BaseException) -> None:
+        if self._last_error != repr(error):
+            self._last_error = repr(error)
             log.exception("the background thread of askonce stumbled")
         self._unlink()
         # The next link has no subscriptions yet.
@@ -259,11 +259,11 @@ class BackgroundThread:
         self._wakeup.wait(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
-    def _well(self) -> None:
-        if self._trouble is not None or self._stumbled:
-            self._trouble, self._stumbled = None, ""
+    def _on_success(self) -> None:
+        if self._trouble is not None or self._last_error:
+            self._trouble, self._last_error = None, ""
             for user in self.users.alive():
-                user.heard()
+                user.reconnected()
         self._pause = PAUSE
 
     def _unlink(self) -> None:
@@ -276,28 +276,28 @@ class BackgroundThread:
         while self._deferred:
             self._deferred.popleft()()
         if self._probes.due() <= 0:
-            self._probes.probe(self._back)
+            self._probes.probe(self._recovered)
         if self._link is None:
             self._link = self._store.link()
-        self._in_time(self._link)
-        self._obey()
-        self._rest()
+        self._do_due(self._link)
+        self._update_subscriptions()
+        self._do_rest()
         notices, ready = self._link.poll(self._patience())
         for key in ready:
             self._in_force(key)
         for key, notice in notices:
             wait_list = self._wait_lists.get(key)
             if wait_list is not None:
-                wait_list.hear(notice)
+                wait_list.notify(notice)
 
-    def _in_time(self, link: Link) -> None:
+    def _do_due(self, link: Link) -> None:
         if (self._heartbeats or self._wait_lists) and time.monotonic() >= self._heartbeats.next:
             self._reap()
             self._heartbeats.renew(link, self.heartbeat, self.rhythm)
         elif self._heartbeats.urgent:
             self._heartbeats.renew_urgent(link, self.heartbeat)
 
-    def _rest(self) -> None:
+    def _do_rest(self) -> None:
         """Do what may be late: for one slice, or until the next renewal is due."""
         until = time.monotonic() + SLICE
         if self._heartbeats:
@@ -308,7 +308,7 @@ class BackgroundThread:
         if self.breakers.write.open:
             self._hits.forget()
         while self._hits.due() <= 0 and time.monotonic() < until:
-            self._hits.tell(self._store)
+            self._hits.send(self._store)
 
     def _patience(self) -> float:
         if (
@@ -325,7 +325,7 @@ class BackgroundThread:
             due.append(self._heartbeats.next - time.monotonic())
         return max(0.0, min(due))
 
-    def _obey(self) -> None:
+    def _update_subscriptions(self) -> None:
         while self._changed:
             wait_list = self._changed[0]
             if wait_list.waiters:
@@ -354,7 +354,7 @@ class BackgroundThread:
                 other.waiters[waiter] = None
                 waiter.wait_list = other
             for waiter in list(other.waiters):
-                waiter.ring(None)
+                waiter.wake(None)
 
     def _give_back(self) -> None:
         some = [self._to_release.popleft() for _ in range(min(BATCH, len(self._to_release)))]
@@ -365,7 +365,7 @@ class BackgroundThread:
         if wait_list is not None:
             wait_list.in_force = True
             for waiter in list(wait_list.waiters):
-                waiter.ring(None)
+                waiter.wake(None)
 
     def _reap(self) -> None:
         """Take back what owners that no longer live hold here, before it is renewed again."""
@@ -385,9 +385,9 @@ class BackgroundThread:
             self._unflushed |= dict.fromkeys(some)  # remote readers must not wait for the next part
             raise
 
-    def _back(self, breaker: Breaker, kind: str) -> None:
+    def _recovered(self, breaker: Breaker, kind: str) -> None:
         """A probe closed a breaker: report it."""
         if kind == "store-readonly" or kind in SILENT:
             self._store.reconnect()  # other connections may still lead to the old server, or nowhere
         for user in self.users.alive():
-            user.back(breaker.direction, kind)
+            user.recovered(breaker.direction, kind)

@@ -108,7 +108,7 @@ class Flight:
         self.over = False  # ended, and removed from everywhere
         self.began = time.monotonic()
         self.callers = 0
-        self.behind = False  # a refresh: no caller waits for it
+        self.is_refresh = False  # a refresh: no caller waits for it
         self.dropped = False  # its "dropped" event was emitted
         self.cancel: Callable[[], object] | None = None
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
@@ -128,7 +128,7 @@ class Flight:
     @property
     def unwaited(self) -> bool:
         """Whether it goes on although no caller waits for it."""
-        return self.behind or (self.pump is not None and bool(self.pump.abandoned))
+        return self.is_refresh or (self.pump is not None and bool(self.pump.abandoned))
 
     def alive(self) -> bool:
         """Whether something runs it, is about to run it, or reads its stream."""
@@ -144,7 +144,7 @@ class Flight:
         """End the flight, once. Every caller that joined gets `result`, or `error` raised."""
         self._landings.append((result, error))
         for signal in list(self._signals):
-            signal.ring()
+            signal.wake()
 
     def ended(self, why: BaseException | None) -> None:
         """What ran the flight is over, perhaps before its first line: land it if it has not landed."""
@@ -186,17 +186,17 @@ class Board:
         self._gone = gone
         self._claimed: dict[bytes, Flight] = {}
         self._leading: dict[Key, Flight] = {}  # the flight that was last granted the key's lease
-        self._alone: dict[Key, Flight] = {}
+        self._unleased: dict[Key, Flight] = {}
         self._lock = OwnedLock()
         self.tick = itertools.count(1).__next__  # numbers lookups and flights as they begin
 
     def flight(self, key: Key, owner: Owner) -> Flight:
         """A flight that will claim a lease; it is not on the board yet."""
-        flight = self.lone(key, owner, os.urandom(16))
+        flight = self.unleased(key, owner, os.urandom(16))
         flight.heartbeat = Heartbeat(key, flight.id, flight, lambda: self.reap(flight))
         return flight
 
-    def lone(self, key: Key, owner: Owner, flight: bytes = b"") -> Flight:
+    def unleased(self, key: Key, owner: Owner, flight: bytes = b"") -> Flight:
         """A flight that will claim nothing."""
         made = Flight(key, owner, flight)
         made.number = self.tick()
@@ -218,24 +218,23 @@ class Board:
         flight.land(error=error or NoResult())
         if not flight.returned and not self._background.breakers.write.open:
             # A claim whose reply was lost may have been granted all the same; such a lease is never filled.
-            self._background.release(flight.key, flight.id, failed=flight.behind)
+            self._background.release(flight.key, flight.id, failed=flight.is_refresh)
         flight.returned = True
         self._claimed.pop(flight.id, None)
         if self._leading.get(flight.key) is flight:
             self._leading.pop(flight.key, None)
-        if self._alone.get(flight.key) is flight:
+        if self._unleased.get(flight.key) is flight:
             with contextlib.suppress(Busy):  # a landed flight is joined by no caller, and the next one replaces it
                 self._lock.run(lambda: self._unpost(flight))
         flight.over = True
         if flight.heartbeat is not None:
-            self._background.stop_renewing(
-                flight.heartbeat
-            )  # last: if this is interrupted, the background thread finds it at its next heartbeat
+            # Last: if this is interrupted, the background thread finds the flight at its next heartbeat.
+            self._background.stop_renewing(flight.heartbeat)
 
     def _unpost(self, flight: Flight) -> None:
         # Only if this flight is there, not one that has replaced it.
-        if self._alone.get(flight.key) is flight:
-            del self._alone[flight.key]
+        if self._unleased.get(flight.key) is flight:
+            del self._unleased[flight.key]
 
     def reap(self, flight: Flight) -> None:
         """End a flight that nothing runs any more. If its stream goes on elsewhere, that ends it later."""
@@ -250,14 +249,14 @@ class Board:
         found = self._claimed.get(flight)
         return found if found is not None and (found.grant is None or found.grant.order == order) else None
 
-    def alone(self, mine: Flight, may_join: Callable[[Flight], bool]) -> Flight:
+    def share_unleased(self, mine: Flight, may_join: Callable[[Flight], bool]) -> Flight:
         """The flight for a key without the store: one under way that may be joined, or else `mine`."""
 
         def posted() -> Flight:
-            for flight in (self._alone.get(mine.key), self._leading.get(mine.key)):
+            for flight in (self._unleased.get(mine.key), self._leading.get(mine.key)):
                 if flight is not None and flight.joinable and flight.alive() and may_join(flight):
                     return flight
-            self._alone[mine.key] = mine
+            self._unleased[mine.key] = mine
             return mine
 
         try:
@@ -273,8 +272,8 @@ class Board:
     def flights(self) -> list[Flight]:
         """All flights under way."""
         led = [flight for flight in list(self._claimed.values()) if flight.grant is not None]
-        alone = list(self._alone.values())
-        for flight in alone:
+        unleased = list(self._unleased.values())
+        for flight in unleased:
             if not flight.alive():  # it has no heartbeat by which the background thread would notice
                 self.end(flight)
-        return [*led, *[flight for flight in alone if not flight.over]]
+        return [*led, *[flight for flight in unleased if not flight.over]]

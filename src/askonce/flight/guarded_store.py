@@ -102,7 +102,7 @@ class GuardedStore:
 
     # called by the background thread
 
-    def back(self, direction: Direction, kind: str) -> None:
+    def recovered(self, direction: Direction, kind: str) -> None:
         """The store answers again, in this direction."""
         if not self._closed:
             self.events.emit("back", direction=direction)
@@ -113,7 +113,7 @@ class GuardedStore:
         if not self._closed:
             self.events.emit("disconnected", detail=trouble.kind)
 
-    def unheard(self, trouble: StoreTrouble) -> None:
+    def unreachable(self, trouble: StoreTrouble) -> None:
         """It cannot make a new connection: leases are not renewed, and waiting callers are not woken."""
         if not self._closed:
             self.events.warn_once(
@@ -124,6 +124,6 @@ class GuardedStore:
                 trouble,
             )
 
-    def heard(self) -> None:
+    def reconnected(self) -> None:
         """It has a connection again: the next trouble is reported anew."""
         self.events.forgive("unheard")

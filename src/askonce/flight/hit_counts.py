@@ -48,7 +48,7 @@ class HitCounts:
         """Seconds until there is something to send; inf if there is nothing."""
         return self._next - time.monotonic() if self._warm else float("inf")
 
-    def tell(self, store: Store) -> None:
+    def send(self, store: Store) -> None:
         """Send one batch, oldest first. What the store does not take is dropped: it is a count, not an answer."""
         some = [_Told(key, *self._warm.pop(key)) for key in list(islice(list(self._warm), BATCH))]
         counts = [partial(_count, one.key, one.warmth.taken(), one.warmth.window) for one in some]

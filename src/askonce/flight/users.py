@@ -15,16 +15,16 @@ from askonce.store import Store, StoreTrouble
 class User(Protocol):
     """A user of the background thread."""
 
-    def back(self, direction: Direction, kind: str) -> None:
+    def recovered(self, direction: Direction, kind: str) -> None:
         """The store answers again, in a direction that had this trouble."""
 
     def disconnected(self, trouble: StoreTrouble) -> None:
         """The background thread lost its connection."""
 
-    def unheard(self, trouble: StoreTrouble) -> None:
+    def unreachable(self, trouble: StoreTrouble) -> None:
         """The background thread cannot make a new connection."""
 
-    def heard(self) -> None:
+    def reconnected(self) -> None:
         """The background thread has a connection again."""
 
 

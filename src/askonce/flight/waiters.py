@@ -32,14 +32,14 @@ class Waiter:
         self.leads = False  # a leader's waiter: it hears that its stream is wanted, and is never the one woken to claim
         self.wait_list = wait_list  # changed by the background thread only
 
-    def ring(self, notice: Notice | None) -> None:
+    def wake(self, notice: Notice | None) -> None:
         """Wake the caller with a notice about the followed flight; None: claim again."""
         if notice is None:
             self.again = True
         else:
             self.notices.append(notice)
         self.parked = False
-        self.signal.ring()
+        self.signal.wake()
 
     @property
     def brought(self) -> tuple[bytes, Head] | None:
@@ -47,7 +47,7 @@ class Waiter:
         found = self.wait_list.brought
         return found if found is not None and (found[1].fill, found[1].order) == self.follows else None
 
-    def tell(self, data: bytes, head: Head) -> None:
+    def share(self, data: bytes, head: Head) -> None:
         """Give the flight's entry to the other callers here that follow it, so that they need not read it."""
         self.wait_list.brought = (data, head)
 
@@ -82,7 +82,7 @@ class WaitList:
         """Wake the waiters that were parked when another one was woken to claim."""
         for waiter in list(self.waiters):
             if waiter.parked and waiter is not but:
-                waiter.ring(None)
+                waiter.wake(None)
 
     def leave(self, waiter: Waiter) -> None:
         """Remove a waiter; the subscription ends with the last one."""
@@ -91,26 +91,26 @@ class WaitList:
         if not self.waiters:
             self._look(self)
 
-    def hear(self, notice: Notice) -> None:
+    def notify(self, notice: Notice) -> None:
         """Pass a notice on. A failure wakes one waiter: the others claim after its claim has a reply."""
-        mine = (notice.flight, notice.order)
+        flight = (notice.flight, notice.order)
         waiters = list(self.waiters)
-        told = [waiter for waiter in waiters if waiter.follows == mine]
+        addressed = [waiter for waiter in waiters if waiter.follows == flight]
         if notice.kind == ENDED:
             for waiter in waiters:
-                if waiter.follows != mine:
+                if waiter.follows != flight:
                     # A claim under way may be about to name this flight as the one to follow.
                     waiter.notices.append(notice)
-                    waiter.signal.ring()
+                    waiter.signal.wake()
             if notice.outcome == FAILED:
-                told = self._ahead([waiter for waiter in told if not waiter.leads])
-        for waiter in told:
-            waiter.ring(notice)
-        if told and told[0] not in self.waiters:
-            self.unpark(told[0])  # it has just left, perhaps before the others were parked behind it
+                addressed = self._first_only([waiter for waiter in addressed if not waiter.leads])
+        for waiter in addressed:
+            waiter.wake(notice)
+        if addressed and addressed[0] not in self.waiters:
+            self.unpark(addressed[0])  # it has just left, perhaps before the others were parked behind it
 
     @staticmethod
-    def _ahead(waiters: list[Waiter]) -> list[Waiter]:
+    def _first_only(waiters: list[Waiter]) -> list[Waiter]:
         for waiter in waiters[1:]:
             waiter.parked = True
         return waiters[:1]

@@ -34,7 +34,7 @@ from askonce.core.rules import NO_RULES, Rules
 from askonce.core.upstream import everybodys
 from askonce.engine.fitting import Fitting
 from askonce.engine.leader import Answer
-from askonce.engine.question import KNOWN, NOTHING, Plan, Planner, Question, Settings, not_normal, told_field
+from askonce.engine.question import KNOWN, NOTHING, Plan, Planner, Question, Settings, not_normal, warn_unknown_field
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
 from askonce.http.callers import Callers
@@ -217,7 +217,7 @@ class ClientRules:
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:
         """Why this request of a known operation may not be looked up."""
-        return told_field(self.events, judge_request(body, plan.terms, known=True, inert=self._inert))
+        return warn_unknown_field(self.events, judge_request(body, plan.terms, known=True, inert=self._inert))
 
     @staticmethod
     def _maker(

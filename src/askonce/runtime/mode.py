@@ -10,14 +10,14 @@ from typing import Any, Protocol, TypeVar
 
 
 class Signal(Protocol):
-    """Wakes a waiting caller; `ring` may be called from any thread."""
+    """Wakes a waiting caller; `wake` may be called from any thread."""
 
-    def ring(self) -> None:
-        """Wake the caller; a ring before the wait is not lost."""
+    def wake(self) -> None:
+        """Wake the caller; a wake-up before the wait is not lost."""
         ...
 
     async def wait(self, timeout: float) -> bool:
-        """Wait for a ring, at most `timeout` s; return whether it came."""
+        """Wait for a wake-up, at most `timeout` s; return whether it came."""
         ...
 
 
@@ -68,11 +68,11 @@ class Mode(Protocol):
         """Run jobs that a caller waits for. Sync: to their end, in its own thread. Async: in a task that owns them."""
         ...
 
-    def behind(self, jobs: Sequence[Job], work: Work, /) -> str:
+    def run_in_background(self, jobs: Sequence[Job], work: Work, /) -> str:
         """Run jobs that no caller waits for, in a thread or task that owns them. If they are not run, return why."""
         ...
 
-    def beside(self, began: Callable[[Owner], object], work: Work, /) -> bool:
+    def run_in_thread(self, began: Callable[[Owner], object], work: Work, /) -> bool:
         """Run in a thread what callers otherwise run in turns; `began` gets its owner. False if there is no thread."""
         ...
 
@@ -84,11 +84,11 @@ class Mode(Protocol):
         """Call `act` with a job after `seconds`, if the job has not ended by then, and if the mode can."""
         ...
 
-    def told(self, why: BaseException) -> BaseException:
+    def for_caller(self, why: BaseException) -> BaseException:
         """The exception that a caller gets for one that ended its job and is not an error of its call."""
         ...
 
-    def hurried(self) -> bool:
+    def must_not_wait(self) -> bool:
         """Whether the current caller is being ended, and must not wait."""
         ...
 

@@ -170,9 +170,9 @@ class OwnedLock:
 
     def _wait(self, ticket: _Ticket, patience: float, waits: Callable[[], object]) -> None:
         until = time.monotonic() + patience
-        bell = threading.Lock()
-        bell.acquire()
-        self._waiting.append(bell)
+        wakeup = threading.Lock()
+        wakeup.acquire()
+        self._waiting.append(wakeup)
         try:
             while not self._took(ticket):
                 if self.mine:
@@ -182,11 +182,11 @@ class OwnedLock:
                 if sys.is_finalizing():
                     raise Busy  # held by a thread that was stopped for good
                 waits()
-                if bell.acquire(timeout=min(left, LOOK)):
-                    self._waiting.appendleft(bell)  # it was first in line, and is again if it was overtaken
+                if wakeup.acquire(timeout=min(left, LOOK)):
+                    self._waiting.appendleft(wakeup)  # it was first in line, and is again if it was overtaken
         finally:
             with contextlib.suppress(ValueError):
-                self._waiting.remove(bell)
+                self._waiting.remove(wakeup)
 
     def _wake(self) -> None:
         with contextlib.suppress(IndexError):

@@ -23,30 +23,30 @@ class TaskSignal:
 
     def __init__(self) -> None:
         self.loop = running_loop()
-        self._rung = False
+        self._woken = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def ring(self) -> None:
-        """Wake it; a ring before the wait is not lost."""
+    def wake(self) -> None:
+        """Wake it; a wake-up before the wait is not lost."""
         if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - asyncio's own fast test for "on this loop"
-            self._ring()
+            self._wake()
             return
         try:
-            self.loop.call_soon_threadsafe(self._ring)
+            self.loop.call_soon_threadsafe(self._wake)
         except RuntimeError:
             return  # the loop is closed: nothing waits there any more
 
-    def _ring(self) -> None:
-        self._rung = True
+    def _wake(self) -> None:
+        self._woken = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def wait(self, timeout: float) -> bool:
         """Suspend for at most `timeout` s; return whether it was woken."""
-        if not self._rung:
+        if not self._woken:
             await self._wait(timeout)
-        rung, self._rung = self._rung, False
-        return rung
+        woken, self._woken = self._woken, False
+        return woken
 
     async def _wait(self, timeout: float) -> None:
         task = asyncio.current_task()

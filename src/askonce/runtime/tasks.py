@@ -97,7 +97,7 @@ class Tasks:
         """Start a task for the jobs; it runs when this returns."""
         self._spawn(jobs, asyncio.get_running_loop().create_task(work(), name="askonce-flight"))
 
-    def behind(self, jobs: Sequence[Job], work: Work) -> str:
+    def run_in_background(self, jobs: Sequence[Job], work: Work) -> str:
         """The same, with a limit on the tasks that run at once."""
         if self._full():
             return "too-many-refreshes"
@@ -115,7 +115,7 @@ class Tasks:
                     self._refreshing.discard(task)
         return len(self._refreshing) >= BACKGROUND
 
-    def beside(self, _: Callable[[Owner], object], __: Work) -> bool:
+    def run_in_thread(self, _: Callable[[Owner], object], __: Work) -> bool:
         """True: the jobs' own task runs already."""
         return True
 
@@ -141,11 +141,11 @@ class Tasks:
         if task is not None and task.get_loop() is loop:
             task.add_done_callback(lambda _: timer.cancel())
 
-    def told(self, why: BaseException) -> BaseException:
+    def for_caller(self, why: BaseException) -> BaseException:
         """An exception that ends the program was given to the loop by the job's task; the caller must not repeat it."""
         return asyncio.CancelledError() if isinstance(why, KeyboardInterrupt | SystemExit) else why
 
-    def hurried(self) -> bool:
+    def must_not_wait(self) -> bool:
         """Whether a Ctrl-C, or a cancellation, ends the current task."""
         task = asyncio.current_task()
         return interrupted() or (task is not None and task.cancelling() > 0)

@@ -23,8 +23,8 @@ class ThreadSignal:
     def __init__(self) -> None:
         self._wakeup = Wakeup()
 
-    def ring(self) -> None:
-        """Wake it; a ring before the wait is not lost."""
+    def wake(self) -> None:
+        """Wake it; a wake-up before the wait is not lost."""
         self._wakeup.set()
 
     async def wait(self, timeout: float) -> bool:
@@ -52,7 +52,7 @@ class Threads:
         """Run the work to its end, here."""
         await work()
 
-    def behind(self, jobs: Sequence[Job], work: Work) -> str:
+    def run_in_background(self, jobs: Sequence[Job], work: Work) -> str:
         """Run it in a daemon thread: a pool's threads would delay the interpreter's exit behind a hanging upstream."""
         if over():
             return "exit"
@@ -94,7 +94,7 @@ class Threads:
         finally:
             self._refreshing.pop(owner, None)
 
-    def beside(self, began: Callable[[Owner], object], work: Work) -> bool:
+    def run_in_thread(self, began: Callable[[Owner], object], work: Work) -> bool:
         """Run it in a thread of its own."""
         owner = Owner(time.monotonic() + BEGIN)
         owner.work = owned(work)
@@ -112,11 +112,11 @@ class Threads:
     def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
         """Do nothing: only its caller can end a call in a thread."""
 
-    def told(self, why: BaseException) -> BaseException:
+    def for_caller(self, why: BaseException) -> BaseException:
         """The exception itself: nothing else was given it."""
         return why
 
-    def hurried(self) -> bool:
+    def must_not_wait(self) -> bool:
         """Whether a Ctrl-C ends the current thread."""
         return interrupted()
 

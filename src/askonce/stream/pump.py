@@ -78,7 +78,7 @@ class Pump:
         try:
             return self._stepped()
         finally:
-            self.tape.nudge()  # a reader that found the turn taken may have it now, even if its holder has left
+            self.tape.wake_readers()  # a reader that found the turn taken may have it now, even if its holder has left
 
     def _stepped(self) -> bool:
         """Do one step, unless another thread is at it."""
@@ -118,13 +118,13 @@ class Pump:
         """Whether it goes on, and its beginning is kept."""
         return not self.tape.over and not self.tape.trimmed
 
-    def hurry(self) -> bool:
+    def run_without_readers(self) -> bool:
         """Make the stream go on however slowly it is read. Called from any thread. False if nothing can run it."""
         if self.tape.held is not None:  # async: its task waits for its readers
-            self.tape.held.ring()
+            self.tape.held.wake()
         if self._asynchronous or (self.helper is not None and self.helper.alive()):
             return True
-        return self._mode.beside(self._helped, self.run)
+        return self._mode.run_in_thread(self._helped, self.run)
 
     def _helped(self, helper: Owner) -> None:
         self.helper = helper
@@ -144,15 +144,15 @@ class Pump:
     async def _others(self) -> None:
         """Wait until another thread has read one more part."""
         signal = self._mode.signal()
-        self.tape.tell(signal)
+        self.tape.add_signal(signal)
         try:
             await signal.wait(TURN)
         finally:
-            self.tape.untell(signal)
+            self.tape.remove_signal(signal)
 
     def alive(self) -> bool:
         """Whether it goes on or may go on: a reader reads, or something runs the stream or its end."""
-        if self._doomed:
+        if self._cut_short:
             return False  # a new caller must make another call
         if self._ends_now():
             return True
@@ -198,7 +198,7 @@ class Pump:
         """Give a stream that may not be kept to its present readers only, and drop each part they have passed."""
         if not self._passing:
             self._passing = True
-            await self._tell(Cut(why))
+            await self._finish_log(Cut(why))
             await self._landed(None, why)
             self._settled = True
         if not (self.awaited or self.tape.read_on()):
@@ -228,12 +228,12 @@ class Pump:
 
     async def finished(self, signal: Signal, until: float) -> bool:
         """Wait for the end of a stream that no reader here drives; False if it does not end in time."""
-        self.tape.tell(signal)
+        self.tape.add_signal(signal)
         try:
             while not (self.tape.over or self.tape.readers) and (left := until - time.monotonic()) > 0:
                 await signal.wait(min(left, 1.0))
         finally:
-            self.tape.untell(signal)
+            self.tape.remove_signal(signal)
         return self.tape.over
 
     async def end(self, error: BaseException | None = None) -> None:
@@ -250,7 +250,7 @@ class Pump:
     async def _ended(self, error: BaseException | None, close: Closing) -> None:
         if self._finished:
             return
-        outcome = self._said(error)
+        outcome = self._first_outcome(error)
         if not self._asynchronous:
             with contextlib.suppress(Busy):  # another thread ends it
                 self._ender.run(lambda: drive(self._end(*outcome, close)), 0.0)
@@ -259,7 +259,7 @@ class Pump:
             work = ending.work = owned(partial(self._end, *outcome, close))
             await work
 
-    def _said(self, error: BaseException | None) -> _Outcome:
+    def _first_outcome(self, error: BaseException | None) -> _Outcome:
         """How the stream ends: as the first caller said."""
         if self._outcome is None:
             # If the connection fails after the protocol's own end, the answer is whole all the same.
@@ -297,7 +297,7 @@ class Pump:
             with contextlib.suppress(Exception):  # once more, if another exception came before it was closed
                 await close()
             if not self._settled:
-                await self._tell(lost)
+                await self._finish_log(lost)
                 await self._landed(lost, "")
                 self._settled = True
         finally:
@@ -312,12 +312,12 @@ class Pump:
         """
         if not (self._finished or self._ends_now()):
             self._hand_over()
-        return self._ends_now() and not (self._finished or self._doomed)
+        return self._ends_now() and not (self._finished or self._cut_short)
 
     def _hand_over(self) -> None:
         left, self.left = self.left, None
         if left is None or self._outcome or self._steps.gi_frame is None:
-            error, _ = self._said(Cut("nobody reads this stream any more: what read it was interrupted"))
+            error, _ = self._first_outcome(Cut("nobody reads this stream any more: what read it was interrupted"))
             left = partial(self.end, error)
             if self._asynchronous or len(self._successors) == SUCCESSORS:
                 self.tape.end(error)  # its readers learn at once
@@ -330,11 +330,11 @@ class Pump:
         return self._ender.held or (successor is not None and successor.alive())
 
     @property
-    def _doomed(self) -> bool:
+    def _cut_short(self) -> bool:
         """Whether it ends early, for a reason of this process."""
         return self._outcome is not None and isinstance(self._outcome[1], Cut)
 
-    async def _tell(self, error: BaseException | None) -> None:
+    async def _finish_log(self, error: BaseException | None) -> None:
         if self.writer is None:
             return
         ending = Ending(SHARED) if error is None else Ending(FAILED, type(error).__name__[:64])

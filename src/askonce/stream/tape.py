@@ -103,7 +103,7 @@ class Tape:
         # referenced: a reader that is dropped has left.
         self._reading: dict[int, weakref.ref[Playback]] = {}
         self._leaving: dict[int, None] = {}
-        self._told: dict[Signal, None] = {}
+        self._extra_signals: dict[Signal, None] = {}
         self._readers: tuple[weakref.ref[Playback], ...] = ()
         self._signals: tuple[Signal, ...] = ()
 
@@ -146,14 +146,14 @@ class Tape:
 
     def write(self, data: bytes) -> None:
         """Add a part that arrived now, and wake its readers."""
-        # put() and ring() written out: every part of every stream passes here.
+        # put() and wake() written out: every part of every stream passes here.
         self._kept[1].append((int((time.monotonic() - self._began) * 1000), data))
         self.size += len(data)
         for ref in self._readers:
             if (reader := ref()) is not None and reader.waiting:
-                reader.signal.ring()
+                reader.signal.wake()
         for signal in self._signals:
-            signal.ring()
+            signal.wake()
 
     def end(self, error: BaseException | None = None) -> None:
         """No more parts will come."""
@@ -161,19 +161,19 @@ class Tape:
             return
         # One statement without a call, after a check: no other thread can come in between.
         self.error, self.over = error, True
-        self.ring()
+        self.wake()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake everything that waits for the tape."""
-        self.nudge()
+        self.wake_readers()
         for signal in self._signals:
-            signal.ring()
+            signal.wake()
 
-    def nudge(self) -> None:
+    def wake_readers(self) -> None:
         """Wake the readers that wait."""
         for ref in self._readers:  # not _here(): this runs for every part too
             if (reader := ref()) is not None and reader.waiting:
-                reader.signal.ring()
+                reader.signal.wake()
 
     def _here(self) -> list[Playback]:
         return [reader for ref in self._readers if (reader := ref()) is not None]
@@ -190,22 +190,22 @@ class Tape:
         self._count()
         return len(self._reading)
 
-    def tell(self, signal: Signal) -> None:
+    def add_signal(self, signal: Signal) -> None:
         """Wake this signal too, although it is no reader."""
-        self._told[signal] = None
+        self._extra_signals[signal] = None
         self._count()
 
-    def untell(self, signal: Signal) -> None:
+    def remove_signal(self, signal: Signal) -> None:
         """Wake it no more."""
-        self._told.pop(signal, None)
+        self._extra_signals.pop(signal, None)
         self._count()
 
     def _count(self) -> None:
         """Copy the dicts to the tuples. If two threads do so, the last one sees the changes of both."""
         while True:
-            readers, signals = tuple(self._reading.values()), tuple(self._told)
+            readers, signals = tuple(self._reading.values()), tuple(self._extra_signals)
             self._readers, self._signals = readers, signals
-            if (tuple(self._reading.values()), tuple(self._told)) == (readers, signals):
+            if (tuple(self._reading.values()), tuple(self._extra_signals)) == (readers, signals):
                 return
 
     def drop(self, reader: Playback) -> None:
@@ -281,7 +281,7 @@ class Playback:
                     await self._keep_pace(part[0])
                 self.at += 1
                 if tape.held is not None:
-                    tape.held.ring()
+                    tape.held.wake()
                 return part
             if tape.over:
                 if tape.error is not None:

@@ -18,7 +18,7 @@ from askonce.stream.tape import Tape
 
 
 class LogWriter:
-    """Writes one flight's log. A Signal that the background thread rings for notices, and the tape for parts."""
+    """Writes one flight's log. A Signal that the background thread wakes for notices, and the tape for parts."""
 
     def __init__(self, flight: Flight, tape: Tape, background: BackgroundThread) -> None:
         assert flight.grant is not None
@@ -32,13 +32,13 @@ class LogWriter:
         self._written = 0, 0  # parts of the tape that are in the log, and their bytes there
         self._stopped = False
         self._waiter: Waiter | None = None
-        # The background thread may call ring() from here on, before the waiter is stored: so call it once more then.
+        # The background thread may call wake() from here on, before the waiter is stored: so call it once more then.
         self._waiter = background.listen(flight.key, self, flight)
         self._waiter.leads = True
         self._waiter.follows = (self._grant.id, self._grant.order)
-        self.ring()
+        self.wake()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Act on a notice or on a new part."""
         waiter = self._waiter
         if waiter is None:
@@ -62,13 +62,13 @@ class LogWriter:
     def want(self) -> None:
         """A renewal says that another process waits: its notice was lost."""
         self._want()
-        self.ring()
+        self.wake()
 
     def _want(self) -> None:
         # Not a stream without readers: its followers learn of its end by the lease, not by half an answer.
         if not self.wanted and self._flight.alive():
             self.wanted = True
-            self._tape.tell(self)
+            self._tape.add_signal(self)
             if self.on_want is not None:
                 self.on_want()
 
@@ -80,7 +80,7 @@ class LogWriter:
     async def finish(self, store: Store, ending: Ending) -> None:
         """Append the rest and the ending. Called by what ends the flight, as the log's last append."""
         self._stopped = True
-        self._tape.untell(self)
+        self._tape.remove_signal(self)
         if self._waiter is not None:
             self._waiter.close()
         if self.wanted:

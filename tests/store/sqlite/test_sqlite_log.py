@@ -192,16 +192,16 @@ def test_a_doctor_says_that_a_program_is_in_the_logs_way(store, path, monkeypatc
 def test_what_was_vain_for_a_moment_is_tried_again_later_and_later(path):
     log, now = Log(path), 100.0
     Path(f"{path}-wal").write_bytes(b"")
-    log._in_vain(now)
+    log._on_failure(now)
     assert log._rest == 0.0, "a reader who comes and goes is waited for"
     now += 2 * MOMENT
     rests = []
     for _ in range(12):
-        log._in_vain(now)
+        log._on_failure(now)
         rests.append(round(log._rest - now, 3))
         now = log._rest
     assert rests[:4] == [0.02, 0.04, 0.08, 0.16]
     assert rests[-1] == LAST_REST
     log._well()
-    log._in_vain(now)
+    log._on_failure(now)
     assert log._rest == 0.0

@@ -18,7 +18,7 @@ from askonce import Cache
 from askonce.errors import NotCached
 from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
-from askonce.store.sqlite.file import LOOK_AROUND
+from askonce.store.sqlite.file import CHECK_PATH
 from askonce.store.sqlite.owner import BESIDE, check_owner
 from askonce.store.sqlite.store import SQLiteStore
 
@@ -172,7 +172,7 @@ def test_a_file_that_can_only_be_read_here_is_read_anew_when_its_owner_changes_i
             assert cache.fetch(REQUEST, lambda: 0).value == {"said": "baked"}
             os.write(asked[1], b"x")
             os.read(told[0], 1)
-            time.sleep(2 * LOOK_AROUND / 1e6)
+            time.sleep(2 * CHECK_PATH / 1e6)
             with pytest.raises(NotCached):
                 cache.fetch(REQUEST, lambda: 0)
         return True
@@ -235,7 +235,7 @@ def test_an_invalidation_of_a_file_that_is_new_here_returns_when_no_reader_can_b
     store = SQLiteStore.from_url(f"sqlite:///{tmp_path}/cache.db")
     began = time.monotonic()
     drive(store.invalidate((), everything=True))
-    assert time.monotonic() - began >= 2 * LOOK_AROUND / 1e6
+    assert time.monotonic() - began >= 2 * CHECK_PATH / 1e6
     drive(store.close())
 
 

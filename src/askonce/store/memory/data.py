@@ -41,7 +41,7 @@ class Hits(NamedTuple):
 class Listener(Protocol):
     """What is told of the notices that are sent."""
 
-    def hear(self, key: Key, notice: Notice) -> None:
+    def notify(self, key: Key, notice: Notice) -> None:
         """Take a notice about any key, in the thread that sent it."""
 
 

@@ -113,7 +113,7 @@ class _Open:
 
     def say(self, key: Key, notice: Notice) -> None:
         for link in list(self._memory.links):
-            link.hear(key, notice)
+            link.notify(key, notice)
 
     # verbs without a decision
 
@@ -300,7 +300,7 @@ class MemoryLink:
     def _do(self, verb: Callable[[_Open], T]) -> T:
         return self._memory.do(lambda: verb(_Open(self._memory, self._realm, self._clock())))
 
-    def hear(self, key: Key, notice: Notice) -> None:
+    def notify(self, key: Key, notice: Notice) -> None:
         """Take a notice about any key, in the thread that sent it."""
         if key in self._keys:
             self._inbox.append((key, notice))

@@ -57,7 +57,7 @@ class _PerLoop:
         if self._pid != pid():
             abandoned.append(self.connection)
         elif (loop := self._loop()) is None or loop.is_closed():
-            self.connection.left_behind()
+            self.connection.close_after_loop()
 
     async def ask_anew(self, data: bytes, count: int, until: float = 0.0) -> list[Any]:
         """The replies, over a new connection; `until` is the caller's deadline (loop's s), if that is near."""

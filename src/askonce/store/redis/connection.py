@@ -139,7 +139,7 @@ class Connection:
                     return replies
                 if got:  # the first read needs only the socket's own timeout
                     self.end_by(began + patience(self.timeout, len(data)) + got / SLOWEST)
-                got += self.hear(self._spin)
+                got += self.receive(self._spin)
         except BaseException as error:  # noqa: BLE001 - a Ctrl-C too leaves replies behind
             raise self._cut(error, replies) from None
 
@@ -159,12 +159,12 @@ class Connection:
         """Read once, for `gets` to parse; Cut if nothing came until then (monotonic s)."""
         try:
             self.end_by(until)
-            self.hear()
+            self.receive()
             self._unlimit()
         except BaseException as error:  # noqa: BLE001
             raise self._cut(error, []) from None
 
-    def hear(self, spin: Spin | None = None) -> int:
+    def receive(self, spin: Spin | None = None) -> int:
         """Read once from the socket; return how many bytes. ConnectionResetError at its end."""
         size = spin.read(self.sock, self._buffer) if spin else None
         if size is None:

@@ -61,7 +61,7 @@ class RedisLink:
         self._ready: list[Key] = []
         self._due: deque[_Due] = deque()  # one for each command whose confirmations are due
         self._refused: StoreTrouble | None = None
-        self.may_not_listen = self._told = False  # this user may not subscribe
+        self.may_not_listen = self._warned = False  # this user may not subscribe
         self._next_look = 0.0  # if no notices can be received (monotonic s)
         try:
             self._wake_in, self._wake_out = socket.socketpair()
@@ -130,14 +130,14 @@ class RedisLink:
                 while self._wake_in.recv(4096):
                     pass
         if connection.sock in readable:
-            self._hear(connection)
+            self._receive(connection)
 
-    def _hear(self, connection: Connection) -> None:
+    def _receive(self, connection: Connection) -> None:
         try:
-            connection.hear()
+            connection.receive()
             # A TLS connection may have read more than it returned, and no selector shows that.
             while isinstance(connection.sock, ssl.SSLSocket) and connection.sock.pending():
-                connection.hear()
+                connection.receive()
         except TimeoutError:
             pass  # half a TLS record: the rest makes the socket readable again
         except OSError as error:
@@ -319,8 +319,8 @@ class RedisLink:
             raise self._out_of_step(said)
 
     def _stop_listening(self, said: Refusal) -> None:
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             log.warning(
                 "%s: this user may not subscribe (%s), so callers that wait for another process ask every %s s: give it"
                 " the right to channels, &{PREFIX:*",

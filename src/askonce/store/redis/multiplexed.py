@@ -247,7 +247,7 @@ class MultiplexedConnection(asyncio.Protocol):
         self._sweeper = self._prover = None
         self._transport.abort()
 
-    def left_behind(self) -> None:
+    def close_after_loop(self) -> None:
         """Close it after its loop was closed: nothing can use that loop any more."""
         self.over = self.over or closed("with its loop")
         self._sweeper = self._prover = None

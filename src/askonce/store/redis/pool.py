@@ -94,7 +94,7 @@ class Pool:
             self.progress = time.monotonic()
             self._settle()
         elif len(idle) > SPARE:
-            self._thin(connection.used - TRUSTED)
+            self._close_surplus(connection.used - TRUSTED)
 
     def _settle(self) -> None:
         if self.closed:
@@ -102,7 +102,7 @@ class Pool:
         while self._waiting and (connection := self.take(time.monotonic())) is not None:
             self._hand(connection)
 
-    def _thin(self, since: float) -> None:
+    def _close_surplus(self, since: float) -> None:
         """Close surplus connections, if none has been used since then (monotonic s)."""
         idle = self.idle
         with contextlib.suppress(IndexError):

@@ -43,7 +43,7 @@ LOG_LEAST = 6 * 2**20  # bytes that a log may always have
 QUEUE = 1.0  # s that a write may queue behind others of this process while none of them fails
 SPARE = 16  # connections kept open while unused
 FORK_PATIENCE = 0.5  # s that a fork waits for calls under way
-LOOK_AROUND = 5_000  # us between two checks whether the path names another file: a check costs a fifth of a hit
+CHECK_PATH = 5_000  # us between two checks whether the path names another file: a check costs a fifth of a hit
 
 
 class File:
@@ -71,8 +71,8 @@ class File:
     def _reset(self) -> None:
         self._opening = OwnedLock()
         self._turn = OwnedLock()
-        self._closed_door = Shared()
-        self._held_up = Shared()
+        self._opening_trouble = Shared()
+        self._writing_trouble = Shared()
         self._writer: PooledConnection | None = None  # in a transaction
         self.worker = WorkerThread()
 
@@ -93,7 +93,7 @@ class File:
         worker = registering.nested(partial(self._leave, store))
         if worker is not None:
             worker.close()
-            self.thin()
+            self.close_surplus()
 
     def _leave(self, store: object) -> WorkerThread | None:
         self._users.discard(store)
@@ -119,9 +119,9 @@ class File:
             return
         self.idle.append(pooled)
         if len(self.idle) > self.spare:
-            self.thin()
+            self.close_surplus()
 
-    def thin(self) -> None:
+    def close_surplus(self) -> None:
         """Close the surplus connections, those first that were idle longest."""
         with contextlib.suppress(IndexError):
             while len(self.idle) > self.spare:
@@ -136,16 +136,16 @@ class File:
             raise StoreTrouble("store-error", text, busy.at) from None
 
     def _open(self, asked: float) -> PooledConnection:
-        self._closed_door.share(asked)
+        self._opening_trouble.share(asked)
         try:
             pooled = self._opened()
         except (sqlite3.Error, OSError, StoreTrouble) as error:
-            raise self._closed_door.met(self.path, error) from error
+            raise self._opening_trouble.met(self.path, error) from error
         self._connections.add(pooled)
         return pooled
 
     def _opened(self) -> PooledConnection:
-        writing = self._be_there()
+        writing = self._create()
         self._fixed = not writing
         if self.private:
             check_owner(self.path, writing=writing)
@@ -180,8 +180,8 @@ class File:
         if inode != self.inode:
             self.inode, self._named = inode, time.monotonic()
 
-    def look_around(self, now: int) -> None:
-        """Drop connections to a file that lost its name; on a read, at most every LOOK_AROUND us."""
+    def check_path(self, now: int) -> None:
+        """Drop connections to a file that lost its name; on a read, at most every CHECK_PATH us."""
         self.looked = now
         inode = self._identity()
         if inode != self.inode:
@@ -192,11 +192,11 @@ class File:
 
     def settled(self) -> None:
         """Wait until no reader of any process still takes an older file of this name for this one."""
-        left = self._named + 2 * LOOK_AROUND / 1e6 - time.monotonic()
+        left = self._named + 2 * CHECK_PATH / 1e6 - time.monotonic()
         if left > 0:
             time.sleep(left)
 
-    def _be_there(self) -> bool:
+    def _create(self) -> bool:
         """Create the file, empty and only this user's to read, if it is missing. Return whether it may be written."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
         try:
@@ -264,7 +264,7 @@ class File:
             pooled, result = self._turn.run(
                 partial(self._written, work, asked, max(LOG_LEAST, int(share * self.max_bytes))),
                 left,
-                partial(self._held_up.share, asked),
+                partial(self._writing_trouble.share, asked),
             )
         except Busy as busy:
             raise StoreTrouble("store-timeout", f"{self.path}: {busy}, for longer than {QUEUE} s", busy.at) from None
@@ -273,7 +273,7 @@ class File:
 
     def _written(self, work: Callable[[sqlite3.Connection], T], asked: float, most: int) -> tuple[PooledConnection, T]:
         self._close_left()
-        self._held_up.share(asked)
+        self._writing_trouble.share(asked)
         pooled = self._writer = self._current()
         pooled.near.forget()
         try:
@@ -283,7 +283,7 @@ class File:
         except sqlite3.Error as error:
             self._writer = None  # before another thread may use it
             self._after(pooled, error)
-            raise (self._held_up.met if is_busy(error) else trouble_of)(self.path, error) from error
+            raise (self._writing_trouble.met if is_busy(error) else trouble_of)(self.path, error) from error
         except StoreTrouble:
             self._writer = None
             self.give(pooled)
@@ -350,7 +350,7 @@ class File:
         self.spare = 0  # a thread that reads now closes its connection afterwards
         self._opening.pause(FORK_PATIENCE)
         while True:
-            self.thin()
+            self.close_surplus()
             if all(pooled.closed for pooled in list(self._connections)) or time.monotonic() >= until:
                 return
             time.sleep(0.0005)

@@ -30,7 +30,7 @@ from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
 from askonce.store import Clock, Link, Look, Record, StoreTrouble, Works, ledger, machine_clock
 from askonce.store.sqlite.connection import PooledConnection
-from askonce.store.sqlite.file import GROWING, KEEPING, LOOK_AROUND, URGENT
+from askonce.store.sqlite.file import CHECK_PATH, GROWING, KEEPING, URGENT
 from askonce.store.sqlite.files import file_at
 from askonce.store.sqlite.ledger import Rows, number_of, scan, tape_name
 from askonce.store.sqlite.link import SQLiteLink
@@ -89,9 +89,7 @@ class SQLiteStore:
         self._file = file_at(path)
         self._file.enter(self, max_bytes, private=private)
         self._closed = False
-        self._known = (
-            Generations()
-        )  # what the last look found: it rarely changes, and comparing costs less than making it
+        self._known = Generations()  # of the last look: they rarely change, and comparing costs less than making them
 
     @classmethod
     def from_url(
@@ -124,8 +122,8 @@ class SQLiteStore:
         # _row written out: its coroutine would cost a hit a twentieth more.
         file = self._file
         now = self._clock()
-        if not 0 <= now - file.looked < LOOK_AROUND:
-            file.look_around(now)
+        if not 0 <= now - file.looked < CHECK_PATH:
+            file.check_path(now)
         try:
             pooled = file.idle.pop()
         except IndexError:

@@ -37,11 +37,11 @@ class Log:
         self._path = path
         self._file = Path(path + "-wal")
         self._last = 0  # bytes, at the last check
-        self._vain = 0  # failures in a row
+        self._failures = 0  # failures in a row
         self._since = 0.0  # when the first of them was (monotonic s)
         self._pause = FIRST_REST / 2  # s
         self._rest = 0.0  # when the next attempt may be (monotonic s)
-        self._told = False
+        self._warned = False
 
     def size(self) -> int:
         """Bytes."""
@@ -62,24 +62,24 @@ class Log:
         if shares <= 1:
             self._well()
         elif (now := time.monotonic()) >= self._rest:
-            stays = self._vain > 0 and now - self._since > MOMENT
-            vain = copied(connection) > share and stays
-            if not vain and shares > 2:
-                vain = not _truncated(connection, PATIENCE if shares <= 3 else MORE)
-            if vain:
-                self._in_vain(now)
+            stays = self._failures > 0 and now - self._since > MOMENT
+            failed = copied(connection) > share and stays
+            if not failed and shares > 2:
+                failed = not _truncated(connection, PATIENCE if shares <= 3 else MORE)
+            if failed:
+                self._on_failure(now)
 
     def _well(self) -> None:
-        self._vain, self._pause, self._rest, self._told = 0, FIRST_REST / 2, 0.0, False
+        self._failures, self._pause, self._rest, self._warned = 0, FIRST_REST / 2, 0.0, False
 
-    def _in_vain(self, now: float) -> None:
-        self._since = self._since if self._vain else now
-        self._vain += 1
+    def _on_failure(self, now: float) -> None:
+        self._since = self._since if self._failures else now
+        self._failures += 1
         if now - self._since > MOMENT:
             self._pause = min(2 * self._pause, LAST_REST)
             self._rest = now + self._pause
-        if now - self._since >= STAYS and not self._told:
-            self._told = True
+        if now - self._since >= STAYS and not self._warned:
+            self._warned = True
             log.warning(
                 "%s: a program keeps a transaction open that reads it, so its log grows (%.0f MB): end that program",
                 self._path,

@@ -44,7 +44,7 @@ class _Job(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - the task gets it
             self.error = error
         self.done = True
-        self.signal.ring()
+        self.signal.wake()
 
 
 class WorkerThread:
