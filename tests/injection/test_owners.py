@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.concurrency, pytest.mark.filterwarnings("ignore::pytes
 
 @pytest.fixture(params=["sqlite", pytest.param("valkey", marks=[pytest.mark.servers, pytest.mark.slow])])
 def place(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks, "STILL", BEAT)
+    monkeypatch.setattr(tasks, "STALLED", BEAT)
     with heartbeat(BEAT):
         yield place_of(request.param, request, tmp_path)
 

@@ -70,7 +70,7 @@ def find_url(url: str | None) -> str:
         _warned.add(MEMORY)
         log.warning(
             "askonce finds no cache folder that this user may write: answers are kept in the memory of this process,"
-            " and die with it; set ASKONCE_URL, as in ASKONCE_URL=sqlite:////var/tmp/askonce.db"
+            " and end with it; set ASKONCE_URL, as in ASKONCE_URL=sqlite:////var/tmp/askonce.db"
         )
     return MEMORY
 

@@ -41,4 +41,4 @@ def _last() -> None:
         cache.engine().last(until)
 
 
-exits.at_the_end(_last)
+exits.before_exit(_last)

@@ -57,9 +57,9 @@ class BatchEngine(Engine):
 
     async def ask_many(self, questions: Sequence[Question], calls: Calls) -> list[Found]:
         """Return the answers to distinct questions of one plan. One call of `calls` answers all that have none."""
-        over = self.late and self._over()
+        over = self.ending_begun and self._over()
         owner = self.mode.owner()
-        since = self.board.tick()
+        since = self.board.next_number()
         for question in questions:
             question.since = since
         items = [BatchItem(question, Attempt(owner)) for question in questions]
@@ -90,13 +90,13 @@ class BatchEngine(Engine):
         """Claim every missing item, call for those that were granted, and only then follow other flights."""
         claims = await self._claim_all(missing)
         led: list[BatchItem] = []
-        late: list[BatchItem] = []
+        to_refresh: list[BatchItem] = []
         followed: list[tuple[BatchItem, Follow]] = []
         for item, claim in zip(missing, claims, strict=True):
             if item.found is None:
-                await self._sort(item, claim, led, late, followed)
-        if late:
-            self._refresh_all(late, batch.calls)
+                await self._sort(item, claim, led, to_refresh, followed)
+        if to_refresh:
+            self._refresh_all(to_refresh, batch.calls)
         if led:
             await self._lead_all(_with_flights(led), batch.calls)
         await self._follow_all(followed, batch)
@@ -141,7 +141,7 @@ class BatchEngine(Engine):
         item: BatchItem,
         claim: Claim,
         led: list[BatchItem],
-        late: list[BatchItem],
+        to_refresh: list[BatchItem],
         followed: list[tuple[BatchItem, Follow]],
     ) -> None:
         """Act on one claim, and put its item on the list it belongs to."""
@@ -155,7 +155,7 @@ class BatchEngine(Engine):
         else:
             item.found = await self._serve(question, _nobody, claim._replace(grant=None), attempt)
             if claim.grant is not None:
-                (led if item.found is None else late).append(item)
+                (led if item.found is None else to_refresh).append(item)
 
     async def _follow_all(self, followed: Sequence[tuple[BatchItem, Follow]], batch: Batch) -> None:
         """Join the flights of this process and wait for other processes' flights; a new waiter only subscribes."""
@@ -228,9 +228,9 @@ class BatchEngine(Engine):
         for flight in flights:
             flight.cancel = together
 
-    def _refresh_all(self, late: list[BatchItem], calls: Calls) -> None:
+    def _refresh_all(self, to_refresh: list[BatchItem], calls: Calls) -> None:
         """Make one call in the background for all items whose answers were served stale or early."""
-        flights = [(flight, item.question) for item, flight in _with_flights(late)]
+        flights = [(flight, item.question) for item, flight in _with_flights(to_refresh)]
         for flight, question in flights:
             flight.callers, flight.is_refresh = 1, True
             self.events.emit("refresh", question.key.text, "batch")

@@ -27,13 +27,13 @@ class BatchLeader(Leader):
         try:
             answers = await calls([question for _, question in group])
         except Exception as error:  # noqa: BLE001 - as in run
-            await self._crash(group, error, self._failed(first, error))
+            await self._land_failed(group, error, self._failed(first, error))
         except GeneratorExit:
             raise  # as in run
         except BaseException as error:
             for flight, _ in group:
                 self.lost(flight, "cut-off")
-            await self._crash(group, NoResult(error), Ending(FAILED, "gone"))
+            await self._land_failed(group, NoResult(error), Ending(FAILED, "gone"))
             raise
         else:
             seconds = time.monotonic() - began
@@ -56,7 +56,7 @@ class BatchLeader(Leader):
         for (flight, _), landing in zip(group, landings, strict=True):
             flight.land(self._landed_by(flight, landing, None if landing.work is None else next(replies)))
 
-    async def _crash(self, group: Sequence[tuple[Flight, Question]], error: Exception, ending: Ending) -> None:
+    async def _land_failed(self, group: Sequence[tuple[Flight, Question]], error: Exception, ending: Ending) -> None:
         """Land all flights without an answer."""
         failed, hint = self._failed_for(group[0][0], error), upstream.hint_of(error)
         works = [self._release(flight, ending, failed=failed, hint=hint) for flight, _ in group]

@@ -146,7 +146,7 @@ class Claims:
             self._events.emit("backoff", flight.key.text)
         self._events.warn_once(
             "owner-gone",
-            "a call's thread, task or event loop ended without a word: its lease was given back, and others may ask",
+            "a call's thread, task or event loop ended without notice: its lease was given back, and others may call",
         )
 
 

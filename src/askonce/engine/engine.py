@@ -51,7 +51,7 @@ class Engine:
         self.mode = mode
         self.events = events
         self.closed = False
-        self.late = ending()  # closed, or Python ends: each lookup checks whether it may use the store
+        self.ending_begun = ending()  # closed, or Python ends: each lookup checks whether it may use the store
         self.pace = 0.0
         self._strict = strict
         self._guarded = GuardedStore(store, events)
@@ -78,9 +78,9 @@ class Engine:
 
     async def ask(self, question: Question, call: Call) -> Found:
         """Return the answer to a question. All callers that ask at the same time pay for at most one call."""
-        if self.late and self._over():
+        if self.ending_begun and self._over():
             return await self._without_store(question, call, EXIT)
-        question.since = self.board.tick()
+        question.since = self.board.next_number()
         try:
             found = await self._reader.look(question)
             if found is None and question.others:
@@ -127,7 +127,7 @@ class Engine:
         return replace(question, data=b"", held=None, unreadable=True)
 
     def _used(self) -> None:
-        if self.late:
+        if self.ending_begun:
             self._over()
 
     def _over(self) -> bool:
@@ -286,7 +286,7 @@ class Engine:
             raise
         except Exception as error:
             trouble = upstream.trouble(error)
-            stale = await self._reader.stale_if_error(question, trouble) if trouble and not self.late else None
+            stale = await self._reader.stale_if_error(question, trouble) if trouble and not self.ending_begun else None
             if stale is None:
                 detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
                 self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
@@ -307,7 +307,7 @@ class Engine:
             return Found(status, None, playback)
         assert isinstance(landed, Landed)
         trouble = landed.answer.trouble
-        stale = await self._reader.stale_if_error(question, trouble) if trouble and not self.late else None
+        stale = await self._reader.stale_if_error(question, trouble) if trouble and not self.ending_begun else None
         return stale or self._arrived(question, landed, leader=leader)
 
     def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
@@ -389,11 +389,11 @@ class Engine:
     async def finish(self, limit: float) -> list[str]:
         """Wait for the flights under way, at most `limit` s. Return the keys of those that were dropped."""
         dropped = await self._closing.wait(limit)
-        self.closed = self.late = True
+        self.closed = self.ending_begun = True
         await self._closing.let_go()
         return dropped
 
     def last(self, until: float) -> None:
         """The interpreter ends: flights without a caller have until `until` (monotonic s). Lookups may still come."""
         self._closing.last(until)
-        self.late = True
+        self.ending_begun = True

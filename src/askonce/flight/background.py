@@ -250,7 +250,7 @@ class BackgroundThread:
     def _on_error(self, error: BaseException) -> None:
         if self._last_error != repr(error):
             self._last_error = repr(error)
-            log.exception("the background thread of askonce stumbled")
+            log.exception("the background thread of askonce met an error, and goes on")
         self._unlink()
         # The next link has no subscriptions yet.
         for wait_list in list(self._wait_lists.values()):

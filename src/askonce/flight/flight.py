@@ -188,7 +188,7 @@ class Board:
         self._leading: dict[Key, Flight] = {}  # the flight that was last granted the key's lease
         self._unleased: dict[Key, Flight] = {}
         self._lock = OwnedLock()
-        self.tick = itertools.count(1).__next__  # numbers lookups and flights as they begin
+        self.next_number = itertools.count(1).__next__  # numbers lookups and flights as they begin
 
     def flight(self, key: Key, owner: Owner) -> Flight:
         """A flight that will claim a lease; it is not on the board yet."""
@@ -199,7 +199,7 @@ class Board:
     def unleased(self, key: Key, owner: Owner, flight: bytes = b"") -> Flight:
         """A flight that will claim nothing."""
         made = Flight(key, owner, flight)
-        made.number = self.tick()
+        made.number = self.next_number()
         return made
 
     def post(self, flight: Flight) -> None:

@@ -118,8 +118,8 @@ class GuardedStore:
         if not self._closed:
             self.events.warn_once(
                 "unheard",
-                "the background connection to the store has trouble (%s: %s); calls of other processes are not waited"
-                " for as they should be meanwhile",
+                "the background connection to the store has trouble (%s: %s); meanwhile leases"
+                " are not renewed, and callers that wait for other processes are not woken",
                 trouble.kind,
                 trouble,
             )

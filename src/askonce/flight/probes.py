@@ -90,7 +90,7 @@ def write(store: Store) -> None:
     ask = Ask(flight, flight[:4], (), Limits(BRIEF, 0, 0), 0, NEVER, HEARTBEAT)
     said = drive(store.claim(key, ask))
     if isinstance(said, Follow) or said.grant is None:
-        raise StoreTrouble("store-error", "a key that nobody has was not granted")
+        raise StoreTrouble("store-error", "the lease of a free key was not granted")
     grant = said.grant
     sealed = seal("v", key.digest, grant.id, grant.order, grant.snapshot, BRIEF, {}, b"null")
     drive(store.fill(key, grant.id, grant.order, sealed, Lifetime(BRIEF, 0, 0, BRIEF)))

@@ -18,7 +18,7 @@ EXIT = "exit"  # the detail of a lookup that came too late for the store
 LAST = 2.0  # s at the end of an interpreter or an event loop for work without a caller
 
 _works: list[Callable[[], object]] = []
-_expected = 0  # the process that is known to call `_end`
+_hooked = 0  # the process that is known to call `_end`
 _ended = 0  # the process that has run its last hooks
 
 
@@ -50,17 +50,17 @@ def start_thread(name: str, target: Callable[..., object], *arguments: Any) -> t
     return thread
 
 
-def at_the_end(work: Callable[[], object]) -> None:
+def before_exit(work: Callable[[], object]) -> None:
     """Call `work` before the interpreter ends, while threads still run. It may not raise."""
     _works.append(work)
 
 
-def expect_the_end() -> None:
+def hook_process_end() -> None:
     """Hook the end of a process that multiprocessing made: such a child does not call the functions of atexit."""
-    global _expected  # noqa: PLW0603
-    if _expected == os.getpid():
+    global _hooked  # noqa: PLW0603
+    if _hooked == os.getpid():
         return
-    _expected = os.getpid()
+    _hooked = os.getpid()
     for library in ("multiprocessing", "multiprocess", "billiard"):  # and its two descendants
         process, util = (sys.modules.get(f"{library}.{name}") for name in ("process", "util"))
         if process is not None and util is not None and process.current_process().name != "MainProcess":

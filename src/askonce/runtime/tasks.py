@@ -21,7 +21,7 @@ from askonce.runtime.task_signal import TaskSignal, running_loop
 
 # s that an event loop may stand still between two runs: as long as a lease lives without renewal. A loop that is run
 # and blocked lives: its calls go on, and their answers are paid for.
-STILL = 5.0
+STALLED = 5.0
 
 
 class LoopOwner:
@@ -57,7 +57,7 @@ class LoopOwner:
             self._seen = now
         elif ending():
             return False  # the loop will not run it again
-        return now - self._seen < STILL
+        return now - self._seen < STALLED
 
     def _ended(self) -> bool:
         if self.task is not None:

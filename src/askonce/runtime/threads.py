@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from askonce.runtime.drive import drive
-from askonce.runtime.exits import expect_the_end, interrupted, over, start_thread
+from askonce.runtime.exits import hook_process_end, interrupted, over, start_thread
 from askonce.runtime.mode import BACKGROUND, J, Job, Signal, Work
 from askonce.runtime.ownership import Owner, owned
 from askonce.runtime.wakeup import Wakeup
@@ -58,7 +58,7 @@ class Threads:
             return "exit"
         if self._full():
             return "too-many-refreshes"
-        expect_the_end()
+        hook_process_end()
         owner = Owner()
         owner.work = owned(partial(self._refreshed, owner, work))
         self._refreshing[owner] = None

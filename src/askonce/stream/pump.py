@@ -203,7 +203,7 @@ class Pump:
             self._settled = True
         if not (self.awaited or self.tape.read_on()):
             # It has no reader and will have none: the rest of the stream would be paid for nothing.
-            await self._ends(Cut("nobody reads this stream, which is not kept"))
+            await self._ends(Cut("this stream has no reader, and is not stored"))
         self.tape.trim()
 
     @property
@@ -317,7 +317,7 @@ class Pump:
     def _hand_over(self) -> None:
         left, self.left = self.left, None
         if left is None or self._outcome or self._steps.gi_frame is None:
-            error, _ = self._first_outcome(Cut("nobody reads this stream any more: what read it was interrupted"))
+            error, _ = self._first_outcome(Cut("this stream has no reader any more: its reader was interrupted"))
             left = partial(self.end, error)
             if self._asynchronous or len(self._successors) == SUCCESSORS:
                 self.tape.end(error)  # its readers learn at once

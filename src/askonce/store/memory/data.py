@@ -18,7 +18,7 @@ from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import StoreTrouble
 
 T = TypeVar("T")
-PIECE = 200  # bytes that an entry costs beside its own, and that a lease or counter costs altogether
+OVERHEAD = 200  # bytes that an entry costs beside its own, and that a lease or counter costs altogether
 SWEEP = 5_000  # ms between two sweeps
 
 
@@ -68,17 +68,17 @@ class Memory:
         except Busy as busy:
             raise StoreTrouble("store-error", f"the memory is {busy}", busy.at) from None
 
-    def keep(self, shelf: dict[bytes, Kept], name: bytes, kept: Kept) -> None:
+    def keep(self, table: dict[bytes, Kept], name: bytes, kept: Kept) -> None:
         """Store an entry or tape as the youngest."""
-        self.drop(shelf, name)
-        shelf[name] = kept
-        self.size += len(kept.data) + PIECE
+        self.drop(table, name)
+        table[name] = kept
+        self.size += len(kept.data) + OVERHEAD
 
-    def drop(self, shelf: dict[bytes, Kept], name: bytes) -> None:
+    def drop(self, table: dict[bytes, Kept], name: bytes) -> None:
         """Delete an entry or tape, if it is there."""
-        kept = shelf.pop(name, None)
+        kept = table.pop(name, None)
         if kept is not None:
-            self.size -= len(kept.data) + PIECE
+            self.size -= len(kept.data) + OVERHEAD
 
     def count(self, name: bytes, hits: Hits) -> None:
         """Store hits of an entry. The entry and its counter are now the last to be evicted."""
@@ -92,18 +92,18 @@ class Memory:
 
     def _over(self, size: int) -> bool:
         """Whether `size` bytes more are too many, counted over all that is held here."""
-        return self.size + PIECE * (len(self.hits) + len(self.leases)) + size > self.max_bytes
+        return self.size + OVERHEAD * (len(self.hits) + len(self.leases)) + size > self.max_bytes
 
     def make_room(self, size: int, now: int) -> bool:
         """Evict until `size` bytes fit; return whether they do."""
-        size += PIECE
+        size += OVERHEAD
         if size > self.max_bytes:
             return False
         if self._over(size):
             self.sweep(now)
-        for shelf in (self.entries, self.tapes):
-            while shelf and self._over(size):
-                self.drop(shelf, next(iter(shelf)))
+        for table in (self.entries, self.tapes):
+            while table and self._over(size):
+                self.drop(table, next(iter(table)))
         while self.hits and self._over(size):
             del self.hits[next(iter(self.hits))]
         return not self._over(size)  # leases belong to flights under way, and expire
@@ -113,11 +113,11 @@ class Memory:
         if 0 <= now - self._swept < SWEEP:
             return
         self._swept = now
-        for shelf in (self.entries, self.tapes):
-            for name in [name for name, kept in shelf.items() if kept.ends <= now]:
-                self.drop(shelf, name)
+        for table in (self.entries, self.tapes):
+            for name in [name for name, kept in table.items() if kept.ends <= now]:
+                self.drop(table, name)
         # Counted anew: if an exception came between an entry and its size, the sum would stay wrong forever.
-        self.size = sum(len(kept.data) + PIECE for shelf in (self.entries, self.tapes) for kept in shelf.values())
+        self.size = sum(len(kept.data) + OVERHEAD for table in (self.entries, self.tapes) for kept in table.values())
         for name in [name for name, (_, lease) in self.leases.items() if lease.expire <= now]:
             del self.leases[name]
         for name in [name for name, hits in self.hits.items() if hits.ends <= now]:
@@ -125,10 +125,10 @@ class Memory:
 
     def raze(self, realm: int, count: int) -> int:
         """Delete about `count` of a prefix's data, its generations last. Return how much was deleted."""
-        for shelf in (self.entries, self.tapes):
-            names = [name for name, kept in shelf.items() if kept.realm == realm][:count]
+        for table in (self.entries, self.tapes):
+            names = [name for name, kept in table.items() if kept.realm == realm][:count]
             for name in names:
-                self.drop(shelf, name)
+                self.drop(table, name)
             if names:
                 return len(names)
         return self._raze_small(realm) or int(self.realms.pop(realm, None) is not None)

@@ -29,7 +29,7 @@ from askonce.store.redis.wire import SyncWire, Wire
 
 T = TypeVar("T")
 MOVES = 4_096  # fields that an invalidation moves in one round trip: some milliseconds of the server's time
-ABREAST = 8  # partitions whose generations are read in one round trip
+PARTITIONS_AT_ONCE = 8  # partitions whose generations are read in one round trip
 _VERDICTS = {b"stored": "stored", b"unkept": "unkept", b"moved": "moved", b"lost": "lost"}
 
 
@@ -218,8 +218,8 @@ class RedisStore:
     async def standing(self) -> Sequence[Generations]:
         """The generations of every partition, with all that moved; a few at a time, since each may have thousands."""
         found: list[Generations] = []
-        for first in range(0, PARTITIONS, ABREAST):
-            names = map(self.names.generations, range(first, first + ABREAST))
+        for first in range(0, PARTITIONS, PARTITIONS_AT_ONCE):
+            names = map(self.names.generations, range(first, first + PARTITIONS_AT_ONCE))
             asked = [pack(b"HGETALL", name) for name in names]
             replies = await self._wire.ask(b"".join(asked), len(asked))
             found += [read_generations(unrefused(reply)) for reply in replies]
@@ -253,9 +253,9 @@ class RedisStore:
         """Run each of `works`, in one round trip for all."""
         del reads  # both go the same way
         wire = BatchWire(self._wire)
-        twin = copy.copy(self)
-        twin._wire = wire  # noqa: SLF001 - its own class
-        return await wire.run([work(twin) for work in works])
+        copied = copy.copy(self)
+        copied._wire = wire  # noqa: SLF001 - its own class
+        return await wire.run([work(copied) for work in works])
 
     def connected(self) -> bool:
         """Whether a command of this caller needs no new connection."""
