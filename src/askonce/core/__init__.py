@@ -1,1 +1,1 @@
-"""What decides: pure functions over values, the time among them. No clock, thread, socket or event loop in here."""
+"""Pure functions that decide over values, the time included. This room has no clock, thread, socket or event loop."""

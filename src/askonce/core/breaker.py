@@ -1,10 +1,10 @@
-"""When a store in trouble is left alone: a breaker for each direction, so that none hides what another meets.
+"""When a failing store is left alone: one breaker for each direction, so that none hides what another meets.
 
-Reads that succeed say nothing of writes (a full server, a replica), a connection that is there says nothing of the next
-one that has to be made (a wrong password, too many clients), and the other way round.
+A successful read says nothing about writes (a full server, a replica). An open connection says nothing about the next
+one (a wrong password, too many clients). The reverse also holds.
 
-A refusal opens a breaker at once: it will be said again. A timeout, a connection that broke, or what nobody knows the
-meaning of, opens it when it happens twice in a row. Only a probe closes it.
+A refusal opens a breaker at once, because the store will repeat it. A timeout, a broken connection or an unknown
+trouble opens a breaker when it happens twice in a row. Only a probe closes a breaker.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Literal
 
 Direction = Literal["read", "write", "connect"]
 
-UNSURE = frozenset({"store-timeout", "store-closed", "store-error", "store-corrupt"})  # may be over the next time
+UNSURE = frozenset({"store-timeout", "store-closed", "store-error", "store-corrupt"})  # may be gone the next time
 SILENT = frozenset({"store-timeout", "store-closed"})
 
 
 class Breaker:
-    """Of one direction. `open`: nothing is tried. `kind` is the trouble that opened it."""
+    """The breaker of one direction. While it is `open`, nothing is tried; `kind` is the trouble that opened it."""
 
     def __init__(self, direction: Direction) -> None:
         self.direction = direction
@@ -27,11 +27,11 @@ class Breaker:
         self._row = 0  # failures in a row
 
     def worked(self) -> None:
-        """The store did it."""
+        """The store succeeded."""
         self._row = 0
 
     def failed(self, kind: str) -> bool:
-        """The store did not; True when that opened the breaker."""
+        """The store failed; True if that opened the breaker."""
         self._row += 1
         if self.open or (kind in UNSURE and self._row < 2):
             return False
@@ -44,21 +44,22 @@ class Breaker:
 
 
 class Breakers:
-    """Of one store. `shut`, the one thing that every lookup asks: whether any of them is open."""
+    """The breakers of one store. `shut`: any of them is open; every lookup reads this flag."""
 
     def __init__(self) -> None:
         self.read, self.write, self.connect = Breaker("read"), Breaker("write"), Breaker("connect")
         self.shut = False
 
     def all(self) -> tuple[Breaker, Breaker, Breaker]:
-        """Each of them."""
+        """All three breakers."""
         return self.connect, self.read, self.write
 
     def failed(self, direction: Direction, kind: str, *, connecting: bool = False) -> list[Breaker]:
-        """Those that a trouble opened, which was met in a direction, or while connecting for it.
+        """The breakers that a trouble opens. `direction`: where it was met; `connecting`: a connection for it was being
+        made.
 
-        Silence is silence, whether a connection was asked or asked for. Where reads are met with it, writes would be
-        too, each for its whole timeout.
+        A store that is silent to reads is silent to writes too, and each would wait for its whole timeout. So silence
+        in one direction opens both.
         """
         breaker: Breaker = getattr(self, direction)
         failed = [self.connect, *([breaker] if kind in SILENT else [])] if connecting else [breaker]
@@ -75,9 +76,9 @@ class Breakers:
         self.shut = any(one.open for one in self.all())
 
     def kind(self) -> str:
-        """The trouble that weighs most, ``closed`` where there is none."""
+        """The trouble of the first open breaker, or ``closed``."""
         return next((breaker.kind for breaker in self.all() if breaker.open), "closed")
 
     def kinds(self) -> dict[str, str]:
-        """``closed``, or the trouble that opened it, for each direction."""
+        """For each direction, the trouble that opened its breaker, or ``closed``."""
         return {breaker.direction: breaker.kind if breaker.open else "closed" for breaker in self.all()}

@@ -1,10 +1,10 @@
-"""The end that an answer names: a date of the provider's (`expires_at`), or a signed URL that works until then.
+"""The end that an answer names: a date of the provider (`expires_at`), or the end of a signed URL.
 
-A date counts where the provider wrote it: in an answer of an API, outside what belongs to the caller (which is what
-core.providers.sources knows). A signed URL counts wherever a value is one and nothing else: it is good until its end,
-whoever holds it. What stands inside a text counts nowhere: a model may speak of any date.
+A date counts where the provider wrote it: in an answer of an API, outside the parts that belong to the caller
+(core.providers.sources lists those). A signed URL counts wherever a whole value is one, because it ends for every
+holder. Nothing inside a text counts, because a model may mention any date.
 
-All ends are in seconds since 1970. What cannot be read as an end is none.
+All ends are in seconds since 1970. A value that cannot be read as an end is ignored.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from askonce.core.providers.sources import CALLERS, LONGEST_NAME
 
 LONGEST_URL = 16_384  # characters
 _NAMES = re.compile(r"(?:\w+_)?(?:expire\w*|expir(?:y|ation)\w*)|valid_(?:until|to)|not_after|good_until")
-_LASTS = re.compile(r"\w*_(?:in|after|seconds)(?:_seconds)?")  # how long from now, and not until when
-_MOMENT = 1_000_000_000  # a smaller number is a duration: this was in 2001
-_MS = 100_000_000_000  # a larger one is in ms: as seconds this is in 5138
+_LASTS = re.compile(r"\w*_(?:in|after|seconds)(?:_seconds)?")  # a duration from now, not a date
+_MOMENT = 1_000_000_000  # a smaller number is a duration; as a date it is in 2001
+_MS = 100_000_000_000  # a larger number is in ms; as seconds it is in 5138
 
 
 def end_of(answer: object, now: float, *, dates: bool) -> float | None:
-    """When the answer ends by its own word, the earliest of several; None without one. `dates`: its dates count too."""
+    """The earliest end that the answer names, or None. `dates`: date fields count too, not only signed URLs."""
     ends: list[float] = []
     queue = [answer]
     for value in queue:
@@ -63,12 +63,11 @@ def _lasts(name: str) -> bool:
 
 
 def may_end(names: Iterable[str], body: bytes) -> bool:
-    """Whether an answer with fields of these names, `body` in JSON, may name an end: most need no more than this."""
+    """Whether an answer with these field names, `body` in JSON, may name an end. Most answers need no more."""
     return b"://" in body or any(_kind(name) == "end" for name in names)
 
 
 def _moment(value: object, now: float, *, lasts: bool) -> float | None:
-    """A number or a text as a moment."""
     if isinstance(value, str):
         number = _number(value)
         return _dated(value) if number is None else _counted(number, now, lasts=lasts)
@@ -88,7 +87,7 @@ def _number(text: str) -> float | None:
 
 
 def _dated(text: str) -> float | None:
-    """A date of ISO 8601 (with or without punctuation), or of RFC 9110; without a zone it is UTC."""
+    """A date of ISO 8601 (with or without punctuation) or of RFC 9110; UTC if it names no zone."""
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             found = read(text.strip()[:64])
@@ -111,7 +110,7 @@ _JWT = re.compile(r"[\w-]+\.([\w-]+)\.[\w-]*")
 
 
 def signed_until(text: str) -> float | None:
-    """Until when a URL works whose query holds a signature and an end; None for every other text."""
+    """The end of a signed URL, whose query holds a signature and an end; None for any other text."""
     if not text.startswith(("https://", "http://")) or len(text) > LONGEST_URL or "?" not in text:
         return None
     if any(mark in text for mark in (" ", "\n", "<")):
@@ -119,7 +118,7 @@ def signed_until(text: str) -> float | None:
     query = text.partition("?")[2].partition("#")[0]
     try:
         fields = {name.lower(): value for name, value in parse_qsl(query, max_num_fields=100)}
-    except ValueError:  # more of them than any signature has
+    except ValueError:  # more fields than any signature has
         return None
     if not any(map(_SIGNATURE.fullmatch, fields)):
         return None
@@ -147,7 +146,7 @@ def _ended(value: str, fields: Mapping[str, str]) -> float | None:
         return _hexadecimal(value) or _dated(value)
     if number >= _MOMENT:
         return number / 1000 if number >= _MS else number
-    # So many seconds from the date that stands beside it.
+    # Seconds after the date in another field.
     signed = next((_dated(given) for name, given in fields.items() if _DATE.fullmatch(name)), None)
     return None if signed is None else signed + number
 

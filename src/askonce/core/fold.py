@@ -1,10 +1,10 @@
-"""Differences in the last user text that an operator says do not count: case, space, punctuation.
+"""Differences in the last user text that an operator declares meaningless: case, space, punctuation.
 
-Each rule is narrow, since a difference that is folded and did count is a wrong answer. Case is folded as Unicode says
-for caseless matching. Space is any run of white space, and that at either end. Punctuation is what a sentence is
-written with: marks and quotes at the end of a word, quotes and inverted marks before one, and how an apostrophe, a
-quote or a dash is drawn. It counts inside of a word or a number (`1.5`, `a.b`, `we're`), alone (`..`, `!`), after a
-number where it is an operator or a unit (`5!`, `6"`); brackets, operators and signs (`C#`, `-5`, `50%`) count anywhere.
+Each rule is narrow, because folding a difference that matters gives a wrong answer. Case is folded by Unicode's
+caseless matching. Space is any run of white space, and white space at either end. Punctuation is: marks and quotes at
+the end of a word; quotes and inverted marks before one; the shape of an apostrophe, quote or dash. A mark still counts
+inside a word or number (`1.5`, `a.b`, `we're`), alone (`..`, `!`), and after a number where it is an operator or a unit
+(`5!`, `6"`). Brackets, operators and signs (`C#`, `-5`, `50%`) count everywhere.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 __all__ = ["VERSION", "fold_text", "folded"]
 
-VERSION = 1  # of these rules: it is in the key of what they made
+VERSION = 1  # of these rules; part of every key they make
 
 
 def fold_text(text: str, folds: Collection[str]) -> str:
-    """The text without the differences of these kinds."""
+    """The text without differences of these kinds."""
     if "punctuation" in folds:
         text = _punctuated(text)
     if "space" in folds:
@@ -52,7 +52,7 @@ _QUOTES = "\"'\u00ab\u00bb\u2039\u203a\u300c\u300d\u300e\u300f\u300a\u300b\u3008
 _AFTER = re.compile(rf"(?<=[^\s{_MARKS}{_QUOTES}])\s?[{_MARKS}{_QUOTES}]+(?=\s|\Z)")
 _BEFORE = re.compile(rf"(?<!\S)[\u00bf\u00a1{_QUOTES}]+(?=[^\s{_MARKS}{_QUOTES}])")
 _BETWEEN = re.compile(rf"(?<=[^\W\d_a-zA-Z])[{_IDEOGRAPHIC}]+(?=[^\W\d_a-zA-Z])")
-_ASKED = re.compile(r"(?:\s+\?)+\s*\Z")  # set apart at the very end, as some write it
+_ASKED = re.compile(r"(?:\s+\?)+\s*\Z")  # some writers set it apart at the very end
 
 
 def _punctuated(text: str) -> str:
@@ -61,9 +61,9 @@ def _punctuated(text: str) -> str:
 
 
 def _after(found: re.Match[str]) -> str:
-    """What ends a word: nothing, unless it may be an operator or a unit, or stands apart."""
+    """What is left of the marks after a word: none, unless they may be an operator or a unit, or stand apart."""
     marks, text, at = found[0], found.string, found.start()
-    # A thin or unbreakable space before a mark is how French sets it; any other sets the mark apart.
+    # French sets a mark after a thin or unbreakable space; any other space sets the mark apart.
     if marks[0].isspace() and marks[0] not in "\u00a0\u202f":
         return marks
     last = text[at - 1]
@@ -75,16 +75,16 @@ def _after(found: re.Match[str]) -> str:
 
 
 _PAIRED = "'\""
-_OPENING = "\u00ab\u2039\u300c\u300e\u300a\u3008"  # at the end of a word: what is quoted there is a mark
+_OPENING = "\u00ab\u2039\u300c\u300e\u300a\u3008"  # at the end of a word, these quote a mark
 
 
 # --- where the last user text is ---------------------------------------------------------------------------------
 
 
 def folded(request: Any, folds: Collection[str]) -> Any | None:
-    """The request with its last user text folded, itself unchanged; None where there is none.
+    """A copy of the request with its last user text folded; None if it has no such text.
 
-    The last user turn of `messages`, `contents` or `input`.
+    The text is in the last user turn of `messages`, `contents` or `input`.
     """
     if not isinstance(request, dict):
         return None
@@ -104,12 +104,12 @@ _EMBEDDER = re.compile(r"embed|moderation|\b(?:bge|e5|gte|voyage|minilm)\b", re.
 
 
 def _embeds(request: dict[str, Any]) -> bool:
-    """Whether `input` is not asked, but embedded, spoken or moderated: there case and marks are what it is about."""
+    """Whether `input` is text to embed, speak or moderate, where case and marks are the subject."""
     return not request.keys().isdisjoint(_OTHERS) or bool(_EMBEDDER.search(str(request.get("model"))))
 
 
 def _last(value: Any, fold: Fold, *, texts: bool) -> Any | None:
-    """A list of turns with its last user text folded; `texts`: a turn may be a text alone."""
+    """A list of turns with its last user text folded; `texts`: a turn may be a plain text."""
     if isinstance(value, str):
         return fold(value)
     turns = value if isinstance(value, list) else []
@@ -121,7 +121,7 @@ def _last(value: Any, fold: Fold, *, texts: bool) -> Any | None:
 
 
 def _turn(turn: Any, fold: Fold) -> Any | None:
-    """One turn of the user's with text in it; None for any other."""
+    """A user's turn with its text folded; None for any other turn."""
     if not isinstance(turn, dict) or turn.get("role", "user") != "user":
         return None
     for name in ("content", "parts"):
@@ -143,7 +143,7 @@ def _parts(content: Any, fold: Fold) -> Any | None:
 def _spoken(part: Any) -> bool:
     if isinstance(part, str):
         return True
-    # Not what a tool gave, nor a document: text of other people's.
+    # Not a tool's result or a document: other people wrote those.
     return isinstance(part, dict) and isinstance(part.get("text"), str) and part.get("type") in (None, *_TEXTS)
 
 

@@ -1,15 +1,14 @@
-"""Fresh headers: those whose value is new whenever the same request comes again, so that none of them can be a hit.
+"""Fresh headers: a header whose value is new each time the same request comes again, so that no request can be a hit.
 
-No list knows every id that somebody's program sends along. So whoever counts headers notes here what it counted, and is
-told the name of one that was new AGAIN times in a row: at the same URL, with the same body, and each time with a value
-that had not been there before the time before. The last part tells ids of calls from ids of users: those come back, be
-it with another question.
+No list knows every id that programs send. So a client notes here the headers it counts, and is told the name of a
+header whose value was new AGAIN times in a row, for the same URL and body. A value that came back in between is the id
+of a user, not of a call.
 
-AGAIN is 5, so the sixth identical request is the one that tells. Up to five users who take turns never cause it; ten at
-random do so once in six times, and only while all are new. More would spare them, and would say nothing in the runs of
-a few calls in which people look for the reason of their misses.
+AGAIN is 5, so the sixth identical request reports the header. Up to five users in turn never cause a report; ten random
+users cause one in six runs, and only while all are new. A higher AGAIN would report nothing in runs of a few calls,
+where people search for the reason of their misses.
 
-Bounded: what is forgotten can only be told later. Two threads that note at once may lose a count, and nothing else.
+Memory is bounded: forgetting only delays a report. Two threads that note at once may lose a count, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 AGAIN = 5
-REQUESTS, NAMES, VALUES = 1024, 16, 256  # kept in mind, twice as many at most: about 2 MB if all of it is used
-TOLD = 64  # names
+REQUESTS, NAMES, VALUES = 1024, 16, 256  # kept, at most twice as many: about 2 MB if all of it is used
+TOLD = 64  # names reported
 
 Headers = Callable[[], Iterable[tuple[str, Hashable]]]
 
@@ -29,7 +28,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """A dict of what was used last: of `size` entries at least, and twice as many at most."""
+    """A dict of recently used items: at least `size` of them, at most twice as many."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -37,14 +36,14 @@ class Recent(Generic[K, V]):
         self._old: dict[K, V] = {}
 
     def get(self, key: K) -> V | None:
-        """What stands there, which stays the longer for it."""
+        """The value, which is then kept for longer; None if absent."""
         found = self._young.get(key)
         if found is None and (found := self._old.get(key)) is not None:
             self.put(key, found)
         return found
 
     def put(self, key: K, value: V) -> None:
-        """Keep in mind."""
+        """Store a value."""
         if len(self._young) >= self._size:
             self._old, self._young = self._young, {}
         self._young[key] = value
@@ -52,7 +51,7 @@ class Recent(Generic[K, V]):
 
 @dataclass(slots=True)
 class _Request:
-    """A request met before: when it came last, with what, and of each header its value and how often it was new."""
+    """A request seen before: when it last came, and each header's last value and how often in a row it was new."""
 
     last: int
     carried: int
@@ -60,23 +59,23 @@ class _Request:
 
 
 class Freshness:
-    """What one client has sent lately, by digests that hold no value."""
+    """What one client sent lately, as digests from which no value can be read."""
 
     def __init__(self) -> None:
         self._requests: Recent[int, _Request] = Recent(REQUESTS)
-        self._carried: Recent[int, int] = Recent(REQUESTS)  # when all that a request carries first came together
-        self._first: Recent[str, Recent[int, int]] = Recent(NAMES)  # by name and value: when it was first there
+        self._carried: Recent[int, int] = Recent(REQUESTS)  # by all that a request carries: when it first came
+        self._first: Recent[str, Recent[int, int]] = Recent(NAMES)  # by name and value: when it first came
         self._told: set[str] = set()
         self._clock = 0
 
     def note(self, request: Hashable, carried: Hashable, headers: Headers) -> list[str]:
-        """A request comes and carries something, in these headers; the names of those found to be fresh, each once."""
+        """Note a request and its headers; return the names of headers found to be fresh, each reported once."""
         self._clock = now = self._clock + 1
         met, whole = self._requests.get(which := hash(request)), hash(carried)
         since = self._carried.get(whole)
         if since is None:
             self._carried.put(whole, now)
-        elif met is None or since <= met.last:  # nothing is new: by far the most, and the headers are not looked at
+        elif met is None or since <= met.last:  # the usual case: nothing is new, and no header is looked at
             return self._again(met, whole, now)
         values = _merged(headers())
         first = {name: self._since(name, value, now) for name, value in values.items()}
@@ -89,7 +88,7 @@ class Freshness:
 
     @staticmethod
     def _again(met: _Request | None, whole: int, now: int) -> list[str]:
-        """A request comes with what was there before; a retry, with what it had the last time, breaks no row."""
+        """Note a request that came before; a retry with the same values ends no row."""
         if met is not None:
             if met.carried != whole:
                 met.headers = {name: (value, 0) for name, (value, _) in met.headers.items()}
@@ -113,7 +112,7 @@ class Freshness:
 
 
 def _merged(headers: Iterable[tuple[str, Hashable]]) -> dict[str, int]:
-    """One digest a name: a header that comes in several lines is one."""
+    """One digest for each name; a header may come in several lines."""
     values: dict[str, int] = {}
     for name, value in headers:
         values[name] = hash((values.get(name), value))

@@ -1,13 +1,13 @@
 """Which request headers count in a key, and why the others do not.
 
-A header is left out only if nobody on the way can use it to decide who asks or what is answered: no proxy, no gateway,
-no provider. So names are listed one by one. A family (a name that ends in ``*``) is left out only where all its members
-are one party's words about itself. A header that nobody lists counts: the price is a call paid twice, and an event that
-names it, where the price of the other mistake is somebody else's answer.
+A header is left out only if no proxy, gateway or provider can use it to decide who asks or what is answered. So names
+are listed one by one. A family (a name that ends in ``*``) is left out only if all its members are one party's words
+about itself. An unlisted header counts: the cost is a second call, and an event that names the header. The opposite
+mistake would serve another caller's answer.
 
-Some headers are judged by their value. Every client sends ``accept``, and the usual values ask for nothing special; an
-unusual one counts. ``baggage`` and its like carry the tracer's own members beside those of the application: only the
-tracer's are left out. Cookies count as well, less those by which balancers and bot filters recognise a connection.
+Some headers are judged by their value. Every client sends ``accept`` with a usual value that asks for nothing special;
+an unusual value counts. ``baggage`` and similar headers mix members of a tracer with members of the application; only
+the tracer's are left out. Cookies count, except those by which balancers and bot filters recognise a connection.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from askonce.core.providers.bounded import lru_cache_of_short
 
 
 class HeaderClass(NamedTuple):
-    """Some headers that are treated alike, and why; `counts`: they are part of the headers' part of a key."""
+    """Headers that are treated alike, and why; `counts`: they are part of the key."""
 
     counts: bool
     reason: str
@@ -34,7 +34,7 @@ def _class(reason: str, names: str, *, counts: bool = False) -> HeaderClass:
     return HeaderClass(counts, reason, _names(names))
 
 
-# The first class that knows a name has it; no name is in two.
+# No name is in two classes; the first class that knows a name wins.
 TABLE: dict[str, HeaderClass] = {
     "credential": _class(
         "Credentials and their proofs have a separate part of the key: the tenant, or a digest of them.",
@@ -135,7 +135,7 @@ CREDENTIAL_HEADERS = TABLE["credential"].names
 
 
 class Valued(NamedTuple):
-    """A header that counts unless its value is plain; `plain` says it for people."""
+    """A header that counts unless its value is plain; `plain` describes plain values for people."""
 
     plain: str
     reason: str
@@ -181,7 +181,7 @@ def plain_value(name: str, value: str) -> bool:
 
 
 def asks_stream(value: str) -> bool:
-    """Whether an ``accept`` wants a stream and nothing else: plain where the request asks for a stream as well."""
+    """Whether an ``accept`` wants only a stream: plain where the request asks for a stream too."""
     return _ONLY_STREAMS.fullmatch(value.strip()) is not None
 
 
@@ -189,7 +189,7 @@ def asks_stream(value: str) -> bool:
 
 
 class Members(NamedTuple):
-    """A header that is a list, and the names of those members that a tracer writes for itself."""
+    """A header that is a list, and the names of the members that a tracer writes for itself."""
 
     separator: str
     names: frozenset[str]
@@ -203,15 +203,15 @@ MEMBERS: dict[str, Members] = {
             sentry-environment sentry-transaction sentry-replay_id sentry-org_id"""
         ),
     ),
-    # Vendors sign with a name of their own, or with one after the account's: 33@nr. Whatever else is found there may be
-    # a routing key of the application's.
+    # Vendors sign with their own name, or with one after the account's: 33@nr. Any other name may be a routing key of
+    # the application.
     "tracestate": Members(",", _names("dd nr dt es ot in sw sentry")),
     "x-amzn-trace-id": Members(";", _names("root parent self sampled lineage")),
 }
 
 
 def counting_members(name: str, value: str) -> str:
-    """What counts of a header of MEMBERS (lower case): its members less the tracer's own; "" if they are all."""
+    """The members of a MEMBERS header (lower case) that count; "" if only tracers wrote it."""
     known = MEMBERS[name]
     members = (one.strip() for one in value.split(known.separator))
     return known.separator.join(one for one in members if one and not _tracers(one, known.names))
@@ -224,8 +224,8 @@ def _tracers(member: str, names: frozenset[str]) -> bool:
 
 # --- cookies -----------------------------------------------------------------------------------------------------
 
-# By these a balancer finds the server again that it chose, and a bot filter the browser that it has tested. Names that
-# an application might give to a session of its own (SERVERID, fpc) are not here.
+# Balancers find their chosen server by these, and bot filters a browser they have tested. Names that an application
+# might give its own session (SERVERID, fpc) are not listed.
 BALANCER_COOKIES = (
     *("__cf_bm", "_cfuvid", "__cflb", "__cfruid", "__cfduid", "__cfwaitingroom", "cf_clearance"),
     *("AWSALB", "AWSALBCORS", "AWSALBTG", "AWSALBTGCORS", "AWSELB", "AWSELBCORS", "GCLB"),
@@ -248,13 +248,13 @@ HEADER_CLASSES: dict[str, frozenset[str]] = {
 
 @lru_cache_of_short(1024)
 def header_class(name: str) -> str:
-    """The class of a header, in any case; empty for an unknown one, which counts and is worth an event."""
+    """The class of a header, in any case; empty for an unknown one, which counts and is reported by an event."""
     name = name.lower()
     return next((kind for kind, known in HEADER_CLASSES.items() if any(_is(name, one) for one in known)), "")
 
 
 def ignored_header(name: str, value: str | None = None) -> bool:
-    """Whether a header stays out of the headers' part of a key; without a value: with the usual one."""
+    """Whether a header is left out of the key. Without a value, the usual value is assumed."""
     kind = header_class(name)
     if kind in TABLE:
         return not TABLE[kind].counts

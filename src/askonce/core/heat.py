@@ -1,9 +1,9 @@
-"""Which keys are hot: hits counted where they happen, told to the store in batches.
+"""Which keys are hot: hits are counted in each process and reported to the store in batches.
 
-A hit costs a dict look-up and an addition here, and nothing in the store. A key that has gathered a fifth part of its
-threshold is handed on, once, to whoever tells the store; there the sum over all processes decides. So the fleet sees a
-key late by less than a fifth of the threshold for each process that has it, and one process alone is exact wherever the
-threshold is a multiple of the batch. What gathers slower than a batch in half a window is forgotten: it is not hot.
+A hit costs a dict look-up and an addition, and no access to the store. A key whose hits reach a fifth of the threshold
+is handed on once, to be reported; the store decides by the sum over all processes. So a key is seen as hot late by less
+than a fifth of the threshold for each process. One process alone is exact if the threshold is a multiple of the batch.
+A key that needs more than half a window for a batch is not hot and is forgotten.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from askonce.core.keys import Key
 from askonce.core.model import Head
 from askonce.core.policy import Terms
 
-KEPT = 50_000  # keys counted at once; over that, counting starts afresh
+KEPT = 50_000  # keys counted at once; beyond that, counting restarts
 
 
 class Warmth:
-    """The hits of one key that the store was not told of, and its entry as it was last seen."""
+    """The unreported hits of one key, and its entry as last seen."""
 
     __slots__ = ("batch", "handed", "head", "hits", "now", "since", "terms")
 
@@ -24,22 +24,22 @@ class Warmth:
         self.hits = 0
         self.since = self.now = now
         self.batch = max(1, terms.hot_threshold // 5)
-        self.handed = False  # to whoever tells the store
+        self.handed = False  # for reporting
         self.head = head
         self.terms = terms
 
     def taken(self) -> int:
-        """The hits so far, to be told to the store; counting goes on from none."""
+        """The hits so far, to be reported; the count restarts at 0."""
         hits, self.hits, self.handed = self.hits, 0, False
         return hits
 
     @property
     def window(self) -> int:
-        """Over which hits are counted, ms."""
+        """The window in which hits are counted, ms."""
         return int(self.terms.hot_window * 1000)
 
     def slide(self) -> tuple[int, int] | None:
-        """By how much its life may slide, and its hard end, ms; None while more than half a slide is left of it."""
+        """How far its life may slide and its hard end, ms; None while more than half a slide is left."""
         hot_ttl = int(self.terms.hot_ttl * 1000)
         if not self.head.slides or self.head.fresh - self.now >= hot_ttl >> 1:
             return None
@@ -47,15 +47,15 @@ class Warmth:
 
 
 class Heat:
-    """The hits of one process that nobody was told of yet."""
+    """The hits of one process that are not reported yet."""
 
     def __init__(self) -> None:
         self._keys: dict[Key, Warmth] = {}
 
     def hit(self, key: Key, head: Head, terms: Terms, now: int) -> Warmth | None:
-        """Count a hit at `now` (ms, the store's clock); the key's Warmth when it is to be handed on.
+        """Count a hit at `now` (ms, the store's clock); return the key's Warmth when it is due to be reported.
 
-        Not exact under threads: a hit lost to a race makes a key hot a moment later, and a lock would cost every hit.
+        A race between threads may lose a hit, which makes a key hot a moment later. A lock would slow every hit.
         """
         warmth = self._keys.get(key)
         if warmth is None:

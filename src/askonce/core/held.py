@@ -1,11 +1,11 @@
-"""What a pydantic model holds, where its dump does not say it.
+"""What a pydantic model holds that its dump does not say.
 
-A dump is for readers and leaves things out: secrets are stars, fields with ``exclude=True`` and private attributes are
-gone, a field declared as a base class shows no field of the class it holds, a serializer may round or drop. A question
-is more than its dump then, and two that differ there must not share a key. So the dump is compared with the model, and
-completed from it; a dump that tells everything stays as it is, and so does the key of such a question.
+A dump leaves things out: secrets become stars; fields with ``exclude=True`` and private attributes are missing; a field
+declared as a base class omits a subclass's fields; a serializer may round or drop. Two questions that differ there must
+not share a key. So the dump is compared with the model and completed from it. A complete dump stays as it is, and so
+does its key.
 
-A value that a serializer wrote and that has no JSON of its own is taken as written: the serializer is its only form.
+A value without JSON of its own that a serializer wrote is taken as written: it has no other form.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class Unsaid(Exception):
-    """A value that a dump leaves out and that has no JSON: `args` are the names of its field and of its type."""
+    """A value that a dump leaves out and that has no JSON; `args`: the names of its field and its type."""
 
 
 _LISTS = (list, tuple, set, frozenset)
@@ -24,12 +24,12 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def secret(value: object) -> bool:
-    """Whether a value shows stars in its place: SecretStr, SecretBytes, Secret[...]."""
+    """Whether a value prints stars in its place: SecretStr, SecretBytes, Secret[...]."""
     return not isinstance(value, type) and callable(getattr(value, "get_secret_value", None))
 
 
 def complete(dump: Any, value: Any) -> Any:
-    """`dump`, with what `value` holds beside it put in, as it is."""
+    """`dump`, completed with everything else that `value` holds."""
     if type(value) in _PLAIN or dump is value:
         return dump if _same(dump, value) else [dump, value]
     if secret(value):
@@ -49,7 +49,7 @@ def _same(dump: Any, value: Any) -> bool:
 
 
 def _fields(value: Any) -> dict[str, str] | None:
-    """Names of what a model or dataclass declares, and the names that its dump may use instead."""
+    """The declared names of a model or dataclass, and the names its dump may use instead."""
     kind = type(value)
     declared = getattr(kind, "__pydantic_fields__", None) or getattr(kind, "model_fields", None)
     if isinstance(declared, dict):
@@ -74,7 +74,7 @@ def _object(dump: Any, value: Any, fields: dict[str, str]) -> Any:
 
 
 def _unsaid(name: str, value: Any) -> Any:
-    """What a dump leaves out: held in full, or refused by name."""
+    """A value that a dump leaves out, in full; Unsaid if it has no JSON."""
     if _fields(value) is None and not secret(value) and _written(value) is None:
         raise Unsaid(name, type(value).__name__)
     return value
@@ -117,8 +117,8 @@ def _list(dump: Any, value: list[Any]) -> Any:
 
 
 def _written(value: object) -> Any:
-    """A value as pydantic writes it when nobody says otherwise; None for one that it cannot write."""
-    from pydantic_core import to_jsonable_python  # it is there: this value came out of a model of pydantic's
+    """A value as pydantic writes it by default; None if it cannot."""
+    from pydantic_core import to_jsonable_python  # installed: this value came out of a pydantic model
 
     try:
         return to_jsonable_python(value)

@@ -1,10 +1,9 @@
-"""The Judge of the answers to one question, whatever way they come in: a value, a body of HTTP, items, a stream.
+"""The Judge of the answers to one question, in every form: a value, a body of HTTP, items, a stream.
 
-A Verdict is made here and nowhere else, and nothing can be stored without one. An answer that calls for an action, is
-cut, refused or empty, was searched for, or is not what was demanded, is returned, shared with those who waited, and
-forgotten.
+Only this module makes a Verdict, and nothing is stored without one. An answer is returned, shared with its followers
+and not stored if it calls for an action, is cut, refused or empty, used a search, or is not what was demanded.
 
-`store_if` is asked last: it may refuse what we would keep, and keep nothing that we refuse.
+`store_if` is asked last: it may refuse an answer that passed, and cannot store one that was refused.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ __all__ = ["Judge", "Judged", "RecordingJudge", "Verdict", "judge_answer", "refu
 
 
 class Verdict(NamedTuple):
-    """Whether an answer may be stored: `reason` says why not, in a word, and is "" if it may.
+    """Whether an answer may be stored: `reason` is "" if it may, else one word.
 
-    `life`: ms for which it is good by its own word; None if it does not say. `age`: ms that it was old when it came.
+    `life`: ms for which it is valid by its own word, None if it does not say. `age`: its age in ms when it came.
     """
 
     reason: str
@@ -39,7 +38,7 @@ class Verdict(NamedTuple):
 
 
 def refused(reason: str) -> Verdict:
-    """The verdict on what is no answer to be judged: an error, a failure."""
+    """The verdict on an error or a failure; ValueError for an empty reason."""
     if not reason:
         raise ValueError("only a Judge says that an answer may be stored")
     return Verdict(reason)
@@ -59,14 +58,14 @@ def _fits(_: list[Answer]) -> str:
 
 
 class Judge:
-    """Judges answers to one question.
+    """Judges the answers to one question.
 
-    `api`: its path named it. `unwanted`: store_if's word, "" if it wants an answer. `age`: ms that the answer was
-    old when it came, out of a cache further up. `misfit`: why an answer, or events of one, are none to the question, ""
-    if they may be (core.providers.fits).
+    `api`: named by the path. `unwanted`: the reason of store_if, "" if it wants an answer. `age`: ms, of an answer that
+    came out of a cache further up. `misfit`: why an answer, or events of one, cannot belong to the question, "" if they
+    may (core.providers.fits).
     """
 
-    keeps_empty = False  # a stream that said nothing
+    keeps_empty = False  # whether an empty stream is kept
 
     def __init__(
         self,
@@ -85,11 +84,11 @@ class Judge:
         self._misfit = misfit
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:
-        """On what a call returned, `body` in JSON; what is no API's answer may be stored. `now`: s since 1970."""
+        """The verdict on a returned value, `body` in JSON. A value of no API may be stored. `now`: s since 1970."""
         return self._last(self.refusal(value) or self._strange(value), value, body, now)
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
-        """On a whole answer of HTTP."""
+        """The verdict on a whole answer of HTTP."""
         if status != 200:
             return Verdict(f"status-{status}")
         try:
@@ -100,18 +99,18 @@ class Judge:
         return self._last(reason or self._strange(value), value, body, now)
 
     def stream(self, content_type: str = "") -> Judged:
-        """On a stream of HTTP, by its bytes."""
+        """A judged scan of an HTTP stream, fed with bytes."""
         return Judged(self, StreamScan(self._api, self._terms.tool_calls, content_type, **self._sources()))
 
     def items(self) -> Judged:
-        """On a stream of items, each fed as JSON."""
+        """A judged scan of a stream of items, each fed as JSON."""
         return Judged(self, ItemScan(self._terms.tool_calls, **self._sources()))
 
     def _sources(self) -> _Sources:
         return {"searched": self._terms.searched, "given": self._expected.given}
 
     def scanned(self, scan: StreamScan, now: float) -> Verdict:
-        """On a stream that was scanned to its end."""
+        """The verdict on a stream that was scanned to its end."""
         if reason := scan.verdict():
             return Verdict(reason)
         said = scan.items if isinstance(scan, ItemScan) else scan.values
@@ -124,7 +123,7 @@ class Judge:
         return self._last(reason or self._strange_in(scan), said, scan.body, now, names=names, dates=bool(made))
 
     def _strange(self, value: object) -> str:
-        """Why an answer is none to this question."""
+        """Why an answer cannot belong to this question."""
         if self._misfit is _fits:
             return ""
         whole = [value] if self._api else [found for found, named in answers_in(_unwrapped(value)) if named]
@@ -140,14 +139,13 @@ class Judge:
         if failed(value):
             return "error"
         value = _unwrapped(value)
-        if isinstance(value, str):  # what the call took out of an answer is its text
+        if isinstance(value, str):  # the call returned only the text of an answer
             return "invalid-json" if self._expected.json and breaks_json(value) else ""
         reasons = [self._of(found, api) for found, api in answers_in(value)]
-        # One that says nothing is one of several, or stands beside data of the user's own.
+        # An empty one may be one of several, or stand beside data of the user's.
         return next((one for one in reasons if one not in ("", "empty")), "empty" if {*reasons} == {"empty"} else "")
 
     def _of(self, found: Answer, api: Api | None) -> str:
-        """Why an answer, or a part of one, may not be stored."""
         if api:
             return self._by(api, found)
         terms, parts = self._terms, parts_of(found)
@@ -162,7 +160,7 @@ class Judge:
         return reason or self._broken(api, value)
 
     def _broken(self, api: Api, answer: Answer) -> str:
-        """``invalid-json`` for an answer that was demanded as JSON and is something else."""
+        """``invalid-json`` if JSON was demanded and the answer is something else."""
         if self._expected.json and any(breaks_json(part.said) for part in api.parts(answer)):
             return "invalid-json"
         return ""
@@ -177,7 +175,7 @@ class Judge:
         names: set[str] | None = None,
         dates: bool = False,
     ) -> Verdict:
-        """The verdict on what nothing but its own end, or store_if, may keep out."""
+        """The last checks of a storable answer: its own end, then store_if."""
         if reason:
             return Verdict(reason)
         names = field_names([_unwrapped(value)]) if names is None else names
@@ -194,16 +192,16 @@ class Judge:
 
 
 class RecordingJudge(Judge):
-    """The judge of a recording, which keeps what was said: all but a refusal of the moment, and what is not whole."""
+    """The judge of a recording: keeps all but refusals of the moment and answers that are not whole."""
 
     keeps_empty = True
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:  # noqa: ARG002 - kept for ever
-        """On what a call returned."""
+        """The verdict on a returned value."""
         return Verdict("error" if of_the_moment(value) else self._strange(value))
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
-        """On a whole answer of HTTP."""
+        """The verdict on a whole answer of HTTP."""
         if everybodys(status):
             return Verdict(f"status-{status}")
         try:
@@ -213,17 +211,17 @@ class RecordingJudge(Judge):
         return self.value(value, body, now)
 
     def scanned(self, scan: StreamScan, now: float) -> Verdict:  # noqa: ARG002
-        """On a stream that was scanned to its end."""
+        """The verdict on a stream that was scanned to its end."""
         reason = scan.verdict()
         said = reason not in _DOUBTFUL or self._said(scan, reason)
         return Verdict(self._strange_in(scan) if said else reason)
 
     @staticmethod
     def _said(scan: StreamScan, reason: str) -> bool:
-        """Whether a doubtful stream is what was said, and to this request."""
+        """Whether a doubtful stream is a genuine answer to this request."""
         if reason == "error":
             return not any(map(of_the_moment, scan.values))
-        # Items end where their iterator does; an API's own word for "not ended yet" may be its last.
+        # Items end with their iterator; an API's own word for "not ended yet" may be its last.
         return reason == "incomplete" and (isinstance(scan, ItemScan) or scan.answer() is not None)
 
 
@@ -231,7 +229,7 @@ _DOUBTFUL = frozenset({"incomplete", "error", "not-sse", "too-large", "unrecogni
 
 
 class Judged:
-    """A stream that is judged as it goes by (askonce.stream.tape.Scan)."""
+    """A stream that is judged as it passes (askonce.stream.tape.Scan)."""
 
     def __init__(self, judge: Judge, scan: StreamScan) -> None:
         self.feed = scan.feed
@@ -241,12 +239,12 @@ class Judged:
         self._scan = scan
 
     def verdict(self, now: float) -> Verdict:
-        """On what was fed, taken for all that upstream had to say."""
+        """The verdict, if what was fed is all of the stream."""
         return self._judge.scanned(self._scan, now)
 
 
 def judge_answer(value: object, terms: Terms) -> str:
-    """Empty if the answer to a plain question may be stored, else why not; what is no API's answer may."""
+    """Why the answer to a plain question may not be stored; "" if it may, as a value of no API may."""
     return Judge(terms).refusal(value)
 
 
@@ -254,7 +252,7 @@ _NAMED = re.compile(r"(?:cachedContents|files|operations|batches)/[\w-]+")
 
 
 def _is_object(value: object) -> bool:
-    """Whether it is some other object of a provider's API, by its own word: a file, a container, an upload."""
+    """Whether it is another object of a provider's API by its own word: a file, a container, an upload."""
     if not isinstance(value, dict):
         return False
     named = isinstance(value.get("name"), str) and bool(_NAMED.fullmatch(value["name"]))
@@ -265,7 +263,7 @@ _API_OBJECT = frozenset({"id", "created", "created_at"})
 
 
 def _unwrapped(value: object) -> object:
-    # Some calls return response.text, or model_dump_json(): the answer of an API in a coat.
+    # Some calls return response.text or model_dump_json(): an API's answer as a string.
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
         return value
     try:

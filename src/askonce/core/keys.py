@@ -1,17 +1,17 @@
 """A Key: the digest of a question.
 
-Two questions are one when their canonical bodies are the same bytes: keys sorted, Unicode as it is, no whitespace,
-integral floats below 2**53 as integers. Everything else keeps its exact value, and what has none is refused with its
-place (orjson alone would write NaN as null). The rule that decides every doubt: an equal question under two keys
-costs one call more, two questions under one key cost a wrong answer.
+Two questions are equal if their canonical bodies are the same bytes: keys sorted, Unicode unescaped, no whitespace,
+integral floats below 2**53 as integers. Every other value stays exact. A value without an exact form is refused, with
+its place (orjson alone would write NaN as null). One rule decides every doubt: one question under two keys costs a
+second call, two questions under one key cost a wrong answer.
 
-orjson does the writing. Its bytes are canonical already unless the request holds a type of its own, or a float that is
-integral, not finite, or so large or small that orjson's versions write it differently (`_settled` looks, in one flat
-pass). Only then, or when orjson refuses, is the request rebuilt value by value. What orjson cannot write, integers
-beyond 64 bits and lone surrogates, is written by json.
+orjson does the writing. Its bytes are canonical already, unless the request holds a type of its own, or a float that is
+integral, not finite, or of a size that orjson's versions write differently (`_settled` looks, in one flat pass). Only
+then, or when orjson refuses, is the request rebuilt value by value. json writes what orjson cannot: integers beyond 64
+bits and lone surrogates.
 
-The digest is SHA-256 over parts, each with its length before it, so that no two lists of parts run together into the
-same bytes. What leads the list is the same for call after call; its hash state is kept and copied.
+The digest is SHA-256 over parts. Each part follows its length, so no two lists of parts give the same bytes. The hash
+state of the leading parts, which repeat between calls, is kept and copied.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from askonce.errors import ConfigError, RequestError
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-FORMAT = 1  # of keys: a change of any rule here is a change of this number
+FORMAT = 1  # of keys; a change of any rule here changes this number
 Form = Literal["v", "j", "s"]  # a value, JSON over HTTP, a stream
 
-VEIL = "secret:"  # before the digest that stands for a secret
-RAW = b"raw\0"  # before a body keyed by its own bytes; no canonical JSON starts like this
-EXACT = 2**53  # the first integer whose neighbour a double cannot tell from it
-SMALL, LARGE = 1e-4, 1e16  # between them every orjson writes a float as repr does; outside, repr's form is the form
-LONG = 32  # of a list that is looked over before it is walked
+VEIL = "secret:"  # before the digest that replaces a secret
+RAW = b"raw\0"  # before a body keyed by its own bytes; no canonical JSON starts so
+EXACT = 2**53  # the first integer whose neighbour is the same double
+SMALL, LARGE = 1e-4, 1e16  # between them every orjson writes a float as repr does; outside, repr's form is used
+LONG = 32  # a longer list is checked before it is walked
 
 _HEX = re.compile("[0-9a-fA-F]{64}")
 
 
 class Key(NamedTuple):
-    """The 32-byte digest of a question, and the form of the answer that is wanted."""
+    """The 32-byte digest of a question, and the form of the wanted answer."""
 
-    # A NamedTuple and not a frozen dataclass: made at half the price, and five times as fast in a dict.
+    # Not a frozen dataclass: a NamedTuple costs half as much to make and is five times as fast in a dict.
     digest: bytes
     form: Form = "v"
 
@@ -61,7 +61,7 @@ class Key(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Key:
-        """The key of `text`, as outcome.key gave it; ConfigError for anything but 64 hex digits."""
+        """The key of `text`, a value of outcome.key; ConfigError for anything but 64 hex digits."""
         if found := _HEX.fullmatch(str(text)):
             return cls(bytes.fromhex(found[0]))
         raise ConfigError(f"{text!r} is not a key: pass outcome.key, which is 64 hex digits, or use request=")
@@ -71,7 +71,7 @@ class Key(NamedTuple):
 
 
 def canonical(request: object) -> bytes:
-    """The canonical JSON of a JSON-like request; RequestError, naming the place, where it has none."""
+    """The canonical JSON of a JSON-like request; RequestError names the place of a value that has none."""
     try:
         body = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -80,7 +80,7 @@ def canonical(request: object) -> bytes:
 
 
 def plain(body: bytes) -> Any:
-    """A canonical body as plain JSON types; numbers and text as exact as it is."""
+    """A canonical body as plain JSON types, with numbers and text exact."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:  # integers beyond 64 bits, lone surrogates
@@ -88,12 +88,12 @@ def plain(body: bytes) -> Any:
 
 
 def canonical_body(raw: bytes, drop: Collection[str] = ()) -> bytes:
-    """The canonical JSON of an HTTP body less its top-level fields `drop`, or its marked bytes if it has none."""
+    """The canonical JSON of an HTTP body without its top-level fields `drop`; its marked bytes if it has none."""
     return canonical_fields(parsed(raw), raw, drop)
 
 
 def canonical_fields(body: dict[str, object] | None, raw: bytes, drop: Collection[str] = ()) -> bytes:
-    """`canonical_body` of what was parsed already; takes `drop` out of `body` itself."""
+    """`canonical_body` of a parsed body; removes `drop` from `body` itself."""
     if body is None:
         return RAW + raw
     for name in drop:
@@ -105,8 +105,8 @@ def canonical_fields(body: dict[str, object] | None, raw: bytes, drop: Collectio
 
 
 def _settled(request: Any) -> bool:
-    # A walk and not a search of orjson's bytes for ".0" and "null": on 2 KB two searches cost 2.7 us, this 0.5, and
-    # a prompt that says "Python 3.0" is not taken for a float.
+    # Not a search of orjson's bytes for ".0" and "null": on 2 KB two searches cost 2.7 us and this walk 0.5, and a
+    # prompt that says "Python 3.0" is not taken for a float.
     queue = [request]
     for value in queue:
         kind = type(value)
@@ -128,7 +128,7 @@ _LEAVES = frozenset({str, int, bool, type(None)})
 
 
 def _branches(values: Sequence[object]) -> Sequence[object]:
-    # Lists of tokens are long: one pass in C instead of thousands of turns of the loop above.
+    # Lists of tokens are long: one pass in C replaces thousands of turns of the loop above.
     return () if _LEAVES.issuperset(map(type, values)) else values
 
 
@@ -143,7 +143,7 @@ def _written(plain: object, *, by_json: bool = False) -> bytes:
 
 
 class _Refused(Exception):
-    """A value without an exact JSON form; its path is put together on the way up, so that a good walk pays nothing."""
+    """A value without an exact JSON form; its path is built on the way up, so that a good walk costs nothing."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -151,7 +151,7 @@ class _Refused(Exception):
 
 
 class _Walk:
-    """A rebuilding under way: the containers open above the value in hand, and whether json must write the result."""
+    """The state of a rebuild: the open containers above the current value, and whether json must write the result."""
 
     __slots__ = ("above", "by_json")
 
@@ -221,14 +221,14 @@ def _name(key: object) -> str:
 
 
 def _converted(value: Any) -> object:
-    """What orjson and pydantic make of a type of its own."""
+    """What orjson and pydantic make of a value of another type."""
     for kinds, convert in _CONVERSIONS:
         if isinstance(value, kinds):
             return convert(value)
     if secret(value):
         return _veiled(value.get_secret_value())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # With its underscored fields, which orjson leaves out: what a question holds must be in its key.
+        # Includes underscored fields, which orjson omits: whatever a question holds belongs in its key.
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     try:
         if not isinstance(value, type) and callable(dump := getattr(value, "model_dump", None)):
@@ -246,7 +246,7 @@ def _converted(value: Any) -> object:
 
 
 def _veiled(value: object) -> str:
-    """What stands for a secret: by it two are told apart, and none is told."""
+    """The text that replaces a secret: it tells two secrets apart and reveals neither."""
     walk = _Walk()
     kept = b"bytes\0" + value if isinstance(value, bytes) else _written(_plain(value, walk), by_json=walk.by_json)
     return f"{VEIL}{hashlib.sha256(kept).hexdigest()}"
@@ -272,7 +272,7 @@ def _remedy(value: object) -> str:
 
 
 def _schema(kind: type) -> str:
-    """A class stands for its schema where SDKs take one, as response_format; here it has to be written out."""
+    """How to write out the schema of a class; SDKs take a class for it, as in response_format."""
     if callable(getattr(kind, "model_json_schema", None)):
         return f"pass {kind.__name__}.model_json_schema()"
     return f"pass its JSON schema, such as pydantic.TypeAdapter({kind.__name__}).json_schema()"
@@ -282,14 +282,14 @@ def _schema(kind: type) -> str:
 
 
 class _Inexact(ValueError):
-    """A body that parsing would change: a name twice, a number that does not survive."""
+    """Parsing would change this body: a repeated name, a number that does not survive."""
 
 
 _DIGITS = bytes(0x30 if 0x30 <= byte < 0x3A else 0x20 for byte in range(256))
 
 
 def parsed(raw: bytes) -> dict[str, object] | None:
-    """The JSON object that a body is, or None when parsing would lose something of it."""
+    """The JSON object of a body; None if parsing would lose part of it."""
     try:
         body = bounded.loads(raw)
         if type(body) is not dict:
@@ -304,8 +304,8 @@ def parsed(raw: bytes) -> dict[str, object] | None:
 
 
 def _verbatim(body: object, raw: bytes) -> bool:
-    # Written back to the very same bytes: no name came twice, and every number survived. Sixteen digits in a row may
-    # be an integer beyond 2**53. SDKs write as orjson does, so the slow and certain parse is for the others.
+    # Written back to the same bytes: no name came twice, and every number survived. Sixteen digits in a row may be an
+    # integer beyond 2**53. SDKs write as orjson does, so only other bodies take the slow exact parse.
     return orjson.dumps(body) == raw and b"0" * 16 not in raw.translate(_DIGITS)
 
 
@@ -317,14 +317,14 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _integer(text: str) -> int:
-    # Kept out although Python could keep them exact: an upstream that reads doubles sees other numbers than we do.
+    # Refused although Python keeps it exact: an upstream that reads doubles sees another number.
     if len(text) > 17 or abs(number := int(text)) > EXACT:
         raise _Inexact
     return number
 
 
 def _faithful(text: str) -> float:
-    from decimal import Decimal  # here, because most processes never need it
+    from decimal import Decimal  # most processes never need it
 
     number = float(text)
     if Decimal(text) != Decimal(repr(number)):
@@ -345,8 +345,8 @@ def digest(
     headers: Sequence[tuple[str, str]] = (),
     body: bytes,
 ) -> bytes:
-    """The 32 bytes that name a question; variant 2 is variant "2", and the order of headers does not count."""
-    # str() here and not in _leading: to its lru_cache True and 1 would be one variant.
+    """The 32-byte name of a question. Variant 2 equals variant "2"; the order of headers does not count."""
+    # str() here, because the lru_cache of _leading takes True and 1 for one variant.
     short = len(upstream) <= bounded.SHORT and all(len(value) <= bounded.SHORT for _, value in headers)
     leading = _leading if short else _leading.__wrapped__
     state = leading(tuple(headers), prefix, tenant, scope, str(variant), upstream).copy()

@@ -1,6 +1,6 @@
-"""Labels: scopes, tags and models, and the small numbers by which many questions die at once.
+"""Labels (scopes, tags, models) and their generation fields, by which many questions are invalidated at once.
 
-A generation field is a 14-bit number into which a label is hashed. A collision invalidates too much, never too little.
+A generation field is a 14-bit hash of a label. A collision invalidates too much, never too little.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def field(kind: str, text: str) -> int:
 
 @lru_cache(maxsize=1024)
 def scope_paths(scope: str) -> tuple[str, ...]:
-    """Every scope that holds this one, itself last: ``a/b`` gives ``a`` and ``a/b``; no scope gives none."""
+    """Every scope that contains this one, itself last: ``a/b`` gives ``a`` and ``a/b``; no scope gives none."""
     steps = scope.split("/") if scope else []
     return tuple("/".join(steps[: depth + 1]) for depth in range(len(steps)))
 
 
 @lru_cache_of_short(4096)
 def fields(scope: str, model: str, tags: tuple[str, ...]) -> tuple[int, ...]:
-    """The generation fields of a lookup, sorted, each once."""
+    """The generation fields of a lookup, sorted, without repeats."""
     found = {field("scope", path) for path in scope_paths(scope)}
     found.update(field("tag", tag) for tag in tags)
     if model:
@@ -41,7 +41,7 @@ def fields(scope: str, model: str, tags: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def check_scope(scope: str) -> str:
-    """The scope itself, empty for none; ConfigError for one that is not a path such as ``support/triage/v3``."""
+    """The scope, "" for none; ConfigError if it is no path such as ``support/triage/v3``."""
     if scope == "":
         return ""
     if "" in (steps := _text(scope, "scope").split("/")):
@@ -51,14 +51,14 @@ def check_scope(scope: str) -> str:
 
 
 def check_tag(tag: str) -> str:
-    """The tag itself; ConfigError for one that is empty, too long or not plain text."""
+    """The tag; ConfigError if it is empty, too long or not plain text."""
     if _text(tag, "tag"):
         return tag
     raise ConfigError("a tag is empty: write what the answer depends on, such as 'doc:42', or leave it out")
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """The tags sorted, each once; ConfigError for a lone text in place of a list, or for more than 64."""
+    """The tags, sorted, without repeats; ConfigError for a text in place of a list, or for more than 64."""
     if tags == ():
         return ()
     if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
@@ -80,5 +80,5 @@ def _text(text: str, what: str) -> str:
 
 
 def _visible(char: str) -> bool:
-    # Not str.isprintable alone, which refuses every space but the plain one.
+    # str.isprintable alone refuses every space but the plain one.
     return not ("\0" <= char < " " or "\x7f" <= char < "\xa0" or "\ud800" <= char <= "\udfff")

@@ -1,13 +1,13 @@
-"""The lease protocol's decisions over one key: pure functions from a Slot and the time to a reply.
+"""The decisions of the lease protocol about one key: pure functions from a Slot and the time to a reply.
 
 A Slot is what the store holds about one key: the head of its entry, its lease, the generations of its partition. Every
-function here takes the store's own clock as an argument, replaces what it changes (nothing is mutated in place, so a
-store compares by identity to see what to write), and answers. Memory and SQLite run these functions inside their
-transaction; Redis runs a twin in Lua, held to this one by a test over random states.
+function takes the store's own clock as an argument. It replaces what it changes and mutates nothing, so that a store
+finds what to write by comparing identities. Memory and SQLite run these functions in their transaction. Redis runs a
+twin in Lua; a test over random states checks that both agree.
 
-The rules, in short. Whoever may fill is named by (id, order): an id is one flight's, an order is given with each grant.
-A lease ends by a competitor's claim, an invalidation, or 15 minutes; a deadline that passes only lets others take it.
-What is filled carries the generation read when the lease was granted. An absent lease is a refusal.
+The rules: (id, order) names the flight that may fill; each flight has its own id, each grant its own order. A lease
+ends by a competitor's claim, an invalidation, or after 15 minutes; a passed deadline only lets others take it. A filled
+entry carries the generation that was read when the lease was granted. Without a lease, every fill is refused.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from askonce.core.model import Dates, Head, Snapshot
 LEASE_LIFE = (
     15 * 60_000
 )  # ms from the grant, never re-armed: frees the followers of a hung upstream whose lease is still renewed
-FIELDS = 4096  # that one partition remembers to have moved: some 100 bytes each
+FIELDS = 4096  # moved fields that one partition remembers, some 100 bytes each
 BACKOFF_FIRST = 1_000
 BACKOFF_LAST = 30_000
-BACKOFF_CAP = 300_000  # what an upstream's own retry-after may ask for
+BACKOFF_CAP = 300_000  # ms: the most that an upstream's own retry-after may ask for
 NEVER = -1
 
 
 class Limits(NamedTuple):
-    """What one lookup accepts, ms. `max_age` NEVER = no limit. Built from the policy and the caller's directives."""
+    """What one lookup accepts, ms, from the policy and the caller's directives. `max_age` NEVER: no limit."""
 
     ttl: int
     grace: int
@@ -39,10 +39,10 @@ class Limits(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """The arguments of a claim: `id` of the flight to be, `candidate` for a new epoch, `fields` of the caller's tags.
+    """The arguments of a claim: `id` of the new flight, `candidate` for a new epoch, `fields` of the caller's tags.
 
-    `after`: an entry of this order or later is fresh for this caller, whatever its limits (it waited for it).
-    `early`: take the lease although the entry is fresh, when it ends within so many ms. NEVER = do not.
+    `after`: an entry of this order or later is fresh for this caller in any case, because it waited for it. `early`:
+    take the lease although the entry is fresh, if it ends within so many ms; NEVER: do not.
     """
 
     id: bytes
@@ -55,7 +55,7 @@ class Ask(NamedTuple):
 
 
 class Generations(NamedTuple):
-    """A partition's generations, or those of its fields that were read. `epoch` empty = there are none."""
+    """The generations of a partition, or of the fields that were read. An empty `epoch`: there are none."""
 
     epoch: bytes = b""
     clock: int = 0
@@ -64,7 +64,7 @@ class Generations(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """The right to fill one key. `idle`: given back after a failure, kept until `deadline` so that nobody tries."""
+    """The right to fill one key. `idle`: given back after a failure, and kept until `deadline` so that nobody tries."""
 
     id: bytes
     order: int
@@ -78,7 +78,7 @@ class Lease(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """All that a decision about one key looks at. `entry_fields` are the tags in the entry's own header."""
+    """All that a decision about one key reads. `entry_fields`: the tags in the entry's own header."""
 
     head: Head | None
     entry_fields: tuple[int, ...]
@@ -87,7 +87,7 @@ class Slot(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """A lease granted: what the leader must show to fill, renew or release, and the generation to seal with."""
+    """A granted lease: what the leader shows to fill, renew or release, and the generation to seal with."""
 
     id: bytes
     order: int
@@ -95,7 +95,7 @@ class Grant(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """The entry (fill, order) may be served. With a grant: and refreshed early, by this caller."""
+    """The entry (fill, order) may be served. With a grant, the caller also refreshes it early."""
 
     fill: bytes
     order: int
@@ -104,7 +104,7 @@ class Hit(NamedTuple):
 
 
 class Stale(NamedTuple):
-    """The entry (fill, order) may be served though stale. With a grant: and must be refreshed by this caller."""
+    """The stale entry (fill, order) may be served. With a grant, the caller must refresh it."""
 
     fill: bytes
     order: int
@@ -113,13 +113,13 @@ class Stale(NamedTuple):
 
 
 class Lead(NamedTuple):
-    """Nothing to serve, and the lease is the caller's."""
+    """There is nothing to serve, and the caller has the lease."""
 
     grant: Grant
 
 
 class Follow(NamedTuple):
-    """Somebody else's flight is under way; look again after `remaining` ms at the latest."""
+    """Another caller's flight is under way; look again after at most `remaining` ms."""
 
     id: bytes
     order: int
@@ -130,7 +130,7 @@ Claim = Hit | Stale | Lead | Follow
 
 
 class Windows(NamedTuple):
-    """Until when an entry is fresh, servable while refreshed, servable on error: for one caller's limits, ms."""
+    """For one caller's limits, in ms: until when an entry is fresh, servable during a refresh, servable on error."""
 
     fresh: int
     stale: int
@@ -138,7 +138,7 @@ class Windows(NamedTuple):
 
 
 def valid(snapshot: Snapshot, fields: Iterable[int], generations: Generations) -> bool:
-    """Whether nothing that carries this snapshot and these tags was invalidated since."""
+    """Whether nothing with this snapshot and these tags was invalidated since."""
     epoch, clock, floor, moved = generations
     if not epoch or snapshot.epoch != epoch or snapshot.clock < floor:
         return False
@@ -146,19 +146,19 @@ def valid(snapshot: Snapshot, fields: Iterable[int], generations: Generations) -
 
 
 def fresh_until(head: Head, limits: Limits) -> int:
-    """An entry made under a longer ttl than the caller's is cut to the caller's; no caller lengthens a life."""
+    """When the entry stops being fresh: the earlier of its own end and the caller's ttl."""
     return min(head.fresh, head.created + limits.ttl) if head.ttl > limits.ttl else head.fresh
 
 
 def windows(head: Head, limits: Limits) -> Windows:
-    """The times of an entry as they are for one caller."""
+    """The times of an entry for one caller."""
     fresh = fresh_until(head, limits)
     return Windows(fresh, min(head.stale, fresh + limits.grace), min(head.error, fresh + limits.error))
 
 
 def fresh_for(head: Head, limits: Limits, now: int) -> bool:
-    """Whether the caller takes this entry without anybody asking upstream."""
-    # Not `>`: an entry made in this very millisecond is no answer to "no-cache", which is max_age 0.
+    """Whether the caller takes this entry without a call upstream."""
+    # Not `>`: "no-cache" is max_age 0, and an entry made in this very millisecond does not answer it.
     if limits.max_age != NEVER and max(0, now - head.created) >= limits.max_age:
         return False
     if limits.max_stale and now >= head.hard:
@@ -167,14 +167,14 @@ def fresh_for(head: Head, limits: Limits, now: int) -> bool:
 
 
 def within_age(head: Head, limits: Limits, now: int) -> bool:
-    """Whether the caller's own directives allow a stale answer of this age at all."""
+    """Whether the caller's own directives allow a stale answer of this age."""
     return not limits.min_fresh and (limits.max_age == NEVER or max(0, now - head.created) < limits.max_age)
 
 
 def live(lease: Lease | None, fields: Iterable[int], generations: Generations, now: int, heartbeat: int) -> bool:
-    """Whether a lease still keeps others out: not outdated by an invalidation, and its deadline ahead.
+    """Whether a lease keeps others out: no invalidation outdated it, and its deadline is ahead.
 
-    A deadline further ahead than any heartbeat can put it means that the clock stepped back: dead, not eternal.
+    No heartbeat (or backoff) sets a deadline so far ahead, unless the clock stepped back: such a lease is dead.
     """
     if lease is None or now >= lease.deadline or now >= lease.expire:
         return False
@@ -184,7 +184,7 @@ def live(lease: Lease | None, fields: Iterable[int], generations: Generations, n
 
 
 def claim(slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
-    """What a lookup that plain reads could not serve may do: serve, serve stale, lead, or follow. `now_us` in us."""
+    """What a lookup may do that plain reads could not serve: serve, serve stale, lead, or follow. `now_us` in us."""
     now = now_us // 1000
     if not slot.generations.epoch:
         epoch = ask.candidate[:4] + (now_us & 0xFFFFFFFF).to_bytes(4, "big")
@@ -209,11 +209,13 @@ def claim(slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
     return said, slot
 
 
-_OPEN = Grant(b"", 0, Snapshot(b"", 0))  # stands for a grant that _granted makes out
+_OPEN = Grant(b"", 0, Snapshot(b"", 0))  # stands for a grant that _granted makes
 
 
 def _decide(head: Head | None, held: Lease | None, ask: Ask, now: int, grant: Grant | None) -> Claim:
-    """The table. `head` is servable by its generation, `held` keeps others out, `grant` is already the caller's."""
+    """The decision table. `head`: servable by its generation; `held`: keeps others out; `grant`: the caller has it
+    already.
+    """
     free = grant or (None if held else _OPEN)
     if head is not None:
         window = windows(head, ask.limits)
@@ -232,7 +234,7 @@ def _decide(head: Head | None, held: Lease | None, ask: Ask, now: int, grant: Gr
 
 def _granted(said: Hit | Stale | Lead, slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
     old, head, gens = slot.lease, slot.head, slot.generations
-    # Also above the entry's order: a DEL of the lease forgets the one before, and the clock may have stepped back.
+    # Also above the entry's order: a DEL of the lease forgets the last one, and the clock may have stepped back.
     order = max(now_us, old.order + 1 if old else 0, head.order + 1 if head else 0)
     now = now_us // 1000
     snapshot = Snapshot(gens.epoch, gens.clock)
@@ -243,12 +245,12 @@ def _granted(said: Hit | Stale | Lead, slot: Slot, ask: Ask, now_us: int) -> tup
 
 
 def holds(lease: Lease | None, flight: bytes, order: int, now: int) -> bool:
-    """Whether this very flight still has the lease; its deadline may have passed, nobody took it."""
+    """Whether this very flight still has the lease, even past its deadline."""
     return lease is not None and lease[:2] == (flight, order) and not lease.idle and now < lease.expire
 
 
 def renew(slot: Slot, flight: bytes, order: int, heartbeat: int, now: int) -> tuple[str, Slot]:
-    """``ok``, ``want`` (somebody elsewhere waits) or ``lost``. Never makes a lease, never lengthens its life."""
+    """``ok``, ``want`` (another process waits) or ``lost``. Never makes a lease and never lengthens its life."""
     if slot.lease is None or not holds(slot.lease, flight, order, now):
         return "lost", slot
     if not valid(slot.lease.snapshot, slot.lease.fields, slot.generations):
@@ -260,9 +262,9 @@ def renew(slot: Slot, flight: bytes, order: int, heartbeat: int, now: int) -> tu
 def fill(slot: Slot, flight: bytes, order: int, ends: int, now: int) -> tuple[str, bool, Slot]:
     """Whether a flight may store: (verdict, whether its tape must be written, the slot). `ends`: hard end, ms.
 
-    ``stored``, ``unkept`` (nothing to keep: its life is over at once), ``moved`` (invalidated since the grant),
-    ``lost`` (somebody else's lease, or none). The tape is for those who were told to follow this flight: needed when
-    one of them said so and the entry will not tell it, and always when the lease that knew of them is gone.
+    ``stored``; ``unkept`` (its life is over at once); ``moved`` (invalidated since the grant); ``lost`` (the lease is
+    gone or another's). The tape serves the followers of this flight. It is written if one of them asked for it and the
+    entry will not tell it, and always if the lease that knew of them is gone.
     """
     lease, head = slot.lease, slot.head
     if lease is None or not holds(lease, flight, order, now):
@@ -280,15 +282,15 @@ def fill(slot: Slot, flight: bytes, order: int, ends: int, now: int) -> tuple[st
 
 
 def backoff(fails: int, hint: int) -> int:
-    """How long nobody tries again after `fails` failures in a row, ms; `hint` is the upstream's own retry-after, ms."""
+    """How long nobody tries again after `fails` failures in a row, ms; `hint`: the upstream's own retry-after, ms."""
     grown = min(BACKOFF_FIRST << min(fails - 1, 5), BACKOFF_LAST)
     return min(max(grown, hint), BACKOFF_CAP)
 
 
 def ordered(lease: Lease | None, flight: bytes, order: int) -> int:
-    """The order that a release speaks of: 0 stands for whatever this id was granted; 0 again when that is nothing.
+    """The order that a release means: 0 stands for the order granted to this id, and is returned if there is none.
 
-    The followers know the flight by the order it was granted, so the store names tape and words by this one too.
+    Followers know the flight by its granted order, so the store names tape and notices by it too.
     """
     return lease.order if lease is not None and not order and lease.id == flight else order
 
@@ -296,8 +298,8 @@ def ordered(lease: Lease | None, flight: bytes, order: int) -> int:
 def release(slot: Slot, flight: bytes, order: int, failed: bool, hint: int, now: int) -> tuple[bool, Slot]:
     """Give the lease back: (whether its tape must be written, the slot). `failed`: upstream was in trouble.
 
-    After a failure with an answer still servable on error the lease stays, idle, for the time of the backoff: or else
-    every stale lookup of the fleet would pay a failing call.
+    After a failure, if an answer is still servable on error, the lease stays idle for the backoff. Otherwise every
+    stale lookup of all processes would pay for a failing call.
     """
     lease, head = slot.lease, slot.head
     order = ordered(lease, flight, order)
@@ -319,7 +321,7 @@ def release(slot: Slot, flight: bytes, order: int, failed: bool, hint: int, now:
 
 
 def extend(slot: Slot, flight: bytes, order: int, hot_ttl: int, cap: int, now: int) -> Dates | None:
-    """The dates of an entry that slides, or None. Only ever later, never past `cap` ms from its birth."""
+    """The dates of an entry that slides, or None. They only move later, and never past `cap` ms from its birth."""
     head = slot.head
     if head is None or (head.fill, head.order) != (flight, order) or now >= head.fresh:
         return None
@@ -336,7 +338,7 @@ def extend(slot: Slot, flight: bytes, order: int, hot_ttl: int, cap: int, now: i
 
 
 def invalidate(generations: Generations, fields: Iterable[int], everything: bool) -> Generations:
-    """Move the partition's one counter, and with it the fields named (or the floor, for everything)."""
+    """Move the counter of the partition, and with it the named fields (or the floor, for everything)."""
     clock = generations.clock + 1
     moved = {**generations.moved, **dict.fromkeys(fields, clock)}
     after = generations._replace(clock=clock, moved=moved, floor=clock if everything else generations.floor)
@@ -344,9 +346,9 @@ def invalidate(generations: Generations, fields: Iterable[int], everything: bool
 
 
 def compacted(generations: Generations) -> Generations:
-    """The older half of the fields forgotten, and the floor above them: what was made before they moved dies too.
+    """The older half of the fields forgotten, and the floor above them: entries made before they moved become invalid.
 
-    Those that moved just now stay, however many they are: forgetting them would invalidate everything.
+    Fields that moved just now stay, however many they are: forgetting them would invalidate everything.
     """
     moved = generations.moved
     middle = sorted(moved.values())[len(moved) // 2]

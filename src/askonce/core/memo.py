@@ -1,7 +1,7 @@
-"""A Memo keeps what was worked out of something, to find it again by that; all memos of a process share one budget.
+"""A Memo keeps computed values by key; all memos of a process share one budget of bytes.
 
-A bound for each is none: a cache has a memo for each plan, and a plan for each tenant. What is in a memo can be worked
-out again, so when the budget is spent all of them are emptied, which needs no order to be kept on the way of a hit.
+A bound for each memo bounds nothing: each plan of a cache has a memo, and each tenant has a plan. A value in a memo can
+be computed again, so when the budget is spent all memos are emptied. That needs no order of use on the hit path.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import weakref
 from typing import TypeVar
 
-BUDGET = 16 * 2**20  # bytes, keys and a guess at the rest
-PIECE = 1_000  # bytes that one thing kept costs beside its key
+BUDGET = 16 * 2**20  # bytes: keys, and an estimate of the rest
+PIECE = 1_000  # bytes that one item costs beside its key
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Memo(dict[K, V]):
-    """A dict that is emptied when it holds `most` things, or all memos together too many bytes."""
+    """A dict that is emptied when it holds `most` items, or when all memos together exceed the budget."""
 
     __slots__ = ("__weakref__", "_most")
     __hash__ = object.__hash__  # type: ignore[assignment]  # by identity: it is counted, and never a key
@@ -27,7 +27,7 @@ class Memo(dict[K, V]):
         self._most = most
 
     def keep(self, key: K, value: V, size: int) -> None:
-        """Keep `value` under a key of so many bytes."""
+        """Keep `value` under a key of `size` bytes."""
         if len(self) >= self._most:
             self.clear()
         _spend(self, size + PIECE)

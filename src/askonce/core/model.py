@@ -1,17 +1,17 @@
-"""An Entry: a stored answer, its dates, and the bytes it is kept as.
+"""An Entry: a stored answer, its dates, and the bytes of both.
 
-An entry is sealed by the client and dated by the store. The client, who alone can afford a checksum over the body,
-writes everything that is known when the lease is granted (digest, fill id, order, the generation). The store, whose
-clock alone counts, writes the dates in the one script that stores it, with a checksum so simple that Lua can keep it.
-So the first 84 bytes never change, the next 36 may be moved by a slide, and neither needs the other's check.
+The client seals an entry and the store dates it. The client writes everything that is known when the lease is granted
+(digest, fill id, order, generation), because only the client can afford a checksum over the body. The store writes the
+dates in the one script that stores the entry, because only its clock counts; their checksum is simple enough for Lua.
+So the first 84 bytes never change, a slide may move the next 36, and neither check needs the other.
 
-    0  magic "ao" | 2 format | 3 flags | 4 header length | 8 digest (32) | 40 fill id (16) | 56 order us
+0  magic "ao" | 2 format | 3 flags | 4 header length | 8 digest (32) | 40 fill id (16) | 56 order us
     64 epoch (8)  | 72 clock | 76 ttl ms | 80 check of 0..80 and all from 120 on
     84 created ms | 92 fresh until | 100 stale until | 108 on error until | 116 check of the dates
     120 extensions: type, length, value ...  then the body
 
-Extensions with even types may be skipped by a reader; an unknown odd one makes the entry a visible miss. The flag ODD
-says that one beside FIELDS is there, so that a plain hit need not walk them.
+A reader may skip extensions with even types; an unknown odd type makes the entry a visible miss. The flag ODD says that
+an odd type other than FIELDS is present, so that a plain hit walks no extensions.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _TLV = struct.Struct(">BH")
 FIELDS, CODEC, CIPHER = 1, 3, 5
 TAGS, SCOPE, MODEL, META, DURATION, USAGE, FIELD_DIGESTS = 2, 4, 6, 8, 10, 12, 14
 KNOWN_ODD = frozenset({FIELDS})
-PRIME = 4294967291  # the largest below 2**32: by a power of two the upper halves of the dates would not count
-TTL_CAP = 0xFFFFFFFF  # ms, 49.7 days: longer lifetimes are all "at least this" when two are compared
+PRIME = 4294967291  # the largest below 2**32; a power of two would ignore the upper halves of the dates
+TTL_CAP = 0xFFFFFFFF  # ms, 49.7 days: longer lifetimes compare as equal
 
 
 class Head(NamedTuple):
@@ -75,12 +75,12 @@ class Head(NamedTuple):
 
     @property
     def hard(self) -> int:
-        """When the entry can serve nobody any more, ms."""
+        """When the entry stops being servable at all, ms."""
         return max(self.fresh, self.stale, self.error)
 
 
 class Dates(NamedTuple):
-    """What the store writes when it fills; ms of its clock."""
+    """The dates that the store writes when it fills; ms of its clock."""
 
     created: int
     fresh: int
@@ -89,9 +89,9 @@ class Dates(NamedTuple):
 
 
 class Lifetime(NamedTuple):
-    """How long an answer lives, as durations in ms: `ttl` jittered, `cap` the hard end that nothing passes.
+    """How long an answer lives, in ms: `ttl` jittered, `cap` the hard end that nothing passes.
 
-    `age`: how old it is when it is filled; its life began as long ago.
+    `age`: how old it is when it is filled; its life began that much earlier.
     """
 
     ttl: int
@@ -117,7 +117,7 @@ class Corrupt(ValueError):
 
 
 def _dates_check(dates: Dates) -> int:
-    # A weighted sum and not a CRC: the store's script has to write it, and a CRC in Lua costs 20 us.
+    # A weighted sum and not a CRC: the store's script writes it too, and a CRC in Lua costs 20 us.
     return (dates.created + 3 * dates.fresh + 5 * dates.stale + 7 * dates.error) % PRIME
 
 
@@ -137,13 +137,13 @@ def unpack_fields(data: bytes) -> tuple[int, ...]:
 
 
 def pack_extensions(extensions: Mapping[int, bytes]) -> bytes:
-    """Type, length, value of each; odd types first, so that FIELDS stands where the store's script looks for it."""
+    """Type, length and value of each; odd types first, so that FIELDS is where the store's script looks for it."""
     parts = sorted(extensions.items(), key=lambda item: (item[0] % 2 == 0, item[0]))
     return b"".join(_TLV.pack(kind, len(value)) + value for kind, value in parts)
 
 
 def unpack_extensions(data: bytes, head: Head) -> dict[int, bytes]:
-    """All extensions of an entry; Corrupt when their lengths do not add up."""
+    """All extensions of an entry; Corrupt if their lengths do not add up."""
     found: dict[int, bytes] = {}
     at = HEAD_SIZE
     while at + _TLV.size <= min(head.length, len(data)):
@@ -157,12 +157,12 @@ def unpack_extensions(data: bytes, head: Head) -> dict[int, bytes]:
 
 
 def whole(number: int) -> bytes:
-    """A number in as few bytes as it takes: there is one in every entry."""
+    """A number in as few bytes as it takes, because every entry holds one."""
     return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
 class Sealed(NamedTuple):
-    """An entry as the client hands it to the store: all of it but the dates."""
+    """An entry as the client hands it to the store: everything but the dates."""
 
     start: bytes
     extensions: bytes
@@ -197,7 +197,7 @@ def seal(
     *,
     ends: bool = False,
 ) -> Sealed:
-    """An entry without its dates. `ttl` in ms, as asked for (before jitter); `order` in us; `ends`: by its own word."""
+    """An entry without its dates. `ttl` in ms before jitter; `order` in us; `ends`: the answer named its own end."""
     odd = any(kind % 2 and kind != FIELDS for kind in extensions)
     flags = FORMS.index(form) | (ODD if odd else 0) | (ENDS if ends else 0)
     packed = pack_extensions(extensions)
@@ -210,7 +210,7 @@ def seal(
 
 
 def read_head(data: bytes) -> Head:
-    """The fixed part, its format and dates checked, the body not; Corrupt with a reason otherwise."""
+    """The fixed part, with its format and dates checked, but not the body; Corrupt, with a reason, otherwise."""
     if len(data) < HEAD_SIZE:
         raise Corrupt("store-corrupt" if data[:2] == MAGIC else "store-foreign")
     head = Head._make(_HEAD.unpack_from(data))
@@ -237,13 +237,13 @@ def read_entry(data: bytes, digest: bytes, form: str) -> Head:
 
 
 def check_odd(data: bytes, head: Head) -> None:
-    """Corrupt when the entry carries an odd extension that this version does not know."""
+    """Check for odd extensions that this version does not know; Corrupt if there is one."""
     if any(kind % 2 and kind not in KNOWN_ODD for kind in unpack_extensions(data, head)):
         raise Corrupt("store-newer-format")
 
 
 def entry_fields(data: bytes, head: Head) -> tuple[int, ...]:
-    """The generation fields of the entry's own tags; Corrupt when its header does not add up."""
+    """The generation fields of the entry's own tags; Corrupt if its header does not add up."""
     packed = unpack_extensions(data, head).get(FIELDS, b"")
     if len(packed) % 2:
         raise Corrupt("store-corrupt")

@@ -1,11 +1,10 @@
-"""What the body's part of a key is made of where an operator says so: `normalize=`, `fold=`.
+"""The body's part of a key under an operator's rules: `normalize=`, `fold=`.
 
-What goes upstream is untouched; only the key changes, and it says how. A question that was normalised or folded has a
-key that no plain question has, nor one of another function or other folds: a cache that asks exactly never gets an
-answer that was asked otherwise.
+Only the key changes; the request goes upstream untouched. The key names the function and the folds, so a normalised or
+folded question never shares a key with a plain one, or with one under other rules.
 
-A function is called for every request, since it may look at more than the request. If it raises, or gives nothing that
-a key can be made of, the request passes: it may have been there to tell two callers apart.
+The function is called for every request, because it may look at more than the request. If it raises, or returns nothing
+usable as a key, the request passes: the function may exist to tell two callers apart.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["Normal", "NotNormal", "name_of", "normal_of"]
 
 
 class NotNormal(Exception):
-    """A request of which the operator's function makes nothing that a key can be made of."""
+    """The operator's function makes nothing of this request that can be part of a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +39,10 @@ class Normal:
     folds: tuple[str, ...]
 
     def body(self, request: Any, drop: Collection[str] = (), *, text: bool = True) -> bytes | None:
-        """The body's part of the key; None where nothing is changed, and what always counts, counts.
+        """The body's part of the key; None if the rules change nothing.
 
         `request` is given away: the function may change it. `drop`: fields of its result that do not count. `text`:
-        whether it has a user text to fold, other than an embeddings request.
+        False for an embeddings request, which has no user text to fold.
         """
         said = ""
         if self.function is not None:
@@ -61,7 +60,7 @@ class Normal:
 
 
 def normal_of(rules: Rules) -> Normal | None:
-    """How keys are made under these rules; None where they are made as always."""
+    """How keys are made under these rules; None if the rules leave them as usual."""
     if rules.normalize is None and not rules.fold:
         return None
     name = name_of(rules.normalize) if rules.normalize is not None else ""
@@ -76,7 +75,7 @@ def _normalized(function: Callable[[Any], Any], request: Any, drop: Collection[s
     if inspect.iscoroutine(found):
         found.close()
         raise NotNormal("gave a coroutine: it cannot be awaited here")
-    # None is what a function gives that changes the request in place and forgets to return it: one key for everything.
+    # A function that changes the request in place and forgets to return it gives None: one key for everything.
     if found is None or isinstance(found, bool | int | float) or not found:
         raise NotNormal(f"gave {found!r}: return what the key is made of")
     return {name: value for name, value in found.items() if name not in drop} if isinstance(found, dict) else found
@@ -88,20 +87,20 @@ def _normalized(function: Callable[[Any], Any], request: Any, drop: Collection[s
 def name_of(function: Callable[..., Any]) -> str:
     """A name for what a function does, the same in every process of one version of Python.
 
-    Of its place, its code, its defaults and what it encloses; not of the globals and functions that it uses.
+    It covers its place, code, defaults and closure, but not the globals and functions that it uses.
     """
     return hashlib.sha256(repr(_told(function, 8)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _told(value: object, depth: int) -> object:
-    """A value as plain data whose repr is the same everywhere."""
+    """A value as plain data with the same repr in every process."""
     if depth == 0:
         return "..."
     inner = depth - 1
     for kinds, tell in _TELL:
         if isinstance(value, kinds):
             return tell(value, inner)
-    # Of what an object holds, only what is plain: the rest may be anything, and of any size.
+    # Only the plain attributes of an object: the rest may be anything, of any size.
     plain = {name: one for name, one in getattr(value, "__dict__", {}).items() if isinstance(one, _PLAIN)}
     return type(value).__module__, type(value).__qualname__, _told(plain, inner)
 
@@ -132,7 +131,7 @@ _TELL: tuple[tuple[Any, Callable[[Any, int], object]], ...] = (
     ((type, types.BuiltinFunctionType), lambda value, _: (value.__module__, value.__qualname__)),
     (types.ModuleType, lambda value, _: value.__name__),
     (re.Pattern, lambda value, _: (value.pattern, value.flags)),
-    # The order of a set differs between processes.
+    # Processes order sets differently.
     ((set, frozenset), lambda value, depth: sorted(repr(_told(one, depth)) for one in value)),
     (
         Mapping,

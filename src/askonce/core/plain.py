@@ -1,4 +1,4 @@
-"""Answers as plain JSON: what is stored is read back as what the call returned, or is not stored."""
+"""Answers as plain JSON: an answer is stored only if it reads back as what the call returned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _EXACT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | or
 
 
 def exact_json(value: object) -> bytes | None:
-    """The JSON of an answer, if what it is read back as equals it: or else callers would get another answer."""
+    """The JSON of an answer, if it reads back as an equal value; None otherwise."""
     try:
         body = orjson.dumps(value, option=_EXACT)
         return body if orjson.loads(body) == value else None

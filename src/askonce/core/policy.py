@@ -1,8 +1,8 @@
-"""What the caller wants (Policy, Control), and what that comes to (Terms).
+"""What the caller wants (Policy, Control), and the settings that follow (Terms).
 
-Everything here is a value worked out from values. Layers of Policy are laid over each other, the nearest first: a
-call's own, its scope's (the longest first), the cache's. What none of them says follows from the ttl that came out, so
-that one word, ``ttl=60``, means a short life in every respect.
+Everything here is a value computed from values. Policies are layered, the nearest first: the call's own, its scope's
+(the longest first), the cache's. A field that none of them sets follows from `ttl`. So ``ttl=60`` alone means a short
+life in every respect.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ ToolCalls = Literal["pass", "structured", "judge", "store"]
 Searched = Literal["pass", "store"]
 OnAbandon = Literal["finish", "close"]
 
-LONGEST = 100 * 365 * 86400.0  # seconds: in microseconds since 1970 it still is an exact double, which Lua counts in
-MAX_FLIGHT = 900.0  # seconds: a lease lives no longer, so a call that does may not fill
+LONGEST = 100 * 365 * 86400.0  # seconds: in microseconds since 1970 still an exact double, which Lua counts in
+MAX_FLIGHT = 900.0  # seconds: a lease lives no longer, so a longer call may not fill
 
 
 class _Hashed:
-    """A hash worked out once: policies are looked up in a cache at every call, and have fourteen fields."""
+    """A hash computed once: every call looks its policy up in a cache, and a policy has fourteen fields."""
 
     __slots__ = ("_hash",)
     _hash: int
@@ -40,7 +40,7 @@ class _Hashed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy(_Hashed):
-    """How answers live; seconds, bytes, None to inherit. ConfigError for a value that cannot be meant."""
+    """How answers live; seconds, bytes, None to inherit. ConfigError for an invalid value."""
 
     ttl: float | None = None
     hot_ttl: float | None = None
@@ -69,7 +69,7 @@ class Policy(_Hashed):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A Policy with nothing left open; seconds and bytes."""
+    """A Policy with every field set; seconds and bytes."""
 
     ttl: float
     hot_ttl: float
@@ -104,17 +104,17 @@ _OF_TTL = {"hot_ttl": 1 / 4, "grace": 1 / 24, "stale_if_error": 1.0, "max_age": 
 
 @lru_cache(maxsize=1024)
 def resolve(*layers: Policy | None) -> Terms:
-    """The Terms of `layers`, nearest first; ConfigError where two of them contradict each other."""
+    """The Terms of `layers`, nearest first; ConfigError if two of them contradict each other."""
     given: dict[str, Any] = {}
     for layer in filter(None, reversed(layers)):
         given |= {name: value for name in _CHECKS if (value := getattr(layer, name)) is not None}
     if "ttl" in given and "max_age" in given:
         _agree(given["ttl"], given["max_age"])
-    # A max_age alone also shortens the built-in ttl, which nobody asked for.
+    # A max_age alone also shortens the built-in ttl, which the caller did not choose.
     ttl = given.setdefault("ttl", min(_TTL, given.get("max_age", _TTL)))
     relative = {name: min(part * ttl, LONGEST) for name, part in _OF_TTL.items()}
     found: dict[str, Any] = _BUILT_IN | relative | given
-    # Seconds as floats, whoever wrote them: Policy(ttl=60) and Policy(ttl=60.0) share one line of this cache.
+    # Seconds are floats here, so Policy(ttl=60) and Policy(ttl=60.0) share one line of this cache.
     found |= {name: float(found[name]) for name, check in _CHECKS.items() if check in _IN_SECONDS}
     return Terms(**found)
 
@@ -131,7 +131,7 @@ def _agree(ttl: float, max_age: float) -> None:
 
 
 def _number(name: str, value: object) -> float:
-    # bool is an int to Python, and grace=True is not one second to anybody.
+    # A bool is an int in Python, but nobody means one second by grace=True.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         raise ConfigError(f"{name}={value!r} is not a number: write {name}=60, or {name}=delta.total_seconds()")
     return value
@@ -189,7 +189,7 @@ _IN_SECONDS = (_seconds, _flight, _window, _share)
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The directives of one call, RFC 9111 and 5861; seconds, None where not given."""
+    """The directives of one call, RFC 9111 and 5861; seconds, None if not given."""
 
     no_cache: bool = False
     no_store: bool = False
@@ -201,7 +201,7 @@ class Control:
 
     @staticmethod
     def parse(text: str | None, *, lenient: bool = False) -> Control:
-        """The directives in `text`; what is unknown or malformed is a ConfigError or, `lenient` as HTTP is, ignored."""
+        """The directives in `text`. An unknown or malformed one is a ConfigError, or ignored if `lenient`, as in HTTP."""
         if text is None:
             return NO_CONTROL
         if not isinstance(text, str):
@@ -221,7 +221,7 @@ def _control(text: str, lenient: bool) -> Control:
     found: dict[str, Any] = {}
     for piece in filter(None, map(str.strip, _PIECE.findall(text))):
         name, equals, value = (part.strip() for part in piece.lower().partition("="))
-        # A flag with an argument is a response's directive: taken for the flag, which errs towards asking upstream.
+        # A flag with an argument is a response's directive; taking it for the flag errs towards asking upstream.
         meant = _seconds_of(name, value.strip('"') if equals else None) if name not in _FLAGS else lenient or not equals
         field = name.replace("-", "_")
         if meant is not None and meant is not False and field not in found:

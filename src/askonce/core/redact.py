@@ -1,11 +1,11 @@
-"""A request without its secrets: what of it may be written to a file that other people read, and what tells it apart.
+"""A request without its secrets: what may be written to a file that other people read, and what identifies the request.
 
-By structure and not by a list of what is dangerous. In a header or a query all is hidden but what is known to be
-harmless; in a body, whatever stands under a name that speaks of a secret, at any depth, all headers and environments
-that a body carries, and the secrets of URLs. What people and models say stays: a text is what the request is about.
+Structure decides, not a list of dangerous values. In a header or a query, everything is hidden that is not known to be
+harmless. In a body these are hidden at any depth: values under a name that suggests a secret, all headers and
+environments, the secrets of URLs. Texts of people and models stay, because they are what the request is about.
 
-What is hidden as a secret does not tell two requests apart, for who replays has another one, or none. What is hidden
-for being unknown does, by a short digest.
+A hidden secret does not tell two requests apart, because a replay has another secret or none. A value hidden because it
+is unknown does, by a short digest.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from askonce.core.secrets import (
 
 HIDDEN = "[hidden]"
 
-_CLEAR_HEADERS = re.compile(  # what APIs are told by headers, and nobody signs in with
+_CLEAR_HEADERS = re.compile(  # options of APIs, never credentials
     "anthropic-(?:version|beta|dangerous-direct-browser-access)|openai-(?:beta|version)|(?:x-)?api-version|accept.*|"
     "content-(?:type|language|encoding)|x-amzn-bedrock-(?!guardrailid).*|x-ms-version|prefer|x-goog-api-version|"
     "x-portkey-provider|x-wait-for-model|x-use-cache|cache-control|user-agent"
 )
 _CLEAR_QUERY = frozenset({"api-version", "api_version", "alt", "beta", "version", "model", "stream", "$alt"})
-_SIGNED = re.compile(  # parts of URLs that were signed for a while, by AWS, Google, Azure, CloudFront
+_SIGNED = re.compile(  # parts of URLs signed for a limited time by AWS, Google, Azure, CloudFront
     r"(?:x-amz|x-goog)-.*|s[vetpir]|spr|srt|ss|sk[a-z]{1,3}|sig|signature|expires|policy|key-pair-id|key|code|state|"
     "hash|hmac|verify|googleaccessid|awsaccesskeyid"
 )
@@ -49,13 +49,13 @@ _BAGS = frozenset(  # maps whose values are headers, or an environment
         *("environmentvariables", "env_vars", "envvars", "variables_env", "extra_query", "query_params", "queryparams"),
     }
 )
-_TEXTS = frozenset(  # what somebody says
+_TEXTS = frozenset(  # what people and models say
     {
         *("content", "text", "input", "prompt", "instructions", "system", "query", "description", "title", "message"),
         *("document", "documents", "suffix", "thinking", "output_text", "inputs", "texts", "messages", "refusal"),
     }
 )
-_CODES = frozenset({"pin", "otp", "totp", "pwd", "pass"})  # which may be numbers
+_CODES = frozenset({"pin", "otp", "totp", "pwd", "pass"})  # may be numbers
 _NAMES = ("name", "key", "header", "variable", "field")
 _VALUES = ("value", "values", "val")
 _PROPERTIES = frozenset({"properties", "$defs", "definitions", "patternproperties", "dependentschemas"})
@@ -68,26 +68,24 @@ _PAIRS = re.compile(r"([\w .-]{2,40}?)\s*=\s*([^;&]*)(?=[;&]|$)")
 _BESIDE = re.compile(
     "(?:type|scheme|kind|method|mode|provider|user|name|email|host|url|region|model|description|scopes?)$"
 )
-_SIGNS = re.compile("signature|client-?id$|access-?key-?id$")  # the rest of a signature, the name to a secret
+_SIGNS = re.compile("signature|client-?id$|access-?key-?id$")  # parts of a signature; the public id of a secret
 _ASSIGNED = re.compile(
     r"([A-Za-z][\w.-]{1,63})([\"']?\s{0,3}[:=]\s{0,3}[\"']?)((?:bearer|basic|token)\s{1,3})?([^\s\"'&;,]{8,})",
     re.IGNORECASE,
 )
 _INLINE = re.compile(r"[a-zA-Z][\w+.:-]{1,24}://[^\s\"'<>]+")
-_LONG = 65_536  # characters of a text in which nothing is looked for
+_LONG = 65_536  # characters; longer texts are not searched
 _DEEP = 200
 
 
 class Redaction:
-    """One request taken apart. `secrets`: what was hidden in it, for wherever else it stands."""
+    """The redaction of one request. `secrets`: the values hidden in it, to be hidden wherever else they occur."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.secrets: set[str] = set(secrets)
 
-    # the request line and the headers
-
     def headers(self, headers: Sequence[tuple[str, str]]) -> dict[str, str]:
-        """What may be told of headers; those that sign somebody in are left out altogether."""
+        """The headers that may be shown, credentials left out."""
         told: dict[str, str] = {}
         for name, value in headers:
             if secret_name(name) or _SIGNS.search(name.lower()) or looks_secret(value):
@@ -98,7 +96,7 @@ class Redaction:
         return told
 
     def place(self, url: str) -> str:
-        """A request's own URL: without what signs somebody in."""
+        """The request's own URL, without credentials."""
         return self._url(url, left_out=True)
 
     def _url(self, url: str, *, left_out: bool = False, inline: bool = False) -> str:
@@ -111,7 +109,7 @@ class Redaction:
         head = f"{scheme}://{'' if left_out or not user else f'{HIDDEN}@'}{host}"
         told = [self._piece(piece, left_out=left_out) for piece in re.split("[&;]", query or "") if piece]
         tail = "" if fragment is None else f"#{fragment if left_out else self._hide(fragment)}"
-        # In the midst of a text it is part of what is said, and may be said again.
+        # In the middle of a text it is part of what is said, and may be said again.
         way = short_digest if inline else self._digest
         steps = [way(step) if looks_random(unquote(step)) else step for step in path.split("/")]
         return f"{head}{'/'.join(steps)}{'?' if any(told) else ''}{'&'.join(filter(None, told))}{tail}"
@@ -131,8 +129,6 @@ class Redaction:
             self.secrets.add(value)
         return short_digest(value)
 
-    # the body
-
     def body(self, value: Any, depth: int = 0) -> Any:
         """A body, or any part of it, without its secrets."""
         if depth > _DEEP:
@@ -151,7 +147,7 @@ class Redaction:
         }
 
     def _name(self, name: str) -> str:
-        """A name, unless it is a secret itself."""
+        """A name, unless it is itself a secret."""
         if not looks_secret(name):
             return name
         self.secrets.add(name)
@@ -170,7 +166,7 @@ class Redaction:
         return self.body(value, depth)
 
     def _schema(self, name: str, schema: Any, depth: int) -> Any:
-        """The schema of a field. Its name is no secret, its examples may be."""
+        """The schema of a field whose name suggests a secret: the name is none, but its examples may be."""
         if not secret_name(name):
             return self.body(schema, depth)
         return {
@@ -193,13 +189,13 @@ class Redaction:
         if isinstance(value, bool) or (isinstance(value, int | float) and not numbers):
             return value
         if isinstance(value, str):
-            self._string(value)  # for what is a secret by itself in it
+            self._string(value)  # for a secret of its own inside it
             if noted or looks_random(value):
                 self.secrets.add(value)
         return HIDDEN
 
     def _bag(self, value: Any, depth: int) -> Any:
-        """Headers or an environment: every value is hidden but those of harmless headers."""
+        """Headers or an environment: every value is hidden, except those of harmless headers."""
         if isinstance(value, dict):
             return {
                 name: one if _clear(name, one) else self._hide(one, noted=secret_name(name))
@@ -210,7 +206,7 @@ class Redaction:
         return self._entry(value, depth) if isinstance(value, str) else self._hide(value)
 
     def _entry(self, value: Any, depth: int) -> Any:
-        """An entry of a list of headers: a pair, a dict with a name and a value, a line."""
+        """One of a list of headers: a pair, a dict with a name and a value, or a line."""
         if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
             return [value[0], value[1] if _clear(*value) else self._hide(value[1], noted=secret_name(value[0]))]
         if isinstance(value, dict):
@@ -223,7 +219,7 @@ class Redaction:
         return "\n".join(map(self._line, value.splitlines())) if isinstance(value, str) else self._hide(value)
 
     def _line(self, text: str) -> str:
-        """A header as a line, or a variable."""
+        """A header or variable, as one line."""
         name, sign, value = (part.strip() for part in re.split("([:=])", f"{text}:", maxsplit=1))
         if _clear(name, value := value.removesuffix(":").strip()):
             return text
@@ -231,13 +227,11 @@ class Redaction:
 
     def _list(self, value: list[Any], depth: int) -> list[Any]:
         told: list[Any] = []
-        hide = False  # what follows an option of a command line: --api-key, VALUE
+        hide = False  # the value after an option of a command line: --api-key, VALUE
         for one in value:
             told.append(self._hide(one) if hide else self.body(one, depth + 1))
             hide = isinstance(one, str) and one.startswith("-") and one.isprintable() and secret_name(one)
         return told
-
-    # texts that are no prose
 
     def _string(self, text: str) -> str:
         if text.startswith(VEIL) or looks_secret(text):
@@ -262,7 +256,7 @@ class Redaction:
         return _ASSIGNED.sub(self._assigned, text)
 
     def _assigned(self, found: re.Match[str]) -> str:
-        """A secret in the midst of a command, a script, a form."""
+        """A secret in the middle of a command, script or form."""
         if not secret_name(found[1]) or not telling(found[4]) or HIDDEN in found[4]:
             return found[0]
         self.secrets.add(found[4])
@@ -279,10 +273,8 @@ class Redaction:
 
         return _PAIRS.sub(told, text)
 
-    # what was hidden, wherever else it stands
-
     def elsewhere(self, value: Any) -> Any:
-        """A value, texts too, without the secrets that were met so far."""
+        """A value, with its texts, without the secrets found so far."""
         ways = traces(self.secrets)
         return _without(value, lambda text: _cleared(text, ways)) if ways else value
 
@@ -303,7 +295,7 @@ def _without(value: Any, clear: Callable[[str], str]) -> Any:
 
 
 def _beside(name: str) -> bool:
-    """Whether what stands so beside a secret is none: hidden with it, and no word to be hidden elsewhere."""
+    """Whether a value beside a secret is none itself: hidden there, and allowed elsewhere."""
     return bool(_BESIDE.search(name.lower()))
 
 
@@ -328,7 +320,7 @@ def _is_schema(value: object) -> bool:
 
 
 def _packed(text: str) -> Any:
-    """What a text holds that is JSON in base64."""
+    """The JSON that a text holds in base64."""
     try:
         return _json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
     except (binascii.Error, ValueError):

@@ -1,10 +1,10 @@
-"""An answer without secrets: the same bytes with stars in places, so that parts, events and lengths stay what they are.
+"""An answer without secrets: the same bytes with stars in places, so that parts, events and lengths stay the same.
 
-What was hidden in the request is hidden wherever the answer says it again, in any usual writing. What the upstream
-itself hands out is hidden where its name leaves no doubt. What a model says is the answer, and stays: texts, and the
+A value hidden in the request is hidden wherever the answer repeats it, in any usual spelling. A secret of the
+upstream's own is hidden where its name leaves no doubt. What a model says is the answer and stays: texts, and the
 arguments of its calls.
 
-Of the headers those stay that are known to be harmless, and numbers.
+Of the headers, only those known to be harmless stay, and numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLEAR = re.compile(
     "keep-alive|transfer-encoding|x-robots-tag|anthropic-(?:version|priority.*)|warning|deprecation|sunset"
 )
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?(?:ms|s|us)?|true|false")
-_SAID = frozenset(  # by a model: what a program acts on
+_SAID = frozenset(  # said by a model; programs act on it
     {
         *(b"arguments", b"args", b"input", b"partial_json", b"parsed", b"logprobs", b"top_logprobs"),
         *(b"logprobsResult", b"logprobs_result", b"content", b"text", b"output_text", b"parameters"),
@@ -37,12 +37,12 @@ _SAID = frozenset(  # by a model: what a program acts on
 _BAGS = frozenset({b"headers", b"http_headers", b"extra_headers", b"env", b"environment"})
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|[{}\[\],]', re.DOTALL)
 _INNER = re.compile(rb'("bytes"\s*:\s*")([A-Za-z0-9+/=]+)(")')
-_SHORTEST = 16  # bytes of a frame of AWS's: its length, that of its headers, two checksums
+_SHORTEST = 16  # bytes of a frame of AWS: two lengths, two checksums
 _LINE = re.compile(rb"^(?:data:)?[ \t]*([{\[].*)$", re.MULTILINE)
 
 
 def clear_header(name: str, value: str) -> bool:
-    """Whether a response's header may be told."""
+    """Whether a response header may be shown."""
     lower = name.lower()
     if secret_name(lower) or "set-cookie" in lower:
         return False
@@ -50,7 +50,7 @@ def clear_header(name: str, value: str) -> bool:
 
 
 def reply_headers(headers: Iterable[Sequence[str]], ways: Sequence[str]) -> list[list[str]]:
-    """Headers of an answer as they may be told; `ways`: how what was hidden may be written (secrets.traces)."""
+    """The headers of an answer that may be shown; `ways`: spellings of what was hidden (secrets.traces)."""
     told = []
     for name, value in headers:
         shown = value if clear_header(name, value) else HIDDEN
@@ -61,7 +61,7 @@ def reply_headers(headers: Iterable[Sequence[str]], ways: Sequence[str]) -> list
 
 
 def starred(body: bytes, ways: Sequence[str]) -> bytes:
-    """A body, JSON or events or neither, of the same length."""
+    """A redacted body of the same length; JSON, events or neither."""
     for way in ways:
         raw = way.encode("utf-8", "surrogatepass")
         if raw in body:
@@ -76,7 +76,7 @@ def starred(body: bytes, ways: Sequence[str]) -> bytes:
 
 
 def starred_frames(body: bytes, ways: Sequence[str]) -> bytes:
-    """The same for AWS's frames: what they hold in base64 is looked into, and their checksums are right again."""
+    """A redacted body of AWS frames: base64 inside is redacted too, and the checksums are corrected."""
 
     def inner(found: re.Match[bytes]) -> bytes:
         try:
@@ -100,7 +100,7 @@ def starred_frames(body: bytes, ways: Sequence[str]) -> bytes:
 
 
 def _documents(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """The JSON in a body, with its places: the whole, or the data of events, line by line."""
+    """The JSON in a body, with its places: the whole body, or the data of events line by line."""
     if body.lstrip()[:1] in (b"{", b"["):
         yield 0, body
         return
@@ -109,7 +109,7 @@ def _documents(body: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 class _Open(NamedTuple):
-    """A container around the place in hand. `hides`: its texts are secrets; `said`: a model says them."""
+    """A container around the current place. `hides`: its texts are secrets; `said`: a model says them."""
 
     named: bool
     hides: bool
@@ -118,9 +118,9 @@ class _Open(NamedTuple):
 
 
 def _spans(text: bytes, offset: int) -> Iterator[tuple[int, int]]:
-    """Where the texts stand that are secrets by their names."""
+    """The places of texts that are secrets by their names."""
     above = [_Open(named=False, hides=False, said=False, bag=False)]
-    name, awaits = b"", False  # a name, in an object
+    name, awaits = b"", False  # a name in an object
     for token in _TOKEN.finditer(text):
         sign, top = token[0][:1], above[-1]
         if sign == b'"':

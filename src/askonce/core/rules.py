@@ -1,7 +1,7 @@
-"""Rules: what an operator knows about requests, and no table of ours can know.
+"""Rules: what an operator knows about requests and no built-in table can know.
 
-A cache has rules, and a client of it may add to them. They are checked once, when they are given; everything that reads
-requests gets the checked value.
+A cache has rules, and a client of it may add to them. Rules are checked once, when they are given; everything that
+reads requests gets the checked value.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ FOLDS = ("case", "space", "punctuation")
 
 
 class RuleWords(TypedDict, total=False):
-    """The keywords by which rules are given to a cache or a client."""
+    """The keywords of a cache or client that are rules."""
 
     ignore_headers: Iterable[str]  # request headers that cannot change an answer; globs, "x-turn-*", "cookie:affinity"
     same_as: Mapping[str, str]  # hosts that are one upstream: {"llm.internal": "api.openai.com"}
-    normalize: Callable[[Any], Any] | None  # what the key is made of, worked out of a request
+    normalize: Callable[[Any], Any] | None  # makes the value of which the key is made, from a request
     fold: Iterable[str]  # differences in the last user text that do not count: case, space, punctuation
-    inert: Iterable[str]  # top-level fields of requests on which no answer depends beyond their own words
+    inert: Iterable[str]  # top-level fields of requests of which only the words can change an answer
 
 
 RULE_WORDS = frozenset(RuleWords.__annotations__)
@@ -34,7 +34,7 @@ RULE_WORDS = frozenset(RuleWords.__annotations__)
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of one cache or client, checked."""
+    """The checked rules of one cache or client."""
 
     ignore_headers: tuple[str, ...] = ()
     same_as: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Rules:
 
     @classmethod
     def of(cls, words: Mapping[str, Any]) -> Rules:
-        """Rules as given, of the keywords in RuleWords; ConfigError for what cannot be meant."""
+        """Rules from the keywords in RuleWords; ConfigError for an invalid one."""
         fold = _texts("fold", words.get("fold", ()))
         if unknown := set(fold) - set(FOLDS):
             raise ConfigError(f"fold={sorted(unknown)!r}: write any of {', '.join(FOLDS)}")
@@ -57,7 +57,7 @@ class Rules:
         )
 
     def over(self, outer: Rules) -> Rules:
-        """These rules added to the outer ones; of two functions the inner one counts."""
+        """These rules added to the outer ones; the inner function replaces the outer one."""
         return Rules(
             (*outer.ignore_headers, *self.ignore_headers),
             {**outer.same_as, **self.same_as},
@@ -72,9 +72,9 @@ NO_RULES = Rules()
 
 # --- headers -----------------------------------------------------------------------------------------------------
 
-COOKIE = "cookie:"  # in front of a glob for names of cookies
-NAMES = 1024  # that are kept in mind
-_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # what the name of a header or cookie is made of
+COOKIE = "cookie:"  # before a glob for cookie names
+NAMES = 1024  # that are remembered
+_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # of the names of headers and cookies
 _ELEMENT = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # a class of characters, or one character
 _GLOB = re.compile(r"[*?[]")
 
@@ -103,7 +103,7 @@ def _any_of(globs: Iterable[str]) -> re.Pattern[str]:
 
 
 def _glob(given: str) -> str:
-    """A glob in lower case; ConfigError for one that can match nothing, or nothing that could be left out."""
+    """A glob in lower case; ConfigError if it matches nothing, or nothing that may be left out."""
     glob = given.lower()
     name = glob.removeprefix(COOKIE)
     for element in _ELEMENT.findall(name) or [name]:

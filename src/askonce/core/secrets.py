@@ -1,8 +1,8 @@
-"""What is a secret: by the name of what holds it, by its own look, and by where it was seen before.
+"""What is a secret: by the name that holds it, by its look, or because it was seen before.
 
-For whatever is written to a file that other people read. A name is taken apart into words, whatever its style
-(``CF-Access-Client-Secret``, ``apiKey``, ``X_AUTH_TOKEN``). The rules lean towards hiding: what was hidden in vain
-costs a reader a moment, what was not hidden in vain costs a key.
+Used for everything written to a file that other people read. A name is split into words in any style
+(``CF-Access-Client-Secret``, ``apiKey``, ``X_AUTH_TOKEN``). The rules lean towards hiding: hiding too much costs a
+reader a moment, hiding too little costs a key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import quote
 # --- names -------------------------------------------------------------------------------------------------------
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_STRONG = re.compile(  # wherever they stand in a name, and run together with whatever
+_STRONG = re.compile(  # anywhere in a name, also joined to other words
     "authoriz|authoris|authentic|apikey|apitoken|secret(?!ar)|passw|passphrase|passcode|credential|bearer|privatekey|accesskey|"
     "accesstoken|authtoken|refreshtoken|sessiontoken|securitytoken|idtoken|csrftoken|cookie|connectionstring|"
     "subscriptionkey|accountkey|signingkey|encryptionkey|sharedkey|masterkey|servicekey|licensekey|functionskey|"
@@ -31,7 +31,7 @@ _WEAK = frozenset(
         *("csrf", "xsrf", "sas", "dsn", "session", "sessions", "assertion", "nonce", "hmac"),
     }
 )
-# What stands before "token" where it is a piece of text, or a place in a list.
+# Words before "token" that make it a piece of text, or a place in a list.
 _OF_TEXT = frozenset(
     {
         *("page", "next", "previous", "prev", "continuation", "sync", "eos", "bos", "pad", "unk", "mask", "sep", "cls"),
@@ -40,7 +40,7 @@ _OF_TEXT = frozenset(
         *("top", "by", "context", "new", "bad", "allowed", "suppress", "forced", "truncate", "add", "skip", "ignore"),
     }
 )
-# A name that ends in one of these tells of a secret, and holds none.
+# A name that ends in one of these describes a secret and holds none.
 _ABOUT = frozenset(
     {
         *("type", "types", "method", "methods", "mode", "scheme", "schemes", "provider", "kind", "format", "required"),
@@ -52,7 +52,7 @@ _ABOUT = frozenset(
 
 @lru_cache(maxsize=4096)
 def secret_name(name: str) -> bool:
-    """Whether what is called so is taken to be a secret."""
+    """Whether a value of this name is taken for a secret."""
     words = [word.lower() for word in _WORDS.findall(name)]
     if not words or words[-1] in _ABOUT:
         return False
@@ -61,7 +61,7 @@ def secret_name(name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def credential_name(name: str) -> bool:
-    """Whether what is called so is a secret surely, also in an answer, where a reader may need what is hidden."""
+    """Whether a value of this name is certainly a secret, also in an answer, where a reader may need what is hidden."""
     words = [word.lower() for word in _WORDS.findall(name)]
     return bool(words) and words[-1] not in _ABOUT and bool(_STRONG.search("".join(words)))
 
@@ -72,7 +72,7 @@ def _token(words: list[str]) -> bool:
 
 def _is_token(word: str, before: str) -> bool:
     if word == "tokens":
-        return bool(before) and before not in _OF_TEXT  # of how many, or of what
+        return bool(before) and before not in _OF_TEXT  # a number of tokens, or the tokens of a text
     return word.endswith("token") and (word.removesuffix("token") or before) not in _OF_TEXT
 
 
@@ -89,31 +89,31 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECA
 
 
 def looks_secret(value: str) -> bool:
-    """Whether a whole value has the look of a key or token of some provider, or of a sign-in."""
+    """Whether a whole value looks like a provider's key or token, or like a credential."""
     return bool(_SHAPES.fullmatch(value) or _SCHEME.fullmatch(value)) or (
         "-----BEGIN" in value and "PRIVATE KEY-----" in value
     )
 
 
 def looks_random(text: str) -> bool:
-    """Whether something in a text was drawn rather than written: a long run of letters and digits, a UUID."""
+    """Whether part of a text was generated, not written: a long run of letters and digits, a UUID."""
     runs = _RUN.findall(text)
     return any(len(run) >= 24 or not (run.isdigit() or run.isalpha()) for run in runs) or bool(_UUID.search(text))
 
 
 def short_digest(value: str) -> str:
-    """What stands for a value: by it a difference shows, and a guess is not confirmed."""
+    """The text that replaces a value: it shows a difference and does not confirm a guess."""
     return f"#{hashlib.sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 # --- the same secret elsewhere -----------------------------------------------------------------------------------
 
-PLAIN = 16  # letters from which a word of small letters alone is no plain word
+PLAIN = 16  # letters; a shorter word of small letters may be a plain word
 SHORT = 8
 
 
 def parts(value: str) -> Iterator[str]:
-    """A secret as it stood, and what of it can be a secret by itself: without its scheme, decoded, each cookie's."""
+    """A secret, and all parts of it that may be secrets by themselves: without its scheme, decoded, of each cookie."""
     yield value
     found = _SCHEME.fullmatch(value.strip())
     inner = found[1] if found else value
@@ -135,13 +135,13 @@ def _decoded(text: str) -> str:
 
 
 def traces(values: Iterable[str]) -> list[str]:
-    """Every way in which these secrets may be written elsewhere, the longest first; plain short words are none."""
+    """Every spelling of these secrets, the longest first, without plain short words."""
     found = {way for value in values for part in parts(value) if telling(part) for way in _ways(part)}
     return sorted(found, key=len, reverse=True)
 
 
 def telling(value: str) -> bool:
-    """Whether a value is none that a text may hold by chance."""
+    """Whether a text is unlikely to hold this value by chance."""
     plain = value.isascii() and value.isalpha() and value.islower()
     return len(value) >= (PLAIN if plain else SHORT)
 

@@ -1,8 +1,8 @@
 """A tape: the recorded body of one flight, as frames appended to one log.
 
-The log of a flight is private to it (its name carries id and order), so whoever was told to follow that flight, and
-nobody else, finds what it said. Each frame is a type, a length and so many bytes; the last one is an END, which says
-how the flight ended, so that a reader knows a whole answer from one that merely stopped.
+The log is private to its flight: its name holds id and order, so only followers of that flight find it. A frame is a
+type, a length and that many bytes. The last frame is an END, which says how the flight ended, so that a reader tells a
+whole answer from one that merely stopped.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 _FRAME = struct.Struct(">BI")
 
 DATA = 1  # u32 ms since the flight began, then bytes of the body
-META = 2  # what goes before the body: status and headers, JSON
-END = 127  # one byte of outcome, then the whole body where no DATA went before
+META = 2  # what precedes the body: status and headers, JSON
+END = 127  # one byte of outcome, then the whole body if no DATA came before
 
 KINDS_OF_FRAMES = (DATA, META, END)
 STORED, SHARED, FAILED = b"s", b"t", b"f"
@@ -22,9 +22,9 @@ OUTCOMES = (STORED, SHARED, FAILED)
 
 
 class Ending(NamedTuple):
-    """How a flight ended: `outcome` STORED (read the entry), SHARED (read `body`), FAILED (there is nothing to read).
+    """How a flight ended: `outcome` STORED (read the entry), SHARED (read `body`), FAILED (nothing to read).
 
-    `detail` is the status word for those who take it: why it was not stored.
+    `detail`: why it was not stored, as a status word for those who read it.
     """
 
     outcome: bytes
@@ -49,7 +49,7 @@ def data_frame(at: int, data: bytes) -> bytes:
 
 
 def frames(log: bytes) -> list[tuple[int, bytes]]:
-    """The whole frames of a log; a frame that is cut at the end is left out, for more may come."""
+    """The whole frames of a log; a frame cut at the end is left out, because more may come."""
     found = []
     at = 0
     while at + _FRAME.size <= len(log):
@@ -63,10 +63,10 @@ def frames(log: bytes) -> list[tuple[int, bytes]]:
 
 
 def whole_frames(log: bytes) -> list[tuple[int, bytes]]:
-    """The frames of a log that is over; ValueError if it does not consist of whole frames of ours."""
+    """The frames of a log that is over; ValueError if it is not made of whole frames of this format."""
     found = []
     at, end = 0, len(log)
-    # Not by frames(), and a look at what it found: this is done for every part of every stream that is replayed.
+    # Does not use frames() and check the result: this runs for every part of every replayed stream.
     while at + _FRAME.size <= end:
         kind, size = _FRAME.unpack_from(log, at)
         at += _FRAME.size + size
@@ -79,7 +79,7 @@ def whole_frames(log: bytes) -> list[tuple[int, bytes]]:
 
 
 def read_ending(log: bytes) -> Ending | None:
-    """The END of a log, or None when the flight has not said how it ended, or says it in no way of ours."""
+    """The END of a log; None if there is none yet, or none that can be read."""
     for kind, payload in frames(log):
         if kind == END:
             return ended_by(payload)
@@ -87,7 +87,7 @@ def read_ending(log: bytes) -> Ending | None:
 
 
 def ended_by(payload: bytes) -> Ending | None:
-    """What the payload of an END frame says; None when it says nothing that can be read."""
+    """What the payload of an END frame says; None if it cannot be read."""
     body = 2 + (payload[1] if len(payload) > 1 else len(payload))
     if payload[:1] not in OUTCOMES or len(payload) < body:
         return None
@@ -95,7 +95,7 @@ def ended_by(payload: bytes) -> Ending | None:
         detail = payload[2:body].decode()
     except UnicodeDecodeError:
         return None
-    # A word: it goes into statuses, and from there into headers and logs.
+    # One printable word, because it goes into statuses, and from there into headers and logs.
     return Ending(payload[:1], detail, payload[body:]) if detail.isprintable() else None
 
 
@@ -105,7 +105,7 @@ _WORD = struct.Struct(">c16sQ")
 class Notice(NamedTuple):
     """A message about a flight: ENDED (with its `outcome`), ALIVE, WANTED, or SAID; `order` in us.
 
-    SAID carries, as its outcome, what was appended to the flight's log: the offset (u64), then the bytes.
+    The outcome of SAID is what was appended to the flight's log: the offset (u64), then the bytes.
     """
 
     kind: bytes
@@ -114,7 +114,7 @@ class Notice(NamedTuple):
     outcome: bytes = b""
 
     def packed(self) -> bytes:
-        """25 bytes, and the outcome."""
+        """25 bytes, then the outcome."""
         return _WORD.pack(self.kind, self.flight, self.order) + self.outcome
 
 
@@ -123,7 +123,7 @@ KINDS = (ENDED, ALIVE, WANTED, SAID)
 
 
 def read_notice(data: bytes) -> Notice | None:
-    """The reverse of Notice.packed; None for anything else (a foreign message on our channel)."""
+    """The reverse of Notice.packed; None for any other message on the channel."""
     if len(data) < _WORD.size or data[:1] not in KINDS:
         return None
     kind, flight, order = _WORD.unpack_from(data)

@@ -1,8 +1,8 @@
-"""Which failures are the upstream's trouble (an old answer is better than none), and which are its answer.
+"""Which failures are trouble of the upstream (an old answer is better than none), and which are its answer.
 
-5xx, 429, timeouts and connections that fail are trouble. 400, 401, 403, 404 are answers to this very request: serving
-something old in their place would hide a revoked key or a removed model. Exceptions of SDKs are recognised by what they
-carry (a status code) or are called, since no SDK is imported here.
+5xx, 429, timeouts and failed connections are trouble. 400, 401, 403 and 404 answer this very request: an old answer in
+their place would hide a revoked key or a removed model. SDK exceptions are recognised by their status code or class
+name, because no SDK is imported here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def status_trouble(status: int) -> str:
 
 
 def everybodys(status: int) -> bool:
-    """Whether a refusal has nothing to do with what was asked: who asks, how often, and an upstream in trouble."""
+    """Whether a refusal does not depend on the question, but on who asks, how often, or an upstream in trouble."""
     return status in {401, 403, 408, 429} or status >= 500
 
 
@@ -40,7 +40,7 @@ _MOMENTS = re.compile(
 
 
 def of_the_moment(answer: object) -> bool:
-    """Whether an answer, or an event of one, is an error that has nothing to do with what was asked."""
+    """Whether an answer, or an event of one, is an error that does not depend on the question."""
     if not isinstance(answer, Mapping):
         return False
     held = answer.get("response")
@@ -54,7 +54,7 @@ def of_the_moment(answer: object) -> bool:
 
 
 def trouble(error: BaseException) -> str:
-    """The status detail of an upstream in trouble, "" when the error is an answer, or a bug of the caller's."""
+    """The status detail of an upstream in trouble; "" if the error is an answer, or a bug of the caller."""
     status = status_of(error)
     if status is not None:
         return status_trouble(status)
@@ -67,7 +67,7 @@ def trouble(error: BaseException) -> str:
 
 
 def retry_after(headers: Mapping[str, str] | None) -> int:
-    """What an upstream asks to wait, ms; 0 when it does not say (dates are not read: clocks differ)."""
+    """The wait that an upstream asks for, ms; 0 if none (a date is not read: clocks differ)."""
     if not headers:
         return 0
     for name, unit in (("retry-after-ms", 1), ("retry-after", 1000)):

@@ -1,4 +1,4 @@
-"""URLs of stores as they may be shown: without what is secret in them."""
+"""URLs of stores without their secrets, fit to be shown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 
 
 def without_password(url: str) -> str:
-    """A URL that may be shown: what is not known to be harmless in it is left out.
+    """A URL fit to be shown: everything in it that is not known to be harmless is left out.
 
-    Not the other way round, by the places where a password may stand: one that was not quoted may hold any sign, and
-    options that carry one have many names.
+    Places where passwords usually stand are not enough: an unquoted password may hold any sign, and options that carry
+    one have many names.
     """
     scheme, _, rest = url.partition("://")
     head, at, place = rest.rpartition("@")
     if any(sign in head for sign in "?#"):
-        return f"{scheme}://***"  # an unquoted password, or an @ in an option: nobody can tell where the host is
+        return f"{scheme}://***"  # an unquoted password, or an @ in an option: the host cannot be found
     user = f"{_user(head)}@" if at else ""
     path, mark, options = place.partition("#")[0].partition("?")
     return f"{scheme}://{user}{path}{mark}{'&'.join(map(_option, options.split('&')))}"
@@ -29,7 +29,7 @@ def _option(text: str) -> str:
     name, equals, _ = text.partition("=")
     if name in _HARMLESS_OPTIONS:
         return text
-    # A name that is no option's may be the rest of a password with an & in it.
+    # An unknown name may be the rest of a password with an & in it.
     return f"{name}{equals}***" if name in _SECRET_OPTIONS else "***" if text else ""
 
 
