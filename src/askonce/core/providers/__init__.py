@@ -1,9 +1,9 @@
-"""The table of APIs. To add an API, write its file, which ends in its `API`, and add its line here.
+"""The table of APIs. To add an API, write a file that ends in its `API`, and add its line here.
 
 Answers, events and paths are compared with the APIs in this order. The other files of this folder hold what several
 APIs share: how a request is routed and judged (operations, routes, fields, hosts, request), how an answer is read
-(answers, parts, sources), how a stream is read (scan, items, streamed, sse, eventstream), and how one form is made of
-the other (assemble, exact). What knows no API does not belong here.
+(answers, parts, sources), how a stream is read (scan, items, streamed, sse, eventstream), and how one form is made from
+the other (assemble, exact). Code that knows no API does not belong here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CARRIERS = (clouds.CARRIER,)
 
 
 def by_answer(value: object) -> Api | None:
-    """The API whose answer `value` is, by its own shape; None for anything else."""
+    """The API whose answer `value` is, by its shape; None for anything else."""
     if not isinstance(value, dict):
         return None
     return next((api for api in APIS if api.shape(value)), None)

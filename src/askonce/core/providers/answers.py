@@ -1,12 +1,12 @@
-"""What APIs share in reading answers: Parts, and what a Part comes to.
+"""What APIs share in reading answers: Parts, and the reason why a Part may not be stored.
 
 A Part is one choice of an answer: how it ended and what it holds. Each API has a reader that makes Parts of its
-answers; what may be stored is then decided once for all of them, by `reason_of`.
+answers; `reason_of` then decides for all APIs what may be stored.
 
-The rules lean one way. An ending that is not listed is not an ending: hosts invent words for failure more often than
-for success. An item or block of a kind that is not listed was made by a tool that the provider ran.
+A doubt is a no. An unlisted ending is not an ending, because hosts invent words for failure more often than for
+success. An item or block of an unlisted kind was made by a tool that the provider ran.
 
-No reader raises, whatever it is given.
+No reader raises, whatever its input.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Answer = dict[str, Any]
 
 
 class Part(NamedTuple):
-    """One choice of an answer: the word it ended with, and what stands in it."""
+    """One choice of an answer: the word it ended with, and what it holds."""
 
     finish: object
-    spoken: bool  # it holds something for its reader
-    calls: int = 0  # calls that the asking program is to make
+    spoken: bool  # it holds something for a reader
+    calls: int = 0  # calls that the asking program has to make
     served: bool = False  # the provider ran a tool: the answer depends on more than the question
     refused: bool = False
     failed: bool = False
     searched: bool = False  # the provider searched, and ran nothing else
-    said: object = ""  # what it says, a text or a list of blocks
+    said: object = ""  # the text, or a list of blocks
 
 
-CALL = Part("tool_calls", spoken=True, calls=1)  # a call by itself
+CALL = Part("tool_calls", spoken=True, calls=1)  # a single call, outside of any answer
 
 # --- what an ending means ----------------------------------------------------------------------------------------
 
@@ -53,13 +53,13 @@ _MEANING = {word: meaning for meaning, words in _ENDINGS.items() for word in wor
 
 
 def meaning_of(finish: object) -> str | None:
-    """What a provider's word for the end comes to, "" for a good end; None for a word that is not known."""
-    # The enum's own value: str() of a str-Enum is its name with the class before it.
+    """The reason for a provider's ending: "" for a good end, None for an unknown word."""
+    # Not str() of the enum: for a str-Enum that is its name with its class before it.
     return _MEANING.get(str(getattr(finish, "value", finish)).lower())
 
 
 def ending_of(value: Answer) -> object:
-    """The word that an answer of any kind ended with, if it says one."""
+    """The word with which any answer ended, if it has one."""
     found = next((value[name] for name in ENDINGS if value.get(name)), None)
     return a_dict(found).get("reason") if isinstance(found, dict) else found
 
@@ -96,7 +96,7 @@ def failed(value: object) -> bool:
 
 
 def guarded(value: Answer) -> bool:
-    """Whether a guardrail stepped in, which says so beside an ending of the model's own."""
+    """Whether a guardrail intervened; that is said beside the model's own ending."""
     return bool(value.get("amazon-bedrock-guardrailAction") == "INTERVENED")
 
 
@@ -104,15 +104,15 @@ def guarded(value: Answer) -> bool:
 
 
 def dicts(value: object) -> list[Answer]:
-    """The dicts in a list; none of anything else."""
+    """The dicts in a list; none in any other value."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def field_names(values: list[Any]) -> set[str]:
-    """The names of all fields in JSON values, at every depth but in vectors.
+    """The names of all fields in JSON values, at every depth except in vectors.
 
-    Level by level, in the interpreter's own loops: a stream's events have few names, and what is walked for one of
-    them in Python costs more than to read them once more.
+    It goes level by level in the interpreter's own loops, which is cheaper than a walk in Python: the events of a
+    stream have few distinct names.
     """
     names: set[str] = set()
     while values:
@@ -137,7 +137,7 @@ def first(value: object) -> Answer:
 
 
 def any_of(value: Answer, *names: str) -> Any:
-    """The first of these fields that holds something, in camelCase or snake_case."""
+    """The first of these fields with content, in camelCase or snake_case."""
     return next((found for name in names for found in (value.get(name), value.get(snake(name))) if found), None)
 
 
@@ -148,7 +148,7 @@ def snake(name: str) -> str:
 
 
 def has_text(content: object) -> bool:
-    """Whether there is anything to read, thoughts aside, in a text or a list of blocks."""
+    """Whether a text or a list of blocks holds anything to read, apart from thoughts."""
     if isinstance(content, str):
         return bool(content.strip())
     return isinstance(content, list) and any(map(_block, content))
@@ -165,7 +165,7 @@ def _thought(block: Answer) -> bool:
 
 
 def texts_of(content: object) -> list[str]:
-    """The texts in a text or a list of blocks, thoughts aside, in order."""
+    """The texts in a text or a list of blocks, in order, without thoughts."""
     if isinstance(content, str):
         return [content]
     if isinstance(content, dict):
@@ -175,9 +175,9 @@ def texts_of(content: object) -> list[str]:
 
 
 def breaks_json(said: object) -> bool:
-    """Whether what was to be JSON is something else; what says nothing breaks nothing.
+    """Whether a text that must be JSON is not; an empty text is accepted.
 
-    A text in pieces is one text; of blocks that say their kind, the last may be the answer, after a preamble.
+    A text in pieces is one text. Of blocks that name their kind, the last may be the answer and the others a preamble.
     """
     texts = [text for text in texts_of(said) if text.strip()]
     apart = isinstance(said, list) and all(isinstance(block, dict) and "type" in block for block in said)
@@ -185,12 +185,12 @@ def breaks_json(said: object) -> bool:
 
 
 def is_json(text: str) -> bool:
-    """Whether a text is JSON, to any of the usual readers."""
+    """Whether a text is JSON for any of the usual readers."""
     try:
         bounded.loads(text)
     except ValueError:
         try:
-            json.loads(text)  # takes NaN, and integers of any length
+            json.loads(text)  # accepts NaN, and integers of any length
         except (ValueError, RecursionError):
             return False
     return True
@@ -200,7 +200,7 @@ def is_json(text: str) -> bool:
 
 
 def message_part(message: Answer, finish: object) -> Part:
-    """Of a chat message and the ending beside it."""
+    """The Part of a chat message and the ending beside it."""
     content = message.get("content")
     executed = dicts(message.get("executed_tools"))
     return Part(
@@ -215,7 +215,7 @@ def message_part(message: Answer, finish: object) -> Part:
 
 
 def single_parts(value: Answer) -> Iterable[Part]:
-    """Of an answer that is one message, with the ending beside it."""
+    """The Part of an answer that is one message with an ending."""
     finish = value.get("finish_reason", value.get("done_reason"))
     part = message_part(a_dict(value.get("message")), "incomplete" if value.get("done") is False else finish)
     return [part]
@@ -227,5 +227,5 @@ _SEARCH = re.compile(
 
 
 def searches(tool: str) -> bool:
-    """Whether a tool of this name searches and does nothing else."""
+    """Whether a tool of this name only searches."""
     return bool(_SEARCH.fullmatch(tool))

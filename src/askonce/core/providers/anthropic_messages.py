@@ -28,7 +28,7 @@ def _asks(body: Body, named: bool) -> bool:
 
 
 def asks_in_cloud(body: Body, _named: bool) -> bool:
-    """Whether a body is a request of it where a cloud's path names the model."""
+    """Whether a body is a request of it, at a cloud whose path names the model."""
     return isinstance(body.get("anthropic_version"), str) and _asks(body, named=True)
 
 
@@ -43,7 +43,7 @@ _INSIDE = (("content",), ("source", "content"), ("tool_references",), ("tool_cha
 
 
 def _unmark_content(content: object) -> None:
-    """Of blocks, and of the blocks in what a tool gave and in documents, and of tools that a turn adds."""
+    """Unmark blocks, also in tool results, documents and the tools that a turn adds."""
     for block in [content] if isinstance(content, dict) else dicts(content):
         without(block, "cache_control")
         for way in _INSIDE:
@@ -68,9 +68,9 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 
 def blocks_part(blocks: list[Answer], finish: object) -> Part:
-    """Of Anthropic's content blocks and the ending beside them."""
+    """The Part of Anthropic's content blocks and the ending beside them."""
     kinds = [str(block.get("type")) for block in blocks]
-    # A call of the provider's own tool has the tool's name; its result has it in its kind.
+    # A call of a provider's tool has the tool's name; its result has it in its kind.
     ran = [
         str(block.get("name") if kind == "server_tool_use" else kind)
         for kind, block in zip(kinds, blocks, strict=True)
@@ -83,7 +83,7 @@ def blocks_part(blocks: list[Answer], finish: object) -> Part:
 
 
 def telling(blocks: list[Answer]) -> bool:
-    """Whether these blocks show by their types whose they are."""
+    """Whether the types of these blocks show that they are Anthropic's."""
     return any(_TELLING.fullmatch(str(block.get("type"))) for block in blocks)
 
 
@@ -91,7 +91,7 @@ _TELLING = re.compile(r"(?:server_|mcp_)?tool_use|\w+_tool_result|(?:redacted_)?
 
 
 def _fragment(value: Answer) -> Iterator[Part]:
-    """A content block that calls a tool, or was made by one."""
+    """The Part of a content block that is a tool call or a tool's result."""
     kind = str(value.get("type"))
     if not _TELLING.fullmatch(kind) or kind.endswith("thinking"):
         return
@@ -136,7 +136,7 @@ def _grown(block: Answer, texts: list[str] | None) -> Answer:
 # --- the two forms -----------------------------------------------------------------------------------------------
 
 _ENDS = ("stop_reason", "stop_sequence", "stop_details", "container")
-_DELTAS = {  # what a delta adds to, and where it has it
+_DELTAS = {  # what a delta adds to, and which of its fields holds the piece
     "text_delta": ("text", "text"),
     "thinking_delta": ("thinking", "thinking"),
     "signature_delta": ("signature", "signature"),
@@ -209,14 +209,14 @@ def _told(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
 
 
 def _opened(block: Answer) -> tuple[Answer, list[Answer]]:
-    """How a block starts, and what is said then."""
+    """The start of a block, and the deltas that follow it."""
     sure(block.get("type") in _BLOCKS)
     opened: Answer = {}
     deltas: list[Answer] = []
     for kind, (name, piece) in _DELTAS.items():
         if value := block.get(name):
             opened[name] = empty = _EMPTY.get(name, "")
-            sure(type(value) is type(empty))  # else these deltas would add up to something else
+            sure(type(value) is type(empty))  # otherwise these deltas add up to another value
             pieces = (
                 a_list(value) if name == "citations" else [orjson.dumps(value).decode() if name == "input" else value]
             )

@@ -1,4 +1,4 @@
-"""What is known of one API, in one value: its requests, its answers, its streams, and what its two forms have to do.
+"""All that is known of one API, in one value: its requests, answers and streams, and how its two forms are converted.
 
 Each API has a file of its own in this folder, which ends in its `API`; core.providers lists them.
 """
@@ -13,23 +13,23 @@ from askonce.core.providers.answers import Answer, Part, any_of, failed, guarded
 from askonce.core.providers.sources import carries_sources
 from askonce.core.providers.streamed import Read
 
-__all__ = ["FORM", "Api", "Carrier", "Header", "Left", "Mark", "Path", "Stream"]
+__all__ = ["FORM", "Api", "Carrier", "Header", "Left", "Mark", "Path", "Repeated", "Stream"]
 
 Body = dict[str, Any]
 Header = tuple[bytes, bytes]
 
 
 def anywhere(_: Sequence[str]) -> bool:
-    """Under any base URL."""
+    """Accept any base URL."""
     return True
 
 
 class Path(NamedTuple):
-    """Where an API is served: a pattern of the whole path, whose group `model` is the model, if the path names it.
+    """Where an API is served: a pattern of the whole path; its group `model` is the model, if the path names it.
 
-    `at`: the provider on whose own host (core.providers.hosts); "" for any other host, where `fits` says which steps
-    may stand before. `ends`: what follows the pattern where an answer in one piece is asked for, and where a stream is.
-    `framed`: its streams are AWS event streams. `settled`: whether a model of this name is always the same.
+    `at`: the provider on whose own host (core.providers.hosts); "" for any other host, where `fits` checks the steps
+    before the pattern. `ends`: what follows the pattern for an answer in one piece, and for a stream. `framed`: its
+    streams are AWS event streams. `settled`: whether a model of this name never changes.
     """
 
     pattern: str
@@ -41,7 +41,7 @@ class Path(NamedTuple):
 
 
 class Left(NamedTuple):
-    """A top-level field of a request that does not count, at whose hosts (none: at any), and why."""
+    """A top-level field of a request that does not count: at which providers' hosts (none: at any), and why."""
 
     field: str
     providers: tuple[str, ...]
@@ -56,7 +56,7 @@ FORM = frozenset({STREAM.field, STREAM_OPTIONS.field})
 
 
 class Mark(NamedTuple):
-    """A field, or a block, that marks where a prompt cache may break; `places` says where it is taken out, in words."""
+    """A field or block that marks where a prompt cache may break. `places`: where it is removed, for people."""
 
     field: str
     providers: tuple[str, ...]
@@ -65,13 +65,13 @@ class Mark(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """How an API streams: the gist of its events (None without the last), its last event, how its first shows.
+    """How an API streams: the gist of its events (None without the last), its last event, and how its first one looks.
 
     A gist is not the answer: it holds how each choice ended, what was said, and what was called. It never raises.
-    `shows`: how any event shows, since an iterator may leave some out; as the first does, if unsaid. `closes`: in AWS's
-    frames, whose events are not found by their bytes, the gist tells the end. `http`: it is read from bytes of HTTP,
-    and not from items alone. `variant`: what a URL's query changes of its bytes. `full`: the variants that may say all
-    that an answer in one piece does. `signs`: fields of its events, where they have none of those of answers.
+    `shows`: how any event looks, because an iterator may omit some; by default like the first. `closes`: the gist shows
+    the end in AWS frames, where no event is found by its bytes. `http`: it is read from bytes of HTTP, not only from
+    items. `variant`: what a URL's query changes in its bytes. `full`: the variants that may say everything that an
+    answer in one piece does. `signs`: fields of its events, if they share none with its answers.
     """
 
     gist: Callable[[Read], Answer | None]
@@ -85,8 +85,22 @@ class Stream(NamedTuple):
     signs: tuple[str, ...] = ()
 
 
+class Repeated(NamedTuple):
+    """What an answer of an API repeats of its request; a field that it leaves out or adjusts is null there.
+
+    `shows`: whether a value repeats it. `fields`: repeated at the own hosts of `providers`; `elsewhere`: at any other
+    host, where a gateway may set limits or hide texts. `maps`: dicts whose common entries are equal, at every host.
+    """
+
+    shows: Callable[[Answer], bool]
+    providers: frozenset[str]
+    fields: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+
+
 def plain_error(_status: int, kind: str, message: str) -> tuple[Body, list[Header]]:
-    """An error of our own, in the shape that most SDKs read."""
+    """An error body of askonce, in the shape that most SDKs read."""
     return {"error": {"message": message, "type": kind, "param": None, "code": kind}}, []
 
 
@@ -94,16 +108,17 @@ def plain_error(_status: int, kind: str, message: str) -> tuple[Body, list[Heade
 class Api:
     """One API.
 
-    `asks`: whether a body is a request of it, and whether its model is named elsewhere. `per_input`: at whose hosts
-    which fields say the same of each input, where a request can be cut into its inputs.
+    `asks`: whether a body is a request of it, given whether its model is named elsewhere. `per_input`: for each
+    provider's host, the fields that mean the same for each input, so that a request can be cut into its inputs.
+    `repeated`: what its answers repeat of the request.
 
-    `shape`: whether a value is an answer, by signs that data of a user's does not carry by chance. `parts`: its
-    choices, each with its ending in a word of core.providers.answers. `tokens`: the way to the usage, and what adds up
-    to input and to output. `signs`: fields of which each answer and fragment has one. `turn`: an assistant's turn of
-    these content blocks, if they are this API's own. `fragment`: what a call took out of an answer.
+    `shape`: whether a value is an answer, by signs that a user's data does not carry by chance. `parts`: its choices,
+    each with an ending that core.providers.answers knows. `tokens`: the path to the usage, and the fields that add up
+    to input and to output. `signs`: fields of which each answer and fragment has at least one. `turn`: the Part of an
+    assistant's content blocks, if they are this API's. `fragment`: the Parts of what a call took out of an answer.
 
-    `to_json` makes the answer of a stream, `to_stream` the stream of an answer; exact.Inexact where they cannot.
-    `error`: an error of our own, as its SDK reads it: the body, and headers beside the usual.
+    `to_json` makes the answer of a stream, `to_stream` the stream of an answer; exact.Inexact if they cannot. `error`:
+    an error of askonce as its SDK reads it: the body, and additional headers.
     """
 
     name: str
@@ -119,14 +134,15 @@ class Api:
     turn: Callable[[list[Answer], object], Part | None] | None = None
     fragment: Callable[[Answer], Iterable[Part]] | None = None
     stream: Stream | None = None
+    repeated: Repeated | None = None
     to_json: Callable[[Read], Answer] | None = None
     to_stream: Callable[[Answer, frozenset[str]], Iterable[bytes]] | None = None
     error: Callable[[int, str, str], tuple[Body, list[Header]]] = plain_error
 
     def verdict(self, value: object, tool_calls: str = "pass", searched: str = "pass", *, given: bool = False) -> str:
-        """Empty if the answer may be stored, else the reason in a word; `tool_calls` and `searched` as in Policy.
+        """Why the answer may not be stored, "" if it may; `tool_calls` and `searched` as in Policy.
 
-        `given`: the question brought along what its answer may cite.
+        `given`: the question brought the sources that its answer may cite.
         """
         if failed(value):
             return "error"
@@ -140,7 +156,7 @@ class Api:
         return "searched" if searched != "store" and carries_sources(value, given=given) else ""
 
     def usage(self, value: object) -> tuple[int, int] | None:
-        """Tokens in and out, those read from a prompt cache and those thought included; None if it does not say."""
+        """Tokens in and out, including cached and thought ones; None if the answer does not say."""
         way, put_in, got_out = self.tokens
         for step in way:
             value = any_of(value, step) if isinstance(value, dict) else None
@@ -152,7 +168,7 @@ def _sum(counts: Answer, names: tuple[str, ...]) -> int:
 
 
 class Carrier(NamedTuple):
-    """Paths that serve several APIs, and what each of them looks like there, the likeliest first: the body tells."""
+    """Paths that serve several APIs, and the test of a body for each, the likeliest first."""
 
     paths: tuple[Path, ...]
     apis: tuple[tuple[Api, Callable[[Body, bool], bool]], ...]

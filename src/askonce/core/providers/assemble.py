@@ -1,13 +1,13 @@
-"""A stored stream as the answer in one piece, and a stored answer as a stream: for questions asked in both forms.
+"""A stored stream as the answer in one piece, and a stored answer as a stream, for questions asked in both forms.
 
-What comes out says what the host would have said, and nothing is made up: content, endings, log probabilities, usage
-and ids are the stored ones. Pieces are joined where joining is what the API means by them (text, arguments of a call);
-a whole answer becomes a stream in which each part is said at once. What does not matter to a reader may differ: how
-often a stream pauses, padding, empty fields (`annotations: []`).
+The result says what the host would have said. Nothing is made up: content, endings, log probabilities, usage and ids
+are the stored ones. Pieces are joined where the API means that (text, arguments of a call). A whole answer becomes a
+stream in which each part is said at once. Details that no reader needs may differ: pauses, padding, empty fields
+(`annotations: []`).
 
-Wherever that cannot be kept the answer is None, and upstream is asked: an event, a field or a kind of block that is not
-known here and holds something, two chunks that contradict each other, a stream that never said its usage. Lists are
-closed, so what a provider adds tomorrow is not lost from answers; it only costs a call.
+If that is impossible the result is None, and upstream is asked. Examples are an unknown event, field or kind of block
+that holds something, two chunks that contradict each other, or a stream without its usage. The lists of known names are
+closed, so a provider's new field is never lost from an answer; it only costs a call.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from askonce.core.providers.streamed import read
 __all__ = ["ARRAY", "USAGE", "to_json", "to_stream"]
 
 USAGE = "include_usage=true"
-ARRAY = "array"  # of objects, in place of events
-_VARIANTS = frozenset({USAGE, ARRAY, "include_obfuscation=false"})  # we never pad
+ARRAY = "array"  # of objects, instead of events
+_VARIANTS = frozenset({USAGE, ARRAY, "include_obfuscation=false"})  # padding is never written
 
 
 def to_json(api: Api, stream: bytes) -> bytes | None:
-    """The answer that a whole stream makes up; None where it could not be exact."""
+    """The answer that a whole stream makes; None if it cannot be exact."""
     found = read(stream)
     if api.to_json is None or found.failed or found.garbled or LONG.search(stream):
         return None
@@ -37,7 +37,7 @@ def to_json(api: Api, stream: bytes) -> bytes | None:
 
 
 def to_stream(api: Api, answer: bytes, variant: str = "") -> bytes | None:
-    """The stream that says a whole answer, in the variant asked for (`stream_variant`); None where not exact."""
+    """The stream of a whole answer, in the wanted variant (`stream_variant`); None if it cannot be exact."""
     asked = frozenset(filter(None, variant.split(",")))
     if api.to_stream is None or not asked <= _VARIANTS:
         return None

@@ -1,7 +1,7 @@
 """Bedrock's Converse.
 
-An event is read as ``{name: payload}``, which is also how boto3 hands it out, and how Nova writes it at InvokeModel.
-Its metadata come last.
+An event is read as ``{name: payload}``, as boto3 returns it and as Nova writes it at InvokeModel. Its metadata come
+last.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = ["API", "asks_converse", "at_bedrock"]
 
 # --- requests ----------------------------------------------------------------------------------------------------
 
-# An id, or an ARN: older SDKs leave the slash in it as it is. Elsewhere than at Bedrock an id has to look like one.
+# An id, or an ARN, in which older SDKs do not quote the slash. Outside of Bedrock an id has to look like Bedrock's.
 _ARN = r"arn(?::|%3[aA])aws[^/;]*(?:/[^/;]+)?"
 _MODEL = f"/model/(?P<model>{_ARN}|{STEP})"
 _LIKE = rf"/model/(?P<model>{_ARN}|(?:[a-z][\w-]*\.)+[\w:%.-]+)"
-_DRAFT = re.compile(r":prompt/[^:]+$")  # a prompt without a version: edited any time
+_DRAFT = re.compile(r":prompt/[^:]+$")  # a prompt without a version may be edited at any time
 
 
 def at_bedrock(plain: str, streamed: str) -> tuple[Path, ...]:
-    """Where an operation is served: at Bedrock, and wherever a model's id looks like one of Bedrock's."""
+    """The paths of an operation: at Bedrock, and elsewhere for models whose id looks like Bedrock's."""
     return tuple(
         Path(model, at, ends=(plain, streamed), framed=True, settled=lambda name: _DRAFT.search(name) is None)
         for model, at in ((_MODEL, "bedrock"), (_LIKE, ""))
@@ -34,17 +34,17 @@ def at_bedrock(plain: str, streamed: str) -> tuple[Path, ...]:
 
 
 def asks_converse(body: Body, _named: bool) -> bool:
-    """Whether a body is a request of it: its content is blocks without a type."""
+    """Whether a body is a request of it: its content blocks have no type."""
     return turns(body, _blocks)
 
 
 def _blocks(content: object) -> bool:
-    """Its blocks, and Nova's: told apart by their one key, not by a type."""
+    """Its blocks, and Nova's: a block is known by its one key, not by a type."""
     return isinstance(content, list) and all(isinstance(block, dict) and "type" not in block for block in content)
 
 
 def _unmark(body: Body) -> None:
-    """Of whole blocks, which hold a point and nothing else."""
+    """Remove whole blocks that hold only a cache point."""
     config = body.get("toolConfig")
     holders = [(body, "system"), (config, "tools"), *((turn, "content") for turn in dicts(body.get("messages")))]
     for holder, name in holders:
@@ -63,7 +63,7 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 
 def _blocks_part(blocks: list[Answer], finish: object) -> Part:
-    """Of content blocks and the ending beside them."""
+    """The Part of content blocks and the ending beside them."""
     said = [block for block in blocks if "reasoningContent" not in block]
     uses = [a_dict(block["toolUse"]) for block in blocks if "toolUse" in block]
     served = [str(use.get("name")) for use in uses if use.get("type") == "server_tool_use"]
@@ -78,7 +78,7 @@ def _blocks_part(blocks: list[Answer], finish: object) -> Part:
 
 
 def _cited(block: Answer) -> object:
-    """The text of a block that cites stands one step further down."""
+    """A block that cites, with its text one level up."""
     return a_dict(block["citationsContent"]).get("content") if "citationsContent" in block else block
 
 
@@ -86,7 +86,7 @@ def _cited(block: Answer) -> object:
 
 
 def _gist(found: Read) -> Answer | None:
-    """What its events make up; None without their last."""
+    """The gist of its events; None without the last."""
     blocks: dict[str, Answer] = {}
     closed: set[str] = set()
     answer: Answer = {}
@@ -118,7 +118,7 @@ def _hear(delta: Answer, into: Answer) -> None:
 
 
 def _whole(block: Answer) -> Answer:
-    """A block as an answer in one piece has it: a text that cites stands one step further down."""
+    """A block as an answer in one piece has it: the text of a citing block is one level down."""
     pieces = block.get("text")
     if not isinstance(pieces, list):
         return block

@@ -1,7 +1,7 @@
-"""JSON of others, read within bounds: what is made of it takes at most a few times the bytes that it is.
+"""Foreign JSON, read within bounds: reading takes at most a few times the memory of its bytes.
 
-Three bytes, ``[],``, become an empty list of 56 bytes and a place for it: what a provider, or whoever pretends to be
-one, sends as 8 MB would fill 190 MB here. So what is large is counted first, which costs a thousandth of reading it.
+Three bytes, ``[],``, become an empty list of 56 bytes and a place for it. So 8 MB from a provider, or from an impostor,
+could fill 190 MB. Large input is therefore counted first, at a thousandth of the cost of reading it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import orjson
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SHORT = 2048  # characters, or bytes, of a text that is kept to find by it what was worked out of it
-LARGE = 256 * 1024  # bytes; less is not worth the question
-TIMES = 6  # what reading JSON may take, in times of its own size; of real answers the densest takes 4
+SHORT = 2048  # characters or bytes of a text that may be a key of a cache
+LARGE = 256 * 1024  # bytes; smaller input is not counted
+TIMES = 6  # the memory that reading JSON may take, as a multiple of its size; the densest real answers take 4
 EVENTS = 100_000  # of a stream; the longest of 3,393 recorded ones has 2,633
 _GAPS = (b"\n\n", b"\n\r", b"\r\r")  # between two events
-# Bytes of the smallest dict and list, and of what orjson notes of a value; of an event's line, of a name with a value.
+# Bytes of the smallest dict and list; of orjson's note of a value; of an event's line; of a name with a value.
 _WEIGHTS = {"{": 240, "[": 64, ",": 14}
 _WEIGHTS_OF_BYTES = {sign.encode(): size for sign, size in _WEIGHTS.items()}
 _LINE, _PAIR = 48, 72
@@ -45,7 +45,7 @@ def dense(data: bytes | bytearray | memoryview | str) -> bool:
 
 
 def lru_cache_of_short(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """functools.lru_cache, but for calls with long texts: a thousand names of 64 KB would be 64 MB."""
+    """functools.lru_cache that passes over calls with long texts: a thousand names of 64 KB would take 64 MB."""
 
     def made(work: Callable[P, T]) -> Callable[P, T]:
         kept = lru_cache(maxsize)(work)
@@ -63,12 +63,12 @@ def lru_cache_of_short(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T
 
 
 def crowded(data: bytes) -> bool:
-    """Whether to keep each name and value of JSON apart, which Python's own reader can, would take too much memory."""
+    """Whether Python's own reader, which keeps each name and value apart, would take too much memory."""
     return len(data) > LARGE and data.count(b":") * _PAIR > TIMES * len(data)
 
 
 def flooded(body: bytes) -> bool:
-    """Whether a stream is of more events than answers have, or of more brackets or line ends than words."""
+    """Whether a stream has more events than any answer, or more brackets or line ends than words."""
     if len(body) <= LARGE:
         return False
     lines = body.count(b"\n") + body.count(b"\r")
@@ -76,10 +76,10 @@ def flooded(body: bytes) -> bool:
 
 
 def signs(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """The brackets and strings of JSON, as (sign, start, end); it ends early where a string does not.
+    """The brackets and strings of JSON, as (sign, start, end); it stops at a string that does not end.
 
-    Not one expression for all of it: whatever repeats a group keeps a place for each turn, 130 bytes for each of a
-    string's, and where nothing follows it begins anew at every byte.
+    Not one regular expression: a repeated group keeps 130 bytes for each turn, and a failed match starts again at every
+    byte.
     """
     at = 0
     while found := _OUTSIDE.search(data, at):
@@ -94,7 +94,7 @@ _QUOTE, _ESCAPE = b'"\\'
 
 
 def _string_end(data: bytes, at: int) -> int:
-    """The place behind the quote that ends a string begun before `at`; -1 if none does."""
+    """The place behind the quote that ends a string begun before `at`; -1 if there is none."""
     while (end := data.find(b'"', at)) >= 0:
         back = end
         while back > at and data[back - 1] == _ESCAPE:

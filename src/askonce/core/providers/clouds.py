@@ -1,4 +1,4 @@
-"""Bedrock's InvokeModel and Vertex's rawPredict, which carry the APIs of the models' makers: the body tells which.
+"""Bedrock's InvokeModel and Vertex's rawPredict: they carry several makers' APIs, and the body tells which.
 
 Anthropic's, Converse (which Nova takes there), or chat.
 """

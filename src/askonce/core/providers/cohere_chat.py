@@ -1,4 +1,4 @@
-"""Cohere's chat, of its second version. Its streams are read as items, and not as bytes of HTTP."""
+"""Cohere's chat, version 2. Its streams are read as items, not as bytes of HTTP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from askonce.core.providers.streamed import Read
 
 
 def _gist(found: Read) -> Answer | None:
-    """Of its events: the text of each, and an end with its reason."""
+    """The gist of its events: their texts, and an end with its reason."""
     ends = [a_dict(value.get("delta")) for value in found.values if value.get("type") == "message-end"]
     if not ends:
         return None

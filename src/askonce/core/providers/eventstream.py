@@ -1,10 +1,10 @@
-"""AWS event streams (application/vnd.amazon.eventstream) taken apart: how Bedrock streams over HTTP.
+"""AWS event streams (application/vnd.amazon.eventstream), split into frames: how Bedrock streams over HTTP.
 
-    4 total length | 4 length of the headers | 4 CRC-32 of these eight | headers | payload | 4 CRC-32 of all before
+4 total length | 4 length of the headers | 4 CRC-32 of these eight | headers | payload | 4 CRC-32 of all before
 
-Two checks make it certain what a frame is, so nothing is guessed: from the first frame that is not one on, nothing is
-read. A header is a name, a type and a value; of interest are texts. An event of Converse is its payload under its name;
-InvokeModel's `chunk` holds in base64 the event that the model's own API has.
+Two checks make certain what a frame is, so nothing is guessed: reading stops at the first invalid frame. A header is a
+name, a type and a value; only texts are used. An event of Converse is its payload under its name. InvokeModel's `chunk`
+holds the event of the model's own API in base64.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ LARGEST = 24 * 1024 * 1024  # bytes of a frame; AWS's own readers allow no more
 _PRELUDE = struct.Struct(">II")
 _CRC = struct.Struct(">I")
 _HEAD = _PRELUDE.size + _CRC.size  # before the headers
-_SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}  # of a header's value, by its type
+_SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}  # bytes of a header's value, by its type
 _BYTES, _TEXT = 6, 7
 
 
 class Frame(NamedTuple):
-    """One frame: its headers that are texts, and its payload."""
+    """One frame: its text headers and its payload."""
 
     headers: dict[str, str]
     payload: bytes
 
 
 class Event(NamedTuple):
-    """One event: its JSON; what it is called, "" where the JSON says so itself; `failed` if it is an error."""
+    """One event: its JSON; its name, "" if the JSON names it; `failed` if it is an error."""
 
     name: str
     data: bytes
@@ -44,14 +44,14 @@ class Event(NamedTuple):
 
 
 def is_one(content_type: str, start: bytes) -> bool:
-    """Whether a body is such a stream, by what it says it is, or by how it begins."""
+    """Whether a body is such a stream, by its content type or its first bytes."""
     if content_type.partition(";")[0].strip().lower() == CONTENT_TYPE:
         return True
     return len(start) >= _HEAD and zlib.crc32(start[: _PRELUDE.size]) == _CRC.unpack_from(start, _PRELUDE.size)[0]
 
 
 def frames(body: bytes) -> Iterator[Frame | None]:
-    """The frames of a body, in order; last a None, if what is left is none, or not all of one."""
+    """The frames of a body, in order; the last is None if the rest is not a whole frame."""
     view, at = memoryview(body), 0
     while at < len(body):
         size = _size(view[at:])
@@ -63,7 +63,7 @@ def frames(body: bytes) -> Iterator[Frame | None]:
 
 
 def events(body: bytes) -> Iterator[Event | None]:
-    """The events of a body; last a None, if it does not end with a whole frame, or holds a frame that is no event."""
+    """The events of a body; the last is None if a frame is cut or is no event."""
     for frame in frames(body):
         event = _event(frame) if frame is not None else None
         yield event
@@ -72,7 +72,7 @@ def events(body: bytes) -> Iterator[Event | None]:
 
 
 def _size(start: memoryview) -> int:
-    """The length of the frame that begins here; 0 for none."""
+    """The length of the frame that begins here; 0 if none does."""
     if len(start) < _HEAD or zlib.crc32(start[: _PRELUDE.size]) != _CRC.unpack_from(start, _PRELUDE.size)[0]:
         return 0
     size, headers = _PRELUDE.unpack_from(start)
@@ -110,7 +110,7 @@ def _headers(data: bytes) -> dict[str, str] | None:
 
 def _event(frame: Frame) -> Event | None:
     kind = frame.headers.get(":message-type", "")
-    if kind != "event":  # "exception", "error", and what nobody knows yet
+    if kind != "event":  # "exception", "error", or an unknown type
         name = frame.headers.get(":exception-type") or frame.headers.get(":error-code") or kind
         return Event(name, frame.payload or b"{}", failed=True)
     name = frame.headers.get(":event-type", "")

@@ -1,7 +1,7 @@
-"""Reading that refuses what it does not know: for making an answer of one form from one of the other.
+"""Strict reading, to make an answer of one form from the other.
 
-The lists are closed on purpose. A field, an event or a kind of block that is not on them, and holds something, may mean
-what the other form says in another place, so the answer cannot be made from it.
+The lists of known names are closed on purpose. An unknown field, event or kind of block that holds something may belong
+elsewhere in the other form, so the answer cannot be made from it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ class Inexact(ValueError):
 
 
 def exactly(value: object, known: Iterable[str] | None = None) -> Answer:
-    """`value`, which must be a dict and, given `known`, hold nothing else."""
+    """`value`, which must be a dict, with content only in the fields `known`, if given."""
     if not isinstance(value, dict) or (known is not None and any(_holds(value[name]) for name in value.keys() - known)):
         raise Inexact
     return value
 
 
 def _holds(value: object) -> bool:
-    """Whether there is anything in it: 0 and False are something, a dict of nulls is nothing."""
+    """Whether it has content: 0 and False are content, a dict of nulls is not."""
     if isinstance(value, dict | list):
         return any(map(_holds, value.values() if isinstance(value, dict) else value))
     return value not in (None, "")
 
 
 def a_value(text: bytes) -> Answer:
-    """The dict that `text` must be in JSON, its numbers exact: longer integers would come out as floats."""
+    """The dict that `text` must be in JSON, with exact numbers: longer integers would become floats."""
     if LONG.search(text):
         raise Inexact
     try:
@@ -61,7 +61,7 @@ def an_int(value: object) -> int:
 
 
 def joined(pieces: Iterable[object]) -> str:
-    """The texts that `pieces` must be, one after the other."""
+    """`pieces`, which must be texts, joined."""
     texts = list(pieces)
     if not all(isinstance(text, str) for text in texts):
         raise Inexact
@@ -69,7 +69,7 @@ def joined(pieces: Iterable[object]) -> str:
 
 
 def settle(into: Answer, said: Answer, names: Iterable[str]) -> None:
-    """Take what `said` says of `names`; Inexact where it contradicts what was said before."""
+    """Copy `names` from `said`; Inexact if a value contradicts an earlier one."""
     for name in names:
         if name in said:
             before, now = into.get(name), said[name]
@@ -79,6 +79,6 @@ def settle(into: Answer, said: Answer, names: Iterable[str]) -> None:
 
 
 def sure(fact: object) -> None:
-    """Inexact without it."""
+    """Inexact unless `fact` is true."""
     if not fact:
         raise Inexact

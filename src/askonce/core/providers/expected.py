@@ -1,4 +1,4 @@
-"""What a request expects of its answer, as far as it decides whether the answer may be kept."""
+"""What a request expects of its answer, as far as that decides whether the answer may be stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Request = dict[str, Any]
 
 
 class Expected(NamedTuple):
-    """What a request expects of its answer: `json` and nothing else; citations of sources that it has `given`."""
+    """What a request expects of its answer: only `json`; citations of sources that it has `given`."""
 
     json: bool = False
     given: bool = False
@@ -28,14 +28,14 @@ def expected_of(request: object) -> Expected:
 
 
 def _wants_json(request: Request) -> bool:
-    """Whether its answer has to be JSON and nothing else. An answer that is begun in the request is only its rest."""
+    """Whether its answer has to be JSON and nothing else. If the request begins the answer, only the rest comes."""
     if _FORMED.isdisjoint(request) or _begun(request):
         return False
     return any(_json_in(holder) for holder in _holders(request))
 
 
 def _holders(request: Request) -> Iterator[Request]:
-    """The places where a format may be asked for."""
+    """The places where a format may be requested."""
     yield request
     for name in _FORMING:
         yield a_dict(request.get(name))
@@ -67,7 +67,7 @@ def _json_format(form: object) -> bool:
         return form == "json"  # Ollama's
     if "type" not in form:  # vLLM's
         return any(form.get(name) for name in ("json", "json_object"))
-    return form["type"] in _TYPES or (form["type"] == "object" and "properties" in form)  # a schema, Ollama's
+    return form["type"] in _TYPES or (form["type"] == "object" and "properties" in form)  # a schema, as Ollama takes it
 
 
 def _begun(request: Request) -> bool:
@@ -80,7 +80,7 @@ _MATERIAL_KEYS = frozenset({"document", "searchResult", "toolResult"})
 
 
 def _gives_sources(request: Request) -> bool:
-    """Whether it brings along what its answer may cite: documents, search results, results of its own tools."""
+    """Whether it brings what its answer may cite: documents, search results, results of its own tools."""
     if request.get("documents"):
         return True
     return any(map(_brings, dicts(request.get("messages")))) or any(map(_brings, dicts(request.get("input"))))

@@ -1,15 +1,15 @@
-"""Which parts of a request's body stay out of its key, where, and why.
+"""Which parts of a request's body are left out of its key, where, and why.
 
-A field may be left out only of an operation whose answers neither repeat it nor depend on it, and only at hosts that
-are known to treat it so: a gateway may choose a model, a price list or a customer by `user`. Only how an answer is told
-(`stream`) is left out everywhere: the form is kept beside the key. What a field is for does not matter: an API that
-says `metadata` back counts it.
+A field is left out only for an operation whose answers neither repeat it nor depend on it, and only at hosts that are
+known to treat it so: a gateway may choose a model, a price list or a customer by `user`. Only the form of an answer
+(`stream`) is left out everywhere, because the form is kept beside the key. The purpose of a field does not matter: an
+API that repeats `metadata` counts it.
 
-Marks are fields inside of blocks: where a provider's prompt cache may break, which changes the price and nothing else.
-They are taken out where the provider documents them, and nowhere else: the schema of a tool, its input and texts may
-hold a field of the same name that is the user's own.
+Marks are fields inside blocks, where a provider's prompt cache may break. They change only the price. They are removed
+only where the provider documents them: the schema of a tool, its input and texts may hold a user's field of the same
+name.
 
-Each API lists its own (Api.left_out, Api.marks, Api.per_input), and docs/keys.md is written from them.
+Each API lists its own (Api.left_out, Api.marks, Api.per_input), and docs/keys.md is written from these lists.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def left_out(operation: Operation) -> frozenset[str]:
 
 
 def unmark(operation: Operation, body: Body, raw: bytes) -> None:
-    """Take the marks of this operation out of `body`; `raw` is what it was parsed from."""
+    """Remove the marks of this operation from `body`; `raw` are the bytes it was parsed from."""
     for mark in _MARKS[operation.api.name, operation.provider]:
-        if mark.field.encode() in raw:  # spares a walk through every block of every request
+        if mark.field.encode() in raw:  # avoids a walk through every block of every request
             mark.take(body)
 
 
 def per_input(operation: Operation, body: Body) -> bool:
-    """Whether a request may be cut into its inputs: all its fields say the same of each, whatever the others are."""
+    """Whether a request may be cut into its inputs: all of its other fields mean the same for each."""
     known = operation.api.per_input
     return body.keys() <= known.get(operation.provider, known.get("", frozenset()))
 

@@ -1,13 +1,13 @@
-"""Whether an answer fits its request, where an API can tell: which model answered, and what is repeated.
+"""Whether an answer fits its request, where an API can tell: which model answered, and what the answer repeats.
 
-An answer that came over a connection out of step is another request's. Most answers tell nothing, and a wrong "no"
-costs its caller every hit, so a doubt is a yes: an alias becomes a date, a gateway serves under names of its own, a
-router picks, and a request that names several models fits whichever answers. What is certain:
+An answer over a connection out of step belongs to another request. Most answers show nothing, and a wrong "no" costs a
+caller every hit. So a doubt is a yes: an alias becomes a date, a gateway uses names of its own, a router picks a model,
+and a request with several models fits any answer. These are certain:
 
-- A provider's own host serves models of its own, and no other generation or size than the one asked for.
-- A model that answered under its own name before does not answer under a stranger's, at any host.
-- A model of another vendor, which the same host is asked for too, is not the one asked for here.
-- What a host repeats of a request is this request's: ids, metadata, and the fields of a response at OpenAI's own.
+- A provider's own host serves its own models, and no other generation or size than the requested one.
+- A model that answered under its own name before does not answer under another model's, at any host.
+- A model of another vendor, which the same host also serves, is not the requested one.
+- What a host repeats belongs to this request: ids, metadata, and the fields of Api.repeated.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from askonce.core.providers import APIS
 from askonce.core.providers.answers import Answer, a_dict
+from askonce.core.providers.api import Repeated
 from askonce.core.providers.manners import Manners
 from askonce.core.providers.names import OWN_NAMES, akin, disjoint, of_a_stranger
 
 OTHER_MODEL, OTHER_REQUEST = "other-model", "other-request"  # status details
-Ids = Mapping[str, str]  # by the header, or the field, that carries it
+Ids = Mapping[str, str]  # by the header or field that carries it
 
 
 class Request(NamedTuple):
-    """What a request says of its answer.
+    """What a request says about its answer.
 
-    `provider`: whose own host it goes to, "" for any other. `where`: what answers under the same names: a host, an
-    operation and a form. `ids`: those that it gave itself. `body` is read when it is needed.
+    `provider`: whose own host it goes to, "" for any other. `where`: a host, operation and form, which answer under the
+    same names. `ids`: ids chosen by the request itself. `body`: read when it is needed.
     """
 
     model: str
@@ -38,9 +40,9 @@ class Request(NamedTuple):
 
 
 def misfit(asked: Request, values: list[Answer], manners: Manners, headers: Ids) -> str:
-    """Why these objects, an answer or the events of one, are none to this request; "" if they may be.
+    """Why these objects, an answer or the events of one, cannot belong to this request; "" if they may.
 
-    `headers`: those with ids that came with them.
+    `headers`: response headers with ids.
     """
     told = [one for value in _ends(values) for one in _holders(value)]
     if (asked.ids or manners.ids) and foreign(asked, told, manners, headers):
@@ -52,7 +54,7 @@ def misfit(asked: Request, values: list[Answer], manners: Manners, headers: Ids)
 
 
 def _ends(values: list[Answer]) -> list[Answer]:
-    """The first and the last of the events, where a stream says whose it is."""
+    """The first and last events, where a stream says whose it is."""
     return values if len(values) <= FIRST + LAST else values[:FIRST] + values[-LAST:]
 
 
@@ -60,7 +62,7 @@ FIRST, LAST = 8, 2
 
 
 def _holders(value: Answer) -> Iterable[Answer]:
-    """An answer, and the one in an event."""
+    """An answer, and the one inside an event."""
     inner = value.get("response") or value.get("message")
     return (value, inner) if isinstance(inner, dict) else (value,)
 
@@ -69,7 +71,7 @@ def _holders(value: Answer) -> Iterable[Answer]:
 
 
 def _name(answer: Answer) -> str:
-    """The name of the model that answered, "" where it is not said."""
+    """The name of the model that answered, "" if it is not said."""
     name = answer.get("model") or answer.get("modelVersion") or answer.get("model_version")
     return name if isinstance(name, str) else ""
 
@@ -78,7 +80,7 @@ _CHOICES = ("models", "fallbacks", "context_window_fallbacks", "content_policy_f
 
 
 def _other(asked: Request, got: str, manners: Manners) -> bool:
-    """Whether a model of this name is certainly not the one asked for."""
+    """Whether a model of this name is certainly not the requested one."""
     if not asked.model:
         return False
     line = (asked.where, asked.model)
@@ -93,7 +95,7 @@ def _other(asked: Request, got: str, manners: Manners) -> bool:
 
 
 def _of_another(asked: Request, got: str, manners: Manners) -> bool:
-    """Whether it is a model of another vendor that the same host is asked for, too."""
+    """Whether it is a model of another vendor that is also requested from the same host."""
     if asked.provider in OWN_NAMES or not disjoint(asked.model, got):
         return False
     return any(akin(other, got) for other in manners.asked(asked.where) if other != asked.model)
@@ -101,29 +103,25 @@ def _of_another(asked: Request, got: str, manners: Manners) -> bool:
 
 # --- what is repeated ----------------------------------------------------------------------------------------------
 
-# Of a request to the Responses API, as it stands in its answer; a field that is left out or adjusted is null there.
-_REPEATED = (
-    *("instructions", "previous_response_id", "max_output_tokens", "temperature", "top_p"),
-    *("user", "safety_identifier", "prompt_cache_key"),
-)
-_REPEATING = frozenset({"openai", "azure"})
+_REPEATED = [api.repeated for api in APIS if api.repeated]
 
 
 def repeats(asked: Request, answer: Answer) -> bool:
-    """Whether what an answer of the Responses API repeats of its request is this request's."""
-    if answer.get("object") != "response":
-        return True
+    """Whether the fields that an answer repeats are those of this request."""
+    return all(_repeats(asked, answer, repeated) for repeated in _REPEATED if repeated.shows(answer))
+
+
+def _repeats(asked: Request, answer: Answer, repeated: Repeated) -> bool:
     body = asked.body()
-    mine, theirs = a_dict(body.get("metadata")), a_dict(answer.get("metadata"))
-    # Elsewhere a gateway may have laid down limits, or hidden what stands in a text.
-    fields = _REPEATED if asked.provider in _REPEATING else ("previous_response_id",)
+    fields = repeated.fields if asked.provider in repeated.providers else repeated.elsewhere
+    maps = ((a_dict(body.get(name)), a_dict(answer.get(name))) for name in repeated.maps)
     return all(_same(body.get(name), answer.get(name)) for name in fields) and all(
-        _same(mine[name], theirs[name]) for name in mine.keys() & theirs.keys()
+        _same(mine[name], theirs[name]) for mine, theirs in maps for name in mine.keys() & theirs.keys()
     )
 
 
 def _same(said: object, told: object) -> bool:
-    """Whether one may be the other, repeated; of two kinds, nothing can be told."""
+    """Whether one value may repeat the other; values of two kinds show nothing."""
     if isinstance(said, str) and isinstance(told, str):
         return said == told
     if isinstance(said, bool) or isinstance(told, bool):
@@ -133,14 +131,14 @@ def _same(said: object, told: object) -> bool:
     return True
 
 
-NEAR = 1e-3  # a host may count in halves of a float
+NEAR = 1e-3  # a host may round to half-precision floats
 
 
 # --- ids ---------------------------------------------------------------------------------------------------------
 
-# A client's own: no server has any of them for itself.
+# Only clients send these; no server sets its own.
 CLIENTS = frozenset({"x-client-request-id", "client-request-id", "x-ms-client-request-id"})
-# A server may repeat these, or have its own in their place.
+# A server may repeat these, or set its own instead.
 EITHERS = frozenset(
     {
         *("x-request-id", "request-id", "x-correlation-id", "correlation-id", "x-trace-id"),
@@ -148,8 +146,8 @@ EITHERS = frozenset(
     }
 )
 ID_HEADERS = CLIENTS | EITHERS
-ID_FIELDS = ("request_id", "rid")  # of vLLM, GLM, SGLang, which name the answer by them
-SHORTEST = 6  # characters of an id that a server's own is not by chance
+ID_FIELDS = ("request_id", "rid")  # servers name the answer by them
+SHORTEST = 6  # characters; a server's own id does not match a longer one by chance
 
 
 def foreign(asked: Request, told: list[Answer], manners: Manners, headers: Ids) -> bool:
@@ -172,13 +170,13 @@ def _foreign(asked: Request, mine: frozenset[str], name: str, texts: tuple[str, 
 
 
 def _spellings(text: str) -> tuple[str, ...]:
-    """An id, and what stands behind its kind: chatcmpl-..., cmpl-..., resp_..."""
+    """An id, also without its kind: chatcmpl-..., cmpl-..., resp_..."""
     spelled = (text, text.partition("-")[2], text.partition("_")[2])
     return tuple(one for one in spelled if len(one) >= SHORTEST)
 
 
 def ids_of(headers: Iterable[tuple[str, str]], body: Callable[[], Answer] | None = None) -> Ids:
-    """The ids that headers, their names in lower case, and a body that may have some, carry."""
+    """The ids in headers (names in lower case), and in a body that may hold some."""
     found = {name: value for name, value in headers if name in ID_HEADERS and value}
     if body is not None:
         told = body()

@@ -1,4 +1,4 @@
-"""What frameworks make of answers: messages of LangChain's and of pydantic-ai's."""
+"""What frameworks make of answers: messages of LangChain and of pydantic-ai."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["langchain", "pydantic_ai"]
 
 
 def langchain(value: Answer) -> Iterator[Part]:
-    """A message of LangChain's: its dump, or what its own serialisers write."""
+    """The Part of a LangChain message: its dump, or what its serialisers write."""
     inner = a_dict(value.get("kwargs") if value.get("lc") else value.get("data") if value.get("type") == "ai" else None)
     message = inner or value
     if message.get("type") not in ("ai", "AIMessage", "AIMessageChunk") or "content" not in message:
@@ -32,13 +32,13 @@ def langchain(value: Answer) -> Iterator[Part]:
 
 
 def langchain_call(value: Answer) -> list[Part]:
-    """A call by itself, of LangChain's."""
+    """The Part of a single LangChain call."""
     called = value.get("type") in ("tool_call", "invalid_tool_call") and {"name", "args"} <= value.keys()
     return [CALL] if called else []
 
 
 def pydantic_ai(value: Answer) -> Iterator[Part]:
-    """A ModelResponse of pydantic-ai's."""
+    """The Part of a pydantic-ai ModelResponse."""
     parts = dicts(value.get("parts"))
     kinds = [str(part.get("part_kind")) for part in parts]
     if value.get("kind") != "response" or "usage" not in value or len(parts) != len(value.get("parts") or ()):

@@ -1,6 +1,7 @@
 """Google's generateContent: Gemini, at its own API and at Vertex.
 
-It has no last event. Its finish reasons come in the last chunk, so the end is upstream's own, and is never seen before.
+It has no last event. The last chunk holds the finish reasons, so the end of the stream is known only when upstream ends
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from askonce.core.providers.streamed import Read
 
 
 def _listed(steps: Sequence[str]) -> bool:
-    """A base, or what Vertex lists its models under."""
+    """Accept a base, or the path under which Vertex lists its models."""
     return based(steps) or steps[-2:-1] in (["publishers"], ["locations"])
 
 
@@ -37,7 +38,7 @@ _PATHS = (
 
 def _asks(body: Body, _named: bool) -> bool:
     contents = body.get("contents")
-    turns = contents if isinstance(contents, list) else [contents]  # its proto JSON takes one in place of a list
+    turns = contents if isinstance(contents, list) else [contents]  # proto JSON allows one instead of a list
     return bool(turns) and all(isinstance(turn, dict) and isinstance(turn.get("parts"), list | dict) for turn in turns)
 
 
@@ -50,7 +51,7 @@ def _shape(value: Answer) -> bool:
     return bool(any_of(value, "promptFeedback") or (any_of(value, "usageMetadata") and any_of(value, "modelVersion")))
 
 
-# Vertex writes an enum by its number when asked with $alt=json;enum-encoding=int.
+# Vertex writes the number of an enum when asked with $alt=json;enum-encoding=int.
 _ENDINGS = ("none", "stop", "max_tokens", "safety", "recitation", "other", "blocklist", "prohibited_content", "spii")
 
 
@@ -62,7 +63,7 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 
 def _content_part(content: Answer, finish: object) -> Part:
-    """Of a content and the ending beside it."""
+    """The Part of a content and the ending beside it."""
     parts = dicts(content.get("parts"))
     return Part(
         _ENDINGS[finish] if isinstance(finish, int) and 0 <= finish < len(_ENDINGS) else finish,
@@ -84,7 +85,7 @@ def _fragment(value: Answer) -> Iterator[Part]:
 
 
 def _candidate(value: Answer) -> Iterator[Part]:
-    """A candidate, or its content."""
+    """The Part of a candidate, or of its content."""
     content = value.get("content") if isinstance(value.get("content"), dict) else value
     parts = a_dict(content).get("parts")
     finish = any_of(value, "finishReason")
@@ -129,7 +130,7 @@ def _json(found: Read) -> Answer:
     return {"candidates": said, "usageMetadata": usage} | answer
 
 
-# Not createTime: Vertex has it, whose answers in one piece also have avgLogprobs, which its streams do not.
+# Without createTime: Vertex has it, and its answers in one piece have avgLogprobs, which its streams lack.
 _HEAD = ("modelVersion", "responseId")
 
 
@@ -141,7 +142,7 @@ def _add(into: Answer, said: Answer) -> None:
     parts = into["content"]["parts"]
     for part in a_list(content.get("parts") or []):
         before = parts[-1] if parts else {}
-        # Signed parts stay apart: they are to be sent back as they came.
+        # Signed parts stay apart: the caller has to send them back unchanged.
         if _plain(part) and _plain(before) and part.get("thought") == before.get("thought"):
             before["text"] += part["text"]
         else:
@@ -153,7 +154,7 @@ def _plain(part: Answer) -> bool:
 
 
 def _told(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
-    """Of one chunk, which is a whole answer anyway."""
+    """A stream of one chunk, which is a whole answer anyway."""
     candidates = a_list(answer.get("candidates"))
     sure(candidates and all(candidate.get("finishReason") for candidate in candidates))
     said = orjson.dumps(answer)

@@ -1,8 +1,8 @@
 """Whose host a request goes to.
 
-A provider's own host is known by its name: it serves its operations at exact paths, and its documentation says which
-fields of a request cannot change an answer. Nothing of the kind is known of any other host, whatever it calls itself in
-a path: a gateway may route, log, price or answer by any field. An operator who knows better says so by `same_as`.
+A provider's own host is known by its name. It serves its operations at exact paths, and its documentation says which
+fields of a request cannot change an answer. Nothing is known of any other host, whatever its path says: a gateway may
+route, log, price or answer by any field. An operator who knows more says so in `same_as`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def provider_of(host: str) -> str:
 
 
 class Place(NamedTuple):
-    """Where a request goes: its scheme and host as the key has them, and the provider whose host that is.
+    """Where a request goes: its scheme and host as in the key, and the provider whose host it is.
 
-    `same`: an operator named this host, or another as the same: the scheme, and what stands before the provider's own
-    path, are then those of a mirror and count no more than its name.
+    `same`: an operator declared this host the same as another. Then its scheme, and what stands before the provider's
+    own path, belong to a mirror and count no more than its name.
     """
 
     scheme: str
@@ -63,7 +63,7 @@ def place_of(scheme: str, authority: str, same_as: Mapping[str, str]) -> Place:
 
 
 def _meant(authority: str, port: str, same_as: Mapping[str, str]) -> str:
-    """What a host stands for: as named with its port, else as named without one, and so on from there."""
+    """The host that a host stands for, followed through `same_as`; a name with its port comes before one without."""
     for _ in same_as:  # a chain is no longer than the mapping
         host = _PORT.sub("", authority)
         names = (authority,) if host != authority else (authority + port, authority)

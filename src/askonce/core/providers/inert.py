@@ -1,12 +1,12 @@
-"""Which fields of a request are inert: they count in the key, and no answer depends on more of them than their words.
+"""Which fields of a request are inert: they count in the key, and only their words can change an answer.
 
-From the request types of the SDKs of OpenAI, Anthropic, Google, Mistral, Groq and Cohere, and from the documentation of
+Sources: the request types of the SDKs of OpenAI, Anthropic, Google, Mistral, Groq and Cohere, and the documentation of
 Azure, Bedrock, OpenRouter, Together, Fireworks, DeepSeek, xAI, Qwen, vLLM, SGLang, llama.cpp, TGI, Ollama and LiteLLM.
-A test holds every field of the installed SDKs and of the recorded traffic against these lists. Names are in snake_case;
-a request may write them in camelCase, too.
+A test compares every field of the installed SDKs and of recorded traffic with these lists. Names are in snake_case; a
+request may also use camelCase.
 
-A field that is not here is inert if it holds a single value (a number, a text, a flag) whose name does not speak of the
-world: of search, tools, memory. An object or a list may hold anything, so it has to be known, by this list or by the
+An unlisted field is inert if it holds a single value (a number, text or flag) and its name does not suggest the outside
+world: search, tools, memory. An object or list may hold anything, so it must be known, by this list or by the
 operator's word (Rules.inert).
 """
 
@@ -46,7 +46,7 @@ INERT: Mapping[str, str] = {
 }
 NAMES = frozenset(name for names in INERT.values() for name in names.split())
 
-# These words in the name of a single value speak of the world.
+# These words in the name of a single value suggest the outside world.
 _WORLD = re.compile(
     r"(?:^|_)(?:tools|tool_ids?|toolsets?|plugins|connectors|mcp|skills|thread|session|conversation|memory|memories"
     r"|(?:agent|assistant|workflow|dialog|dialogue|chat|collection|dataset|corpus|index|prompt)_ids?|presets?"
@@ -61,10 +61,10 @@ _OFF = re.compile(r"(?:disable|no|skip|without)_")
 
 
 def of_the_world(name: str) -> bool:
-    """Whether the name of a single value says that the answer depends on more than its words."""
+    """Whether the name of a single value suggests that the answer depends on more than its words."""
     return bool(_WORLD.search(name)) and not _OFF.match(name)
 
 
 def of_a_search(name: str) -> bool:
-    """Whether a name says that the provider searches, and no more."""
+    """Whether a name says only that the provider searches."""
     return bool(_SEARCH.search(name))

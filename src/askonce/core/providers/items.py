@@ -1,8 +1,8 @@
-"""Scans of streams of items: what an iterator gave, one JSON value after another, judged like a stream of HTTP.
+"""Scans of streams of items: the values of an iterator, each as JSON, judged like a stream of HTTP.
 
-Items are the chunks or events of an API as dicts; the same as its SDK or a framework wraps them; lines of a stream as
-texts; or whatever the user makes of them. What is no API's is whole when its iterator ended, unless an item names an
-ending that is not a good one, calls a tool or is an error.
+Items are an API's chunks or events as dicts, the same as wrapped by an SDK or a framework, lines of a stream as texts,
+or anything that the user makes of them. A stream of no API is whole when its iterator ends, unless an item names a bad
+ending, calls a tool or is an error.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from askonce.core.providers.parts import SIGNS, answers_in, parts_of, telling
 from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.streamed import Read, read
 
-LINES = 64  # at the start of texts, among which a line of an event stands, if they are lines of a stream
-LOOKED_AT = 8  # items at the start of a stream, among which its API shows
+LINES = 64  # texts at the start; if texts are lines of a stream, one of these is a line of an event
+LOOKED_AT = 8  # items at the start, of which one shows the API
 
 
 class ItemScan(StreamScan):
-    """The scan of a stream of items, each fed as JSON. It ends where its iterator does."""
+    """The scan of a stream of items, each fed as JSON. It ends with its iterator."""
 
     def __init__(self, tool_calls: str = "pass", *, searched: str = "pass", given: bool = False) -> None:
         super().__init__(None, tool_calls, searched=searched, given=given)
-        self._items: tuple[int, list[Any]] = (0, [])  # and of how many parts
+        self._items: tuple[int, list[Any]] = (0, [])  # how many parts were read, and the items in them
 
     def whole(self) -> bool:
-        """Never before the end: there is no mark by which to know it."""
+        """Always False: no item marks the end."""
         return False
 
     def verdict(self) -> str:
         """Why it may not be stored, "" if it may."""
-        # Most streams of a user's own items hold nothing that would have to be taken apart.
+        # Most streams of a user's own items hold nothing to be taken apart.
         body = self.body
         plain = body.strip(_BLANK) and not any(sign in body for sign in TELLING)
         return "" if plain else super().verdict()
@@ -70,11 +70,11 @@ class ItemScan(StreamScan):
         if any(map(_is_exception, found.values)):
             return "error"
         reasons = (self._of(value) for value in found.values if telling(value))
-        # One item may well say nothing.
+        # A single item may say nothing.
         return next((reason for reason in reasons if reason not in ("", "empty")), "") or _unended(found.values)
 
     def _of(self, value: Answer) -> str:
-        """Why this item, or what stands in it, may not be kept."""
+        """Why this item, or anything inside it, may not be stored."""
         how = self._tool_calls, self._searched
         whole, parts = [], []
         for one, api in answers_in(value):
@@ -83,12 +83,12 @@ class ItemScan(StreamScan):
         return next(filter(None, [*whole, *(reason_of(part, *how) for part in parts)]), "")
 
 
-_BLANK = b'" \\nrt'  # what blank texts are made of in JSON
+_BLANK = b'" \\nrt'  # all that blank texts consist of in JSON
 _SHOWS = [(api, api.stream.shows or api.stream.opens) for api in APIS if api.stream]
 
 
 def _in_json(names: Iterable[str]) -> Iterator[bytes]:
-    """How these names of fields show in JSON: one that others begin with shows for them, as do the stems."""
+    """Byte patterns that find these field names in JSON; a common prefix, or a stem, finds several."""
     left = [name for name in sorted(names) if not any(stem in name.encode() for stem in _STEMS)]
     firsts = [name for name in left if not any(name.startswith(other) for other in left if other != name)]
     for name in firsts:
@@ -96,7 +96,7 @@ def _in_json(names: Iterable[str]) -> Iterator[bytes]:
         yield f'"{name}"'.encode() if alone else f'"{name}'.encode()
 
 
-# Some bytes of whatever may say more than that something was said: what parts.telling looks for, errors, lines.
+# Bytes of everything that may say more than a text: what parts.telling looks for, errors, lines.
 _STEMS = (b"ounding", b"etrieved", b"earchQuer", b"ontext_meta", b"ontextMeta", b"inish", b"eedback", b"sage_meta")
 TELLING = (
     *_in_json(SIGNS.union(*(api.stream.signs for api in APIS if api.stream))),
@@ -105,7 +105,7 @@ TELLING = (
 
 
 def _unended(values: list[Answer]) -> str:
-    """``incomplete`` where items have a place for an ending, and none of them fills it."""
+    """``incomplete`` if items have a field for an ending and none fills it."""
     named = {name for value in values for name in ENDINGS if name in value}
     return "incomplete" if named and not any(value.get(name) for value in values for name in named) else ""
 
@@ -114,7 +114,7 @@ def _unended(values: list[Answer]) -> str:
 
 
 def _lines(items: list[str]) -> Read:
-    """Texts: the lines of a stream, or pieces of it; else what was said, of which nothing can be told."""
+    """Texts as lines of a stream, or pieces of it; otherwise as plain texts, which show nothing."""
     starts = [item.lstrip()[:6] for item in items[:LINES]]
     framed = any(start.startswith(("data:", "event:")) for start in starts)
     if not framed and not any(start.startswith("{") for start in starts):
@@ -126,7 +126,7 @@ def _lines(items: list[str]) -> Read:
 
 
 def _unwrapped(item: Answer) -> Any:
-    """An event out of what a client wraps it in: its name and data, an SDK's helpers, and agents'."""
+    """The event inside what a client wraps it in: its name and data, or a helper of an SDK or agent library."""
     kind, data = item.get("type"), item.get("data")
     if kind == "chunk" and isinstance(item.get("chunk"), dict):
         return item["chunk"]
@@ -147,5 +147,5 @@ def _is_error(value: Answer) -> bool:
 
 
 def _is_exception(value: Answer) -> bool:
-    """Some errors are named: throttlingException, modelStreamErrorException, ..."""
+    """Whether a field names an exception: throttlingException, modelStreamErrorException, ..."""
     return len(value) == 1 and all(name.endswith("Exception") and "message" in a_dict(value[name]) for name in value)

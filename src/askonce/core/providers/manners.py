@@ -1,7 +1,7 @@
-"""What a client learns of its hosts: whether they answer under the names, and repeat the ids, that they are asked with.
+"""What a client learns of its hosts: whether they answer under the requested names and repeat the ids.
 
-A gateway may call a model what it likes. One that answered rightly before and now differs has brought another request's
-answer, or its operator has moved the name meanwhile; who moves a name says so every time.
+A gateway may give a model any name. If its answers matched before and one now differs, then that is another request's
+answer, or the operator has moved the name; a moved name differs every time.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
-IN_A_ROW = 16  # answers that differ in the same way, and none right among them, after which that is what is right
-KEPT = 1024  # of each kind of thing
+IN_A_ROW = 16  # answers in a row that differ in the same way; after them that way is taken as right
+KEPT = 1024  # of each kind
 
 Line = tuple[str, ...]
 K = TypeVar("K")
@@ -26,18 +26,18 @@ class Manners:
         self._learned: dict[Line, _Learned] = {}
 
     def going(self, where: str, model: str, ids: Iterable[str]) -> None:
-        """A request goes upstream: `where` it goes, for which model, with ids of its own."""
+        """Note a request that goes upstream: where, for which model, with which ids of its own."""
         _kept(_kept(self._asked, where, {}), model, None)
         for one in ids:
             _kept(self._sent, one, None)
 
     @property
     def ids(self) -> bool:
-        """Whether a request went upstream with an id of its own."""
+        """Whether any request went upstream with an id of its own."""
         return bool(self._sent)
 
     def asked(self, where: str) -> list[str]:
-        """The models that were asked for there."""
+        """The models that were requested there."""
         return [*self._asked.get(where, ())]
 
     def sent(self, text: str) -> bool:
@@ -45,16 +45,16 @@ class Manners:
         return text in self._sent
 
     def knows(self, line: Line) -> bool:
-        """Whether an answer was right in this respect before."""
+        """Whether an answer matched in this respect before."""
         return self._learned.get(line, _NOTHING).right
 
     def right(self, line: Line) -> None:
-        """An answer was right in this respect."""
+        """Note an answer that matched in this respect."""
         if self._learned.get(line) != _RIGHT:
             _put(self._learned, line, _RIGHT)
 
     def wrong(self, line: Line, how: str) -> bool:
-        """An answer differed in this respect, in this way; whether that is wrong, and not what is right now."""
+        """Note an answer that differed in this respect, in this way; False if that way is now taken as right."""
         was = self._learned.get(line, _NOTHING)
         times = was.times + 1 if was.how == how else 1
         _put(self._learned, line, _Learned(was.right, how, times))
@@ -62,7 +62,7 @@ class Manners:
 
 
 class _Learned(NamedTuple):
-    """`right`: it was once. `how`: it differed last, so many `times` in a row."""
+    """`right`: it matched once. `how`: the last difference, seen `times` times in a row."""
 
     right: bool
     how: str = ""

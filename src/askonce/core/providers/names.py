@@ -1,4 +1,4 @@
-"""Names of models: whether two may be of one model, and whether a provider's own host may answer under a name."""
+"""Names of models: whether two may name one model, and whether a provider's own host may answer under a name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _VENDOR_OF = {word: vendor for vendor, words in _VENDORS.items() for word in wor
 _WORD = re.compile(r"[a-z]+")
 _REASONING = re.compile(r"(?:^|[^a-z0-9])o\d")  # o1, o3-mini
 
-# Whose models alone a provider's own host serves. Azure's and Bedrock's deployments have names of their owners'.
+# Providers whose own host serves only their models. Azure's and Bedrock's deployments have names of their owners'.
 OWN_NAMES = {
     "openai": "openai",
     "anthropic": "anthropic",
@@ -41,16 +41,16 @@ OWN_NAMES = {
     "mistral": "mistral",
     "voyage": "voyage",
 }
-_IDS = frozenset({"bedrock", "vertex"})  # their ids name the vendor; only the right one answers
-# Words that tell apart what one vendor sells at a time. Others (turbo, preview, latest) come and go with an alias.
+_IDS = frozenset({"bedrock", "vertex"})  # their ids name the vendor; only that one answers
+# Words that tell apart a vendor's current models. Others (turbo, preview, latest) come and go with an alias.
 _SIZES = {
     "openai": frozenset({"mini", "nano"}),
     "anthropic": frozenset({"haiku", "sonnet", "opus"}),
     "gemini": frozenset({"flash", "pro"}),
 }
-_WHOLE = frozenset({"openai"})  # where a name without such a word is a size, too
-# Whose hosts never answer with another generation; others move the names of retired models. 4.1 is one number to one
-# of them, and 4-1 two to the other, whose claude-2 became claude-2.1.
+_WHOLE = frozenset({"openai"})  # a name without such a word is a size, too
+# Providers whose hosts never answer with another generation; others move the names of retired models. 4.1 is one number
+# for OpenAI; 4-1 is two for Anthropic, where claude-2 became claude-2.1.
 _COUNTS = {
     "openai": re.compile(r"[a-z]*\d+(?:\.\d+)*[a-z]*"),
     "anthropic": re.compile(r"[a-z]*\d+[a-z]*"),
@@ -59,21 +59,21 @@ _COUNTS = {
 
 @lru_cache_of_short(1024)
 def vendors(name: str) -> frozenset[str]:
-    """Whose model it may be, by the words of its name: of one made of another's, both."""
+    """The vendors that the words of a name suggest; two for a model made from another vendor's."""
     name = name.lower()
     found = {_VENDOR_OF[word] for word in _WORD.findall(name) if word in _VENDOR_OF}
     return frozenset(found | {"openai"} if _REASONING.search(name) else found)
 
 
 def disjoint(one: str, other: str) -> bool:
-    """Whether two names are certainly of two vendors."""
+    """Whether two names certainly belong to two vendors."""
     mine, theirs = vendors(one), vendors(other)
     return bool(mine and theirs) and mine.isdisjoint(theirs)
 
 
 @lru_cache_of_short(1024)
 def akin(asked: str, got: str) -> bool:
-    """Whether a name is the one asked for, or what an alias of that name plainly becomes: with a date, a vendor."""
+    """Whether `got` is the name asked for, or what an alias of that name plainly becomes: with a date, a vendor."""
     return _core(asked) == _core(got)
 
 
@@ -93,7 +93,7 @@ def _core(name: str) -> frozenset[str]:
 
 @lru_cache_of_short(1024)
 def of_a_stranger(provider: str, asked: str, got: str) -> bool:
-    """Whether a provider's own host certainly does not answer under this name to that one."""
+    """Whether a provider's own host certainly does not answer to the one name under the other."""
     if asked == got:
         return False
     if provider in _IDS:
@@ -115,7 +115,7 @@ def _another_size(provider: str, asked: str, got: str) -> bool:
 
 
 def _base(name: str) -> str:
-    """The model that was tuned, where one was; its owner's words stand behind it."""
+    """The name of the tuned model without its owner's words, or the name itself."""
     name = name.lower().replace("gpt-35", "gpt-3.5")
     return name.split(":")[1] if name.startswith("ft:") else name
 
@@ -130,7 +130,7 @@ _UNCOUNTED = re.compile(r"\b\d{3,}\b|\b\d+k\b|\bv\d+\b|\b0\b|\b\d{2}-\d{4}\b")
 
 
 def _generation(provider: str, name: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The numbers by which a vendor tells its generations apart (4 and 1, 4o, o3), and the dates."""
+    """The numbers of a vendor's generations (4 and 1, 4o, o3), and the dates."""
     name = _base(name)
     counts = _COUNTS[provider].findall(_UNCOUNTED.sub(" ", _DATED.sub(" ", name)))
     return frozenset(counts), frozenset(_DATED.findall(name))

@@ -1,4 +1,4 @@
-"""The tools that a request has on offer, wherever they stand and whatever shape they have, and who runs them."""
+"""The tools that a request offers, in any place and shape, and who runs them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OFFERED = frozenset({"tools", "functions", "tool_config"})
 
 
 class ToolTerms(Protocol):
-    """What of a policy decides about requests with tools."""
+    """The fields of a policy that decide about requests with tools."""
 
     @property
     def tool_calls(self) -> str:
@@ -37,7 +37,7 @@ def judge_tools(request: Request, terms: ToolTerms) -> str:
     return "" if free or (terms.tool_calls == "structured" and _forced(request, tools)) else "tools"
 
 
-# What the asking program runs itself. Anything else may be run by the provider, on a world that no key can hold.
+# The asking program runs these itself. The provider may run any other, on data that no key can hold.
 _OWN_TYPES = re.compile(r"function|custom|namespace|local_shell|apply_patch|(?:bash|text_editor|memory)_\d+")
 _OWN_KEYS = frozenset({"function", "functionDeclarations", "function_declarations", "toolSpec", "cachePoint"})
 _SEARCH_TYPES = re.compile(
@@ -48,7 +48,7 @@ _SEARCH_TYPES = re.compile(
 
 
 def _offered(request: Request) -> Iterator[Any]:
-    """Every tool: Converse has them in toolConfig, and a message may bring more of them along."""
+    """Every tool: Converse has them in toolConfig, and a message may bring more."""
     holders = (request, request.get("toolConfig"), request.get("tool_config"))
     for holder in (*map(a_dict, holders), *brought(request)):
         for name in ("tools", "functions"):
@@ -56,19 +56,19 @@ def _offered(request: Request) -> Iterator[Any]:
 
 
 def brought(request: Request) -> Iterator[Request]:
-    """The messages that bring tools along."""
+    """The messages that bring tools."""
     return (item for name in ("messages", "input") for item in dicts(request.get(name)) if "tools" in item)
 
 
 def _listed(offered: object) -> Iterable[Any]:
-    """Tools in whatever shape: a list, one of them, a dict by their names, or something else that is none of ours."""
+    """The tools in any shape: a list, a single one, a dict by their names, or something unknown."""
     if isinstance(offered, list | tuple):
         return offered
     return _named(offered) if isinstance(offered, dict) else [offered] if offered else []
 
 
 def _named(offered: Request) -> list[Any]:
-    """Of a dict: the tools that it names, or the one that it is."""
+    """The tools that a dict names, or the one that it is."""
     if all(not _DECLARED.isdisjoint(a_dict(one)) for one in offered.values()):
         return [{"name": name, **tool} for name, tool in offered.items()]
     return [offered]
@@ -78,7 +78,7 @@ _DECLARED = frozenset({"description", "parameters", "input_schema", "inputSchema
 
 
 def _searches(tool: Any) -> bool:
-    """Whether it is a tool of the provider's that searches and does nothing else."""
+    """Whether it is a provider's tool that only searches."""
     if not isinstance(tool, dict):
         return isinstance(tool, str) and bool(_SEARCH_TYPES.fullmatch(tool))
     if (kind := tool.get("type")) is not None:
@@ -96,7 +96,7 @@ def _own(tool: Any) -> bool:
 
 
 def _forced(request: Request, tools: list[Any]) -> bool:
-    """Whether the model must call one function and no other, so that the call is a form for its answer."""
+    """Whether the model must call one certain function, so that the call is a form for its answer."""
     bound = _bound(request)
     return bound == "one" or (bound == "any" and sum(map(_functions, tools)) == 1)
 

@@ -1,4 +1,4 @@
-"""Ollama's chat. Behind HTTP it passes: it streams unless told not to. A plain `fetch` may bring its answers."""
+"""Ollama's chat. It passes over HTTP, because it streams by default. A plain `fetch` may bring its answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from askonce.core.providers.streamed import Read
 
 
 def _gist(found: Read) -> Answer | None:
-    """Of its lines: a piece of the message each, or of the response, and the last one done."""
+    """The gist of its lines: each holds a piece of the message or of the response, and the last one says done."""
     last = next((value for value in reversed(found.values) if value.get("done")), None)
     if last is None:
         return None

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and those of everybody who speaks as OpenAI does."""
+"""OpenAI's chat completions, and those of every host that speaks OpenAI's API."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _PATHS = (
 
 def asks_chat(body: Body, named: bool) -> bool:
     """Whether a body is a request for chat; `named`: its model is named elsewhere."""
-    # OpenRouter takes a list of models in place of one.
+    # OpenRouter takes a list of models instead of one.
     return turns(body, typed) and (named or names_model(body) or isinstance(body.get("models"), list))
 
 
-HOSTS = ("openai", "azure")  # whose own hosts are known to treat the fields so
-# Not here, though they look it: metadata and store (a stored answer says its metadata back), prompt_cache_options (may
-# ask for diagnostics, or for no answer at all), service_tier and speed (answers say which, and cost differs by it),
-# seed, moderation, OpenRouter's usage (they add to the answer).
+HOSTS = ("openai", "azure")  # their own hosts are known to treat the fields so
+# These count, although they look inert: metadata and store (a stored answer repeats its metadata), prompt_cache_options
+# (may ask for diagnostics, or for no answer), service_tier and speed (answers name them, and cost differs), seed,
+# moderation, OpenRouter's usage (they add to the answer).
 _LEFT_OUT = (
     STREAM,
     STREAM_OPTIONS,
@@ -62,10 +62,10 @@ _LEFT_OUT = (
 
 
 def unmark_content(body: Body) -> None:
-    """Take the breakpoints of prompt caches out of content, wherever OpenAI takes them."""
+    """Remove the breakpoints of prompt caches from content, wherever OpenAI takes them."""
     options = body.get("prompt_cache_options") or {}
     if not isinstance(options, dict) or not options.keys() <= {"mode", "ttl"}:
-        return  # asked for diagnostics, the answer tells of the marks
+        return  # with diagnostics, the answer tells of the marks
     for item in (*dicts(body.get("messages")), *dicts(body.get("input")), *dicts([body.get("prediction")])):
         for block in (*dicts(item.get("content")), *dicts(item.get("output"))):
             without(block, "prompt_cache_breakpoint")
@@ -77,7 +77,7 @@ def unmark_content(body: Body) -> None:
 def _parts(value: Answer) -> Iterator[Part]:
     for choice in dicts(value.get("choices")):
         message = a_dict(choice.get("message"))
-        # Absent: a host that never says (Mistral's models on Bedrock call it stop_reason). Null: not ended.
+        # Absent: the host never says it (Mistral's models on Bedrock call it stop_reason). Null: not ended.
         part = message_part(message, choice.get("finish_reason", choice.get("stop_reason", "stop")))
         yield part._replace(failed=part.failed or bool(choice.get("error")))
 
@@ -89,12 +89,12 @@ def _fragment(value: Answer) -> list[Part]:
 
 # --- streams -----------------------------------------------------------------------------------------------------
 
-# Some hosts never send [DONE]: there the end has to show twice, in a finish reason for every choice and in the usage
-# that comes last, or else a stream that was cut before its [DONE] would pass for whole.
+# Some hosts never send [DONE]. Their end must show twice: a finish reason for every choice, and the usage that comes
+# last. Otherwise a stream that was cut before its [DONE] would count as whole.
 
 
 def chat_gist(found: Read) -> Answer | None:
-    """The gist of its chunks; also of the old completions, whose choices have a text in place of a delta."""
+    """The gist of its chunks, and of old completions, whose choices have a text instead of a delta."""
     choices: dict[str, Answer] = {}
     for chunk in found.values:
         for choice in dicts(chunk.get("choices")):
@@ -118,7 +118,7 @@ def _usage(chunk: Answer) -> Answer:
 
 
 def _hear(choice: Answer, into: Answer) -> None:
-    # Once for each part of an answer: what is not there costs one look.
+    # This runs for each part of an answer: a missing field costs one look.
     if ended := choice.get("finish_reason"):
         into["finish_reason"] = ended
     if error := choice.get("error"):
@@ -137,7 +137,7 @@ def _choice(choice: Answer) -> Answer:
     message = choice["message"]
     joined = {name: _flat(message[name]) for name in ("content", "executed_tools") if name in message}
     pieces = [call for piece in message.get("tool_calls", ()) for call in dicts(piece)]
-    # Some hosts give every call the index 0, others none: then ids tell calls apart.
+    # Some hosts give every call the index 0, others give none: then ids tell calls apart.
     ids, indices = ({str(call.get(name)) for call in pieces if call.get(name) is not None} for name in ("id", "index"))
     calls: list[Answer] = [{}] * max(len(ids), len(indices), bool(pieces))
     return {**choice, "message": {**message, **joined, "tool_calls": calls}}
@@ -189,7 +189,7 @@ class _Choice:
         settle(self._settled, choice, ("finish_reason", "native_finish_reason"))
         if "logprobs" in choice:
             self._logprobs.append(choice["logprobs"])
-        # channel: Groq's, for deltas of reasoning; its answers in one piece do not have it.
+        # channel: Groq's, in deltas of reasoning; its answers in one piece lack it.
         delta = exactly(choice.get("delta") or {}, ("role", "channel", "tool_calls", *_SPOKEN))
         settle(self._role, delta, ("role",))
         for name in _SPOKEN:
@@ -249,7 +249,7 @@ def _told(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
     apart = USAGE in asked
     chunks = [chunk for choice in choices for chunk in _chunks(choice)]
     for number, chunk in enumerate(chunks, 1):
-        # Asked for, it comes last and alone; else with the last choice, where hosts put it that say it always.
+        # If requested, it comes last and alone; else with the last choice, as hosts send it that always do.
         ended = {"usage": None} if apart else {"usage": usage} if number == len(chunks) else {}
         yield data_event(head | {"choices": [chunk]} | ended)
     if apart:
@@ -257,11 +257,11 @@ def _told(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
     yield b"data: [DONE]\n\n"
 
 
-_EVERY = (*_HEAD, "created", "x_groq")  # what every chunk says
+_EVERY = (*_HEAD, "created", "x_groq")  # in every chunk
 
 
 def _chunks(choice: Answer) -> Iterable[Answer]:
-    """One choice, as those of its chunks: the role, what was said, the calls, the end."""
+    """One choice as its chunks: the role, what was said, the calls, the end."""
     exactly(choice, (*_CHOICE, "message"))
     message = exactly(choice.get("message"), ("role", "tool_calls", *_SPOKEN))
     spoken = {name: message[name] for name in _SPOKEN if name in message}
@@ -270,7 +270,7 @@ def _chunks(choice: Answer) -> Iterable[Answer]:
     for call in calls:
         exactly(exactly(call, ("index", "id", "type", "function")).get("function"), ("name", "arguments"))
     deltas: list[Answer] = [{"role": message.get("role")} | {name: text and "" for name, text in spoken.items()}]
-    deltas += [{name: spoken[name]} for name in reversed(_SPOKEN) if spoken.get(name)]  # thoughts first
+    deltas += [{name: spoken[name]} for name in reversed(_SPOKEN) if spoken.get(name)]  # thoughts come first
     deltas += [{"tool_calls": [call | {"index": index}]} for index, call in enumerate(calls)]
     head = {"index": choice.get("index"), "finish_reason": None}
     silent = {name: None for name in ("native_finish_reason", "logprobs") if name in choice}
@@ -296,7 +296,7 @@ API = Api(
         chat_gist,
         begins("data", "[DONE]"),
         opens=lambda v: v.get("object") == "chat.completion.chunk" or "delta" in first(v.get("choices")),
-        # A stream that was asked for without its usage never says all, but hosts send it all the same.
+        # A stream requested without usage never says everything, but hosts send the usage all the same.
         full=(f"#{USAGE}", ""),
     ),
     to_json=_json,

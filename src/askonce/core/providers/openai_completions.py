@@ -1,4 +1,4 @@
-"""OpenAI's old completions: a text, and what comes after it."""
+"""OpenAI's old completions: a text and its continuation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from askonce.core.providers.sse import begins
 _PATHS = (
     Path("/v1/completions", "openai"),
     Path(f"/openai/(?:deployments/{MODEL}|v1)/completions", "azure"),
-    Path(DEPLOYED + "/completions", fits=based),  # not Mistral's /v1/fim/completions, of another shape
+    Path(DEPLOYED + "/completions", fits=based),  # not Mistral's /v1/fim/completions, which has another shape
 )
 
 

@@ -17,7 +17,7 @@ _PATHS = (
     Path(DEPLOYED + _EMBEDDINGS, fits=based),  # not Ollama's /api/embeddings
     Path(f"/azure-openai/{STEP}/{MODEL}{_EMBEDDINGS}"),  # Cloudflare's
 )
-# Not Jina's late_chunking, which reads all inputs as one text, nor what is not known at that host.
+# Not Jina's late_chunking, which reads all inputs as one text, and no field that is unknown at that host.
 _EACH = frozenset({"model", "input", "encoding_format", "dimensions"})
 _PER_INPUT = {
     "": _EACH,

@@ -1,11 +1,11 @@
-"""OpenAI's Responses API: output items, which say by their status whether they came to their end."""
+"""OpenAI's Responses API: output items, whose status says whether they ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, meaning_of, searches
-from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Mark, Path, Stream
+from askonce.core.providers.api import STREAM, STREAM_OPTIONS, Api, Mark, Path, Repeated, Stream
 from askonce.core.providers.exact import Inexact, a_list, an_int, exactly, sure
 from askonce.core.providers.openai_chat import HOSTS, unmark_content
 from askonce.core.providers.routes import STEP, Body, based, names_model, said
@@ -31,7 +31,7 @@ def _asks(body: Body, named: bool) -> bool:
 
 _SAID = frozenset({"message", "reasoning", "compaction"})
 _CALLS = {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
-# What the asking program must act on; other items were made by tools that the provider ran.
+# The asking program must act on these; the provider's own tools made the other items.
 _ASKING = frozenset(_CALLS | {"mcp_approval_request"})
 _BROKEN_OFF = ("incomplete", "in_progress", "failed")
 
@@ -44,7 +44,7 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 
 def _items_part(items: list[Answer]) -> Part:
-    """Of output items, which say by their status whether they came to their end."""
+    """The Part of output items, whose status says whether they ended."""
     kinds = [str(item.get("type")) for item in items]
     blocks = [block for item in items for block in dicts(item.get("content")) if item.get("type") == "message"]
     said = [block for block in blocks if block.get("type") != "refusal"]
@@ -61,7 +61,7 @@ def _items_part(items: list[Answer]) -> Part:
 
 
 def _fragment(value: Answer) -> Iterator[Part]:
-    """An output item, or a ModelResponse of OpenAI's agents: output items without the response around them."""
+    """The Part of an output item, or of a ModelResponse of OpenAI's agents: output items without their response."""
     items = dicts(value.get("output")) if "response_id" in value else []
     if _is_item(value):
         yield _items_part([value])
@@ -91,7 +91,7 @@ def _gist(found: Read) -> Answer | None:
         return None
     items = [value.get("item") for value in found.values if value.get("type") == "response.output_item.done"]
     response = a_dict(last.get("response"))
-    # Some hosts close with a response that holds nothing, having said it all before.
+    # Some hosts close with an empty response, because they said everything before.
     return {**response, "output": response.get("output") or items}
 
 
@@ -108,13 +108,13 @@ def _json(found: Read) -> Answer:
     sure(response.get("usage") and response.get("output"))
     done = [value for value in found.values if value.get("type") == "response.output_item.done"]
     items = [exactly(value.get("item")) for value in sorted(done, key=lambda value: an_int(value.get("output_index")))]
-    # The last event says it all once more, except where a host leaves out of it what it streamed.
+    # The last event repeats everything, except at hosts that leave out what they streamed.
     sure(not items or list(map(_bare, items)) == list(map(_bare, a_list(response["output"]))))
     return response
 
 
 def _bare(item: Answer) -> Answer:
-    """An item without what hosts write anew each time they say it."""
+    """An item without what hosts write anew each time."""
     return {name: value for name, value in item.items() if name not in ("id", "encrypted_content", "status")}
 
 
@@ -194,11 +194,16 @@ def _said_call(item: Answer) -> tuple[Answer, list[Answer]]:
 _ITEMS = {"message": _said_message, "reasoning": _said_reasoning, "function_call": _said_call}
 
 
+_REPEATED = (
+    *("instructions", "previous_response_id", "max_output_tokens", "temperature", "top_p"),
+    *("user", "safety_identifier", "prompt_cache_key"),
+)
+
 API = Api(
     "responses",
     paths=_PATHS,
     asks=_asks,
-    # Not metadata, user, safety_identifier, store, prompt_cache_key, prompt_cache_retention: it repeats them all.
+    # Without metadata, user, safety_identifier, store, prompt_cache_key, prompt_cache_retention: it repeats them all.
     left_out=(STREAM, STREAM_OPTIONS),
     marks=(Mark("prompt_cache_breakpoint", HOSTS, "content parts and outputs of `input`", unmark_content),),
     shape=lambda v: v.get("object") == "response" and "output" in v,
@@ -211,6 +216,13 @@ API = Api(
         typed(*sorted(_CLOSING)),
         opens=lambda v: v.get("type") == "response.created",
         shows=lambda v: str(v.get("type")).startswith(_STARTS),
+    ),
+    repeated=Repeated(
+        lambda v: v.get("object") == "response",
+        frozenset({"openai", "azure"}),
+        _REPEATED,
+        elsewhere=("previous_response_id",),
+        maps=("metadata",),
     ),
     to_json=_json,
     to_stream=_told,

@@ -1,12 +1,12 @@
-"""What a request names: the operation, told by host, path and body together.
+"""The operation that a request names by host, path and body together.
 
-A provider's own host has exact paths. At any other host what stands before the operation's own path has to look like a
+A provider's own host has exact paths. At any other host, the steps before the operation's own path must look like a
 base URL: nothing, a version, or a word that gateways use for the API they speak. `/v1/surveys/7/responses` ends like an
-operation, and what stands before is an item of a collection. The body has the last word (Api.asks); where one path
-serves several APIs, it also says which.
+operation, but an item of a collection stands before it. The body decides last (Api.asks); if one path serves several
+APIs, the body also says which.
 
-A path is taken as it is spelled: doubled or trailing slashes, parameters after a semicolon and dot segments name
-something that only the server can tell, so they pass.
+A path is taken as it is spelled. Doubled or trailing slashes, parameters after a semicolon and dot segments pass,
+because only the server knows what they name.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Served = tuple[tuple[Api, Callable[[Body, bool], bool]], ...]
 
 
 class Operation(NamedTuple):
-    """What host and path name: the API, whether it asks for a stream, the model (or empty), the path if it did not.
+    """What host and path name: the API, whether a stream is requested, the model (or ""), the path without that.
 
-    `provider`: whose own host it is, "" for any other. `served`: the APIs that there may be, and what a body of each
-    looks like, the likeliest first. `framed`: its streams are AWS event streams and not server-sent events.
+    `provider`: whose own host it is, "" for any other. `served`: the possible APIs and the test of a body for each, the
+    likeliest first. `framed`: its streams are AWS event streams, not server-sent events.
     """
 
     api: Api
@@ -42,7 +42,7 @@ class Operation(NamedTuple):
 
 
 def agreed(operation: Operation, body: dict[str, Any]) -> Operation | None:
-    """The operation that the body says it is too; None where it is of no shape that this operation takes."""
+    """The operation, confirmed and completed by the body; None if the body fits none of its APIs."""
     named = bool(operation.model or operation.provider)
     for api, asks in operation.served:
         if asks(body, named):
@@ -51,7 +51,7 @@ def agreed(operation: Operation, body: dict[str, Any]) -> Operation | None:
 
 
 def model_of(operation: Operation, body: object) -> str:
-    """The model asked for, empty if unsaid: the URL's where it names one, since the server heeds no other."""
+    """The requested model, "" if unsaid: the URL's if it names one, because the server reads no other."""
     named = operation.model or (body.get("model") if isinstance(body, dict) else None)
     return named if isinstance(named, str) else ""
 
@@ -60,7 +60,7 @@ def model_of(operation: Operation, body: object) -> str:
 
 
 class _Row(NamedTuple):
-    """A path and who is served there. `whole`: how all of it looks; at a mirror of a host, how it `ends`."""
+    """A path and the APIs served there. `whole`: a pattern of all of it; `ends`: of its end, at a mirror of a host."""
 
     path: Path
     served: Served
@@ -85,21 +85,21 @@ def _rows() -> Iterator[_Row]:
 _AT: dict[str, list[_Row]] = {}
 for _one in _rows():
     _AT.setdefault(_one.path.at, []).append(_one)
-_ANYWHERE = sorted(_AT.pop(""), key=lambda row: row.path.fits is anywhere)  # the choosy first
+_ANYWHERE = sorted(_AT.pop(""), key=lambda row: row.path.fits is anywhere)  # those with a condition first
 _ODD = re.compile(r"//|/\.{1,2}(?:/|$)|%2e", re.IGNORECASE)
 
 _Found = tuple[re.Match[str], _Row]
 
 
 def by_path(method: str, path: str, host: str = "") -> Operation | None:
-    """The operation of a request line at a host; None for what is not ours."""
+    """The operation of a request line at a host; None if it is no known one."""
     return operation_at(method, path, provider_of(host))
 
 
 @lru_cache_of_short(1024)
 def operation_at(method: str, path: str, provider: str, *, mirrored: bool = False) -> Operation | None:
-    """The operation of a request line; `mirrored`: at a host that stands for the provider's, under any base URL."""
-    from urllib.parse import unquote  # only HTTP asks for it
+    """The operation of a request line. `mirrored`: at a host that stands for the provider's, under any base URL."""
+    from urllib.parse import unquote  # only HTTP needs it
 
     path = path.partition("?")[0]
     if method != "POST" or _ODD.search(path):
@@ -113,7 +113,7 @@ def operation_at(method: str, path: str, provider: str, *, mirrored: bool = Fals
     model = unquote(match.groupdict().get("model") or "")
     if not row.path.settled(model):
         return None
-    said = match[0]  # at a mirror what stands before does not count
+    said = match[0]  # at a mirror, the steps before do not count
     plain, streamed = row.path.ends or ("", "")
     asks_stream = bool(streamed) and said.endswith(streamed)
     if asks_stream:
@@ -122,7 +122,7 @@ def operation_at(method: str, path: str, provider: str, *, mirrored: bool = Fals
 
 
 def _exactly(path: str, provider: str, *, mirrored: bool) -> _Found | None:
-    """At a provider's own host: the whole path; at a mirror of it: what the path ends in."""
+    """At a provider's own host, the whole path matches; at a mirror of it, the end of the path."""
     for row in _AT.get(provider, ()):
         if match := row.ends.search(path) if mirrored else row.whole.fullmatch(path):
             return match, row

@@ -1,9 +1,9 @@
-"""Parts of answers, judged by the rules of the whole: what a call took out of an answer, or a framework made of it.
+"""Parts of answers, judged like whole ones: what a call took out of an answer, or a framework made of it.
 
-`choices[0].message` dumped, one output item, a content list, a list of tool calls; the messages of frameworks; the
-answers of APIs that have no row in core.providers. Each is recognised by signs that a user's own data does not carry by
-chance: the role of the assistant, a call with its name and arguments, an ending in a word that providers use for one.
-The user may wrap it in lists and dicts of their own.
+Examples: a dump of `choices[0].message`, an output item, a content list, a list of tool calls, messages of frameworks,
+answers of APIs that core.providers does not list. Each is recognised by signs that a user's own data does not carry by
+chance: the role of the assistant, a call with its name and arguments, an ending in a word of a provider. The user may
+wrap it in lists and dicts.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from askonce.core.providers.answers import (
     message_part,
 )
 
-DEPTH = 8  # lists and dicts of the user's own around a part
-LOOKED_AT = 2_000  # of their members
+DEPTH = 8  # lists and dicts of the user's around a part
+LOOKED_AT = 2_000  # members of those
 
 
 def answers_in(value: object) -> Iterator[tuple[Answer, Api | None]]:
     """The answers in a value with their APIs, and parts of answers, from the outside in.
 
-    There are none in data of the user's own, and none is looked for inside one that was found.
+    A user's own data holds none. Nothing inside an answer is searched.
     """
     level: list[Any] = [value]
     looked = 0
@@ -54,12 +54,12 @@ def answers_in(value: object) -> Iterator[tuple[Answer, Api | None]]:
 
 
 def telling(value: Answer) -> bool:
-    """Whether a dict may be a part of an answer, or hold one: a quick no for most."""
+    """Whether a dict may be, or hold, a part of an answer: a quick no for most."""
     return not SIGNS.isdisjoint(value) or any(isinstance(held, dict | list) for held in value.values())
 
 
 def parts_of(value: Answer) -> list[Part]:
-    """The Parts that a part of an answer is read as; none of anything else."""
+    """The Parts of a part of an answer; none for any other value."""
     return next(filter(None, (list(read(value)) for read in _READERS)), [])
 
 
@@ -67,7 +67,7 @@ def parts_of(value: Answer) -> list[Part]:
 
 
 def _message(value: Answer) -> Iterator[Part]:
-    """A message of an assistant, of any API: what its blocks are, if they show it, else what a chat's are."""
+    """The Part of an assistant's message of any API: by its blocks if they show their API, else as a chat message."""
     if (
         value.get("role") != "assistant"
         or {"content", "tool_calls", "blocks"}.isdisjoint(value)
@@ -88,7 +88,7 @@ def _message(value: Answer) -> Iterator[Part]:
 
 
 def _sources(value: Answer) -> Iterator[Part]:
-    """What only a search has beside its answer: grounding, references that were retrieved, a cited page of the web."""
+    """The Part of what only a search adds to an answer: grounding, retrieved references, a cited web page."""
     if any(value.get(name) for name in _OF_A_SEARCH) or value.get("type") in _CITATIONS:
         yield Part("stop", spoken=True, searched=True)
 
@@ -107,7 +107,7 @@ _BESIDE_TOO = frozenset(
 
 
 def _ended(value: Answer) -> Iterator[Part]:
-    """Whatever names an ending that is not a good one beside what was said."""
+    """The Part of whatever names a bad ending beside what was said."""
     finish = ending_of(value)
     if finish is not None and meaning_of(finish) and not (_BESIDE | _BESIDE_TOO).isdisjoint(value):
         yield Part(finish, spoken=True)
@@ -116,7 +116,7 @@ def _ended(value: Answer) -> Iterator[Part]:
 # --- the readers, and where to look ------------------------------------------------------------------------------
 
 _FRAMEWORKS = ("role", "type", "lc", "kind", "data")
-# What has none of these fields is no answer and no part of one.
+# A value with none of these fields is neither an answer nor a part of one.
 SIGNS = frozenset({*_FRAMEWORKS, *ENDINGS, *_OF_A_SEARCH, *(name for api in APIS for name in api.signs)})
 
 _TURNS = [api.turn for api in APIS if api.turn]

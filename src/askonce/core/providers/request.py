@@ -1,11 +1,11 @@
-"""Requests: whether one may be looked up, and what it expects of its answer.
+"""Whether a request may be looked up.
 
-A request is judged before anything is looked up: what depends on more than its own words passes. In a request for a
-model that is every field which is not known to be inert (inert.py), so that what nobody has thought of passes too,
-and says which field it was. What is no request for a model is the user's own, and is looked up.
+A request is judged before any lookup, and passes if its answer depends on more than its own words. In a request for a
+model, every field that is not known to be inert (inert.py) makes it pass and is named as the reason, so unknown fields
+pass too. Any other request is the user's own and is looked up.
 
-Content is taken for what names it. A file's id at a provider never names another file. A URL of an image or a document
-may, and is taken to stand for what it showed: who asks about a picture that changes gives it another URL, or a tag.
+Content is identified by what names it. A provider's file id never names another file. A URL of an image or document
+may, and is assumed to stand for what it showed; a caller whose picture changes gives it another URL, or a tag.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.core.providers.offered import OFFERED, ToolTerms, brought, judge_tools
 
 Request = dict[str, Any]
-_TCHAR = "!#$&'*+-.^_`|~:/"  # beside letters and digits, what may stand in a token of RFC 9110 and in a detail
+_TCHAR = "!#$&'*+-.^_`|~:/"  # allowed in a token of RFC 9110 and in a detail, with letters and digits
 _LONGEST = 80  # characters of a reason
-FIELD = "field-"  # and its name: why a request passes
+FIELD = "field-"  # before the name of the field that makes a request pass
 
 
 def judge_request(request: object, terms: ToolTerms, *, known: bool = False, inert: Collection[str] = ()) -> str:
-    """Empty if the request may be looked up, else why not.
+    """Why the request may not be looked up, "" if it may.
 
-    `known`: its path already said that it is for a model. `inert`: fields that the operator vouches for.
+    `known`: its path already showed that it is for a model. `inert`: fields that the operator declared inert.
     """
     if not isinstance(request, dict):
         dump = getattr(request, "model_dump", None)
@@ -44,13 +44,13 @@ def judge_request(request: object, terms: ToolTerms, *, known: bool = False, ine
 
 def _judged(request: Request, terms: ToolTerms, inert: Collection[str]) -> str:
     if _QUICK.issuperset(request) and not (_model_word(str(request.get("model"))) or any(brought(request))):
-        return ""  # most requests: done with in one look
+        return ""  # the usual case, decided in one look
     found = [reason for reason in _reasons(request, terms) if reason.of not in inert]
     return min(found, key=lambda reason: _ORDER.index(reason.kind)).word if found else ""
 
 
 class _Reason(NamedTuple):
-    """Why a request passes: its `kind` (one of _ORDER), the word for it, the field that it is `of`."""
+    """Why a request passes: its `kind` (one of _ORDER), its `word`, the field that it is `of`."""
 
     kind: str
     word: str
@@ -72,7 +72,7 @@ def _for_model(request: Request) -> bool:
         return True
     if _talk(request.get("messages")) or _prompt_by_name(request.get("prompt")):
         return True
-    # Without a model, tools beside something that is asked.
+    # Without a model: tools, beside a field that asks something.
     return not request.keys().isdisjoint(_ASKING) and any(request.get(name) for name in ("tools", "functions"))
 
 
@@ -99,10 +99,10 @@ _STATE = {
     "thread": "conversation",  # Anthropic's
     "background": "background",
 }
-# Fields that have the provider act, whatever the tools: MCP servers, skills and sandboxes, connectors.
+# With these fields the provider acts, whatever the tools: MCP servers, skills and sandboxes, connectors.
 _SERVED = frozenset({"mcp_servers", "container", "connectors"})
 _SEARCHED = frozenset({"web_search_options", "search_parameters"})  # by OpenAI's preview models, by xAI
-# What holds fields of the request one step further down: Google's SDK, OpenAI's, Bedrock's, Hugging Face's.
+# These hold fields of the request one level down: Google's SDK, OpenAI's, Bedrock's, Hugging Face's.
 _HOLDERS = frozenset({"config", "extra_body", "additional_model_request_fields", "parameters", "model_kwargs"})
 _SPECIAL = frozenset(
     {"model", "model_id", "prompt", "plugins", "guardrails", "guardrail_config", "context", "prompt_cache_options"}
@@ -143,12 +143,12 @@ def _worldly(plain: str, value: object) -> bool:
 
 
 def field_reason(name: str) -> str:
-    """``field-data_sources``: the reason that names a field, a token whatever the name is."""
+    """``field-data_sources``: a reason that names a field, and is a token whatever the name is."""
     return f"{FIELD}{quote(name, safe=_TCHAR, errors='replace')}"[:_LONGEST]
 
 
 def _special(name: str, plain: str, value: object, request: Request, *, stores: bool) -> Iterator[_Reason]:
-    """Of fields whose value says whether they are inert."""
+    """Reasons from fields whose value says whether they are inert."""
     if plain in ("model", "model_id"):
         words = {_model_word(str(one)) for one in (value, *_each(request.get("models")))}
         if "searches" in words and not stores:
@@ -165,22 +165,22 @@ def _each(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-# Models that search, whatever they are asked: OpenRouter's suffix, OpenAI's previews, Perplexity, Groq, deep research.
+# These models always search: OpenRouter's suffix, OpenAI's previews, Perplexity, Groq, deep research.
 _SEARCHING = re.compile(
     r":online$|-online$|-search-(?:preview|api)\b|(?:^|/)sonar(?:$|-)|(?:^|/)compound(?:$|-)|deep-?(?:research|search)"
     r"|(?:^|[/-])search-?gpt"
 )
-# A name that its owner may give to another prompt: OpenRouter's presets, Bedrock's prompts without a version.
+# The owner may give such a name to another prompt: OpenRouter's presets, Bedrock's prompts without a version.
 _REPUBLISHED = re.compile(r"@preset/|:prompt/\w+$")
 
 
 @lru_cache_of_short(1024)
 def _model_word(model: str) -> str:
-    """What is special about a model of this name: ``searches``, ``republished``, or ""."""
+    """How a model of this name differs: ``searches``, ``republished``, or ""."""
     return "searches" if _SEARCHING.search(model.lower()) else "republished" if _REPUBLISHED.search(model) else ""
 
 
-# OpenRouter's plugins that look at nothing but the request and its answer.
+# OpenRouter's plugins that read only the request and its answer.
 _READING = frozenset({"file-parser", "response-healing", "context-compression", "moderation", "auto-router"})
 
 
@@ -191,7 +191,7 @@ def _plugins(name: str, value: object, *, stores: bool) -> Iterator[_Reason]:
 
 
 def _versioned_prompt(prompt: object) -> bool:
-    """A prompt is its words; one by name is republished, but for a version of it."""
+    """Whether a prompt is its own words, or names a fixed version."""
     return not isinstance(prompt, dict) or bool(prompt.get("version"))
 
 
@@ -208,6 +208,6 @@ _INERT_VALUES: dict[str, Callable[[Any], bool]] = {
     "context": lambda value: (
         not isinstance(value, dict | list) or all(isinstance(one, int) for one in value)
     ),  # Ollama's
-    # Diagnostics tell how the provider's cache stood when it answered.
+    # Diagnostics tell the state of the provider's cache when it answered.
     "prompt_cache_options": lambda value: not a_dict(value).get("comparison_response_id"),
 }

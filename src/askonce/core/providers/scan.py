@@ -1,12 +1,11 @@
-"""Scans of streamed answers: was that the end, and may it be kept.
+"""Scans of streamed answers: whether the stream is whole, and whether it may be stored.
 
-A scan sees the bytes go by and touches none of them: on its way to the reader a part costs an append. Everything is
-worked out when it is asked. `whole` looks for the API's last event, which ends an answer although upstream may
-hold the connection: SDKs leave at that event, before their iterator ends. `verdict` takes the stream apart once, folds
-its events into the gist of the answer that they make up (Stream.gist), and leaves the rest to its Api: so a stream and
-its twin in one piece are refused for the same reasons, in the same words.
+A scan appends the passing bytes and does nothing else until it is asked. `whole` looks for the API's last event, which
+ends an answer although upstream may hold the connection: SDKs leave at that event, before their iterator ends.
+`verdict` takes the stream apart once, folds its events into the gist of their answer (Stream.gist), and leaves the rest
+to the Api. So a stream and its twin in one piece are refused for the same reasons, in the same words.
 
-The rules lean one way: a stream without its last event is incomplete, whatever it held.
+A doubt is a no: a stream without its last event is incomplete, whatever it held.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from askonce.core.providers.streamed import Read, read
 
 __all__ = ["Read", "StreamScan", "read", "stream_variant", "streams_read"]
 
-LIMIT = 64 * 1024 * 1024  # bytes that a scan keeps hold of; the engine's own cap comes long before
+LIMIT = 64 * 1024 * 1024  # bytes that a scan keeps; the engine's own limit is far lower
 
 
 class StreamScan:
     """The scan of one stream of HTTP, fed with its bytes.
 
-    Without an API a stream is recognised by what it says, and what is no API's passes. `limit`: the bytes that
-    it keeps hold of. `tool_calls` and `searched` as in Policy, `given` as in Expected.
+    Without an API, a stream is recognised by its events, and a stream of no API passes. `limit`: the bytes that it
+    keeps. `tool_calls` and `searched` as in Policy, `given` as in Expected.
     """
 
     def __init__(
@@ -50,11 +49,11 @@ class StreamScan:
         self._content_type = content_type
         self._room = limit
         self._parts: list[bytes] = []
-        self._found: tuple[int, Read] | None = None  # and of how many parts
+        self._found: tuple[int, Read] | None = None  # how many parts were read, and what they say
         self._names: tuple[int, set[str]] | None = None  # likewise
 
     def feed(self, data: bytes) -> None:
-        """More bytes, their content-encoding undone."""
+        """Append bytes, without their content-encoding."""
         self._room -= len(data)
         if self._room >= 0:
             self._parts.append(data)
@@ -69,7 +68,7 @@ class StreamScan:
         return _ended(self.body, api.stream.last)
 
     def verdict(self) -> str:
-        """Why it may not be stored, "" if it may; what was fed is taken for all that upstream had to say."""
+        """Why it may not be stored, "" if it may, assuming that what was fed is the whole stream."""
         if self._room < 0:
             return "too-large"
         found, api = self._read(), self._kind()
@@ -89,22 +88,22 @@ class StreamScan:
 
     @property
     def body(self) -> bytes:
-        """All that was fed."""
+        """All bytes fed so far."""
         return b"".join(self._parts)
 
     @property
     def values(self) -> list[Answer]:
-        """The objects that it said, in order."""
+        """The objects in it, in order."""
         return self._read().values
 
     def names(self) -> set[str]:
-        """The names of all fields in them."""
+        """The names of all fields in these objects."""
         if self._names is None or self._names[0] != len(self._parts):
             self._names = len(self._parts), field_names(self._read().values)
         return self._names[1]
 
     def answer(self) -> tuple[Api, Answer] | None:
-        """What it made up, of which API; None where it is no API's, or has not come to its end."""
+        """The API and the gist of its answer; None if it is no API's, or has not ended."""
         found, api = self._read(), self._kind()
         gist = api and self._gist(found, api)
         return (api, gist) if api and gist else None
@@ -121,7 +120,7 @@ class StreamScan:
         if any(map(guarded, found.values)):
             return "filtered"
         reason = api.verdict(gist, self._tool_calls, self._searched, given=self._given)
-        # Sources may stand in any event, and a gist has none of those beside the answer.
+        # Any event may hold sources, and a gist has only those beside the answer.
         return reason or ("searched" if self._searched != "store" and self._has_sources(found) else "")
 
     def _has_sources(self, found: Read) -> bool:
@@ -129,7 +128,7 @@ class StreamScan:
 
     @staticmethod
     def _gist(found: Read, api: Api) -> Answer | None:
-        """What it made up; the answer itself of a host that was asked for a stream and gave it in one piece."""
+        """The gist of its answer; the answer itself if a host gave it in one piece although a stream was requested."""
         if not found.framed and len(found.values) == 1 and api.shape(found.values[0]):
             return found.values[0]
         return api.stream.gist(found) if api.stream else None
@@ -156,7 +155,7 @@ class StreamScan:
         """The API whose stream it is."""
         if self._api:
             return self._api if streams_read(self._api) else None
-        # Not the first alone: the first of some hosts tells of their filters, in no shape.
+        # The second event counts too: the first of some hosts describes their filters, in no shape.
         start = self._read().values[:2]
         return next((api for value in start for api, opens in _OPENS if opens(value)), None)
 
@@ -165,14 +164,14 @@ _OPENS = [(api, api.stream.opens) for api in APIS if api.stream and api.stream.h
 
 
 def _ended(body: bytes, last: tuple[bytes, ...]) -> bool:
-    """Whether one of `last` begins a line, and the event there was closed."""
+    """Whether one of `last` begins a line, and its event was closed."""
     places = [at for mark in last if (at := body.rfind(mark)) >= 0]
-    # Where it does not begin a line, an answer only speaks of it: strings in JSON hold no line ends.
+    # Inside a line, an answer only mentions it: strings in JSON hold no line ends.
     return any(Parser().feed(body[at:]) for at in places if at == 0 or body[at - 1] in b"\r\n")
 
 
 def streams_read(api: Api) -> bool:
-    """Whether a stream of this API can be told from a part of one."""
+    """Whether a whole stream of this API can be told from a part of one."""
     return api.stream is not None and api.stream.http
 
 
@@ -183,16 +182,16 @@ _PLAIN = re.compile(r"[\w=,.-]{0,64}", re.ASCII)
 
 
 def stream_variant(body: Answer, api: Api | None = None, query: str = "") -> str:
-    """What of a streamed request is not in the key, and changes the stream's bytes; "" for the plain stream.
+    """What changes a stream's bytes and is not in its key; "" for the plain stream.
 
-    Such as ``include_usage=true``, or ``array`` for objects in place of events; up to 64 of ``[A-Za-z0-9_=,.-]``.
+    Such as ``include_usage=true``, or ``array`` for objects instead of events; up to 64 of ``[A-Za-z0-9_=,.-]``.
     """
     options = a_dict(body.get("stream_options"))
     said = [f"{name}={_short(value)}" for name, value in sorted(options.items()) if _counts(name, value)]
     if api and api.stream and (form := api.stream.variant(query)):
         said.append(form)
     variant = ",".join(said)
-    # Options nobody knows yet: a name for them, whatever they hold.
+    # Unknown options get a digest as their name.
     return variant if _PLAIN.fullmatch(variant) else hashlib.sha256(variant.encode()).hexdigest()
 
 

@@ -1,13 +1,13 @@
-"""Whether an answer carries sources: then somebody searched for it, and it depends on more than its question.
+"""Whether an answer carries sources. If it does, something was searched for, and it depends on more than its question.
 
 Providers show sources in many places and under many names: citations of URLs and files, search results, grounding, the
-context of a retrieval, counts of searches. So the whole answer is walked, and what is recognised is the name of a field
-that holds something. Text is never looked into, nor what belongs to the caller: its metadata, its schemas, the
-arguments of calls, its own parsed type.
+context of a retrieval, counts of searches. So the whole answer is walked, and the name of a field with content is
+recognised. Texts are not searched, nor what belongs to the caller: its metadata, its schemas, the arguments of calls,
+its own parsed type.
 
-A citation is no source of its own where it cites what the question brought along: the pages of a document, or, if the
-question is known to have `given` them, search results and Cohere's documents. Gemini's citationMetadata tells of text
-that the model knew by heart.
+A citation of the question's own material is no source: the pages of a document, or, if the question is known to have
+`given` them, search results and Cohere's documents. Gemini's citationMetadata describes text that the model knew by
+heart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from askonce.core.providers.answers import Answer, a_dict, snake
 from askonce.core.providers.bounded import lru_cache_of_short
 
-LONGEST_NAME = 100  # characters of a field's name that is looked at
+LONGEST_NAME = 100  # characters; a longer field name is ignored
 
 _CITING = re.compile(r"(?:\w+_)?(?:citations?|annotations?)")
 _FOUND = re.compile(
@@ -27,7 +27,7 @@ _FOUND = re.compile(
     r"|(?:retriev(?:al|ed)|rag)_\w+|all_retrieved_documents|grounding_(?:metadata|chunks|supports|attributions?)"
     r"|url_(?:context|retrieval)_metadata|num_(?:sources|search)\w*|(?:\w+_)?fetch_requests"
 )
-# The caller's own words, given back; and what filters say, who look at sources without having any.
+# Repeated words of the caller, and the words of filters, which inspect sources and have none.
 CALLERS = frozenset(
     {
         *("metadata", "labels", "tools", "tool_choice", "instructions", "prompt", "response_format", "parsed"),
@@ -37,20 +37,20 @@ CALLERS = frozenset(
 )
 _PAGES = frozenset({"char_location", "page_location", "content_block_location"})
 _PAGE_FIELDS = frozenset({"documentChar", "documentPage", "documentChunk"})
-_NO_CITATIONS = frozenset({"file", "file_path"})  # what a parser read, what a program wrote
+_NO_CITATIONS = frozenset({"file", "file_path"})  # read by a parser, or written by a program
 
 
 def names_sources(names: Iterable[str]) -> bool:
-    """Whether a field of one of these names may hold a source: without one, an answer need not be walked."""
+    """Whether a field of one of these names may hold a source; if not, the answer needs no walk."""
     return any(_kind(name) not in {"plain", "callers"} for name in names)
 
 
 def carries_sources(answer: object, *, given: bool = False) -> bool:
-    """Whether an answer, or an event of a stream, was searched for; `given`: the question brought sources along."""
+    """Whether an answer, or an event of a stream, used a search; `given`: the question brought sources."""
     queue = [answer]
     for value in queue:
         if isinstance(value, list):
-            if not (value and isinstance(value[0], int | float)):  # a vector is long, and has none
+            if not (value and isinstance(value[0], int | float)):  # a vector is long and holds none
                 queue += [item for item in value if isinstance(item, dict | list)]
         elif isinstance(value, dict):
             for name, held in value.items():
@@ -79,7 +79,7 @@ def _kind(name: str) -> str:
 
 
 def _holds(value: object) -> bool:
-    """Whether there is anything in it: a text, or a count above 0."""
+    """Whether it has content: a text, or a count above 0."""
     queue = [value]
     for one in queue:
         if isinstance(one, dict | list):
@@ -94,7 +94,7 @@ def _each(held: object) -> Iterable[object]:
 
 
 def _of_the_world(citation: object, *, given: bool) -> bool:
-    """Whether what is cited was not in the question."""
+    """Whether something outside of the question is cited."""
     if not isinstance(citation, dict):
         return bool(citation)
     kind, location = str(citation.get("type")), a_dict(citation.get("location"))
@@ -104,7 +104,7 @@ def _of_the_world(citation: object, *, given: bool) -> bool:
 
 
 def _cites_material(citation: Answer, kind: str, location: Answer) -> bool:
-    """Whether it cites what a question can bring along: search results, documents, the results of its own tools."""
+    """Whether it cites what a question can bring: search results, documents, the results of its own tools."""
     if kind == "search_result_location" or "searchResultLocation" in location or "document_ids" in citation:
         return True
     kinds = {str(a_dict(source).get("type")) for source in _each(citation.get("sources"))}

@@ -1,12 +1,12 @@
-"""Streams taken apart into events, and events written: server-sent events, and JSON objects one after the other.
+"""Streams split into events, and events written: server-sent events, and sequences of JSON objects.
 
 The rules are the living standard's (html.spec.whatwg.org, 9.2): lines end in CRLF, LF or CR; a line that begins with a
-colon is a comment; a blank line closes an event; an event without data is none; one that was not closed did not arrive.
-Two of them are easy to get wrong in a stream that is cut anywhere. A CR ends its line at once, and an LF that comes
-after it, perhaps much later, belongs to it. And a BOM is skipped at the very start only, where it may come in pieces.
+colon is a comment; a blank line closes an event; an event without data is none; an unclosed event did not arrive. Two
+rules are easy to break in a stream that is cut anywhere. A CR ends its line at once, and an LF that follows, perhaps
+much later, belongs to it. A BOM is skipped only at the very start, where it may come in pieces.
 
-Data stays bytes. What a provider sends is JSON, whose reader wants bytes and refuses invalid UTF-8, as it should; a
-replacement character put in here would hide it. Neither parser has a limit: who feeds it bounds what is fed.
+Data stays bytes, because the JSON reader wants bytes and must refuse invalid UTF-8, which a replacement character would
+hide. Neither parser has a limit: its caller bounds the input.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ENDS = (b"\n", b"\r")
 
 
 class Event(NamedTuple):
-    """One event: its name ("" if unsaid), its data with lines joined by LF, the last id that the stream gave."""
+    """One event: its name ("" if unsaid), its data with lines joined by LF, the last id of the stream."""
 
     name: str
     data: bytes
@@ -36,11 +36,11 @@ class Event(NamedTuple):
 
 
 class Parser:
-    """Server-sent events from bytes, cut anywhere: the events do not depend on where."""
+    """Server-sent events from bytes; the events do not depend on where the bytes are cut."""
 
     def __init__(self) -> None:
-        self._line: list[bytes] = []  # of a line that has not ended: a list, so that 1 MB in pieces takes linear time
-        self._begun = self._cr = False  # past the BOM; the last byte was a CR, whose LF may follow
+        self._line: list[bytes] = []  # the unfinished line, as a list: 1 MB in pieces takes linear time
+        self._begun = self._cr = False  # past the BOM; the last byte was a CR, and its LF may follow
         self._data: list[bytes] = []
         self._name = self._id = ""
 
@@ -66,7 +66,7 @@ class Parser:
         """The lines that `data` ends."""
         if self._cr and data:
             self._cr, data = False, data.removeprefix(b"\n")
-        # Of bytes: str.splitlines also breaks at form feeds and U+2028, which JSON may hold.
+        # Not str.splitlines, which also breaks at form feeds and U+2028, and JSON may hold these.
         lines = data.splitlines()
         ended = data.endswith(_ENDS)
         if self._line and (ended or len(lines) > 1):
@@ -90,10 +90,10 @@ class Parser:
 
 
 class Objects:
-    """JSON objects that come one after the other, an event each: lines of JSON, or the elements of one array.
+    """JSON objects in sequence, each an event: lines of JSON, or the elements of one array.
 
-    Some APIs stream an array, others lines. Told apart by the first bracket: objects are what
-    opens at its depth. Only brackets and strings are read; whether an object is one, its reader will see.
+    The first bracket tells them apart: objects open at its depth. Only brackets and strings are read here; the reader
+    of an object checks the rest.
     """
 
     def __init__(self) -> None:
@@ -104,13 +104,13 @@ class Objects:
 
     @property
     def closed(self) -> bool:
-        """Whether every bracket that opened was closed, and there was one."""
+        """Whether there was a bracket, and every one was closed."""
         return self._base is not None and self._depth == 0
 
     def feed(self, data: bytes) -> list[Event]:
         """The objects that `data` closes."""
         events: list[Event] = []
-        start = at = 0  # of the object, or its rest, in `data`; of what has not been read
+        start = at = 0  # of the object, or its rest, in `data`; of the unread rest
         while token := self._next(data, at):
             at = token.end()
             if token[0] in b"{[":
@@ -148,7 +148,7 @@ class Objects:
         return token.start() if self._depth == self._base + 1 else start
 
     def _close(self) -> bool:
-        """Whether that was the end of an object."""
+        """Whether that bracket ends an object."""
         self._depth -= 1
         return self._depth == self._base
 
@@ -159,9 +159,9 @@ _IN_STRING = re.compile(rb'["\\]')
 
 
 def plain_data(body: bytes) -> list[bytes] | None:
-    """The data of each event, where each is one line of data and no more, as most providers send them; else None.
+    """The data of each event, if each is a single line of data, as most providers send them; else None.
 
-    What Parser finds, in a tenth of its time: a stream that is over is read at once, on its last reader's time.
+    It finds what Parser finds, in a tenth of the time: a finished stream is read while its last reader waits.
     """
     events = body[:-2].split(_GAP)
     apart = body.endswith(_GAP) and b"\r" not in body and body.count(b"\n") == 2 * len(events)
@@ -172,7 +172,7 @@ _GAP = b"\n\n"
 
 
 def parser_for(content_type: str, start: bytes) -> Parser | Objects:
-    """What takes a body apart, by what it says it is, or else by how it begins."""
+    """The parser of a body, by its content type or its first bytes."""
     claims = content_type.partition(";")[0].strip().lower() == "text/event-stream"
     return Parser() if claims or start.lstrip()[:1] not in (b"{", b"[") else Objects()
 
@@ -186,12 +186,12 @@ def data_event(value: dict[str, Any]) -> bytes:
 
 
 def named_event(value: dict[str, Any]) -> bytes:
-    """An event that is named as the type that it says."""
+    """An event named after its type."""
     return f"event: {value['type']}\n".encode() + data_event(value)
 
 
 def begins(field: str, *words: str) -> tuple[bytes, ...]:
-    """How a line of this field begins, if one of these words is all of it, or its begin."""
+    """How a line of this field begins if its value is, or begins with, one of these words."""
     return tuple(f"{field}:{blank}{word}".encode() for blank in (" ", "") for word in words)
 
 

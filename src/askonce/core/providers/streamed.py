@@ -1,4 +1,4 @@
-"""A streamed body taken apart: the JSON objects in it, whatever frames them."""
+"""A streamed body, split into its JSON objects, in any framing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from askonce.core.providers.sse import Objects, parser_for, plain_data
 
 
 class Read(NamedTuple):
-    """A body taken apart: the JSON objects in it, in order, and what else was there."""
+    """The JSON objects in a body, in order, and what else it holds."""
 
     values: list[Answer]
     done: bool = False  # [DONE]
     failed: bool = False  # an error among the events
-    garbled: bool = False  # not what it says it is
+    garbled: bool = False  # not what its headers say
     framed: bool = True  # as server-sent events, which can say [DONE]
 
 
@@ -39,12 +39,12 @@ def read(body: bytes, content_type: str = "") -> Read:
         return found._replace(garbled=found.garbled or not parser.closed, framed=False)
     if events:
         return _values(events)
-    # Headers that promise a stream may stand before a plain error.
+    # Headers that promise a stream may precede a plain error.
     return Read([], failed=_plain_error(body), garbled=bool(body.strip()))
 
 
 def _values(events: Iterable[tuple[str, bytes]]) -> Read:
-    """Of events' names and data."""
+    """The objects in named events."""
     values: list[Answer] = []
     done = error = garbled = False
     for name, data in events:
@@ -54,14 +54,14 @@ def _values(events: Iterable[tuple[str, bytes]]) -> Read:
             error = error or name == "error" or bool(value.get("error")) or value.get("type") == "error"
         elif data.lstrip().startswith(b"[DONE]"):
             done = True
-        elif data or name:  # else it keeps a connection alive
+        elif data or name:  # an empty event only keeps a connection alive
             garbled = True
             error = error or name == "error"
     return Read(values, done, error, garbled)
 
 
 def _frames(body: bytes) -> Read:
-    """What AWS's frames say."""
+    """The objects in AWS frames."""
     events = list(islice(eventstream.events(body), bounded.EVENTS + 1))
     sound = [event for event in events if event is not None]
     garbled = len(sound) != len(events) or len(events) > bounded.EVENTS
@@ -70,7 +70,7 @@ def _frames(body: bytes) -> Read:
     values: list[Answer] = []
     error = any(event.failed for event in sound)
     for event in sound:
-        if event.data.strip() == b"[DONE]":  # some models' own end, carried along
+        if event.data.strip() == b"[DONE]":  # the end of some models' own streams
             continue
         value = _object(event.data, bounded.loads)
         garbled = garbled or value is None
