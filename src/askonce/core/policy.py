@@ -201,7 +201,7 @@ class Control:
 
     @staticmethod
     def parse(text: str | None, *, lenient: bool = False) -> Control:
-        """The directives in `text`; ConfigError for an unknown or malformed one, which `lenient` ignores as HTTP does."""
+        """The directives in `text`. An unknown or malformed one is a ConfigError; `lenient` ignores it like HTTP."""
         if text is None:
             return NO_CONTROL
         if not isinstance(text, str):
