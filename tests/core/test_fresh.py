@@ -104,7 +104,7 @@ def test_what_it_keeps_is_bounded_and_what_comes_often_is_kept():
     assert len(fresh._requests._young) <= REQUESTS
     assert len(fresh._first._young) <= NAMES
     assert all(len(one._young) <= VALUES for one in fresh._first._young.values())
-    assert len(fresh._told) <= TOLD
+    assert len(fresh._reported) <= TOLD
 
 
 @given(st.lists(st.tuples(st.sampled_from("pq"), st.sampled_from("abc"), st.integers(0, 9)), max_size=60))

@@ -162,7 +162,6 @@ def _in_policy(value: str) -> float | None:
 
 
 def _decoded(text: str) -> dict[str, object]:
-    """The JSON object in base64, or an empty one."""
     plain = text.translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
     try:
         found = orjson.loads(base64.b64decode(plain + "=" * (-len(plain) % 4)))

@@ -43,7 +43,7 @@ class Recent(Generic[K, V]):
         return found
 
     def put(self, key: K, value: V) -> None:
-        """Store a value."""
+        """Store a value; an old one may be dropped."""
         if len(self._young) >= self._size:
             self._old, self._young = self._young, {}
         self._young[key] = value
@@ -65,7 +65,7 @@ class Freshness:
         self._requests: Recent[int, _Request] = Recent(REQUESTS)
         self._carried: Recent[int, int] = Recent(REQUESTS)  # by all that a request carries: when it first came
         self._first: Recent[str, Recent[int, int]] = Recent(NAMES)  # by name and value: when it first came
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._clock = 0
 
     def note(self, request: Hashable, carried: Hashable, headers: Headers) -> list[str]:
@@ -84,7 +84,7 @@ class Freshness:
             return []
         met.headers = {name: _counted(met, name, value, first[name]) for name, value in values.items()}
         met.last, met.carried = now, whole
-        return [name for name, (_, again) in met.headers.items() if again >= AGAIN and self._tell(name)]
+        return [name for name, (_, again) in met.headers.items() if again >= AGAIN and self._report(name)]
 
     @staticmethod
     def _again(met: _Request | None, whole: int, now: int) -> list[str]:
@@ -104,10 +104,10 @@ class Freshness:
             values.put(value, since := now)
         return since
 
-    def _tell(self, name: str) -> bool:
-        if name in self._told or len(self._told) >= TOLD:
+    def _report(self, name: str) -> bool:
+        if name in self._reported or len(self._reported) >= TOLD:
             return False
-        self._told.add(name)
+        self._reported.add(name)
         return True
 
 

@@ -46,9 +46,7 @@ TABLE: dict[str, HeaderClass] = {
         "They are for askonce, which removes them before the request goes upstream.", "askonce-* cache-control"
     ),
     "counts": _class(
-        "Providers choose the answer by them.",
-        "anthropic-* openai-* x-amzn-bedrock-* x-goog-user-project",
-        counts=True,
+        "Providers choose the answer by them.", "anthropic-* openai-* x-amzn-bedrock-* x-goog-user-project", counts=True
     ),
     "who": _class(
         "Sign-in proxies, gateways and applications use them to say who asks, or from where.",

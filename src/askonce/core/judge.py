@@ -85,7 +85,7 @@ class Judge:
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:
         """The verdict on a returned value, `body` in JSON. A value of no API may be stored. `now`: s since 1970."""
-        return self._last(self.refusal(value) or self._strange(value), value, body, now)
+        return self._final(self.refusal(value) or self._misfit_reason(value), value, body, now)
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
         """The verdict on a whole answer of HTTP."""
@@ -95,8 +95,8 @@ class Judge:
             value = bounded.loads(body)
         except ValueError:
             return Verdict("not-json")
-        reason = self._by(self._api, value) if self._api else self.refusal(value)
-        return self._last(reason or self._strange(value), value, body, now)
+        reason = self._api_reason(self._api, value) if self._api else self.refusal(value)
+        return self._final(reason or self._misfit_reason(value), value, body, now)
 
     def stream(self, content_type: str = "") -> Judged:
         """A judged scan of an HTTP stream, fed with bytes."""
@@ -117,19 +117,19 @@ class Judge:
         names = field_names(said) if isinstance(scan, ItemScan) else scan.names()
         made = scan.answer() if self._expected.json or may_end(names, scan.body) else None
         if made or not self._expected.json:
-            reason = self._broken(*made) if made else ""
+            reason = self._json_reason(*made) if made else ""
         elif all(isinstance(item, str) for item in said) and breaks_json(said):
             reason = "invalid-json"
-        return self._last(reason or self._strange_in(scan), said, scan.body, now, names=names, dates=bool(made))
+        return self._final(reason or self._stream_misfit(scan), said, scan.body, now, names=names, dates=bool(made))
 
-    def _strange(self, value: object) -> str:
+    def _misfit_reason(self, value: object) -> str:
         """Why an answer cannot belong to this question."""
         if self._misfit is _fits:
             return ""
         whole = [value] if self._api else [found for found, named in answers_in(_unwrapped(value)) if named]
         return self._misfit(dicts(whole))
 
-    def _strange_in(self, scan: StreamScan) -> str:
+    def _stream_misfit(self, scan: StreamScan) -> str:
         return self._misfit(scan.values) if self._misfit is not _fits and scan.recognised() else ""
 
     def refusal(self, value: object) -> str:
@@ -141,39 +141,32 @@ class Judge:
         value = _unwrapped(value)
         if isinstance(value, str):  # the call returned only the text of an answer
             return "invalid-json" if self._expected.json and breaks_json(value) else ""
-        reasons = [self._of(found, api) for found, api in answers_in(value)]
+        reasons = [self._part_reason(found, api) for found, api in answers_in(value)]
         # An empty one may be one of several, or stand beside data of the user's.
         return next((one for one in reasons if one not in ("", "empty")), "empty" if {*reasons} == {"empty"} else "")
 
-    def _of(self, found: Answer, api: Api | None) -> str:
+    def _part_reason(self, found: Answer, api: Api | None) -> str:
         if api:
-            return self._by(api, found)
+            return self._api_reason(api, found)
         terms, parts = self._terms, parts_of(found)
         reason = next(filter(None, (reason_of(part, terms.tool_calls, terms.searched) for part in parts)), "")
         if not reason and terms.searched != "store" and carries_sources(found, given=self._expected.given):
             return "searched"
         return reason or ("invalid-json" if self._expected.json and any(breaks_json(one.said) for one in parts) else "")
 
-    def _by(self, api: Api, value: Any) -> str:
+    def _api_reason(self, api: Api, value: Any) -> str:
         terms = self._terms
         reason = api.verdict(value, terms.tool_calls, terms.searched, given=self._expected.given)
-        return reason or self._broken(api, value)
+        return reason or self._json_reason(api, value)
 
-    def _broken(self, api: Api, answer: Answer) -> str:
+    def _json_reason(self, api: Api, answer: Answer) -> str:
         """``invalid-json`` if JSON was demanded and the answer is something else."""
         if self._expected.json and any(breaks_json(part.said) for part in api.parts(answer)):
             return "invalid-json"
         return ""
 
-    def _last(
-        self,
-        reason: str,
-        value: object,
-        body: bytes,
-        now: float,
-        *,
-        names: set[str] | None = None,
-        dates: bool = False,
+    def _final(
+        self, reason: str, value: object, body: bytes, now: float, *, names: set[str] | None = None, dates: bool = False
     ) -> Verdict:
         """The last checks of a storable answer: its own end, then store_if."""
         if reason:
@@ -198,7 +191,7 @@ class RecordingJudge(Judge):
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:  # noqa: ARG002 - kept for ever
         """The verdict on a returned value."""
-        return Verdict("error" if of_the_moment(value) else self._strange(value))
+        return Verdict("error" if of_the_moment(value) else self._misfit_reason(value))
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
         """The verdict on a whole answer of HTTP."""
@@ -213,11 +206,11 @@ class RecordingJudge(Judge):
     def scanned(self, scan: StreamScan, now: float) -> Verdict:  # noqa: ARG002
         """The verdict on a stream that was scanned to its end."""
         reason = scan.verdict()
-        said = reason not in _DOUBTFUL or self._said(scan, reason)
-        return Verdict(self._strange_in(scan) if said else reason)
+        said = reason not in _DOUBTFUL or self._genuine(scan, reason)
+        return Verdict(self._stream_misfit(scan) if said else reason)
 
     @staticmethod
-    def _said(scan: StreamScan, reason: str) -> bool:
+    def _genuine(scan: StreamScan, reason: str) -> bool:
         """Whether a doubtful stream is a genuine answer to this request."""
         if reason == "error":
             return not any(map(of_the_moment, scan.values))

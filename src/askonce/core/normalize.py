@@ -4,7 +4,7 @@ Only the key changes; the request goes upstream untouched. The key names the fun
 folded question never shares a key with a plain one, or with one under other rules.
 
 The function is called for every request, because it may look at more than the request. If it raises, or returns nothing
-usable as a key, the request passes: the function may exist to tell two callers apart.
+usable as a key, the request passes: the function may exist to write two callers apart.
 """
 
 from __future__ import annotations
@@ -89,26 +89,30 @@ def name_of(function: Callable[..., Any]) -> str:
 
     It covers its place, code, defaults and closure, but not the globals and functions that it uses.
     """
-    return hashlib.sha256(repr(_told(function, 8)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(repr(_plain_data(function, 8)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _told(value: object, depth: int) -> object:
+def _plain_data(value: object, depth: int) -> object:
     """A value as plain data with the same repr in every process."""
     if depth == 0:
         return "..."
     inner = depth - 1
-    for kinds, tell in _TELL:
+    for kinds, write in _WRITERS:
         if isinstance(value, kinds):
-            return tell(value, inner)
+            return write(value, inner)
     # Only the plain attributes of an object: the rest may be anything, of any size.
     plain = {name: one for name, one in getattr(value, "__dict__", {}).items() if isinstance(one, _PLAIN)}
-    return type(value).__module__, type(value).__qualname__, _told(plain, inner)
+    return type(value).__module__, type(value).__qualname__, _plain_data(plain, inner)
 
 
 def _function(value: types.FunctionType, depth: int) -> object:
-    enclosed = [_told(_content(cell), depth) for cell in value.__closure__ or ()]
-    told = (_told(value.__code__, depth), _told(value.__defaults__, depth), _told(value.__kwdefaults__, depth))
-    return value.__module__, value.__qualname__, *told, enclosed
+    enclosed = [_plain_data(_content(cell), depth) for cell in value.__closure__ or ()]
+    written = (
+        _plain_data(value.__code__, depth),
+        _plain_data(value.__defaults__, depth),
+        _plain_data(value.__kwdefaults__, depth),
+    )
+    return value.__module__, value.__qualname__, *written, enclosed
 
 
 def _content(cell: types.CellType) -> object:
@@ -119,24 +123,29 @@ def _content(cell: types.CellType) -> object:
 
 
 def _code(value: types.CodeType, depth: int) -> object:
-    return value.co_code, value.co_names, value.co_varnames, [_told(const, depth) for const in value.co_consts]
+    return value.co_code, value.co_names, value.co_varnames, [_plain_data(const, depth) for const in value.co_consts]
 
 
 _PLAIN = (str, bytes, int, float, complex, type(None), type(...))
-_TELL: tuple[tuple[Any, Callable[[Any, int], object]], ...] = (
+_WRITERS: tuple[tuple[Any, Callable[[Any, int], object]], ...] = (
     (types.FunctionType, _function),
     (types.CodeType, _code),
-    (types.MethodType, lambda value, depth: (_told(value.__func__, depth), _told(value.__self__, depth))),
-    (functools.partial, lambda value, depth: [_told(one, depth) for one in (value.func, value.args, value.keywords)]),
+    (types.MethodType, lambda value, depth: (_plain_data(value.__func__, depth), _plain_data(value.__self__, depth))),
+    (
+        functools.partial,
+        lambda value, depth: [_plain_data(one, depth) for one in (value.func, value.args, value.keywords)],
+    ),
     ((type, types.BuiltinFunctionType), lambda value, _: (value.__module__, value.__qualname__)),
     (types.ModuleType, lambda value, _: value.__name__),
     (re.Pattern, lambda value, _: (value.pattern, value.flags)),
     # Processes order sets differently.
-    ((set, frozenset), lambda value, depth: sorted(repr(_told(one, depth)) for one in value)),
+    ((set, frozenset), lambda value, depth: sorted(repr(_plain_data(one, depth)) for one in value)),
     (
         Mapping,
-        lambda value, depth: sorted(repr((_told(name, depth), _told(one, depth))) for name, one in value.items()),
+        lambda value, depth: sorted(
+            repr((_plain_data(name, depth), _plain_data(one, depth))) for name, one in value.items()
+        ),
     ),
-    ((list, tuple), lambda value, depth: [_told(one, depth) for one in value]),
+    ((list, tuple), lambda value, depth: [_plain_data(one, depth) for one in value]),
     (_PLAIN, lambda value, _: repr(value)),
 )

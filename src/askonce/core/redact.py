@@ -20,15 +20,7 @@ from urllib.parse import unquote
 import orjson
 
 from askonce.core.keys import VEIL
-from askonce.core.secrets import (
-    credential_name,
-    looks_random,
-    looks_secret,
-    secret_name,
-    short_digest,
-    telling,
-    traces,
-)
+from askonce.core.secrets import credential_name, looks_random, looks_secret, secret_name, short_digest, telling, traces
 
 HIDDEN = "[hidden]"
 
@@ -42,7 +34,7 @@ _SIGNED = re.compile(  # parts of URLs signed for a limited time by AWS, Google,
     r"(?:x-amz|x-goog)-.*|s[vetpir]|spr|srt|ss|sk[a-z]{1,3}|sig|signature|expires|policy|key-pair-id|key|code|state|"
     "hash|hmac|verify|googleaccessid|awsaccesskeyid"
 )
-_BAGS = frozenset(  # maps whose values are headers, or an environment
+_HEADER_MAPS = frozenset(  # maps whose values are headers, or an environment
     {
         *("headers", "header", "extra_headers", "extraheaders", "http_headers", "httpheaders", "default_headers"),
         *("request_headers", "requestheaders", "metadata_headers", "env", "environment", "environment_variables"),
@@ -86,14 +78,14 @@ class Redaction:
 
     def headers(self, headers: Sequence[tuple[str, str]]) -> dict[str, str]:
         """The headers that may be shown, credentials left out."""
-        told: dict[str, str] = {}
+        visible: dict[str, str] = {}
         for name, value in headers:
             if secret_name(name) or _SIGNS.search(name.lower()) or looks_secret(value):
                 self.secrets.add(value)
             else:
                 shown = value if _CLEAR_HEADERS.fullmatch(name.lower()) else self._digest(value)
-                told[name.lower()] = f"{told[name.lower()]}, {shown}" if name.lower() in told else shown
-        return told
+                visible[name.lower()] = f"{visible[name.lower()]}, {shown}" if name.lower() in visible else shown
+        return visible
 
     def place(self, url: str) -> str:
         """The request's own URL, without credentials."""
@@ -107,12 +99,12 @@ class Redaction:
         if user:
             self.secrets.update(filter(None, (user[:-1], unquote(user[:-1]), unquote(user[:-1].partition(":")[2]))))
         head = f"{scheme}://{'' if left_out or not user else f'{HIDDEN}@'}{host}"
-        told = [self._piece(piece, left_out=left_out) for piece in re.split("[&;]", query or "") if piece]
+        visible = [self._piece(piece, left_out=left_out) for piece in re.split("[&;]", query or "") if piece]
         tail = "" if fragment is None else f"#{fragment if left_out else self._hide(fragment)}"
         # In the middle of a text it is part of what is said, and may be said again.
-        way = short_digest if inline else self._digest
-        steps = [way(step) if looks_random(unquote(step)) else step for step in path.split("/")]
-        return f"{head}{'/'.join(steps)}{'?' if any(told) else ''}{'&'.join(filter(None, told))}{tail}"
+        digest_of = short_digest if inline else self._digest
+        steps = [digest_of(step) if looks_random(unquote(step)) else step for step in path.split("/")]
+        return f"{head}{'/'.join(steps)}{'?' if any(visible) else ''}{'&'.join(filter(None, visible))}{tail}"
 
     def _piece(self, piece: str, *, left_out: bool) -> str:
         name, equals, value = piece.partition("=")
@@ -147,7 +139,6 @@ class Redaction:
         }
 
     def _name(self, name: str) -> str:
-        """A name, unless it is itself a secret."""
         if not looks_secret(name):
             return name
         self.secrets.add(name)
@@ -159,8 +150,8 @@ class Redaction:
             return {one: self._schema(one, schema, depth + 1) for one, schema in value.items()}
         if secret_name(name) or (lower == "key" and isinstance(value, str) and looks_random(value)):
             return self._hide(value, numbers=credential_name(name) or lower in _CODES)
-        if lower.replace("-", "_") in _BAGS:
-            return self._bag(value, depth)
+        if lower.replace("-", "_") in _HEADER_MAPS:
+            return self._header_map(value, depth)
         if lower in _TEXTS and (isinstance(value, str) or _only_texts(value)):
             return value
         return self.body(value, depth)
@@ -194,7 +185,7 @@ class Redaction:
                 self.secrets.add(value)
         return HIDDEN
 
-    def _bag(self, value: Any, depth: int) -> Any:
+    def _header_map(self, value: Any, depth: int) -> Any:
         """Headers or an environment: every value is hidden, except those of harmless headers."""
         if isinstance(value, dict):
             return {
@@ -211,7 +202,7 @@ class Redaction:
             return [value[0], value[1] if _clear(*value) else self._hide(value[1], noted=secret_name(value[0]))]
         if isinstance(value, dict):
             if value.keys().isdisjoint(_NAMES):
-                return self._bag(value, depth)
+                return self._header_map(value, depth)
             return {
                 name: self._hide(one, noted=False) if name.lower() in _VALUES else one
                 for name, one in self._dict(value, depth).items()
@@ -219,27 +210,26 @@ class Redaction:
         return "\n".join(map(self._line, value.splitlines())) if isinstance(value, str) else self._hide(value)
 
     def _line(self, text: str) -> str:
-        """A header or variable, as one line."""
         name, sign, value = (part.strip() for part in re.split("([:=])", f"{text}:", maxsplit=1))
         if _clear(name, value := value.removesuffix(":").strip()):
             return text
         return f"{name}{sign}{self._hide(value, noted=secret_name(name))}" if value else self._string(text)
 
     def _list(self, value: list[Any], depth: int) -> list[Any]:
-        told: list[Any] = []
+        visible: list[Any] = []
         hide = False  # the value after an option of a command line: --api-key, VALUE
         for one in value:
-            told.append(self._hide(one) if hide else self.body(one, depth + 1))
+            visible.append(self._hide(one) if hide else self.body(one, depth + 1))
             hide = isinstance(one, str) and one.startswith("-") and one.isprintable() and secret_name(one)
-        return told
+        return visible
 
     def _string(self, text: str) -> str:
         if text.startswith(VEIL) or looks_secret(text):
             self.secrets.add(text)
             return HIDDEN
         if text[:1] in "{[" and (inner := _json(text)) is not None:
-            told = self.body(inner)
-            return text if told == inner else orjson.dumps(told).decode()
+            visible = self.body(inner)
+            return text if visible == inner else orjson.dumps(visible).decode()
         if text.startswith("eyJ") and (inner := _packed(text)) is not None and self.body(inner) != inner:
             self.secrets.add(text)
             return HIDDEN
@@ -263,15 +253,13 @@ class Redaction:
         return f"{found[1]}{found[2]}{found[3] or ''}{HIDDEN}"
 
     def _pairs(self, text: str) -> str:
-        """A connection string, ``Server=...;Password=...``."""
-
-        def told(pair: re.Match[str]) -> str:
+        def visible(pair: re.Match[str]) -> str:
             if not secret_name(pair[1]) or not pair[2]:
                 return pair[0]
             self.secrets.add(pair[2])
             return f"{pair[1]}={HIDDEN}"
 
-        return _PAIRS.sub(told, text)
+        return _PAIRS.sub(visible, text)
 
     def elsewhere(self, value: Any) -> Any:
         """A value, with its texts, without the secrets found so far."""

@@ -118,7 +118,6 @@ class _Open(NamedTuple):
 
 
 def _spans(text: bytes, offset: int) -> Iterator[tuple[int, int]]:
-    """The places of texts that are secrets by their names."""
     above = [_Open(named=False, hides=False, said=False, bag=False)]
     name, awaits = b"", False  # a name in an object
     for token in _TOKEN.finditer(text):

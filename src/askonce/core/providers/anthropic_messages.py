@@ -178,9 +178,9 @@ def _ends_of(message: Answer, event: Answer) -> Answer:
     return exactly(event.get("delta"), _ENDS) | managed | {"usage": exactly(message.get("usage")) | usage}
 
 
-def _whole_block(block: Answer, heard: dict[str, list[Any]]) -> Answer:
+def _whole_block(block: Answer, deltas: dict[str, list[Any]]) -> Answer:
     grown: Answer = {}
-    for name, pieces in heard.items():
+    for name, pieces in deltas.items():
         if name == "citations":
             grown[name] = [*(block.get(name) or []), *pieces]
         elif name == "input":
@@ -190,7 +190,7 @@ def _whole_block(block: Answer, heard: dict[str, list[Any]]) -> Answer:
     return block | grown
 
 
-def _told(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
+def _stream(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
     exactly(answer, ("id", "type", "role", "model", "content", "usage", "context_management", *_ENDS))
     usage = exactly(answer.get("usage"))
     sure(answer.get("stop_reason") and usage)
@@ -200,7 +200,7 @@ def _told(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
     managed = {name: answer[name] for name in ("context_management",) if name in answer}
     events: list[Answer] = [{"type": "message_start", "message": start}]
     for index, block in enumerate(a_list(answer.get("content"))):
-        opened, deltas = _opened(block)
+        opened, deltas = _block_deltas(block)
         events.append({"type": "content_block_start", "index": index, "content_block": block | opened})
         events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
         events.append({"type": "content_block_stop", "index": index})
@@ -208,7 +208,7 @@ def _told(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
     return map(named_event, events)
 
 
-def _opened(block: Answer) -> tuple[Answer, list[Answer]]:
+def _block_deltas(block: Answer) -> tuple[Answer, list[Answer]]:
     """The start of a block, and the deltas that follow it."""
     sure(block.get("type") in _BLOCKS)
     opened: Answer = {}
@@ -229,11 +229,7 @@ _EMPTY: dict[str, Any] = {"input": {}, "citations": []}
 
 API = Api(
     "messages",
-    paths=(
-        Path("/v1/messages", "anthropic"),
-        Path("/anthropic/v1/messages", "azure"),
-        Path("/v1/messages"),
-    ),
+    paths=(Path("/v1/messages", "anthropic"), Path("/anthropic/v1/messages", "azure"), Path("/v1/messages")),
     asks=_asks,
     left_out=(
         STREAM,
@@ -253,11 +249,7 @@ API = Api(
     parts=_parts,
     turn=lambda blocks, finish: blocks_part(blocks, finish) if telling(blocks) else None,
     fragment=_fragment,
-    tokens=(
-        ("usage",),
-        ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
-        ("output_tokens",),
-    ),
+    tokens=(("usage",), ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"), ("output_tokens",)),
     stream=Stream(
         _gist,
         events_of("message_stop"),
@@ -266,6 +258,6 @@ API = Api(
         closes=True,
     ),
     to_json=_json,
-    to_stream=_told,
+    to_stream=_stream,
     error=lambda _, kind, message: ({"type": "error", "error": {"type": kind, "message": message}}, []),
 )

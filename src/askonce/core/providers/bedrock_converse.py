@@ -63,7 +63,6 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 
 def _blocks_part(blocks: list[Answer], finish: object) -> Part:
-    """The Part of content blocks and the ending beside them."""
     said = [block for block in blocks if "reasoningContent" not in block]
     uses = [a_dict(block["toolUse"]) for block in blocks if "toolUse" in block]
     served = [str(use.get("name")) for use in uses if use.get("type") == "server_tool_use"]

@@ -9,7 +9,6 @@ from askonce.core.providers.streamed import Read
 
 
 def _gist(found: Read) -> Answer | None:
-    """The gist of its events: their texts, and an end with its reason."""
     ends = [a_dict(value.get("delta")) for value in found.values if value.get("type") == "message-end"]
     if not ends:
         return None

@@ -72,7 +72,6 @@ def events(body: bytes) -> Iterator[Event | None]:
 
 
 def _size(start: memoryview) -> int:
-    """The length of the frame that begins here; 0 if none does."""
     if len(start) < _HEAD or zlib.crc32(start[: _PRELUDE.size]) != _CRC.unpack_from(start, _PRELUDE.size)[0]:
         return 0
     size, headers = _PRELUDE.unpack_from(start)

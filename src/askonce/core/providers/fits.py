@@ -62,7 +62,6 @@ FIRST, LAST = 8, 2
 
 
 def _holders(value: Answer) -> Iterable[Answer]:
-    """An answer, and the one inside an event."""
     inner = value.get("response") or value.get("message")
     return (value, inner) if isinstance(inner, dict) else (value,)
 
@@ -71,7 +70,6 @@ def _holders(value: Answer) -> Iterable[Answer]:
 
 
 def _name(answer: Answer) -> str:
-    """The name of the model that answered, "" if it is not said."""
     name = answer.get("model") or answer.get("modelVersion") or answer.get("model_version")
     return name if isinstance(name, str) else ""
 
@@ -80,7 +78,6 @@ _CHOICES = ("models", "fallbacks", "context_window_fallbacks", "content_policy_f
 
 
 def _other(asked: Request, got: str, manners: Manners) -> bool:
-    """Whether a model of this name is certainly not the requested one."""
     if not asked.model:
         return False
     line = (asked.where, asked.model)
@@ -95,7 +92,6 @@ def _other(asked: Request, got: str, manners: Manners) -> bool:
 
 
 def _of_another(asked: Request, got: str, manners: Manners) -> bool:
-    """Whether it is a model of another vendor that is also requested from the same host."""
     if asked.provider in OWN_NAMES or not disjoint(asked.model, got):
         return False
     return any(akin(other, got) for other in manners.asked(asked.where) if other != asked.model)

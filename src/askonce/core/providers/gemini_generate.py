@@ -63,7 +63,6 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 
 def _content_part(content: Answer, finish: object) -> Part:
-    """The Part of a content and the ending beside it."""
     parts = dicts(content.get("parts"))
     return Part(
         _ENDINGS[finish] if isinstance(finish, int) and 0 <= finish < len(_ENDINGS) else finish,
@@ -85,7 +84,6 @@ def _fragment(value: Answer) -> Iterator[Part]:
 
 
 def _candidate(value: Answer) -> Iterator[Part]:
-    """The Part of a candidate, or of its content."""
     content = value.get("content") if isinstance(value.get("content"), dict) else value
     parts = a_dict(content).get("parts")
     finish = any_of(value, "finishReason")
@@ -153,7 +151,7 @@ def _plain(part: Answer) -> bool:
     return isinstance(part.get("text"), str) and part.keys() <= {"text", "thought"}
 
 
-def _told(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
+def _stream(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
     """A stream of one chunk, which is a whole answer anyway."""
     candidates = a_list(answer.get("candidates"))
     sure(candidates and all(candidate.get("finishReason") for candidate in candidates))
@@ -187,9 +185,6 @@ API = Api(
         full=("", f"#{ARRAY}"),
     ),
     to_json=_json,
-    to_stream=_told,
-    error=lambda status, kind, message: (
-        {"error": {"code": status, "message": message, "status": kind.upper()}},
-        [],
-    ),
+    to_stream=_stream,
+    error=lambda status, kind, message: ({"error": {"code": status, "message": message, "status": kind.upper()}}, []),
 )

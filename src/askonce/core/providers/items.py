@@ -69,11 +69,11 @@ class ItemScan(StreamScan):
             return "empty"
         if any(map(_is_exception, found.values)):
             return "error"
-        reasons = (self._of(value) for value in found.values if telling(value))
+        reasons = (self._item_reason(value) for value in found.values if telling(value))
         # A single item may say nothing.
         return next((reason for reason in reasons if reason not in ("", "empty")), "") or _unended(found.values)
 
-    def _of(self, value: Answer) -> str:
+    def _item_reason(self, value: Answer) -> str:
         """Why this item, or anything inside it, may not be stored."""
         how = self._tool_calls, self._searched
         whole, parts = [], []

@@ -18,7 +18,7 @@ V = TypeVar("V")
 
 
 class Manners:
-    """What was learned, within bounds. Threads that learn at once may lose a line, which is learned again."""
+    """What before learned, within bounds. Threads that learn at once may lose a line, which is learned again."""
 
     def __init__(self) -> None:
         self._asked: dict[str, dict[str, None]] = {}
@@ -27,9 +27,9 @@ class Manners:
 
     def going(self, where: str, model: str, ids: Iterable[str]) -> None:
         """Note a request that goes upstream: where, for which model, with which ids of its own."""
-        _kept(_kept(self._asked, where, {}), model, None)
+        _get_or_put(_get_or_put(self._asked, where, {}), model, None)
         for one in ids:
-            _kept(self._sent, one, None)
+            _get_or_put(self._sent, one, None)
 
     @property
     def ids(self) -> bool:
@@ -55,9 +55,9 @@ class Manners:
 
     def wrong(self, line: Line, how: str) -> bool:
         """Note an answer that differed in this respect, in this way; False if that way is now taken as right."""
-        was = self._learned.get(line, _NOTHING)
-        times = was.times + 1 if was.how == how else 1
-        _put(self._learned, line, _Learned(was.right, how, times))
+        before = self._learned.get(line, _NOTHING)
+        times = before.times + 1 if before.how == how else 1
+        _put(self._learned, line, _Learned(before.right, how, times))
         return times <= IN_A_ROW
 
 
@@ -72,7 +72,7 @@ class _Learned(NamedTuple):
 _NOTHING, _RIGHT = _Learned(right=False), _Learned(right=True)
 
 
-def _kept(into: dict[K, V], name: K, value: V) -> V:
+def _get_or_put(into: dict[K, V], name: K, value: V) -> V:
     found = into.get(name)
     return _put(into, name, value) if found is None else found
 

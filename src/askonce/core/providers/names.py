@@ -51,10 +51,7 @@ _SIZES = {
 _WHOLE = frozenset({"openai"})  # a name without such a word is a size, too
 # Providers whose hosts never answer with another generation; others move the names of retired models. 4.1 is one number
 # for OpenAI; 4-1 is two for Anthropic, where claude-2 became claude-2.1.
-_COUNTS = {
-    "openai": re.compile(r"[a-z]*\d+(?:\.\d+)*[a-z]*"),
-    "anthropic": re.compile(r"[a-z]*\d+[a-z]*"),
-}
+_COUNTS = {"openai": re.compile(r"[a-z]*\d+(?:\.\d+)*[a-z]*"), "anthropic": re.compile(r"[a-z]*\d+[a-z]*")}
 
 
 @lru_cache_of_short(1024)

@@ -68,7 +68,6 @@ def _listed(offered: object) -> Iterable[Any]:
 
 
 def _named(offered: Request) -> list[Any]:
-    """The tools that a dict names, or the one that it is."""
     if all(not _DECLARED.isdisjoint(a_dict(one)) for one in offered.values()):
         return [{"name": name, **tool} for name, tool in offered.items()]
     return [offered]

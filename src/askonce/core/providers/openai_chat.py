@@ -101,7 +101,7 @@ def chat_gist(found: Read) -> Answer | None:
             into = choices.get(index := str(choice.get("index")))
             if into is None:
                 into = choices[index] = {"finish_reason": None, "error": None, "message": {}, "text": []}
-            _hear(choice, into)
+            _add_choice(choice, into)
     answer = {
         "object": "chat.completion",
         "choices": [_choice(choice) for choice in choices.values()],
@@ -117,7 +117,7 @@ def _usage(chunk: Answer) -> Answer:
     return usage if isinstance(usage, dict) else {}
 
 
-def _hear(choice: Answer, into: Answer) -> None:
+def _add_choice(choice: Answer, into: Answer) -> None:
     # This runs for each part of an answer: a missing field costs one look.
     if ended := choice.get("finish_reason"):
         into["finish_reason"] = ended
@@ -150,7 +150,7 @@ def _flat(pieces: list[Any]) -> list[Any]:
 # --- the two forms -----------------------------------------------------------------------------------------------
 
 _HEAD = ("id", "model", "provider", "service_tier", "system_fingerprint")
-_SPOKEN = ("content", "refusal", "reasoning", "reasoning_content")
+_TEXTS = ("content", "refusal", "reasoning", "reasoning_content")
 _CHOICE = ("index", "finish_reason", "native_finish_reason", "logprobs")
 _PADDING = ("obfuscation", "p")
 
@@ -168,15 +168,13 @@ def _json(found: Read) -> Answer:
         usage = chunk.get("usage") or groq.get("usage") or usage
         for choice in a_list(chunk.get("choices") or []):
             index = an_int(choice.get("index"))
-            choices.setdefault(index, _Choice(index)).hear(choice)
+            choices.setdefault(index, _Choice(index)).add(choice)
     sure(usage and choices)
     said = [choices[index].answer() for index in sorted(choices)]
     return answer | {"choices": said, "usage": usage}
 
 
 class _Choice:
-    """One choice of a chat stream, from its deltas."""
-
     def __init__(self, index: int) -> None:
         self._settled: Answer = {"index": index}
         self._role: Answer = {}
@@ -184,24 +182,24 @@ class _Choice:
         self._logprobs: list[object] = []
         self._calls: dict[int, _Call] = {}
 
-    def hear(self, choice: Answer) -> None:
+    def add(self, choice: Answer) -> None:
         exactly(choice, (*_CHOICE, "delta"))
         settle(self._settled, choice, ("finish_reason", "native_finish_reason"))
         if "logprobs" in choice:
             self._logprobs.append(choice["logprobs"])
         # channel: Groq's, in deltas of reasoning; its answers in one piece lack it.
-        delta = exactly(choice.get("delta") or {}, ("role", "channel", "tool_calls", *_SPOKEN))
+        delta = exactly(choice.get("delta") or {}, ("role", "channel", "tool_calls", *_TEXTS))
         settle(self._role, delta, ("role",))
-        for name in _SPOKEN:
+        for name in _TEXTS:
             if name in delta:
                 self._said.setdefault(name, []).append(delta[name])
         for call in a_list(delta.get("tool_calls") or []):
-            self._calls.setdefault(an_int(call.get("index")), _Call()).hear(call)
+            self._calls.setdefault(an_int(call.get("index")), _Call()).add(call)
 
     def answer(self) -> Answer:
         sure(self._settled.get("finish_reason"))
         message: Answer = {"role": self._role.get("role"), "content": None}
-        message |= {name: _spoken(pieces) for name, pieces in self._said.items()}
+        message |= {name: _text(pieces) for name, pieces in self._said.items()}
         if self._calls:
             message["content"] = message["content"] or None
             message["tool_calls"] = [self._calls[index].answer() for index in sorted(self._calls)]
@@ -210,14 +208,12 @@ class _Choice:
 
 
 class _Call:
-    """One tool call of a chat stream."""
-
     def __init__(self) -> None:
         self._settled: Answer = {}
         self._name: Answer = {}
         self._arguments: list[object] = []
 
-    def hear(self, call: Answer) -> None:
+    def add(self, call: Answer) -> None:
         exactly(call, ("index", "id", "type", "function"))
         settle(self._settled, call, ("id", "type"))
         function = exactly(call.get("function") or {}, ("name", "arguments"))
@@ -229,19 +225,19 @@ class _Call:
         return self._settled | {"function": self._name | {"arguments": joined(self._arguments)}}
 
 
-def _spoken(pieces: list[object]) -> str | None:
+def _text(pieces: list[object]) -> str | None:
     said = [piece for piece in pieces if piece is not None]
     return joined(said) if said else None
 
 
-def _logprobs(heard: list[object]) -> Answer | None:
-    said = [exactly(one, ("content", "refusal")) for one in heard if one is not None]
+def _logprobs(pieces: list[object]) -> Answer | None:
+    said = [exactly(one, ("content", "refusal")) for one in pieces if one is not None]
     names = {name: None for one in said for name in one}
     told = {name: [token for one in said for token in a_list(one.get(name) or [])] or None for name in names}
     return told if said else None
 
 
-def _told(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
+def _stream(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
     exactly(answer, ("object", "choices", "usage", *_EVERY))
     head = {"object": "chat.completion.chunk"} | {name: answer[name] for name in _EVERY if name in answer}
     usage, choices = exactly(answer.get("usage")), a_list(answer.get("choices"))
@@ -263,20 +259,20 @@ _EVERY = (*_HEAD, "created", "x_groq")  # in every chunk
 def _chunks(choice: Answer) -> Iterable[Answer]:
     """One choice as its chunks: the role, what was said, the calls, the end."""
     exactly(choice, (*_CHOICE, "message"))
-    message = exactly(choice.get("message"), ("role", "tool_calls", *_SPOKEN))
-    spoken = {name: message[name] for name in _SPOKEN if name in message}
+    message = exactly(choice.get("message"), ("role", "tool_calls", *_TEXTS))
+    spoken = {name: message[name] for name in _TEXTS if name in message}
     sure(choice.get("finish_reason") and all(isinstance(text, str | None) for text in spoken.values()))
     calls = a_list(message.get("tool_calls") or [])
     for call in calls:
         exactly(exactly(call, ("index", "id", "type", "function")).get("function"), ("name", "arguments"))
     deltas: list[Answer] = [{"role": message.get("role")} | {name: text and "" for name, text in spoken.items()}]
-    deltas += [{name: spoken[name]} for name in reversed(_SPOKEN) if spoken.get(name)]  # thoughts come first
+    deltas += [{name: spoken[name]} for name in reversed(_TEXTS) if spoken.get(name)]  # thoughts come first
     deltas += [{"tool_calls": [call | {"index": index}]} for index, call in enumerate(calls)]
     head = {"index": choice.get("index"), "finish_reason": None}
     silent = {name: None for name in ("native_finish_reason", "logprobs") if name in choice}
     for number, delta in enumerate(deltas, 1):
-        heard = {"logprobs": choice["logprobs"]} if "logprobs" in choice and number == len(deltas) else {}
-        yield head | {"delta": delta} | silent | heard
+        logprobs = {"logprobs": choice["logprobs"]} if "logprobs" in choice and number == len(deltas) else {}
+        yield head | {"delta": delta} | silent | logprobs
     ends = {name: choice[name] for name in ("finish_reason", "native_finish_reason") if name in choice}
     yield head | {"delta": {}} | silent | ends
 
@@ -300,5 +296,5 @@ API = Api(
         full=(f"#{USAGE}", ""),
     ),
     to_json=_json,
-    to_stream=_told,
+    to_stream=_stream,
 )

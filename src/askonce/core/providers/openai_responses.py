@@ -44,7 +44,6 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 
 def _items_part(items: list[Answer]) -> Part:
-    """The Part of output items, whose status says whether they ended."""
     kinds = [str(item.get("type")) for item in items]
     blocks = [block for item in items for block in dicts(item.get("content")) if item.get("type") == "message"]
     said = [block for block in blocks if block.get("type") != "refusal"]
@@ -114,22 +113,22 @@ def _json(found: Read) -> Answer:
 
 
 def _bare(item: Answer) -> Answer:
-    """An item without what hosts write anew each time."""
+    """An item without what hosts write cleared each time."""
     return {name: value for name, value in item.items() if name not in ("id", "encrypted_content", "status")}
 
 
-def _told(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
+def _stream(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:
     sure(answer.get("object") == "response" and answer.get("status") == "completed" and answer.get("usage"))
-    anew = {name: None for name in ("usage", "completed_at") if name in answer}
-    begun = answer | anew | {"status": "in_progress", "output": []}
+    cleared = {name: None for name in ("usage", "completed_at") if name in answer}
+    begun = answer | cleared | {"status": "in_progress", "output": []}
     events = [{"type": f"response.{step}", "response": begun} for step in ("created", "in_progress")]
     for place, item in enumerate(a_list(answer.get("output"))):
-        events += _told_item(item, {"output_index": place, "item_id": item.get("id")})
+        events += _item_events(item, {"output_index": place, "item_id": item.get("id")})
     events.append({"type": "response.completed", "response": answer})
     return [named_event(event | {"sequence_number": number}) for number, event in enumerate(events)]
 
 
-def _told_item(item: Answer, where: Answer) -> Iterable[Answer]:
+def _item_events(item: Answer, where: Answer) -> Iterable[Answer]:
     say = _ITEMS.get(str(item.get("type")))
     if say is None:
         raise Inexact
@@ -141,13 +140,13 @@ def _told_item(item: Answer, where: Answer) -> Iterable[Answer]:
     yield {"type": "response.output_item.done", "item": item} | place
 
 
-def _said_message(item: Answer) -> tuple[Answer, list[Answer]]:
+def _message_events(item: Answer) -> tuple[Answer, list[Answer]]:
     parts = a_list(item.get("content"))
-    events = [event for place, part in enumerate(parts) for event in _said_part(part, {"content_index": place})]
+    events = [event for place, part in enumerate(parts) for event in _part_events(part, {"content_index": place})]
     return {"status": "in_progress", "content": []}, events
 
 
-def _said_part(part: Answer, where: Answer) -> list[Answer]:
+def _part_events(part: Answer, where: Answer) -> list[Answer]:
     exactly(part, ("type", "text", "annotations", "logprobs"))
     sure(part.get("type") == "output_text" and isinstance(part.get("text"), str))
     empty = part | {"text": ""} | {name: [] for name in ("annotations", "logprobs") if name in part}
@@ -156,17 +155,17 @@ def _said_part(part: Answer, where: Answer) -> list[Answer]:
     return [
         {"type": "response.content_part.added", "part": empty} | where,
         {"type": "response.output_text.delta", "delta": part["text"]} | logprobs | where,
-        *(_note(index, note) | where for index, note in notes),
+        *(_annotation_event(index, note) | where for index, note in notes),
         {"type": "response.output_text.done", "text": part["text"]} | logprobs | where,
         {"type": "response.content_part.done", "part": part} | where,
     ]
 
 
-def _note(index: int, note: Answer) -> Answer:
+def _annotation_event(index: int, note: Answer) -> Answer:
     return {"type": "response.output_text.annotation.added", "annotation_index": index, "annotation": note}
 
 
-def _said_reasoning(item: Answer) -> tuple[Answer, list[Answer]]:
+def _reasoning_events(item: Answer) -> tuple[Answer, list[Answer]]:
     sure(not item.get("content"))
     events: list[Answer] = []
     for place, part in enumerate(a_list(item.get("summary"))):
@@ -183,7 +182,7 @@ def _said_reasoning(item: Answer) -> tuple[Answer, list[Answer]]:
     return {"summary": []}, events
 
 
-def _said_call(item: Answer) -> tuple[Answer, list[Answer]]:
+def _call_events(item: Answer) -> tuple[Answer, list[Answer]]:
     arguments = item.get("arguments")
     sure(isinstance(arguments, str))
     kind = "response.function_call_arguments"
@@ -191,7 +190,7 @@ def _said_call(item: Answer) -> tuple[Answer, list[Answer]]:
     return {"status": "in_progress", "arguments": ""}, said
 
 
-_ITEMS = {"message": _said_message, "reasoning": _said_reasoning, "function_call": _said_call}
+_ITEMS = {"message": _message_events, "reasoning": _reasoning_events, "function_call": _call_events}
 
 
 _REPEATED = (
@@ -225,5 +224,5 @@ API = Api(
         maps=("metadata",),
     ),
     to_json=_json,
-    to_stream=_told,
+    to_stream=_stream,
 )

@@ -12,16 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from askonce.core.providers import APIS, Api, by_answer, frameworks
-from askonce.core.providers.answers import (
-    ENDINGS,
-    Answer,
-    Part,
-    dicts,
-    ending_of,
-    has_text,
-    meaning_of,
-    message_part,
-)
+from askonce.core.providers.answers import ENDINGS, Answer, Part, dicts, ending_of, has_text, meaning_of, message_part
 
 DEPTH = 8  # lists and dicts of the user's around a part
 LOOKED_AT = 2_000  # members of those

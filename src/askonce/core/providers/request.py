@@ -70,7 +70,7 @@ _ASKING = ("messages", "input", "prompt", "system", "instructions")
 def _for_model(request: Request) -> bool:
     if isinstance(request.get("model"), str) or not request.keys().isdisjoint(_MODELLED):
         return True
-    if _talk(request.get("messages")) or _prompt_by_name(request.get("prompt")):
+    if _is_chat(request.get("messages")) or _prompt_by_name(request.get("prompt")):
         return True
     # Without a model: tools, beside a field that asks something.
     return not request.keys().isdisjoint(_ASKING) and any(request.get(name) for name in ("tools", "functions"))
@@ -80,7 +80,7 @@ def _surely_for_model(request: Request) -> bool:
     return isinstance(request.get("model"), str) and any(request.get(name) for name in (*_ASKING, "contents"))
 
 
-def _talk(messages: object) -> bool:
+def _is_chat(messages: object) -> bool:
     """Whether these are the messages of a chat."""
     return (
         isinstance(messages, list) and bool(messages) and all(isinstance(a_dict(m).get("role"), str) for m in messages)
@@ -121,7 +121,6 @@ def _reasons(request: Request, terms: ToolTerms) -> Iterator[_Reason]:
 
 
 def _field(name: str, plain: str, value: object, request: Request, terms: ToolTerms) -> Iterator[_Reason]:
-    """Why a field that is not plainly inert makes its request pass."""
     stores = terms.searched == "store"
     if plain in _STATE:
         yield _Reason("state", _STATE[plain], name)

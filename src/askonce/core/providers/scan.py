@@ -152,7 +152,6 @@ class StreamScan:
         return read(b"".join(self._parts), self._content_type)
 
     def _kind(self) -> Api | None:
-        """The API whose stream it is."""
         if self._api:
             return self._api if streams_read(self._api) else None
         # The second event counts too: the first of some hosts describes their filters, in no shape.

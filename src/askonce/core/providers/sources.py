@@ -57,7 +57,7 @@ def carries_sources(answer: object, *, given: bool = False) -> bool:
                 kind = _kind(name) if held else "plain"
                 if kind == "found" and _holds(held):
                     return True
-                if kind == "citing" and any(_of_the_world(one, given=given) for one in _each(held)):
+                if kind == "citing" and any(_outside_question(one, given=given) for one in _each(held)):
                     return True
                 if kind == "context" and not {"citations", "intent"}.isdisjoint(a_dict(held)):
                     return True
@@ -93,7 +93,7 @@ def _each(held: object) -> Iterable[object]:
     return held if isinstance(held, list) else [held]
 
 
-def _of_the_world(citation: object, *, given: bool) -> bool:
+def _outside_question(citation: object, *, given: bool) -> bool:
     """Whether something outside of the question is cited."""
     if not isinstance(citation, dict):
         return bool(citation)

@@ -63,7 +63,6 @@ class Parser:
         return start.removeprefix(_BOM) if self._begun else b""
 
     def _lines(self, data: bytes) -> list[bytes]:
-        """The lines that `data` ends."""
         if self._cr and data:
             self._cr, data = False, data.removeprefix(b"\n")
         # Not str.splitlines, which also breaks at form feeds and U+2028, and JSON may hold these.
@@ -148,7 +147,6 @@ class Objects:
         return token.start() if self._depth == self._base + 1 else start
 
     def _close(self) -> bool:
-        """Whether that bracket ends an object."""
         self._depth -= 1
         return self._depth == self._base
 

@@ -44,7 +44,6 @@ def read(body: bytes, content_type: str = "") -> Read:
 
 
 def _values(events: Iterable[tuple[str, bytes]]) -> Read:
-    """The objects in named events."""
     values: list[Answer] = []
     done = error = garbled = False
     for name, data in events:
@@ -61,7 +60,6 @@ def _values(events: Iterable[tuple[str, bytes]]) -> Read:
 
 
 def _frames(body: bytes) -> Read:
-    """The objects in AWS frames."""
     events = list(islice(eventstream.events(body), bounded.EVENTS + 1))
     sound = [event for event in events if event is not None]
     garbled = len(sound) != len(events) or len(events) > bounded.EVENTS
