@@ -94,8 +94,8 @@ def test_a_build_without_a_curve_and_with_one_version_alone_sees_what_there_is(m
         asked, told = ssl.MemoryBIO(), ssl.MemoryBIO()
         return client.wrap_bio(told, asked), server.wrap_bio(asked, told, server_side=True)
 
-    monkeypatch.setattr(connection, "_sides", sides)
-    monkeypatch.setattr(connection, "_without", connection._without.__wrapped__)
+    monkeypatch.setattr(connection, "_peers", sides)
+    monkeypatch.setattr(connection, "_failure_without", connection._failure_without.__wrapped__)
     assert certificate_of(context()) == b""
     assert certificate_of(context(certificate(tmp_path, "me"))) not in {b"", UNSEEN}
 

@@ -1,6 +1,6 @@
-"""HTTP clients for SDKs: what they send is a question, what comes back is an answer, and neither of them knows.
+"""HTTP clients for SDKs: a request becomes a question, an answer becomes a response, and the SDK sees no difference.
 
-`request` reads what was sent, `response` is an answer and its bytes, `rules` decides (no I/O in these three);
-`transport` is one body for httpx2 and httpx, `transports` its sync and its async form; `client` makes clients as the
-SDKs make their own. Leases, stores and locks are not known here: a question goes to the engine.
+`request` reads what was sent, `response` is an answer and its bytes, `rules` decides; these three do no I/O.
+`transport` is one body for httpx2 and httpx, `transports` its sync and its async form. `client` makes clients as the
+SDKs make their own. Leases, stores and locks are unknown here: a question goes to the engine.
 """

@@ -1,7 +1,7 @@
-"""The body of a streamed response on its way in: a Source, whose parts are what everybody reads.
+"""The body of an incoming streamed response: a Source, whose parts every reader gets.
 
-A tape holds decoded bytes, since its readers are of other modules and other days. Who pays for the call is handed on
-upstream's own response, and its client decodes it. So an encoded body comes twice: as decoded parts for the tape, and
+A tape holds decoded bytes, because its readers use other modules and read on other days. The caller that pays gets
+upstream's own response, and its client decodes it. So an encoded body is read twice: as decoded parts for the tape, and
 as raw pieces for that caller.
 """
 
@@ -28,7 +28,7 @@ class Body:
 
     async def next(self) -> bytes | None:
         """The next bytes as they arrive; raises what the inner transport raises."""
-        # _next() written out: this is done for every part of every stream.
+        # _next() written out, because this runs for every part of every stream.
         try:
             found: bytes = await self._pieces.__anext__() if self._asynchronous else next(self._pieces)
         except (StopIteration, StopAsyncIteration):
@@ -36,7 +36,7 @@ class Body:
         return found
 
     async def close(self) -> None:
-        """Give its connection back if it was read to its end, else close it."""
+        """Return the connection to its pool if the body was read to its end, else close it."""
         if self._asynchronous:
             await leave(self._pieces, self._stream)
         else:
@@ -51,10 +51,9 @@ class Body:
 
 
 class Encoded(Body):
-    """A body whose content-encoding is undone, but for the reader who pays: that reader gets the `raw` pieces.
+    """A body whose content-encoding is undone, except for the caller that pays, which reads the `raw` pieces.
 
-    From where it cannot be undone on, the pieces are for that reader alone, and each part for the others is what is
-    wrong.
+    After an error in decoding, that caller still gets the pieces; the others get the error instead of parts.
     """
 
     def __init__(self, received: Received, module: Any, *, asynchronous: bool) -> None:
@@ -62,11 +61,11 @@ class Encoded(Body):
         self.raw = deque()
         self._wrong: Exception | None = None
         self._broken: Exception | None = None
-        twin = module.Response(200, headers=received.encodings, stream=_tee(module)(self._sync(), self._async()))
+        twin = module.Response(200, headers=received.encodings, stream=_as_stream(module)(self._sync(), self._async()))
         self._decoded: Any = twin.aiter_bytes() if asynchronous else twin.iter_bytes()
 
     async def next(self) -> bytes | None:
-        """The next bytes that come of it."""
+        """The next decoded bytes."""
         if self._wrong is None:
             try:
                 return await self._next(self._decoded)
@@ -104,7 +103,7 @@ class Encoded(Body):
 
 
 class Tee:
-    """The stream of a response that is there to be decoded."""
+    """The stream of a response that exists only to be decoded."""
 
     def __init__(self, pieces: Iterator[bytes], coming: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
@@ -117,13 +116,13 @@ class Tee:
         return self._coming
 
     def close(self) -> None:
-        """Its source is not its own."""
+        """Do nothing: the source belongs to another object."""
 
     async def aclose(self) -> None:
-        """Its source is not its own."""
+        """Do nothing: the source belongs to another object."""
 
 
 @lru_cache(maxsize=8)
-def _tee(module: Any) -> Any:
-    """Our stream as one of this module, which asks by isinstance."""
+def _as_stream(module: Any) -> Any:
+    """A stream of this module's type, because the module checks with isinstance."""
     return type("AskonceTee", (Tee, module.SyncByteStream, module.AsyncByteStream), {})

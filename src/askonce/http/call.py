@@ -1,8 +1,8 @@
-"""An UpstreamCall is one request on its way: what its own call upstream brought, if it came to a call.
+"""An UpstreamCall is one request, and what its own call upstream brought, if it was made.
 
-Whatever comes is an answer: a reply of any status, and an error of the module's too, which becomes a Failure for those
-who waited. The caller itself is handed on what was received (http.received): the response as it is, also one whose
-body ends in an error or cannot be decoded; or the exception, if there was no response.
+Everything that comes is an answer: a reply of any status, and an error of the module, which becomes a Failure for the
+followers. The caller itself gets what was received (http.received): the response as it is, even if its body ends in an
+error or cannot be decoded, or the exception if there was no response.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from askonce.http.received import Received
 from askonce.http.response import Failure, Response, of_connection
 from askonce.http.rules import Asked, ClientRules
 
-_WAITS = {"ConnectTimeout": "connect", "PoolTimeout": "pool"}  # the patience that an error ended; else "read"
+_WAITS = {"ConnectTimeout": "connect", "PoolTimeout": "pool"}  # the timeout that an error exceeded; else "read"
 
 
 class Sender(Protocol):
@@ -37,15 +37,15 @@ class Sender(Protocol):
     closed: bool
 
     async def send(self, request: Any) -> Any:
-        """The inner transport's response, untouched."""
+        """The inner transport's response, unchanged."""
         ...
 
     def inherited(self, response: Any) -> bool:
-        """Whether an answer came over a connection of a parent process, and so may be another process's."""
+        """Whether the answer came over a parent process's connection, and may belong to another process."""
         ...
 
     async def read(self, received: Received) -> None:
-        """Read a response to its end, if it is to be read by us, and close it upstream."""
+        """Read a response to its end, unless its client reads it, and close it upstream."""
         ...
 
     async def dispose(self, response: Any) -> None:
@@ -54,13 +54,13 @@ class Sender(Protocol):
 
 
 class UpstreamCall:
-    """A request and what its call brought: a response, or an error."""
+    """A request and what its call brought: a response or an error."""
 
     def __init__(self, sender: Sender, asked: Asked, request: Any) -> None:
         self.asked = asked
         self.request = request
-        self.received: Received | None = None  # to be handed on
-        self.reply: Response | None = None  # to be stored and shared
+        self.received: Received | None = None  # for this caller
+        self.reply: Response | None = None  # for the store and the followers
         self.error: Exception | None = None
         self._sender = sender
 
@@ -69,7 +69,7 @@ class UpstreamCall:
         return await self._sent(self.request) or self._sender.rules.answer(self.asked, self._got, self)
 
     def whose(self, error: Exception) -> UpstreamCall | None:
-        """The call that an exception ended, if it was this one, or a part of it."""
+        """The call that raised an exception, if it was this one or a part of it."""
         return self if error is self.error else None
 
     @property
@@ -83,7 +83,7 @@ class UpstreamCall:
         return self.reply
 
     async def _sent(self, request: Any) -> Answer | None:
-        """Send it, and keep what comes; the Failure that others share, if it failed."""
+        """Send the request and keep what comes; return the Failure for the followers if it failed."""
         module = self._sender.module
         self.received = self.reply = self.error = None
         self._sender.rules.going(self.asked)
@@ -107,33 +107,32 @@ class UpstreamCall:
         return None
 
     def _handed_on(self) -> bool:
-        """Whether its caller gets the response, whatever became of its body."""
+        """Whether the caller gets the response, even if its body failed."""
         return self.received is not None
 
     async def _brought(self, received: Received) -> bytes:
         try:
             if self._sender.inherited(received.response):
                 raise Unshared(INHERITED)
-            return await self._bring(received)
+            return await self._decoded_body(received)
         finally:
-            self.received = received  # not before: who hands it on must not read it with us
+            self.received = received  # not earlier: two must not read it at once
 
-    async def _bring(self, received: Received) -> bytes:
-        """The body, decoded."""
+    async def _decoded_body(self, received: Received) -> bytes:
         await self._sender.read(received)
         return received.read()
 
     def _failed(self, error: Exception) -> Answer:
         name, trouble = type(error).__name__, upstream.trouble(error)
         patience = patience_for(self.request, name) if "Timeout" in name else math.inf
-        if self._sender.closed or name == "PoolTimeout":  # the matter of this client alone
+        if self._sender.closed or name == "PoolTimeout":  # concerns only this client
             patience, trouble = 0.0, ""
         failure = Failure(name, str(error), None if patience == math.inf else patience)
         return self._sender.rules.failed(failure, self, trouble)
 
 
 class PartialCall(UpstreamCall):
-    """A call for some inputs of a batch, or all: apart from the batch's others, which may be under way meanwhile."""
+    """A call for some or all inputs of a batch, separate from other calls that run for the same batch."""
 
     def __init__(self, sender: Sender, call: BatchCall, questions: Sequence[Question]) -> None:
         super().__init__(sender, call.asked, call.request)
@@ -145,7 +144,7 @@ class PartialCall(UpstreamCall):
 
     @property
     def entire(self) -> bool:
-        """If it was the whole that was asked for."""
+        """Whether all inputs were requested."""
         return self.whole
 
     async def paid_for(self) -> list[Answer]:
@@ -158,7 +157,6 @@ class PartialCall(UpstreamCall):
         return answers
 
     def _partial(self) -> Any:
-        """A request for these inputs, alike in all else."""
         batch = self.of.batch
         body = {**batch.body, "input": [batch.inputs[question.key] for question in self._questions]}
         headers = [pair for pair in self.request.headers.raw if pair[0].lower() != b"content-length"]
@@ -172,7 +170,7 @@ class PartialCall(UpstreamCall):
 
 
 class BatchCall(UpstreamCall):
-    """A batch of inputs: those that nobody has are asked for together, in a Part."""
+    """A batch of inputs: one PartialCall requests all inputs that nobody has."""
 
     def __init__(self, sender: Sender, asked: Asked, request: Any) -> None:
         super().__init__(sender, asked, request)
@@ -181,23 +179,23 @@ class BatchCall(UpstreamCall):
         self.parts: list[PartialCall] = []
 
     def whose(self, error: Exception) -> UpstreamCall | None:
-        """That of its parts."""
+        """The part that raised an exception."""
         return next((part for part in self.parts if error is part.error), None)
 
     async def paid_for(self, questions: Sequence[Question]) -> list[Answer]:
-        """Make one call for these."""
+        """Make one call for these inputs."""
         return await PartialCall(self._sender, self, questions).paid_for()
 
 
 def patience_for(request: Any, error: str) -> float:
-    """How many s this request would have waited before an error of this name; inf without a limit."""
+    """The seconds that this request waits before an error of this name; inf without a limit."""
     limits = request.extensions.get("timeout") or {}
     limit = limits.get(_WAITS.get(error, "read"))
     return math.inf if limit is None else float(limit)
 
 
 def decoded(module: Any, headers: Sequence[Header]) -> list[Header]:
-    """The headers that go with a decoded body."""
+    """The headers of a decoded body."""
     return [
         (name, value)
         for name, value in headers
@@ -207,7 +205,7 @@ def decoded(module: Any, headers: Sequence[Header]) -> list[Header]:
 
 @lru_cache_of_short(64)
 def _decodes(module: Any, encodings: bytes) -> bool:
-    """Whether the module undoes these encodings (brotli and zstd need packages of their own)."""
+    """Whether the module decodes these encodings (brotli and zstd need packages of their own)."""
     probe = b"\xff\xfe not encoded"
     try:
         response = module.Response(200, headers=[(b"content-encoding", encodings)], content=probe)

@@ -1,7 +1,8 @@
-"""Whose answer it is, for one HTTP client: what its requests carry, and what has been seen of those before.
+"""Whose answer it is, for one HTTP client: what its requests carry, and what was seen before.
 
-The headers that count are in the key, the credential is in it as a digest, and what names nobody for long is refused a
-key. What is not known to be harmless is named once: a header that no class knows, one that is new on every call.
+Headers that count are in the key. The credential is in it as a digest; a short-lived credential cannot identify a
+tenant, and gets no key. A header that is not known to be harmless is reported once: one of no class, or one that is new
+on every call.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from askonce.http.request import (
     text_of,
 )
 
-CALLERS = 1024  # credentials of which it is known whether they are replaced every so often
-UNKNOWN = 1024  # headers that are named as unclassified
+CALLERS = 1024  # credentials remembered, with whether they are short-lived
+UNKNOWN = 1024  # unclassified headers reported
 
 Counts = tuple[tuple[str, str], ...]
 
@@ -46,7 +47,9 @@ NEEDED = (
 
 
 class Callers:
-    """Who asks, by what requests carry. `fleeting`: whether cookies beside a tenant count, and where connections go."""
+    """Who asks, by what its requests carry. `fleeting`: cookies beside a tenant count, and so does where connections
+    go.
+    """
 
     def __init__(self, events: Events, rules: Rules, *, fleeting: bool = True) -> None:
         self._events = events
@@ -54,7 +57,7 @@ class Callers:
         self._ignored: Container[str] = Ignored(rules.ignore_headers) if rules.ignore_headers else ()
         self._named: set[str] = set()
         self._fresh = Freshness()
-        self._bound = False  # a connection was signed in, and its later requests need not say by whom
+        self._bound = False  # a connection was authenticated, and its later requests need no credential
         self._rotating: dict[str, bool] = {}
 
     def read_headers(self, sent: SentRequest) -> RequestHeaders:
@@ -62,14 +65,14 @@ class Callers:
         return read_headers(sent.headers, self._ignored)
 
     def strange(self, ours: Mapping[str, str]) -> bool:
-        """Whether a header speaks to askonce, and says what askonce does not know."""
+        """Whether a header addresses askonce but is unknown to it."""
         unknown = sorted(ours.keys() - OURS)
         for name in unknown:
             self._events.warn_once(name, STRANGE, name, ", ".join(OURS))
         return bool(unknown)
 
     def beside(self, sent: SentRequest, carries: RequestHeaders, target: Target) -> RequestHeaders:
-        """What is carried, with what stands beside the headers: in the URL, in the connection, in another host."""
+        """What a request carries, with what its URL, its connection and another host add."""
         if carries.host == target.host and not target.secrets and not self._bound and sent.connection is PLAIN:
             return carries
         host, connection = carries.host, sent.connection
@@ -83,14 +86,14 @@ class Callers:
         return carries._replace(counts=counts, secrets=b"\n".join(filter(None, secrets)))
 
     def counts(self, carries: RequestHeaders, form: Form, *, tenant: bool) -> Counts:
-        """The headers in a key; `tenant`: one is named, and stands for the credential."""
+        """The headers that count in a key; `tenant`: the operator named one, which replaces the credential."""
         if carries.unknown or carries.cookies:
             self._name(*carries.unknown, *map(name_of, _lines(carries.cookies)))
         counts = carries.counts
         if form == "s":
             counts = tuple(pair for pair in counts if pair[0] != "accept" or not asks_stream(pair[1]))
         if carries.cookies and tenant and self._fleeting:
-            # A tenant stands for a credential. A cookie may be one, or the session of one of the tenant's many users.
+            # A tenant replaces the credential. A cookie may be one, or the session of one of the tenant's many users.
             counts += (("cookie", fingerprint(carries.cookies)),)
         return counts
 
@@ -101,15 +104,15 @@ class Callers:
                 self._events.emit("unclassified", detail=name)
 
     def note(self, sent: SentRequest, carries: RequestHeaders, counts: Counts, *, tenant: bool) -> None:
-        """A request is about to be looked up: tell of a header that is new whenever it comes."""
+        """Note a request before its lookup; report headers that are new in every request."""
         secrets = carries.cookies if tenant else carries.secrets
         for name in self._fresh.note((sent.url, sent.body), (counts, secrets), lambda: _named(counts, secrets)):
             self._events.emit("fresh-header", detail=name)
             self._events.warn_once(f"fresh {name}", FRESH, name, AGAIN, _remedy(name))
 
     def needs_tenant(self, who: str, secrets: bytes) -> bool:
-        """Whether a credential names nobody for long; `who`: its fingerprint."""
-        # Known by fingerprint: a search through the credential costs as much as all else that is done with it.
+        """Whether a credential is too short-lived to identify a tenant; `who`: its fingerprint."""
+        # Cached by fingerprint: searching the credential costs as much as everything else that is done with it.
         found = self._rotating.get(who)
         if found is None:
             if len(self._rotating) >= CALLERS:
@@ -120,7 +123,7 @@ class Callers:
         return found
 
     def met(self, sent: Sequence[Header]) -> None:
-        """A request went upstream; note whether it signed in the connection on which others may follow."""
+        """Note a request that went upstream, and whether it authenticated a connection that others may use."""
         self._bound = self._bound or binds(sent)
 
 
@@ -129,7 +132,7 @@ def _lines(secrets: bytes) -> list[bytes]:
 
 
 def _named(counts: Counts, secrets: bytes) -> Iterator[tuple[str, str | bytes]]:
-    """All that tells requests apart beside their URL and body, by name."""
+    """Everything that distinguishes requests beside their URL and body, by name."""
     yield from counts
     for one in _lines(secrets):
         yield name_of(one), one

@@ -1,8 +1,8 @@
-"""Clients for SDKs: the module's own, made as the SDKs make theirs, with our transport in front of each of its own.
+"""Clients for SDKs: the module's own, made as the SDKs make theirs, with a transport of askonce before each of its own.
 
-A client that is given a transport asks no environment for proxies. So it is made without ours, and what it made for
-itself is wrapped where it stands: its pool, and the pools of its proxies. A transport that somebody else made is
-wrapped too, and stays as its maker wanted it.
+A client that is given a transport reads no proxies from the environment. So it is made without one, and what it made
+for itself is wrapped in place: its pool, and the pools of its proxies. A user's transport is wrapped too and keeps its
+settings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from askonce.http.rules import ClientRules
 from askonce.http.transports import Blocking, Suspending
 
 MODULES = ("httpx2", "httpx")
-IDLE, BETWEEN, PROBES = 60, 60, 5  # s, s, and how many: what Anthropic's SDK sets for connections that say nothing
+IDLE, BETWEEN, PROBES = 60, 60, 5  # s, s, count: what Anthropic's SDK sets for silent connections
 
 
 def client(
@@ -50,7 +50,7 @@ def client(
         return _transport_type(found, asynchronous=asynchronous)(rules, engine, found, inner, beside)
 
     made = make()
-    try:  # by their private names, which have been the same since httpx 0.13; there are no others
+    try:  # private names, the same since httpx 0.13; there are no public ones
         mounts, beside = made._mounts, given_beside(options)  # noqa: SLF001
         made._transport = wrap(made._transport, lambda: make()._transport, beside)  # noqa: SLF001
         made._mounts = {  # noqa: SLF001
@@ -75,12 +75,12 @@ def transport(
 
 
 def _mounted(make: Callable[[], Any], pattern: Any) -> Any:
-    """What another client, made alike, mounts at a pattern; KeyError if its environment has no proxy for that."""
+    """What another client with these options mounts at a pattern; KeyError if the environment has no proxy for it."""
     return make()._mounts[pattern]  # noqa: SLF001
 
 
 def _as_sdks_do(module: Any) -> dict[str, Any]:
-    """What OpenAI's and Anthropic's SDKs give the clients they make for themselves."""
+    """The options that OpenAI's and Anthropic's SDKs give the clients they make."""
     return {
         "timeout": module.Timeout(600.0, connect=5.0),
         "limits": module.Limits(max_connections=1000, max_keepalive_connections=100),
@@ -91,10 +91,10 @@ def _as_sdks_do(module: Any) -> dict[str, Any]:
 def keep_alive() -> list[tuple[int, int, int]]:
     """Socket options of TCP keep-alive, as far as this system has them.
 
-    A call that thinks for minutes says nothing meanwhile, and what stands between forgets connections that say nothing.
+    A call that thinks for minutes sends nothing meanwhile, and middle boxes drop silent connections.
     """
     found = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    # The first is called TCP_KEEPALIVE on macOS.
+    # macOS calls the first one TCP_KEEPALIVE.
     idle = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"
     for name, value in ((idle, IDLE), ("TCP_KEEPINTVL", BETWEEN), ("TCP_KEEPCNT", PROBES)):
         if hasattr(socket, name):
@@ -103,7 +103,7 @@ def keep_alive() -> list[tuple[int, int, int]]:
 
 
 def _kept_alive(own: Any) -> Any:
-    """A transport that its client made for itself, with our socket options: a client has no argument for them."""
+    """A transport that its client made, with these socket options: a client has no argument for them."""
     pool: Any = getattr(own, "_pool", None)
     if hasattr(pool, "_socket_options"):
         pool._socket_options = keep_alive()  # noqa: SLF001
@@ -111,7 +111,7 @@ def _kept_alive(own: Any) -> Any:
 
 
 def module_of(module: Any) -> Any:
-    """httpx2 or httpx: the one given, by itself or by name, or else the one that is installed."""
+    """httpx2 or httpx: the given module or its name, else the installed one."""
     if isinstance(module, ModuleType):
         return module
     if module is not None and module not in MODULES:
@@ -126,6 +126,6 @@ def module_of(module: Any) -> Any:
 
 @lru_cache(maxsize=8)
 def _transport_type(module: Any, *, asynchronous: bool) -> Any:
-    """Ours as a transport of this module, for what asks by isinstance."""
+    """The transport as a subclass of this module's, because the module checks with isinstance."""
     ours, theirs = (Suspending, module.AsyncBaseTransport) if asynchronous else (Blocking, module.BaseTransport)
     return type("AskonceTransport", (ours, theirs), {})

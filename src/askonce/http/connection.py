@@ -1,8 +1,8 @@
-"""What a transport tells of whoever uses it, and no header does: its client certificate, its socket, its proxy's user.
+"""What identifies a caller in a transport and in no header: its client certificate, its socket, its proxy's user.
 
-An SSLContext does not say whether it holds a certificate. So it is asked: a handshake in memory, in which the context
-is put into the server's place, shows whatever certificate it holds. Nothing of the context is changed, and nothing
-leaves the process. Contexts are found by walking the transport, whose module names them only privately.
+An SSLContext does not say whether it holds a certificate. A handshake in memory shows it: the context takes the place
+of the server and presents its certificate. The context is unchanged, and nothing leaves the process. Contexts are found
+by a walk through the transport, whose module keeps them in private attributes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from askonce.http.credentials import CERTIFICATE
 from askonce.http.request import PLAIN, Connection
 
 DIRECTIONS = frozenset({"sni_hostname", "target"})  # extensions of a request that say where it goes
-LAYERS = 6  # transports in front of transports
-UNSEEN = b"unseen"  # stands for the certificate of a context that cannot be asked
+LAYERS = 6  # transports around transports
+UNSEEN = b"unseen"  # stands for the certificate of a context that cannot be examined
 
 _MODULES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "httpx_aiohttp", "aiohttp"})
-# OpenSSL 3 offers the usual curves by itself. A certificate on another one is shown only to who offers that.
+# OpenSSL 3 offers the usual curves by default. A certificate on another curve is shown only to a peer that offers it.
 _CURVES = ("", "secp256k1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1")
 
 
 def connection_of(transport: Any, given: Sequence[Any] = (), *, secure: bool) -> Connection:
-    """What the connections of a transport tell beyond their requests; `secure`: to a URL that says https.
+    """What the connections of a transport carry beyond their requests; `secure`: to an https URL.
 
-    `given`: contexts that were given beside the transport, UNSEEN for a certificate.
+    `given`: contexts given beside the transport, or UNSEEN for a certificate.
     """
     try:
         parts = list(_parts(transport))
@@ -47,24 +47,24 @@ def _certificates(parts: Sequence[Any], given: Sequence[Any]) -> set[bytes]:
 
 
 def _proxy_users(parts: Sequence[Any]) -> set[bytes]:
-    """By whom a proxy is used that reads the requests; those to https pass through a tunnel."""
+    """The users of proxies that read the requests; requests to https pass through a tunnel."""
     headers = [pair for part in parts for pair in getattr(part, "_proxy_headers", ())]
     return {b"proxy-authorization:" + value for name, value in headers if name.lower() == b"proxy-authorization"}
 
 
 def given_beside(options: Mapping[str, Any]) -> list[Any]:
-    """What a client's options say of certificates; where a transport is given as well, they do not reach it."""
+    """What a client's options say of certificates; they do not reach a transport that is given too."""
     return [options.get("verify"), UNSEEN if options.get("cert") else None]
 
 
 def directed(connection: Connection, extensions: Mapping[str, Any]) -> Connection:
-    """The connection of a request that says itself where it goes."""
+    """The connection of a request that names its own destination."""
     told = [(f":{name}", repr(extensions[name])) for name in sorted(DIRECTIONS & extensions.keys())]
     return connection._replace(where=(*connection.where, *told))
 
 
 def _parts(transport: Any) -> Iterator[Any]:
-    """The transports and pools of which a transport is made, and their contexts; each once."""
+    """The transports and pools inside a transport, and their contexts, each once."""
     layer, seen = [transport], {id(transport)}
     for _ in range(LAYERS):
         yield from layer
@@ -75,9 +75,7 @@ def _parts(transport: Any) -> Iterator[Any]:
 def _within(one: Any) -> Iterator[Any]:
     slots = [name for kind in type(one).__mro__ for name in kind.__dict__.get("__slots__", ())]
     for value in [*getattr(one, "__dict__", {}).values(), *(getattr(one, name, None) for name in slots)]:
-        kind = type(
-            value
-        )  # exactly: what is made of a dict may be an application's own, and none of ours to look through
+        kind = type(value)  # exactly: a subclass of dict may be an application's own and stays unexamined
         several = value.values() if kind is dict else value
         for part in several if kind in {dict, list, tuple} else (value,):
             if isinstance(part, ssl.SSLContext) or _carries(part):
@@ -97,7 +95,7 @@ def _carries(part: Any) -> bool:
 
 
 def certificate_of(context: ssl.SSLContext) -> bytes:
-    """The digest of the certificate that a context shows to servers; empty for none, UNSEEN if it cannot be asked."""
+    """The digest of the certificate that a context shows to servers; empty for none, UNSEEN if that cannot be told."""
     try:
         return _asked(_own(context))
     except Exception:  # noqa: BLE001 - of a context of another make anything may come; it may well hold a certificate
@@ -111,29 +109,29 @@ def _asked(context: ssl.SSLContext) -> bytes:
         if isinstance(found, bytes):
             return hashlib.sha256(found).hexdigest().encode()
         failed.append(found)
-    return b"" if failed == [_without(curve) for curve in _CURVES] else UNSEEN
+    return b"" if failed == [_failure_without(curve) for curve in _CURVES] else UNSEEN
 
 
 def _own(context: ssl.SSLContext) -> ssl.SSLContext:
-    """The context itself, or the one that stands behind it (truststore's holds another)."""
+    """The context itself, or the one that it wraps, as truststore's does."""
     if type(context) is ssl.SSLContext:
         return context
     return context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="askonce.invalid").context
 
 
 @lru_cache(maxsize=len(_CURVES))
-def _without(curve: str) -> str:
-    """How the handshake fails for a context that holds no certificate."""
+def _failure_without(curve: str) -> str:
+    """The error of a handshake with a context that holds no certificate."""
     return str(_handshake(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), curve))
 
 
 def _handshake(context: ssl.SSLContext, curve: str) -> bytes | str:
-    """The certificate that a context shows to a client of this curve, or why the handshake fails."""
+    """The certificate that a context shows to a client of this curve, or the error of the handshake."""
     try:
-        asking, answering = _sides(curve)
-    except (ValueError, ssl.SSLError) as error:  # some builds of OpenSSL leave curves out
+        asking, answering = _peers(curve)
+    except (ValueError, ssl.SSLError) as error:  # some builds of OpenSSL lack some curves
         return type(error).__name__
-    answering.context = context  # the certificates are now this context's
+    answering.context = context  # the certificates now come from this context
     try:
         for side in (asking, answering) * 3:
             with contextlib.suppress(ssl.SSLWantReadError):
@@ -143,8 +141,7 @@ def _handshake(context: ssl.SSLContext, curve: str) -> bytes | str:
         return str(getattr(error, "reason", "")) or type(error).__name__
 
 
-def _sides(curve: str) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """A client and a server that talk to each other in memory."""
+def _peers(curve: str) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     for one in (server, client):

@@ -1,8 +1,8 @@
-"""Credentials of a request: what stands for them in keys, how long they last, and what they sign.
+"""Credentials of a request: their digests in keys, how long they last, and what they sign.
 
-A credential is the tenant unless the operator names one, so it is digested here and never kept. One that is made anew
-every so often (a JWT with an end, an OAuth token, a ticket, a signature) would give every hour, or every call, a cache
-of its own, and is told apart: by its own form, or because its scheme is not one of those that last.
+A credential is the tenant unless the operator names one, so it is digested here and never kept. A short-lived
+credential (a JWT with an end, an OAuth token, a ticket, a signature) would give every hour or every call a cache of its
+own. It is recognised by its form, or because its scheme is not a lasting one.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from askonce.core.headers import BALANCERS
 
 Header = tuple[bytes, bytes]
 
-CERTIFICATE = b"client-certificate:"  # in front of the digest of the certificate that a connection shows
-BOUND = b"bound-connection:"  # a connection that was signed in once, and whose later requests need not say by whom
+CERTIFICATE = b"client-certificate:"  # before the digest of a connection's certificate
+BOUND = b"bound-connection:"  # a connection authenticated once, whose later requests need no credential
 
 
 def fingerprint(secrets: bytes) -> str:
-    """What stands for a credential in keys, and is no credential; empty for none."""
+    """The digest that stands for a credential in keys; empty for none."""
     return hashlib.sha256(secrets).hexdigest() if secrets else ""
 
 
 def cookies_of(value: bytes) -> list[bytes]:
-    """The cookies of a ``cookie`` header that count: those that no balancer and no bot filter hands out."""
+    """The cookies of a ``cookie`` header that count: all but those of balancers and bot filters."""
     cookies = (one.strip() for one in value.split(b";"))
     return [one for one in cookies if one and not BALANCERS.fullmatch(one.partition(b"=")[0].strip())]
 
 
 # --- how long they last ------------------------------------------------------------------------------------------
 
-# The schemes of Authorization under which one and the same text is shown for good: a key, or a name and a password.
+# Schemes of Authorization whose text stays the same: a key, or a name and a password.
 LASTING = frozenset({b"bearer", b"basic", b"api-key", b"apikey", b"x-api-key", b"key"})
 _TICKET = re.compile(rb"\s*(?:negotiate|ntlm|kerberos)\b", re.IGNORECASE)  # once shown, it holds for the connection
 _BARE = re.compile(rb"[\w.~+=-]+")  # a key without a scheme
-_MADE_ANEW = re.compile(  # the sign-ins of Google, GitHub, Anthropic, Copilot and Bedrock; PASETO; what AWS signs
+_MADE_ANEW = re.compile(  # tokens of Google, GitHub, Anthropic, Copilot and Bedrock; PASETO; AWS signatures
     rb"(?:^|[\s:=])(?:ya29\.|gh[osu]_|sk-ant-oat|tid=|hf_(?:oauth|jwt)_|bedrock-api-key-|v[1-4]\.(?:local|public)\.|AWS4)"
     rb"|^(?:x-amz-security-token|signature|signature-input|dpop|client-certificate|bound-connection):",
     re.MULTILINE,
 )
-# From the start of a run of such signs only: from each "-eyJ" in it, a long one would be read again and again.
+# Only from the start of a run of these characters: otherwise each "-eyJ" in a long one starts another search.
 _JWT = re.compile(rb"(?<![\w-])eyJ[\w-]*+\.([\w-]*+)\.")
 _SAID = re.compile(rb"^(?:proxy-)?authorization:[ \t]*([^\r\n]*)", re.MULTILINE)
 
 
 def rotates(secrets: bytes) -> bool:
-    """Whether a credential is of a kind that is replaced every so often, so that it names nobody for long."""
+    """Whether a credential is of a short-lived kind, and cannot identify a tenant."""
     return (
         bool(_MADE_ANEW.search(secrets))
         or any(map(_ends, _JWT.findall(secrets)))
@@ -60,7 +60,9 @@ def rotates(secrets: bytes) -> bool:
 
 
 def _ends(claims: bytes) -> bool:
-    """Whether a JWT has an end: some providers' API keys are JWTs for good. One that cannot be read is taken to."""
+    """Whether a JWT has an end; the API keys of some providers are JWTs without one. An unreadable JWT counts as
+    ending.
+    """
     try:
         found = orjson.loads(base64.urlsafe_b64decode(claims + b"=" * (-len(claims) % 4)))
     except (binascii.Error, ValueError):
@@ -69,7 +71,7 @@ def _ends(claims: bytes) -> bool:
 
 
 def _lasts(said: bytes) -> bool:
-    """Whether the value of an Authorization is a key that lasts."""
+    """Whether the value of an Authorization is a lasting key."""
     words = said.split(maxsplit=1)
     if len(words) < 2:
         return not words or (not _TICKET.match(said) and _BARE.fullmatch(words[0]) is not None)
@@ -77,7 +79,7 @@ def _lasts(said: bytes) -> bool:
 
 
 def binds(headers: Sequence[Header]) -> bool:
-    """Whether these headers sign in the connection, and not the request alone."""
+    """Whether these headers authenticate the connection, not only the request."""
     return any(name.lower() == b"authorization" and _TICKET.match(value) for name, value in headers)
 
 
@@ -85,17 +87,17 @@ def binds(headers: Sequence[Header]) -> bool:
 
 _SIGNERS = frozenset({b"authorization", b"signature", b"signature-input"})
 _DIGESTS = frozenset({b"content-md5", b"content-digest", b"repr-digest", b"digest", b"x-amz-content-sha256"})
-_APART = re.compile(rb'[\s;,="()]+')  # the words of a list of headers, in whatever way a scheme writes it
+_APART = re.compile(rb'[\s;,="()]+')  # between words of a list of headers, in any scheme
 
 
 def covered(headers: Sequence[Header]) -> frozenset[bytes]:
-    """Words (lower case), among them the names of all headers that a signature covers, and does not hold without."""
+    """Words (lower case) that include the names of all headers that a signature covers and needs."""
     said = b"\n".join(value for name, value in headers if name.lower() in _SIGNERS)
     return frozenset(_APART.split(said.lower()))
 
 
 def covers_body(headers: Sequence[Header], secrets: bytes) -> bool:
-    """Whether something in a request may hold for its body as it stands, so that another body would not pass."""
+    """Whether a request may be signed over its body, so that another body would be refused."""
     if any(name.lower() in _DIGESTS or name.lower() in _SIGNERS - {b"authorization"} for name, _ in headers):
         return True
     return b"AWS4" in secrets or not all(_lasts(said) for said in _SAID.findall(secrets))

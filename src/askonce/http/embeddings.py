@@ -1,12 +1,12 @@
-"""Batches of embeddings: cut into inputs on the way up, and answers put together from vectors on the way down.
+"""Batches of embeddings: split into inputs on the way up, and joined from vectors on the way down.
 
-Each input is a question of its own, so a batch pays only for what no batch before it asked. A vector is cut out of the
-bytes it came in and put back as those bytes: no number is read and written again. With it is kept the Frame it stood
-in, so that a batch which is asked again, alike, is answered with the very bytes of the first time.
+Each input is a question of its own, so a batch pays only for inputs that no earlier batch asked. A vector is cut out of
+its bytes and put back as the same bytes: no number is parsed and written again. The Frame that it stood in is kept with
+it, so a batch that is asked again in the same way gets the exact bytes of the first answer.
 
-A Frame is the text before the vectors, between two of them, and behind the last; and which vector of which batch this
-one was. An answer put together from several frames is written anew, around the same vectors: its order and its indices
-are the caller's, and its usage is what was paid for it now, 0 if nothing was.
+A Frame is the text before the vectors, between two of them, and after the last, and the place of this vector in its
+batch. An answer from several frames is written anew around the same vectors: order and indices are the caller's, and
+usage is what this call paid, 0 if nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from askonce.http.credentials import Header
 
 
 class Frame(NamedTuple):
-    """What a vector stood in. `batch` names one answer of upstream, `at` the vector's place of `of`."""
+    """What a vector stood in. `batch` names one upstream answer, `at` the vector's place among `of`."""
 
     before: str
     between: str
@@ -35,7 +35,7 @@ class Frame(NamedTuple):
 
 
 class Vector(NamedTuple):
-    """One item of `data`, as bytes of JSON; with the headers it was kept with, where it was."""
+    """One item of `data`, as bytes of JSON; with the headers that were stored with it, if any."""
 
     item: bytes
     frame: Frame
@@ -46,7 +46,7 @@ class Vector(NamedTuple):
 
 
 def inputs_of(body: Mapping[str, Any]) -> list[Any] | None:
-    """The inputs of a request, texts or lists of tokens; None where it is not clear what they are."""
+    """The inputs of a request, texts or lists of tokens; None if they are ambiguous."""
     given = body.get("input")
     if isinstance(given, str) or _tokens(given):
         return [given]
@@ -66,8 +66,8 @@ _INDEX = re.compile(rb'"index"\s*:\s*(\d{1,9})(?!\d)')
 
 
 def cut(body: bytes, asked: int) -> list[Vector] | None:
-    """The vectors of an answer to so many inputs, in their order; None for an answer that is not understood."""
-    spans = list(itertools.islice(_spans(body), asked + 1))  # no more: there may be millions
+    """The vectors of an answer to `asked` inputs, in their order; None if the answer is not understood."""
+    spans = list(itertools.islice(_spans(body), asked + 1))  # no more, because there may be millions
     if len(spans) != asked:
         return None
     items = [body[start:end] for start, end in spans]
@@ -80,7 +80,7 @@ def cut(body: bytes, asked: int) -> list[Vector] | None:
         between = (gaps.pop() if gaps else b",").decode()
     except UnicodeDecodeError:
         return None
-    # Answered in another order: then the frame of a whole batch is of no use, and its name must be nobody's.
+    # Answered in another order: the frame of the whole batch is useless, and its name must match no other.
     batch = os.urandom(8).hex() if order == list(range(asked)) else ""
     vectors = {
         at: Vector(item, Frame(before, between, after, batch, at, asked)) for at, item in zip(order, items, strict=True)
@@ -89,7 +89,7 @@ def cut(body: bytes, asked: int) -> list[Vector] | None:
 
 
 def _spans(body: bytes) -> Iterator[tuple[int, int]]:
-    """Where the objects in the list `data` of the outermost object start and end."""
+    """Where the objects of the list `data` in the outermost object start and end."""
     depth, start, name, inside = 0, 0, b"", False
     for sign, begins, ends in signs(body):
         if sign in b"[{":
@@ -119,7 +119,7 @@ def _index(item: bytes, at: int) -> int:
 
 
 def whole(vectors: Sequence[Vector]) -> bytes | None:
-    """The very bytes of the answer that these vectors once were, if they were one, in this order, and all of it."""
+    """The exact bytes of the answer that these vectors came from, if they are all of it, in this order; else None."""
     first = vectors[0].frame
     alike = bool(first.batch) and first.of == len(vectors)
     if not alike or any((one.frame.batch, one.frame.at) != (first.batch, at) for at, one in enumerate(vectors)):
@@ -129,17 +129,16 @@ def whole(vectors: Sequence[Vector]) -> bytes | None:
 
 
 def put_together(vectors: Sequence[Vector], paid: Frame | None) -> bytes:
-    """An answer of these vectors, in this order; `paid` is the frame of what was called for it, None for nothing."""
+    """An answer of these vectors, in this order; `paid`: the frame of what was called for it, None for nothing."""
     frame = paid or vectors[0].frame
     answer = orjson.loads(frame.before + frame.after)
     if paid is None:
-        answer["usage"] = _nothing(answer.get("usage"))
+        answer["usage"] = _unpaid(answer.get("usage"))
     answer["data"] = [orjson.Fragment(_INDEX.sub(b'"index":%d' % at, one.item, 1)) for at, one in enumerate(vectors)]
     return orjson.dumps(answer)
 
 
-def _nothing(usage: Any) -> Any:
-    """The same counts, all 0: nothing was paid."""
+def _unpaid(usage: Any) -> Any:
     if isinstance(usage, dict):
-        return {name: _nothing(count) for name, count in usage.items()}
+        return {name: _unpaid(count) for name, count in usage.items()}
     return 0 if isinstance(usage, int | float) and not isinstance(usage, bool) else usage

@@ -1,9 +1,8 @@
-"""A question asked in one form, answered by what is kept in the other: opt-in, by ``share_forms=True``.
+"""A question asked in one form, answered by an entry of the other: opt-in, by ``share_forms=True``.
 
-Both forms of a plain question have one key and differ in the form beside it, so the other entry is looked at when the
-own one is missing, before anything is claimed. What it becomes is core.providers.assemble's to say, which says
-nothing where it could not be exact; then the question goes its usual way. What is assembled is not stored: the next
-reader gets it from the same entry, whose dates count.
+Both forms of a plain question have the same digest and differ in the form beside it. So if the own entry is missing,
+the other one is read before anything is claimed. core.providers.assemble converts it; if that cannot be exact, the
+question goes its usual way. The result is not stored: the next reader converts the same entry, whose dates count.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from askonce.http.response import Response, read_head, unpack
 
 
 def other_forms(api: Api, form: Form, upstream: str) -> Iterable[tuple[Form, str]]:
-    """The forms and places in which the answer to a question may be kept too, the likeliest first."""
+    """The other forms and places that may hold the answer to a question, the likeliest first."""
     if form == "s":
         return [("j", upstream)]
     return [("s", upstream + variant) for variant in (api.stream.full if api.stream else ())]
 
 
 def retelling(api: Api, form: Form, variant: str) -> Callable[[bytes], Response | None]:
-    """Makes what is kept in the other form an answer in `form`; None where that could not be exact."""
+    """A function that converts an entry of the other form to `form`; it returns None if it cannot be exact."""
 
     def as_json(log: bytes) -> Response | None:
         parts = frames(log)

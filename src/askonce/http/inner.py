@@ -1,11 +1,11 @@
-"""The transport behind ours, and what a fork makes of it.
+"""The inner transport, and what a fork does to it.
 
-A forked child has a copy of its parent's open connections. Who asks over one of them may read the reply to what another
-child asked. So where askonce made the transport, it makes another in each process. Where the user brought it, askonce
-tells of each response whether it came over a connection that was opened before the fork. Such a response is its
-caller's, who would have got it without askonce too, and is never stored or shared.
+A forked child has a copy of its parent's open connections. A request over one of them may read the reply to another
+child's request. So a transport made by askonce is made anew in each process. For a user's transport, askonce finds out
+whether each response came over a connection opened before the fork. Such a response goes to its caller, as it would
+without askonce, and is never stored or shared.
 
-A socket is known by its inode. In a child, all that is open when it begins is the parent's.
+A socket is identified by its inode. In a child, every socket open at its start is the parent's.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from typing import Any, NamedTuple
 
 INHERITED = "inherited"  # a status detail
 Socket = tuple[int, int]
-_parents: list[object] = []  # transports of a parent's: kept, so that no destructor speaks on a connection of its
+_parents: list[object] = []  # a parent's transports, kept so that no destructor writes to a connection of its
 
 
-class _Mine(NamedTuple):
-    """The transport of one process, and the sockets that were open when it began; None: all there are."""
+class _OfProcess(NamedTuple):
+    """The transport of one process, and the sockets open at its start; None: all sockets."""
 
     own: Any
     inherited: frozenset[Socket] | None
 
 
 class Inner:
-    """One inner transport, in whatever process it is asked for.
+    """One inner transport, in any process.
 
-    `remake` makes another like it; None for one that the user brought. `suspect`: the next answer may well come over a
-    connection of a parent's.
+    `remake` makes another like it; None for a user's transport. `suspect`: the next answer may come over a parent's
+    connection.
     """
 
     def __init__(self, own: Any, remake: Callable[[], Any] | None = None) -> None:
         self.suspect = False
         self._used = False
         self._remake = remake
-        self._of = {os.getpid(): _Mine(own, frozenset())}  # a dict, because its methods are atomic
+        self._of = {os.getpid(): _OfProcess(own, frozenset())}  # a dict, because its methods are atomic
         _inners.add(self)
 
     def here(self) -> Any:
-        """The transport of this process, to ask upstream."""
+        """The transport of this process, for calls upstream."""
         self._used = True
         return self._mine().own
 
     def mine(self) -> Any:
-        """The transport, if it is this process's to close."""
+        """The transport, if this process may close it; else None."""
         made = self._of.get(os.getpid())
         return made.own if made is not None else None if self._remake else self._mine().own
 
     def inherited(self, response: Any) -> bool:
-        """Whether this answer may be another process's."""
+        """Whether this answer may belong to another process."""
         sockets = self._mine().inherited
         if sockets is not None and not sockets:
             return False
@@ -63,40 +63,40 @@ class Inner:
         self.suspect = found is None or sockets is None or found in sockets
         return self.suspect
 
-    def _mine(self) -> _Mine:
+    def _mine(self) -> _OfProcess:
         return self._of.get(os.getpid()) or self._after_fork()
 
-    def _after_fork(self) -> _Mine:
-        """In a child: made anew, or else what is open now is mistrusted. Of two threads the first one counts."""
+    def _after_fork(self) -> _OfProcess:
+        """In a child: make a new one, or else distrust what is open now. Of two threads, the first one decides."""
         (old,) = list(self._of.values())[:1]
         made = self._anew()
-        mine = self._of.setdefault(os.getpid(), _Mine(old.own, _open_sockets()) if made is None else made)
+        mine = self._of.setdefault(os.getpid(), _OfProcess(old.own, _open_sockets()) if made is None else made)
         for pid in self._of.keys() - {os.getpid()}:
             if (theirs := self._of.pop(pid, None)) is not None and theirs.own is not mine.own:
-                _let_go(theirs.own)
+                _drop(theirs.own)
         return mine
 
-    def _anew(self) -> _Mine | None:
+    def _anew(self) -> _OfProcess | None:
         if self._remake is None:
             return None
         try:
-            return _Mine(self._remake(), frozenset())
+            return _OfProcess(self._remake(), frozenset())
         except Exception:  # noqa: BLE001 - its certificates may be out of this process's reach: as if it was brought
             return None
 
     def begin(self) -> None:
-        """At the beginning of a child: note what is open. One that is to be made anew is so when it is needed."""
+        """Note the open sockets at the start of a child. A transport that is remade is made when it is needed."""
         if self._remake is None:
             self.suspect = self._used
             self._after_fork()
 
 
-def _let_go(own: Any) -> None:
-    """Give up a parent's transport without a word on its connections.
+def _drop(own: Any) -> None:
+    """Drop a parent's transport without a byte on its connections.
 
-    Only the descriptors of a blocking one are closed, or a connection that the parent closes would stay open here. Not
-    by the pool's own close, whose lock another thread may have held at the fork. What belongs to an event loop is the
-    parent's loop's too, with whom this process shares its poll set.
+    Only the descriptors of a blocking transport are closed; otherwise a connection that the parent closes stays open
+    here. The pool's own close is not used, because another thread may have held its lock at the fork. Objects of an
+    event loop belong to the parent's loop too, which shares its poll set with this process.
     """
     _parents.append(own)
     if hasattr(own, "handle_request"):
@@ -106,7 +106,7 @@ def _let_go(own: Any) -> None:
 
 
 def _socket_of(response: Any) -> Socket | None:
-    """The socket that a response came by; None where that cannot be told."""
+    """The socket of a response; None if it cannot be found."""
     try:
         stream = response.extensions["network_stream"]
         return _named(os.fstat(stream.get_extra_info("socket").fileno()))
@@ -115,7 +115,7 @@ def _socket_of(response: Any) -> Socket | None:
 
 
 def _open_sockets() -> frozenset[Socket] | None:
-    """All sockets that are open now, None where they cannot be listed, or told apart."""
+    """All open sockets; None if they cannot be listed or told apart."""
     found = set()
     try:
         descriptors = [int(one.name) for one in Path("/dev/fd").iterdir()]

@@ -1,4 +1,4 @@
-"""The body's part of a key over HTTP: what counts of it at its operation, as the operator's rules make it."""
+"""The body's part of a key over HTTP: what counts at its operation, after the operator's rules."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Body = dict[str, Any]
 
 
 class Bodies:
-    """Makes the body's part of keys for one client. `settled`: the same bytes always make the same."""
+    """Makes the body's part of keys for one client. `settled`: equal bytes always make equal keys."""
 
     def __init__(self, rules: Rules) -> None:
         self._normal = normal_of(rules)
         self.settled = rules.normalize is None
 
     def key(self, operation: Operation, exact: Body | None, raw: bytes) -> bytes:
-        """Of a body, parsed and as it came; `exact` is given away. NotNormal where the operator's function fails."""
+        """The key of a body, parsed and as received; `exact` is given away. NotNormal if the user's function fails."""
         if not self.settled:
             return self._normalized(operation, keys.parsed(raw))
         if exact is None:
@@ -38,9 +38,9 @@ class Bodies:
             return keys.RAW + raw
 
     def input_key(self, operation: Operation, body: Body, one: object) -> bytes:
-        """Of one input of a batch."""
+        """The key of one input of a batch."""
         if not self.settled:
-            # A copy, for the function may change it; not of the other inputs, which may be thousands.
+            # A copy, because the function may change it; not of the other inputs, which may be thousands.
             return self._normalized(operation, copy.deepcopy({**body, "input": one}))
         kept = {name: value for name, value in body.items() if name not in left_out(operation)}
         return keys.canonical({**kept, "input": one})
@@ -55,5 +55,5 @@ class Bodies:
 
 
 def _asks(operation: Operation) -> bool:
-    """Whether the user's text is a question: of a vector, case and marks are what it is about."""
+    """Whether the user's text is a question; for a vector, case and marks are the subject."""
     return not operation.api.per_input

@@ -1,8 +1,9 @@
-"""A request as an SDK sends it, read for what askonce has to know: what is asked, by whom, with which headers.
+"""A request as an SDK sends it, read for askonce: what is asked, by whom, with which headers.
 
-What counts of a header is decided in core.headers, and how long a credential lasts in http.credentials; here both are
-taken out of one request. A cookie is a credential, whoever put it into the client's jar. A server that sets a new one
-with every answer makes every call another question: rather that, with a warning, than an answer to another session.
+core.headers decides which headers count, and http.credentials how long a credential lasts; this module takes both out
+of one request. A cookie is a credential, whoever put it into the client's jar. A server that sets a new cookie with
+each answer turns each call into another question. That costs calls, and is reported; the opposite would answer another
+session.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from askonce.core.providers.hosts import place_of
 from askonce.core.providers.operations import Operation, operation_at
 from askonce.http.credentials import Header, cookies_of, covered
 
-NAMES = 1024  # names of headers whose class is kept in mind, and values of those whose value decides
-SHORT = 256  # bytes of a name or value that is kept in mind
+NAMES = 1024  # cached names of headers with their class, and cached values of those that are judged by value
+SHORT = 256  # bytes of a cached name or value
 
 OURS = ("askonce-scope", "askonce-tags", "askonce-variant", "askonce-ttl", "cache-control")
 
 
 class Connection(NamedTuple):
-    """What a connection tells beyond the request: whose it is, in lines as in `RequestHeaders.secrets`,
-    and where it goes.
+    """What a connection tells beyond the request: whose it is, in lines as in `RequestHeaders.secrets`, and where it
+    goes.
 
-    The names in `where` are none that a header can have: ``:socket``, the path of a Unix socket; ``:sni_hostname`` and
-    ``:target``, the extensions of a request of these names.
+    No header can have the names in `where`: ``:socket``, the path of a Unix socket; ``:sni_hostname`` and ``:target``,
+    the extensions of a request with these names.
     """
 
     secrets: bytes = b""
@@ -40,7 +41,7 @@ PLAIN = Connection()
 
 
 class SentRequest(NamedTuple):
-    """A request: its whole URL as text, raw headers, and the body, None where it is not at hand."""
+    """A request: its whole URL as text, raw headers, and the body, None if it is not available."""
 
     method: str
     url: str
@@ -50,21 +51,21 @@ class SentRequest(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a request line names: the operation, the key's part of the URL, and the credentials in the query."""
+    """What a request line names: the operation, the URL's part of the key, and the credentials in the query."""
 
     operation: Operation
     upstream: str
     secrets: bytes
-    host: bytes  # as host_of() has it
+    host: bytes  # as host_of() returns it
 
 
 class RequestHeaders(NamedTuple):
-    """What headers carry: those that count in the key, the credentials as they stand, and what is said to us."""
+    """What headers carry: those that count in the key, the credentials as sent, and directives to askonce."""
 
     counts: tuple[tuple[str, str], ...]
-    secrets: bytes  # the cookies among them
+    secrets: bytes  # including cookies
     ours: dict[str, str]
-    unknown: tuple[str, ...]  # of `counts`: no class knows them
+    unknown: tuple[str, ...]  # of `counts`: of no class
     cookies: bytes = b""
     host: bytes = b""
 
@@ -82,7 +83,7 @@ _SIGNED = frozenset(
 
 @lru_cache(maxsize=1024)  # for short URLs: see ClientRules
 def target_of(method: str, url: str, same_as: tuple[tuple[str, str], ...] = ()) -> Target | None:
-    """What a request is aimed at; None for what is no operation of ours. `same_as`: as in Rules, its pairs."""
+    """What a request is for; None if it is no known operation. `same_as`: the pairs of Rules.same_as."""
     parts = urlsplit(url)
     place = place_of(parts.scheme, parts.netloc.rpartition("@")[2], dict(same_as))
     operation = operation_at(method, parts.path, place.provider, mirrored=place.same)
@@ -93,10 +94,10 @@ def target_of(method: str, url: str, same_as: tuple[tuple[str, str], ...] = ()) 
         name = piece.partition("=")[0].lower()
         if name in _SECRET or name in _SIGNED:
             secrets.append(piece)
-        elif piece != "alt=sse":  # how a stream is framed: the form of an answer is kept beside the key, not in it
+        elif piece != "alt=sse":  # how a stream is framed; the form is kept beside the key
             plain.append(piece)
     signed = "AWS4" if any(piece.partition("=")[0].lower() in _SIGNED for piece in secrets) else ""
-    # Some providers name a host's region again in the path.
+    # Some providers repeat a host's region in the path.
     path = _REGION.sub("/locations/-/", operation.path) if place.same else operation.path
     upstream = f"{place.scheme}://{place.host}{path}?{'&'.join(plain)}"
     host = host_of(parts.netloc.rpartition("@")[2].encode(), url)
@@ -107,7 +108,7 @@ _REGION = re.compile("/locations/[^/]+/")
 
 
 def host_of(host: bytes, url: str) -> bytes:
-    """A host and port as they are compared: in lower case, without the port that the URL's scheme has anyway."""
+    """A host and port for comparison: in lower case, without the scheme's default port."""
     return host.strip().lower().removesuffix(b":443" if url[:6].lower() == "https:" else b":80")
 
 
@@ -118,7 +119,7 @@ _KINDS = {"ours": _OURS, "credential": _CREDENTIAL, "valued": _VALUED, "members"
 
 
 class _Classes(dict[bytes, int]):
-    """The class of each name met so far: one is looked up in half the time that an lru_cache takes, 17 times a hit."""
+    """The class of each name met so far. A look-up costs half of an lru_cache's, and a hit makes 17."""
 
     def __missing__(self, name: bytes) -> int:
         text = lower(name)
@@ -148,7 +149,7 @@ _PLAIN = _Values()
 
 
 def read_headers(headers: Sequence[Header], ignored: Container[str] = ()) -> RequestHeaders:
-    """What the headers carry; headers named in `ignored` (lower case) do not count, nor cookies: ``cookie:name``."""
+    """What the headers carry. `ignored` (lower case): headers that do not count, and cookies as ``cookie:name``."""
     counts: list[tuple[str, str]] = []
     secrets: list[bytes] = []
     cookies: list[bytes] = []
@@ -178,7 +179,7 @@ def read_headers(headers: Sequence[Header], ignored: Container[str] = ()) -> Req
 
 
 def less_ours(headers: Sequence[Header]) -> list[Header]:
-    """The headers for upstream. What a signature covers stays: taking it off would break the signature."""
+    """The headers for upstream, without askonce's own; one that a signature covers stays, or the signature breaks."""
     kept = covered(headers)
     return [(name, value) for name, value in headers if _CLASSES[name] != _OURS or name.lower() in kept]
 
@@ -190,7 +191,7 @@ def name_of(secret: bytes) -> str:
 
 
 def lower(name: bytes) -> str:
-    """The name of a header as text."""
+    """The name of a header as text, in lower case."""
     return name.decode("latin-1").lower()
 
 

@@ -1,15 +1,15 @@
-"""A Response is a whole answer of HTTP: status, headers, and the body as its reader sees it; as bytes, and back.
+"""A Response is a whole answer of HTTP: status, headers, and the decoded body; as an object and as bytes.
 
-    4 bytes, big-endian: length of the meta | meta, JSON | body
+4 bytes, big-endian: length of the meta | meta, JSON | body
 
-`meta` is ``{"status": 200, "headers": [["content-type", "application/json"], ...]}``; of an answer that is shared but
-not stored also ``"who"``, whose credential it was refused to; of one vector, ``"frame"``, what it stood in (see
-`vectors`), and the body is the vector alone. A Failure, where there was no answer, is the meta alone:
-``{"error": "ReadTimeout", "message": ..., "patience": 600.0}``. ``"age"``: the seconds that upstream's Age said.
+`meta` is ``{"status": 200, "headers": [["content-type", "application/json"], ...]}``. An answer that is shared but not
+stored also has ``"who"``, the credential that it was refused to. A vector has ``"frame"``, what it stood in (see
+http.embeddings), and its body is the vector alone. A Failure (no answer came) is only a meta: ``{"error":
+"ReadTimeout", "message": ..., "patience": 600.0}``. ``"age"``: the seconds of upstream's Age.
 
-Bodies are kept decoded: who asks may not understand the encoding that who paid did. What is stored goes without the
-headers that were the first reader's alone: its connection, its cookies, its rate limits. What is shared with those who
-waited keeps the rate limits, which are theirs too; a 429 without its retry-after would be another answer.
+Bodies are kept decoded, because a later caller may not accept the first caller's encoding. A stored answer loses the
+headers that concern only the first reader: its connection, cookies and rate limits. A shared answer keeps the rate
+limits, which apply to the followers too; a 429 without its retry-after would be another answer.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _RATES = ("ratelimit", "rate-limit", "retry-after", "should-retry", "call-limit"
 
 
 class Response(NamedTuple):
-    """An answer: headers as raw pairs, less those of the connection, the body decoded."""
+    """An answer: raw header pairs without those of the connection, and the decoded body."""
 
     status: int
     headers: Sequence[Header]
     body: bytes
     who: str = ""
     frame: Frame | None = None
-    age: int = 0  # s that it was old when it came, by upstream's word
+    age: int = 0  # seconds old when it came, by upstream's word
 
 
 class Failure(NamedTuple):
-    """An exchange that brought no answer: the class name of the module's error, its text.
+    """A call that brought no answer: the class name of the module's error, and its text.
 
-    `patience`: s that the caller had for it; who has more must ask again. None: it is the same for all.
+    `patience`: the timeout of its caller in s; a follower with a longer one asks again. None: it applies to all.
     """
 
     error: str
@@ -60,7 +60,7 @@ class Failure(NamedTuple):
 
 @lru_cache_of_short(1024)
 def personal(name: bytes, *, rates: bool = True) -> bool:
-    """Whether a response's header is for the connection that it came by and for nobody else."""
+    """Whether a response header concerns only the connection that it came by."""
     text = name.decode("latin-1").lower()
     if text in _CONNECTION or text in _COOKIES or text == "age":
         return True
@@ -69,12 +69,12 @@ def personal(name: bytes, *, rates: bool = True) -> bool:
 
 @lru_cache_of_short(1024)
 def of_connection(name: bytes) -> bool:
-    """Whether a response's header says how the message travelled, which ends where it is read."""
+    """Whether a response header describes the transfer of the message, which ends with its reader."""
     return name.decode("latin-1").lower() in _CONNECTION
 
 
 def pack(reply: Response, *, stored: bool) -> bytes:
-    """The bytes of a reply: as it is `stored`, or as it is shared with those who waited for it."""
+    """The bytes of a reply, as it is `stored` or as it is shared with followers."""
     headers = [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in reply.headers
@@ -88,11 +88,11 @@ def pack(reply: Response, *, stored: bool) -> bytes:
     return _packed({"status": reply.status, "headers": headers, **more}, reply.body)
 
 
-OLDEST = 2**31 - 1  # s, as RFC 9111 has it
+OLDEST = 2**31 - 1  # s, as in RFC 9111
 
 
 def age_of(headers: Sequence[Header]) -> int:
-    """What an Age header says, s; 0 without one that can be read."""
+    """The seconds of an Age header; 0 if there is none that can be read."""
     said = next((value.strip() for name, value in headers if name.lower() == b"age"), b"")
     return min(int(said), OLDEST) if said.isdigit() and len(said) <= _DIGITS else 0
 
@@ -111,11 +111,11 @@ def _packed(meta: object, body: bytes) -> bytes:
 
 
 def unpack(data: bytes | memoryview) -> Response | Failure:
-    """What was packed; ValueError for anything else."""
+    """The reverse of pack and pack_failure; ValueError for anything else."""
     start = LENGTH + int.from_bytes(data[:LENGTH], "big")
     head = bytes(data[LENGTH:start])
-    # Kept: a hot answer is read again and again, and its headers cost more to make than all else here. But every
-    # vector of a batch has a head of its own.
+    # Cached: a hot answer is read again and again, and its headers cost more than all else here. Not for vectors,
+    # because every vector of a batch has a head of its own.
     made = (_read if b'"frame"' in head or len(head) > SHORT else _read_again)(head)
     if isinstance(made, Failure):
         return made
@@ -154,5 +154,5 @@ _read_again = lru_cache(maxsize=256)(_read)
 
 
 def read_head(head: bytes) -> Response | Failure:
-    """What the meta of a packed reply says; the body is empty."""
+    """The meta of a packed reply; the body is empty."""
     return (_read if len(head) > SHORT else _read_again)(head)

@@ -1,10 +1,11 @@
-"""ClientRules decide for one HTTP client: which of its requests may be looked up, and which answers may be kept.
+"""ClientRules decide for one HTTP client which requests may be looked up and which answers may be kept.
 
-A request that is no question of a known operation, or not one that a cache may answer, passes: it goes upstream as it
-came, and its answer back as it comes. Every pass has a reason in a word. What we cannot make sense of (a bad scope in a
-header) passes too, with a warning: an SDK's caller must never get an exception that the SDK does not know.
+A request that is no question of a known operation, or that a cache must not answer, passes: it goes upstream as it
+came, and its answer comes back unchanged. Each pass has a one-word reason. A request that cannot be understood (a bad
+scope in a header) passes too, with a warning, because an SDK's caller must never get an exception that the SDK does not
+know.
 
-Nothing here does I/O, so that whatever speaks HTTP can use it.
+Nothing here does I/O, so any HTTP library can use it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ NEVER_MET = (None, None)
 
 @dataclass(slots=True)
 class Batch:
-    """The inputs of an embeddings request: a question for each that is different, and who of them stands where."""
+    """The inputs of an embeddings request: a question for each distinct input, and which of them stands where."""
 
     body: dict[str, Any]
     questions: dict[Key, Question] = field(default_factory=dict)
@@ -62,20 +63,20 @@ class Batch:
 
 @dataclass(slots=True)
 class Asked:
-    """A request that was read: a question, or the reason to pass. `ours`: it has headers to be taken off."""
+    """A request that was read: a question, or the reason to pass. `ours`: it has headers of askonce, to be removed."""
 
     reason: str = ""
     ours: bool = False
     question: Question | None = None
     batch: Batch | None = None
     operation: Operation | None = None
-    who: str = ""  # whose credential it carries
+    who: str = ""  # the credential that it carries
     expected: Expected = PLAIN
     sent: SentRequest | None = None
     _says: Request | None = None
 
     def said(self) -> Request:
-        """What a question says of its answer; worked out when it goes upstream."""
+        """What a question says about its answer; computed when it goes upstream."""
         if self._says is None:
             assert self.sent is not None
             assert self.question is not None
@@ -134,7 +135,7 @@ class ClientRules:
             return "off"
         if carries.ours and self._callers.strange(carries.ours):
             return "bad-settings"
-        # Found again by the URL, where that is short; the choice is made here, for a call more is felt by a hit.
+        # Cached by URL if that is short; inlined, because a hit would notice one more call.
         aimed = target_of if len(sent.url) <= bounded.SHORT else target_of.__wrapped__
         target = aimed(sent.method, sent.url, self._same_as)
         if target is None:
@@ -147,7 +148,7 @@ class ClientRules:
             return "no-store"
         carries = self._callers.beside(sent, carries, target)
         asked.who = fingerprint(carries.secrets)
-        # To find 2 KB again costs less than to parse, sort and hash them; the credential is here by its digest alone.
+        # Finding 2 KB again is cheaper than parsing, sorting and hashing them; the credential is only a digest here.
         spelled = (sent.url, sent.body, carries.counts, asked.who)
         met, operation = self._met.get(spelled, NEVER_MET)
         if met is not None and met.plan is plan:
@@ -158,17 +159,16 @@ class ClientRules:
         made = asked.question
         keep = self._bodies.settled and not (asked.batch or self._shares) and plan.remembers(len(sent.body))
         if made is not None and keep:
-            # A copy: the one that is asked will hold what was read for it.
+            # A copy, because the asked question will hold what was read for it.
             met = Question(made.key, made.fields, plan, made.model, asked.expected)
             size = len(sent.url) + len(sent.body) + sum(len(name) + len(value) for name, value in carries.counts)
             self._met.keep(spelled, (met, asked.operation), size)
         return reason
 
     def _ask(self, sent: SentRequest, carries: RequestHeaders, target: Target, plan: Plan, asked: Asked) -> str:
-        """Make the question of a request; or the reason to pass."""
         assert sent.body is not None
         exact = keys.parsed(sent.body)
-        body = _loosely(sent.body) if exact is None else exact
+        body = _inexact_body(sent.body) if exact is None else exact
         if body is None:
             return "not-json"
         operation = agreed(target.operation, body)
@@ -190,7 +190,7 @@ class ClientRules:
         self._callers.note(sent, carries, counts, tenant=tenant)
         ask = self._maker(plan, target, body, form, place, counts, asked.who)
         batched = form == "j" and bool(operation.api.per_input)
-        # A signature covers the body, which can then not be cut into inputs.
+        # A signature covers the body, which therefore cannot be split into inputs.
         signed = batched and covers_body(sent.headers, carries.secrets)
         try:
             if batched and not signed and exact is not None and per_input(operation, exact):
@@ -199,7 +199,7 @@ class ClientRules:
         except NotNormal as wrong:
             return not_normal(self.events, wrong)
         asked.question = ask(canonical, "")
-        if self._shares and asked.batch is None and not operation.framed:  # AWS's frames have no other form
+        if self._shares and asked.batch is None and not operation.framed:  # AWS frames have no other form
             self._share(asked.question, canonical, target, place, counts, asked.who)
         return ""
 
@@ -207,7 +207,6 @@ class ClientRules:
     def _share(
         question: Question, canonical: bytes, target: Target, place: str, headers: tuple[tuple[str, str], ...], who: str
     ) -> None:
-        """Name the other forms in which the answer may be kept."""
         api, form = target.operation.api, question.key.form
         question.others = tuple(
             question.plan.question(canonical, question.model, other, elsewhere, headers, who)
@@ -229,29 +228,29 @@ class ClientRules:
         headers: tuple[tuple[str, str], ...],
         who: str,
     ) -> Callable[[bytes, str], Question]:
-        """Makes questions of canonical bodies; their `kind` tells apart what is kept in different ways."""
+        """Makes questions of canonical bodies; `kind` separates what is stored in different ways."""
         model = model_of(target.operation, body)
         return lambda canonical, kind: plan.question(canonical, model, form, place + kind, headers, who)
 
     def _plan(self, ours: Mapping[str, str]) -> Plan:
-        """The plan of a call: what its headers say, over its context's settings, over the client's own."""
+        """The plan of a call: its headers over the settings of its context over the client's own."""
         around = self._around()
         if not ours and around is NOTHING:
             return self._plain
         return self._planner.plan(said(ours).over(around.over(self._own)))
 
     def met(self, sent: Sequence[Header]) -> None:
-        """A request went upstream with these headers."""
+        """Note a request that went upstream with these headers."""
         self._callers.met(sent)
 
     def going(self, asked: Asked) -> None:
-        """A question goes upstream."""
+        """Note a question that goes upstream."""
         self._fitting.going(asked.said())
 
     # answers
 
     def judge(self, asked: Asked, headers: Sequence[Header]) -> Judge:
-        """The judge of the answer to a question that has these headers."""
+        """The judge of the answer to a question with these headers."""
         assert asked.question is not None
         assert asked.operation is not None
         plan = asked.question.plan
@@ -265,7 +264,7 @@ class ClientRules:
         )
 
     def answer(self, asked: Asked, reply: Response, value: object, verdict: Verdict | None = None) -> Answer:
-        """A reply as it would be stored or shared; `value` is what the leader itself gets back."""
+        """A reply as it is stored or shared; `value` is what the leader itself gets."""
         assert asked.question is not None
         verdict = verdict or self._verdict(asked, reply)
         if asked.question.plan.tenant and 400 <= reply.status < 500:
@@ -279,14 +278,14 @@ class ClientRules:
         )
 
     def answers(self, asked: Asked, reply: Response, value: object, number: int) -> tuple[list[Answer], list[Vector]]:
-        """The reply to a batch of so many inputs, as the answers to each; no vectors if it may not be cut."""
+        """The reply to `number` inputs, as one answer for each; no vectors if it cannot be split."""
         verdict = self._verdict(asked, reply)
         vectors = None if verdict.reason else cut(reply.body, number)
         if vectors is not None:
             packed = [pack(Response(200, reply.headers, one.item, "", one.frame), stored=True) for one in vectors]
             return [Answer(body, verdict, value) for body in packed], vectors
         one = self.answer(asked, reply, value, verdict if verdict.reason else refused("unmatched"))
-        if number > 1 and not everybodys(reply.status):  # it may be the fault of one input, which another does not have
+        if number > 1 and not everybodys(reply.status):  # one input may cause it, and the others may be fine
             one = one._replace(body=pack_failure(Failure("RequestError", "refused as part of a batch", 0.0)))
         return [one] * number, []
 
@@ -294,12 +293,12 @@ class ClientRules:
         return self.judge(asked, reply.headers).reply(reply.status, reply.body, time.time())
 
     def failed(self, failure: Failure, value: object, trouble: str) -> Answer:
-        """A failure, as it is shared with those who waited."""
+        """A failure, as it is shared with followers."""
         return Answer(pack_failure(failure), refused(trouble or "failed"), value, trouble=trouble)
 
 
 def said(ours: Mapping[str, str]) -> Settings:
-    """What the headers of a request say to us; directives we do not know are ignored, as HTTP has it."""
+    """What the headers of a request tell askonce; unknown directives are ignored, as in HTTP."""
     if not ours:
         return NOTHING
     variant, ttl = ours.get("askonce-variant"), ours.get("askonce-ttl")
@@ -320,8 +319,8 @@ def _seconds(text: str) -> float:
         raise ConfigError(f"askonce-ttl: {text!r} is not a number: write seconds, such as 600") from None
 
 
-def _loosely(raw: bytes) -> dict[str, Any] | None:
-    """A body that has no exact form (a name twice, a huge number), for what can be judged of it."""
+def _inexact_body(raw: bytes) -> dict[str, Any] | None:
+    """A body without an exact form (a repeated name, a huge number), as far as it can be judged."""
     try:
         body = bounded.loads(raw)
     except ValueError:
@@ -330,7 +329,7 @@ def _loosely(raw: bytes) -> dict[str, Any] | None:
 
 
 def _batch(body: dict[str, Any], ask: Callable[[object], Question]) -> Batch | None:
-    """The request as a batch; None where it is not clear what its inputs are."""
+    """The request as a batch; None if its inputs are ambiguous."""
     inputs = inputs_of(body)
     if inputs is None:
         return None
@@ -344,10 +343,10 @@ def _batch(body: dict[str, Any], ask: Callable[[object], Question]) -> Batch | N
 
 
 def _form(sent: SentRequest, target: Target, body: dict[str, Any]) -> tuple[Form, str]:
-    """The form of the answer asked for, and the key's part of the URL.
+    """The form of the wanted answer, and the URL's part of the key.
 
-    A plain stream shares its question with the answer in one piece. One that was asked for with options has other
-    bytes, and so is another question: they stand where a URL names a part of what it names.
+    A plain stream shares its question with the answer in one piece. A stream with options has other bytes and is
+    another question: its options follow the URL, like a fragment.
     """
     if not (target.operation.streamed_by_path or body.get("stream")):
         return "j", target.upstream
@@ -363,7 +362,7 @@ def _texts(reply: Response) -> dict[str, str]:
 
 
 def our_error(operation: Operation | None, status: int, kind: str, message: str) -> Response:
-    """An error of our own, in the shape that the SDK of this operation reads; it asks not to be retried."""
+    """An error of askonce, in the shape that the operation's SDK reads; it asks not to be retried."""
     body, headers = (operation.api.error if operation else plain_error)(status, kind, message)
     ours = [(b"content-type", b"application/json"), (b"x-should-retry", b"false"), *headers]
     return Response(status, ours, orjson.dumps(body))

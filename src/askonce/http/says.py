@@ -1,4 +1,4 @@
-"""What a request over HTTP says of its answer: the model, the host, the ids that it gave itself (providers.fits)."""
+"""What a request over HTTP says of its answer: the model, the host, its own ids (core.providers.fits)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIELDS = tuple(f'"{name}"'.encode() for name in ID_FIELDS)
 
 
 def says(sent: SentRequest, model: str, operation: Operation, form: str) -> Request:
-    """What a request says of its answer; its body is read again only where that is in doubt."""
+    """What a request says of its answer; its body is read again only if there is a doubt."""
     raw = sent.body or b"{}"
     body = partial(_object, raw)
     ids = ids_in(sent.headers, body if any(name in raw for name in _FIELDS) else None)
@@ -26,13 +26,13 @@ def says(sent: SentRequest, model: str, operation: Operation, form: str) -> Requ
 
 
 def ids_in(headers: Sequence[Header], body: Callable[[], dict[str, Any]] | None = None) -> Ids:
-    """The ids that headers, and a body that may have some, carry."""
+    """The ids in headers, and in a body that may hold some."""
     found = [(named, text_of(value)) for name, value in headers if (named := _ID_NAMES[name])]
     return ids_of(found, body) if found or body is not None else {}
 
 
 class _Names(dict[bytes, str]):
-    """The names of headers met so far, in lower case if they carry ids, else "": there are some twenty a call."""
+    """The names of headers met so far: in lower case if they carry ids, else "". A call has some twenty."""
 
     def __missing__(self, name: bytes) -> str:
         text = lower(name)

@@ -1,7 +1,7 @@
-"""What a store gave, read as an answer of HTTP: what no SDK could read is no answer, whatever its checksum says.
+"""What a store gave, read as an answer of HTTP. What no SDK could read is no answer, whatever its checksum says.
 
-A hit hands on bytes without reading them. So each entry is read once, when this process first meets it: JSON must be
-JSON, a stream must have its end, a vector must stand in a frame. After that its fill id vouches for it.
+A hit returns bytes without reading them. So each entry is checked once, when this process first meets it: JSON must be
+JSON, a stream must have its end, a vector must stand in a frame. Later its fill id is proof enough.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from askonce.engine.reader import Found, Unreadable
 from askonce.http.response import Failure, Response, read_head, unpack
 from askonce.stream.tape import Playback
 
-SOUND = 4096  # fill ids of entries that were read
+SOUND = 4096  # fill ids of checked entries
 ALL = resolve(Policy(tool_calls="store", searched="store"))
-_NONE = frozenset({"incomplete", "not-sse", "empty"})  # verdicts on what is no stream of an API
+_NONE = frozenset({"incomplete", "not-sse", "empty"})  # verdicts on a stream of no API
 
 
 class Stored:
@@ -43,7 +43,7 @@ class Stored:
         return made
 
     def opening(self, found: Found, api: Api) -> Response | Failure:
-        """How a stream begins; Unreadable if it is none."""
+        """The start of a stream; Unreadable if it is none."""
         assert isinstance(found.value, Playback)
         try:
             head = read_head(found.value.meta)
@@ -63,7 +63,7 @@ class Stored:
 
 def _readable(made: Response | Failure) -> bool:
     if isinstance(made, Failure):
-        return False  # it is shared, and never stored
+        return False  # shared answers are never stored
     if made.frame is not None:
         # Not parsed: a vector has a thousand numbers, and a batch a hundred vectors.
         return made.body[:1] == b"{" and made.body[-1:] == b"}" and _frames(made.frame.before, made.frame.after)

@@ -1,16 +1,16 @@
-"""Streamed answers over HTTP: a response on its way in is a Source, a place on a tape is a response on its way out.
+"""Streamed answers over HTTP: an incoming response is a Source, an outgoing response is a place on a tape.
 
-Whatever a streamed question brings is a tape: META is the reply's head (http.reply), DATA its body, decoded, in the
-pieces in which it came. An answer of upstream's is opened as soon as its headers are here, and is judged by its bytes;
-what is no answer (an error status, a failure) is a tape of one piece, shared with those who waited and never stored.
+A streamed question always brings a tape: META is the reply's head (http.response), DATA its decoded body, in the pieces
+in which it came. An upstream answer is opened when its headers arrive, and judged by its bytes. An error status or a
+failure is no answer: it becomes a tape of one piece, shared with followers and never stored.
 
-Who paid for the call is handed on upstream's own response (http.received), so that caller reads the raw pieces, of
-which its client makes what it always makes. All others read what the tape holds. A body that cannot be decoded is for
-that caller alone: its client says what is wrong with it, and the others are told the same.
+The caller that pays gets upstream's own response (http.received), reads its raw pieces, and decodes them in its own
+client. All others read the tape. A body that cannot be decoded is only for that caller, whose client reports the error;
+the others get the same error.
 
-How a reader's stream ends is what its own module would have said. Its end is upstream's end. An error of upstream's is
-raised as it is to who paid for the call, and to everybody else as the error of that name of its own module. A stream
-that was followed from a process that died is cut, RemoteProtocolError: no SDK may take it for a whole one.
+A reader's stream ends as its own module would end it. It ends where upstream ends. The caller that pays gets upstream's
+error as it is; every other reader gets the error of that name of its own module. A stream followed from a process that
+died is cut with RemoteProtocolError, so that no SDK takes it for whole.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class StreamSender(Sender, Protocol):
 
 
 class StreamCall(UpstreamCall):
-    """A request for a stream: what its call brings is handed on from its headers on."""
+    """A request for a stream; its caller gets the response when its headers arrive."""
 
     def __init__(self, sender: StreamSender, asked: Asked, request: Any) -> None:
         super().__init__(sender, asked, request)
-        self.opening: Received | None = None  # of a stream that was opened
+        self.opening: Received | None = None  # of an opened stream
         self._by = sender
         self._body: Body | None = None
         self._meta: bytes | None = None
 
     async def opened(self) -> Answer | Opened:
-        """Make the call; what is no answer is read first."""
+        """Make the call; a reply that is no answer is read to its end first."""
         try:
             return await self._opened()
         except BaseException:
@@ -65,21 +65,21 @@ class StreamCall(UpstreamCall):
         head = self._got
         if self._body is None:
             return taped(self._by.rules.answer(self.asked, head, self, self._verdict(head)))
-        # From here on the answer is not ours to give a second time.
+        # From here on the answer cannot be given a second time.
         self.opening, self.received, self.reply = self.received, None, None
         self._meta = pack(head, stored=True)[LENGTH:]
         return Opened(self._meta, self._body, self._scan(head))
 
-    async def _bring(self, received: Received) -> bytes:
+    async def _decoded_body(self, received: Received) -> bytes:
         self._body = None
         if received.response.status_code != 200 or not received.readable(asynchronous=self._by.asynchronous):
-            return await super()._bring(received)
+            return await super()._decoded_body(received)
         kind = Encoded if received.encodings else Body
         self._body = kind(received, self._by.module, asynchronous=self._by.asynchronous)
         return b""
 
     def _verdict(self, reply: Response) -> Verdict | None:
-        """On a stream that is here as a whole; None for what is no stream."""
+        """The verdict on a stream that is complete; None for what is no stream."""
         if reply.status != 200:
             return None
         scan = self._scan(reply)
@@ -87,23 +87,22 @@ class StreamCall(UpstreamCall):
         return scan.verdict(time.time())
 
     def _scan(self, head: Response) -> Scan:
-        """Judges the answer by its bytes."""
         content_type = next((text.decode("latin-1") for name, text in head.headers if name.lower() == _TYPE), "")
         return self._by.rules.judge(self.asked, head.headers).stream(content_type)
 
     def own(self, playback: Playback) -> Received | None:
-        """The response whose stream this very request opened, to be read from this place on its tape."""
+        """The response whose stream this request opened, read from this place on its tape."""
         if self._meta is None or playback.meta is not self._meta or self.opening is None:
             return None
         self.opening.replaced = self.out(playback, mine=True)
         return self.opening
 
     def out(self, playback: Playback, *, mine: bool = False) -> Any:
-        """What the caller's response reads: its own call is under upstream's timeouts, any other under the caller's."""
+        """What the caller's response reads: upstream's timeouts apply to its own call, the caller's to any other."""
         module = self._by.module
         patience = math.inf if mine else patience_for(self.request, "ReadTimeout")
         body = self._body if mine else None
-        kind = _out(module, asynchronous=self._by.asynchronous)
+        kind = _as_stream(module, asynchronous=self._by.asynchronous)
         return kind(playback, module, self.request, patience, body, mine=mine)
 
 
@@ -111,7 +110,7 @@ _TYPE = b"content-type"
 
 
 def taped(answer: Answer) -> Answer:
-    """An answer that is no stream, as a tape: its packed reply taken apart."""
+    """A reply that is no stream, as a tape: its packed bytes, taken apart."""
     packed = answer.body or b""
     start = LENGTH + int.from_bytes(packed[:LENGTH], "big")
     log = frame(META, packed[LENGTH:start]) + (data_frame(0, packed[start:]) if packed[start:] else b"")
@@ -119,9 +118,9 @@ def taped(answer: Answer) -> Answer:
 
 
 class Out:
-    """What a response reads its body from: a place on a tape.
+    """A place on a tape, from which a response reads its body.
 
-    `mine`: this very request pays for it, and `body` is then where the tape's parts come from.
+    `mine`: this request pays for it, and `body` brings the tape's parts.
     """
 
     def __init__(
@@ -136,17 +135,17 @@ class Out:
         self._mine = mine
 
     def left(self) -> Iterator[bytes]:
-        """The raw pieces that came since, where it is these that are read."""
+        """The raw pieces that came since, if these are read."""
         while self._raw:
             yield self._raw.popleft()
 
     def leave(self) -> None:
-        """Nobody reads raw pieces any more."""
+        """Stop the raw pieces: nobody reads them any more."""
         if self._body is not None:
             self._body.raw = None
 
     def told(self, error: Exception) -> Exception:
-        """An error as this reader's own module would have raised it."""
+        """An error as this reader's own module would raise it."""
         module = self._module
         if isinstance(error, TimeoutError) and error is not self.playback.tape.error:
             kind = module.ReadTimeout
@@ -164,7 +163,6 @@ class OutBlocking(Out):
     """For a sync client."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """The parts, as they come."""
         playback, patience, raw = self.playback, self.patience, self._raw is not None
         try:
             while (part := drive(playback.next(patience))) is not None:
@@ -182,7 +180,7 @@ class OutBlocking(Out):
             raise made from error
 
     def close(self) -> None:
-        """Leave."""
+        """Leave the tape."""
         self.leave()
         drive(self.playback.close())
 
@@ -191,7 +189,6 @@ class OutSuspending(Out):
     """For an async client."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The parts, as they come."""
         playback, patience, raw = self.playback, self.patience, self._raw is not None
         try:
             while (part := await playback.next(patience)) is not None:
@@ -212,19 +209,19 @@ class OutSuspending(Out):
             raise made from error
 
     async def aclose(self) -> None:
-        """Leave."""
+        """Leave the tape."""
         self.leave()
         await self.playback.close()
 
 
 def wrong(part: Raw) -> Exception:
-    """What is wrong with a part that has no decoded bytes."""
+    """The error for a part that has no decoded bytes."""
     assert isinstance(part.value, Exception)
     return part.value
 
 
 @lru_cache(maxsize=8)
-def _out(module: Any, *, asynchronous: bool) -> Any:
-    """Our stream as one of this module, which asks by isinstance."""
+def _as_stream(module: Any, *, asynchronous: bool) -> Any:
+    """A stream of this module's type, because the module checks with isinstance."""
     ours, theirs = (OutSuspending, module.AsyncByteStream) if asynchronous else (OutBlocking, module.SyncByteStream)
     return type("AskonceStream", (ours, theirs), {})

@@ -1,12 +1,12 @@
 """The transports that http_client() puts into clients of httpx2 and httpx: one body for sync and async.
 
-The body is `async def` and is finished by one ``send(None)`` in sync mode, as everywhere in askonce. It takes the
-module as a value: both have the same requests, responses and errors by the same names.
+The body is `async def`; sync mode finishes it with one ``send(None)``, as everywhere in askonce. The module is a value:
+both modules have requests, responses and errors with the same names.
 
-What passes is handed on untouched, stream and all. What is a question goes to the engine. The leader is handed on the
-inner transport's own response (http.received), and its errors are the leader's own to meet. For everybody else an
-answer is rebuilt from what is stored or shared, and a failure is an error of the same name, of their own module, with
-their own request. A caller with more patience than the leader does not get the leader's timeout, but asks again.
+A request that passes is handed on untouched, with its stream. A question goes to the engine. The leader gets the inner
+transport's own response (http.received) and its errors. For every other caller, an answer is rebuilt from what is
+stored or shared, and a failure is the error of that name of its own module, with its own request. A caller with a
+longer timeout than the leader's asks again instead of getting the leader's timeout.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from askonce.stream.tape import Playback
 
 
 class Transport:
-    """What both transports are made of."""
+    """The common part of both transports."""
 
     asynchronous = False
 
@@ -70,11 +70,11 @@ class Transport:
         self._inner = Inner(brought)
 
     async def send(self, request: Any) -> Any:
-        """The inner transport's response, untouched."""
+        """The inner transport's response, unchanged."""
         raise NotImplementedError
 
     def inherited(self, response: Any) -> bool:
-        """Whether an answer came over a connection of a parent process, and so may be another process's."""
+        """Whether the answer came over a parent process's connection, and may belong to another process."""
         if self._inner.inherited(response):
             self.rules.events.warn_once(
                 INHERITED,
@@ -89,7 +89,7 @@ class Transport:
         raise NotImplementedError
 
     async def read(self, received: Received) -> None:
-        """Read a response to its end, if it is to be read by us, and close it upstream."""
+        """Read a response to its end, unless its client reads it, and close it upstream."""
         if received.readable(asynchronous=self.asynchronous):
             try:
                 await self._drain(received.response.stream, received.parts)
@@ -98,7 +98,7 @@ class Transport:
             received.keep()
 
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
-        """All that a stream yields; closed in the end, whatever that is."""
+        """All that a stream yields; it is closed even after an error."""
         raise NotImplementedError
 
     async def handle(self, request: Any) -> Any:
@@ -123,7 +123,7 @@ class Transport:
             if asked.question.detail == INHERITED:
                 return await self._suspected(request)
             reply = our_error(asked.operation, 504, "not_cached", str(missing))
-        except StoreUnavailable as trouble:  # only of a strict cache: its calls must not go upstream uncounted
+        except StoreUnavailable as trouble:  # only a strict cache raises it: its calls must not go upstream uncounted
             return self._response(
                 our_error(asked.operation, 503, "store_unavailable", str(trouble)),
                 Status(asked.question.key.text, fwd="miss", detail=trouble.kind),
@@ -138,7 +138,7 @@ class Transport:
         return self._response(reply, Status(asked.question.key.text, fwd="miss", detail="only-if-cached"))
 
     async def _missed(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
-        """What a caller has instead of an answer that others may have too; raises what its module would raise."""
+        """What a caller gets when no answer may be shared with it; raises what its module would raise."""
         paid = call.whose(error)
         if isinstance(error, Unshared) and (paid is None or not paid.entire):
             return await self._passed(request, error.detail)
@@ -152,7 +152,7 @@ class Transport:
 
     @staticmethod
     def _only_stored(asked: Asked) -> None:
-        """Have a request answered from the store, or by a call that nobody else waits for."""
+        """Answer a request from the store, or by a call that nobody else waits for."""
         assert asked.question is not None
         plan = asked.question.plan
         plan = replace(plan, control=replace(plan.control, only_if_cached=True))
@@ -161,7 +161,7 @@ class Transport:
             question.plan, question.detail = plan, INHERITED
 
     async def _suspected(self, request: Any) -> Any:
-        """A call over a connection that may be a parent's: for its caller alone; the next may be for others too."""
+        """A call over a connection that may be a parent's: only for its caller; the next may be for others too."""
         response = await self.send(request)
         self.rules.met(request.headers.raw)
         self.inherited(response)
@@ -174,14 +174,14 @@ class Transport:
         return UpstreamCall(self, asked, request) if asked.batch is None else BatchCall(self, asked, request)
 
     def _read(self, request: Any) -> Asked:
-        """What a request asks; one that we fail to read passes, less our headers if it has some."""
+        """What a request asks; a request that cannot be read passes, without askonce's headers."""
         try:
             return self.rules.read(self._sent(request))
         except Exception as error:  # noqa: BLE001 - as in _failed_safe
             return Asked(self._warned(error), ours=True)
 
     def _warned(self, error: Exception) -> str:
-        """A failure of ours is told once; the word for it."""
+        """Warn of an internal failure, once for each kind; returns its word."""
         kind = type(error).__name__
         self.rules.events.warn_once(kind, "a call went upstream without the cache: %r", error)
         log.debug("askonce failed", exc_info=error)
@@ -190,14 +190,14 @@ class Transport:
     def _sent(self, request: Any) -> SentRequest:
         scheme = request.url.scheme
         connection = self._connections.get(scheme)
-        if connection is None:  # looked at when it is first used: a certificate may be loaded after a client is made
+        if connection is None:  # at first use, because a certificate may be loaded after the client is made
             connection = self._connections[scheme] = connection_of(self.inner, self._given, secure=scheme == "https")
         if not DIRECTIONS.isdisjoint(request.extensions):
             connection = directed(connection, request.extensions)
         return SentRequest(request.method, str(request.url), request.headers.raw, self._body(request), connection)
 
     def _body(self, request: Any) -> bytes | None:
-        """The body, where it is at hand: a stream is its sender's, and is not read before upstream reads it."""
+        """The body, if it is in memory; a stream belongs to its sender and is read only by upstream."""
         found: bytes | None = request.read() if isinstance(request.stream, self.module.ByteStream) else None
         return found
 
@@ -214,14 +214,14 @@ class Transport:
         return response
 
     async def _failed_safe(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
-        """Our own failure: the answer if it was paid for already, else the call without us. Never silent."""
+        """After an internal failure: the answer if it is paid, else the call without askonce; always with a warning."""
         kind = self._warned(error)
         if call.received is not None or call.error is not None:
             return self._own(call, Status("", fwd="miss", detail=kind))
         return await self._passed(request, kind)
 
     async def _asked(self, call: UpstreamCall) -> Any:
-        """Ask until the answer is one for this caller."""
+        """Ask until there is an answer for this caller."""
         question = call.asked.question
         assert question is not None
         answered = partial(self._answered, call)
@@ -236,16 +236,16 @@ class Transport:
             question = again(question)
 
     def _answered(self, call: UpstreamCall, found: Found) -> Any:
-        """What was found as a response; None if it is not for this caller."""
+        """What was found, as a response; None if it is not for this caller."""
         if found.value is call:
             return self._own(call, found.status)
-        if isinstance(found.value, Response):  # made of one in the other form
+        if isinstance(found.value, Response):  # converted from the other form
             return self._response(found.value, found.status)
         made = self._for_me(self._stored.answer(found), call)
         return None if made is None else self._response(made, found.status)
 
     async def _asked_stream(self, call: StreamCall) -> Any:
-        """The same for a stream, which is this caller's from its headers on."""
+        """Like _asked, for a stream, which belongs to this caller once its headers arrive."""
         question = call.asked.question
         assert question is not None
         opened = partial(self._opened, call)
@@ -260,7 +260,7 @@ class Transport:
             question = again(question)
 
     def _opened(self, call: StreamCall, found: Found) -> Any:
-        """`_answered` of a stream."""
+        """Like _answered, for a stream."""
         if found.value is call or found.status.stored:
             return self._own(call, found.status)
         if isinstance(found.value, Response):
@@ -273,19 +273,18 @@ class Transport:
         return None if made is None else self._response(made, found.status, stream=call.out(found.value))
 
     def _own(self, call: UpstreamCall, status: Status) -> Any:
-        """What this caller's own call brought."""
         if call.received is not None:
             return call.received.handed_on(status)
         assert call.error is not None
         raise call.error
 
     def _for_me(self, made: Response | Failure, call: UpstreamCall) -> Response | None:
-        """What another's call brought, if it is for this caller too; raises what it was refused with."""
+        """What another caller's call brought, if it suits this one too; raises the reason of a refusal."""
         if isinstance(made, Response):
             return made if not made.who or made.who == call.asked.who else None
         if made.patience is not None and patience_for(call.request, made.error) > made.patience:
             return None
-        raise self._like(made, call.request)
+        raise self._error_like(made, call.request)
 
     async def _asked_batch(self, call: BatchCall, until: float) -> Any:
         """Ask for all inputs until each has a vector for this caller."""
@@ -313,18 +312,18 @@ class Transport:
                 if made is not None and made.frame is not None:
                     got[question.key] = Vector(made.body, made.frame, made.headers), found.status
             if any(question.unreadable and question.key in unread for question in missing):
-                return await self._passed(call.request, UNREADABLE)  # somebody writes it again and again
+                return await self._passed(call.request, UNREADABLE)  # another process keeps writing it
             missing = [unread.get(one.key) or again(one) for one in missing if one.key not in got]
         return self._joined(call, got, paid)
 
     async def _unsplit(self, part: PartialCall, status: Status) -> Any:
-        """The call for some inputs failed, perhaps for being some: the whole is asked as it came, and not cached."""
+        """After a call for some inputs failed, perhaps because of the split: the whole request as it came, uncached."""
         if part.whole or part.reply is None or everybodys(part.reply.status):
             return self._own(part, status)
         return await self._passed(part.request, "unsplit")
 
     def _joined(self, call: BatchCall, got: dict[Key, tuple[Vector, Status]], paid: PartialCall | None) -> Any:
-        """One answer of many vectors: upstream's own bytes where it was one answer, or once was."""
+        """One answer of many vectors: upstream's own bytes if it was one answer."""
         vectors = [got[key][0] for key in call.batch.places]
         status = joint([status for _, status in got.values()])
         if paid is None or paid.reply is None:
@@ -337,7 +336,7 @@ class Transport:
         reply = paid.reply._replace(body=put_together(vectors, frame))
         return self._response(reply, status, extensions=paid.received.response.extensions)
 
-    def _like(self, failure: Failure, request: Any) -> Exception:
+    def _error_like(self, failure: Failure, request: Any) -> Exception:
         """The module's own error of this name, for this request."""
         kind = getattr(self.module, failure.error, self.module.TransportError)
         made: Exception = kind(failure.message, request=request)
@@ -346,20 +345,22 @@ class Transport:
     def _response(
         self, reply: Response, status: Status, stream: Any = None, extensions: dict[str, Any] | None = None
     ) -> Any:
-        """A response with the reply's body, or with `stream` in its place."""
+        """A response with the reply's body, or with `stream` instead."""
         headers = [*reply.headers]
         if stream is None:
-            # A stream, and not content=: so the client notes the time it took, and no header is added to ours.
+            # A stream and not content=, so that the client measures its time and no header is added.
             stream = self.module.ByteStream(reply.body)
             headers.append((b"content-length", b"%d" % len(reply.body)))
         headers.append((b"cache-status", str(status).encode()))
         if status.age is not None or reply.age:
-            # A hit's own age counts from where upstream's did; who waited for a flight knows no other than upstream's.
+            # The age of a hit continues upstream's Age; a follower of a flight has only upstream's.
             headers.append((b"age", b"%d" % max(status.age or 0, reply.age)))
         return self.module.Response(reply.status, headers=headers, stream=stream, extensions=extensions)
 
     def _less_ours(self, request: Any) -> Any:
-        """The same request without our headers; its body is at hand for transports behind ours if it was for us."""
+        """The same request without askonce's headers; if it was for askonce, its body is in memory for inner
+        transports.
+        """
         made = self.module.Request(
             request.method,
             request.url,
@@ -373,12 +374,12 @@ class Transport:
 
 
 def again(question: Question) -> Question:
-    """The same question, as if nothing had been seen of it."""
+    """The same question, as if nothing of it was seen yet."""
     return replace(question, detail="", data=b"", held=None)
 
 
 def joint(parts: list[Status]) -> Status:
-    """How the lookups of a batch ended, in one line; the status of each is in the events."""
+    """The status of a batch in one line; events hold the status of each lookup."""
     hits = sum(part.hit for part in parts)
     if len(parts) == 1:
         return parts[0]

@@ -1,4 +1,4 @@
-"""The two transports: the same body, with the I/O of a sync client, and with that of an async one."""
+"""The sync and the async transport: the same body, with the I/O of each kind of client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Blocking(Transport):
     """The sync transport."""
 
     def handle_request(self, request: Any) -> Any:
-        """What a client calls."""
+        """Called by the client."""
         return drive(self.handle(request))
 
     async def send(self, request: Any) -> Any:
@@ -25,14 +25,13 @@ class Blocking(Transport):
         response.close()
 
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
-        """Blocks."""
         try:
             parts.extend(stream)
         finally:
             stream.close()
 
     def close(self) -> None:
-        """The inner transport is closed, if it is this process's; the cache is not."""
+        """Close the inner transport, if it is this process's; the cache stays open."""
         self.closed = True
         if (mine := self._inner.mine()) is not None:
             mine.close()
@@ -53,7 +52,7 @@ class Suspending(Transport):
     asynchronous = True
 
     async def handle_async_request(self, request: Any) -> Any:
-        """What a client calls."""
+        """Called by the client."""
         return await self.handle(request)
 
     async def send(self, request: Any) -> Any:
@@ -65,7 +64,6 @@ class Suspending(Transport):
         await response.aclose()
 
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
-        """Suspends."""
         pieces = aiter(stream)
         try:
             async for part in pieces:
@@ -74,7 +72,7 @@ class Suspending(Transport):
             await leave(pieces, stream)
 
     async def aclose(self) -> None:
-        """The inner transport is closed, if it is this process's; the cache is not."""
+        """Close the inner transport, if it is this process's; the cache stays open."""
         self.closed = True
         if (mine := self._inner.mine()) is not None:
             await mine.aclose()
