@@ -1,14 +1,14 @@
-"""A pytest plugin: answers are recorded once, and from then on no test can call a paid API by accident.
+"""A pytest plugin: answers are recorded once, and after that no test can call a paid API by accident.
 
-    def test_it_greets(askonce_cache):
+def test_it_greets(askonce_cache):
         client = OpenAI(http_client=askonce_cache.http_client())
         ...
 
-``pytest --askonce=record`` asks what is not recorded yet, and records it in ``askonce-recorded.db`` beside the test's
-file. Without it, ``replay``: a request that is not recorded is not sent, and fails its test, which says how it differs
-from the nearest that is. ``off`` calls upstream and records nothing.
+``pytest --askonce=record`` calls for what is not recorded yet, and records it in ``askonce-recorded.db`` beside the
+test's file. The default is ``replay``: a request that is not recorded is not sent and fails its test; the message shows
+how it differs from the nearest recorded one. ``off`` calls upstream and records nothing.
 
-``askonce_module_cache`` and the like are for fixtures of wider scopes.
+``askonce_module_cache`` and similar fixtures serve fixtures of wider scopes.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:  # not imported with every run of pytest in an environment that has askonce
+if TYPE_CHECKING:  # not imported by every run of pytest where askonce is installed
     from pathlib import Path
 
     from askonce.recording.caches import RecordedAsyncCache, RecordedCache, Recording
 
 FILE = "askonce-recorded.db"
 _MODES = ("record", "replay", "off")
-_NOTED = "askonce: not recorded"  # of what a test's report carries, also from a worker of xdist
+_NOTED = "askonce: not recorded"  # kept in a test's report, also from a worker of xdist
 _recordings: pytest.StashKey[dict[Path, Recording]] = pytest.StashKey()
 
 
@@ -42,14 +42,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _recording(request: pytest.FixtureRequest) -> Recording:
-    """The recording of this scope: beside the test's file, and of what is wider than a file, at the root."""
+    """The recording of this scope: beside the test's file, or at the root for a wider scope."""
     from askonce.recording.caches import Recording
 
     mode = request.config.getoption("--askonce") or request.config.getini("askonce")
     if mode not in _MODES:
         raise pytest.UsageError(f"askonce = {mode} in the ini file: write one of {', '.join(_MODES)}")
     known = request.config.stash.setdefault(_recordings, {})
-    # A plugin's fixtures of a package are the session's to pytest: which package, it does not say.
+    # pytest treats a plugin's package fixture as the session's and does not name the package.
     wide = request.scope in ("package", "session")
     path = (request.config.rootpath if wide else request.path.parent) / FILE
     return known.setdefault(path, Recording(path, mode))
@@ -68,7 +68,7 @@ def _suspending(request: pytest.FixtureRequest) -> Iterator[RecordedAsyncCache]:
 
     cache = RecordedAsyncCache(_recording(request))
     yield cache
-    # In a loop of its own: the test's may be over, and which plugin runs it is not ours to know.
+    # In a loop of its own: the test's loop may be closed, and it is unknown which plugin runs it.
     asyncio.run(cache.aclose())
 
 
@@ -98,20 +98,20 @@ askonce_session_async_cache = _fixture("session", _suspending, f"An AsyncCache f
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test begins, and counts anew what it asks."""
+    """Start counting requests anew for a test."""
     _begin(item)
     return (yield from _watched(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test that asks for what is not recorded fails, even if it swallows the error that it gets instead."""
+    """Fail a test that makes an unrecorded request, even if it swallows the error."""
     return (yield from _watched(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
-    """What is asked while clearing up is counted by itself: it may be for many tests."""
+    """Count requests of the teardown separately: they may serve many tests."""
     _begin(item)
     return (yield from _watched(item))
 
@@ -120,7 +120,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, Any, Any]:
-    """A fixture of several tests counts by itself, whichever of them comes first."""
+    """Count requests of a shared fixture separately, whichever test runs it first."""
     if fixturedef.scope == "function":
         return (yield)
     known = _all(request.config)
@@ -144,7 +144,7 @@ def _all(config: pytest.Config) -> list[Recording]:
 
 
 def _watched(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A part of a test, which fails with what its recordings have to say."""
+    """A part of a test; it fails with the messages of its recordings."""
     failed: BaseException | None = None
     result: Any = None
     try:
@@ -163,7 +163,7 @@ def _watched(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What could not be recorded, by the test that asked for it."""
+    """List what could not be recorded, by the test that requested it."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     noted = {
         (report.nodeid, text): None

@@ -1,4 +1,4 @@
-"""The answers of a recording as they are written to its file: without secrets, and else the bytes that were kept."""
+"""The answers of a recording as written to its file: without secrets, and otherwise the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from askonce.http.response import LENGTH
 
 
 def redacted(form: str, body: bytes, ways: Sequence[str]) -> bytes:
-    """A stored body of any form; `ways`: how what was hidden in its request may be written."""
+    """A stored body of any form without secrets; `ways`: the spellings of what was hidden in its request."""
     if form == "j":
         start = LENGTH + int.from_bytes(body[:LENGTH], "big")
         head = _head(body[LENGTH:start], ways)
@@ -28,11 +28,11 @@ def _head(meta: bytes, ways: Sequence[str]) -> bytes:
 
 
 def _tape(log: bytes, ways: Sequence[str]) -> bytes:
-    """A tape: its parts keep their times and lengths, wherever in them a secret began."""
+    """A redacted tape: its parts keep their times and lengths, even if a secret spans several parts."""
     parts = frames(log)
     head = next((payload for kind, payload in parts if kind == META), b"")
     data = [payload for kind, payload in parts if kind == DATA]
-    # The parts of HTTP are one text, cut anywhere; items are a text each.
+    # The parts of HTTP are one text cut anywhere; each item is a text of its own.
     stars = starred_frames if b"vnd.amazon.eventstream" in head else starred
     texts = _cut(stars(b"".join(one[4:] for one in data), ways), data) if head else _each(data, ways)
     return frame(META, _head(head, ways)) + b"".join(

@@ -1,14 +1,14 @@
-"""Recordings: a cache that keeps everything for ever, for a test-suite that must never call a paid API by accident.
+"""Recordings: a cache that keeps everything for ever, for a test suite that must never call a paid API by accident.
 
-A cache keeps what may be kept; a recording keeps what was said. Tool calls, answers cut at `max_tokens=5`, questions
-that continue another: in a test they are the point, and are recorded too, streams and answers in one piece alike. What
-is not: a refusal of the moment (401, 429, 5xx) and streams that were cut. Credentials do not count, since who replays
-has none, and nor do the lifetimes and directives that the program under test gives its calls.
+A cache keeps what may be reused; a recording keeps what was said. So it also records tool calls, answers cut at
+`max_tokens=5` and questions that continue another, as streams and in one piece. It records no temporary refusal (401,
+429, 5xx) and no cut stream. Credentials do not count, because a replay has none; nor do the lifetimes and directives
+that the tested program gives its calls.
 
-Nothing of these rules is in the protocol: a recording is a cache whose plans last, whose judge keeps what was said, and
-whose store is a file (recording_file) in front of which requests lose their secrets (core.redact) and get a number
-(recording_state). The key of a request is the digest of what the file says of it, so that whatever tells two apart can
-be shown, and no secret is in it.
+The protocol knows none of these rules. A recording is a cache whose plans last, whose judge keeps what was said, and
+whose store is a file (recording.file); before that file, requests lose their secrets (core.redact) and get a number
+(recording.recording). The key of a request is the digest of what the file says about it, so every difference between
+two keys can be shown, and no key holds a secret.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from askonce.engine.reader import Found
 
     class _Base(BaseCache, CacheOrHandle):
-        """What either cache is."""
+        """The base of both caches."""
 
 else:
     _Base = object
@@ -59,9 +59,9 @@ MODES = {"record": "on", "replay": "only-if-cached", "off": "off"}
 KEPT = Policy(ttl=LONGEST, max_age=LONGEST, jitter=0.0, tool_calls="store", max_bytes=2**30)
 LIFE = Lifetime(*(int(LONGEST * 1000),) * 4)
 STANDING = Generations(epoch=bytes(8))  # no invalidation reaches a file
-IGNORED = ("openai-organization", "openai-project", "x-goog-user-project")  # whose account it was recorded on
+IGNORED = ("openai-organization", "openai-project", "x-goog-user-project")  # names the account that recorded
 
-# What the headers and the URL of the request in hand hide, for its body and its answer.
+# What the headers and the URL of the current request hide, for its body and its answer.
 _hidden: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("hidden", default=frozenset())
 
 
@@ -70,7 +70,7 @@ _hidden: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("hidden
 
 @dataclass(frozen=True, slots=True)
 class RecordedPlan(Plan):
-    """A Plan whose questions are what may be told of them, and nothing else."""
+    """A Plan whose questions consist only of what may be shown of them."""
 
     recording: Recording | None = field(default=None, compare=False)
 
@@ -95,7 +95,7 @@ class RecordedPlan(Plan):
 
 
 def _read(body: bytes) -> Any:
-    """A canonical body; of one that has no exact form (a name twice) what any JSON parser reads, and its digest."""
+    """A canonical body. Without an exact form (a repeated name): what a JSON parser reads, and a digest."""
     if not body.startswith(keys.RAW):
         return keys.plain(body)
     raw = body.removeprefix(keys.RAW)
@@ -106,7 +106,7 @@ def _read(body: bytes) -> Any:
 
 
 class RecordedPlanner(Planner):
-    """Plans that no call can shorten: a recording has no lifetimes, and asks nobody again."""
+    """Plans that no call can shorten: a recording has no lifetimes and never revalidates."""
 
     def __init__(self, recording: Recording, mode: str) -> None:
         self._recording = recording
@@ -122,19 +122,19 @@ class Keeping(ClientRules):
     """ClientRules that let everything of a known operation be looked up, each request as a whole."""
 
     recording: Recording
-    _fleeting = False  # who replays has other cookies, and another folder for sockets
+    _fleeting = False  # a replay has other cookies, and another folder for sockets
 
     def read(self, sent: SentRequest) -> Asked:
-        """What a request asks; what cannot be recorded is noted."""
+        """What a request asks; notes a request that cannot be recorded."""
         redaction = Redaction(_secrets(sent))
         title = f"{sent.method} {redaction.place(sent.url)}"
-        redaction.body(_body(sent))  # all of it: fields that do not count carry secrets too
+        redaction.body(_body(sent))  # the whole body, because fields that do not count carry secrets too
         token = _hidden.set(frozenset(redaction.secrets))
         try:
             asked = super().read(sent)
         finally:
             _hidden.reset(token)
-        asked.batch = None  # what was said to a batch was said to all of it
+        asked.batch = None  # an answer to a batch answers all of it
         if asked.question is None:
             asked.reason = asked.reason or "unknown"
             self.recording.passes(title, "no-json-request" if asked.reason == "not-json" else asked.reason)
@@ -166,7 +166,7 @@ class RecordingStore(MemoryStore):
 
     @classmethod
     def of(cls, recording: Recording) -> Self:
-        """A store of its own for one cache; several may have one recording."""
+        """The store of one cache; several caches may share a recording."""
         made = cls.from_url("memory://")
         made.recording = recording
         made.address = f"{made.address}, recorded in {recording.path}"
@@ -184,28 +184,28 @@ class RecordingStore(MemoryStore):
         return sealed.dated(LIFE.dates(now))
 
     async def entry(self, key: Key) -> bytes | None:
-        """Likewise."""
+        """What is recorded for a request."""
         return (await self.look(key, ())).entry
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
-        """A call is to be made, if its answer can be recorded."""
+        """Grant a call if its answer can be recorded."""
         self.recording.writable()
         return await super().claim(key, ask)
 
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
-        """Record an answer, whatever became of its lease: it was said."""
+        """Record an answer, even if its lease is lost: it was said."""
         await super().fill(key, flight, order, sealed, life)
         self.recording.keep(key, sealed.body)
         return "stored"
 
 
 class RecordingEngine(BatchEngine):
-    """An engine whose every question is the next of its kind in the test that runs."""
+    """An engine whose every question is the next of its kind in the running test."""
 
     recording: Recording
 
     async def ask(self, question: Question, call: Call) -> Found:
-        """The answer that is recorded for this one, or the call's."""
+        """The recorded answer of this number, or the call's."""
         question.key = self.recording.turn(question.key)
         try:
             return await super().ask(question, call)
@@ -218,15 +218,15 @@ class RecordingEngine(BatchEngine):
 
 
 class _Recorded(_Base):
-    """What makes a cache a recording."""
+    """The part of a cache that makes it a recording."""
 
     recording: Recording
     judges = RecordingJudge
-    close_limit = 30.0  # what a test left to go on is waited for, so that it can be recorded
+    close_limit = 30.0  # s to wait for calls that a test left running, to record them
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
-        # Strict: a call must not go upstream because a recording cannot be read.
+        # Strict, so that no call goes upstream because a recording cannot be read.
         super().__init__("memory://", prefix="", mode=MODES[recording.mode], strict=True)
         self._made_of = {"recording": recording}
         self._planner = RecordedPlanner(recording, self.mode)
@@ -241,7 +241,7 @@ class _Recorded(_Base):
         return made
 
     def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
-        """What decides for one HTTP client of this cache. Forms are not shared: it was said in the form it was said."""
+        """The rules of one HTTP client of this cache. Forms are not shared: an answer keeps its own form."""
         del share_forms
         around = partial(self._settings, {})
         rules = rules.over(Rules(ignore_headers=IGNORED))
@@ -250,11 +250,11 @@ class _Recorded(_Base):
         return made
 
     def http_client(self, **more: Any) -> Any:
-        """A client that, in replay, has nobody behind it."""
+        """A client that in replay has no upstream."""
         return self._shut(super().http_client(**more))
 
     def transport(self, **more: Any) -> Any:
-        """Likewise."""
+        """A transport that in replay has no upstream."""
         return self._shut_off(super().transport(**more))
 
     def _shut(self, client: Any) -> Any:
@@ -281,7 +281,7 @@ class RecordedAsyncCache(_Recorded, AsyncCache):
 
 
 class Shut:
-    """The door that replay keeps shut: what is not recorded, and could not be, is answered here and not upstream."""
+    """The closed end of a replay: answers here, and not upstream, what is not recorded and could not be."""
 
     def __init__(self, module: Any, inner: Any, recording: Recording) -> None:
         self._module = module
@@ -300,15 +300,15 @@ class Shut:
         return self._module.Response(504, json={"error": error}, headers={"x-should-retry": "false"})
 
     async def handle_async_request(self, request: Any) -> Any:
-        """The same."""
+        """A 504 that says why."""
         return self.handle_request(request)
 
     def close(self) -> None:
-        """What was never used is closed all the same."""
+        """Close an inner transport that was never used."""
         self._inner.close()
 
     async def aclose(self) -> None:
-        """Likewise."""
+        """Close an inner transport that was never used."""
         await self._inner.aclose()
 
     def __enter__(self) -> Any:

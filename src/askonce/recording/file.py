@@ -1,9 +1,9 @@
-"""The file of a recording: SQLite, and in itself complete: no log beside it, so that it can be committed as it is.
+"""The file of a recording: one SQLite file, complete without a log beside it, so that it can be committed.
 
-A row is one answer: the key of what was asked (its digest, less all secrets), the form, the how-manieth of its kind
-within one test, what was asked as JSON, the answer's bytes, and a checksum of both. Whoever replays opens the file to
-read and creates nothing, so that a checkout may be read-only. Files are opened for each look and closed again: tests
-fork, several pytest processes share a file, and a look takes a fraction of a millisecond.
+A row is one answer: the key of the request (the digest of what is left without secrets), the form, its number among
+equal requests of one test, the request as JSON, the answer's bytes, and a checksum of both. A replay opens the file
+only to read and creates nothing, so a checkout may be read-only. Files are opened for each look-up and closed again:
+tests fork, several pytest processes share a file, and a look-up takes a fraction of a millisecond.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from askonce.store import StoreTrouble
 
 APPLICATION = 0x61736B72  # "askr"
 VERSION = 1
-PATIENCE = 30.0  # s that a recording process waits for another, each of which holds the file for milliseconds
-READING = 5.0  # s that a reading one does
+PATIENCE = 30.0  # s that a recording process waits for others, which hold the file for milliseconds
+READING = 5.0  # s that a reading process waits
 
 _SCHEMA = """
 CREATE TABLE answers (
@@ -38,7 +38,7 @@ _KEEP = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 
 
 class Place(NamedTuple):
-    """Where an answer is: the key's 64 digits, the form, and how many of its kind were asked before in this test."""
+    """Where an answer is: 64 digits of the key, the form, and how many equal requests of this test came before."""
 
     key: str
     form: str
@@ -46,14 +46,14 @@ class Place(NamedTuple):
 
 
 class RecordingFile:
-    """One file of recorded answers. Every method raises StoreTrouble, whose text says what is wrong and what to do."""
+    """One file of recorded answers. Every method raises StoreTrouble; its text says what is wrong and what to do."""
 
     def __init__(self, path: Path, *, writes: bool = False) -> None:
         self.path = path
         self._writes = writes
 
     def answer(self, place: Place) -> bytes | None:
-        """The answer that is recorded there."""
+        """The answer recorded at a place."""
         with self._reading() as file:
             row = file.execute(_ANSWER, place).fetchone() if file else None
         if row is None:
@@ -71,21 +71,21 @@ class RecordingFile:
             return file.execute(sql, place[:2]).fetchone()[0] if file else 0
 
     def asked(self) -> list[tuple[str, dict[str, Any]]]:
-        """Everything that was asked when it was recorded, each with its form."""
+        """Every recorded request, with its form."""
         with self._reading() as file:
             rows = file.execute("SELECT DISTINCT form, asked FROM answers").fetchall() if file else []
-        return [(form, json.loads(asked)) for form, asked in rows]  # numbers as large as they are
+        return [(form, json.loads(asked)) for form, asked in rows]  # exact for large numbers
 
     def writable(self) -> None:
-        """StoreTrouble if nothing could be recorded: asked before a call is paid for."""
+        """Check that answers can be recorded, before a call is paid for; StoreTrouble if not."""
         with self._writing() as file:
-            file.execute(f"PRAGMA user_version = {VERSION}")  # a write: to begin one is allowed where none is
+            file.execute(f"PRAGMA user_version = {VERSION}")  # really a write: BEGIN alone succeeds in a read-only file
             file.execute("ROLLBACK")
 
     def keep(self, place: Place, asked: bytes, answer: bytes) -> None:
         """Record an answer, unless there is one already."""
         with self._writing() as file:
-            text = asked.decode("utf-8", "replace")  # half a letter has no place in a file
+            text = asked.decode("utf-8", "replace")  # a file cannot hold half a letter
             file.execute(_KEEP, (*place, text, answer, _checksum(text, answer)))
             file.execute("COMMIT")
 
@@ -93,7 +93,7 @@ class RecordingFile:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """The file to read; None where there is nothing yet."""
+        """The file for reading; None if there is none yet."""
         with self._told():
             if not self.path.exists() or self.path.stat().st_size == 0:
                 yield None
@@ -106,32 +106,32 @@ class RecordingFile:
         while True:
             file = self._opened(mode, READING)
             try:
-                # One transaction for all that is read, so that what is found out here holds to its end.
+                # One transaction for all reads, so that the checks made here hold to its end.
                 file.execute("BEGIN")
                 file.execute("PRAGMA application_id").fetchone()
             except sqlite3.Error as error:
                 file.close()
-                if self._turned(error):
+                if self._became_wal(error):
                     return self._opened("mode=ro&immutable=1", READING)
                 # SQLite takes the journal of a commit that ends just now for one that was left behind.
                 if _extended(error) != sqlite3.SQLITE_READONLY_ROLLBACK or time.monotonic() >= until:
                     raise
                 time.sleep(0.005)
-                mode = "mode=rw" if self._writes else mode  # which plays a journal back that was left
+                mode = "mode=rw" if self._writes else mode  # plays back a journal that was left
             else:
                 return file
 
-    def _turned(self, error: sqlite3.Error) -> bool:
-        """Whether a tool made it a file with a write-ahead log, which cannot be opened here, and holds nothing."""
+    def _became_wal(self, error: sqlite3.Error) -> bool:
+        """Whether it became, by some tool, an empty file with a write-ahead log, which cannot be opened here."""
         code = _extended(error)
         cannot = code & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
         return cannot and code != sqlite3.SQLITE_READONLY_ROLLBACK and not Path(f"{self.path}-wal").exists()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """The file in a transaction that writes; made if need be."""
+        """The file in a writing transaction; it is created if necessary."""
         with self._told(), closing(self._opened("mode=rwc", PATIENCE)) as file:
-            if file.execute("PRAGMA journal_mode").fetchone() == ("wal",):  # a tool's: all must be in the file itself
+            if file.execute("PRAGMA journal_mode").fetchone() == ("wal",):  # a tool's: all must be in the file
                 file.execute("PRAGMA journal_mode = DELETE")
             file.execute("BEGIN IMMEDIATE")
             if not self._is_ours(file):
@@ -144,7 +144,7 @@ class RecordingFile:
         return sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
 
     def _is_ours(self, file: sqlite3.Connection) -> bool:
-        """Whether it is a recording; False for an empty file, StoreTrouble for anything else."""
+        """Whether it is a recording; False for an empty file, StoreTrouble for any other."""
         (application,) = file.execute("PRAGMA application_id").fetchone()
         (version,) = file.execute("PRAGMA user_version").fetchone()
         if application == APPLICATION and version == VERSION:

@@ -1,8 +1,8 @@
-"""A Recording: one file, and what the test that runs has asked of it, missed, and failed to have recorded.
+"""A Recording: one file, and what the running test requested, missed, and failed to record.
 
-Identical requests are told apart by their number within one test, so that a program that asks the same thing until it
-hears what it wants hears the same story again. What could not be recorded gives its number back: a request that is
-tried again after a 429 is still the first of its kind.
+Equal requests are numbered within one test, so that a program that repeats a request until it likes the answer replays
+the same sequence. A request that could not be recorded returns its number: after a 429, the retry is still the first of
+its kind.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ T = TypeVar("T")
 _ENDED = {"unstored", "failed", "dropped"}  # events after which an answer was not kept
 
 
-Taken = dict[int, object]  # numbers, each with a mark of whoever took it: a dict, for what one step of it does
+Taken = dict[int, object]  # numbers, each with a mark of its owner; a dict, because each of its methods is atomic
 
 
 @dataclass(slots=True)
 class Turn:
-    """One request of a test: its place in the file; `taken` are the numbers that its kind has in this test so far."""
+    """One request of a test: its place in the file; `taken`: the numbers that its kind has in this test so far."""
 
     place: Place
     said: Said
@@ -44,17 +44,18 @@ class Turn:
 
 
 class Recording:
-    """One file of recorded answers and what was asked for them, for every test that uses it.
+    """One file of recorded answers and their requests, for every test that uses it.
 
-    Without a lock, which a signal's handler that asks too would wait for in vain: each change is one step of a dict's.
+    It has no lock, which a signal handler that makes a request could wait for without end. Each change is one step of a
+    dict.
     """
 
     def __init__(self, path: Path, mode: str) -> None:
         self.path = path
         self.mode = mode
         self.file = RecordingFile(path, writes=mode == "record")
-        self._asked: dict[str, tuple[Said, set[str]]] = {}  # by the digest of what was asked
-        self._turns: dict[str, Turn] = {}  # by the digest of a request, its number in it
+        self._asked: dict[str, tuple[Said, set[str]]] = {}  # by the digest of a request
+        self._turns: dict[str, Turn] = {}  # by the digest of a request with its number
         self._taken: dict[tuple[str, str], Taken] = {}
         self._missed: dict[str, Turn] = {}
         self._troubles: dict[str, None] = {}
@@ -63,20 +64,20 @@ class Recording:
         self._unrecorded: dict[str, Place | None] = {}
 
     def __reduce__(self) -> tuple[type[Recording], tuple[Path, str]]:
-        """As its file: another process misses and numbers requests of its own."""
+        """Pickle only the file: another process counts and misses requests of its own."""
         return Recording, (self.path, self.mode)
 
     # requests
 
     def asks(self, said: Said, secrets: set[str]) -> bytes:
-        """The digest of a request by what may be told of it: so two are told apart by what a reader sees."""
+        """The digest of a request by what may be shown of it, so that requests differ where a reader sees that."""
         digest = hashlib.sha256(keys.canonical(said)).digest()
-        # All that were ever hidden in it: who asks the same at this moment may hide another.
+        # The union of all secrets: a caller with the same request at this moment may hide another one.
         self._asked.setdefault(digest.hex(), (said, set()))[1].update(secrets)
         return digest
 
     def turn(self, key: Key) -> Key:
-        """A request is made now: the key under which this one of its kind is kept."""
+        """The key of the request that is made now, with its number."""
         said, secrets = self._asked.get(key.text, ({}, set()))
         taken = self._taken.setdefault((key.text, key.form), {})
         mine = object()
@@ -87,7 +88,7 @@ class Recording:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Requests made inside are counted by themselves: what a fixture of several tests asks, it asks but once."""
+        """Number the requests made inside separately: a fixture of several tests makes them only once."""
         before, self._taken = self._taken, {}
         try:
             yield
@@ -95,7 +96,7 @@ class Recording:
             self._taken = before
 
     def begin(self) -> None:
-        """A test begins, or its clearing up."""
+        """Start a test, or its teardown."""
         self._taken = {}
 
     # answers
@@ -106,7 +107,7 @@ class Recording:
         return self._noted(lambda: self.file.answer(turn.place)) if turn else None
 
     def writable(self) -> None:
-        """StoreTrouble, noted, if nothing can be recorded: before a call is paid for."""
+        """Check that answers can be recorded, before a call is paid for; StoreTrouble, also noted, if not."""
         self._noted(self.file.writable)
 
     def keep(self, key: Key, body: bytes) -> None:
@@ -115,7 +116,7 @@ class Recording:
         if turn is not None:
             answer = redacted(key.form, body, traces(turn.secrets))
             self._noted(lambda: self.file.keep(turn.place, keys.canonical(turn.said), answer))
-            # What failed before, and was tried again with success, is recorded.
+            # A failure whose retry succeeded is recorded.
             self._unrecorded = {text: place for text, place in self._unrecorded.items() if place != turn.place}
 
     def _noted(self, work: Callable[[], T]) -> T:
@@ -128,7 +129,7 @@ class Recording:
     # what is to be said
 
     def heard(self, event: Event) -> None:
-        """What became of a call; one whose answer was not kept gives its number back."""
+        """Note an event of a call; a call whose answer was not kept returns its number."""
         turn = self._turns.get(event.key) if event.name in _ENDED else None
         if turn is not None and self.mode == "record":
             turn.taken.pop(turn.place.nth, None)
@@ -136,24 +137,24 @@ class Recording:
             self._unrecorded[text] = turn.place
 
     def passes(self, title: str, reason: str) -> None:
-        """A request that cannot be recorded goes upstream; or does not, in replay."""
+        """Note a request that cannot be recorded: it goes upstream, except in replay."""
         if self.mode == "record":
             self._unrecorded[f"{title}: {report.why(reason)}"] = None
         self._reasons[title] = report.why(reason)
 
     def refused(self, title: str) -> str:
-        """A request was kept from going upstream; why nothing could have been recorded for it."""
+        """Note a request kept from going upstream, and why nothing could have been recorded for it."""
         self._refused[title] = self._reasons.get(title, report.why("unknown"))
         return self._refused[title]
 
     def missed(self, key: Key) -> None:
-        """A request is not recorded."""
+        """Note a request that is not recorded."""
         turn = self._turns.get(key.text)
         if turn is not None:
             self._missed[key.text] = turn
 
     def told(self) -> str:
-        """What went wrong since the last time, for whoever has to mend it; "" for nothing."""
+        """What went wrong since the last call, for the author of the test; "" for nothing."""
         missed, self._missed = self._missed, {}
         refused, self._refused = self._refused, {}
         troubles, self._troubles = self._troubles, {}
@@ -177,6 +178,6 @@ class Recording:
             return [f"    {trouble}"]
 
     def unrecorded(self) -> list[str]:
-        """What was asked since the last time and could not be recorded, and why."""
+        """What could not be recorded since the last call, and why."""
         unrecorded, self._unrecorded = self._unrecorded, {}
         return list(unrecorded)

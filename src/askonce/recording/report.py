@@ -1,4 +1,4 @@
-"""What a recording says to whoever runs the tests: what is missing and how it differs, and what was not recorded."""
+"""What a recording tells those who run tests: what is missing and how it differs, and what was not recorded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from askonce.events import printable
 
-SHOWN = 8  # differing fields of a neighbour
+SHOWN = 8  # differing fields shown of the nearest request
 LONG = 60  # characters of a value
 
 Said = dict[str, Any]
@@ -34,7 +34,7 @@ _WHY = {
 
 
 def why(reason: str) -> str:
-    """A reason in a word, as a sentence's end."""
+    """A one-word reason as the end of a sentence."""
     status = re.fullmatch(r"(?:status|upstream)-(\d{3})", reason)
     if status:
         return f"it was answered {status[1]}, which is of the moment"
@@ -43,7 +43,7 @@ def why(reason: str) -> str:
 
 
 def title(said: Said, form: str = "") -> str:
-    """A request in a line."""
+    """A request as one line."""
     body = said.get("body")
     model = body.get("model") if isinstance(body, dict) else None
     parts = (said.get("asked", "a question"), "(a stream)" if form == "s" else "", model and f"model={model}")
@@ -51,7 +51,7 @@ def title(said: Said, form: str = "") -> str:
 
 
 def missing(said: Said, form: str, asked: int, recorded: int, neighbours: list[tuple[str, Said]]) -> list[str]:
-    """How a question that is not recorded, or not so many times, differs from the recorded one nearest to it."""
+    """How a question that is not recorded, or not this often, differs from the nearest recorded one."""
     if recorded:
         times = "once" if recorded == 1 else f"{recorded} times"
         return [f"    asked {asked} times in this test, and recorded {times}: each time has an answer of its own"]

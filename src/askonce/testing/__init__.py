@@ -1,7 +1,7 @@
-"""What a program that uses askonce is tested with, and what askonce's own tests use: nothing here is a mock.
+"""Tools for tests of programs that use askonce, used by askonce's own tests too; none of them is a mock.
 
-`Provider` is a scripted upstream over HTTP, `ScriptedCall` the same without a network, `Receipts` counts paid calls
-across processes, `ValkeyServer` and `RedisServer` start the real servers. Nothing else in askonce imports this package.
+`Provider` is a scripted upstream over HTTP, `ScriptedCall` the same without a network. `Receipts` counts paid calls
+across processes. `ValkeyServer` and `RedisServer` start real servers. Nothing else in askonce imports this package.
 """
 
 from askonce.testing.answers import Shape, answer, question_of

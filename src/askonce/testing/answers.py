@@ -1,10 +1,10 @@
-"""What the scripted provider says: one pure function from a request to an answer, for four protocols.
+"""What the scripted provider answers: one pure function from a request to an answer, for four protocols.
 
-The same call of the same question is the same answer in every run. The text depends on the question alone; the ``id``
-ends in the number of the call (``chatcmpl-<digest>-2`` is the second time that it was paid), so that a test can say
-which call an answer was born from, and two answers are equal exactly when they come from one paid call.
+The same call of the same question gives the same answer in every run. The text depends only on the question. The ``id``
+ends in the number of the call (``chatcmpl-<digest>-2``: the second paid call). So a test sees which call an answer came
+from, and two answers are equal exactly if they come from one paid call.
 
-A shape is what became of the answer: ``complete``, or one of those that a cache must return and must not keep.
+A shape says what kind of answer it is: ``complete``, or one of those that a cache must return and must not keep.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PATHS: Mapping[str, Protocol] = {
     "/messages": "anthropic.messages",
 }
 
-BORN = 1_700_000_000  # a constant: a clock in the answer would make equal answers differ
-WIDTH = 16  # numbers in an embedding, unless `dimensions` says otherwise
+BORN = 1_700_000_000  # a constant: a clock would make equal answers differ
+WIDTH = 16  # numbers in an embedding, by default
 NOT_TEXT: Mapping[Shape, str] = {"refused": "I cannot help with that.", "filtered": "", "empty": "", "tool_call": ""}
 CHAT_FINISH: Mapping[Shape, str] = {"truncated": "length", "filtered": "content_filter", "tool_call": "tool_calls"}
 STOP_REASON: Mapping[Shape, str] = {
@@ -43,7 +43,7 @@ INCOMPLETE: Mapping[Shape, str] = {"truncated": "max_output_tokens", "filtered":
 def question_of(request: Any) -> str:
     """The question in a request: the text of the last user turn, of `input`, or else the request's JSON.
 
-    This is the name under which `script` and `paid` know it.
+    `script` and `paid` use this name.
     """
     if isinstance(request, str):
         return request
@@ -73,17 +73,17 @@ def _text(content: Any) -> str:
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: what a question is called when no text can be found in it."""
+    """JSON with sorted keys and no spaces: the name of a question without text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def digest(text: str) -> str:
-    """Twelve hex digits that stand for `text`."""
+    """Twelve hex digits that identify `text`."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def protocol_of(request: Any) -> Protocol:
-    """The protocol a request without a path most likely belongs to; ``plain`` where none does."""
+    """The likely protocol of a request without a path; ``plain`` if there is none."""
     if not isinstance(request, Mapping):
         return "plain"
     if "messages" in request:
@@ -94,19 +94,19 @@ def protocol_of(request: Any) -> Protocol:
 
 
 def answer(request: Any, protocol: Protocol | None = None, shape: Shape = "complete", nth: int = 1) -> Body:
-    """The answer to the `nth` paid call of a request, as the JSON object that its provider would send."""
+    """The answer to the `nth` paid call of a request, as the JSON object of its provider."""
     return WRITERS[protocol or protocol_of(request)](request, shape, nth)
 
 
 def error(status: int, protocol: Protocol = "openai.chat") -> Body:
-    """The JSON body that goes with an HTTP status of 400 or more."""
+    """The JSON body of an HTTP status of 400 or more."""
     kind = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error"}
     said = {"type": kind.get(status, "api_error"), "message": f"scripted {status}"}
     return {"type": "error", "error": said} if protocol == "anthropic.messages" else {"error": said}
 
 
 def said(question: str, shape: Shape = "complete", choice: int = 0) -> str:
-    """The text of an answer; half of it when truncated, none when there is nothing to say."""
+    """The text of an answer: half of it if truncated, empty if there is nothing to say."""
     if shape in NOT_TEXT:
         return NOT_TEXT[shape]
     words = f"Answer {digest(f'{question}#{choice}')} to: {question[:200]}"
@@ -210,7 +210,7 @@ def _messages(request: Any, shape: Shape, nth: int) -> Body:
 
 
 def _embeddings(request: Any, shape: Shape, nth: int) -> Body:
-    del shape, nth  # a vector is never refused or cut, and has no id to carry the number of the call
+    del shape, nth  # a vector is never refused or cut, and has no id for the number of the call
     texts = request["input"] if isinstance(request.get("input"), list) else [request.get("input", "")]
     width = int(request.get("dimensions") or WIDTH)
     vectors = [_vector(canonical(text), width) for text in texts]
@@ -225,7 +225,7 @@ def _embeddings(request: Any, shape: Shape, nth: int) -> Body:
 
 
 def _vector(text: str, width: int) -> list[float]:
-    """`width` numbers in [-1, 1] that a float32 holds exactly, so that both encodings decode to the same."""
+    """`width` numbers in [-1, 1] that are exact as float32, so that both encodings decode to the same."""
     noise = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest(2 * width)
     return [number / 32768 for number in struct.unpack(f"<{width}h", noise)]
 

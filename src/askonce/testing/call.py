@@ -1,7 +1,7 @@
 """A provider without a network: a callable with a script, for ``fetch(request, call)`` and ``get_or_set(call_fn=)``.
 
-One object serves threads and tasks: called, it blocks its thread; `aio` suspends its task. `on` and `aio_on` give the
-closure without arguments that a tutorial-shaped program has.
+One object serves threads and tasks: a plain call blocks its thread, `aio` suspends its task. `on` and `aio_on` return
+the closure without arguments that programs in the style of tutorials have.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from askonce.testing.script import Delay, Receipts, Scripted, Turn
 
 
 class UpstreamError(Portable):
-    """What a `ScriptedCall` raises for an HTTP status of 400 or more; `status` and `body` are the provider's."""
+    """Raised by a `ScriptedCall` for an HTTP status of 400 or more; `status` and `body` are the provider's."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(f"the scripted provider answered {status}")
@@ -28,10 +28,10 @@ class UpstreamError(Portable):
 
 
 class ScriptedCall(Scripted):
-    """A paid call, made in this process: ``call(request)`` or ``await call.aio(request)``.
+    """A paid call in this process: ``call(request)`` or ``await call.aio(request)``.
 
-    `delay` is seconds, or a function of the question and the number of its call (`Lognormal`). The answer has the shape
-    of `protocol`, guessed from the request where None. With `receipts`, a file, several processes count together.
+    `delay`: seconds, or a function of the question and the number of its call (`Lognormal`). `protocol`: the shape of
+    answers, guessed from the request if None. `receipts`: a file in which several processes count together.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ScriptedCall(Scripted):
         self.protocol = protocol
 
     def __call__(self, request: Any) -> Any:
-        """Pay for a request in this thread; raises `UpstreamError` or whatever the script says."""
+        """Pay for a request in this thread; raises `UpstreamError`, or what the script says."""
         turn = self._begin(question_of(request))
         try:
             if turn.gate is not None:
@@ -56,7 +56,7 @@ class ScriptedCall(Scripted):
             self._end(turn)
 
     async def aio(self, request: Any) -> Any:
-        """Pay for a request in this task; raises `UpstreamError` or whatever the script says."""
+        """Pay for a request in this task; raises `UpstreamError`, or what the script says."""
         turn = self._begin(question_of(request))
         try:
             if turn.gate is not None:

@@ -246,7 +246,7 @@ def _fields_cut(good: Sealed) -> Sealed:
 
 
 def _odd_extension(good: Sealed) -> Sealed:
-    # As a later version would write it: an odd extension that this one does not know, flag and checksum right.
+    # As a later version would write it: an unknown odd extension, with correct flag and checksum.
     extensions = struct.pack(">BHHBH", FIELDS, 2, 3, 201, 0)
     start = good.start[:3] + b"\x10" + struct.pack(">I", HEAD_SIZE + len(extensions)) + good.start[8:80]
     check = zlib.crc32(good.body, zlib.crc32(extensions, zlib.crc32(start)))
@@ -257,11 +257,11 @@ SPOILERS = (_foreign, _newer, _formless, _another_question, _too_long, _fields_c
 
 
 class StoreLaws(LookLaws, ClaimLaws, EndLaws, LateLaws, LinkLaws, LogLaws, WalkLaws, BatchLaws):
-    """All laws that hold for a store whatever clock it runs by."""
+    """All laws that do not depend on the store's clock."""
 
 
 class TimeLaws(Trial):
-    """What takes hours: for stores that are `clocked`."""
+    """Laws that need hours, for stores that are `clocked`."""
 
     def test_an_entry_is_fresh_then_stale_then_gone(self) -> None:
         grant = self.stored(Q)
@@ -331,7 +331,7 @@ class TimeLaws(Trial):
         assert self.do(self.store.append(Q, b"f" * 16, 7, 9, b"too late")) == 0
 
     def test_hits_of_half_a_window_ago_count_and_of_a_whole_one_do_not(self) -> None:
-        self.wait(HOUR - self.now_us() // 1000 % HOUR)  # to where a window begins
+        self.wait(HOUR - self.now_us() // 1000 % HOUR)  # to the start of a window
         counts = []
         for _ in range(4):
             counts.append(self.do(self.store.count(Q, 1, HOUR)))

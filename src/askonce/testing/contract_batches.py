@@ -1,4 +1,4 @@
-"""The laws of several verbs at once: each does what it does alone, and they cost about what one does."""
+"""The laws of several verbs at once: each does what it does alone, and together they cost about as much as one."""
 
 # ruff: noqa: D102 - the name of a law is its sentence
 

@@ -1,7 +1,7 @@
-"""The laws of how a flight ends: fill, release, what slides, what is forgotten, what is invalidated.
+"""The laws of how a flight ends: fill, release, sliding, forgetting, invalidation.
 
-Whoever fills or releases shows (id, order); a store that compares less than both, or takes an absent lease for a
-permission, lets an answer back in that an invalidation had driven out (`contract_late` has the traces).
+A fill or release shows (id, order). A store that compares only one of them, or accepts an absent lease, lets back in an
+answer that an invalidation removed (`contract_late` has the traces).
 """
 
 # ruff: noqa: D102 - the name of a law is its sentence
@@ -36,12 +36,12 @@ class TapeTrial(Trial):
     """A Trial that reads tapes."""
 
     def ending(self, grant: Grant) -> Ending | None:
-        """How the tape of a flight says that it ended; None when there is no tape."""
+        """The END of a flight's tape; None if there is no tape."""
         log = self.do(self.store.tape(Q, grant.id, grant.order))
         return None if log is None else read_ending(log)
 
     def followed(self, *fields: int) -> Grant:
-        """A flight that somebody was told to follow."""
+        """A flight with a follower."""
         grant = self.lead(Q, asking(*fields))
         assert isinstance(self.claim(Q, asking(*fields)), Follow)
         return grant
@@ -335,4 +335,4 @@ class InvalidationLaws(TapeTrial):
 
 
 class EndLaws(FillLaws, ReleaseLaws, SlideLaws, InvalidationLaws):
-    """Everything above."""
+    """All laws of this module."""

@@ -1,7 +1,7 @@
-"""The laws of late and repeated commands: sent, timed out, and executed all the same, later.
+"""The laws of late and repeated commands, which were sent, timed out, and executed later all the same.
 
-A claim whose caller gave up may still be granted, a fill may arrive after its successor's, any command may arrive
-twice. None of this may bring back what an invalidation had driven out, or put an older answer over a newer one.
+A claim may be granted after its caller gave up, a fill may arrive after its successor's, any command may arrive twice.
+None of this may bring back what an invalidation removed, or put an older answer over a newer one.
 """
 
 # ruff: noqa: D102 - the name of a law is its sentence
@@ -17,13 +17,13 @@ STRICT = LIMITS._replace(max_age=0)  # no-cache
 
 
 class LateLaws(Trial):
-    """The shortest traces that ever broke a promise, and their neighbours."""
+    """The shortest traces that ever broke a promise, and similar ones."""
 
     def test_a_late_claim_after_an_invalidation_gives_no_right_to_the_old_call(self) -> None:
         ask = asking()
         grant = self.lead(Q, ask)
         self.do(self.store.forget(Q))
-        ghost = self.lead(Q, ask)  # the same claim again: its reply reaches nobody
+        ghost = self.lead(Q, ask)  # the same claim again; nobody gets its reply
         assert ghost.order > grant.order
         assert self.fill(Q, grant, sealed(Q, grant)) == "lost"
         assert self.do(self.store.entry(Q)) is None

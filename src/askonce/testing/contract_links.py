@@ -1,6 +1,6 @@
 """The laws of a link, of several store objects over one place, and of several prefixes in it.
 
-A notice is only sure to be sent where somebody can be waiting: after a Follow, and once the subscription is in force.
+A notice is only sure to be sent if somebody can be waiting: after a Follow, and once the subscription is in force.
 """
 
 # ruff: noqa: D102 - the name of a law is its sentence
@@ -19,12 +19,12 @@ Q, OTHER = key("what is a lease?"), key("what is a tape?")
 
 
 def held(grant: Grant, question: Key = Q) -> Held:
-    """A grant as a renewal names it."""
+    """A grant in the form that a renewal takes."""
     return Held(question, grant.id, grant.order)
 
 
 class RenewLaws(Trial):
-    """Rule 3, and the rest of a link's commands."""
+    """Rule 3, and the other commands of a link."""
 
     def test_renewals_are_answered_each_in_its_place(self) -> None:
         mine, other = self.lead(Q, asking()), self.lead(OTHER, asking())
@@ -71,7 +71,7 @@ class NoticeLaws(Trial):
     """Rule 8: waiting belongs to the store."""
 
     def hears(self, link: Link, notice: Notice) -> None:
-        """This notice comes, whatever else does."""
+        """Whether this notice comes, among others."""
         self.hear(link, lambda notices, _: (Q, notice) in notices)
 
     def test_the_first_who_waits_is_announced(self) -> None:
@@ -159,7 +159,7 @@ class NoticeLaws(Trial):
 
 
 class PlaceLaws(Trial):
-    """Several store objects over one place, as several processes have them."""
+    """Several store objects over one place, like several processes."""
 
     def test_two_stores_over_one_place_are_one(self) -> None:
         there = self.another()
@@ -189,7 +189,7 @@ class PlaceLaws(Trial):
         elsewhere = self.another(self.prefix + "-too")
         if elsewhere.address != self.store.address:
             return  # each has a background thread of its own
-        self.do(self.store.invalidate((3,)))  # so that the generations of the two differ
+        self.do(self.store.invalidate((3,)))  # gives the two different generations
         grant = self.lead(Q, asking(), elsewhere)
         assert self.do(elsewhere.fill(Q, grant.id, grant.order, sealed(Q, grant, 3), LIFE)) == "stored"
         assert self.do(self.store.count(Q, 1, HOUR)) == 1
@@ -214,4 +214,4 @@ class PlaceLaws(Trial):
 
 
 class LinkLaws(RenewLaws, NoticeLaws, PlaceLaws):
-    """Everything above."""
+    """All laws of this module."""

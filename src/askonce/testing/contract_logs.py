@@ -1,6 +1,6 @@
-"""The laws of a flight's log as it grows, and of walking through what a store holds.
+"""The laws of a flight's growing log, and of a walk through a store.
 
-A log is fenced by its own name and length alone, so that an invalidation or a successor cuts nobody off who follows.
+A log is fenced only by its own name and length, so an invalidation or a successor cuts off no follower.
 """
 
 # ruff: noqa: D102 - the name of a law is its sentence
@@ -85,7 +85,7 @@ class LogLaws(Trial):
 
 
 class WalkLaws(Trial):
-    """A walk through the entries, and what it is for."""
+    """A walk through the entries, and its uses."""
 
     def walk(self, count: int) -> dict[bytes, Record]:
         """All entries, by the digest in their headers."""

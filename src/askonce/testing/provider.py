@@ -29,13 +29,13 @@ from typing import Any, Self
 from askonce.testing.answers import PATHS, Protocol, answer, error, question_of
 from askonce.testing.script import Delay, Receipts, Scripted, Turn
 
-KEPT = 1000  # requests remembered: enough for a test, bounded for a demo
-BACKLOG = 2048  # a burst of callers must queue, not be refused
+KEPT = 1000  # requests kept: enough for a test, and bounded for a demo
+BACKLOG = 2048  # a burst of callers must queue and not be refused
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came in: its target, headers (lower case) and the bytes of its body."""
+    """A received request: its target, headers (lower case) and the bytes of its body."""
 
     method: str
     target: str
@@ -44,7 +44,7 @@ class Received:
 
     @property
     def protocol(self) -> Protocol | None:
-        """The protocol that the end of the path names, None for an unknown one."""
+        """The protocol that the end of the path names, None if unknown."""
         path = self.target.partition("?")[0]
         return next((protocol for end, protocol in PATHS.items() if path.endswith(end)), None)
 
@@ -54,9 +54,9 @@ class Received:
 
 
 class Provider(Scripted):
-    """A scripted upstream on 127.0.0.1, at a free port unless `port` says which; start it by ``with`` or `start`.
+    """A scripted upstream on 127.0.0.1, at a free port or at `port`; started by ``with`` or `start`.
 
-    `delay` is seconds, or a function of the question and the number of its call (`Lognormal`).
+    `delay`: seconds, or a function of the question and the number of its call (`Lognormal`).
     """
 
     def __init__(self, *, delay: Delay = 0.0, receipts: Receipts | Path | str | None = None, port: int = 0) -> None:
@@ -68,16 +68,16 @@ class Provider(Scripted):
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:port``, which is what Anthropic's SDK takes as base_url."""
+        """``http://127.0.0.1:port``, the base_url of Anthropic's SDK."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def openai_url(self) -> str:
-        """What OpenAI's SDK takes as base_url, or $OPENAI_BASE_URL."""
+        """The base_url of OpenAI's SDK, or $OPENAI_BASE_URL."""
         return f"{self.url}/v1"
 
     def start(self) -> Self:
-        """Listen; returns when connections are accepted. OSError if the port is taken."""
+        """Listen; return when connections are accepted. OSError if the port is taken."""
         ready: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="askonce-provider", daemon=True)
         self._thread.start()
@@ -85,7 +85,7 @@ class Provider(Scripted):
         return self
 
     def close(self) -> None:
-        """Stop listening and cut what is open; a second time does nothing."""
+        """Stop listening and cut open connections; a second call does nothing."""
         if self._stop is None or self._thread is None:
             return
         loop, event = self._stop
@@ -113,7 +113,7 @@ class Provider(Scripted):
         self._stop = (asyncio.get_running_loop(), stop)
         ready.set_result(server.sockets[0].getsockname()[1])
         await stop.wait()
-        # Not `async with server`: since 3.12 it waits for clients to hang up. Here run() cancels their tasks.
+        # Not `async with server`, which since 3.12 waits for clients to hang up. run() cancels their tasks.
         server.close()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -121,12 +121,12 @@ class Provider(Scripted):
             while (received := await _receive(reader)) is not None and await self._answer(received, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            pass  # the client went away, or speaks something else
+            pass  # the client left, or does not speak HTTP
         finally:
             writer.close()
 
     async def _answer(self, received: Received, writer: asyncio.StreamWriter) -> bool:
-        """Play one request; False if the connection is to be cut."""
+        """Answer one request; False if the connection is to be cut."""
         self.requests.append(received)
         refused = _unanswerable(received)
         if refused is not None:
@@ -139,14 +139,14 @@ class Provider(Scripted):
             await asyncio.sleep(turn.seconds)
         finally:
             self._end(turn)
-        # Ended before it is sent: who has the answer in hand must not find the call in flight.
+        # The call ends before its answer is sent: a caller with the answer must not find the call in flight.
         return await _play(writer, request, protocol, turn)
 
 
 async def _play(writer: asyncio.StreamWriter, request: Any, protocol: Protocol, turn: Turn) -> bool:
     played = turn.step
     if played.error is not None:
-        writer.transport.abort()  # a reset, and not an orderly end, which some clients take for an empty answer
+        writer.transport.abort()  # a reset: some clients take an orderly end for an empty answer
         return False
     made = error(played.status, protocol) if played.status >= 400 else answer(request, protocol, played.shape, turn.nth)
     body = made if played.body is None else played.body
@@ -155,7 +155,7 @@ async def _play(writer: asyncio.StreamWriter, request: Any, protocol: Protocol, 
 
 
 def _unanswerable(received: Received) -> tuple[int, Any] | None:
-    """The status and body for a request that no script is asked about, None for all others."""
+    """The status and body for a request that needs no script, None for all others."""
     if received.method != "POST" or received.protocol is None:
         return 404, {"error": {"type": "not_found_error", "message": f"no such operation: {received.target}"}}
     try:
@@ -170,7 +170,7 @@ def _unanswerable(received: Received) -> tuple[int, Any] | None:
 
 
 async def _receive(reader: asyncio.StreamReader) -> Received | None:
-    """The next request of a connection, None at its end; ValueError for what is not HTTP with a known length."""
+    """The next request of a connection, None at its end; ValueError if it is not HTTP with a known length."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as end:

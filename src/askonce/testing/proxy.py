@@ -1,8 +1,8 @@
-"""A TCP proxy in front of a server, which behaves as bad networks, proxies and servers do, on demand.
+"""A TCP proxy before a server that imitates bad networks, proxies and servers on demand.
 
-It delays, drops without a word, trickles, sends garbage, hangs up, and leads new connections to another server, as a
-name or a virtual address does after a failover. What is said to it holds at once, from any thread, for the connections
-that are there and for those to come.
+It delays, silently drops, trickles, sends garbage, hangs up, and leads new connections to another server, as a name or
+a virtual address does after a failover. A change takes effect at once, from any thread, for present and future
+connections.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from askonce.testing.servers import Server
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection through the proxy: what it hears is for the other end."""
+    """One end of a connection through the proxy; what it receives goes to the other end."""
 
     def __init__(self, pipe: _Pipe, *, client: bool) -> None:
         self.pipe = pipe
         self.client = client
         self.transport: Any = None
-        self.early = b""  # what came before the other end was there
-        self.ready = 0.0  # when the last byte that was sent on is due (loop's s)
+        self.early = b""  # received before the other end existed
+        self.ready = 0.0  # when the last forwarded byte is due (loop's s)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -39,7 +39,7 @@ class _End(asyncio.Protocol):
 
 
 class _Pipe:
-    """A client's connection and the server's that belongs to it."""
+    """A client's connection and the matching one to the server."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
@@ -62,7 +62,7 @@ class _Pipe:
             self.carry(self.client, early)
 
     def carry(self, end: _End, data: bytes) -> None:
-        """Bring to the other end what this one said."""
+        """Forward what one end sent."""
         other = self.server if end.client else self.client
         if self.dead:
             return
@@ -84,7 +84,7 @@ class _Pipe:
             other.transport.write(data)
 
     def lost(self, end: _End) -> None:
-        """One end hung up: so does the other, unless nobody is to hear of it."""
+        """One end hung up: hang up the other, unless that is to be hidden."""
         other = self.server if end.client else self.client
         if other.transport is not None and not (self.dead and other is self.client):
             other.transport.close()
@@ -97,12 +97,12 @@ class _Pipe:
 
 
 class Proxy:
-    """Listens on a port of its own (`url`) while it is entered; leads to `server`."""
+    """Listens on a port of its own (`url`) while it is entered, and leads to `server`."""
 
     def __init__(self, server: Server) -> None:
         self.target = ("127.0.0.1", server.port)
         self.delay = 0.0  # s, each way
-        self.trickle = 0.0  # s between two bytes of what the server says; 0: all at once
+        self.trickle = 0.0  # s between two bytes from the server; 0: all at once
         self.hole = False
         self.pipes: set[_Pipe] = set()
         self._parts = urlsplit(server.url)
@@ -133,7 +133,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The server's URL, by way of this proxy."""
+        """The server's URL through this proxy."""
         who = f"{self._parts.netloc.rpartition('@')[0]}@".removeprefix("@")
         return f"redis://{who}127.0.0.1:{self.port}{self._parts.path}"
 
@@ -145,11 +145,11 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(done(), self._loop).result(10)
 
     def lead_to(self, server: Server) -> None:
-        """New connections lead there; those that are there stay where they are."""
+        """Lead new connections to another server; present ones stay."""
         self.target = ("127.0.0.1", server.port)
 
     def drop(self) -> None:
-        """From now on nothing passes, in either direction, and nobody is told. It never will over what is open now."""
+        """Pass nothing from now on, in either direction, without a word; open connections never pass anything again."""
 
         def act() -> None:
             self.hole = True
@@ -159,17 +159,17 @@ class Proxy:
         self._do(act)
 
     def drop_idle(self) -> None:
-        """The same for the connections that are there, and for them alone."""
+        """Pass nothing on the present connections only."""
         self.drop()
         self.hole = False
 
     def mend(self) -> None:
-        """New connections are as they should be."""
+        """Let new connections work normally."""
         self.delay = self.trickle = 0.0
         self.hole = False
 
     def say(self, data: bytes) -> int:
-        """Say this to every client, as if the server had; how many there were."""
+        """Send bytes to every client as if from the server; return how many clients there were."""
         told: list[_Pipe] = []
 
         def act() -> None:
@@ -181,7 +181,7 @@ class Proxy:
         return len(told)
 
     def cut(self) -> None:
-        """Hang up on everybody."""
+        """Hang up all connections."""
 
         def act() -> None:
             for pipe in list(self.pipes):

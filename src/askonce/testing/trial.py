@@ -1,10 +1,10 @@
-"""A Trial: a store under test, with a clock, the stores a law opened, and the driver of either mode.
+"""A Trial: a store under test, its clock, the stores that a law opened, and the driver of either mode.
 
-The base of the laws in `contract`. Laws are plain methods that call the store through here and never await: in sync
-mode a verb must be over after one ``send(None)``, in async mode it runs in an event loop of the trial's own.
+The base of the laws in `contract`. Laws are plain methods that call the store through here and never await. In sync
+mode a verb must be over after one ``send(None)``; in async mode it runs in an event loop of the trial.
 
-Time. A store that takes a `clock` gets one that a law moves by hand. Another (a server's clock is its own) is asked for
-the time until it has passed, so laws let only milliseconds pass; what needs hours is in `contract.TimeLaws`.
+A store that takes a `clock` gets one that the law moves by hand. Any other store has its own clock (a server's), and a
+law waits until the time has passed. So laws let only milliseconds pass; `contract.TimeLaws` has those that need hours.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from askonce.store import Link, Store
 
 T = TypeVar("T")
 HOUR = 3_600_000
-HEARTBEAT = 60_000  # ms: no law waits for it
-MOMENT = 3  # ms: a heartbeat, or a lifetime, that a law does wait for
+HEARTBEAT = 60_000  # ms; no law waits for it
+MOMENT = 3  # ms: the heartbeats and lifetimes that a law waits for
 LIMITS = Limits(ttl=HOUR, grace=HOUR, error=HOUR)
 LIFE = Lifetime(ttl=HOUR, grace=HOUR, error=HOUR, cap=24 * HOUR)
 BRIEF = Lifetime(ttl=MOMENT, grace=HOUR, error=2 * HOUR, cap=24 * HOUR)  # stale after a moment
-PATIENCE = 5.0  # s that a notice may take before a law calls it lost
+PATIENCE = 5.0  # s until a law considers a notice lost
 REFUSED = Ending(SHARED, "refused", b'"no"')  # an answer that may not be stored
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
 class Clock:
-    """A clock to move by hand, in us. It runs by one with each look at it, as no two commands are simultaneous."""
+    """A clock moved by hand, in us. Each reading advances it by one, because no two commands are simultaneous."""
 
     def __init__(self, now_us: int = 1_750_000_000_000_000) -> None:
         self.now_us = now_us
 
     def __call__(self) -> int:
-        """The time."""
+        """The time, us."""
         self.now_us += 1
         return self.now_us
 
     def tick(self, ms: int) -> None:
-        """Let so many ms pass."""
+        """Let `ms` milliseconds pass."""
         self.now_us += ms * 1000
 
 
 def drive(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that must be over at its first step."""
+    """The result of a coroutine that must end at its first step."""
     try:
         work.send(None)
     except StopIteration as done:
@@ -62,20 +62,20 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Trial:
-    """One store on trial. Give it a `store_factory`; say whether its stores are `asynchronous` and take a `clock`."""
+    """One store on trial. Define `store_factory`, and say whether its stores are `asynchronous` and take a `clock`."""
 
     asynchronous: ClassVar[bool] = False
     clocked: ClassVar[bool] = False
 
     def store_factory(self, *, prefix: str, clock: Callable[[], int]) -> Store:
-        """A store over this test's own place; called again, with the same prefix: another object over that place.
+        """A store over this test's own place; each call with one prefix returns another object over that place.
 
-        `clock` is meant for stores that are `clocked`.
+        `clock` is for stores that are `clocked`.
         """
         raise NotImplementedError
 
     def setup_method(self) -> None:
-        """Begin with nothing open and a prefix that nothing was stored under."""
+        """Begin with nothing open, and with an unused prefix."""
         self.clock = Clock()
         self.prefix = f"law-{os.urandom(6).hex()}"
         self._store: Store | None = None
@@ -96,19 +96,19 @@ class Trial:
 
     @property
     def store(self) -> Store:
-        """The store that most laws are content with."""
+        """The store that most laws use."""
         if self._store is None:
             self._store = self.another()
         return self._store
 
     def another(self, prefix: str | None = None) -> Store:
-        """Another store over the same place, under the same prefix unless one is given."""
+        """Another store over the same place, by default with the same prefix."""
         store = self.store_factory(prefix=self.prefix if prefix is None else prefix, clock=self.clock)
         self._stores.append(store)
         return store
 
     def link(self, store: Store | None = None) -> Link:
-        """A link of the store, closed when the law is over."""
+        """A link of the store, closed at the end of the law."""
         link = (store or self.store).link()
         self._links.append(link)
         return link
@@ -118,7 +118,7 @@ class Trial:
         return self._loop.run_until_complete(work) if self._loop is not None else drive(work)
 
     def wait(self, ms: int) -> None:
-        """Let time pass: at once, or by looking at the store's own clock for a few ms."""
+        """Let time pass: at once, or by watching the store's own clock for a few ms."""
         if self.clocked:
             self.clock.tick(ms)
             return
@@ -137,7 +137,7 @@ class Trial:
         return self.do((store or self.store).claim(question, ask))
 
     def lead(self, question: Key, ask: Ask, store: Store | None = None) -> Grant:
-        """A claim that must be granted, whether there is something to serve or not."""
+        """A claim that must be granted, whether or not there is something to serve."""
         said = self.claim(question, ask, store)
         assert not isinstance(said, Follow), f"told to follow where the lease is free: {said}"
         assert said.grant is not None, f"no lease where it is free: {said}"
@@ -159,7 +159,7 @@ class Trial:
         self.do(self.store.release(question, grant.id, grant.order, ending, **how))
 
     def serves(self, question: Key, *fields: int, store: Store | None = None) -> tuple[bytes, int] | None:
-        """What another caller is served now, fresh or stale: the name of its fill; its own lease is given back."""
+        """The fill that another caller is served now, fresh or stale, by its name; the caller's lease is given back."""
         ask = asking(*fields)
         said = self.claim(question, ask, store)
         if isinstance(said, Follow):
@@ -177,7 +177,7 @@ class Trial:
     def hear(
         self, link: Link, wanted: Callable[[list[tuple[Key, Notice]], list[Key]], bool]
     ) -> list[tuple[Key, Notice]]:
-        """Poll until what came (notices, keys in force) is what is wanted: all the notices."""
+        """Poll until the wanted notices or keys in force have come; return all notices."""
         notices: list[tuple[Key, Notice]] = []
         ready: list[Key] = []
         until = time.monotonic() + PATIENCE
@@ -199,7 +199,7 @@ class Trial:
 
 
 def key(question: str, form: Form = "v") -> Key:
-    """The key of a question; questions fall into all partitions."""
+    """The key of a question; questions spread over all partitions."""
     return Key(sha256(question.encode()).digest(), form)
 
 
@@ -211,7 +211,7 @@ def asking(
     early: int = NEVER,
     heartbeat: int = HEARTBEAT,
 ) -> Ask:
-    """The arguments of a claim, by a flight of its own unless said."""
+    """The arguments of a claim, by default by a new flight."""
     flight = flight or os.urandom(16)
     return Ask(flight, os.urandom(4), fields, limits, after, early, heartbeat)
 
@@ -231,11 +231,11 @@ def sealed(
 
 
 def grant_of(said: Claim) -> Grant | None:
-    """The lease that came with what was said."""
+    """The lease that came with a claim's reply."""
     return None if isinstance(said, Follow) else said.grant
 
 
 def must_lead(said: Claim) -> Grant:
-    """The grant of a caller who had to find nothing to serve."""
+    """The grant of a caller that must find nothing to serve."""
     assert isinstance(said, Lead), f"expected a lease and nothing to serve, not {said}"
     return said.grant
