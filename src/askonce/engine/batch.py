@@ -94,7 +94,7 @@ class BatchEngine(Engine):
         followed: list[tuple[BatchItem, Follow]] = []
         for item, claim in zip(missing, claims, strict=True):
             if item.found is None:
-                await self._sort(item, claim, led, to_refresh, followed)
+                await self._assign(item, claim, led, to_refresh, followed)
         if to_refresh:
             self._refresh_all(to_refresh, batch.calls)
         if led:
@@ -136,7 +136,7 @@ class BatchEngine(Engine):
             if data is not None and head is not None:
                 question.data, question.held = data, head
 
-    async def _sort(
+    async def _assign(
         self,
         item: BatchItem,
         claim: Claim,

@@ -160,7 +160,7 @@ class Engine:
             if attempt.waiter is not None:
                 attempt.waiter.claimed()
             try:
-                found = await self._missed(question, claim, attempt)
+                found = await self._unnoticed_answer(question, claim, attempt)
                 found = found or await self._act_on(question, call, claim, attempt)
             except NoResult:
                 found = None
@@ -203,7 +203,7 @@ class Engine:
         attempt.silent = got == NEVER
         return None
 
-    async def _missed(self, question: Question, claim: Claim, attempt: Attempt) -> Found | None:
+    async def _unnoticed_answer(self, question: Question, claim: Claim, attempt: Attempt) -> Found | None:
         """The answer of the followed flight, if the store no longer names it and it ended unnoticed and unstored."""
         named, attempt.named = attempt.named, None
         if named is None or not self._may_be_taped(claim, named):

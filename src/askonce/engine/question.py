@@ -147,7 +147,7 @@ class Plan:
     ) -> Known:
         """Work out a question's key and keep it: hashing 2 KB again costs more than finding it.
 
-        `keyed`: the bytes the key is made of, if they are not the body. `keep`: False if this does not hold next time.
+        `keyed`: the bytes the key is made of, if they are not the body. `keep`: False if it may differ next time.
         """
         question = self.question(body if keyed is None else keyed, model)
         known = Known(question.key, question.fields, model, passes, expected)

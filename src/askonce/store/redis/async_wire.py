@@ -129,7 +129,7 @@ def _nothing(_: _PerLoop) -> None:
 
 
 def _connected(connecting: asyncio.Task[MultiplexedConnection]) -> MultiplexedConnection:
-    """The new connection. An exception that ended the task is not shared: StoreTrouble."""
+    """The new connection. Any exception that ended the task becomes a StoreTrouble."""
     error = None if connecting.cancelled() else connecting.exception()
     if connecting.cancelled() or (error is not None and not isinstance(error, StoreTrouble)):
         raise closed("while connecting") from error

@@ -91,7 +91,7 @@ class RedisLink:
         if self._connection is not None and self._proof_due() <= 0:
             self.probe()
         connection = self._connected()
-        self._sort(connection)
+        self._read_pushes(connection)
         if not (self._notices or self._ready or self._refused):
             self._wait(connection, min(timeout, self._confirming(), self._proof_due(), self._looking()))
         if self._looking() <= 0:
@@ -143,7 +143,7 @@ class RedisLink:
         except OSError as error:
             self._drop(connection)
             raise closed(error) from None
-        self._sort(connection)
+        self._read_pushes(connection)
 
     def wake(self) -> None:
         """Make a `poll` under way return at once. Any thread may call it."""
@@ -181,7 +181,7 @@ class RedisLink:
             raise self._no_primary()
 
     def close(self) -> None:
-        """Close the connection. The wake-up socket stays while a thread may use it: its number may be reused."""
+        """Close the connection. The wake-up socket stays: a thread may still use its number."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -229,7 +229,7 @@ class RedisLink:
         except Cut as cut:
             self._drop(connection)
             if cut.kind == "store-timeout":
-                # What was lost on this way may be lost on all of them: do not wait for that again.
+                # What was lost on this network path may be lost on all connections: wait for that only once.
                 self._address.epoch.end(connection.epoch)
             if not (used and cut.at_once):
                 raise
@@ -243,10 +243,10 @@ class RedisLink:
         return self._ask(data, count)
 
     def _exchanged(self, connection: Connection, data: bytes, count: int) -> list[Any]:
-        self._sort(connection)  # the pushes of the last exchange may contain confirmations
+        self._read_pushes(connection)  # the pushes of the last exchange may contain confirmations
         while self._due:
             connection.listen(self._due[0].until)
-            self._sort(connection)
+            self._read_pushes(connection)
         replies = connection.exchange(data, count)
         if len(replies) != count:
             raise self._out_of_step(replies)
@@ -295,7 +295,7 @@ class RedisLink:
 
     # pushes
 
-    def _sort(self, connection: Connection) -> None:
+    def _read_pushes(self, connection: Connection) -> None:
         pushes, connection.pushes = connection.pushes, []
         try:
             for push in pushes:

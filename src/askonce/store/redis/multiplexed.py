@@ -72,7 +72,7 @@ class MultiplexedConnection(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
         self._out: list[_Asked] = []
         self._waiting: deque[_Asked] = deque()
-        self._heard = self._loop.time()
+        self._received_at = self._loop.time()
         self._size = 0  # bytes received
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweeps = 0.0  # when that is due
@@ -143,10 +143,10 @@ class MultiplexedConnection(asyncio.Protocol):
                 self._ran_again()
                 if not self._waiting:
                     return
-            self._heard = self._loop.time()
+            self._received_at = self._loop.time()
             self._size += len(data)
             self._reader.feed(data)
-            self._deal()
+            self._hand_out()
         except (hiredis.ProtocolError, IndexError) as error:
             self.end(closed(error))  # as on a connection: unanswered commands are sent once more
         except BaseException:
@@ -157,7 +157,7 @@ class MultiplexedConnection(asyncio.Protocol):
             if self.over is not None and not self._waiting:
                 self._transport.abort()
 
-    def _deal(self) -> None:
+    def _hand_out(self) -> None:
         gets, waiting = self._reader.gets, self._waiting
         while (reply := gets()) is not NOTHING:
             if type(reply) is PUSH:
@@ -182,7 +182,7 @@ class MultiplexedConnection(asyncio.Protocol):
         if not waiting:
             self._sweeps = 0.0
             return
-        quiet = max(waiting[0].due, self._heard + self._timeout)
+        quiet = max(waiting[0].due, self._received_at + self._timeout)
         if quiet <= now or self._until(waiting[0]) + (LATE - 1) * self._timeout <= now:
             self._give_up(now)
             return
@@ -203,7 +203,7 @@ class MultiplexedConnection(asyncio.Protocol):
         self._sweeps = due
 
     def _give_up(self, now: float) -> None:
-        """Fail the overdue commands. The others were behind them, and are sent elsewhere while there is time."""
+        """End the connection. Commands that are not overdue were only behind the others, and may be sent elsewhere."""
         rest = [asked for asked in self._waiting if asked.due > now]
         self.over = self.over or silent(self._timeout)
         self.until = rest[0].due if rest else 0.0
@@ -220,7 +220,7 @@ class MultiplexedConnection(asyncio.Protocol):
         self._prover = None
         if self.over is not None:
             return
-        if self._loop.time() - self._heard >= TRUSTED / 2 and not self._waiting:
+        if self._loop.time() - self._received_at >= TRUSTED / 2 and not self._waiting:
             self.ask(PING, 1).add_done_callback(_looked_at)
         self._prover = self._loop.call_later(TRUSTED / 2, self._prove)
 

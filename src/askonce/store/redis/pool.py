@@ -100,16 +100,16 @@ class Pool:
         if self.closed:
             self.close()
         while self._waiting and (connection := self.take(time.monotonic())) is not None:
-            self._hand(connection)
+            self._hand_over(connection)
 
     def _close_surplus(self, since: float) -> None:
-        """Close surplus connections, if none has been used since then (monotonic s)."""
+        """Close the surplus connections that were not used since then (monotonic s)."""
         idle = self.idle
         with contextlib.suppress(IndexError):
             while len(idle) > SPARE and idle[0].used < since:
                 idle.popleft().close()
 
-    def _hand(self, connection: Connection) -> None:
+    def _hand_over(self, connection: Connection) -> None:
         try:
             waiter = self._waiting.popleft()
         except IndexError:
@@ -199,7 +199,7 @@ class Pool:
                 try:
                     connection = open_connection(self._address)
                 except StoreTrouble as trouble:
-                    self._missed(trouble, asked)
+                    self._fail_waiters(trouble, asked)
                     return
                 self._connections[id(connection)] = weakref.ref(connection)
                 if was_first(self._address):
@@ -210,7 +210,7 @@ class Pool:
             if self._connecting.get(place) is attempt:
                 self._connecting.pop(place, None)
 
-    def _missed(self, trouble: StoreTrouble, asked: list[_Waiter]) -> None:
+    def _fail_waiters(self, trouble: StoreTrouble, asked: list[_Waiter]) -> None:
         """Give the attempt's trouble to the threads that waited for it, unless there are connections to wait for."""
         self._failed = time.monotonic()
         was_first(self._address)

@@ -175,7 +175,7 @@ class RedisStore:
             moved, why = await self._moved(range(first, min(first + wide, PARTITIONS)), args)
             done += moved
             if why is not None:
-                raise _undone(done, why) from why
+                raise _partly_done(done, why) from why
 
     async def _moved(self, partitions: range, args: tuple[Notice, ...]) -> tuple[int, StoreTrouble | None]:
         """How many of these partitions were moved, and why not all."""
@@ -299,7 +299,7 @@ class RedisStore:
         return replies
 
 
-def _undone(done: int, why: StoreTrouble) -> StoreUnavailable:
+def _partly_done(done: int, why: StoreTrouble) -> StoreUnavailable:
     """An invalidation that did not reach every partition."""
     if not done:
         return StoreUnavailable(f"nothing was invalidated: {why}", why.kind)

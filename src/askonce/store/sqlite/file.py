@@ -32,7 +32,7 @@ from askonce.store.sqlite.connection import NOWHERE, Identity, PooledConnection,
 from askonce.store.sqlite.inherited import adopt
 from askonce.store.sqlite.owner import check_owner, writable
 from askonce.store.sqlite.schema import PRAGMAS, found, is_new, roll_back
-from askonce.store.sqlite.trouble import Shared, is_busy, is_full, patiently, trouble_of
+from askonce.store.sqlite.trouble import SharedTrouble, is_busy, is_full, patiently, trouble_of
 from askonce.store.sqlite.wal import Log
 from askonce.store.sqlite.worker import WorkerThread
 
@@ -71,8 +71,8 @@ class File:
     def _reset(self) -> None:
         self._opening = OwnedLock()
         self._turn = OwnedLock()
-        self._opening_trouble = Shared()
-        self._writing_trouble = Shared()
+        self._opening_trouble = SharedTrouble()
+        self._writing_trouble = SharedTrouble()
         self._writer: PooledConnection | None = None  # in a transaction
         self.worker = WorkerThread()
 
@@ -301,7 +301,7 @@ class File:
             pooled.close()
 
     def mend(self) -> None:
-        """The same for other processes' sake, if no thread of this one is writing."""
+        """The same for the sake of other processes, if no thread of this one is writing."""
         if self._writer is not None and not self._turn.held:
             with contextlib.suppress(Busy):
                 self._turn.run(self._close_left, 0.0)

@@ -290,7 +290,7 @@ class Rows:
         return bool(rows) or self._evict_tape() or self._evict_counters()
 
     def _evict_counters(self) -> bool:
-        """Delete counters, those whose entries are gone too."""
+        """Delete the counters that expire first, also those of deleted entries."""
         sql = "DELETE FROM hits WHERE id IN (SELECT id FROM hits ORDER BY ends LIMIT ?)"
         return self._execute(sql, (SWEPT,)).rowcount > 0
 
@@ -304,6 +304,6 @@ class Rows:
             self._delete(table, key, "ends <= ?", self.now, SWEPT)
         self._execute("DELETE FROM leases WHERE expire <= ?", (self.now,))
         self._execute("DELETE FROM news WHERE at <= ?", (self.now - TAPE_LIFE,))
-        # one page a statement: Python takes the rows without columns that it yields for its end
+        # One page a statement: the rows that it yields have no columns, so Python takes the first for the end.
         for _ in range(min(SWEPT, self._free_pages(), self._pages() - self._max_bytes // PAGE)):
             self._execute("PRAGMA incremental_vacuum(1)")

@@ -71,8 +71,8 @@ class SQLiteLink:
         rows = self._rows(_NEWS, (self._last,))
         if rows:
             self._last = rows[-1][0]
-        heard = [(self._keys[name], read_notice(notice)) for _, name, notice in rows if name in self._keys]
-        return [(key, whole) for key, notice in heard if notice and (whole := self._whole(key, notice))]
+        received = [(self._keys[name], read_notice(notice)) for _, name, notice in rows if name in self._keys]
+        return [(key, whole) for key, notice in received if notice and (whole := self._whole(key, notice))]
 
     def _whole(self, key: Key, notice: Notice) -> Notice | None:
         """A notice with its piece of the log: the piece is stored once, and the notice row says only where."""

@@ -127,7 +127,7 @@ class SQLiteStore:
         try:
             pooled = file.idle.pop()
         except IndexError:
-            pooled = await self._hop(file.open)
+            pooled = await self._in_thread(file.open)
         row: Any = None
         near, wanted = None, False
         try:
@@ -137,7 +137,7 @@ class SQLiteStore:
                 row = pooled.execute(_LOOK, (number_of(key), self._realm)).fetchone()
         except sqlite3.Error as error:
             values = (number_of(key), self._realm)
-            row = await self._hop(partial(file.again, pooled, _LOOK, values, error))
+            row = await self._in_thread(partial(file.again, pooled, _LOOK, values, error))
             wanted = False
         except BaseException:
             pooled.close()
@@ -180,7 +180,9 @@ class SQLiteStore:
 
     async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
         values = (tape_name(key, flight, order), self._clock() // 1000, start)
-        rows = await self._hop(lambda: self._file.read(lambda connection: connection.execute(_TAPE, values).fetchall()))
+        rows = await self._in_thread(
+            lambda: self._file.read(lambda connection: connection.execute(_TAPE, values).fetchall())
+        )
         return b"".join(log[max(0, start - at) :] for at, log in rows) if rows else None
 
     async def _row(self, sql: str, values: tuple[object, ...]) -> Any:
@@ -189,18 +191,18 @@ class SQLiteStore:
         try:
             pooled = file.idle.pop()
         except IndexError:
-            pooled = await self._hop(file.open)
+            pooled = await self._in_thread(file.open)
         try:
             row = pooled.execute(sql, values).fetchone()
         except sqlite3.Error as error:
-            row = await self._hop(partial(file.again, pooled, sql, values, error))
+            row = await self._in_thread(partial(file.again, pooled, sql, values, error))
         except BaseException:
             pooled.close()
             raise
         file.give(pooled)
         return row
 
-    async def _hop(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         if not self._asynchronous:
             return work()
         return await self._file.worker.do(work)
@@ -208,7 +210,7 @@ class SQLiteStore:
     # writing
 
     async def _write(self, verb: Callable[[Rows], T], share: float = GROWING) -> T:
-        return await self._hop(partial(self.write, verb, time.monotonic(), share))
+        return await self._in_thread(partial(self.write, verb, time.monotonic(), share))
 
     def write(self, verb: Callable[[Rows], T], asked: float = 0.0, share: float = KEEPING) -> T:
         """Run a verb in its own transaction, in this thread; it was asked for at `asked` (monotonic s)."""
@@ -285,7 +287,7 @@ class SQLiteStore:
 
     async def forget(self, key: Key) -> None:
         await self._write(lambda rows: rows.forget(key), URGENT)
-        await self._hop(self._file.settled)
+        await self._in_thread(self._file.settled)
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
         def verb(rows: Rows) -> None:
@@ -294,15 +296,17 @@ class SQLiteStore:
             rows.compact()
 
         await self._write(verb, URGENT)
-        await self._hop(self._file.settled)
+        await self._in_thread(self._file.settled)
 
     # for commands
 
     async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
-        return await self._hop(lambda: self._file.read(lambda connection: scan(connection, self._realm, cursor, count)))
+        return await self._in_thread(
+            lambda: self._file.read(lambda connection: scan(connection, self._realm, cursor, count))
+        )
 
     async def standing(self) -> Sequence[Generations]:
-        return [await self._hop(lambda: self._file.read(self._standing))]
+        return [await self._in_thread(lambda: self._file.read(self._standing))]
 
     def _standing(self, connection: sqlite3.Connection) -> Generations:
         generations = self._rows(connection).generations()
@@ -319,7 +323,7 @@ class SQLiteStore:
     async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
         if reads:  # each takes a few us, and none has to wait for a writer
             return [await ledger.met(work(self)) for work in works]
-        return await self._write(lambda rows: [drive(ledger.met(work(_Within(self, rows)))) for work in works])
+        return await self._write(lambda rows: [drive(ledger.met(work(_InTransaction(self, rows)))) for work in works])
 
     def connected(self) -> bool:
         return bool(self._file.idle)
@@ -350,7 +354,7 @@ class SQLiteStore:
             self._file.leave(self)
 
 
-class _Within(SQLiteStore):
+class _InTransaction(SQLiteStore):
     """The store inside an open transaction: its verbs write there and nowhere else."""
 
     def __init__(self, store: SQLiteStore, rows: Rows) -> None:

@@ -68,12 +68,12 @@ def trouble_of(path: str, error: sqlite3.Error | OSError) -> StoreTrouble:
     code = _code(error)
     if not code or isinstance(error, sqlite3.IntegrityError):
         raise error
-    told = _SEEN.get(code)
-    kind = told(Path(path)) if told else _KINDS.get(code, "store-error")
+    kind_of = _KIND_OF.get(code)
+    kind = kind_of(Path(path)) if kind_of else _KINDS.get(code, "store-error")
     return StoreTrouble(kind, f"{path}: {error}{_REMEDIES.get(kind, '')}")
 
 
-class Shared:
+class SharedTrouble:
     """The last trouble of a lock that many queue at: callers that queued before it was met have it too."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ def _cannot_open(path: Path) -> str:
 
 
 def _broken(path: Path) -> str:
-    """The kind of a disk error: it may be full. SQLite does not say so when it creates the files beside the file."""
+    """The kind of a disk error. SQLite does not say that a disk is full when it creates the files beside the file."""
     with contextlib.suppress(OSError, AttributeError):  # it is missing, or the system cannot tell
         disk = os.statvfs(path.parent)
         if disk.f_bavail * disk.f_frsize < BESIDE:
@@ -110,7 +110,7 @@ def _broken(path: Path) -> str:
 
 
 BESIDE = 64 * 1024  # bytes of an empty log and its index
-_SEEN = {sqlite3.SQLITE_CANTOPEN: _cannot_open, sqlite3.SQLITE_IOERR: _broken}
+_KIND_OF = {sqlite3.SQLITE_CANTOPEN: _cannot_open, sqlite3.SQLITE_IOERR: _broken}
 
 
 def patiently(work: Callable[[], T], until: float) -> T:
