@@ -17,16 +17,19 @@ from typing import Any
 import pytest
 
 from askonce.store import StoreTrouble
+from askonce.store.redis import async_wire
 from askonce.store.redis.address import from_url
 from askonce.store.redis.async_wire import AsyncWire
 from askonce.store.redis.connecting import was_first
 from askonce.store.redis.connection import Cut
-from askonce.store.redis.multiplexed import LATE
+from askonce.store.redis.multiplexed import LATE, open_multiplexed
 from askonce.store.redis.scripts import pack
 from askonce.testing.servers import Server
 from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.concurrency]
+
+LONG = 10.0  # s
 
 
 async def fetched(wire: AsyncWire, name: str) -> Any:
@@ -190,6 +193,26 @@ class TestAsync:
         until(lambda: clients(valkey) == 0)
         with pytest.raises(StoreTrouble, match="closed by its user"):
             await fetched(wire, "n1")
+
+    async def test_a_close_whose_cancellation_is_lost_leaves_no_connection(self, valkey: Server, monkeypatch):
+        opened = asyncio.Event()
+
+        async def deaf(where: Any) -> Any:
+            """As asyncio's and the client's steps are now and then, in the turn in which their last reply comes."""
+            connection = await open_multiplexed(where)
+            opened.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(LONG)
+            return connection
+
+        monkeypatch.setattr(async_wire, "open_multiplexed", deaf)
+        wire = AsyncWire(address(valkey))
+        caller = asyncio.create_task(fetched(wire, "n1"))
+        await opened.wait()
+        await wire.close()
+        with pytest.raises(StoreTrouble):
+            await caller
+        until(lambda: clients(valkey) == 0)
 
 
 def test_the_end_of_a_loop_closes_its_connection_and_another_loop_gets_another(valkey: Server):

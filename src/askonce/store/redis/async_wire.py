@@ -89,11 +89,14 @@ class _PerLoop:
         return _connected(connecting)
 
     async def _connect(self) -> MultiplexedConnection:
-        old = self.connection
         try:
-            self.connection = connection = await open_multiplexed(self._address)
+            connection = await open_multiplexed(self._address)
         finally:
             was_first(self._address)
+        if self._over:  # meanwhile, and the cancellation was lost in the client's steps
+            connection.end(over())
+            raise over()
+        old, self.connection = self.connection, connection
         if old is not None:
             old.retire()
         return connection
