@@ -1,4 +1,4 @@
-"""`python -m bench [ROW...]`: run rows, print a table. Guarded: workers import it again as their main module."""
+"""`python -m bench [ROW...]`: run rows, print a table. Guarded, because workers import it as their main module."""
 
 if __name__ == "__main__":
     import sys

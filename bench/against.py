@@ -1,8 +1,8 @@
-"""`python -m bench.against COMMIT`: what this tree costs against another commit, in one run.
+"""`python -m bench.against COMMIT`: the cost of this tree compared with another commit, in one run.
 
-The other commit is checked out as a git worktree in a temporary folder. Two processes, one of each tree, do the same
-few calls in turn, so that what disturbs one disturbs the other: a hit and a miss of fetch, a hit and a stream through
-http_client(), on each store. A ratio is that of the medians; it is taken three times, in new processes and stores.
+The other commit is checked out as a git worktree in a temporary folder. Two processes, one for each tree, take turns
+with a few equal calls, so that any disturbance affects both: a hit and a miss of fetch, a hit and a stream through
+http_client(), on each store. A ratio compares the medians; it is taken three times, in new processes and stores.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from bench.row import Reading
 from bench.workers import Failed
 
 BAR = 1.02
-EACH = 20  # calls of one tree before it is the other's turn
+EACH = 20  # calls of one tree before the other takes over
 TURNS = {"hit": 200, "miss": 40, "client hit": 100, "client stream": 40}
 RATIO = Ratio("after", "before", BAR)
 
 
 class Tree:
-    """A process that works with the askonce of one tree."""
+    """A process that uses the askonce of one tree."""
 
     def __init__(self, tree: Path, work: str, url: str) -> None:
         path = os.pathsep.join([str(tree / "src"), str(machine.ROOT)])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.against_worker", work, url],
             env={**os.environ, "PYTHONPATH": path},
-            cwd=machine.ROOT,  # the same bench for both
+            cwd=machine.ROOT,  # both use the same bench
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -55,7 +55,7 @@ class Tree:
         return json.loads(line)
 
     def times(self, calls: int) -> list[int]:
-        """So many calls: ns of each."""
+        """The duration of `count` calls, ns each."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{calls}\n")
         self._process.stdin.flush()
@@ -72,7 +72,7 @@ class Tree:
 
 @contextmanager
 def worktree(commit: str) -> Iterator[Path]:
-    """Another commit's files, gone afterwards."""
+    """Another commit's files, removed afterwards."""
     with places.nowhere() as place:
         tree = place.folder / "tree"
         subprocess.run(
@@ -85,10 +85,10 @@ def worktree(commit: str) -> Iterator[Path]:
 
 
 def compared(before: Path, work: str, opener: places.Opener, turns: int) -> tuple[str, Pair]:
-    """One run: the store's name, and what both took."""
+    """One run: the store's name, and the times of both."""
     with ExitStack() as stack:
         place = stack.enter_context(opener())
-        # One server for both, a database each: two servers would differ by more than two commits.
+        # One server for both, with a database each: two servers would differ by more than the commits.
         urls = [place.url, place.url.removesuffix("/0") + "/1" if place.server else f"{place.url}-before"]
         trees = [machine.ROOT, before]
         both = [stack.enter_context(Tree(tree, work, url)) for tree, url in zip(trees, urls, strict=True)]
@@ -96,7 +96,7 @@ def compared(before: Path, work: str, opener: places.Opener, turns: int) -> tupl
         for number in range(turns + 1):
             for side in (0, 1) if number % 2 else (1, 0):
                 found = both[side].times(EACH)
-                times[side] += found if number else []  # the first turn warms
+                times[side] += found if number else []  # the first turn only warms up
     return place.name, paired(*times)
 
 
@@ -114,7 +114,7 @@ def readings(before: Path, *, quick: bool) -> Iterator[Reading]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; 1 when the bar was missed."""
+    """Run it; 1 if the bar was missed."""
     parser = argparse.ArgumentParser("python -m bench.against", description=f"After / before; bar {BAR}.")
     parser.add_argument(
         "commit", help="what to compare this tree with: a commit, a branch, HEAD for what is uncommitted"

@@ -1,7 +1,7 @@
-"""What a process of one tree does for `bench.against`: calls of askonce's public names alone, which other commits have.
+"""The process of one tree for `bench.against`; it uses only public names of askonce, which other commits have too.
 
-``python -m bench.against_worker WORK URL`` says where its askonce is from. For each number that it is told, it makes so
-many calls, and says how long each took.
+``python -m bench.against_worker WORK URL`` first says where its askonce is from. For each number that it reads, it
+makes that many calls, and says how long each took.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _client_hit(cache: Cache) -> Callable[[], Any]:
 
 
 def _client_stream(cache: Cache) -> Callable[[], Any]:
-    """One that is new, and is written down as it is read."""
+    """A new stream, recorded while it is read."""
     client, new = cache.http_client(inner=Memory()), count()
 
     def read() -> None:
@@ -100,7 +100,7 @@ WORKS: dict[str, Callable[[Cache], Callable[[], Any]]] = {
 
 
 def main(work: str, url: str) -> None:
-    """Say where askonce is from, and then work as told."""
+    """Say where askonce is from, then work as told."""
     print(json.dumps(askonce.__file__), flush=True)
     now = time.perf_counter_ns
     with Cache(url) as cache:

@@ -1,8 +1,8 @@
-"""`python -m bench.bars`: the whole table, one row after another, into docs/bars.md: as measured, missed bars too.
+"""`python -m bench.bars`: measure the whole table, one row after another, into docs/bars.md, missed bars included.
 
-The table takes more than an hour, so each row's outcome is noted in bench/bars.json when it is there: a run that was
-ended goes on with `--missing`, and after a change the rows that it concerns are measured again by their names. The page
-is written from the notes, when there is one of every row: half a table would hide the other half.
+The table takes more than an hour, so each row's outcome is noted in bench/bars.json when it is known. An interrupted
+run continues with `--missing`; after a change, the rows concerned are measured again by name. The page is written when
+every row has a note: half a table would hide the other half.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Comparisons are made in turn, call by call, in one process; a ratio is the media
 lowest and the highest. A row is measured on a clean commit; the load before it and after it is that of the last minute.
 What a commit changed: `python -m bench.against COMMIT`.
 """
-EACH = ("date", "commit", "load before", "load after")  # facts that each row has for itself
+EACH = ("date", "commit", "load before", "load after")  # facts of each row
 
 Notes = dict[str, dict[str, Any]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; 1 when a bar was missed."""
+    """Run it; 1 if a bar was missed."""
     parser = argparse.ArgumentParser("python -m bench.bars", description="Measure all bars and write docs/bars.md.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help="measure these again; default: all")
     parser.add_argument("--missing", action="store_true", help="measure the rows of which there is no note yet")
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _clean(facts: dict[str, str]) -> dict[str, str]:
-    """The same; SystemExit where they would not say what was measured."""
+    """The same facts; SystemExit if they would not say what was measured."""
     if changed := machine.uncommitted():
         raise SystemExit(
             f"numbers belong to a commit, and this tree is in none:\n{changed}\n"
@@ -85,7 +85,7 @@ def _note(outcome: Outcome, facts: Mapping[str, str]) -> None:
         "seconds": round(outcome.seconds),
         "readings": [[one.case, one.measured, one.passed] for one in outcome.readings],
     }
-    # Read again: rows that mostly wait may be measured beside each other, each by a run of its own.
+    # Read again, because rows that mostly wait may be measured at once, each by a run of its own.
     NOTES.write_text(json.dumps(_noted() | {outcome.row.name: note}, indent=1) + "\n", "utf-8")
 
 

@@ -1,7 +1,7 @@
-"""The callers of one process, in threads or in tasks. What they do is written once, as coroutines.
+"""The callers of one process, in threads or in tasks. Their work is written once, as coroutines.
 
-In tasks, a coroutine runs in an event loop. In threads, it never suspends: each of those given to `gather` is driven to
-its end in a thread of its own, and what it awaits blocks that thread.
+In tasks, a coroutine runs in an event loop. In threads, it never suspends: `gather` drives each coroutine to its end in
+a thread of its own, and what it awaits blocks that thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from askonce import AsyncCache, Cache
 from askonce.runtime.drive import drive
 from askonce.testing import ScriptedCall
 
-MOST = 1000  # callers of a process
+MOST = 1000  # callers in a process
 LIMITS = httpx2.Limits(max_connections=MOST, max_keepalive_connections=MOST)
 
 Call = ScriptedCall | Callable[[], Coroutine[Any, Any, Any]]
@@ -42,7 +42,7 @@ async def _entered(manager: AbstractContextManager[Any]) -> AsyncIterator[Any]:
 
 
 class Callers:
-    """Callers that are threads, which are kept: so are their connections."""
+    """Callers in threads, which are kept, with their connections."""
 
     cache: Callable[..., AbstractAsyncContextManager[Any]]
     http: Callable[..., AbstractAsyncContextManager[Any]]  # a client without askonce
@@ -53,11 +53,11 @@ class Callers:
         self.http = lambda **options: _entered(httpx2.Client(limits=LIMITS, **options))
 
     async def sleep_until(self, at: float) -> None:
-        """Until a moment of time.monotonic(), which may be over."""
+        """Sleep until a time of time.monotonic(), which may have passed."""
         await self.sleep(max(0.0, at - time.monotonic()))
 
     async def ask(self, cache: Any, request: Any, call: Call, at: float = 0.0, **own: Any) -> Asked:
-        """Ask at a moment, and say what came of it: an error is what a caller saw, too."""
+        """Ask at a given time, and report the result; an error is what a caller saw, too."""
         await self.sleep_until(at)
         began = time.monotonic()
         try:
@@ -73,19 +73,19 @@ class Callers:
         return cache.fetch(request, lambda: drive(call()), **own)
 
     async def sleep(self, seconds: float) -> None:
-        """This caller alone."""
+        """Let only this caller sleep."""
         time.sleep(seconds)  # noqa: ASYNC251 - its thread has no loop
 
     async def gather(self, *works: Coroutine[Any, Any, Any]) -> list[Any]:
-        """All at once; their results, or the first one's error."""
+        """Run all at once; return their results, or raise the first error."""
         return [future.result() for future in [self._pool.submit(drive, work) for work in works]]
 
     async def block(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Something that blocks; in tasks the loop goes on."""
+        """Run something that blocks; in tasks the loop goes on."""
         return work(*arguments)
 
     async def invalidate(self, cache: Any, **what: Any) -> None:
-        """Until it is acknowledged."""
+        """Invalidate, and return when it is acknowledged."""
         cache.invalidate(**what)
 
     def client(self, cache: Any, **options: Any) -> AbstractAsyncContextManager[Any]:
@@ -93,7 +93,7 @@ class Callers:
         return _entered(cache.http_client(limits=LIMITS, **options))
 
     async def read(self, client: Any, url: str, body: Any, sink: Any) -> None:
-        """A POST; its Cache-Status goes to `sink.begin`, each part of its response to `sink.add`."""
+        """Make a POST; `sink.begin` gets its Cache-Status, `sink.add` each part of its response."""
         with client.stream("POST", url, json=body) as response:
             sink.begin(response.headers.get("cache-status", ""))
             for part in response.iter_bytes():
@@ -101,7 +101,7 @@ class Callers:
 
 
 class Tasks(Callers):
-    """Callers that are tasks of one loop."""
+    """Callers in tasks of one loop."""
 
     def __init__(self) -> None:
         self.cache = AsyncCache
@@ -134,5 +134,5 @@ class Tasks(Callers):
 
 
 def run(mode: str, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
-    """``work(callers, *arguments)`` in one of the modes."""
+    """Run ``work(callers, *arguments)`` in one of the modes."""
     return asyncio.run(work(Tasks(), *arguments)) if mode == "tasks" else drive(work(Callers(), *arguments))

@@ -18,7 +18,7 @@ WORDS = {True: "pass", False: "FAIL", None: "-"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line says; 1 when a bar was missed."""
+    """Run what the command line says; 1 if a bar was missed."""
     parser = argparse.ArgumentParser("python -m bench", description="Measure rows of the table of bars.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help="which ones; default: the light ones")
     parser.add_argument("--list", action="store_true", help="the rows there are")
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(rows: Sequence[Row], *, quick: bool, as_json: bool = False) -> list[Outcome]:
-    """Run rows one after another, printing each reading as it comes."""
+    """Run rows one after another, and print each reading as it comes."""
     outcomes = []
     with _measuring():
         for row in rows:
@@ -49,7 +49,7 @@ def measure(rows: Sequence[Row], *, quick: bool, as_json: bool = False) -> list[
 
 @contextmanager
 def _measuring() -> Iterator[None]:
-    """SIGTERM unwinds, and the trouble that askonce warns of is the scenario's; afterwards all is as before."""
+    """Let SIGTERM unwind, and silence askonce's warnings, which belong to the scenario; restore both afterwards."""
     log = logging.getLogger("askonce")
     level, handler = log.level, signal.signal(signal.SIGTERM, _end)
     log.setLevel(logging.ERROR)
@@ -61,7 +61,7 @@ def _measuring() -> Iterator[None]:
 
 
 def _end(number: int, _frame: object) -> None:
-    sys.exit(128 + number)  # unwinds: what a row started is ended by its blocks
+    sys.exit(128 + number)  # unwinds: the blocks of a row end what it started
 
 
 def _print(row: Row, reading: Reading, as_json: bool) -> None:

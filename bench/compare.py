@@ -1,8 +1,8 @@
-"""Two things done in turn, call by call, in one loop, so that what disturbs one disturbs the other.
+"""Two things done in turn, call by call, in one loop, so that any disturbance affects both.
 
-A run's ratio is that of the two medians: sums would be ruled by the few turns in which the machine did something else.
-They are told beside it, since they hold what a median leaves out (a collection of garbage). A row takes the median of
-three separate runs, each in a process and with a store of its own, and tells how far apart they were: one process alone
+A run's ratio is that of the two medians: the few turns in which the machine was busy elsewhere would dominate sums. The
+ratio of the sums is shown beside it, because it includes what a median omits (garbage collection). A row takes the
+median of three separate runs, each in a process and with a store of its own, and shows their range: a single process
 may be lucky with its memory.
 """
 
@@ -28,7 +28,7 @@ def quantile(values: Sequence[float], part: float) -> float:
 
 
 class Pair(NamedTuple):
-    """One run of two things: their medians in us, the ratio of the sums; a note, and whether all was right."""
+    """One run of two things: their medians in us, the ratio of the sums, a note, and whether all answers were right."""
 
     first: float
     second: float
@@ -38,12 +38,12 @@ class Pair(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Of the medians."""
+        """The ratio of the medians."""
         return self.first / self.second
 
 
 class Ratio(NamedTuple):
-    """How a row judges its runs: names of the two, the bar; `added`: of the difference in ms, and not of the ratio."""
+    """How a row judges its runs: two names, the bar; `added`: the bar is for the difference in ms, not the ratio."""
 
     first: str
     second: str
@@ -51,7 +51,7 @@ class Ratio(NamedTuple):
     added: bool = False
 
     def of(self, one: Pair) -> float:
-        """What is held against the bar."""
+        """The value that is compared with the bar."""
         return (one.first - one.second) / 1000 if self.added else one.ratio
 
     def judged(self, runs: Sequence[Pair]) -> tuple[str, bool | None, dict[str, float]]:
@@ -73,12 +73,12 @@ def _time(microseconds: float) -> str:
 
 
 def pair(first: Callable[[], Any], second: Callable[[], Any], turns: int) -> Pair:
-    """Both in turn, in this thread."""
+    """Measure both in turn, in this thread."""
     return drive(_pair(first, second, turns, awaited=False))
 
 
 async def pair_async(first: Callable[[], Any], second: Callable[[], Any], turns: int) -> Pair:
-    """Both in turn, in this task."""
+    """Measure both in turn, in this task."""
     return await _pair(first, second, turns, awaited=True)
 
 
@@ -88,7 +88,7 @@ async def _pair(first: Callable[[], Any], second: Callable[[], Any], turns: int,
 
 
 def paired(ones: Sequence[float], others: Sequence[float]) -> Pair:
-    """Of times in ns."""
+    """A Pair of times in ns."""
     return Pair(median(ones) / 1000, median(others) / 1000, sum(ones) / sum(others))
 
 
@@ -102,7 +102,7 @@ async def _turns(
     ones: list[int] = []
     others: list[int] = []
     for _ in range(turns):
-        # One loop for both modes: to look at a flag takes 10 ns, of either side alike.
+        # One loop for both modes: the look at a flag takes 10 ns, on either side.
         began = now()
         await first() if awaited else first()
         between = now()

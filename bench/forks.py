@@ -1,6 +1,6 @@
-"""A parent with open connections and a flight under way forks; the children and the parent go on asking.
+"""A parent with open connections and a flight under way forks; the children and the parent continue to ask.
 
-Each question has its own answer, so that a reply meant for another process would show.
+Each question has its own answer, so that a reply for another process would show.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from bench.row import Case, Seen, row
 from bench.workers import SLACK, Parent
 
 CHILDREN = 4
-KNOWN = 50  # questions that are stored before the fork
-FLIGHT = 1.5  # s that the parent's call takes
+KNOWN = 50  # questions stored before the fork
+FLIGHT = 1.5  # s, the time of the parent's call
 
 
 class Family(NamedTuple):
-    """What came of it: exit codes of the children, wrong answers of the parent, its flight's answer and status."""
+    """The result: exit codes of the children, wrong answers of the parent, its flight's answer and status."""
 
     codes: list[int]
     wrong: int
@@ -61,7 +61,7 @@ async def forking(c: Callers, _: Parent, place: Place, mode: str, lookups: int) 
 
         async def fork() -> tuple[list[int], int]:
             await c.block(call.wait_until_paid)
-            # In tasks the child is inside of this very coroutine, of its parent's loop: it makes one of its own.
+            # In tasks the child is inside this coroutine of its parent's loop, and makes a loop of its own.
             pids = [_born(lambda: run(mode, _ask_all, cache, lookups)) for _ in range(CHILDREN)]
             wrong = await _ask_all(c, cache, lookups)
             return [os.waitstatus_to_exitcode((await c.block(os.waitpid, pid, 0))[1]) for pid in pids], wrong
@@ -71,7 +71,7 @@ async def forking(c: Callers, _: Parent, place: Place, mode: str, lookups: int) 
 
 
 async def _ask_all(c: Callers, cache: Any, lookups: int) -> int:
-    """How many answers were wrong; half of the questions are hits, the others are paid by their first asker."""
+    """The number of wrong answers; half of the questions are hits, and their first asker pays for the others."""
     wrong = 0
     for number in range(lookups):
         name = number % (2 * KNOWN)
@@ -84,7 +84,7 @@ async def _ask_all(c: Callers, cache: Any, lookups: int) -> int:
 
 
 def _born(ask: Callable[[], int]) -> int:
-    """Fork: in the child, ask and exit, by the number of wrong answers; 99 for an exception."""
+    """Fork; the child asks and exits with the number of its wrong answers, or 99 for an exception."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()

@@ -1,9 +1,9 @@
-"""What a hit costs beside a bare read of the same bytes, in process and behind an HTTP client; and a miss; an import.
+"""The cost of a hit against a bare read of the same bytes, in process and behind an HTTP client; a miss; an import.
 
-One question asked again and again is what a loop measures easily, and what caches in the process flatter: keys worked
-out before, entries read before. So the same is measured over more questions than those keep. The bare HTTP client is
-the module's own, and so is most of the time of a hit: it builds a request, and reads a response. The headers are those
-that OpenAI's SDK sends, and OpenAI's API answers with.
+A loop over one question flatters caches in the process: keys computed before, entries read before. So each measurement
+is repeated with more questions than those caches keep. The bare HTTP client is the module's own, and takes most of the
+time of a hit: it builds a request and reads a response. The headers are those that OpenAI's SDK sends and OpenAI's API
+returns.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BODY = orjson.dumps(ANSWER)
 QUESTIONS = {
     "one question": 1,
     "5,000 questions in turn": 5_000,
-}  # more than a plan keeps in mind, or a connection near
+}  # more than a plan remembers, or a connection's near cache
 THREADS = ("threads",)
 
 SENT = {
@@ -52,13 +52,13 @@ def _turns(case: Case, full: int = 15_000) -> int:
 
 
 def _requests(case: Case) -> list[dict[str, Any]]:
-    """As many as the case says; the first of them is always the same."""
+    """As many requests as the case says; the first is always the same."""
     number = min(case.variant or 1, 100) if case.quick else case.variant or 1
     return [REQUEST, *[{**REQUEST, "seed": seed} for seed in range(1, number)]]
 
 
 def _hits(cache: Cache, requests: list[dict[str, Any]]) -> Callable[[], Any]:
-    """A call that is a hit from now on, of the next of these questions."""
+    """A call that hits from now on, for the next of these questions."""
     for one in requests:
         cache.fetch(one, lambda: ANSWER)
     asked = cycle(requests)
@@ -225,7 +225,7 @@ async def _miss_in_tasks(case: Case, url: str, each: int) -> Pair:
 
 
 def _new() -> Any:
-    """Questions that nobody asked; no integer that JSON would not keep."""
+    """New questions, with integers that JSON keeps."""
     return (orjson.dumps({**REQUEST, "seed": number}) for number in count(time.time_ns() >> 20))
 
 
@@ -249,7 +249,7 @@ def import_(case: Case) -> Pair:
 
 
 def _import(names: str, environment: dict[str, str]) -> float:
-    """ns that the import statement alone takes: the interpreter's own start would flatter the ratio."""
+    """ns for the import statement alone: the interpreter's own start would flatter the ratio."""
     code = f"import time; began = time.perf_counter_ns(); import {names}; print(time.perf_counter_ns() - began)"
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, timeout=60)
     return float(said.stdout)

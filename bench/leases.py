@@ -1,4 +1,6 @@
-"""One call for all who ask: shared while it runs, when it fails, when callers leave; and taken over from who dies."""
+"""One call for all callers: shared while it runs, when it fails and when callers leave; taken over when its leader
+dies.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ def cold(case: Case) -> Seen:
 
 
 class UpstreamDown(Exception):
-    """What the scripted upstream raises here."""
+    """Raised by the scripted upstream."""
 
 
 @row(
@@ -78,8 +80,8 @@ def failures(case: Case) -> Seen:
 
 # --- leaders that die, or are paused ----------------------------------------------------------------------------------
 
-LATE = 1.0  # s beyond the deadline and the call
-PAST = HEARTBEAT + 2.0  # s after which a paused leader's deadline is certainly behind it
+LATE = 1.0  # s after the deadline and the call
+PAST = HEARTBEAT + 2.0  # s after which a paused leader's deadline has surely passed
 
 
 @row(heavy=True)
@@ -89,9 +91,9 @@ def killed(case: Case) -> Seen:
     Bar: 2 calls; a waiter is served within the deadline + 1 s + the call.
     """
     seconds = 1.0 if case.quick else 12.0
-    leader = _leading(case, Load("leader", 1, seconds + SLACK))  # it will not come to that
+    leader = _leading(case, Load("leader", 1, seconds + SLACK))  # it is killed long before
     waiters = [begun(case, Load(f"waiter {n}", 5, seconds)) for n in range(2)]
-    time.sleep(min(seconds / 2, 2.0))  # waiters at rest, and a heartbeat or two
+    time.sleep(min(seconds / 2, 2.0))  # waiters are at rest, and a heartbeat or two have passed
     died = time.monotonic()
     leader.kill()
     reports: list[Report] = [worker.hear(HEARTBEAT + seconds + SLACK) for worker in waiters]
@@ -158,7 +160,7 @@ def blocked(case: Case) -> Seen:
 
 
 def _leading(case: Case, load: Load) -> Worker:
-    """A worker whose only caller's call has begun."""
+    """A worker whose only caller has begun its call."""
     leader = begun(case, load)
     eventually(lambda: paid(case.place) == 1, "the leader's call begins", SLACK)
     return leader
@@ -167,12 +169,12 @@ def _leading(case: Case, load: Load) -> Worker:
 # --- callers that are cancelled ---------------------------------------------------------------------------------------
 
 PROCESSES, CALLERS = 2, 20
-SECONDS = 0.2  # that a call takes; cancellations fall within it, and a little beyond
-BEYOND = 0.5  # s beyond the call that a caller may wait: more would be a lease that nobody had
+SECONDS = 0.2  # s of a call; cancellations come during it, or a little later
+BEYOND = 0.5  # s after the call that a caller may wait; longer means a lease that nobody had
 
 
 class Round(NamedTuple):
-    """What one process saw: callers served and cancelled, the longest wait of one who was served, what is left."""
+    """What one process saw: callers served and cancelled, the longest wait of a served caller, what is left."""
 
     served: int
     cancelled: int
@@ -215,7 +217,7 @@ async def _rounds(c: Callers, parent: Parent, place: Place, count: int, seed: in
     async with AsyncCache(place.url) as cache:
         call = ScriptedCall(delay=SECONDS, receipts=place.receipts)
         for number in range(count):
-            # rounds begin by the clock, so that both processes are in the same one
+            # Rounds begin by the clock, so that both processes are in the same one.
             await c.sleep_until(at + number * (2 * SECONDS + BEYOND / 2))
             waits += await _round(cache, call, question(f"round {number}"), draw)
     now, more = Remains.now(), [task.get_name() for task in asyncio.all_tasks() - tasks]
@@ -224,7 +226,7 @@ async def _rounds(c: Callers, parent: Parent, place: Place, count: int, seed: in
 
 
 async def _round(cache: AsyncCache, call: ScriptedCall, request: Any, draw: random.Random) -> list[float]:
-    """How long those waited who were not cancelled; an error of any of them is raised."""
+    """The waits of callers that were not cancelled; raises an error of any of them."""
 
     async def caller() -> float:
         began = time.monotonic()
@@ -234,7 +236,7 @@ async def _round(cache: AsyncCache, call: ScriptedCall, request: Any, draw: rand
     callers = [asyncio.create_task(caller()) for _ in range(CALLERS)]
     for one in callers:
         if draw.random() < 0.5:
-            # as often in the first moments, in the middle of a claim, as at any other time of the call
+            # As often in the first moments, during a claim, as at any other time of the call.
             asyncio.get_running_loop().call_later(draw.uniform(0, draw.choice((0.01, 1.2 * SECONDS))), one.cancel)
     await asyncio.wait(callers)
     return [one.result() for one in callers if not one.cancelled()]

@@ -1,6 +1,6 @@
-"""Lives of answers over time, at full size: stale ones, ones in steady use, a batch's ends, an upstream that is down.
+"""Lifetimes of answers at full size: stale ones, ones in steady use, the ends of a batch, an upstream that is down.
 
-Time passes as it does; `tests/freshness` shows the same rules with a clock moved by hand.
+Time really passes; `tests/freshness` shows the same rules with a clock moved by hand.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from bench.workers import SLACK, Failed, Parent
 
 PROCESSES, CALLERS = 4, 25
 REQUEST = question("life")
-WARM = question("warm")  # asked once by each caller before the first round: they are at work, and connected
+WARM = question("warm")  # asked once by each caller before the first round, so that all are connected and at work
 
 
 class Rounds(NamedTuple):
-    """What a process of callers does: all of them ask at the beginning of each round, `every` s."""
+    """The work of a process of callers: all of them ask at the beginning of each round, `every` s."""
 
     policy: Policy
     rounds: int
     every: float
-    seconds: float = 1.0  # that the call takes
+    seconds: float = 1.0  # of the call
     status: int = 200
 
 
 async def rounds_of(c: Callers, parent: Parent, place: Place, load: Rounds) -> list[list[Asked]]:
-    """A process of callers; what each of them saw, a list a round."""
+    """What each of a process's callers saw, as one list for each round."""
     call = ScriptedCall(delay=load.seconds, receipts=place.receipts)
     call.script(None, Step(status=load.status, body=answer("new") if load.status == 200 else None))
     async with c.cache(place.url, policy=load.policy) as cache:
-        soon = time.monotonic() + 0.05  # so that none has asked twice, and each thread is there
+        soon = time.monotonic() + 0.05  # so that none has asked twice, and each thread exists
         await c.gather(*[c.ask(cache, WARM, _empty, soon) for _ in range(CALLERS)])
         at = await parent.begin(c)
         return [
@@ -55,7 +55,7 @@ async def _empty() -> Any:
 
 
 def _run(case: Case, load: Rounds) -> list[Asked]:
-    """Four processes of it, on an answer that is stale: what all callers saw."""
+    """Four processes, on a stale answer: what all callers saw."""
     with Cache(case.place.url, policy=load.policy) as cache:
         cache.fetch(REQUEST, lambda: answer("old"))
     time.sleep(load.policy.ttl or 0.0)
@@ -66,7 +66,7 @@ def _run(case: Case, load: Rounds) -> list[Asked]:
     return [one for process in results for each in process for one in each]
 
 
-FRESH = 1.0  # s that an answer is fresh: each round comes when the last one's is stale
+FRESH = 1.0  # s that an answer is fresh: each round starts when the last answer is stale
 
 
 @row(heavy=True)
@@ -89,7 +89,7 @@ def stale(case: Case) -> Seen:
     )
 
 
-FIRST, MOST = 1.0, 30.0  # s between two tries of an upstream in trouble: doubled each time, up to the second
+FIRST, MOST = 1.0, 30.0  # s between two tries of an upstream in trouble: doubled each time, up to the second value
 
 
 @row(heavy=True)
@@ -118,7 +118,7 @@ def down(case: Case) -> Seen:
 
 # --- keys in steady use -----------------------------------------------------------------------------------------------
 
-LAPS = 8  # callers, each of whom goes round an eighth of the keys
+LAPS = 8  # callers, each on an eighth of the keys
 
 
 class Use(NamedTuple):
@@ -162,7 +162,7 @@ def steady(case: Case) -> Iterator[Seen]:
 
 
 async def in_use(c: Callers, parent: Parent, place: Place, use: Use) -> Counter[str]:
-    """A process that keeps its keys in use; what it counted once they were filled."""
+    """Use the keys of one process all the time; return what it counted after they were filled."""
     counts, requests = Counter[str](), [question(number) for number in range(use.keys)]
 
     async def call() -> Any:
@@ -222,7 +222,7 @@ def ends(case: Case) -> Seen:
 
 
 async def fill(c: Callers, parent: Parent, place: Place, numbers: range) -> float:
-    """A process that fills; when it was done."""
+    """Fill; return when it was done."""
 
     async def call() -> Any:
         return {"text": "x"}

@@ -1,8 +1,8 @@
-"""A Load: so many callers of one process who ask one question; and what each of them saw.
+"""A Load: many callers of one process that ask one question; and what each of them saw.
 
-The worker that most rows about processes are made of: it opens its cache, says that it is ready, lets all callers ask
-at the moment that the row names, and reports. Each worker's answers carry its name, so that a row sees whose call an
-answer was born from.
+Most rows about processes use this worker: it opens its cache, reports that it is ready, lets all callers ask at the
+time that the row names, and reports. Each worker's answers carry its name, so that a row sees whose call made an
+answer.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def work(c: Callers, parent: Parent, place: Place, load: Load) -> Report:
 
 
 def together(case: Case, loads: Sequence[Load], seconds: float) -> tuple[list[Asked], float]:
-    """What all callers saw of loads that begin at one moment, a process each; and that moment."""
+    """What all callers saw of loads that begin at one time, a process each; and that time."""
     for load in loads:
         case.workers.start(work, case.place.bare, load, mode=case.mode)
     at = case.workers.begin()
@@ -71,7 +71,7 @@ def begun(case: Case, load: Load) -> Worker:
 
 
 def kept(place: Place) -> str:
-    """The name of the answer that is stored now, "" for none."""
+    """The name of the stored answer, "" for none."""
     with Cache(place.url) as cache:
         try:
             return str(cache.fetch(QUESTION, lambda: None, control="only-if-cached").value["id"])
@@ -80,5 +80,4 @@ def kept(place: Place) -> str:
 
 
 def paid(place: Place) -> int:
-    """How many calls were made."""
     return Receipts(place.receipts).paid()

@@ -1,4 +1,4 @@
-"""What the numbers were taken on: the machine, the versions, the day. No names of hosts, users or folders."""
+"""What the numbers were measured on: the machine, the versions, the day. No names of hosts, users or folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WRITTEN = ("bench/bars.json", "docs/bars.md")  # by a run itself
 
 
 def facts() -> dict[str, str]:
-    """Each with its name, in the order in which they are shown."""
+    """The facts by name, in the order of the page."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = _field("/proc/meminfo", "MemTotal").removesuffix(" kB")
     return {
@@ -44,12 +44,12 @@ def load() -> str:
 
 
 def uncommitted() -> str:
-    """What of the tree is in no commit, but for what a run itself writes; "" for nothing."""
+    """What of the tree is not committed, without files that a run writes; "" for nothing."""
     return git("status", "--porcelain", "--", ".", *[f":!{name}" for name in WRITTEN])
 
 
 def git(*words: str, root: Path = ROOT) -> str:
-    """What git says; "unknown" where this is no clone."""
+    """The output of git; "unknown" outside of a clone."""
     try:
         said = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):

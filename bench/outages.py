@@ -1,8 +1,8 @@
-"""A store in trouble of any face, in a row's own process: what that costs a caller, beyond the time of the call itself.
+"""A store in all kinds of trouble, from a row's own process: the cost for a caller, beyond the time of the call itself.
 
-A caller may be late by one store timeout for each of the two commands that open the breaker, and by nothing afterwards;
-it never sees an exception, or the row would. The faces of trouble are those of the engine's tests: refusals, where a
-server answers and says no, and ways to a server that are dropped, cut, slow, garbled, or lead elsewhere.
+A caller may lose one store timeout for each of the two commands that open the breaker, and nothing afterwards. It never
+sees an exception; otherwise the row would. The kinds of trouble are those of the engine's tests: a server that refuses,
+and a way to a server that is dropped, cut, slow, garbled, or leads elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.crowd import eventually
 from tests.engine.test_refusals import FACES
 from tests.engine.test_rough_weather import TROUBLES, Sky
 
-FIRST = 0.25  # s beyond the call, of lookups that meet the trouble
+FIRST = 0.25  # s beyond the call, for lookups that meet the trouble
 AFTER = 0.001  # s beyond the call while the breaker is open
 BACK = 2.0  # s until the store serves again
 CALL = 0.05  # s of an upstream call
@@ -51,13 +51,13 @@ class Told(NamedTuple):
 
 
 class Asker(NamedTuple):
-    """Callers of one cache."""
+    """The callers of one cache."""
 
     c: Callers
     cache: Any
 
     async def ask(self, name: str = "", seconds: float = CALL) -> Told:
-        """One lookup; without a name, of a question that nobody asked before."""
+        """One lookup; without a name, of a new question."""
         name, took = name or f"new {next(_numbers)}", list[float]()
         request, value = question(name), answer(name)
 
@@ -76,14 +76,14 @@ class Asker(NamedTuple):
         return await self.c.gather(*[self.ask(name) for _ in range(CROWD)])
 
     async def warm(self) -> None:
-        """What is known is stored, and each thread has its connection."""
+        """Store the known questions, and connect each thread."""
         for _ in range(2):
             await self.crowd("known")
         if "hit" not in (await self.ask("known")).status:
             raise Failed("what was stored is not served")
 
     async def back(self) -> float:
-        """s until an answer is stored again, asking every 20 ms."""
+        """The s until an answer is stored again, asking every 20 ms."""
         began = time.monotonic()
         while "stored" not in (await self.ask(seconds=0.0)).status:
             if time.monotonic() > began + SLACK:
@@ -96,7 +96,7 @@ Trouble = Callable[[], object]
 
 
 async def _met(asker: Asker, begin: Trouble, end: Trouble, lookups: int, part: float) -> Seen:
-    """From the first lookup that meets the trouble to the first that is served from the store again."""
+    """From the first lookup that meets the trouble to the first one that the store serves again."""
     await asker.c.block(begin)
     try:
         firsts = [await asker.ask("known"), *await asker.crowd(), *[await asker.ask() for _ in range(3)]]
@@ -131,7 +131,7 @@ async def _frozen(asker: Asker, place: Place, lookups: int) -> Seen:
 
 
 async def _frozen_under_way(asker: Asker, place: Place, _: int) -> Seen:
-    """The server freezes between a lookup and its fill."""
+    """Freeze the server between a lookup and its fill."""
 
     async def freeze() -> None:
         await asker.c.sleep(0.2)
@@ -145,7 +145,7 @@ async def _frozen_under_way(asker: Asker, place: Place, _: int) -> Seen:
 
 
 async def _restarted(asker: Asker, place: Place, _: int) -> Seen:
-    """Its data are gone, and its scripts."""
+    """Restart it: its data and its scripts are lost."""
     await asker.c.block(place.running.stop)
     await asker.c.block(place.running.start)
     first, again = await asker.ask("known"), await asker.ask("known")
@@ -160,7 +160,7 @@ async def _restarted(asker: Asker, place: Place, _: int) -> Seen:
 
 
 async def _idle(asker: Asker, place: Place, lookups: int) -> Seen:
-    """Every connection is cut while nobody uses it, again and again."""
+    """Cut every idle connection, again and again."""
     told, cuts = list[Told](), max(5, lookups // 200)
     for _ in range(cuts):
         await asker.c.block(place.running.kill_connections)
@@ -208,7 +208,7 @@ def _refusing(case: Case) -> Iterator[tuple[str, Trouble, Trouble]]:
     """A URL, what makes it refuse, and what ends that."""
     if case.place.server is None:
         with Cache(case.place.url) as cache:
-            cache.fetch(question("any"), dict)  # the file is there, and its owner's
+            cache.fetch(question("any"), dict)  # the file then exists, and is its owner's
         other = sqlite3.connect(case.place.folder / "cache.db", isolation_level=None, check_same_thread=False)
         yield case.place.url, lambda: other.execute("BEGIN IMMEDIATE"), lambda: other.execute("ROLLBACK")
         other.close()
@@ -271,11 +271,11 @@ def troubles(case: Case) -> Seen:
 
     The leader and its followers reach the server by ways of their own; a third process looks up meanwhile.
     """
-    seconds = 9.0  # in quick, too: trouble is to be over by then
+    seconds = 9.0  # also if quick: the trouble must end before
     with ExitStack() as end:
         leading, following = (end.enter_context(Proxy(case.place.running)) for _ in range(2))
         sky = Sky(case.place.running, leading, following, end)
-        assert sky.replica.running  # it has to be in step before
+        assert sky.replica.running  # it must be in step first
         for way, load in ((leading, Load("leader", 3, seconds)), (following, Load("follower", 5, seconds))):
             place = case.place.bare._replace(url=way.url)
             case.workers.start(work, place, load, mode=case.mode).begin()
@@ -293,7 +293,7 @@ def troubles(case: Case) -> Seen:
 
 
 async def _meanwhile(c: Callers, sky: Sky, trouble: Any, url: str) -> Seen:
-    """Lookups by the leader's way."""
+    """Lookups over the leader's way."""
     async with c.cache(url) as cache:
         asker, lasted = Asker(c, cache), list[float]()
 
@@ -303,7 +303,7 @@ async def _meanwhile(c: Callers, sky: Sky, trouble: Any, url: str) -> Seen:
             lasted.append(time.monotonic() - began)
 
         await asker.warm()
-        await c.sleep(0.5)  # by then followers have claimed again, and do nothing but wait
+        await c.sleep(0.5)  # by then followers have claimed again, and only wait
         began = time.monotonic()
         seen = await _met(asker, lambda: trouble.begin(sky), end, 100, 0.5)
     seen = seen._replace(numbers={**seen.numbers, "lasted_s": lasted[0]})

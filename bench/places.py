@@ -1,4 +1,4 @@
-"""A Place: where a row keeps its cache. A file or a server of the row's own, there for one case and gone after it."""
+"""A Place: where a row keeps its cache, a file or server of its own, which exists for one case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Skipped(Exception):
 
 
 class Place(NamedTuple):
-    """A store's name and URL, a folder for the row's own files, and the server where there is one."""
+    """A store's name and URL, a folder for the row's own files, and the server if there is one."""
 
     name: str
     url: str
@@ -31,19 +31,19 @@ class Place(NamedTuple):
 
     @property
     def running(self) -> Server:
-        """The server, which must be one."""
+        """The server, which must exist."""
         assert self.server is not None
         return self.server
 
     @property
     def bare(self) -> Place:
-        """The same for another process, which cannot have the server."""
+        """The place for another process, which cannot have the server."""
         return self._replace(server=None)
 
 
 @contextmanager
 def nowhere() -> Iterator[Place]:
-    """A folder that is gone afterwards, and no store."""
+    """A folder that is removed afterwards, and no store."""
     with tempfile.TemporaryDirectory(prefix="askonce-bench-") as name:
         yield Place("", "", Path(name))
 
@@ -57,14 +57,12 @@ def sqlite() -> Iterator[Place]:
 
 @contextmanager
 def valkey() -> Iterator[Place]:
-    """A Valkey of one's own, empty."""
     with _served(ValkeyServer(), "Valkey") as place:
         yield place
 
 
 @contextmanager
 def redis() -> Iterator[Place]:
-    """A Redis of one's own, empty."""
     with _served(RedisServer(), "Redis") as place:
         yield place
 

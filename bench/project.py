@@ -1,4 +1,4 @@
-"""The project as a stranger gets it: a fresh clone, nothing installed; its slow tests, its concurrent ones again."""
+"""The project in a fresh clone with nothing installed; its slow tests, and its concurrent ones repeated."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bench.places import Skipped, nowhere
 from bench.row import Case, Seen, row
 
 ROOT = Path(__file__).parents[1]
-CORPUS = ROOT.parent / "shared" / "corpus"  # recorded traffic, which a clone elsewhere would look for beside itself
+CORPUS = ROOT.parent / "shared" / "corpus"  # recorded traffic; a clone elsewhere would look for it beside itself
 TEST_BAR = 300.0  # s
-LIMIT = 3600.0  # s after which a make is given up
+LIMIT = 3600.0  # s until a make is stopped
 HEAVY: dict[str, Any] = {"heavy": True, "stores": (nowhere,), "modes": ("threads",)}
 
 
@@ -28,7 +28,7 @@ class Made(NamedTuple):
     last: str
 
     def seen(self, more: str = "", case: str = "", most: float = LIMIT) -> Seen:
-        """As a row tells it."""
+        """The words of a row about it."""
         measured = f"exit code {self.code} after {self.seconds:.0f} s{more}: {self.last}"
         return Seen(measured, self.code == 0 and self.seconds <= most, {"seconds": self.seconds}, case)
 
@@ -103,7 +103,7 @@ def _environment() -> dict[str, str]:
 
 
 def _last(said: str) -> str:
-    """The last line, without colours and rulers; hosts and folders are the machine's own business."""
+    """The last line, without colours and rulers, and without hosts and folders of the machine."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" =─╰╯│") for line in said.splitlines()]
     last = next((line for line in reversed(lines) if line), "")
     return re.sub(r"\w+://\S+|(?<!\S)~?(/[\w.-]+){2,}", "...", last)[:160]

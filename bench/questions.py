@@ -1,4 +1,4 @@
-"""The questions and answers that rows use: chat requests of about 2 KB, as in the bars."""
+"""The questions and answers of rows: chat requests of about 2 KB, as in the bars."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def prose(size: int, seed: object = 0) -> str:
 
 
 def question(name: object, size: int = 2_000) -> dict[str, Any]:
-    """A chat request of `size` bytes or little more, told from others by `name`."""
+    """A chat request of `size` bytes or little more, identified by `name`."""
     return {
         "model": "gpt-4.1-mini",
         "messages": [
@@ -38,7 +38,7 @@ def question(name: object, size: int = 2_000) -> dict[str, Any]:
 
 
 def answer(name: object, size: int = 2_000, **more: Any) -> dict[str, Any]:
-    """A complete chat completion of about `size` bytes whose id is `name`; `more` joins it."""
+    """A complete chat completion of about `size` bytes, with the id `name`; `more` joins it."""
     text = prose(max(0, size - 350), name)
     return {
         "id": f"{name}",

@@ -1,9 +1,9 @@
 """A Row is one line of the table: a bar, and the function that measures it, once for each of its cases.
 
-The cases are those of stores, modes and variants, with each other. The function is given a Case, with a store of its
-own, and returns what was Seen; a comparison (`ratio=`) returns a Pair, and is run three times, in a process and with a
-store of its own each. A case that raises has failed, with its error for a reading: a table with a hole in it would read
-like a table without the failure.
+Cases are the product of stores, modes and variants. The function gets a Case, with a store of its own, and returns what
+was Seen. A comparison (`ratio=`) returns a Pair, and runs three times, each in a process and with a store of its own. A
+case that raises has failed, and its error is its reading: a table with a hole would read like a table without the
+failure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.workers import Failed, Parent, Workers
 
 
 class Case(NamedTuple):
-    """What a row's function is given; `quick`: does it work, not how well."""
+    """What a row's function gets; `quick`: only whether it works."""
 
     place: Place
     mode: str
@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a row's function saw, in words; whether that meets the bar, None without one; more about the case."""
+    """What a row's function saw, in words; whether it meets the bar, None without one; more about the case."""
 
     measured: str
     passed: bool | None
@@ -62,7 +62,7 @@ class Row(NamedTuple):
 
 
 ROWS: dict[str, Row] = {}
-LONGEST = 900.0  # s that one run of a comparison may take
+LONGEST = 900.0  # s of one run of a comparison
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -87,13 +87,13 @@ class Outcome(NamedTuple):
 
     @property
     def passed(self) -> bool | None:
-        """Whether every reading met its bar; None when there was no bar to meet."""
+        """Whether every reading met its bar; None if there was no bar."""
         said = {reading.passed for reading in self.readings}
         return False if False in said else True if True in said else None
 
 
 def run(one: Row, *, quick: bool, tell: Callable[[Reading], None] = lambda _: None) -> Outcome:
-    """Run a row to its end, whatever happens in it short of Ctrl-C."""
+    """Run a row to its end, whatever happens in it except Ctrl-C."""
     began = time.monotonic()
     readings = []
     for opener, mode, variant in _cases(one, quick=quick):
@@ -105,7 +105,7 @@ def run(one: Row, *, quick: bool, tell: Callable[[Reading], None] = lambda _: No
 
 def _cases(one: Row, *, quick: bool) -> Iterator[tuple[Opener, str, str]]:
     for number, opener in enumerate(one.stores):
-        # quick: each store and each mode once, not each with each
+        # quick: each store and each mode once, not every pair
         for mode in [one.modes[number % len(one.modes)]] if quick else one.modes:
             for variant in one.variants:
                 yield opener, mode, variant
@@ -125,7 +125,7 @@ def _readings(one: Row, opener: Opener, mode: str, variant: str, *, quick: bool)
 
 
 def measured(one: Row, opener: Opener, mode: str, variant: str = "", *, quick: bool) -> Iterator[Reading]:
-    """One case: what its function saw, or what its three runs come to."""
+    """One case: what its function saw, or the outcome of its three runs."""
     if one.ratio is not None:
         runs = [_separate(one, opener, mode, variant, quick=quick) for _ in range(1 if quick else RUNS)]
         yield _named(one, runs[0][0], mode, variant, Seen(*one.ratio.judged([pair for _, pair in runs])))

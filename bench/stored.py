@@ -1,4 +1,6 @@
-"""What is stored: one SQLite file under many at once, its bound, what an entry costs, what ends a million of them."""
+"""What is stored: one SQLite file with many openers, its bound, the cost of an entry, and invalidating a million of
+them.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,7 @@ def opens(case: Case) -> Seen:
 
 
 def open_all(parent: Parent, place: Place, count: int) -> Opens:
-    """So many caches at one moment."""
+    """Open all caches at one time."""
     at, failures, times = parent.ready(), list[str](), [0.0]
 
     def open_one() -> None:
@@ -116,16 +118,16 @@ def bound(case: Case) -> Seen:
 
 
 def _size(folder: Path) -> int:
-    """Of the file, its log and its index."""
+    """The bytes of the file, its log and its index."""
     total = 0
     for one in folder.glob("cache.db*"):
-        with suppress(FileNotFoundError):  # the log, as the last one closed
+        with suppress(FileNotFoundError):  # closing removes the log
             total += one.stat().st_size
     return total
 
 
 def write(parent: Parent, place: Place, room: int, total: int, number: int) -> int:
-    """Answers of about `total` bytes."""
+    """Write answers of about `total` bytes."""
     with Cache(place.url, max_bytes=room) as cache:
         parent.ready()
         written = count = 0
@@ -208,7 +210,7 @@ def _set(plain: Place, bodies: list[Any], count: int) -> None:
 
 
 def _set_all(place: Place, count: int, entry: Callable[[int], tuple[Any, bytes]]) -> None:
-    """Names and values written by hand, with a TTL."""
+    """Write names and values by hand, with a TTL."""
     with redis.Redis.from_url(place.url) as client:
         for at in range(0, count, BATCH):
             pipe = client.pipeline(transaction=False)
@@ -274,7 +276,7 @@ def _invalidated(cache: Cache) -> float:
 
 
 def _check(cache: Cache, size: int, *, alive: bool) -> None:
-    """Whether some of the entries are served, or none of them."""
+    """Check that some of the entries are served, or none of them."""
     for number in range(0, size, max(1, size // 50)):
         if _served(cache, {"number": number}, scope=NAME) is not alive:
             raise Failed(f"entry {number} of {size} is {'not ' * alive}served")
@@ -299,7 +301,7 @@ def _entry(asked: Question, snapshot: Snapshot, now: int) -> bytes:
 
 
 def _snapshots(place: Place, names: Names, cache: Cache) -> list[Snapshot]:
-    """The generations of all partitions, once each has been used."""
+    """The generations of all partitions, after each has been used."""
     with redis.Redis.from_url(place.url) as client:
         for number in range(100 * PARTITIONS):
             if all(client.hexists(names.generations(one), "ep") for one in range(PARTITIONS)):

@@ -1,17 +1,17 @@
 """A storm: lookups, fills, joins and invalidations of few questions, from processes of threads and of tasks at once.
 
 Promise 3: after `invalidate()` returned, no lookup that starts later, in any process, gets an answer whose call began
-before `invalidate()` was called. Every call puts the moment at which it began into its answer; callers note when their
-lookup began, and when they called `invalidate` and when it returned, on the one monotonic clock of the machine. An
-observer lays these notes over each other afterwards. Touching moments are no violation.
+before `invalidate()` was called. Every call writes the time at which it began into its answer. Callers note when their
+lookup began, when they called `invalidate`, and when it returned, on the one monotonic clock of the machine. An
+observer compares these notes afterwards. Equal times are no violation.
 
-In plain weather questions are invalidated by themselves. In full weather by scope, tag and model, each of which reaches
-several; answers live so briefly that they are refreshed behind their readers, and some readers name no tags and never
-call, so that they must respect the tags of an entry they know nothing of.
+In plain weather, questions are invalidated one by one. In full weather, they are invalidated by scope, tag and model,
+each of which reaches several; answers live so briefly that they are refreshed in the background, and some readers name
+no tags and never call, so that they must respect tags of an entry which they do not know.
 
-That the observer can see at all is shown by planted faults, plausible readings of the protocol that break the promise:
-to join a flight of this process by its key, without asking the store; and to take the generation an answer is filled
-under after the call that made it, not before.
+Planted faults show that the observer works. They are plausible readings of the protocol that break the promise: to join
+a flight of this process by its key, without asking the store; and to read the generation of a fill after the call that
+made the answer, not before.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from bench.workers import Failed, Parent
 
 QUESTIONS = 16
 PROCESSES = 4
-ASKERS = 6  # callers of each process
-CALLS = (0.002, 0.03)  # s that an upstream call takes, at random between these
+ASKERS = 6  # in each process
+CALLS = (0.002, 0.03)  # s of an upstream call, at random between these
 PAUSES = (0.0, 0.004)  # s between two lookups of one caller
 EVERY = (0.005, 0.04)  # s between two invalidations of one process
-SPARSE = (0.05, 0.3)  # the same where one reaches many: answers should get old enough to be refreshed
-WAYS = {"scope": 4, "tag": 5, "model": 3}  # and into how many parts each divides the questions
+SPARSE = (0.05, 0.3)  # the same if one invalidation reaches many: answers must get old enough to be refreshed
+WAYS = {"scope": 4, "tag": 5, "model": 3}  # into how many parts each way divides the questions
 BRIEF = Policy(ttl=0.1, grace=1.0, stale_if_error=1.0, max_age=2.0)
-BLIND = 0.3  # of the lookups name no tags, and never call
-LEAST = 20  # turns of each caller, however long they take: a machine may be busy
+BLIND = 0.3  # the share of lookups that name no tags and never call
+LEAST = 20  # turns of each caller, however long they take on a busy machine
 
 
 # --- the observer -----------------------------------------------------------------------------------------------------
 
 
 class Lookup(NamedTuple):
-    """A lookup of a question, and the birth of the answer it got."""
+    """A lookup of a question, and when its answer's call began."""
 
     question: int
     began: float
@@ -69,9 +69,9 @@ class Invalidation(NamedTuple):
 
 
 def violations(lookups: Iterable[Lookup], invalidations: Iterable[Invalidation]) -> list[Lookup]:
-    """The lookups that got what they must not."""
+    """The lookups that got an answer which was already invalid."""
     returned: dict[int, list[float]] = defaultdict(list)
-    latest: dict[int, list[float]] = defaultdict(list)  # of those returned so far, the last moment one was called
+    latest: dict[int, list[float]] = defaultdict(list)  # for each that has returned, the latest time of a call
     for one in sorted(invalidations, key=lambda one: one.returned):
         before = latest[one.question][-1] if latest[one.question] else 0.0
         returned[one.question].append(one.returned)
@@ -88,7 +88,7 @@ def _violates(lookup: Lookup, returned: list[float], latest: list[float]) -> boo
 
 
 class Storm(NamedTuple):
-    """What one process does."""
+    """The work of one process."""
 
     seconds: float
     seed: int
@@ -97,7 +97,7 @@ class Storm(NamedTuple):
 
 
 class Log(NamedTuple):
-    """What one process did: its lookups, its acknowledged invalidations, those that were not, its counts."""
+    """What one process did: lookups, acknowledged invalidations, the other ones, and counts."""
 
     lookups: list[Lookup]
     invalidations: list[Invalidation]
@@ -178,7 +178,7 @@ async def _call(c: Callers) -> Any:
 
 
 def join_by_key() -> None:
-    """A lookup joins whatever flight of its key is under way in this process."""
+    """Join any flight of the key in this process (a planted fault)."""
     asked = Engine.ask
 
     async def ask(engine: Engine, asking: Any, call: Any) -> Any:
@@ -194,7 +194,7 @@ def join_by_key() -> None:
 
 
 def late_generation() -> None:
-    """A flight fills under a lease, and so a generation, that it takes when its call is over."""
+    """Fill under a lease and generation that are taken after the call (a planted fault)."""
     landed = Leader._landed  # noqa: SLF001
 
     async def land(leader: Leader, flight: Any, asking: Any, *rest: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Streams, through http_client(): shared by many processes, at which delay, at which cost; and when a leader dies."""
+"""Streams through http_client(): shared by many processes, their delay and cost, and the death of a leader."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ SENT = re.compile(rb'"sent": ([0-9.]+)')
 
 @dataclass(slots=True)
 class Heard:
-    """What one reader got: when each event came, what all of it was, and how it ended."""
+    """What one reader got: when each event came, the whole, and how it ended."""
 
     headers: float = 0.0
     times: list[float] = field(default_factory=list)
-    delays: list[float] = field(default_factory=list)  # since upstream sent it
+    delays: list[float] = field(default_factory=list)  # after upstream sent it
     text: bytes = b""
     status: str = ""
     error: str = ""
@@ -60,7 +60,7 @@ class Heard:
 
 
 class Drain:
-    """A reader who looks at nothing."""
+    """A reader that ignores what it reads."""
 
     def begin(self, _: str) -> None:
         return
@@ -70,7 +70,7 @@ class Drain:
 
 
 async def hear(c: Callers, client: Any, url: str, at: float = 0.0, **more: Any) -> Heard:
-    """One reader, who joins at a moment."""
+    """One reader, which joins at a given time."""
     await c.sleep_until(at)
     heard = Heard()
     try:
@@ -93,14 +93,14 @@ async def clients(c: Callers, place: Place) -> AsyncIterator[tuple[Any, Any, Any
 
 
 async def read(c: Callers, parent: Parent, place: Place, url: str, after: Sequence[float]) -> list[Heard]:
-    """Readers of one stream, who join after so many seconds each."""
+    """Readers of one stream, which join after the given seconds."""
     async with clients(c, place) as (client, _, _):
         at = await c.block(parent.ready)
         return await c.gather(*[hear(c, client, url, at + one) for one in after])
 
 
 def _upstream(case: Case, story: Story) -> tuple[Worker, str]:
-    """Its process, which no row begins, and its URL."""
+    """An upstream in a process of its own, and its URL."""
     upstream = case.workers.start(serve, story)
     return upstream, str(upstream.hear())
 
@@ -143,7 +143,7 @@ def streams(case: Case) -> Seen:
 
 
 def _delays(leader: Heard, others: list[Heard]) -> list[float]:
-    """How much later than the leader others got the events that came when they had joined."""
+    """How much later than the leader the others got events that came after they joined."""
     return [
         their - mine
         for one in others
@@ -221,7 +221,7 @@ def stream_killed(case: Case) -> Seen:
     """
     story = Story(events=200, gap=0.01 if case.quick else 0.015)
     dies = story.ttft + 50 * story.gap
-    # Followed: ten have output when it dies, ten ask when it is known to be dead. Else: all ask after its death.
+    # Followed: ten readers have output when it dies, ten ask when it is known to be dead. Else all ask after its death.
     late = [dies + HEARTBEAT + 1.0 + 0.02 * number for number in range(5)]
     after = [0.2] * 5 + late if case.variant else [dies + 0.2] * 10
     upstream, url = _upstream(case, story)
@@ -271,7 +271,7 @@ async def _crowd(c: Callers, _: Parent, place: Place, url: str, number: int) -> 
 
 
 async def _left(client: Any, before: set[Any], cache: AsyncCache) -> list[str]:
-    """Tasks that were not there before, connections that are still in use, and flights."""
+    """New tasks, connections still in use, and flights."""
     await asyncio.sleep(0.2)
     left = [f"task {task.get_name()}" for task in asyncio.all_tasks() - before]
     pool = client._transport.inner._pool  # noqa: SLF001 - whether a connection is still in use, nobody else says
@@ -305,7 +305,7 @@ def stream_memory(case: Case) -> Seen:
 async def _endure(
     c: Callers, _: Parent, place: Place, url: str, number: int, seconds: float
 ) -> tuple[int, int, list[str], list[int]]:
-    """Streams for so long, half of the readers asking what is kept: whole, not whole, what is left, sizes in bytes."""
+    """Streams for a while, half of them stored: how many were whole or not, what is left, sizes in bytes."""
     ends, sizes, new = list[bool](), list[int](), itertools.count(10**6)
 
     async def go_on(client: Any, one: int, end: float) -> None:

@@ -1,7 +1,7 @@
 """The smallest HTTP server that can stream, for a process of its own.
 
-Its events hold the moment at which they were sent. All begin `ttft` s after the request and come `gap` s apart, by the
-clock and not after each other. It counts what was opened.
+Its events hold the time at which they were sent. Events begin `ttft` s after the request and come `gap` s apart by the
+clock, so no delay adds up. It counts the streams that it opened.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ class Story(NamedTuple):
 
     @property
     def length(self) -> float:
-        """In s."""
         return self.ttft + self.events * self.gap
 
 
 def serve(parent: Parent, story: Story) -> None:
-    """Serve until killed: says its URL, and for each word heard how many streams were opened so far."""
+    """Serve until killed: say its URL, and for each word received how many streams were opened so far."""
     asyncio.run(_serve(parent, story))
 
 

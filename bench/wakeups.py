@@ -1,7 +1,7 @@
-"""How soon those who wait are woken, and what waiting costs.
+"""How soon waiters are woken, and what waiting costs.
 
-Counted from the moment at which the upstream call returned in the leader's process, so the fill is in it, as is
-everything up to the waiter's own decoded copy. How much later than the leader's own caller that is stands beside it.
+Time starts when the upstream call returns in the leader's process. So it includes the fill, and everything up to the
+waiter's own decoded copy. The delay after the leader's own caller is shown beside it.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from bench.questions import answer, question
 from bench.row import Case, Seen, row
 from bench.workers import Failed, Parent
 
-SHARE = 0.05  # of a core, all waiters together
+SHARE = 0.05  # of a core, for all waiters together
 WAITERS = 200
-LATER = 0.02  # s after the leader that waiters ask
-SETTLED = 1.5  # s after which all waiters are at rest
+LATER = 0.02  # s after the leader, when waiters ask
+SETTLED = 1.5  # s until all waiters are at rest
 
 
 class Watch(NamedTuple):
-    """So many callers a process, so many rounds, `gap` s apart; calls are the leader's, and take `gap` s."""
+    """Callers a process, rounds, and the time between them, `gap` s; calls are the leader's and take `gap` s."""
 
     callers: int
     rounds: int
     gap: float
 
     def questions(self, at: float) -> Iterator[tuple[Any, float]]:
-        """Each round's, and when it begins."""
+        """The question of each round, and when it begins."""
         for number in range(self.rounds):
             yield question(f"round {number}"), at + number * 2 * self.gap
 
 
 class Led(Exception):
-    """A waiter came before the leader, whose process the machine had not run yet; it is not counted."""
+    """A waiter came before the leader's process was scheduled; the round is not counted."""
 
 
 class Woken(NamedTuple):
-    """How late waiters were: after the call, and after the leader's own caller, s; CPU time while all were at rest."""
+    """The delay of waiters after the call, and after the leader's own caller, s; CPU time while all were at rest."""
 
     late: list[float]
     behind: list[float]
@@ -107,7 +107,7 @@ def _woken(case: Case, processes: int, watch: Watch) -> Woken:
 
 
 async def lead(c: Callers, parent: Parent, place: Place, watch: Watch) -> list[tuple[float, float]]:
-    """Ask first, and say when each call returned, and when it was answered."""
+    """Ask first, and report when each call returned and when it was answered."""
     ended: list[float] = []
 
     async def call() -> Any:
@@ -123,7 +123,7 @@ async def lead(c: Callers, parent: Parent, place: Place, watch: Watch) -> list[t
 
 
 async def wait(c: Callers, parent: Parent, place: Place, watch: Watch) -> tuple[list[list[float]], float]:
-    """Ask a moment later, and say when each caller was answered, a list a round; and the CPU time between."""
+    """Ask a moment later, and report when each caller was answered, a list a round; and the CPU time meanwhile."""
     spent = [0.0]
 
     def meter(at: float) -> None:

@@ -1,8 +1,8 @@
-"""The processes of one row, each a fresh interpreter that runs one function of this package.
+"""The processes of one row; each is a fresh interpreter that runs one function of this package.
 
-The two ends of a pipe are a Worker (the row's) and a Parent (the worker's). Workers say when they are ready, and all
-begin at one moment that the row names, on the one monotonic clock that a machine has. No worker survives its row: what
-is left is killed when the block ends, and a worker whose row was killed ends by itself.
+The two ends of a pipe are a Worker (the row's) and a Parent (the worker's). Workers report that they are ready, and all
+begin at one time that the row names, on the one monotonic clock of the machine. No worker survives its row: the end of
+the block kills the rest, and a worker whose row was killed ends by itself.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any, Self
 
 from bench.callers import Callers, run
 
-SETTLE = 0.3  # s between naming the moment to begin and that moment
-SLACK = 120.0  # s that a worker may take to say something before the row is failed; one that died is noticed at once
+SETTLE = 0.3  # s between naming the time to begin and that time
+SLACK = 120.0  # s of silence after which the row fails; a dead worker is noticed at once
 
 _processes = multiprocessing.get_context("spawn")
 
@@ -39,21 +39,19 @@ class Parent:
         self._pipe = pipe
 
     def tell(self, message: Any) -> None:
-        """Say something to the row."""
         self._pipe.send(("said", message))
 
     def hear(self) -> Any:
-        """What the row says next."""
         return self._pipe.recv()
 
     def ready(self) -> float:
-        """Say so, and wait for the moment to begin: its time.monotonic(), which may lie a little ahead."""
+        """Report ready, and wait for the time to begin: its time.monotonic(), which may lie a little ahead."""
         self.tell("ready")
         at: float = self.hear()
         return at
 
     async def begin(self, callers: Callers) -> float:
-        """The same among callers, at that moment."""
+        """The same among callers, at that time."""
         at: float = await callers.block(self.ready)
         await callers.sleep_until(at)
         return at
@@ -78,11 +76,10 @@ class Worker:
         return self._process.pid or 0
 
     def tell(self, message: Any) -> None:
-        """Say something to the worker."""
         self._pipe.send(message)
 
     def hear(self, timeout: float = SLACK) -> Any:
-        """What the worker says next, or its result; Failed when it failed, died or is silent for so long."""
+        """The worker's next message or its result; Failed if it failed, died or is silent for too long."""
         if not self._pipe.poll(timeout):
             raise Failed(f"{self.name}: not a word for {timeout:g} s")
         try:
@@ -94,30 +91,28 @@ class Worker:
         return message
 
     def said(self) -> bool:
-        """Whether there is something to hear."""
         return self._pipe.poll()
 
     def begin(self, at: float = 0.0) -> Self:
-        """Let it begin, alone, when it is ready: now, or at a moment."""
+        """Let only this worker begin when it is ready: now, or at a given time."""
         self.hear()
         self.tell(at)
         return self
 
     def kill(self) -> None:
-        """SIGKILL, which a stopped process obeys too."""
+        """Send SIGKILL, which ends a stopped process too."""
         self._process.kill()
 
     def stop(self) -> None:
-        """SIGSTOP; returns when it has stopped, and says nothing when it has died."""
+        """Send SIGSTOP; return when it has stopped, or has died."""
         os.kill(self.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def go_on(self) -> None:
-        """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> None:
-        """Kill it if it still lives, and let go of it."""
+        """Kill it if it still lives, and release it."""
         self._process.kill()
         self._process.join()
         self._process.close()
@@ -125,7 +120,7 @@ class Worker:
 
 
 class Workers:
-    """All workers of a row; what is left of them ends with the block."""
+    """All workers of a row; the end of the block ends those that are left."""
 
     def __init__(self) -> None:
         self.all: list[Worker] = []
@@ -144,7 +139,7 @@ class Workers:
         return worker
 
     def begin(self) -> float:
-        """Wait until each is ready, and name the moment to begin."""
+        """Wait until each is ready, and name the time to begin."""
         for worker in self.all:
             worker.hear()
         at = time.monotonic() + SETTLE
@@ -153,12 +148,12 @@ class Workers:
         return at
 
     def results(self, seconds: float = 0.0) -> list[Any]:
-        """What each worker brings, within so many seconds and some slack."""
+        """What each worker returns, within `seconds` and some slack."""
         return [worker.hear(seconds + SLACK) for worker in self.all]
 
 
 def _enter(work: Work, mode: str, pipe: Connection, arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the row, which ends its workers in order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the row, which ends its workers in order
     logging.getLogger("askonce").setLevel(logging.ERROR)  # its warnings are counted, and belong to the scenario
     threading.Thread(target=_follow_parent, name="bench-parent", daemon=True).start()
     parent = Parent(pipe)

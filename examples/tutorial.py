@@ -1,10 +1,10 @@
-"""A prompt cache for one program, in the shape that tutorials give it.
+"""A prompt cache for one program, in the shape of common tutorials.
 
-    OPENAI_API_KEY=... python examples/tutorial.py ["a question"]
+OPENAI_API_KEY=... python examples/tutorial.py ["a question"]
 
-It asks its question three times. The first is paid. The second is answered from the store, here or in another process
-that runs this file. Then the prompt template changes, the prefix is bumped, and the third is paid again.
-The client honours $OPENAI_BASE_URL, the store $ASKONCE_URL (an SQLite file if that is not set).
+It asks its question three times. The first call is paid. The second is answered from the store, here or in another
+process that runs this file. Then the prompt template changes, the prefix is bumped, and the third call is paid again.
+The client honours $OPENAI_BASE_URL, the store $ASKONCE_URL (by default an SQLite file).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from openai import OpenAI
 import askonce
 
 MODEL = "gpt-4.1-mini"
-PREFIX = "tutorial:v3"  # bump it with every change of TEMPLATE: no old answer is ever served again
+PREFIX = "tutorial:v3"  # bump it with every change of TEMPLATE, so that no old answer is served
 TEMPLATE = "You are a guide. Two sentences at most."
 
 
@@ -35,14 +35,14 @@ def ask(client: OpenAI, question: str, template: str) -> str:
 
 
 def show(client: OpenAI, question: str, template: str) -> None:
-    """Ask, and print what came after how long."""
+    """Ask, and print the answer with the time it took."""
     begun = time.perf_counter()
     answer = ask(client, question, template)
     print(f"{(time.perf_counter() - begun) * 1000:8.1f} ms  {answer}")
 
 
 def main() -> None:
-    """Ask twice under one prefix, once under the next."""
+    """Ask twice under one prefix, and once under the next."""
     question = sys.argv[1] if len(sys.argv) > 1 else "Why was the Eiffel Tower built?"
     with OpenAI() as client:
         askonce.configure(prefix=PREFIX)

@@ -1,4 +1,4 @@
-"""The SDKs' own test suites, without us and with every client's transport wrapped by ours: what differs, and why.
+"""The SDKs' own test suites, without askonce and with it around every client's transport: what differs, and why.
 
 ``python -m tools.suites [NAME | NAME==VERSION ...]``, or ``make suites``.
 """

@@ -11,11 +11,11 @@ from pathlib import Path
 from tools.suites.compare import Difference, Judged, counted, differences, judged, listed, steady
 from tools.suites.suite import HERE, Suite, chosen, suites
 
-TRIES = 2  # more, for a difference to be one: what does not come again is the machine's
+TRIES = 2  # a difference must come again; otherwise the machine caused it
 
 
 def main() -> int:
-    """0: what differs is what is listed. 1: it is not."""
+    """0 if the differences are those listed, else 1."""
     asked = argparse.ArgumentParser(prog="make suites", description=__doc__)
     asked.add_argument("--room", type=Path, default=Path(".venv/suites"), help="where environments are made")
     asked.add_argument("--anew", action="store_true", help="run them without us again, too")
@@ -29,7 +29,7 @@ def main() -> int:
 
 
 def found(suite: Suite, *, anew: bool) -> list[Difference]:
-    """What differs in one suite, and differs again when it is tried again."""
+    """What differs in one suite, and differs again in a second run."""
     began = time.monotonic()
     print(f"{suite}: making its environment", flush=True)
     suite.make()
@@ -52,7 +52,7 @@ def found(suite: Suite, *, anew: bool) -> list[Difference]:
 
 
 def tell(verdict: Judged) -> None:
-    """What was found, on the terminal."""
+    """Print what was found."""
     for difference in verdict.by_right:
         print(f"by right: {difference}")
     for difference in verdict.unlisted:

@@ -1,4 +1,4 @@
-"""What two runs of one suite ended with, where they differ, and which differences are by right. Pure."""
+"""How the tests of two runs of one suite ended, where they differ, and which differences are right. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WORST = ("passed", "xfailed", "skipped", "xpassed", "failed", "error")
 
 
 class Ended(NamedTuple):
-    """How a test ended; `said` is the last of what it said, `lookups` how ours ended; `sends`: it used a client."""
+    """How a test ended; `said`: its last output, `lookups`: how those of askonce ended; `sends`: it used a client."""
 
     outcome: str
     said: str = ""
@@ -20,7 +20,7 @@ class Ended(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A test that ends otherwise with us."""
+    """A test that ends otherwise with askonce."""
 
     suite: str
     test: str
@@ -34,25 +34,25 @@ class Difference(NamedTuple):
 
     @property
     def evidence(self) -> list[str]:
-        """Why, as far as the run can tell."""
+        """The reason, as far as the run shows it."""
         said = [f"    {self.said}"] if self.said else []
         return said + [f"    lookup: {lookup}" for lookup in self.lookups]
 
 
 class Right(NamedTuple):
-    """A difference by right: of which test, with all its parameters, and for which reason."""
+    """A correct difference: the test, with all its parameters, and the reason."""
 
     suite: str
     test: str
     reason: str
 
     def covers(self, difference: Difference) -> bool:
-        """Whether it is this test's."""
+        """Whether the list entry is for this test."""
         return self.suite == difference.suite and difference.test.partition("[")[0] == self.test
 
 
 class Judged(NamedTuple):
-    """The differences found: by right, or not; and those by right that were not found."""
+    """The differences found, correct or not; and the listed ones that were not found."""
 
     by_right: list[Difference]
     unlisted: list[Difference]
@@ -60,12 +60,12 @@ class Judged(NamedTuple):
 
     @property
     def sound(self) -> bool:
-        """Whether the list of those by right is what there is."""
+        """Whether the list is complete and has no more than it needs."""
         return not (self.unlisted or self.gone)
 
 
 def ended(lines: Iterable[str]) -> dict[str, Ended]:
-    """How each test ended, of the recorder's lines: the worst of its phases."""
+    """How each test ended, from the recorder's lines: the worst of its phases."""
     found: dict[str, Ended] = {}
     for line in lines:
         row = json.loads(line)
@@ -77,13 +77,13 @@ def ended(lines: Iterable[str]) -> dict[str, Ended]:
 
 
 def counted(ends: Mapping[str, Ended]) -> str:
-    """How many ended in which way, as a line."""
+    """How many tests ended in which way, as a line."""
     counts = Counter(one.outcome for one in ends.values())
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in WORST if counts[outcome])
 
 
 def differences(suite: str, before: Mapping[str, Ended], after: Mapping[str, Ended]) -> list[Difference]:
-    """The tests that were to run with us, and end otherwise or not at all."""
+    """The tests that should run with askonce, and end otherwise or not at all."""
     found = []
     for test, was in before.items():
         now = after.get(test, Ended("missing"))
@@ -99,7 +99,7 @@ def steady(found: Sequence[Difference], again: Sequence[Difference]) -> list[Dif
 
 
 def judged(found: Sequence[Difference], right: Sequence[Right], suites: Iterable[str]) -> Judged:
-    """Which differences are by right; of the list, only what is about the suites that were run."""
+    """Which differences are correct; of the list, only the entries of suites that were run."""
     about = [one for one in right if one.suite in set(suites)]
     by_right = [one for one in found if any(entry.covers(one) for entry in about)]
     unlisted = [one for one in found if one not in by_right]
@@ -108,7 +108,7 @@ def judged(found: Sequence[Difference], right: Sequence[Right], suites: Iterable
 
 
 def listed(table: Mapping[str, object]) -> list[Right]:
-    """The list of differences by right, of its file."""
+    """The list of correct differences, from its file."""
     rows = table.get("right", [])
     assert isinstance(rows, list)
     return [Right(row["suite"], test, row["reason"]) for row in rows for test in row["tests"]]

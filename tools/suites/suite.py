@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
 INSIDE = HERE / "inside"
 LIMIT = 3 * 3600  # s that one run may take
-RAN = (0, 1)  # pytest's exit codes for tests that were run: all passed, some failed
+RAN = (0, 1)  # pytest's exit codes for a complete run: all passed, some failed
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Suite:
 
     @property
     def place(self) -> Path:
-        """Its own folder; another version is another."""
+        """Its own folder; each version has one."""
         return self.room / f"{self.name}-{self.version}"
 
     @property
@@ -61,7 +61,7 @@ class Suite:
     # making it
 
     def make(self) -> None:
-        """Fetch and install what is not there yet."""
+        """Fetch and install what is missing."""
         stamp = self.place / "made"
         wanted = repr(self)
         if stamp.exists() and stamp.read_text("utf-8") == wanted:
@@ -73,7 +73,7 @@ class Suite:
         stamp.write_text(wanted, "utf-8")
 
     def take(self) -> None:
-        """Install us as we are now: a run takes long, and what is edited meanwhile is of the next one."""
+        """Install askonce as it is now: a run takes long, and later edits belong to the next one."""
         pip(self.python, "install", "--no-deps", "--force-reinstall", PROJECT)
 
     def _fetch(self) -> None:
@@ -96,7 +96,7 @@ class Suite:
     # running it
 
     def without(self, *, anew: bool) -> dict[str, Ended]:
-        """How all its tests end without us: run once, for nothing of ours can change it but what runs them."""
+        """How all its tests end without askonce; run once, because only the environment can change it."""
         runs = b"".join((INSIDE / f"{name}.py").read_bytes() for name in ("suite_recorder", "suite_standin"))
         report = self.place / f"without-{hashlib.sha256(runs).hexdigest()[:8]}.jsonl"
         if anew or not report.exists():
@@ -145,13 +145,13 @@ class Suite:
 
 
 def read(report: Path) -> dict[str, Ended]:
-    """A recorder's report."""
+    """Read a recorder's report."""
     with report.open(encoding="utf-8") as lines:
         return ended(lines)
 
 
 def pip(python: Path, *words: object) -> None:
-    """Run pip; what it says is shown where it fails."""
+    """Run pip; show its output if it fails."""
     command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""A pytest plugin that writes how each test ended, and whether it sent by a client, to $SUITE_REPORT: JSON lines."""
+"""A pytest plugin that writes how each test ended, and whether it sent by a client, to $SUITE_REPORT as JSON lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _sent: list[str] = []  # by this test
 
 
 def modules() -> Iterator[Any]:
-    """httpx2 and httpx, those that are here; an alias is not one more."""
+    """httpx2 and httpx, as far as installed; an alias does not count twice."""
     for name in ("httpx2", "httpx"):
         with contextlib.suppress(ImportError):
             module = importlib.import_module(name)

@@ -1,7 +1,7 @@
-"""A pytest plugin that answers the calls of an SDK's tests: a stand-in for the mock server that their makers run.
+"""A pytest plugin that answers the calls of an SDK's tests, in place of the mock server that their makers run.
 
-That server answers by the API's description, which no sdist carries. This one answers by the SDK's own models: the type
-that a call is to return is known to the SDK when it sends it, and an example of that type is what the server sends.
+That server answers by the API's description, which no sdist contains. This one answers by the SDK's own models: the SDK
+knows the type that a call returns when it sends it, and the server sends an example of that type.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import Any
 _wanted: contextvars.ContextVar[Any] = contextvars.ContextVar("wanted", default=None)
 _answers: dict[tuple[str, str], tuple[str, bytes]] = {}
 
-DEPTH = 12  # of models in models
+DEPTH = 12  # nested models
 
 
 # --- examples ----------------------------------------------------------------------------------------------------
 
 
 def example(kind: Any, depth: int = 0) -> Any:
-    """A value of a type, as JSON."""
+    """An example of a type, as JSON."""
     kind = getattr(kind, "__value__", kind)
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
@@ -75,7 +75,7 @@ def answer(kind: Any, *, stream: bool) -> tuple[str, bytes]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Sends an answer as servers do: with its length, in chunks, or compressed; which, the path decides."""
+    """Sends an answer as servers do: with its length, in chunks, or compressed; the path decides which."""
 
     protocol_version = "HTTP/1.1"
 
@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Nothing."""
+        """Log nothing."""
 
 
 class Server(ThreadingHTTPServer):
@@ -111,7 +111,7 @@ class Server(ThreadingHTTPServer):
 
 
 def _path(target: str) -> str:
-    """What a target names: transports differ in how they quote."""
+    """What a target names: transports quote in different ways."""
     return urllib.parse.unquote(target.partition("?")[0])
 
 
@@ -119,7 +119,7 @@ def _path(target: str) -> str:
 
 
 def _listen(sdk: Any) -> None:
-    """Have each call of this SDK say what it is to return, before it is sent."""
+    """Let each call of this SDK say what it returns, before it is sent."""
     for kind in (sdk.SyncAPIClient, sdk.AsyncAPIClient):
         _listen_to(kind)
     build = sdk.BaseClient._build_request
@@ -148,7 +148,7 @@ def _listen_to(kind: Any) -> None:
     kind.request = aasked if inspect.iscoroutinefunction(ask) else asked
 
 
-# Now, and not when pytest is configured: a suite's conftest reads the address when it is imported, which is earlier.
+# Now, and not when pytest is configured, because a suite's conftest reads the address earlier, when it is imported.
 _server = Server(("127.0.0.1", 0), Handler)
 threading.Thread(target=_server.serve_forever, daemon=True).start()
 os.environ["TEST_API_BASE_URL"] = f"http://127.0.0.1:{_server.server_port}"

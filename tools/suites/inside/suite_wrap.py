@@ -1,7 +1,7 @@
-"""A pytest plugin that puts our transport in front of every transport that a client of httpx or httpx2 sends by.
+"""A pytest plugin that puts askonce's transport before every transport that an httpx or httpx2 client sends by.
 
-A client looks the same from outside: its transports stay where they are, and what it sends is led through ours. Each
-test has caches of its own, so that what one test asked is nothing to the next.
+A client looks the same from outside: its transports stay in place, and what it sends is led through askonce. Each test
+has caches of its own, so that no test affects the next.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ seen: list[str] = []  # how the lookups of this test ended
 
 _sending: contextvars.ContextVar[bool] = contextvars.ContextVar("sending", default=False)
 _caches: dict[bool, tuple[Any, Any]] = {}
-_wrapped: dict[int, tuple[Any, Any]] = {}  # by the inner transport's id, which is kept with it
+_wrapped: dict[int, tuple[Any, Any]] = {}  # by the id of the inner transport, which is kept with it
 
 
 @contextlib.contextmanager
