@@ -1,7 +1,7 @@
-"""What a test may ask for. Servers are started once a session, and where one is not installed its tests are skipped.
+"""Fixtures for all tests. Servers are started once a session; if one is not installed, its tests are skipped.
 
-`valkey` and `redis_server` are shared, and empty at the beginning of each test that asks for them: such a test may
-write what it likes. One that stops, freezes or configures its server takes `own_valkey` or `own_redis` instead.
+`valkey` and `redis_server` are shared, and empty at the beginning of each test that uses them, so a test may write
+anything. A test that stops, freezes or configures its server takes `own_valkey` or `own_redis` instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-# First of all: what is shipped for tests asserts too, and is rewritten only if nobody has imported it before.
+# First of all: what is shipped for tests asserts too, and pytest rewrites only what is not imported yet.
 for _name in (
     "contract",
     "contract_batches",

@@ -1,10 +1,9 @@
-"""Crowds of callers, in threads or in tasks, here or in processes of their own: what the engine's tests are written
-with.
+"""Crowds of callers, in threads or tasks, here or in other processes: the base of the engine's tests.
 
-A test is sync code in every case. A Crowd starts callers and hands back a future for each; it closes what it opened. A
-Worker is another process with a Crowd of its own, told by lines on its stdin what its callers do: so a schedule across
-processes is forced step by step, from one place, and nothing is left to a sleep. `gathered` waits until so many callers
-really wait, which is what "meanwhile" means.
+A test is sync code in every case. A Crowd starts callers and returns a future for each; it closes what it opened. A
+Worker is another process with a Crowd of its own; lines on its stdin say what its callers do. So one place forces a
+schedule across processes step by step, without a sleep. `gathered` waits until the given number of callers really wait;
+that is what "meanwhile" means.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from askonce.flight.background import BackgroundThread
 from askonce.testing import Receipts, ScriptedCall, Step
 from askonce.testing.servers import watch
 
-PATIENCE = 10.0  # s after which a test that waits for something is wrong
+PATIENCE = 10.0  # s after which a waiting test has failed
 MODES = ("threads", "tasks")
 ASKED = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "why?"}]}
 HANG = Step(hang=True)
@@ -135,7 +134,7 @@ class Crowd:
     def start(self, work: Callable[[], Any]) -> Future[Any]:
         """Run something in a thread of its own."""
         future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()  # nobody can cancel a thread
+        future.set_running_or_notify_cancel()  # so that a thread cannot be cancelled
 
         def run() -> None:
             try:
@@ -185,7 +184,7 @@ class Crowd:
 def joined(cache: Any) -> int:
     """How many callers are at the flights of this cache, its leaders included."""
     engine = cache._engine
-    # A thread that leads is inside its call, and joins its flight when it landed.
+    # A thread that leads is inside its call, and joins its flight when that has landed.
     leading = 0 if engine.mode.asynchronous else len(engine.board.flights())
     return leading + int(sum(flight.callers for flight in engine.board.flights()))
 

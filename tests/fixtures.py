@@ -1,4 +1,4 @@
-"""What tests of every room may ask for: a crowd of callers in either mode, and an empty place in each of the stores."""
+"""Fixtures for every room: a crowd of callers in either mode, and an empty place in each of the stores."""
 
 from __future__ import annotations
 

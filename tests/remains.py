@@ -30,7 +30,7 @@ def descriptors() -> Counter[str]:
         try:
             found[str(descriptor.readlink()).split(":[", maxsplit=1)[0]] += 1
         except OSError:
-            continue  # that of the listing itself
+            continue  # the descriptor of the listing itself
     return found
 
 

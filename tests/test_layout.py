@@ -17,7 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ROOMS = sorted(path for path in SOURCE.rglob("__init__.py") if path.parent != SOURCE)
 ROOT = Path(__file__).parents[1]
 
-LONGEST = 400  # lines of a file, and a file has fewer
+LONGEST = 400  # lines of a file; every file has fewer
 TOP = 5  # files at the top of the package
 LIMITS = {"no", "not", "nothing", "never", "neither", "none", "nor"}
 
@@ -28,7 +28,7 @@ def name_of(path: Path) -> str:
 
 
 def test_the_contracts_hold():
-    # In a process of its own: it sets up logging, and what listens to a logger here would hear no more.
+    # In a process of its own: it sets up logging, and a logger's listeners here would hear no more.
     program = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
@@ -43,7 +43,7 @@ def graph() -> grimp.ImportGraph:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_that_a_file_imports_leads_back_to_it(path, graph):
-    # import-linter compares siblings, and a folder's own file is none of what stands in the folder.
+    # import-linter compares siblings, and a folder's own file is not among what is in the folder.
     parts = path.relative_to(SOURCE.parent).with_suffix("").parts
     module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     for other in graph.find_modules_directly_imported_by(module):

@@ -1,6 +1,6 @@
-"""The bench itself, and small sisters of rows that no other test stands for: storms under an observer, and outages.
+"""The bench itself, and small versions of rows that no other test covers: storms under an observer, and outages.
 
-The bars of time are for a quiet machine, and are not asked of here; everything else is as strict.
+The time bars need a quiet machine and are not checked here; everything else is as strict.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ PLACES = [sqlite, pytest.param(valkey, marks=pytest.mark.servers)]
 @pytest.mark.parametrize(
     ("began", "born", "violates"),
     [
-        (10.0, 4.0, True),  # asked after the acknowledgement, born before the call
-        (10.0, 5.5, False),  # born while it was under way
+        (10.0, 4.0, True),  # asked after the acknowledgement, called before the invalidation
+        (10.0, 5.5, False),  # called while it was under way
         (5.5, 4.0, False),  # asked before it was acknowledged
-        (6.0, 4.0, False),  # asked in the very moment of the acknowledgement
-        (10.0, 5.0, False),  # born in the very moment of the call
+        (6.0, 4.0, False),  # asked at the very moment of the acknowledgement
+        (10.0, 5.0, False),  # called at the very moment of the invalidation
     ],
 )
 def test_the_observer_blames_what_was_born_before_an_invalidation_that_was_over_before_the_lookup(
@@ -78,7 +78,7 @@ def test_no_answer_in_a_storm_is_older_than_an_invalidation(opener: Opener, name
 @pytest.mark.parametrize("opener", PLACES)
 @pytest.mark.parametrize("fault", list(FAULTS))
 def test_a_planted_fault_is_seen_by_the_observer(opener: Opener, fault):
-    # A race is not lost every time: then it is run again.
+    # A race is not lost every time, so the storm is repeated.
     assert any(storm("storm", opener, fault).numbers["violations"] for _ in range(20))
 
 

@@ -1,8 +1,8 @@
-"""Settings by handle and by context: for code in between that knows nothing of askonce.
+"""Settings by handle and by context, for code in between that knows nothing of askonce.
 
-A handle has settings of its own. Entered, it gives them to whatever asks its cache inside, through frameworks, in the
-tasks made inside, and in threads that are given a copy of the context. The nearest word counts: a call's own, its
-handle's, the inner context's, the outer's, the cache's; tags add up.
+A handle has settings of its own. While it is entered, every lookup of its cache gets them: through frameworks, in tasks
+made inside, and in threads with a copy of the context. The nearest setting counts: a call's own, its handle's, the
+inner context's, the outer's, the cache's. Tags add up.
 """
 
 from __future__ import annotations

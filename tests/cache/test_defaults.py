@@ -1,7 +1,7 @@
-"""Where a cache is when nobody says so at the call, and how operations change it without a change of code.
+"""Where a cache is if the call does not say so, and how operations change it without a change of code.
 
-The URL given, else `configure`, else $ASKONCE_URL, else $REDIS_URL, else an SQLite file in the user's cache folder.
-$ASKONCE_PREFIX and $ASKONCE_MODE likewise.
+The order is: the given URL, `configure`, $ASKONCE_URL, $REDIS_URL, an SQLite file in the user's cache folder.
+$ASKONCE_PREFIX and $ASKONCE_MODE work likewise.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What nobody closes ends all the same: a cache that is dropped leaves no thread, no connection and no memory."""
+"""A cache that is dropped without a close leaves no thread, no connection and no memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An AsyncCache where no asyncio event loop runs, as under trio: a clear error, before anything is claimed."""
+"""An AsyncCache without a running asyncio loop, as under trio: a clear error, before anything is claimed."""
 
 from __future__ import annotations
 

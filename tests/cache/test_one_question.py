@@ -1,4 +1,4 @@
-"""A request is what it comes to as JSON: whatever type it came as, it has one key, one model and one verdict."""
+"""A request is identified by its JSON: every type of one request has the same key, model and verdict."""
 
 from types import MappingProxyType
 

@@ -1,4 +1,4 @@
-"""What is pickled: caches go to workers as what they were made of, and errors come back from them as they were."""
+"""Pickles: a cache arrives in a worker as its settings, and an error comes back from it unchanged."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What can be seen of a cache: the status of a lookup, events, counts, the log, its repr.
+"""What can be observed of a cache: the status of a lookup, events, counts, the log, its repr.
 
-All of them feed on the same events, so they tell one story: every lookup ends in exactly one of hit, collapsed, miss,
-stale, request and bypass, and their counts add up to the number of lookups.
+All of them read the same events, so they agree: every lookup ends in exactly one of hit, collapsed, miss, stale,
+request and bypass, and their counts add up to the number of lookups.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a call may say about itself, and what that does: the closed list of our own keywords.
+"""What a call may say about itself, and its effect: the closed list of askonce's keywords.
 
-Keywords of the list are askonce's, all others of `get_or_set` are the question's. Scope, tenant and variant join the
-key; tags join the entry; ttl, policy, control and store_if change what is accepted and what is kept. What cannot be
-meant raises ConfigError before anything is paid, and says what to write instead.
+The keywords of the list are askonce's; all others of `get_or_set` belong to the question. Scope, tenant and variant
+join the key; tags join the entry; ttl, policy, control and store_if change what is accepted and what is kept. An
+invalid value raises ConfigError before anything is paid, and says what to write instead.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def timed(crowd, clock):
 
 def test_a_ttl_is_how_long_an_answer_stays_fresh(crowd, timed, clock, call):
     assert crowd.answer(timed, ASKED, call, ttl=60).status.stored
-    clock.tick(57_000)  # a hit in its last second would have it refreshed
+    clock.tick(57_000)  # a hit in its last second starts a refresh
     assert crowd.answer(timed, ASKED, call, ttl=60).status.hit
     clock.tick(4_000)
     assert not crowd.answer(timed, ASKED, call, ttl=60).status.hit

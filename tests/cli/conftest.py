@@ -1,4 +1,4 @@
-"""Every test of the command line has an environment of its own: no store is named but by the test."""
+"""Every test of the command line has an environment of its own, and only the test names a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo, small: what it shows was measured, and its exit code says whether the promises held."""
+"""The demo at small size: what it shows was measured, and its exit code says whether the promises held."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _temporary_files_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 def start(*words: str) -> subprocess.Popen[str]:
     program = (sys.executable, "-m", "askonce.cli", "demo", *words)
-    # A shell's background job ignores Ctrl-C, and so would what it starts: the demo is to be one that does not.
+    # A shell's background job ignores Ctrl-C, and so do its children; the demo under test must not be one.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -121,7 +121,7 @@ class TestWhatGoesWrong:
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=20)
         assert process.returncode == 130
-        # One that was just being started ends by itself, when it finds that nobody talks to it.
+        # A process that was just being started ends by itself, when it finds that nobody talks to it.
         while marked(mark) and time.monotonic() < until:
             time.sleep(0.01)
         assert marked(mark) == []

@@ -1,4 +1,4 @@
-"""ls, show and sweep: what is in a store, seen and reclaimed from a shell; and the same from Python."""
+"""ls, show and sweep: the contents of a store, seen and reclaimed from a shell; and the same from Python."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The command line as such: what it says of itself, and to those who mistype."""
+"""The command line in general: its help, and its answers to mistakes."""
 
 from __future__ import annotations
 

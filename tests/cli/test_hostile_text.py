@@ -1,4 +1,4 @@
-"""Nothing that a store holds reaches a terminal as anything but text: not in a table, a body, an error or a log."""
+"""Everything that a store holds reaches a terminal only as text: in a table, a body, an error or a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AWS event streams, written for tests: the other way round than core.providers.eventstream reads them."""
+"""AWS event streams, written for tests: the reverse of core.providers.eventstream."""
 
 from __future__ import annotations
 

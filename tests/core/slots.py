@@ -1,7 +1,7 @@
 """Slots by hand: one key's state with literal times, for the tables of test_lease and test_lease_ends.
 
-The clock starts small so that a row can be read: an entry is born at 1_000 ms, fresh until 2_000, servable while it is
-refreshed until 3_000, on error until 4_000. A lease is granted at 1_500 with a heartbeat of 500.
+The clock starts small so that rows are easy to read: an entry is born at 1_000 ms, fresh until 2_000, servable during a
+refresh until 3_000, on error until 4_000. A lease is granted at 1_500 with a heartbeat of 500.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from askonce.core.model import FIELDS, Dates, Head, Snapshot, pack_fields, read_
 A, B, C = b"A" * 16, b"B" * 16, b"C" * 16
 EPOCH = b"epoch001"
 GENS = Generations(EPOCH, clock=7)
-WIDE = Limits(ttl=1_000, grace=1_000, error=2_000)  # those the entry was made under
+WIDE = Limits(ttl=1_000, grace=1_000, error=2_000)  # the limits of the entry
 BEAT = 500
 DATES = Dates(1_000, 2_000, 3_000, 4_000)
 

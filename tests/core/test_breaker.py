@@ -1,4 +1,4 @@
-"""Breakers: what opens one, and that no direction hides another's trouble."""
+"""Breakers: what opens one; and no direction hides the trouble of another."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_where_reads_meet_silence_writes_are_not_tried_either_and_where_they_are
 
 def test_silence_while_connecting_is_silence_of_what_was_asked_too():
     breakers = Breakers()
-    breakers.failed("read", "store-timeout")  # on a connection that was there
-    opened = breakers.failed("read", "store-timeout", connecting=True)  # and then none came about
+    breakers.failed("read", "store-timeout")  # on an existing connection
+    opened = breakers.failed("read", "store-timeout", connecting=True)  # no connection could be made then
     assert opened == [breakers.read, breakers.write]
     breakers = Breakers()
     assert breakers.failed("read", "store-denied", connecting=True) == [breakers.connect]

@@ -1,8 +1,8 @@
-"""Traffic that other people recorded against real providers: what is stored of it, and what is one question.
+"""Traffic that others recorded against real providers: what is stored of it, and what is one question.
 
-The records carry fields of their own (finish_reason, has_tool_calls_in_response, ...), written by whoever collected
-them, and these are the judge here: what they forbid is never stored, and what they and a plain look at the text allow
-is stored, with exceptions named one by one.
+The records carry fields (finish_reason, has_tool_calls_in_response, ...) that their collectors wrote; these are the
+judge here. What they forbid is never stored. What they and a plain look at the text allow is stored, with exceptions
+named one by one.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def judged(record: Record, value: Any) -> str:
     return Judge(TERMS, expected).refusal(value)
 
 
-# What a plain reading would let pass, and is not stored all the same.
-RAN_A_TOOL = {  # their has_tool_calls_in_response knows calls by the program alone; these hold the provider's own
+# A plain reading would let these pass, but they are not stored.
+RAN_A_TOOL = {  # their has_tool_calls_in_response counts only calls by the program; these hold the provider's own
     *("groq-215876d212bd", "groq-8bb400868d8b"),  # compound-beta: executed_tools, a web search
     *("google_gemini-d2dc49063f21", "google_gemini-96b89011be6a", "google_gemini-3fe9b3956813"),  # codeExecution,
     *("google_gemini-4a84a6f17afa", "google_gemini-fa1fe8657021", "google_gemini-fd5ae7202f45"),  # googleSearch
@@ -136,11 +136,11 @@ RAN_A_TOOL = {  # their has_tool_calls_in_response knows calls by the program al
     *("google_gemini-2898435831e2", "google_gemini-39180a5d2de8", "google_gemini-06a6303fa321"),
     "google_vertex-228691c18b62",
 }
-SEARCHED = {  # answers that carry sources, or say that they looked for some
+SEARCHED = {  # answers that carry sources, or mention a search
     *("openai-ec4301807104", "openrouter-4af3e291b5cb", "openrouter-052c734c92c3"),  # annotations: url_citation
     *("openrouter-b39ca11cb312", "openrouter-dc93a3114df5"),  # usage: web_search_requests
 }
-# Requests that depend on more than their words, though no field of tools or state says so.
+# Requests that depend on more than their words, although no field of tools or state says so.
 OF_THE_WORLD = {
     *("groq-215876d212bd", "groq-a295618ccd0d", "groq-8bb400868d8b"),  # compound-beta searches
     "openrouter-4af3e291b5cb",  # perplexity/sonar searches
@@ -279,7 +279,7 @@ def test_a_body_from_the_wire_is_the_same_question_as_its_value_in_python(record
 
 # --- fields and headers ---
 
-COUNTS = {  # top-level fields known to have a say in the answer, in how it may be used, or in whether there is one
+COUNTS = {  # top-level fields that affect the answer, its use, or whether there is one
     "chat": "metadata prompt_cache_options store audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages "
     "modalities model moderation n parallel_tool_calls prediction presence_penalty reasoning_effort response_format seed "
     "service_tier stop temperature tool_choice tools top_logprobs top_p verbosity web_search_options "
@@ -298,7 +298,7 @@ COUNTS = {  # top-level fields known to have a say in the answer, in how it may 
     "converse": "additionalModelRequestFields additionalModelResponseFieldPaths guardrailConfig inferenceConfig messages "
     "outputConfig performanceConfig serviceTier system toolConfig schemaVersion",
 }
-# Those that are left out somewhere.
+# Fields that are left out somewhere.
 ANYHOW = {name: {left.field for left in api.left_out} for name, api in ROWS.items()}
 IN_HEADERS = {"betas", "user_profile_id", "workspace_id"}  # named as fields by Anthropic's SDK, sent as headers
 SDK_FIELDS = [

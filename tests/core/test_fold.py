@@ -1,4 +1,4 @@
-"""What fold takes for the same, and what it never does: a difference that counts and is folded is a wrong answer."""
+"""What fold treats as equal, and what it never does: folding a difference that counts gives a wrong answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A header that is new whenever the same request comes again is told once; one with a few values never."""
+"""A header that is new whenever the same request comes again is reported once; one with a few values never is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def note(fresh: Freshness, request: Hashable, headers: list[tuple[str, Any]]) ->
     return fresh.note(request, tuple(headers), lambda: headers)
 
 
-Header = tuple[str, Callable[[int], Hashable]]  # a name, and its value by the number of the call
+Header = tuple[str, Callable[[int], Hashable]]  # a name, and a function from the number of the call to its value
 
 
 def told(fresh: Freshness, times: int, *headers: Header) -> list[str]:

@@ -1,4 +1,4 @@
-"""A header counts unless nobody on the way can use it to decide who asks or what is answered."""
+"""A header counts unless no party on the way can use it to decide who asks or what is answered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 LISTED = {name for known in HEADER_CLASSES.values() for name in known}
 FAMILIES = sorted(name[:-1] for name in LISTED if name.endswith("*"))
 
-# Families that say who asks, from where, or by which way, in front of what some proxy may make of them.
+# Families that say who asks, from where, or by which way, after each prefix that a proxy may add.
 WHO = [
     "x-forwarded-",
     "x-client-",

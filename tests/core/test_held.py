@@ -1,4 +1,4 @@
-"""Models as questions: what a dump leaves out counts all the same, and what it says is all that a plain one holds."""
+"""Models as questions: what a dump leaves out counts, and a complete dump of a plain model is all of it."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_the_models_of_sdks_are_one_question_with_their_dumps():
             "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
         }
     )
-    answer._request_id = "req_1"  # as the SDK notes it
+    answer._request_id = "req_1"  # as the SDK sets it
     output = ResponseOutputMessage.model_validate(
         {
             "id": "1",

@@ -1,7 +1,7 @@
-"""What others send costs time in proportion to its size, and memory in proportion too, whatever is in it.
+"""Foreign input costs time and memory in proportion to its size, whatever it holds.
 
-Each parser is given each pattern, doubled and doubled again: twice the input may take at most 2.5 times the processor's
-time. What is small is not judged, since a clock has grains. The slow part goes on to 8 MB.
+Each parser gets each pattern, doubled and doubled again: twice the input may take at most 2.5 times the processor time.
+Small input is not judged, because the clock is coarse. The slow part goes up to 8 MB.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from askonce.http.response import unpack
 
 ROWS = {row.name: row for row in APIS}
 TERMS = resolve()
-HEADER = 2**16  # bytes: more than any server lets a header be
-GROWTH, TIMES = 2.5, 8  # a doubling's time at the most; memory at the most, in times of the input
+HEADER = 2**16  # bytes: more than any server allows for a header
+GROWTH, TIMES = 2.5, 8  # the most for a doubling's time; the most memory, as a multiple of the input
 
-# Each is repeated until it is as long as wanted; with what goes before and after it, once.
+# Each is repeated up to the wanted length; what goes before and after it comes once.
 PATTERNS: dict[str, tuple[bytes, bytes, bytes]] = {
     "objects": (b"", b"{}", b""),
     "objects in a list": (b"[", b"{},", b"{}]"),
@@ -108,7 +108,7 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     "events in pieces": lambda data: [
         feed(data[at : at + 100]) for feed in [Parser().feed] for at in range(0, len(data), 100)
     ],
-    "objects": lambda data: Objects().feed(data) if len(data) < 2**18 else None,  # what is longer is refused before
+    "objects": lambda data: Objects().feed(data) if len(data) < 2**18 else None,  # longer input is refused earlier
     "a stream judged": _scanned(""),
     "a chat stream judged": _scanned("chat"),
     "a messages stream judged": _scanned("messages"),
@@ -130,7 +130,7 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
         covers_body(one, data[:HEADER]),
     ),
 }
-INNER = {"events", "events in pieces", "objects", "a packed reply"}  # what is large is refused before it comes here
+INNER = {"events", "events in pieces", "objects", "a packed reply"}  # large input is refused before it gets here
 ALIKE = {
     "a stream judged",
     "a messages stream judged",

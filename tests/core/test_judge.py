@@ -1,4 +1,4 @@
-"""Answers: what was searched for, what names its end, what had to be JSON, and parts, in one piece and as streams."""
+"""Answers: those that used a search, name their end, or had to be JSON; and parts, in one piece and as streams."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_a_signed_url_ends_when_it_says(url):
     [
         "https://a.com/?page=2",
         "https://a.com/?expires=1",
-        f"https://a.com/?expires={END}",  # not signed: it says when, and not that it works until then
+        f"https://a.com/?expires={END}",  # not signed: a date, but no promise that the URL works until then
         f"see https://a.com/?expires={END}&sig=s",
         f"https://a.com/?expires={END}&sig=s\nis the link",
         f"ftp://a.com/?expires={END}&sig=s",

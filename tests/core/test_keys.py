@@ -1,4 +1,4 @@
-"""Keys: equal questions have one, and nothing else does."""
+"""Keys: equal questions have one key, and no others do."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The decision table of a claim, row by row, with literal times (PROTOCOL.md, rules 0, 1 and 2).
 
-What each rule prevents is told there; here stands what it says. `slots` draws the state that the rows begin from.
+PROTOCOL.md says what each rule prevents; these rows check what it decides. `slots` draws the state from which rows
+begin.
 """
 
 from __future__ import annotations

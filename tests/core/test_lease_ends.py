@@ -1,4 +1,4 @@
-"""How a lease lives on and ends: renew, fill, release, extend, invalidate, with literal times (PROTOCOL.md, 3 to 7).
+"""How a lease continues and ends: renew, fill, release, extend, invalidate, with literal times (PROTOCOL.md, 3 to 7).
 
 Every verb here is fenced by (id, order), an absent lease is a refusal, and nothing is ever stamped anew.
 """

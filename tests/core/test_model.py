@@ -1,4 +1,4 @@
-"""An entry's bytes: what is sealed comes back, what was touched is noticed, and no bytes whatever escape as a crash."""
+"""An entry's bytes: what is sealed comes back, a change is noticed, and no bytes cause a crash."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class TestSealed:
 class TestTouched:
     """A visible miss, with its reason, for all that is not a whole entry of this question."""
 
-    # Not the upper halves of the dates: their check is a sum cut to 32 bits, where they do not count.
+    # Without the upper halves of the dates: their check is a sum cut to 32 bits, where these do not count.
     @given(st.sampled_from([at for at in range(len(whole())) if at not in UPPER_HALVES]), st.integers(1, 255))
     def test_a_byte_changed_anywhere_is_noticed(self, at, change):
         data = bytearray(whole())

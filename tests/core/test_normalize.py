@@ -1,4 +1,4 @@
-"""Keys that an operator's rules make: they name how they were made, and a function that fails makes none."""
+"""Keys under an operator's rules: they name how they were made, and a failing function makes none."""
 
 from __future__ import annotations
 

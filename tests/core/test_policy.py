@@ -1,4 +1,4 @@
-"""What a caller may want, what it comes to, and what may be looked up and stored."""
+"""What a caller may want, which settings follow, and what may be looked up and stored."""
 
 from __future__ import annotations
 

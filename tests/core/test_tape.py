@@ -1,4 +1,4 @@
-"""A tape's frames and notices survive the way there and back; what is cut, or not ours, is no message."""
+"""A tape's frames and notices survive both ways; cut or foreign bytes are no message."""
 
 from __future__ import annotations
 

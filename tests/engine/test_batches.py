@@ -1,7 +1,6 @@
-"""Many questions at once, whose answers one call brings: a batch costs round trips by the hundred, and not by the
-input.
+"""Many questions at once, answered by one call: the round trips of a batch grow by the hundred, not by the input.
 
-What is counted is how often the store was asked, which no busy machine changes; the times are in the slow tests.
+The tests count the commands to the store, which do not depend on the load of the machine; times are in the slow tests.
 """
 
 from __future__ import annotations
@@ -151,7 +150,7 @@ def test_what_others_are_called_for_is_waited_for_all_together(crowd, others, sh
     assert right(found)
     assert not mine.made
     assert {(one.status.hit, one.status.collapsed) for one in found} == {(False, True)}
-    # Looks, claims, claims again when it listens, and the entries; a turn more if a notice came late.
+    # Looks, claims, claims after listening, and the entries; one more round trip if a notice came late.
     assert count[0] <= 8 * SLICES
     idle(following)
 

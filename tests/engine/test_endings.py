@@ -1,8 +1,8 @@
-"""Callers who leave, and caches that are closed: what is finished, what is dropped, and that nothing stays behind.
+"""Callers that leave, and caches that are closed: what is finished, what is dropped, and that nothing is left behind.
 
-Async, a call belongs to nobody in particular: cancelling a caller, the leader's or a follower's, cancels nothing that
-others, or the store, will profit from. Closing waits for what is in flight, says what it had to drop, gives its leases
-back at once, and leaves no task, no thread, no connection and no descriptor.
+In tasks, a call belongs to no particular caller: cancelling one, the leader's or a follower's, cancels nothing that
+others or the store can use. Closing waits for what is in flight, reports what it dropped, gives its leases back at
+once, and leaves no task, thread, connection or descriptor.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_cancelled_callers_take_nothing_from_the_others(tasks, place, call, who)
     found = values(stay)
     idle(cache)
     assert len({value["id"] for value in found}) <= 1
-    assert tasks.answer(cache, ASKED, call).status.hit  # paid is paid: it was stored, whoever still waited
+    assert tasks.answer(cache, ASKED, call).status.hit  # what was paid was stored, even without a waiting caller
     assert call.calls == 1
 
 
@@ -215,7 +215,7 @@ def test_closing_within_a_limit_says_what_was_dropped_and_tells_who_waits(crowd,
     ]
     if crowd.tasks:
         assert {type(error) for error in results(futures)} == {CacheClosed}
-    else:  # nobody can end a call in a thread: it goes on to its end, and those who joined it have its answer
+    else:  # a call in a thread cannot be ended: it goes on, and its followers get its answer
         call.release()
         assert len(values(futures)) == 3
     begun = time.monotonic()

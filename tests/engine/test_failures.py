@@ -1,8 +1,8 @@
 """Calls that raise, and answers that may not be kept: who is told, and who calls again.
 
-In a process a failing call is shared by all who joined it. Elsewhere an exception cannot be had, so one caller is woken
-and calls in its turn, never two at a time. An answer that may not be stored is an answer all the same: it travels on
-the flight's tape to everybody who was told to follow it, and is gone for whoever asks later.
+In one process, all followers of a failing call share its failure. Another process cannot get the exception, so one of
+its callers is woken and calls, never two at a time. An answer that may not be stored is still an answer: the flight's
+tape brings it to every follower, and later callers do not get it.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def test_a_call_that_is_cancelled_by_itself_is_not_made_again_and_again(tasks, p
 def test_a_bug_in_the_store_is_raised_and_does_not_make_the_engine_call_again(crowd, place, call, verb):
     call.script(None, Step(shape="refused" if verb == "release" else "complete"))
     cache = crowd.cache(place)
-    if crowd.tasks:  # the flight's task says what it died of when it is collected, which may be in another test
+    if crowd.tasks:  # the flight's task reports its error when it is collected, which may be in another test
         crowd.loop.loop.set_exception_handler(lambda *_: None)
 
     def bug(reply):

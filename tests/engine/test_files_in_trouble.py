@@ -1,7 +1,6 @@
-"""A file in trouble of its own: on a full disk, only to be read, overwritten by something else. Calls go on and are
-shared.
+"""A file with troubles of its own: on a full disk, read-only, or overwritten by something else.
 
-It is told, costs nothing, and is used again soon after it ends.
+Calls go on and are shared. The trouble is reported, costs nothing, and the file is used again soon after it ends.
 """
 
 from __future__ import annotations
@@ -136,7 +135,8 @@ def in_trouble(crowd: Crowd, face: Files, path: Path, call: ScriptedCall, opened
     futures = crowd.asks(25, cache, ASKED, call)
     eventually(lambda: joined(cache) == 25, f"all are at one flight: {cache.stats()}")
     call.release()
-    # Who has the file open may be granted a lease still, out of pages that were read before; then there are two calls.
+    # A process with the file open may still be granted a lease, from pages that were read before; then there are two
+    # calls.
     granted = opened == "before" and face.reads is None
     assert {outcome.status.detail for outcome in results(futures)} <= {*face.detail.split(), *([""] if granted else [])}
     assert call.paid(ASKED) <= 1 + granted

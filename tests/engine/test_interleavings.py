@@ -1,10 +1,9 @@
 """The gaps between two steps of a lookup, each entered on purpose.
 
-What the engine does takes several commands, and between any two of them others act: a flight ends while its follower is
-still subscribing, a caller is cancelled while the store grants it the lease, a notice is sent before anybody listens
-for it. Every test here puts one event into one gap (`after`: the store has decided, the caller does not know yet), and
-asks what it costs: no second call, no answer that is another's, and no wait for a deadline where a notice could have
-come.
+The engine needs several commands, and others act between any two of them: a flight ends while its follower still
+subscribes, a caller is cancelled while the store grants it the lease, a notice is sent before anybody listens. Every
+test puts one event into one gap (`after`: the store has decided, the caller does not know yet) and checks the cost: no
+second call, no wrong answer, and no wait for a deadline where a notice could have come.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tests.crowd import ASKED, HANG, PATIENCE, after, counted, eventually, gathe
 
 pytestmark = pytest.mark.concurrency
 
-PROMPT = 2.0  # s: far below the heartbeat, far above what a notice takes
+PROMPT = 2.0  # s: far below the heartbeat, far above the delay of a notice
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def test_a_flight_of_this_process_that_ends_before_it_is_joined_is_not_paid_agai
     def end(claim):
         assert isinstance(claim, Follow)
         call.release()
-        # The flight is a task of the same loop: held up here, it could not land.
+        # The flight is a task of the same loop: if it is held up here, it cannot land.
         return asyncio.wrap_future(crowd.start(lambda: landed(cache))) if crowd.tasks else landed(cache)
 
     after(cache, "claim", end)
@@ -204,7 +203,7 @@ def test_a_failure_is_not_told_to_one_who_follows_it_no_more(crowd, others, plac
     call.wait_until_paid(ASKED, 2)
     assert len(following._engine.board.flights()) == 1
     (failing,) = leading._engine.board.flights()
-    gate = next(gate for gate in call._gates)  # that of X, the elder
+    gate = next(gate for gate in call._gates)  # the gate of X, the older one
     del call._gates[gate]
     gate.set_running_or_notify_cancel()
     gate.set_result(None)

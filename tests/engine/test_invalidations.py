@@ -1,8 +1,8 @@
-"""Invalidations in the middle of everything.
+"""Invalidations during other work.
 
 The promise: once `invalidate()` has returned, no lookup that starts later gets an answer whose call began before it was
-called, from the store or by joining. Who was already following that call may have its answer. Each scenario is run
-with the product as it is, and some again with a fault planted that others are known to have: it has to be noticed.
+called, from the store or by joining. A caller that already followed that call may get its answer. Each scenario runs
+with the real code, and some run again with a planted fault that other caches are known to have, which must be noticed.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def test_joining_by_key_is_noticed(mode, call, monkeypatch):
     place = f"memory://joining-{mode}"
     join_by_key(monkeypatch)
     crowd, others = Crowd(mode), Crowd(mode)
-    threading.Timer(0.5, call.release).start()  # who joined what they should not would wait for it
+    threading.Timer(0.5, call.release).start()  # a caller that wrongly joined would wait for it
     try:
         with pytest.raises(AssertionError, match="from before the invalidation"):
             scenario(crowd, others, place, call, "everything")
@@ -296,7 +296,7 @@ class Storm:
 
     def asker(self, crowd, cache, until):
         while time.monotonic() < until:
-            # Out of step, or else all would begin when a flight ends, and nobody in its middle.
+            # Out of step; otherwise all would begin when a flight ends, and none in its middle.
             time.sleep(random.uniform(0, 0.01))
             asked = random.choice(self.QUESTIONS)
             with self.lock:

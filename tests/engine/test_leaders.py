@@ -1,8 +1,8 @@
 """Leaders that die, stop, or are blocked while others wait, in processes of their own.
 
-A lease ends only by a competitor's claim, an invalidation or its 15 minutes; a deadline that passes merely lets others
-take it. So a killed leader costs one call more and no more than a heartbeat, a paused one that was not replaced may
-still fill, and one that was replaced is refused. Heartbeats are shortened here in every process of a test alike.
+A lease ends only by a competitor's claim, an invalidation or its 15 minutes; a passed deadline only lets others take
+it. So a killed leader costs one more call and at most a heartbeat. A paused leader that was not replaced may still
+fill; one that was replaced is refused. Heartbeats are equally shortened in every process of a test.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tests.crowd import ASKED, MODES, all_tell, eventually, workers
 
 pytestmark = pytest.mark.concurrency
 
-BEAT = 1.0  # s, in place of 5: above what a busy machine may hold a thread up, below a test's patience
+BEAT = 1.0  # s, instead of 5: longer than a busy machine holds up a thread, shorter than a test's patience
 
 
-# Each mode and each store, not each pair: what is slow here is the passing of deadlines.
+# Each mode and each store, not each pair: passing deadlines takes the time here.
 diagonal = pytest.mark.parametrize(
     ("mode", "shared"),
     [("threads", "sqlite"), pytest.param("tasks", "valkey", marks=pytest.mark.servers)],
@@ -87,7 +87,7 @@ def test_the_answer_of_a_leader_that_was_stopped_while_nobody_else_asked_is_stor
         leader.tell("ask", 1, ASKED)
         leader.tell("paid", ASKED)
         leader.stop()
-        time.sleep(BEAT + 0.3)  # its deadline passes, and nobody is there to take the lease
+        time.sleep(BEAT + 0.3)  # its deadline passes, and nobody takes the lease
         leader.resume()
         leader.tell("release")
         assert "stored" in leader.tell("results")[0]["status"]
@@ -136,7 +136,7 @@ def test_a_leader_in_another_process_that_closes_its_cache_frees_the_lease_at_on
         begun = time.monotonic()
         assert len(leader.tell("close", 0.0)) == 1
         if mode == "threads":
-            leader.tell("release")  # nothing can end a call in a thread but itself
+            leader.tell("release")  # a call in a thread ends only by itself
         follower.tell("results")
         if mode == "tasks":
             assert time.monotonic() - begun < 2.0

@@ -1,6 +1,6 @@
 """What programs leave behind, thousands of times: streams by `break`, loops, threads, caches. Nothing grows with it.
 
-After the first few a process has all that it will ever have: threads, descriptors, memory, clients at the server.
+After the first few, a process has all the threads, descriptors, memory and server clients that it will ever have.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = [counted, pytest.mark.concurrency]
 
 NOTHING_KEPT = Policy(ttl=0)  # so that every lookup pays
 FEW, SOME, MANY = 20, 60, 10_000
-Leave = Callable[[int], None]  # so many of a kind
+Leave = Callable[[int], None]  # leaves the given number of things of a kind
 
 
 @pytest.fixture(params=KINDS)
@@ -252,7 +252,7 @@ LEFT = {
 }
 
 
-# Python warns where a loop is dropped that is not closed: here on purpose.
+# Python warns when an unclosed loop is dropped; here that is the purpose.
 each_kind = pytest.mark.parametrize(
     "kind",
     [
@@ -266,7 +266,7 @@ each_kind = pytest.mark.parametrize(
 
 # --- laws --------------------------------------------------------------------------------------------------------
 
-# How many may be busy at the same moment differs: connections of the pool, threads that finish what was left.
+# How many are busy at one moment differs: connections of the pool, threads that finish abandoned work.
 MORE = 6
 
 

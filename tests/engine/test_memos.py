@@ -1,4 +1,4 @@
-"""What a process keeps in mind of requests has one bound, however many tenants, plans, clients and caches it has."""
+"""What a process remembers of requests has one bound, however many tenants, plans, clients and caches it has."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_clients_share_the_budget_with_everything_else(monkeypatch):
             return clients
 
         with cache.http_client(module=httpx, inner=inner) as first:
-            asked(first, 0)  # what is imported with it is held for good
+            asked(first, 0)  # what it imports is kept for good
         held, clients = grown(work)
         assert held <= memo.BUDGET * 1.5
         for client in clients:

@@ -1,7 +1,7 @@
-"""One question, one paid call, however many ask at once: threads, tasks, loops and processes, on every store.
+"""One question, one paid call, however many callers ask at once: threads, tasks, loops and processes, on every store.
 
-The calls hang until all callers are known to wait, so that "at once" is a fact and not a hope; the counts are those of
-the scripted provider, who bills a call when it arrives. Two answers are equal exactly when they come from one call.
+The calls hang until all callers are known to wait, so that "at once" is a fact. The counts are those of the scripted
+provider, which bills a call when it arrives. Two answers are equal exactly if they come from one call.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def test_two_caches_of_one_process_pay_once(crowd, place, call):
     futures = crowd.asks(3, first, ASKED, call) + crowd.asks(3, second, ASKED, call)
     eventually(lambda: sum(len(cache._engine.board.flights()) for cache in (first, second)) == 1, "one leads")
     leader = first if first._engine.board.flights() else second
-    # Both share a fleet, so its waiting callers are counted once.
+    # Both share a background thread, so its waiting callers are counted once.
     eventually(lambda: joined(leader) == 3 and leader.stats()["waiting"] >= 3, "three at the flight, three outside")
     call.wait_until_paid()
     call.release()

@@ -1,8 +1,8 @@
-"""A store that answers, and says no: full, read-only, without rights, with another password, locked by others.
+"""A store that answers with a refusal: full, read-only, without rights, with another password, locked by others.
 
-It is not down: its reads may work, and what they find is served. But nothing can be claimed, so what is missing is paid
-for without a lease, once for all who ask it in this process, whenever they come; and no lookup pays for the trouble
-itself more than once. It is visible, and over soon after it ends.
+It is not down: its reads may work, and what they find is served. But nothing can be claimed. So a missing answer is
+paid for without a lease, once for all callers of this process, whenever they come; and no lookup pays for the trouble
+itself more than once. The trouble is visible, and over soon after it ends.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.engine.test_troubles import BACK, timed, warm
 pytestmark = pytest.mark.concurrency
 
 # The bars are 0.25 s and 1 ms (`python -m bench outages`); here a machine may be busy with something else.
-ONCE = 0.5  # s over the call's own time, for whoever meets the trouble
-AFTER = 0.02  # s over it for those who come after: half of them
+ONCE = 0.5  # s over the call's own time, for a caller that meets the trouble
+AFTER = 0.02  # s over it for later callers, as the median
 
 
 Do = Callable[[redis.Redis], object]
@@ -125,7 +125,7 @@ def test_what_is_missing_is_paid_once_by_all_who_ask_it_and_what_is_there_is_ser
     assert call.paid(ASKED) == 1
     assert {outcome.status.detail for outcome in found} == {face.detail}
     assert sorted(outcome.status.collapsed for outcome in found) == [False] + [True] * 29
-    if face.reads:  # the first may find the connection being replaced, on which a write was waited for
+    if face.reads:  # the first one may find the connection being replaced, after a write waited on it
         eventually(lambda: crowd.answer(cache, "warm", call).status.hit, "what is there is served")
     else:
         assert not crowd.answer(cache, "warm", call).status.hit
@@ -163,7 +163,7 @@ def connected(admin: redis.Redis) -> int:
 @pytest.mark.servers
 def test_a_leader_keeps_its_answer_though_the_store_refuses_it(crowd, admin, url, face, call):
     call.script(ASKED, HANG)
-    # A late lookup may only join where its read was answered: on a busy machine 0.2 s are over soon.
+    # A late lookup may only join if its read was answered: on a busy machine 0.2 s pass quickly.
     cache = crowd.cache(url, socket_timeout=1.0)
     warm(crowd, cache, call)
     futures = crowd.asks(3, cache, ASKED, call)

@@ -1,9 +1,8 @@
-"""Trouble of every face while a call runs, and while others wait for it: one call where its lease can be kept.
+"""All kinds of trouble while a call runs and others wait for it: one call if its lease can be kept.
 
-The leader and who follows it reach the server by ways of their own, as two processes do. Trouble comes when both wait,
-lasts for less than a heartbeat, and goes. What is shown each time: nobody pays twice, nobody's answer is lost, what was
-asked meanwhile cost its caller next to nothing more than its call, it was visible, and soon after it is as if it had
-never been.
+The leader and its followers reach the server by separate ways, as two processes do. Trouble comes when both wait, lasts
+for less than a heartbeat, and ends. Each test shows that nobody pays twice, no answer is lost, lookups meanwhile cost
+little more than their call, the trouble was visible, and soon afterwards everything is as before.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from tests.engine.test_troubles import BACK, timed, warm
 
 pytestmark = [pytest.mark.concurrency, pytest.mark.servers]
 
-BEAT = 3.0  # s, in place of 5
+BEAT = 3.0  # s, instead of 5
 LASTS = 1.0  # s of trouble: less than a heartbeat, and more than two renewals
 ONCE = 0.35  # s over the call's own time: 0.25, and what a busy machine adds
-AFTER = 0.002  # s, half of them
+AFTER = 0.002  # s, as the median
 
 
 class Sky:
@@ -215,7 +214,7 @@ def test_a_demoted_primary_is_left_by_who_reads_too(crowd, sky, call):
     assert sky.replica
     cache = crowd.cache(sky.leader.url)
     warm(crowd, cache, call)
-    with ValkeyServer() as nobody:  # so that the old one hears of nothing any more
+    with ValkeyServer() as nobody:  # so that the old server hears nothing any more
         sky.replica.command("REPLICAOF", "NO", "ONE")
         sky.do("REPLICAOF", "127.0.0.1", nobody.port)
         nobody.stop()

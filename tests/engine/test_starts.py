@@ -1,4 +1,4 @@
-"""How a process begins: many threads at once on a warm store, workers that start together on a machine that is busy."""
+"""How a process begins: many threads at once on a warm store, and workers that start together on a busy machine."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def start_together(url, workers, threads):
 
 @pytest.mark.parametrize(
     "shared",
-    # Where a server gets no processor for 0.2 s, that is trouble: asserted where nothing else runs.
+    # A server without a processor for 0.2 s is trouble, so this is asserted only on a quiet machine.
     ["sqlite", pytest.param("valkey", marks=[pytest.mark.servers, pytest.mark.slow])],
     indirect=True,
 )

@@ -1,8 +1,8 @@
 """The store in trouble: closed, frozen, restarted empty, its connections cut.
 
-A lookup never fails for it and never waits long: one store timeout, 0.2 s, and nothing once the breaker is open. It is
-never mistaken for a cold cache: the status says which trouble it was, the events count it, the log warns once. While it
-lasts each process still collapses its own calls, and the store is used again soon after it answers a probe.
+A lookup never fails for it and never waits long: one store timeout, 0.2 s, and nothing once the breaker is open.
+Trouble is never mistaken for a cold cache: the status names it, the events count it, the log warns once. While it
+lasts, each process still collapses its own calls. The store is used again soon after it answers a probe.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.crowd import ASKED, HANG, PATIENCE, eventually, gathered, joined, res
 
 pytestmark = [pytest.mark.concurrency, pytest.mark.servers]
 
-ONCE = 0.25  # s over the call's own time, for whoever meets the trouble
+ONCE = 0.25  # s over the call's own time, for a caller that meets the trouble
 OPEN = 0.001  # s over it while the breaker is open
 BACK = 2.0  # s after the store answers again
 
@@ -215,7 +215,7 @@ def test_a_strict_cache_raises_what_others_only_report(crowd, own_valkey, call):
     cache = crowd.cache(own_valkey.url, strict=True)
     warm(crowd, cache, call)
     own_valkey.stop()
-    for _ in range(2):  # met, and then open
+    for _ in range(2):  # met the trouble, then open
         error = crowd.ask(cache, "warm", call).exception(PATIENCE)
         assert isinstance(error, StoreUnavailable)
         assert isinstance(error, ConnectionError)

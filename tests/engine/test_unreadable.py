@@ -1,4 +1,4 @@
-"""An entry that cannot be read is a visible miss, once: the call that it costs replaces it."""
+"""An unreadable entry is a visible miss, once: the call that it costs replaces it."""
 
 import redis
 

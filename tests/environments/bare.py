@@ -1,7 +1,7 @@
-"""A pytest plugin that takes away what only POSIX has, before anything of askonce is imported: ``-p
-tests.environments.bare``.
+"""A pytest plugin that removes what only POSIX has, before askonce is imported: ``-p tests.environments.bare``.
 
-Not `sys.platform`, by which Python's own library chooses what it imports; but all that ours could call by mistake.
+It does not change `sys.platform`, by which Python's own library chooses its imports; it removes everything that askonce
+could call by mistake.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 
-# Less what Python's own library needs at run time on this system: AF_UNIX for an event loop's bell, uname for platform.
+# Except what Python's own library needs at run time here: AF_UNIX to wake an event loop, uname for platform.
 OF_OS = (
     *("fork", "forkpty", "register_at_fork", "geteuid", "getegid", "getgid", "setuid", "setgid", "setsid"),
     *("chown", "lchown", "chroot", "nice", "wait", "wait3", "wait4", "waitid", "WNOHANG", "killpg", "mkfifo"),

@@ -1,6 +1,4 @@
-"""A process that has no descriptor left: its lookups go upstream, visibly, without a traceback; and later all is
-well.
-"""
+"""A process without a free descriptor: its lookups go upstream, visibly, without a traceback; later all works again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users who may not do everything: with keys and without channels, and behind servers that speak an older protocol."""
+"""Users without all rights: with keys and without channels, and behind servers with an older protocol."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_without_channels_whoever_waits_asks_again_and_nobody_pays_twice(url, ca
         time.sleep(0.5)  # stands for an upstream; what is measured is who pays
         return {"said": len(paid)}
 
-    # Two names of one server: each has its own background thread, as another process has.
+    # Two names of one server: each has its own background thread, like another process.
     with Cache(url) as here, Cache(url.replace("127.0.0.1", "localhost")) as there:
         outcomes = together([here, there, here, there], lambda cache: cache.fetch(REQUEST, call))
         assert [outcome.value for outcome in outcomes] == [{"said": 1}] * 4

@@ -1,4 +1,4 @@
-"""Where only what every system has is there (Windows), it imports, and the SQLite and memory stores keep their laws."""
+"""With only what every system has (Windows), askonce imports, and the SQLite and memory stores keep their laws."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Workers of other people's servers, which fork in ways of their own: Celery's pool, uWSGI with and without its
-hooks.
-"""
+"""Workers of other servers, which fork in their own ways: Celery's pool, uWSGI with and without its hooks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A parent that forks with open connections, threads at work and a flight under way.
+"""A parent that forks with open connections, working threads and a flight under way.
 
 A child has a copy of every object and none of the threads behind them; its connections are its parent's. It must use
-none of them, not even to close them: a reply read by the wrong process is an answer to the wrong question.
+none of them, and not close them: a reply read by the wrong process is an answer to the wrong question.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def call(tmp_path):
 
 
 def test_children_ask_on_connections_of_their_own_and_the_parent_is_not_disturbed(crowd, shared, call):
-    # Six processes at work on one server: whether it answers within 0.2 s is the machine's affair.
+    # Six processes use one server: whether it answers within 0.2 s depends on the machine.
     cache = crowd.cache(shared, **({"socket_timeout": 2.0} if "redis:" in shared else {}))
     for asked in QUESTIONS:
         crowd.answer(cache, asked, call)
@@ -187,7 +187,7 @@ def test_a_fork_while_others_ask_for_new_answers_holds_nobody_up(crowd, place, c
     try:
         for generation in range(5):
             questions = [{"child": generation, "number": number} for number in range(5)]
-            # A call of its own: the parent's has a lock, too, and what is tried here are ours.
+            # A call of its own: the parent's has a lock too, and only askonce's locks are tested here.
             _, wait = forked(lambda questions=questions: each(cache, questions, Known()))
             assert wait() == []
     finally:

@@ -1,7 +1,7 @@
-"""Forks that Python is not told of: a C library's, or that of a server which embeds Python (uWSGI) and runs no hooks.
+"""Forks that Python does not notice: of a C library, or of a server that embeds Python (uWSGI) and runs no hooks.
 
-The parent made lookups, so it has connections and a background thread. Its children have the one and believe in the
-other, and nobody tells them otherwise: they find out at their first use.
+The parent made lookups, so it has connections and a background thread. Its children inherit the connections and believe
+that they have the thread; nothing tells them otherwise until their first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What callers of one process tell each other while they wait for a flight of another."""
+"""What the callers of one process tell each other while they wait for another process's flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cache whose store's clock stands still until it is moved: lifetimes of days are tested in milliseconds."""
+"""A cache whose store's clock moves only by hand: lifetimes of days are tested in milliseconds."""
 
 import itertools
 import threading

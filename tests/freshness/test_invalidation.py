@@ -1,4 +1,4 @@
-"""Invalidation: in one command, by what the answers have in common, for what is stored and for what is under way."""
+"""Invalidation: one command for all answers that have something in common, stored or under way."""
 
 import threading
 
@@ -99,7 +99,7 @@ def test_a_thousand_tags_on_one_entry_are_refused_with_the_limit(make):
         ask(make(), ScriptedCall(), tags=[f"t:{number}" for number in range(1000)])
 
 
-# the races others shipped, each a scripted interleaving
+# races that other caches shipped, each as a scripted interleaving
 
 
 @pytest.mark.concurrency

@@ -1,4 +1,4 @@
-"""An answer that names its end lives no longer, whatever its policy says; one that was old when it came is that old."""
+"""An answer lives no longer than the end it names, whatever its policy says; an answer that came old keeps its age."""
 
 import time
 
@@ -126,7 +126,7 @@ def test_the_age_that_an_answer_came_with_is_kept_and_added_to(make, clock, aged
         hit = post(client)
         assert hit.headers["cache-status"].startswith("askonce; hit")
         assert int(hit.headers["age"]) == pytest.approx(4200, abs=1)
-        assert post(client, **{"cache-control": "max-age=3000"}).headers["age"] == "3600"  # asked anew: too old
+        assert post(client, **{"cache-control": "max-age=3000"}).headers["age"] == "3600"  # asked again: too old
         clock.move(3601)  # its life began an hour before it came
         assert not post(client).headers["cache-status"].startswith("askonce; hit")
 

@@ -1,7 +1,7 @@
-"""A refresh under way when its loop, its interpreter or its cache ends: it has a moment more, or is put off, and told.
+"""A refresh whose loop, interpreter or cache ends: it gets a moment more, or is put off, and that is reported.
 
-One `asyncio.run` a call, or a script that does not close: a refresh that was paid for and thrown away at each stale hit
-would be paid for at each, for ever.
+For example one `asyncio.run` for each call, or a script that does not close: a refresh that is paid for and thrown away
+at each stale hit would be paid for at every hit, for ever.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def test_a_refresh_on_a_loop_that_is_closed_without_ceremony_is_put_off_and_told
     for _ in range(3):
         assert asked(cache, call, without_ceremony).value == 1
         gc.collect()
-    tries = 1 + int(time.monotonic() - lost)  # it is put off for a second, which a busy machine may take for this
+    tries = 1 + int(time.monotonic() - lost)  # it is put off for a second, and a busy machine may take that long here
     assert 1 <= call.paid - 1 <= tries
     assert 1 <= cache.stats()["dropped.owner-gone"] <= tries
     asyncio.run(cache.aclose())

@@ -1,4 +1,4 @@
-"""Stale answers: served at once while one worker refreshes, and in place of an upstream in trouble."""
+"""Stale answers: served at once while one worker refreshes, and instead of an upstream in trouble."""
 
 import itertools
 import threading
@@ -55,7 +55,7 @@ def test_refreshes_are_bounded_and_one_too_many_is_given_up_counted_and_free_for
     assert (seen.count("refresh"), seen.count("dropped", "too-many-refreshes")) == (3, 1)
     go.set()
     seen.wait("stored", 5)
-    while seen.count("stored") < 6:  # its lease is given back behind the scenes, and then anybody's
+    while seen.count("stored") < 6:  # its lease is given back in the background, and is then free
         cache.fetch(requests[2], paid)
         seen.wait("stored", 5)
     assert [cache.fetch(request, paid).value for request in requests] == [{"new": True}] * 3

@@ -1,6 +1,4 @@
-"""A process of callers behind the OpenAI SDK: for each line on stdin, that many threads ask at once; answers as
-JSON.
-"""
+"""A process of callers behind the OpenAI SDK: for each line on stdin, as many threads ask at once; answers as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of HTTP clients share: both modules, recorded traffic, and transports that see what went upstream."""
+"""Shared by the tests of HTTP clients: both modules, recorded traffic, and transports that see what went upstream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An embeddings upstream for tests, and what its vectors are."""
+"""An embeddings upstream for tests, and its vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx2
 from askonce.testing.answers import answer
 from tests.http.upstreams import Scripted
 
-URL = "https://api.openai.com/v1/embeddings"  # whose fields are known; the transport is scripted
+URL = "https://api.openai.com/v1/embeddings"  # its fields are known; the transport is scripted
 MODEL = "text-embedding-3-small"
 
 

@@ -1,4 +1,4 @@
-"""Bodies and responses that nobody should send: the caller sees what it would have seen without askonce."""
+"""Invalid bodies and responses: the caller sees what it would have seen without askonce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection tells of its caller and no header does: a client certificate, a Unix socket."""
+"""What identifies a caller in a connection and in no header: a client certificate, a Unix socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded traffic through plain clients of both modules, and through the real SDKs: nothing changes but the price."""
+"""Recorded traffic through plain clients of both modules, and through the real SDKs: only the price changes."""
 
 from __future__ import annotations
 

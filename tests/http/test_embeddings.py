@@ -1,4 +1,4 @@
-"""Batches of embeddings: every vector the right one, and only what is missing is paid for."""
+"""Batches of embeddings: every vector is the right one, and only missing ones are paid for."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_model_dimensions_and_encoding_tell_questions_apart(client, desk):
     packed = embed(client, ["a"], encoding_format="base64")["data"][0]["embedding"]
     assert isinstance(packed, str)
     embed(client, ["a"], model="other")
-    embed(client, ["a"], dimensions=4, user="me")  # who asks does not count
+    embed(client, ["a"], dimensions=4, user="me")  # the user field does not count
     assert len(desk.batches) == 4
 
 
@@ -79,7 +79,7 @@ def test_usage_is_what_was_paid_now(client):
         return int(embed(client, inputs)["usage"]["prompt_tokens"])
 
     alone, both = usage("b" * 40), usage(["a" * 80, "c" * 40])
-    assert usage(["a" * 80, "c" * 40]) == both  # asked again, alike: the very answer of the first time
+    assert usage(["a" * 80, "c" * 40]) == both  # asked again in the same way: the very answer of the first time
     assert usage("b" * 40) == alone
     assert usage(["c" * 40, "b" * 40]) == 0
     assert usage(["c" * 40, "d" * 40]) == alone

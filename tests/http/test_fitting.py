@@ -1,4 +1,4 @@
-"""An answer that does not fit its request is returned and never stored, whatever way it came in; one that fits is."""
+"""An answer that does not fit its request is returned and never stored, however it came; one that fits is stored."""
 
 from __future__ import annotations
 

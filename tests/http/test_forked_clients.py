@@ -1,6 +1,6 @@
-"""A client that was used before a fork: what its children hear over its connections may be another child's answer.
+"""A client used before a fork: over its connections, a child may receive another child's answer.
 
-The upstream is plain HTTP, as that of vLLM or Ollama, and says in each answer which question it answers.
+The upstream is plain HTTP, like vLLM's or Ollama's, and says in each answer which question it answers.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def test_children_with_a_loop_of_their_own_ask_on_connections_of_their_own(modul
     async def many(child: int) -> Any:
         return await asyncio.gather(*(ask_async(client, upstream, asked) for asked in questions(child)))
 
-    loop = asyncio.new_event_loop()  # not closed: the parent's connection is open when it forks
+    loop = asyncio.new_event_loop()  # not closed: the parent's connection is open at the fork
     assert loop.run_until_complete(first())[0] == "before the fork"
     got = in_children(lambda child: asyncio.run(many(child)))
     assert [[said for said, _ in answers] for answers in got] == [questions(child) for child in range(CHILDREN)]
@@ -217,7 +217,7 @@ def test_a_transport_that_was_brought_stores_again_once_its_connections_are_its_
         with cache.watch() as watched:
             ask(client, upstream, "mine alone")
         seen = [str(watched[0]), ask(client, upstream, "before")[1]]
-        inner._pool._connections.clear()  # as when the upstream has closed them, or their time is over
+        inner._pool._connections.clear()  # as if the upstream had closed them, or they had expired
         seen += [ask(client, upstream, f"now {number}")[1] for number in range(3)]
         ask(client, upstream, "and again")
         return [*seen, [record.message for record in caplog.records], cache.stats()["miss"]]

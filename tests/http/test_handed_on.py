@@ -1,4 +1,4 @@
-"""The law of misses: what a caller sees with us is what it sees without us, but for one header of ours."""
+"""The law of misses: a caller with askonce sees what it sees without, except for one header."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def same(script: Script, way: str, *, streams: bool, module: Any, asynchronous: 
     )
     gave_up = way == "left" or any(name == "DecodingError" for name, _ in without.ended[0])
     if gave_up and "IDLE" in "".join(ours.pool):
-        # We read on to upstream's end where the client gave up: so the connection can be used again.
+        # askonce reads on to upstream's end after the client gave up, so that the connection can be used again.
         without = without._replace(pool=ours.pool)
     assert ours == without
 

@@ -1,4 +1,4 @@
-"""Entries with a right checksum and nonsense inside: a visible miss, once, whatever way they are read."""
+"""Entries with a right checksum and nonsense inside: a visible miss, once, however they are read."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def entries(form: str) -> Any:
             lambda body, extensions, longer: lambda key, grant: sealed(key, grant, body, extensions, longer=longer),
             bodies[form],
             st.binary(max_size=30),
-            st.integers(1, 2**31) | st.integers(-120, -31),  # not into what it has, which would be another entry
+            st.integers(1, 2**31) | st.integers(-120, -31),  # not the difference that makes another valid entry
         ),
         bodies[form].map(
             lambda body: lambda key, grant: sealed(key, grant, body, pack_extensions({3: b"zstd"}), flags=ODD)

@@ -1,4 +1,4 @@
-"""Batches at the same time, callers who leave, old vectors, and a store that is away."""
+"""Batches at the same time, callers that leave, old vectors, and an unreachable store."""
 
 from __future__ import annotations
 

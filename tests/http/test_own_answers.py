@@ -1,6 +1,4 @@
-"""A caller's own answer, part by part: what is kept of it, what becomes of it when it is broken, and who gets the
-rest.
-"""
+"""A caller's own answer, part by part: what is kept of it, what happens if it breaks, and who gets the rest."""
 
 from __future__ import annotations
 
@@ -226,7 +224,7 @@ def test_who_waits_for_a_body_that_cannot_be_decoded_gets_the_same_error_of_his_
         wait_until(lambda: cache._engine.board.flights()[0].callers)  # the follower; a leader is in its call
         (flight,) = cache._engine.board.flights()
         gate.set()
-        if stream:  # a stream that is not kept is let go as it is read: both have their places before it begins
+        if stream:  # a stream that is not kept is dropped as it is read, so both have their places before it begins
             wait_until(lambda: flight.pump is not None and flight.pump.tape.readers == 2)
         begins.set()
         for thread in threads:

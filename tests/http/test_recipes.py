@@ -1,7 +1,7 @@
-"""The pages of docs/recipes, run as they stand: the second time, nothing is paid.
+"""The pages of docs/recipes, run unchanged: the second time, nothing is paid.
 
-Two of these SDKs ask for versions of OpenAI's that the others cannot have: their pages are skipped in our environment,
-and run by `make recipes`, which makes one for each. There (``$ASKONCE_RECIPE``) a page that is skipped is a failure.
+Two of these SDKs need versions of OpenAI's that the others cannot have. Their pages are skipped in this environment,
+and run by `make recipes`, which makes an environment for each. There (``$ASKONCE_RECIPE``) a skipped page is a failure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An answer's bytes, in the store and back."""
+"""An answer's bytes, into the store and back."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ def test_a_request_met_before_is_known_by_all_that_is_in_its_key_and_by_nothing_
             "a scope": {"headers": {"askonce-scope": "a"}},
         }.items():
             keys.setdefault(name, set()).add(status_of(cache, client, **more).key)
-        # What cannot change the answer is another spelling of the same question.
+        # What cannot change the answer is only another spelling of the same question.
         keys["plain"].add(status_of(cache, client, headers={"user-agent": "other"}).key)
         keys["plain"].add(status_of(cache, client, json=dict(reversed(CHAT.items()))).key)
     assert [len(found) for found in keys.values()] == [1] * 6

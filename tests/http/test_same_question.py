@@ -1,6 +1,4 @@
-"""Which requests are one question, through the clients that people use: by host, path, body, and an operator's
-rules.
-"""
+"""Which requests are one question, through common clients: by host, path, body, and an operator's rules."""
 
 from __future__ import annotations
 
@@ -214,7 +212,7 @@ def dated(request: Any) -> Any:
     return less(request)
 
 
-Way = Callable[[Cache, str], tuple[bool, str]]  # asks a text; whether it was a hit, and what went upstream
+Way = Callable[[Cache, str], tuple[bool, str]]  # asks a text; returns whether it was a hit, and what went upstream
 
 
 def by_fetch(cache: Cache, text: str) -> tuple[bool, str]:

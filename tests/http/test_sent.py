@@ -1,4 +1,4 @@
-"""What is read from a request: where it goes, whose it is, and what of its headers counts."""
+"""What is read from a request: where it goes, whose it is, and which headers count."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_a_secret_is_named_by_its_header_and_a_cookie_by_its_own_name():
     ]
 
 
-ALWAYS = [  # headers, those of them that count, and the credential: as it was before values and members were judged
+ALWAYS = [  # headers, those that count, and the credential: as before values and members were judged
     ([], [], b""),
     ([("X-Own", "1"), ("x-own", "2")], [("x-own", "1"), ("x-own", "2")], b""),
     ([("anthropic-version", "2023-06-01"), ("x-api-key", "k")], [("anthropic-version", "2023-06-01")], b"x-api-key:k"),

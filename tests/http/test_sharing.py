@@ -1,4 +1,4 @@
-"""Many callers in several processes, one call; what may not be stored is shared with those who waited all the same."""
+"""Many callers in several processes, one call; an answer that may not be stored is still shared with its followers."""
 
 from __future__ import annotations
 

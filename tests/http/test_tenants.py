@@ -1,4 +1,4 @@
-"""One tenant never gets another's answer, and a refusal is for whom it was meant."""
+"""No tenant ever gets another's answer, and a refusal reaches only its addressee."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_refusal_is_not_shared_with_the_other_credentials_of_a_tenant(module, 
         thread.join(10)
     assert got["leader"].status_code == got["same"].status_code == 401
     assert got["good"].json()["for"] == "Bearer sk-1"
-    # Who had another wrong key asked again, or found what the good one had been given.
+    # A caller with another wrong key asked again, or found what the good key had stored.
     assert got["other"].status_code in {200, 401}
     assert [asked_by_line(one) for one in inner.requests].count("wrong") == 1
 
@@ -134,7 +134,7 @@ def test_a_key_in_the_query_is_a_credential_too(module, cache, inner):
     with cache.http_client(module=module, inner=inner) as client:
         for key in ("one", "two", "one"):
             client.post(url + key, json={"contents": [{"parts": [{"text": "hi"}]}]})
-    assert len(inner.requests) == 3  # the door's answers are not Gemini's, and not stored: what counts is the key
+    assert len(inner.requests) == 3  # the gateway's answers are not Gemini's, and not stored: the key is what counts
     with cache.watch() as seen, cache.http_client(module=module, inner=inner) as client:
         for key in ("one", "two", "one"):
             client.post(url + key, json={"contents": [{"parts": [{"text": "hi"}]}]})

@@ -1,4 +1,4 @@
-"""The table of docs/sdks.md: what becomes of recorded traffic, by protocol and reason."""
+"""The table of docs/sdks.md: the fate of recorded traffic, by protocol and reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timeouts, retries and cancellations are the SDK's, whoever makes the call."""
+"""Timeouts, retries and cancellations are the SDK's own, whoever makes the call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose answer it is: what tells two callers of one service key apart counts, and what is new by itself is named."""
+"""Whose answer it is: what distinguishes two callers of one service key counts, and what is always new is reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.http.test_requests import ANSWER, URL, WHO, answering, status_of
 from tests.http.test_tenants import setting
 from tests.http.upstreams import Scripted
 
-# Each header with two values by which a proxy, a gateway or a provider may tell callers apart, or answer differently.
+# Each header has two values by which a proxy, gateway or provider may tell callers apart, or answer differently.
 TELLING = {
     **dict.fromkeys(("X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-Access-Token", "X-Auth-Request-User", "X-Auth-Request-Email", "Remote-User", "Remote-Groups", "X-Remote-User", "X-WEBAUTH-USER", "X-Client-Id", "X-Client-Secret", "X-Client-Name", "X-User-Id", "X-Consumer-Username", "X-Credential-Identifier", "X-Goog-Authenticated-User-Email", "X-Goog-Authenticated-User-Id", "X-Goog-IAP-JWT-Assertion", "X-Amzn-Oidc-Identity", "X-Amzn-Oidc-Data", "X-MS-CLIENT-PRINCIPAL", "X-MS-CLIENT-PRINCIPAL-ID", "X-MS-TOKEN-AAD-ACCESS-TOKEN", "CF-Access-Client-Id", "CF-Access-Client-Secret", "Cf-Access-Jwt-Assertion", "X-Envoy-Peer-Metadata", "X-Tyk-User", "X-Portkey-Metadata", "X-Portkey-Virtual-Key", "Helicone-User-Id", "Helicone-Cache-Seed", "cf-aig-metadata", "x-litellm-end-user-id", "X-OpenWebUI-User-Email", "X-Title", "uberctx-user", "X-Session-Id", "sw8-correlation", "X-Vercel-OIDC-Token", "X-Openshift-User", "Tailscale-User-Login", "X-Foo-Of-Tomorrow", "CF-IPCountry", "Content-Language"), ("alice", "bob")),
     "Cookie": ("session=alice", "session=bob"),
@@ -144,7 +144,7 @@ def test_after_a_ticket_nobody_is_told_by_what_a_request_does_not_say(module, ca
 
 # --- what is new on every call ---
 
-# Headers of tracers, gateways and session recorders, most of them listed and some of them not; a new value each call.
+# Headers of tracers, gateways and session recorders, most of them listed; a new value in each call.
 FRESH = ["traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "sentry-trace", "newrelic", "x-newrelic-transaction", "x-datadog-trace-id", "x-datadog-parent-id", "x-datadog-tags", "elastic-apm-traceparent", "uber-trace-id", "jaeger-debug-id", "x-ot-span-context", "ot-tracer-traceid", "ot-tracer-spanid", "x-honeycomb-trace", "x-instana-t", "x-instana-s", "x-dynatrace", "x-dtc", "sw8", "sw8-x", "sw8-correlation", "singularityheader", "x-amzn-trace-id", "x-cloud-trace-context", "grpc-trace-bin", "pinpoint-traceid", "eagleeye-traceid", "sofa-traceid", "x-trace-id", "x-request-id", "x-correlation-id", "request-id", "x-ms-client-request-id", "ms-cv", "x-client-request-id", "idempotency-key", "amz-sdk-invocation-id", "cf-ray", "x-vercel-id", "x-irid", "helicone-request-id", "helicone-session-id", "cf-aig-event-id", "cf-aig-otel-trace-id", "cf-aig-otel-parent-span-id", "x-portkey-trace-id", "x-portkey-span-id", "x-litellm-call-id", "x-litellm-trace-id", "x-litellm-session-id", "langsmith-trace", "opik_trace_id", "langfuse_trace_id", "x-claude-code-session-id", "x-session-id", "x-conversation-id", "session_id", "x-turn-id", "x-openwebui-chat-id", "x-bt-parent", "helicone-property-run", "x-timestamp", "uberctx-id", "correlation-context", "x-interaction-id", "forwarded", "cookie", "x-auth-token", "x-api-key"]  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""An API that nobody has, in one file: what test_new_api.py adds to a copy of the package.
+"""An invented API in one file, which test_new_api.py adds to a copy of the package.
 
-    POST /haiku/v1/verses {"theme": "rain", "poet": "b"}  ->  {"verses": ["..."], "over": "fin", "spent": {"in": 1,
+POST /haiku/v1/verses {"theme": "rain", "poet": "b"}  ->  {"verses": ["..."], "over": "fin", "spent": {"in": 1,
     "out": 2}}
 
-Its stream says a verse an event, and last how it is over. A poet's name is not repeated, and does not count.
+Its stream has a verse in each event, and its end in the last. A poet's name is not repeated, and does not count.
 """
 
 from __future__ import annotations

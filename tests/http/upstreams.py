@@ -1,4 +1,4 @@
-"""Transports to stand behind ours: one that notes what passes through it, one that answers without a network."""
+"""Transports to stand behind askonce's: one records what passes through it, one answers without a network."""
 
 from __future__ import annotations
 

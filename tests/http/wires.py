@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from askonce import AsyncCache, Cache, Policy
 
 OURS = b"cache-status"
-WAYS = ["whole", "iter_bytes", "iter_raw", "left"]  # in which an answer is read; the last one to its first piece
+WAYS = ["whole", "iter_bytes", "iter_raw", "left"]  # to read an answer; the last one stops after its first piece
 READ = {"iter_bytes": "iter_bytes", "iter_raw": "iter_raw", "left": "iter_raw"}
 
 
@@ -29,7 +29,7 @@ def transport(module: Any, script: Script, *, asynchronous: bool) -> Any:
     core = core_of(module)
     pool = core.AsyncConnectionPool if asynchronous else core.ConnectionPool
     kind = module.AsyncHTTPTransport if asynchronous else module.HTTPTransport
-    made = kind.__new__(kind)  # to load certificates takes longer than all the rest
+    made = kind.__new__(kind)  # loading certificates takes longer than everything else
     made._pool = pool(network_backend=backend(core, script, asynchronous=asynchronous))
     return made
 

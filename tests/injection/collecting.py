@@ -1,7 +1,7 @@
-"""A process whose garbage is collected at every allocation, while it drops streams unread, caches and event loops.
+"""A process that collects garbage at every allocation, while it drops streams unread, caches and event loops.
 
-All that it drops is in reference cycles, so that it goes in the middle of something else: of our own code, of a lock of
-somebody's. It ends by itself, says what is left, or where its threads stand when it hangs.
+Everything it drops is in reference cycles, so it is collected in the middle of other work: of askonce's code, or of a
+lock. The process ends by itself, and reports what is left, or where its threads stand if it hangs.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def main(url: str, mode: str, rounds: int, beat: float) -> None:
     gc.set_threshold(700)
     gc.collect()
     if world.loop is not None:
-        world.loop.run_until_complete(asyncio.sleep(2 * beat))  # who is asked to leave there does so
+        world.loop.run_until_complete(asyncio.sleep(2 * beat))  # what must leave there has left by then
     print(json.dumps({"wrong": dropping.wrong, "left": soon(lambda: left(dropping))}), flush=True)
     os._exit(0)
 

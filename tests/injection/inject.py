@@ -1,8 +1,9 @@
-"""An exception at one line of ours, or at one call: what a signal, a cancellation or a full memory does at any moment.
+"""An exception at one line or one call of askonce: what a signal, a cancellation or full memory may cause at any
+moment.
 
-`points` runs something once and notes which lines of askonce it passes through and which functions it enters, in this
-thread. `raising` runs it again, and raises at one of them. The interpreter's tracing does both, so that what is not
-ours (the standard library, a client, a test) is never cut.
+`points` runs something once, and notes which lines of askonce it passes and which functions it enters, in this thread.
+`raising` runs it again and raises at one of them. Both use the interpreter's tracing, so that foreign code (the
+standard library, a client, a test) is never interrupted.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import askonce
 OURS = str(Path(askonce.__file__).parent)
 
 
-DEEP = 3  # lines of ours that make a place: the one that runs, and those that called it
+DEEP = 3  # lines of askonce that identify a place: the running one, and those that called it
 
-Place = tuple[tuple[str, int], ...]  # of a file and a line each, the innermost first; and what happens there
+Place = tuple[tuple[str, int], ...]  # of a file and a line each, the innermost first; and the event there
 
 
 class Point(NamedTuple):

@@ -1,4 +1,4 @@
-"""The ways through askonce: each is prepared, gone once while an exception comes somewhere, and then gone again."""
+"""The paths through askonce: each is prepared, taken once with an exception somewhere, and then taken again."""
 
 # ruff: noqa: ASYNC222, ASYNC251 - in sync mode these coroutines block, which is the point
 
@@ -21,7 +21,7 @@ class Path(NamedTuple):
     name: str
     prepare: Act
     act: Act
-    form: str = "v"  # of the lookup that another process makes afterwards; "" for none
+    form: str = "v"  # of a later lookup by another process; "" for none
     needs: str = ""  # sqlite: a file; stranger: another process; fork: no event loop
 
     def right(self, request: Any, brought: Any) -> bool:

@@ -1,7 +1,7 @@
-"""A process in which each lock of ours is entered again by its own thread, while it is held.
+"""A process in which each lock of askonce is entered again by its own thread while it is held.
 
-By the garbage collector, which finds unread streams, responses, caches and event loops there; and by what a signal's
-handler may do: look something up, make a cache and close it. It notes where each lock was made, of whatever sort.
+The garbage collector does it, when it finds unread streams, responses, caches and event loops; and so do the possible
+actions of a signal handler: a lookup, or making and closing a cache. The process notes where each lock was made.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import redis.asyncio  # noqa: F401
 SORTS = ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier")
 ROOT = Path(__file__).parents[2] / "src" / "askonce"
 STUCK = 20.0  # s
-TIMES = 3  # that each lock is entered again
+TIMES = 3  # how often each lock is entered again
 raw: set[str] = set()
 
 
@@ -109,7 +109,7 @@ class Reentering:
         if self.garbage:
             collecting.cycle(self.garbage.pop())
         gc.collect()
-        if threading.current_thread() is threading.main_thread():  # the only one in which handlers of signals run
+        if threading.current_thread() is threading.main_thread():  # signal handlers run only there
             self._look_up()
 
     def _look_up(self) -> None:
@@ -148,7 +148,7 @@ def use(world: World, dropping: collecting.Dropping) -> None:
     if world.kind == "sqlite":
         _held_up(world, dropping)
     if world.tasks:
-        world.run(WorkerThread().do(gc.collect))  # that of the file may be at work since before
+        world.run(WorkerThread().do(gc.collect))  # the file's thread may be at work since before
     cache = world.make()
     request = world.fresh()
     world.run(world.fetch(request, cache=cache))

@@ -1,10 +1,10 @@
-"""A process whose lookups are interrupted at random moments, by what interrupts them in life.
+"""A process whose lookups are interrupted at random moments, by realistic interrupts.
 
-How: `interrupt`, a real SIGINT; `limit`, a signal whose handler raises an Exception, as a worker's soft time limit
-does; `thread`, an exception that another thread sets (PyThreadState_SetAsyncExc), as some pools end their jobs.
+`interrupt`: a real SIGINT. `limit`: a signal whose handler raises an Exception, like a worker's soft time limit.
+`thread`: an exception set by another thread (PyThreadState_SetAsyncExc), as some pools end their jobs.
 
-After each, this process asks once more, or leaves that to another: every BATCH of those are printed as a line, and the
-other says in a line that it was served. The last line is a Report.
+After each interrupt, this process asks once more, or leaves that to another process: BATCH of those are printed as a
+line, and the other process answers with a line when it was served. The last line is a Report.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from tests.injection.stranger import answer, items
 from tests.injection.world import World
 
 BATCH = 20
-WARM = 20  # lookups by which it is known how long one takes
+WARM = 20  # lookups that measure how long one takes
 STUCK = float(os.environ.get("ASKONCE_STUCK", "100"))  # s after which this process says where its threads are, and ends
 ASYNCIO = str(Path(asyncio.__file__).parent)
 AGAIN = 20e-6  # s
 BURST = 8  # hits in a round
 LONGER, SHORTER = 1.01, 0.97
-LATE = 1.3  # times as long as a lookup takes: the latest moment
+LATE = 1.3  # times the duration of a lookup: the latest moment
 
 
 class Limit(Exception):
@@ -60,7 +60,7 @@ class Signals:
 
     def _rung(self, _: int, frame: FrameType | None) -> None:
         if self._armed and self.loops and not _within(frame):
-            signal.setitimer(signal.ITIMER_REAL, AGAIN)  # asyncio itself loses what it was about to do, and hangs
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)  # asyncio itself loses its current step, and hangs
         elif self._armed:
             self._armed = False
             raise self._error
@@ -109,7 +109,7 @@ class Injected:
         while self._go.acquire():
             until = time.perf_counter() + self._delays.pop()
             while time.perf_counter() < until:
-                pass  # a sleep may be too long by all that a lookup takes
+                pass  # a sleep may be too long by the time of a whole lookup
             with self._turn:
                 if self._armed:
                     self._armed = False
@@ -125,7 +125,7 @@ class Injected:
             with self._turn:
                 self._armed = False
             for _ in range(200):
-                time.perf_counter()  # what was set just now is raised here
+                time.perf_counter()  # the signal set just now is raised here
 
     def over(self) -> None:
         """Nothing is left."""
@@ -165,7 +165,7 @@ class Rounds:
     def lookup(self, request: Any) -> Any:
         world = self.world
         work = world.stream(request) if self.way == "stream" else world.fetch(request)
-        return world._run(work)  # the timer of `run` would be the same as ours
+        return world._run(work)  # the timer of `run` would conflict with this one
 
     def look(self, request: Any, brought: Any) -> None:
         """Whether that is the answer."""
@@ -272,7 +272,7 @@ def main(url: str, mode: str, way: str, how: str, count: int, seed: int, beat: f
     faulthandler.dump_traceback_later(STUCK, exit=True)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None  # CPython tells there of an exception that came into a finaliser
+    sys.unraisablehook = lambda _: None  # CPython reports an exception in a finaliser there
     threading.excepthook = lambda _: None
     BackgroundThread.heartbeat, BackgroundThread.rhythm = beat, beat * 0.3
     world = World(url.partition(":")[0], url, mode, None)
@@ -284,7 +284,7 @@ def main(url: str, mode: str, way: str, how: str, count: int, seed: int, beat: f
     for number in range(count):
         before = rounds.interrupted
         rounds.round(usual, number)
-        usual *= LONGER if rounds.interrupted > before else SHORTER  # other programs may have been at it too
+        usual *= LONGER if rounds.interrupted > before else SHORTER  # other programs may have slowed it too
         if len(rounds.left) >= BATCH:
             rounds.served()
     rounds.served()

@@ -1,4 +1,4 @@
-"""An exception at any line of the background thread ends neither it nor the leases that it renews."""
+"""An exception at any line of the background thread ends neither the thread nor the leases that it renews."""
 
 from __future__ import annotations
 

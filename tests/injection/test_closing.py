@@ -1,4 +1,4 @@
-"""A cache that is closed while others look up: no command of theirs lands in what has the descriptor's number next."""
+"""A cache closed while others look up: none of their commands reaches a new file with the same descriptor number."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is left unread, unclosed and in cycles is collected anywhere: no lock of ours is waited for by its own thread.
+"""Unread and unclosed objects in cycles are collected anywhere: no thread waits for a lock that it holds itself.
 
-In processes of their own, which say where their threads stand when they hang.
+Each test runs in a process of its own, which reports where its threads stand if it hangs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OURS = Path(askonce.__file__).parent
 BELLS = {
     "Lock runtime/ownership.py",
     "Lock runtime/wakeup.py",
-}  # locks that nobody holds: to release one wakes a thread
+}  # locks that nobody holds: releasing one wakes a thread
 KINDS = ("memory", "sqlite", pytest.param("valkey", marks=pytest.mark.servers))
 MODES = ("threads", "tasks")
 

@@ -1,4 +1,4 @@
-"""No thread can be started: at each start in turn, and at all of them. Nobody hears of it, and nothing is left."""
+"""No thread can be started, at each start in turn and at all of them: no caller notices, and nothing is left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.injection.world import BEAT, World
 
 KINDS = ("memory", "sqlite", pytest.param("valkey", marks=pytest.mark.servers))
 MODES = ("threads", "tasks")
-MOST = 8  # starts, of which each in turn is refused
+MOST = 8  # starts, each refused in turn
 
 pytestmark = pytest.mark.concurrency
 
@@ -68,7 +68,7 @@ def all_gone(kind: str, mode: str, request, tmp_path, nth: int) -> int:
         for path in PATHS:
             if not path.needs:
                 gone(world, path, starts)
-    world.run(world.fetch(world.fresh()))  # and there are threads again
+    world.run(world.fetch(world.fresh()))  # threads can be started again
     world.at_rest(f"the start number {nth} was refused")
     world.close()
     return starts.met

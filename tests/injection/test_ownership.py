@@ -1,4 +1,4 @@
-"""A lock that nothing can leave locked, and an owner whose death is known: both whatever ends the code, wherever."""
+"""A lock that nothing can leave locked, and an owner whose death is known, whatever ends the code at whatever place."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_an_exception_at_any_line_of_it_leaves_it_free(error, contended):
             try:
                 use(lock)
             except error as raised:
-                kept = raised  # with its traceback, and so all that its frames hold
+                kept = raised  # with its traceback, and so everything in its frames
         began = time.monotonic()
         assert lock.run(lambda: 2, patience=1.0) == 2, f"after {point}: {kept!r}"
         assert time.monotonic() - began < 0.3

@@ -1,12 +1,12 @@
-"""KeyboardInterrupt, CancelledError and MemoryError at every line and every call of ours, on every way through it.
+"""KeyboardInterrupt, CancelledError and MemoryError at every line and call of askonce, on every path through it.
 
 After each: the next lookup is right and quick, another process is served within the heartbeat, no lease is renewed for
 a call that nobody makes, no lock is held, no thread or task is left.
 
-`make test` tries a sample, `make slow` as many as ASKONCE_SECONDS (8) a path allow, in an order of ASKONCE_SEED's,
-those first whose place no other path has passed; each prints how many. With ASKONCE_SECONDS=1000 and pytest's ``-o
-faulthandler_timeout=0`` they are all; ASKONCE_ONLY=store/redis/multiplexed.py:94 names one, and ASKONCE_SHOW=1 shows
-each.
+`make test` tries a sample. `make slow` tries as many as ASKONCE_SECONDS (8) for each path allow, in an order of
+ASKONCE_SEED, first those at places that no other path has passed; each path prints how many. ASKONCE_SECONDS=1000 with
+pytest's ``-o faulthandler_timeout=0`` tries all; ASKONCE_ONLY=store/redis/multiplexed.py:94 names one, and
+ASKONCE_SHOW=1 shows each.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from tests.injection.world import BEAT, QUICK, World
 ERRORS = (KeyboardInterrupt, asyncio.CancelledError, MemoryError)
 KINDS = ("memory", "sqlite", "valkey")
 MODES = ("threads", "tasks")
-MOST = 8  # points after which something was wrong, and the rest is not tried
-LEAST = 4  # points of a path that are tried, however long that takes
+MOST = 8  # failing points after which the rest is not tried
+LEAST = 4  # points of a path that are tried in any case
 SECONDS = float(os.environ.get("ASKONCE_SECONDS", "8"))  # for each path, in each world
 SHOW = bool(os.environ.get("ASKONCE_SHOW"))
-ONLY = os.environ.get("ASKONCE_ONLY", "")  # points, by how they are told: store/redis/multiplexed.py:94
+ONLY = os.environ.get("ASKONCE_ONLY", "")  # points, as they are printed: store/redis/multiplexed.py:94
 SEED = int(os.environ.get("ASKONCE_SEED", "0"))
 
-_passed: defaultdict[tuple[str, str], set[object]] = defaultdict(set)  # places, by what kind of world they are in
+_passed: defaultdict[tuple[str, str], set[object]] = defaultdict(set)  # places, by the kind of world
 
 pytestmark = [
     pytest.mark.concurrency,
-    # CPython's own: an exception between the making of a coroutine and its first step.
+    # CPython's own gap: an exception between the making of a coroutine and its first step.
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
@@ -88,7 +88,7 @@ def tried(world, path, point, error, first):
     with raising(point, error) as injection:
         try:
             brought = world.run(path.act(world, request))
-        except BaseException as raised:  # kept with its traceback, and so all that its frames hold
+        except BaseException as raised:  # with its traceback, and so everything in its frames
             kept = raised
     world.tidy()
     what = f"{error.__name__} at {point} of {path.name!r} ({kept!r})"
@@ -150,13 +150,13 @@ def quick(world, path, point, error, first):
 WORLDS = [(kind, mode) for kind in KINDS for mode in MODES]
 
 
-SAMPLED = ("miss", "stream", "http stream", "hit", "invalidate")  # a fork, a close and the others: `make slow`
+SAMPLED = ("miss", "stream", "http stream", "hit", "invalidate")  # a fork, a close and the others are in `make slow`
 
 
 @pytest.mark.parametrize("world", WORLDS, indirect=True, ids="-".join)
 def test_an_exception_at_some_points_leaves_nothing_behind(world):
     reached = 0
-    sampled = SAMPLED if world.stranger is None else SAMPLED[:2]  # who asks another process waits for its renewals
+    sampled = SAMPLED if world.stranger is None else SAMPLED[:2]  # asking another process waits for its renewals
     for path in (one for one in PATHS if one.name in sampled):
         reached += all_tried(world, path, in_turn(world, points_of(world, path, 1)), 0.15)
     print(f"\n{world.kind}, {world.mode}: {reached} points")

@@ -1,7 +1,7 @@
-"""Real interrupts at random moments: nothing is left that nobody owns, no reply is wrong, and nobody waits for it.
+"""Real interrupts at random moments: nothing is left without an owner, no reply is wrong, and nobody waits for it.
 
-In a process of its own (`signals`), for an interrupt in the wrong place ends it. `make test` tries some; `make slow`
-tries 2,000 misses, 2,000 hits and 2,000 streams on each store. ASKONCE_SEED makes them others.
+In a process of its own (`signals`), because an interrupt in the wrong place ends it. `make test` tries some; `make
+slow` tries 2,000 misses, 2,000 hits and 2,000 streams on each store. ASKONCE_SEED changes them.
 """
 
 from __future__ import annotations

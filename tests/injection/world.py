@@ -1,7 +1,7 @@
 """A World: a place, a cache over it in one of the two modes, and another process over the same place.
 
-What is to be looked at after an exception came somewhere: whether the next lookup is right and quick, whether another
-process is served, and whether anything is left behind that nobody owns.
+It checks after an exception: whether the next lookup is right and quick, whether another process is served, and whether
+anything is left without an owner.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.injection.stranger import Stranger, answer, items
 from tests.injection.upstream import Upstream
 
 BEAT = 0.6  # s: the heartbeat here, and a lease's life
-HANG = 5.0  # s after which a coroutine is not slow, but hangs
+HANG = 5.0  # s after which a coroutine counts as hanging
 KEPT = {"askonce-background", "askonce-connect", "askonce-sqlite"}  # threads that every process may have
 QUICK = 0.3  # s that the next lookup may take
 
@@ -104,7 +104,7 @@ class World:
         """What asyncio.run does when it ends, whatever ended it: cancel what is left and let it end."""
         if self.loop is None:
             return
-        for _ in range(3):  # what the interrupted run had asked for, to stop among it
+        for _ in range(3):  # stopping is among what the interrupted run asked for
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
         for _ in range(20):

@@ -1,6 +1,6 @@
-"""What the law of judging is made of: the rules, each with a request and an answer that breaks it; and all ways in.
+"""The parts of the law of judging: the rules, each with a request and an answer that breaks it; and all ways in.
 
-A rule is one line: the question's own fields, the answer, and the word for why it is not kept. A way in is a function
+A rule is one line: the question's own fields, the answer, and the reason why it is not kept. A way in is a function
 that asks a cache for a rule's question once, in either mode, with an upstream that counts.
 """
 
@@ -209,7 +209,7 @@ RECORDED: dict[str, Way] = {
     "recording, http": http,
     "recording, streams": http_stream,
 }
-# Bytes that break off are not what was said; an answer in one piece, or an iterator that ended, is.
+# Cut bytes are not what was said; an answer in one piece, or an iterator that ended, is.
 NOT_SAID = {("recording, streams", "incomplete")}
 
 

@@ -1,4 +1,4 @@
-"""One promise on all ways in: what may not be kept is not kept, whichever way it came; and no way in without a
+"""One promise for all ways in: an answer that may not be kept is not kept, however it came; and each way in has a
 judge.
 """
 

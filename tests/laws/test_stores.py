@@ -1,4 +1,4 @@
-"""Every store of ours, in both modes, under the laws of the contract that we ship."""
+"""Every store of askonce, in both modes, under the laws of the shipped contract."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Servers(Trial):
     server: Server
 
     def store_factory(self, *, prefix: str, clock: Callable[[], int]) -> Store:
-        # Patient: on a busy machine a fifth of a second is over soon, and no law is about that.
+        # Patient: on a busy machine a fifth of a second passes quickly, and no law is about that.
         return open_store(self.server.url, prefix=prefix, asynchronous=self.asynchronous, socket_timeout=10.0)
 
 

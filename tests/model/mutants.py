@@ -1,7 +1,7 @@
-"""Checks of core.lease to drop: a name, the source as it is, the source without the check.
+"""Checks of core.lease to remove: a name, the original source, the source without the check.
 
-A mutant is left out where dropping it changes nothing that a store can show (a missing epoch is also another epoch
-than every snapshot's), or where the store sweeps what the check would have refused (an entry past its hard end).
+A mutant is omitted if its removal changes nothing that a store can show (a missing epoch also differs from that of
+every snapshot), or if the store sweeps what the check would have refused (an entry past its hard end).
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Places a walk goes through: one store each, its clock moved by hand, and what may be lost from it lost on demand.
+"""Places of a walk: one store each, with a clock moved by hand, and losses on demand.
 
-Memory and SQLite take a clock. A server has its own, so there time passes the other way round: everything that is
-stored grows older by what should have passed, entries and leases alike. Real time goes on meanwhile, but a walk's times
-lie seconds from every border (see `walk`).
-
-Evictions go behind the store's back, as a server's do.
+Memory and SQLite take a clock. A server has its own, so there time passes the other way round: everything stored grows
+older by the time that should have passed, entries and leases alike. Real time goes on meanwhile, but a walk's times are
+seconds away from every border (see `walk`). Evictions happen without the store's knowledge, like a server's.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ class Place:
     def __init__(self, *, asynchronous: bool = False) -> None:
         self.asynchronous = asynchronous
         self.clock = Clock()
-        self.passed = 0  # ms by which the walk's time is ahead of the store's, where the store's own cannot be moved
+        self.passed = 0  # ms by which the walk is ahead of the store, if the store's clock cannot be moved
         self._loop = asyncio.new_event_loop() if asynchronous else None
         self._store: Store | None = None
         self._link: Link | None = None

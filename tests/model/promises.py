@@ -1,11 +1,11 @@
-"""The Promises, as a small model that a walk through a store is held to.
+"""The Promises, as a small model with which a walk through a store is compared.
 
-The model knows what a store may not need to know: when each call began, and every invalidation there ever was. From
-these it judges what the store says, by the Promises and not by the store's reasons: there are no epochs, counters or
-floors here, only "was there an invalidation that covers this, after that?".
+The model knows what a store may not need to know: when each call began, and every past invalidation. From these it
+judges the store's replies by the Promises, not by the store's reasons: it has no epochs, counters or floors, only "was
+there an invalidation that covers this, after that?".
 
-It also knows what is alive (a lease, an entry, their dates), so that it can tell what the store must say: somebody must
-be served, lead or follow, or a call is paid twice, or not at all.
+It also knows what is alive (a lease, an entry, their dates), so it knows what the store must say: a caller must be
+served, lead or follow; otherwise a call is paid twice, or not at all.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Question:
 
     lease: Lease | None = None
     entry: Entry | None = None
-    followed: set[Name] = field(default_factory=set)  # flights that somebody was told to follow
+    followed: set[Name] = field(default_factory=set)  # flights with a follower
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Promises:
         question = self.questions[key]
         must(grant.id == ask.id, "a grant in another's name", grant, ask)
         lease = question.lease if question.lease and now < question.lease.expire else None
-        # Above those of what is still there; where nothing is, the id tells flights apart.
+        # Above the orders of what is still there; where nothing is, the id tells flights apart.
         orders = [one.name[1] for one in (lease, self.servable(key, (), now)) if one is not None]
         must(grant.order > max(orders, default=0), "an order that is not above all before", grant, orders)
         fails = lease.fails if lease else 0
@@ -295,7 +295,7 @@ class Promises:
             entry = None
         end = entry.created + cap if entry else 0
         gain = min(now + hot_ttl, end) - entry.fresh if entry else 0
-        # A slide repeated in the same moment gains the ms that a real clock went on meanwhile.
+        # A slide repeated in the same moment gains the ms that a real clock advanced meanwhile.
         must(said == (gain > 0) or abs(gain) < SLACK, "a slide that should not, or did not, happen", said, entry, gain)
         if entry is not None and gain > 0:
             stale, error = (max(date, min(date + gain, end)) for date in (entry.stale, entry.error))

@@ -1,7 +1,7 @@
-"""The test of the tests: with any one check of core.lease dropped, a law or a walk must notice.
+"""The test of the tests: if any one check of core.lease is removed, a law or a walk must notice.
 
-A mutant is the source with one piece replaced, compiled apart; the code of its functions is put into those of the real
-module for the time of one test. So whoever imported what and how, all of a store runs on the mutant.
+A mutant is the source with one piece replaced, compiled separately; the code of its functions is put into the real
+module's functions for the time of one test. So every importer of any of them runs on the mutant.
 """
 
 from __future__ import annotations

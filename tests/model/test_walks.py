@@ -1,6 +1,6 @@
-"""Random walks over every store, in both modes, held to the Promises.
+"""Random walks over every store, in both modes, compared with the Promises.
 
-The same walks each time; `ASKONCE_WALKS=5000` makes more of them, `ASKONCE_SEED=...` others.
+The walks are the same each time; `ASKONCE_WALKS=5000` makes more of them, `ASKONCE_SEED=...` makes others.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A random walk: two questions, a few flights, and whatever can happen to a store and to those who use it.
+"""A random walk: two questions, a few flights, and everything that can happen to a store and its users.
 
-Every command that was ever sent may arrive once more, late: after its flight is over, after an invalidation, after its
-key was evicted. Its reply then reaches nobody. A flight may crash (it is heard of no more), pause past its deadline, or
-never learn that it was granted a lease.
+Every command ever sent may arrive once more, late: after its flight is over, after an invalidation, after its key was
+evicted. Nobody gets its reply then. A flight may crash (it is never heard of again), pause past its deadline, or never
+learn that it was granted a lease.
 
-Times. All ticks are multiples of 16 s, and every duration is 4 s away from one, modulo 16 s. So no border is ever
-nearer than that to the time, and what a server's real clock goes on meanwhile, on a busy machine, decides nothing.
+All ticks are multiples of 16 s, and every duration is 4 s away from one, modulo 16 s. So no border is ever nearer to
+the time than that, and the time that a server's real clock takes on a busy machine decides nothing.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Walk(RuleBasedStateMachine):
     @rule(nth=NUMBERS, limits=LIMITS, life=LIVES)
     def claim_after(self, nth, limits, life):
         """A follower was woken and looks again: what it waited for is fresh to it."""
-        # By id: the same walk must choose the same, and keys and orders are others each time.
+        # By id: the same walk must choose the same, but keys and orders differ each time.
         questions = self.promises.questions
         followed = sorted((name, at) for at, key in enumerate(self.keys) for name in questions[key].followed)
         (_, order), at = followed[nth % len(followed)]
@@ -222,7 +222,7 @@ class Walk(RuleBasedStateMachine):
         def command() -> None:
             now = self.place.now()
             lease = self.promises.holder(flight.key, name, now)
-            # After some failures in a row a rest as long as they ask for would end on a tick.
+            # After some failures in a row, a rest as long as they ask for would end on a tick.
             rest = 132_000 if lease is not None and lease.fails > 2 else hint
             work = self.place.store.release(flight.key, *name, ending, failed=failed, hint=rest)
             self.place.do(work)
@@ -345,7 +345,7 @@ class Walk(RuleBasedStateMachine):
         data = self.place.do(self.place.store.entry(key))
         question, now = self.promises.questions[key], self.place.now()
         if data is None and question.entry is not None and question.entry.over(now):
-            question.entry = None  # dropped, and not to come back, should the clock step back
+            question.entry = None  # dropped; it must not come back if the clock steps back
         entry = question.entry
         must((data is None) == (entry is None), "stored and not filled, or the reverse", data, entry)
         if entry is None or data is None:

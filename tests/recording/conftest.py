@@ -1,4 +1,4 @@
-"""Recordings are tested behind HTTP clients: what their tests share is shared here, too."""
+"""Recordings are tested behind HTTP clients: the fixtures of those tests are used here too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded traffic, recorded again by us: each session is heard in replay as it was heard, byte for byte."""
+"""Recorded traffic, recorded again by askonce: a replay brings each session as it was, byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No secret of a request, or of its answer, is in the file of a recording; and none is needed to replay it."""
+"""The file of a recording holds no secret of a request or its answer, and a replay needs none."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def bodies(draw: Any) -> Callable[[str], Any]:
     return made
 
 
-UNKNOWN: list[Plant] = [  # nothing tells that it is a secret but where it stands, and its look
+UNKNOWN: list[Plant] = [  # only its place and its look show that it is a secret
     lambda secret: Request(headers={"X-Anything": secret}),
     lambda secret: Request(url=f"{URL}?anything={secret}"),
     lambda secret: Request(url=f"https://gateway.example.com/{secret}/v1/chat/completions"),

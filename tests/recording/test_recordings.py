@@ -1,4 +1,4 @@
-"""Recordings as a file and as a cache: every way in, in order, read-only, and trouble told as trouble."""
+"""Recordings as a file and as a cache: every way in, in order, read-only, and trouble reported as trouble."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_a_read_only_checkout_is_replayed_and_nothing_is_made_beside_it(unprivil
         folder.chmod(0o555)
         assert run(folder / "recorded.db", "replay", all_ways) == (recorded, "")
         assert names_in(folder) == ["recorded.db"]
-        # To record there is trouble, before anything is paid; what is recorded is replayed all the same.
+        # Recording raises trouble before anything is paid; what is recorded is still replayed.
         assert run(folder / "recorded.db", "record", all_ways) == (recorded, "")
         before = upstream.calls
         with pytest.raises(StoreUnavailable):

@@ -1,8 +1,7 @@
-"""Lookups while the interpreter ends: in late threads, in functions of atexit, in destructors, in a child's last
-moments.
+"""Lookups while the interpreter ends: in late threads, atexit functions, destructors, and a child's last moments.
 
-Each goes upstream or hits, and none raises, hangs, or says anything on stderr. The programs of a test run beside each
-other: what takes time is Python's own beginning and end.
+Each goes upstream or hits, and none raises, hangs, or writes to stderr. The programs of a test run at once, because
+Python's own start and end take most of the time.
 """
 
 from __future__ import annotations
@@ -144,7 +143,7 @@ elif how == "generator":
 
 GIVEN_UP = "a refresh was given up (exit): its call may be paid, and its answer is not stored\n"
 HOWS = ("atexit", "closed", "thread", "daemon", "destructor", "cycle", "child", "generator")
-Case = tuple[str, str, str]  # mode, how much the cache was used before, when
+Case = tuple[str, str, str]  # mode, earlier use of the cache, moment
 
 
 def sensible(case: Case) -> bool:

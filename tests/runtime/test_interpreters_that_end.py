@@ -1,7 +1,6 @@
-"""Where an interpreter ends, the names of modules may be gone before the last objects: their finalisers say nothing
-then.
+"""At the end of an interpreter, names of modules may be gone before the last objects: finalisers stay silent then.
 
-An interpreter that is embedded (uWSGI) collects more at its end than Python's own program does.
+An embedded interpreter (uWSGI) collects more at its end than Python's own program does.
 """
 
 from __future__ import annotations

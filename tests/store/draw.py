@@ -1,6 +1,6 @@
-"""Random states of one key: not even, but where the decisions are.
+"""Random states of one key, concentrated where the decisions are.
 
-Dates lie about now, counters about the floor, and few ids, epochs and fields are drawn, so that they are often equal.
+Dates are near now, counters near the floor, and few ids, epochs and fields are drawn, so that they are often equal.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Draw:
         spoilt = (
             b"", b"ao", data[:119], other + data[1:], data[:2] + b"\2" + data[3:], data[:3] + b"\x10" + data[4:],
             data[:3] + bytes([data[3] ^ 3]) + data[4:], data[:8] + other + data[9:], data[:118] + b"\0\0" + data[120:],
-            data[:84] + b"\0\0\0\7" + data[88:],  # a date in another age, its check unchanged: of that, all see the same
+            data[:84] + b"\0\0\0\7" + data[88:],  # a date in another age, its check unchanged: all readers see the same
             data[:120] + b"\1\xff\xff" + data[123:], data[:120] + b"\1\0\1", b"foreign" * 40,
             data[:7] + bytes([data[7] ^ 1]) + data[8:], data[:6] + b"\xff" + data[7:],
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Questions, leases and answers for the tests of a store: as little of each as makes one."""
+"""Questions, leases and answers for the tests of a store, each as small as possible."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the tests of the wires share; above all a server on strings, for what no real one does on demand.
+"""Shared by the tests of the wires; above all a puppet server, for what no real one does on demand.
 
-It speaks just enough RESP to be connected to, then does to each command what a test wants: to answer late, too much, or
+It speaks enough RESP to accept a connection, then does to each command what a test wants: answer late, too much, or
 half.
 """
 
@@ -41,7 +41,7 @@ class Puppet:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end(self._listener)
-        self._threads[0].join(5)  # first: it accepts no more
+        self._threads[0].join(5)  # first, so that it accepts no more
         for connection in self.connections:
             self._end(connection)
         for thread in self._threads:

@@ -1,4 +1,4 @@
-"""The memory store's own: names, bounds, forks, notices. What every store must do is in the laws."""
+"""The memory store's own: names, bounds, forks, notices. The laws cover what every store must do."""
 
 from __future__ import annotations
 

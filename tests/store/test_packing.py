@@ -1,4 +1,4 @@
-"""Commands as bytes: hiredis is given no integer, which it would make into text where a signal may come in between."""
+"""Commands as bytes: hiredis gets no integer, because a signal may interrupt it while it makes text of one."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Random states of one key, and both sides of the law that binds the scripts to core.lease.
+"""Random states of one key, and both sides of the law that ties the scripts to core.lease.
 
-A random state (`draw`) is loaded into a server under names of its own, a script decides with the
-time it is told, and `Beside`, a Ledger of one key, lets core.lease decide over the same. The reply, what is then stored
-under each name, its time to live and what was published must be equal.
+A random state (`draw`) is loaded into a server under names of its own. A script decides with the time it is told, and
+`Beside`, a Ledger of one key, lets core.lease decide over the same. The reply, the value under each name, its time to
+live and the published messages must be equal.
 
-The scripts have no hook for the time: the tests run them behind another prelude, in which `clock` is replaced.
+The scripts have no hook for the time: the tests run them after another prelude, in which `clock` is replaced.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Beside(ledger.Ledger):
         self.state = state
         self.notices: list[Notice] = []
         self.ends: int | None = None
-        self.armed = False  # whether the lease was given another end
+        self.armed = False  # whether the lease got another end
         self._key = key
 
     @property
@@ -75,7 +75,7 @@ class Beside(ledger.Ledger):
         if head is not None and (head.flags & ODD or head.flags & 3 != FORMS.index(key.form)):
             head, fields = None, ()
         lease = self.state.lease
-        # A server forgets by itself what is over, and nobody can tell whether it had been there.
+        # A server removes by itself what is over, and nobody can tell whether it was there.
         return Slot(head, fields, lease if lease and self.now < lease.expire else None, self.state.generations)
 
     def put_lease(self, key: Key, lease: Lease | None) -> None:
@@ -182,7 +182,7 @@ def release(draw: Draw, state: State, known: Scripts, names: Names) -> Any:
     beside = Beside(draw.key, state, draw.now_us)
     ending = draw.one(Ending(FAILED), Ending(SHARED, "refused", b"body"), Ending(STORED))
     failed, hint = draw.chance(0.5), draw.one(0, 1_500, 31_000, 10**9)
-    # The base of the tape's name, so that the script makes the same name for every order where none is given.
+    # The base of the tape's name, so that the script makes the same name for every order if none is given.
     keys = names[:4] if order else (*names[:3], names.tape + b".")
     args = release_args(draw.key, flight, order, ending, failed, hint, names.channel)
     call = known.release.call(keys, (*args, draw.now_us))

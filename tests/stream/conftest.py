@@ -1,4 +1,4 @@
-"""A scripted stream that is written word by word, when the test says so; and places to share it in."""
+"""A scripted stream that is written word by word when the test says so; and places to share it in."""
 
 import itertools
 import threading

@@ -1,4 +1,4 @@
-"""Streams that nobody reads, or that the store knows nothing of: they end, are kept, and are shared all the same."""
+"""Streams that nobody reads, or that the store does not know: they end, are kept, and are shared all the same."""
 
 import asyncio
 import threading
@@ -98,7 +98,7 @@ def test_all_who_follow_a_leader_that_died_unheard_are_served_by_one_successor(m
     dead, alive = make(), make()
     question = dead._question(REQUEST, dead._planner.plain)
     ask = Ask(b"f" * 16, b"cand", question.fields, question.limits, heartbeat=500)
-    drive(dead._engine.store.claim(Key(question.key.digest, "s"), ask))  # granted, and never beaten for
+    drive(dead._engine.store.claim(Key(question.key.digest, "s"), ask))  # granted, and never renewed
     readers = [Reading(alive, upstream) for _ in range(8)]
     upstream.say(*ITEMS)
     upstream.ends()

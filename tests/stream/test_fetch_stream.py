@@ -1,4 +1,4 @@
-"""A stream is an answer like any other: paid once, shared while it is written, kept when it is whole."""
+"""A stream is an answer like any other: paid once, shared while it is written, and kept when it is whole."""
 
 import threading
 import time

@@ -1,6 +1,4 @@
-"""A flight's log is written by the background thread and by who ends the flight: at any moment both, and never a
-lock.
-"""
+"""The background thread and the end of a flight both write its log: at any moment, together, and without a lock."""
 
 from __future__ import annotations
 
@@ -55,8 +53,8 @@ def written():
     return tape, writer, flight
 
 
-@pytest.mark.parametrize("steps", [1, 2])  # that the background thread had come to: asked, or heard
-@pytest.mark.parametrize("before", [0, 1, 3])  # parts that were written before
+@pytest.mark.parametrize("steps", [1, 2])  # reached by the background thread: asked, or heard
+@pytest.mark.parametrize("before", [0, 1, 3])  # parts written before
 def test_whoever_ends_a_flight_waits_for_no_other_who_writes_its_log(store, written, before, steps):
     tape, writer, flight = written
     for number in range(before):

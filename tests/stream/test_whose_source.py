@@ -1,4 +1,4 @@
-"""What a stream is read from belongs to whoever reads it: others have it closed by that one, and never close it."""
+"""A stream's source belongs to its reader: others let the reader close it, and never close it themselves."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 
 from askonce.testing import Lognormal, Provider, Step
 
-CLAUDE = "claude-of-the-tests"  # the SDK warns of real models when their time has come
+CLAUDE = "claude-of-the-tests"  # the SDK warns of real models that are retired
 EIFFEL = [{"role": "user", "content": "Summarize the Eiffel Tower."}]
 
 

@@ -1,4 +1,4 @@
-"""How `make suites` tells what differs, and what of it is by right; and a suite of three tests, run both ways."""
+"""How `make suites` tells which differences are right; and a suite of three tests, run both ways."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One process of the tutorial's shape: real SDKs inside `call_fn`, many callers, told by lines what to do.
+"""One process in the shape of the tutorial: real SDKs inside `call_fn`, many callers, controlled by lines.
 
 Its arguments are JSON: where the upstream is, in which mode, and a file of recorded requests. Each line on its stdin is
-a round, and the URL of its store: all requests are asked, in an order of this process's own, and a line of JSON comes
-back with what was answered and how.
+a round, and the URL of its store. It asks all requests in an order of its own, and prints a line of JSON with what was
+answered and how.
 """
 
 from __future__ import annotations

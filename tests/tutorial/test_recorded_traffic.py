@@ -1,8 +1,8 @@
 """The tutorial's wiring with the real SDKs inside `call_fn`, on 200 recorded interactions, in 4 processes, twice.
 
-Chat completions, Responses and messages, as other people's programs sent them. What may be kept is paid once by all
-processes together. A request with tools passes; an answer that calls a tool, or was cut, is returned and never kept.
-What every caller gets is what the SDK alone gives.
+The requests are chat completions, Responses and messages of other people's programs. What may be kept is paid once by
+all processes together. A request with tools passes; an answer that calls a tool, or was cut, is returned and never
+kept. Every caller gets what the SDK alone gives.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def chosen(corpus_dir):
     for record in records:
         end = ENDS.get(record["api"], "?")
         one = record["status"] == 200 and not record["stream"] and times[record["request_key"]] == 1
-        named = "<" not in record["host"]  # a region was taken out of its name: no URL
+        named = "<" not in record["host"]  # a region was removed from its name: no URL
         if not (one and named and record["url_path"].endswith(end)):
             continue
         body = json.loads(record["request_body"])
@@ -103,7 +103,7 @@ def test_recorded_traffic_is_paid_once_and_what_may_not_be_kept_is_not(
             process.stdin.flush()
         rounds.append([answer for process in askers for answer in json.loads(process.stdout.readline())])
     paid = replay_upstream.calls()["by_id"]
-    troubled: Counter[str] = Counter()  # lookups that a machine too busy for a store's 0.2 s sent upstream, and said so
+    troubled: Counter[str] = Counter()  # lookups that a machine too busy for a store's 0.2 s sent upstream and reported
     for number, answers in enumerate(rounds):
         assert len(answers) == 200 * len(MODES)
         for name, value, *statuses in answers:

@@ -1,6 +1,7 @@
-"""A stream as the answer in one piece, and the other way round: what an SDK makes of either is the same.
+"""A stream as the answer in one piece, and the reverse: an SDK makes the same of either.
 
-The judges are the SDKs' own accumulators, the answers that were recorded in both forms, and the way there and back.
+The judges are the SDKs' own accumulators, the answers that were recorded in both forms, and the conversion there and
+back.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Host:
         return final(self.anthropic.messages.create(model="m", max_tokens=9, messages=MESSAGES))
 
 
-# What hosts say once in a stream, and not as OpenAI does: its accumulator lets go of it.
+# What hosts say once in a stream, and not as OpenAI does; its accumulator drops it.
 LOST = {
     **dict.fromkeys(("openrouter-fe25ee6e95de", "openai-aba42e3c127c", "openai-a96c46584dc7"), "system_fingerprint"),
     **dict.fromkeys(("groq-a66b664dd641", "groq-1e30b963a514", "groq-45e173ddb769"), "usage"),
@@ -116,7 +117,7 @@ def final(answer: Any) -> Any:
     found = bare(answer.to_dict())
     for choice in found.get("choices", ()):
         choice.pop("native_finish_reason", None)  # dropped
-        choice["message"].pop("channel", None)  # added up, as is the role that some say in every chunk
+        choice["message"].pop("channel", None)  # accumulated, like the role that some hosts repeat in every chunk
         choice["message"]["role"] = choice["message"]["role"][: len("assistant")]
     return unnumbered(found)
 
@@ -158,7 +159,7 @@ def shape(value: Any, path: str = "") -> set[str]:
     return {f"{path}:{type(value).__name__}"}
 
 
-# What answers in one piece have and streams do not: who pays; how an ending is explained; counts of nothing.
+# What only answers in one piece have: who pays, how an ending is explained, counts of nothing.
 UNTOLD = {
     *(".billing.payer:str", ".candidates[].finishMessage:str"),
     *(".usageMetadata.candidatesTokenCount:int", ".usageMetadata.thoughtsTokenCount:int"),
@@ -219,11 +220,11 @@ def test_a_recorded_stream_put_together_is_judged_as_the_stream_was(streams):
 
 # --- what stays as it is ---
 
-# Why, in the bytes themselves, a recorded answer or stream has no other form.
+# The bytes of a recorded answer or stream that explain why it has no other form.
 REASONS = {
     "chat": [
-        "filter_results",  # Azure's, said in pieces of its own
-        "reasoning_details",  # OpenRouter's, with rules of their own for joining
+        "filter_results",  # Azure's, in pieces of its own
+        "reasoning_details",  # OpenRouter's, joined by rules of their own
         '"content":[',  # Mistral's thoughts
         '"annotations":[{',  # OpenRouter's searches
         '"function_call":',

@@ -1,4 +1,4 @@
-"""Bedrock's streams are judged like any other: by their end, by what they hold, and whole or not at all."""
+"""Bedrock's streams are judged like all others: by their end and their content, as a whole or not at all."""
 
 from __future__ import annotations
 

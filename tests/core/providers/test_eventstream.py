@@ -1,4 +1,4 @@
-"""AWS's frames: read exactly, from whatever bytes, and nothing after the first that is none."""
+"""AWS frames: read exactly, from any bytes, and nothing after the first invalid one."""
 
 from __future__ import annotations
 

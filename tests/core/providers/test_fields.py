@@ -1,4 +1,4 @@
-"""What of a body does not count: only where it is known, only what no answer repeats, and no text of a user's."""
+"""Parts of a body that do not count: only where that is known and no answer repeats them, and never a user's text."""
 
 from __future__ import annotations
 

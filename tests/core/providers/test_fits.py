@@ -1,6 +1,4 @@
-"""Whether an answer fits its request: names of models, what is repeated, ids; over recorded traffic and made-up
-members.
-"""
+"""Whether an answer fits its request: model names, repeated fields, ids; with recorded traffic and invented names."""
 
 from __future__ import annotations
 
@@ -224,7 +222,7 @@ def test_a_server_may_have_an_id_of_its_own_but_not_one_that_another_request_was
     manners.going("chat host", "m", ["request 1", "request 2"])
     assert misfit(asked, [of("m")], manners, {name: "request 2"}) == OTHER_REQUEST
     assert misfit(asked, [of("m")], manners, {name: "request 1"}) == ""
-    # A server that repeats them, as is known now, repeats those of other processes too.
+    # A server that is now known to repeat ids repeats those of other processes too.
     assert misfit(asked, [of("m")], manners, {name: "request of another process"}) == OTHER_REQUEST
 
 
@@ -281,7 +279,7 @@ def _recorded(record: dict[str, Any]) -> Recorded | None:
     return Recorded(record["id"], asked, values, dict(ids_of(headers.items())))
 
 
-# A test-suite's proxy had put Moonshot's answers, by OpenRouter's ids, in the place of OpenAI's.
+# A test suite's proxy had replaced OpenAI's answers by Moonshot's, with OpenRouter's ids.
 NO_OPENAIS = {
     *("openai-3842047c7f1d", "openai-aba42e3c127c", "openai-3cdc05c40fd0", "openai-a96c46584dc7"),
     "openai-5dfb545c4005",

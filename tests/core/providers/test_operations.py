@@ -1,4 +1,4 @@
-"""What a request is: host, path and body have to agree, and a path's ending alone is nobody's word."""
+"""What a request is: host, path and body have to agree; the end of a path alone shows nothing."""
 
 from __future__ import annotations
 

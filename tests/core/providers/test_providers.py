@@ -1,4 +1,4 @@
-"""Protocols are told apart, and their answers are read, whatever else is thrown at them."""
+"""Protocols are told apart and their answers are read, whatever other input comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests: what depends on more than its own words passes, and says which field it was; the plain cases do not."""
+"""Requests: one that depends on more than its own words passes and names the field; plain cases do not pass."""
 
 from __future__ import annotations
 
@@ -323,15 +323,15 @@ def test_whoever_keeps_searched_answers_keeps_nothing_else(more):
 
 # --- every field there is ---
 
-COUNTED = (  # single values, by their types: an object or list never stands there
+COUNTED = (  # single values by their types; never an object or list
     "frequency_penalty logprobs n presence_penalty reasoning_effort store top_logprobs verbosity best_of echo dimensions "
     "encoding_format inference_geo speed fallback_credit_token disable_tool_validation include_reasoning reasoning_format "
     "stream min_tokens prompt_logprobs prompt_mode random_seed repetition_penalty safe_prompt top_prompt_logprobs k p "
     "priority safety_mode audio_timestamp automatic_continuation candidate_count response_logprobs response_mime_type "
     "should_return_http_response cached_content enable_enhanced_civic_answers"
 )
-HEADERS = {"betas", "user_profile_id", "workspace_id"}  # which Anthropic's SDK sends as such
-WORLD = (  # what passes on purpose
+HEADERS = {"betas", "user_profile_id", "workspace_id"}  # sent as such by Anthropic's SDK
+WORLD = (  # passes on purpose
     "tools functions web_search_options background conversation previous_response_id prompt container mcp_servers thread "
     "diagnostics compound_custom exclude_domains include_domains search_settings model_armor_config continuation_token"
 )

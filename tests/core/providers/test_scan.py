@@ -365,7 +365,7 @@ def test_a_part_on_its_way_costs_next_to_nothing():
 # --- recorded traffic ---
 
 FORBIDDEN = {"length", "max_tokens", "max_output_tokens", "content_filter", "tool_calls", "tool_use", "pause_turn"}
-# Their fields know calls by the program alone; in these the provider ran a tool.
+# Their fields count only calls by the program; in these the provider ran a tool.
 RAN_A_TOOL = {
     **dict.fromkeys(("google_gemini-1af43bef387a", "google_gemini-fc1092c9b217"), "searched"),  # googleSearch
     **dict.fromkeys(("google_gemini-1b8b6b2d8c17", "google_gemini-561886766be5"), "searched"),

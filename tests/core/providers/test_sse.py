@@ -1,6 +1,6 @@
-"""However a stream is cut on its way, its events are the same, and they are what the standard says.
+"""A stream has the same events wherever it is cut, and they are those of the standard.
 
-The judges are the splitting itself, an oracle that reads whole bodies in a plainer way, and the decoder of an SDK.
+The judges are the splitting itself, an oracle that reads whole bodies more simply, and the decoder of an SDK.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What the tests of streams behind SDKs share: recorded traffic, and an upstream that says what the test tells it
-to.
-"""
+"""Shared by tests of streams behind SDKs: recorded traffic, and an upstream that sends what the test tells it to."""
 
 from __future__ import annotations
 

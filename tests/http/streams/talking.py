@@ -1,4 +1,4 @@
-"""An upstream of the test's own: a transport that answers with a stream, and says what the test tells it to."""
+"""An upstream of the test's own: a transport that answers with a stream, and sends what the test tells it to."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ class Talking:
         self.lines: list[Line] = []
         self.status = 200
         self.headers = SSE
-        self.told: tuple[bytes, ...] = ()  # said at once, to the end
-        self.error: Exception | None = None  # in place of an end
+        self.told: tuple[bytes, ...] = ()  # sent at once, to the end
+        self.error: Exception | None = None  # instead of an end
 
     @property
     def line(self) -> Line:

@@ -14,7 +14,7 @@ from tests.core.aws import claude, converse, failure, nova
 HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"
 NOVA = "us.amazon.nova-lite-v1%3A0"
 ARN = "arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3A{}%2Fabc123"
-KEY = {"authorization": "Bearer ABSKQmVkcm9ja0FQSUtleQ"}  # of those that last: AWS_BEARER_TOKEN_BEDROCK
+KEY = {"authorization": "Bearer ABSKQmVkcm9ja0FQSUtleQ"}  # a lasting key: AWS_BEARER_TOKEN_BEDROCK
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": [{"text": "Where?"}]}]}
 CLAUDE: dict[str, Any] = {
     "anthropic_version": "bedrock-2023-05-31",

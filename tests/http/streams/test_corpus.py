@@ -16,7 +16,7 @@ from askonce.core.providers.operations import by_path
 from tests.http.conftest import Record
 from tests.http.test_corpus import base_of, given, request_of, sdk_of
 
-KEPT = 350  # of all streams; the others are truncated, refused, or asked for with tools
+KEPT = 350  # of all streams; the others are truncated, refused, or requested with tools
 
 
 def streams(records: list[Record]) -> list[Record]:
@@ -54,7 +54,7 @@ def test_every_recorded_stream_is_the_same_bytes_without_askonce_the_first_time_
                 assert (response.status_code, b"".join(body), content_type) == without, record["id"]
             assert steady_replay.calls()["total"] == (1 if statuses[1].hit else 2), record["id"]
             if statuses[1].hit:
-                assert two == one, record["id"]  # cut where it was cut
+                assert two == one, record["id"]  # cut at the same place
                 assert again.headers["age"] == "0"
             said["hit" if statuses[1].hit else "not"] += 1
     assert said["hit"] >= KEPT * len(every) // len(streams(records)) - 5, said

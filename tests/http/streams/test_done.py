@@ -1,6 +1,4 @@
-"""What follows [DONE] on a real connection: its end, nothing, a trickle, or a cut; as an SDK that leaves there sees
-it.
-"""
+"""What follows [DONE] on a real connection: its end, nothing, a trickle, or a cut; for an SDK that leaves there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upstreams that fail in the middle, and bodies that are not what they say: seen as they are, and never kept."""
+"""Upstreams that fail in the middle, and bodies that are not what they say: shown as they are, and never kept."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_fault_is_seen_as_it_is_without_askonce_and_nothing_is_kept(records, s
     ):
         without = ended(bare, request_of(bare, steady_replay.url, record, **fault))
         got = ended(client, request_of(client, steady_replay.url, record, **fault))
-        drawn = slice(19 if name == "garbage" else None)  # its rest is drawn anew each time
+        drawn = slice(19 if name == "garbage" else None)  # the rest is random each time
         assert (got[0], got[1][drawn], got[2]) == (without[0], without[1][drawn], without[2])
         assert cache.stats().get("stored", 0) == 0
         assert cache.stats()["flights"] == 0

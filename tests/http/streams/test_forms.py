@@ -1,4 +1,4 @@
-"""One question asked in both forms, and paid once: opt-in, and only where nothing is lost."""
+"""One question asked in both forms is paid once: opt-in, and only if nothing is lost."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_stored_answer_answers_a_request_for_a_stream(client, talking, asked):
 
 
 def test_what_could_not_be_exact_is_asked_upstream(client, talking):
-    talking.tell(chunk("hi"), chunk(finish="stop"), STORY[-1])  # it never said its usage
+    talking.tell(chunk("hi"), chunk(finish="stop"), STORY[-1])  # without its usage
     client.post(URL, json=STREAM)
     talking.tell(json.dumps(WHOLE).encode()).headers = {"content-type": "application/json"}
     assert client.post(URL, json=PLAIN).json() == WHOLE

@@ -1,4 +1,4 @@
-"""Readers who leave: at the last event, before it, all of them; and what becomes of what they leave."""
+"""Readers that leave: at the last event, before it, or all of them; and the fate of the stream."""
 
 from __future__ import annotations
 

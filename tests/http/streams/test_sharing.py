@@ -1,4 +1,4 @@
-"""One stream and many readers: in this process, in another, of either module; and how it ends for each."""
+"""One stream and many readers: in this process, in another, and of either module; and its end for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exception in any callback of the async connection: no reply is another's, and nobody waits for ever."""
+"""An exception in any callback of the async connection: no reply reaches another caller, and nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 ERRORS = (KeyboardInterrupt, asyncio.CancelledError, MemoryError)
 TIMEOUT = 0.1  # s
-LONG = 2.0  # s after which a caller is not slow, but waits for ever
+LONG = 2.0  # s after which a caller counts as waiting for ever
 Loop = asyncio.AbstractEventLoop
 
 
@@ -33,7 +33,7 @@ Loop = asyncio.AbstractEventLoop
 def loop() -> Iterator[Loop]:
     """A loop that may be left by an exception, and run again."""
     made = asyncio.new_event_loop()
-    made.set_exception_handler(lambda *_: None)  # asyncio's word on a callback that raised
+    made.set_exception_handler(lambda *_: None)  # asyncio's report of a callback that raised
     yield made
     made.close()
 

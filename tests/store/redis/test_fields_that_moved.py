@@ -1,4 +1,4 @@
-"""What was invalidated is remembered within a bound, and no answer comes back because something was forgotten."""
+"""Memory of invalidations is bounded, and forgetting one never brings an answer back."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The law that holds the scripts to core.lease: over random states both decide and leave behind the same.
+"""The law that ties the scripts to core.lease: over random states, both decide and leave behind the same.
 
-And the test of this test: with any one check of a script dropped, the law is seen to be broken.
+A test of this test: if any one check of a script is removed, the law is broken.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def test_of_too_many_fields_the_older_half_goes_as_core_lease_has_it_when_the_pa
     known, name = twin.scripts(), b"{p:%d}:g1" % partition
     teach(connection, known)
     connection.exchange(pack(b"DEL", name), 1)
-    # As if fields had moved in groups, one group a move; and the counter stands before this partition's turn.
+    # As if fields had moved in groups, one group in each move; and the counter is before this partition's turn.
     clock = 64 * 200 - partition - 1
     fields = range(lease.FIELDS + 100)
     before = lease.Generations(b"an epoch", clock, 3, {field: clock - field * spread // 5_000 for field in fields})
@@ -137,8 +137,8 @@ def test_count_counts_as_the_other_stores_do(connection: Connection):
                 assert connection.exchange(call, 1) == [row[1] + row[2]]
 
 
-# Not in it: two lines that repeat, as core.lease does, what was made sure of before (a caller's max_stale ends at the
-# hard end, and Follow's remaining at a heartbeat).
+# Without two lines that repeat, like core.lease, what was checked before (a caller's max_stale ends at the hard end,
+# and Follow's remaining at a heartbeat).
 FAULTS = [
     ("claim", "if head and (now >= head.hard or not valid(g, head, fields)) then head = nil end", ""),
     ("claim", "now >= head.hard or not valid", "not valid"),

@@ -1,4 +1,4 @@
-"""The async wire: what holds for the sync one, and that cancelled callers and ended loops leave nothing behind."""
+"""The async wire: the properties of the sync one, and cancelled callers and ended loops leave nothing behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TestAsync:
     @pytest.fixture
     def wire(self, valkey: Server) -> AsyncWire:
         filled(valkey)
-        return AsyncWire(address(valkey))  # closed by the end of the loop, which is a test of its own
+        return AsyncWire(address(valkey))  # closed by the end of the loop, which is tested elsewhere
 
     async def test_concurrent_first_callers_share_one_connection(self, valkey: Server, wire: AsyncWire):
         said = await asyncio.gather(*(fetched(wire, f"n{number}") for number in range(100)))
@@ -106,7 +106,7 @@ class TestAsync:
             assert await fetched(wire, "n1") == b"n1"
             slow = asyncio.create_task(fetched(wire, "slow"))
             with Took() as took:
-                while not slow.done():  # something is heard all the time, so the connection is not given up
+                while not slow.done():  # something arrives all the time, so the connection is not given up
                     await asyncio.sleep(0.01)
                     for connection in held:
                         connection.sendall(b">1\r\n+noise\r\n")
@@ -148,7 +148,7 @@ class TestAsync:
         go_on = threading.Event()
 
         def act(connection: socket.socket, command: list[bytes]) -> None:
-            if command[0] == b"CLIENT":  # SETNAME: a step of connecting that takes as long as it takes
+            if command[0] == b"CLIENT":  # SETNAME: a step of connecting, which has a longer timeout
                 go_on.wait(5)
                 connection.sendall(b"+OK\r\n")
             else:
@@ -156,7 +156,7 @@ class TestAsync:
 
         with Puppet(act) as puppet:
             there = from_url(puppet.url, {"client_name": "me"})
-            was_first(there)  # a first one would be waited for as long as connecting may take
+            was_first(there)  # a first connection may take longer
             wire = AsyncWire(there)
             with Took() as took, pytest.raises(StoreTrouble) as trouble:
                 await fetched(wire, "n1")
@@ -278,7 +278,7 @@ def test_a_context_is_not_kept_by_the_loop_that_a_cache_was_first_used_on(valkey
 
     async def main() -> None:
         held = await asyncio.create_task(ask())
-        for _ in range(60):  # a timer that was cancelled keeps its context until its time has come
+        for _ in range(60):  # a cancelled timer keeps its context until its time comes
             gc.collect()
             if held() is None:
                 break

@@ -1,4 +1,4 @@
-"""The Redis store's own: names, other people's keys, rights, memory. What every store must do is in the laws."""
+"""The Redis store's own: names, foreign keys, rights, memory. The laws cover what every store must do."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class TestForeignKeys:
         assert trouble_of(store.fill(K, grant.id, grant.order, sealed(K, grant), LIFE)) == "store-foreign"
         drive(store.forget(K))
         assert valkey.command("LRANGE", name, 0, -1) == [b"theirs"]
-        # Whoever followed is told all the same.
+        # Every follower is still told.
         ending = read_ending(drive(store.tape(K, grant.id, grant.order)) or b"")
         assert ending == Ending(SHARED, "unkept", b"answer")
 
@@ -342,7 +342,7 @@ class TestWalks:
             steps.append(step)
         left = valkey.command("KEYS", "*")
         assert sum(steps) == before - len(left) == 101
-        assert steps[-1] == 1  # the one partition that had generations
+        assert steps[-1] == 1  # the only partition with generations
         assert {re.sub(rb"\d+\}.*", b"", name) for name in left} == {b"{p:1:", b"{p:"}
         assert valkey.command("GET", "{p:1}:theirs") == b"x"
         for one in (mine, other):

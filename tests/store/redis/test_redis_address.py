@@ -1,4 +1,4 @@
-"""How a Redis is reached: URLs, clients, sockets, passwords, TLS; and what is said of those that cannot be meant."""
+"""How a Redis is reached: URLs, clients, sockets, passwords, TLS; and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ SECRET = st.lists(st.sampled_from(["hunter", "tiger", *"/#?@:;&=%[]\\ !$'\"+,"])
 )
 def test_no_part_of_a_password_is_told_whatever_signs_are_in_it_and_wherever_it_stands(secret, shape):
     if shape.startswith("redis://{}@"):
-        secret = secret.replace(":", "")  # before a colon stands a user's name, by the rules of URLs
+        secret = secret.replace(":", "")  # in a URL, a user's name comes before a colon
     url = shape.replace("{}", secret)
     told = [without_password(url)]
     try:

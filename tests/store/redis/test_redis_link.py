@@ -1,6 +1,4 @@
-"""The background thread's connection to a Redis: notices in milliseconds, nothing lost with it, nobody else's
-replies.
-"""
+"""The background thread's connection to a Redis: notices in milliseconds, nothing lost with it, no foreign replies."""
 
 from __future__ import annotations
 
@@ -79,7 +77,7 @@ def test_a_fill_wakes_a_link_within_milliseconds(store: RedisStore, link: RedisL
         assert heard(link, 1) == [(one, Notice(ENDED, grant.id, grant.order, STORED))]
         took.append(time.monotonic() - filled[0])
         timer.join()
-    assert min(took) < 0.02  # the best of five: what a busy machine adds is not the link's
+    assert min(took) < 0.02  # the best of five: a busy machine's delay is not the link's
 
 
 def test_wake_ends_a_poll_from_any_thread_and_is_not_lost_before_one(link: RedisLink):
@@ -89,7 +87,7 @@ def test_wake_ends_a_poll_from_any_thread_and_is_not_lost_before_one(link: Redis
         assert link.poll(5) == ([], [])
     assert 0.03 < took.seconds < 1
     for _ in range(100_000):
-        link.wake()  # more than its socket holds: never blocks, never raises
+        link.wake()  # more than its socket holds: it never blocks and never raises
     with Took() as took:
         link.poll(5)
     assert took.seconds < 1
@@ -177,7 +175,7 @@ def test_a_lease_whose_claim_had_no_reply_is_given_back_by_its_id(store: RedisSt
     assert lead(store, K, 3).order > follower.order
     drive(
         store.release(K, ask(7).id, 0, Ending(FAILED))
-    )  # never granted anything: nothing to give back, nothing to say
+    )  # it was never granted anything: nothing to give back or report
 
 
 def test_a_forked_child_does_not_disturb_its_parents_link(store: RedisStore, link: RedisLink):

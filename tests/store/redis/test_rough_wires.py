@@ -1,7 +1,7 @@
-"""Connections in rough weather: one deadline an exchange, and no connection that need not prove itself.
+"""Connections in trouble: one deadline for an exchange, and no connection that cannot prove itself.
 
-What a server sends, or does not send, costs a caller one timeout, whatever its face; what it costs is counted for the
-whole exchange. A connection over which something came that nobody asked for is never used again.
+Whatever a server sends or omits costs a caller one timeout, counted for the whole exchange. A connection that brought
+something unrequested is never used again.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ def test_a_server_that_trickles_costs_one_timeout_and_its_connection_is_given_up
         assert asked.kind(get("n2")) == "store-timeout"
     assert took.seconds < SOON
     proxy.mend()
-    time.sleep(1.2)  # the rest of that reply is on its way; its place in the queue stays, or its connection is gone
+    time.sleep(1.2)  # the rest of that reply is coming; its place in the queue stays, or its connection is gone
     assert asked.ask(get("n3")) == [b"value of n3"]
 
 
 def test_a_server_that_trickles_while_it_is_connected_to_costs_one_timeout_and_is_given_up(asking, proxy):
-    first = SyncWire(address(proxy))  # of this process: that one may take as long as connecting may
+    first = SyncWire(address(proxy))  # the first of this process may take as long as connecting may
     proxy.trickle = 0.02
     with Took() as took, pytest.raises(StoreTrouble):
         drive(first.ask(get("n1"), 1))

@@ -1,4 +1,4 @@
-"""The sync wire: no reply is ever another's, and no trouble costs more than it may."""
+"""The sync wire: no reply reaches another caller, and no trouble costs more than its limit."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ class TestSync:
         until(lambda: clients(valkey) == 0)
 
     def test_who_waits_for_a_line_goes_on_waiting_while_others_are_answered(self, own_valkey: Server, monkeypatch):
-        # One connection, and callers enough that the last has to wait for several timeouts: none of them is trouble.
+        # One connection, and so many callers that the last waits for several timeouts: that is no trouble.
         monkeypatch.setattr(pool, "MOST", 1)
 
         def slowly(connection: socket.socket, command: list[bytes]) -> None:
@@ -250,7 +250,7 @@ class TestSync:
         in_threads(12, hold)
         until(lambda: not held._connecting)
         assert clients(valkey) >= 12
-        connection = held.wait(time.monotonic())  # one that is in steady use
+        connection = held.wait(time.monotonic())  # a connection in steady use
         for idle in held.idle:
             idle.used -= TRUSTED + 1
         held.give(connection)
@@ -322,7 +322,7 @@ class TestSync:
         got = threading.Event()
 
         def slowly(connection: socket.socket, command: list[bytes]) -> None:
-            got.wait(0.3)  # longer than a timeout: nothing is read meanwhile, nothing said
+            got.wait(0.3)  # longer than a timeout: nothing is read or sent meanwhile
             connection.sendall(b"+OK\r\n")
 
         with Puppet(slowly) as puppet:

@@ -1,4 +1,4 @@
-"""The write-ahead log beside a SQLite file: short where that is possible, and at nobody's cost where it is not."""
+"""The write-ahead log beside a SQLite file: short if possible, and otherwise at nobody's cost."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_reader_that_stays_for_good_leaves_the_log_within_a_bound_and_what_is_
         assert set(seen) == {"stored", "store-full"}
         assert size(path) + Path(path).stat().st_size < 3 * LEAST
         before = size(path)
-        drive(store.invalidate((1,)))  # never refused: it is what keeps answers right
+        drive(store.invalidate((1,)))  # never refused, because it keeps answers right
         assert size(path) > before
     until = time.monotonic() + 10
     while True:

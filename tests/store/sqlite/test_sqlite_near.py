@@ -1,4 +1,4 @@
-"""What a connection keeps near: given again without being read, and never once anybody has written."""
+"""What a connection keeps near: returned again without a read, and never after anybody has written."""
 
 import sqlite3
 

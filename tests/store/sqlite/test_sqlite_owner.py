@@ -1,4 +1,4 @@
-"""Whose a file is, which file it is, and what may be done with one that can only be read."""
+"""Whose a file is, which file it is, and how a read-only file may be used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The thread that waits for SQLite's locks in place of event loops: what becomes of it, and of those who wait for
-it.
-"""
+"""The thread that waits for SQLite's locks instead of event loops: its own fate, and that of its callers."""
 
 from __future__ import annotations
 
