@@ -1,6 +1,6 @@
 """What runs an engine's work, in threads or in tasks: `threads.Threads` and `tasks.Tasks`.
 
-Each Job that is started learns who owns it, what cancels it, and that it has ended, in whatever way.
+Each Job that is started learns what owns it, what cancels it, and that it has ended, in whatever way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]  # makes what is to be run
 
 
 class Job(Protocol):
-    """Something to run. It learns who runs it, what cancels it, and that it is over, in whatever way."""
+    """Something to run. It learns what runs it, what cancels it, and that it is over, in whatever way."""
 
     owner: Owner
     cancel: Callable[[], object] | None

@@ -9,7 +9,7 @@ follow. A lease that is gone may have taken its `want` with it, so its flight al
 waiter is announced: a leader that streams then starts its log.
 """
 
-# ruff: noqa: D102 - what a verb does is the contract's to say
+# ruff: noqa: D102 - the contract documents what a verb does
 
 from __future__ import annotations
 

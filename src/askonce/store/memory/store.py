@@ -8,7 +8,7 @@ It is bounded: entries and tapes together stay under `max_bytes`. Expired data g
 touched for longest.
 """
 
-# ruff: noqa: D102 - what a verb does, and the order of its arguments, is the contract's to say
+# ruff: noqa: D102 - the contract documents the verbs, and the order of their arguments
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ touched for longest, then tapes. A hit writes nothing, so a touch is a fill, or 
 Expired data (news, tapes, leases, counters, entries) is swept by the next writer after some seconds.
 """
 
-# ruff: noqa: D102 - what a ledger does is said in store/ledger.py
+# ruff: noqa: D102 - store/ledger.py documents what a ledger does
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ for anything reads the new rows every few milliseconds, once for all its waiters
 So 200 waiters cost what one costs. A process that waits for nothing reads nothing.
 """
 
-# ruff: noqa: D102 - what a link does is the contract's to say
+# ruff: noqa: D102 - the contract documents what a link does
 
 from __future__ import annotations
 

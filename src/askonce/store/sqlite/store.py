@@ -9,7 +9,7 @@ Trouble costs a lookup at most 0.2 s, and leaves the connection usable. Nothing 
 is not askonce's. See file.py (connections, forks, creation), ledger.py (rows, bounds), link.py (notices).
 """
 
-# ruff: noqa: D102 - what a verb does is the contract's to say
+# ruff: noqa: D102 - the contract documents what a verb does
 
 from __future__ import annotations
 
