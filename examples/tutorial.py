@@ -1,6 +1,6 @@
 """A prompt cache for one program, in the shape of common tutorials.
 
-OPENAI_API_KEY=... python examples/tutorial.py ["a question"]
+    OPENAI_API_KEY=... python examples/tutorial.py ["a question"]
 
 It asks its question three times. The first call is paid. The second is answered from the store, here or in another
 process that runs this file. Then the prompt template changes, the prefix is bumped, and the third call is paid again.

@@ -1,6 +1,6 @@
 """A pytest plugin: answers are recorded once, and after that no test can call a paid API by accident.
 
-def test_it_greets(askonce_cache):
+    def test_it_greets(askonce_cache):
         client = OpenAI(http_client=askonce_cache.http_client())
         ...
 

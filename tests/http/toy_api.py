@@ -1,6 +1,6 @@
 """An invented API in one file, which test_new_api.py adds to a copy of the package.
 
-POST /haiku/v1/verses {"theme": "rain", "poet": "b"}  ->  {"verses": ["..."], "over": "fin", "spent": {"in": 1,
+    POST /haiku/v1/verses {"theme": "rain", "poet": "b"}  ->  {"verses": ["..."], "over": "fin", "spent": {"in": 1,
     "out": 2}}
 
 Its stream has a verse in each event, and its end in the last. A poet's name is not repeated, and does not count.

@@ -1,7 +1,7 @@
 """Another process over the same place: it asks, and it leads calls that others follow. Orders and replies are JSON.
 
-{"do": "ask", "request": ..., "form": "v" | "s"} its answer, and how long it took
-{"do": "lead", "request": ..., "form": ..., "seconds": s} begins a call of so long; replies when it is being made
+{"do": "ask", "request": ..., "form": "v" | "s"}           its answer, and how long it took
+{"do": "lead", "request": ..., "form": ..., "seconds": s}  begins a call of so long; replies when it is being made
 """
 
 from __future__ import annotations

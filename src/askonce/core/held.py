@@ -65,9 +65,9 @@ def _object(dump: Any, value: Any, fields: dict[str, str]) -> Any:
         return [dump, held] if held else dump
     made = dict(dump)
     for name, one in held.items():
-        said = name if name in dump else fields.get(name, name)
-        if said in dump:
-            made[said] = complete(dump[said], one)
+        dump_name = name if name in dump else fields.get(name, name)
+        if dump_name in dump:
+            made[dump_name] = complete(dump[dump_name], one)
         elif one is not None:
             made[name] = _unsaid(name, one)
     return made

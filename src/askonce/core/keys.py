@@ -6,9 +6,9 @@ its place (orjson alone would write NaN as null). One rule decides every doubt: 
 second call, two questions under one key cost a wrong answer.
 
 orjson does the writing. Its bytes are canonical already, unless the request holds a type of its own, or a float that is
-integral, not finite, or of a size that orjson's versions write differently (`_settled` looks, in one flat pass). Only
-then, or when orjson refuses, is the request rebuilt value by value. json writes what orjson cannot: integers beyond 64
-bits and lone surrogates.
+integral, not finite, or of a size that orjson's versions write differently (`_is_canonical` looks, in one flat pass).
+Only then, or when orjson refuses, is the request rebuilt value by value. json writes what orjson cannot: integers
+beyond 64 bits and lone surrogates.
 
 The digest is SHA-256 over parts. Each part follows its length, so no two lists of parts give the same bytes. The hash
 state of the leading parts, which repeat between calls, is kept and copied.
@@ -76,7 +76,7 @@ def canonical(request: object) -> bytes:
         body = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
     except TypeError:
         return _rebuilt(request)
-    return body if _settled(request) else _rebuilt(request)
+    return body if _is_canonical(request) else _rebuilt(request)
 
 
 def plain(body: bytes) -> Any:
@@ -104,7 +104,7 @@ def canonical_fields(body: dict[str, object] | None, raw: bytes, drop: Collectio
         return RAW + raw
 
 
-def _settled(request: Any) -> bool:
+def _is_canonical(request: Any) -> bool:
     # Not a search of orjson's bytes for ".0" and "null": on 2 KB two searches cost 2.7 us and this walk 0.5, and a
     # prompt that says "Python 3.0" is not taken for a float.
     queue = [request]
@@ -226,7 +226,7 @@ def _converted(value: Any) -> object:
         if isinstance(value, kinds):
             return convert(value)
     if secret(value):
-        return _veiled(value.get_secret_value())
+        return _secret_digest(value.get_secret_value())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # Includes underscored fields, which orjson omits: whatever a question holds belongs in its key.
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -245,7 +245,7 @@ def _converted(value: Any) -> object:
         raise _Refused(f"{named} has no JSON form: {_remedy(value)}") from None
 
 
-def _veiled(value: object) -> str:
+def _secret_digest(value: object) -> str:
     """The text that replaces a secret: it tells two secrets apart and reveals neither."""
     walk = _Walk()
     kept = b"bytes\0" + value if isinstance(value, bytes) else _written(_plain(value, walk), by_json=walk.by_json)
@@ -294,16 +294,16 @@ def parsed(raw: bytes) -> dict[str, object] | None:
         body = bounded.loads(raw)
         if type(body) is not dict:
             return None
-        if _verbatim(body, raw):
+        if _round_trips(body, raw):
             return body
         if bounded.crowded(raw):
             return None
-        return json.loads(raw, object_pairs_hook=_unique, parse_int=_integer, parse_float=_faithful)  # type: ignore[no-any-return]
+        return json.loads(raw, object_pairs_hook=_unique, parse_int=_integer, parse_float=_exact_float)  # type: ignore[no-any-return]
     except (ValueError, TypeError, ArithmeticError, RecursionError):
         return None
 
 
-def _verbatim(body: object, raw: bytes) -> bool:
+def _round_trips(body: object, raw: bytes) -> bool:
     # Written back to the same bytes: no name came twice, and every number survived. Sixteen digits in a row may be an
     # integer beyond 2**53. SDKs write as orjson does, so only other bodies take the slow exact parse.
     return orjson.dumps(body) == raw and b"0" * 16 not in raw.translate(_DIGITS)
@@ -323,7 +323,7 @@ def _integer(text: str) -> int:
     return number
 
 
-def _faithful(text: str) -> float:
+def _exact_float(text: str) -> float:
     from decimal import Decimal  # most processes never need it
 
     number = float(text)

@@ -5,7 +5,7 @@ The client seals an entry and the store dates it. The client writes everything t
 dates in the one script that stores the entry, because only its clock counts; their checksum is simple enough for Lua.
 So the first 84 bytes never change, a slide may move the next 36, and neither check needs the other.
 
-0  magic "ao" | 2 format | 3 flags | 4 header length | 8 digest (32) | 40 fill id (16) | 56 order us
+    0  magic "ao" | 2 format | 3 flags | 4 header length | 8 digest (32) | 40 fill id (16) | 56 order us
     64 epoch (8)  | 72 clock | 76 ttl ms | 80 check of 0..80 and all from 120 on
     84 created ms | 92 fresh until | 100 stale until | 108 on error until | 116 check of the dates
     120 extensions: type, length, value ...  then the body

@@ -44,15 +44,15 @@ class Normal:
         `request` is given away: the function may change it. `drop`: fields of its result that do not count. `text`:
         False for an embeddings request, which has no user text to fold.
         """
-        said = ""
+        label = ""
         if self.function is not None:
-            request, said = _normalized(self.function, request, drop), f"normalize {self.name}\0"
+            request, label = _normalized(self.function, request, drop), f"normalize {self.name}\0"
         if text and self.folds and (found := folded(request, self.folds)) is not None:
-            request, said = found, f"{said}fold{VERSION} {','.join(self.folds)}\0"
-        if not said:
+            request, label = found, f"{label}fold{VERSION} {','.join(self.folds)}\0"
+        if not label:
             return None
         try:
-            return said.encode() + keys.canonical(request)
+            return label.encode() + keys.canonical(request)
         except RequestError as error:
             if self.function is None:
                 raise

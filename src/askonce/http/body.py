@@ -76,17 +76,17 @@ class Encoded(Body):
                 return Raw.of(error, "undecodable")
         piece = await self._next(self._pieces)
         if piece is not None:
-            self._heard(piece)
+            self._received(piece)
         return piece and Raw.of(self._wrong, "undecodable")
 
-    def _heard(self, piece: bytes) -> None:
+    def _received(self, piece: bytes) -> None:
         if self.raw is not None:
             self.raw.append(piece)
 
     def _sync(self) -> Iterator[bytes]:
         try:
             for piece in self._pieces:
-                self._heard(piece)
+                self._received(piece)
                 yield piece
         except Exception as error:
             self._broken = error
@@ -95,7 +95,7 @@ class Encoded(Body):
     async def _async(self) -> AsyncIterator[bytes]:
         try:
             async for piece in self._pieces:
-                self._heard(piece)
+                self._received(piece)
                 yield piece
         except Exception as error:
             self._broken = error

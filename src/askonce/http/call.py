@@ -66,7 +66,7 @@ class UpstreamCall:
 
     async def paid(self) -> Answer:
         """Make the call."""
-        return await self._sent(self.request) or self._sender.rules.answer(self.asked, self._got, self)
+        return await self._sent(self.request) or self._sender.rules.answer(self.asked, self._response, self)
 
     def whose(self, error: Exception) -> UpstreamCall | None:
         """The call that raised an exception, if it was this one or a part of it."""
@@ -78,7 +78,7 @@ class UpstreamCall:
         return True
 
     @property
-    def _got(self) -> Response:
+    def _response(self) -> Response:
         assert self.reply is not None
         return self.reply
 
@@ -91,7 +91,7 @@ class UpstreamCall:
         try:
             response = await self._sender.send(request)
             received = Received(module, response)
-            body = await self._brought(received)
+            body = await self._read_body(received)
         except module.RequestError as error:
             self.error = error
             return self._failed(error)
@@ -110,7 +110,7 @@ class UpstreamCall:
         """Whether the caller gets the response, even if its body failed."""
         return self.received is not None
 
-    async def _brought(self, received: Received) -> bytes:
+    async def _read_body(self, received: Received) -> bytes:
         try:
             if self._sender.inherited(received.response):
                 raise Unshared(INHERITED)
@@ -152,7 +152,7 @@ class PartialCall(UpstreamCall):
         failed = await self._sent(self.request if self.whole else self._partial())
         if failed is not None:
             return [failed] * len(self._questions)
-        answers, vectors = self._sender.rules.answers(self.asked, self._got, self, len(self._questions))
+        answers, vectors = self._sender.rules.answers(self.asked, self._response, self, len(self._questions))
         self.vectors = {question.key: vector for question, vector in zip(self._questions, vectors, strict=False)}
         return answers
 

@@ -110,14 +110,14 @@ class Callers:
             self._events.emit("fresh-header", detail=name)
             self._events.warn_once(f"fresh {name}", FRESH, name, AGAIN, _remedy(name))
 
-    def needs_tenant(self, who: str, secrets: bytes) -> bool:
-        """Whether a credential is too short-lived to identify a tenant; `who`: its fingerprint."""
+    def needs_tenant(self, digest: str, secrets: bytes) -> bool:
+        """Whether a credential is too short-lived to identify a tenant; `digest`: its fingerprint."""
         # Cached by fingerprint: searching the credential costs as much as everything else that is done with it.
-        found = self._rotating.get(who)
+        found = self._rotating.get(digest)
         if found is None:
             if len(self._rotating) >= CALLERS:
                 self._rotating.clear()
-            found = self._rotating[who] = rotates(secrets)
+            found = self._rotating[digest] = rotates(secrets)
         if found:
             self._events.warn_once("tenant-needed", NEEDED)
         return found

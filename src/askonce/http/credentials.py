@@ -55,7 +55,7 @@ def rotates(secrets: bytes) -> bool:
     return (
         bool(_MADE_ANEW.search(secrets))
         or any(map(_ends, _JWT.findall(secrets)))
-        or not all(_lasts(said) for said in _SAID.findall(secrets))
+        or not all(_lasts(shown) for shown in _SAID.findall(secrets))
     )
 
 
@@ -70,11 +70,11 @@ def _ends(claims: bytes) -> bool:
     return not isinstance(found, dict) or "exp" in found
 
 
-def _lasts(said: bytes) -> bool:
+def _lasts(shown: bytes) -> bool:
     """Whether the value of an Authorization is a lasting key."""
-    words = said.split(maxsplit=1)
+    words = shown.split(maxsplit=1)
     if len(words) < 2:
-        return not words or (not _TICKET.match(said) and _BARE.fullmatch(words[0]) is not None)
+        return not words or (not _TICKET.match(shown) and _BARE.fullmatch(words[0]) is not None)
     return words[0].lower() in LASTING
 
 
@@ -92,12 +92,12 @@ _APART = re.compile(rb'[\s;,="()]+')  # between words of a list of headers, in a
 
 def covered(headers: Sequence[Header]) -> frozenset[bytes]:
     """Words (lower case) that include the names of all headers that a signature covers and needs."""
-    said = b"\n".join(value for name, value in headers if name.lower() in _SIGNERS)
-    return frozenset(_APART.split(said.lower()))
+    shown = b"\n".join(value for name, value in headers if name.lower() in _SIGNERS)
+    return frozenset(_APART.split(shown.lower()))
 
 
 def covers_body(headers: Sequence[Header], secrets: bytes) -> bool:
     """Whether a request may be signed over its body, so that another body would be refused."""
     if any(name.lower() in _DIGESTS or name.lower() in _SIGNERS - {b"authorization"} for name, _ in headers):
         return True
-    return b"AWS4" in secrets or not all(_lasts(said) for said in _SAID.findall(secrets))
+    return b"AWS4" in secrets or not all(_lasts(shown) for shown in _SAID.findall(secrets))

@@ -47,36 +47,36 @@ class Inner:
     def here(self) -> Any:
         """The transport of this process, for calls upstream."""
         self._used = True
-        return self._mine().own
+        return self._of_process().own
 
     def mine(self) -> Any:
         """The transport, if this process may close it; else None."""
         made = self._of.get(os.getpid())
-        return made.own if made is not None else None if self._remake else self._mine().own
+        return made.own if made is not None else None if self._remake else self._of_process().own
 
     def inherited(self, response: Any) -> bool:
         """Whether this answer may belong to another process."""
-        sockets = self._mine().inherited
+        sockets = self._of_process().inherited
         if sockets is not None and not sockets:
             return False
         found = _socket_of(response)
         self.suspect = found is None or sockets is None or found in sockets
         return self.suspect
 
-    def _mine(self) -> _OfProcess:
+    def _of_process(self) -> _OfProcess:
         return self._of.get(os.getpid()) or self._after_fork()
 
     def _after_fork(self) -> _OfProcess:
         """In a child: make a new one, or else distrust what is open now. Of two threads, the first one decides."""
         (old,) = list(self._of.values())[:1]
-        made = self._anew()
+        made = self._remade()
         mine = self._of.setdefault(os.getpid(), _OfProcess(old.own, _open_sockets()) if made is None else made)
         for pid in self._of.keys() - {os.getpid()}:
             if (theirs := self._of.pop(pid, None)) is not None and theirs.own is not mine.own:
                 _drop(theirs.own)
         return mine
 
-    def _anew(self) -> _OfProcess | None:
+    def _remade(self) -> _OfProcess | None:
         if self._remake is None:
             return None
         try:

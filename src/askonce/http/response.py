@@ -1,6 +1,6 @@
 """A Response is a whole answer of HTTP: status, headers, and the decoded body; as an object and as bytes.
 
-4 bytes, big-endian: length of the meta | meta, JSON | body
+    4 bytes, big-endian: length of the meta | meta, JSON | body
 
 `meta` is ``{"status": 200, "headers": [["content-type", "application/json"], ...]}``. An answer that is shared but not
 stored also has ``"who"``, the credential that it was refused to. A vector has ``"frame"``, what it stood in (see

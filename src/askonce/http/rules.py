@@ -205,11 +205,16 @@ class ClientRules:
 
     @staticmethod
     def _share(
-        question: Question, canonical: bytes, target: Target, place: str, headers: tuple[tuple[str, str], ...], who: str
+        question: Question,
+        canonical: bytes,
+        target: Target,
+        place: str,
+        headers: tuple[tuple[str, str], ...],
+        credential: str,
     ) -> None:
         api, form = target.operation.api, question.key.form
         question.others = tuple(
-            question.plan.question(canonical, question.model, other, elsewhere, headers, who)
+            question.plan.question(canonical, question.model, other, elsewhere, headers, credential)
             for other, elsewhere in other_forms(api, form, target.upstream)
         )
         question.retell = retelling(api, form, place.partition("#")[2])
@@ -226,11 +231,11 @@ class ClientRules:
         form: Form,
         place: str,
         headers: tuple[tuple[str, str], ...],
-        who: str,
+        credential: str,
     ) -> Callable[[bytes, str], Question]:
         """Makes questions of canonical bodies; `kind` separates what is stored in different ways."""
         model = model_of(target.operation, body)
-        return lambda canonical, kind: plan.question(canonical, model, form, place + kind, headers, who)
+        return lambda canonical, kind: plan.question(canonical, model, form, place + kind, headers, credential)
 
     def _plan(self, ours: Mapping[str, str]) -> Plan:
         """The plan of a call: its headers over the settings of its context over the client's own."""

@@ -62,7 +62,7 @@ class StreamCall(UpstreamCall):
         failed = await self._sent(self.request)
         if failed is not None:
             return taped(failed)
-        head = self._got
+        head = self._response
         if self._body is None:
             return taped(self._by.rules.answer(self.asked, head, self, self._verdict(head)))
         # From here on the answer cannot be given a second time.

@@ -81,7 +81,7 @@ class RecordedPlan(Plan):
         form: Form = "v",
         upstream: str = "",
         headers: Sequence[tuple[str, str]] = (),
-        credential: str = "",  # noqa: ARG002 - who replays has another one
+        credential: str = "",  # noqa: ARG002 - a replay has another one
     ) -> Question:
         """A question with this canonical body."""
         assert self.recording is not None

@@ -94,7 +94,7 @@ class RecordingFile:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
         """The file for reading; None if there is none yet."""
-        with self._told():
+        with self._as_trouble():
             if not self.path.exists() or self.path.stat().st_size == 0:
                 yield None
                 return
@@ -130,7 +130,7 @@ class RecordingFile:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """The file in a writing transaction; it is created if necessary."""
-        with self._told(), closing(self._opened("mode=rwc", PATIENCE)) as file:
+        with self._as_trouble(), closing(self._opened("mode=rwc", PATIENCE)) as file:
             if file.execute("PRAGMA journal_mode").fetchone() == ("wal",):  # a tool's: all must be in the file
                 file.execute("PRAGMA journal_mode = DELETE")
             file.execute("BEGIN IMMEDIATE")
@@ -161,15 +161,15 @@ class RecordingFile:
     # trouble
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_trouble(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._trouble(*self._meaning(error)) from error
+            raise self._trouble(*self._explanation(error)) from error
         except OSError as error:
             raise self._trouble("store-denied", f"{error.strerror or error}") from error
 
-    def _meaning(self, error: sqlite3.Error) -> tuple[str, str]:
+    def _explanation(self, error: sqlite3.Error) -> tuple[str, str]:
         code = _extended(error) & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
             return "store-foreign", self._not_a_database()

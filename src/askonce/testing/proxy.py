@@ -134,8 +134,8 @@ class Proxy:
     @property
     def url(self) -> str:
         """The server's URL through this proxy."""
-        who = f"{self._parts.netloc.rpartition('@')[0]}@".removeprefix("@")
-        return f"redis://{who}127.0.0.1:{self.port}{self._parts.path}"
+        user = f"{self._parts.netloc.rpartition('@')[0]}@".removeprefix("@")
+        return f"redis://{user}127.0.0.1:{self.port}{self._parts.path}"
 
     def _do(self, act: Callable[[], object]) -> None:
         async def done() -> None:

@@ -93,8 +93,8 @@ class Server:
     @property
     def url(self) -> str:
         """The address as redis-py writes it: ``redis://127.0.0.1:port/0`` or ``unix:///path?db=0``."""
-        who = f":{self.password}@" if self.password else ""
-        return f"unix://{who}{self.socket_path}?db=0" if self.unix else f"redis://{who}127.0.0.1:{self.port}/0"
+        user = f":{self.password}@" if self.password else ""
+        return f"unix://{user}{self.socket_path}?db=0" if self.unix else f"redis://{user}127.0.0.1:{self.port}/0"
 
     @property
     def running(self) -> bool:

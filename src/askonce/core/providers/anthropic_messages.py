@@ -125,11 +125,11 @@ def _gist(found: Read) -> Answer | None:
             message |= a_dict(event.get("delta")) | {"usage": usage}
         ended = ended or kind == "message_stop"
     sound = closed >= blocks.keys() and all("type" in block for block in (message, *blocks.values()))
-    content = [{**block, **_grown(block, texts.get(index))} for index, block in blocks.items()]
+    content = [{**block, **_with_texts(block, texts.get(index))} for index, block in blocks.items()]
     return message | {"content": content} if ended and sound else None
 
 
-def _grown(block: Answer, texts: list[str] | None) -> Answer:
+def _with_texts(block: Answer, texts: list[str] | None) -> Answer:
     return {"text": "".join((str(block.get("text") or ""), *texts))} if texts else {}
 
 
@@ -179,15 +179,15 @@ def _ends_of(message: Answer, event: Answer) -> Answer:
 
 
 def _whole_block(block: Answer, deltas: dict[str, list[Any]]) -> Answer:
-    grown: Answer = {}
+    changed: Answer = {}
     for name, pieces in deltas.items():
         if name == "citations":
-            grown[name] = [*(block.get(name) or []), *pieces]
+            changed[name] = [*(block.get(name) or []), *pieces]
         elif name == "input":
-            grown[name] = a_value(joined(pieces).encode()) if any(pieces) else block.get(name)
+            changed[name] = a_value(joined(pieces).encode()) if any(pieces) else block.get(name)
         else:
-            grown[name] = joined([block.get(name) or "", *pieces])
-    return block | grown
+            changed[name] = joined([block.get(name) or "", *pieces])
+    return block | changed
 
 
 def _stream(answer: Answer, _asked: frozenset[str]) -> Iterable[bytes]:

@@ -92,7 +92,7 @@ def _gist(found: Read) -> Answer | None:
     for name, said in ((name, a_dict(said)) for value in found.values for name, said in value.items()):
         index = str(said.get("contentBlockIndex"))
         if name == "contentBlockDelta":
-            _hear(a_dict(said.get("delta")), blocks.setdefault(index, {}))
+            _add_delta(a_dict(said.get("delta")), blocks.setdefault(index, {}))
         elif name == "contentBlockStart":
             blocks.setdefault(index, {}).update(a_dict(said.get("start")))
         elif name == "contentBlockStop":
@@ -106,7 +106,7 @@ def _gist(found: Read) -> Answer | None:
     return answer | {"output": {"message": {"role": "assistant", "content": list(map(_whole, blocks.values()))}}}
 
 
-def _hear(delta: Answer, into: Answer) -> None:
+def _add_delta(delta: Answer, into: Answer) -> None:
     for name, piece in delta.items():
         if name == "text":
             into.setdefault("text", []).append(piece)

@@ -1,6 +1,6 @@
 """AWS event streams (application/vnd.amazon.eventstream), split into frames: how Bedrock streams over HTTP.
 
-4 total length | 4 length of the headers | 4 CRC-32 of these eight | headers | payload | 4 CRC-32 of all before
+    4 total length | 4 length of the headers | 4 CRC-32 of these eight | headers | payload | 4 CRC-32 of all before
 
 Two checks make certain what a frame is, so nothing is guessed: reading stops at the first invalid frame. A header is a
 name, a type and a value; only texts are used. An event of Converse is its payload under its name. InvokeModel's `chunk`

@@ -44,12 +44,12 @@ def misfit(asked: Request, values: list[Answer], manners: Manners, headers: Ids)
 
     `headers`: response headers with ids.
     """
-    told = [one for value in _ends(values) for one in _holders(value)]
-    if (asked.ids or manners.ids) and foreign(asked, told, manners, headers):
+    answers = [one for value in _ends(values) for one in _holders(value)]
+    if (asked.ids or manners.ids) and foreign(asked, answers, manners, headers):
         return OTHER_REQUEST
-    if not all(repeats(asked, one) for one in told):
+    if not all(repeats(asked, one) for one in answers):
         return OTHER_REQUEST
-    names = dict.fromkeys(filter(None, map(_name, told)))
+    names = dict.fromkeys(filter(None, map(_name, answers)))
     return OTHER_MODEL if any(_other(asked, name, manners) for name in names) else ""
 
 
@@ -116,14 +116,14 @@ def _repeats(asked: Request, answer: Answer, repeated: Repeated) -> bool:
     )
 
 
-def _same(said: object, told: object) -> bool:
+def _same(asked: object, repeated: object) -> bool:
     """Whether one value may repeat the other; values of two kinds show nothing."""
-    if isinstance(said, str) and isinstance(told, str):
-        return said == told
-    if isinstance(said, bool) or isinstance(told, bool):
+    if isinstance(asked, str) and isinstance(repeated, str):
+        return asked == repeated
+    if isinstance(asked, bool) or isinstance(repeated, bool):
         return True
-    if isinstance(said, int | float) and isinstance(told, int | float):
-        return abs(said - told) <= NEAR * max(1, abs(said))
+    if isinstance(asked, int | float) and isinstance(repeated, int | float):
+        return abs(asked - repeated) <= NEAR * max(1, abs(asked))
     return True
 
 
@@ -146,11 +146,11 @@ ID_FIELDS = ("request_id", "rid")  # servers name the answer by them
 SHORTEST = 6  # characters; a server's own id does not match a longer one by chance
 
 
-def foreign(asked: Request, told: list[Answer], manners: Manners, headers: Ids) -> bool:
+def foreign(asked: Request, answers: list[Answer], manners: Manners, headers: Ids) -> bool:
     """Whether an answer carries the id of another request."""
     mine = frozenset(asked.ids.values())
     found: dict[str, tuple[str, ...]] = {name: (text,) for name, text in headers.items()}
-    for answer in told:
+    for answer in answers:
         found |= {name: _spellings(text) for name in ("id", *ID_FIELDS) if isinstance(text := answer.get(name), str)}
     return any(_foreign(asked, mine, name, texts, manners) for name, texts in found.items())
 
@@ -175,6 +175,6 @@ def ids_of(headers: Iterable[tuple[str, str]], body: Callable[[], Answer] | None
     """The ids in headers (names in lower case), and in a body that may hold some."""
     found = {name: value for name, value in headers if name in ID_HEADERS and value}
     if body is not None:
-        told = body()
-        found |= {name: text for name in ID_FIELDS if isinstance(text := told.get(name), str) and text}
+        fields = body()
+        found |= {name: text for name in ID_FIELDS if isinstance(text := fields.get(name), str) and text}
     return found

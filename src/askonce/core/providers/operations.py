@@ -113,12 +113,12 @@ def operation_at(method: str, path: str, provider: str, *, mirrored: bool = Fals
     model = unquote(match.groupdict().get("model") or "")
     if not row.path.settled(model):
         return None
-    said = match[0]  # at a mirror, the steps before do not count
+    matched = match[0]  # at a mirror, the steps before do not count
     plain, streamed = row.path.ends or ("", "")
-    asks_stream = bool(streamed) and said.endswith(streamed)
+    asks_stream = bool(streamed) and matched.endswith(streamed)
     if asks_stream:
-        said = said.removesuffix(streamed) + plain
-    return Operation(row.served[0][0], asks_stream, model, said, provider, row.served, row.path.framed)
+        matched = matched.removesuffix(streamed) + plain
+    return Operation(row.served[0][0], asks_stream, model, matched, provider, row.served, row.path.framed)
 
 
 def _exactly(path: str, provider: str, *, mirrored: bool) -> _Found | None:
