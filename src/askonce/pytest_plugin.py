@@ -33,9 +33,9 @@ _recordings: pytest.StashKey[dict[Path, Recording]] = pytest.StashKey()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--askonce`` and, in the ini file, ``askonce``."""
-    says = "answers of LLM calls: record what is missing, replay only (the default), or off"
+    says = "answers of LLM calls: record the missing ones, replay only (default), or off"
     parser.getgroup("askonce").addoption("--askonce", choices=_MODES, default=None, help=says)
-    parser.addini("askonce", "the default of --askonce", default="replay")
+    parser.addini("askonce", "default of --askonce", default="replay")
 
 
 # --- the caches --------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_redis_url_is_said_once_and_without_its_password(monkeypatch, caplog, ur
     Cache().close()
     Cache().close()
     assert [record.message for record in caplog.records] == [
-        f"askonce uses $REDIS_URL: {shown} (set ASKONCE_URL to say otherwise)"
+        f"askonce uses $REDIS_URL: {shown} (set ASKONCE_URL to use another store)"
     ]
 
 

@@ -81,5 +81,5 @@ def test_a_copy_is_a_cache_of_its_own_with_the_same_settings(tmp_path, kind):
 
 
 def test_a_cache_of_a_client_of_ones_own_says_why_it_cannot_be_pickled():
-    with Cache(redis_client=redis.Redis(port=1)) as cache, pytest.raises(TypeError, match="make it of a URL"):
+    with Cache(redis_client=redis.Redis(port=1)) as cache, pytest.raises(TypeError, match="make it with a URL"):
         pickle.dumps(cache)

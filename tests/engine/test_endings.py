@@ -211,7 +211,7 @@ def test_closing_within_a_limit_says_what_was_dropped_and_tells_who_waits(crowd,
     assert dropped == [cache.key_of(ASKED, cache._settings({})).text]
     assert time.monotonic() - begun < 1.0
     assert [record.message for record in caplog.records if "under way" in record.message] == [
-        "closed with 1 calls still under way: dropped"
+        "the cache was closed while 1 call(s) were under way: they were dropped"
     ]
     if crowd.tasks:
         assert {type(error) for error in results(futures)} == {CacheClosed}

@@ -81,7 +81,10 @@ def test_without_a_recording_nothing_is_called_and_the_test_fails(run, provider)
     result = run(GREETS)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["askonce: 1 request(s) of this test are not recorded in *askonce-recorded.db", "*nothing is recorded there*"]
+        [
+            "askonce: 1 request(s) of this test are not recorded in *askonce-recorded.db",
+            "*no similar request is recorded*",
+        ]
     )
     assert len(provider.requests) == 0
 
@@ -98,7 +101,7 @@ def test_one(askonce_cache):
     result.stdout.fnmatch_lines(
         [
             "  POST http://127.0.0.1:*/v1/chat/completions model=gpt-4.1-mini",
-            "    the nearest that is recorded differs in 2 field(s):",
+            "    the most similar recorded request differs in 2 field(s):",
             "      body.seed: 1 recorded, 2 asked",
             "      body.temperature: nothing recorded, 0 asked",
             "  to record what is missing: pytest --askonce=record",
@@ -469,10 +472,10 @@ def test_fine(sdk):
     result.stdout.fnmatch_lines(
         [
             "*= askonce: not recorded =*",
-            "test_suite.py::test_limited: POST https://llm.example.com/v1/chat/completions model=m: *answered 429*",
+            "test_suite.py::test_limited: POST https://llm.example.com/v1/chat/completions model=m: *status 429*",
             "test_suite.py::test_dropped: POST https://llm.example.com/v1/chat/completions model=m: the call failed: unreachable",
             "test_suite.py::test_broken: POST * (a stream) model=m: its stream was cut",
-            "test_suite.py::test_unknown: POST https://llm.example.com/v1/assistants: it is no operation*",
+            "test_suite.py::test_unknown: POST https://llm.example.com/v1/assistants: askonce does not know this operation*",
             "test_suite.py::test_raises: fetch: the call failed: ZeroDivisionError",
             "test_suite.py::test_is_no_json: fetch: its answer is not JSON",
             "test_suite.py::test_is_no_json: fetch (a stream): its answer is not JSON",
@@ -563,7 +566,7 @@ def test_workers_of_xdist_record_into_one_file_and_replay_it(suite, pytester):
     )
     result = suite(noted, "--askonce=record", "-n2")
     result.assert_outcomes(passed=number + 1)
-    result.stdout.fnmatch_lines(["*= askonce: not recorded =*", "*test_limited: POST *answered 429*"])
+    result.stdout.fnmatch_lines(["*= askonce: not recorded =*", "*test_limited: POST *status 429*"])
     paid = calls(pytester)
     result = suite(noted, "-n2")
     result.assert_outcomes(passed=number, failed=1)

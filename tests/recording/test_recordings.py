@@ -318,14 +318,14 @@ def earlier(path: Path) -> None:
 
 
 TROUBLES: dict[Callable[[Path], None], str] = {
-    garbage: "no database",
+    garbage: "not a database",
     pointer: "git lfs pull",
-    foreign: "no recording",
+    foreign: "not a recording",
     newer: "format 99",
     damaged: "is damaged",
     torn: "",
     folder: "",
-    earlier: "record anew",
+    earlier: "record again",
 }
 
 
@@ -346,7 +346,7 @@ def test_trouble_with_the_file_is_told_as_trouble_and_nothing_is_paid(path, spoi
     assert str(path) in told
     assert TROUBLES[spoil] in told
     assert "not recorded" not in told
-    assert "nothing is recorded" not in told
+    assert "no similar request" not in told
     assert upstream.calls == 2
 
 
@@ -360,7 +360,7 @@ def test_a_file_that_is_held_is_told_as_held(path, monkeypatch):
     recording = Recording(path, "replay")
     with RecordedCache(recording) as cache, pytest.raises(StoreUnavailable):
         fetched(cache, Upstream())
-    assert "another process holds it" in recording.told()
+    assert "another process locks it" in recording.told()
     holder.execute("ROLLBACK")
     assert fetched(cache_of(path), Upstream()) == {"n": 1}
 
@@ -418,7 +418,7 @@ def test_without_a_file_all_is_missing_and_no_file_is_made(path):
         recording = Recording(path, "replay")
         with RecordedCache(recording) as cache, pytest.raises(NotCached):
             fetched(cache, Upstream())
-        assert "nothing is recorded there" in recording.told()
+        assert "no similar request is recorded" in recording.told()
     assert path.stat().st_size == 0
 
 

@@ -141,7 +141,7 @@ elif how == "generator":
     asyncio.run(main())
 """
 
-GIVEN_UP = "a refresh was given up (exit): its call may be paid, and its answer is not stored\n"
+GIVEN_UP = "a refresh was dropped (exit): its call may be paid, and its answer is not stored\n"
 HOWS = ("atexit", "closed", "thread", "daemon", "destructor", "cycle", "child", "generator")
 Case = tuple[str, str, str]  # mode, earlier use of the cache, moment
 

@@ -20,8 +20,8 @@ def answer_of(value: object, judge: Judge, events: Events) -> Answer:
         return Answer(body, judge.value(value, body, time.time()), value)
     events.warn_once(
         "not-json",
-        "an answer of type %s is not plain JSON: it is returned, not stored; have the call return"
-        " answer.model_dump(mode='json') (pydantic), dataclasses.asdict(answer) or the like",
+        "an answer of type %s is not plain JSON: it is returned and not stored; return"
+        " answer.model_dump(mode='json') (pydantic), dataclasses.asdict(answer) or similar plain data",
         type(value).__name__,
     )
     return Answer(None, refused("not-json"), value)

@@ -162,7 +162,7 @@ class BaseCache:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the settings only: a cache in another process has its own connections and flights."""
         if not self._portable:
-            raise TypeError("a cache made of redis_client= cannot be pickled or copied: make it of a URL")
+            raise TypeError("a cache made with redis_client= cannot be pickled or copied: make it with a URL")
         return _remade, (type(self), self._made_of)
 
     def __repr__(self) -> str:
@@ -197,7 +197,7 @@ class BaseCache:
         try:
             return plan.question(self._keyed(body) or body, model)
         except NotNormal as wrong:
-            raise RequestError(f"it has no key, since normalize {wrong}") from None
+            raise RequestError(f"the request has no key, because normalize {wrong}") from None
 
     def _keyed(self, body: bytes) -> bytes | None:
         """The bytes that the key is made of, if the rules change the canonical body."""
@@ -343,7 +343,7 @@ class BaseCache:
             if not selector.keys:
                 await store.invalidate(selector.fields, everything=selector.everything)
         except StoreTrouble as trouble:
-            raise StoreUnavailable(f"not all was invalidated ({trouble}): repeat it", trouble.kind) from trouble
+            raise StoreUnavailable(f"the invalidation is incomplete ({trouble}): repeat it", trouble.kind) from trouble
         self.engine().board.bar()
         self.events.emit("invalidated")
         return None
@@ -369,7 +369,9 @@ class BaseCache:
             limit = 0.0 if self.engine().mode.must_not_wait() else self.close_limit
         dropped = await self.engine().finish(limit)
         if dropped:
-            self.events.warn_once("dropped", "closed with %d calls still under way: dropped", len(dropped))
+            self.events.warn_once(
+                "dropped", "the cache was closed while %d call(s) were under way: they were dropped", len(dropped)
+            )
         await self.engine().store.close()
         return dropped
 

@@ -61,7 +61,7 @@ def find_url(url: str | None) -> str:
     if redis:
         if redis not in _warned:
             _warned.add(redis)
-            log.warning("askonce uses $REDIS_URL: %s (set ASKONCE_URL to say otherwise)", without_password(redis))
+            log.warning("askonce uses $REDIS_URL: %s (set ASKONCE_URL to use another store)", without_password(redis))
         return redis
     folder = cache_folder()
     if folder is not None:
@@ -69,8 +69,8 @@ def find_url(url: str | None) -> str:
     if MEMORY not in _warned:
         _warned.add(MEMORY)
         log.warning(
-            "askonce finds no cache folder that this user may write: answers are kept in the memory of this process,"
-            " and end with it; set ASKONCE_URL, as in ASKONCE_URL=sqlite:////var/tmp/askonce.db"
+            "askonce finds no cache folder that this user may write: it keeps the answers in the memory of this process"
+            " and loses them when the process ends; set ASKONCE_URL, as in ASKONCE_URL=sqlite:////var/tmp/askonce.db"
         )
     return MEMORY
 

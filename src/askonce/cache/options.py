@@ -35,5 +35,7 @@ def settings_of(own: Mapping[str, Any]) -> Settings:
     """A call's keywords as Settings; a UsageError for an unknown one names the known ones."""
     unknown = own.keys() - CALL_OPTIONS
     if unknown:
-        raise UsageError(f"{', '.join(sorted(unknown))}: not a setting; there are {', '.join(sorted(CALL_OPTIONS))}")
+        raise UsageError(
+            f"{', '.join(sorted(unknown))}: unknown setting; write any of {', '.join(sorted(CALL_OPTIONS))}"
+        )
     return Settings(**{**own, "tags": tags_of(own.get("tags"))})

@@ -49,7 +49,7 @@ def select(
 def _several(said: str | Iterable[str]) -> tuple[str, ...]:
     several = (said,) if isinstance(said, str) else tuple(said)
     if not several:
-        raise UsageError(f"an empty list names nothing to invalidate; say one of: {WAYS}")
+        raise UsageError(f"an empty list selects nothing to invalidate: pass one of {WAYS}")
     return several
 
 
@@ -59,11 +59,11 @@ def _fields(kind: str, texts: Iterable[str]) -> tuple[int, ...]:
 
 def _scope(scope: str) -> str:
     if not scope:
-        raise ConfigError("scope='' is no scope: write everything=True if everything is meant")
+        raise ConfigError("scope='' is not a scope: write everything=True to invalidate everything")
     return labels.check_scope(scope)
 
 
 def _model(model: str) -> str:
     if not model:
-        raise UsageError(f"model={model!r}: write a model's name as the requests say it")
+        raise UsageError(f"model={model!r}: write a model's name as it is in the requests")
     return model

@@ -25,7 +25,7 @@ class _NoStore:
         return
 
     def __getattr__(self, name: str) -> Any:
-        raise StoreTrouble(EXIT, "Python ends: no store can be loaded any more")
+        raise StoreTrouble(EXIT, "the interpreter is ending: no store can be loaded any more")
 
 
 def no_store() -> Store:
@@ -53,5 +53,5 @@ def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **opti
 
         return RedisStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
     raise ConfigError(
-        f"no store is called {scheme!r}: write sqlite:///file.db, redis://host:6379/0, rediss://..., unix://... or memory://"
+        f"no store has the scheme {scheme!r}: write sqlite:///file.db, redis://host:6379/0, rediss://..., unix://... or memory://"
     )

@@ -154,8 +154,8 @@ class Items:
     def _inexact(self, item: object) -> Raw:
         self._events.warn_once(
             "items-not-json",
-            "the items of a stream are of type %s and no plain JSON: they are handed on, not stored; have the iterator"
-            " yield item.model_dump(mode='json') (pydantic), dataclasses.asdict(item) or the like",
+            "the items of a stream are of type %s, which is not plain JSON: they are passed on and not stored; yield"
+            " item.model_dump(mode='json') (pydantic), dataclasses.asdict(item) or similar plain data",
             type(item).__name__,
         )
         return Raw.of(item)
@@ -177,13 +177,13 @@ def items_of(stream: Any, *, asynchronous: bool) -> Any:
     if not asynchronous and hasattr(stream, "__iter__") and not isinstance(stream, str | bytes | dict):
         return iter(stream)
     wanted = "an async iterator (async def ... yield)" if asynchronous else "an iterator"
-    raise UsageError(f"open_stream gave a {type(stream).__name__}: it has to return {wanted} of items")
+    raise UsageError(f"open_stream returned a {type(stream).__name__}: return {wanted} of items")
 
 
 def pace_of(replay: str, speed: float) -> float:
     """How fast stored streams are replayed: 0 is at once, 1.0 as recorded."""
     if replay not in {"at-once", "paced"} or not 0 < speed < float("inf"):
         raise ConfigError(
-            f"replay={replay!r}, speed {speed}: write 'at-once', or 'paced' and a speed above 0, such as 1.0"
+            f"replay={replay!r}, replay_speed={speed}: write 'at-once', or 'paced' and a speed above 0, such as 1.0"
         )
     return 0.0 if replay == "at-once" else speed

@@ -182,7 +182,7 @@ def _plain(value: Any, walk: _Walk) -> object:
     if kind is float:
         return _number(value, walk)
     if id(value) in walk.above:
-        raise _Refused("refers to itself: pass a copy without the circle")
+        raise _Refused("refers to itself: pass a copy without the cycle")
     walk.above.add(id(value))
     plain = _branch(value, walk) if isinstance(value, (dict, list, tuple)) else _plain(_converted(value), walk)
     walk.above.discard(id(value))
@@ -237,7 +237,7 @@ def _converted(value: Any) -> object:
     except Unsaid as unsaid:
         name, kind = unsaid.args
         raise _Refused(
-            f"{name} is not in the dump of this {type(value).__name__}, counts all the same, and has no JSON form "
+            f"{name} is not in the dump of this {type(value).__name__}, still counts in the key, and has no JSON form "
             f"({kind}): pass model.model_dump(mode='json') if it cannot change the answer"
         ) from None
     except Exception:  # noqa: BLE001  # a model's own serializer may raise anything

@@ -46,7 +46,7 @@ def check_scope(scope: str) -> str:
         return ""
     if "" in (steps := _text(scope, "scope").split("/")):
         meant = "/".join(filter(None, steps)) or "support/triage/v3"
-        raise ConfigError(f"scope {scope!r} has an empty step: write {meant!r}")
+        raise ConfigError(f"scope {scope!r} has an empty part: write {meant!r}")
     return scope
 
 
@@ -54,7 +54,7 @@ def check_tag(tag: str) -> str:
     """The tag; ConfigError if it is empty, too long or not plain text."""
     if _text(tag, "tag"):
         return tag
-    raise ConfigError("a tag is empty: write what the answer depends on, such as 'doc:42', or leave it out")
+    raise ConfigError("a tag is empty: write what the answer depends on, such as 'doc:42', or remove it")
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -65,7 +65,9 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
         raise ConfigError(f"tags={tags!r} is not a list of tags: write tags=[{tags!r}]")
     found = {check_tag(tag) for tag in tags}
     if len(found) > TAGS_MAX:
-        raise ConfigError(f"{len(found)} tags for one answer: {TAGS_MAX} at most; tag what many answers share instead")
+        raise ConfigError(
+            f"{len(found)} tags for one answer: write at most {TAGS_MAX}; use tags that many answers share"
+        )
     return tuple(sorted(found))
 
 
@@ -73,9 +75,11 @@ def _text(text: str, what: str) -> str:
     if not isinstance(text, str):
         raise ConfigError(f"a {what} is text, not {type(text).__name__}: write {what} {str(text)!r}")
     if len(text) > TEXT_MAX:
-        raise ConfigError(f"{what} {text[:20]!r}... has {len(text)} characters: {TEXT_MAX} at most; shorten or hash it")
+        raise ConfigError(
+            f"{what} {text[:20]!r}... has {len(text)} characters: write at most {TEXT_MAX}, shorten or hash it"
+        )
     if not (text.isprintable() or all(map(_visible, text))):
-        raise ConfigError(f"{what} {text!r} holds control characters: leave them out")
+        raise ConfigError(f"{what} {text!r} contains control characters: remove them")
     return text
 
 

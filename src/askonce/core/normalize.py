@@ -56,7 +56,7 @@ class Normal:
         except RequestError as error:
             if self.function is None:
                 raise
-            raise NotNormal(f"gave what has no JSON form: {error}") from None
+            raise NotNormal(f"returned a value without a JSON form: {error}") from None
 
 
 def normal_of(rules: Rules) -> Normal | None:
@@ -74,10 +74,10 @@ def _normalized(function: Callable[[Any], Any], request: Any, drop: Collection[s
         raise NotNormal(f"raised {error!r}") from error
     if inspect.iscoroutine(found):
         found.close()
-        raise NotNormal("gave a coroutine: it cannot be awaited here")
+        raise NotNormal("returned a coroutine, which cannot be awaited here: write a plain function")
     # A function that changes the request in place and forgets to return it gives None: one key for everything.
     if found is None or isinstance(found, bool | int | float) or not found:
-        raise NotNormal(f"gave {found!r}: return what the key is made of")
+        raise NotNormal(f"returned {found!r}: return the part of the request that counts in the key")
     return {name: value for name, value in found.items() if name not in drop} if isinstance(found, dict) else found
 
 

@@ -139,12 +139,12 @@ def _number(name: str, value: object) -> float:
 
 def _seconds(name: str, value: object) -> None:
     if not 0 <= _number(name, value) <= LONGEST:
-        raise ConfigError(f"{name}={value!r}: write seconds from 0 (never kept) to {LONGEST:.0f} (a hundred years)")
+        raise ConfigError(f"{name}={value!r}: write seconds from 0 (never stored) to {LONGEST:.0f} (a hundred years)")
 
 
 def _flight(name: str, value: object) -> None:
     if not 0 < _number(name, value) <= MAX_FLIGHT:
-        raise ConfigError(f"{name}={value!r}: write seconds up to {MAX_FLIGHT:.0f}, when a lease ends")
+        raise ConfigError(f"{name}={value!r}: write seconds above 0, up to {MAX_FLIGHT:.0f}, when a lease ends")
 
 
 def _window(name: str, value: object) -> None:
@@ -154,12 +154,14 @@ def _window(name: str, value: object) -> None:
 
 def _share(name: str, value: object) -> None:
     if not 0 <= _number(name, value) < 1:
-        raise ConfigError(f"{name}={value!r}: write the share of a ttl that may be cut off, such as {name}=0.05, or 0")
+        raise ConfigError(
+            f"{name}={value!r}: write the share of a ttl that may be subtracted, such as {name}=0.05, or 0"
+        )
 
 
 def _whole(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name}={value!r}: write a whole number from 1 up")
+        raise ConfigError(f"{name}={value!r}: write a whole number, at least 1")
 
 
 def _word(*words: str) -> Any:
@@ -239,7 +241,7 @@ def _seconds_of(name: str, value: str | None) -> float | None:
 
 def _unmeant(name: str, *, again: bool) -> str:
     if again:
-        return f"{name} is there twice: write it once"
+        return f"{name} is given twice: write it once"
     if name in _TIMES:
         return f"{name} takes seconds: write {name}=60"
     if name in _FLAGS:

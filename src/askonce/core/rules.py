@@ -109,8 +109,8 @@ def _glob(given: str) -> str:
     for element in _ELEMENT.findall(name) or [name]:
         if not any(fnmatchcase(one, element) for one in _CHARACTERS):
             raise ConfigError(
-                f"ignore_headers: {given!r} can match nothing, for {element!r}: write names of headers or globs, such"
-                " as 'x-turn-*', and cookies as 'cookie:affinity'"
+                f"ignore_headers: {given!r} can match nothing, because of {element!r}: write names of headers or globs,"
+                " such as 'x-turn-*', and cookies as 'cookie:affinity'"
             )
     if glob == "cookie":
         raise ConfigError("ignore_headers: name the cookies that no answer depends on, such as 'cookie:affinity'")
@@ -119,7 +119,9 @@ def _glob(given: str) -> str:
             f"ignore_headers: {given!r} is a credential: name a tenant to share answers, as in tenant='us'"
         )
     if glob.startswith("askonce-") or (glob == "cache-control" and not _GLOB.search(glob)):
-        raise ConfigError(f"ignore_headers: {given!r} speaks to askonce and is in no key: leave it out here")
+        raise ConfigError(
+            f"ignore_headers: {given!r} speaks to askonce and is in no key: remove it from ignore_headers"
+        )
     return glob
 
 
@@ -148,13 +150,17 @@ def _ends(host: str, hosts: Mapping[str, str]) -> None:
     seen = [host]
     while (meant := hosts.get(seen[-1])) is not None:
         if meant in seen:
-            raise ConfigError(f"same_as: {' is '.join([*seen, meant])}: name one host that the others are the same as")
+            raise ConfigError(f"same_as: {' is '.join([*seen, meant])}: name one host as the target of all others")
         seen.append(meant)
 
 
 def _function(given: object) -> Callable[[Any], Any] | None:
     if given is not None and not callable(given):
-        raise ConfigError(f"normalize={given!r}: write a function of the request that returns what the key is made of")
+        raise ConfigError(
+            f"normalize={given!r}: write a function that takes the request and returns the part that counts in the key"
+        )
     if inspect.iscoroutinefunction(given):
-        raise ConfigError(f"normalize={given!r} is async: write a plain function, a key is worked out without waiting")
+        raise ConfigError(
+            f"normalize={given!r} is async: write a plain function, because a key is made without waiting"
+        )
     return given

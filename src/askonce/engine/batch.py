@@ -244,7 +244,7 @@ class BatchEngine(Engine):
         for item in items:
             item.question.detail = kind
         if self._strict:
-            raise StoreUnavailable(f"the store did not serve this lookup ({kind}), and the cache is strict", kind)
+            raise StoreUnavailable(f"the store failed at this lookup ({kind}), and the cache is strict", kind)
         while missing := _missing(items):
             if missing[0].question.control.only_if_cached:
                 raise self._not_cached(missing[0].question)

@@ -273,7 +273,9 @@ class Engine:
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
         # A landed flight may still be here: an exception can come before it is removed.
         if not (leader or flight.done) and flight in leading.get():
-            raise UsageError("this question is asked again by the very call that answers it: wrap that call once only")
+            raise UsageError(
+                "the call that answers this question asks the same question again: wrap that call once only"
+            )
         flight.callers += 1
         try:
             patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own timeout
@@ -368,7 +370,7 @@ class Engine:
         self._still_open()
         question.detail = kind
         if self._strict:
-            raise StoreUnavailable(f"the store did not serve this lookup ({kind}), and the cache is strict", kind)
+            raise StoreUnavailable(f"the store failed at this lookup ({kind}), and the cache is strict", kind)
         if question.control.only_if_cached:
             raise self._not_cached(question)
         while True:

@@ -12,7 +12,7 @@ from askonce.events import Events
 NO_IDS: Mapping[str, str] = {}
 _SAID = {
     OTHER_MODEL: "an answer of a model that was not asked for",
-    "": "an answer to another request, by what it repeats of it,",
+    "": "an answer to another request, which it repeats,",
 }
 
 
@@ -35,8 +35,7 @@ class Fitting:
             if reason:
                 self._events.warn_once(
                     reason,
-                    "%s came for %s: it is returned, and not stored; where proxies or connections are shared,"
-                    " answers may be mixed up",
+                    "%s arrived for %s: it is returned and not stored; a shared proxy or connection may mix up answers",
                     _SAID.get(reason, _SAID[""]),
                     asked.model or asked.where,
                 )

@@ -205,7 +205,7 @@ class Leader:
             flight.dropped = True
             self._events.emit("dropped", flight.key.text, why)
             self._events.warn_once(
-                "refresh-lost", "a refresh was given up (%s): its call may be paid, and its answer is not stored", why
+                "refresh-lost", "a refresh was dropped (%s): its call may be paid, and its answer is not stored", why
             )
 
     def _lead(self, flight: Flight, question: Question) -> None:

@@ -204,8 +204,8 @@ def warn_unknown_field(events: Events, reason: str) -> str:
         field = unquote(reason.removeprefix(FIELD))
         events.warn_once(
             reason,
-            "requests with the field %r go upstream without the cache, since answers may depend on more than"
-            " what stands in it; if they do not, say so: inert=[%r]",
+            "requests with the field %r go upstream without the cache, because answers may depend on more than the"
+            " words in it; if they do not, write inert=[%r]",
             field,
             field,
         )
@@ -236,7 +236,9 @@ def variant_text(variant: object) -> str:
     if variant is None or variant == 0:
         return ""
     if isinstance(variant, bool) or not isinstance(variant, int | str):
-        raise ConfigError(f"variant={variant!r}: write a small number or a short word, one for each answer wanted")
+        raise ConfigError(
+            f"variant={variant!r}: write a small number or a short word, another one for each wanted answer"
+        )
     return str(variant)
 
 
@@ -326,7 +328,9 @@ def _tenant(tenant: object) -> str:
 
 def _function(store_if: object) -> Callable[[Any], bool]:
     if not callable(store_if):
-        raise ConfigError(f"store_if={store_if!r}: write a function of the answer that says whether to store it")
+        raise ConfigError(
+            f"store_if={store_if!r}: write a function that takes the answer and returns whether to store it"
+        )
     return store_if
 
 

@@ -191,7 +191,7 @@ class BackgroundThread:
         self._began -= LAUNCH
         if not (self._missed or ending()):
             self._missed = True
-            log.warning("askonce has no background thread: none can be started; leases are not renewed until one is")
+            log.warning("askonce cannot start its background thread: leases are not renewed until it starts")
 
     def _run(self) -> None:
         """Run until nothing needs the thread. An exception ends it early only if it was about to end anyway."""
@@ -250,7 +250,7 @@ class BackgroundThread:
     def _on_error(self, error: BaseException) -> None:
         if self._last_error != repr(error):
             self._last_error = repr(error)
-            log.exception("the background thread of askonce met an error, and goes on")
+            log.exception("an exception in the background thread of askonce; the thread continues")
         self._unlink()
         # The next link has no subscriptions yet.
         for wait_list in list(self._wait_lists.values()):

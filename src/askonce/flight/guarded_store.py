@@ -95,7 +95,10 @@ class GuardedStore:
         self.events.emit("trouble", detail=trouble.kind)
         if trouble.kind != EXIT:
             self.events.warn_once(
-                trouble.kind, "the store had trouble (%s: %s); calls go upstream meanwhile", trouble.kind, trouble
+                trouble.kind,
+                "the store failed (%s: %s); calls go upstream until it answers again",
+                trouble.kind,
+                trouble,
             )
         for breaker in self.background.trouble(trouble, direction):
             self.events.emit("open", detail=breaker.kind, direction=breaker.direction)
@@ -118,7 +121,7 @@ class GuardedStore:
         if not self._closed:
             self.events.warn_once(
                 "unheard",
-                "the background connection to the store has trouble (%s: %s); meanwhile leases"
+                "the background connection to the store failed (%s: %s); meanwhile leases"
                 " are not renewed, and callers that wait for other processes are not woken",
                 trouble.kind,
                 trouble,

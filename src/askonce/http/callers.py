@@ -33,16 +33,16 @@ UNKNOWN = 1024  # unclassified headers reported
 Counts = tuple[tuple[str, str], ...]
 
 FRESH = (
-    "the request header %s counts in the key, and it was new each of the last %d times that the same request came"
-    " again: none of them could be answered by the cache. %s"
+    "the request header %s counts in the key, and it was new in the last %d repetitions of the same request: none of"
+    " them could be answered by the cache. %s"
 )
 STRANGE = (
-    "the request header %s is none of askonce's, so the request went upstream without the cache: the header may have"
-    " been meant to say whose the answer is. There are %s"
+    "the request header %s is unknown to askonce, so the request went upstream without the cache: the header may be"
+    " meant to say who owns the answer. The known headers are %s"
 )
 NEEDED = (
-    "a credential that is replaced every so often (a JWT, OAuth, a signature, a ticket, a client certificate) names"
-    " nobody for long, so these calls are not cached: say whose answers they are, as in http_client(tenant='billing')"
+    "a short-lived credential (a JWT, OAuth, a signature, a ticket) or a client certificate cannot identify a tenant,"
+    " so these calls are not cached: name the tenant, as in http_client(tenant='billing')"
 )
 
 
@@ -140,5 +140,5 @@ def _named(counts: Counts, secrets: bytes) -> Iterator[tuple[str, str | bytes]]:
 
 def _remedy(name: str) -> str:
     if name in CREDENTIAL_HEADERS:
-        return "If it names nobody for long, say whose answers they are, as in http_client(tenant='billing')"
-    return f"If no answer depends on it: ignore_headers=[{name!r}]"
+        return "If it is a short-lived credential, name the tenant, as in http_client(tenant='billing')"
+    return f"If no answer depends on it, write ignore_headers=[{name!r}]"

@@ -58,7 +58,7 @@ def client(
         }
     except AttributeError as missing:
         raise ConfigError(
-            f"this {found.__name__} keeps its transports elsewhere ({missing}): pass cache.transport() to its client"
+            f"this version of {found.__name__} is not supported ({missing}): pass cache.transport() to its client"
         ) from missing
     return made
 

@@ -78,8 +78,8 @@ class Transport:
         if self._inner.inherited(response):
             self.rules.events.warn_once(
                 INHERITED,
-                "answers that come over connections of a parent process may be another process's: they are returned,"
-                " and not stored; make a client that is given inner=, or another transport of yours, after the fork",
+                "an answer over a connection opened before a fork may belong to another process: it is returned and not"
+                " stored; make a client with inner= or another transport of yours after the fork",
             )
             return True
         return False

@@ -293,7 +293,7 @@ class Shut:
         title = f"{request.method} {Redaction().place(str(request.url))}"
         why = self._recording.refused(title)
         error = {
-            "message": f"askonce replays, and this cannot have been recorded: {why}",
+            "message": f"askonce replays recorded answers, and this request cannot be recorded: {why}",
             "type": "not_recorded",
             "code": "not_recorded",
         }

@@ -60,8 +60,8 @@ class RecordingFile:
             return None
         asked, answer, checksum = row
         if checksum != _checksum(asked, answer):
-            raise self._trouble("store-corrupt", f"the answer under {place.key[:16]} is damaged: take the file from "
-                                "version control again, or delete it and record anew")  # fmt: skip
+            raise self._trouble("store-corrupt", f"the answer under {place.key[:16]} is damaged: restore the file from "
+                                "version control, or delete it and record again")  # fmt: skip
         return bytes(answer)
 
     def count(self, place: Place) -> int:
@@ -151,11 +151,11 @@ class RecordingFile:
             return True
         if application == APPLICATION:
             raise self._trouble("store-foreign", f"it has format {version}, and this askonce reads {VERSION}: "
-                                "use the askonce that recorded it, or delete it and record anew")  # fmt: skip
+                                "use the askonce that recorded it, or delete it and record again")  # fmt: skip
         (tables,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application or version or tables:
-            raise self._trouble("store-foreign", "it is a database, and no recording of this format: "
-                                "delete it and record anew, if it is one of an earlier askonce")  # fmt: skip
+            raise self._trouble("store-foreign", "it is a database, but not a recording of this format: "
+                                "if an earlier version of askonce made it, delete it and record again")  # fmt: skip
         return False
 
     # trouble
@@ -174,24 +174,24 @@ class RecordingFile:
         if code == sqlite3.SQLITE_NOTADB:
             return "store-foreign", self._not_a_database()
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return "store-busy", "another process holds it: is a program recording, or a tool showing it?"
+            return "store-busy", "another process locks it: end the program that records or shows it"
         if _extended(error) == sqlite3.SQLITE_READONLY_ROLLBACK:
-            return "store-readonly", "a recording that was cut off left a journal beside it: record once more"
+            return "store-readonly", "an interrupted recording left a journal beside it: record once more"
         if code == sqlite3.SQLITE_READONLY:
-            return "store-readonly", "it cannot be written: record where the file and its folder may be"
+            return "store-readonly", "it cannot be written: record where the file and its folder can be written"
         if code == sqlite3.SQLITE_CANTOPEN:
-            return "store-denied", f"it cannot be opened: may it be read, and its folder? ({error})"
+            return "store-denied", f"it cannot be opened: check the rights of the file and its folder ({error})"
         if code == sqlite3.SQLITE_FULL:
-            return "store-full", "there is no room for it: free some space"
-        return "store-corrupt", f"{error}: take it from version control again, or delete it and record anew"
+            return "store-full", "the disk is full: free some space"
+        return "store-corrupt", f"{error}: restore it from version control, or delete it and record again"
 
     def _not_a_database(self) -> str:
         with self.path.open("rb") as file:
             lfs = file.read(40).startswith(b"version https://git-lfs")
         return (
-            "it is a pointer of Git LFS: git lfs pull"
+            "it is a Git LFS pointer: run git lfs pull"
             if lfs
-            else "it is no database: a merge, or a conversion of line ends, may have broken it"
+            else "it is not a database: a merge or a conversion of line endings may have damaged it"
         )
 
     def _trouble(self, kind: str, what: str) -> StoreTrouble:

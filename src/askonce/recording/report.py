@@ -14,22 +14,22 @@ LONG = 60  # characters of a value
 Said = dict[str, Any]
 
 _WHY = {
-    "unknown-path": "it is no operation that askonce knows",
-    "unknown": "it is no operation that askonce knows",
-    "body-mismatch": "its body is none of the operation that its path names",
-    "normalize-failed": "normalize= made nothing of it",
-    "stream": "it asks for a stream of a kind that askonce does not read",
-    "streamed-body": "its body is a stream, which is its sender's to read",
-    "large-body": "its body is too large to be read",
+    "unknown-path": "askonce does not know this operation",
+    "unknown": "askonce does not know this operation",
+    "body-mismatch": "its body does not fit the operation of its path",
+    "normalize-failed": "normalize= failed, or returned nothing usable",
+    "stream": "askonce does not read this kind of stream",
+    "streamed-body": "its body is a stream, which only its sender may read",
+    "large-body": "its body is too large",
     "no-json-request": "its body is not JSON",
-    "bad-settings": "one of its askonce headers cannot be meant",
+    "bad-settings": "one of its askonce headers is invalid",
     "incomplete": "its stream was cut",
-    "not-sse": "its stream was cut, or is none",
-    "error": "an error of the moment came in its place",
+    "not-sse": "its stream was cut, or is not an event stream",
+    "error": "a temporary error came instead of an answer",
     "not-json": "its answer is not JSON",
     "too-large": "its answer is too large",
-    "closed": "its stream was still under way when the test was over",
-    "abandon-limit": "its stream was left, and did not end in time",
+    "closed": "its stream was still under way when the test ended",
+    "abandon-limit": "its readers left its stream, and it did not end in time",
 }
 
 
@@ -37,7 +37,7 @@ def why(reason: str) -> str:
     """A one-word reason as the end of a sentence."""
     status = re.fullmatch(r"(?:status|upstream)-(\d{3})", reason)
     if status:
-        return f"it was answered {status[1]}, which is of the moment"
+        return f"its answer was status {status[1]}, which is temporary"
     known = _WHY.get(reason)
     return known or f"the call failed: {reason.removeprefix('upstream-')}"
 
@@ -54,14 +54,14 @@ def missing(said: Said, form: str, asked: int, recorded: int, neighbours: list[t
     """How a question that is not recorded, or not this often, differs from the nearest recorded one."""
     if recorded:
         times = "once" if recorded == 1 else f"{recorded} times"
-        return [f"    asked {asked} times in this test, and recorded {times}: each time has an answer of its own"]
+        return [f"    asked {asked} times in this test, and recorded {times}: each time needs a recorded answer"]
     here = _form(said, form)
     differing = [_differing(here, _form(other, kind)) for kind, other in neighbours]
     if not differing:
-        return ["    nothing is recorded there"]
+        return ["    no similar request is recorded"]
     nearest = min(differing, key=len)
     more = [f"      and {len(nearest) - SHOWN} more"] if len(nearest) > SHOWN else []
-    return [f"    the nearest that is recorded differs in {len(nearest)} field(s):", *nearest[:SHOWN], *more]
+    return [f"    the most similar recorded request differs in {len(nearest)} field(s):", *nearest[:SHOWN], *more]
 
 
 def _form(said: Said, form: str) -> dict[str, str]:

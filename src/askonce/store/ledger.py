@@ -61,7 +61,7 @@ def bytes_option(value: object, least: int) -> int:
     """The option max_bytes, which must be a number of bytes; ConfigError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
-    raise ConfigError(f"max_bytes is {value!r}: give a number of bytes, at least {least}, as in 256 * 2**20")
+    raise ConfigError(f"max_bytes is {value!r}: write a number of bytes, at least {least}, such as 256 * 2**20")
 
 
 def realm(prefix: str) -> int:

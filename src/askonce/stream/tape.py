@@ -291,7 +291,7 @@ class Playback:
             if self._pull is not None and await self._pull(until):
                 continue
             if time.monotonic() >= until:
-                raise TimeoutError(f"no part of the stream came within {patience} s")
+                raise TimeoutError(f"no part of the stream arrived within {patience} s")
             await self._wait(until)
 
     async def _wait(self, until: float) -> None:

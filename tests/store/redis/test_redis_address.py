@@ -83,7 +83,7 @@ def test_stores_of_two_prefixes_have_two_addresses():
     [
         ("redis:localhost", {}, "write redis://host:6379/0"),
         ("redis://user:secret@host:many/0", {}, "write redis://host:6379/0"),
-        ("redis://user:secret@host/name", {}, "not the number of a database"),
+        ("redis://user:secret@host/name", {}, "not a database number"),
         ("redis://host?socket_timeout=soon", {}, "socket_timeout"),
         ("redis://host?ssl_cert_reqs=none", {}, "ssl_cert_reqs"),
         ("redis://host", {"socket_timeot": 1}, "did you mean socket_timeout"),
@@ -93,7 +93,7 @@ def test_stores_of_two_prefixes_have_two_addresses():
         ("unix://", {}, "unix:///run/redis.sock"),
         ("redis://host", {"prefix": "a}b"}, "write 'ab'"),
         ("redis://host", {"prefix": "{a"}, "write 'a'"),
-        ("redis://host", {"prefix": "x" * 201}, "200 at most"),
+        ("redis://host", {"prefix": "x" * 201}, "at most 200"),
         ("redis://host", {"prefix": 5}, "write prefix='5'"),
         ("redis://host", {"client": object()}, "pass a redis.Redis"),
         ("redis://host", {"client": redis.Redis(redis_connect_func=print)}, "credential_provider"),

@@ -194,9 +194,9 @@ class MemoryStore:
         del asynchronous  # nothing here blocks for longer than a lookup takes
         parts = urlsplit(url)
         if unknown:
-            raise ConfigError(f"memory:// has no option {', '.join(unknown)}: it knows max_bytes and clock")
+            raise ConfigError(f"memory:// has no option {', '.join(unknown)}: write max_bytes or clock")
         if parts.path not in {"", "/"} or parts.query or parts.fragment:
-            raise ConfigError(f"{url!r}: write memory:// for a memory of one's own, memory://name for a shared one")
+            raise ConfigError(f"{url!r}: write memory:// for a separate memory, or memory://name for a shared one")
         room = ledger.bytes_option(max_bytes, LEAST)
         name = parts.netloc
         address = f"memory://{name or f'#{next(_anonymous)}'}"

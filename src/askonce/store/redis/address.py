@@ -49,7 +49,7 @@ _MACHINERY = {
     "health_check_interval",
 }  # fmt: skip
 _UNVERIFIED = (None, "none", ssl.CERT_NONE)  # a context that verifies nothing must not check names either
-_QUOTE = ", and quote a password, urllib.parse.quote(password, safe='')"
+_QUOTE = ", and quote a password with urllib.parse.quote(password, safe='')"
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 
 
@@ -131,7 +131,7 @@ def from_url(url: str, options: Mapping[str, Any]) -> RedisAddress:
         raise ConfigError(f"{_shown(url)} is not a Redis URL: write redis://host:6379/0{_QUOTE}") from None
     if "@" in plain.replace(urlsplit(plain).netloc, "", 1):
         # What precedes it is taken for a host or a path, and may be a part of a password: do not show it.
-        raise ConfigError(f"{_shown(url)} holds an @ behind its host: write it as %40{_QUOTE}")
+        raise ConfigError(f"{_shown(url)} contains an @ after its host: write it as %40{_QUOTE}")
     if not plain.startswith("unix:"):
         _check_path(url, plain)
     given = {**parsed, **options}
@@ -185,17 +185,17 @@ def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> 
             # An unknown option in a URL may be the rest of an unquoted password.
             harmless = near or name in spelled or name in _parameters(threads.SSLConnection)
             told = repr(name) if harmless else "a name in the URL"
-            raise ConfigError(f"{told} is not an option of a {kind.__name__} to a Redis: {hint}")
+            raise ConfigError(f"{told} is not an option of a {kind.__name__} for Redis: {hint}")
     try:
         kind(**options)
     except (TypeError, ValueError, RedisError) as error:
-        raise ConfigError(f"the options of the Redis do not fit together: {error}") from None
+        raise ConfigError(f"the options for Redis do not fit together: {error}") from None
 
 
 def _check_path(url: str, plain: str) -> None:
     path = urlsplit(plain).path.strip("/")
     if path and not path.isdigit():
-        raise ConfigError(f"{_shown(url)}: the path is not the number of a database: write redis://host:6379/0{_QUOTE}")
+        raise ConfigError(f"{_shown(url)}: the path is not a database number: write redis://host:6379/0{_QUOTE}")
 
 
 def _text(kind: type, options: Mapping[str, Any]) -> str:

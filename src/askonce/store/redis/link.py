@@ -66,7 +66,7 @@ class RedisLink:
         try:
             self._wake_in, self._wake_out = socket.socketpair()
         except OSError as error:  # no descriptor is left
-            raise StoreTrouble("store-error", f"no way to wake the background thread: {error}") from error
+            raise StoreTrouble("store-error", f"the background thread cannot be woken: {error}") from error
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
 
@@ -322,8 +322,8 @@ class RedisLink:
         if not self._warned:
             self._warned = True
             log.warning(
-                "%s: this user may not subscribe (%s), so callers that wait for another process ask every %s s: give it"
-                " the right to channels, &{PREFIX:*",
+                "%s: this user may not subscribe (%s), so callers that wait for another process ask every %s s; give"
+                " the user the right to channels: &{PREFIX:*",
                 self._address.text,
                 said,
                 LOOK,

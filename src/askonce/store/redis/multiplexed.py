@@ -208,7 +208,7 @@ class MultiplexedConnection(asyncio.Protocol):
         self.over = self.over or silent(self._timeout)
         self.until = rest[0].due if rest else 0.0
         for asked in rest:
-            asked.fail(closed("over which nothing came"))
+            asked.fail(closed("without an answer"))
         self.end(self.over)
 
     def _until(self, asked: _Asked) -> float:
@@ -278,7 +278,9 @@ async def open_multiplexed(address: RedisAddress) -> MultiplexedConnection:
     epoch = address.epoch.number
     writer: Any = None
     if ending() and _named(getattr(connection, "host", "")):
-        raise StoreTrouble(EXIT, "Python ends: a name is looked up by a thread, and none is started", "connecting")
+        raise StoreTrouble(
+            EXIT, "the interpreter is ending: a host name needs a new thread, and none can be started", "connecting"
+        )
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.connect()

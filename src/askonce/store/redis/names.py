@@ -43,9 +43,9 @@ def check_prefix(prefix: str) -> str:
     if "{" in prefix or "}" in prefix:
         # The first closing brace would end the hash tag, and put all partitions into one slot of a Cluster.
         plain = prefix.replace("{", "").replace("}", "")
-        raise ConfigError(f"prefix {prefix!r} holds braces, which mark hash slots in Redis: write {plain!r}")
+        raise ConfigError(f"prefix {prefix!r} contains braces, which mark hash slots in Redis: write {plain!r}")
     if len(prefix) > PREFIX_MAX:
-        raise ConfigError(f"prefix {prefix[:20]!r}... has {len(prefix)} characters: {PREFIX_MAX} at most")
+        raise ConfigError(f"prefix {prefix[:20]!r}... has {len(prefix)} characters: write at most {PREFIX_MAX}")
     return prefix
 
 

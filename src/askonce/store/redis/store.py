@@ -54,7 +54,7 @@ class RedisStore:
     ) -> RedisStore:
         """The store of a URL, or of a configured client whose connection options are used; nothing is sent."""
         if client is not None and options:
-            raise ConfigError(f"options beside client=: set {', '.join(options)} on the client itself")
+            raise ConfigError(f"options given with client=: set {', '.join(options)} on the client itself")
         address = addresses.from_url(url, options) if client is None else addresses.from_client(client)
         return cls(address, prefix=prefix, asynchronous=asynchronous)
 
@@ -341,7 +341,7 @@ def read_generations(said: dict[bytes, bytes]) -> Generations:
 
 
 def _not_ours() -> StoreTrouble:
-    return StoreTrouble("store-foreign", "what stands where generations belong was not written by askonce")
+    return StoreTrouble("store-foreign", "another program wrote the data under the name of the generations")
 
 
 def _length(head: bytes) -> int:

@@ -123,4 +123,4 @@ def unconnected(seconds: float) -> StoreTrouble:
 
 def garbled(what: object) -> StoreTrouble:
     """A reply that does not fit the command: the connection is out of step, or leads to no Redis."""
-    return StoreTrouble("store-error", f"not what was asked for came from the store: {what}")
+    return StoreTrouble("store-error", f"the store sent a reply that does not fit the command: {what}")

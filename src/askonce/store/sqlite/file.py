@@ -132,7 +132,7 @@ class File:
         try:
             return self._opening.run(partial(self._open, time.monotonic()))
         except Busy as busy:
-            text = f"{self.path}: it is being opened further down, {busy}"
+            text = f"{self.path}: this thread is opening it already, {busy}"
             raise StoreTrouble("store-error", text, busy.at) from None
 
     def _open(self, asked: float) -> PooledConnection:

@@ -85,7 +85,9 @@ def _is_new(connection: sqlite3.Connection, path: str) -> bool:
             raise foreign(path, "this is another program's database")
         return True
     if version != VERSION:
-        raise foreign(path, f"another version of askonce made this (schema {version}, here it is {VERSION})")
+        raise foreign(
+            path, f"another version of askonce made this file (its schema is {version}, this version needs {VERSION})"
+        )
     return False
 
 
@@ -94,7 +96,9 @@ def found(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only before the first page is written
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
-        raise StoreTrouble("store-error", f"{path}: no write-ahead log is possible here; is it a network drive?")
+        raise StoreTrouble(
+            "store-error", f"{path}: no write-ahead log is possible here; use a local disk and not a network drive"
+        )
     connection.execute("BEGIN IMMEDIATE")
     try:
         if is_new(connection, path):

@@ -55,7 +55,7 @@ def path_of(url: str) -> str:
     path = unquote(parts.path)
     if parts.query or parts.fragment:
         raise ConfigError(
-            f"{url!r}: options go beside the URL (max_bytes=...); write %3F for ? and %23 for # in a name"
+            f"{url!r}: pass options beside the URL (max_bytes=...); write %3F for ? and %23 for # in a name"
         )
     if parts.netloc == "~":
         path = "~" + path
@@ -66,7 +66,7 @@ def path_of(url: str) -> str:
     if not path or path.endswith("/") or "\0" in path:
         raise ConfigError(f"{url!r} names no file: write sqlite:///file.db, or sqlite:////absolute/file.db")
     if path == ":memory:":
-        raise ConfigError(f"{url!r}: write memory:// for a cache that leaves nothing behind")
+        raise ConfigError(f"{url!r}: write memory:// for a cache that leaves no file")
     try:
         return str(Path(path).expanduser().resolve())
     except (RuntimeError, OSError) as error:  # there is no home, or links form a circle
@@ -108,7 +108,7 @@ class SQLiteStore:
         Not `private`: the file's contents are no secret, so it may belong to any user and be open to all.
         """
         if unknown:
-            raise ConfigError(f"sqlite:// has no option {', '.join(unknown)}: it knows max_bytes, private and clock")
+            raise ConfigError(f"sqlite:// has no option {', '.join(unknown)}: write max_bytes, private or clock")
         room = ledger.bytes_option(max_bytes, LEAST)
         clock = clock or machine_clock
         return cls(path_of(url), prefix, asynchronous=asynchronous, max_bytes=room, clock=clock, private=private)

@@ -35,9 +35,9 @@ _SYSTEM_KINDS = {
     errno.EDQUOT: "store-full",
 }
 _REMEDIES = {
-    "store-foreign": "; it is left as it is: name another file",
-    "store-corrupt": "; delete it with its -wal and -shm, or name another file",
-    "store-full": "; free some space, or lower max_bytes",
+    "store-foreign": "; the file is left unchanged: name another file",
+    "store-corrupt": "; delete the file with its -wal and -shm files, or name another file",
+    "store-full": "; free some space or lower max_bytes",
 }
 
 

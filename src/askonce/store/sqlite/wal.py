@@ -81,7 +81,7 @@ class Log:
         if now - self._since >= STAYS and not self._warned:
             self._warned = True
             log.warning(
-                "%s: a program keeps a transaction open that reads it, so its log grows (%.0f MB): end that program",
+                "%s: a program keeps a read transaction open, so the write-ahead log grows (%.0f MB): end that program",
                 self._path,
                 self.size() / 1e6,
             )
