@@ -273,9 +273,7 @@ class Engine:
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
         # A landed flight may still be here: an exception can come before it is removed.
         if not (leader or flight.done) and flight in leading.get():
-            raise UsageError(
-                "the call that answers this question asks the same question again: wrap that call once only"
-            )
+            raise UsageError("the call that answers this question asks it again: wrap that call once only")
         flight.callers += 1
         try:
             patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own timeout
