@@ -132,6 +132,27 @@ def test_of_readers_that_a_loop_drops_only_the_last_is_sent_to_it(place, monkeyp
     asyncio.run(program())
 
 
+def test_a_reader_that_is_dropped_leaves_a_note_only_while_its_stream_is_under_way(place):
+    def items():
+        yield from "ab"
+        assert over.wait(10)
+
+    over = threading.Event()
+    with Cache(place) as cache:
+        notes, here = [], cache.fetch_stream("q", items)
+        first, second = (cache.fetch_stream("q", items) for _ in range(2))
+        assert (next(first), next(second), next(here)) == ("a", "a", "a")
+        for stream in (first, second):
+            stream._playback._defer = notes.append
+        del stream, first
+        assert len(notes) == 1
+        notes.pop()()
+        over.set()
+        assert list(here) == ["b"]
+        del second
+        assert notes == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["threads", "tasks"])
 def test_ten_thousand_caches_leave_as_much_as_a_hundred(place, server, mode):

@@ -62,7 +62,6 @@ class Pump:
         self.helper: Owner | None = None  # runs the stream while no reader does
         self._steps: types.GeneratorType[None, None, None] = self._stepping()  # type: ignore[assignment]
         self._outcome: _Outcome | None = None  # set by the first that ends it
-        self._finished = False
         self.left: Callable[[], Coroutine[Any, Any, None]] | None = None  # called when the last reader leaves
         self._successors: list[Owner] = []
         self._ender = OwnedLock()  # sync; in async mode `_ending` runs the end
@@ -248,7 +247,7 @@ class Pump:
         await self._ended(error, self._close)
 
     async def _ended(self, error: BaseException | None, close: Closing) -> None:
-        if self._finished:
+        if self.tape.finished:
             return
         outcome = self._first_outcome(error)
         if not self._asynchronous:
@@ -267,7 +266,7 @@ class Pump:
         return self._outcome
 
     async def _end(self, error: BaseException | None, lost: BaseException | None, close: Closing) -> None:
-        if self._finished:
+        if self.tape.finished:
             return
         try:
             await close()
@@ -303,16 +302,16 @@ class Pump:
         finally:
             # Stored before its readers see the end: a program that ends there must not lose what it paid for.
             self.tape.end(error)
-        self._finished = True  # not if that was interrupted: it must be done once more
+        self.tape.finished = True  # not if that was interrupted: it must be done once more
 
     def hand_on(self) -> bool:
         """Hand an orphaned stream over: run its last reader's leaving, or the stream's end, elsewhere.
 
         Return False if nothing will come of it.
         """
-        if not (self._finished or self._ends_now()):
+        if not (self.tape.finished or self._ends_now()):
             self._hand_over()
-        return self._ends_now() and not (self._finished or self._cut_short)
+        return self._ends_now() and not (self.tape.finished or self._cut_short)
 
     def _hand_over(self) -> None:
         left, self.left = self.left, None

@@ -93,6 +93,7 @@ class Tape:
         self.meta = meta
         self.size = 0  # bytes of all parts, dropped ones too
         self.over = False
+        self.finished = False  # over, and no reader's leaving sets anything off
         self.error: BaseException | None = None
         self.held: Signal | None = None  # set while a pump waits for its readers
         # How many parts were dropped (a tape that no caller will join any more need not keep them), and the parts
@@ -320,7 +321,7 @@ class Playback:
     def __del__(self) -> None:
         # This may run anywhere: inside our own code, or while a lock is held. So it only leaves a note. It uses no name
         # of its module, because those are gone while the interpreter ends.
-        if not getattr(self, "_closed", True) and self._defer is not None:
+        if not getattr(self, "_closed", True) and self._defer is not None and not self.tape.finished:
             self.tape.drop(self)
             self._defer(self._dropped)
 
