@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 from askonce import AsyncCache, Cache
+from askonce.flight.flight import Flight
 from tests.crowd import eventually
 from tests.fixtures import place_of
 from tests.remains import Remains, as_before, counted, resident
@@ -58,6 +59,35 @@ def test_a_dropped_cache_is_gone_whatever_still_uses_the_same_store(place):
     eventually(lambda: not any(one() for one in gone), f"{[one() for one in gone]} is gone")
     assert kept.fetch("q", lambda: 2).value == 1
     kept.close()
+
+
+def test_a_dropped_cache_whose_calls_are_over_needs_no_collection_to_be_gone(place):
+    """What it held, an answer of many megabytes or a connection, would stay until the collector comes round."""
+    cache = Cache(place)
+    for number in range(6):
+        cache.fetch(number % 4, lambda: 1, ttl=0 if number % 2 else 60)
+    flights: list[weakref.ref[Flight]] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Flight, "__init__", noted(Flight.__init__, flights))
+        for number in range(10, 13):
+            cache.fetch(number, lambda: 1)
+        assert list(cache.fetch_stream("stream", lambda: iter("ab"))) == ["a", "b"]
+    gc.disable()
+    try:
+        gone = [weakref.ref(part) for part in (cache, cache._engine, cache._engine._guarded, cache._engine.board)]
+        del cache
+        assert len(flights) == 4
+        eventually(lambda: not any(one() for one in (*flights, *gone)), "all are gone")
+    finally:
+        gc.enable()
+
+
+def noted(begin, made):
+    def __init__(self, *args, **kwargs):  # noqa: N807
+        begin(self, *args, **kwargs)
+        made.append(weakref.ref(self))
+
+    return __init__
 
 
 def test_a_cache_made_while_the_last_one_is_dropped_has_a_background_thread(place):

@@ -17,6 +17,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Claim, Follow
 from askonce.core.tape import FAILED, Ending
 from askonce.engine.question import Question
+from askonce.events import Events
 from askonce.flight.flight import Board, Flight
 from askonce.flight.guarded_store import GuardedStore
 from askonce.flight.waiters import Waiter
@@ -49,9 +50,8 @@ class Claims:
         self._guarded = guarded
         self._store = guarded.store
         self._background = guarded.background
-        self._events = guarded.events
         self._mode = mode
-        self.board = Board(guarded.background, self._orphaned)
+        self.board = Board(guarded.background, partial(_orphaned, guarded.events))
         self.waiters: set[Waiter] = set()
 
     def attempt(self) -> Attempt:
@@ -140,14 +140,15 @@ class Claims:
             flight.returned = True
         self.board.reap(flight)
 
-    def _orphaned(self, flight: Flight) -> None:
-        self._events.emit("dropped", flight.key.text, "owner-gone")
-        if flight.is_refresh:
-            self._events.emit("backoff", flight.key.text)
-        self._events.warn_once(
-            "owner-gone",
-            "a call's thread, task or event loop ended without notice: its lease was given back, and others may call",
-        )
+
+def _orphaned(events: Events, flight: Flight) -> None:
+    events.emit("dropped", flight.key.text, "owner-gone")
+    if flight.is_refresh:
+        events.emit("backoff", flight.key.text)
+    events.warn_once(
+        "owner-gone",
+        "a call's thread, task or event loop ended without notice: its lease was given back, and others may call",
+    )
 
 
 async def _claim(key: Key, ask: Ask, store: Store) -> Claim:

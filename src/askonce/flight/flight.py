@@ -230,6 +230,7 @@ class Board:
         if flight.heartbeat is not None:
             # Last: if this is interrupted, the background thread finds the flight at its next heartbeat.
             self._background.stop_renewing(flight.heartbeat)
+            flight.heartbeat.end()
 
     def _unpost(self, flight: Flight) -> None:
         # Only if this flight is there, not one that has replaced it.

@@ -10,6 +10,16 @@ from askonce.runtime.mode import Owner
 from askonce.store import Held
 
 
+class _Ended:
+    """The owner of a lease that nobody has to take back."""
+
+    def alive(self) -> bool:
+        return True
+
+
+_ENDED = _Ended()
+
+
 class Heartbeat:
     """A lease that was claimed, and perhaps granted: `order` is 0 until it is.
 
@@ -37,6 +47,12 @@ class Heartbeat:
     def alive(self) -> bool:
         """Whether something still runs it."""
         return self.owner.alive()
+
+    def end(self) -> None:
+        """Let go of the flight, which is over. In a reference cycle both would stay until the next collection, and with
+        them an answer, and a store that was dropped.
+        """
+        self.owner, self.gone, self.on_want = _ENDED, _ENDED.alive, None
 
     def want(self) -> None:
         """The store says that another process waits for it; kept if the stream is not open yet."""

@@ -32,6 +32,10 @@ Closing = Callable[[], Awaitable[None]]
 _Outcome = tuple[BaseException | None, BaseException | None]  # the error for its readers, and the reason not to keep it
 
 
+async def _landed_before(_error: BaseException | None, _why: str) -> None:
+    """What a pump that is finished has for `landed`."""
+
+
 class Pump:
     """Moves an opened stream onto a tape. `landed` stores it, or gives the lease back."""
 
@@ -84,7 +88,7 @@ class Pump:
         try:
             return self._turned() and not self._unwanted
         except StopIteration:
-            # The step before was interrupted: an exception came between two of our lines, and a part may be lost.
+            # It is over; or the step before was interrupted between two of our lines, and a part may be lost.
             drive(self.end(Cut("the call was given up")))
             return self.tape.over
         finally:
@@ -110,6 +114,8 @@ class Pump:
     def _stepping(self) -> Generator[None, None, None]:
         while True:
             drive(self._close() if self._unwanted else self._step())
+            if self.tape.finished:
+                return
             yield
 
     @property
@@ -303,6 +309,10 @@ class Pump:
             # Stored before its readers see the end: a program that ends there must not lose what it paid for.
             self.tape.end(error)
         self.tape.finished = True  # not if that was interrupted: it must be done once more
+        # Each of these leads back to this pump: in a reference cycle the answer would stay until the next collection.
+        self._landed, self.left, self.writer = _landed_before, None, None
+        with contextlib.suppress(ValueError):  # its own step ends it, and then it returns
+            self._steps.close()
 
     def hand_on(self) -> bool:
         """Hand an orphaned stream over: run its last reader's leaving, or the stream's end, elsewhere.

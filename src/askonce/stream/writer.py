@@ -83,6 +83,7 @@ class LogWriter:
         self._tape.remove_signal(self)
         if self._waiter is not None:
             self._waiter.close()
+            self._waiter = None
         if self.wanted:
             await self._append(store, end_frame(ending))
 
