@@ -1,6 +1,4 @@
-"""One call for all callers: shared while it runs, when it fails and when callers leave; taken over when its leader
-dies.
-"""
+"""One call for all callers: shared while it runs, if it fails, if callers leave; taken over when its leader dies."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What is stored: one SQLite file with many openers, its bound, the cost of an entry, and invalidating a million of
-them.
-"""
+"""What is stored: one SQLite file with many openers, its bound, the cost of an entry, invalidating a million."""
 
 from __future__ import annotations
 

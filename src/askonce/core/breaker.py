@@ -55,11 +55,10 @@ class Breakers:
         return self.connect, self.read, self.write
 
     def failed(self, direction: Direction, kind: str, *, connecting: bool = False) -> list[Breaker]:
-        """The breakers that a trouble opens. `direction`: where it was met; `connecting`: a connection for it was being
-        made.
+        """The breakers that a trouble opens. `direction`: where it was met; `connecting`: while a connection was made.
 
-        A store that is silent to reads is silent to writes too, and each would wait for its whole timeout. So silence
-        in one direction opens both.
+        Silence while connecting counts for the direction too. A store that is silent to reads would be silent to
+        writes, each for its whole timeout; so silence that opens the reads opens the writes.
         """
         breaker: Breaker = getattr(self, direction)
         failed = [self.connect, *([breaker] if kind in SILENT else [])] if connecting else [breaker]

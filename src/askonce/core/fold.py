@@ -82,10 +82,7 @@ _OPENING = "\u00ab\u2039\u300c\u300e\u300a\u3008"  # at the end of a word, these
 
 
 def folded(request: Any, folds: Collection[str]) -> Any | None:
-    """A copy of the request with its last user text folded; None if it has no such text.
-
-    The text is in the last user turn of `messages`, `contents` or `input`.
-    """
+    """A copy of the request, the last user text of `messages`, `contents` or `input` folded; None if it has none."""
     if not isinstance(request, dict):
         return None
     for name in ("messages", "contents", "input"):

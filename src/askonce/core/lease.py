@@ -7,7 +7,7 @@ twin in Lua; a test over random states checks that both agree.
 
 The rules: (id, order) names the flight that may fill; each flight has its own id, each grant its own order. A lease
 ends by a competitor's claim, an invalidation, or after 15 minutes; a passed deadline only lets others take it. A filled
-entry carries the generation that was read when the lease was granted. Without a lease, every fill is refused.
+entry carries the generation that was read when the lease was granted. An absent lease is a refusal.
 """
 
 from __future__ import annotations
@@ -213,9 +213,7 @@ _OPEN = Grant(b"", 0, Snapshot(b"", 0))  # stands for a grant that _granted make
 
 
 def _decide(head: Head | None, held: Lease | None, ask: Ask, now: int, grant: Grant | None) -> Claim:
-    """The decision table. `head`: servable by its generation; `held`: keeps others out; `grant`: the caller has it
-    already.
-    """
+    """The decision table. `head`: servable by its generation; `held`: keeps others out; `grant`: the caller's own."""
     free = grant or (None if held else _OPEN)
     if head is not None:
         window = windows(head, ask.limits)

@@ -89,10 +89,7 @@ class Dates(NamedTuple):
 
 
 class Lifetime(NamedTuple):
-    """How long an answer lives, in ms: `ttl` jittered, `cap` the hard end that nothing passes.
-
-    `age`: how old it is when it is filled; its life began that much earlier.
-    """
+    """How long an answer lives, ms: `ttl` jittered, `cap` the hard end; `age`: how old it is when it is filled."""
 
     ttl: int
     grace: int

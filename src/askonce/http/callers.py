@@ -47,9 +47,7 @@ NEEDED = (
 
 
 class Callers:
-    """Who asks, by what its requests carry. `fleeting`: cookies beside a tenant count, and so does where connections
-    go.
-    """
+    """Who asks, by what its requests carry. `fleeting`: cookies beside a tenant count, and where connections go."""
 
     def __init__(self, events: Events, rules: Rules, *, fleeting: bool = True) -> None:
         self._events = events

@@ -60,9 +60,7 @@ def rotates(secrets: bytes) -> bool:
 
 
 def _ends(claims: bytes) -> bool:
-    """Whether a JWT has an end; the API keys of some providers are JWTs without one. An unreadable JWT counts as
-    ending.
-    """
+    """Whether a JWT ends, as an unreadable one is taken to; the API keys of some providers are JWTs without an end."""
     try:
         found = orjson.loads(base64.urlsafe_b64decode(claims + b"=" * (-len(claims) % 4)))
     except (binascii.Error, ValueError):

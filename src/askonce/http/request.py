@@ -26,8 +26,7 @@ OURS = ("askonce-scope", "askonce-tags", "askonce-variant", "askonce-ttl", "cach
 
 
 class Connection(NamedTuple):
-    """What a connection tells beyond the request: whose it is, in lines as in `RequestHeaders.secrets`, and where it
-    goes.
+    """What a connection tells beyond the request: whose it is, in lines like `RequestHeaders.secrets`; where it goes.
 
     No header can have the names in `where`: ``:socket``, the path of a Unix socket; ``:sni_hostname`` and ``:target``,
     the extensions of a request with these names.

@@ -358,9 +358,7 @@ class Transport:
         return self.module.Response(reply.status, headers=headers, stream=stream, extensions=extensions)
 
     def _less_ours(self, request: Any) -> Any:
-        """The same request without askonce's headers; if it was for askonce, its body is in memory for inner
-        transports.
-        """
+        """The same request without askonce's headers, and with its body in memory if it was for askonce."""
         made = self.module.Request(
             request.method,
             request.url,

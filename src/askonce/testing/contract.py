@@ -1,21 +1,21 @@
-"""The laws of a store: what `askonce.store.Store` promises, as tests to run against a store of one's own.
+"""The laws of a store: what `askonce.store.Store` promises, as tests to run against any store.
 
     from askonce.testing.contract import StoreLaws, TimeLaws
 
-    class TestMyStore(StoreLaws, TimeLaws):    # TimeLaws where the store takes a clock, which is worth it
-        asynchronous = False                   # and a second class with True, where it has that mode
+    class TestMyStore(StoreLaws, TimeLaws):    # TimeLaws if the store takes a clock, which is worth it
+        asynchronous = False                   # and a second class with True, if it has that mode
         clocked = True
 
         def store_factory(self, *, prefix, clock):
             return MyStore("my://place", prefix=prefix, clock=clock)
 
 In a conftest.py beside it, ``pytest.register_assert_rewrite("askonce.testing.contract_ends")``, and the same for
-``contract``, ``contract_batches``, ``contract_late``, ``contract_links``, ``contract_logs`` and ``trial``, lets a law
-that is broken show its values.
+``contract``, ``contract_batches``, ``contract_late``, ``contract_links``, ``contract_logs`` and ``trial``, lets a
+broken law show its values.
 
-Each law is a sentence, and each that was ever broken by one of our own stores stays. They look at a store through its
-verbs alone, so what a law says is what a cache can rely on: nothing about how it is stored. A question's key has its
-prefix in the digest, so two prefixes never meet in one key, and no law makes them.
+Each law is a sentence, and each law that a store of askonce ever broke stays. Laws use only the verbs of a store, so
+they say what a cache can rely on, and nothing about how it is stored. The digest of a key covers its prefix, so two
+prefixes never meet in one key, and no law makes them meet.
 """
 
 # ruff: noqa: D102 - the name of a law is its sentence

@@ -1,7 +1,7 @@
-"""A provider of one's own: a local HTTP/1.1 upstream that answers as scripted, takes its time, and counts.
+"""A local HTTP/1.1 provider that answers as scripted, takes the scripted time, and counts.
 
-It stands in for OpenAI (chat completions, Responses, embeddings) and Anthropic (messages), told apart by the end of the
-path, so that a real SDK can be pointed at it:
+It stands in for OpenAI (chat completions, Responses, embeddings) and Anthropic (messages), which the end of the path
+tells apart, so a real SDK can use it:
 
     with Provider(delay=Lognormal(median=0.8)) as provider:
         provider.script("Is this allowed?", "refused")
@@ -9,8 +9,8 @@ path, so that a real SDK can be pointed at it:
         ...
         assert provider.paid("Is this allowed?") == 1
 
-One event loop in a thread of its own serves every connection: a thousand callers that wait out a delay cost nothing,
-so that what is measured is the cache and not its upstream. Streams are answered 400: they are not scripted yet.
+One event loop in a thread of its own serves every connection. A thousand callers that wait for a delay cost nothing, so
+a test measures the cache and not its upstream. A stream is answered with 400: streams are not scripted.
 """
 
 from __future__ import annotations

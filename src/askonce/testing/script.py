@@ -142,8 +142,7 @@ class Scripted:
         self._most_in_flight = 0
 
     def script(self, question: Any, *cues: Cue) -> None:
-        """Set what the next calls of a question (a text, a request, or None for all others) play; the last step
-        repeats.
+        """Set what the next calls of a question (a text, a request, or None for all others) play; the last one repeats.
 
         Each is a `Step`, or its short form: the name of a shape (``"refused"``), an HTTP status, or an exception.
         """

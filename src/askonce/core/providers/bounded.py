@@ -55,7 +55,7 @@ def lru_cache_of_short(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T
             for one in args:
                 if isinstance(one, str | bytes) and len(one) > SHORT:
                     return work(*args, **named)
-            return kept(*args, **named)  # type: ignore[arg-type]  # a call that cannot be hashed is a bug of ours
+            return kept(*args, **named)  # type: ignore[arg-type]  # a call that cannot be hashed is a bug of askonce
 
         return found
 

@@ -40,10 +40,7 @@ class Request(NamedTuple):
 
 
 def misfit(asked: Request, values: list[Answer], manners: Manners, headers: Ids) -> str:
-    """Why these objects, an answer or the events of one, cannot belong to this request; "" if they may.
-
-    `headers`: response headers with ids.
-    """
+    """Why an answer, or events of one, cannot belong to this request, "" if they may; `headers`: those with ids."""
     answers = [one for value in _ends(values) for one in _holders(value)]
     if (asked.ids or manners.ids) and foreign(asked, answers, manners, headers):
         return OTHER_REQUEST

@@ -19,10 +19,7 @@ LOOKED_AT = 2_000  # members of those
 
 
 def answers_in(value: object) -> Iterator[tuple[Answer, Api | None]]:
-    """The answers in a value with their APIs, and parts of answers, from the outside in.
-
-    A user's own data holds none. Nothing inside an answer is searched.
-    """
+    """The answers in a value, with their APIs, and parts of answers, from the outside in; none inside of another."""
     level: list[Any] = [value]
     looked = 0
     for _ in range(DEPTH):

@@ -27,10 +27,7 @@ FIELD = "field-"  # before the name of the field that makes a request pass
 
 
 def judge_request(request: object, terms: ToolTerms, *, known: bool = False, inert: Collection[str] = ()) -> str:
-    """Why the request may not be looked up, "" if it may.
-
-    `known`: its path already showed that it is for a model. `inert`: fields that the operator declared inert.
-    """
+    """Why a request may not be looked up, "" if it may. `known`: is for a model by its path; `inert`: as in Rules."""
     if not isinstance(request, dict):
         dump = getattr(request, "model_dump", None)
         request = dump(mode="json") if callable(dump) and not isinstance(request, type) else request
