@@ -137,11 +137,11 @@ async def _frozen_under_way(asker: Asker, place: Place, _: int) -> Seen:
         await asker.c.sleep(0.2)
         place.running.freeze()
 
-    told, _nothing = await asker.c.gather(asker.ask("under way", 0.4), freeze())
+    lookup, _nothing = await asker.c.gather(asker.ask("under way", 0.4), freeze())
     place.running.thaw()
     back = await asker.back()
-    measured = f"{told.over * 1000:.0f} ms over the call; back after {back:.2f} s"
-    return Seen(measured, told.over <= FIRST and back <= BACK, {"first_s": told.over, "back_s": back})
+    measured = f"{lookup.over * 1000:.0f} ms over the call; back after {back:.2f} s"
+    return Seen(measured, lookup.over <= FIRST and back <= BACK, {"first_s": lookup.over, "back_s": back})
 
 
 async def _restarted(asker: Asker, place: Place, _: int) -> Seen:
@@ -161,12 +161,12 @@ async def _restarted(asker: Asker, place: Place, _: int) -> Seen:
 
 async def _idle(asker: Asker, place: Place, lookups: int) -> Seen:
     """Cut every idle connection, again and again."""
-    told, cuts = list[Told](), max(5, lookups // 200)
+    seen, cuts = list[Told](), max(5, lookups // 200)
     for _ in range(cuts):
         await asker.c.block(place.running.kill_connections)
-        told += [await asker.ask("known"), *await asker.crowd("known")]
-    calls, most = sum(one.paid for one in told), max(one.over for one in told)
-    measured = f"{len(told)} lookups after {cuts} cuts: {calls} paid calls, at most {most * 1000:.1f} ms"
+        seen += [await asker.ask("known"), *await asker.crowd("known")]
+    calls, most = sum(one.paid for one in seen), max(one.over for one in seen)
+    measured = f"{len(seen)} lookups after {cuts} cuts: {calls} paid calls, at most {most * 1000:.1f} ms"
     return Seen(measured, not calls and most <= FIRST, {"paid": calls, "first_s": most})
 
 

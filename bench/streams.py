@@ -72,12 +72,12 @@ class Drain:
 async def hear(c: Callers, client: Any, url: str, at: float = 0.0, **more: Any) -> Heard:
     """One reader, which joins at a given time."""
     await c.sleep_until(at)
-    heard = Heard()
+    result = Heard()
     try:
-        await c.read(client, url, {**REQUEST, **more}, heard)
+        await c.read(client, url, {**REQUEST, **more}, result)
     except httpx2.RequestError as error:
-        heard.error = f"{type(error).__name__}: {error}"
-    return heard
+        result.error = f"{type(error).__name__}: {error}"
+    return result
 
 
 @asynccontextmanager
@@ -127,10 +127,10 @@ def streams(case: Case) -> Seen:
             after = [dice.uniform(0, 0.9 * story.length) for _ in range(each)]
             workers.start(read, case.place.bare, url, after if number else [0.0, *after[1:]], mode=case.mode)
         workers.begin()
-        heard: list[list[Heard]] = workers.results(story.length)
-    opened, everyone = _opened(upstream), [one for process in heard for one in process]
+        results: list[list[Heard]] = workers.results(story.length)
+    opened, everyone = _opened(upstream), [one for process in results for one in process]
     leader = next(one for one in everyone if "collapsed" not in one.status and "hit" not in one.status)
-    late = _delays(leader, [one for process in heard if leader not in process for one in process])
+    late = _delays(leader, [one for process in results if leader not in process for one in process])
     same = len({one.text for one in everyone}) == 1 and all(one.whole for one in everyone)
     p50, p99 = quantile(late, 0.5), quantile(late, 0.99)
     return Seen(
@@ -161,8 +161,8 @@ def stream_first(case: Case) -> Pair:
     The leader's own reader, with askonce and without, one stream after another in turn.
     """
     _, url = _upstream(case, Story(events=20, ttft=0.02, gap=0.01))
-    heard: list[Heard] = run(case.mode, _first, case.place, url, 5 if case.quick else 20)
-    ours, theirs = heard[2::2], heard[3::2]  # the first ones also connect
+    readers: list[Heard] = run(case.mode, _first, case.place, url, 5 if case.quick else 20)
+    ours, theirs = readers[2::2], readers[3::2]  # the first ones also connect
     firsts = [[one.delays[0] * 1e9 for one in side] for side in (ours, theirs)]
     laters = [quantile([delay for one in side for delay in one.delays[1:]], 0.5) for side in (ours, theirs)]
     return paired(*firsts)._replace(note=f"; later events {(laters[0] - laters[1]) * 1000:+.2f} ms")
@@ -232,13 +232,13 @@ def stream_killed(case: Case) -> Seen:
         at = workers.begin()
         time.sleep(max(0.0, at + dies - time.monotonic()))
         leader.kill()
-        heard: list[Heard] = [one for worker in others for one in worker.hear(story.length + 2 * HEARTBEAT + SLACK)]
-    opened, cut = _opened(upstream), [one for one in heard if one.error]
+        reads: list[Heard] = [one for worker in others for one in worker.hear(story.length + 2 * HEARTBEAT + SLACK)]
+    opened, cut = _opened(upstream), [one for one in reads if one.error]
     named = {one.error for one in cut if one.error.startswith("RemoteProtocolError: the stream of flight ")}
-    served = [one for one in heard if one.whole and len(one.times) > story.events]
+    served = [one for one in reads if one.whole and len(one.times) > story.events]
     same, expected = len({one.text for one in served}) == 1, (10, 10, 1) if case.variant else (20, 0, 0)
     return Seen(
-        f"{opened} upstream streams; {len(served)} of {len(heard)} served whole, {len(cut)} cut, by an error that names"
+        f"{opened} upstream streams; {len(served)} of {len(reads)} served whole, {len(cut)} cut, by an error that names"
         f" {len(named)} flight",
         opened == 2 and same and (len(served), len(cut), len(named)) == expected,
         {"opened": opened},
@@ -266,8 +266,8 @@ async def _crowd(c: Callers, _: Parent, place: Place, url: str, number: int) -> 
     async with clients(c, place) as (client, _, cache):
         await c.gather(*[hear(c, client, url, seed=seed) for seed in range(number)])
         before = asyncio.all_tasks()
-        heard = await c.gather(*[hear(c, client, url, seed=seed) for seed in range(2 * number)])
-        return sum(one.whole for one in heard), await _left(client, before, cache)
+        readers = await c.gather(*[hear(c, client, url, seed=seed) for seed in range(2 * number)])
+        return sum(one.whole for one in readers), await _left(client, before, cache)
 
 
 async def _left(client: Any, before: set[Any], cache: AsyncCache) -> list[str]:

@@ -98,12 +98,12 @@ def _woken(case: Case, processes: int, watch: Watch) -> Woken:
     for _ in range(processes):
         case.workers.start(wait, case.place.bare, watch, mode=case.mode)
     case.workers.begin()
-    led, *heard = case.workers.results(watch.rounds * watch.gap * 2)
-    woken = [(one, at) for rounds, _ in heard for one, ats in zip(led, rounds, strict=True) for at in ats]
+    led, *waits = case.workers.results(watch.rounds * watch.gap * 2)
+    woken = [(one, at) for rounds, _ in waits for one, ats in zip(led, rounds, strict=True) for at in ats]
     if 2 * len(woken) < processes * watch.callers * watch.rounds:
         raise Failed(f"only {len(woken)} waited: the others came before the leader")
     late, behind = [at - ended for (ended, _), at in woken], [at - answered for (_, answered), at in woken]
-    return Woken(late, behind, sum(cpu for _, cpu in heard))
+    return Woken(late, behind, sum(cpu for _, cpu in waits))
 
 
 async def lead(c: Callers, parent: Parent, place: Place, watch: Watch) -> list[tuple[float, float]]:

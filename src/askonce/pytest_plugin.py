@@ -154,9 +154,9 @@ def _watched(item: pytest.Item) -> Generator[None, Any, Any]:
     recordings = _all(item.config)
     for recording in recordings:
         item.user_properties += [(_NOTED, text) for text in recording.unrecorded()]
-    told = "\n\n".join(filter(None, [recording.told() for recording in recordings]))
-    if told and not isinstance(failed, KeyboardInterrupt):
-        pytest.fail(told, pytrace=False)
+    message = "\n\n".join(filter(None, [recording.told() for recording in recordings]))
+    if message and not isinstance(failed, KeyboardInterrupt):
+        pytest.fail(message, pytrace=False)
     if failed is not None:
         raise failed
     return result

@@ -113,14 +113,14 @@ class Judge:
         """The verdict on a stream that was scanned to its end."""
         if reason := scan.verdict():
             return Verdict(reason)
-        said = scan.items if isinstance(scan, ItemScan) else scan.values
-        names = field_names(said) if isinstance(scan, ItemScan) else scan.names()
+        values = scan.items if isinstance(scan, ItemScan) else scan.values
+        names = field_names(values) if isinstance(scan, ItemScan) else scan.names()
         made = scan.answer() if self._expected.json or may_end(names, scan.body) else None
         if made or not self._expected.json:
             reason = self._json_reason(*made) if made else ""
-        elif all(isinstance(item, str) for item in said) and breaks_json(said):
+        elif all(isinstance(item, str) for item in values) and breaks_json(values):
             reason = "invalid-json"
-        return self._final(reason or self._stream_misfit(scan), said, scan.body, now, names=names, dates=bool(made))
+        return self._final(reason or self._stream_misfit(scan), values, scan.body, now, names=names, dates=bool(made))
 
     def _misfit_reason(self, value: object) -> str:
         """Why an answer cannot belong to this question."""
@@ -206,8 +206,8 @@ class RecordingJudge(Judge):
     def scanned(self, scan: StreamScan, now: float) -> Verdict:  # noqa: ARG002
         """The verdict on a stream that was scanned to its end."""
         reason = scan.verdict()
-        said = reason not in _DOUBTFUL or self._genuine(scan, reason)
-        return Verdict(self._stream_misfit(scan) if said else reason)
+        genuine = reason not in _DOUBTFUL or self._genuine(scan, reason)
+        return Verdict(self._stream_misfit(scan) if genuine else reason)
 
     @staticmethod
     def _genuine(scan: StreamScan, reason: str) -> bool:

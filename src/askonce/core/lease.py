@@ -201,12 +201,12 @@ def claim(slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
     own = lease is not None and lease.id == ask.id and not lease.idle
     if own and lease and valid(lease.snapshot, {*lease.fields, *ask.fields}, gens):
         return _decide(head, None, ask, now, Grant(lease.id, lease.order, lease.snapshot)), slot
-    said = _decide(head, held, ask, now, None)
-    if isinstance(said, Follow):
-        return said, slot if held is None or held.want else slot._replace(lease=held._replace(want=True))
-    if isinstance(said, Lead) or said.grant:
-        return _granted(said, slot, ask, now_us)
-    return said, slot
+    decision = _decide(head, held, ask, now, None)
+    if isinstance(decision, Follow):
+        return decision, slot if held is None or held.want else slot._replace(lease=held._replace(want=True))
+    if isinstance(decision, Lead) or decision.grant:
+        return _granted(decision, slot, ask, now_us)
+    return decision, slot
 
 
 _OPEN = Grant(b"", 0, Snapshot(b"", 0))  # stands for a grant that _granted makes
@@ -230,7 +230,7 @@ def _decide(head: Head | None, held: Lease | None, ask: Ask, now: int, grant: Gr
     return Follow(held.id, held.order, min(held.deadline - now, ask.heartbeat))
 
 
-def _granted(said: Hit | Stale | Lead, slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
+def _granted(decision: Hit | Stale | Lead, slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
     old, head, gens = slot.lease, slot.head, slot.generations
     # Also above the entry's order: a DEL of the lease forgets the last one, and the clock may have stepped back.
     order = max(now_us, old.order + 1 if old else 0, head.order + 1 if head else 0)
@@ -239,7 +239,7 @@ def _granted(said: Hit | Stale | Lead, slot: Slot, ask: Ask, now_us: int) -> tup
     lease = Lease(
         ask.id, order, now + ask.heartbeat, snapshot, ask.fields, now + LEASE_LIFE, fails=old.fails if old else 0
     )
-    return said._replace(grant=Grant(ask.id, order, snapshot)), slot._replace(lease=lease)
+    return decision._replace(grant=Grant(ask.id, order, snapshot)), slot._replace(lease=lease)
 
 
 def holds(lease: Lease | None, flight: bytes, order: int, now: int) -> bool:

@@ -51,13 +51,13 @@ def clear_header(name: str, value: str) -> bool:
 
 def reply_headers(headers: Iterable[Sequence[str]], ways: Sequence[str]) -> list[list[str]]:
     """The headers of an answer that may be shown; `ways`: spellings of what was hidden (secrets.traces)."""
-    told = []
+    visible = []
     for name, value in headers:
         shown = value if clear_header(name, value) else HIDDEN
         for way in ways:
             shown = shown.replace(way, HIDDEN)
-        told.append([name, shown])
-    return told
+        visible.append([name, shown])
+    return visible
 
 
 def starred(body: bytes, ways: Sequence[str]) -> bytes:
@@ -92,8 +92,8 @@ def starred_frames(body: bytes, ways: Sequence[str]) -> bytes:
         if not at < start <= end <= len(made) - 4:
             break
         payload = bytes(made[start:end])
-        if (told := _INNER.sub(inner, starred(payload, ways))) != payload:
-            made[start:end] = told
+        if (redacted := _INNER.sub(inner, starred(payload, ways))) != payload:
+            made[start:end] = redacted
             made[end : end + 4] = zlib.crc32(made[at:end]).to_bytes(4, "big")
         at = end + 4
     return bytes(made)

@@ -59,8 +59,8 @@ def given_beside(options: Mapping[str, Any]) -> list[Any]:
 
 def directed(connection: Connection, extensions: Mapping[str, Any]) -> Connection:
     """The connection of a request that names its own destination."""
-    told = [(f":{name}", repr(extensions[name])) for name in sorted(DIRECTIONS & extensions.keys())]
-    return connection._replace(where=(*connection.where, *told))
+    where = [(f":{name}", repr(extensions[name])) for name in sorted(DIRECTIONS & extensions.keys())]
+    return connection._replace(where=(*connection.where, *where))
 
 
 def _parts(transport: Any) -> Iterator[Any]:
@@ -149,5 +149,5 @@ def _peers(curve: str) -> tuple[ssl.SSLObject, ssl.SSLObject]:
         if curve:
             one.set_ecdh_curve(curve)
             one.maximum_version = ssl.TLSVersion.TLSv1_2
-    asked, told = ssl.MemoryBIO(), ssl.MemoryBIO()
-    return client.wrap_bio(told, asked), server.wrap_bio(asked, told, server_side=True)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    return client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)

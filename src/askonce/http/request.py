@@ -171,8 +171,8 @@ def read_headers(headers: Sequence[Header], ignored: Container[str] = ()) -> Req
             text = lower(name)
             ours[text] = f"{ours[text]},{text_of(value)}" if text in ours else text_of(value)
         elif (text := lower(name)) not in ignored:
-            told = counting_members(text, text_of(value)) if kind == _MEMBERS else text_of(value)
-            counts += [(text, told)] if told or kind != _MEMBERS else []
+            counted = counting_members(text, text_of(value)) if kind == _MEMBERS else text_of(value)
+            counts += [(text, counted)] if counted or kind != _MEMBERS else []
             unknown += [text] if kind == _UNKNOWN else []
     return RequestHeaders(tuple(counts), b"\n".join(secrets), ours, tuple(unknown), b"\n".join(cookies), host)
 

@@ -93,8 +93,8 @@ OLDEST = 2**31 - 1  # s, as in RFC 9111
 
 def age_of(headers: Sequence[Header]) -> int:
     """The seconds of an Age header; 0 if there is none that can be read."""
-    said = next((value.strip() for name, value in headers if name.lower() == b"age"), b"")
-    return min(int(said), OLDEST) if said.isdigit() and len(said) <= _DIGITS else 0
+    age = next((value.strip() for name, value in headers if name.lower() == b"age"), b"")
+    return min(int(age), OLDEST) if age.isdigit() and len(age) <= _DIGITS else 0
 
 
 _DIGITS = 20

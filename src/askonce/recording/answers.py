@@ -23,8 +23,8 @@ def redacted(form: str, body: bytes, ways: Sequence[str]) -> bytes:
 def _head(meta: bytes, ways: Sequence[str]) -> bytes:
     if not meta:
         return meta
-    told = orjson.loads(meta)
-    return orjson.dumps({**told, "headers": reply_headers(told.get("headers", ()), ways)})
+    head = orjson.loads(meta)
+    return orjson.dumps({**head, "headers": reply_headers(head.get("headers", ()), ways)})
 
 
 def _tape(log: bytes, ways: Sequence[str]) -> bytes:

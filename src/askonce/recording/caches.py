@@ -87,10 +87,10 @@ class RecordedPlan(Plan):
         assert self.recording is not None
         redaction = Redaction(_hidden.get())
         place = redaction.place(upstream)
-        said: Said = {"asked": f"POST {place}" if place else "fetch", "scope": self.scope, "variant": self.variant}
-        said |= {"headers": redaction.headers(headers), "body": redaction.body(_read(body))}
-        told = redaction.elsewhere({name: one for name, one in said.items() if one or name == "body"})
-        digest = self.recording.asks(told, redaction.secrets)
+        parts: Said = {"asked": f"POST {place}" if place else "fetch", "scope": self.scope, "variant": self.variant}
+        parts |= {"headers": redaction.headers(headers), "body": redaction.body(_read(body))}
+        visible = redaction.elsewhere({name: one for name, one in parts.items() if one or name == "body"})
+        digest = self.recording.asks(visible, redaction.secrets)
         return Question(Key(digest, form), labels.fields(self.scope, model, self.tags), self, model)
 
 

@@ -69,21 +69,21 @@ class Recording:
 
     # requests
 
-    def asks(self, said: Said, secrets: set[str]) -> bytes:
+    def asks(self, request: Said, secrets: set[str]) -> bytes:
         """The digest of a request by what may be shown of it, so that requests differ where a reader sees that."""
-        digest = hashlib.sha256(keys.canonical(said)).digest()
+        digest = hashlib.sha256(keys.canonical(request)).digest()
         # The union of all secrets: a caller with the same request at this moment may hide another one.
-        self._asked.setdefault(digest.hex(), (said, set()))[1].update(secrets)
+        self._asked.setdefault(digest.hex(), (request, set()))[1].update(secrets)
         return digest
 
     def turn(self, key: Key) -> Key:
         """The key of the request that is made now, with its number."""
-        said, secrets = self._asked.get(key.text, ({}, set()))
+        request, secrets = self._asked.get(key.text, ({}, set()))
         taken = self._taken.setdefault((key.text, key.form), {})
         mine = object()
         nth = next(number for number in itertools.count() if taken.setdefault(number, mine) is mine)
         own = Key(hashlib.sha256(b"%b%b%d" % (key.digest, key.form.encode(), nth)).digest(), key.form)
-        self._turns[own.text] = Turn(Place(key.text, key.form, nth), said, secrets, taken)
+        self._turns[own.text] = Turn(Place(key.text, key.form, nth), request, secrets, taken)
         return own
 
     @contextmanager

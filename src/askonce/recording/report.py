@@ -42,20 +42,20 @@ def why(reason: str) -> str:
     return known or f"the call failed: {reason.removeprefix('upstream-')}"
 
 
-def title(said: Said, form: str = "") -> str:
+def title(request: Said, form: str = "") -> str:
     """A request as one line."""
-    body = said.get("body")
+    body = request.get("body")
     model = body.get("model") if isinstance(body, dict) else None
-    parts = (said.get("asked", "a question"), "(a stream)" if form == "s" else "", model and f"model={model}")
+    parts = (request.get("asked", "a question"), "(a stream)" if form == "s" else "", model and f"model={model}")
     return printable(" ".join(str(part) for part in parts if part))
 
 
-def missing(said: Said, form: str, asked: int, recorded: int, neighbours: list[tuple[str, Said]]) -> list[str]:
+def missing(request: Said, form: str, asked: int, recorded: int, neighbours: list[tuple[str, Said]]) -> list[str]:
     """How a question that is not recorded, or not this often, differs from the nearest recorded one."""
     if recorded:
         times = "once" if recorded == 1 else f"{recorded} times"
         return [f"    asked {asked} times in this test, and recorded {times}: each time needs a recorded answer"]
-    here = _form(said, form)
+    here = _form(request, form)
     differing = [_differing(here, _form(other, kind)) for kind, other in neighbours]
     if not differing:
         return ["    no similar request is recorded"]
@@ -64,8 +64,8 @@ def missing(said: Said, form: str, asked: int, recorded: int, neighbours: list[t
     return [f"    the most similar recorded request differs in {len(nearest)} field(s):", *nearest[:SHOWN], *more]
 
 
-def _form(said: Said, form: str) -> dict[str, str]:
-    return {**dict(_flat(said)), "stream": str(form == "s")}
+def _form(request: Said, form: str) -> dict[str, str]:
+    return {**dict(_flat(request)), "stream": str(form == "s")}
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

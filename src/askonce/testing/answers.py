@@ -101,8 +101,8 @@ def answer(request: Any, protocol: Protocol | None = None, shape: Shape = "compl
 def error(status: int, protocol: Protocol = "openai.chat") -> Body:
     """The JSON body of an HTTP status of 400 or more."""
     kind = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error"}
-    said = {"type": kind.get(status, "api_error"), "message": f"scripted {status}"}
-    return {"type": "error", "error": said} if protocol == "anthropic.messages" else {"error": said}
+    body = {"type": kind.get(status, "api_error"), "message": f"scripted {status}"}
+    return {"type": "error", "error": body} if protocol == "anthropic.messages" else {"error": body}
 
 
 def said(question: str, shape: Shape = "complete", choice: int = 0) -> str:
@@ -128,14 +128,14 @@ def _tokens(text: str) -> int:
 def _chat(request: Any, shape: Shape, nth: int) -> Body:
     question = question_of(request)
     choices = [_choice(question, shape, index) for index in range(int(request.get("n") or 1))]
-    asked, told = _tokens(question), sum(_tokens(choice["message"]["content"] or "") for choice in choices)
+    tokens_in, tokens_out = _tokens(question), sum(_tokens(choice["message"]["content"] or "") for choice in choices)
     return {
         "id": f"chatcmpl-{digest(question)}-{nth}",
         "object": "chat.completion",
         "created": BORN,
         "model": _model(request, "gpt-4.1-mini"),
         "choices": choices,
-        "usage": {"prompt_tokens": asked, "completion_tokens": told, "total_tokens": asked + told},
+        "usage": {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out},
     }
 
 
@@ -154,7 +154,7 @@ def _choice(question: str, shape: Shape, index: int) -> Body:
 def _responses(request: Any, shape: Shape, nth: int) -> Body:
     question = question_of(request)
     reason = INCOMPLETE.get(shape)
-    asked, told = _tokens(question), _tokens(said(question, shape))
+    tokens_in, tokens_out = _tokens(question), _tokens(said(question, shape))
     return {
         "id": f"resp_{digest(question)}_{nth}",
         "object": "response",
@@ -168,11 +168,11 @@ def _responses(request: Any, shape: Shape, nth: int) -> Body:
         "tool_choice": "auto",
         "tools": [],
         "usage": {
-            "input_tokens": asked,
+            "input_tokens": tokens_in,
             "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": told,
+            "output_tokens": tokens_out,
             "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": asked + told,
+            "total_tokens": tokens_in + tokens_out,
         },
     }
 

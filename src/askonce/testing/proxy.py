@@ -170,15 +170,15 @@ class Proxy:
 
     def say(self, data: bytes) -> int:
         """Send bytes to every client as if from the server; return how many clients there were."""
-        told: list[_Pipe] = []
+        reached: list[_Pipe] = []
 
         def act() -> None:
-            told.extend(pipe for pipe in self.pipes if pipe.client.transport is not None and not pipe.dead)
-            for pipe in told:
+            reached.extend(pipe for pipe in self.pipes if pipe.client.transport is not None and not pipe.dead)
+            for pipe in reached:
                 pipe.client.transport.write(data)
 
         self._do(act)
-        return len(told)
+        return len(reached)
 
     def cut(self) -> None:
         """Hang up all connections."""

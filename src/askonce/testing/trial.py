@@ -138,11 +138,11 @@ class Trial:
 
     def lead(self, question: Key, ask: Ask, store: Store | None = None) -> Grant:
         """A claim that must be granted, whether or not there is something to serve."""
-        said = self.claim(question, ask, store)
-        assert not isinstance(said, Follow), f"told to follow where the lease is free: {said}"
-        assert said.grant is not None, f"no lease where it is free: {said}"
-        assert said.grant.id == ask.id
-        return said.grant
+        reply = self.claim(question, ask, store)
+        assert not isinstance(reply, Follow), f"told to follow where the lease is free: {reply}"
+        assert reply.grant is not None, f"no lease where it is free: {reply}"
+        assert reply.grant.id == ask.id
+        return reply.grant
 
     def fill(self, question: Key, grant: Grant, sealed: Sealed, life: Lifetime = LIFE) -> str:
         """One fill by the holder of a grant."""
@@ -161,12 +161,12 @@ class Trial:
     def serves(self, question: Key, *fields: int, store: Store | None = None) -> tuple[bytes, int] | None:
         """The fill that another caller is served now, fresh or stale, by its name; the caller's lease is given back."""
         ask = asking(*fields)
-        said = self.claim(question, ask, store)
-        if isinstance(said, Follow):
+        reply = self.claim(question, ask, store)
+        if isinstance(reply, Follow):
             return None
-        if said.grant is not None:
+        if reply.grant is not None:
             self.do((store or self.store).release(question, ask.id, 0, Ending(FAILED)))
-        return (said.fill, said.order) if isinstance(said, Hit | Stale) else None
+        return (reply.fill, reply.order) if isinstance(reply, Hit | Stale) else None
 
     def head(self, question: Key) -> Head:
         """The head of the entry, which must be whole."""
@@ -184,8 +184,8 @@ class Trial:
         while not wanted(notices, ready):
             left = until - time.monotonic()
             assert left > 0, f"this is all that came within {PATIENCE} s: {notices}, in force: {ready}"
-            said, force = link.poll(left)
-            notices += said
+            heard, force = link.poll(left)
+            notices += heard
             ready += force
         return notices
 
@@ -230,12 +230,12 @@ def sealed(
     return seal(form, digest, grant.id, grant.order, grant.snapshot, ttl, everything, body)
 
 
-def grant_of(said: Claim) -> Grant | None:
+def grant_of(reply: Claim) -> Grant | None:
     """The lease that came with a claim's reply."""
-    return None if isinstance(said, Follow) else said.grant
+    return None if isinstance(reply, Follow) else reply.grant
 
 
-def must_lead(said: Claim) -> Grant:
+def must_lead(reply: Claim) -> Grant:
     """The grant of a caller that must find nothing to serve."""
-    assert isinstance(said, Lead), f"expected a lease and nothing to serve, not {said}"
-    return said.grant
+    assert isinstance(reply, Lead), f"expected a lease and nothing to serve, not {reply}"
+    return reply.grant

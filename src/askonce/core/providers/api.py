@@ -140,7 +140,7 @@ class Api:
     error: Callable[[int, str, str], tuple[Body, list[Header]]] = plain_error
 
     def verdict(self, value: object, tool_calls: str = "pass", searched: str = "pass", *, given: bool = False) -> str:
-        """Why the answer may not be stored, "" if it may; `tool_calls`, `searched`: see Policy, `given`: see Expected."""
+        """Why the answer may not be stored, "" if it may; `tool_calls`, `searched`: see Policy; `given`: Expected."""
         if failed(value):
             return "error"
         if not isinstance(value, dict) or not self.shape(value):

@@ -63,16 +63,16 @@ def _parts(value: Answer) -> Iterator[Part]:
 
 
 def _blocks_part(blocks: list[Answer], finish: object) -> Part:
-    said = [block for block in blocks if "reasoningContent" not in block]
+    spoken = [block for block in blocks if "reasoningContent" not in block]
     uses = [a_dict(block["toolUse"]) for block in blocks if "toolUse" in block]
     served = [str(use.get("name")) for use in uses if use.get("type") == "server_tool_use"]
     return Part(
         finish,
-        has_text(said),
+        has_text(spoken),
         len(uses) - len(served),
         not all(map(searches, served)),
         searched=bool(served),
-        said=[*map(_cited, said)],
+        said=[*map(_cited, spoken)],
     )
 
 
@@ -89,18 +89,18 @@ def _gist(found: Read) -> Answer | None:
     blocks: dict[str, Answer] = {}
     closed: set[str] = set()
     answer: Answer = {}
-    for name, said in ((name, a_dict(said)) for value in found.values for name, said in value.items()):
-        index = str(said.get("contentBlockIndex"))
+    for name, payload in ((name, a_dict(payload)) for value in found.values for name, payload in value.items()):
+        index = str(payload.get("contentBlockIndex"))
         if name == "contentBlockDelta":
-            _add_delta(a_dict(said.get("delta")), blocks.setdefault(index, {}))
+            _add_delta(a_dict(payload.get("delta")), blocks.setdefault(index, {}))
         elif name == "contentBlockStart":
-            blocks.setdefault(index, {}).update(a_dict(said.get("start")))
+            blocks.setdefault(index, {}).update(a_dict(payload.get("start")))
         elif name == "contentBlockStop":
             closed.add(index)
         elif name == "messageStop":
-            answer["stopReason"] = said.get("stopReason")
+            answer["stopReason"] = payload.get("stopReason")
         elif name == "metadata":
-            answer["usage"] = said.get("usage")
+            answer["usage"] = payload.get("usage")
     if not (closed >= blocks.keys() and answer.keys() >= {"stopReason", "usage"}):
         return None
     return answer | {"output": {"message": {"role": "assistant", "content": list(map(_whole, blocks.values()))}}}

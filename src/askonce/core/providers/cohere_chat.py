@@ -12,8 +12,8 @@ def _gist(found: Read) -> Answer | None:
     ends = [a_dict(value.get("delta")) for value in found.values if value.get("type") == "message-end"]
     if not ends:
         return None
-    said = [a_dict(a_dict(value.get("delta")).get("message")) for value in found.values]
-    texts = [a_dict(message.get("content")).get("text") for message in said]
+    messages = [a_dict(a_dict(value.get("delta")).get("message")) for value in found.values]
+    texts = [a_dict(message.get("content")).get("text") for message in messages]
     calls = sum(value.get("type") == "tool-call-start" for value in found.values)
     message = {"content": "".join(text for text in texts if isinstance(text, str)), "tool_calls": [{}] * calls}
     return {"message": message, "finish_reason": "error" if ends[-1].get("error") else ends[-1].get("finish_reason")}

@@ -16,12 +16,12 @@ def langchain(value: Answer) -> Iterator[Part]:
     message = inner or value
     if message.get("type") not in ("ai", "AIMessage", "AIMessageChunk") or "content" not in message:
         return
-    told, more = a_dict(message.get("response_metadata")), a_dict(message.get("additional_kwargs"))
+    metadata, more = a_dict(message.get("response_metadata")), a_dict(message.get("additional_kwargs"))
     content, calls = message.get("content"), dicts(message.get("tool_calls")) + dicts(message.get("invalid_tool_calls"))
     blocks = dicts(content)
     part = blocks_part(blocks, "stop") if telling(blocks) else None
     yield Part(
-        ending_of(told) or ending_of(more) or "stop",
+        ending_of(metadata) or ending_of(more) or "stop",
         has_text(content),
         len(calls) or bool(more.get("tool_calls") or more.get("function_call")),
         part.served if part else False,
@@ -44,13 +44,13 @@ def pydantic_ai(value: Answer) -> Iterator[Part]:
     if value.get("kind") != "response" or "usage" not in value or len(parts) != len(value.get("parts") or ()):
         return
     served = [str(part.get("tool_name")) for part, kind in zip(parts, kinds, strict=True) if kind.startswith("builtin")]
-    said = [part.get("content") for part, kind in zip(parts, kinds, strict=True) if kind == "text"]
+    texts = [part.get("content") for part, kind in zip(parts, kinds, strict=True) if kind == "text"]
     suspended = value.get("state") not in (None, "complete")
     yield Part(
         "incomplete" if suspended else ending_of(value) or ending_of(a_dict(value.get("provider_details"))) or "stop",
-        has_text(said) or "file" in kinds,
+        has_text(texts) or "file" in kinds,
         kinds.count("tool-call"),
         not all(map(searches, served)),
         searched=bool(served),
-        said=said,
+        said=texts,
     )

@@ -123,19 +123,19 @@ def _json(found: Read) -> Answer:
         for candidate in a_list(chunk.get("candidates")):
             index = an_int(candidate.get("index", 0))
             _add(candidates.setdefault(index, {"content": {"parts": []}}), candidate)
-    said = [candidates[index] for index in sorted(candidates)]
-    sure(usage and said and all(candidate.get("finishReason") for candidate in said))
-    return {"candidates": said, "usageMetadata": usage} | answer
+    ordered = [candidates[index] for index in sorted(candidates)]
+    sure(usage and ordered and all(candidate.get("finishReason") for candidate in ordered))
+    return {"candidates": ordered, "usageMetadata": usage} | answer
 
 
 # Without createTime: Vertex has it, and its answers in one piece have avgLogprobs, which its streams lack.
 _HEAD = ("modelVersion", "responseId")
 
 
-def _add(into: Answer, said: Answer) -> None:
-    exactly(said, ("content", "finishReason", "finishMessage", "index"))
-    settle(into, said, ("finishReason", "finishMessage", "index"))
-    content = exactly(said.get("content") or {}, ("parts", "role"))
+def _add(into: Answer, piece: Answer) -> None:
+    exactly(piece, ("content", "finishReason", "finishMessage", "index"))
+    settle(into, piece, ("finishReason", "finishMessage", "index"))
+    content = exactly(piece.get("content") or {}, ("parts", "role"))
     settle(into["content"], content, ("role",))
     parts = into["content"]["parts"]
     for part in a_list(content.get("parts") or []):
@@ -155,8 +155,8 @@ def _stream(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
     """A stream of one chunk, which is a whole answer anyway."""
     candidates = a_list(answer.get("candidates"))
     sure(candidates and all(candidate.get("finishReason") for candidate in candidates))
-    said = orjson.dumps(answer)
-    return [b"[", said, b"]\n"] if ARRAY in asked else [b"data: ", said, b"\r\n\r\n"]
+    body = orjson.dumps(answer)
+    return [b"[", body, b"]\n"] if ARRAY in asked else [b"data: ", body, b"\r\n\r\n"]
 
 
 API = Api(

@@ -12,9 +12,9 @@ def _gist(found: Read) -> Answer | None:
     last = next((value for value in reversed(found.values) if value.get("done")), None)
     if last is None:
         return None
-    said = [a_dict(value.get("message")) for value in found.values]
-    texts = [value.get("response", message.get("content")) for value, message in zip(found.values, said, strict=True)]
-    calls = [call for message in said for call in dicts(message.get("tool_calls"))]
+    pieces = [a_dict(value.get("message")) for value in found.values]
+    texts = [value.get("response", message.get("content")) for value, message in zip(found.values, pieces, strict=True)]
+    calls = [call for message in pieces for call in dicts(message.get("tool_calls"))]
     message = {"content": "".join(text for text in texts if isinstance(text, str)), "tool_calls": calls}
     ended = last.get("done_reason", "stop")
     return {"model": "", "done": True, "done_reason": ended, "message": message}

@@ -170,8 +170,8 @@ def _json(found: Read) -> Answer:
             index = an_int(choice.get("index"))
             choices.setdefault(index, _Choice(index)).add(choice)
     sure(usage and choices)
-    said = [choices[index].answer() for index in sorted(choices)]
-    return answer | {"choices": said, "usage": usage}
+    ordered = [choices[index].answer() for index in sorted(choices)]
+    return answer | {"choices": ordered, "usage": usage}
 
 
 class _Choice:
@@ -226,15 +226,15 @@ class _Call:
 
 
 def _text(pieces: list[object]) -> str | None:
-    said = [piece for piece in pieces if piece is not None]
-    return joined(said) if said else None
+    texts = [piece for piece in pieces if piece is not None]
+    return joined(texts) if texts else None
 
 
 def _logprobs(pieces: list[object]) -> Answer | None:
-    said = [exactly(one, ("content", "refusal")) for one in pieces if one is not None]
-    names = {name: None for one in said for name in one}
-    told = {name: [token for one in said for token in a_list(one.get(name) or [])] or None for name in names}
-    return told if said else None
+    entries = [exactly(one, ("content", "refusal")) for one in pieces if one is not None]
+    names = {name: None for one in entries for name in one}
+    tokens = {name: [token for one in entries for token in a_list(one.get(name) or [])] or None for name in names}
+    return tokens if entries else None
 
 
 def _stream(answer: Answer, asked: frozenset[str]) -> Iterable[bytes]:
