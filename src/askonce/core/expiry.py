@@ -126,7 +126,6 @@ def signed_until(text: str) -> float | None:
 
 
 def _until(name: str, value: str, fields: Mapping[str, str]) -> float | None:
-    """The end that one field of a signed URL's query names."""
     if _ENDING.fullmatch(name):
         return _ended(value, fields)
     if name == "q-sign-time":  # Tencent: start;end

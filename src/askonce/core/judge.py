@@ -123,7 +123,6 @@ class Judge:
         return self._final(reason or self._stream_misfit(scan), values, scan.body, now, names=names, dates=bool(made))
 
     def _misfit_reason(self, value: object) -> str:
-        """Why an answer cannot belong to this question."""
         if self._misfit is _fits:
             return ""
         whole = [value] if self._api else [found for found, named in answers_in(_unwrapped(value)) if named]

@@ -166,7 +166,6 @@ class Redaction:
         }
 
     def _hide(self, value: Any, *, noted: bool = True, numbers: bool = True, depth: int = 0) -> Any:
-        """A value with all of its leaves hidden."""
         deeper = depth + 1
         if isinstance(value, dict) and depth < _DEEP:
             return {

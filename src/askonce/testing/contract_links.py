@@ -71,7 +71,7 @@ class NoticeLaws(Trial):
     """Rule 8: waiting belongs to the store."""
 
     def hears(self, link: Link, notice: Notice) -> None:
-        """Whether this notice comes, among others."""
+        """Assert that this notice comes, whatever else does."""
         self.hear(link, lambda notices, _: (Q, notice) in notices)
 
     def test_the_first_who_waits_is_announced(self) -> None:

@@ -18,7 +18,7 @@ V = TypeVar("V")
 
 
 class Manners:
-    """What before learned, within bounds. Threads that learn at once may lose a line, which is learned again."""
+    """What was learned, within bounds. Threads that learn at once may lose a line, which is learned again."""
 
     def __init__(self) -> None:
         self._asked: dict[str, dict[str, None]] = {}

@@ -113,7 +113,7 @@ def _json(found: Read) -> Answer:
 
 
 def _bare(item: Answer) -> Answer:
-    """An item without what hosts write cleared each time."""
+    """An item without what hosts write anew each time."""
     return {name: value for name, value in item.items() if name not in ("id", "encrypted_content", "status")}
 
 

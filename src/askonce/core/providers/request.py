@@ -78,7 +78,6 @@ def _surely_for_model(request: Request) -> bool:
 
 
 def _is_chat(messages: object) -> bool:
-    """Whether these are the messages of a chat."""
     return (
         isinstance(messages, list) and bool(messages) and all(isinstance(a_dict(m).get("role"), str) for m in messages)
     )
@@ -144,7 +143,6 @@ def field_reason(name: str) -> str:
 
 
 def _special(name: str, plain: str, value: object, request: Request, *, stores: bool) -> Iterator[_Reason]:
-    """Reasons from fields whose value says whether they are inert."""
     if plain in ("model", "model_id"):
         words = {_model_word(str(one)) for one in (value, *_each(request.get("models")))}
         if "searches" in words and not stores:
