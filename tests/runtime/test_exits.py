@@ -223,11 +223,11 @@ place, how = sys.argv[1:]
 STALE = Policy(ttl=0.05, grace=60.0, max_age=600.0)
 
 def hang():
-    print("under way", flush=True)
+    print("under way\\n", end="", flush=True)
     time.sleep(30)
 
 async def hung():
-    print("under way", flush=True)
+    print("under way\\n", end="", flush=True)
     await asyncio.sleep(30)
 
 async def answered():

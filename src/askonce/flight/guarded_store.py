@@ -93,13 +93,14 @@ class GuardedStore:
         if self._closed:
             return
         self.events.emit("trouble", detail=trouble.kind)
-        if trouble.kind != EXIT:
-            self.events.warn_once(
-                trouble.kind,
-                "the store failed (%s: %s); calls go upstream until it answers again",
-                trouble.kind,
-                trouble,
-            )
+        if trouble.kind == EXIT:
+            return  # the interpreter's, or one event loop's: the store has none, and others go on using it
+        self.events.warn_once(
+            trouble.kind,
+            "the store failed (%s: %s); calls go upstream until it answers again",
+            trouble.kind,
+            trouble,
+        )
         for breaker in self.background.trouble(trouble, direction):
             self.events.emit("open", detail=breaker.kind, direction=breaker.direction)
 

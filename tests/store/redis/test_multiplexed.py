@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from askonce import AsyncCache
 from askonce.store import StoreTrouble
 from askonce.store.redis import async_wire
 from askonce.store.redis.address import from_url
@@ -329,3 +330,35 @@ def test_a_forked_child_with_a_loop_of_its_own_disturbs_nobody(valkey: Server):
         return code
 
     assert asyncio.run(parent()) == 0
+
+
+def test_a_lookup_on_a_loop_that_is_ending_meets_no_trouble_of_the_stores(valkey: Server, caplog: Any):
+    """A generator's end may look up when the loop's threads have ended: a host's name is resolved no more."""
+
+    async def late() -> Any:
+        await asyncio.get_running_loop().shutdown_default_executor()
+        cache = AsyncCache(valkey.url.replace("127.0.0.1", "localhost"))
+
+        async def call() -> int:
+            return 1
+
+        found = await cache.fetch("q", call)
+        return found, cache.stats()["breaker"]
+
+    found, breaker = asyncio.run(late())
+    assert (found.value, found.status.detail, breaker) == (1, "exit", "closed")
+    assert not caplog.records
+
+
+def test_a_connection_that_its_loop_has_closed_is_closed_again_without_a_word(valkey: Server):
+    async def left() -> Any:
+        connection = await open_multiplexed(address(valkey))
+        connection.end(StoreTrouble("store-closed"))
+        await asyncio.sleep(0.05)
+        return connection
+
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(left())
+    loop.close()
+    connection.close_after_loop()
+    until(lambda: clients(valkey) == 0)

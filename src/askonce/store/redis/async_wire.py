@@ -26,6 +26,9 @@ FAR = 10 * 365 * 86400.0  # s
 _abandoned: list[object] = []  # a forked child's copies of its parent's objects, kept from their destructors
 
 
+Connected = MultiplexedConnection | StoreTrouble  # what connecting comes to
+
+
 class _PerLoop:
     """What belongs to one loop: its connection, and the task that connects it.
 
@@ -39,7 +42,7 @@ class _PerLoop:
         self._address = address
         self._pid = os.getpid()
         self._loop = weakref.ref(loop)
-        self._connecting: asyncio.Task[MultiplexedConnection] | None = None
+        self._connecting: asyncio.Task[Connected] | None = None
         self._connecting_in = 0  # which epoch of the address
         self._over = False
         # An empty context: the current caller's must not be kept.
@@ -88,20 +91,23 @@ class _PerLoop:
             raise unconnected(self._address.timeout)
         return _connected(connecting)
 
-    async def _connect(self) -> MultiplexedConnection:
+    async def _connect(self) -> Connected:
+        # Trouble is a result: an exception of a task whose callers have all gone is logged where its loop ends first.
         try:
             connection = await open_multiplexed(self._address)
+        except StoreTrouble as trouble:
+            return trouble
         finally:
             was_first(self._address)
         if self._over:  # meanwhile, and the cancellation was lost in the client's steps
             connection.end(over())
-            raise over()
+            return over()
         old, self.connection = self.connection, connection
         if old is not None:
             old.retire()
         return connection
 
-    def _connected(self, connecting: asyncio.Task[MultiplexedConnection]) -> None:
+    def _connected(self, connecting: asyncio.Task[Connected]) -> None:
         if self._connecting is connecting:
             self._connecting = None
         if not connecting.cancelled():
@@ -131,12 +137,14 @@ def _nothing(_: _PerLoop) -> None:
     """The timer's callback, which never runs."""
 
 
-def _connected(connecting: asyncio.Task[MultiplexedConnection]) -> MultiplexedConnection:
+def _connected(connecting: asyncio.Task[Connected]) -> MultiplexedConnection:
     """The new connection. Any exception that ended the task becomes a StoreTrouble."""
     error = None if connecting.cancelled() else connecting.exception()
-    if connecting.cancelled() or (error is not None and not isinstance(error, StoreTrouble)):
+    if connecting.cancelled() or error is not None:
         raise closed("while connecting") from error
-    return connecting.result()
+    if isinstance(connected := connecting.result(), StoreTrouble):
+        raise connected
+    return connected
 
 
 _PerLoops = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_PerLoop]]

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 from collections import deque
 from typing import Any
@@ -257,7 +258,7 @@ class MultiplexedConnection(asyncio.Protocol):
         # There are no public names for the rest of it. A transport left to its destructor would print a warning.
         inner = getattr(getattr(self._transport, "_ssl_protocol", None), "_transport", None) or self._transport
         lost = getattr(inner, "_call_connection_lost", None)
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError, AttributeError):  # AttributeError: the loop has done it already
             if lost is not None:
                 lost(None)
 
@@ -265,6 +266,9 @@ class MultiplexedConnection(asyncio.Protocol):
 def _looked_at(said: asyncio.Future[Any]) -> None:
     if not said.cancelled():
         said.exception()  # it has ended the connection, and the next caller finds that
+
+
+_ENDED = re.compile(r"shutdown|loop is closed")  # of an executor, of a loop
 
 
 def _named(host: str) -> bool:
@@ -291,5 +295,13 @@ async def open_multiplexed(address: RedisAddress) -> MultiplexedConnection:
             writer.transport.abort()
         await connection.disconnect(nowait=True)
         if isinstance(error, Exception):
-            raise connecting(error) from error
+            raise (_loop_ends(error) or connecting(error)) from error
         raise
+
+
+def _loop_ends(error: Exception) -> StoreTrouble | None:
+    """The trouble of a loop that is ending, if that is what this error says: the store has none."""
+    said = [text for one in (error, error.__cause__) if isinstance(one, RuntimeError) for text in [str(one)]]
+    if any(_ENDED.search(text) for text in said):
+        return StoreTrouble(EXIT, f"the event loop is ending: {said[0]}", "connecting")
+    return None
