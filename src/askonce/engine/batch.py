@@ -82,7 +82,7 @@ class BatchEngine(Engine):
                 raise self._not_cached(missing[0].question)
             unsettled = [item for item in missing if item.attempt.mismatches >= MISMATCHES]
             if unsettled:
-                await self._all_without_store(unsettled, batch.calls, "store-restless")
+                await self._all_without_store(unsettled, batch.calls, "store-unsettled")
             else:
                 await self._turn(missing, batch)
 

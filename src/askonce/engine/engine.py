@@ -151,7 +151,7 @@ class Engine:
             return found
         attempt = self._claims.attempt()
         found = await self._claims.within([attempt], partial(self._attempt, question, call, attempt))
-        return found or await self._without_store(question, call, "store-restless")
+        return found or await self._without_store(question, call, "store-unsettled")
 
     async def _attempt(self, question: Question, call: Call, attempt: Attempt) -> Found | None:
         """Claim until there is an answer. None if the entry was replaced too often meanwhile."""
@@ -263,7 +263,7 @@ class Engine:
         """Raise if a caller that has to claim again may not: WaitTimedOut, or CacheClosed."""
         self._still_open()
         if question.until <= time.monotonic():
-            self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="impatient"))
+            self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="wait-timeout"))
             raise WaitTimedOut
 
     def _still_open(self) -> None:
