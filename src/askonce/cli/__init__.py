@@ -1,7 +1,7 @@
-"""The command line. It is thin: what it shows is worked out below it, and it needs the extra `cli` (typer and rich).
+"""The command line. It only shows what the folders below it compute. It needs the extra `cli` (typer and rich).
 
-Nothing is decided here. This module imports neither extra: the mistake that everybody makes once, installing without
-the extra, ends in one line.
+Nothing is decided here. This module imports neither typer nor rich: an installation without the extra gets an error of
+one line.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-EXTRA = {"typer", "rich", "click"}  # click: what older versions of typer stand on
+EXTRA = {"typer", "rich", "click"}  # click: older versions of typer need it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code: 0 done, 1 it failed, 2 it was asked for in a way that cannot be meant."""
+    """Run a command and return its exit code: 0 it succeeded, 1 it failed, 2 the command line is wrong."""
     try:
         from askonce.cli.app import run
 
@@ -24,4 +24,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"askonce: {missing.name} is not installed: pip install 'askonce[cli]'\n")
         return 1
     except KeyboardInterrupt:
-        return 130  # as a shell says it of a program that was interrupted
+        return 130  # the exit code that shells use for an interrupted program

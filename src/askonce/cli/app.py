@@ -1,7 +1,7 @@
-"""The frame: which commands there are, and what becomes of their errors.
+"""The list of commands, and the handling of their errors.
 
-Whoever mistypes gets one line and the exit code 2, whoever meets a store that is away one line and 1. A traceback is
-for bugs of ours.
+A wrong command line ends in one line and the exit code 2, an unreachable store in one line and 1. Only a bug of askonce
+shows a traceback.
 """
 
 from __future__ import annotations

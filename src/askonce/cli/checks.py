@@ -1,7 +1,7 @@
 """What a doctor looks at, as a walk of Checks: each says what is, and where that is not well, what to do about it.
 
 It tries what a lookup, a flight and an invalidation would do, with the store's own verbs, under a prefix of its own
-below the one given: rights that are limited to a prefix (``~{prefix:*``) reach it, nobody's answers are touched, and
+below the one given: rights that are limited to a prefix (``~{prefix:*``) reach it, no answer of a user is touched, and
 what it wrote is removed. What is particular to a kind of store is in `checks_redis` and `checks_sqlite`.
 """
 

@@ -1,7 +1,7 @@
-"""Where a command goes: the options that every command has, and the chain by which a store is found without them.
+"""The store of a command: the options that every command has, and the search for a store without them.
 
-The chain is `askonce.cache.config`'s. Here it is told which link it was that gave the URL, because "why does it use
-that?" is what people ask a doctor.
+`askonce.cache.config` searches. This module adds the source of the URL, because people ask the doctor why it uses that
+store.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Place(NamedTuple):
 
 
 def find(url: str | None, prefix: str | None) -> Place:
-    """Where a cache that is told just this would be."""
+    """The place that a cache with these arguments uses."""
     return Place(config.find_url(url or _environment()), _source(url), config.find_prefix(prefix), _named(prefix))
 
 
 def find_kept(url: str | None, prefix: str | None) -> Place:
-    """The same for a command that looks for what other processes left; UsageError where nobody can have."""
+    """The same for a command that reads what other processes stored; UsageError where that is impossible."""
     place = find(url, prefix)
     if place.url.partition(":")[0].lower() == "memory":
         raise UsageError("memory:// ends with its process, so it holds nothing here: name another store with --url")
@@ -47,7 +47,7 @@ def find_kept(url: str | None, prefix: str | None) -> Place:
 
 
 def _environment() -> str | None:
-    # Given as if by hand: find_url would say into the log what the command itself says on the screen.
+    # Passed like an argument: find_url would log what the command itself prints.
     return os.environ.get("ASKONCE_URL") or os.environ.get("REDIS_URL") or None
 
 

@@ -9,7 +9,7 @@ from askonce.core.keys import Key
 from askonce.store import Store, inventory
 from askonce.store.inventory import Listed
 
-STEP = 1000  # entries between two words to whoever waits
+STEP = 1000  # entries between two reports of progress
 
 
 @dataclass(slots=True)

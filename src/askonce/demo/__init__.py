@@ -1,7 +1,7 @@
-"""The demo: a small fleet asks a scripted provider, with askonce and without, and everything shown is measured.
+"""The demo: several processes ask a scripted provider, with and without askonce, and everything shown is measured.
 
-`load` says what is asked, `worker` is one process of the fleet, `processes` these as seen from outside, `scenes` the
-scenes and the Report that they fill. How it looks is the command line's business. Nothing is simulated but the
-provider: processes, threads, tasks and the store are real, and so is the SIGKILL. It is no part of the library, and the
-only place in the package where `askonce.testing` is used.
+`load` says what is asked. `worker` is one process, and `processes` controls the processes from outside. `scenes` has
+the scenes and the Report that they fill. The command line prints the Report. Only the provider is simulated: processes,
+threads, tasks, the store and the SIGKILL are real. The demo is not part of the library. It is the only place in the
+package that uses `askonce.testing`.
 """

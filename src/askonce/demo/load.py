@@ -70,5 +70,5 @@ def day(scale: Scale) -> list[list[str]]:
 
 
 def at_once(scale: Scale, question: str) -> list[list[str]]:
-    """Everybody asks the same."""
+    """All callers ask the same question."""
     return [[question]] * scale.everybody

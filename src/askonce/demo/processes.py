@@ -1,7 +1,7 @@
 """The processes of one side of the demo, as the scenes see them.
 
-Each is a program of its own with a pipe to it, not a fork: it has nothing of its parent's but the code, as workers of a
-fleet have. In a session of its own, so that Ctrl-C is for the demo itself, which then ends its processes in order.
+Each is a separate program with a pipe, and not a fork: it shares only the code with its parent, as real workers do. It
+has its own session, so that Ctrl-C reaches only the demo, which then ends its processes in order.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Worker:
         """Start it, and tell it where it works; it ends with the stack, at the latest."""
         pipe = asyncio.subprocess.PIPE
         program = (sys.executable, "-m", "askonce.demo.worker")
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would be full one day
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - an unread pipe would fill up
         process = await asyncio.create_subprocess_exec(
             *program, stdin=pipe, stdout=pipe, stderr=errors, limit=LINE, start_new_session=True
         )

@@ -1,7 +1,7 @@
-"""The scenes of the demo, and the Report that they fill while somebody looks on.
+"""The scenes of the demo, and the Report that they fill while it is shown.
 
 Both sides of a row run at the same time, on the same questions, in as many processes: without a cache a process only
-sleeps, so it is in nobody's way. What was paid is counted by the provider, in a file of receipts a scene and side.
+sleeps, so it slows nothing down. The provider counts the paid calls, in one file of receipts for each scene and side.
 
 The promises are worked out from what was measured, like everything else: a demo that could not fail would show nothing.
 """
@@ -287,7 +287,7 @@ async def _begun(receipts: Receipts) -> None:
 async def run(url: str | None, prefix: str, scale: Scale, look: Callable[[Report], None]) -> Report:
     """Play the demo at `url`, under a prefix of its own below `prefix`; without a URL in an SQLite file of its own.
 
-    ConfigError for a URL that no fleet can share, StoreUnavailable when nobody answers there.
+    ConfigError for a URL that processes cannot share, StoreUnavailable when the store does not answer.
     """
     begun = time.monotonic()
     prefix = f"{prefix or 'askonce'}:demo-{os.urandom(4).hex()}"
@@ -322,7 +322,7 @@ def _open(url: str, prefix: str) -> Store:
 
 
 async def _clean(store: Store) -> None:
-    """Leave nothing of the demo behind in somebody's store."""
+    """Delete all entries of the demo from the store."""
     try:
         async for _ in inventory.raze(store):
             pass

@@ -1,10 +1,10 @@
-"""One process of the demo's fleet: many callers, all threads or all tasks, told by lines of JSON on stdin what to ask.
+"""One process of the demo with many callers, all threads or all tasks. Lines of JSON on stdin say what to ask.
 
 The first line is the WorkerSettings; each further one is a Job, answered by one line on stdout. Callers begin at a
 moment of the machine's one monotonic clock that is named beforehand, so that "all at once" means processes too.
 
-Each answer carries the moment at which its call began (`BORN`): whoever gets it can tell whether it is older than an
-invalidation that it knows of.
+Each answer carries the moment at which its call began (`BORN`). A caller can therefore tell whether the answer is older
+than a known invalidation.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _lease(callers: Callers, job: Job) -> dict[str, Any]:
 
 def _stall(callers: Callers, job: Job) -> dict[str, Any]:
     del job
-    # Whoever is to be killed in the middle of a call must not be done with it before, however slow the machine is.
+    # A leader that will be killed during its call must not finish the call before, even on a slow machine.
     callers.provider.script(LAST, Step(hang=True))
     return {}
 
