@@ -115,7 +115,8 @@ def test_many_may_open_a_new_file_at_the_same_moment(path: Path):
     def crowd() -> bool:
         os.close(write)
         store = SQLiteStore.from_url(f"sqlite:///{path}")
-        connections, errors = [], []
+        connections: list[object] = []
+        errors: list[BaseException] = []
 
         until = time.monotonic() + 10
 
