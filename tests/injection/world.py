@@ -139,7 +139,7 @@ class World:
             return (await cache.fetch(request, acall, **own)).value
         return cache.fetch(request, call, **own).value
 
-    async def stream(self, request: Any, most: int = 99, seconds: float = 0.0) -> list[Any]:
+    async def stream(self, request: Any, most: int = 99, seconds: float = 0.0, **own: Any) -> list[Any]:
         """The items of a stream, or the first so many; closed then."""
         got: list[Any] = []
         if self.tasks:
@@ -149,7 +149,7 @@ class World:
                     await asyncio.sleep(seconds)
                     yield item
 
-            async with await self.cache.fetch_stream(request, aopen) as stream:
+            async with await self.cache.fetch_stream(request, aopen, **own) as stream:
                 async for item in stream:
                     got.append(item)
                     if len(got) >= most:
@@ -161,7 +161,7 @@ class World:
                 time.sleep(seconds)
                 yield item
 
-        with self.cache.fetch_stream(request, opened) as stream:
+        with self.cache.fetch_stream(request, opened, **own) as stream:
             for item in stream:
                 got.append(item)
                 if len(got) >= most:

@@ -161,11 +161,10 @@ class BatchEngine(Engine):
         """Join the flights of this process and wait for other processes' flights; a new waiter only subscribes."""
         elsewhere: list[tuple[BatchItem, Followed]] = []
         for item, claim in followed:
-            local = self.board.named(claim.id, claim.order)
-            if local is None:
-                elsewhere.append((item, self._followed(item, claim)))
-            else:
+            if (local := self._claims.running(claim)) is not None:
                 await self._join_local(item, local)
+            elif not await self._claims.reaped(item.question, claim):
+                elsewhere.append((item, self._followed(item, claim)))
         new = [one for _, one in elsewhere if one.attempt.waiter is None]
         if new:
             # Subscribe first, then claim again: otherwise a notice sent in between would be missed.
@@ -186,9 +185,6 @@ class BatchEngine(Engine):
         return Followed(item.question, attempt, claim)
 
     async def _join_local(self, item: BatchItem, local: Flight) -> None:
-        if not local.alive():
-            await self._claims.reap(local)
-            return
         try:
             item.found = await self._join(item.question, local)
         except NoResult:

@@ -131,14 +131,29 @@ class Claims:
             await flight.pump.end(Cut("its caller was gone before it was read"))
         self.board.end(flight)
 
-    async def reap(self, flight: Flight) -> None:
-        """Give back the lease of a flight that nothing runs. The background thread would be later."""
-        if flight.pump is not None and flight.pump.hand_on():
-            return
-        if not flight.returned:
-            await self._guarded(self._store.release(flight.key, flight.id, 0, Ending(FAILED, "gone")))
-            flight.returned = True
-        self.board.reap(flight)
+    def running(self, claim: Follow) -> Flight | None:
+        """The flight that a claim named, if it is one of this process and something runs it."""
+        flight = self.board.named(claim.id, claim.order)
+        return flight if flight is not None and flight.alive() else None
+
+    async def reaped(self, question: Question, claim: Follow) -> bool:
+        """Whether a claim named a flight of this process that nothing runs. Its lease is then given back, now: the
+        background thread would be later.
+        """
+        flight = self.board.named(claim.id, claim.order)
+        if flight is None and not self.board.made(claim.id):
+            return False
+        if flight is None:
+            await self._give_back(question.key, claim)
+        elif flight.pump is None or not flight.pump.hand_on():
+            if not flight.returned:
+                await self._give_back(question.key, claim)
+                flight.returned = True
+            self.board.reap(flight)
+        return True
+
+    async def _give_back(self, key: Key, claim: Follow) -> None:
+        await self._guarded(self._store.release(key, claim.id, claim.order, Ending(FAILED, "gone")))
 
 
 def _orphaned(events: Events, flight: Flight) -> None:

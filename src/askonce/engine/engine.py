@@ -180,11 +180,9 @@ class Engine:
             return await self._lead(question, call, attempt)
         if not isinstance(claim, Follow):
             return await self._serve(question, call, claim, attempt)
-        local = self.board.named(claim.id, claim.order)
-        if local is not None and local.alive():
+        if (local := self._claims.running(claim)) is not None:
             return await self._join(question, local)
-        if local is not None:
-            await self._claims.reap(local)
+        if await self._claims.reaped(question, claim):
             return None
         attempt.named = claim
         attempt.after = max(attempt.after, claim.order)

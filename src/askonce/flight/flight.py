@@ -76,6 +76,10 @@ class Streaming(Protocol):
         """Whether a reader reads it, or something brings it to its end."""
         ...
 
+    def attended(self) -> bool:
+        """Whether it lives, or some code is ending it."""
+        ...
+
     def hand_on(self) -> bool:
         """Hand an orphaned stream over to something that brings it to its end. False if nothing will come of it."""
         ...
@@ -134,6 +138,10 @@ class Flight:
         """Whether something runs it, is about to run it, or reads its stream."""
         return self.owner.alive() or (self.pump is not None and self.pump.alive())
 
+    def attended(self) -> bool:
+        """Whether some code has its lease: it lives, or is being ended."""
+        return self.owner.alive() or (self.pump is not None and self.pump.attended())
+
     def granted(self, grant: Grant) -> None:
         """The claim's reply came: its lease is renewed from here on."""
         self.grant, self.snapshot = grant, grant.snapshot
@@ -188,12 +196,14 @@ class Board:
         self._leading: dict[Key, Flight] = {}  # the flight that was last granted the key's lease
         self._unleased: dict[Key, Flight] = {}
         self._lock = OwnedLock()
+        self._mark = os.urandom(8)  # the end of the id of each flight
+        self._pid = os.getpid()
         self.next_number = itertools.count(1).__next__  # numbers lookups and flights as they begin
 
     def flight(self, key: Key, owner: Owner) -> Flight:
         """A flight that will claim a lease; it is not on the board yet."""
-        flight = self.unleased(key, owner, os.urandom(16))
-        flight.heartbeat = Heartbeat(key, flight.id, flight, lambda: self.reap(flight))
+        flight = self.unleased(key, owner, os.urandom(8) + self._mark)
+        flight.heartbeat = Heartbeat(key, flight.id, flight.attended, lambda: self.reap(flight))
         return flight
 
     def unleased(self, key: Key, owner: Owner, flight: bytes = b"") -> Flight:
@@ -239,7 +249,7 @@ class Board:
 
     def reap(self, flight: Flight) -> None:
         """End a flight that nothing runs any more. If its stream goes on elsewhere, that ends it later."""
-        if flight.pump is not None and flight.pump.hand_on():
+        if flight.pump is not None and (flight.pump.attended() or flight.pump.hand_on()):
             return
         if not flight.returned:
             self._gone(flight)
@@ -249,6 +259,12 @@ class Board:
         """The flight that the store named, if it is one of this process."""
         found = self._claimed.get(flight)
         return found if found is not None and (found.grant is None or found.grant.order == order) else None
+
+    def made(self, flight: bytes) -> bool:
+        """Whether this board made a flight's id. If it is not `named`, its lease was granted after its end, because the
+        store executed its claim late or twice, and nothing runs it.
+        """
+        return flight.endswith(self._mark) and self._pid == os.getpid()
 
     def share_unleased(self, mine: Flight, may_join: Callable[[Flight], bool]) -> Flight:
         """The flight for a key without the store: one under way that may be joined, or else `mine`."""

@@ -6,32 +6,26 @@ import math
 from collections.abc import Callable
 
 from askonce.core.keys import Key
-from askonce.runtime.mode import Owner
 from askonce.store import Held
 
 
-class _Ended:
-    """The owner of a lease that nobody has to take back."""
-
-    def alive(self) -> bool:
-        return True
-
-
-_ENDED = _Ended()
+def _ended() -> bool:
+    """What a lease that is over says for `alive` and `gone`: there is nothing to take back."""
+    return True
 
 
 class Heartbeat:
     """A lease that was claimed, and perhaps granted: `order` is 0 until it is.
 
-    It is renewed while its `owner` lives, and until `until` (monotonic s). `lost` is set, once, when another caller has
-    the lease; `gone` is called when its owner is no longer alive.
+    It is renewed while it is `alive`, and until `until` (monotonic s). `lost` is set, once, when another caller has
+    the lease; `gone` is called when it is no longer alive.
     """
 
-    def __init__(self, key: Key, flight: bytes, owner: Owner, gone: Callable[[], object]) -> None:
+    def __init__(self, key: Key, flight: bytes, alive: Callable[[], bool], gone: Callable[[], object]) -> None:
         self.key = key
         self.id = flight
         self.order = 0
-        self.owner = owner
+        self.alive = alive
         self.until = math.inf
         self.lost = False
         self.wanted = False  # another process waits for it
@@ -44,15 +38,11 @@ class Heartbeat:
         """The lease, as the store names it."""
         return Held(self.key, self.id, self.order)
 
-    def alive(self) -> bool:
-        """Whether something still runs it."""
-        return self.owner.alive()
-
     def end(self) -> None:
         """Let go of the flight, which is over. In a reference cycle both would stay until the next collection, and with
         them an answer, and a store that was dropped.
         """
-        self.owner, self.gone, self.on_want = _ENDED, _ENDED.alive, None
+        self.alive, self.gone, self.on_want = _ended, _ended, None
 
     def want(self) -> None:
         """The store says that another process waits for it; kept if the stream is not open yet."""

@@ -7,6 +7,7 @@ start no thread. In the third, nothing may wait for another thread: none runs.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import sys
@@ -14,7 +15,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from askonce.runtime.wakeup import Wakeup
+
 EXIT = "exit"  # the detail of a lookup that came too late for the store
+START = 2.0  # s that a thread may take to start
 LAST = 2.0  # s at the end of an interpreter or an event loop for work without a caller
 
 _works: list[Callable[[], object]] = []
@@ -39,15 +43,31 @@ def interrupted() -> bool:
 
 
 def start_thread(name: str, target: Callable[..., object], *arguments: Any) -> threading.Thread | None:
-    """Start a daemon thread. Return None if none can be started, or if the interpreter ends."""
+    """Start a daemon thread. Return None if none can be started, or if the interpreter ends.
+
+    Another thread calls `Thread.start`, which is Python code with a lock and a list of starting threads: an exception
+    from a signal in the middle of it would leave the lock held, or end the new thread with a KeyError.
+    """
     if sys.is_finalizing():
         return None  # Python 3.11 would start it, stop it, and wait forever for it to begin
     thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+    refused: list[Exception] = []
+    said = Wakeup()
     try:
-        thread.start()
+        _thread.start_new_thread(_start, (thread, refused, said))  # atomic: either it runs, or it does not
     except Exception:  # noqa: BLE001 - RuntimeError or MemoryError: either way it does not run
         return None
-    return thread
+    said.wait(START)
+    return None if refused else thread
+
+
+def _start(thread: threading.Thread, refused: list[Exception], said: Wakeup) -> None:
+    try:
+        thread.start()
+    except Exception as error:  # noqa: BLE001 - as above
+        refused.append(error)
+    finally:
+        said.set()
 
 
 def before_exit(work: Callable[[], object]) -> None:

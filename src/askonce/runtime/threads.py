@@ -96,7 +96,7 @@ class Threads:
 
     def run_in_thread(self, began: Callable[[Owner], object], work: Work) -> bool:
         """Run it in a thread of its own."""
-        owner = Owner(time.monotonic() + BEGIN)
+        owner = Owner()  # without `until`: an exception may come before the thread is started
         owner.work = owned(work)
         began(owner)
         return self._begun(owner, "askonce-pump", drive)

@@ -163,8 +163,15 @@ class Pump:
             return True
         if self.tape.over or self._asynchronous:
             return False  # async: the flight's task is what lives
-        helped = self.helper is not None and self.helper.alive()
-        return self.tape.read_on() or self._steps.gi_running or helped
+        return self.tape.read_on() or self._moves()
+
+    def attended(self) -> bool:
+        """Whether it lives, or some code is ending it."""
+        return self.alive() or self._ends_now() or self._moves() or self.tape.being_left()
+
+    def _moves(self) -> bool:
+        """Whether some code brings a part, or is about to."""
+        return self._steps.gi_running or (self.helper is not None and self.helper.alive())
 
     async def _room(self) -> None:
         """Wait while even the fastest reader is far behind."""

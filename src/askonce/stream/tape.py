@@ -13,12 +13,14 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from askonce.core.judge import Verdict
 from askonce.core.tape import DATA, META, data_frame, frame, whole_frames
 from askonce.errors import Portable
-from askonce.runtime.mode import Mode, Signal
+from askonce.runtime.mode import Mode, Owner, Signal
+from askonce.runtime.ownership import owned
 
 LAST = 60.0  # s that a reader waits for a part if its caller gives no limit; the pump's own limits end a tape
 AGAIN = 1.0  # s after which a waiting reader looks again by itself
@@ -103,7 +105,7 @@ class Tape:
         # Each as a dict, which one step changes, and as a tuple, which is read at every part. Readers are weakly
         # referenced: a reader that is dropped has left.
         self._reading: dict[int, weakref.ref[Playback]] = {}
-        self._leaving: dict[int, None] = {}
+        self._leaving: dict[int, Owner | None] = {}
         self._extra_signals: dict[Signal, None] = {}
         self._readers: tuple[weakref.ref[Playback], ...] = ()
         self._signals: tuple[Signal, ...] = ()
@@ -187,7 +189,6 @@ class Tape:
     def leave(self, reader: Playback) -> int:
         """Remove a reader; return how many are left."""
         self._reading.pop(id(reader), None)
-        self._leaving.pop(id(reader), None)
         self._count()
         return len(self._reading)
 
@@ -209,13 +210,24 @@ class Tape:
             if (tuple(self._reading.values()), tuple(self._extra_signals)) == (readers, signals):
                 return
 
-    def drop(self, reader: Playback) -> None:
-        """A reader is being collected and will leave; called by its finaliser."""
-        self._leaving[id(reader)] = None
+    def leaving(self, reader: Playback, owner: Owner | None = None) -> None:
+        """A reader is about to leave. It counts as a reader until `left`, while `owner` lives.
+
+        Without an owner the reader is being collected, and the background thread will see to it.
+        """
+        self._leaving[id(reader)] = owner
+
+    def left(self, reader: Playback) -> None:
+        """A reader has left, and what follows from that is done."""
+        self._leaving.pop(id(reader), None)
 
     def read_on(self) -> bool:
         """Whether there is a reader, or one that is about to leave."""
-        return bool(self._leaving) or any(ref() is not None for ref in self._readers)
+        return self.being_left() or any(ref() is not None for ref in self._readers)
+
+    def being_left(self) -> bool:
+        """Whether a reader is about to leave."""
+        return any(owner is None or owner.alive() for owner in list(self._leaving.values()))
 
     def ahead(self) -> int:
         """How many parts even the fastest reader has not read."""
@@ -315,14 +327,28 @@ class Playback:
         if self._closed:
             return
         self._closed = True
-        if self.tape.leave(self) == 0 and self._left is not None:
-            await self._left()
+        if self._left is None or self._mode.asynchronous:  # async: the call has its own task
+            await self._leave()
+            return
+        owner = self._mode.owner()
+        owner.work = owned(partial(self._leave, owner))
+        await owner.work
+
+    async def _leave(self, owner: Owner | None = None) -> None:
+        # The reader counts until another owner is known: the background thread may look in between.
+        if owner is not None:
+            self.tape.leaving(self, owner)
+        try:
+            if self.tape.leave(self) == 0 and self._left is not None:
+                await self._left()
+        finally:
+            self.tape.left(self)
 
     def __del__(self) -> None:
         # This may run anywhere: inside our own code, or while a lock is held. So it only leaves a note. It uses no name
         # of its module, because those are gone while the interpreter ends.
         if not getattr(self, "_closed", True) and self._defer is not None and not self.tape.finished:
-            self.tape.drop(self)
+            self.tape.leaving(self)
             self._defer(self._dropped)
 
     def _dropped(self) -> None:
@@ -333,3 +359,5 @@ class Playback:
         tape = self.tape
         if tape.readers <= 1 or tape.leave(self) == 0:
             self._mode.send(self.signal, self.close)
+        else:
+            tape.left(self)
