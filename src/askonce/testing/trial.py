@@ -68,10 +68,7 @@ class Trial:
     clocked: ClassVar[bool] = False
 
     def store_factory(self, *, prefix: str, clock: Callable[[], int]) -> Store:
-        """A store over this test's own place; each call with one prefix returns another object over that place.
-
-        `clock` is for stores that are `clocked`.
-        """
+        """A store over this test's own place, a new object in each call; `clock` is for stores that are `clocked`."""
         raise NotImplementedError
 
     def setup_method(self) -> None:
