@@ -10,6 +10,7 @@ import random
 import socket
 import threading
 import time
+import warnings
 import weakref
 from contextlib import suppress
 from typing import Any
@@ -362,3 +363,21 @@ def test_a_connection_that_its_loop_has_closed_is_closed_again_without_a_word(va
     loop.close()
     connection.close_after_loop()
     until(lambda: clients(valkey) == 0)
+
+
+def test_a_loop_that_ends_before_connecting_begins_ends_without_a_word(valkey: Server):
+    loop, said = asyncio.new_event_loop(), list[str]()
+    loop.set_exception_handler(lambda _, about: said.append(repr(about.get("task"))))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        caller = loop.create_task(fetched(AsyncWire(address(valkey)), "n1"))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        names = {task.get_name() for task in asyncio.all_tasks(loop)}
+        assert "askonce-connect" in names, "it was sent for, and has not begun"
+        caller.cancel()
+        loop.close()
+        del caller, loop
+        gc.collect()
+    assert not [one for one in said if "askonce" in one.partition("coro")[0]]
+    assert not [str(one.message) for one in warned if "never awaited" in str(one.message)]

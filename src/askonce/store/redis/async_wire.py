@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from askonce.runtime.task_signal import running_loop
@@ -27,6 +27,31 @@ _abandoned: list[object] = []  # a forked child's copies of its parent's objects
 
 
 Connected = MultiplexedConnection | StoreTrouble  # what connecting comes to
+
+
+class _Unbegun(Coroutine[Any, Any, Connected]):
+    """A coroutine that is made at its first step: a loop may end before that, and one made by then prints a warning."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, Connected]]) -> None:
+        self._work = work
+        self._made: Coroutine[Any, Any, Connected] | None = None
+
+    def _begun(self) -> Coroutine[Any, Any, Connected]:
+        self._made = self._made or self._work()
+        return self._made
+
+    def send(self, value: Any) -> Any:
+        return self._begun().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._begun().throw(*error)
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+
+    def __await__(self) -> Generator[Any, Any, Connected]:
+        return self._begun().__await__()
 
 
 class _PerLoop:
@@ -83,7 +108,9 @@ class _PerLoop:
         if self._connecting is None:
             self._connecting_in = epoch
             # An empty context, as above: the connection's callbacks keep it for the connection's life.
-            self._connecting = loop.create_task(self._connect(), name="askonce-connect", context=contextvars.Context())
+            work = _Unbegun(self._connect)
+            self._connecting = loop.create_task(work, name="askonce-connect", context=contextvars.Context())
+            self._connecting._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - its loop may end
             self._connecting.add_done_callback(self._connected)
         connecting = self._connecting
         await asyncio.wait((connecting,), timeout=max(0.0, until - loop.time()))
