@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import httpx
@@ -106,15 +107,21 @@ class World:
             return
         for _ in range(3):  # stopping is among what the interrupted run asked for
             self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
+            self._once(self.loop.run_forever)
         for _ in range(20):
             left = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
             if not left:
                 return
             for task in left:
                 task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._once(partial(self.loop.run_until_complete, asyncio.gather(*left, return_exceptions=True)))
         raise AssertionError("tasks do not end")
+
+    @staticmethod
+    def _once(run: Callable[[], object]) -> None:
+        """A task that was interrupted may have something to await on its way out: the loop ends only after that."""
+        with contextlib.suppress(KeyboardInterrupt):
+            run()
 
     def fresh(self) -> dict[str, Any]:
         """A request that nobody has asked."""
