@@ -105,10 +105,12 @@ class World:
         """What asyncio.run does when it ends, whatever ended it: cancel what is left and let it end."""
         if self.loop is None:
             return
-        for _ in range(3):  # stopping is among what the interrupted run asked for
-            self.loop.call_soon(self.loop.stop)
-            self._once(self.loop.run_forever)
         for _ in range(20):
+            for _ in range(
+                3
+            ):  # stopping is among what the interrupted run asked for; a task that ended may send another
+                self.loop.call_soon(self.loop.stop)
+                self._once(self.loop.run_forever)
             left = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
             if not left:
                 return

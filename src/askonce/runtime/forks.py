@@ -21,13 +21,19 @@ def around_forks(
     in_parent: Callable[[], object] | None = None,
     in_child: Callable[[], object] | None = None,
 ) -> None:
-    """Call these around every fork: those for the child in every child, in the order of these registrations."""
+    """Call these around every fork: those for the child in every child, in the order of these registrations.
+
+    `before` and `in_parent` are called twice, and do nothing the second time.
+    """
     if in_child is not None:
         _in_child.append(in_child)
     hooks = {"before": before, "after_in_parent": in_parent}
     told = {name: hook for name, hook in hooks.items() if hook is not None}
     if told and hasattr(os, "register_at_fork"):
-        os.register_at_fork(**told)
+        for _ in range(
+            2
+        ):  # Python swallows an exception that ends a hook, a Ctrl-C too: what it left undone is done then
+            os.register_at_fork(**told)
 
 
 def here() -> None:

@@ -63,6 +63,7 @@ class File:
         self.private = True
         self._fixed = False  # opened as a file that this process cannot write
         self._named = 0.0  # monotonic s: since when this process knows that file by this name
+        self._surplus: deque[PooledConnection] = deque()
         self._connections: weakref.WeakSet[PooledConnection] = weakref.WeakSet()
         # The File of the last dropped store: closed before it is collected, or Python would warn of open connections.
         weakref.finalize(self, close_all, self.idle).atexit = False
@@ -125,7 +126,11 @@ class File:
         """Close the surplus connections, those first that were idle longest."""
         with contextlib.suppress(IndexError):
             while len(self.idle) > self.spare:
-                self.idle.popleft().close()
+                self._surplus.append(self.idle.popleft())
+        for pooled in list(self._surplus):  # also what an interrupted call before this one left: a fork waits for it
+            pooled.close()
+            with contextlib.suppress(ValueError):
+                self._surplus.remove(pooled)
 
     def open(self) -> PooledConnection:
         """Open a connection. Threads queued behind a failure share it, or each would wait for its own timeout."""
@@ -365,6 +370,7 @@ class File:
         adopt(self.path, [pooled for pooled in list(self._connections) if not pooled.closed])
         self._connections.clear()
         self.idle.clear()
+        self._surplus.clear()
         self.spare = SPARE if self._users else 0
         self._reset()
 
