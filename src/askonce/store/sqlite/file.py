@@ -63,7 +63,7 @@ class File:
         self.private = True
         self._fixed = False  # opened as a file that this process cannot write
         self._named = 0.0  # monotonic s: since when this process knows that file by this name
-        self._surplus: deque[PooledConnection] = deque()
+        self._fork_until = 0.0  # monotonic s: a fork that has begun waits for connections until then
         self._connections: weakref.WeakSet[PooledConnection] = weakref.WeakSet()
         # The File of the last dropped store: closed before it is collected, or Python would warn of open connections.
         weakref.finalize(self, close_all, self.idle).atexit = False
@@ -126,11 +126,7 @@ class File:
         """Close the surplus connections, those first that were idle longest."""
         with contextlib.suppress(IndexError):
             while len(self.idle) > self.spare:
-                self._surplus.append(self.idle.popleft())
-        for pooled in list(self._surplus):  # also what an interrupted call before this one left: a fork waits for it
-            pooled.close()
-            with contextlib.suppress(ValueError):
-                self._surplus.remove(pooled)
+                self.idle.popleft().close()
 
     def open(self) -> PooledConnection:
         """Open a connection. Threads queued behind a failure share it, or each would wait for its own timeout."""
@@ -351,9 +347,12 @@ class File:
         A child inherits SQLite's mutexes too: one that a thread holds at that moment is held there forever.
         """
         # Bounded: a fork from a signal handler may find its own thread in here. Its connection is left as it is.
-        until = time.monotonic() + FORK_PATIENCE
+        now = time.monotonic()
+        if now > self._fork_until + FORK_PATIENCE:
+            self._fork_until = now + FORK_PATIENCE  # of both calls of this hook together
+        until = self._fork_until
         self.spare = 0  # a thread that reads now closes its connection afterwards
-        self._opening.pause(FORK_PATIENCE)
+        self._opening.pause(max(FORK_PATIENCE / 5, until - now))
         while True:
             self.close_surplus()
             if all(pooled.closed for pooled in list(self._connections)) or time.monotonic() >= until:
@@ -362,6 +361,7 @@ class File:
 
     def resume(self) -> None:
         """After a fork, in the parent: open connections again."""
+        self._fork_until = 0.0
         self.spare = SPARE if self._users else 0
         self._opening.resume()
 
@@ -370,7 +370,7 @@ class File:
         adopt(self.path, [pooled for pooled in list(self._connections) if not pooled.closed])
         self._connections.clear()
         self.idle.clear()
-        self._surplus.clear()
+        self._fork_until = 0.0
         self.spare = SPARE if self._users else 0
         self._reset()
 
