@@ -436,7 +436,7 @@ def test_a_newer_schema_is_left_to_those_who_know_it(path: Path, opened: Opened)
     with sqlite3.connect(path) as file:
         file.execute(f"PRAGMA user_version = {VERSION + 1}")
     file.close()
-    with pytest.raises(StoreTrouble, match=f"schema {VERSION + 1}") as caught:
+    with pytest.raises(StoreTrouble, match=f"its schema is {VERSION + 1}") as caught:
         drive(opened(path).look(key(1), ()))
     assert caught.value.kind == "store-foreign"
 
