@@ -27,9 +27,9 @@ from askonce.core.providers.sse import Objects, Parser
 from askonce.http.credentials import covers_body, rotates
 from askonce.http.embeddings import cut, put_together
 from askonce.http.request import less_ours, read_headers
+from askonce.http.response import unpack
 
 pytestmark = pytest.mark.waits  # it measures time and memory
-from askonce.http.response import unpack
 
 ROWS = {row.name: row for row in APIS}
 TERMS = resolve()
