@@ -163,7 +163,7 @@ class BatchEngine(Engine):
         for item, claim in followed:
             if (local := self._claims.running(claim)) is not None:
                 await self._join_local(item, local)
-            elif not await self._claims.reaped(item.question, claim):
+            elif not await self._claims.over(item.question, claim, item.attempt):
                 elsewhere.append((item, self._followed(item, claim)))
         new = [one for _, one in elsewhere if one.attempt.waiter is None]
         if new:

@@ -38,6 +38,7 @@ class Attempt:
     waiter: Waiter | None = None
     named: Follow | None = None  # the flight the store named last; its end is not known
     after: int = 0
+    ended: tuple[bytes, int] | None = None  # a flight of this process, named by a claim after it had ended: id, order
     silent: bool = False
     mismatches: int = 0
     unreadable: bool = False  # the entry's header is valid and its body is not: the entry must be replaced
@@ -136,20 +137,31 @@ class Claims:
         flight = self.board.named(claim.id, claim.order)
         return flight if flight is not None and flight.alive() else None
 
-    async def reaped(self, question: Question, claim: Follow) -> bool:
-        """Whether a claim named a flight of this process that nothing runs. Its lease is then given back, now: the
-        background thread would be later.
+    async def over(self, question: Question, claim: Follow, attempt: Attempt) -> bool:
+        """Whether a claim named a flight of this process that nothing runs, so that the caller claims again at once.
+        Its lease is given back, if it stands: the background thread would be later.
         """
         flight = self.board.named(claim.id, claim.order)
-        if flight is None and not self.board.made(claim.id):
-            return False
         if flight is None:
-            await self._give_back(question.key, claim)
-        elif flight.pump is None or not flight.pump.hand_on():
+            return self.board.made(claim.id) and await self._ended(question, claim, attempt)
+        if flight.pump is None or not flight.pump.hand_on():
             if not flight.returned:
                 await self._give_back(question.key, claim)
                 flight.returned = True
             self.board.reap(flight)
+        return True
+
+    async def _ended(self, question: Question, claim: Follow, attempt: Attempt) -> bool:
+        """The same for a flight that has ended. Most ended after the claim was answered, and the next claim finds what
+        came of them. Only a flight that is named once more has a lease that was granted after its end.
+        """
+        if attempt.ended == claim[:2]:
+            await self._give_back(question.key, claim)
+            return True
+        attempt.ended = claim[:2]
+        if attempt.waiter is None:
+            return False  # it subscribes first, as to any other flight, and then claims again
+        attempt.named, attempt.after = claim, max(attempt.after, claim.order)
         return True
 
     async def _give_back(self, key: Key, claim: Follow) -> None:

@@ -182,7 +182,7 @@ class Engine:
             return await self._serve(question, call, claim, attempt)
         if (local := self._claims.running(claim)) is not None:
             return await self._join(question, local)
-        if await self._claims.reaped(question, claim):
+        if await self._claims.over(question, claim, attempt):
             return None
         attempt.named = claim
         attempt.after = max(attempt.after, claim.order)
