@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ROUNDS ?= 20
-# Processes that share the tests: each has servers of its own. One more than two cores have, for some tests only wait.
-WORKERS ?= 3
+# Processes that share the tests: each has servers of its own. Twice as many as cores, for many tests only wait.
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 # These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
