@@ -24,6 +24,7 @@ from askonce.runtime.ownership import owned
 
 LAST = 60.0  # s that a reader waits for a part if its caller gives no limit; the pump's own limits end a tape
 AGAIN = 1.0  # s after which a waiting reader looks again by itself
+LEAVING = 1.0  # s in which a leaving that was sent to its own thread or loop begins, or its reader counts no more
 
 
 class Source(Protocol):
@@ -247,6 +248,17 @@ class Tape:
         return head + b"".join(data_frame(at, data) for at, data in parts)
 
 
+class _Awaited:
+    """The owner of a leaving that was sent to a thread or a loop, until it begins: that may never run it."""
+
+    def __init__(self, until: float) -> None:
+        self._until = until
+
+    def alive(self) -> bool:
+        """Whether it may still begin."""
+        return time.monotonic() < self._until
+
+
 class Playback:
     """One reader's place on a tape.
 
@@ -358,6 +370,7 @@ class Playback:
         """
         tape = self.tape
         if tape.readers <= 1 or tape.leave(self) == 0:
+            tape.leaving(self, _Awaited(time.monotonic() + LEAVING))
             self._mode.send(self.signal, self.close)
         else:
             tape.left(self)
