@@ -16,7 +16,7 @@ LONERS := instructor litellm
 
 help:
 	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
-	@echo "make test    the tests, in parallel (under four minutes on two cores)"
+	@echo "make test    the tests, in parallel (about four minutes on two cores)"
 	@echo "make quick   the tests that need no server, no process and no waiting (under 20 seconds)"
 	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, and 10,000 cases instead of hundreds"
 	@echo "make recipes  the recipes of $(LONERS), each in a separate environment"
