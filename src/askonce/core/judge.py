@@ -85,7 +85,7 @@ class Judge:
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:
         """The verdict on a returned value, `body` in JSON. A value of no API may be stored. `now`: s since 1970."""
-        return self._final(self.refusal(value) or self._misfit_reason(value), value, body, now)
+        return self._whole(None, value, body, now)
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
         """The verdict on a whole answer of HTTP."""
@@ -95,8 +95,13 @@ class Judge:
             value = bounded.loads(body)
         except ValueError:
             return Verdict("not-json")
-        reason = self._api_reason(self._api, value) if self._api else self.refusal(value)
-        return self._final(reason or self._misfit_reason(value), value, body, now)
+        return self._whole(self._api, value, body, now)
+
+    def _whole(self, api: Api | None, value: object, body: bytes, now: float) -> Verdict:
+        """The verdict on an answer in one piece, of this API if it is known."""
+        found = _unwrapped(value)
+        reason = self._api_reason(api, value) if api else self._refusal(value, found)
+        return self._final(reason or self._misfit_reason(value, found), value, found, body, now)
 
     def stream(self, content_type: str = "") -> Judged:
         """A judged scan of an HTTP stream, fed with bytes."""
@@ -120,12 +125,14 @@ class Judge:
             reason = self._json_reason(*made) if made else ""
         elif all(isinstance(item, str) for item in values) and breaks_json(values):
             reason = "invalid-json"
-        return self._final(reason or self._stream_misfit(scan), values, scan.body, now, names=names, dates=bool(made))
+        reason = reason or self._stream_misfit(scan)
+        return self._final(reason, values, values, scan.body, now, names=names, dates=bool(made))
 
-    def _misfit_reason(self, value: object) -> str:
+    def _misfit_reason(self, value: object, found: object) -> str:
+        """Why it does not fit its request. `found`: what is in the value, if that is a text (_unwrapped)."""
         if self._misfit is _fits:
             return ""
-        whole = [value] if self._api else [found for found, named in answers_in(_unwrapped(value)) if named]
+        whole = [value] if self._api else [one for one, named in answers_in(found) if named]
         return self._misfit(dicts(whole))
 
     def _stream_misfit(self, scan: StreamScan) -> str:
@@ -133,14 +140,16 @@ class Judge:
 
     def refusal(self, value: object) -> str:
         """Why a value may not be stored, whatever store_if says; "" if it may."""
+        return self._refusal(value, _unwrapped(value))
+
+    def _refusal(self, value: object, found: object) -> str:
         if value is None or (isinstance(value, str) and not value.strip()):
             return "empty"
         if failed(value):
             return "error"
-        value = _unwrapped(value)
-        if isinstance(value, str):  # the call returned only the text of an answer
-            return "invalid-json" if self._expected.json and breaks_json(value) else ""
-        reasons = [self._part_reason(found, api) for found, api in answers_in(value)]
+        if isinstance(found, str):  # the call returned only the text of an answer
+            return "invalid-json" if self._expected.json and breaks_json(found) else ""
+        reasons = [self._part_reason(one, api) for one, api in answers_in(found)]
         # An empty one may be one of several, or stand beside data of the user's.
         return next((one for one in reasons if one not in ("", "empty")), "empty" if {*reasons} == {"empty"} else "")
 
@@ -165,19 +174,26 @@ class Judge:
         return ""
 
     def _final(
-        self, reason: str, value: object, body: bytes, now: float, *, names: set[str] | None = None, dates: bool = False
+        self,
+        reason: str,
+        value: object,
+        found: object,
+        body: bytes,
+        now: float,
+        *,
+        names: set[str] | None = None,
+        dates: bool = False,
     ) -> Verdict:
         """The last checks of a storable answer: its own end, then store_if."""
         if reason:
             return Verdict(reason)
-        names = field_names([_unwrapped(value)]) if names is None else names
-        life = self._life(value, now, dates=dates) if may_end(names, body) else None
+        names = field_names([found]) if names is None else names
+        life = self._life(found, now, dates=dates) if may_end(names, body) else None
         if life is not None and life <= 0:
             return Verdict("expired")
         return Verdict(self._unwanted(value), life, self._age)
 
     def _life(self, value: object, now: float, *, dates: bool) -> int | None:
-        value = _unwrapped(value)
         dates = dates or bool(self._api or _is_object(value) or any(answers_in(value)))
         end = end_of(value, now, dates=dates)
         return None if end is None else int((end - now) * 1000)
@@ -190,7 +206,7 @@ class RecordingJudge(Judge):
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:  # noqa: ARG002 - kept for ever
         """The verdict on a returned value."""
-        return Verdict("error" if of_the_moment(value) else self._misfit_reason(value))
+        return Verdict("error" if of_the_moment(value) else self._misfit_reason(value, _unwrapped(value)))
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
         """The verdict on a whole answer of HTTP."""
