@@ -284,7 +284,7 @@ class Engine:
             raise
         except Exception as error:
             trouble = upstream.trouble(error)
-            stale = await self._reader.stale_if_error(question, trouble) if trouble and not self.ending_begun else None
+            stale = await self._old_answer(question, trouble)
             if stale is None:
                 detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
                 self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
@@ -304,9 +304,11 @@ class Engine:
             status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
             return Found(status, None, playback)
         assert isinstance(landed, Landed)
-        trouble = landed.answer.trouble
-        stale = await self._reader.stale_if_error(question, trouble) if trouble and not self.ending_begun else None
-        return stale or self._arrived(question, landed, leader=leader)
+        return await self._old_answer(question, landed.answer.trouble) or self._arrived(question, landed, leader=leader)
+
+    async def _old_answer(self, question: Question, trouble: str) -> Found | None:
+        """The answer that is served in place of upstream's trouble, if there is trouble and such an answer."""
+        return await self._reader.stale_if_error(question, trouble) if trouble and not self.ending_begun else None
 
     def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
         detail = question.detail or landed.detail
