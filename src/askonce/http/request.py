@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from askonce.core.headers import counting_members, header_class, ignored_header, plain_value
@@ -19,6 +19,8 @@ from askonce.core.providers.hosts import place_of
 from askonce.core.providers.operations import Operation, operation_at
 from askonce.http.credentials import Header, cookies_of, covered
 
+K = TypeVar("K")
+V = TypeVar("V")
 NAMES = 1024  # cached names of headers with their class, and cached values of those that are judged by value
 SHORT = 256  # bytes of a cached name or value
 
@@ -117,30 +119,33 @@ _IGNORED, _COUNTS, _UNKNOWN, _CREDENTIAL, _COOKIE, _HOST, _OURS, _VALUED, _MEMBE
 _KINDS = {"ours": _OURS, "credential": _CREDENTIAL, "valued": _VALUED, "members": _MEMBERS, "": _UNKNOWN}
 
 
-class _Classes(dict[bytes, int]):
-    """The class of each name met so far. A look-up costs half of an lru_cache's, and a hit makes 17."""
+class Known(dict[K, V]):
+    """What is known of short names or values, emptied when it is full. A look-up costs half of an lru_cache's."""
+
+    def keep(self, key: K, found: V, size: int) -> V:
+        """Return what was found about a key; keep it, if the key is of few bytes."""
+        if size <= SHORT:
+            if len(self) >= NAMES:
+                self.clear()
+            self[key] = found
+        return found
+
+
+class _Classes(Known[bytes, int]):
+    """The class of each name met so far; a hit looks 17 of them up."""
 
     def __missing__(self, name: bytes) -> int:
         text = lower(name)
         plain = _IGNORED if ignored_header(text) else _COUNTS
         found = {"cookie": _COOKIE, "host": _HOST}.get(text, _KINDS.get(header_class(text), plain))
-        if len(name) <= SHORT:
-            if len(self) >= NAMES:
-                self.clear()
-            self[name] = found
-        return found
+        return self.keep(name, found, len(name))
 
 
-class _Values(dict[tuple[bytes, bytes], bool]):
+class _Values(Known[tuple[bytes, bytes], bool]):
     """Whether a header has a plain value."""
 
     def __missing__(self, pair: tuple[bytes, bytes]) -> bool:
-        found = plain_value(lower(pair[0]), text_of(pair[1]))
-        if len(pair[1]) <= SHORT:
-            if len(self) >= NAMES:
-                self.clear()
-            self[pair] = found
-        return found
+        return self.keep(pair, plain_value(lower(pair[0]), text_of(pair[1])), len(pair[1]))
 
 
 _CLASSES = _Classes()

@@ -11,7 +11,7 @@ from askonce.core.providers import bounded
 from askonce.core.providers.fits import ID_FIELDS, ID_HEADERS, Ids, Request, ids_of
 from askonce.core.providers.operations import Operation
 from askonce.http.credentials import Header
-from askonce.http.request import NAMES, SHORT, SentRequest, lower, text_of
+from askonce.http.request import Known, SentRequest, lower, text_of
 
 _FIELDS = tuple(f'"{name}"'.encode() for name in ID_FIELDS)
 
@@ -31,17 +31,12 @@ def ids_in(headers: Sequence[Header], body: Callable[[], dict[str, Any]] | None 
     return ids_of(found, body) if found or body is not None else {}
 
 
-class _Names(dict[bytes, str]):
+class _Names(Known[bytes, str]):
     """The names of headers met so far: in lower case if they carry ids, else "". A call has some twenty."""
 
     def __missing__(self, name: bytes) -> str:
         text = lower(name)
-        found = text if text in ID_HEADERS else ""
-        if len(name) <= SHORT:
-            if len(self) >= NAMES:
-                self.clear()
-            self[name] = found
-        return found
+        return self.keep(name, text if text in ID_HEADERS else "", len(name))
 
 
 _ID_NAMES = _Names()
