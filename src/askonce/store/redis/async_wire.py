@@ -111,12 +111,12 @@ class _PerLoop:
             work = _Unbegun(self._connect)
             self._connecting = loop.create_task(work, name="askonce-connect", context=contextvars.Context())
             self._connecting._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - its loop may end
-            self._connecting.add_done_callback(self._connected)
+            self._connecting.add_done_callback(self._on_connected)
         connecting = self._connecting
         await asyncio.wait((connecting,), timeout=max(0.0, until - loop.time()))
         if not connecting.done():
             raise unconnected(self._address.timeout)
-        return _connected(connecting)
+        return _result(connecting)
 
     async def _connect(self) -> Connected:
         # Trouble is a result: an exception of a task whose callers have all gone is logged where its loop ends first.
@@ -134,7 +134,7 @@ class _PerLoop:
             old.retire()
         return connection
 
-    def _connected(self, connecting: asyncio.Task[Connected]) -> None:
+    def _on_connected(self, connecting: asyncio.Task[Connected]) -> None:
         if self._connecting is connecting:
             self._connecting = None
         if not connecting.cancelled():
@@ -164,7 +164,7 @@ def _nothing(_: _PerLoop) -> None:
     """The timer's callback, which never runs."""
 
 
-def _connected(connecting: asyncio.Task[Connected]) -> MultiplexedConnection:
+def _result(connecting: asyncio.Task[Connected]) -> MultiplexedConnection:
     """The new connection. Any exception that ended the task becomes a StoreTrouble."""
     error = None if connecting.cancelled() else connecting.exception()
     if connecting.cancelled() or error is not None:
