@@ -11,11 +11,9 @@ import sys
 import pytest
 
 from askonce import Policy
-from tests.crowd import heartbeat
-from tests.fixtures import place_of
 from tests.injection.inject import OURS, tracing
 from tests.injection.paths import PATHS, Path, fresh
-from tests.injection.world import World
+from tests.injection.world import world_alone
 
 LONG = 60.0  # s: the background thread itself looks at nothing here
 
@@ -41,11 +39,8 @@ LOOKED_AT = [
 
 @pytest.fixture(params=[("memory", "threads"), ("sqlite", "threads"), ("sqlite", "tasks")], ids="-".join)
 def world(request, tmp_path):
-    kind, mode = request.param
-    with heartbeat(LONG):
-        made = World(kind, place_of(kind, request, tmp_path), mode, None)
+    with world_alone(request, tmp_path, LONG) as made:
         yield made
-        made.close()
 
 
 def forsaken(board):

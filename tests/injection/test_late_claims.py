@@ -14,10 +14,9 @@ import pytest
 
 from askonce.engine.claims import Claims
 from askonce.runtime.drive import drive
-from tests.crowd import MODES, heartbeat
-from tests.fixtures import place_of
+from tests.crowd import MODES
 from tests.injection.paths import PATHS
-from tests.injection.world import QUICK, World
+from tests.injection.world import QUICK, world_alone
 
 LONG = 20.0  # s: a heartbeat that no test waits for
 WAYS = [path for path in PATHS if path.name in {"miss", "stream", "http", "http stream", "http batch"}]
@@ -27,11 +26,8 @@ pytestmark = pytest.mark.concurrency
 
 @pytest.fixture(params=[(kind, mode) for kind in ("memory", "sqlite", "valkey") for mode in MODES], ids="-".join)
 def world(request, tmp_path):
-    kind, mode = request.param
-    with heartbeat(LONG):
-        made = World(kind, place_of(kind, request, tmp_path), mode, None)
+    with world_alone(request, tmp_path, LONG) as made:
         yield made
-        made.close()
 
 
 @contextlib.contextmanager

@@ -14,15 +14,18 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from askonce import AsyncCache, Cache
 from askonce.runtime.ownership import OwnedLock
-from tests.crowd import eventually
+from tests.crowd import eventually, heartbeat
+from tests.fixtures import place_of
 from tests.injection.stranger import Stranger, answer, items
 from tests.injection.upstream import Upstream
 
@@ -250,3 +253,13 @@ class World:
 
 
 Act = Callable[[World, Any], Coroutine[Any, Any, Any]]
+
+
+@contextlib.contextmanager
+def world_alone(request: pytest.FixtureRequest, tmp_path: Path, seconds: float) -> Iterator[World]:
+    """The world of a fixture whose param is (store, mode), with a heartbeat of so many s and no other process."""
+    kind, mode = request.param
+    with heartbeat(seconds):
+        made = World(kind, place_of(kind, request, tmp_path), mode, None)
+        yield made
+        made.close()
