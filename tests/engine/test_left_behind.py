@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import gc
 import json
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -293,3 +296,49 @@ def test_what_is_left_behind_thousands_of_times_leaves_as_much_as_a_few(kind, pl
         leave(DEAR if kind in DEARER else MANY)
         as_before(before, server, more=MORE)
         assert resident() < memory + 6 * 2**20
+
+
+class Answer(dict[str, int]):
+    """An answer of which it can be seen when nobody has it any more."""
+
+
+def answered(kept: list[weakref.ref[Any]]) -> Answer:
+    made = Answer(answer=1)
+    kept.append(weakref.ref(made))
+    return made
+
+
+def test_what_a_call_starts_and_leaves_running_keeps_no_answer_alive():
+    """A client's own task begins inside the first call and outlives it, with a copy of that call's context."""
+    kept: list[weakref.ref[Any]] = []
+    running: list[asyncio.Task[None]] = []
+
+    async def call() -> Answer:
+        running.append(asyncio.create_task(asyncio.sleep(60)))
+        return answered(kept)
+
+    async def ask(cache: AsyncCache) -> None:
+        await cache.fetch("question", call)
+
+    with asyncio.Runner() as runner:
+        cache = AsyncCache("memory://")
+        runner.run(ask(cache))
+        gc.collect()
+        assert not running[0].done()
+        assert kept[0]() is None
+        runner.run(cache.aclose())
+
+
+def test_a_context_that_a_call_copies_keeps_no_answer_alive():
+    kept: list[weakref.ref[Any]] = []
+    copies: list[contextvars.Context] = []
+
+    def call() -> Answer:
+        copies.append(contextvars.copy_context())
+        return answered(kept)
+
+    with Cache("memory://") as cache:
+        cache.fetch("question", call)
+        gc.collect()
+        assert kept[0]() is None
+    assert copies

@@ -30,7 +30,7 @@ from askonce.engine.reader import UNREADABLE, Found, Reader, Unreadable
 from askonce.engine.stream_readers import StreamReaders
 from askonce.errors import CacheClosed, NotCached, StoreUnavailable, UsageError
 from askonce.events import Events, Status
-from askonce.flight.flight import Flight, NoResult, Unshared, WaitTimedOut, leading
+from askonce.flight.flight import Flight, NoResult, Unshared, WaitTimedOut, inside
 from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.exits import EXIT, ending
 from askonce.runtime.mode import Mode
@@ -270,7 +270,7 @@ class Engine:
 
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
         # A landed flight may still be here: an exception can come before it is removed.
-        if not (leader or flight.done) and flight in leading.get():
+        if not (leader or flight.done) and inside(flight):
             raise UsageError("the call that answers this question asks it again: wrap that call once only")
         flight.callers += 1
         try:

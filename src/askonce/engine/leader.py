@@ -24,7 +24,7 @@ from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.engine.question import Question
 from askonce.events import Events
 from askonce.flight.background import BackgroundThread
-from askonce.flight.flight import Board, Flight, NoResult, Unshared, leading
+from askonce.flight.flight import Board, Flight, NoResult, Unshared, enter, leading
 from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.mode import Mode
 from askonce.store import Store, StoreTrouble
@@ -88,7 +88,7 @@ class Leader:
         brought: Answer | Opened | None = None
         pump: Pump | None = None
         try:
-            token = leading.set((*[one for one in leading.get() if not one.over], flight))
+            token = enter(flight)
             try:
                 brought = await call()
             finally:

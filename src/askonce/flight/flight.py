@@ -19,6 +19,7 @@ import contextvars
 import itertools
 import os
 import time
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 
@@ -33,7 +34,19 @@ from askonce.runtime.ownership import Busy, OwnedLock
 LOOK = 1.0  # s after which a waiting caller checks whether anything still runs the flight
 
 
-leading: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar("leading", default=())  # around this code
+# The flights whose calls are around this code. Weak: a task that a call starts copies this, and may outlive the answer.
+leading: contextvars.ContextVar[tuple[weakref.ref[Flight], ...]] = contextvars.ContextVar("leading", default=())
+
+
+def enter(flight: Flight) -> contextvars.Token[tuple[weakref.ref[Flight], ...]]:
+    """Note that the flight's call begins; the token resets `leading`."""
+    around = [ref for ref in leading.get() if (one := ref()) is not None and not one.over]
+    return leading.set((*around, weakref.ref(flight)))
+
+
+def inside(flight: Flight) -> bool:
+    """Whether this code runs inside the flight's call."""
+    return any(ref() is flight for ref in leading.get())
 
 
 class NoResult(Exception):
