@@ -27,10 +27,10 @@ for _name in (
 
 from askonce.testing import Provider, RedisServer, ServerMissing, ValkeyServer  # noqa: E402
 from askonce.testing.servers import Server  # noqa: E402
-from tests.fixtures import crowd, others, place, shared, tasks, threads  # noqa: E402
+from tests.fixtures import contained, crowd, others, place, shared, tasks, threads  # noqa: E402
 from tests.support import ReplayUpstream  # noqa: E402
 
-__all__ = ["crowd", "others", "place", "shared", "tasks", "threads"]
+__all__ = ["contained", "crowd", "others", "place", "shared", "tasks", "threads"]
 
 CORPUS = Path(os.environ.get("ASKONCE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 

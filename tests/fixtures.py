@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.crowd import MODES, Crowd
+from tests.injection.inject import contained as containing
 
 KINDS = ("memory", pytest.param("sqlite"), pytest.param("valkey", marks=pytest.mark.servers))
 SHARED = KINDS[1:]  # those that several processes can share
@@ -66,3 +67,10 @@ def tasks() -> Iterator[Crowd]:
     made = Crowd("tasks")
     yield made
     made.close()
+
+
+@pytest.fixture
+def contained() -> Iterator[None]:
+    """What injected exceptions leave does not outlive the test; see tests.injection.inject."""
+    with containing():
+        yield

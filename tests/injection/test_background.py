@@ -19,7 +19,7 @@ from askonce import Cache
 from askonce.flight.background import BackgroundThread
 from tests.crowd import eventually, heartbeat
 from tests.fixtures import place_of
-from tests.injection.inject import OURS, Injection, Point, noted, traced
+from tests.injection.inject import INJECTS, OURS, Injection, Point, noted, traced
 
 ERRORS = (MemoryError, SystemExit)
 BEAT = 2.4  # s: a renewal each 0.7 s
@@ -35,6 +35,7 @@ FILES = (
 
 pytestmark = [
     pytest.mark.concurrency,
+    *INJECTS,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
 

@@ -12,9 +12,11 @@ import pytest
 from askonce.runtime import ownership
 from askonce.runtime.ownership import Busy, OwnedLock, Owner, owned
 from tests.crowd import eventually
-from tests.injection.inject import noting, raising
+from tests.injection.inject import INJECTS, noting, raising
 
 ERRORS = (KeyboardInterrupt, MemoryError)
+
+pytestmark = [*INJECTS]
 
 
 @pytest.fixture

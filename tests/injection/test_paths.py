@@ -23,7 +23,7 @@ import pytest
 
 from tests.crowd import heartbeat
 from tests.fixtures import place_of
-from tests.injection.inject import noting, raising
+from tests.injection.inject import INJECTS, noting, raising
 from tests.injection.paths import PATHS
 from tests.injection.stranger import Stranger
 from tests.injection.world import BEAT, QUICK, World
@@ -42,8 +42,7 @@ _passed: defaultdict[tuple[str, str], set[object]] = defaultdict(set)  # places,
 
 pytestmark = [
     pytest.mark.concurrency,
-    # CPython's own gap: an exception between the making of a coroutine and its first step.
-    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    *INJECTS,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]

@@ -19,7 +19,7 @@ from askonce import Cache
 from askonce.engine import leader
 from tests.crowd import ROOT, heartbeat
 from tests.fixtures import place_of
-from tests.injection.inject import noting, raising
+from tests.injection.inject import INJECTS, noting, raising
 from tests.injection.signals import Limit
 from tests.injection.stranger import answer, items
 
@@ -36,7 +36,7 @@ CASES = [
     ("tasks", "limit"),
 ]
 
-pytestmark = pytest.mark.concurrency
+pytestmark = [pytest.mark.concurrency, *INJECTS]
 
 
 def interrupted(url, mode, way, how, count):

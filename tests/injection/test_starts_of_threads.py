@@ -13,11 +13,11 @@ import pytest
 from askonce.runtime import exits
 from askonce.runtime.exits import start_thread
 from tests.crowd import eventually
-from tests.injection.inject import noting, raising
+from tests.injection.inject import INJECTS, noting, raising
 
 NAME = "askonce-test"
 
-pytestmark = pytest.mark.concurrency
+pytestmark = [pytest.mark.concurrency, *INJECTS]
 
 
 @pytest.fixture

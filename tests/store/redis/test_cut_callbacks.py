@@ -13,14 +13,14 @@ import pytest
 from askonce.store import StoreTrouble
 from askonce.store.redis.async_wire import AsyncWire
 from askonce.testing.servers import Server
-from tests.injection.inject import Injection, noting, raising
+from tests.injection.inject import INJECTS, Injection, noting, raising
 from tests.store.puppet import Puppet, address, filled, get, reply
 
 pytestmark = [
     pytest.mark.servers,
     pytest.mark.concurrency,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    *INJECTS,
 ]
 
 ERRORS = (KeyboardInterrupt, asyncio.CancelledError, MemoryError)
