@@ -94,13 +94,13 @@ def counting(cache: Any) -> list[int]:
     """How often the store is asked from now on: exchanges with a server, transactions and reads of a file."""
     store, count = cache._engine.store, [0]
     if store.kind == "redis":
-        plain = store._wire.ask
+        plain = store._wires[0].ask
 
         async def ask(data: bytes, number: int) -> Any:
             count[0] += 1
             return await plain(data, number)
 
-        store._wire.ask = ask
+        store._wires[0].ask = ask
     else:
         plain = store._file.transaction
 

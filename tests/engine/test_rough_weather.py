@@ -284,7 +284,7 @@ def test_a_thousand_leases_that_nothing_runs_are_given_back_in_a_few_exchanges(t
         warm(threads, cache, call)
         proxy.delay = 0.002
         background = cache._engine.background
-        exchanges, ask, noted = list[int](), background._store._wire.ask, threading.Event()
+        exchanges, ask, noted = list[int](), background._store._wires[0].ask, threading.Event()
 
         async def counted(data: bytes, number: int) -> Any:
             assert noted.wait(10)  # all of them, before the first exchange
@@ -292,7 +292,7 @@ def test_a_thousand_leases_that_nothing_runs_are_given_back_in_a_few_exchanges(t
             exchanges.append(number)
             return said
 
-        background._store._wire.ask = counted
+        background._store._wires[0].ask = counted
         for number in range(1000):
             background.release(Key(number.to_bytes(32, "big"), "v"), b"f" * 16)
         noted.set()

@@ -1,5 +1,7 @@
 """When a failing store is left alone: one breaker for each direction, so that none hides what another meets.
 
+Each primary of a store has breakers of its own: a failing one is trouble for its keys alone.
+
 A successful read says nothing about writes (a full server, a replica). An open connection says nothing about the next
 one (a wrong password, too many clients). The reverse also holds.
 
@@ -26,6 +28,11 @@ class Breaker:
         self.kind = ""
         self._row = 0  # failures in a row
 
+    @property
+    def failing(self) -> bool:
+        """Whether it has failed since it last succeeded."""
+        return self._row > 0
+
     def worked(self) -> None:
         """The store succeeded."""
         self._row = 0
@@ -44,11 +51,15 @@ class Breaker:
 
 
 class Breakers:
-    """The breakers of one store. `shut`: any of them is open; every lookup reads this flag."""
+    """The breakers of one primary. `shut`: any of them is open."""
 
     def __init__(self) -> None:
         self.read, self.write, self.connect = Breaker("read"), Breaker("write"), Breaker("connect")
         self.shut = False
+
+    def of(self, direction: Direction) -> Breaker:
+        """The breaker of one direction."""
+        return self.read if direction == "read" else self.write if direction == "write" else self.connect
 
     def all(self) -> tuple[Breaker, Breaker, Breaker]:
         """All three breakers."""
@@ -60,7 +71,7 @@ class Breakers:
         Silence while connecting counts for the direction too. A store that is silent to reads would be silent to
         writes, each for its whole timeout; so silence that opens the reads opens the writes.
         """
-        breaker: Breaker = getattr(self, direction)
+        breaker = self.of(direction)
         failed = [self.connect, *([breaker] if kind in SILENT else [])] if connecting else [breaker]
         opened = [one for one in failed if one.failed(kind)]
         if self.read in opened and kind in SILENT and not self.write.open:
@@ -81,3 +92,53 @@ class Breakers:
     def kinds(self) -> dict[str, str]:
         """For each direction, the trouble that opened its breaker, or ``closed``."""
         return {breaker.direction: breaker.kind if breaker.open else "closed" for breaker in self.all()}
+
+
+class StoreBreakers:
+    """The breakers of all primaries of one store. Every lookup reads the two flags.
+
+    `shut`: any breaker is open. `failing`: any has failed since it last succeeded, so successes must be told.
+    """
+
+    def __init__(self) -> None:
+        self.shut = self.failing = False
+        self._primaries: dict[str, Breakers] = {}
+
+    def of(self, primary: str) -> Breakers:
+        """The breakers of one primary."""
+        return self._primaries.get(primary) or self._primaries.setdefault(primary, Breakers())
+
+    def open_at(self, primary: str, direction: Direction) -> bool:
+        """Whether this direction of a primary is left alone."""
+        return self.shut and self.of(primary).of(direction).open
+
+    def failed(self, primary: str, direction: Direction, kind: str, *, connecting: bool = False) -> list[Breaker]:
+        """The breakers of a primary that a trouble opens; as Breakers.failed."""
+        opened = self.of(primary).failed(direction, kind, connecting=connecting)
+        self.failing, self.shut = True, self.shut or bool(opened)
+        return opened
+
+    def worked(self, primary: str, direction: Direction) -> None:
+        """A command of this direction succeeded there."""
+        self.of(primary).of(direction).worked()
+        self.failing = any(breaker.failing for one in list(self._primaries.values()) for breaker in one.all())
+
+    def troubled(self) -> list[str]:
+        """The primaries that have an open breaker."""
+        return [name for name, one in list(self._primaries.items()) if one.shut]
+
+    def close(self, primary: str, breaker: Breaker) -> None:
+        """A probe of a primary succeeded in this direction."""
+        self.of(primary).close(breaker)
+        self.shut = any(one.shut for one in list(self._primaries.values()))
+
+    def _first(self) -> Breakers:
+        return next((one for one in list(self._primaries.values()) if one.shut), None) or Breakers()
+
+    def kind(self) -> str:
+        """The trouble of the first open breaker, or ``closed``."""
+        return self._first().kind()
+
+    def kinds(self) -> dict[str, str]:
+        """For each direction, the trouble that opened a breaker at some primary, or ``closed``."""
+        return self._first().kinds()

@@ -249,11 +249,12 @@ class BatchEngine(Engine):
             await self._claims.within(attempts, partial(self._share_all, missing, attempts, calls))
 
     async def _share_all(self, missing: list[BatchItem], attempts: list[Attempt], calls: Calls) -> None:
-        down = self._guarded.down
         joined: list[tuple[BatchItem, Flight]] = []
         mine: list[tuple[BatchItem, Flight]] = []
         for item, attempt in zip(missing, attempts, strict=True):
-            flight, own = unleased.flight_for(item.question, self.board, attempt, down=down)
+            flight, own = unleased.flight_for(
+                item.question, self.board, attempt, down=self._guarded.down(item.question.key)
+            )
             (mine if own else joined).append((item, flight))
         if mine:
             await self._lead_all(mine, calls)

@@ -91,7 +91,7 @@ class BatchFollower(Follower):
     async def taped_all(self, followed: Sequence[tuple[Question, Follow]]) -> list[Found | None]:
         """`taped` for several flights, in batches."""
         works = [partial(_tape, question.key, claim) for question, claim in followed]
-        logs = await self._guarded.together(works, reads=True)
+        logs = await self._guarded.together([question.key for question, _ in followed], works, reads=True)
         for log in logs:
             if isinstance(log, StoreTrouble):
                 raise log

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
 
 from askonce.core import upstream
+from askonce.core.keys import Key
 from askonce.core.tape import FAILED, Ending
-from askonce.engine.leader import Answer, Leader
+from askonce.engine.leader import Answer, Leader, Work
 from askonce.engine.question import Question
 from askonce.flight.flight import Flight, NoResult
 
@@ -52,15 +54,21 @@ class BatchLeader(Leader):
             self._landing(flight, question, answer, seconds)
             for (flight, question), answer in zip(group, answers, strict=True)
         ]
-        replies = iter(await self._guarded.together([landing.work for landing in landings if landing.work is not None]))
+        works = [(flight.key, landing.work) for (flight, _), landing in zip(group, landings, strict=True)]
+        replies = await self._asked_all(works)
         for (flight, _), landing in zip(group, landings, strict=True):
             flight.land(self._landed_by(flight, landing, None if landing.work is None else next(replies)))
+
+    async def _asked_all(self, works: Sequence[tuple[Key, Work | None]]) -> Iterator[Any]:
+        """The store's replies to the works that there are, in order."""
+        asked = [(key, work) for key, work in works if work is not None]
+        return iter(await self._guarded.together([key for key, _ in asked], [work for _, work in asked]))
 
     async def _land_failed(self, group: Sequence[tuple[Flight, Question]], error: Exception, ending: Ending) -> None:
         """Land all flights without an answer."""
         failed, hint = self._failed_for(group[0][0], error), upstream.hint_of(error)
         works = [self._release(flight, ending, failed=failed, hint=hint) for flight, _ in group]
-        replies = iter(await self._guarded.together([work for work in works if work is not None]))
+        replies = await self._asked_all([(flight.key, work) for (flight, _), work in zip(group, works, strict=True)])
         for (flight, _), work in zip(group, works, strict=True):
             if work is not None:
                 self._returned(flight, next(replies))

@@ -72,14 +72,15 @@ class Claims:
     async def claim(self, question: Question, attempt: Attempt) -> Claim:
         """Ask the store. If it grants the lease, `attempt.flight` holds it."""
         ask = self._begun(question, attempt)
-        return self._said(attempt, await self._guarded(self._store.claim(question.key, ask)))
+        return self._said(attempt, await self._guarded(question.key, self._store.claim(question.key, ask)))
 
     async def claim_all(self, asking: Sequence[tuple[Question, Attempt]]) -> list[Claim]:
         """Claim several keys, in batches; each lease is renewed from its grant on. StoreTrouble if one failed."""
         works = [partial(_claim, question.key, self._begun(question, attempt)) for question, attempt in asking]
+        keys = [question.key for question, _ in asking]
         claims: list[Claim] = []
         troubled: StoreTrouble | None = None
-        for claim, (_, attempt) in zip(await self._guarded.together(works), asking, strict=True):
+        for claim, (_, attempt) in zip(await self._guarded.together(keys, works), asking, strict=True):
             if isinstance(claim, StoreTrouble):
                 troubled = troubled or claim
             else:
@@ -165,7 +166,7 @@ class Claims:
         return True
 
     async def _give_back(self, key: Key, claim: Follow) -> None:
-        await self._guarded(self._store.release(key, claim.id, claim.order, Ending(FAILED, "gone")))
+        await self._guarded(key, self._store.release(key, claim.id, claim.order, Ending(FAILED, "gone")))
 
 
 def _orphaned(events: Events, flight: Flight) -> None:

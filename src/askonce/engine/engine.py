@@ -379,7 +379,7 @@ class Engine:
                 self._go_on(question)
 
     async def _share(self, question: Question, call: Call, attempt: Attempt) -> Found:
-        flight, mine = unleased.flight_for(question, self.board, attempt, down=self._guarded.down)
+        flight, mine = unleased.flight_for(question, self.board, attempt, down=self._guarded.down(question.key))
         if mine:
             await self.mode.start([flight], partial(self._leader.run, flight, question, call))
         return await self._join(question, flight, leader=mine)

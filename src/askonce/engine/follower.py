@@ -121,7 +121,7 @@ class Follower:
 
     async def taped(self, question: Question, claim: Follow) -> Found | None:
         """Return a flight's answer that could not be stored, from its tape."""
-        log = await self._guarded.read(self._store.tape(question.key, claim.id, claim.order))
+        log = await self._guarded.read(question.key, self._store.tape(question.key, claim.id, claim.order))
         return self.read_tape(question, log)
 
     def read_tape(self, question: Question, log: bytes | None) -> Found | None:

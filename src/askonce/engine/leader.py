@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from askonce.core import upstream
 from askonce.core.judge import Verdict
+from askonce.core.keys import Key
 from askonce.core.lease import Grant
 from askonce.core.model import DURATION, FIELDS, Lifetime, Sealed, pack_fields, seal, whole
 from askonce.core.policy import Terms
@@ -217,12 +218,14 @@ class Leader:
     async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
         """Store the answer if that is allowed, else give the lease back with it."""
         landing = self._landing(flight, question, answer, seconds)
-        return self._landed_by(flight, landing, None if landing.work is None else await self._asked(landing.work))
+        return self._landed_by(
+            flight, landing, None if landing.work is None else await self._asked(flight.key, landing.work)
+        )
 
-    async def _asked(self, work: Work) -> object:
+    async def _asked(self, key: Key, work: Work) -> object:
         """The store's reply, or its StoreTrouble."""
         try:
-            return await self._guarded(work(self._store))
+            return await self._guarded(key, work(self._store))
         except StoreTrouble as trouble:
             return trouble
 
@@ -294,7 +297,7 @@ class Leader:
         """Give the lease back, if there is one and the store can be reached."""
         work = self._release(flight, ending, failed=failed, hint=hint)
         if work is not None:
-            self._returned(flight, await self._asked(work))
+            self._returned(flight, await self._asked(flight.key, work))
 
 
 def _lifetime(terms: Terms, verdict: Verdict) -> Lifetime:

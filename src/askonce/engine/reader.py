@@ -57,7 +57,6 @@ class Reader:
         self._events = guarded.events
         self._background = guarded.background
         self._breakers = guarded.background.breakers
-        self._reads = self._breakers.read
         self._heat = Heat()
         self._remembered: dict[Key, tuple[int, ...]] = {}
 
@@ -65,14 +64,15 @@ class Reader:
         """The hit path: plain reads, without a decision by the store."""
         fields = self._fields(question) if self._remembered else question.fields
         if self._breakers.shut:
-            self._guarded.check_read()
+            self._guarded.check_read(question.key)
         try:
             # Not through GuardedStore.read: the extra coroutine costs a fiftieth of a hit.
             look = await self._store.look(question.key, fields)
         except StoreTrouble as trouble:
-            self._guarded.met(trouble, "read")
+            self._guarded.met(trouble, "read", question.key)
             raise
-        self._reads.worked()
+        if self._breakers.failing:
+            self._guarded.worked("read", question.key)
         found = None if look.entry is None else self._served(question, look.entry, look, fields)
         if found is None:
             question.seen = look.generations
@@ -81,9 +81,12 @@ class Reader:
     async def look_all(self, questions: Sequence[Question]) -> list[Found | None]:
         """`look` for several questions, in batches."""
         fields = [self._fields(question) for question in questions]
+        keys = [question.key for question in questions]
         works = [partial(_look, question.key, own) for question, own in zip(questions, fields, strict=True)]
         found: list[Found | None] = []
-        for look, question, own in zip(await self._guarded.together(works, reads=True), questions, fields, strict=True):
+        for look, question, own in zip(
+            await self._guarded.together(keys, works, reads=True), questions, fields, strict=True
+        ):
             if isinstance(look, StoreTrouble):
                 raise look
             served = None if look.entry is None else self._served(question, look.entry, look, own)
@@ -94,9 +97,10 @@ class Reader:
 
     async def entries(self, questions: Sequence[Question]) -> list[tuple[bytes | None, Head | None]]:
         """`entry` for several questions, in batches."""
-        works = [partial(_entry, question.key) for question in questions]
+        keys = [question.key for question in questions]
+        works = [partial(_entry, key) for key in keys]
         found: list[tuple[bytes | None, Head | None]] = []
-        for data, question in zip(await self._guarded.together(works, reads=True), questions, strict=True):
+        for data, question in zip(await self._guarded.together(keys, works, reads=True), questions, strict=True):
             if isinstance(data, StoreTrouble):
                 raise data
             found.append((data, self.read(question, data) if data is not None else None))
@@ -105,7 +109,7 @@ class Reader:
     async def peek(self, question: Question) -> tuple[bytes, Head, int] | None:
         """A fresh entry, its head and the time. Not counted as a lookup: the caller may be unable to use it."""
         fields = self._fields(question)
-        look = await self._guarded.read(self._store.look(question.key, fields))
+        look = await self._guarded.read(question.key, self._store.look(question.key, fields))
         head = None if look.entry is None else look.head or self.read(question, look.entry)
         if look.entry is None or head is None or not self._unmoved(question.key, look, head, fields):
             return None
@@ -217,7 +221,7 @@ class Reader:
 
     async def entry(self, question: Question) -> tuple[bytes | None, Head | None]:
         """Read the entry once more, alone."""
-        data = await self._guarded.read(self._store.entry(question.key))
+        data = await self._guarded.read(question.key, self._store.entry(question.key))
         return data, self.read(question, data) if data is not None else None
 
     async def stale_if_error(self, question: Question, trouble: str) -> Found | None:
@@ -227,7 +231,7 @@ class Reader:
         for _ in range(2):  # the second read includes the tags that the first one found in the entry
             fields = self._fields(question)
             try:
-                look = await self._guarded.read(self._store.look(question.key, fields))
+                look = await self._guarded.read(question.key, self._store.look(question.key, fields))
             except StoreTrouble:
                 return None
             if look.entry is None or (head := self.read(question, look.entry)) is None:

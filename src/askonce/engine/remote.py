@@ -102,8 +102,8 @@ class RemoteReader:
             await self._ended(notice.outcome)
 
     async def _catch_up(self) -> None:
-        claim = self._claim
-        log = await self._guarded.read(self._guarded.store.tape(self._question.key, claim.id, claim.order, self._have))
+        claim, key = self._claim, self._question.key
+        log = await self._guarded.read(key, self._guarded.store.tape(key, claim.id, claim.order, self._have))
         if log:
             self._feed(log)
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from askonce.core.breaker import SILENT, Breaker, Breakers, Direction
+from askonce.core.breaker import SILENT, Breaker, Direction, StoreBreakers
 from askonce.core.heat import Warmth
 from askonce.core.keys import Key
 from askonce.events import log
@@ -48,7 +48,7 @@ class BackgroundThread:
     rhythm = RENEWAL
 
     def __init__(self, store: Store) -> None:
-        self.breakers = Breakers()
+        self.breakers = StoreBreakers()
         self.users = Users(self.wake)
         self._deferred: deque[Callable[[], object]] = deque()
         self._store = store.blocking()  # its own: no cache's connection may live as long as this thread
@@ -138,11 +138,16 @@ class BackgroundThread:
         """Count a caller's store trouble; return the breakers that it opened."""
         if trouble.at == "key":
             return []
-        opened = self.breakers.failed(direction, trouble.kind, connecting=trouble.at == "connecting")
+        connecting = trouble.at == "connecting"
+        opened = self.breakers.failed(trouble.primary, direction, trouble.kind, connecting=connecting)
         if opened:
             self._probes.begin()
             self._start()
         return opened
+
+    def writes(self, key: Key) -> bool:
+        """Whether writes about a key are tried."""
+        return not self.breakers.open_at(self._store.primary(key), "write")
 
     @property
     def state(self) -> str:
@@ -305,8 +310,8 @@ class BackgroundThread:
         for more, work in ((self._to_release, self._give_back), (self._unflushed, self._write)):
             while more and time.monotonic() < until:
                 work()
-        if self.breakers.write.open:
-            self._hits.forget()
+        if self.breakers.shut:
+            self._hits.forget(lambda key: not self.writes(key))
         while self._hits.due() <= 0 and time.monotonic() < until:
             self._hits.send(self._store)
 
@@ -385,9 +390,9 @@ class BackgroundThread:
             self._unflushed |= dict.fromkeys(some)  # remote readers must not wait for the next part
             raise
 
-    def _recovered(self, breaker: Breaker, kind: str) -> None:
-        """A probe closed a breaker: report it."""
+    def _recovered(self, primary: str, breaker: Breaker, kind: str) -> None:
+        """A probe closed a breaker of a primary: report it."""
         if kind == "store-readonly" or kind in SILENT:
-            self._store.reconnect()  # other connections may still lead to the old server, or nowhere
+            self._store.reconnect(primary)  # other connections may still lead to the old server, or nowhere
         for user in self.users.alive():
             user.recovered(breaker.direction, kind)

@@ -239,7 +239,7 @@ class Board:
     def end(self, flight: Flight, error: BaseException | None = None) -> None:
         """End a flight in any state: its callers get a result, and the store keeps nothing of it."""
         flight.land(error=error or NoResult())
-        if not flight.returned and not self._background.breakers.write.open:
+        if not flight.returned and self._background.writes(flight.key):
             # A claim whose reply was lost may have been granted all the same; such a lease is never filled.
             self._background.release(flight.key, flight.id, failed=flight.is_refresh)
         flight.returned = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from askonce.core.breaker import Breaker, Breakers, Direction
+from askonce.core.breaker import Direction, StoreBreakers
+from askonce.core.keys import Key
 from askonce.events import Events
 from askonce.flight.registry import join, leave
 from askonce.runtime.exits import EXIT
@@ -16,69 +17,96 @@ T = TypeVar("T")
 
 
 class GuardedStore:
-    """The store of one engine. While a breaker is open, its direction raises StoreTrouble at once and sends nothing."""
+    """The store of one engine. While a breaker of a key's primary is open, commands of its direction about the key
+    raise StoreTrouble at once, and nothing is sent.
+    """
 
     def __init__(self, store: Store, events: Events) -> None:
         self.store = store
         self.background = join(store, self)
         self.events = events
-        self._breakers: Breakers = self.background.breakers
+        self._breakers: StoreBreakers = self.background.breakers
         self._closed = False
 
-    async def __call__(self, work: Coroutine[Any, Any, T]) -> T:
-        """Send a command that writes; return its reply."""
-        return await self._asked(self._breakers.write, work)
+    async def __call__(self, key: Key, work: Coroutine[Any, Any, T]) -> T:
+        """Send a command about a key that writes; return its reply."""
+        return await self._asked("write", key, work)
 
-    async def read(self, work: Coroutine[Any, Any, T]) -> T:
-        """Send a command that only reads; return its reply."""
-        return await self._asked(self._breakers.read, work)
+    async def read(self, key: Key, work: Coroutine[Any, Any, T]) -> T:
+        """Send a command about a key that only reads; return its reply."""
+        return await self._asked("read", key, work)
 
-    async def _asked(self, breaker: Breaker, work: Coroutine[Any, Any, T]) -> T:
-        if self._breakers.shut and (refused := self._refused(breaker)):
+    async def _asked(self, direction: Direction, key: Key, work: Coroutine[Any, Any, T]) -> T:
+        if self._breakers.shut and (refused := self._refused(direction, key)):
             work.close()
             raise refused
         try:
             reply = await work
         except StoreTrouble as trouble:
-            self.met(trouble, breaker.direction)
+            self.met(trouble, direction, key)
             raise
-        breaker.worked()
+        if self._breakers.failing:
+            self.worked(direction, key)
         return reply
 
-    async def together(self, works: Works, *, reads: bool = False) -> list[Any]:
-        """Send several commands in batches; return their replies, a StoreTrouble in place of each that failed."""
-        breaker = self._breakers.read if reads else self._breakers.write
+    async def together(self, keys: Sequence[Key], works: Works, *, reads: bool = False) -> list[Any]:
+        """Send several commands, each about its key, in batches; return their replies, a StoreTrouble in place of each
+        that failed.
+        """
+        direction: Direction = "read" if reads else "write"
         replies: list[Any] = []
         for at in range(0, len(works), BATCH):
             try:
-                some = await self._asked(breaker, self.store.together(works[at : at + BATCH], reads=reads))
+                replies += await self._batch(direction, keys[at : at + BATCH], works[at : at + BATCH])
             except StoreTrouble as trouble:
+                self.met(trouble, direction, keys[at])
                 return [*replies, *[trouble] * (len(works) - at)]
-            for one in {reply.kind: reply for reply in some if isinstance(reply, StoreTrouble)}.values():
-                self.met(one, breaker.direction)
-            replies += some
         return replies
 
-    def _refused(self, breaker: Breaker) -> StoreTrouble | None:
-        if breaker.open:
-            return StoreTrouble(breaker.kind)
-        connect = self._breakers.connect
-        return StoreTrouble(connect.kind) if connect.open and not self.store.connected() else None
+    async def _batch(self, direction: Direction, keys: Sequence[Key], works: Works) -> list[Any]:
+        refused = [self._refused(direction, key) if self._breakers.shut else None for key in keys]
+        tried = [(key, work) for key, work, why in zip(keys, works, refused, strict=True) if why is None]
+        said = await self.store.together([work for _, work in tried], reads=direction == "read") if tried else []
+        self._note(direction, [key for key, _ in tried], said)
+        come = iter(said)
+        return [next(come) if why is None else why for why in refused]
 
-    def check_read(self) -> None:
+    def _note(self, direction: Direction, keys: Sequence[Key], replies: Sequence[Any]) -> None:
+        """Count what came of a batch: each trouble once for its primary and kind."""
+        met: dict[tuple[str, str], StoreTrouble] = {}
+        for key, one in zip(keys, replies, strict=True):
+            if isinstance(one, StoreTrouble):
+                met.setdefault((one.primary or self.store.primary(key), one.kind), one)
+        for (primary, _), trouble in met.items():
+            trouble.primary = primary
+            self._met(trouble, direction)
+        if self._breakers.failing:
+            worked = [key for key, one in zip(keys, replies, strict=True) if not isinstance(one, StoreTrouble)]
+            for primary in {self.store.primary(key) for key in worked} - {primary for primary, _ in met}:
+                self._breakers.worked(primary, direction)
+
+    def worked(self, direction: Direction, key: Key) -> None:
+        """A command succeeded at the key's primary. Called only while some breaker counts failures."""
+        self._breakers.worked(self.store.primary(key), direction)
+
+    def _refused(self, direction: Direction, key: Key) -> StoreTrouble | None:
+        primary = self.store.primary(key)
+        breakers = self._breakers.of(primary)
+        breaker = breakers.of(direction)
+        if breaker.open:
+            return StoreTrouble(breaker.kind, primary=primary)
+        if breakers.connect.open and not self.store.connected(key):
+            return StoreTrouble(breakers.connect.kind, primary=primary)
+        return None
+
+    def check_read(self, key: Key) -> None:
         """Raise StoreTrouble if a read would not be tried; called only while some breaker is open."""
-        if refused := self._refused(self._breakers.read):
+        if refused := self._refused("read", key):
             raise refused
 
-    @property
-    def down(self) -> bool:
+    def down(self, key: Key) -> bool:
         """Whether even reads are not tried: this process cannot learn of an invalidation."""
-        return self._breakers.shut and self._refused(self._breakers.read) is not None
-
-    @property
-    def writes(self) -> bool:
-        """Whether writes are tried."""
-        return not self._breakers.shut or self._refused(self._breakers.write) is None
+        return self._breakers.shut and self._refused("read", key) is not None
 
     def close(self) -> None:
         """Stop reporting the store's trouble: from here on it is caused by closing."""
@@ -88,8 +116,12 @@ class GuardedStore:
         """Stop using the background thread."""
         leave(self.background, self)
 
-    def met(self, trouble: StoreTrouble, direction: Direction) -> None:
-        """Count a trouble, report it, and open the breaker if it was one too many."""
+    def met(self, trouble: StoreTrouble, direction: Direction, key: Key) -> None:
+        """Count a trouble of a key, report it, and open the breaker of its primary if it was one too many."""
+        trouble.primary = trouble.primary or self.store.primary(key)
+        self._met(trouble, direction)
+
+    def _met(self, trouble: StoreTrouble, direction: Direction) -> None:
         if self._closed:
             return
         self.events.emit("trouble", detail=trouble.kind)

@@ -62,9 +62,9 @@ class HitCounts:
             if longer is True:
                 one.slid(one.key)
 
-    def forget(self) -> None:
-        """Drop what was gathered: the store takes no writes."""
-        for key in list(self._warm):
+    def forget(self, lost: Callable[[Key], bool]) -> None:
+        """Drop what was gathered for keys that are lost: their primary takes no writes."""
+        for key in filter(lost, list(self._warm)):
             warmth, _ = self._warm.pop(key)
             warmth.taken()
 

@@ -42,14 +42,15 @@ class StoreTrouble(Portable):
     and what the store needs is gone.
 
     `at`: where it was met: by a ``command``, by ``connecting``, or at one ``key``, which proves nothing about others.
-    `about` narrows a kind down to find the remedy: ``tls``, or "".
+    `about` narrows a kind down to find the remedy: ``tls``, or "". `primary`: the primary that has it (Store.primary).
     """
 
-    def __init__(self, kind: str, message: str = "", at: At = "command", about: str = "") -> None:
+    def __init__(self, kind: str, message: str = "", at: At = "command", about: str = "", *, primary: str = "") -> None:
         super().__init__(printable(message or kind))
         self.kind = kind
         self.at: At = at
         self.about = about
+        self.primary = primary
 
 
 class Look(NamedTuple):
@@ -178,12 +179,20 @@ class Store(Protocol):
         """
         ...
 
-    def connected(self) -> bool:
-        """Whether a command of this caller (this thread, this loop) needs no new connection."""
+    def primary(self, key: Key) -> str:
+        """The name of the primary that has a key now: "" where it is not known, and where a store has only one."""
         ...
 
-    def reconnect(self) -> None:
-        """Make new connections before the next use: the old ones may no longer lead to a primary."""
+    def primaries(self) -> Sequence[str]:
+        """The names of all primaries that have keys now."""
+        ...
+
+    def connected(self, key: Key) -> bool:
+        """Whether a command of this caller (this thread, this loop) about a key needs no new connection."""
+        ...
+
+    def reconnect(self, primary: str) -> None:
+        """Make new connections to a primary before the next use: the old ones may no longer lead to one."""
         ...
 
     def link(self) -> Link:

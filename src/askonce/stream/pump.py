@@ -355,6 +355,6 @@ class Pump:
             return
         ending = Ending(SHARED) if error is None else Ending(FAILED, type(error).__name__[:64])
         try:
-            await self._guarded(self.writer.finish(self._guarded.store, ending))
+            await self._guarded(self.writer.key, self.writer.finish(self._guarded.store, ending))
         except StoreTrouble:
             return  # counted; followers find a log without an end, and report that

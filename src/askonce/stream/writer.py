@@ -25,7 +25,7 @@ class LogWriter:
         self.wanted = False
         self.on_want: Callable[[], object] | None = None
         self._flight = flight
-        self._key = flight.key
+        self.key = flight.key
         self._grant = flight.grant
         self._tape = tape
         self._background = background
@@ -96,11 +96,11 @@ class LogWriter:
         data = self._tape.log(parts, stop) + last
         if not data:
             return
-        length = await store.append(self._key, self._grant.id, self._grant.order, offset, data)
+        length = await store.append(self.key, self._grant.id, self._grant.order, offset, data)
         if length < offset:
             if self._stopped and not last:
                 return  # whatever ends the flight writes all of it
             # The log was lost (evicted, or the server started empty): write it all, so that readers can fill their gap.
             data, offset = self._tape.log(0, stop) + last, 0
-            await store.append(self._key, self._grant.id, self._grant.order, offset, data)
+            await store.append(self.key, self._grant.id, self._grant.order, offset, data)
         self._written = count, offset + len(data)

@@ -106,8 +106,8 @@ class BatchLaws(Trial):
     def test_a_store_that_was_used_is_connected_and_connects_anew_when_it_is_told_to(self) -> None:
         self.stored(KEYS[0])
         assert self.do(self._connected())
-        self.store.reconnect()
+        self.store.reconnect(self.store.primary(KEYS[0]))
         assert self.serves(KEYS[0]) is not None
 
     async def _connected(self) -> bool:
-        return self.store.connected()
+        return self.store.connected(KEYS[0])

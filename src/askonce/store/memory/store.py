@@ -264,10 +264,18 @@ class MemoryStore:
         del reads
         return [await ledger.met(work(self)) for work in works]
 
-    def connected(self) -> bool:
+    def primary(self, key: Key) -> str:
+        del key
+        return ""
+
+    def primaries(self) -> Sequence[str]:
+        return ("",)
+
+    def connected(self, key: Key) -> bool:
+        del key
         return True
 
-    def reconnect(self) -> None:
+    def reconnect(self, primary: str) -> None:
         """Do nothing: there are no connections."""
 
     def link(self) -> Link:

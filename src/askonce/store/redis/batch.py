@@ -8,78 +8,70 @@ server forgot) happens here too, in one more round trip for all verbs concerned.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from askonce.store import StoreTrouble
-from askonce.store.redis.connection import Cut
-
-if TYPE_CHECKING:
-    from askonce.store.redis.wire import Wire
+from askonce.store import PARTITIONS, StoreTrouble
+from askonce.store.redis.primaries import Asked, Primaries
 
 
-class _Asked:
+class _Halt:
     """What a verb waits for."""
 
-    __slots__ = ("count", "data")
+    __slots__ = ("asked",)
 
-    def __init__(self, data: bytes, count: int) -> None:
-        self.data = data
-        self.count = count
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
 
-    def __await__(self) -> Generator[_Asked, list[Any], list[Any]]:
-        return (yield self)
+    def __await__(self) -> Generator[Asked, list[Any], list[Any]]:
+        return (yield self.asked)
 
 
-class BatchWire:
-    """The wire of verbs that run together; `behind` is the wire that sends their commands."""
+class _Noted:
+    """A wire that only notes its commands, for one partition."""
 
-    def __init__(self, behind: Wire) -> None:
-        self._behind = behind
+    def __init__(self, partition: int, primaries: Primaries) -> None:
+        self._partition = partition
+        self._primaries = primaries
 
     async def ask(self, data: bytes, count: int) -> list[Any]:
         """Halt until the replies are there."""
-        return await _Asked(data, count)
+        return await _Halt(Asked(self._partition, data, count))
 
     def connected(self) -> bool:
         """As the wire behind."""
-        return self._behind.connected()
+        return self._primaries.wires[self._partition].connected()
 
     def distrust(self) -> None:
         """As the wire behind."""
-        self._behind.distrust()
+        self._primaries.wires[self._partition].distrust()
 
     async def close(self) -> None:
         """Do nothing: it has no connection."""
 
+
+class Batch:
+    """Verbs that run together. `wires`: what they use in place of those of `primaries`, which send their commands."""
+
+    def __init__(self, primaries: Primaries) -> None:
+        self._primaries = primaries
+        self.wires = [_Noted(partition, primaries) for partition in range(PARTITIONS)]
+
     async def run(self, verbs: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
         """The result of each verb, or the StoreTrouble that it raised."""
         results: list[Any] = [None] * len(verbs)
-        halted: list[tuple[int, _Asked]] = []
+        halted: list[tuple[int, Asked]] = []
         try:
             for at, verb in enumerate(verbs):
                 _go_on(verb, at, None, results, halted)
             while halted:
                 asked, halted = halted, []
-                replies, trouble = await self._replies([one for _, one in asked])
-                done = 0
-                for at, one in asked:
-                    mine = replies[done : done + one.count]
-                    done += one.count
-                    _go_on(verbs[at], at, mine if len(mine) == one.count else trouble, results, halted)
+                replies = await self._primaries.ask_all([one for _, one in asked])
+                for (at, _), said in zip(asked, replies, strict=True):
+                    _go_on(verbs[at], at, said, results, halted)
         finally:
             for verb in verbs:
                 verb.close()
         return results
-
-    async def _replies(self, asked: Sequence[_Asked]) -> tuple[list[Any], StoreTrouble | None]:
-        """All replies that came, and the trouble that prevented the rest."""
-        data = b"".join([one.data for one in asked])
-        try:
-            return await self._behind.ask(data, sum(one.count for one in asked)), None
-        except Cut as cut:
-            return cut.replies, cut
-        except StoreTrouble as trouble:
-            return [], trouble
 
 
 def _go_on(
@@ -87,7 +79,7 @@ def _go_on(
     at: int,
     said: list[Any] | StoreTrouble | None,
     results: list[Any],
-    halted: list[tuple[int, _Asked]],
+    halted: list[tuple[int, Asked]],
 ) -> None:
     """Run a verb until its next command, or to its end."""
     try:

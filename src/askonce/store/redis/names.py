@@ -111,5 +111,9 @@ class Names:
         kind = rest[1:].partition(b":")[0]
         return kind if tag + brace in self._own and kind in KINDS else b""
 
+    def partition(self, name: bytes) -> int:
+        """The partition of one of this prefix's names."""
+        return int(name.partition(b"}")[0].rpartition(b":")[2])
+
     def _tag(self, key: Key) -> bytes:
         return self._tags[key.digest[0] % PARTITIONS]

@@ -121,6 +121,11 @@ def unconnected(seconds: float) -> StoreTrouble:
     return StoreTrouble("store-timeout", f"no connection to the store within {seconds} s", "connecting")
 
 
+def foreign() -> StoreTrouble:
+    """The generations are not askonce's."""
+    return StoreTrouble("store-foreign", "another program wrote the data under the name of the generations")
+
+
 def garbled(what: object) -> StoreTrouble:
     """A reply that does not fit the command: the connection is out of step, or leads to no Redis."""
     return StoreTrouble("store-error", f"the store sent a reply that does not fit the command: {what}")

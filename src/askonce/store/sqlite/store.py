@@ -325,10 +325,18 @@ class SQLiteStore:
             return [await ledger.met(work(self)) for work in works]
         return await self._write(lambda rows: [drive(ledger.met(work(_InTransaction(self, rows)))) for work in works])
 
-    def connected(self) -> bool:
+    def primary(self, key: Key) -> str:
+        del key
+        return ""
+
+    def primaries(self) -> Sequence[str]:
+        return ("",)
+
+    def connected(self, key: Key) -> bool:
+        del key
         return bool(self._file.idle)
 
-    def reconnect(self) -> None:
+    def reconnect(self, primary: str) -> None:
         """Do nothing: a connection to the file has all there is."""
 
     def link(self) -> Link:
