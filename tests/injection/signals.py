@@ -102,7 +102,8 @@ class Injected:
         self._turn = threading.Lock()
         self._armed = False
         self._delays: list[float] = []
-        self._go = threading.Semaphore(0)
+        self._go = threading.Lock()  # a semaphore is Python code: the exception may come between two of its lines
+        self._go.acquire()
         threading.Thread(target=self._run, name="injecting", daemon=True).start()
 
     def _run(self) -> None:
