@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -17,6 +21,7 @@ from askonce.store import Held, StoreTrouble
 from askonce.store.redis.link import CHUNK, RedisLink
 from askonce.store.redis.store import RedisStore
 from askonce.testing.servers import Server
+from tests.injection.collecting import cycle
 from tests.store.keeping import LIFE, ask, lead, sealed
 from tests.store.puppet import AT_MOST, Took, key
 
@@ -195,3 +200,26 @@ def test_a_forked_child_does_not_disturb_its_parents_link(store: RedisStore, lin
     assert os.waitpid(pid, 0)[1] == 0
     assert heard(link, 2) == [(K, WORD), (K, Notice(ENDED, b"n" * 16, 3, FAILED))]
     link.probe()
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_link_that_is_collected_in_a_cycle_closes_its_sockets_and_warns_of_nothing(store, monkeypatch, connected):
+    told: list[object] = []
+    gc.collect()
+    for _ in range(3):
+        pair = socket.socketpair()  # older than its link: the collector comes to it first
+        monkeypatch.setattr(socket, "socketpair", partial(iter, pair))
+        made = store.link()
+        del pair
+        monkeypatch.undo()
+        monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+        ends = made._wake_in.fileno(), made._wake_out.fileno()
+        if connected:
+            made.subscribe(K)
+        cycle(made._wake_out, made, made._connection, made._wake_in)
+        del made
+        gc.collect()
+        for end in ends:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(end)
+    assert not told

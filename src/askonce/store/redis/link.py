@@ -19,6 +19,7 @@ import selectors
 import socket
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -67,6 +68,8 @@ class RedisLink:
             self._wake_in, self._wake_out = socket.socketpair()
         except OSError as error:  # no descriptor is left
             raise StoreTrouble("store-error", f"the background thread cannot be woken: {error}") from error
+        # Not __del__: the collector may finalise the sockets of a link in a cycle first, and each would warn.
+        weakref.finalize(self, _close_both, self._wake_in, self._wake_out).atexit = False
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
 
@@ -185,12 +188,6 @@ class RedisLink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def __del__(self) -> None:
-        # A link that a fork left behind is collected without being closed; its connection then sends nothing.
-        for end in (getattr(self, "_wake_in", None), getattr(self, "_wake_out", None)):
-            if end is not None:
-                end.close()
 
     # commands
 
@@ -357,3 +354,8 @@ class _Due:
 
 def _not_primary(at: At) -> StoreTrouble:
     return StoreTrouble("store-readonly", "the server is a replica: leases and invalidations need the primary", at)
+
+
+def _close_both(one: socket.socket, other: socket.socket) -> None:
+    one.close()
+    other.close()
