@@ -77,7 +77,7 @@ async def test_a_follower_in_a_task_waits_no_longer_than_its_read_timeout(module
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_leaders_timeout_is_shared_with_the_impatient_and_not_with_the_patient(module, places, provider, elsewhere):
-    provider.script(QUESTION, HANG, "complete")
+    provider.script(QUESTION, HANG, HANG)
     one, other = places
     follows = (other if elsewhere else one).http_client(module=module)
     with one.http_client(module=httpx2) as leads, follows, ThreadPoolExecutor(3) as pool:
@@ -89,9 +89,32 @@ def test_a_leaders_timeout_is_shared_with_the_impatient_and_not_with_the_patient
         shared = impatient.exception(10)
         assert isinstance(shared, module.ReadTimeout)
         assert shared.request.url == f"{provider.openai_url}/chat/completions"
+        eventually(lambda: provider.paid(QUESTION) == 2, "the patient calls")
+        provider.release(QUESTION)
         assert patient.result(10).status_code == 200
     assert provider.paid(QUESTION) == 2
-    provider.release(QUESTION)
+
+
+def test_a_timeout_is_not_raised_where_a_patient_caller_has_brought_an_answer_meanwhile(module, cache, provider):
+    """The impatient come to their error only when the answer of the next call is stored."""
+    provider.script(QUESTION, HANG, "complete")
+    stored, old_answer = threading.Event(), cache._engine._old_answer
+    cache.on_event(lambda event: event.name == "stored" and stored.set())
+
+    async def late(question: Any, trouble: str) -> Any:
+        if question.until < time.monotonic() + 10:
+            stored.wait(10)
+        return await old_answer(question, trouble)
+
+    cache._engine._old_answer = late
+    with cache.http_client(module=module) as client, ThreadPoolExecutor(3) as pool:
+        leader = pool.submit(post, client, provider, timeout=0.5)
+        eventually(lambda: provider.paid(QUESTION) == 1, "the leader calls")
+        patient = pool.submit(post, client, provider, timeout=30)
+        gathered(cache, 2)
+        assert leader.result(10).json() == patient.result(10).json()
+        assert leader.result().headers["cache-status"].startswith("askonce; fwd=stale; ttl=")
+    assert provider.paid(QUESTION) == 2
 
 
 @pytest.mark.parametrize(("leads", "follows"), [(httpx, httpx2), (httpx2, httpx)])
