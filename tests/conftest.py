@@ -26,6 +26,7 @@ for _name in (
     pytest.register_assert_rewrite(f"askonce.testing.{_name}")
 
 from askonce.testing import Provider, RedisServer, ServerMissing, ValkeyServer  # noqa: E402
+from askonce.testing.sentinels import SentinelGroup  # noqa: E402
 from askonce.testing.servers import Server  # noqa: E402
 from tests.fixtures import contained, crowd, others, place, shared, tasks, threads  # noqa: E402
 from tests.support import ReplayUpstream  # noqa: E402
@@ -94,6 +95,21 @@ def own_valkey() -> Iterator[Server]:
 def own_redis() -> Iterator[Server]:
     """A Redis of this test's own: stop it, freeze it, kill it."""
     yield from _started(RedisServer())
+
+
+@pytest.fixture(scope="session")
+def _session_sentinels() -> Iterator[SentinelGroup]:
+    try:
+        with SentinelGroup() as group:
+            yield group
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def sentinels(_session_sentinels: SentinelGroup) -> SentinelGroup:
+    """A primary, its replicas and its sentinels, shared by the session, and left alone: one prefix for each test."""
+    return _session_sentinels
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from askonce.cache.stores import open_store
 from askonce.store import Store
 from askonce.testing.contract import StoreLaws, TimeLaws
+from askonce.testing.sentinels import SentinelGroup
 from askonce.testing.servers import Server
 from askonce.testing.trial import Trial
 
@@ -35,7 +36,7 @@ class Files(Trial):
 
 
 class Servers(Trial):
-    server: Server
+    server: Server | SentinelGroup
 
     def store_factory(self, *, prefix: str, clock: Callable[[], int]) -> Store:
         # Patient: on a busy machine a fifth of a second passes quickly, and no law is about that.
@@ -52,6 +53,12 @@ class Redises(Servers):
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: Server) -> None:
         self.server = redis_server
+
+
+class Services(Servers):
+    @pytest.fixture(autouse=True)
+    def _server(self, sentinels: SentinelGroup) -> None:
+        self.server = sentinels
 
 
 class TestMemory(Memories, StoreLaws, TimeLaws):
@@ -87,4 +94,14 @@ class TestRedis(Redises, StoreLaws):
 
 @pytest.mark.servers
 class TestAsyncRedis(TestRedis):
+    asynchronous = True
+
+
+@pytest.mark.servers
+class TestSentinel(Services, StoreLaws):
+    pass
+
+
+@pytest.mark.servers
+class TestAsyncSentinel(TestSentinel):
     asynchronous = True

@@ -37,7 +37,8 @@ def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **opti
     """Return the store that a URL names, without any I/O. ConfigError for an invalid URL or option.
 
     ``sqlite:///file.db`` (options: max_bytes), ``memory://``, ``redis://``, ``rediss://``, ``unix://`` (redis-py's URL
-    options; option `client`: a configured redis-py client, which makes the URL irrelevant).
+    options; option `client`: a configured redis-py client, which makes the URL irrelevant), ``redis+sentinel://`` and
+    ``rediss+sentinel://`` (docs/services.md).
     """
     scheme = url.partition(":")[0].lower()
     if scheme == "memory":
@@ -48,7 +49,7 @@ def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **opti
         from askonce.store.sqlite.store import SQLiteStore
 
         return SQLiteStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
-    if scheme in {"redis", "rediss", "unix", "valkey", "valkeys"}:
+    if scheme.removesuffix("+sentinel") in {"redis", "rediss", "valkey", "valkeys"} or scheme == "unix":
         from askonce.store.redis.store import RedisStore
 
         return RedisStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)

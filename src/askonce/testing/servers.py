@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -204,11 +204,13 @@ class Server:
             **({"requirepass": self.password} if self.password else {}),
             **self.options,
         }
-        arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-        with (directory / "log").open("wb") as log:
+        self._run([str(program), *(word for name, value in settings.items() for word in (f"--{name}", str(value)))])
+
+    def _run(self, words: Sequence[str]) -> None:
+        with (self.socket_path.parent / "log").open("wb") as log:
             # In a session of its own: Ctrl-C reaches the tests, which then stop their servers in order.
             self._process = subprocess.Popen(
-                [str(program), *arguments],
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import ssl
-from collections.abc import Collection, Mapping
+import weakref
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,6 +51,7 @@ _MACHINERY = {
 }  # fmt: skip
 _UNVERIFIED = (None, "none", ssl.CERT_NONE)  # a context that verifies nothing must not check names either
 _QUOTE = ", and quote a password with urllib.parse.quote(password, safe='')"
+EXAMPLE = "redis://host:6379/0"
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 
 
@@ -62,15 +64,28 @@ class _Packer:
 
 
 class Epoch:
-    """The epoch of this process's connections to one server. A connection of an earlier epoch is not used again."""
+    """The epoch of this process's connections to one server. A connection of an earlier epoch is not used again.
+
+    `listeners`: methods that are called when an epoch ends, by any thread, as long as their objects live.
+    """
 
     def __init__(self) -> None:
         self.number = 0
+        self.listeners: dict[int, weakref.WeakMethod[Callable[[], object]]] = {}
 
     def end(self, number: int | None = None) -> None:
         """End this epoch, or the one of that number: its connections may no longer lead to a primary."""
         if number is None or number == self.number:
             self.number += 1
+            for name, known in list(self.listeners.items()):
+                if (listener := known()) is None:
+                    self.listeners.pop(name, None)
+                else:
+                    listener()
+
+    def listen(self, listener: Callable[[], object]) -> None:
+        """Call a method whenever an epoch ends. It takes no lock, and may be called by any thread."""
+        self.listeners[id(listener.__self__)] = weakref.WeakMethod(listener)  # type: ignore[attr-defined]
 
 
 _epochs: dict[str, Epoch] = {}
@@ -90,9 +105,18 @@ class RedisAddress:
             self._options.setdefault(
                 "ssl_check_hostname", self._options.get("ssl_cert_reqs", "required") not in _UNVERIFIED
             )
-        self.text = _text(self._sync, self._options)
+        self.text = self.named()
         self.epoch = _epochs.setdefault(self.text, Epoch())
         _check(self._sync, self._options, spelled)
+
+    def named(self) -> str:
+        """The server as a URL without a password."""
+        return _text(self._sync, self._options)
+
+    @property
+    def place(self) -> str:
+        """``host:port``."""
+        return _host_and_port(self._options)
 
     def connection(self, connect_timeout: float) -> Any:
         """A blocking connection."""
@@ -122,27 +146,40 @@ class RedisAddress:
 def from_url(url: str, options: Mapping[str, Any]) -> RedisAddress:
     """The address that a URL names, as redis-py parses it, plus redis-py's connection options."""
     scheme, colon, rest = url.partition(":")
-    plain = _SCHEMES.get(scheme.lower(), scheme.lower()) + colon + rest
+    return RedisAddress(*parsed(scheme.lower() + colon + rest, url, options), options)
+
+
+def parsed(
+    plain: str, url: str, options: Mapping[str, Any], example: str = EXAMPLE
+) -> tuple[type, dict[str, Any], float]:
+    """The connection class, its options and the timeout that a URL names; `url` is what the user wrote for it."""
+    scheme, colon, rest = plain.partition(":")
+    plain = _SCHEMES.get(scheme, scheme) + colon + rest
     try:
         urlsplit(plain).port  # noqa: B018 - raises if the port is no number
-        parsed = dict(threads.parse_url(plain))  # type: ignore[no-untyped-call]
+        found = dict(threads.parse_url(plain))  # type: ignore[no-untyped-call]
     except ValueError:
         # Without the error's own text: for an unquoted password, it quotes a part of it.
-        raise ConfigError(f"{_shown(url)} is not a Redis URL: write redis://host:6379/0{_QUOTE}") from None
-    if "@" in plain.replace(urlsplit(plain).netloc, "", 1):
-        # What precedes it is taken for a host or a path, and may be a part of a password: do not show it.
-        raise ConfigError(f"{_shown(url)} contains an @ after its host: write it as %40{_QUOTE}")
+        raise ConfigError(f"{shown(url)} is not a Redis URL: write {example}{_QUOTE}") from None
+    check_no_at(plain.replace(urlsplit(plain).netloc, "", 1), url)
     if not plain.startswith("unix:"):
-        _check_path(url, plain)
-    given = {**parsed, **options}
+        _check_path(url, plain, example)
+    given = {**found, **options}
     kind = given.pop("connection_class", threads.Connection)
     try:
         timeout = float(given.get("socket_timeout") or TIMEOUT)
     except (TypeError, ValueError):
         raise ConfigError(f"socket_timeout={given['socket_timeout']!r} is not a number of seconds") from None
     if kind is threads.UnixDomainSocketConnection and not given.get("path"):
-        raise ConfigError(f"{_shown(url)} names no socket: write unix:///run/redis.sock?db=0")
-    return RedisAddress(kind, given, timeout, options)
+        raise ConfigError(f"{shown(url)} names no socket: write unix:///run/redis.sock?db=0")
+    return kind, given, timeout
+
+
+def check_no_at(rest: str, url: str) -> None:
+    """ConfigError if there is an @ in what follows the host."""
+    if "@" in rest:
+        # What precedes it is taken for a host or a path, and may be a part of a password: do not show it.
+        raise ConfigError(f"{shown(url)} contains an @ after its host: write it as %40{_QUOTE}")
 
 
 def from_client(client: Any) -> RedisAddress:
@@ -156,13 +193,18 @@ def from_client(client: Any) -> RedisAddress:
         raise ConfigError(
             f"client={name} is not a plain client of one server: pass a redis.Redis, a redis.asyncio.Redis or a URL"
         )
+    check_options(options)
+    # A client's timeouts were chosen for its own commands (5 s by default), so they are not used here.
+    return RedisAddress(kind, options, TIMEOUT)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """ConfigError if a client's options cannot be used."""
     if options.get("redis_connect_func"):
         # redis-py wants a plain function or a coroutine function, and both kinds of connections are needed here.
         raise ConfigError(
             "a client with redis_connect_func= cannot be used: pass its credentials or a credential_provider"
         )
-    # A client's timeouts were chosen for its own commands (5 s by default), so they are not used here.
-    return RedisAddress(kind, options, TIMEOUT)
 
 
 @cache
@@ -192,10 +234,10 @@ def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> 
         raise ConfigError(f"the options for Redis do not fit together: {error}") from None
 
 
-def _check_path(url: str, plain: str) -> None:
+def _check_path(url: str, plain: str, example: str) -> None:
     path = urlsplit(plain).path.strip("/")
     if path and not path.isdigit():
-        raise ConfigError(f"{_shown(url)}: the path is not a database number: write redis://host:6379/0{_QUOTE}")
+        raise ConfigError(f"{shown(url)}: the path is not a database number: write {example}{_QUOTE}")
 
 
 def _text(kind: type, options: Mapping[str, Any]) -> str:
@@ -203,11 +245,15 @@ def _text(kind: type, options: Mapping[str, Any]) -> str:
     if kind is threads.UnixDomainSocketConnection:
         return f"unix://{user}{options.get('path', '')}?db={options.get('db') or 0}"
     scheme = "rediss" if issubclass(kind, threads.SSLConnection) else "redis"
+    return f"{scheme}://{user}{_host_and_port(options)}/{options.get('db') or 0}"
+
+
+def _host_and_port(options: Mapping[str, Any]) -> str:
     host = str(options.get("host") or "localhost")
     host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{user}{host}:{options.get('port') or 6379}/{options.get('db') or 0}"
+    return f"{host}:{options.get('port') or 6379}"
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """A URL for a message."""
     return repr(without_password(url))

@@ -12,8 +12,11 @@ from typing import Any
 
 from askonce.store import CONNECT_TIMEOUT
 from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.asking import find, is_primary, search
 from askonce.store.redis.connection import Connection
+from askonce.store.redis.sentinel import SentinelAddress
 from askonce.store.redis.trouble import connecting
+from askonce.store.redis.watch import watch
 
 _first: dict[tuple[int, str], float] = {}
 
@@ -53,10 +56,19 @@ class _Timed:
 
 
 def open_connection(address: RedisAddress) -> Connection:
-    """Connect, with all of redis-py's steps; StoreTrouble if that fails."""
-    until = time.monotonic() + CONNECT_TIMEOUT
-    connection = address.connection(CONNECT_TIMEOUT)
+    """Connect to a server, or to the primary that the sentinels name, with all of redis-py's steps; or StoreTrouble."""
     epoch = address.epoch.number
+    if not isinstance(address, SentinelAddress):
+        return _connected(address, CONNECT_TIMEOUT, epoch)
+    steps = search(address, epoch, time.monotonic() + CONNECT_TIMEOUT)
+    connection = find(steps, lambda server, limit: _connected(server, limit, epoch))
+    watch(address, connection, open_connection)
+    return connection
+
+
+def _connected(address: RedisAddress, limit: float, epoch: int) -> Connection:
+    until = time.monotonic() + limit
+    connection = address.connection(limit)
     connect = connection._connect  # noqa: SLF001 - the one place where redis-py makes a socket
     connection._connect = lambda: _Timed(connect(), until)  # noqa: SLF001
     try:
@@ -71,9 +83,3 @@ def open_connection(address: RedisAddress) -> Connection:
     return Connection(
         connection, address.timeout, epoch, primary=is_primary(getattr(connection, "handshake_metadata", None))
     )
-
-
-def is_primary(said: Any) -> bool:
-    """Whether the reply to a HELLO is a primary's; a server that does not say is taken for one."""
-    role = said.get(b"role", said.get("role")) if isinstance(said, dict) else None
-    return role not in {b"replica", b"slave", "replica", "slave"}

@@ -31,7 +31,8 @@ from askonce.core.tape import Notice, read_notice
 from askonce.events import log
 from askonce.store import CONNECT_TIMEOUT, At, Held, StoreTrouble
 from askonce.store.redis.address import RedisAddress
-from askonce.store.redis.connecting import is_primary, open_connection
+from askonce.store.redis.asking import HELLO, is_primary
+from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.connection import NOTHING, PUSH, Connection, Cut
 from askonce.store.redis.names import Names
 from askonce.store.redis.scripts import Script, Scripts, pack
@@ -40,7 +41,6 @@ from askonce.store.redis.trouble import Refusal, closed, garbled, unrefused
 CHUNK = 512  # channels in one SUBSCRIBE, commands in one round trip
 CONFIRM = CONNECT_TIMEOUT  # s that the confirmation of a subscription may take
 # Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
-HELLO = pack(b"HELLO", b"3")
 LOOK = 0.1  # s between two claims of waiters that cannot get notices
 PROOF = 1.5  # s without a command, after which a connection that waits for notices is tested
 REST = 15.0  # s, if no notices are awaited
@@ -64,6 +64,7 @@ class RedisLink:
         self._refused: StoreTrouble | None = None
         self.may_not_listen = self._warned = False  # this user may not subscribe
         self._next_look = 0.0  # if no notices can be received (monotonic s)
+        address.epoch.listen(self.wake)
         try:
             self._wake_in, self._wake_out = socket.socketpair()
         except OSError as error:  # no descriptor is left
@@ -252,6 +253,8 @@ class RedisLink:
     # the connection
 
     def _connected(self) -> Connection:
+        if self._connection is not None and self._connection.epoch != self._address.epoch.number:
+            self._drop(self._connection)  # another server is the primary
         if self._connection is None:
             connection = open_connection(self._address)
             if not connection.primary:

@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import re
 import sys
+import time
 from collections import deque
 from typing import Any
 
@@ -29,9 +30,13 @@ import hiredis
 from askonce.runtime.exits import EXIT, ending
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.asking import find_on_loop, search
+from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.connection import LEAST, NOTHING, PUSH, SLOWEST, TRUSTED, Cut, patience
 from askonce.store.redis.scripts import pack
-from askonce.store.redis.trouble import Refusal, closed, connecting, silent
+from askonce.store.redis.sentinel import SentinelAddress
+from askonce.store.redis.trouble import Refusal, closed, connecting, over, silent
+from askonce.store.redis.watch import watch
 
 LATE = 5  # timeouts after which a connection is given up if bytes come, but not the reply that is due
 PING = pack(b"PING")
@@ -231,6 +236,15 @@ class MultiplexedConnection(asyncio.Protocol):
         if not self._waiting:
             self.end(self.over)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it carries no further command."""
+        return self.over is not None
+
+    def close(self) -> None:
+        """Close it, for good."""
+        self.end(over())
+
     def connection_lost(self, error: Exception | None) -> None:
         """The other end closed the connection, or this end did."""
         self.end(closed(error or ""))
@@ -277,16 +291,25 @@ def _named(host: str) -> bool:
 
 
 async def open_multiplexed(address: RedisAddress) -> MultiplexedConnection:
-    """Connect, with all of redis-py's steps; StoreTrouble if that fails."""
-    connection = address.async_connection(CONNECT_TIMEOUT)
+    """Connect to a server, or to the primary that the sentinels name, with all of redis-py's steps; or StoreTrouble."""
     epoch = address.epoch.number
+    if not isinstance(address, SentinelAddress):
+        return await _connected(address, CONNECT_TIMEOUT, epoch)
+    steps = search(address, epoch, time.monotonic() + CONNECT_TIMEOUT)
+    connection = await find_on_loop(steps, lambda server, limit: _connected(server, limit, epoch))
+    watch(address, connection, open_connection)
+    return connection
+
+
+async def _connected(address: RedisAddress, limit: float, epoch: int) -> MultiplexedConnection:
+    connection = address.async_connection(limit)
     writer: Any = None
     if ending() and _named(getattr(connection, "host", "")):
         raise StoreTrouble(
             EXIT, "the interpreter is ending: a host name needs a new thread, and none can be started", "connecting"
         )
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        async with asyncio.timeout(limit):
             await connection.connect()
         writer = connection._writer  # noqa: SLF001 - as above
         return MultiplexedConnection(connection, address.timeout, epoch)

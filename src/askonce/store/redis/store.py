@@ -18,11 +18,11 @@ from askonce.core.model import FORMS, Lifetime, Sealed, Snapshot, pack_fields
 from askonce.core.tape import Ending
 from askonce.errors import ConfigError, PartialInvalidation, StoreUnavailable
 from askonce.store import PARTITIONS, Link, Look, Record, StoreTrouble, Works
-from askonce.store.redis import address as addresses
 from askonce.store.redis.batch import Batch
 from askonce.store.redis.names import Names
 from askonce.store.redis.primaries import OnePrimary, Primaries
 from askonce.store.redis.scripts import Notice, Script, claim_args, pack, release_args
+from askonce.store.redis.targets import target
 from askonce.store.redis.trouble import Refusal, foreign, garbled, unrefused
 from askonce.store.redis.walk import Walk
 from askonce.store.redis.wire import Wire
@@ -54,8 +54,7 @@ class RedisStore:
         """The store of a URL, or of a configured client whose connection options are used; nothing is sent."""
         if client is not None and options:
             raise ConfigError(f"options given with client=: set {', '.join(options)} on the client itself")
-        address = addresses.from_url(url, options) if client is None else addresses.from_client(client)
-        return cls(OnePrimary(address, asynchronous=asynchronous), prefix=prefix)
+        return cls(OnePrimary(target(url, options, client), asynchronous=asynchronous), prefix=prefix)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.address}>"

@@ -1,0 +1,167 @@
+"""Finding the primary of a Sentinel service: ask the sentinels, connect to what they name, ask it for its role.
+
+The steps are written once, as a generator of attempts. Each attempt connects to one server, sends something, and gets
+the replies or the trouble. Two drivers make the attempts, one in a thread and one in an event loop. The connection of
+the last attempt is the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from askonce.store import StoreTrouble
+from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.scripts import pack
+from askonce.store.redis.sentinel import SentinelAddress, Survey
+from askonce.store.redis.trouble import Refusal, unconnected
+
+HELLO = pack(b"HELLO", b"3")
+LEAST = 0.1  # s for each sentinel
+Said = list[Any] | StoreTrouble
+
+
+class Attempt(NamedTuple):
+    """Connect to a server, send `data`, and read so many `replies`; all in `limit` s."""
+
+    server: RedisAddress
+    limit: float
+    data: bytes
+    replies: int
+
+
+Steps = Generator[Attempt, Said, None]
+
+
+def search(address: SentinelAddress, epoch: int, until: float) -> Steps:
+    """The attempts to find the primary until then (monotonic s); StoreTrouble if it is not found."""
+    service = address.service
+    reports = service.recent(epoch) or (yield from _survey(Survey(service), until))
+    trouble: StoreTrouble | None = None
+    for at, report in enumerate(reports):
+        limit = _left(until) / (len(reports) - at)
+        said = yield Attempt(address.at(report.host, report.port), limit, HELLO, 1)
+        if isinstance(said, StoreTrouble):
+            trouble = said
+        elif is_primary(said[0]):
+            service.remember(epoch, reports, report)
+            return
+        else:
+            trouble = _no_primary(report.host, report.port)
+    service.doubt()
+    raise trouble or unconnected(address.timeout)
+
+
+def _survey(survey: Survey, until: float) -> Generator[Attempt, Said, list[Any]]:
+    while not survey.settled:
+        sentinel = survey.left[0]
+        limit = max(LEAST, _left(until) / (len(survey.left) + 1))
+        survey.hear(sentinel, (yield Attempt(sentinel, limit, survey.service.question, 2)))
+    if survey.ignorant is not None and not survey.reports:
+        names = yield Attempt(survey.ignorant, max(LEAST, _left(until)), pack(b"SENTINEL", b"MASTERS"), 1)
+        survey.hear_names(names)
+    return survey.candidates()
+
+
+def _left(until: float) -> float:
+    return max(0.0, until - time.monotonic())
+
+
+def _no_primary(host: str, port: int) -> StoreTrouble:
+    said = f"the sentinels name {host}:{port}, which is no primary"
+    return StoreTrouble("store-readonly", said, "connecting", "failover")
+
+
+def is_primary(said: Any) -> bool:
+    """Whether the reply to a HELLO is a primary's; a server that does not say is taken for one."""
+    if type(said) is Refusal:
+        return False
+    role = said.get(b"role", said.get("role")) if isinstance(said, dict) else None
+    return role not in {b"replica", b"slave", "replica", "slave"}
+
+
+class Blocking(Protocol):
+    """A connection that a thread uses."""
+
+    timeout: float
+
+    def end_by(self, until: float) -> None:
+        """Make the next read or write end by then (monotonic s)."""
+        ...
+
+    def exchange(self, data: bytes, count: int) -> list[Any]:
+        """Send, and read the replies."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class Multiplexed(Protocol):
+    """A connection of an event loop."""
+
+    def ask(self, data: bytes, count: int, until: float = 0.0) -> asyncio.Future[list[Any]]:
+        """A future of the replies."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+B = TypeVar("B", bound=Blocking)
+M = TypeVar("M", bound=Multiplexed)
+
+
+def find(steps: Steps, connect: Callable[[RedisAddress, float], B]) -> B:
+    """The connection to the primary, by a thread. `connect` takes a server and the seconds that it may need."""
+    connection: B | None = None
+    said: Any = None
+    try:
+        while True:
+            attempt = steps.send(said)
+            if connection is not None:
+                connection.close()
+                connection = None
+            until = time.monotonic() + attempt.limit
+            try:
+                connection = connect(attempt.server, attempt.limit)
+                connection.end_by(until)
+                said = connection.exchange(attempt.data, attempt.replies)
+            except (StoreTrouble, TimeoutError) as trouble:
+                said = trouble if isinstance(trouble, StoreTrouble) else unconnected(attempt.limit)
+    except StopIteration:
+        assert connection is not None
+        return connection
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        raise
+
+
+async def find_on_loop(steps: Steps, connect: Callable[[RedisAddress, float], Awaitable[M]]) -> M:
+    """The same by a task."""
+    connection: M | None = None
+    said: Any = None
+    try:
+        while True:
+            attempt = steps.send(said)
+            if connection is not None:
+                connection.close()
+                connection = None
+            until = asyncio.get_running_loop().time() + attempt.limit
+            try:
+                connection = await connect(attempt.server, attempt.limit)
+                said = await connection.ask(attempt.data, attempt.replies, until)
+            except StoreTrouble as trouble:
+                said = trouble
+    except StopIteration:
+        assert connection is not None
+        return connection
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        raise
