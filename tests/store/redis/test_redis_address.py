@@ -31,6 +31,7 @@ from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
 from askonce.store.redis import address as addresses
 from askonce.store.redis.store import RedisStore
+from askonce.store.redis.targets import target
 from askonce.testing.servers import RedisServer, Server, ServerMissing
 from tests.store.keeping import ask, lead, put
 from tests.store.puppet import key
@@ -266,6 +267,9 @@ SECRET = st.lists(st.sampled_from(["hunter", "tiger", *"/#?@:;&=%[]\\ !$'\"+,"])
             "rediss://h/?ssl_password={}&db=2",
             "redis://h/0#{}",
             "redis://u:x@h/0?a={}&b={}",
+            "redis+sentinel://:{}@h:1,i:2/s/0",
+            "rediss+sentinel://h/s?sentinel_password={}&db=1",
+            "redis+sentinel://me:{}@h/s?sentinel_username=you&password={}",
         ]
     ),
 )
@@ -275,7 +279,7 @@ def test_no_part_of_a_password_is_told_whatever_signs_are_in_it_and_wherever_it_
     url = shape.replace("{}", secret)
     told = [without_password(url)]
     try:
-        address = addresses.from_url(url, {})
+        address = target(url, {})
         if not shape.startswith("redis://{}@"):  # there it is a user's name, by the rules of URLs
             told.append(address.text)
     except ConfigError as error:

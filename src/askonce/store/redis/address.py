@@ -130,10 +130,7 @@ class RedisAddress:
     def _made(self, kind: type, connect_timeout: float) -> Any:
         known = _parameters(kind)
         options = {name: value for name, value in self._options.items() if name in known}
-        # CLIENT SETINFO would cost each connection two more round trips.
-        extra: dict[str, Any] = (
-            {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
-        )
+        extra = _nameless(known)
         if "command_packer" in known:
             extra["command_packer"] = _Packer()
         if "maint_notifications_config" in known:
@@ -217,6 +214,11 @@ def _parameters(kind: type) -> frozenset[str]:
     return frozenset(found - {"self", "args", "kwargs"})
 
 
+def _nameless(known: Collection[str]) -> dict[str, Any]:
+    """Options without which redis-py tells its name: CLIENT SETINFO would cost each connection two more round trips."""
+    return {"driver_info": None} if "driver_info" in known else {"lib_name": None, "lib_version": None}
+
+
 def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> None:
     """Refuse unknown options, and options that do not fit together; those `spelled` in code may be named."""
     known = _parameters(kind)
@@ -229,7 +231,7 @@ def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> 
             told = repr(name) if harmless else "a name in the URL"
             raise ConfigError(f"{told} is not an option of a {kind.__name__} for Redis: {hint}")
     try:
-        kind(**options)
+        kind(**(_nameless(known) | dict(options)))
     except (TypeError, ValueError, RedisError) as error:
         raise ConfigError(f"the options for Redis do not fit together: {error}") from None
 

@@ -57,7 +57,8 @@ def search(address: SentinelAddress, epoch: int, until: float) -> Steps:
 def _survey(survey: Survey, until: float) -> Generator[Attempt, Said, list[Any]]:
     while not survey.settled:
         sentinel = survey.left[0]
-        limit = max(LEAST, _left(until) / (len(survey.left) + 1))
+        share = 0.0 if sentinel in survey.service.lost else _left(until) / (len(survey.left) + 1)
+        limit = max(LEAST, share)
         survey.hear(sentinel, (yield Attempt(sentinel, limit, survey.service.question, 2)))
     if survey.ignorant is not None and not survey.reports:
         names = yield Attempt(survey.ignorant, max(LEAST, _left(until)), pack(b"SENTINEL", b"MASTERS"), 1)

@@ -47,6 +47,7 @@ class Service:
         # Asked for together: during a failover only the first names the promoted server, and only the second has the
         # epoch. A service's name may hold spaces.
         self.question = pack(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name) + pack(b"SENTINEL", b"MASTER", name)
+        self.lost: set[RedisAddress] = set()  # sentinels that were asked in vain, and not reached since
         self._recent: tuple[int, float, list[Report]] | None = None
         self.primary: Report | None = None  # the one that a connection was made to last
 
@@ -60,6 +61,11 @@ class Service:
         if not self.recent(epoch):
             self._recent = (epoch, time.monotonic(), reports)
         self.primary = primary
+
+    def lose(self, sentinel: RedisAddress) -> None:
+        """A sentinel did not answer: ask it last."""
+        self.lost.add(sentinel)
+        self.sentinels = [*(one for one in self.sentinels if one is not sentinel), sentinel]  # a new list: it is shared
 
     def doubt(self) -> None:
         """Ask the sentinels before the next connection is made."""
@@ -114,7 +120,7 @@ def _report(named: Any, said: Any) -> Report:
 
 
 class Survey:
-    """One round of questions. It ends early if more than half of the sentinels say the same."""
+    """One round of questions to all sentinels; those that were lost are left out if more than half say the same."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -127,8 +133,9 @@ class Survey:
     @property
     def settled(self) -> bool:
         """Whether nobody must be asked any more."""
-        same = sum(report[:3] == self.reports[-1][:3] for report in self.reports) if self.reports else 0
-        return not self.left or 2 * same > len(self.service.sentinels)
+        if not self.left or not self.service.lost.issuperset(self.left):
+            return not self.left
+        return bool(self.reports) and 2 * self.reports.count(self.reports[-1]) > len(self.service.sentinels)
 
     def hear(self, sentinel: RedisAddress, said: list[Any] | StoreTrouble) -> None:
         """What came of asking a sentinel, which is asked earlier or later the next time."""
@@ -139,9 +146,9 @@ class Survey:
             report = self.service.read(said)
         except StoreTrouble as trouble:
             self._troubles.append(StoreTrouble(trouble.kind, f"{sentinel.text}: {trouble}", "connecting", "sentinel"))
-            others = [one for one in self.service.sentinels if one is not sentinel]
-            self.service.sentinels = [*others, sentinel]  # a new list: other threads read the old one
+            self.service.lose(sentinel)
             return
+        self.service.lost.discard(sentinel)
         if report is None:
             self.ignorant = sentinel
         else:
@@ -188,6 +195,7 @@ class SentinelAddress(RedisAddress):
         self, kind: type, options: Mapping[str, Any], timeout: float, service: Service, spelled: Collection[str] = ()
     ) -> None:
         self.service = service
+        self._servers: dict[tuple[str, int], RedisAddress] = {}
         bare = {name: value for name, value in options.items() if name not in {"host", "port"}}
         super().__init__(kind, bare, timeout, spelled)
 
@@ -200,4 +208,8 @@ class SentinelAddress(RedisAddress):
 
     def at(self, host: str, port: int) -> RedisAddress:
         """The address of one server, with this address's options."""
-        return RedisAddress(self._sync, {**self._options, "host": host, "port": port}, self.timeout)
+        server = self._servers.get((host, port))
+        if server is None:
+            server = RedisAddress(self._sync, {**self._options, "host": host, "port": port}, self.timeout)
+            self._servers[host, port] = server
+        return server

@@ -129,6 +129,7 @@ class _Watch:
                 self._next[sentinel] = now + AGAIN
                 with contextlib.suppress(StoreTrouble, OSError):
                     self._heard[sentinel] = _Heard(self._connect(sentinel), self._service.question)
+                    self._service.lost.discard(sentinel)
 
     def _wait(self) -> None:
         with _Selector() as selector:

@@ -1,0 +1,473 @@
+"""A Sentinel service as a store: who its primary is, whatever the sentinels say, and after it has moved."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio.sentinel
+import redis.sentinel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from askonce.cache.stores import open_store
+from askonce.errors import ConfigError
+from askonce.runtime.drive import drive
+from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store.redis.connecting import open_connection
+from askonce.store.redis.multiplexed import open_multiplexed
+from askonce.store.redis.scripts import pack
+from askonce.store.redis.sentinel import Report, SentinelAddress, Service, Survey
+from askonce.store.redis.store import RedisStore
+from askonce.testing.sentinels import SentinelGroup
+from askonce.testing.servers import Server, ServerMissing, ValkeyServer
+from tests.store.keeping import put
+from tests.store.puppet import Puppet, key, until
+
+
+def opened(url: str, **options: Any) -> RedisStore:
+    store = open_store(url, **options)
+    assert isinstance(store, RedisStore)
+    return store
+
+
+def service_of(store: RedisStore) -> Service:
+    address = store._address
+    assert isinstance(address, SentinelAddress)
+    return address.service
+
+
+# --- URLs and clients ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis+sentinel://h/s", "redis+sentinel://h:26379/s/0#"),
+        ("redis+sentinel://b:2,a:1/s/3", "redis+sentinel://a:1,b:2/s/3#"),
+        ("redis+sentinel://user:secret@a,b/s?db=2", "redis+sentinel://user@a:26379,b:26379/s/2#"),
+        ("redis+sentinel://:secret@[::1]:7,h:2/s", "redis+sentinel://[::1]:7,h:2/s/0#"),
+        ("redis+sentinel://h:2,[::1]:7/s", "redis+sentinel://[::1]:7,h:2/s/0#"),
+        ("rediss+sentinel://a/s?sentinel_password=secret", "rediss+sentinel://a:26379/s/0#"),
+        ("VALKEY+SENTINEL://a/s", "redis+sentinel://a:26379/s/0#"),
+        ("valkeys+sentinel://a/my%20service/1", "rediss+sentinel://a:26379/my service/1#"),
+    ],
+)
+def test_an_address_names_the_sentinels_and_the_service_and_no_password(url: str, address: str):
+    assert opened(url).address == address
+    assert "secret" not in repr(opened(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "remedy"),
+    [
+        ("redis+sentinel://h", {}, "names no service"),
+        ("redis+sentinel://h/", {}, "names no service"),
+        ("redis+sentinel:///s", {}, "names no sentinel"),
+        ("redis+sentinel:h/s", {}, "names no sentinel"),
+        ("redis+sentinel://a,,b/s", {}, "names no sentinel"),
+        ("redis+sentinel://:secret@a:many/s", {}, "names no sentinel"),
+        ("redis+sentinel://a/s/name", {}, "mymaster/0"),
+        ("redis+sentinel://:sec/ret@a/s", {}, "@ after its host"),
+        ("redis+sentinel://a/s?sentinel_pasword=secret", {}, "did you mean password"),
+        ("redis+sentinel://a/s?pasword=secret", {}, "did you mean password"),
+        ("redis+sentinel://a/s?min_other_sentinels=few", {}, "not a number of sentinels"),
+        ("redis+sentinel://a/s", {"sentinel_kwargs": {"pasword": "x"}}, "did you mean password"),
+        ("unix+sentinel://a/s", {}, "no store has the scheme"),
+    ],
+)
+def test_what_names_no_service_is_refused_with_what_to_write(url: str, options: dict[str, Any], remedy: str):
+    with pytest.raises(ConfigError) as refused:
+        opened(url, **options)
+    assert remedy in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "ret@" not in str(refused.value)
+
+
+def options_of(address: Any) -> dict[str, Any]:
+    return dict(address._options)
+
+
+def test_the_sentinels_have_options_of_their_own_and_the_primary_has_the_rest():
+    url = "rediss+sentinel://me:mine@a/s?ssl_cert_reqs=none&sentinel_username=you&sentinel_password=y%26u&client_name=c"
+    address = opened(url)._address
+    asked = options_of(service_of(opened(url)).sentinels[0])
+    assert (asked["username"], asked["password"], asked["ssl_cert_reqs"]) == ("you", "y&u", "none")
+    assert "client_name" not in asked
+    led = options_of(address)
+    assert (led["username"], led["password"], led["client_name"]) == ("me", "mine", "c")
+    bare = options_of(service_of(opened("redis+sentinel://me:mine@a/s")).sentinels[0])
+    assert not {"username", "password"} & bare.keys(), "a sentinel without a password refuses AUTH"
+
+
+@pytest.mark.parametrize(("url", "secure"), [("rediss+sentinel://a/s", True), ("redis+sentinel://a/s", False)])
+def test_the_sentinels_are_asked_over_tls_like_the_primary_unless_told_otherwise(url: str, secure: bool):
+    assert service_of(opened(url)).sentinels[0].text.startswith("rediss://") is secure
+    other = service_of(opened(f"{url}?sentinel_ssl={str(not secure).lower()}"))
+    assert other.sentinels[0].text.startswith("rediss://") is not secure
+
+
+HOSTS = [("a", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("sentinel", [redis.sentinel.Sentinel, redis.asyncio.sentinel.Sentinel])
+def test_a_client_that_redis_pys_sentinel_made_is_taken_by_its_options(sentinel: Any):
+    made = sentinel(HOSTS, 1, {"password": "theirs"}, password="ours", db=3, ssl=True)
+    store = opened("redis://elsewhere", client=made.master_for("s", username="me"))
+    assert store.address == "rediss+sentinel://me@a:1,b:2/s/3#"
+    assert options_of(store._address)["password"] == "ours"
+    assert options_of(service_of(store).sentinels[0])["password"] == "theirs"
+    assert service_of(store).least == 1
+
+
+class Own(redis.sentinel.Sentinel):
+    def discover_master(self, service_name: str) -> Any:
+        return service_name, 6379
+
+
+@pytest.mark.parametrize(
+    ("client", "remedy"),
+    [
+        (redis.sentinel.Sentinel(HOSTS).slave_for("s"), "master_for"),
+        (redis.asyncio.sentinel.Sentinel(HOSTS).slave_for("s"), "master_for"),
+        (Own(HOSTS).master_for("s"), "redis-py's own classes"),
+        (redis.sentinel.Sentinel(HOSTS).master_for("s", connection_class=redis.Connection), "redis-py's own classes"),
+        (redis.sentinel.Sentinel(HOSTS).master_for("s", redis_connect_func=print), "credential_provider"),
+    ],
+)
+def test_a_client_that_leads_elsewhere_is_refused(client: Any, remedy: str):
+    with pytest.raises(ConfigError, match=remedy):
+        opened("redis://", client=client)
+
+
+# --- what sentinels say -------------------------------------------------------------------------------------------
+
+
+def bulk(*texts: object) -> bytes:
+    return pack(*(str(text) for text in texts))  # a command is an array of strings, and so is a reply
+
+
+class Told(Puppet):
+    """A sentinel that says what a test wants: a Report, "unknown", "silent", "garbage", "denied" or "gone"."""
+
+    def __init__(self, says: Any) -> None:
+        super().__init__(self._answer)
+        self.says = says
+        self.asked = 0
+
+    @property
+    def place(self) -> str:
+        return self.url.removeprefix("redis://").removesuffix("/0")
+
+    def _answer(self, connection: socket.socket, command: list[bytes]) -> None:
+        self.asked += 1
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        words = [word.upper() for word in command]
+        if words[:2] == [b"SENTINEL", b"MASTERS"]:
+            connection.sendall(b"*2\r\n" + bulk("name", "other") + bulk("name", "another"))
+        elif words[0] != b"SENTINEL" or self.says == "silent":
+            return
+        elif isinstance(self.says, Report):
+            connection.sendall(self._told(self.says, words[1] == b"MASTER"))
+        else:
+            connection.sendall(
+                {
+                    "unknown": b"_\r\n" if words[1] != b"MASTER" else b"-ERR No such master with that name\r\n",
+                    "garbage": b"$3\r\nwho\r\n",
+                    "denied": b"-NOPERM this user has no permissions\r\n",
+                }[self.says]
+            )
+
+    @staticmethod
+    def _told(report: Report, whole: bool) -> bytes:
+        if not whole:
+            return bulk(report.host, report.port)
+        flags = "s_down,o_down,master" if report.down else "master"
+        others = ("num-other-sentinels", report.others, "config-epoch", report.epoch)
+        return bulk("name", "s", "ip", report.host, "port", report.port, "flags", flags, *others)
+
+
+@contextlib.contextmanager
+def told(*says: Any, **options: Any) -> Iterator[tuple[str, list[Told]]]:
+    """The URL of a service whose sentinels say this; None: one that is not there."""
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(Told(one)) for one in says if one != "gone"]
+        rest = iter(made)
+        places = ["127.0.0.1:1" if one == "gone" else next(rest).place for one in says]
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        yield f"redis+sentinel://{','.join(places)}/s?{query}", made
+
+
+def found(url: str, mode: str) -> int:
+    """The port of the server that a store of this URL uses; StoreTrouble if it finds none."""
+    store = opened(url, asynchronous=mode == "async")
+
+    async def ask() -> Any:
+        (reply,) = await store._wire.ask(pack(b"CONFIG", b"GET", b"port"), 1)
+        await store.close()
+        return reply
+
+    reply = asyncio.run(ask()) if mode == "async" else drive(ask())
+    return int(reply[b"port"])
+
+
+MODES = pytest.mark.parametrize("mode", ["sync", "async"])
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[Server, Server]]:
+    """A primary and its replica, without sentinels."""
+    with contextlib.ExitStack() as stack:
+        try:
+            primary = stack.enter_context(ValkeyServer())
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        yield primary, stack.enter_context(ValkeyServer(options={"replicaof": f"127.0.0.1 {primary.port}"}))
+
+
+def at(server: Server, epoch: int = 1, **more: Any) -> Report:
+    return Report("127.0.0.1", server.port, epoch, **more)
+
+
+NOWHERE = Report("127.0.0.1", 1, 9)
+
+
+@pytest.mark.servers
+@MODES
+class TestSentinelsThatDisagree:
+    def test_the_answer_of_the_higher_epoch_is_newer(self, pair, valkey: Server, mode: str):
+        primary, _ = pair
+        with told(at(valkey, 1), at(primary, 2), at(valkey, 1)) as (url, _):
+            assert found(url, mode) == primary.port
+
+    def test_a_replica_is_not_taken_for_the_primary_however_new_the_answer(self, pair, mode: str):
+        primary, replica = pair
+        with told(at(replica, 5), at(primary, 4)) as (url, _):
+            assert found(url, mode) == primary.port
+
+    def test_an_address_that_is_not_reachable_is_passed_over(self, pair, mode: str):
+        with told(NOWHERE, at(pair[0], 4)) as (url, _):
+            assert found(url, mode) == pair[0].port
+
+    def test_a_primary_that_they_call_down_is_not_waited_for(self, pair, mode: str):
+        with told(at(pair[0], down=True), at(pair[0], down=True)) as (url, _):
+            with pytest.raises(StoreTrouble, match="have not named another one yet") as trouble:
+                found(url, mode)
+            assert trouble.value.about == "failover"
+
+    def test_one_that_alone_calls_it_down_is_outvoted(self, pair, mode: str):
+        with told(at(pair[0], down=True), at(pair[0])) as (url, _):
+            assert found(url, mode) == pair[0].port
+
+    def test_only_replicas_are_no_primary(self, pair, mode: str):
+        with told(at(pair[1])) as (url, _):
+            with pytest.raises(StoreTrouble, match="which is no primary") as trouble:
+                found(url, mode)
+            assert trouble.value.kind == "store-readonly"
+
+    def test_a_service_that_nobody_knows_is_told_with_those_they_know(self, mode: str):
+        with told("gone", "unknown", "unknown") as (url, _):
+            with pytest.raises(StoreTrouble, match="know no service 's'; they know: 'another', 'other'") as trouble:
+                found(url, mode)
+            assert trouble.value.about == "service"
+
+    def test_one_that_was_asked_in_vain_is_asked_last_from_then_on(self, pair, mode: str):
+        with told("silent", at(pair[0]), at(pair[0])) as (url, _):
+            address = opened(url)._address
+            assert isinstance(address, SentinelAddress)
+            first, *others = address.service.sentinels
+            if mode == "sync":
+                open_connection(address).close()
+            else:
+                asyncio.run(self._open(address))
+            assert address.service.sentinels == [*others, first]
+            assert Survey(address.service).left[-1] is first
+
+    @staticmethod
+    async def _open(address: SentinelAddress) -> None:
+        (await open_multiplexed(address)).close()
+
+    def test_a_sentinel_that_knows_too_few_others_is_not_believed(self, pair, valkey: Server, mode: str):
+        with told(at(valkey, 9, others=0), at(pair[0], others=1), min_other_sentinels=1) as (url, _):
+            assert found(url, mode) == pair[0].port
+
+    @pytest.mark.parametrize(
+        ("says", "kind"),
+        [
+            ("gone", "store-refused"),
+            ("garbage", "store-error"),
+            ("denied", "store-denied"),
+            ("silent", "store-timeout"),
+        ],
+    )
+    def test_sentinels_in_trouble_are_trouble_of_that_kind(self, mode: str, says: str, kind: str):
+        with told(says, says) as (url, _):
+            began = time.monotonic()
+            with pytest.raises(StoreTrouble) as trouble:
+                found(url, mode)
+            assert trouble.value.kind == kind
+            assert trouble.value.at == "connecting"
+            assert time.monotonic() - began < CONNECT_TIMEOUT + 1
+
+
+@pytest.mark.servers
+@MODES
+def test_a_server_in_place_of_a_sentinel_is_told_of(valkey: Server, mode: str):
+    with pytest.raises(StoreTrouble, match="it is no sentinel"):
+        found(valkey.url.replace("redis://", "redis+sentinel://").replace("/0", "/s"), mode)
+
+
+SAYS = st.sampled_from(["primary", "replica", "nowhere", "unknown", "garbage", "denied", "gone", "down"])
+
+
+@pytest.mark.servers
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=st.lists(st.tuples(SAYS, st.integers(0, 3)), min_size=1, max_size=5))
+def test_whatever_sentinels_say_the_store_uses_the_primary_that_one_of_them_names_or_is_in_trouble(pair, said):
+    primary, replica = pair
+    reports = {
+        "primary": lambda epoch: at(primary, epoch),
+        "replica": lambda epoch: at(replica, epoch),
+        "nowhere": lambda epoch: NOWHERE._replace(epoch=epoch),
+        "down": lambda epoch: at(primary, epoch, down=True),
+    }
+    says = [reports[what](epoch) if what in reports else what for what, epoch in said]
+    # A majority ends the questions, and the sentinels that call it down may know something newer.
+    named = [epoch for what, epoch in said if what == "primary"]
+    down = [epoch for what, epoch in said if what == "down"]
+    sure = named and max(named) >= max(down, default=0)
+    alone = not any(what in ("replica", "nowhere") for what, _ in said)
+    with told(*says) as (url, _):
+        for mode in ("sync", "async"):
+            try:
+                assert found(url, mode) == primary.port
+            except StoreTrouble:
+                assert not (sure and alone)
+            else:
+                assert named
+
+
+# --- after it has moved -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[SentinelGroup]:
+    """A service of this file's own: its servers are killed."""
+    try:
+        with SentinelGroup() as made:
+            yield made
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def whole(group: SentinelGroup) -> SentinelGroup:
+    """The same with every server up, and the sentinels at one."""
+    group.settle()
+    return group
+
+
+def port_of(store: RedisStore) -> int:
+    (reply,) = drive(store._wire.ask(pack(b"CONFIG", b"GET", b"port"), 1))
+    return int(reply[b"port"])
+
+
+def leads_to(store: RedisStore, server: Server) -> bool:
+    with contextlib.suppress(StoreTrouble):
+        return port_of(store) == server.port
+    return False
+
+
+def peer_of(link: Any) -> int:
+    return int(link._connection.sock.getpeername()[1])
+
+
+@pytest.mark.servers
+@pytest.mark.waits
+class TestAPrimaryThatMoves:
+    def test_after_a_kill_every_wire_and_the_link_lead_to_the_new_one_and_stay_there(self, whole: SentinelGroup):
+        store = opened(whole.url)
+        link = store.link()
+        link.subscribe(key(1))
+        until(lambda: key(1) in link.poll(0.1)[1])
+        before = whole.primary()
+        put(store, key(0), 1)
+        assert before.command("WAIT", 2, 2000) == 2
+        before.stop()
+        with pytest.raises(StoreTrouble):
+            port_of(store)
+        after = whole.moved_from(before)
+        until(lambda: leads_to(store, after), 1)
+        assert (drive(store.entry(key(0))) or b"").endswith(b"answer")
+        ready: list[Any] = []
+        until(lambda: self._polled(link, ready), 2)
+        assert peer_of(link) == after.port
+        before.start()  # empty, and a primary until the sentinels notice
+        store._address.epoch.end()
+        assert leads_to(store, after)
+        whole.settle()
+        assert leads_to(store, after)
+        link.close()
+        drive(store.close())
+
+    @staticmethod
+    def _polled(link: Any, ready: list[Any]) -> bool:
+        """Whether the subscription is in force again."""
+        with contextlib.suppress(StoreTrouble):
+            ready += link.poll(0.05)[1]
+        return key(1) in ready
+
+    def test_a_planned_failover_moves_idle_connections_though_the_old_primary_answers_on(self, whole: SentinelGroup):
+        before = whole.primary()
+        store = opened(whole.url)
+        link = store.link()
+        link.probe()
+        after_loop: list[int] = []
+
+        async def through() -> None:
+            over = opened(whole.url, asynchronous=True)
+            await over.look(key(0), ())
+            after = await asyncio.to_thread(whole.failover)
+            await asyncio.sleep(0.2)  # the announcement is on its way
+            (reply,) = await over._wire.ask(pack(b"CONFIG", b"GET", b"port"), 1)
+            after_loop.extend([after.port, int(reply[b"port"])])
+            await over.close()
+
+        assert leads_to(store, before)
+        asyncio.run(through())
+        assert after_loop[0] == after_loop[1] == port_of(store)
+        assert b"role:master" in before.command("INFO", "replication"), "it still answers as a primary"
+        link.poll(0)
+        assert peer_of(link) == after_loop[0]
+        link.close()
+        drive(store.close())
+
+    def test_nothing_is_left_of_a_store_that_is_closed(self, whole: SentinelGroup):
+        store = opened(whole.url)
+        drive(store.look(key(0), ()))
+        until(lambda: "askonce-sentinel" in {thread.name for thread in threading.enumerate()})
+        drive(store.close())
+        until(lambda: "askonce-sentinel" not in {thread.name for thread in threading.enumerate()})
+
+    def test_a_sentinel_that_is_down_or_frozen_costs_one_connection_a_part_of_its_second(self, whole: SentinelGroup):
+        first, second, _ = whole.sentinels
+        first.stop()
+        second.freeze()
+        try:
+            store = opened(whole.url)
+            until(lambda: leads_to(store, whole.primary(whole.sentinels[2:])))
+            store._address.epoch.end()
+            began = time.monotonic()
+            open_connection(store._address).close()
+            assert time.monotonic() - began < CONNECT_TIMEOUT / 2
+            drive(store.close())
+        finally:
+            second.thaw()
+            first.start()
