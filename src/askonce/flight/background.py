@@ -33,7 +33,7 @@ from askonce.store import TIMEOUT, Link, Store, StoreTrouble
 HEARTBEAT = 5.0  # s: a lease that was not renewed for so long may be taken by a waiting caller
 RENEWAL = 1.5  # s between renewals
 PAUSE = 0.25  # s before a broken link is made again; doubled each time the new one breaks at once
-LONGEST_PAUSE = 1.0
+LONGEST_PAUSE = 0.5
 QUIET = 2.0  # s without a link, after which an event is emitted
 SLICE = 0.05  # s of other work between two checks of what is due
 BATCH = 128  # commands in one round trip
@@ -267,6 +267,7 @@ class BackgroundThread:
     def _on_success(self) -> None:
         if self._trouble is not None or self._last_error:
             self._trouble, self._last_error = None, ""
+            self._probes.hurry()
             for user in self.users.alive():
                 user.reconnected()
         self._pause = PAUSE

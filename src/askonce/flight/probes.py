@@ -41,6 +41,10 @@ class Probes:
         self._pause = PROBE
         self._next = time.monotonic() + PROBE
 
+    def hurry(self) -> None:
+        """Probe next: the store answered on another connection."""
+        self._next = 0.0
+
     def due(self) -> float:
         """Seconds until the next probe; inf if none is needed."""
         return self._next - time.monotonic() if self._breakers.shut else float("inf")

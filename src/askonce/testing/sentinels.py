@@ -153,7 +153,11 @@ class SentinelGroup:
         """Wait until every server runs, replicates or is the primary, and every sentinel sees that."""
         for server in (*self.servers, *self.sentinels):
             server.start()
-        until(self._settled)
+        try:
+            until(self._settled)
+        except RuntimeError as late:
+            words = [f"{one!r}: {one._last_words()}" for one in (*self.sentinels, *self.servers)]  # noqa: SLF001
+            raise RuntimeError("\n".join([str(late), *words])) from None
 
     def _settled(self) -> bool:
         primary = self.primary()

@@ -23,6 +23,7 @@ from askonce.runtime.drive import drive
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.multiplexed import open_multiplexed
+from askonce.store.redis.primaries import OnePrimary
 from askonce.store.redis.scripts import pack
 from askonce.store.redis.sentinel import Report, SentinelAddress, Service, Survey
 from askonce.store.redis.store import RedisStore
@@ -38,10 +39,15 @@ def opened(url: str, **options: Any) -> RedisStore:
     return store
 
 
+def address_of(store: RedisStore) -> SentinelAddress:
+    primary = store._primaries
+    assert isinstance(primary, OnePrimary)
+    assert isinstance(primary._address, SentinelAddress)
+    return primary._address
+
+
 def service_of(store: RedisStore) -> Service:
-    address = store._address
-    assert isinstance(address, SentinelAddress)
-    return address.service
+    return address_of(store).service
 
 
 # --- URLs and clients ---------------------------------------------------------------------------------------------
@@ -97,7 +103,7 @@ def options_of(address: Any) -> dict[str, Any]:
 
 def test_the_sentinels_have_options_of_their_own_and_the_primary_has_the_rest():
     url = "rediss+sentinel://me:mine@a/s?ssl_cert_reqs=none&sentinel_username=you&sentinel_password=y%26u&client_name=c"
-    address = opened(url)._address
+    address = address_of(opened(url))
     asked = options_of(service_of(opened(url)).sentinels[0])
     assert (asked["username"], asked["password"], asked["ssl_cert_reqs"]) == ("you", "y&u", "none")
     assert "client_name" not in asked
@@ -122,7 +128,7 @@ def test_a_client_that_redis_pys_sentinel_made_is_taken_by_its_options(sentinel:
     made = sentinel(HOSTS, 1, {"password": "theirs"}, password="ours", db=3, ssl=True)
     store = opened("redis://elsewhere", client=made.master_for("s", username="me"))
     assert store.address == "rediss+sentinel://me@a:1,b:2/s/3#"
-    assert options_of(store._address)["password"] == "ours"
+    assert options_of(address_of(store))["password"] == "ours"
     assert options_of(service_of(store).sentinels[0])["password"] == "theirs"
     assert service_of(store).least == 1
 
@@ -210,7 +216,7 @@ def found(url: str, mode: str) -> int:
     store = opened(url, asynchronous=mode == "async")
 
     async def ask() -> Any:
-        (reply,) = await store._wire.ask(pack(b"CONFIG", b"GET", b"port"), 1)
+        (reply,) = await store._wires[0].ask(pack(b"CONFIG", b"GET", b"port"), 1)
         await store.close()
         return reply
 
@@ -280,8 +286,7 @@ class TestSentinelsThatDisagree:
 
     def test_one_that_was_asked_in_vain_is_asked_last_from_then_on(self, pair, mode: str):
         with told("silent", at(pair[0]), at(pair[0])) as (url, _):
-            address = opened(url)._address
-            assert isinstance(address, SentinelAddress)
+            address = address_of(opened(url))
             first, *others = address.service.sentinels
             if mode == "sync":
                 open_connection(address).close()
@@ -375,7 +380,7 @@ def whole(group: SentinelGroup) -> SentinelGroup:
 
 
 def port_of(store: RedisStore) -> int:
-    (reply,) = drive(store._wire.ask(pack(b"CONFIG", b"GET", b"port"), 1))
+    (reply,) = drive(store._wires[0].ask(pack(b"CONFIG", b"GET", b"port"), 1))
     return int(reply[b"port"])
 
 
@@ -410,7 +415,7 @@ class TestAPrimaryThatMoves:
         until(lambda: self._polled(link, ready), 2)
         assert peer_of(link) == after.port
         before.start()  # empty, and a primary until the sentinels notice
-        store._address.epoch.end()
+        address_of(store).epoch.end()
         assert leads_to(store, after)
         whole.settle()
         assert leads_to(store, after)
@@ -436,7 +441,7 @@ class TestAPrimaryThatMoves:
             await over.look(key(0), ())
             after = await asyncio.to_thread(whole.failover)
             await asyncio.sleep(0.2)  # the announcement is on its way
-            (reply,) = await over._wire.ask(pack(b"CONFIG", b"GET", b"port"), 1)
+            (reply,) = await over._wires[0].ask(pack(b"CONFIG", b"GET", b"port"), 1)
             after_loop.extend([after.port, int(reply[b"port"])])
             await over.close()
 
@@ -463,9 +468,9 @@ class TestAPrimaryThatMoves:
         try:
             store = opened(whole.url)
             until(lambda: leads_to(store, whole.primary(whole.sentinels[2:])))
-            store._address.epoch.end()
+            address_of(store).epoch.end()
             began = time.monotonic()
-            open_connection(store._address).close()
+            open_connection(address_of(store)).close()
             assert time.monotonic() - began < CONNECT_TIMEOUT / 2
             drive(store.close())
         finally:
