@@ -206,9 +206,9 @@ def test_a_step_may_have_a_delay_and_a_body_of_its_own():
         ("/v1/unknown", b"{}", 404),
         ("/v1/responses", b"{", 400),
         ("/v1/responses", b"[]", 400),
-        ("/v1/responses", b'{"input": "Why?", "stream": true}', 400),
+        ("/v1/embeddings", b'{"input": "Why?", "stream": true}', 400),
     ],
-    ids=["unknown path", "not JSON", "not an object", "a stream"],
+    ids=["unknown path", "not JSON", "not an object", "a stream of embeddings"],
 )
 def test_what_is_not_a_question_is_refused_and_not_counted(provider, path, body, status):
     got, said = post(provider, path, body)

@@ -1,4 +1,4 @@
-"""What the scripted provider answers: one pure function from a request to an answer, for four protocols.
+"""What the scripted provider answers: one pure function from a request to an answer, for five protocols.
 
 The same call of the same question gives the same answer in every run. The text depends only on the question. The ``id``
 ends in the number of the call (``chatcmpl-<digest>-2``: the second paid call). So a test sees which call an answer came
@@ -16,7 +16,9 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
-Protocol: TypeAlias = Literal["openai.chat", "openai.responses", "openai.embeddings", "anthropic.messages", "plain"]
+Protocol: TypeAlias = Literal[
+    "openai.chat", "openai.responses", "openai.embeddings", "anthropic.messages", "gemini.generate", "plain"
+]
 Shape: TypeAlias = Literal["complete", "refused", "truncated", "filtered", "empty", "tool_call"]
 Body: TypeAlias = dict[str, Any]
 
@@ -25,6 +27,8 @@ PATHS: Mapping[str, Protocol] = {
     "/responses": "openai.responses",
     "/embeddings": "openai.embeddings",
     "/messages": "anthropic.messages",
+    ":generateContent": "gemini.generate",
+    ":streamGenerateContent": "gemini.generate",
 }
 
 BORN = 1_700_000_000  # a constant: a clock would make equal answers differ
@@ -37,6 +41,8 @@ STOP_REASON: Mapping[Shape, str] = {
     "truncated": "max_tokens",
     "tool_call": "tool_use",
 }
+GEMINI_FINISH: Mapping[Shape, str] = {"truncated": "MAX_TOKENS", "filtered": "SAFETY", "refused": "PROHIBITED_CONTENT"}
+GEMINI_STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}
 INCOMPLETE: Mapping[Shape, str] = {"truncated": "max_output_tokens", "filtered": "content_filter"}
 
 
@@ -48,7 +54,7 @@ def question_of(request: Any) -> str:
     if isinstance(request, str):
         return request
     if isinstance(request, Mapping):
-        for field in ("messages", "input"):
+        for field in ("messages", "input", "contents"):
             if text := _last_text(request.get(field)):
                 return text
     return canonical(request)
@@ -62,7 +68,7 @@ def _last_text(turns: Any) -> str:
     if turns and all(isinstance(turn, str) for turn in turns):
         return canonical(turns) if len(turns) > 1 else str(turns[0])
     asked = [turn for turn in turns if isinstance(turn, Mapping) and turn.get("role") == "user"]
-    return _text(asked[-1].get("content")) if asked else ""
+    return _text(asked[-1].get("content", asked[-1].get("parts"))) if asked else ""
 
 
 def _text(content: Any) -> str:
@@ -90,7 +96,7 @@ def protocol_of(request: Any) -> Protocol:
         return "anthropic.messages" if str(request.get("model", "")).startswith("claude") else "openai.chat"
     if "input" in request:
         return "openai.embeddings" if "embedding" in str(request.get("model", "")) else "openai.responses"
-    return "plain"
+    return "gemini.generate" if "contents" in request else "plain"
 
 
 def answer(request: Any, protocol: Protocol | None = None, shape: Shape = "complete", nth: int = 1) -> Body:
@@ -102,6 +108,8 @@ def error(status: int, protocol: Protocol = "openai.chat") -> Body:
     """The JSON body of an HTTP status of 400 or more."""
     kind = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error"}
     body = {"type": kind.get(status, "api_error"), "message": f"scripted {status}"}
+    if protocol == "gemini.generate":
+        return {"error": {"code": status, "message": body["message"], "status": GEMINI_STATUS.get(status, "INTERNAL")}}
     return {"type": "error", "error": body} if protocol == "anthropic.messages" else {"error": body}
 
 
@@ -209,6 +217,23 @@ def _messages(request: Any, shape: Shape, nth: int) -> Body:
     }
 
 
+def _gemini(request: Any, shape: Shape, nth: int) -> Body:
+    question = question_of(request)
+    text = said(question, shape) if shape not in GEMINI_FINISH or shape == "truncated" else ""
+    parts: list[Body] = [{"text": text}] if text else []
+    if shape == "tool_call":
+        parts = [{"functionCall": {"name": "look_up", "args": _arguments(question)}}]
+    tokens_in, tokens_out = _tokens(question), _tokens(text)
+    counts = {"promptTokenCount": tokens_in, "candidatesTokenCount": tokens_out}
+    finish = GEMINI_FINISH.get(shape, "STOP")
+    return {
+        "candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": finish, "index": 0}],
+        "usageMetadata": counts | {"totalTokenCount": tokens_in + tokens_out},
+        "modelVersion": _model(request, "gemini-2.5-flash"),
+        "responseId": f"{digest(question)}-{nth}",
+    }
+
+
 def _embeddings(request: Any, shape: Shape, nth: int) -> Body:
     del shape, nth  # a vector is never refused or cut, and has no id for the number of the call
     texts = request["input"] if isinstance(request.get("input"), list) else [request.get("input", "")]
@@ -240,5 +265,6 @@ WRITERS: Mapping[Protocol, Callable[[Any, Shape, int], Body]] = {
     "openai.responses": _responses,
     "openai.embeddings": _embeddings,
     "anthropic.messages": _messages,
+    "gemini.generate": _gemini,
     "plain": _plain,
 }

@@ -1,7 +1,8 @@
 """A provider without a network: a callable with a script, for ``fetch(request, call)`` and ``get_or_set(call_fn=)``.
 
 One object serves threads and tasks: a plain call blocks its thread, `aio` suspends its task. `on` and `aio_on` return
-the closure without arguments that programs in the style of tutorials have.
+the closure without arguments that programs in the style of tutorials have. `stream` and `aio_stream` yield the events
+of a streamed answer, for ``fetch_stream(request, call.stream)``.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from askonce.errors import Portable
 from askonce.testing.answers import Protocol, answer, error, protocol_of, question_of
 from askonce.testing.script import Delay, Receipts, Scripted, Turn
+from askonce.testing.streamed import events
 
 
 class UpstreamError(Portable):
@@ -30,18 +32,20 @@ class UpstreamError(Portable):
 class ScriptedCall(Scripted):
     """A paid call in this process: ``call(request)`` or ``await call.aio(request)``.
 
-    `delay`: seconds, or a function of the question and the number of its call (`Lognormal`). `protocol`: the shape of
-    answers, guessed from the request if None. `receipts`: a file in which several processes count together.
+    `delay`: seconds, or a function of the question and the number of its call (`Lognormal`). `pace`: seconds between
+    two events of a stream. `protocol`: the shape of answers, guessed from the request if None. `receipts`: a file in
+    which several processes count together.
     """
 
     def __init__(
         self,
         *,
         delay: Delay = 0.0,
+        pace: float = 0.0,
         receipts: Receipts | Path | str | None = None,
         protocol: Protocol | None = None,
     ) -> None:
-        super().__init__(delay=delay, receipts=receipts)
+        super().__init__(delay=delay, pace=pace, receipts=receipts)
         self.protocol = protocol
 
     def __call__(self, request: Any) -> Any:
@@ -66,6 +70,33 @@ class ScriptedCall(Scripted):
         finally:
             self._end(turn)
 
+    def stream(self, request: Any) -> Iterator[Any]:
+        """Pay for a request in this thread and yield the events of its stream; raises as a plain call does.
+
+        The call begins with the first event that is asked for, as a generator does.
+        """
+        turn = self._begin(question_of(request))
+        try:
+            for sent, event in enumerate(self._events(request, turn)):
+                if turn.gate is not None and sent == turn.step.after:
+                    turn.gate.result()
+                time.sleep(turn.pace if sent else turn.seconds)
+                yield _raised(event)
+        finally:
+            self._end(turn)
+
+    async def aio_stream(self, request: Any) -> AsyncIterator[Any]:
+        """Pay for a request in this task and yield the events of its stream; raises as a plain call does."""
+        turn = self._begin(question_of(request))
+        try:
+            for sent, event in enumerate(self._events(request, turn)):
+                if turn.gate is not None and sent == turn.step.after:
+                    await asyncio.wrap_future(turn.gate)
+                await asyncio.sleep(turn.pace if sent else turn.seconds)
+                yield _raised(event)
+        finally:
+            self._end(turn)
+
     def on(self, request: Any) -> Callable[[], Any]:
         """The call of one request, as a function without arguments."""
         return functools.partial(self, request)
@@ -78,6 +109,17 @@ class ScriptedCall(Scripted):
 
         return call
 
+    def _events(self, request: Any, turn: Turn) -> list[Any]:
+        """What a stream yields, and at its end the exception that it raises, if any."""
+        played, protocol = turn.step, self.protocol or protocol_of(request)
+        made = answer(request, protocol, played.shape, turn.nth) if played.body is None else played.body
+        sent = made if isinstance(made, list) else events(request, protocol, made)
+        if played.error is not None:
+            return [*sent[: played.after], played.error]
+        if played.status >= 400:
+            return [*sent[: played.after], UpstreamError(played.status, error(played.status, protocol))]
+        return sent
+
     def _play(self, request: Any, turn: Turn) -> Any:
         played, protocol = turn.step, self.protocol or protocol_of(request)
         if played.error is not None:
@@ -85,3 +127,10 @@ class ScriptedCall(Scripted):
         if played.status >= 400:
             raise UpstreamError(played.status, played.body or error(played.status, protocol))
         return played.body if played.body is not None else answer(request, protocol, played.shape, turn.nth)
+
+
+def _raised(event: Any) -> Any:
+    """An event, or the exception in its place, which is raised."""
+    if isinstance(event, BaseException) or (isinstance(event, type) and issubclass(event, BaseException)):
+        raise event
+    return event

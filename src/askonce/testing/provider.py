@@ -1,7 +1,7 @@
 """A local HTTP/1.1 provider that answers as scripted, takes the scripted time, and counts.
 
-It stands in for OpenAI (chat completions, Responses, embeddings) and Anthropic (messages), which the end of the path
-tells apart, so a real SDK can use it:
+It stands in for OpenAI (chat completions, Responses, embeddings), Anthropic (messages) and Gemini (generateContent),
+which the end of the path tells apart. So a real SDK can use it, for whole answers and for streams:
 
     with Provider(delay=Lognormal(median=0.8)) as provider:
         provider.script("Is this allowed?", "refused")
@@ -10,16 +10,18 @@ tells apart, so a real SDK can use it:
         assert provider.paid("Is this allowed?") == 1
 
 One event loop in a thread of its own serves every connection. A thousand callers that wait for a delay cost nothing, so
-a test measures the cache and not its upstream. A stream is answered with 400: streams are not scripted.
+a test measures the cache and not its upstream. A stream is timed by `pace`, and cut or failed by a step's `after`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -27,7 +29,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from askonce.testing.answers import PATHS, Protocol, answer, error, question_of
-from askonce.testing.script import Delay, Receipts, Scripted, Turn
+from askonce.testing.script import Delay, Receipts, Scripted, Step, Turn
+from askonce.testing.streamed import array_pieces, events, frames, trouble
 
 KEPT = 1000  # requests kept: enough for a test, and bounded for a demo
 BACKLOG = 2048  # a burst of callers must queue and not be refused
@@ -48,19 +51,39 @@ class Received:
         path = self.target.partition("?")[0]
         return next((protocol for end, protocol in PATHS.items() if path.endswith(end)), None)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether a stream is asked for: by the body, or by the path as Gemini's API does."""
+        if self.protocol == "gemini.generate":
+            return ":streamGenerateContent" in self.target
+        return bool(self.json().get("stream"))
+
+    @property
+    def array(self) -> bool:
+        """Whether a stream is one JSON array, as Gemini's API sends it where ``alt=sse`` is not asked for."""
+        return self.protocol == "gemini.generate" and "alt=sse" not in self.target.partition("?")[2].split("&")
+
     def json(self) -> Any:
         """The body, decoded; ValueError if it is not JSON."""
         return json.loads(self.body)
+
+    def request(self) -> dict[str, Any]:
+        """The body with the model from the path, where an API has it there."""
+        named = re.search(r"/models/([^/:?]+):", self.target)
+        return {**self.json(), **({"model": named[1]} if named else {})}
 
 
 class Provider(Scripted):
     """A scripted upstream on 127.0.0.1, at a free port or at `port`; started by ``with`` or `start`.
 
-    `delay`: seconds, or a function of the question and the number of its call (`Lognormal`).
+    `delay`: seconds until an answer begins, or a function of the question and the number of its call (`Lognormal`).
+    `pace`: seconds between two events of a stream. `receipts`: a file in which several processes count together.
     """
 
-    def __init__(self, *, delay: Delay = 0.0, receipts: Receipts | Path | str | None = None, port: int = 0) -> None:
-        super().__init__(delay=delay, receipts=receipts)
+    def __init__(
+        self, *, delay: Delay = 0.0, pace: float = 0.0, receipts: Receipts | Path | str | None = None, port: int = 0
+    ) -> None:
+        super().__init__(delay=delay, pace=pace, receipts=receipts)
         self.port = port
         self.requests: deque[Received] = deque(maxlen=KEPT)
         self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
@@ -68,7 +91,7 @@ class Provider(Scripted):
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:port``, the base_url of Anthropic's SDK."""
+        """``http://127.0.0.1:port``, the base_url of Anthropic's and Google's SDKs."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -122,6 +145,8 @@ class Provider(Scripted):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass  # the client left, or does not speak HTTP
+        except asyncio.CancelledError:
+            writer.transport.abort()  # closed. Raised further, asyncio's server would print it for each connection.
         finally:
             writer.close()
 
@@ -131,27 +156,86 @@ class Provider(Scripted):
         refused = _unanswerable(received)
         if refused is not None:
             return await _send(writer, *refused)
-        request, protocol = received.json(), received.protocol or "plain"
+        request, protocol = received.request(), received.protocol or "plain"
         turn = self._begin(question_of(request))
-        try:
-            if turn.gate is not None:
-                await asyncio.wrap_future(turn.gate)
+        with contextlib.ExitStack() as under_way:
+            under_way.callback(self._end, turn)
+            streamed = received.streamed and _streams(turn.step)
+            await _reach(turn, 0, streamed=streamed)
             await asyncio.sleep(turn.seconds)
-        finally:
-            self._end(turn)
-        # The call ends before its answer is sent: a caller with the answer must not find the call in flight.
-        return await _play(writer, request, protocol, turn)
+            # The call ends before its answer is sent: a caller with the answer must not find the call in flight.
+            if streamed:
+                sent = _frames(request, protocol, turn, array=received.array)
+                return await _stream(writer, sent, turn, under_way.close)
+            under_way.close()
+            return await _play(writer, request, protocol, turn)
+
+
+def _streams(step: Step) -> bool:
+    """Whether a step has events: what fails before its first one does not."""
+    return step.after > 0 or (step.error is None and step.status < 400)
+
+
+async def _reach(turn: Turn, sent: int, *, streamed: bool) -> None:
+    """Wait at the gate, if the call hangs after `sent` events."""
+    if turn.gate is not None and (sent == turn.step.after or not streamed):
+        await asyncio.wrap_future(turn.gate)
+
+
+def _body(request: Any, protocol: Protocol, turn: Turn) -> Any:
+    made = turn.step.body
+    return answer(request, protocol, turn.step.shape, turn.nth) if made is None else made
 
 
 async def _play(writer: asyncio.StreamWriter, request: Any, protocol: Protocol, turn: Turn) -> bool:
     played = turn.step
     if played.error is not None:
-        writer.transport.abort()  # a reset: some clients take an orderly end for an empty answer
-        return False
-    made = error(played.status, protocol) if played.status >= 400 else answer(request, protocol, played.shape, turn.nth)
-    body = made if played.body is None else played.body
-    headers = {"x-request-id": f"req_{turn.nth}", **played.headers}
-    return await _send(writer, played.status, body, headers)
+        return _cut(writer)
+    failed = played.status >= 400 and played.body is None
+    body = error(played.status, protocol) if failed else _body(request, protocol, turn)
+    return await _send(writer, played.status, body, _headers(turn))
+
+
+def _headers(turn: Turn) -> dict[str, str]:
+    return {"x-request-id": f"req_{turn.nth}", **turn.step.headers}
+
+
+def _cut(writer: asyncio.StreamWriter) -> bool:
+    writer.transport.abort()  # a reset: some clients take an orderly end for an empty answer
+    return False
+
+
+def _frames(request: Any, protocol: Protocol, turn: Turn, *, array: bool) -> list[bytes | None]:
+    """The pieces of a stream, each a write of its own; None where the connection is cut."""
+    made = _body(request, protocol, turn)
+    sent = made if isinstance(made, list) else events(request, protocol, made)
+    pieces = array_pieces(sent) if array else frames(protocol, sent)
+    if turn.step.error is not None:
+        return [*pieces[: turn.step.after], None]
+    if turn.step.status >= 400:
+        return [*pieces[: turn.step.after], trouble(turn.step.status, protocol)]
+    return [*pieces]
+
+
+async def _stream(
+    writer: asyncio.StreamWriter, pieces: list[bytes | None], turn: Turn, over: Callable[[], None]
+) -> bool:
+    """Send a stream in pieces, and call `over` before the last one."""
+    fields = {"content-type": "text/event-stream; charset=utf-8", "transfer-encoding": "chunked", **_headers(turn)}
+    writer.write(_head(200, fields))
+    for sent, piece in enumerate(pieces):
+        if sent:
+            await _reach(turn, sent, streamed=True)
+            await asyncio.sleep(turn.pace)
+        if sent == len(pieces) - 1:
+            over()
+        await writer.drain()
+        if piece is None:
+            return _cut(writer)
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
+    return True
 
 
 def _unanswerable(received: Received) -> tuple[int, Any] | None:
@@ -164,8 +248,8 @@ def _unanswerable(received: Received) -> tuple[int, Any] | None:
         return 400, {"error": {"type": "invalid_request_error", "message": "the body is not JSON"}}
     if not isinstance(request, dict):
         return 400, {"error": {"type": "invalid_request_error", "message": "the body is not a JSON object"}}
-    if request.get("stream"):
-        return 400, {"error": {"type": "invalid_request_error", "message": "this provider does not stream"}}
+    if received.streamed and received.protocol == "openai.embeddings":
+        return 400, {"error": {"type": "invalid_request_error", "message": "embeddings have no streams"}}
     return None
 
 
@@ -187,9 +271,13 @@ async def _receive(reader: asyncio.StreamReader) -> Received | None:
 
 async def _send(writer: asyncio.StreamWriter, status: int, body: Any, headers: Mapping[str, str] | None = None) -> bool:
     payload = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
-    phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else "Status"
     fields = {"content-type": "application/json", "content-length": str(len(payload)), **(headers or {})}
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    writer.write(f"HTTP/1.1 {status} {phrase}\r\n{head}\r\n".encode("latin-1") + payload)
+    writer.write(_head(status, fields) + payload)
     await writer.drain()
     return True
+
+
+def _head(status: int, fields: Mapping[str, str]) -> bytes:
+    phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else "Status"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} {phrase}\r\n{lines}\r\n".encode("latin-1")

@@ -55,6 +55,10 @@ class Step:
     `shape`: the kind of answer; `body` replaces it. `status` and `headers`: of HTTP. `error`: raised by a
     `ScriptedCall`; a `Provider` cuts the connection. `hang`: wait for `release()`, then play the rest. `delay`:
     seconds, instead of the provider's.
+
+    Of streams: `pace` is the seconds between two events, instead of the provider's. `after` is the number of events
+    that are sent before `hang`, `error` or a `status` of 400 or more takes effect; the status is then an error event.
+    `body` is a list of events. An answer that is asked for whole has no events: there `after` counts for nothing.
     """
 
     shape: Shape = "complete"
@@ -64,6 +68,8 @@ class Step:
     error: BaseException | type[BaseException] | None = None
     hang: bool = False
     delay: float | None = None
+    pace: float | None = None
+    after: int = 0
 
 
 Cue: TypeAlias = Step | Shape | int | BaseException | type[BaseException]
@@ -119,20 +125,22 @@ class Receipts:
 
 
 class Turn(NamedTuple):
-    """One counted call: the `nth` of its question, its step, its delay in s, and the gate where it hangs."""
+    """One counted call: the `nth` of its question, its step, its delay and its `pace` in s, the gate where it hangs."""
 
     question: str
     nth: int
     step: Step
     seconds: float
     gate: Future[None] | None
+    pace: float
 
 
 class Scripted:
     """The script, counts and gates of a provider, in process or over HTTP; usable from any thread."""
 
-    def __init__(self, *, delay: Delay = 0.0, receipts: Receipts | Path | str | None = None) -> None:
+    def __init__(self, *, delay: Delay = 0.0, pace: float = 0.0, receipts: Receipts | Path | str | None = None) -> None:
         self.delay = delay
+        self.pace = pace
         self.receipts = Receipts(receipts) if isinstance(receipts, (str, Path)) else receipts
         self._changed = threading.Condition()
         self._steps: dict[str | None, deque[Step]] = {}
@@ -224,7 +232,7 @@ class Scripted:
             if self.receipts is not None:
                 self.receipts.write(question)
             self._changed.notify_all()
-        return Turn(question, nth, played, seconds, gate)
+        return Turn(question, nth, played, seconds, gate, self.pace if played.pace is None else played.pace)
 
     def _next(self, question: str) -> Step:
         steps = self._steps.get(question) or self._steps.get(None)
