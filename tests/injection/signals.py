@@ -25,6 +25,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -101,14 +102,13 @@ class Injected:
         self._target = ctypes.c_ulong(threading.get_ident())
         self._turn = threading.Lock()
         self._armed = False
-        self._delays: list[float] = []
-        self._go = threading.Lock()  # a semaphore is Python code: the exception may come between two of its lines
-        self._go.acquire()
+        # Not a Semaphore, which is Python code: the exception may come between two of its lines, and leave it locked.
+        self._delays: SimpleQueue[float] = SimpleQueue()
         threading.Thread(target=self._run, name="injecting", daemon=True).start()
 
     def _run(self) -> None:
-        while self._go.acquire():
-            until = time.perf_counter() + self._delays.pop()
+        while True:
+            until = self._delays.get() + time.perf_counter()
             while time.perf_counter() < until:
                 pass  # a sleep may be too long by the time of a whole lookup
             with self._turn:
@@ -117,9 +117,8 @@ class Injected:
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(self._target, ctypes.py_object(self._error))
 
     def around(self, seconds: float, work: Callable[[], Any]) -> Any:
-        self._delays.append(seconds)
         self._armed = True
-        self._go.release()
+        self._delays.put(seconds)
         try:
             return work()
         finally:
