@@ -261,7 +261,7 @@ LASTS = 2.0  # s of trouble
 KEPT = HEARTBEAT * 2 / 3  # s until a renewal succeeds again, in which a lease that was renewed by its rhythm lives on
 
 
-@row(heavy=True, stores=(places.valkey,), variants=TROUBLES)
+@row(heavy=True, stores=(places.valkey, places.redis), variants=TROUBLES)
 def troubles(case: Case) -> Seen:
     """a 9 s call and 5 followers elsewhere, while the way to the server drops, trickles, garbles, is cut; while it is
     frozen, full, paused, demoted, or takes rights away.

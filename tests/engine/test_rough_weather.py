@@ -50,7 +50,7 @@ class Sky:
     @property
     def replica(self) -> Server:
         if self._replica is None:
-            self._replica = self._end.enter_context(ValkeyServer())
+            self._replica = self._end.enter_context(type(self.server)())
             self.do("CONFIG", "SET", "repl-diskless-sync-delay", 0)
             self._replica.command("REPLICAOF", "127.0.0.1", self.server.port)
             eventually(self._in_step, "it follows")
