@@ -21,7 +21,7 @@ def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"memory://test-{os.urandom(6).hex()}"
     if kind == "sqlite":
         return f"sqlite:///{tmp_path}/answers.db"
-    url: str = request.getfixturevalue("valkey").url
+    url: str = request.getfixturevalue("redis_server" if kind == "redis" else kind).url
     return url
 
 

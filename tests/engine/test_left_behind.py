@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx2
-import openai
 import pytest
 
 from askonce import AsyncCache, Cache, Policy
@@ -126,6 +125,7 @@ def of(cache: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def sdk_streams(url: str) -> Iterator[Leave]:
+    openai = pytest.importorskip("openai")
     with Cache(url, policy=NOTHING_KEPT) as cache, openai.OpenAI(**of(cache)) as client:
 
         def leave(many: int) -> None:
@@ -138,6 +138,7 @@ def sdk_streams(url: str) -> Iterator[Leave]:
 
 @contextlib.contextmanager
 def async_sdk_streams(url: str) -> Iterator[Leave]:
+    openai = pytest.importorskip("openai")
     cache = AsyncCache(url, policy=NOTHING_KEPT)
 
     async def leave(many: int) -> None:

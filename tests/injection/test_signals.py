@@ -18,7 +18,7 @@ import pytest
 from askonce import Cache
 from askonce.engine import leader
 from tests.crowd import ROOT, heartbeat
-from tests.fixtures import place_of
+from tests.fixtures import KINDS, place_of
 from tests.injection.inject import INJECTS, noting, raising
 from tests.injection.signals import Limit
 from tests.injection.stranger import answer, items
@@ -95,7 +95,7 @@ def test_some_lookups_are_interrupted_and_nothing_is_left_behind(kind, mode, how
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["memory", "sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
+@pytest.mark.parametrize("kind", [*KINDS, pytest.param("redis", marks=pytest.mark.servers)])
 @pytest.mark.parametrize(("mode", "how"), CASES, ids=["-".join(case) for case in CASES])
 @pytest.mark.parametrize("way", WAYS)
 def test_thousands_of_lookups_are_interrupted_and_nothing_is_left_behind(kind, mode, how, way, request, tmp_path):
