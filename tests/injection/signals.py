@@ -38,7 +38,7 @@ from tests.injection.world import World
 
 BATCH = 20
 WARM = 20  # lookups that measure how long one takes
-STUCK = float(os.environ.get("ASKONCE_STUCK", "100"))  # s after which this process says where its threads are, and ends
+STUCK = float(os.environ.get("ASKONCE_STUCK", "100"))  # s for BATCH rounds, after which it says where its threads are
 ASYNCIO = str(Path(asyncio.__file__).parent)
 AGAIN = 20e-6  # s
 BURST = 8  # hits in a round
@@ -282,6 +282,8 @@ def main(url: str, mode: str, way: str, how: str, count: int, seed: int, beat: f
     usual = rounds.usual()
     world.threads = set(threading.enumerate())
     for number in range(count):
+        if not number % BATCH:
+            faulthandler.dump_traceback_later(STUCK, exit=True)
         before = rounds.interrupted
         rounds.round(usual, number)
         usual *= LONGER if rounds.interrupted > before else SHORTER  # other programs may have slowed it too

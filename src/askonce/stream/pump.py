@@ -332,8 +332,9 @@ class Pump:
 
     def _hand_over(self) -> None:
         left, self.left = self.left, None
-        if left is None or self._outcome or self._steps.gi_frame is None:
-            error, _ = self._first_outcome(Cut("this stream has no reader any more: its reader was interrupted"))
+        # Async: the task that moved it is gone. A reader that leaves would only set it a limit, and others would wait.
+        if left is None or self._asynchronous or self._outcome or self._steps.gi_frame is None:
+            error, _ = self._first_outcome(Cut("this stream is not read on: its task or its reader was interrupted"))
             left = partial(self.end, error)
             if self._asynchronous or len(self._successors) == SUCCESSORS:
                 self.tape.end(error)  # its readers learn at once
