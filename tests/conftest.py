@@ -10,6 +10,7 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -26,8 +27,9 @@ for _name in (
     pytest.register_assert_rewrite(f"askonce.testing.{_name}")
 
 from askonce.testing import Provider, RedisServer, ServerMissing, ValkeyServer  # noqa: E402
+from askonce.testing.clusters import Cluster  # noqa: E402
 from askonce.testing.sentinels import SentinelGroup  # noqa: E402
-from askonce.testing.servers import Server  # noqa: E402
+from askonce.testing.servers import Redis8Server, Server  # noqa: E402
 from tests.fixtures import contained, crowd, others, place, shared, tasks, threads  # noqa: E402
 from tests.support import ReplayUpstream  # noqa: E402
 
@@ -35,6 +37,8 @@ __all__ = ["contained", "crowd", "others", "place", "shared", "tasks", "threads"
 
 CORPUS = Path(os.environ.get("ASKONCE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 
+
+Started = TypeVar("Started", Server, Cluster)
 
 RECORDED = {"corpus_dir", "records", "replay_upstream", "steady_replay"}
 
@@ -53,7 +57,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _started(server: Server) -> Iterator[Server]:
+def _started(server: Started) -> Iterator[Started]:
     try:
         with server:
             yield server
@@ -83,6 +87,30 @@ def redis_server(_session_redis: Server) -> Server:
     """A real Redis, shared by the session, empty."""
     _session_redis.command("FLUSHALL")
     return _session_redis
+
+
+@pytest.fixture(scope="session")
+def _session_cluster() -> Iterator[Cluster]:
+    yield from _started(Cluster())
+
+
+@pytest.fixture(scope="session")
+def _session_redis_cluster() -> Iterator[Cluster]:
+    yield from _started(Cluster(Redis8Server))
+
+
+@pytest.fixture
+def cluster(_session_cluster: Cluster) -> Cluster:
+    """Three primaries of Valkey without replicas, shared by the session, empty."""
+    _session_cluster.flush()
+    return _session_cluster
+
+
+@pytest.fixture
+def redis_cluster(_session_redis_cluster: Cluster) -> Cluster:
+    """Three primaries of Redis 8.2 without replicas, shared by the session, empty."""
+    _session_redis_cluster.flush()
+    return _session_redis_cluster
 
 
 @pytest.fixture

@@ -323,6 +323,7 @@ class TestDoctorOfAUserWithFewRights:
 
     def test_every_kind_of_trouble_has_a_remedy(self):
         kinds = ("refused", "timeout", "closed", "denied", "readonly", "full", "foreign", "corrupt", "loading")
+        kinds += ("down", "moving", "mismatch")  # of a Cluster
         assert set(checks.REMEDIES) == {f"store-{kind}" for kind in kinds}
         for remedy in checks.REMEDIES.values():
             assert "{" not in remedy.format(prefix="p").replace("{p:*", "")

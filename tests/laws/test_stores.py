@@ -9,6 +9,7 @@ import pytest
 
 from askonce.cache.stores import open_store
 from askonce.store import Store
+from askonce.testing.clusters import Cluster
 from askonce.testing.contract import StoreLaws, TimeLaws
 from askonce.testing.sentinels import SentinelGroup
 from askonce.testing.servers import Server
@@ -61,6 +62,25 @@ class Services(Servers):
         self.server = sentinels
 
 
+class Clusters(Trial):
+    cluster: Cluster
+
+    def store_factory(self, *, prefix: str, clock: Callable[[], int]) -> Store:
+        return open_store(self.cluster.url, prefix=prefix, asynchronous=self.asynchronous, socket_timeout=10.0)
+
+
+class ValkeyClusters(Clusters):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+
+class RedisClusters(Clusters):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, redis_cluster: Cluster) -> None:
+        self.cluster = redis_cluster
+
+
 class TestMemory(Memories, StoreLaws, TimeLaws):
     pass
 
@@ -104,4 +124,30 @@ class TestSentinel(Services, StoreLaws):
 
 @pytest.mark.servers
 class TestAsyncSentinel(TestSentinel):
+    asynchronous = True
+
+
+@pytest.mark.servers
+@pytest.mark.xdist_group("cluster")
+class TestValkeyCluster(ValkeyClusters, StoreLaws):
+    pass
+
+
+@pytest.mark.servers
+@pytest.mark.xdist_group("cluster")
+class TestAsyncValkeyCluster(TestValkeyCluster):
+    asynchronous = True
+
+
+@pytest.mark.slow
+@pytest.mark.servers
+@pytest.mark.xdist_group("redis-cluster")
+class TestRedisCluster(RedisClusters, StoreLaws):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.servers
+@pytest.mark.xdist_group("redis-cluster")
+class TestAsyncRedisCluster(TestRedisCluster):
     asynchronous = True

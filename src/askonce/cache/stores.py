@@ -49,7 +49,7 @@ def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **opti
         from askonce.store.sqlite.store import SQLiteStore
 
         return SQLiteStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
-    if scheme.removesuffix("+sentinel") in {"redis", "rediss", "valkey", "valkeys"} or scheme == "unix":
+    if scheme.partition("+")[0] in {"redis", "rediss", "valkey", "valkeys"} or scheme == "unix":
         from askonce.store.redis.store import RedisStore
 
         return RedisStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)

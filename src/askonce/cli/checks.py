@@ -45,6 +45,9 @@ REMEDIES = {
     "store-full": "make room: more maxmemory with maxmemory-policy allkeys-lfu, or space on the disk",
     "store-foreign": "the store holds data of another program: name another database, file or --prefix",
     "store-corrupt": "the file is damaged: delete it with its -wal and -shm files; it is only a cache",
+    "store-down": "no primary of the cluster has these keys' slots: see CLUSTER INFO, and start or replace the primary",
+    "store-moving": "slots are being moved: it ends with that; do not leave a slot half moved (CLUSTER NODES shows it)",
+    "store-mismatch": "write redis+cluster://host:port for a Cluster, and redis://host:port/0 for a single server",
     "store-loading": "the server is loading its data: wait",
 }
 _ABOUT = {

@@ -54,8 +54,8 @@ class Heartbeats:
         self._urgent.clear()
         # After a failure, not a whole rhythm later: a lease lives for three of them, and a new connection may work.
         self.next = time.monotonic() + AGAIN
-        self._renew(link, [heartbeat for heartbeat in list(self._all) if heartbeat.order], life)
-        self.next = time.monotonic() + rhythm
+        if self._renew(link, [heartbeat for heartbeat in list(self._all) if heartbeat.order], life):
+            self.next = time.monotonic() + rhythm
 
     def renew_urgent(self, link: Link, life: float) -> None:
         """Renew the leases that cannot wait for the others."""
@@ -65,7 +65,8 @@ class Heartbeats:
         )
 
     @staticmethod
-    def _renew(link: Link, due: list[Heartbeat], life: float) -> None:
+    def _renew(link: Link, due: list[Heartbeat], life: float) -> bool:
+        """Renew these; return whether every primary answered."""
         held = [heartbeat for heartbeat in due if not heartbeat.lost]
         said = link.renew([heartbeat.held for heartbeat in held], int(life * 1000)) if held else []
         for heartbeat, notice in zip(held, said, strict=True):
@@ -77,6 +78,7 @@ class Heartbeats:
         lost = [(heartbeat.key, Notice(ALIVE, heartbeat.id, heartbeat.order)) for heartbeat in due if heartbeat.lost]
         if lost:
             link.say_all(lost)
+        return "late" not in said
 
 
 async def give_back(key: Key, flight: bytes, failed: bool, store: Store) -> None:

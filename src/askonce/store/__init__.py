@@ -38,8 +38,9 @@ class StoreTrouble(Portable):
 
     ``store-refused`` (nothing listens), ``store-timeout``, ``store-closed`` (the connection broke), ``store-denied``
     (rights, password), ``store-readonly``, ``store-full`` (memory, disk), ``store-foreign`` (another program's keys
-    under our names), ``store-corrupt``, ``store-loading``, ``store-error`` (any other refusal). ``exit``: Python ends,
-    and what the store needs is gone.
+    under our names), ``store-corrupt``, ``store-loading``, ``store-down`` (no primary of a Cluster has the
+    key), ``store-moving`` (its slot is being moved), ``store-mismatch`` (a URL of a single server for a Cluster, or the
+    other way round), ``store-error`` (any other refusal). ``exit``: Python ends, and what the store needs is gone.
 
     `at`: where it was met: by a ``command``, by ``connecting``, or at one ``key``, which proves nothing about others.
     `about` narrows a kind down to find the remedy: ``tls``, or "". `primary`: the primary that has it (Store.primary).
@@ -217,7 +218,14 @@ class Link(Protocol):
 
     A link tests its connection itself, in `poll`. A connection that is silent, or no longer leads to a primary, is
     trouble, and is replaced.
+
+    `trouble`: that of one of several primaries, while the others work; None if there is none.
     """
+
+    @property
+    def trouble(self) -> StoreTrouble | None:
+        """The trouble of a primary that is needed, where others work."""
+        ...
 
     def subscribe(self, key: Key) -> None:
         """Ask for the notices about a key. `poll` returns the key in its second list when that is in force."""
@@ -239,7 +247,10 @@ class Link(Protocol):
         ...
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
-        """Return ``ok``, ``want`` or ``lost`` for each lease (core.lease.renew); heartbeat in ms."""
+        """Return ``ok``, ``want`` or ``lost`` for each lease (core.lease.renew); heartbeat in ms.
+
+        ``late``: the primary that has the key did not answer, and others did; renew it again soon.
+        """
         ...
 
     def say(self, key: Key, notice: Notice) -> None:

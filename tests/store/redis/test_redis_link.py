@@ -213,10 +213,10 @@ def test_a_link_that_is_collected_in_a_cycle_closes_its_sockets_and_warns_of_not
         del pair
         monkeypatch.undo()
         monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
-        ends = made._wake_in.fileno(), made._wake_out.fileno()
+        ends = made._waker._in.fileno(), made._waker._out.fileno()
         if connected:
             made.subscribe(K)
-        cycle(made._wake_out, made, made._connection, made._wake_in)
+        cycle(made._waker._out, made, made._waker, made._connection, made._waker._in)
         del made
         gc.collect()
         for end in ends:

@@ -295,6 +295,8 @@ class MemoryStore:
 class MemoryLink:
     """The sender puts notices straight into this link's inbox."""
 
+    trouble: StoreTrouble | None = None
+
     def __init__(self, memory: Memory, realm: int, clock: Clock) -> None:
         self._memory = memory
         self._realm = realm

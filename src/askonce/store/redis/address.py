@@ -118,6 +118,25 @@ class RedisAddress:
         """``host:port``."""
         return _host_and_port(self._options)
 
+    @property
+    def host(self) -> str:
+        """The host's name or number."""
+        return str(self._options.get("host") or "localhost")
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return int(self._options.get("port") or 6379)
+
+    @property
+    def db(self) -> int:
+        """The database's number."""
+        return int(self._options.get("db") or 0)
+
+    def at(self, host: str, port: int) -> RedisAddress:
+        """The address of another server, with the same options."""
+        return RedisAddress(self._sync, {**self._options, "host": host, "port": port}, self.timeout)
+
     def connection(self, connect_timeout: float) -> Any:
         """A blocking connection."""
         return self._made(self._sync, connect_timeout)
@@ -202,6 +221,16 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise ConfigError(
             "a client with redis_connect_func= cannot be used: pass its credentials or a credential_provider"
         )
+
+
+def of_node(host: str, port: int, options: Mapping[str, Any]) -> RedisAddress:
+    """The address of a node of a configured cluster client, by the client's options for connections."""
+    kind = options.get("connection_class") or (threads.SSLConnection if options.get("ssl") else threads.Connection)
+    if kind not in _TWINS and kind not in _TWINS.values():
+        raise ConfigError(f"a cluster client with connection_class={kind.__name__} cannot be used: pass a URL")
+    known = _parameters(_TWINS.get(kind, kind)) - {"redis_connect_func"}  # the cluster client's own
+    bare = {name: value for name, value in options.items() if name in known and type(value) is not object}
+    return RedisAddress(kind, {**bare, "host": host, "port": port}, TIMEOUT)
 
 
 @cache

@@ -14,14 +14,11 @@ new connection may lead to the new primary.
 
 from __future__ import annotations
 
-import contextlib
 import selectors
-import socket
 import ssl
 import time
-import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -37,10 +34,12 @@ from askonce.store.redis.connection import NOTHING, PUSH, Connection, Cut
 from askonce.store.redis.names import Names
 from askonce.store.redis.scripts import Script, Scripts, pack
 from askonce.store.redis.trouble import Refusal, closed, garbled, unrefused
+from askonce.store.redis.waker import Waker
 
 CHUNK = 512  # channels in one SUBSCRIBE, commands in one round trip
 CONFIRM = CONNECT_TIMEOUT  # s that the confirmation of a subscription may take
 # Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
+BROADCAST = b"SUBSCRIBE", b"UNSUBSCRIBE"
 LOOK = 0.1  # s between two claims of waiters that cannot get notices
 PROOF = 1.5  # s without a command, after which a connection that waits for notices is tested
 REST = 15.0  # s, if no notices are awaited
@@ -52,7 +51,10 @@ _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 class RedisLink:
     """One process's subscriptions and renewals at one Redis. Implements Link."""
 
-    def __init__(self, address: RedisAddress, names: Names, scripts: Scripts) -> None:
+    trouble: StoreTrouble | None = None  # all of it is at one server, so trouble is raised
+    _subscribe, _unsubscribe = BROADCAST
+
+    def __init__(self, address: RedisAddress, names: Names, scripts: Scripts, waker: Waker | None = None) -> None:
         self._address = address
         self._names = names
         self._scripts = scripts
@@ -60,19 +62,12 @@ class RedisLink:
         self._keys: dict[bytes, Key] = {}
         self._notices: list[tuple[Key, Notice]] = []
         self._ready: list[Key] = []
-        self._due: deque[_Due] = deque()  # one for each command whose confirmations are due
+        self._due: deque[Due] = deque()  # one for each command whose confirmations are due
         self._refused: StoreTrouble | None = None
         self.may_not_listen = self._warned = False  # this user may not subscribe
         self._next_look = 0.0  # if no notices can be received (monotonic s)
         address.epoch.listen(self.wake)
-        try:
-            self._wake_in, self._wake_out = socket.socketpair()
-        except OSError as error:  # no descriptor is left
-            raise StoreTrouble("store-error", f"the background thread cannot be woken: {error}") from error
-        # Not __del__: the collector may finalise the sockets of a link in a cycle first, and each would warn.
-        weakref.finalize(self, _close_both, self._wake_in, self._wake_out).atexit = False
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
+        self._waker = waker or Waker()
 
     def subscribe(self, key: Key) -> None:
         """Ask for the notices about a key; `poll` reports when the subscription is in force."""
@@ -82,22 +77,33 @@ class RedisLink:
         if self._connection is None:
             self._connected()
         elif not self.may_not_listen:
-            self._send(self._connection, b"SUBSCRIBE", channel)
+            self._send(self._connection, self._subscribe, channel)
 
     def unsubscribe(self, key: Key) -> None:
         """Ask for no more notices about a key."""
         channel = self._names.channel(key)
         if self._keys.pop(channel, None) is not None and self._connection is not None and not self.may_not_listen:
-            self._send(self._connection, b"UNSUBSCRIBE", channel)
+            self._send(self._connection, self._unsubscribe, channel)
 
     def poll(self, timeout: float) -> tuple[list[tuple[Key, Notice]], list[Key]]:
         """Wait at most `timeout` s, or until `wake`. Return (new notices, keys whose subscription came into force)."""
+        left = min(timeout, self.begin_poll())
+        connection = self._connected()
+        if self._waker.wait((connection.sock,), left):
+            self._receive(connection)
+        return self.end_poll()
+
+    def begin_poll(self) -> float:
+        """Test the connection, or make it; return how long a poll may wait, in s."""
         if self._connection is not None and self._proof_due() <= 0:
             self.probe()
-        connection = self._connected()
-        self._read_pushes(connection)
-        if not (self._notices or self._ready or self._refused):
-            self._wait(connection, min(timeout, self._confirming(), self._proof_due(), self._looking()))
+        self._read_pushes(self._connected())
+        if self._notices or self._ready or self._refused:
+            return 0.0
+        return min(self._confirming(), self._proof_due(), self._looking())
+
+    def end_poll(self) -> tuple[list[tuple[Key, Notice]], list[Key]]:
+        """What came, as from `poll`."""
         if self._looking() <= 0:
             self._next_look = time.monotonic() + LOOK
             self._ready = list(self._keys.values())
@@ -105,7 +111,8 @@ class RedisLink:
             refused, self._refused = self._refused, None
             raise refused
         if self._confirming() <= 0:
-            self._drop(connection)
+            if self._connection is not None:
+                self._drop(self._connection)
             raise StoreTrouble("store-timeout", f"the store did not confirm a subscription within {CONFIRM} s")
         notices, self._notices = self._notices, []
         ready, self._ready = self._ready, []
@@ -124,18 +131,6 @@ class RedisLink:
         """Seconds that the next confirmation may still take."""
         return self._due[0].until - time.monotonic() if self._due else CONFIRM
 
-    def _wait(self, connection: Connection, timeout: float) -> None:
-        with _Selector() as selector:
-            selector.register(self._wake_in, selectors.EVENT_READ)
-            selector.register(connection.sock, selectors.EVENT_READ)
-            readable = {chosen.fileobj for chosen, _ in selector.select(max(0.0, timeout))}
-        if self._wake_in in readable:
-            with contextlib.suppress(BlockingIOError):
-                while self._wake_in.recv(4096):
-                    pass
-        if connection.sock in readable:
-            self._receive(connection)
-
     def _receive(self, connection: Connection) -> None:
         try:
             connection.receive()
@@ -151,9 +146,7 @@ class RedisLink:
 
     def wake(self) -> None:
         """Make a `poll` under way return at once. Any thread may call it."""
-        # Full: the poll is being woken already. Closed: there is none.
-        with contextlib.suppress(OSError):
-            self._wake_out.send(b"\0")
+        self._waker.wake()
 
     def renew(self, held: Sequence[Held], heartbeat: int) -> list[str]:
         """``ok``, ``want`` or ``lost`` for each lease; one round trip for some hundreds."""
@@ -256,17 +249,24 @@ class RedisLink:
         if self._connection is not None and self._connection.epoch != self._address.epoch.number:
             self._drop(self._connection)  # another server is the primary
         if self._connection is None:
-            connection = open_connection(self._address)
+            connection = self._opened()
             if not connection.primary:
                 connection.close()
                 raise _not_primary("connecting")
             self._connection = connection
             self.may_not_listen = False
             self._due.clear()
-            channels = list(self._keys)
-            for at in range(0, len(channels), CHUNK):
-                self._send(connection, b"SUBSCRIBE", *channels[at : at + CHUNK])
+            for channels in self._together(list(self._keys)):
+                self._send(connection, self._subscribe, *channels)
         return self._connection
+
+    def _opened(self) -> Connection:
+        return open_connection(self._address)
+
+    def _together(self, channels: list[bytes]) -> Iterator[list[bytes]]:
+        """Channels that one command may name."""
+        for at in range(0, len(channels), CHUNK):
+            yield channels[at : at + CHUNK]
 
     def _send(self, connection: Connection, verb: bytes, *channels: bytes) -> None:
         try:
@@ -274,7 +274,7 @@ class RedisLink:
         except OSError as error:
             self._drop(connection)
             raise closed(error) from None
-        self._due.append(_Due(len(channels), time.monotonic() + CONFIRM))
+        self._due.append(Due(channels, time.monotonic() + CONFIRM))
 
     def _drop(self, connection: Connection) -> None:
         connection.close()
@@ -309,14 +309,17 @@ class RedisLink:
         if type(said) is PUSH:
             self._push(said)
         elif type(said) is Refusal and self._due:
-            # Heartbeats must go on without subscriptions: waiters claim again at their deadline.
-            self._due.popleft()
-            if said.denied:
-                self._stop_listening(said)
-            else:
-                self._refused = said.trouble()
+            self._refused_to(said, self._due.popleft())
         else:
             raise self._out_of_step(said)
+
+    def _refused_to(self, said: Refusal, due: Due) -> None:
+        """A subscription was refused. Heartbeats must go on without it: waiters claim again at their deadline."""
+        del due
+        if said.denied:
+            self._stop_listening(said)
+        else:
+            self._refused = said.trouble()
 
     def _stop_listening(self, said: Refusal) -> None:
         if not self._warned:
@@ -345,20 +348,16 @@ class RedisLink:
             self._notices.append((key, notice))
 
 
-class _Due:
+class Due:
     """The confirmations that one command still waits for, and until when (monotonic s)."""
 
-    __slots__ = ("left", "until")
+    __slots__ = ("channels", "left", "until")
 
-    def __init__(self, left: int, until: float) -> None:
-        self.left = left
+    def __init__(self, channels: tuple[bytes, ...], until: float) -> None:
+        self.channels = channels
+        self.left = len(channels)
         self.until = until
 
 
 def _not_primary(at: At) -> StoreTrouble:
     return StoreTrouble("store-readonly", "the server is a replica: leases and invalidations need the primary", at)
-
-
-def _close_both(one: socket.socket, other: socket.socket) -> None:
-    one.close()
-    other.close()

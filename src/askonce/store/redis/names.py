@@ -18,6 +18,8 @@ from __future__ import annotations
 import binascii
 from collections.abc import Sequence
 
+from redis.crc import key_slot
+
 from askonce.core.keys import Key
 from askonce.errors import ConfigError
 from askonce.store import PARTITIONS
@@ -110,6 +112,11 @@ class Names:
         tag, brace, rest = name.partition(b"}")
         kind = rest[1:].partition(b":")[0]
         return kind if tag + brace in self._own and kind in KINDS else b""
+
+    def slots(self) -> list[int]:
+        """The hash slot of each partition in a Cluster."""
+        # By redis-py's table: what is between the braces decides, by CRC16.
+        return [key_slot(tag) for tag in self._tags]
 
     def partition(self, name: bytes) -> int:
         """The partition of one of this prefix's names."""

@@ -43,9 +43,10 @@ class Script:
 class Scripts:
     """All scripts; read from disk when a store is made, not when a module is imported."""
 
-    def __init__(self, prelude: str | None = None) -> None:
+    def __init__(self, prelude: str | None = None, publish: str = "publish") -> None:
         folder = files("askonce.store.redis") / "lua"
-        before = prelude or (folder / "prelude.lua").read_text("utf-8")
+        before = (folder / f"{publish}.lua").read_text("utf-8")
+        before += prelude or (folder / "prelude.lua").read_text("utf-8")
 
         def script(name: str) -> Script:
             return Script(before + "\n" + (folder / f"{name}.lua").read_text("utf-8"))
@@ -66,6 +67,12 @@ class Scripts:
 def shipped() -> Scripts:
     """The scripts as shipped, read once: thousands of stores share them."""
     return Scripts()
+
+
+@cache
+def sharded() -> Scripts:
+    """The scripts for a Cluster, where a notice goes to one primary only."""
+    return Scripts(publish="spublish")
 
 
 def claim_args(key: Key, ask: Ask, channel: bytes) -> tuple[Notice, ...]:

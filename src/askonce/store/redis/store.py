@@ -18,6 +18,7 @@ from askonce.core.model import FORMS, Lifetime, Sealed, Snapshot, pack_fields
 from askonce.core.tape import Ending
 from askonce.errors import ConfigError, PartialInvalidation, StoreUnavailable
 from askonce.store import PARTITIONS, Link, Look, Record, StoreTrouble, Works
+from askonce.store.redis import cluster_address
 from askonce.store.redis.batch import Batch
 from askonce.store.redis.names import Names
 from askonce.store.redis.primaries import OnePrimary, Primaries
@@ -54,7 +55,7 @@ class RedisStore:
         """The store of a URL, or of a configured client whose connection options are used; nothing is sent."""
         if client is not None and options:
             raise ConfigError(f"options given with client=: set {', '.join(options)} on the client itself")
-        return cls(OnePrimary(target(url, options, client), asynchronous=asynchronous), prefix=prefix)
+        return cls(_primaries(url, options, client, prefix, asynchronous=asynchronous), prefix=prefix)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.address}>"
@@ -269,6 +270,16 @@ class RedisStore:
         if type(reply) is Refusal and reply.noscript:
             (reply,) = await wire.ask(script.call(keys, args, whole=True), 1)
         return unrefused(reply)
+
+
+def _primaries(url: str, options: Mapping[str, Any], client: Any, prefix: str, *, asynchronous: bool) -> Primaries:
+    """The primaries that a URL or a client names."""
+    if cluster_address.names_cluster(url, client):
+        from askonce.store.redis.cluster import ClusterPrimaries  # here: it needs asyncio, and others do not
+
+        made = cluster_address.from_url(url, options) if client is None else cluster_address.from_client(client)
+        return ClusterPrimaries(made, prefix, asynchronous=asynchronous)
+    return OnePrimary(target(url, options, client), asynchronous=asynchronous)
 
 
 def _untroubled(said: Sequence[Any]) -> Sequence[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import exceptions as said
 
@@ -30,10 +30,25 @@ _KINDS = {
     "WRONGTYPE": "store-foreign",
     "BUSY": "store-timeout",  # it runs somebody's script, and nothing else
     "max number of clients": "store-refused",
+    "CLUSTERDOWN": "store-down",  # no primary has the key's slot
+    "MOVED": "store-mismatch",  # to a client of a single server
+    "ASK": "store-mismatch",
 }
 _WORDS = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in _KINDS))
 # After these a new connection may work: with new credentials, or with a name that leads to the new primary.
-_STALE = re.compile(r"\b(NOAUTH|READONLY|MASTERDOWN|LOADING|UNBLOCKED|MOVED|ASK|CLUSTERDOWN)\b")
+_STALE = re.compile(r"\b(NOAUTH|READONLY|MASTERDOWN|LOADING|UNBLOCKED)\b")
+_REDIRECT = re.compile(r"(MOVED|ASK) \d+ (\S*):(\d+)")
+_ELSEWHERE = ("READONLY", "CLUSTERD")
+# What a slot of a Cluster says while it is being moved. The last is said within scripts.
+_MOVING = re.compile(r"\bTRYAGAIN\b|attempted to access a non local key")
+
+
+class Redirect(NamedTuple):
+    """Where a node of a Cluster sends its client; ASK: for this one command. No `host`: the same one."""
+
+    kind: str
+    host: str
+    port: int
 
 
 class Refusal(Exception):
@@ -55,9 +70,28 @@ class Refusal(Exception):
         # Not only at the start: an error inside a script comes wrapped.
         return _STALE.search(str(self)) is not None
 
+    @property
+    def redirect(self) -> Redirect | None:
+        """Where the command should be sent, if it is to be sent elsewhere."""
+        found = _REDIRECT.match(str(self))
+        return Redirect(found[1], found[2], int(found[3])) if found else None
+
+    @property
+    def moving(self) -> bool:
+        """Whether the command's keys are at two nodes, because their slot is being moved."""
+        return _MOVING.search(str(self)) is not None
+
+    @property
+    def strays(self) -> bool:
+        """Whether another node, or another moment, may do it."""
+        text = str(self)
+        return _REDIRECT.match(text) is not None or _MOVING.search(text) is not None or text[:8] in _ELSEWHERE
+
     def trouble(self) -> StoreTrouble:
         """The same as a StoreTrouble, for the store's callers."""
         kind = _kind(str(self))
+        if kind == "store-mismatch":
+            return StoreTrouble(kind, f"the server is a node of a Cluster ({self}): write redis+cluster://host:port")
         return StoreTrouble(kind, f"the store said: {self}", "key" if kind == "store-foreign" else "command")
 
 
@@ -119,6 +153,22 @@ def silent(seconds: float) -> StoreTrouble:
 def unconnected(seconds: float) -> StoreTrouble:
     """No connection was made in time."""
     return StoreTrouble("store-timeout", f"no connection to the store within {seconds} s", "connecting")
+
+
+def single(place: str, said: object) -> StoreTrouble:
+    """A single server where a node of a Cluster should be."""
+    about = f"{place} is a single server, and no node of a Cluster ({said}): write redis://host:port/0"
+    return StoreTrouble("store-mismatch", about, "connecting", "cluster")
+
+
+def moving(said: object) -> StoreTrouble:
+    """The slot of a key is being moved, and this command cannot be run meanwhile."""
+    return StoreTrouble("store-moving", f"the key's slot is being moved between primaries ({said})", "key")
+
+
+def uncovered() -> StoreTrouble:
+    """No primary has the slot of a key."""
+    return StoreTrouble("store-down", "no primary of the cluster has the key's slot: see CLUSTER INFO", "key")
 
 
 def foreign() -> StoreTrouble:

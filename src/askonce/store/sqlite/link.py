@@ -16,7 +16,7 @@ from typing import Any
 from askonce.core.keys import Key
 from askonce.core.tape import SAID, Notice, read_notice
 from askonce.runtime.wakeup import Wakeup
-from askonce.store import TAPE_LIFE, Clock, Held, ledger
+from askonce.store import TAPE_LIFE, Clock, Held, StoreTrouble, ledger
 from askonce.store.sqlite.file import File
 from askonce.store.sqlite.ledger import Rows, tape_name
 
@@ -29,6 +29,8 @@ _NEWS = "SELECT seq, name, word FROM news WHERE seq > ? ORDER BY seq"
 
 class SQLiteLink:
     """The background thread's reader of one file."""
+
+    trouble: StoreTrouble | None = None
 
     def __init__(self, file: File, write: Callable[[Callable[[Rows], Any]], Any], clock: Clock) -> None:
         self._file = file

@@ -95,8 +95,7 @@ local function dates(created, fresh, stale, error)
 end
 
 local function say(channel, kind, flight, order, more)
-  -- pcall: a user without rights to channels is still to be served; who waits for him asks again and again.
-  redis.pcall('PUBLISH', channel, kind .. flight .. packed(order) .. more)
+  publish(channel, kind .. flight .. packed(order) .. more)
 end
 
 -- Keeps what a flight ends with, and says how it ended; the error reply where it could not be kept. A log that was
