@@ -54,7 +54,7 @@ def test_ls_for_people_is_a_line_an_entry(askonce, filled):
     heading, line = said.out.strip().splitlines()
     assert heading.split()[:3] == ["key", "form", "state"]
     assert "billing" in line
-    assert "no such entries" in askonce("ls", "--url", filled, "--prefix", "nobody").out
+    assert "no such entries" in askonce("ls", "--url", filled, "--prefix", "nobody").err
 
 
 def test_show_tells_all_of_one_answer(askonce, filled):
@@ -84,7 +84,7 @@ def test_sweep_reclaims_what_was_invalidated_and_nothing_else(askonce, filled):
 def test_sweep_takes_an_old_prefix_away_and_refuses_the_one_in_use(askonce, filled):
     said = askonce("sweep", "--url", filled, "--prefix", "llm:v4", "--old-prefix", "llm:v3", "--json")
     assert json.loads(said.out)["old_prefixes"]["llm:v3"] >= 3
-    assert "no such entries" in askonce("ls", "--url", filled, "--prefix", "llm:v3").out
+    assert "no such entries" in askonce("ls", "--url", filled, "--prefix", "llm:v3").err
     refused = askonce("sweep", "--url", filled, "--prefix", "llm:v4", "--old-prefix", "llm:v4")
     assert (refused.code, "in use" in refused.err) == (2, True)
     assert len(listed(askonce, filled)) == 6

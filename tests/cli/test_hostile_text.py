@@ -56,8 +56,9 @@ def stored(tmp_path, hostile):
 def test_lists_and_counts_show_names_by_their_escapes(askonce, stored, command):
     said = askonce(*command, "--url", stored[0])
     assert said.code == 0
-    assert not unsafe(said.out)
+    assert not unsafe(said.out, "\n\t")  # a tab only stands between two columns
     assert len(said.out.splitlines()) <= 20
+    assert len({line.count("\t") for line in said.out.splitlines()}) == 1
 
 
 def test_an_answer_is_shown_as_text(askonce, stored):

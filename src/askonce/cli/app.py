@@ -16,7 +16,8 @@ from askonce.cli import say
 from askonce.cli.demo import demo
 from askonce.cli.doctor import doctor
 from askonce.cli.invalidate import invalidate
-from askonce.cli.ls import ls, show
+from askonce.cli.ls import ls
+from askonce.cli.show import show
 from askonce.cli.stats import stats
 from askonce.cli.sweep import sweep
 from askonce.errors import AskonceError, ConfigError, RequestError, UsageError
@@ -25,7 +26,9 @@ from askonce.store import StoreTrouble
 # What typer raises for a wrong command line is click's. Of late it carries click along, under a private name.
 _ClickError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
 
 
 def _version(wanted: bool) -> None:
@@ -49,7 +52,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     doctor: "askonce doctor --url redis://localhost:6379/0 --prefix llm:v3",
     stats: "askonce stats --prefix llm:v3 --json",
     ls: "askonce ls --scope support",
-    show: "askonce show df606bd11b1d80731681ec880b822de11bd650979c30b71433e95751723b05cb",
+    show: "askonce show df606bd11b1d",
     invalidate: "askonce invalidate --scope support/triage --dry-run",
     sweep: "askonce sweep --old-prefix llm:v3",
 }

@@ -11,16 +11,19 @@ import os
 import platform
 import sqlite3
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from urllib.parse import quote
 
 from askonce import __version__
 from askonce.cache import config
 from askonce.cache.stores import open_store
 from askonce.cli import say
 from askonce.cli.check import Check
-from askonce.cli.place import Place, without_prefix
+from askonce.cli.place import Place, absent, without_prefix
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
 from askonce.core.model import Lifetime, seal
@@ -29,6 +32,7 @@ from askonce.errors import StoreUnavailable
 from askonce.runtime.drive import drive
 from askonce.store import TIMEOUT, Store, StoreTrouble
 from askonce.store.redis.names import DEFAULT
+from askonce.store.sqlite.store import path_of
 
 LOOKUPS = 200
 PATIENCE = 1.0  # s
@@ -64,14 +68,39 @@ def checks(place: Place) -> Iterator[Check]:
         yield Check("store", f"{without_prefix(store.address)} (named by {place.source})")
         yield _prefix(place)
         yield from _mode()
-        reached = _reach(store, place)
-        yield reached
-        if reached.state == "ok":
-            yield _round_trip(store, place)
-            yield from _own(store, place)
-            yield rights(place)
+        if absent(place.url):
+            yield from _before_the_first(place)
+        else:
+            yield from _tried(store, place)
     finally:
         drive(store.close())
+
+
+def _before_the_first(place: Place) -> Iterator[Check]:
+    """The same for a file that is not there yet, tried in a new folder beside its place: a doctor leaves nothing."""
+    path = Path(path_of(place.url))
+    yield Check("file", f"{path} is not there yet; the first answer makes it")
+    beside = next(folder for folder in path.parents if folder.is_dir())
+    try:
+        with tempfile.TemporaryDirectory(dir=beside, prefix="askonce-doctor-") as folder:
+            tried = place._replace(url=f"sqlite:///{quote(folder)}/askonce.db")
+            store = open_store(tried.url, prefix=tried.prefix)
+            try:
+                yield from _tried(store, tried)
+            finally:
+                drive(store.close())
+    except OSError as error:
+        remedy = "let this user write there, or name another file with --url"
+        yield Check("reach", f"{beside}: {error.strerror}", "bad", remedy)
+
+
+def _tried(store: Store, place: Place) -> Iterator[Check]:
+    reached = _reach(store, place)
+    yield reached
+    if reached.state == "ok":
+        yield _round_trip(store, place)
+        yield from _own(store, place)
+        yield rights(place)
 
 
 def trouble(name: str, found: StoreTrouble | StoreUnavailable, place: Place, doing: str = "") -> Check:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from askonce.cache import config
 from askonce.cli import say
-from askonce.cli.place import AsJson, Prefix
+from askonce.cli.place import AsJson, Prefix, named
 from askonce.demo.load import SCOPE, Scale
 from askonce.demo.scenes import Measured, Promise, Report, Row
 from askonce.demo.scenes import run as play
@@ -27,7 +27,12 @@ WIDTH = 88  # columns: a paragraph is read more easily when it does not run acro
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="The store to use, cleaned up afterwards; without it: an SQLite file."),
+    typer.Option(
+        "--url",
+        metavar="URL",
+        callback=named,
+        help="The store to use, cleaned up afterwards; without it: an SQLite file.",
+    ),
 ]
 Processes = Annotated[int, typer.Option(metavar="N", min=2, max=32, help="Processes on each side.")]
 Callers = Annotated[int, typer.Option(metavar="N", min=1, max=200, help="Callers in each process.")]

@@ -11,12 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from askonce.cache.cache import Cache
-from askonce.cli import place, say
+from askonce.cache.selector import select
+from askonce.cli import keys, place, say
+from askonce.cli.kept import opened
 from askonce.cli.place import AsJson, Place, Prefix, Url
 from askonce.core.urls import without_password
 from askonce.errors import UsageError
 
-Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="An answer's key, 64 hex digits.")]
+Keys = Annotated[
+    list[str] | None, typer.Option("--key", metavar="KEY", help="An answer's key, or the digits that it begins with.")
+]
 RequestFile = Annotated[
     str | None,
     typer.Option(
@@ -56,14 +60,17 @@ def invalidate(
     be repeated. With --request, --scope is the scope of the request. The command takes as long for a million answers
     as for one. A --dry-run has to count them.
     """
-    where = place.find_kept(url, prefix)
     said = _said(key=key, request=request, scope=scope, tag=tag, model=model, everything=everything)
-    _check(said, tenant, variant)
+    arguments = _checked(said, tenant, variant)
+    where = place.find_kept(url, prefix)
     if everything and not (yes or dry_run):
         _confirm(where)
+    if key:
+        with opened(url, prefix) as store:
+            said["key"] = arguments["key"] = [one.digest.hex() for one in keys.whole(store, key)]
     with Cache(where.url, prefix=where.prefix) as cache:
         begun = time.monotonic()
-        reached = cache.invalidate(**_arguments(said, tenant, variant), dry_run=dry_run)
+        reached = cache.invalidate(**arguments, dry_run=dry_run)
         seconds = time.monotonic() - begun
     told = {"prefix": where.prefix, "aim": said, "dry_run": dry_run, "reached": reached, "seconds": seconds}
     _tell(told, as_json=as_json)
@@ -71,6 +78,19 @@ def invalidate(
 
 def _said(**ways: Any) -> dict[str, Any]:
     return {name: value for name, value in ways.items() if value}
+
+
+def _checked(said: dict[str, Any], tenant: str | None, variant: str | None) -> dict[str, Any]:
+    """The arguments of Cache.invalidate; errors of the command line come before those of the store."""
+    _check(said, tenant, variant)
+    if "request" in said:
+        scope = said.get("scope", [None])[0]
+        return {"request": _read(said["request"]), "scope": scope, "tenant": tenant, "variant": _number(variant)}
+    for word in said.get("key", ()):
+        keys.checked(word)
+    if "key" not in said:
+        select(**said)
+    return dict(said)
 
 
 def _check(said: dict[str, Any], tenant: str | None, variant: str | None) -> None:
@@ -81,13 +101,6 @@ def _check(said: dict[str, Any], tenant: str | None, variant: str | None) -> Non
         raise UsageError("--tenant and --variant need --request: they are part of its key")
     if "request" in said and len(said.get("scope", ())) > 1:
         raise UsageError("with --request, give one --scope: the scope of the request")
-
-
-def _arguments(said: dict[str, Any], tenant: str | None, variant: str | None) -> dict[str, Any]:
-    if "request" not in said:
-        return said
-    scope = said.get("scope", [None])[0]
-    return {"request": _read(said["request"]), "scope": scope, "tenant": tenant, "variant": _number(variant)}
 
 
 def _number(variant: str | None) -> int | str | None:

@@ -7,17 +7,31 @@ store.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
 from askonce.cache import config
-from askonce.errors import UsageError
+from askonce.core.urls import without_password
+from askonce.errors import AskonceError, UsageError
+from askonce.store.sqlite.store import path_of
+
+
+def named(url: str | None) -> str | None:
+    """The value of --url, for typer; UsageError if it is empty: a variable of a script that is not set."""
+    if url is not None and not url.strip():
+        raise UsageError("--url '' names no store: leave --url out, or write --url sqlite:///file.db")
+    return url
+
 
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", metavar="URL", help="The store. Default: $ASKONCE_URL, $REDIS_URL, a file in the cache folder."
+        "--url",
+        metavar="URL",
+        callback=named,
+        help="The store. Default: $ASKONCE_URL, $REDIS_URL, a file in the cache folder.",
     ),
 ]
 Prefix = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="The prefix. Default: $ASKONCE_PREFIX.")]
@@ -39,11 +53,24 @@ def find(url: str | None, prefix: str | None) -> Place:
 
 
 def find_kept(url: str | None, prefix: str | None) -> Place:
-    """The same for a command that reads what other processes stored; UsageError where that is impossible."""
+    """The same for a command that reads what other processes stored. It makes no store that is not there.
+
+    UsageError for memory, AskonceError where nothing is stored yet.
+    """
     place = find(url, prefix)
+    if absent(place.url):
+        raise AskonceError(
+            f"nothing is stored yet: {without_password(place.url)} does not exist (named by {place.source});"
+            " name another store with --url"
+        )
     if place.url.partition(":")[0].lower() == "memory":
         raise UsageError("memory:// ends with its process, so it holds nothing here: name another store with --url")
     return place
+
+
+def absent(url: str) -> bool:
+    """Whether a URL names a file that does not exist: opening it would make one."""
+    return url.partition(":")[0].lower() == "sqlite" and not Path(path_of(url)).exists()
 
 
 def _environment() -> str | None:

@@ -38,6 +38,16 @@ def text(word: str) -> Text:
     return Text(printable(word) or "-")
 
 
+def word(told: str) -> str:
+    """A word from a store, for a line of columns: a tab, an end of a line and what does not print are shown as text."""
+    return printable(told)
+
+
+def raw(lines: str) -> None:
+    """Lines that are ready: each of their words was made printable."""
+    sys.stdout.write(lines)
+
+
 def prose(body: str) -> None:
     """A text of several lines, as it is but for what does not print."""
     sys.stdout.write(readable(body) + "\n")
@@ -65,6 +75,16 @@ def time(seconds: float) -> str:
     if seconds >= 0.01:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds * 1000:.1f} ms" if seconds >= 0.001 else f"{seconds * 1_000_000:.0f} us"
+
+
+def span(seconds: float) -> str:
+    """A span for people, in two of days, hours, minutes and seconds."""
+    if seconds < 0:
+        return "-" + span(-seconds)
+    for unit, name, small, less in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if seconds >= unit:
+            return f"{int(seconds // unit)}{name} {int(seconds % unit // small)}{less}"
+    return f"{seconds:.0f}s"
 
 
 def size(octets: int) -> str:

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from askonce.cache.stores import open_store
 from askonce.cli import place, say
+from askonce.cli.columns import NARROWEST
+from askonce.cli.kept import opened
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.cli.totals import Group, Totals, take
 from askonce.runtime.drive import drive
@@ -31,13 +32,8 @@ def stats(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> No
     all entries in small steps. Each process counts its own hits and misses: Cache.stats().
     """
     where = place.find_kept(url, prefix)
-    store = open_store(where.url, prefix=where.prefix)
-    errors = say.console(stderr=True)
-    try:
-        with errors.status("reading the store") as status:
-            totals = drive(take(store, lambda met: status.update(f"{met:,} entries so far")))
-    finally:
-        drive(store.close())
+    with opened(url, prefix) as store, say.console(stderr=True).status("reading the store") as status:
+        totals = drive(take(store, lambda met: status.update(f"{met:,} entries so far")))
     address = place.without_prefix(store.address)
     if as_json:
         say.as_json({"store": address, "prefix": where.prefix, **asdict(totals)})
@@ -69,7 +65,7 @@ def _states(totals: Totals) -> Table:
 
 def _groups(title: str, groups: dict[str, Group]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title_justify="left")
-    table.add_column(f"\n{title}", overflow="fold")
+    table.add_column(f"\n{title}", overflow="ellipsis", no_wrap=True, min_width=NARROWEST)
     for heading in ("\nentries", "\nsize", "calls took\ntogether"):
         table.add_column(heading, justify="right", no_wrap=True)
     several = sorted(groups.items(), key=lambda item: -item[1].entries)

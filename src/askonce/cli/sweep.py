@@ -9,7 +9,7 @@ import typer
 
 from askonce.cache.stores import open_store
 from askonce.cli import place, say
-from askonce.cli.ls import opened
+from askonce.cli.kept import opened
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.errors import UsageError
 from askonce.runtime.drive import drive

@@ -1,0 +1,80 @@
+"""``askonce show``: one answer, with its details and its body."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from askonce.cli import keys, say
+from askonce.cli.kept import now_of, opened
+from askonce.cli.place import AsJson, Prefix, Url
+from askonce.cli.totals import state_of
+from askonce.core.keys import Key
+from askonce.errors import AskonceError, UsageError
+from askonce.runtime.drive import drive
+from askonce.store import Store, inventory
+from askonce.store.inventory import Listed
+
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="An answer's key, or the digits that it begins with.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Only the body, byte for byte, also what a terminal would obey.")]
+
+
+def show(key: KeyArgument, url: Url = None, prefix: Prefix = None, raw: Raw = False, as_json: AsJson = False) -> None:
+    """Show one answer: its details and its body.
+
+    The beginning of a key is enough if no other key begins in the same way. Characters that do not print are shown as
+    text.
+    """
+    if raw and as_json:
+        raise UsageError("--raw prints bytes and --json prints JSON: give one of them")
+    with opened(url, prefix) as store:
+        now = now_of(store)
+        found = _forms(store, keys.whole(store, [key])[0])
+    if not found:
+        raise AskonceError(f"no entry has the key {key}: see askonce ls --full, and check --url and --prefix")
+    told = [{**asdict(entry), "state": state_of(entry, now), "body": _body(body)} for entry, body in found]
+    if as_json:
+        say.as_json(told)
+    elif raw:
+        sys.stdout.buffer.write(b"".join(body for _entry, body in found))
+    else:
+        for one in told:
+            _print(one, now)
+
+
+def _forms(store: Store, key: Key) -> list[tuple[Listed, bytes]]:
+    """The entries of a key: a question may have a JSON answer and a stream."""
+    read = [drive(inventory.read(store, key._replace(form=form))) for form in ("v", "j", "s")]
+    return [one for one in read if one is not None]
+
+
+def _body(body: bytes) -> Any:
+    """A body as JSON where it is, else as text."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
+
+
+def _print(told: dict[str, Any], now: float) -> None:
+    console = say.console()
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    dates = {name: told[name] for name in ("created", "fresh", "stale", "error")}
+    for name in ("key", "form", "state", "scope", "model"):
+        grid.add_row(name, say.text(str(told[name])))
+    grid.add_row("tags", say.text(", ".join(told["tags"])))
+    for name, at in dates.items():
+        when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        ago = f"{say.span(now - at)} ago" if at <= now else f"in {say.span(at - now)}"
+        grid.add_row(name if name == "created" else f"{name} until", f"{when}, {ago}")
+    grid.add_row("call took", say.time(told["took"]))
+    grid.add_row("size", say.size(told["size"]))
+    console.print(grid)
+    body = told["body"]
+    say.prose(body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False))
