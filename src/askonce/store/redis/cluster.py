@@ -14,10 +14,10 @@ Whatever is sent again may be: every script may be repeated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from askonce.runtime.exits import EXIT
-from askonce.store import CONNECT_TIMEOUT, PARTITIONS, Link, StoreTrouble
+from askonce.store import CONNECT_TIMEOUT, PARTITIONS, StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.cluster_address import ClusterAddress
 from askonce.store.redis.names import Names
@@ -312,13 +312,8 @@ class ClusterPrimaries:
         if (node := self._nodes.get(name)) is not None:
             node.address.epoch.end()
 
-    def link(self, names: Names) -> Link:
-        from askonce.store.redis.cluster_link import ClusterLink  # here: it is built on what is in this file
-
-        return ClusterLink(self._address, self._prefix, self.topology, names)
-
-    def blocking(self) -> ClusterPrimaries:
-        return ClusterPrimaries(self._address, self._prefix, topology=self.topology)
+    def blocking(self) -> Self:
+        return type(self)(self._address, self._prefix, topology=self.topology)
 
     async def close(self) -> None:
         self._closed = True

@@ -18,7 +18,7 @@ from typing import Any
 from askonce.core.keys import Key
 from askonce.core.tape import Notice
 from askonce.runtime.drive import drive
-from askonce.store import PARTITIONS, Held, StoreTrouble
+from askonce.store import PARTITIONS, Held, Link, StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.batch import Batch
 from askonce.store.redis.cluster import ClusterPrimaries
@@ -176,7 +176,7 @@ class ClusterLink:
     def __init__(self, address: ClusterAddress, prefix: str, topology: Topology, names: Names) -> None:
         self._topology = topology
         self._names = names
-        self._primaries = ClusterPrimaries(address, prefix, topology=topology, wire=self._wire)
+        self._primaries = LinkedPrimaries(address, prefix, topology=topology, wire=self._wire)
         self._scripts = self._primaries.scripts
         self._waker = Waker()
         self._links: dict[str, PrimaryLink] = {}
@@ -352,3 +352,11 @@ class ClusterLink:
         """Close all connections."""
         for link in self._links.values():
             link.close()
+
+
+class LinkedPrimaries(ClusterPrimaries):
+    """The primaries of a Cluster as a store has them: with a link for the background thread, which asks them too."""
+
+    def link(self, names: Names) -> Link:
+        """As Store.link."""
+        return ClusterLink(self._address, self._prefix, self.topology, names)

@@ -275,10 +275,10 @@ class RedisStore:
 def _primaries(url: str, options: Mapping[str, Any], client: Any, prefix: str, *, asynchronous: bool) -> Primaries:
     """The primaries that a URL or a client names."""
     if cluster_address.names_cluster(url, client):
-        from askonce.store.redis.cluster import ClusterPrimaries  # here: it needs asyncio, and others do not
+        from askonce.store.redis.cluster_link import LinkedPrimaries  # here: it needs asyncio, and others do not
 
         made = cluster_address.from_url(url, options) if client is None else cluster_address.from_client(client)
-        return ClusterPrimaries(made, prefix, asynchronous=asynchronous)
+        return LinkedPrimaries(made, prefix, asynchronous=asynchronous)
     return OnePrimary(target(url, options, client), asynchronous=asynchronous)
 
 
