@@ -10,7 +10,6 @@ import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
@@ -19,25 +18,20 @@ from askonce.cache import config
 from askonce.cache.answer import Outcome, answer_of
 from askonce.cache.options import Call, settings_of
 from askonce.cache.process import known_caches
+from askonce.cache.questions import QuestionBuilder
 from askonce.cache.selector import Selector, select
 from askonce.cache.stores import no_store, open_store
 from askonce.cache.streams import Items, StoredItems, Uncached, items_of, pace_of
-from askonce.core import keys
-from askonce.core.judge import Judge
-from askonce.core.keys import Form, Key
-from askonce.core.normalize import NotNormal, normal_of
+from askonce.core.keys import Key
+from askonce.core.normalize import normal_of
 from askonce.core.policy import Policy
-from askonce.core.providers.answers import a_dict
-from askonce.core.providers.expected import expected_of
-from askonce.core.providers.fits import Request
-from askonce.core.providers.request import judge_request
 from askonce.core.rules import RULE_WORDS, Rules
 from askonce.engine.batch import BatchEngine
 from askonce.engine.fitting import Fitting
 from askonce.engine.leader import Answer
-from askonce.engine.question import NOTHING, Known, Plan, Planner, Question, Settings, not_normal, warn_unknown_field
+from askonce.engine.question import NOTHING, Planner, Question, Settings
 from askonce.engine.reader import Found, Unreadable
-from askonce.errors import ConfigError, RequestError, StoreUnavailable, UsageError
+from askonce.errors import ConfigError, StoreUnavailable, UsageError
 from askonce.events import Event, Events, Status, watching
 from askonce.runtime import exits, forks
 from askonce.runtime.drive import drive
@@ -54,11 +48,10 @@ if TYPE_CHECKING:
 Placed = tuple[Playback | StoredItems | Uncached, Status]
 
 
-class BaseCache:
+class BaseCache(QuestionBuilder):
     """The base of both kinds of cache."""
 
     asynchronous = False
-    judges = Judge  # judges every answer of this cache, in whatever form it comes
     close_limit = 5.0  # s that close() waits for calls under way, unless it is given a limit
 
     def __init__(
@@ -187,35 +180,11 @@ class BaseCache:
                 settings = settings.over(outer)
         return settings
 
-    def key_of(self, request: object, settings: Settings) -> Key:
-        """The key under which a request is stored."""
-        return self._question(request, self._planner.plan(settings)).key
-
-    def _question(self, request: object, plan: Plan) -> Question:
-        body = self._body(request)
-        model = _model_of(keys.plain(body))
-        try:
-            return plan.question(self._keyed(body) or body, model)
-        except NotNormal as wrong:
-            raise RequestError(f"the request has no key, because normalize {wrong}") from None
-
-    def _keyed(self, body: bytes) -> bytes | None:
-        """The bytes that the key is made of, if the rules change the canonical body."""
-        return self._normal.body(keys.plain(body)) if self._normal is not None else None
-
-    def _body(self, request: object) -> bytes:
-        try:
-            return keys.canonical(request)
-        except RequestError:
-            if self.mode != "off":
-                raise
-            return b"null"  # with mode off nothing is stored, so nothing looks for this key
-
     async def ask(self, request: object, call: Call, settings: Settings) -> Outcome:
         """Look up a request, for sync and async."""
         plan = self._planner.plan(settings)
         body = self._body(request)
-        known = plan.known.get(body) or self._met(body, plan)
+        known = plan.known.recent(body) or self._known(body, plan)
         question = Question(known.key, known.fields, plan, known.model)
         if known.passes:
             found = await self.engine().passed(question, known.passes, lambda: self._called(call))
@@ -236,7 +205,7 @@ class BaseCache:
         """Return a place on a request's stream, for sync and async."""
         plan = self._planner.plan(settings)
         body = self._body(request)
-        known = plan.known.get(body) or self._met(body, plan)
+        known = plan.known.recent(body) or self._known(body, plan)
         question = Question(Key(known.key.digest, "s"), known.fields, plan, known.model)
 
         async def opened() -> Opened:
@@ -259,34 +228,6 @@ class BaseCache:
         assert isinstance(found.value, Playback)
         stored = found.entry is not None
         return (StoredItems(found.value, empty=self.judges.keeps_empty) if stored else found.value), found.status
-
-    def _met(self, body: bytes, plan: Plan) -> Known:
-        # By the canonical body, not by what the request is: a pydantic model and an equal dict are one question.
-        request = keys.plain(body)
-        passes = self._passes(request, plan)
-        try:
-            keyed = None if passes else self._keyed(body)
-        except NotNormal as wrong:
-            keyed, passes = None, not_normal(self.events, wrong)
-        keep = self.rules.normalize is None
-        return plan.know(body, _model_of(request), passes, expected_of(request), keyed, keep=keep)
-
-    def _judge(self, plan: Plan, known: Known, body: bytes, form: Form) -> Judge:
-        """The judge of the answer to a question that goes upstream now."""
-        says = Request(known.model, "", f"{form}{plan.scope}", lambda: a_dict(keys.plain(body)), {})
-        unwanted = partial(plan.unwanted, events=self.events)
-        if not known.model:  # the request is not for a model, or names none
-            return self.judges(plan.terms, known.expected, None, unwanted)
-        self._fitting.going(says)
-        return self.judges(plan.terms, known.expected, None, unwanted, misfit=self._fitting.of(says))
-
-    def _passes(self, request: object, plan: Plan) -> str:
-        """Why this request is deliberately not cached; "" if it may be."""
-        if self.mode == "off":
-            return "off"
-        if plan.control.no_store:
-            return "no-store"
-        return warn_unknown_field(self.events, judge_request(request, plan.terms, inert=self.rules.inert))
 
     def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
         """The rules of one HTTP client of this cache."""
@@ -387,11 +328,6 @@ class BaseCache:
 
 def _remade(kind: type[BaseCache], made_of: dict[str, Any]) -> BaseCache:
     return kind(**made_of)
-
-
-def _model_of(request: object) -> str:
-    model = request.get("model") if isinstance(request, dict) else None
-    return model if isinstance(model, str) else ""
 
 
 scoping: contextvars.ContextVar[tuple[tuple[BaseCache, Settings], ...]] = contextvars.ContextVar("askonce", default=())

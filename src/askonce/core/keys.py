@@ -23,7 +23,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
@@ -349,7 +349,16 @@ def digest(
     # str() here, because the lru_cache of _leading takes True and 1 for one variant.
     short = len(upstream) <= bounded.SHORT and all(len(value) <= bounded.SHORT for _, value in headers)
     leading = _leading if short else _leading.__wrapped__
-    state = leading(tuple(headers), prefix, tenant, scope, str(variant), upstream).copy()
+    return _ended(leading(tuple(headers), prefix, tenant, scope, str(variant), upstream), body)
+
+
+def digester(*, prefix: str, tenant: str, scope: str, variant: int | str) -> Callable[[bytes], bytes]:
+    """`digest` for many bodies of questions that do not come by HTTP."""
+    return partial(_ended, _leading((), prefix, tenant, scope, str(variant), ""))
+
+
+def _ended(leading: _Hash, body: bytes) -> bytes:
+    state = leading.copy()
     state.update(len(body).to_bytes(8, "big"))
     state.update(body)
     return state.digest()

@@ -10,39 +10,52 @@ import weakref
 from typing import TypeVar
 
 BUDGET = 16 * 2**20  # bytes: keys, and an estimate of the rest
-PIECE = 1_000  # bytes that one item costs beside its key
+PIECE = 1_000  # bytes that one item costs beside its key, unless its memo says otherwise
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Memo(dict[K, V]):
-    """A dict that is emptied when it holds `most` items, or when all memos together exceed the budget."""
+    """A dict that is emptied when it holds `most` items, or when all memos together exceed the budget.
 
-    __slots__ = ("__weakref__", "_most")
+    `piece`: the bytes that one item costs beside its key.
+    """
+
+    __slots__ = ("__weakref__", "_most", "_piece", "_spent")
     __hash__ = object.__hash__  # type: ignore[assignment]  # by identity: it is counted, and never a key
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, piece: int = PIECE) -> None:
         super().__init__()
         self._most = most
+        self._piece = piece
+        self._spent = 0
+        _memos.add(self)  # type: ignore[arg-type]
 
     def keep(self, key: K, value: V, size: int) -> None:
         """Keep `value` under a key of `size` bytes."""
-        if len(self) >= self._most:
-            self.clear()
-        _spend(self, size + PIECE)
+        if key not in self:
+            if len(self) >= self._most:
+                _spend(-self.forget())
+            _spend(size + self._piece)
+            self._spent += size + self._piece
         self[key] = value
+
+    def forget(self) -> int:
+        """Forget everything; return the bytes that it took."""
+        self.clear()
+        spent, self._spent = self._spent, 0
+        return spent
 
 
 _memos: weakref.WeakSet[Memo[object, object]] = weakref.WeakSet()
 _spent = 0
 
 
-def _spend(memo: Memo[K, V], size: int) -> None:
+def _spend(size: int) -> None:
     global _spent  # noqa: PLW0603 - one for the process is the point; two threads that add at once err by one piece
     if _spent + size > BUDGET:
-        _spent = 0
         for one in list(_memos):
-            one.clear()
+            one.forget()
+        _spent = 0
     _spent += size
-    _memos.add(memo)  # type: ignore[arg-type]

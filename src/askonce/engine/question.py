@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from askonce.core import keys, labels
+from askonce.core.body_memo import BodyMemo
 from askonce.core.keys import Form, Key
 from askonce.core.lease import NEVER, Generations, Limits
 from askonce.core.memo import Memo
@@ -29,7 +30,6 @@ from askonce.events import Events
 # all answers stored under older rules: one of them may be the answer to somebody else's request.
 RULES = 2
 PLANS = 4096  # kept in memory by a cache
-KNOWN, KNOWN_SIZE = 512, 8192  # questions kept in memory by a plan, and the largest body of one, in bytes
 EXTENSION_MAX = 15_000  # characters: at most as many bytes, in any encoding, as an extension can hold
 FOREVER = 10 * 365 * 86_400_000  # ms: the grace that "max-stale" without a value accepts
 
@@ -133,32 +133,17 @@ class Plan:
     control: Control
     limits: Limits
     store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
-    known: Memo[bytes, Known] = field(default_factory=lambda: Memo(KNOWN), compare=False, repr=False)
+    known: BodyMemo[Known] = field(default_factory=BodyMemo, compare=False, repr=False)
+    digest: Callable[[bytes], bytes] = field(init=False, compare=False, repr=False)  # of a canonical body
 
-    def know(
-        self,
-        body: bytes,
-        model: str,
-        passes: str,
-        expected: Expected,
-        keyed: bytes | None = None,
-        *,
-        keep: bool = True,
-    ) -> Known:
-        """Work out a question's key and keep it: hashing 2 KB again costs more than finding it.
+    def __post_init__(self) -> None:
+        names = {name: getattr(self, name) for name in ("prefix", "tenant", "scope", "variant")}
+        object.__setattr__(self, "digest", keys.digester(**names))
 
-        `keyed`: the bytes the key is made of, if they are not the body. `keep`: False if it may differ next time.
-        """
-        question = self.question(body if keyed is None else keyed, model)
-        known = Known(question.key, question.fields, model, passes, expected)
-        if keep and self.remembers(len(body)):
-            # A copy: orjson's result keeps its whole write buffer alive, 64 KB for a body of 7 bytes.
-            self.known.keep(bytes(memoryview(body)), known, len(body))
-        return known
-
-    def remembers(self, size: int) -> bool:
-        """Whether a request of this size in bytes is kept: not if it is long, or if its answers are never stored."""
-        return size <= KNOWN_SIZE and self.terms.ttl > 0
+    @property
+    def remembers(self) -> bool:
+        """Whether its questions are kept: not if their answers are never stored."""
+        return self.terms.ttl > 0
 
     def question(
         self,
@@ -179,7 +164,11 @@ class Plan:
             headers=headers,
             body=body,
         )
-        return Question(Key(digest, form), labels.fields(self.scope, model, self.tags), self, model)
+        return Question(Key(digest, form), self.fields(model), self, model)
+
+    def fields(self, model: str) -> tuple[int, ...]:
+        """The generation fields of a question to this model."""
+        return labels.fields(self.scope, model, self.tags)
 
     def unwanted(self, value: object, events: Events) -> str:
         """Why `store_if` rejects an answer; "" if it accepts it."""
@@ -252,10 +241,12 @@ class Planner:
         self._scopes = {labels.check_scope(scope): policy for scope, policy in scopes.items()}
         self._mode = mode
         self._plans: Memo[Settings, Plan] = Memo(PLANS)
-        self.plain = self.plan(NOTHING)
+        self.plain = self._make(NOTHING)
 
     def plan(self, settings: Settings) -> Plan:
         """The plan for these settings; ConfigError if they are invalid."""
+        if settings is NOTHING:  # not by its hash, which is that of eight fields
+            return self.plain
         if settings.store_if is not None:
             # Often a lambda made for one call: neither it nor what it holds may be kept.
             plain = self.plan(replace(settings, store_if=None))

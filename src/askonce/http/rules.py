@@ -10,6 +10,7 @@ Nothing here does I/O, so any HTTP library can use it.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 import orjson
 
 from askonce.core import keys, upstream
+from askonce.core.body_memo import BodyMemo
 from askonce.core.judge import Judge, Verdict, refused
 from askonce.core.keys import Form, Key
 from askonce.core.memo import Memo
@@ -35,7 +37,7 @@ from askonce.core.rules import NO_RULES, Rules
 from askonce.core.upstream import everybodys
 from askonce.engine.fitting import Fitting
 from askonce.engine.leader import Answer
-from askonce.engine.question import KNOWN, NOTHING, Plan, Planner, Question, Settings, not_normal, warn_unknown_field
+from askonce.engine.question import NOTHING, Plan, Planner, Question, Settings, not_normal, warn_unknown_field
 from askonce.errors import AskonceError, ConfigError
 from askonce.events import Events
 from askonce.http.callers import Callers
@@ -49,6 +51,9 @@ from askonce.http.says import ids_in, says
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
 NEVER_MET = (None, None)
+WAYS = 512  # kept in memory by a client
+
+Way = tuple[str, tuple[tuple[str, str], ...], str]  # all of a request but its body: URL, headers that count, credential
 
 
 @dataclass(slots=True)
@@ -111,7 +116,7 @@ class ClientRules:
         self._around = around
         self._shares = share_forms
         self._callers = Callers(events, rules, fleeting=self._fleeting)
-        self._met: Memo[tuple[object, ...], tuple[Question, Operation | None]] = Memo(KNOWN)
+        self._met: Memo[Way, BodyMemo[tuple[Question, Operation | None]]] = Memo(WAYS)
         self._bodies = Bodies(rules)
         self._inert = rules.inert
         self._same_as = tuple(rules.same_as.items())
@@ -148,22 +153,30 @@ class ClientRules:
             return "no-store"
         carries = self._callers.beside(sent, carries, target)
         asked.who = fingerprint(carries.secrets)
-        # Finding 2 KB again is cheaper than parsing, sorting and hashing them; the credential is only a digest here.
-        spelled = (sent.url, sent.body, carries.counts, asked.who)
-        met, operation = self._met.get(spelled, NEVER_MET)
+        # Finding a request again is cheaper than parsing, judging and hashing it.
+        bodies = self._by_way((sent.url, carries.counts, asked.who))
+        again = bodies.recent(sent.body)
+        digest = b"" if again is not None else hashlib.sha256(sent.body).digest()
+        met, operation = again or bodies.again(digest, sent.body) or NEVER_MET
         if met is not None and met.plan is plan:
             asked.question, asked.operation = Question(met.key, met.fields, plan, met.model), operation
             asked.expected = met.expected
             return ""
         reason = self._ask(sent, carries, target, plan, asked)
         made = asked.question
-        keep = self._bodies.settled and not (asked.batch or self._shares) and plan.remembers(len(sent.body))
+        keep = self._bodies.settled and not (asked.batch or self._shares) and plan.remembers
         if made is not None and keep:
             # A copy, because the asked question will hold what was read for it.
             met = Question(made.key, made.fields, plan, made.model, asked.expected)
-            size = len(sent.url) + len(sent.body) + sum(len(name) + len(value) for name, value in carries.counts)
-            self._met.keep(spelled, (met, asked.operation), size)
+            bodies.keep(digest or hashlib.sha256(sent.body).digest(), sent.body, (met, asked.operation))
         return reason
+
+    def _by_way(self, way: Way) -> BodyMemo[tuple[Question, Operation | None]]:
+        bodies = self._met.get(way)
+        if bodies is None:
+            bodies = BodyMemo()
+            self._met.keep(way, bodies, len(way[0]) + sum(len(name) + len(value) for name, value in way[1]))
+        return bodies
 
     def _ask(self, sent: SentRequest, carries: RequestHeaders, target: Target, plan: Plan, asked: Asked) -> str:
         assert sent.body is not None
