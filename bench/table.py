@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench import forks, hits, leases, lifetimes, outages, project, stored, storms, streams, wakeups
+from bench import failovers, forks, hits, leases, lifetimes, outages, project, stored, storms, streams, wakeups
 from bench.row import ROWS
 
-THEMES = (forks, hits, leases, lifetimes, outages, project, storms, stored, streams, wakeups)
+THEMES = (failovers, forks, hits, leases, lifetimes, outages, project, storms, stored, streams, wakeups)
 ORDER = """
     clone cold killed replaced unreplaced failures cancels forks blocked outages refusals refusals-sqlite troubles storm
     hit hit-sqlite hit-async wake-valkey wake-sqlite import opens bound

@@ -17,10 +17,11 @@ from askonce.testing.servers import POLL, Server, ValkeyServer
 SERVICE = "mymaster"
 PATIENCE = 20.0  # s that a group may take to agree
 DOWN_AFTER = 500  # ms
-# ms; by default these are seconds. tilt: after a pause of the machine, a sentinel does nothing for so long.
+# ms; by default these are seconds. A replica that said nothing for five pings is not promoted, and in a failover each
+# says something once a second. tilt: after a pause of the machine, a sentinel does nothing for so long.
 PERIODS = {
     "info-period": 200,
-    "ping-period": 100,
+    "ping-period": 400,
     "ask-period": 100,
     "publish-period": 200,
     "min-link-reconnect-period": 500,
@@ -102,7 +103,7 @@ class SentinelGroup:
             server.start()
             del server.options["replicaof"]  # when it comes back after a failover, it knows nothing of that
         until(lambda: all(replicates(server) for server in others))
-        config = {"down-after-milliseconds": str(DOWN_AFTER), "failover-timeout": "2000", "parallel-syncs": "2"}
+        config = {"down-after-milliseconds": str(DOWN_AFTER), "failover-timeout": "1000", "parallel-syncs": "2"}
         if self._password:
             config["auth-pass"] = self._password
         for _ in range(self._sentinels):
