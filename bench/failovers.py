@@ -1,4 +1,4 @@
-"""Failovers of a Sentinel service under load: the storm of `storms`, while the primary is killed, or replaced as planned.
+"""Failovers of a Sentinel service under load: the storm of `storms`, while the primary is killed or replaced.
 
 The primary is killed with SIGKILL, and comes back empty; or the sentinels are told to make another server the primary,
 and the old one answers on as a primary for seconds. Replication is asynchronous: an invalidation that the old primary
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from askonce import Cache
 from askonce.testing import RedisServer, ServerMissing, ValkeyServer
@@ -79,7 +79,7 @@ class Watcher:
         self.errors: list[str] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

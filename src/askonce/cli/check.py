@@ -12,3 +12,8 @@ class Check(NamedTuple):
     said: str
     state: Literal["ok", "hint", "bad"] = "ok"
     remedy: str = ""
+
+    @property
+    def well(self) -> bool:
+        """Whether there is nothing to do about it."""
+        return self.state == "ok"

@@ -57,6 +57,9 @@ REMEDIES = {
 _ABOUT = {
     "tls": "TLS failed: name the authority that signed the certificate (?ssl_ca_certs=FILE), and the host"
     " that the certificate names; use rediss:// only with TLS",
+    "service": "name one of the services that the sentinels know, at the end of the URL",
+    "sentinel": "check that the URL names sentinels (port 26379), and their password (?sentinel_password=...)",
+    "failover": "a failover is under way: wait; if it lasts, too few sentinels or replicas are left",
 }
 
 
@@ -95,6 +98,7 @@ def _before_the_first(place: Place) -> Iterator[Check]:
 
 
 def _tried(store: Store, place: Place) -> Iterator[Check]:
+    yield from _named(store)
     reached = _reach(store, place)
     yield reached
     if reached.state == "ok":
@@ -137,6 +141,13 @@ def _mode() -> Iterator[Check]:
         yield Check("mode", f"{mode} ($ASKONCE_MODE)", "hint", "unset ASKONCE_MODE to use the cache normally")
 
 
+def _named(store: Store) -> Iterator[Check]:
+    if store.kind == "redis":
+        from askonce.cli.checks_sentinel import sentinel_checks
+
+        yield from sentinel_checks(store)
+
+
 def _reach(store: Store, place: Place) -> Check:
     link = store.link()
     begun = time.perf_counter()
@@ -159,8 +170,8 @@ def _round_trip(store: Store, place: Place) -> Check:
         except StoreTrouble as found:
             return trouble("lookup", found, place)
         took.append(time.perf_counter() - begun)
-    half, most = statistics.median(took), max(took)
-    said = f"median {say.time(half)}, slowest {say.time(most)}, of {len(took)}"
+    half, late, most = statistics.median(took), sorted(took)[len(took) * 99 // 100], max(took)
+    said = f"median {say.time(half)}, p99 {say.time(late)}, slowest {say.time(most)}, of {len(took)}"
     if half <= SLOW:
         return Check("lookup", said)
     return Check("lookup", said, "hint", "each hit takes this long: use a store nearer to this machine")
@@ -174,7 +185,7 @@ def _own(store: Store, place: Place) -> Iterator[Check]:
     elif store.kind == "redis":
         from askonce.cli.checks_redis import server_checks
 
-        yield from server_checks(place)
+        yield from server_checks(place, store)
 
 
 def rights(place: Place) -> Check:

@@ -308,6 +308,9 @@ class ClusterPrimaries:
 
     # the rest
 
+    def addresses(self) -> Sequence[RedisAddress]:
+        return list({owner.text: owner for owner in self.topology.owners if owner is not None}.values())
+
     def reconnect(self, name: str) -> None:
         if (node := self._nodes.get(name)) is not None:
             node.address.epoch.end()

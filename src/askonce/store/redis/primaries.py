@@ -59,6 +59,10 @@ class Primaries(Protocol):
         """The replies of one primary to commands that are about no key."""
         ...
 
+    def addresses(self) -> Sequence[RedisAddress]:
+        """Where they are."""
+        ...
+
     def reconnect(self, name: str) -> None:
         """As Store.reconnect."""
         ...
@@ -110,6 +114,9 @@ class OnePrimary:
     async def ask_at(self, name: str, data: bytes, count: int) -> list[Any]:
         del name
         return await self._wire.ask(data, count)
+
+    def addresses(self) -> Sequence[RedisAddress]:
+        return (self._address,)
 
     def reconnect(self, name: str) -> None:
         del name

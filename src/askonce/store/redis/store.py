@@ -19,6 +19,7 @@ from askonce.core.tape import Ending
 from askonce.errors import ConfigError, PartialInvalidation, StoreUnavailable
 from askonce.store import PARTITIONS, Link, Look, Record, StoreTrouble, Works
 from askonce.store.redis import cluster_address
+from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.batch import Batch
 from askonce.store.redis.names import Names
 from askonce.store.redis.primaries import OnePrimary, Primaries
@@ -243,6 +244,10 @@ class RedisStore:
     def reconnect(self, primary: str) -> None:
         """Make new connections to a primary before the next use."""
         self._primaries.reconnect(primary)
+
+    def servers(self) -> Sequence[RedisAddress]:
+        """The addresses of the primaries, for a diagnosis."""
+        return self._primaries.addresses()
 
     def link(self) -> Link:
         """A new link, only for the background thread."""
