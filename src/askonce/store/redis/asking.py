@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.scripts import pack
-from askonce.store.redis.sentinel import SentinelAddress, Survey
+from askonce.store.redis.sentinel import Report, SentinelAddress, Service, Survey
 from askonce.store.redis.trouble import Refusal, unconnected
 
 HELLO = pack(b"HELLO", b"3")
@@ -32,13 +32,17 @@ class Attempt(NamedTuple):
     replies: int
 
 
-Steps = Generator[Attempt, Said, None]
+R = TypeVar("R")
+Steps = Generator[Attempt, Said, R]
 
 
-def search(address: SentinelAddress, epoch: int, until: float) -> Steps:
-    """The attempts to find the primary until then (monotonic s); StoreTrouble if it is not found."""
+def search(address: SentinelAddress, epoch: int, until: float) -> Steps[int]:
+    """The attempts to find the primary until then (monotonic s); StoreTrouble if it is not found.
+
+    The result is the epoch of the connection.
+    """
     service = address.service
-    reports = service.recent(epoch) or (yield from _survey(Survey(service), until))
+    reports = service.recent(epoch) or (yield from survey(service, until))
     trouble: StoreTrouble | None = None
     for at, report in enumerate(reports):
         limit = _left(until) / (len(reports) - at)
@@ -46,24 +50,24 @@ def search(address: SentinelAddress, epoch: int, until: float) -> Steps:
         if isinstance(said, StoreTrouble):
             trouble = said
         elif is_primary(said[0]):
-            service.remember(epoch, reports, report)
-            return
+            return address.found(epoch, reports, report)
         else:
             trouble = _no_primary(report.host, report.port)
     service.doubt()
     raise trouble or unconnected(address.timeout)
 
 
-def _survey(survey: Survey, until: float) -> Generator[Attempt, Said, list[Any]]:
-    while not survey.settled:
-        sentinel = survey.left[0]
-        share = 0.0 if sentinel in survey.service.lost else _left(until) / (len(survey.left) + 1)
-        limit = max(LEAST, share)
-        survey.hear(sentinel, (yield Attempt(sentinel, limit, survey.service.question, 2)))
-    if survey.ignorant is not None and not survey.reports:
-        names = yield Attempt(survey.ignorant, max(LEAST, _left(until)), pack(b"SENTINEL", b"MASTERS"), 1)
-        survey.hear_names(names)
-    return survey.candidates()
+def survey(service: Service, until: float) -> Steps[list[Report]]:
+    """The attempts to ask the sentinels; the servers that may be the primary, the likeliest first, or StoreTrouble."""
+    asked = Survey(service)
+    while not asked.settled:
+        sentinel = asked.left[0]
+        share = 0.0 if sentinel in service.lost else _left(until) / (len(asked.left) + 1)
+        asked.hear(sentinel, (yield Attempt(sentinel, max(LEAST, share), service.question, 2)))
+    if asked.ignorant is not None and not asked.reports:
+        names = yield Attempt(asked.ignorant, max(LEAST, _left(until)), pack(b"SENTINEL", b"MASTERS"), 1)
+        asked.hear_names(names)
+    return asked.candidates()
 
 
 def _left(until: float) -> float:
@@ -117,8 +121,11 @@ B = TypeVar("B", bound=Blocking)
 M = TypeVar("M", bound=Multiplexed)
 
 
-def find(steps: Steps, connect: Callable[[RedisAddress, float], B]) -> B:
-    """The connection to the primary, by a thread. `connect` takes a server and the seconds that it may need."""
+def find(steps: Steps[R], connect: Callable[[RedisAddress, float], B]) -> tuple[B, R]:
+    """Make the attempts, by a thread; the connection of the last one, and the result of the steps.
+
+    `connect` takes a server and the seconds that it may need.
+    """
     connection: B | None = None
     said: Any = None
     try:
@@ -134,16 +141,16 @@ def find(steps: Steps, connect: Callable[[RedisAddress, float], B]) -> B:
                 said = connection.exchange(attempt.data, attempt.replies)
             except (StoreTrouble, TimeoutError) as trouble:
                 said = trouble if isinstance(trouble, StoreTrouble) else unconnected(attempt.limit)
-    except StopIteration:
+    except StopIteration as over:
         assert connection is not None
-        return connection
+        return connection, over.value
     except BaseException:
         if connection is not None:
             connection.close()
         raise
 
 
-async def find_on_loop(steps: Steps, connect: Callable[[RedisAddress, float], Awaitable[M]]) -> M:
+async def find_on_loop(steps: Steps[R], connect: Callable[[RedisAddress, float], Awaitable[M]]) -> tuple[M, R]:
     """The same by a task."""
     connection: M | None = None
     said: Any = None
@@ -159,9 +166,9 @@ async def find_on_loop(steps: Steps, connect: Callable[[RedisAddress, float], Aw
                 said = await connection.ask(attempt.data, attempt.replies, until)
             except StoreTrouble as trouble:
                 said = trouble
-    except StopIteration:
+    except StopIteration as over:
         assert connection is not None
-        return connection
+        return connection, over.value
     except BaseException:
         if connection is not None:
             connection.close()

@@ -13,8 +13,8 @@ Whatever is sent again may be: every script may be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Self, TypeVar
 
 from askonce.runtime.exits import EXIT
 from askonce.store import CONNECT_TIMEOUT, PARTITIONS, StoreTrouble
@@ -28,6 +28,7 @@ from askonce.store.redis.trouble import Refusal, moving, unconnected, uncovered
 from askonce.store.redis.waits import TaskWaits, ThreadWaits, Waits
 from askonce.store.redis.wire import Wire
 
+T = TypeVar("T")
 ASKING = pack(b"ASKING")
 HOPS = 6  # times that one command is sent elsewhere
 PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04, 0.04)  # s before a slot that is being moved is tried again
@@ -193,6 +194,9 @@ class ClusterPrimaries:
             replies = [one.reply for one in some]
             found[at] = next((reply for reply in replies if isinstance(reply, StoreTrouble)), replies)
         return found
+
+    async def confirmed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return await work()
 
     async def ask_at(self, name: str, data: bytes, count: int) -> list[Any]:
         node = await self._found(0) if not self.topology.known else self._nodes.get(name)

@@ -59,14 +59,16 @@ def open_connection(address: RedisAddress) -> Connection:
     """Connect to a server, or to the primary that the sentinels name, with all of redis-py's steps; or StoreTrouble."""
     epoch = address.epoch.number
     if not isinstance(address, SentinelAddress):
-        return _connected(address, CONNECT_TIMEOUT, epoch)
+        return connect(address, CONNECT_TIMEOUT, epoch)
     steps = search(address, epoch, time.monotonic() + CONNECT_TIMEOUT)
-    connection = find(steps, lambda server, limit: _connected(server, limit, epoch))
+    connection, its_epoch = find(steps, connect)
+    connection.epoch = its_epoch
     watch(address, connection, open_connection)
     return connection
 
 
-def _connected(address: RedisAddress, limit: float, epoch: int) -> Connection:
+def connect(address: RedisAddress, limit: float, epoch: int = 0) -> Connection:
+    """Connect to one server within so many seconds, or StoreTrouble."""
     until = time.monotonic() + limit
     connection = address.connection(limit)
     connect = connection._connect  # noqa: SLF001 - the one place where redis-py makes a socket

@@ -294,14 +294,16 @@ async def open_multiplexed(address: RedisAddress) -> MultiplexedConnection:
     """Connect to a server, or to the primary that the sentinels name, with all of redis-py's steps; or StoreTrouble."""
     epoch = address.epoch.number
     if not isinstance(address, SentinelAddress):
-        return await _connected(address, CONNECT_TIMEOUT, epoch)
+        return await connect_on_loop(address, CONNECT_TIMEOUT, epoch)
     steps = search(address, epoch, time.monotonic() + CONNECT_TIMEOUT)
-    connection = await find_on_loop(steps, lambda server, limit: _connected(server, limit, epoch))
+    connection, its_epoch = await find_on_loop(steps, connect_on_loop)
+    connection.epoch = its_epoch
     watch(address, connection, open_connection)
     return connection
 
 
-async def _connected(address: RedisAddress, limit: float, epoch: int) -> MultiplexedConnection:
+async def connect_on_loop(address: RedisAddress, limit: float, epoch: int = 0) -> MultiplexedConnection:
+    """Connect to one server within so many seconds, or StoreTrouble."""
     connection = address.async_connection(limit)
     writer: Any = None
     if ending() and _named(getattr(connection, "host", "")):

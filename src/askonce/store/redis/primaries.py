@@ -8,8 +8,8 @@ its keys alone. All names of a partition have one hash slot, so a command about 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from askonce.store import PARTITIONS, Link, StoreTrouble
 from askonce.store.redis.address import RedisAddress
@@ -18,6 +18,8 @@ from askonce.store.redis.link import RedisLink
 from askonce.store.redis.names import Names
 from askonce.store.redis.scripts import Scripts, shipped
 from askonce.store.redis.wire import SyncWire, Wire
+
+T = TypeVar("T")
 
 
 class Asked(NamedTuple):
@@ -53,6 +55,10 @@ class Primaries(Protocol):
 
     async def ask_all(self, asked: Sequence[Asked]) -> list[Replies]:
         """The replies to each; one round trip for each primary."""
+        ...
+
+    async def confirmed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do a work that must not be lost, again if those who acknowledged it turn out to be no primaries any more."""
         ...
 
     async def ask_at(self, name: str, data: bytes, count: int) -> list[Any]:
@@ -110,6 +116,9 @@ class OnePrimary:
 
     async def ask_all(self, asked: Sequence[Asked]) -> list[Replies]:
         return await ask_together(self._wire, asked)
+
+    async def confirmed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return await work()
 
     async def ask_at(self, name: str, data: bytes, count: int) -> list[Any]:
         del name

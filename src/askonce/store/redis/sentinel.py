@@ -9,6 +9,7 @@ This file only decides. `asking` asks, for a thread and for a loop, and `watch` 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,13 +25,17 @@ NAMES_TOLD = 10  # services named in an error
 
 
 class Report(NamedTuple):
-    """What one sentinel says of a service. `down`: it says that this server does not answer it."""
+    """What one sentinel says of a service. `down`: it says that this server does not answer it.
+
+    `since`: for how long this sentinel has had it for the primary, s.
+    """
 
     host: str
     port: int
     epoch: int
     down: bool = False
     others: int = 0  # sentinels that it knows besides itself
+    since: float = math.inf
 
 
 class Service:
@@ -56,11 +61,15 @@ class Service:
         known = self._recent
         return known[2] if known and known[0] == epoch and time.monotonic() - known[1] < RECENT else []
 
-    def remember(self, epoch: int, reports: list[Report], primary: Report) -> None:
-        """A connection was made, by these reports."""
+    def keep(self, epoch: int, reports: list[Report]) -> None:
+        """The sentinels said this for an epoch of the address."""
         if not self.recent(epoch):
             self._recent = (epoch, time.monotonic(), reports)
-        self.primary = primary
+
+    def remember(self, primary: Report) -> bool:
+        """A connection leads to this server; return whether the one before led to another."""
+        before, self.primary = self.primary, primary
+        return before is not None and before[:2] != primary[:2]
 
     def lose(self, sentinel: RedisAddress) -> None:
         """A sentinel did not answer: ask it last."""
@@ -70,6 +79,10 @@ class Service:
     def doubt(self) -> None:
         """Ask the sentinels before the next connection is made."""
         self._recent = None
+
+    def leads_to(self, report: Report) -> bool:
+        """Whether connections lead to the primary of a report."""
+        return self.primary is not None and self.primary[:2] == report[:2]
 
     def superseded_by(self, report: Report) -> bool:
         """Whether a report names another primary than the one that connections lead to."""
@@ -116,7 +129,8 @@ def _report(named: Any, said: Any) -> Report:
     # The flags are the old primary's while another one is being promoted.
     same = (facts[b"ip"].decode(), int(facts[b"port"])) == (host, port)
     down = same and not flags.isdisjoint({b"s_down", b"o_down"})
-    return Report(host, port, int(facts[b"config-epoch"]), down, int(facts.get(b"num-other-sentinels", 0)))
+    since = int(facts.get(b"role-reported-time", 0)) / 1000 if same else 0.0
+    return Report(host, port, int(facts[b"config-epoch"]), down, int(facts.get(b"num-other-sentinels", 0)), since)
 
 
 class Survey:
@@ -135,7 +149,8 @@ class Survey:
         """Whether nobody must be asked any more."""
         if not self.left or not self.service.lost.issuperset(self.left):
             return not self.left
-        return bool(self.reports) and 2 * self.reports.count(self.reports[-1]) > len(self.service.sentinels)
+        same = [report for report in self.reports if report[:4] == self.reports[-1][:4]]
+        return 2 * len(same) > len(self.service.sentinels)
 
     def hear(self, sentinel: RedisAddress, said: list[Any] | StoreTrouble) -> None:
         """What came of asking a sentinel, which is asked earlier or later the next time."""
@@ -164,7 +179,7 @@ class Survey:
     def candidates(self) -> list[Report]:
         """The servers that may be the primary, the likeliest first; StoreTrouble if the sentinels name none."""
         newest: dict[tuple[str, int], Report] = {}
-        for report in sorted(self.reports, key=lambda one: (-one.epoch, one.down)):
+        for report in sorted(self.reports, key=lambda one: (-one.epoch, one.down, one.since)):
             newest.setdefault(report[:2], report)
         up = [report for report in newest.values() if not report.down]
         if up:
@@ -206,10 +221,17 @@ class SentinelAddress(RedisAddress):
         sentinels = ",".join(sorted(one.place for one in self.service.sentinels))
         return f"{scheme}+sentinel://{user}{at}{sentinels}/{self.service.name}/{place.rpartition('/')[2]}"
 
+    def found(self, epoch: int, reports: list[Report], primary: Report) -> int:
+        """A connection was made in an epoch, by these reports. Return its epoch: the next, if the primary is another.
+
+        So all connections of one epoch lead to one server.
+        """
+        if self.service.remember(primary):
+            self.epoch.end(epoch)
+            epoch += 1
+        self.service.keep(epoch, reports)
+        return epoch
+
     def at(self, host: str, port: int) -> RedisAddress:
         """The address of one server, with this address's options."""
-        server = self._servers.get((host, port))
-        if server is None:
-            server = RedisAddress(self._sync, {**self._options, "host": host, "port": port}, self.timeout)
-            self._servers[host, port] = server
-        return server
+        return self._servers.get((host, port)) or self._servers.setdefault((host, port), super().at(host, port))

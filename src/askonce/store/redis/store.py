@@ -8,7 +8,7 @@ below them blocks in a sync store and suspends in an async one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,6 +24,8 @@ from askonce.store.redis.batch import Batch
 from askonce.store.redis.names import Names
 from askonce.store.redis.primaries import OnePrimary, Primaries
 from askonce.store.redis.scripts import Notice, Script, claim_args, pack, release_args
+from askonce.store.redis.sentinel import SentinelAddress
+from askonce.store.redis.sentinel_primary import SentinelPrimary
 from askonce.store.redis.targets import target
 from askonce.store.redis.trouble import Refusal, foreign, garbled, unrefused
 from askonce.store.redis.walk import Walk
@@ -47,6 +49,7 @@ class RedisStore:
         self._primaries = primaries
         self._prefix = prefix
         self._wires: Sequence[Wire] = primaries.wires
+        self._confirmed = primaries.confirmed
         self._walk = Walk(primaries, self.names)
 
     @classmethod
@@ -171,13 +174,16 @@ class RedisStore:
         """Delete the entries and leases of a question in all its forms."""
         forms: tuple[Form, ...] = FORMS  # type: ignore[assignment]
         keys = [name for form in forms for name in self.names.of(Key(key.digest, form))[:2]]
-        await self._run(self._wire(key), self.scripts.forget, tuple(keys), ())
+        await self._confirmed(lambda: self._run(self._wire(key), self.scripts.forget, tuple(keys), ()))
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
         """Move the generations of every partition: one batch, one round trip; several for very many fields.
 
         PartialInvalidation if not all of them answered, StoreUnavailable if none did.
         """
+        await self._confirmed(lambda: self._invalidate(fields, everything=everything))
+
+    async def _invalidate(self, fields: Sequence[int], *, everything: bool) -> None:
         args = (int(everything), pack_fields(fields))
         wide = max(1, min(PARTITIONS, MOVES // max(1, len(fields))))
         missed: dict[int, StoreTrouble] = {}
@@ -226,7 +232,7 @@ class RedisStore:
         del reads  # both go the same way
         batch = Batch(self._primaries)
         copied = copy.copy(self)
-        copied._wires = batch.wires  # noqa: SLF001 - its own class
+        copied._wires, copied._confirmed = batch.wires, _as_it_is  # noqa: SLF001 - its own class
         return await batch.run([work(copied) for work in works])
 
     def primary(self, key: Key) -> str:
@@ -284,7 +290,10 @@ def _primaries(url: str, options: Mapping[str, Any], client: Any, prefix: str, *
 
         made = cluster_address.from_url(url, options) if client is None else cluster_address.from_client(client)
         return LinkedPrimaries(made, prefix, asynchronous=asynchronous)
-    return OnePrimary(target(url, options, client), asynchronous=asynchronous)
+    address = target(url, options, client)
+    if isinstance(address, SentinelAddress):
+        return SentinelPrimary(address, asynchronous=asynchronous)
+    return OnePrimary(address, asynchronous=asynchronous)
 
 
 def _untroubled(said: Sequence[Any]) -> Sequence[Any]:
@@ -293,6 +302,11 @@ def _untroubled(said: Sequence[Any]) -> Sequence[Any]:
         if isinstance(one, StoreTrouble):
             raise one
     return said
+
+
+async def _as_it_is(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """A work of a batch is not confirmed."""
+    return await work()
 
 
 def _partly_done(missed: Mapping[int, StoreTrouble]) -> StoreUnavailable:

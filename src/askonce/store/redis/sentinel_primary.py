@@ -1,0 +1,66 @@
+"""The primary of a Sentinel service, and what an acknowledgement of it is worth.
+
+A primary that is being replaced acknowledges commands until it is told, and what it acknowledged then is lost. Lookups
+need not care: what they read is as old as the replacement at most, and an answer that was lost is paid once more. But
+an invalidation must not be lost. So after one, the sentinels are asked whether the primary is still the same; if not,
+the invalidation is made again. And shortly after a replacement it waits, until every process has had time to hear of
+the new primary: a process that has not would read from the old one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store.redis.asking import find, find_on_loop, survey
+from askonce.store.redis.connecting import connect
+from askonce.store.redis.primaries import OnePrimary
+from askonce.store.redis.sentinel import Report, SentinelAddress
+from askonce.store.redis.waits import TaskWaits, ThreadWaits, Waits
+
+T = TypeVar("T")
+SETTLED = 0.5  # s after which every process has heard of a new primary
+TRIES = 3
+
+
+class SentinelPrimary(OnePrimary):
+    """The one primary of a service, whichever server that is. Implements Primaries."""
+
+    def __init__(self, address: SentinelAddress, *, asynchronous: bool) -> None:
+        super().__init__(address, asynchronous=asynchronous)
+        self._service = address.service
+        self._asynchronous = asynchronous
+        self._waits: Waits = TaskWaits() if asynchronous else ThreadWaits()
+
+    def blocking(self) -> SentinelPrimary:
+        """The same primary, with a wire that blocks."""
+        assert isinstance(self._address, SentinelAddress)
+        return SentinelPrimary(self._address, asynchronous=False)
+
+    async def confirmed(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """As Primaries.confirmed; StoreTrouble if the primary is replaced again and again."""
+        for _ in range(TRIES):
+            epoch = self._address.epoch.number
+            done = await work()
+            newest = await self._newest()
+            if epoch == self._address.epoch.number and self._service.leads_to(newest):
+                await self._waits.pause(max(0.0, SETTLED - newest.since))
+                return done
+            self._service.doubt()
+            self._address.epoch.end(epoch)
+        raise StoreTrouble("store-readonly", "the primary was replaced in the middle of it")
+
+    async def _newest(self) -> Report:
+        """What the sentinels say now."""
+        steps = survey(self._service, time.monotonic() + CONNECT_TIMEOUT)
+        if self._asynchronous:
+            from askonce.store.redis.multiplexed import connect_on_loop  # here: a sync program needs no asyncio
+
+            connection, reports = await find_on_loop(steps, connect_on_loop)
+            connection.close()
+        else:
+            blocking, reports = find(steps, connect)
+            blocking.close()
+        return reports[0]
