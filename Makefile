@@ -12,7 +12,7 @@ WORKERS ?= 4
 # These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test quick slow recipes pythons suites lint fmt bench bars against flaky clean
+.PHONY: help demo test quick slow recipes pythons suites lint fmt bench bars against peers flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench   the benchmarks, one row each"
 	@echo "make bars    all benchmarks against their bars, with the heavy rows; writes docs/bars.md"
 	@echo "make against COMMIT=...  the cost of a hit, a miss and a stream here and at another commit, in one run"
+	@echo "make peers   askonce beside other caches from the package registry; writes docs/peers.md (PEERS=\"cashews hishel\" limits)"
 	@echo "make flaky   the concurrency tests, $(ROUNDS) times"
 	@echo "make clean   remove all files that these commands made"
 
@@ -119,6 +120,10 @@ bars: $(VENV)/.test
 
 against: $(VENV)/.test
 	$(BIN)/python -m bench.against $(or $(COMMIT),HEAD)
+
+# An environment for each peer in $(VENV)/peers, made by the first run: remove one to have its newest version.
+peers: $(VENV)/.test
+	$(BIN)/python -m bench.peers --rooms $(VENV)/peers $(PEERS)
 
 flaky: $(VENV)/.test
 	@for round in $$(seq $(ROUNDS)); do \

