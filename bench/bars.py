@@ -24,11 +24,13 @@ PAGE = Path(__file__).parents[1] / "docs" / "bars.md"
 HEAD = """\
 # Bars
 
-What this project holds itself to, and what was measured. Written by `make bars`, never by hand; one row alone:
-`python -m bench ROW` (`python -m bench --list` names them). Processes, files and servers are real, and on one machine.
-Comparisons are made in turn, call by call, in one process; a ratio is the median of three separate runs, told with the
-lowest and the highest. A row is measured on a clean commit; the load before it and after it is that of the last minute.
-What a commit changed: `python -m bench.against COMMIT`.
+Each row has a bar (a limit that this project holds itself to), and what was measured. A missed bar stays on this page.
+`make bars` writes the page. `python -m bench ROW` measures one row, and `python -m bench --list` names the rows. All
+processes, files and servers are real, and run on one machine.
+
+A comparison alternates between its two sides, call by call, in one process. Its ratio is the median of three separate
+runs, shown with the lowest and the highest. Each row is measured on a clean commit. The load is the average of the last
+minute. `python -m bench.against COMMIT` shows what a commit changed.
 """
 EACH = ("date", "commit", "load before", "load after")  # facts of each row
 

@@ -32,6 +32,7 @@ class Extent(NamedTuple):
     hits: int = 25  # lookups in a turn
     misses: int = 10
     entries: int = 1_000
+    pause: float = 0.5  # s between filling and reading, for peers that store in the background
     rounds: int = 3  # of stampedes, and of first hits
     imports: int = 7
     processes: int = 8
@@ -151,7 +152,8 @@ def lookups(bench: Bench, upstream: Counted) -> None:
 
 def _filled(bench: Bench, upstream: Counted, peer: Peer, worker: Running) -> None:
     for size, length in SIZES.items():
-        memory = worker.ask("fill", url=upstream.url(length), group=f"kept-{length}", count=bench.extent.entries)
+        group, count, pause = f"kept-{length}", bench.extent.entries, bench.extent.pause
+        memory = worker.ask("fill", url=upstream.url(length), group=group, count=count, pause=pause)
         bench.notes[peer.name].setdefault("memory", memory)  # with the small ones alone
         bench.tell(f"{peer.name}: {bench.extent.entries} entries of {size}")
 

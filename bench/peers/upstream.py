@@ -23,21 +23,20 @@ class Counted:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="bench-upstream", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="bench-upstream", daemon=True)
         self._paid: Counter[str] = Counter()
         self._urls: dict[tuple[int, float], str] = {}
+        self._servers: list[asyncio.Server] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.get_loop().run_forever()  # the end of the block cancels what still serves
+        self._loop.close()
 
     def url(self, size: int = 2_000, seconds: float = 0.0) -> str:
         """The address at which answers have this size in bytes, and calls take so many seconds."""
@@ -56,7 +55,16 @@ class Counted:
         body["choices"][0]["message"]["content"] = f"{NAME}: " + body["choices"][0]["message"]["content"]
         served = partial(self._serve, body=json.dumps(body).encode(), seconds=seconds)
         server = await asyncio.start_server(served, "127.0.0.1", 0, backlog=1024)
+        self._servers.append(server)
         return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, body: bytes, seconds: float

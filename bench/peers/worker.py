@@ -56,12 +56,12 @@ class Work:
         self._ask_all(url, [name], [self.peer.prepare(request)])
         return time.perf_counter() - began
 
-    def fill(self, url: str, group: str, count: int) -> int:
-        """Ask as many new questions, and each once more; the memory of this process in bytes."""
+    def fill(self, url: str, group: str, count: int, pause: float = 0.0) -> int:
+        """Ask as many new questions, and each once more after a pause in s; the memory of this process in bytes."""
         names = [f"{group}-{number}" for number in range(count)]
         prepared = self._questions[group] = [self.peer.prepare(question(name)) for name in names]
         self._ask_all(url, names, prepared)
-        time.sleep(0.5)  # some peers store in the background
+        time.sleep(pause)  # some peers store in the background
         self._ask_all(url, names, prepared)
         return resident()
 
