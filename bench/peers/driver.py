@@ -62,7 +62,7 @@ class Running:
         line, _, self._heard = self._heard.partition(b"\n")
         reply = json.loads(line)
         if "failed" in reply:
-            raise Failed(plain(reply["failed"]))
+            raise Failed(plain(reply["failed"].partition("\n")[0]))  # what follows is advice
         return reply["done"]
 
     def ask(self, what: str, **words: Any) -> Any:

@@ -28,13 +28,13 @@ SIZES = {"2 KB": 2_000, "50 KB": 50_000}
 class Extent(NamedTuple):
     """How much is measured: the full size, or a quick one that shows whether it works."""
 
-    turns: int = 40  # of hits and misses
+    turns: int = 30  # of hits and misses
     hits: int = 25  # lookups in a turn
     misses: int = 10
-    entries: int = 1_000
+    entries: int = 1_000  # of 2 KB; as many bytes of 50 KB
     pause: float = 0.5  # s between filling and reading, for peers that store in the background
     rounds: int = 3  # of stampedes, and of first hits
-    imports: int = 7
+    imports: int = 5
     processes: int = 8
     callers: int = 25  # in each process
     call: float = 1.0  # s of a call in a stampede
@@ -152,7 +152,7 @@ def lookups(bench: Bench, upstream: Counted) -> None:
 
 def _filled(bench: Bench, upstream: Counted, peer: Peer, worker: Running) -> None:
     for size, length in SIZES.items():
-        group, count, pause = f"kept-{length}", bench.extent.entries, bench.extent.pause
+        group, count, pause = f"kept-{length}", max(1, bench.extent.entries * 2_000 // length), bench.extent.pause
         memory = worker.ask("fill", url=upstream.url(length), group=group, count=count, pause=pause)
         bench.notes[peer.name].setdefault("memory", memory)  # with the small ones alone
         bench.tell(f"{peer.name}: {bench.extent.entries} entries of {size}")
