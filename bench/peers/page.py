@@ -23,8 +23,8 @@ same use: above 1, askonce is faster. Use the ratios. The times are those of thi
 LOOKUPS = """\
 A lookup of an answer that is stored, for one caller: from the request to an answer that the program can use. It
 includes the key and the decoding, except for redis-py, which is the floor: a `GET` of a known key. Different questions
-are asked in turn, 1,000 with short and 40 with long answers. For LangChain and LiteLLM this is a whole call of the model; for HTTP clients, a whole
-request.
+are asked in turn, 1,000 with short answers and 40 with long ones. For LangChain and LiteLLM this is a whole call of the
+model; for HTTP clients, a whole request.
 """
 MISSES = """\
 A lookup of a new question: the lookup, the call, and storing the answer. The upstream answers at once, over HTTP, so
