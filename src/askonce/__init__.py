@@ -53,12 +53,14 @@ __all__ = [
 _default: dict[str, tuple[Cache, _config.Standing]] = {}  # under one name: a dict, because its methods are atomic
 
 
-def configure(*, url: str | None = None, prefix: str | None = None, mode: str | None = None) -> None:
+def configure(
+    *, url: str | None = None, prefix: str | None = None, mode: str | None = None, near: int | str | None = None
+) -> None:
     """Set the defaults of caches made from now on, the default cache among them (None: leave as it is).
 
     Where that changes anything, the next call makes another default cache; the old one finishes its calls.
     """
-    _config.configure(url=url, prefix=prefix, mode=mode)
+    _config.configure(url=url, prefix=prefix, mode=mode, near=near)
     made = _default.get("cache")
     if made is not None and made[1] != _config.standing(lenient=True):
         _default.pop("cache", None)

@@ -52,6 +52,7 @@ NAMES: Mapping[str, str] = {
     "open": "a breaker opened: the store is not used until a probe succeeds; detail: why; data: direction",
     "back": "the store answers again; data: direction (read, write or connect)",
     "disconnected": "the background thread lost its connection and opens another; detail: store-...",
+    "near": "the near cache began or stopped; detail: on, idle (it goes on by itself), or why it cannot",
     "abandoned": "the last caller left a flight; detail: finish or close; data, of a stream: tokens",
     "dropped": "a flight or a refresh was dropped; detail: why",
 }
@@ -124,6 +125,7 @@ class Events:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
+        self.near_hits = 0
         self._listeners: dict[object, Callable[[Event], None]] = {}
         self._warned: dict[str, object] = {}
 
@@ -140,7 +142,8 @@ class Events:
     def counts(self) -> dict[str, int]:
         """The number of lookups, in all and by outcome; of events, by name and by ``name.detail``."""
         outcomes = {name: number for name, number in self._outcomes.copy().items() if number}
-        return {"lookups": sum(outcomes.values()), **outcomes, **self._counts.copy()}
+        near = {"hit.near": self.near_hits} if self.near_hits else {}
+        return {"lookups": sum(outcomes.values()), **outcomes, **near, **self._counts.copy()}
 
     def lookup(self, status: Status) -> None:
         """Record the end of a lookup. This is the hottest path: no Event is made without a listener."""

@@ -39,6 +39,7 @@ def test_without_a_word_the_built_in_terms_hold():
         abandon_limit=30.0,
         max_flight=900.0,
         max_bytes=8 * 1024 * 1024,
+        consistency="bounded",
     )
 
 

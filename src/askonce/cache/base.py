@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from askonce.cache import config
 from askonce.cache.answer import Outcome, answer_of
+from askonce.cache.near import near_for
+from askonce.cache.observed import Observed
 from askonce.cache.options import Call, settings_of
 from askonce.cache.process import known_caches
 from askonce.cache.questions import QuestionBuilder
@@ -24,7 +26,7 @@ from askonce.cache.stores import no_store, open_store
 from askonce.cache.streams import Items, StoredItems, Uncached, items_of, pace_of
 from askonce.core.keys import Key
 from askonce.core.normalize import normal_of
-from askonce.core.policy import Policy
+from askonce.core.policy import Consistency, Policy
 from askonce.core.rules import RULE_WORDS, Rules
 from askonce.engine.batch import BatchEngine
 from askonce.engine.fitting import Fitting
@@ -32,7 +34,7 @@ from askonce.engine.leader import Answer
 from askonce.engine.question import NOTHING, Planner, Question, Settings
 from askonce.engine.reader import Found, Unreadable
 from askonce.errors import ConfigError, StoreUnavailable, UsageError
-from askonce.events import Event, Events, Status, watching
+from askonce.events import Events, Status
 from askonce.runtime import exits, forks
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Mode
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 Placed = tuple[Playback | StoredItems | Uncached, Status]
 
 
-class BaseCache(QuestionBuilder):
+class BaseCache(QuestionBuilder, Observed):
     """The base of both kinds of cache."""
 
     asynchronous = False
@@ -65,6 +67,8 @@ class BaseCache(QuestionBuilder):
         tenant: str = "",
         mode: str | None = None,
         strict: bool = False,
+        near: int | str | None = None,
+        consistency: Consistency | None = None,
         replay: str = "at-once",
         replay_speed: float = 1.0,
         **more: object,
@@ -74,9 +78,10 @@ class BaseCache(QuestionBuilder):
         `prefix` starts every key; a new one makes all old keys unreachable. `redis_client`: a configured redis-py
         client, whose connection settings are used. `policy`: the defaults of this cache; `scopes`: those of calls in a
         scope. `tenant`: whose answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE).
-        `strict`: a lookup raises StoreUnavailable instead of going upstream without the store. `replay`: stored streams
-        come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `more`: rules about requests
-        (`RuleWords`), and the store's own options.
+        `strict`: a lookup raises StoreUnavailable instead of going upstream without the store. `near`: what of Redis
+        this process keeps, bytes or such as "64MB" (else $ASKONCE_NEAR); `consistency`: strong does not use that.
+        `replay`: stored streams come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast.
+        `more`: rules about requests (`RuleWords`), and the store's own options.
         """
         self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
         options = {name: value for name, value in more.items() if name not in RULE_WORDS}
@@ -87,10 +92,13 @@ class BaseCache(QuestionBuilder):
             if url is not None:
                 raise ConfigError("give a URL or redis_client=, not both")
             url, options = "redis://", {**options, "client": redis_client}
-        self._planner = Planner(self.prefix, tenant, policy or Policy(), scopes or {}, self.mode)
+        self._planner = Planner(self.prefix, tenant, _own_policy(policy, consistency), scopes or {}, self.mode)
         address = config.find_url(url)
+        if size := near_for(address, near, config.default_near()):
+            options["near"] = size
         store = self._new_store(address, **options)
         said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
+        said |= {"near": near, "consistency": consistency}
         self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, "replay_speed": replay_speed, **said}
         self._portable = redis_client is None
         self.events = Events()
@@ -122,35 +130,6 @@ class BaseCache(QuestionBuilder):
         from askonce.runtime.tasks import Tasks
 
         return Tasks()
-
-    # observing
-
-    @contextmanager
-    def watch(self) -> Iterator[list[Status]]:
-        """Collect the statuses of the lookups made inside the block, in order, frameworks' and SDKs' included."""
-        seen: list[Status] = []
-        token = watching.set((*watching.get(), (self.events, seen)))
-        try:
-            yield seen
-        finally:
-            watching.reset(token)
-
-    def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `listener` with every Event, in the thread where it happens. Return a function that ends this."""
-        return self.events.listen(listener)
-
-    def stats(self) -> dict[str, Any]:
-        """Counts of events since this cache was made, and what is under way now."""
-        engine = self.engine()
-        breakers = engine.background.breakers
-        return {
-            **self.events.counts(),
-            "flights": len(engine.board.flights()),
-            "waiting": engine.background.waiting(),
-            "breaker": breakers.kind(),
-            "breakers": breakers.kinds(),
-            "background": engine.background.state,
-        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the settings only: a cache in another process has its own connections and flights."""
@@ -328,6 +307,12 @@ class BaseCache(QuestionBuilder):
 
 def _remade(kind: type[BaseCache], made_of: dict[str, Any]) -> BaseCache:
     return kind(**made_of)
+
+
+def _own_policy(policy: Policy | None, consistency: Consistency | None) -> Policy:
+    if consistency is None or not isinstance(policy, Policy | None):
+        return policy or Policy()
+    return replace(policy or Policy(), consistency=consistency)
 
 
 scoping: contextvars.ContextVar[tuple[tuple[BaseCache, Settings], ...]] = contextvars.ContextVar("askonce", default=())

@@ -1,8 +1,8 @@
 """Where the cache is, unless the call says so: the chain of defaults, and the environment.
 
 The URL that is given, else `configure`, else ``$ASKONCE_URL``, else ``$REDIS_URL``, else an SQLite file in the user's
-cache folder, or memory if there can be no folder. ``$ASKONCE_PREFIX`` and ``$ASKONCE_MODE`` let operators change the
-prefix and the mode without changing code.
+cache folder, or memory if there can be no folder. ``$ASKONCE_PREFIX``, ``$ASKONCE_MODE`` and ``$ASKONCE_NEAR`` let
+operators change the prefix, the mode and the near cache without changing code.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from askonce.cache.near import near_for, size_of
 from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 from askonce.events import log
@@ -19,24 +20,29 @@ from askonce.events import log
 MEMORY = "memory://askonce"  # a name, so that all default caches of a process share one
 MODES = ("on", "off", "refresh", "only-if-cached")
 
-_configured: dict[str, str | None] = {"url": None, "prefix": None, "mode": None}
+_configured: dict[str, Any] = {"url": None, "prefix": None, "mode": None, "near": None}
 _warned: set[str] = set()
 
 
-def configure(*, url: str | None = None, prefix: str | None = None, mode: str | None = None) -> None:
+def configure(
+    *, url: str | None = None, prefix: str | None = None, mode: str | None = None, near: int | str | None = None
+) -> None:
     """Set the defaults of caches made from now on; None leaves a default unchanged."""
     if mode is not None:
         check_mode(mode)
-    said = {"url": url, "prefix": prefix, "mode": mode}
+    if near is not None:
+        size_of(near)
+    said = {"url": url, "prefix": prefix, "mode": mode, "near": near}
     _configured.update({name: value for name, value in said.items() if value is not None})
 
 
 class Standing(NamedTuple):
-    """The default place of a cache, and its default mode."""
+    """The default place of a cache, its default mode, and the size of its near cache."""
 
     url: str
     prefix: str
     mode: str
+    near: int
 
 
 def standing(*, lenient: bool = False) -> Standing:
@@ -47,7 +53,7 @@ def standing(*, lenient: bool = False) -> Standing:
         if not lenient:
             raise
         url = ""
-    return Standing(url, find_prefix(None), find_mode(None))
+    return Standing(url, find_prefix(None), find_mode(None), near_for(url, None, default_near()))
 
 
 def find_url(url: str | None) -> str:
@@ -87,6 +93,11 @@ def find_prefix(prefix: str | None) -> str:
 def find_mode(mode: str | None) -> str:
     """``on``, ``off`` (call upstream as if askonce were not there), ``refresh``, ``only-if-cached``."""
     return check_mode(mode or _configured["mode"] or os.environ.get("ASKONCE_MODE") or "on")
+
+
+def default_near() -> object:
+    """The size of the near cache of caches that say nothing."""
+    return os.environ.get("ASKONCE_NEAR") if _configured.get("near") is None else _configured["near"]
 
 
 def check_mode(mode: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
-from askonce.core.policy import Policy
+from askonce.core.policy import Consistency, Policy
 from askonce.engine.question import Settings, tags_of
 from askonce.errors import UsageError
 
@@ -24,6 +24,7 @@ class CallOptions(TypedDict, total=False):
     variant: int | str | None  # which of several answers to the question; joins the key
     tenant: str | None  # whose answer it is; joins the key
     policy: Policy | None
+    consistency: Consistency | None  # "strong": no answer of a near cache
     control: str | None  # RFC 9111 directives, such as "no-cache" or "max-age=60, stale-if-error=600"
     store_if: Callable[[Any], bool] | None  # called with the answer, or a stream's items; returns whether to store it
 

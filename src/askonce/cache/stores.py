@@ -16,6 +16,7 @@ class _NoStore:
     """Replaces a store that cannot be loaded while Python ends and imports fail. Every command is StoreTrouble."""
 
     kind = "none"
+    near = None
     address = "none"
 
     def blocking(self) -> Self:

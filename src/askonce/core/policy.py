@@ -19,13 +19,14 @@ from askonce.errors import ConfigError
 ToolCalls = Literal["pass", "structured", "judge", "store"]
 Searched = Literal["pass", "store"]
 OnAbandon = Literal["finish", "close"]
+Consistency = Literal["bounded", "strong"]
 
 LONGEST = 100 * 365 * 86400.0  # seconds: in microseconds since 1970 still an exact double, which Lua counts in
 MAX_FLIGHT = 900.0  # seconds: a lease lives no longer, so a longer call may not fill
 
 
 class _Hashed:
-    """A hash computed once: every call looks its policy up in a cache, and a policy has fourteen fields."""
+    """A hash computed once: every call looks its policy up in a cache, and a policy has fifteen fields."""
 
     __slots__ = ("_hash",)
     _hash: int
@@ -56,6 +57,7 @@ class Policy(_Hashed):
     abandon_limit: float | None = None
     max_flight: float | None = None
     max_bytes: int | None = None
+    consistency: Consistency | None = None
 
     __hash__ = _Hashed.__hash__
 
@@ -85,6 +87,7 @@ class Terms:
     abandon_limit: float
     max_flight: float
     max_bytes: int
+    consistency: str
 
 
 _BUILT_IN: dict[str, Any] = {
@@ -97,6 +100,7 @@ _BUILT_IN: dict[str, Any] = {
     "abandon_limit": 30.0,
     "max_flight": MAX_FLIGHT,
     "max_bytes": 8 * 1024 * 1024,
+    "consistency": "bounded",
 }
 _TTL = 86400.0
 _OF_TTL = {"hot_ttl": 1 / 4, "grace": 1 / 24, "stale_if_error": 1.0, "max_age": 7.0}
@@ -182,6 +186,7 @@ _CHECKS: dict[str, Any] = {
     "on_abandon": _word("finish", "close"),
     "max_flight": _flight,
     "max_bytes": _whole,
+    "consistency": _word("bounded", "strong"),
 }
 _IN_SECONDS = (_seconds, _flight, _window, _share)
 

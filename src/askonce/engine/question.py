@@ -20,7 +20,7 @@ from askonce.core.lease import NEVER, Generations, Limits
 from askonce.core.memo import Memo
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.normalize import NotNormal
-from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
+from askonce.core.policy import NO_CONTROL, Consistency, Control, Policy, Terms, resolve
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.request import FIELD
 from askonce.errors import ConfigError
@@ -86,13 +86,14 @@ class Settings:
     tenant: str | None = None
     policy: Policy | None = None
     control: str | Control | None = None
+    consistency: Consistency | None = None
     store_if: Callable[[Any], bool] | None = None
 
     def over(self, outer: Settings) -> Settings:
         """These settings; unset ones come from `outer`. Tags add up."""
         said = {
             name: value
-            for name in ("ttl", "scope", "variant", "tenant", "policy", "control", "store_if")
+            for name in ("ttl", "scope", "variant", "tenant", "policy", "control", "consistency", "store_if")
             if (value := getattr(self, name)) is not None
         }
         if self.policy is not None and outer.policy is not None:
@@ -278,7 +279,8 @@ class Planner:
         )
 
     def _terms(self, settings: Settings, scope: str) -> Terms:
-        own = Policy(ttl=settings.ttl) if settings.ttl is not None else None
+        said = settings.ttl is not None or settings.consistency is not None
+        own = Policy(ttl=settings.ttl, consistency=settings.consistency) if said else None
         by_scope = [self._scopes.get(path) for path in reversed(labels.scope_paths(scope))] if scope else []
         return resolve(*self._capped(own, settings.policy, *by_scope), self._policy)
 

@@ -28,10 +28,11 @@ from askonce.core.model import (
 from askonce.engine.question import Question
 from askonce.events import Status
 from askonce.flight.guarded_store import GuardedStore
-from askonce.store import Look, Store, StoreTrouble
+from askonce.store import Look, Near, Store, StoreTrouble
 
 REMEMBERED = 20_000  # keys whose entries carry tags that their readers do not name
 UNREADABLE = "store-unreadable"
+NEAR = "near"  # the detail of a hit that no store was asked for
 
 
 class Unreadable(Exception):
@@ -62,6 +63,11 @@ class Reader:
 
     async def look(self, question: Question) -> Found | None:
         """The hit path: plain reads, without a decision by the store."""
+        near = self._store.near
+        if near is not None:
+            held, found = question.held, self.near(question)
+            if found is not None or question.held is not held:
+                return found
         fields = self._fields(question) if self._remembered else question.fields
         if self._breakers.shut:
             self._guarded.check_read(question.key)
@@ -73,26 +79,54 @@ class Reader:
             raise
         if self._breakers.failing:
             self._guarded.worked("read", question.key)
-        found = None if look.entry is None else self._served(question, look.entry, look, fields)
-        if found is None:
-            question.seen = look.generations
-        return found
+        return self._looked(question, look, fields)
+
+    def near(self, question: Question) -> Found | None:
+        """The answer of the near cache, judged like any other; None if the store must be asked.
+
+        An answer that is here and does not serve is what a read would have found: `question.held` says so. But a lookup
+        that may only take what is stored asks the store itself, which may have a newer one.
+        """
+        near, plan = self._store.near, question.plan
+        if near is None or plan.terms.consistency == "strong":
+            return None
+        kept = near.look(question.key, question.fields)
+        if kept is None:
+            return None
+        (entry, head), now = kept[0].answer, kept[1] // 1000
+        if fresh_for(head, plan.limits, now) and not self._early(question, entry, head, now):
+            self._events.near_hits += 1
+            return self.hit(question, entry, head, now, NEAR)
+        if not plan.control.only_if_cached:
+            question.held, question.data = head, entry
+        return None
+
+    def _note(self, near: Near, question: Question, fields: tuple[int, ...], entry: bytes) -> None:
+        """Tell the near cache what the store had to answer."""
+        if question.terms.consistency != "strong" and near.seen(question.key, fields, len(entry)):
+            self._background.start()
 
     async def look_all(self, questions: Sequence[Question]) -> list[Found | None]:
         """`look` for several questions, in batches."""
-        fields = [self._fields(question) for question in questions]
-        keys = [question.key for question in questions]
-        works = [partial(_look, question.key, own) for question, own in zip(questions, fields, strict=True)]
-        found: list[Found | None] = []
-        for look, question, own in zip(
-            await self._guarded.together(keys, works, reads=True), questions, fields, strict=True
-        ):
+        found = [self.near(question) for question in questions]
+        rest = [one for one, served in zip(questions, found, strict=True) if served is None and one.held is None]
+        fields = [self._fields(question) for question in rest]
+        works = [partial(_look, question.key, own) for question, own in zip(rest, fields, strict=True)]
+        looks = await self._guarded.together([question.key for question in rest], works, reads=True)
+        read: dict[int, Found | None] = {}
+        for look, question, own in zip(looks, rest, fields, strict=True):
             if isinstance(look, StoreTrouble):
                 raise look
-            served = None if look.entry is None else self._served(question, look.entry, look, own)
-            if served is None:
-                question.seen = look.generations
-            found.append(served)
+            read[id(question)] = self._looked(question, look, own)
+        return [served or read.get(id(question)) for question, served in zip(questions, found, strict=True)]
+
+    def _looked(self, question: Question, look: Look, fields: tuple[int, ...]) -> Found | None:
+        """What plain reads come to."""
+        found = None if look.entry is None else self._served(question, look.entry, look, fields)
+        if found is None:
+            question.seen = look.generations
+        elif found.entry is not None and (near := self._store.near) is not None:
+            self._note(near, question, fields, found.entry)
         return found
 
     async def entries(self, questions: Sequence[Question]) -> list[tuple[bytes | None, Head | None]]:

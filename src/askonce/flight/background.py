@@ -83,7 +83,7 @@ class BackgroundThread:
         """Keep a lease alive until `stop_renewing`. Before the lease is granted, only watch whether its owner lives."""
         self._due()
         self._heartbeats.add(heartbeat)
-        self._start()
+        self.start()
 
     def _due(self) -> None:
         if not (self._heartbeats or self._wait_lists):
@@ -111,7 +111,7 @@ class BackgroundThread:
         waiter.again = wait_list.in_force
         if not wait_list.subscribed:
             self._changed.append(wait_list)
-        self._start()
+        self.start()
         return waiter
 
     def _look(self, wait_list: WaitList) -> None:
@@ -122,17 +122,17 @@ class BackgroundThread:
     def release(self, key: Key, flight: bytes, *, failed: bool = False) -> None:
         """Give back a lease that may have been granted to `flight`, in the background; `failed` as in Store.release."""
         self._to_release.append((key, flight, failed))
-        self._start()
+        self.start()
 
     def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
         """Add a key's hits to its count in the store, within a second. Calls `slid` if that lengthens its life."""
         if self._hits.add(key, warmth, slid):
-            self._start()
+            self.start()
 
     def flush(self, writer: Unflushed) -> None:
         """Have the thread call `writer.flush` now."""
         self._unflushed[writer] = None
-        self._start()
+        self.start()
 
     def trouble(self, trouble: StoreTrouble, direction: Direction) -> list[Breaker]:
         """Count a caller's store trouble; return the breakers that it opened."""
@@ -142,7 +142,7 @@ class BackgroundThread:
         opened = self.breakers.failed(trouble.primary, direction, trouble.kind, connecting=connecting)
         if opened:
             self._probes.begin()
-            self._start()
+            self.start()
         return opened
 
     def writes(self, key: Key) -> bool:
@@ -177,7 +177,7 @@ class BackgroundThread:
 
     # runs in the thread
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Make sure the thread runs. If none can be started (none is left, Python ends), the next use tries again."""
         now = time.monotonic()
         if not (self._running.held or self._stopping) and now - self._began >= LAUNCH:

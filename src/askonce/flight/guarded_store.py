@@ -27,6 +27,8 @@ class GuardedStore:
         self.events = events
         self._breakers: StoreBreakers = self.background.breakers
         self._closed = False
+        if store.near is not None:
+            store.near.tell(self)
 
     async def __call__(self, key: Key, work: Coroutine[Any, Any, T]) -> T:
         """Send a command about a key that writes; return its reply."""
@@ -159,6 +161,21 @@ class GuardedStore:
                 trouble.kind,
                 trouble,
             )
+
+    def near_changed(self, state: str, why: str) -> None:
+        """The near cache began, or stopped: lookups are answered by the store alone."""
+        if self._closed:
+            return
+        self.events.emit("near", detail=state)
+        if why:
+            self.events.warn_once(
+                f"near {state}",
+                "the near cache is off (%s): %s; hits are answered by the store, and `askonce doctor` says more",
+                state,
+                why,
+            )
+        elif state == "on":
+            self.events.forgive("near")
 
     def reconnected(self) -> None:
         """It has a connection again: the next trouble is reported anew."""

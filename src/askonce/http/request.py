@@ -24,7 +24,7 @@ V = TypeVar("V")
 NAMES = 1024  # cached names of headers with their class, and cached values of those that are judged by value
 SHORT = 256  # bytes of a cached name or value
 
-OURS = ("askonce-scope", "askonce-tags", "askonce-variant", "askonce-ttl", "cache-control")
+OURS = ("askonce-scope", "askonce-tags", "askonce-variant", "askonce-ttl", "askonce-consistency", "cache-control")
 
 
 class Connection(NamedTuple):

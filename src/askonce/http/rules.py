@@ -24,7 +24,7 @@ from askonce.core.judge import Judge, Verdict, refused
 from askonce.core.keys import Form, Key
 from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
-from askonce.core.policy import Control
+from askonce.core.policy import Consistency, Control
 from askonce.core.providers import bounded
 from askonce.core.providers.api import plain_error
 from askonce.core.providers.expected import PLAIN, Expected, expected_of
@@ -327,7 +327,14 @@ def said(ours: Mapping[str, str]) -> Settings:
         tags=tuple(filter(None, (tag.strip() for tag in ours.get("askonce-tags", "").split(",")))),
         variant=int(variant) if variant is not None and variant.isdecimal() else variant,
         control=None if control is None else Control.parse(control, lenient=True),
+        consistency=_word(ours.get("askonce-consistency")),
     )
+
+
+def _word(text: str | None) -> Consistency | None:
+    if text not in {None, "bounded", "strong"}:
+        raise ConfigError(f"askonce-consistency: {text!r} is unknown: write strong, or bounded")
+    return text  # type: ignore[return-value]
 
 
 def _seconds(text: str) -> float:

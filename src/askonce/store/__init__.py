@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed
+from askonce.core.near import Kept
 from askonce.core.tape import Ending, Notice
 from askonce.errors import Portable
 from askonce.events import printable
@@ -82,6 +83,33 @@ class Held(NamedTuple):
     order: int
 
 
+class Near(Protocol):
+    """Answers of a store in this process: what `look` returns was true at the store at most 2 s ago. Takes no lock."""
+
+    def look(self, key: Key, fields: tuple[int, ...]) -> tuple[Kept, int] | None:
+        """A kept answer that no invalidation has reached, and the store's time, us; None if the store must be asked."""
+        ...
+
+    def seen(self, key: Key, fields: tuple[int, ...], size: int) -> bool:
+        """Note that the store answered with an entry of `size` bytes. True: wake the background thread."""
+        ...
+
+    def tell(self, listener: NearListener) -> None:
+        """Tell a listener of changes, for as long as it lives."""
+        ...
+
+    def stats(self) -> dict[str, object]:
+        """What it holds now."""
+        ...
+
+
+class NearListener(Protocol):
+    """Who is told that a near cache began or stopped."""
+
+    def near_changed(self, state: str, why: str) -> None:
+        """It began (``on``), or stopped; `why`: a sentence for people, "" if it goes on by itself."""
+
+
 Works = Sequence[Callable[[Any], Coroutine[Any, Any, Any]]]  # each is given a Store
 
 
@@ -90,6 +118,11 @@ class Store(Protocol):
 
     address: str  # without a password; the stores of a process with one address share a background thread
     kind: str  # "memory", "sqlite", "redis"
+
+    @property
+    def near(self) -> Near | None:
+        """The near cache, if one was asked for."""
+        ...
 
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
         """Read the entry and the generations plainly, in one round trip; write nothing."""

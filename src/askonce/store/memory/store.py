@@ -33,6 +33,7 @@ from askonce.store import (
     Held,
     Link,
     Look,
+    Near,
     Record,
     StoreTrouble,
     Works,
@@ -172,6 +173,7 @@ class MemoryStore:
     """A prefix's view of a Memory."""
 
     kind = "memory"
+    near: Near | None = None
 
     def __init__(self, memory: Memory, address: str, prefix: str, clock: Clock) -> None:
         self.address = address

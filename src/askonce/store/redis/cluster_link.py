@@ -26,9 +26,11 @@ from askonce.store.redis.cluster_address import ClusterAddress
 from askonce.store.redis.connection import Connection
 from askonce.store.redis.link import BROADCAST, CHUNK, Due, RedisLink
 from askonce.store.redis.names import Names
+from askonce.store.redis.near import REST, clock, near_of
 from askonce.store.redis.pool import Pool
 from askonce.store.redis.scripts import Scripts, pack
 from askonce.store.redis.topology import AGAIN, Topology
+from askonce.store.redis.tracking import Tracking
 from askonce.store.redis.trouble import Refusal, unrefused
 from askonce.store.redis.waker import Waker
 from askonce.store.redis.wire import Wire
@@ -49,8 +51,8 @@ class PrimaryLink(RedisLink):
 
     _subscribe, _unsubscribe = b"SSUBSCRIBE", b"SUNSUBSCRIBE"
 
-    def __init__(self, address: RedisAddress, names: Names, scripts: Scripts, waker: Waker) -> None:
-        super().__init__(address, names, scripts, waker)
+    def __init__(self, address: RedisAddress, names: Names, scripts: Scripts, tracking: Tracking, waker: Waker) -> None:
+        super().__init__(address, names, scripts, tracking, waker)
         self.strayed: list[Key] = []
         self.held = 0.0
         self.why: StoreTrouble | None = None
@@ -61,7 +63,7 @@ class PrimaryLink(RedisLink):
     @property
     def used(self) -> bool:
         """Whether it has a connection, or needs one."""
-        return self._connection is not None or bool(self._keys)
+        return self._connection is not None or bool(self._keys) or self._tracking.due(clock()) < REST
 
     @property
     def sock(self) -> Any:
@@ -173,8 +175,9 @@ class ClusterLink:
 
     may_not_listen = False
 
-    def __init__(self, address: ClusterAddress, prefix: str, topology: Topology, names: Names) -> None:
+    def __init__(self, address: ClusterAddress, prefix: str, topology: Topology, names: Names, tracked: str) -> None:
         self._topology = topology
+        self._tracked = tracked
         self._names = names
         self._primaries = LinkedPrimaries(address, prefix, topology=topology, wire=self._wire)
         self._scripts = self._primaries.scripts
@@ -190,7 +193,9 @@ class ClusterLink:
     def _link(self, address: RedisAddress) -> PrimaryLink:
         found = self._links.get(address.text)
         if found is None:
-            found = self._links[address.text] = PrimaryLink(address, self._names, self._scripts, self._waker)
+            tracking = Tracking(self._tracked, self._names, partial(_owned, self._topology, address))
+            found = PrimaryLink(address, self._names, self._scripts, tracking, self._waker)
+            self._links[address.text] = found
         return found
 
     @property
@@ -259,11 +264,19 @@ class ClusterLink:
         for name in [name for name in self._links if name not in names]:
             self._links.pop(name).close()
 
+    def _track(self) -> None:
+        """Have a link to every primary while lookups use the near cache."""
+        near = near_of(self._tracked)
+        if near is not None and clock() - near.used < REST:
+            for owner in {owner.text: owner for owner in self._topology.owners if owner is not None}.values():
+                self._link(owner)
+
     # waiting
 
     def poll(self, timeout: float) -> tuple[list[tuple[Key, Notice]], list[Key]]:
         """Wait at most `timeout` s, or until `wake`. Return (new notices, keys whose subscription came into force)."""
         self._settle()
+        self._track()
         now, waiting = time.monotonic(), dict[Any, PrimaryLink]()
         for link in list(self._links.values()):
             if link.why is not None and now < link.held:
@@ -357,6 +370,11 @@ class ClusterLink:
 class LinkedPrimaries(ClusterPrimaries):
     """The primaries of a Cluster as a store has them: with a link for the background thread, which asks them too."""
 
-    def link(self, names: Names) -> Link:
-        """As Store.link."""
-        return ClusterLink(self._address, self._prefix, self.topology, names)
+    def link(self, names: Names, tracked: str) -> Link:
+        """As Primaries.link."""
+        return ClusterLink(self._address, self._prefix, self.topology, names, tracked)
+
+
+def _owned(topology: Topology, address: RedisAddress) -> tuple[int, ...]:
+    """The partitions of one primary."""
+    return tuple(partition for partition, owner in enumerate(topology.owners) if owner is address)

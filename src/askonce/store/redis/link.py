@@ -32,7 +32,9 @@ from askonce.store.redis.asking import HELLO, is_primary
 from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.connection import NOTHING, PUSH, Connection, Cut
 from askonce.store.redis.names import Names
+from askonce.store.redis.near import clock
 from askonce.store.redis.scripts import Script, Scripts, pack
+from askonce.store.redis.tracking import Tracking
 from askonce.store.redis.trouble import Refusal, closed, garbled, unrefused
 from askonce.store.redis.waker import Waker
 
@@ -54,8 +56,11 @@ class RedisLink:
     trouble: StoreTrouble | None = None  # all of it is at one server, so trouble is raised
     _subscribe, _unsubscribe = BROADCAST
 
-    def __init__(self, address: RedisAddress, names: Names, scripts: Scripts, waker: Waker | None = None) -> None:
+    def __init__(
+        self, address: RedisAddress, names: Names, scripts: Scripts, tracking: Tracking, waker: Waker | None = None
+    ) -> None:
         self._address = address
+        self._tracking = tracking
         self._names = names
         self._scripts = scripts
         self._connection: Connection | None = None
@@ -97,10 +102,12 @@ class RedisLink:
         """Test the connection, or make it; return how long a poll may wait, in s."""
         if self._connection is not None and self._proof_due() <= 0:
             self.probe()
-        self._read_pushes(self._connected())
+        connection = self._connected()
+        self._track(connection)
+        self._read_pushes(connection)
         if self._notices or self._ready or self._refused:
             return 0.0
-        return min(self._confirming(), self._proof_due(), self._looking())
+        return min(self._confirming(), self._proof_due(), self._looking(), self._tracking.due(clock()))
 
     def end_poll(self) -> tuple[list[tuple[Key, Notice]], list[Key]]:
         """What came, as from `poll`."""
@@ -117,6 +124,18 @@ class RedisLink:
         notices, self._notices = self._notices, []
         ready, self._ready = self._ready, []
         return notices, ready
+
+    def _track(self, connection: Connection) -> None:
+        """Do what the near cache is waiting for. All pushes before the replies are applied before them."""
+        if (asked := self._tracking.asks(clock())) is None:
+            return
+        try:
+            replies = self._exchanged(connection, *asked)
+            self._read_pushes(connection)
+            self._tracking.said(replies)
+        except BaseException:  # its reads are neither done nor to be done: nothing of it may stay
+            self._drop(connection)
+            raise
 
     def _looking(self) -> float:
         """Seconds until every waiter must claim again, because no notice can wake it."""
@@ -180,8 +199,7 @@ class RedisLink:
     def close(self) -> None:
         """Close the connection. The wake-up socket stays: a thread may still use its number."""
         if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+            self._drop(self._connection)
 
     # commands
 
@@ -280,6 +298,7 @@ class RedisLink:
         connection.close()
         if self._connection is connection:
             self._connection = None
+            self._tracking.lost()
 
     def _out_of_step(self, what: object) -> StoreTrouble:
         if self._connection is not None:
@@ -335,6 +354,8 @@ class RedisLink:
 
     def _push(self, said: list[Any]) -> None:
         kind = said[0]
+        if self._tracking.told(said):
+            return
         if kind in (b"subscribe", b"unsubscribe") and self._due:
             self._due[0].left -= 1
             if not self._due[0].left:

@@ -7,6 +7,7 @@
     {prefix:17}:c1:<digest>:<form>    channel of the notices about a key
     {prefix:17}:s1:<flight>.<order>   tape of one flight: a string of frames
     {prefix:17}:g1                    generations of the partition: a hash of ep, clk, floor and t:<field>
+    {prefix:17}:n1:<number>           what a near cache writes when it begins, to see whether it is told; for a second
 
 The braces make a partition one hash slot of a Cluster, so that a script may touch all of a key's names. A name carries
 the number of its format, so that versions live side by side, and 128 bits of the digest, no word of a question: the
@@ -101,6 +102,10 @@ class Names:
     def tape(self, key: Key, flight: bytes, order: int) -> bytes:
         """The tape of a flight; without its order if that is unknown (0)."""
         return self._tag(key) + b":s1:" + short(flight) + b"." + (b"%d" % order if order else b"")
+
+    def test(self, partition: int, number: bytes) -> bytes:
+        """A name of one connection's own."""
+        return self._tags[partition] + b":n1:" + number
 
     def pattern(self, kind: bytes = b"*") -> bytes:
         """What SCAN should match. It may match more, so check each name with `ours`."""

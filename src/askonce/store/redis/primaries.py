@@ -17,6 +17,7 @@ from askonce.store.redis.connection import Cut
 from askonce.store.redis.link import RedisLink
 from askonce.store.redis.names import Names
 from askonce.store.redis.scripts import Scripts, shipped
+from askonce.store.redis.tracking import Tracking
 from askonce.store.redis.wire import SyncWire, Wire
 
 T = TypeVar("T")
@@ -73,8 +74,8 @@ class Primaries(Protocol):
         """As Store.reconnect."""
         ...
 
-    def link(self, names: Names) -> Link:
-        """As Store.link."""
+    def link(self, names: Names, tracked: str) -> Link:
+        """As Store.link. `tracked`: the address of the near cache that it fills."""
         ...
 
     def blocking(self) -> Primaries:
@@ -131,8 +132,8 @@ class OnePrimary:
         del name
         self._address.epoch.end()
 
-    def link(self, names: Names) -> Link:
-        return RedisLink(self._address, names, self.scripts)
+    def link(self, names: Names, tracked: str) -> Link:
+        return RedisLink(self._address, names, self.scripts, Tracking(tracked, names))
 
     def blocking(self) -> OnePrimary:
         return OnePrimary(self._address, asynchronous=False)

@@ -22,6 +22,8 @@ from askonce.store.redis import cluster_address
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.batch import Batch
 from askonce.store.redis.names import Names
+from askonce.store.redis.near import RedisNear
+from askonce.store.redis.near import join as join_near
 from askonce.store.redis.primaries import OnePrimary, Primaries
 from askonce.store.redis.scripts import Notice, Script, claim_args, pack, release_args
 from askonce.store.redis.sentinel import SentinelAddress
@@ -41,10 +43,11 @@ class RedisStore:
 
     kind = "redis"
 
-    def __init__(self, primaries: Primaries, *, prefix: str = "") -> None:
+    def __init__(self, primaries: Primaries, *, prefix: str = "", near: int = 0) -> None:
         self.names = Names(prefix)
         # The prefix too: the background thread's link makes its names with the prefix of the store it came from.
         self.address = f"{primaries.text}#{prefix}"
+        self.near: RedisNear | None = join_near(self.address, near) if near else None
         self.scripts = primaries.scripts
         self._primaries = primaries
         self._prefix = prefix
@@ -54,12 +57,22 @@ class RedisStore:
 
     @classmethod
     def from_url(
-        cls, url: str, *, prefix: str = "", asynchronous: bool = False, client: Any = None, **options: Any
+        cls,
+        url: str,
+        *,
+        prefix: str = "",
+        asynchronous: bool = False,
+        client: Any = None,
+        near: int = 0,
+        **options: Any,
     ) -> RedisStore:
-        """The store of a URL, or of a configured client whose connection options are used; nothing is sent."""
+        """The store of a URL, or of a configured client whose connection options are used; nothing is sent.
+
+        `near`: the bytes of its near cache, 0 for none.
+        """
         if client is not None and options:
             raise ConfigError(f"options given with client=: set {', '.join(options)} on the client itself")
-        return cls(_primaries(url, options, client, prefix, asynchronous=asynchronous), prefix=prefix)
+        return cls(_primaries(url, options, client, prefix, asynchronous=asynchronous), prefix=prefix, near=near)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.address}>"
@@ -134,7 +147,11 @@ class RedisStore:
         keys = (*self.names.of(key), self.names.tape(key, flight, order))
         channel = self.names.channel(key)
         args = (flight, order, life.ttl, life.grace, life.error, life.cap, life.age, *sealed, key.form, channel)
-        said = self._read(key, await self._run(self._wire(key), self.scripts.fill, keys, args), bytes)
+        try:
+            said = self._read(key, await self._run(self._wire(key), self.scripts.fill, keys, args), bytes)
+        finally:
+            if self.near is not None:
+                self.near.void(key)
         if (verdict := _VERDICTS.get(said)) is None:
             raise self._trouble(key, said)
         return verdict
@@ -174,14 +191,22 @@ class RedisStore:
         """Delete the entries and leases of a question in all its forms."""
         forms: tuple[Form, ...] = FORMS  # type: ignore[assignment]
         keys = [name for form in forms for name in self.names.of(Key(key.digest, form))[:2]]
-        await self._confirmed(lambda: self._run(self._wire(key), self.scripts.forget, tuple(keys), ()))
+        try:
+            await self._confirmed(lambda: self._run(self._wire(key), self.scripts.forget, tuple(keys), ()))
+        finally:
+            if self.near is not None:
+                self.near.forget(key)
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
         """Move the generations of every partition: one batch, one round trip; several for very many fields.
 
         PartialInvalidation if not all of them answered, StoreUnavailable if none did.
         """
-        await self._confirmed(lambda: self._invalidate(fields, everything=everything))
+        try:
+            await self._confirmed(lambda: self._invalidate(fields, everything=everything))
+        finally:
+            if self.near is not None:
+                self.near.move()
 
     async def _invalidate(self, fields: Sequence[int], *, everything: bool) -> None:
         args = (int(everything), pack_fields(fields))
@@ -257,7 +282,7 @@ class RedisStore:
 
     def link(self) -> Link:
         """A new link, only for the background thread."""
-        return self._primaries.link(self.names)
+        return self._primaries.link(self.names, self.address)
 
     def blocking(self) -> RedisStore:
         """The same store for the background thread, with its own connections."""
@@ -268,6 +293,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """Close every connection."""
+        self.near = None
         await self._primaries.close()
 
     # sending

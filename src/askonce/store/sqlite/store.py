@@ -28,7 +28,7 @@ from askonce.core.model import Corrupt, Head, Lifetime, Sealed, read_entry
 from askonce.core.tape import FAILED, Ending
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
-from askonce.store import Clock, Link, Look, Record, StoreTrouble, Works, ledger, machine_clock
+from askonce.store import Clock, Link, Look, Near, Record, StoreTrouble, Works, ledger, machine_clock
 from askonce.store.sqlite.connection import PooledConnection
 from askonce.store.sqlite.file import CHECK_PATH, GROWING, KEEPING, URGENT
 from askonce.store.sqlite.files import file_at
@@ -77,6 +77,7 @@ class SQLiteStore:
     """A prefix's view of a file."""
 
     kind = "sqlite"
+    near: Near | None = None
 
     def __init__(
         self, path: str, prefix: str, *, asynchronous: bool, max_bytes: int, clock: Clock, private: bool = True

@@ -1,0 +1,48 @@
+"""The `near=` of a cache: how many bytes of its answers it keeps in the process, and which stores have a near cache."""
+
+from __future__ import annotations
+
+import re
+
+from askonce.core.urls import without_password
+from askonce.errors import ConfigError
+
+LEAST = 2**20
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
+_REDIS = {"redis", "rediss", "unix", "valkey", "valkeys"}
+_SAYS = "write a size such as near='64MB' (bytes, KB, MB, GB, KiB, MiB, GiB), or near=0 for none"
+
+
+def size_of(near: object) -> int:
+    """Bytes, from a number or a text such as "64MB"; ConfigError for anything else, and for less than LEAST but 0."""
+    if isinstance(near, str):
+        found = _SIZE.fullmatch(near.strip().lower())
+        if found is None or found[2] not in _UNITS:
+            raise ConfigError(f"near={near!r} is not a size: {_SAYS}")
+        size = int(float(found[1]) * _UNITS[found[2]])
+    elif isinstance(near, int) and not isinstance(near, bool):
+        size = near
+    else:
+        raise ConfigError(f"near={near!r} is not a size: {_SAYS}")
+    if size < 0 or 0 < size < LEAST:
+        raise ConfigError(f"near={near!r} is too small to keep answers: write at least near='1MiB', or near=0 for none")
+    return size
+
+
+def near_for(url: str, near: object, default: object) -> int:
+    """The bytes of the near cache of a cache at this URL; 0 for none.
+
+    `near`: what the cache was made with. `default` holds for caches that say nothing, where their store can have one.
+    """
+    scheme = url.partition(":")[0].lower()
+    redis = scheme.partition("+")[0] in _REDIS
+    if near is None:
+        return size_of(default) if default and redis else 0
+    size = size_of(near)
+    if size and not redis:
+        raise ConfigError(
+            f"near= is for Redis and Valkey, and this cache is at {without_password(url)}:"
+            f" {'a file' if scheme == 'sqlite' else 'memory'} is near already, so leave near= out"
+        )
+    return size

@@ -1,0 +1,51 @@
+"""What shows from outside what a cache does: the statuses of lookups, events, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from askonce.engine.batch import BatchEngine
+from askonce.events import Event, Events, Status, watching
+
+
+class Observed:
+    """The part of a cache that is looked at."""
+
+    events: Events
+
+    def engine(self) -> BatchEngine:
+        """The engine of this process."""
+        raise NotImplementedError
+
+    @contextmanager
+    def watch(self) -> Iterator[list[Status]]:
+        """Collect the statuses of the lookups made inside the block, in order, frameworks' and SDKs' included."""
+        seen: list[Status] = []
+        token = watching.set((*watching.get(), (self.events, seen)))
+        try:
+            yield seen
+        finally:
+            watching.reset(token)
+
+    def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `listener` with every Event, in the thread where it happens. Return a function that ends this."""
+        return self.events.listen(listener)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of events since this cache was made, and what is under way now.
+
+        ``near cache``: the state of this process's near cache at this address, its entries, bytes and bound.
+        """
+        engine = self.engine()
+        breakers = engine.background.breakers
+        return {
+            **self.events.counts(),
+            "flights": len(engine.board.flights()),
+            "waiting": engine.background.waiting(),
+            "breaker": breakers.kind(),
+            "breakers": breakers.kinds(),
+            "background": engine.background.state,
+            **({} if (near := engine.store.near) is None else {"near cache": near.stats()}),
+        }
