@@ -11,5 +11,6 @@ ORDER = """
     hit hit-sqlite hit-async wake-valkey wake-sqlite import opens bound
     streams stream-first stream-killed stream-crowd stream-cpu stream-memory slow flaky
     stale steady ends down storm-all fresh-cost header memory scope client-hit client-miss
+    failover
 """
 TABLE = tuple(ROWS[name] for name in ORDER.split())
