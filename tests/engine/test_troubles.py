@@ -15,7 +15,7 @@ import pytest
 
 from askonce import NotCached, StoreUnavailable
 from askonce.testing import ScriptedCall, Step
-from tests.crowd import ASKED, HANG, PATIENCE, eventually, gathered, joined, results, values
+from tests.crowd import ASKED, HANG, PATIENCE, eventually, gathered, results, values
 
 pytestmark = [pytest.mark.concurrency, pytest.mark.servers]
 
@@ -135,7 +135,7 @@ def test_threads_or_tasks_that_ask_while_the_store_is_down_share_one_call(crowd,
     assert opened(cache)
     call.script(ASKED, HANG)
     futures = crowd.asks(25, cache, ASKED, call)
-    eventually(lambda: joined(cache) == 25, "all are at one flight")
+    gathered(cache, 25, call)
     call.release()
     found = values(futures)
     assert call.paid(ASKED) == 1
@@ -145,7 +145,7 @@ def test_threads_or_tasks_that_ask_while_the_store_is_down_share_one_call(crowd,
     assert sorted(status.collapsed for status in statuses) == [False] + [True] * 24
     call.script(ASKED, Step(hang=True, error=ZeroDivisionError()))
     futures = crowd.asks(5, cache, ASKED, call)
-    eventually(lambda: joined(cache) == 5, "all are at one flight")
+    gathered(cache, 5, call)
     call.release()
     assert {type(error) for error in results(futures)} == {ZeroDivisionError}
     assert call.paid(ASKED) == 2

@@ -19,12 +19,17 @@ T = TypeVar("T")
 SHORT = 2048  # characters or bytes of a text that may be a key of a cache
 LARGE = 256 * 1024  # bytes; smaller input is not counted
 TIMES = 6  # the memory that reading JSON may take, as a multiple of its size; the densest real answers take 4
+TIMES_OF_EVENT = 2.5  # the same for the values of one event: its bytes are also held in parts, joined, and alone
 EVENTS = 100_000  # of a stream; the longest of 3,393 recorded ones has 2,633
 _GAPS = (b"\n\n", b"\n\r", b"\r\r")  # between two events
 # Bytes of the smallest dict and list; of orjson's note of a value; of an event's line; of a name with a value.
 _WEIGHTS = {"{": 240, "[": 64, ",": 14}
 _WEIGHTS_OF_BYTES = {sign.encode(): size for sign, size in _WEIGHTS.items()}
-_LINE, _PAIR = 48, 72
+_LINE, _PAIR = 48, 92
+_VALUE = 16  # of orjson's note of a value or a name
+_NAME = 160  # of a name, its place in a dict, and its value
+_NAMES = re.compile(r'"([^"]{0,256})"\s{0,8}:')
+_NAMES_OF_BYTES = re.compile(_NAMES.pattern.encode())
 
 _OUTSIDE = re.compile(rb'["\[\]{}]')
 
@@ -41,7 +46,34 @@ def dense(data: bytes | bytearray | memoryview | str) -> bool:
     plain: Any = bytes(data) if isinstance(data, memoryview) else data
     weights = _WEIGHTS if isinstance(plain, str) else _WEIGHTS_OF_BYTES
     weight: int = sum(plain.count(sign) * size for sign, size in weights.items())
-    return weight > TIMES * len(plain)
+    return weight > TIMES * len(plain) or _crammed(plain, TIMES) or _named(plain, TIMES * len(plain) - weight)
+
+
+def _named(data: Any, room: int) -> bool:
+    """Whether the distinct names in it would take more than so many bytes. A name that repeats is kept once."""
+    names, sign = (_NAMES, ":") if isinstance(data, str) else (_NAMES_OF_BYTES, b":")
+    most = room // _NAME
+    if data.count(sign) <= most:
+        return False
+    known: set[int] = set()
+    for found in names.finditer(data):
+        known.add(hash(found[1]))
+        if len(known) > most:
+            return True
+    return False
+
+
+def _crammed(data: Any, times: float) -> bool:
+    """Whether the reader's notes of names and values would take more than `times` the size of the data."""
+    notes: int = sum(map(data.count, ",:" if isinstance(data, str) else (b",", b":"))) * _VALUE
+    return notes > times * len(data)
+
+
+def event(data: bytes) -> Any:
+    """orjson.loads of one event of a stream; ValueError if it is large and holds hardly more than names and numbers."""
+    if len(data) > LARGE and _crammed(data, TIMES_OF_EVENT):
+        raise ValueError("an event of more values than words")
+    return orjson.loads(data)
 
 
 def lru_cache_of_short(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T]]:

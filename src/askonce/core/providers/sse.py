@@ -161,8 +161,10 @@ def plain_data(body: bytes) -> list[bytes] | None:
 
     It finds what Parser finds, in a tenth of the time: a finished stream is read while its last reader waits.
     """
+    if not body.endswith(_GAP) or b"\r" in body:
+        return None  # before the first copy of what may be large
     events = body[:-2].split(_GAP)
-    apart = body.endswith(_GAP) and b"\r" not in body and body.count(b"\n") == 2 * len(events)
+    apart = body.count(b"\n") == 2 * len(events)
     return [event[6:] for event in events] if apart and all(event[:6] == b"data: " for event in events) else None
 
 

@@ -47,7 +47,7 @@ def _values(events: Iterable[tuple[str, bytes]]) -> Read:
     values: list[Answer] = []
     done = error = garbled = False
     for name, data in events:
-        value = _object(data)
+        value = _object(data, bounded.event)
         if value is not None:
             values.append(value)
             error = error or name == "error" or bool(value.get("error")) or value.get("type") == "error"
