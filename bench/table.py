@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from bench import failovers, forks, hits, leases, lifetimes, outages, project, stored, storms, streams, wakeups
+from bench import (
+    clusters,
+    failovers,
+    forks,
+    hits,
+    leases,
+    lifetimes,
+    outages,
+    project,
+    stored,
+    storms,
+    streams,
+    wakeups,
+)
 from bench.row import ROWS
 
-THEMES = (failovers, forks, hits, leases, lifetimes, outages, project, storms, stored, streams, wakeups)
+THEMES = (clusters, failovers, forks, hits, leases, lifetimes, outages, project, storms, stored, streams, wakeups)
 ORDER = """
     clone cold killed replaced unreplaced failures cancels forks blocked outages refusals refusals-sqlite troubles storm
     hit hit-sqlite hit-async wake-valkey wake-sqlite import opens bound
     streams stream-first stream-killed stream-crowd stream-cpu stream-memory slow flaky
     stale steady ends down storm-all fresh-cost header memory scope client-hit client-miss
-    failover
+    failover cluster
 """
 TABLE = tuple(ROWS[name] for name in ORDER.split())
