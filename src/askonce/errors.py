@@ -15,6 +15,7 @@ the cache was made with ``strict=True``. Then it raises StoreUnavailable.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -77,9 +78,17 @@ class StoreUnavailable(AskonceError, ConnectionError):
 
 
 class PartialInvalidation(StoreUnavailable):
-    """An invalidation reached `done` of `total` partitions. Repeat it: repeating is safe."""
+    """An invalidation reached `done` of `total` partitions. Repeat it: repeating is safe, and finishes it.
 
-    def __init__(self, message: str, done: int, total: int) -> None:
+    `missed`: the numbers of the other partitions. `primaries`: the servers of a Cluster that have them, without
+    passwords; empty for a single server.
+    """
+
+    def __init__(
+        self, message: str, done: int, total: int, missed: Sequence[int] = (), primaries: Sequence[str] = ()
+    ) -> None:
         super().__init__(message, "store-partial")
         self.done = done
         self.total = total
+        self.missed = tuple(missed)
+        self.primaries = tuple(primaries)

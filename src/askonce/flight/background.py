@@ -20,6 +20,7 @@ from askonce.events import log
 from askonce.flight.heartbeat import Heartbeat
 from askonce.flight.heartbeats import Heartbeats, give_back
 from askonce.flight.hit_counts import HitCounts
+from askonce.flight.link_trouble import LinkTrouble
 from askonce.flight.probes import Probes
 from askonce.flight.users import Unflushed, Users
 from askonce.flight.waiters import Waiter, WaitList
@@ -34,7 +35,6 @@ HEARTBEAT = 5.0  # s: a lease that was not renewed for so long may be taken by a
 RENEWAL = 1.5  # s between renewals
 PAUSE = 0.25  # s before a broken link is made again; doubled each time the new one breaks at once
 LONGEST_PAUSE = 0.5
-QUIET = 2.0  # s without a link, after which an event is emitted
 SLICE = 0.05  # s of other work between two checks of what is due
 BATCH = 128  # commands in one round trip
 IDLE = 60.0
@@ -67,8 +67,7 @@ class BackgroundThread:
         self._stopping = False
         self._over = False
         self._wakeup = Wakeup()
-        self._trouble: StoreTrouble | None = None  # the link's trouble, since `_since` (monotonic s)
-        self._since = 0.0
+        self._link_trouble = LinkTrouble(self.users, self.breakers)
         self._pause = PAUSE
         self._last_error = ""
 
@@ -152,8 +151,8 @@ class BackgroundThread:
     @property
     def state(self) -> str:
         """The state of the background connection: ``ok``, ``idle`` if none was needed yet, or its trouble."""
-        trouble = self._trouble
-        return trouble.kind if trouble is not None else "idle" if self._link is None else "ok"
+        trouble = self._link_trouble.kind
+        return trouble or ("idle" if self._link is None else "ok")
 
     def wake(self) -> None:
         """Make the thread check its work again. Takes no lock."""
@@ -238,17 +237,8 @@ class BackgroundThread:
             log.debug("left undone: %r", error)
 
     def _on_trouble(self, trouble: StoreTrouble) -> None:
-        """The link broke or cannot be made: report it once, and once more if it lasts."""
-        log.debug("the background connection: %s", trouble)
-        now = time.monotonic()
-        if self._trouble is None:
-            self._since = now
-            for user in self.users.alive():
-                user.disconnected(trouble)
-        elif now - self._since > QUIET and not self.breakers.shut:
-            for user in self.users.alive():
-                user.unreachable(trouble)
-        self._trouble = trouble
+        """The link broke or cannot be made."""
+        self._link_trouble.met(trouble)
         self._wakeup.wait(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
@@ -265,11 +255,13 @@ class BackgroundThread:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def _on_success(self) -> None:
-        if self._trouble is not None or self._last_error:
-            self._trouble, self._last_error = None, ""
+        # Of several primaries, one may have trouble: the others' work must not wait for it.
+        part = self._link.trouble if self._link is not None else None
+        if part is not None:
+            self._link_trouble.met(part)
+        elif self._link_trouble.over() or self._last_error:
+            self._last_error = ""
             self._probes.hurry()
-            for user in self.users.alive():
-                user.reconnected()
         self._pause = PAUSE
 
     def _unlink(self) -> None:

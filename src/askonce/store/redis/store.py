@@ -8,7 +8,7 @@ below them blocks in a sync store and suspends in an async one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -221,7 +221,7 @@ class RedisStore:
             missed |= {one: reply for one, reply in zip(tried, said, strict=True) if isinstance(reply, StoreTrouble)}
             failed |= {self._primaries.name(one): why for one, why in missed.items() if why.at != "key"}
         if missed:
-            raise _partly_done(missed)
+            raise _partly_done(missed, {why.primary or self._primaries.name(one) for one, why in missed.items()})
 
     async def _move(self, partition: int, args: tuple[Notice, ...]) -> int:
         keys = (self.names.generations(partition),)
@@ -335,14 +335,16 @@ async def _as_it_is(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return await work()
 
 
-def _partly_done(missed: Mapping[int, StoreTrouble]) -> StoreUnavailable:
-    """An invalidation that did not reach every partition, and why."""
+def _partly_done(missed: Mapping[int, StoreTrouble], primaries: Collection[str]) -> StoreUnavailable:
+    """An invalidation that did not reach every partition, where, and why."""
     done, why = PARTITIONS - len(missed), next(iter(missed.values()))
     if not done:
         found = StoreUnavailable(f"nothing was invalidated: {why}", why.kind)
     else:
-        message = f"{done} of {PARTITIONS} partitions were invalidated, so do it again: {why}"
-        found = PartialInvalidation(message, done, PARTITIONS)
+        names = sorted(filter(None, primaries))
+        where = f" (not those at {', '.join(names)})" if names else ""
+        message = f"{done} of {PARTITIONS} partitions were invalidated{where}, so do it again: {why}"
+        found = PartialInvalidation(message, done, PARTITIONS, sorted(missed), names)
     found.__cause__ = why
     return found
 
