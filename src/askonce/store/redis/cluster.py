@@ -293,7 +293,7 @@ class ClusterPrimaries:
 
     async def _found(self, partition: int) -> Node:
         """The primary of a partition that has none yet; StoreTrouble if there is none."""
-        if not self.topology.known:
+        if not self.topology.known and not self.topology.just_failed:
             await self._learned(CONNECT_TIMEOUT)
         else:
             self.topology.refresh()

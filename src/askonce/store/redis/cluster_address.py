@@ -27,7 +27,7 @@ class ClusterAddress:
         self.seeds = list(seeds)
         first, *others = self.seeds
         scheme, _, rest = first.text.removesuffix("/0").partition("://")
-        self.text = f"{scheme}{SUFFIX}://{','.join([rest, *(f'{seed.host}:{seed.port}' for seed in others)])}"
+        self.text = f"{scheme}{SUFFIX}://{','.join([rest, *(seed.place for seed in others)])}"
         self._remap = remap
         self._nodes = {(seed.host, seed.port): seed for seed in self.seeds}
 
@@ -52,6 +52,7 @@ def from_url(url: str, options: Mapping[str, Any]) -> ClusterAddress:
     parts = _URL.fullmatch(url, len(scheme) + 1)
     if parts is None:
         raise ConfigError(f"{without_password(url)!r} names no node of a Cluster: write {EXAMPLE}")
+    addresses.check_no_at(url[parts.end("net") :], url)
     if parts["path"].strip("/") not in {"", "0"}:
         raise ConfigError(f"{without_password(url)!r}: a Cluster has only database 0: write {EXAMPLE}")
     user, at, hosts = parts["net"].rpartition("@")

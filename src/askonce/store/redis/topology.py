@@ -64,6 +64,11 @@ class Topology:
         """Whether the cluster has answered."""
         return self.version > 0
 
+    @property
+    def just_failed(self) -> bool:
+        """Whether nobody answered a moment ago: nothing is gained by waiting for the next attempt."""
+        return self.trouble is not None and time.monotonic() - self._last < AGAIN
+
     def moved(self, partition: int, node: RedisAddress) -> None:
         """A server says that a node has this partition now. The rest of what changed is learned in the background."""
         if self.owners[partition] is not node:
