@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 from askonce import Cache
 from askonce.testing import RedisServer, ServerMissing, ValkeyServer
 from askonce.testing.sentinels import SentinelGroup
-from askonce.testing.servers import Server
+from askonce.testing.servers import Redis8Server, Server
 from bench.places import MODES, Opener, Place, Skipped, nowhere
 from bench.questions import answer, question
 from bench.row import Case, Seen, row
@@ -114,7 +114,7 @@ EVENTS: dict[str, Callable[[SentinelGroup], Event]] = {"killed": kill, "planned"
 @row(
     heavy=True,
     modes=("threads",),
-    stores=(served(ValkeyServer, "Valkey"), served(RedisServer, "Redis")),
+    stores=(served(ValkeyServer, "Valkey 9"), served(Redis8Server, "Redis 8"), served(RedisServer, "Redis")),
     variants={name: name for name in EVENTS},
 )
 def failover(case: Case) -> Seen:

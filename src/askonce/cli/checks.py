@@ -38,6 +38,7 @@ LOOKUPS = 200
 PATIENCE = 1.0  # s
 SLOW = 0.005  # s: above this, a hit costs noticeably more than the network of one site
 MINUTE = 60_000  # ms
+UNLISTED = "without SCAN, `askonce ls`, stats, sweep and dry_run= do not work; all else does"
 BRIEF = Limits(MINUTE, MINUTE, MINUTE)
 
 REMEDIES = {
@@ -57,6 +58,7 @@ REMEDIES = {
 _ABOUT = {
     "tls": "TLS failed: name the authority that signed the certificate (?ssl_ca_certs=FILE), and the host"
     " that the certificate names; use rediss:// only with TLS",
+    "unsupported": "the service lacks this command, or forbids it: what is named before it does not work there",
     "service": "name one of the services that the sentinels know, at the end of the URL",
     "sentinel": "check that the URL names sentinels (port 26379), and their password (?sentinel_password=...)",
     "failover": "a failover is under way: wait; if it lasts, too few sentinels or replicas are left",
@@ -193,15 +195,21 @@ def rights(place: Place) -> Check:
     prefix = f"{place.prefix or DEFAULT}:doctor-{os.urandom(4).hex()}"
     store = open_store(place.url, prefix=prefix)
     done: list[str] = []
+    lost = ""
     try:
         for name, work in _works(store):
             try:
                 work()
             except (StoreTrouble, StoreUnavailable) as found:
-                return trouble("rights", found, place, f"{name}: ")
-            done.append(name)
+                if name != "list":
+                    return trouble("rights", found, place, f"{name}: ")
+                lost = f"list: {found}"
+            else:
+                done.append(name)
     finally:
         _clean(store)
+    if lost:
+        return Check("rights", f"may {', '.join(done)}; not {lost}", "hint", UNLISTED)
     return Check("rights", f"may {', '.join(done)}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from askonce.cli import say
 from askonce.cli.check import Check
-from askonce.store import Store, StoreTrouble
+from askonce.store import CONNECT_TIMEOUT, Store, StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.sentinel import Report, SentinelAddress
@@ -37,6 +37,8 @@ def report_of(address: SentinelAddress, sentinel: RedisAddress) -> Report | Stor
     """What one sentinel says of the service; None if it does not know it."""
     try:
         connection = open_connection(sentinel)
+        connection.timeout = CONNECT_TIMEOUT
+        connection.sock.settimeout(CONNECT_TIMEOUT)
         try:
             return address.service.read(connection.exchange(address.service.question, 2))
         finally:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,20 +19,25 @@ import redis.sentinel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from askonce import Cache
 from askonce.cache.stores import open_store
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store.redis import connecting, multiplexed, sentinel, sentinel_primary
 from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.multiplexed import open_multiplexed
 from askonce.store.redis.primaries import OnePrimary
 from askonce.store.redis.scripts import pack
 from askonce.store.redis.sentinel import Report, SentinelAddress, Service, Survey
 from askonce.store.redis.store import RedisStore
-from askonce.testing.sentinels import SentinelGroup
-from askonce.testing.servers import Server, ServerMissing, ValkeyServer
+from askonce.store.redis.wire import SyncWire
+from askonce.testing.sentinels import SentinelGroup, sentinel_of
+from askonce.testing.servers import RedisServer, Server, ServerMissing, ValkeyServer, free_port
 from tests.store.keeping import put
 from tests.store.puppet import Puppet, key, until
+
+PATIENT = {"socket_timeout": 5.0}  # on a busy machine a fifth of a second passes quickly
 
 
 def opened(url: str, **options: Any) -> RedisStore:
@@ -195,9 +202,10 @@ class Told(Puppet):
     def _told(report: Report, whole: bool) -> bytes:
         if not whole:
             return bulk(report.host, report.port)
-        flags = "s_down,o_down,master" if report.down else "master"
-        others = ("num-other-sentinels", report.others, "config-epoch", report.epoch)
-        return bulk("name", "s", "ip", report.host, "port", report.port, "flags", flags, *others)
+        flags = ["master", *["s_down,o_down"] * report.down, *["failover_in_progress"] * report.moving]
+        since = int(min(report.since, 1e6) * 1000)
+        more = ("num-other-sentinels", report.others, "config-epoch", report.epoch, "role-reported-time", since)
+        return bulk("name", "s", "ip", report.host, "port", report.port, "flags", ",".join(flags), *more)
 
 
 @contextlib.contextmanager
@@ -213,7 +221,8 @@ def told(*says: Any, **options: Any) -> Iterator[tuple[str, list[Told]]]:
 
 def found(url: str, mode: str) -> int:
     """The port of the server that a store of this URL uses; StoreTrouble if it finds none."""
-    store = opened(url, asynchronous=mode == "async")
+    patient = {} if "timeout" in url else PATIENT
+    store = opened(url, asynchronous=mode == "async", **patient)
 
     async def ask() -> Any:
         (reply,) = await store._wires[0].ask(pack(b"CONFIG", b"GET", b"port"), 1)
@@ -287,13 +296,19 @@ class TestSentinelsThatDisagree:
     def test_one_that_was_asked_in_vain_is_asked_last_from_then_on(self, pair, mode: str):
         with told("silent", at(pair[0]), at(pair[0])) as (url, _):
             address = address_of(opened(url))
-            first, *others = address.service.sentinels
+            first = address.service.sentinels[0]
             if mode == "sync":
                 open_connection(address).close()
             else:
                 asyncio.run(self._open(address))
-            assert address.service.sentinels == [*others, first]
-            assert Survey(address.service).left[-1] is first
+            assert address.service.sentinels[0] is not first
+            assert first in address.service.lost
+            again = Survey(address.service)
+            for sentinel in again.left[:2]:
+                assert not again.settled
+                again.hear(sentinel, [[b"h", b"1"], {b"ip": b"h", b"port": b"1", b"flags": b"", b"config-epoch": b"1"}])
+            assert again.settled
+            assert again.left == [first]
 
     @staticmethod
     async def _open(address: SentinelAddress) -> None:
@@ -313,7 +328,7 @@ class TestSentinelsThatDisagree:
         ],
     )
     def test_sentinels_in_trouble_are_trouble_of_that_kind(self, mode: str, says: str, kind: str):
-        with told(says, says) as (url, _):
+        with told(says, says, socket_timeout=0.2) as (url, _):
             began = time.monotonic()
             with pytest.raises(StoreTrouble) as trouble:
                 found(url, mode)
@@ -359,6 +374,182 @@ def test_whatever_sentinels_say_the_store_uses_the_primary_that_one_of_them_name
                 assert named
 
 
+# --- what an acknowledgement is worth -----------------------------------------------------------------------------
+
+
+def done(store: RedisStore, work: Any) -> Any:
+    """What a verb of a store of either mode returns; an async one is closed."""
+
+    async def over() -> Any:
+        try:
+            return await work
+        finally:
+            await store.close()
+
+    return drive(work) if isinstance(store._wires[0], SyncWire) else asyncio.run(over())
+
+
+def moved_at(server: Server) -> int:
+    """How often the first partition was invalidated at a server."""
+    store = opened(server.url, prefix="acks")
+    found = drive(store.standing())[0].clock
+    drive(store.close())
+    return found
+
+
+@pytest.mark.servers
+@MODES
+class TestInvalidations:
+    """`pair[0]` is the old primary, and `valkey` the new one."""
+
+    def store(self, url: str, mode: str) -> RedisStore:
+        return opened(url, prefix="acks", asynchronous=mode == "async", **PATIENT)
+
+    def test_one_that_the_old_primary_acknowledged_is_made_again_at_the_new_one(self, pair, valkey: Server, mode: str):
+        with told(at(pair[0], 1)) as (url, sentinels):
+            store = self.store(url, mode)
+            blocking = store.blocking()
+            drive(blocking.look(key(0), ()))
+            sentinels[0].says = at(valkey, 2)
+            drive(blocking.invalidate((), everything=True))
+            assert moved_at(valkey) == 1
+            done(store, store.invalidate((), everything=True))
+            assert moved_at(valkey) == 2
+            drive(blocking.close())
+
+    def test_one_that_is_made_while_the_primary_is_being_replaced_waits_for_the_new_one(
+        self, pair, valkey: Server, mode: str
+    ):
+        with told(at(pair[0], 1, moving=True)) as (url, sentinels):
+            store = self.store(url, mode)
+            over = threading.Timer(0.2, lambda: setattr(sentinels[0], "says", at(valkey, 2)))
+            over.start()
+            done(store, store.invalidate((), everything=True))
+            over.join()
+            assert moved_at(valkey) == 1
+
+    def test_a_replacement_that_does_not_end_is_trouble(self, pair, mode: str, monkeypatch):
+        monkeypatch.setattr(sentinel_primary, "PATIENCE", 0.1)
+        with told(at(pair[0], 1, moving=True)) as (url, _):
+            store = self.store(url, mode)
+            with pytest.raises(StoreTrouble, match="being replaced") as trouble:
+                done(store, store.invalidate((), everything=True))
+            assert trouble.value.about == "failover"
+
+    def test_a_question_is_forgotten_at_the_new_primary_too(self, pair, valkey: Server, mode: str):
+        direct = opened(valkey.url, prefix="acks")
+        put(direct, key(0), 1)
+        with told(at(pair[0], 1)) as (url, sentinels):
+            store = self.store(url, mode)
+            blocking = store.blocking()
+            drive(blocking.look(key(0), ()))
+            sentinels[0].says = at(valkey, 2)
+            done(store, store.forget(key(0)))
+            drive(blocking.close())
+        assert drive(direct.entry(key(0))) is None
+        drive(direct.close())
+
+    def test_soon_after_a_replacement_it_waits_until_others_have_heard_of_it(self, pair, mode: str):
+        for since, least in ((60.0, 0.0), (sentinel_primary.SETTLED - 0.2, 0.2)):
+            with told(at(pair[0], 1, since=since)) as (url, _):
+                store = self.store(url, mode)
+                began = time.monotonic()
+                done(store, store.invalidate((), everything=True))
+                assert time.monotonic() - began >= least
+
+    def test_no_sentinel_that_answers_is_trouble_and_not_an_acknowledgement(self, pair, mode: str):
+        with told(at(pair[0], 1)) as (url, sentinels):
+            store = self.store(url, mode)
+            blocking = store.blocking()
+            drive(blocking.look(key(0), ()))
+            sentinels[0].says = "denied"
+            with pytest.raises(StoreTrouble):
+                drive(blocking.invalidate((), everything=True))
+            drive(blocking.close())
+            drive(opened(url).close())
+
+
+@pytest.mark.servers
+@MODES
+def test_all_connections_of_one_epoch_lead_to_one_server(pair, valkey: Server, mode: str, monkeypatch):
+    monkeypatch.setattr(sentinel, "RECENT", 0.0)
+    for module in (connecting, multiplexed):
+        monkeypatch.setattr(module, "watch", lambda *_: None)  # it may hear of it first, which is as good
+    with told(at(pair[0], 1)) as (url, sentinels):
+        store = opened(url, **PATIENT)
+        address = address_of(store)
+        before = open_connection(address)
+        sentinels[0].says = at(valkey, 2)
+        if mode == "sync":
+            connection = open_connection(address)
+            epoch = connection.epoch
+            connection.close()
+        else:
+            epoch = asyncio.run(epoch_of(address))
+        assert before.epoch < epoch == address.epoch.number
+        before.close()
+
+
+async def epoch_of(address: SentinelAddress) -> int:
+    connection = await open_multiplexed(address)
+    connection.close()
+    return connection.epoch
+
+
+# --- credentials and TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.servers
+@pytest.mark.waits
+def test_the_sentinels_and_the_primary_have_passwords_of_their_own_and_nobody_is_told_them(caplog):
+    with SentinelGroup(replicas=0, sentinels=1, password="ours", sentinel_password="theirs") as group:
+        for mode in ("sync", "async"):
+            assert found(group.url, mode) == group.servers[0].port
+            for wrong, right in (("ours", "mine"), ("theirs", "mine"), ("sentinel_password=theirs", "")):
+                with pytest.raises(StoreTrouble) as trouble:
+                    found(group.url.replace(wrong, right), mode)
+                assert trouble.value.kind == "store-denied"
+                assert not {"ours", "theirs", "mine"} & set(re.findall(r"\w+", str(trouble.value)))
+        client = redis.sentinel.Sentinel(
+            [("127.0.0.1", group.sentinels[0].port)], sentinel_kwargs={"password": "theirs"}, password="ours"
+        ).master_for("mymaster")
+        with Cache(redis_client=client) as cache:
+            assert "stored" in str(cache.fetch({"q": 1}, lambda: {"a": 1}).status)
+        with Cache(group.url) as cache:
+            assert cache.fetch({"q": 1}, lambda: {"a": 2}).value == {"a": 1}
+            assert "theirs" not in repr(cache) + repr(cache.stats())
+    assert not caplog.records
+
+
+@pytest.mark.servers
+@pytest.mark.waits
+def test_the_sentinels_and_the_primary_are_reached_over_tls(certificate: Path):
+    names = {"tls-cert-file": certificate, "tls-key-file": certificate.with_name("key.pem")}
+    files = {**names, "tls-ca-cert-file": certificate, "tls-auth-clients": "no", "tls-replication": "yes"}
+    options = {name: str(value) for name, value in files.items()}
+    primary_port, sentinel_port = free_port(), free_port()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(RedisServer(options={**options, "tls-port": primary_port}))
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        made = sentinel_of(RedisServer)(primary_port, {}, options={**options, "tls-port": sentinel_port})
+        stack.enter_context(made)
+        url = f"rediss+sentinel://localhost:{sentinel_port}/mymaster"
+        trusted = f"{url}?ssl_ca_certs={certificate}"
+        for mode in ("sync", "async"):
+            assert found(trusted, mode)
+            with pytest.raises(StoreTrouble) as trouble:
+                found(url, mode)
+            assert trouble.value.kind == "store-denied"
+        store = opened(trusted, **PATIENT)
+        drive(store.invalidate((), everything=True))
+        link = store.link()
+        link.probe()
+        link.close()
+        drive(store.close())
+
+
 # --- after it has moved -------------------------------------------------------------------------------------------
 
 
@@ -398,7 +589,7 @@ def peer_of(link: Any) -> int:
 @pytest.mark.waits
 class TestAPrimaryThatMoves:
     def test_after_a_kill_every_wire_and_the_link_lead_to_the_new_one_and_stay_there(self, whole: SentinelGroup):
-        store = opened(whole.url)
+        store = opened(whole.url, **PATIENT)
         link = store.link()
         link.subscribe(key(1))
         until(lambda: key(1) in link.poll(0.1)[1])
@@ -409,10 +600,10 @@ class TestAPrimaryThatMoves:
         with pytest.raises(StoreTrouble):
             port_of(store)
         after = whole.moved_from(before)
-        until(lambda: leads_to(store, after), 1)
+        until(lambda: leads_to(store, after))
         assert (drive(store.entry(key(0))) or b"").endswith(b"answer")
         ready: list[Any] = []
-        until(lambda: self._polled(link, ready), 2)
+        until(lambda: self._polled(link, ready))
         assert peer_of(link) == after.port
         before.start()  # empty, and a primary until the sentinels notice
         address_of(store).epoch.end()
@@ -431,16 +622,17 @@ class TestAPrimaryThatMoves:
 
     def test_a_planned_failover_moves_idle_connections_though_the_old_primary_answers_on(self, whole: SentinelGroup):
         before = whole.primary()
-        store = opened(whole.url)
+        store = opened(whole.url, **PATIENT)
         link = store.link()
         link.probe()
         after_loop: list[int] = []
 
         async def through() -> None:
-            over = opened(whole.url, asynchronous=True)
+            over = opened(whole.url, asynchronous=True, **PATIENT)
             await over.look(key(0), ())
+            number = address_of(over).epoch.number
             after = await asyncio.to_thread(whole.failover)
-            await asyncio.sleep(0.2)  # the announcement is on its way
+            await asyncio.to_thread(until, lambda: address_of(over).epoch.number > number)  # the announcement came
             (reply,) = await over._wires[0].ask(pack(b"CONFIG", b"GET", b"port"), 1)
             after_loop.extend([after.port, int(reply[b"port"])])
             await over.close()
@@ -455,18 +647,20 @@ class TestAPrimaryThatMoves:
         drive(store.close())
 
     def test_nothing_is_left_of_a_store_that_is_closed(self, whole: SentinelGroup):
-        store = opened(whole.url)
+        before = set(threading.enumerate())
+        store = opened(f"{whole.url}/7", **PATIENT)  # another database: this watch is not another store's
         drive(store.look(key(0), ()))
-        until(lambda: "askonce-sentinel" in {thread.name for thread in threading.enumerate()})
+        watching = [one for one in set(threading.enumerate()) - before if one.name == "askonce-sentinel"]
+        assert len(watching) == 1
         drive(store.close())
-        until(lambda: "askonce-sentinel" not in {thread.name for thread in threading.enumerate()})
+        until(lambda: not watching[0].is_alive(), 15)
 
     def test_a_sentinel_that_is_down_or_frozen_costs_one_connection_a_part_of_its_second(self, whole: SentinelGroup):
         first, second, _ = whole.sentinels
         first.stop()
         second.freeze()
         try:
-            store = opened(whole.url)
+            store = opened(whole.url, **PATIENT)
             until(lambda: leads_to(store, whole.primary(whole.sentinels[2:])))
             address_of(store).epoch.end()
             began = time.monotonic()

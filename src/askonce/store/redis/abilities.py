@@ -34,10 +34,11 @@ class Ability(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What came of a conversation: the replies, in their order, and the pushes."""
+    """What came of a conversation: the replies, in their order, the pushes, and the commands that nothing came of."""
 
     replies: list[Any]
     pushes: list[list[Any]]
+    unanswered: list[bytes]
 
     def refusals(self) -> list[Refusal]:
         """The error replies."""
@@ -52,11 +53,14 @@ def converse(address: RedisAddress, *commands: bytes) -> Said:
     """Send commands one after another, each after the replies to the one before; StoreTrouble if that fails."""
     connection = open_connection(address)
     until = time.monotonic() + CONNECT_TIMEOUT
-    said = Said([], [])
+    said = Said([], [], [])
     try:
         for command in commands:
+            before = len(said.replies) + len(said.pushes)
             connection.sock.sendall(command + HELLO)
             _read(connection, until, said)
+            if len(said.replies) + len(said.pushes) == before:
+                said.unanswered.append(command)
     except OSError as error:
         raise StoreTrouble("store-closed", f"the store closed the connection: {error}") from None
     finally:
@@ -80,6 +84,8 @@ def _judged(said: Said, *, well: bool, missing: str) -> Ability:
     """Can, if all went well; else cannot, by the first refusal, or for what is `missing`."""
     if well:
         return Ability(True)
+    if said.unanswered:
+        return Ability(None, "no reply came")
     refusal = next(iter(said.refusals()), None)
     return Ability(False, told(refusal) if refusal is not None else missing)
 
@@ -101,7 +107,8 @@ def loads_scripts(address: RedisAddress, _key: bytes) -> Ability:
     """Whether SCRIPT LOAD and SCRIPT EXISTS work."""
     script = Script("return 1")
     said = converse(address, pack(b"SCRIPT", b"LOAD", script.text), pack(b"SCRIPT", b"EXISTS", script.sha))
-    return _judged(said, well=said.replies[-1:] == [[1]], missing="it does not know it then")
+    well = not said.refusals() and said.replies[-1:] == [[1]]
+    return _judged(said, well=well, missing="it does not know it then")
 
 
 def reads_undeclared(address: RedisAddress, key: bytes) -> Ability:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.scripts import pack
-from askonce.store.redis.sentinel import Report, SentinelAddress, Service, Survey
+from askonce.store.redis.sentinel import SentinelAddress, Service, Survey
 from askonce.store.redis.trouble import Refusal, unconnected
 
 HELLO = pack(b"HELLO", b"3")
@@ -42,7 +42,7 @@ def search(address: SentinelAddress, epoch: int, until: float) -> Steps[int]:
     The result is the epoch of the connection.
     """
     service = address.service
-    reports = service.recent(epoch) or (yield from survey(service, until))
+    reports = service.recent(epoch) or (yield from survey(service, until)).candidates()
     trouble: StoreTrouble | None = None
     for at, report in enumerate(reports):
         limit = _left(until) / (len(reports) - at)
@@ -57,8 +57,8 @@ def search(address: SentinelAddress, epoch: int, until: float) -> Steps[int]:
     raise trouble or unconnected(address.timeout)
 
 
-def survey(service: Service, until: float) -> Steps[list[Report]]:
-    """The attempts to ask the sentinels; the servers that may be the primary, the likeliest first, or StoreTrouble."""
+def survey(service: Service, until: float) -> Steps[Survey]:
+    """The attempts to ask the sentinels, and what they say."""
     asked = Survey(service)
     while not asked.settled:
         sentinel = asked.left[0]
@@ -67,7 +67,7 @@ def survey(service: Service, until: float) -> Steps[list[Report]]:
     if asked.ignorant is not None and not asked.reports:
         names = yield Attempt(asked.ignorant, max(LEAST, _left(until)), pack(b"SENTINEL", b"MASTERS"), 1)
         asked.hear_names(names)
-    return asked.candidates()
+    return asked
 
 
 def _left(until: float) -> float:

@@ -185,7 +185,7 @@ class RedisLink:
             some = said[at : at + CHUNK]
             packed = [pack(b"PUBLISH", self._names.channel(key), notice.packed()) for key, notice in some]
             for reply in self._ask(b"".join(packed), len(packed)):
-                if not (type(reply) is Refusal and reply.denied):  # waiters claim again without it
+                if not (type(reply) is Refusal and (reply.denied or reply.unsupported)):  # waiters claim again
                     unrefused(reply)
 
     def probe(self) -> None:
@@ -335,7 +335,7 @@ class RedisLink:
     def _refused_to(self, said: Refusal, due: Due) -> None:
         """A subscription was refused. Heartbeats must go on without it: waiters claim again at their deadline."""
         del due
-        if said.denied:
+        if said.denied or said.unsupported:
             self._stop_listening(said)
         else:
             self._refused = said.trouble()

@@ -27,7 +27,7 @@ NAMES_TOLD = 10  # services named in an error
 class Report(NamedTuple):
     """What one sentinel says of a service. `down`: it says that this server does not answer it.
 
-    `since`: for how long this sentinel has had it for the primary, s.
+    `since`: for how long this sentinel has had it for the primary, s. `moving`: it is replacing it by another one.
     """
 
     host: str
@@ -36,6 +36,7 @@ class Report(NamedTuple):
     down: bool = False
     others: int = 0  # sentinels that it knows besides itself
     since: float = math.inf
+    moving: bool = False
 
 
 class Service:
@@ -79,6 +80,10 @@ class Service:
     def doubt(self) -> None:
         """Ask the sentinels before the next connection is made."""
         self._recent = None
+
+    def replaced(self) -> None:
+        """There is another primary, and no connection leads to it yet."""
+        self._recent = self.primary = None
 
     def leads_to(self, report: Report) -> bool:
         """Whether connections lead to the primary of a report."""
@@ -130,7 +135,8 @@ def _report(named: Any, said: Any) -> Report:
     same = (facts[b"ip"].decode(), int(facts[b"port"])) == (host, port)
     down = same and not flags.isdisjoint({b"s_down", b"o_down"})
     since = int(facts.get(b"role-reported-time", 0)) / 1000 if same else 0.0
-    return Report(host, port, int(facts[b"config-epoch"]), down, int(facts.get(b"num-other-sentinels", 0)), since)
+    others = int(facts.get(b"num-other-sentinels", 0))
+    return Report(host, port, int(facts[b"config-epoch"]), down, others, since, b"failover_in_progress" in flags)
 
 
 class Survey:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from redis import exceptions as said
 
-from askonce.store import StoreTrouble
+from askonce.store import At, StoreTrouble
 
 _KINDS = {
     "NOAUTH": "store-denied",
@@ -51,6 +51,11 @@ class Redirect(NamedTuple):
     port: int
 
 
+_UNSUPPORTED = re.compile(
+    r"unknown (sub)?command|\bun(supported|available)\b|\bnot (supported|allowed|permitted)\b", re.IGNORECASE
+)
+
+
 class Refusal(Exception):
     """An error reply. It is one of a batch's replies, so it is a value, and is never raised."""
 
@@ -63,6 +68,11 @@ class Refusal(Exception):
     def denied(self) -> bool:
         """Whether this user may not do it."""
         return _kind(str(self)) == "store-denied"
+
+    @property
+    def unsupported(self) -> bool:
+        """Whether the server does not know the command, or forbids it to everybody, as managed services do."""
+        return _UNSUPPORTED.search(str(self)) is not None
 
     @property
     def stale(self) -> bool:
@@ -92,7 +102,8 @@ class Refusal(Exception):
         kind = _kind(str(self))
         if kind == "store-mismatch":
             return StoreTrouble(kind, f"the server is a node of a Cluster ({self}): write redis+cluster://host:port")
-        return StoreTrouble(kind, f"the store said: {self}", "key" if kind == "store-foreign" else "command")
+        at: At = "key" if kind == "store-foreign" else "command"
+        return StoreTrouble(kind, f"the store said: {self}", at, "unsupported" if self.unsupported else "")
 
 
 def unrefused(reply: Any) -> Any:

@@ -163,8 +163,7 @@ class _Watch:
 
     def _moved(self) -> None:
         """There is another primary: nobody uses the old connections again."""
-        self._service.primary = None
-        self._service.doubt()
+        self._service.replaced()
         self._epoch.end()
 
 
