@@ -14,6 +14,7 @@ from typing import Any
 from askonce.cache import config as _config
 from askonce.cache.answer import Outcome
 from askonce.cache.cache import AsyncCache, AsyncHandle, Cache, Handle
+from askonce.core.keyring import Keys
 from askonce.core.policy import Policy
 from askonce.errors import (
     AskonceError,
@@ -37,6 +38,7 @@ __all__ = [
     "ConfigError",
     "Event",
     "Handle",
+    "Keys",
     "NotCached",
     "Outcome",
     "PartialInvalidation",
@@ -54,13 +56,19 @@ _default: dict[str, tuple[Cache, _config.Standing]] = {}  # under one name: a di
 
 
 def configure(
-    *, url: str | None = None, prefix: str | None = None, mode: str | None = None, near: int | str | None = None
+    *,
+    url: str | None = None,
+    prefix: str | None = None,
+    mode: str | None = None,
+    near: int | str | None = None,
+    compress: str | bool | None = None,
+    encryption: Any = None,
 ) -> None:
     """Set the defaults of caches made from now on, the default cache among them (None: leave as it is).
 
     Where that changes anything, the next call makes another default cache; the old one finishes its calls.
     """
-    _config.configure(url=url, prefix=prefix, mode=mode, near=near)
+    _config.configure(url=url, prefix=prefix, mode=mode, near=near, compress=compress, encryption=encryption)
     made = _default.get("cache")
     if made is not None and made[1] != _config.standing(lenient=True):
         _default.pop("cache", None)

@@ -84,6 +84,8 @@ class Draw:
         extensions = {FIELDS: pack_fields(fields)} if fields or self.chance(0.1) else {}
         if self.chance(0.2):
             extensions |= {2: b"tag", 8: b"x" * self.one(0, 5, 600)}
+        if self.chance(0.3):
+            extensions |= self.one({3: b"\1\0\0\0\0"}, {5: b"key"}, {3: b"", 5: b"", 16: b"x" * 90})
         sealed = seal(
             self.key.form, self.key.digest, self.one(A, B, C), self.order(), self.snapshot(generations),
             self.one(0, 1_000, 60_000, 60_000, TTL_CAP), extensions, b"body",

@@ -18,10 +18,10 @@ from askonce.core.lease import Generations, Lease, Slot
 from askonce.core.model import (
     FIELDS,
     FORMS,
-    ODD,
     Dates,
     Sealed,
     Snapshot,
+    foreign,
     pack_dates,
     pack_fields,
     seal,
@@ -72,7 +72,7 @@ class Beside(ledger.Ledger):
 
     def slot(self, key: Key) -> Slot:
         head, fields = ledger.header(self.state.entry, key)
-        if head is not None and (head.flags & ODD or head.flags & 3 != FORMS.index(key.form)):
+        if head is not None and (foreign(head.flags) or head.flags & 3 != FORMS.index(key.form)):
             head, fields = None, ()
         lease = self.state.lease
         # A server removes by itself what is over, and nobody can tell whether it was there.

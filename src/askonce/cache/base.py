@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from askonce.cache import config
+from askonce.cache import config, contents
 from askonce.cache.answer import Outcome, answer_of
 from askonce.cache.near import near_for
 from askonce.cache.observed import Observed
 from askonce.cache.options import Call, settings_of
 from askonce.cache.process import known_caches
 from askonce.cache.questions import QuestionBuilder
+from askonce.cache.sealing import Encryption, codec_of, portable
 from askonce.cache.selector import Selector, select
 from askonce.cache.stores import no_store, open_store
 from askonce.cache.streams import Items, StoredItems, Uncached, items_of, pace_of
@@ -33,13 +34,13 @@ from askonce.engine.fitting import Fitting
 from askonce.engine.leader import Answer
 from askonce.engine.question import NOTHING, Planner, Question, Settings
 from askonce.engine.reader import Found, Unreadable
-from askonce.errors import ConfigError, StoreUnavailable, UsageError
+from askonce.errors import ConfigError, UsageError
 from askonce.events import Events, Status
 from askonce.runtime import exits, forks
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Mode
 from askonce.runtime.threads import Threads
-from askonce.store import Store, StoreTrouble, inventory
+from askonce.store import Store
 from askonce.store.inventory import Listed
 from askonce.stream.tape import Opened, Playback
 
@@ -71,6 +72,8 @@ class BaseCache(QuestionBuilder, Observed):
         consistency: Consistency | None = None,
         replay: str = "at-once",
         replay_speed: float = 1.0,
+        compress: str | bool | None = None,
+        encryption: Encryption | None = None,
         **more: object,
     ) -> None:
         """Does no I/O. ConfigError for an invalid URL or option; an unreachable store is noticed by lookups, not here.
@@ -81,7 +84,8 @@ class BaseCache(QuestionBuilder, Observed):
         `strict`: a lookup raises StoreUnavailable instead of going upstream without the store. `near`: what of Redis
         this process keeps, bytes or such as "64MB" (else $ASKONCE_NEAR); `consistency`: strong does not use that.
         `replay`: stored streams come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast.
-        `more`: rules about requests (`RuleWords`), and the store's own options.
+        `compress`: ``zstd`` (else $ASKONCE_COMPRESS). `encryption`: the keys (`Keys`), a file of them, or a function
+        that returns them (else $ASKONCE_KEYS). `more`: rules about requests (`RuleWords`), and the store's own options.
         """
         self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
         options = {name: value for name, value in more.items() if name not in RULE_WORDS}
@@ -92,14 +96,17 @@ class BaseCache(QuestionBuilder, Observed):
             if url is not None:
                 raise ConfigError("give a URL or redis_client=, not both")
             url, options = "redis://", {**options, "client": redis_client}
-        self._planner = Planner(self.prefix, tenant, _own_policy(policy, consistency), scopes or {}, self.mode)
+        self.codec = codec_of(compress, encryption)
+        own = _own_policy(policy, consistency)
+        self._planner = Planner(self.prefix, tenant, own, scopes or {}, self.mode, self.codec.names)
         address = config.find_url(url)
         if size := near_for(address, near, config.default_near()):
             options["near"] = size
         store = self._new_store(address, **options)
         said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
-        said |= {"near": near, "consistency": consistency}
-        self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, "replay_speed": replay_speed, **said}
+        said |= {"near": near, "consistency": consistency, "replay_speed": replay_speed}
+        said |= {"compress": compress, "encryption": portable(encryption)}
+        self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, **said}
         self._portable = redis_client is None
         self.events = Events()
         self._fitting = Fitting(self.events)
@@ -122,7 +129,7 @@ class BaseCache(QuestionBuilder, Observed):
             return no_store()  # the store's modules can no longer be imported
 
     def _new_engine(self, store: Store) -> BatchEngine:
-        return BatchEngine(store, self._new_mode(), self.events, strict=self._strict)
+        return BatchEngine(store, self._new_mode(), self.events, strict=self._strict, codec=self.codec)
 
     def _new_mode(self) -> Mode:
         if not self.asynchronous:
@@ -252,33 +259,15 @@ class BaseCache(QuestionBuilder, Observed):
 
     async def drop(self, selector: Selector, *, dry_run: bool = False) -> int | None:
         """Invalidate, for sync and async. A dry run returns how many live entries would be reached."""
-        store = self.engine().store
-        try:
-            if dry_run:
-                return len(selector.keys) or await inventory.reached(
-                    store, selector.fields, everything=selector.everything
-                )
-            for key in selector.keys:
-                await store.forget(key)
-            if not selector.keys:
-                await store.invalidate(selector.fields, everything=selector.everything)
-        except StoreTrouble as trouble:
-            raise StoreUnavailable(f"the invalidation is incomplete ({trouble}): repeat it", trouble.kind) from trouble
-        self.engine().board.bar()
-        self.events.emit("invalidated")
-        return None
+        return await contents.drop(self.engine(), selector, dry_run=dry_run)
 
-    async def listed(self) -> AsyncIterator[Listed]:
+    def listed(self) -> AsyncIterator[Listed]:
         """The entries in the store, for sync and async."""
-        async for record, head, live in inventory.records(self.engine().store):
-            yield inventory.listed(record, head, live)
+        return contents.listed(self.engine())
 
     async def swept(self) -> int:
         """Sweep, for sync and async; return how many entries were deleted."""
-        gone = 0
-        async for _, now_gone in inventory.sweep(self.engine().store):
-            gone = now_gone
-        return gone
+        return await contents.swept(self.engine())
 
     async def shut(self, limit: float | None) -> list[str]:
         """Close, for sync and async."""

@@ -31,7 +31,8 @@ class CacheOrHandle:
     ) -> Selector:
         """The selector of an invalidation. With a request, a scope is part of the question and selects nothing."""
         if request is None:
-            return select(**said)
+            names = self._base.codec.names
+            return select(**said, secret=b"" if names is None else names.labels)
         own = {"tenant": tenant, "variant": variant, "scope": said.pop("scope")}
         settings = self._settings({name: value for name, value in own.items() if value is not None})
         return select(request=self._base.key_of(request, settings), **said)

@@ -20,29 +20,42 @@ from askonce.events import log
 MEMORY = "memory://askonce"  # a name, so that all default caches of a process share one
 MODES = ("on", "off", "refresh", "only-if-cached")
 
-_configured: dict[str, Any] = {"url": None, "prefix": None, "mode": None, "near": None}
+_configured: dict[str, Any] = dict.fromkeys(("url", "prefix", "mode", "near", "compress", "encryption"))
 _warned: set[str] = set()
 
 
 def configure(
-    *, url: str | None = None, prefix: str | None = None, mode: str | None = None, near: int | str | None = None
+    *,
+    url: str | None = None,
+    prefix: str | None = None,
+    mode: str | None = None,
+    near: int | str | None = None,
+    compress: str | bool | None = None,
+    encryption: Any = None,
 ) -> None:
     """Set the defaults of caches made from now on; None leaves a default unchanged."""
     if mode is not None:
         check_mode(mode)
     if near is not None:
         size_of(near)
-    said = {"url": url, "prefix": prefix, "mode": mode, "near": near}
+    said = {"url": url, "prefix": prefix, "mode": mode, "near": near, "compress": compress, "encryption": encryption}
     _configured.update({name: value for name, value in said.items() if value is not None})
 
 
+def configured(name: str) -> Any:
+    """A default that `configure` has set; None if it has not."""
+    return _configured[name]
+
+
 class Standing(NamedTuple):
-    """The default place of a cache, its default mode, and the size of its near cache."""
+    """The default place of a cache, its default mode, its near cache's size, and how it compresses and encrypts."""
 
     url: str
     prefix: str
     mode: str
     near: int
+    compress: object
+    encryption: object
 
 
 def standing(*, lenient: bool = False) -> Standing:
@@ -53,7 +66,10 @@ def standing(*, lenient: bool = False) -> Standing:
         if not lenient:
             raise
         url = ""
-    return Standing(url, find_prefix(None), find_mode(None), near_for(url, None, default_near()))
+    compress = _configured["compress"] or os.environ.get("ASKONCE_COMPRESS")
+    encryption = _configured["encryption"] or os.environ.get("ASKONCE_KEYS")
+    near = near_for(url, None, default_near())
+    return Standing(url, find_prefix(None), find_mode(None), near, compress, encryption)
 
 
 def find_url(url: str | None) -> str:

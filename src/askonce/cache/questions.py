@@ -67,7 +67,7 @@ class QuestionBuilder:
         except NotNormal as wrong:
             keyed, passes = None, not_normal(self.events, wrong)
         model = _model_of(request)
-        key = Key(digest if keyed is None else plan.digest(keyed))
+        key = plan.key(digest if keyed is None else plan.digest(keyed))
         known = Known(key, plan.fields(model), model, passes, expected_of(request))
         # The user's function may look at more than the request, and make another key the next time.
         if self.rules.normalize is None and plan.remembers:

@@ -27,8 +27,9 @@ def select(
     tag: str | Iterable[str] | None = None,
     model: str | Iterable[str] | None = None,
     everything: bool = False,
+    secret: bytes = b"",
 ) -> Selector:
-    """The selector of an invalidation; UsageError unless exactly one way is used."""
+    """The selector of an invalidation; UsageError unless exactly one way is used. `secret`: keys the labels' fields."""
     ways = [way is not None for way in (key, request, scope, tag, model)]
     if sum(ways) + bool(everything) != 1:
         raise UsageError(f"say what to invalidate, in one way: {WAYS}")
@@ -39,11 +40,11 @@ def select(
     if key is not None:
         return Selector(keys=tuple(keys.Key.parse(one) for one in _several(key)))
     if scope is not None:
-        return Selector(fields=_fields("scope", (_scope(one) for one in _several(scope))))
+        return Selector(fields=_fields("scope", (_scope(one) for one in _several(scope)), secret))
     if tag is not None:
-        return Selector(fields=_fields("tag", (labels.check_tag(one) for one in _several(tag))))
+        return Selector(fields=_fields("tag", (labels.check_tag(one) for one in _several(tag)), secret))
     assert model is not None
-    return Selector(fields=_fields("model", (_model(one) for one in _several(model))))
+    return Selector(fields=_fields("model", (_model(one) for one in _several(model)), secret))
 
 
 def _several(said: str | Iterable[str]) -> tuple[str, ...]:
@@ -53,8 +54,8 @@ def _several(said: str | Iterable[str]) -> tuple[str, ...]:
     return several
 
 
-def _fields(kind: str, texts: Iterable[str]) -> tuple[int, ...]:
-    return tuple(sorted({labels.field(kind, text) for text in texts}))
+def _fields(kind: str, texts: Iterable[str], secret: bytes) -> tuple[int, ...]:
+    return tuple(sorted({labels.field(kind, text, secret) for text in texts}))
 
 
 def _scope(scope: str) -> str:

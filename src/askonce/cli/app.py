@@ -17,6 +17,7 @@ from askonce.cli.demo import demo
 from askonce.cli.doctor import doctor
 from askonce.cli.invalidate import invalidate
 from askonce.cli.ls import ls
+from askonce.cli.ring import keys
 from askonce.cli.show import show
 from askonce.cli.stats import stats
 from askonce.cli.sweep import sweep
@@ -55,6 +56,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     show: "askonce show df606bd11b1d",
     invalidate: "askonce invalidate --scope support/triage --dry-run",
     sweep: "askonce sweep --old-prefix llm:v3",
+    keys: "askonce keys --file /etc/askonce.keys",
 }
 for command, example in EXAMPLES.items():
     app.command(epilog=f"Example: {example}")(command)

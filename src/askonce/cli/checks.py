@@ -23,6 +23,7 @@ from askonce.cache import config
 from askonce.cache.stores import open_store
 from askonce.cli import say
 from askonce.cli.check import Check
+from askonce.cli.checks_sealing import sealing_checks
 from askonce.cli.place import Place, absent, without_prefix
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
@@ -107,6 +108,7 @@ def _tried(store: Store, place: Place) -> Iterator[Check]:
         yield _round_trip(store, place)
         yield from _own(store, place)
         yield rights(place)
+        yield from sealing_checks(store)
 
 
 def trouble(name: str, found: StoreTrouble | StoreUnavailable, place: Place, doing: str = "") -> Check:

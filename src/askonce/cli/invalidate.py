@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -36,6 +37,8 @@ Variant = Annotated[str | None, typer.Option("--variant", metavar="TEXT", help="
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the live entries that would be invalidated.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
+FIRST = 200  # entries that are looked at before an invalidation by labels
+LABELS = frozenset({"scope", "tag", "model"})
 WAYS = "--key, --request, --scope, --tag, --model or --everything"
 
 
@@ -69,6 +72,8 @@ def invalidate(
         with opened(url, prefix) as store:
             said["key"] = arguments["key"] = [one.digest.hex() for one in keys.whole(store, key)]
     with Cache(where.url, prefix=where.prefix) as cache:
+        if said.keys() & LABELS and "request" not in said:
+            _check_keys(cache)
         begun = time.monotonic()
         reached = cache.invalidate(**arguments, dry_run=dry_run)
         seconds = time.monotonic() - begun
@@ -119,6 +124,20 @@ def _read(name: str) -> Any:
     if request is None:
         raise UsageError(f"--request {name} is null: give a request")
     return request
+
+
+def _check_keys(cache: Cache) -> None:
+    """Refuse to invalidate by a label where labels are keyed with a secret that is not here: nothing would be reached.
+
+    A first step through the store shows whether there are such entries.
+    """
+    entries = itertools.islice(cache.entries(), FIRST)
+    unknown = sorted({one.cipher for one in entries if not one.readable and one.cipher})
+    if unknown:
+        raise UsageError(
+            f"entries here are encrypted with the key {', '.join(unknown)}, which is not here: their scopes, models and"
+            " tags cannot be told; set $ASKONCE_KEYS, or use --key or --everything"
+        )
 
 
 def _confirm(where: Place) -> None:

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from askonce.cache import sealing
 from askonce.cli import say
 from askonce.cli.columns import Column, lines, table
 from askonce.cli.kept import now_of, opened
 from askonce.cli.keys import SHORT
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.cli.totals import state_of
+from askonce.core.codec import Codec
 from askonce.runtime.drive import drive
 from askonce.store import Store, inventory
 from askonce.store.inventory import Listed
@@ -56,9 +58,10 @@ def ls(
     A pipe gets tab-separated lines with whole keys and all columns, in seconds and bytes. The entries have no order.
     The command reads the store in small steps until it has enough entries.
     """
+    codec = sealing.codec_of(None, None)
     with opened(url, prefix) as store:
         now = now_of(store)
-        found = drive(_found(store, limit, lambda one: _wanted(one, now, scope, tag, model, dead=dead)))
+        found = drive(_found(store, limit, codec, lambda one: _wanted(one, now, scope, tag, model, dead=dead)))
     if as_json:
         say.as_json([{**asdict(one), "state": state_of(one, now)} for one in found])
         return
@@ -79,10 +82,10 @@ def _remark(found: list[Listed], limit: int) -> None:
         say.console(stderr=True).print(Text(note, "dim"), soft_wrap=True)
 
 
-async def _found(store: Store, limit: int, wanted: Any) -> list[Listed]:
+async def _found(store: Store, limit: int, codec: Codec, wanted: Any) -> list[Listed]:
     found: list[Listed] = []
     async for record, head, live in inventory.records(store):
-        entry = inventory.listed(record, head, live)
+        entry = inventory.listed(record, head, live, codec)
         if wanted(entry):
             found.append(entry)
             if len(found) == limit:
@@ -100,7 +103,8 @@ def _wanted(one: Listed, now: float, scope: str | None, tag: str | None, model: 
 def _short(one: Listed, now: float) -> list[str]:
     state = state_of(one, now)
     left = say.span(one.fresh - now) if state == "fresh" else {"error": "on error", "over": "expired"}.get(state, state)
-    words = (say.word(one.scope) or "-", say.word(one.model) or "-")
+    scope = one.scope if one.readable else f"(key {one.cipher} is not here)"
+    words = (say.word(scope) or "-", say.word(one.model) or "-")
     return [one.key[:SHORT], left, say.span(now - one.created), say.size(one.size), *words]
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from askonce.cache import sealing
 from askonce.cli import keys, say
 from askonce.cli.kept import now_of, opened
 from askonce.cli.place import AsJson, Prefix, Url
@@ -38,20 +39,39 @@ def show(key: KeyArgument, url: Url = None, prefix: Prefix = None, raw: Raw = Fa
         found = _forms(store, keys.whole(store, [key])[0])
     if not found:
         raise AskonceError(f"no entry has the key {key}: see askonce ls --full, and check --url and --prefix")
-    told = [{**asdict(entry), "state": state_of(entry, now), "body": _body(body)} for entry, body in found]
+    told = [_told(entry, body, now) for entry, body in found]
     if as_json:
         say.as_json(told)
     elif raw:
-        sys.stdout.buffer.write(b"".join(body for _entry, body in found))
+        sys.stdout.buffer.write(b"".join(_raw(*one) for one in found))
     else:
         for one in told:
             _print(one, now)
 
 
-def _forms(store: Store, key: Key) -> list[tuple[Listed, bytes]]:
+def _forms(store: Store, key: Key) -> list[tuple[Listed, bytes | None]]:
     """The entries of a key: a question may have a JSON answer and a stream."""
-    read = [drive(inventory.read(store, key._replace(form=form))) for form in ("v", "j", "s")]
+    codec = sealing.codec_of(None, None)
+    read = [drive(inventory.read(store, key._replace(form=form), codec)) for form in ("v", "j", "s")]
     return [one for one in read if one is not None]
+
+
+def _told(entry: Listed, body: bytes | None, now: float) -> dict[str, Any]:
+    why = {} if body is not None else {"why": _unreadable(entry)}
+    return {**asdict(entry), "state": state_of(entry, now), "body": None if body is None else _body(body), **why}
+
+
+def _raw(entry: Listed, body: bytes | None) -> bytes:
+    if body is None:
+        raise AskonceError(_unreadable(entry))
+    return body
+
+
+def _unreadable(entry: Listed) -> str:
+    """Why the body of an entry cannot be shown."""
+    if entry.cipher:
+        return f"encrypted with key {entry.cipher}, which is not here ($ASKONCE_KEYS), or is another key of that name"
+    return f"compressed ({entry.codec}), and this installation cannot read it: pip install 'askonce[zstd]'"
 
 
 def _body(body: bytes) -> Any:
@@ -75,6 +95,9 @@ def _print(told: dict[str, Any], now: float) -> None:
         grid.add_row(name if name == "created" else f"{name} until", f"{when}, {ago}")
     grid.add_row("call took", say.time(told["took"]))
     grid.add_row("size", say.size(told["size"]))
+    for name, stored in (("codec", told["codec"]), ("cipher", told["cipher"] and f"AES-256-GCM, key {told['cipher']}")):
+        if stored:
+            grid.add_row(name, say.text(stored))
     console.print(grid)
-    body = told["body"]
+    body = told.get("why", told["body"])
     say.prose(body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False))

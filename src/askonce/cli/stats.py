@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from askonce.cache import sealing
 from askonce.cli import place, say
 from askonce.cli.columns import NARROWEST
 from askonce.cli.kept import opened
@@ -31,9 +32,9 @@ def stats(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> No
     The command counts entries by state, scope and model, and adds up the time of their calls. It reads the headers of
     all entries in small steps. Each process counts its own hits and misses: Cache.stats().
     """
-    where = place.find_kept(url, prefix)
+    where, codec = place.find_kept(url, prefix), sealing.codec_of(None, None)
     with opened(url, prefix) as store, say.console(stderr=True).status("reading the store") as status:
-        totals = drive(take(store, lambda met: status.update(f"{met:,} entries so far")))
+        totals = drive(take(store, lambda met: status.update(f"{met:,} entries so far"), codec))
     address = place.without_prefix(store.address)
     if as_json:
         say.as_json({"store": address, "prefix": where.prefix, **asdict(totals)})

@@ -6,6 +6,7 @@ A generation field is a 14-bit hash of a label. A collision invalidates too much
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -17,10 +18,11 @@ TAGS_MAX = 64
 
 
 @lru_cache_of_short(8192)
-def field(kind: str, text: str) -> int:
-    """The generation field, 0 to 16383, of a ``scope``, ``model`` or ``tag``."""
+def field(kind: str, text: str, secret: bytes = b"") -> int:
+    """The generation field, 0 to 16383, of a ``scope``, ``model`` or ``tag``; keyed, if there is a secret."""
     data = f"{kind}\0{text}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(data).digest()[:2], "big") >> 2
+    digest = hmac.digest(secret, data, "sha256") if secret else hashlib.sha256(data).digest()
+    return int.from_bytes(digest[:2], "big") >> 2
 
 
 @lru_cache(maxsize=1024)
@@ -31,12 +33,12 @@ def scope_paths(scope: str) -> tuple[str, ...]:
 
 
 @lru_cache_of_short(4096)
-def fields(scope: str, model: str, tags: tuple[str, ...]) -> tuple[int, ...]:
+def fields(scope: str, model: str, tags: tuple[str, ...], secret: bytes = b"") -> tuple[int, ...]:
     """The generation fields of a lookup, sorted, without repeats."""
-    found = {field("scope", path) for path in scope_paths(scope)}
-    found.update(field("tag", tag) for tag in tags)
+    found = {field("scope", path, secret) for path in scope_paths(scope)}
+    found.update(field("tag", tag, secret) for tag in tags)
     if model:
-        found.add(field("model", model))
+        found.add(field("model", model, secret))
     return tuple(sorted(found))
 
 

@@ -11,20 +11,22 @@ So the first 84 bytes never change, a slide may move the next 36, and neither ch
     120 extensions: type, length, value ...  then the body
 
 A reader may skip extensions with even types; an unknown odd type makes the entry a visible miss. The flag ODD says that
-an odd type other than FIELDS is present, so that a plain hit walks no extensions.
+an odd type other than FIELDS is present, so that a plain hit walks no extensions. The flag CODED says that these are
+CODEC and CIPHER only: the body is an envelope (core.codec). An earlier version, which knows ODD alone, refuses it.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 FORMAT = 1
 MAGIC = b"ao"
 FORMS = ("v", "j", "s")
 ODD = 0x10  # an odd extension other than FIELDS is present: walk them before serving
+CODED = 0x40  # the odd extensions are CODEC and CIPHER: the body is an envelope
 ENDS = 0x20  # the answer named its own end: its life does not slide
 
 _SEALED = struct.Struct(">2sBBI32s16sQ8sII")
@@ -37,8 +39,8 @@ DATES_AT = SEALED_SIZE
 _TLV = struct.Struct(">BH")
 
 FIELDS, CODEC, CIPHER = 1, 3, 5
-TAGS, SCOPE, MODEL, META, DURATION, USAGE, FIELD_DIGESTS = 2, 4, 6, 8, 10, 12, 14
-KNOWN_ODD = frozenset({FIELDS})
+TAGS, SCOPE, MODEL, META, DURATION, USAGE, FIELD_DIGESTS, PRIVATE = 2, 4, 6, 8, 10, 12, 14, 16
+KNOWN_ODD = frozenset({FIELDS, CODEC, CIPHER})
 PRIME = 4294967291  # the largest below 2**32; a power of two would ignore the upper halves of the dates
 TTL_CAP = 0xFFFFFFFF  # ms, 49.7 days: longer lifetimes compare as equal
 
@@ -141,16 +143,20 @@ def pack_extensions(extensions: Mapping[int, bytes]) -> bytes:
 
 def unpack_extensions(data: bytes, head: Head) -> dict[int, bytes]:
     """All extensions of an entry; Corrupt if their lengths do not add up."""
-    found: dict[int, bytes] = {}
-    at = HEAD_SIZE
-    while at + _TLV.size <= min(head.length, len(data)):
-        kind, size = _TLV.unpack_from(data, at)
-        at += _TLV.size
-        found[kind] = data[at : at + size]
-        at += size
-    if at != head.length or at > len(data):
+    if not HEAD_SIZE <= head.length <= len(data):
         raise Corrupt("store-corrupt")
-    return found
+    return dict(unpack_pairs(data, HEAD_SIZE, head.length))
+
+
+def unpack_pairs(data: bytes, at: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """The reverse of pack_extensions, from `at` to `end`; Corrupt if the lengths do not add up."""
+    end = len(data) if end is None else end
+    while at + _TLV.size <= end:
+        kind, size = _TLV.unpack_from(data, at)
+        at += _TLV.size + size
+        yield kind, data[at - size : at]
+    if at != end:
+        raise Corrupt("store-corrupt")
 
 
 def whole(number: int) -> bytes:
@@ -190,20 +196,35 @@ def seal(
     snapshot: Snapshot,
     ttl: int,
     extensions: Mapping[int, bytes],
-    body: bytes,
+    body: bytes | Callable[[bytes], bytes],
     *,
     ends: bool = False,
 ) -> Sealed:
-    """An entry without its dates. `ttl` in ms before jitter; `order` in us; `ends`: the answer named its own end."""
-    odd = any(kind % 2 and kind != FIELDS for kind in extensions)
-    flags = FORMS.index(form) | (ODD if odd else 0) | (ENDS if ends else 0)
+    """An entry without its dates. `ttl` in ms before jitter; `order` in us; `ends`: the answer named its own end.
+
+    `body` may be a function that makes it from the header, without checksum and dates, to which it is to be bound.
+    """
+    flags = FORMS.index(form) | _odd(extensions) | (ENDS if ends else 0)
     packed = pack_extensions(extensions)
     length = HEAD_SIZE + len(packed)
     start = _SEALED.pack(
         MAGIC, FORMAT, flags, length, digest, fill, order, snapshot.epoch, snapshot.clock, min(ttl, TTL_CAP)
     )
+    if callable(body):
+        body = body(start + packed)
     check = zlib.crc32(body, zlib.crc32(packed, zlib.crc32(start)))
     return Sealed(start + _CHECK.pack(check), packed, body)
+
+
+def _odd(extensions: Mapping[int, bytes]) -> int:
+    """The flags of the odd extensions."""
+    odd = {kind for kind in extensions if kind % 2 and kind != FIELDS}
+    return 0 if not odd else ODD | CODED if odd <= {CODEC, CIPHER} else ODD
+
+
+def foreign(flags: int) -> bool:
+    """Whether an entry with these flags carries what this version does not know."""
+    return flags & (ODD | CODED) == ODD
 
 
 def read_head(data: bytes) -> Head:
@@ -228,7 +249,7 @@ def read_entry(data: bytes, digest: bytes, form: str) -> Head:
         raise Corrupt("store-corrupt")
     if head[4] != digest or head[2] & 3 != FORMS.index(form):
         raise Corrupt("store-foreign")
-    if head[2] & ODD:
+    if head[2] & ODD and not head[2] & CODED:
         check_odd(data, head)
     return head
 

@@ -14,6 +14,7 @@ _FRAME = struct.Struct(">BI")
 
 DATA = 1  # u32 ms since the flight began, then bytes of the body
 META = 2  # what precedes the body: status and headers, JSON
+CODED_FRAME = 3  # an envelope around one of the other frames (core.codec); only in logs
 END = 127  # one byte of outcome, then the whole body if no DATA came before
 
 KINDS_OF_FRAMES = (DATA, META, END)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from askonce.core.codec import PLAIN, Codec
 from askonce.core.lease import Claim, Follow, Hit, Lead, Stale
 from askonce.engine import unleased
 from askonce.engine.batch_follower import BatchFollower, Followed
@@ -50,8 +51,8 @@ class Batch(NamedTuple):
 class BatchEngine(Engine):
     """An Engine that also answers several questions at once."""
 
-    def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False) -> None:
-        super().__init__(store, mode, events, strict=strict)
+    def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False, codec: Codec = PLAIN) -> None:
+        super().__init__(store, mode, events, strict=strict, codec=codec)
         self._batch_leader = BatchLeader(self._guarded, self.board, mode)
         self._others = BatchFollower(self._guarded, self._reader, mode)
 

@@ -95,7 +95,7 @@ class BatchFollower(Follower):
         for log in logs:
             if isinstance(log, StoreTrouble):
                 raise log
-        return [self.read_tape(question, log) for (question, _), log in zip(followed, logs, strict=True)]
+        return [self.read_tape(*one, log) for one, log in zip(followed, logs, strict=True)]
 
 
 async def _tape(key: Key, claim: Follow, store: Store) -> bytes | None:

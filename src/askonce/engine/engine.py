@@ -19,6 +19,7 @@ from functools import partial
 from typing import TypeVar
 
 from askonce.core import upstream
+from askonce.core.codec import PLAIN, Codec
 from askonce.core.lease import NEVER, Claim, Follow, Hit, Lead, Stale
 from askonce.engine import unleased
 from askonce.engine.claims import Attempt, Claims
@@ -46,15 +47,16 @@ MISMATCHES = 3  # entries that were replaced after the claim, before the questio
 class Engine:
     """The protocol for one store, in one mode."""
 
-    def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False) -> None:
+    def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False, codec: Codec = PLAIN) -> None:
         self.store = store
+        self.codec = codec
         self.mode = mode
         self.events = events
         self.closed = False
         self.ending_begun = ending()  # closed, or Python ends: each lookup checks whether it may use the store
         self.pace = 0.0
         self._strict = strict
-        self._guarded = GuardedStore(store, events)
+        self._guarded = GuardedStore(store, events, codec)
         self.background = self._guarded.background
         self._claims = Claims(self._guarded, mode)
         self.board = self._claims.board
@@ -318,18 +320,10 @@ class Engine:
 
     def _arrival(self, question: Question, *, stored: bool, leader: bool, detail: str) -> Status:
         """The status of an answer from upstream, for its leader or for a caller that joined it."""
-        fwd = self._forwarded(question) if leader else "miss"
+        fwd = question.forwarded if leader else "miss"
         status = Status(question.key.text, fwd=fwd, stored=stored, collapsed=not leader, detail=detail)
         self.events.lookup(status)
         return status
-
-    @staticmethod
-    def _forwarded(question: Question) -> str:
-        """Why the request went upstream, in RFC 9211's words."""
-        if question.held is None:
-            return "miss"
-        asked = question.control.no_cache or question.control.max_age is not None
-        return "request" if asked else "stale"
 
     def _abandoned(self, question: Question, flight: Flight) -> None:
         """The last caller left. The call is paid for: by default it is finished and stored, within a limit."""

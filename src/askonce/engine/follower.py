@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from askonce.core.lease import NEVER, Claim, Follow
+from askonce.core.model import Corrupt
 from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, read_ending
 from askonce.engine.question import Question
 from askonce.engine.reader import Found, Reader
@@ -19,7 +20,7 @@ from askonce.flight.flight import LOOK
 from askonce.flight.guarded_store import GuardedStore
 from askonce.flight.waiters import Waiter
 from askonce.runtime.mode import Mode, Owner, Signal
-from askonce.store import TIMEOUT
+from askonce.store import TIMEOUT, StoreTrouble
 from askonce.stream.tape import Playback
 
 GRACE = 0.05  # s added to a follower's wait: without it, the claim comes a moment before the deadline
@@ -95,6 +96,8 @@ class Follower:
         remote = RemoteReader(question, waiter, claim, self._guarded, self._reader, again)
         if not await remote.pull(question.until):
             return NEVER
+        if remote.unreadable and not remote.tape.count:
+            raise StoreTrouble(remote.unreadable, "a flight's log cannot be opened", "key")  # asked without the store
         if remote.whole is not None:
             return self.shared(question, remote.whole)
         if remote.dead and not remote.tape.count:
@@ -122,16 +125,26 @@ class Follower:
     async def taped(self, question: Question, claim: Follow) -> Found | None:
         """Return a flight's answer that could not be stored, from its tape."""
         log = await self._guarded.read(question.key, self._store.tape(question.key, claim.id, claim.order))
-        return self.read_tape(question, log)
+        return self.read_tape(question, claim, log)
 
-    def read_tape(self, question: Question, log: bytes | None) -> Found | None:
-        """Return the answer on a tape, if it may be shared."""
+    def read_tape(self, question: Question, claim: Follow, log: bytes | None) -> Found | None:
+        """Return the answer on a flight's tape, if it may be shared."""
+        if log is not None:
+            log = self._opened(question, claim, log)
         ending = read_ending(log) if log is not None else None
         if ending is None or ending.outcome != SHARED:
             return None
         if question.key.form == "s" and log is not None and not ending.body:
             ending = ending._replace(body=log)  # a stream, recorded in its parts
         return self.shared(question, ending)
+
+    def _opened(self, question: Question, claim: Follow, log: bytes) -> bytes:
+        """A log without envelopes. StoreTrouble if it cannot be opened, so that the caller asks upstream by itself."""
+        try:
+            return self._guarded.codec.open_log(question.key, claim.id, log, question.terms.max_bytes)
+        except Corrupt as corrupt:
+            self._reader.unread(question, corrupt.reason)
+            raise StoreTrouble(corrupt.reason, "a flight's tape cannot be opened", "key") from corrupt
 
     def shared(self, question: Question, ending: Ending) -> Found:
         """Return an answer taken from a flight's tape: it was not stored."""

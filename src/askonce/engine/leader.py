@@ -81,6 +81,7 @@ class Leader:
         self._background: BackgroundThread = guarded.background
         self._events: Events = guarded.events
         self._board = board
+        self._codec = guarded.codec
 
     async def run(self, flight: Flight, question: Question, call: Call) -> None:
         """Make the upstream call and land it. The call's errors are landed; only SystemExit and its like are raised."""
@@ -151,7 +152,7 @@ class Leader:
     async def _streams(self, flight: Flight, pump: Pump) -> None:
         """Land when there is something to read. The flight goes on, and ends with its pump."""
         if (heartbeat := flight.heartbeat) is not None:
-            writer = pump.writer = LogWriter(flight, pump.tape, self._background)
+            writer = pump.writer = LogWriter(flight, pump.tape, self._background, self._codec)
             heartbeat.on_want = writer.want
             if heartbeat.wanted:
                 writer.want()
@@ -267,8 +268,7 @@ class Leader:
         life = _lifetime(question.terms, answer.verdict)
         return lambda store: store.fill(key, grant.id, grant.order, sealed, life)
 
-    @staticmethod
-    def _sealed(grant: Grant, question: Question, answer: Answer, seconds: float) -> Sealed:
+    def _sealed(self, grant: Grant, question: Question, answer: Answer, seconds: float) -> Sealed:
         extensions = {
             **question.extensions(),
             **answer.extensions,
@@ -277,6 +277,8 @@ class Leader:
         }
         key, ttl, body = question.key, int(question.terms.ttl * 1000), answer.body or b""
         ends = answer.verdict.life is not None
+        if self._codec.writes:
+            return self._codec.seal(key, grant.id, grant.order, grant.snapshot, ttl, extensions, body, ends=ends)
         return seal(key.form, key.digest, grant.id, grant.order, grant.snapshot, ttl, extensions, body, ends=ends)
 
     def _release(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> Work | None:
@@ -286,6 +288,7 @@ class Leader:
             return None
         if failed:
             self._events.emit("backoff", key.text)
+        ending = self._codec.close_ending(key, grant.id, ending)
         return lambda store: store.release(key, grant.id, grant.order, ending, failed=failed, hint=hint)
 
     @staticmethod

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from askonce.core import keys, labels
 from askonce.core.body_memo import BodyMemo
+from askonce.core.keyring import Names
 from askonce.core.keys import Form, Key
 from askonce.core.lease import NEVER, Generations, Limits
 from askonce.core.memo import Memo
@@ -67,6 +68,14 @@ class Question:
     def control(self) -> Control:
         """The caller's directives."""
         return self.plan.control
+
+    @property
+    def forwarded(self) -> str:
+        """Why the request went upstream, in RFC 9211's words."""
+        if self.held is None:
+            return "miss"
+        asked = self.control.no_cache or self.control.max_age is not None
+        return "request" if asked else "stale"
 
     def extensions(self) -> dict[int, bytes]:
         """The entry's description for people: extension number to text."""
@@ -136,6 +145,7 @@ class Plan:
     store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
     known: BodyMemo[Known] = field(default_factory=BodyMemo, compare=False, repr=False)
     digest: Callable[[bytes], bytes] = field(init=False, compare=False, repr=False)  # of a canonical body
+    names: Names | None = field(default=None, compare=False, repr=False)  # keys what the store shows of a question
 
     def __post_init__(self) -> None:
         names = {name: getattr(self, name) for name in ("prefix", "tenant", "scope", "variant")}
@@ -165,11 +175,17 @@ class Plan:
             headers=headers,
             body=body,
         )
-        return Question(Key(digest, form), self.fields(model), self, model)
+        return Question(self.key(digest, form), self.fields(model), self, model)
+
+    def key(self, digest: bytes, form: Form = "v") -> Key:
+        """The key of a question, by its digest."""
+        return Key(digest if self.names is None else self.names.digest(digest), form)
 
     def fields(self, model: str) -> tuple[int, ...]:
         """The generation fields of a question to this model."""
-        return labels.fields(self.scope, model, self.tags)
+        if self.names is None:
+            return labels.fields(self.scope, model, self.tags)
+        return labels.fields(self.scope, model, self.tags, self.names.labels)
 
     def unwanted(self, value: object, events: Events) -> str:
         """Why `store_if` rejects an answer; "" if it accepts it."""
@@ -235,8 +251,17 @@ def variant_text(variant: object) -> str:
 class Planner:
     """Makes plans for one cache, from its prefix, its policies and its mode of operation."""
 
-    def __init__(self, prefix: str, tenant: str, policy: Policy, scopes: Mapping[str, Policy], mode: str) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        tenant: str,
+        policy: Policy,
+        scopes: Mapping[str, Policy],
+        mode: str,
+        names: Names | None = None,
+    ) -> None:
         self.prefix = prefix
+        self._names = names
         self._tenant = tenant
         self._policy = _policy(policy)
         self._scopes = {labels.check_scope(scope): policy for scope, policy in scopes.items()}
@@ -276,6 +301,7 @@ class Planner:
             terms=terms,
             control=control,
             limits=limits_of(terms, control),
+            names=self._names,
         )
 
     def _terms(self, settings: Settings, scope: str) -> Terms:

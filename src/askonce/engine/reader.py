@@ -16,6 +16,7 @@ from askonce.core.heat import Heat
 from askonce.core.keys import Key
 from askonce.core.lease import fresh_for, fresh_until, valid, windows, within_age
 from askonce.core.model import (
+    CODED,
     DURATION,
     Corrupt,
     Head,
@@ -58,6 +59,8 @@ class Reader:
         self._events = guarded.events
         self._background = guarded.background
         self._breakers = guarded.background.breakers
+        self._codec = guarded.codec
+        self._encrypted = guarded.codec.encrypts
         self._heat = Heat()
         self._remembered: dict[Key, tuple[int, ...]] = {}
 
@@ -94,6 +97,10 @@ class Reader:
         if kept is None:
             return None
         (entry, head), now = kept[0].answer, kept[1] // 1000
+        if self._encrypted or head[2] & CODED:
+            entry, opened = self.read(question, entry, head)
+            if opened is None:
+                return None
         if fresh_for(head, plan.limits, now) and not self._early(question, entry, head, now):
             self._events.near_hits += 1
             return self.hit(question, entry, head, now, NEAR)
@@ -137,18 +144,20 @@ class Reader:
         for data, question in zip(await self._guarded.together(keys, works, reads=True), questions, strict=True):
             if isinstance(data, StoreTrouble):
                 raise data
-            found.append((data, self.read(question, data) if data is not None else None))
+            found.append((None, None) if data is None else self.read(question, data))
         return found
 
     async def peek(self, question: Question) -> tuple[bytes, Head, int] | None:
         """A fresh entry, its head and the time. Not counted as a lookup: the caller may be unable to use it."""
         fields = self._fields(question)
         look = await self._guarded.read(question.key, self._store.look(question.key, fields))
-        head = None if look.entry is None else look.head or self.read(question, look.entry)
-        if look.entry is None or head is None or not self._unmoved(question.key, look, head, fields):
+        if look.entry is None:
+            return None
+        data, head = self.read(question, look.entry, look.head)
+        if head is None or not self._unmoved(question.key, look, head, fields):
             return None
         now = look.now_us // 1000
-        return (look.entry, head, now) if fresh_for(head, question.plan.limits, now) else None
+        return (data, head, now) if fresh_for(head, question.plan.limits, now) else None
 
     async def from_other_form(self, question: Question) -> Found | None:
         """The answer made from one stored in another form, if it can be made exactly."""
@@ -176,7 +185,9 @@ class Reader:
         return question.fields if own is None else tuple({*question.fields, *own})
 
     def _served(self, question: Question, entry: bytes, look: Look, fields: tuple[int, ...]) -> Found | None:
-        head = look.head or self.read(question, entry)
+        head = look.head
+        if head is None or self._encrypted or head[2] & CODED:
+            entry, head = self.read(question, entry, head)
         if head is None or not self._unmoved(question.key, look, head, fields):
             return None
         now = look.now_us // 1000
@@ -189,13 +200,20 @@ class Reader:
             return self.hit(question, entry, head, now, "stale") if stale else None
         return None
 
-    def read(self, question: Question, data: bytes) -> Head | None:
-        """The head of an entry that answers this question; a visible miss for anything else under its name."""
+    def read(self, question: Question, data: bytes, head: Head | None = None) -> tuple[bytes, Head | None]:
+        """An entry that answers this question, with its body opened, and its head: `head`, if it was verified before.
+
+        No head, and a visible miss, for anything else under its name.
+        """
+        key = question.key
         try:
-            return read_entry(data, question.key.digest, question.key.form)
+            head = head or read_entry(data, key.digest, key.form)
+            if head[2] & CODED or self._encrypted:
+                data = self._codec.open_entry(key, data, head, question.terms.max_bytes)
         except Corrupt as corrupt:
             self.unread(question, corrupt.reason)
-            return None
+            return data, None
+        return data, head
 
     def unread(self, question: Question, reason: str = UNREADABLE) -> None:
         """Emit the event of an entry that no reader can use; it counts as a miss."""
@@ -256,7 +274,7 @@ class Reader:
     async def entry(self, question: Question) -> tuple[bytes | None, Head | None]:
         """Read the entry once more, alone."""
         data = await self._guarded.read(question.key, self._store.entry(question.key))
-        return data, self.read(question, data) if data is not None else None
+        return (None, None) if data is None else self.read(question, data)
 
     async def stale_if_error(self, question: Question, trouble: str) -> Found | None:
         """An old answer in place of an upstream error, judged by the current generations; None if none may serve."""
@@ -268,14 +286,17 @@ class Reader:
                 look = await self._guarded.read(question.key, self._store.look(question.key, fields))
             except StoreTrouble:
                 return None
-            if look.entry is None or (head := self.read(question, look.entry)) is None:
+            if look.entry is None:
+                return None
+            data, head = self.read(question, look.entry)
+            if head is None:
                 return None
             now = look.now_us // 1000
             if now >= windows(head, question.limits).error or not within_age(head, question.limits, now):
                 return None
             if self._unmoved(question.key, look, head, fields):
                 self._events.emit("saved", question.key.text, trouble)
-                return self.hit(question, look.entry, head, now, trouble, fwd="stale")
+                return self.hit(question, data, head, now, trouble, fwd="stale")
         return None
 
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from askonce.core.lease import Claim, Follow
-from askonce.core.tape import DATA, END, ENDED, FAILED, META, SAID, Ending, Notice, ended_by
+from askonce.core.model import Corrupt
+from askonce.core.tape import DATA, END, ENDED, FAILED, META, SAID, Ending, Notice, ended_by, frames
 from askonce.engine.question import Question
 from askonce.engine.reader import Reader
 from askonce.flight.guarded_store import GuardedStore
@@ -40,6 +41,7 @@ class RemoteReader:
         self.tape = Tape()
         self.whole: Ending | None = None  # an answer that turned out not to be a stream
         self.dead = False
+        self.unreadable = ""  # why its log cannot be opened
         self.failed = False  # its upstream call failed; False if its end is unknown
         self._question = question
         self._waiter = waiter
@@ -47,7 +49,9 @@ class RemoteReader:
         self._guarded = guarded
         self._reader = reader
         self._again = again
+        self._codec = guarded.codec
         self._have = 0  # bytes of the log
+        self._plain = 0  # bytes of its whole frames, as they would be in a plain log
         self._behind = True  # the log may have more than the notices said since it was read
         self._rest = b""  # a frame that is not complete yet
         self._until = self._deadline(claim.remaining)
@@ -120,7 +124,8 @@ class RemoteReader:
         if data is None or head is None or (head.fill, head.order) != (self._claim.id, self._claim.order):
             self._lost("its log is gone")
             return
-        self._feed(data[head.length + self._have :])
+        for kind, payload in frames(data[head.length + self._plain :]):
+            self._frame(kind, payload)
         self.tape.end()
 
     async def _look_into(self) -> None:
@@ -140,10 +145,23 @@ class RemoteReader:
             kind, size = _FRAME.unpack_from(self._rest, at)
             if len(self._rest) - at - _FRAME.size < size:
                 break
-            at += _FRAME.size
-            self._frame(kind, self._rest[at : at + size])
-            at += size
+            at += _FRAME.size + size
+            self._coded_frame(kind, self._rest[at - size : at])
         self._rest = self._rest[at:]
+
+    def _coded_frame(self, kind: int, payload: bytes) -> None:
+        question = self._question
+        try:
+            kind, payload = self._codec.open_frame(
+                question.key, self._claim.id, kind, payload, self._plain, question.terms.max_bytes
+            )
+        except Corrupt as corrupt:
+            self.unreadable = corrupt.reason
+            self._reader.unread(question, corrupt.reason)
+            self._lost(f"its log cannot be opened ({corrupt.reason})")
+            return
+        self._plain += _FRAME.size + len(payload)
+        self._frame(kind, payload)
 
     def _frame(self, kind: int, payload: bytes) -> None:
         if kind == META:
@@ -152,6 +170,8 @@ class RemoteReader:
             self.tape.put(int.from_bytes(payload[:4], "big"), payload[4:])
         elif kind == END:
             self._end(ended_by(payload))
+        else:
+            self._lost("its log is of another version")
 
     def _end(self, ending: Ending | None) -> None:
         if ending is None or ending.outcome == FAILED:

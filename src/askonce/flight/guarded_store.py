@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from askonce.core.breaker import Direction, StoreBreakers
+from askonce.core.codec import PLAIN, Codec
 from askonce.core.keys import Key
 from askonce.events import Events
 from askonce.flight.registry import join, leave
@@ -19,10 +20,13 @@ T = TypeVar("T")
 class GuardedStore:
     """The store of one engine. While a breaker of a key's primary is open, commands of its direction about the key
     raise StoreTrouble at once, and nothing is sent.
+
+    `codec`: how what is stored is compressed and encrypted.
     """
 
-    def __init__(self, store: Store, events: Events) -> None:
+    def __init__(self, store: Store, events: Events, codec: Codec = PLAIN) -> None:
         self.store = store
+        self.codec = codec
         self.background = join(store, self)
         self.events = events
         self._breakers: StoreBreakers = self.background.breakers

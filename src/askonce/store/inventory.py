@@ -6,8 +6,9 @@ For people and commands, never for lookups: it reads headers in small steps, and
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from askonce.core.codec import PLAIN, Codec, described
 from askonce.core.keys import Key
 from askonce.core.lease import Generations, valid
 from askonce.core.model import (
@@ -26,6 +27,7 @@ from askonce.core.model import (
 from askonce.core.tape import DATA, frames
 from askonce.store import Record, Store
 
+ANY_SIZE = 2**31  # bytes of an answer that is shown, however large the largest one of its cache may be
 STEP = 500  # entries in a step: some milliseconds of the store's time
 
 
@@ -48,6 +50,9 @@ class Listed:
     took: float
     size: int
     live: bool
+    codec: str = ""  # how it is compressed
+    cipher: str = ""  # the id of the key that it is encrypted with
+    readable: bool = True  # False: it is encrypted, and the key is not here, so scope, model and tags are unknown
 
 
 async def records(store: Store) -> AsyncIterator[tuple[Record, Head, bool]]:
@@ -71,9 +76,15 @@ def _stands(record: Record, head: Head, standing: Sequence[Generations]) -> bool
     return valid(Snapshot(head.epoch, head.clock), entry_fields(record.header, head), generations)
 
 
-def listed(record: Record, head: Head, live: bool) -> Listed:
+def listed(record: Record, head: Head, live: bool, codec: Codec = PLAIN) -> Listed:
     """An entry as words and numbers."""
     told = unpack_extensions(record.header, head)
+    stored = described(told)
+    readable = codec.has(told)
+    try:
+        told = codec.open_labels(head, told)
+    except Corrupt:
+        readable = False
     text = {kind: told.get(kind, b"").decode("utf-8", "replace") for kind in (SCOPE, MODEL, TAGS)}
     return Listed(
         key=head.digest.hex(),
@@ -88,11 +99,16 @@ def listed(record: Record, head: Head, live: bool) -> Listed:
         took=int.from_bytes(told.get(DURATION, b"")[:8], "big") / 1000,
         size=record.size,
         live=live,
+        readable=readable,
+        **stored,
     )
 
 
-async def read(store: Store, key: Key) -> tuple[Listed, bytes] | None:
-    """One entry, and its body without askonce's own framing; None if it is absent or unreadable."""
+async def read(store: Store, key: Key, codec: Codec = PLAIN) -> tuple[Listed, bytes | None] | None:
+    """One entry, and its body without askonce's own framing; None if it is absent or damaged.
+
+    No body, if the codec cannot open it.
+    """
     data = await store.entry(key)
     if data is None:
         return None
@@ -101,7 +117,12 @@ async def read(store: Store, key: Key) -> tuple[Listed, bytes] | None:
     except Corrupt:
         return None
     record = Record(b"", data, len(data))
-    return listed(record, head, _stands(record, head, await store.standing())), _plain(key.form, data[head.length :])
+    entry = listed(record, head, _stands(record, head, await store.standing()), codec)
+    try:
+        body = codec.open_entry(key, data, head, ANY_SIZE)[head.length :]
+    except Corrupt:
+        return replace(entry, readable=False), None
+    return entry, _plain(key.form, body)
 
 
 def _plain(form: str, body: bytes) -> bytes:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Follow, Generations, Lease, Slot
-from askonce.core.model import FORMS, ODD, Corrupt, Dates, Head, Lifetime, Sealed, entry_fields, read_head
+from askonce.core.model import FORMS, Corrupt, Dates, Head, Lifetime, Sealed, entry_fields, foreign, read_head
 from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Notice, end_frame
 from askonce.errors import ConfigError
 from askonce.store import Held, StoreTrouble
@@ -83,7 +83,7 @@ def header(data: bytes | None, key: Key) -> tuple[Head | None, tuple[int, ...]]:
         fields = entry_fields(data, head)
     except Corrupt:
         return None, ()
-    if head.digest != key.digest or head.flags & 3 != FORMS.index(key.form) or head.flags & ODD:
+    if head.digest != key.digest or head.flags & 3 != FORMS.index(key.form) or foreign(head.flags):
         return None, ()
     return head, fields
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from askonce.core.codec import PLAIN, Codec
 from askonce.core.tape import WANTED, Ending, end_frame
 from askonce.flight.background import BackgroundThread
 from askonce.flight.flight import Flight
@@ -20,7 +21,7 @@ from askonce.stream.tape import Tape
 class LogWriter:
     """Writes one flight's log. A Signal that the background thread wakes for notices, and the tape for parts."""
 
-    def __init__(self, flight: Flight, tape: Tape, background: BackgroundThread) -> None:
+    def __init__(self, flight: Flight, tape: Tape, background: BackgroundThread, codec: Codec = PLAIN) -> None:
         assert flight.grant is not None
         self.wanted = False
         self.on_want: Callable[[], object] | None = None
@@ -29,7 +30,9 @@ class LogWriter:
         self._grant = flight.grant
         self._tape = tape
         self._background = background
-        self._written = 0, 0  # parts of the tape that are in the log, and their bytes there
+        self._codec = codec
+        # Parts of the tape that are in the log, their bytes there, and their bytes as the tape has them.
+        self._written = 0, 0, 0
         self._stopped = False
         self._waiter: Waiter | None = None
         # The background thread may call wake() from here on, before the waiter is stored: so call it once more then.
@@ -90,17 +93,22 @@ class LogWriter:
     async def _append(self, store: Store, last: bytes) -> None:
         # Without a lock: an append that the background thread still makes while the flight ends is part of that end,
         # and the store takes the same bytes at the same place only once.
-        parts, offset = self._written
+        parts, offset, plain = self._written
         count = self._tape.count
         stop = None if last else count  # no more parts come; a log without parts must begin, too
-        data = self._tape.log(parts, stop) + last
-        if not data:
+        said = self._tape.log(parts, stop) + last
+        if not said:
             return
+        data = self._closed(said, plain)
         length = await store.append(self.key, self._grant.id, self._grant.order, offset, data)
         if length < offset:
             if self._stopped and not last:
                 return  # whatever ends the flight writes all of it
             # The log was lost (evicted, or the server started empty): write it all, so that readers can fill their gap.
-            data, offset = self._tape.log(0, stop) + last, 0
+            said, offset, plain = self._tape.log(0, stop) + last, 0, 0
+            data = self._closed(said, 0)
             await store.append(self.key, self._grant.id, self._grant.order, offset, data)
-        self._written = count, offset + len(data)
+        self._written = count, offset + len(data), plain + len(said)
+
+    def _closed(self, data: bytes, offset: int) -> bytes:
+        return self._codec.close_log(self.key, self._grant.id, data, offset) if self._codec.writes else data

@@ -1,0 +1,42 @@
+"""What concerns many entries of a cache: to invalidate, to list, to sweep."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from askonce.cache.selector import Selector
+from askonce.engine.batch import BatchEngine
+from askonce.errors import StoreUnavailable
+from askonce.store import StoreTrouble, inventory
+from askonce.store.inventory import Listed
+
+
+async def drop(engine: BatchEngine, selector: Selector, *, dry_run: bool) -> int | None:
+    """Invalidate. A dry run returns how many live entries would be reached."""
+    store = engine.store
+    try:
+        if dry_run:
+            return len(selector.keys) or await inventory.reached(store, selector.fields, everything=selector.everything)
+        for key in selector.keys:
+            await store.forget(key)
+        if not selector.keys:
+            await store.invalidate(selector.fields, everything=selector.everything)
+    except StoreTrouble as trouble:
+        raise StoreUnavailable(f"the invalidation is incomplete ({trouble}): repeat it", trouble.kind) from trouble
+    engine.board.bar()
+    engine.events.emit("invalidated")
+    return None
+
+
+async def listed(engine: BatchEngine) -> AsyncIterator[Listed]:
+    """The entries in the store."""
+    async for record, head, live in inventory.records(engine.store):
+        yield inventory.listed(record, head, live, engine.codec)
+
+
+async def swept(engine: BatchEngine) -> int:
+    """Sweep; return how many entries were deleted."""
+    gone = 0
+    async for _, now_gone in inventory.sweep(engine.store):
+        gone = now_gone
+    return gone

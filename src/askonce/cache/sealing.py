@@ -1,0 +1,119 @@
+"""How a cache compresses and encrypts: from `compress=` and `encryption=`, or from the environment, to a Codec.
+
+``$ASKONCE_COMPRESS`` and ``$ASKONCE_KEYS`` are read wherever a cache says nothing, so that commands and workers read
+what an application stores. The value of ``$ASKONCE_KEYS`` is a ring of keys, or ``file:`` and the path of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from askonce.cache import config
+from askonce.core import libraries
+from askonce.core.codec import PLAIN, Codec
+from askonce.core.keyring import Keys
+from askonce.errors import ConfigError
+
+COMPRESSIONS = ("zstd", "off")
+FILE = "file:"
+OTHERS = 0o027  # of a file's mode: the group may read it, and others nothing
+
+Encryption = Keys | Mapping[str, bytes | str] | Path | str | bool | Callable[[], Any]
+
+
+def codec_of(compress: str | bool | None, encryption: Encryption | None) -> Codec:
+    """The codec of a cache; ConfigError if an option is invalid, or needs a library that is not installed."""
+    name = find_compression(compress)
+    keys = find_keys(encryption)
+    if name == "off" and keys is None:
+        return PLAIN
+    if name == "zstd":
+        libraries.zstandard()
+    return Codec(compress=name == "zstd", keys=keys)
+
+
+def find_compression(compress: str | bool | None) -> str:
+    """``zstd`` or ``off``: as given, else by `configure`, else $ASKONCE_COMPRESS."""
+    said = compress if compress is not None else config.configured("compress") or os.environ.get("ASKONCE_COMPRESS")
+    if said is None or said is False or said == "":
+        return "off"
+    if said in COMPRESSIONS:
+        return str(said)
+    import difflib
+
+    near = difflib.get_close_matches(str(said).lower(), COMPRESSIONS, 1, 0.4)
+    raise ConfigError(f"compress={said!r}: write {near[0] if near else 'zstd'!r} (also $ASKONCE_COMPRESS); there are "
+                      f"{' and '.join(COMPRESSIONS)}")  # fmt: skip
+
+
+def find_keys(encryption: Encryption | None) -> Keys | None:
+    """The ring of keys: as given, else by `configure`, else $ASKONCE_KEYS. None: nothing is encrypted."""
+    said = encryption if encryption is not None else config.configured("encryption")
+    if said is False:
+        return None
+    if said is None or said is True:
+        # An empty value is an error: a secret that a deployment lost must not store plain text.
+        said = os.environ.get("ASKONCE_KEYS", said)
+    return None if said is None else _keys(said)
+
+
+def _keys(said: object) -> Keys:
+    if isinstance(said, Keys):
+        return said
+    if isinstance(said, Mapping):
+        return Keys(said)
+    if isinstance(said, Path):
+        return read_keys(said)
+    if isinstance(said, str):
+        return read_keys(Path(said.removeprefix(FILE))) if said.startswith(FILE) else Keys.parse(said)
+    if callable(said):
+        return _called(said)
+    if said is True:
+        raise ConfigError(
+            "encryption=True, and $ASKONCE_KEYS is not set: set it to a ring of keys, as askonce keys prints"
+        )
+    raise ConfigError(
+        f"encryption= is a {type(said).__name__}: give a dict of ids and keys, a pathlib.Path, a function that returns"
+        " a ring of keys, True for $ASKONCE_KEYS, or False"
+    )
+
+
+def _called(function: Callable[[], Any]) -> Keys:
+    """What a function returns, such as one that asks a key management service. It is called once for each cache."""
+    try:
+        ring = function()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"the function given as encryption= raised {type(error).__name__}: {error}") from error
+    if callable(ring) or ring is None or isinstance(ring, bool):
+        raise ConfigError(f"the function given as encryption= returned {ring!r}: it must return a ring of keys")
+    return _keys(ring)
+
+
+def read_keys(path: Path) -> Keys:
+    """The ring in a file, which only its user and its group may read."""
+    try:
+        mode = path.stat().st_mode
+        if os.name == "posix" and mode & OTHERS:
+            raise ConfigError(f"the keys in {path} may be read or changed by others: chmod 600 {path}")
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"the keys in {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"the file {path} is not text: write a line id=key for each key, as askonce keys prints"
+        ) from None
+    try:
+        return Keys.parse(text)
+    except ConfigError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def portable(encryption: Encryption | None) -> Encryption | None:
+    """What stands for `encryption` in a pickle: never a key itself."""
+    held = isinstance(encryption, Mapping) or (isinstance(encryption, str) and not encryption.startswith(FILE))
+    return _keys(encryption) if held else encryption

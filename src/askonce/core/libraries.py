@@ -1,0 +1,32 @@
+"""The libraries that compress and encrypt: imported when they are needed, and named when they are missing."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+from askonce.errors import ConfigError
+
+
+class Missing(ConfigError):
+    """A library is not installed."""
+
+
+@lru_cache
+def zstandard() -> Any:
+    """The module `zstandard`."""
+    return _imported("zstandard", "compress=", "zstd")
+
+
+@lru_cache
+def aes_gcm() -> Any:
+    """The class AESGCM of `cryptography`."""
+    return _imported("cryptography.hazmat.primitives.ciphers.aead", "encryption=", "crypto").AESGCM
+
+
+def _imported(module: str, option: str, extra: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise Missing(f"{option} needs {module.partition('.')[0]}: pip install 'askonce[{extra}]' ({error})") from error

@@ -1,0 +1,1 @@
+"""Makes the dictionary with which answers are compressed (`askonce.core.zstd`), and says what it gains."""
