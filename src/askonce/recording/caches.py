@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from askonce.cache.cache import AsyncCache, Cache
-from askonce.core import keys, labels
+from askonce.core import keys
 from askonce.core.judge import RecordingJudge
 from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Claim, Generations
@@ -74,6 +74,10 @@ class RecordedPlan(Plan):
 
     recording: Recording | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        assert self.recording is not None
+        object.__setattr__(self, "digest", partial(_asked, self.recording, self.scope, self.variant))
+
     def question(
         self,
         body: bytes,
@@ -85,13 +89,25 @@ class RecordedPlan(Plan):
     ) -> Question:
         """A question with this canonical body."""
         assert self.recording is not None
-        redaction = Redaction(_hidden.get())
-        place = redaction.place(upstream)
-        parts: Said = {"asked": f"POST {place}" if place else "fetch", "scope": self.scope, "variant": self.variant}
-        parts |= {"headers": redaction.headers(headers), "body": redaction.body(_read(body))}
-        visible = redaction.elsewhere({name: one for name, one in parts.items() if one or name == "body"})
-        digest = self.recording.asks(visible, redaction.secrets)
-        return Question(Key(digest, form), labels.fields(self.scope, model, self.tags), self, model)
+        digest = _asked(self.recording, self.scope, self.variant, body, upstream, headers)
+        return Question(Key(digest, form), self.fields(model), self, model)
+
+
+def _asked(
+    recording: Recording,
+    scope: str,
+    variant: str,
+    body: bytes,
+    upstream: str = "",
+    headers: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """The digest of what may be shown of a request; the recording remembers the request."""
+    redaction = Redaction(_hidden.get())
+    place = redaction.place(upstream)
+    parts: Said = {"asked": f"POST {place}" if place else "fetch", "scope": scope, "variant": variant}
+    parts |= {"headers": redaction.headers(headers), "body": redaction.body(_read(body))}
+    visible = redaction.elsewhere({name: one for name, one in parts.items() if one or name == "body"})
+    return recording.asks(visible, redaction.secrets)
 
 
 def _read(body: bytes) -> Any:
@@ -115,7 +131,8 @@ class RecordedPlanner(Planner):
     def _make(self, settings: Settings) -> Plan:
         plain = replace(settings, ttl=None, policy=None, control=None, store_if=None, tenant=None)
         made = super()._make(plain)
-        return RecordedPlan(**{one.name: getattr(made, one.name) for one in fields(made)}, recording=self._recording)
+        settings_of_plan = {one.name: getattr(made, one.name) for one in fields(made) if one.init}
+        return RecordedPlan(**settings_of_plan, recording=self._recording)
 
 
 class Keeping(ClientRules):
