@@ -224,7 +224,8 @@ class Engine:
         if data is None or head is None or (head.fill, head.order) != (claim.fill, claim.order):
             # The entry at hand is not the one that was judged. A caller with the lease leads and does not need it.
             attempt.mismatches += 1
-            attempt.unreadable = data is not None and head is None
+            if data is not None and head is None:
+                attempt.unreadable, attempt.after = True, 0  # also the answer it waited for: it must be replaced
             return await self._lead(question, call, attempt) if claim.grant else None
         detail = "stale" if isinstance(claim, Stale) else ""
         if claim.grant:
