@@ -59,9 +59,9 @@ LANGCHAIN = Room(
 # A hit imports modules of LiteLLM's proxy, which need these; `litellm` does not install them.
 LITELLM = Room("litellm", ("litellm", REDIS), (ORJSON, "fastapi", "soundfile"), "import litellm", "litellm")
 
-THREADS, TASKS = "askonce, Valkey", "AsyncCache, Valkey"
-FILE, HTTP, HTTP_FILE = "askonce, SQLite", "http_client, Valkey", "http_client, SQLite"
-OPENAI = "OpenAI's SDK with http_client, Valkey"
+THREADS, TASKS, FILE = "askonce, Valkey", "askonce in tasks, Valkey", "askonce, SQLite"
+HTTP, HTTP_FILE = "askonce http_client, Valkey", "askonce http_client, SQLite"
+OPENAI = "askonce under OpenAI's SDK, Valkey"
 NO_LOCK = "It has no lock"
 
 USES = (

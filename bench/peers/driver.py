@@ -21,6 +21,10 @@ QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONWARNINGS": "ignore"}  # 
 STARTED = "import sys; sys.path[:0] = [sys.argv.pop(1)]; from bench.peers.worker import main; main(*sys.argv[1:])"
 
 
+class Silent(Failed):
+    """A worker does not reply in time."""
+
+
 class Running:
     """A worker's process."""
 
@@ -49,12 +53,12 @@ class Running:
             raise Failed(self._last_words()) from None
 
     def reply(self, patience: float = PATIENCE) -> Any:
-        """What came of it; Failed with the reason if it failed, died or is silent for too long."""
+        """What came of it; Failed with the reason if it failed or died, Silent if it takes too long."""
         assert self._process.stdout is not None
         while b"\n" not in self._heard:
             said, _, _ = select.select([self._process.stdout], [], [], patience)
             if not said:
-                raise Failed(f"no reply within {patience:g} s")
+                raise Silent(f"no reply within {patience:g} s")
             part = os.read(self._process.stdout.fileno(), 1 << 20)
             if not part:
                 raise Failed(self._last_words())

@@ -17,7 +17,7 @@ from askonce.testing import ValkeyServer
 from bench.compare import median, quantile
 from bench.peers.adapter import Place
 from bench.peers.catalog import Peer, Use
-from bench.peers.driver import Running, running, statement
+from bench.peers.driver import Running, Silent, running, statement
 from bench.peers.environments import Environment, ready
 from bench.peers.upstream import Counted
 from bench.workers import SETTLE, Failed
@@ -241,9 +241,7 @@ def _stampede(extent: Extent, upstream: Counted, workers: Sequence[Running], nam
     for worker in workers:
         worker.order("crowd", url=url, name=name, callers=extent.callers, at=at)
     ends = [end for worker in workers for end in worker.reply()]
-    right = [end for end in ends if isinstance(end, float)]
-    if not right:
-        raise Failed(f"no caller had an answer: {ends[0]}")
+    right = _right(ends)
     return upstream.paid(name), max(right) - at, len(ends) - len(right)
 
 
@@ -270,21 +268,32 @@ def _killed(bench: Bench, upstream: Counted, peer: Peer) -> None:
         time.sleep(extent.lost / 3)
         leader.kill()
         at = time.monotonic()
-        ends = [end for worker in others for end in worker.reply(max(0.1, at + extent.limit - time.monotonic()))]
-        right = [end for end in ends if isinstance(end, float)]
-        if not right:
-            raise Failed(f"no caller had an answer: {ends[0]}")
-        bench.notes[peer.name]["killed"] = {
-            "paid": upstream.paid(name),
-            "seconds": round(max(right) - at, 1),
-            "errors": len(ends) - len(right),
-        }
+        ends = _ends(others, at, extent.limit)
+        right = _right(ends)
+        seconds, errors = round(max(right) - at, 1), len(ends) - len(right)
+        bench.notes[peer.name]["killed"] = {"paid": upstream.paid(name), "seconds": seconds, "errors": errors}
+
+
+def _ends(workers: Sequence[Running], at: float, limit: float) -> list[Any]:
+    """What all callers saw within so many seconds."""
+    try:
+        return [end for worker in workers for end in worker.reply(max(0.1, at + limit - time.monotonic()))]
+    except Silent:
+        raise Failed(f"not all served within {limit:g} s") from None
+
+
+def _right(ends: Sequence[Any]) -> list[float]:
+    """The times of the callers that had an answer."""
+    right = [end for end in ends if isinstance(end, float)]
+    if not right:
+        raise Failed(f"no caller had an answer: {ends[0]}")
+    return right
 
 
 def _warm(upstream: Counted, workers: Sequence[Running]) -> None:
-    """Let each worker open its connections."""
-    for worker in workers:
-        worker.order("fill", url=upstream.url(2_000), group="warm", count=1)
+    """Let each worker open its connections, with a question of its own."""
+    for number, worker in enumerate(workers):
+        worker.order("fill", url=upstream.url(2_000), group=f"warm-{number}", count=1)
     for worker in workers:
         worker.reply()
 

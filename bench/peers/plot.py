@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import accumulate
 from typing import NamedTuple
 
 FAMILY = "system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif"
-WIDTH, LEFT, RIGHT, ROW, TOP, FONT = 760, 250, 150, 26, 68, 13
+WIDTH, LEFT, RIGHT, ROW, TOP, FONT = 760, 270, 110, 26, 68, 13
+GAP = 10  # above the first bar of a group
 STYLE = """
 .page{fill:#fff;stroke:#d0d7de}.title{fill:#1f2328;font-weight:600;font-size:15px}.text{fill:#1f2328}
 .note{fill:#59636e}.ours{fill:#0969da}.theirs{fill:#8c959f}
@@ -20,7 +22,7 @@ STYLE = """
 
 
 class Bar(NamedTuple):
-    """A bar; `said`: the words behind it."""
+    """A bar; `said`: the words behind it; `ours`: it begins a group."""
 
     label: str
     value: float
@@ -31,7 +33,8 @@ class Bar(NamedTuple):
 def bars(title: str, note: str, shown: Sequence[Bar]) -> str:
     """The chart, as a whole SVG document."""
     most = max((bar.value for bar in shown), default=0.0) or 1.0
-    height = TOP + ROW * len(shown) + 14
+    gaps = list(accumulate((GAP if bar.ours and number else 0 for number, bar in enumerate(shown)), initial=0))[1:]
+    height = TOP + ROW * len(shown) + (gaps[-1] if gaps else 0) + 14
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"',
         f'role="img" aria-label="{escape(title)}" font-family="{FAMILY}" font-size="{FONT}">',
@@ -39,7 +42,7 @@ def bars(title: str, note: str, shown: Sequence[Bar]) -> str:
         f'<rect class="page" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="6"/>',
         f'<text class="title" x="16" y="28">{escape(title)}</text>',
         f'<text class="note" x="16" y="48">{escape(note)}</text>',
-        *[_bar(bar, TOP + ROW * number, most) for number, bar in enumerate(shown)],
+        *[_bar(bar, TOP + ROW * number + gap, most) for number, (bar, gap) in enumerate(zip(shown, gaps, strict=True))],
         "</svg>",
     ]
     return "\n".join(lines) + "\n"

@@ -126,11 +126,18 @@ def noted(hit: float, size: int = 5) -> dict[str, Any]:
 def test_the_page_says_where_askonce_is_not_better():
     notes = {OURS.name: noted(10.0), OTHER.name: noted(8.0, 6), BROKEN.name: {"failed": {}}, ABSENT.name: noted(9.9)}
 
-    assert worse([USE], notes).splitlines() == [
-        "- hit, 2 KB, p50: other, nowhere 8 us, askonce 10 us",
-        "- hit, 2 KB, p99: other, nowhere 8 us, askonce 10 us",
+    assert worse([USE], notes).splitlines()[2:] == [
+        "| ours, nowhere | hit, 2 KB, p50 | 10 us | other 8 us |",
+        "| ours, nowhere | hit, 2 KB, p99 | 10 us | other 8 us |",
     ]
     assert worse([USE], {**notes, OTHER.name: noted(10.0)}) == "None."
+
+
+def test_a_cache_that_answers_early_is_told_with_the_calls_it_paid():
+    lost = {"failed": {}, "killed": {"paid": 2, "seconds": 7.0}}
+    notes = {one.name: lost for one in USE.peers} | {OTHER.name: {**lost, "killed": {"paid": 11, "seconds": 3.0}}}
+
+    assert "| 7.00 s (2 paid) | other 3.00 s (11 paid) |" in worse([USE], notes)
 
 
 def test_a_lookup_of_a_stored_answer_that_was_paid_is_no_hit():
