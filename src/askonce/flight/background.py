@@ -239,7 +239,13 @@ class BackgroundThread:
     def _on_trouble(self, trouble: StoreTrouble) -> None:
         """The link broke or cannot be made."""
         self._link_trouble.met(trouble)
-        self._wakeup.wait(self._pause)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Wait before the next attempt. Each lookup wakes this thread, and must not make it connect each time."""
+        until = time.monotonic() + self._pause
+        while (left := until - time.monotonic()) > 0 and not (self._stopping or self._deferred or self.users.over()):
+            self._wakeup.wait(left)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def _on_error(self, error: BaseException) -> None:
@@ -251,8 +257,7 @@ class BackgroundThread:
         for wait_list in list(self._wait_lists.values()):
             wait_list.subscribed = False
             self._changed.append(wait_list)
-        self._wakeup.wait(self._pause)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._rest()
 
     def _on_success(self) -> None:
         # Of several primaries, one may have trouble: the others' work must not wait for it.
@@ -309,14 +314,8 @@ class BackgroundThread:
             self._hits.send(self._store)
 
     def _patience(self) -> float:
-        if (
-            self._changed
-            or self._to_release
-            or self._unflushed
-            or self._heartbeats.urgent
-            or self._deferred
-            or self._stopping
-        ):
+        to_do = self._changed or self._to_release or self._unflushed or self._heartbeats.urgent or self._deferred
+        if to_do or self._stopping:
             return 0.0
         due = [IDLE, self._probes.due(), self._hits.due()]
         if self._heartbeats or self._wait_lists:

@@ -71,7 +71,7 @@ class RedisLink:
         self._refused: StoreTrouble | None = None
         self.may_not_listen = self._warned = False  # this user may not subscribe
         self._next_look = 0.0  # if no notices can be received (monotonic s)
-        address.epoch.listen(self.wake)
+        address.epoch.listen(self._moved)
         self._waker = waker or Waker()
 
     def subscribe(self, key: Key) -> None:
@@ -308,9 +308,18 @@ class RedisLink:
     def _no_primary(self) -> StoreTrouble:
         if self._connection is not None:
             # The connections of other threads are no better.
-            self._address.epoch.end(self._connection.epoch)
-            self._drop(self._connection)
+            ended = self._connection
+            self._drop(ended)  # first: the end of the epoch would wake this very link to connect again at once
+            self._address.epoch.end(ended.epoch)
         return _not_primary("command")
+
+    def _moved(self) -> None:
+        """The process's connections may lead to another server now: the next call, which is due at once, connects anew.
+
+        Without a connection, the background thread decides when it connects.
+        """
+        if self._connection is not None:
+            self.wake()
 
     # pushes
 
