@@ -135,6 +135,8 @@ class AsyncStream(Streamed, AsyncIterator[Any]):
 class Items:
     """The upstream's iterator as a Source: each item is one part."""
 
+    pieces: Iterator[bytes] | None = None
+
     def __init__(self, iterator: Any, events: Events) -> None:
         self._iterator = iterator
         self._events = events

@@ -8,9 +8,11 @@ whole answer from one that merely stopped.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _FRAME = struct.Struct(">BI")
+_DATA = struct.Struct(">BII")  # of a DATA frame, with its time
 
 DATA = 1  # u32 ms since the flight began, then bytes of the body
 META = 2  # what precedes the body: status and headers, JSON
@@ -47,6 +49,12 @@ def frame(kind: int, payload: bytes) -> bytes:
 def data_frame(at: int, data: bytes) -> bytes:
     """A DATA frame: bytes that arrived `at` ms after the flight began."""
     return frame(DATA, at.to_bytes(4, "big") + data)
+
+
+def data_frames(parts: Iterable[tuple[int, bytes]]) -> bytes:
+    """A DATA frame for each part."""
+    pack = _DATA.pack  # this runs for every part of every stream: each is copied once
+    return b"".join([piece for at, data in parts for piece in (pack(DATA, 4 + len(data), at), data)])
 
 
 def frames(log: bytes) -> list[tuple[int, bytes]]:

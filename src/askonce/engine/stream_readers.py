@@ -29,7 +29,8 @@ class StreamReaders:
             await self.left(question, flight, pump)
 
         pump.left = None if flight.is_refresh else left
-        playback = Playback(pump.tape, self._mode, None if self._mode.asynchronous else pump.pull, left, self._defer)
+        pull, step = (None, None) if self._mode.asynchronous else (pump.pull, pump.step)
+        playback = Playback(pump.tape, self._mode, pull, left, self._defer, step)
         if pump.tape.trimmed:
             pump.tape.leave(playback)
             raise NoResult

@@ -25,6 +25,7 @@ class Body:
         self._stream = received.response.stream
         self._asynchronous = asynchronous
         self._pieces: Any = aiter(self._stream) if asynchronous else iter(self._stream)
+        self.pieces: Iterator[bytes] | None = None if asynchronous else self._pieces
 
     async def next(self) -> bytes | None:
         """The next bytes as they arrive; raises what the inner transport raises."""
@@ -59,6 +60,7 @@ class Encoded(Body):
     def __init__(self, received: Received, module: Any, *, asynchronous: bool) -> None:
         super().__init__(received, module, asynchronous=asynchronous)
         self.raw = deque()
+        self.pieces = None
         self._wrong: Exception | None = None
         self._broken: Exception | None = None
         twin = module.Response(200, headers=received.encodings, stream=_as_stream(module)(self._sync(), self._async()))

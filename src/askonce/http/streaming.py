@@ -165,7 +165,7 @@ class OutBlocking(Out):
     def __iter__(self) -> Iterator[bytes]:
         playback, patience, raw = self.playback, self.patience, self._raw is not None
         try:
-            while (part := drive(playback.next(patience))) is not None:
+            while (part := playback.ready() or drive(playback.next(patience))) is not None:
                 if raw:
                     yield from self.left()
                 elif type(data := part[1]) is Raw:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -74,10 +74,11 @@ class Pump:
         self._deadline = 0.0
 
     async def pull(self, _: float) -> bool:
-        """In sync mode, read one part here, unless another thread is reading. In async mode the pump runs by itself.
+        """`step`. The upstream's client limits how long it takes, with its own timeouts."""
+        return self.step()
 
-        The upstream's client limits how long this takes, with its own timeouts.
-        """
+    def step(self) -> bool:
+        """In sync mode, read one part here, unless another thread is reading. In async mode the pump runs by itself."""
         try:
             return self._stepped()
         finally:
@@ -112,8 +113,12 @@ class Pump:
         return True
 
     def _stepping(self) -> Generator[None, None, None]:
+        pieces = None if self._asynchronous else self._source.pieces
         while True:
-            drive(self._close() if self._unwanted else self._step())
+            if pieces is None or self._unwanted or self.tape.over:
+                drive(self._close() if self._unwanted else self._step())
+            else:
+                self._step_by(pieces)
             if self.tape.finished:
                 return
             yield
@@ -187,12 +192,41 @@ class Pump:
             data = await self._source.next()
         except Exception as error:  # noqa: BLE001 - any upstream error: its readers get it
             await self._ends(error)
-            return
         except BaseException:
-            # Nothing reads on. If the protocol's end was seen, as when an SDK closes at the last event, it is whole.
-            with contextlib.suppress(Exception):  # this exception matters more than an error of closing
-                await self._ends(None if self.scan.whole() else Cut("the call was given up"))
+            await self._given_up()
             raise
+        else:
+            if not self._put(data):
+                await self._put_apart(data)
+
+    def _step_by(self, pieces: Iterator[bytes]) -> None:
+        """`_step` without a coroutine for each part, which would cost more than the rest."""
+        try:
+            data = next(pieces, None)
+        except Exception as error:  # noqa: BLE001 - as in _step
+            drive(self._ends(error))
+        except BaseException:
+            drive(self._given_up())
+            raise
+        else:
+            if not self._put(data):
+                drive(self._put_apart(data))
+
+    async def _given_up(self) -> None:
+        """Nothing reads on. If the protocol's end was seen, as when an SDK closes at the last event, it is whole."""
+        with contextlib.suppress(Exception):  # what ended it matters more than an error of closing
+            await self._ends(None if self.scan.whole() else Cut("the call was given up"))
+
+    def _put(self, data: bytes | None) -> bool:
+        """Put a part on the tape; False if that is not all there is to do."""
+        if self._unwanted or not data or type(data) is Raw:
+            return False
+        self.scan.feed(data)
+        self.tape.write(data)
+        return self.tape.size <= self._cap
+
+    async def _put_apart(self, data: bytes | None) -> None:
+        """Do what a part requires that was not simply put on the tape."""
         if self._unwanted:
             return  # the stream has ended without this part
         if data is None:
@@ -201,10 +235,7 @@ class Pump:
             self.tape.write(data)
             await self._pass_through(data.why)
         elif data:
-            self.scan.feed(data)
-            self.tape.write(data)
-            if self.tape.size > self._cap:
-                await self._pass_through("too-large")
+            await self._pass_through("too-large")
 
     async def _pass_through(self, why: str) -> None:
         """Give a stream that may not be kept to its present readers only, and drop each part they have passed."""

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from askonce.core.judge import Verdict
-from askonce.core.tape import DATA, META, data_frame, frame, whole_frames
+from askonce.core.tape import DATA, META, data_frames, frame, whole_frames
 from askonce.errors import Portable
 from askonce.runtime.mode import Mode, Owner, Signal
 from askonce.runtime.ownership import owned
@@ -28,7 +28,9 @@ LEAVING = 1.0  # s in which a leaving that was sent to its own thread or loop be
 
 
 class Source(Protocol):
-    """An open upstream stream."""
+    """An open upstream stream. `pieces`: in sync mode, what `next` reads, if it does nothing else."""
+
+    pieces: Iterator[bytes] | None
 
     async def next(self) -> bytes | None:
         """Return the next bytes as they arrive, None at the end; it raises the upstream's errors."""
@@ -245,7 +247,7 @@ class Tape:
         """The frames of parts `start` to `stop`. META precedes the first part, and is all of a log without parts."""
         parts = self._kept[1][start:stop]
         head = frame(META, self.meta) if start == 0 and (parts or (self.meta and stop is None)) else b""
-        return head + b"".join(data_frame(at, data) for at, data in parts)
+        return head + data_frames(parts)
 
 
 class _Awaited:
@@ -263,8 +265,8 @@ class Playback:
     """One reader's place on a tape.
 
     `pull`: reads a part from the source, at most until a given time.monotonic(); False if it did not, because another
-    reader does, or because the time is up. `left`: called when the last reader leaves. `defer`: runs something in the
-    background thread.
+    reader does, or because the time is up. `step`: the same without a coroutine, where it never has to wait for others.
+    `left`: called when the last reader leaves. `defer`: runs something in the background thread.
     """
 
     def __init__(
@@ -274,6 +276,7 @@ class Playback:
         pull: Callable[[float], Awaitable[bool]] | None = None,
         left: Callable[[], Coroutine[Any, Any, None]] | None = None,
         defer: Callable[[Callable[[], object]], None] | None = None,
+        step: Callable[[], bool] | None = None,
     ) -> None:
         self._closed = True
         self.tape = tape
@@ -285,6 +288,7 @@ class Playback:
         self.pace = 0.0  # of a replay: 1.0 is as recorded, 2.0 twice as fast, 0 at once
         self._began = time.monotonic()
         self._pull = pull
+        self._step = step
         self._left = left
         self._closed = False
         tape.join(self)
@@ -293,6 +297,20 @@ class Playback:
     def meta(self) -> bytes:
         """What comes before the body."""
         return self.tape.meta
+
+    def ready(self) -> tuple[int, bytes] | None:
+        """The next part, if it is there, or can be read here without waiting for others; else `next` says what is."""
+        if self.pace:
+            return None
+        base, parts = self.tape._kept  # noqa: SLF001 - as in next
+        if self.at - base >= len(parts):
+            if self._step is None or self.tape.over or not self._step():
+                return None
+            base, parts = self.tape._kept  # noqa: SLF001
+            if self.at - base >= len(parts):
+                return None
+        self.at += 1
+        return parts[self.at - base - 1]
 
     async def next(self, patience: float = LAST) -> tuple[int, bytes] | None:
         """The next part and its time in ms, None at the end; TimeoutError if none comes within `patience` s."""

@@ -97,7 +97,10 @@ def failed(value: object) -> bool:
 
 def guarded(value: Answer) -> bool:
     """Whether a guardrail intervened; that is said beside the model's own ending."""
-    return bool(value.get("amazon-bedrock-guardrailAction") == "INTERVENED")
+    return bool(value.get(GUARDRAIL) == "INTERVENED")
+
+
+GUARDRAIL = "amazon-bedrock-guardrailAction"
 
 
 # --- values of any shape -----------------------------------------------------------------------------------------
@@ -118,12 +121,16 @@ def field_names(values: list[Any]) -> set[str]:
     while values:
         objects = [value for value in values if isinstance(value, dict)]
         names.update(*objects)
-        below = [held for fields in objects for held in fields.values() if isinstance(held, dict | list)]
-        for value in values:
-            if isinstance(value, list) and value and not isinstance(value[0], int | float):
-                below += value
+        below = [held for fields in objects for held in fields.values() if type(held) not in LEAVES]
+        if len(objects) < len(values):
+            for value in values:
+                if isinstance(value, list) and value and not isinstance(value[0], int | float):
+                    below += value
         values = below
     return names
+
+
+LEAVES = frozenset({str, int, float, bool, type(None)})
 
 
 def a_dict(value: object) -> Answer:

@@ -113,7 +113,9 @@ def chat_gist(found: Read) -> Answer | None:
 
 
 def _usage(chunk: Answer) -> Answer:
-    usage = chunk.get("usage") or ("x_groq" in chunk and a_dict(chunk["x_groq"]).get("usage"))
+    if "usage" not in chunk and "x_groq" not in chunk:
+        return {}
+    usage = chunk.get("usage") or a_dict(chunk.get("x_groq")).get("usage")
     return usage if isinstance(usage, dict) else {}
 
 
@@ -127,10 +129,12 @@ def _add_choice(choice: Answer, into: Answer) -> None:
         into["text"].append(text)
     message = into["message"]
     for name, piece in a_dict(choice.get("delta") or choice.get("message")).items():
-        if piece:
-            if name not in message:
-                message[name] = []
-            message[name].append(piece)
+        if not piece:
+            continue
+        if (pieces := message.get(name)) is None:
+            message[name] = [piece]
+        else:
+            pieces.append(piece)
 
 
 def _choice(choice: Answer) -> Answer:

@@ -15,7 +15,7 @@ import json
 import re
 
 from askonce.core.providers import APIS, Api, eventstream
-from askonce.core.providers.answers import Answer, a_dict, failed, field_names, guarded
+from askonce.core.providers.answers import GUARDRAIL, Answer, a_dict, failed, field_names, guarded
 from askonce.core.providers.sources import carries_sources, names_sources
 from askonce.core.providers.sse import Parser
 from askonce.core.providers.streamed import Read, read
@@ -117,7 +117,7 @@ class StreamScan:
         gist = self._gist(found, api)
         if not gist:
             return "incomplete"
-        if any(map(guarded, found.values)):
+        if GUARDRAIL in self.names() and any(map(guarded, found.values)):
             return "filtered"
         reason = api.verdict(gist, self._tool_calls, self._searched, given=self._given)
         # Any event may hold sources, and a gist has only those beside the answer.

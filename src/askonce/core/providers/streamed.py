@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from itertools import islice, repeat
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ def read(body: bytes, content_type: str = "") -> Read:
         return _frames(body)
     data = plain_data(body)
     if data is not None:
-        return _values(zip(repeat(""), data))
+        return _at_once(data) or _values(zip(repeat(""), data))
     parser = parser_for(content_type, body[:64])
     events = [event[:2] for event in parser.feed(body)]
     if isinstance(parser, Objects):
@@ -41,6 +42,32 @@ def read(body: bytes, content_type: str = "") -> Read:
         return _values(events)
     # Headers that promise a stream may precede a plain error.
     return Read([], failed=_plain_error(body), garbled=bool(body.strip()))
+
+
+def _at_once(data: list[bytes]) -> Read | None:
+    """What events without names hold, if each is an object and none tells of an error, but for a [DONE] at the end.
+
+    All are read in one go, which takes half of the time. The word between two of them is a secret of this process, so
+    no event can be read as a part of another one.
+    """
+    done = data[-1:] == [b"[DONE]"]
+    objects = data[:-1] if done else data
+    try:
+        values = orjson.loads(b"[%b]" % _BETWEEN.join(objects))
+    except ValueError:
+        return None
+    between, values = values[1::2], values[::2]
+    apart = len(values) == len(objects) and between == [_WORD] * (len(objects) - 1)
+    return Read(values, done) if apart and all(map(_harmless, values)) else None
+
+
+def _harmless(value: object) -> bool:
+    """Whether it is an object that tells of no error."""
+    return type(value) is dict and "error" not in value and value.get("type") != "error"
+
+
+_WORD = os.urandom(16).hex()
+_BETWEEN = f',"{_WORD}",'.encode()
 
 
 def _values(events: Iterable[tuple[str, bytes]]) -> Read:
