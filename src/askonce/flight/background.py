@@ -82,7 +82,7 @@ class BackgroundThread:
         """Keep a lease alive until `stop_renewing`. Before the lease is granted, only watch whether its owner lives."""
         self._due()
         self._heartbeats.add(heartbeat)
-        self.start()
+        self.start(wake=not self._heartbeats.watched)
 
     def _due(self) -> None:
         if not (self._heartbeats or self._wait_lists):
@@ -176,7 +176,7 @@ class BackgroundThread:
 
     # runs in the thread
 
-    def start(self) -> None:
+    def start(self, *, wake: bool = True) -> None:
         """Make sure the thread runs. If none can be started (none is left, Python ends), the next use tries again."""
         now = time.monotonic()
         if not (self._running.held or self._stopping) and now - self._began >= LAUNCH:
@@ -186,7 +186,8 @@ class BackgroundThread:
             except BaseException:
                 self._began = now - LAUNCH
                 raise
-        self.wake()
+        if wake:
+            self.wake()
 
     def _launch(self) -> None:
         if start_thread("askonce-background", self._run) is not None:
@@ -314,13 +315,12 @@ class BackgroundThread:
             self._hits.send(self._store)
 
     def _patience(self) -> float:
+        self._heartbeats.unwatched()
         to_do = self._changed or self._to_release or self._unflushed or self._heartbeats.urgent or self._deferred
         if to_do or self._stopping:
             return 0.0
-        due = [IDLE, self._probes.due(), self._hits.due()]
-        if self._heartbeats or self._wait_lists:
-            due.append(self._heartbeats.next - time.monotonic())
-        return max(0.0, min(due))
+        rest = min(IDLE, self._probes.due(), self._hits.due())
+        return self._heartbeats.watch(rest, self.rhythm, waited_for=bool(self._wait_lists))
 
     def _update_subscriptions(self) -> None:
         while self._changed:

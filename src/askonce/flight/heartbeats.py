@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from askonce.core.keys import Key
@@ -10,6 +11,7 @@ from askonce.flight.heartbeat import Heartbeat
 from askonce.store import Link, Store
 
 AGAIN = 0.25  # s until the next attempt after a failed renewal
+LINGERS = 10.0  # s after the last lease was due in which the thread looks again and again, without being woken
 
 
 class Heartbeats:
@@ -19,6 +21,7 @@ class Heartbeats:
         self.next = 0.0  # when they are due (monotonic s)
         self._all: dict[Heartbeat, None] = {}
         self._urgent: set[tuple[bytes, int]] = set()  # (id, order)
+        self._looks = math.inf  # when the thread looks at them next, by itself (monotonic s); inf if it may not
 
     def __len__(self) -> int:
         return len(self._all)
@@ -39,6 +42,26 @@ class Heartbeats:
     def urgent(self) -> bool:
         """Whether a lease must be renewed before the others are due."""
         return bool(self._urgent)
+
+    @property
+    def watched(self) -> bool:
+        """Whether the thread looks at them by itself before they are due. Waking it costs a tenth of a miss."""
+        return self._looks <= self.next
+
+    def unwatched(self) -> None:
+        """The thread is about to work out how long it sleeps: a lease added from now on may not be seen in that."""
+        self._looks = math.inf
+
+    def watch(self, rest: float, rhythm: float, *, waited_for: bool) -> float:
+        """How long the thread may sleep, at most `rest` s; for a while after the last lease, never past a rhythm."""
+        now = time.monotonic()
+        if self._all or waited_for:
+            rest = min(rest, self.next - now)
+        elif now - self.next < LINGERS:
+            rest = min(rest, rhythm)
+        rest = max(0.0, rest)
+        self._looks = now + rest
+        return rest
 
     def reap(self) -> None:
         """Take back the leases of owners that no longer live, before they are renewed again."""
