@@ -37,6 +37,7 @@ SEALED_SIZE = _SEALED.size + _CHECK.size  # 84
 HEAD_SIZE = _HEAD.size  # 120
 DATES_AT = SEALED_SIZE
 _TLV = struct.Struct(">BH")
+_new = tuple.__new__
 
 FIELDS, CODEC, CIPHER = 1, 3, 5
 TAGS, SCOPE, MODEL, META, DURATION, USAGE, FIELD_DIGESTS, PRIVATE = 2, 4, 6, 8, 10, 12, 14, 16
@@ -231,7 +232,7 @@ def read_head(data: bytes) -> Head:
     """The fixed part, with its format and dates checked, but not the body; Corrupt, with a reason, otherwise."""
     if len(data) < HEAD_SIZE:
         raise Corrupt("store-corrupt" if data[:2] == MAGIC else "store-foreign")
-    head = Head._make(_HEAD.unpack_from(data))
+    head: Head = _new(Head, _HEAD.unpack_from(data))  # not _make, which counts the fields once more
     if head[0] != MAGIC:
         raise Corrupt("store-foreign")
     if head[1] != FORMAT:

@@ -145,6 +145,7 @@ class Plan:
     store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
     known: BodyMemo[Known] = field(default_factory=BodyMemo, compare=False, repr=False)
     digest: Callable[[bytes], bytes] = field(init=False, compare=False, repr=False)  # of a canonical body
+    plain: bool = False  # its limits say no more than until when an entry is fresh
     names: Names | None = field(default=None, compare=False, repr=False)  # keys what the store shows of a question
 
     def __post_init__(self) -> None:
@@ -292,6 +293,7 @@ class Planner:
         terms = self._terms(settings, scope)
         said = settings.control or NO_CONTROL
         control = self._moded(said if isinstance(said, Control) else Control.parse(said))
+        limits = limits_of(terms, control)
         return Plan(
             prefix=self.prefix,
             scope=scope,
@@ -300,7 +302,8 @@ class Planner:
             variant=variant_text(settings.variant),
             terms=terms,
             control=control,
-            limits=limits_of(terms, control),
+            limits=limits,
+            plain=(limits.max_age, limits.min_fresh, limits.max_stale) == (NEVER, 0, 0),
             names=self._names,
         )
 

@@ -129,6 +129,7 @@ class SQLiteStore:
             pooled = file.idle.pop()
         except IndexError:
             pooled = await self._in_thread(file.open)
+            now = self._clock()
         row: Any = None
         near, wanted = None, False
         try:
@@ -154,7 +155,7 @@ class SQLiteStore:
             known = self._known = Generations(epoch, clock, floor)
         if entry is not None and fields and int.from_bytes(entry[_CLOCK_AT], "big") != clock:
             known = known._replace(moved=await self._moved(fields))
-        return Look(entry, known, self._clock(), head)
+        return Look(entry, known, now, head)
 
     def _keep(self, pooled: PooledConnection, key: Key, row: tuple[bytes, bytes, int, int]) -> Head | None:
         """Keep a row in the near cache, if it is whole and its partition's counter has not moved since it was made."""
