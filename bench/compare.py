@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from askonce.runtime.drive import drive
@@ -43,18 +44,22 @@ class Pair(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """How a row judges its runs: two names, the bar; `added`: the bar is for the difference in ms, not the ratio."""
+    """How a row judges its runs: two names, the bar, those of variants with one of their own.
+
+    `added`: the bar is for the difference in ms, not the ratio.
+    """
 
     first: str
     second: str
     most: float | None
     added: bool = False
+    by_variant: Mapping[str, float] = MappingProxyType({})
 
     def of(self, one: Pair) -> float:
         """The value that is compared with the bar."""
         return (one.first - one.second) / 1000 if self.added else one.ratio
 
-    def judged(self, runs: Sequence[Pair]) -> tuple[str, bool | None, dict[str, float]]:
+    def judged(self, runs: Sequence[Pair], variant: str = "") -> tuple[str, bool | None, dict[str, float]]:
         """The words for people, whether the bar is met, and the numbers."""
         ranked = sorted(runs, key=self.of)
         low, value, high = (self.of(one) for one in (ranked[0], ranked[len(ranked) // 2], ranked[-1]))
@@ -64,7 +69,8 @@ class Ratio(NamedTuple):
             + (f"; of the sums {middle.sums:.2f}" if middle.sums else "")
             + f"); p50: {self.first} {_time(middle.first)}, {self.second} {_time(middle.second)}{middle.note}"
         )
-        met = None if self.most is None else value <= self.most and all(one.right for one in runs)
+        most = self.by_variant.get(variant, self.most)
+        met = None if most is None else value <= most and all(one.right for one in runs)
         return measured, met, {"value": value, "low": low, "high": high, "first_us": middle.first}
 
 

@@ -128,7 +128,7 @@ def measured(one: Row, opener: Opener, mode: str, variant: str = "", *, quick: b
     """One case: what its function saw, or the outcome of its three runs."""
     if one.ratio is not None:
         runs = [_separate(one, opener, mode, variant, quick=quick) for _ in range(1 if quick else RUNS)]
-        yield _named(one, runs[0][0], mode, variant, Seen(*one.ratio.judged([pair for _, pair in runs])))
+        yield _named(one, runs[0][0], mode, variant, Seen(*one.ratio.judged([pair for _, pair in runs], variant)))
         return
     with opener() as place, Workers() as workers:
         found = one.run(Case(place, mode, one.variants[variant], quick, workers))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -265,6 +266,28 @@ def scope(case: Case) -> Pair:
         f" {ended[0] * 1000:.2f} and {ended[1] * 1000:.2f} ms",
         right=found.ratio >= 1 / 1.5 and found.first <= 5_000,
     )
+
+
+@row(heavy=True, stores=(nowhere,), modes=THREADS, ratio=Ratio("many", "few", 1.1))
+def hit_many(case: Case) -> Pair:
+    """a hit on Valkey with 1,000,000 entries, against one with 1,000.
+
+    Bar: <= 1.1.
+
+    1,000 different questions in turn, spread over all entries; one here, one there, each on a server of its own.
+    """
+    sizes = (10_000, 100) if case.quick else (1_000_000, 1_000)
+    with valkey() as one, valkey() as other, Cache(one.url) as many, Cache(other.url) as few:
+        both = [_spread(*each) for each in ((one, many, sizes[0]), (other, few, sizes[1]))]
+        return pair(both[0], both[1], 500 if case.quick else 15_000)
+
+
+def _spread(place: Place, cache: Cache, size: int) -> Callable[[], Any]:
+    """A call that hits one of so many entries, another one each time."""
+    _fill_scope(place, cache, size)
+    _check(cache, size, alive=True)
+    asked = cycle([{"number": number} for number in range(0, size, max(1, size // 1_000))])
+    return lambda: cache.fetch(next(asked), dict, scope=NAME)
 
 
 def _invalidated(cache: Cache) -> float:

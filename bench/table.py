@@ -21,7 +21,7 @@ from bench.row import ROWS
 THEMES = (clusters, failovers, forks, hits, leases, lifetimes, outages, project, storms, stored, streams, wakeups)
 ORDER = """
     clone cold killed replaced unreplaced failures cancels forks blocked outages refusals refusals-sqlite troubles storm
-    hit hit-sqlite hit-async wake-valkey wake-sqlite import opens bound
+    hit hit-tutorial hit-server hit-many hit-sqlite hit-async wake-valkey wake-sqlite import opens bound
     streams stream-first stream-killed stream-crowd stream-cpu stream-memory slow flaky
     stale steady ends down storm-all fresh-cost header memory scope client-hit client-miss
     failover cluster
