@@ -29,6 +29,7 @@ from askonce.http.call import BatchCall, PartialCall, UpstreamCall, patience_for
 from askonce.http.connection import DIRECTIONS, connection_of, directed
 from askonce.http.embeddings import Vector, put_together, whole
 from askonce.http.inner import INHERITED, Inner
+from askonce.http.ready import ready
 from askonce.http.received import Received
 from askonce.http.request import Connection, SentRequest, less_ours
 from askonce.http.response import Failure, Response
@@ -348,13 +349,13 @@ class Transport:
         """A response with the reply's body, or with `stream` instead."""
         headers = [*reply.headers]
         if stream is None:
-            # A stream and not content=, so that the client measures its time and no header is added.
-            stream = self.module.ByteStream(reply.body)
             headers.append((b"content-length", b"%d" % len(reply.body)))
         headers.append((b"cache-status", str(status).encode()))
         if status.age is not None or reply.age:
             # The age of a hit continues upstream's Age; a follower of a flight has only upstream's.
             headers.append((b"age", b"%d" % max(status.age or 0, reply.age)))
+        if stream is None:
+            return ready(self.module, reply.status, headers, reply.body, extensions)
         return self.module.Response(reply.status, headers=headers, stream=stream, extensions=extensions)
 
     def _less_ours(self, request: Any) -> Any:
