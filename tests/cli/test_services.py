@@ -15,11 +15,15 @@ from askonce.cli.checks_abilities import NEEDS, line
 from askonce.cli.place import find
 from askonce.store.redis.abilities import Ability, abilities, has_tracking
 from askonce.store.redis.address import RedisAddress, from_url
+from askonce.store.redis.names import Names
 from askonce.store.redis.trouble import Refusal
 from askonce.testing import RedisServer, ServerMissing, ValkeyServer
+from askonce.testing.clusters import Cluster
 from askonce.testing.sentinels import SentinelGroup
 from askonce.testing.servers import Redis8Server, Server
 from tests.store.filtering import Manner, Service
+
+NAMES = Names("p").unused(0)
 
 
 def told(url: str, prefix: str = "p") -> dict[str, Check]:
@@ -45,8 +49,8 @@ def address(url: str) -> RedisAddress:
 
 @pytest.mark.servers
 def test_a_whole_server_can_do_all_of_it_and_keeps_nothing_of_the_trials(server: Server):
-    assert all(ability.can for ability in abilities(address(server.url), "p").values())
-    assert has_tracking(address(server.url), "p").can
+    assert all(ability.can for ability in abilities(address(server.url), *NAMES).values())
+    assert has_tracking(address(server.url), NAMES[0]).can
     assert server.command("DBSIZE") == 0
 
 
@@ -78,7 +82,7 @@ FORBIDDEN = sorted(set().union(*LOST_WITH.values(), BESIDES))
 @pytest.mark.parametrize("word", sorted(set().union(*LOST_WITH.values())))
 def test_what_a_service_forbids_is_told_with_what_is_lost(valkey: Server, word: str):
     with Service(valkey, {word}) as service:
-        found = abilities(address(service.url), "p")
+        found = abilities(address(service.url), *NAMES)
     for name, words in LOST_WITH.items():
         assert found[name].can is (word not in words), name
         assert found[name].can or found[name].why
@@ -118,7 +122,7 @@ def test_a_service_without_scripts_is_no_store_and_one_without_tracking_is(valke
     assert "nothing is cached" in found["scripts"].remedy
     with Service(valkey, {"CLIENT TRACKING"}) as service:
         found = told(service.url)
-        assert not has_tracking(address(service.url), "p").can
+        assert not has_tracking(address(service.url), NAMES[0]).can
     assert found["tracking"].state == "hint"
     assert "near=" in found["tracking"].remedy
     assert found["rights"].state == "ok"
@@ -248,3 +252,21 @@ def test_a_doctor_tells_a_sentinel_from_a_server(sentinels: SentinelGroup, valke
     assert "redis+sentinel://" in found["server"].remedy
     found = told(valkey.url.replace("redis://", "redis+sentinel://").replace("/0", "/mymaster"))
     assert "it is no sentinel" in found["reach"].said
+
+
+# --- Clusters -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.servers
+def test_a_doctor_looks_at_every_primary_of_a_cluster(cluster: Cluster):
+    found = told(cluster.url)
+    assert {found[name].state for name in ("cluster", "scripts", "notices", "sharded", "tracking", "rights")} == {"ok"}
+    assert found["cluster"].said == "3 primaries, 16384 of 16384 slots"
+
+
+@pytest.mark.servers
+def test_a_doctor_tells_a_node_of_a_cluster_from_a_server_and_the_other_way_round(cluster: Cluster, valkey: Server):
+    found = told(f"redis://127.0.0.1:{cluster.servers[0].port}/0")
+    assert any("redis+cluster://" in check.said + check.remedy for check in found.values() if check.state == "bad")
+    found = told(valkey.url.replace("redis://", "redis+cluster://").removesuffix("/0"))
+    assert any("redis://" in check.remedy for check in found.values() if check.state == "bad")

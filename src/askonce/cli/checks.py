@@ -109,6 +109,8 @@ def _tried(store: Store, place: Place) -> Iterator[Check]:
         yield from _own(store, place)
         yield rights(place)
         yield from sealing_checks(store)
+    elif store.kind == "redis":
+        yield from _reachable(store, place)
 
 
 def trouble(name: str, found: StoreTrouble | StoreUnavailable, place: Place, doing: str = "") -> Check:
@@ -143,6 +145,15 @@ def _mode() -> Iterator[Check]:
     mode = config.find_mode(None)
     if mode != "on":
         yield Check("mode", f"{mode} ($ASKONCE_MODE)", "hint", "unset ASKONCE_MODE to use the cache normally")
+
+
+def _reachable(store: Store, place: Place) -> Iterator[Check]:
+    """Of a Cluster that cannot be reached whole, each primary."""
+    from askonce.cli.checks_redis import server_checks
+    from askonce.store.redis.store import RedisStore
+
+    if isinstance(store, RedisStore) and len(store.servers()) > 1:
+        yield from server_checks(place, store)
 
 
 def _named(store: Store) -> Iterator[Check]:

@@ -47,12 +47,14 @@ NEEDS = {
 ABOUT_SCRIPTS = {"undeclared", "notices", "sharded"}  # of no interest where no script runs
 
 
-def ability_checks(address: RedisAddress, prefix: str, *, cluster: bool) -> Iterator[Check]:
-    """A line for each; by trying them on one server."""
+def ability_checks(
+    address: RedisAddress, unused: tuple[bytes, bytes], prefix: str, *, cluster: bool
+) -> Iterator[Check]:
+    """A line for each; by trying them on one server, with the names of a key and a channel that nothing uses."""
     yield Check("resp3", "speaks RESP3")  # each connection begins with it
     base = prefix or DEFAULT
     try:
-        found = abilities(address, f"{base}:doctor")
+        found = abilities(address, *unused)
     except StoreTrouble as trouble:
         yield Check("scripts", f"cannot tell what it can do: {trouble}", "hint")
         return

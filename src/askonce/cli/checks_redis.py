@@ -26,26 +26,44 @@ OLDEST = 7  # the major version that askonce is tested from; Valkey counts on fr
 NEARLY = 0.9  # of maxmemory
 SKEW = 5.0  # s
 SLOTS = 16384
+DOWN = "what it has is not cached meanwhile: start it, or let a replica take its place"
 
 
 def server_checks(place: Place, store: Store) -> Iterator[Check]:
-    """What each server says of itself, then what the first can do; of the others, only what is not well."""
+    """What each server says of itself, then what one of them can do; of the others, only what is not well."""
     if not isinstance(store, RedisStore):
         return
-    first, *others = store.servers()
-    if mode_of(info := read_info(first)) == "sentinel":
-        yield from judged(info)
-        return
-    yield from _of_server(first)
-    for other in others:
-        yield from (check._replace(said=f"{other.text}: {check.said}") for check in _of_server(other) if not check.well)
-    yield from ability_checks(first, place.prefix, cluster=bool(others))
+    servers = store.servers()
+    reached: list[int] = []
+    for partition, address in servers.items():
+        trouble = _unreached(address)
+        if trouble is not None:
+            yield Check("server", f"{address.place}: {trouble}", "bad", DOWN)
+        elif reached:
+            lines = _of_server(address)
+            yield from (check._replace(said=f"{address.place}: {check.said}") for check in lines if not check.well)
+        else:
+            yield from _of_server(address)
+            reached.append(partition)
+    for partition in reached:
+        unused, cluster = store.names.unused(partition), len(servers) > 1
+        yield from ability_checks(servers[partition], unused, place.prefix, cluster=cluster)
+
+
+def _unreached(address: RedisAddress) -> StoreTrouble | None:
+    try:
+        open_connection(address).close()
+    except StoreTrouble as trouble:
+        return trouble
+    return None
 
 
 def _of_server(address: RedisAddress) -> Iterator[Check]:
     info = read_info(address)
     if info:
         yield from judged(info)
+        if mode_of(info) == "sentinel":
+            return
     else:
         yield _silent(address)
         yield memory({"maxmemory_policy": _setting(address, b"maxmemory-policy")})

@@ -15,7 +15,7 @@ from askonce.store.redis.store import RedisStore
 
 def sentinel_checks(store: Store) -> Iterator[Check]:
     """A line for the service, and one for each sentinel that is not well; nothing for any other store."""
-    address = store.servers()[0] if isinstance(store, RedisStore) else None
+    address = next(iter(store.servers().values()), None) if isinstance(store, RedisStore) else None
     if not isinstance(address, SentinelAddress):
         return
     asked = {sentinel: report_of(address, sentinel) for sentinel in sorted(address.service.sentinels, key=_place)}

@@ -12,13 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from askonce.core.keys import Key
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.asking import HELLO
 from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.connection import NOTHING, PUSH, Connection
-from askonce.store.redis.names import Names
 from askonce.store.redis.scripts import Script, pack
 from askonce.store.redis.trouble import Refusal
 
@@ -87,6 +85,8 @@ def _judged(said: Said, *, well: bool, missing: str) -> Ability:
     if said.unanswered:
         return Ability(None, "no reply came")
     refusal = next(iter(said.refusals()), None)
+    if refusal is not None and refusal.redirect:
+        return Ability(None, f"it is a node of a Cluster ({refusal})")
     return Ability(False, told(refusal) if refusal is not None else missing)
 
 
@@ -152,17 +152,16 @@ KEYED: dict[str, Trial] = {
 CHANNELED: dict[str, Trial] = {"notices": publishes, "sharded": publishes_sharded}
 
 
-def abilities(address: RedisAddress, prefix: str) -> dict[str, Ability]:
-    """Everything that is tried, by names of this prefix; StoreTrouble only if the server cannot be reached."""
-    names, key = Names(prefix), Key(bytes(32), "v")
-    trials = [(name, trial, names.of(key)[0]) for name, trial in KEYED.items()]
-    trials += [(name, trial, names.channel(key)) for name, trial in CHANNELED.items()]
+def abilities(address: RedisAddress, key: bytes, channel: bytes) -> dict[str, Ability]:
+    """Everything that is tried, by names that nothing else uses; StoreTrouble only if the server cannot be reached."""
+    trials = [(name, trial, key) for name, trial in KEYED.items()]
+    trials += [(name, trial, channel) for name, trial in CHANNELED.items()]
     return {name: _tried(trial, address, about) for name, trial, about in trials}
 
 
-def has_tracking(address: RedisAddress, prefix: str) -> Ability:
+def has_tracking(address: RedisAddress, key: bytes) -> Ability:
     """Whether a near cache works there."""
-    return _tried(tracks, address, Names(prefix).of(Key(bytes(32), "v"))[0])
+    return _tried(tracks, address, key)
 
 
 def _tried(trial: Trial, address: RedisAddress, about: bytes) -> Ability:

@@ -13,7 +13,7 @@ Whatever is sent again may be: every script may be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from askonce.runtime.exits import EXIT
@@ -312,8 +312,9 @@ class ClusterPrimaries:
 
     # the rest
 
-    def addresses(self) -> Sequence[RedisAddress]:
-        return list({owner.text: owner for owner in self.topology.owners if owner is not None}.values())
+    def addresses(self) -> Mapping[int, RedisAddress]:
+        found = {owner.text: (at, owner) for at, owner in enumerate(self.topology.owners) if owner is not None}
+        return dict(found.values())
 
     def reconnect(self, name: str) -> None:
         if (node := self._nodes.get(name)) is not None:

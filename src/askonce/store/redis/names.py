@@ -17,6 +17,7 @@ entry holds the whole digest, which is verified on every read. An ACL user needs
 from __future__ import annotations
 
 import binascii
+import os
 from collections.abc import Sequence
 
 from redis.crc import key_slot
@@ -98,6 +99,11 @@ class Names:
     def channel(self, key: Key) -> bytes:
         """The channel of a key's notices."""
         return self._tag(key) + b":c1:" + short(key.digest) + _FORMS[key.form]
+
+    def unused(self, partition: int) -> tuple[bytes, bytes]:
+        """The entry and the channel of a key of this partition that nobody has, for trials."""
+        key = Key(bytes((partition,)) + os.urandom(31), "v")
+        return self.of(key)[0], self.channel(key)
 
     def tape(self, key: Key, flight: bytes, order: int) -> bytes:
         """The tape of a flight; without its order if that is unknown (0)."""

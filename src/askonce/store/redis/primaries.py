@@ -8,7 +8,7 @@ its keys alone. All names of a partition have one hash slot, so a command about 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from askonce.store import PARTITIONS, Link, StoreTrouble
@@ -66,8 +66,8 @@ class Primaries(Protocol):
         """The replies of one primary to commands that are about no key."""
         ...
 
-    def addresses(self) -> Sequence[RedisAddress]:
-        """Where they are."""
+    def addresses(self) -> Mapping[int, RedisAddress]:
+        """Where they are, as far as is known, each by one of its partitions."""
         ...
 
     def reconnect(self, name: str) -> None:
@@ -125,8 +125,8 @@ class OnePrimary:
         del name
         return await self._wire.ask(data, count)
 
-    def addresses(self) -> Sequence[RedisAddress]:
-        return (self._address,)
+    def addresses(self) -> Mapping[int, RedisAddress]:
+        return {0: self._address}
 
     def reconnect(self, name: str) -> None:
         del name

@@ -276,8 +276,8 @@ class RedisStore:
         """Make new connections to a primary before the next use."""
         self._primaries.reconnect(primary)
 
-    def servers(self) -> Sequence[RedisAddress]:
-        """The addresses of the primaries, for a diagnosis."""
+    def servers(self) -> Mapping[int, RedisAddress]:
+        """Where the primaries are, as far as is known, each by one of its partitions; for a diagnosis."""
         return self._primaries.addresses()
 
     def link(self) -> Link:
