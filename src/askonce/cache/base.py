@@ -79,8 +79,9 @@ class BaseCache(QuestionBuilder, Observed):
         """Does no I/O. ConfigError for an invalid URL or option; an unreachable store is noticed by lookups, not here.
 
         `prefix` starts every key; a new one makes all old keys unreachable. `redis_client`: a configured redis-py
-        client, whose connection settings are used. `policy`: the defaults of this cache; `scopes`: those of calls in a
-        scope. `tenant`: whose answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE).
+        client (of a server, a Cluster or a Sentinel service), whose settings are used. `policy`: the defaults of this
+        cache; `scopes`: those of calls in a scope. `tenant`: whose answers these are. `mode`: on, off, refresh,
+        only-if-cached (else $ASKONCE_MODE).
         `strict`: a lookup raises StoreUnavailable instead of going upstream without the store. `near`: what of Redis
         this process keeps, bytes or such as "64MB" (else $ASKONCE_NEAR); `consistency`: strong does not use that.
         `replay`: stored streams come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast.
