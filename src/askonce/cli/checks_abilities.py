@@ -33,7 +33,7 @@ NEEDS = {
     ),
     "loading": Need("load", "loads scripts (SCRIPT LOAD)", "ok", "nothing: askonce sends a script's text where needed"),
     "undeclared": Need(
-        "keys", "lets scripts use keys that were not declared", "ok", "nothing: askonce declares all its keys"
+        "declared", "lets scripts use keys that were not declared", "ok", "nothing: askonce declares all its keys"
     ),
     "notices": Need(
         "notices",

@@ -14,7 +14,7 @@ from askonce.core.codec import Codec
 from askonce.core.keyring import Keys
 from askonce.core.model import entry_fields
 from askonce.runtime.drive import drive
-from askonce.store import Store, inventory
+from askonce.store import Store, StoreTrouble, inventory
 from askonce.store.inventory import Listed
 
 SAMPLE = 50_000  # entries that are counted: some seconds
@@ -31,7 +31,11 @@ class Counted(NamedTuple):
 def sealing_checks(store: Store) -> Iterator[Check]:
     """Lines about the codec of this environment, and about the entries of this prefix."""
     codec, keys = sealing.codec_of(None, None), sealing.find_keys(None)
-    counted = drive(_count(store, codec, keys))
+    try:
+        counted = drive(_count(store, codec, keys))
+    except StoreTrouble as trouble:
+        yield Check("keys", f"cannot tell which keys the entries need: {trouble}", "hint")
+        return
     if (compression := sealing.find_compression(None)) != "off":
         yield Check("compress", compression)
     if keys is not None or set(counted.by_key) - {""}:
