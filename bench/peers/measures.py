@@ -32,7 +32,7 @@ class Extent(NamedTuple):
     hits: int = 25  # lookups in a turn
     misses: int = 10
     entries: int = 1_000  # of 2 KB; as many bytes of 50 KB
-    pause: float = 0.5  # s between filling and reading, for peers that store in the background
+    pause: float = 0.2  # s between filling and reading, for peers that store in the background
     rounds: int = 3  # of stampedes, and of first hits
     imports: int = 5
     processes: int = 8

@@ -39,7 +39,8 @@ what the upstream counted: 1 is the aim, {callers} is no protection. The time is
 KILLED = """\
 A process is killed (SIGKILL) 1 s after its call began; ten callers in two other processes wait for it, or make their
 own call. The call takes {lost:g} s. The time runs from the kill to the last answer. A lock without a heartbeat is
-waited for until it ends, and a cache without a lock pays for every caller.
+waited for until it ends (30 s; a shorter one would end during a longer call, which is then paid twice). A cache without
+a lock pays for every caller.
 """
 STARTS = """\
 The import statement, in a new interpreter. The first hit, from the import to the answer, in a new process. The memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -214,6 +215,14 @@ def test_each_peer_stands_once_beside_an_askonce_of_its_own_use():
         assert first.ours == ""
         assert {peer.ours for peer in others} == {first.name}
         assert {peer.store for peer in use.peers if peer.cache} == {first.store}
+
+
+def test_each_adapter_is_in_the_file_that_the_catalog_names():
+    # Read and not imported: the peers are not installed here.
+    for peer in (peer for use in USES for peer in use.peers):
+        module, _, name = peer.adapter.partition(":")
+        tree = ast.parse((machine.ROOT / f"bench/peers/adapters/{module}.py").read_text("utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}, peer.adapter
 
 
 def test_named_peers_are_measured_beside_askonce_alone_and_an_unknown_one_is_refused():
