@@ -189,7 +189,7 @@ def _chart(title: str, note: str, measure: Measure, uses: Iterable[Use], notes: 
     for peer in _peers(uses):
         value = found(measure, notes[peer.name])
         if value is not None:
-            shown.append(Bar(peer.name, value, measure.write(value), not peer.ours))
+            shown.append(Bar(peer.name, value, _written(measure, notes[peer.name]), not peer.ours))
     return bars(title, note, shown)
 
 

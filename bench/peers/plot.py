@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 FAMILY = "system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif"
-WIDTH, LEFT, RIGHT, ROW, TOP, FONT = 760, 270, 110, 26, 68, 13
+WIDTH, LEFT, RIGHT, ROW, TOP, FONT = 760, 270, 130, 26, 68, 13
 GAP = 10  # above the first bar of a group
 STYLE = """
 .page{fill:#fff;stroke:#d0d7de}.title{fill:#1f2328;font-weight:600;font-size:15px}.text{fill:#1f2328}
