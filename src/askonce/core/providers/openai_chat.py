@@ -96,12 +96,15 @@ def _fragment(value: Answer) -> list[Part]:
 def chat_gist(found: Read) -> Answer | None:
     """The gist of its chunks, and of old completions, whose choices have a text instead of a delta."""
     choices: dict[str, Answer] = {}
+    pieces: list[object] = []
     for chunk in found.values:
-        for choice in dicts(chunk.get("choices")):
-            into = choices.get(index := str(choice.get("index")))
-            if into is None:
-                into = choices[index] = {"finish_reason": None, "error": None, "message": {}, "text": []}
-            _add_choice(choice, into)
+        if isinstance(held := chunk.get("choices"), list):
+            pieces += held
+    for choice in dicts(pieces):
+        into = choices.get(index := str(choice.get("index")))
+        if into is None:
+            into = choices[index] = {"finish_reason": None, "error": None, "message": {}, "text": []}
+        _add_choice(choice, into)
     answer = {
         "object": "chat.completion",
         "choices": [_choice(choice) for choice in choices.values()],

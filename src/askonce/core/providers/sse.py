@@ -161,14 +161,14 @@ def plain_data(body: bytes) -> list[bytes] | None:
 
     It finds what Parser finds, in a tenth of the time: a finished stream is read while its last reader waits.
     """
-    if not body.endswith(_GAP) or b"\r" in body:
-        return None  # before the first copy of what may be large
-    events = body[:-2].split(_GAP)
-    apart = body.count(b"\n") == 2 * len(events)
-    return [event[6:] for event in events] if apart and all(event[:6] == b"data: " for event in events) else None
+    # As many line ends as these events need: none is inside an event. Counted before what may be large is copied.
+    apart = body.startswith(_NEXT[2:]) and body.endswith(_NEXT[:2]) and b"\r" not in body
+    if not apart or body.count(b"\n") != 2 * (body.count(_NEXT) + 1):
+        return None
+    return body[6:-2].split(_NEXT)
 
 
-_GAP = b"\n\n"
+_NEXT = b"\n\ndata: "
 
 
 def parser_for(content_type: str, start: bytes) -> Parser | Objects:
