@@ -21,7 +21,7 @@ def ask(cache, call, request=REQUEST, **own):
 def settle(cache):
     """Tell the store of all hits now, in the place of the background thread, who would within a second."""
     background = cache._engine.background
-    background._hits.send(background._store)
+    background.hits.send(background._store)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

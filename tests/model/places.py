@@ -23,7 +23,7 @@ from askonce.core.model import DATES_AT, HEAD_SIZE, Dates, pack_dates, read_head
 from askonce.store import Link, Store, StoreTrouble, ledger
 from askonce.store.memory.store import MemoryStore
 from askonce.store.redis.store import RedisStore
-from askonce.store.sqlite.ledger import number_of
+from askonce.store.sqlite.room import number_of
 from askonce.testing.servers import Server
 from askonce.testing.trial import Clock, drive
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from askonce.core.heat import Heat
 from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Grant, Lead, Limits
-from askonce.core.model import Lifetime, Sealed, seal
+from askonce.core.model import Lifetime, Sealed, read_head, seal
+from askonce.core.policy import Policy, resolve
 from askonce.runtime.drive import drive
 from askonce.store import Store
 
 DAY = 86_400_000
 LIMITS = Limits(ttl=DAY, grace=0, error=0)
+TERMS = resolve(Policy())
 LIFE = Lifetime(ttl=DAY, grace=0, error=0, cap=7 * DAY)
 
 
@@ -48,3 +51,12 @@ def put(store: Store, of: Key, number: int, body: bytes = b"answer") -> Grant:
     grant = lead(store, of, number)
     assert drive(store.fill(of, grant.id, grant.order, sealed(of, grant, body), LIFE)) == "stored"
     return grant
+
+
+def visit(store: Store, of: Key, times: int = 1) -> None:
+    """Note visits of an entry as a reader does."""
+    entry = drive(store.entry(of))
+    assert entry is not None
+    heat = Heat(store.visits)
+    for _ in range(times):
+        heat.hit(of, read_head(entry), TERMS, 0)

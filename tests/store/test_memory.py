@@ -14,7 +14,7 @@ from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
 from askonce.store import Held
 from askonce.store.memory.store import MemoryStore
-from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed
+from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed, visit
 
 
 def test_what_is_filled_is_looked_up_whole_and_claimed_as_a_hit():
@@ -57,14 +57,14 @@ def test_a_link_renews_the_leases_of_every_prefix_by_their_own_generations():
     assert one.link().renew(held, 5000) == ["ok", "lost"]
 
 
-def test_a_memory_stays_within_its_bytes_and_drops_what_was_touched_longest_ago():
+def test_a_memory_stays_within_its_bytes_and_drops_what_was_not_used_for_longest():
     store = MemoryStore.from_url("memory://", max_bytes=10_000)
     for number in range(1, 4):
         put(store, key(number), number, b"x" * 2_000)
-    drive(store.count(key(1), 1, 3_600_000))
+    visit(store, key(1))
     for number in range(4, 20):
         put(store, key(number), number, b"x" * 2_000)
-        drive(store.count(key(1), 1, 3_600_000))
+        visit(store, key(1))
     assert store._memory.size <= 10_000
     assert drive(store.entry(key(1))) is not None
     assert drive(store.entry(key(2))) is None

@@ -4,24 +4,33 @@ A hit costs a dict look-up and an addition, and no access to the store. A key wh
 is handed on once, to be reported; the store decides by the sum over all processes. So a key is seen as hot late by less
 than a fifth of the threshold for each process. One process alone is exact if the threshold is a multiple of the batch.
 A key that needs more than half a window for a batch is not hot and is forgotten.
+
+A store that evicts also wants to know which entries were used at all (core.eviction). Up to three uses of an entry are
+noted between two times that the store is told. More would change nothing, so the next hits cost one comparison.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import islice
+
+from askonce.core.eviction import MOST
 from askonce.core.keys import Key
 from askonce.core.model import Head
 from askonce.core.policy import Terms
 
 KEPT = 50_000  # keys counted at once; beyond that, counting restarts
+NEVER = MOST  # visits of a key whose store does not want to know
 
 
 class Warmth:
     """The unreported hits of one key, and its entry as last seen."""
 
-    __slots__ = ("batch", "handed", "head", "hits", "now", "since", "terms")
+    __slots__ = ("batch", "handed", "head", "hits", "now", "since", "terms", "visits")
 
-    def __init__(self, head: Head, terms: Terms, now: int) -> None:
+    def __init__(self, head: Head, terms: Terms, now: int, visits: int = NEVER) -> None:
         self.hits = 0
+        self.visits = visits  # noted and not told
         self.since = self.now = now
         self.batch = max(1, terms.hot_threshold // 5)
         self.handed = False  # for reporting
@@ -46,11 +55,46 @@ class Warmth:
         return hot_ttl, int(self.terms.max_age * 1000)
 
 
-class Heat:
-    """The hits of one process that are not reported yet."""
+class Visits:
+    """The visits that a store was not told of yet. `note` may come from any thread and takes no lock."""
 
     def __init__(self) -> None:
+        self._untold: dict[Key, Warmth] = {}
+        self._awaited = False  # whether somebody knows that there is something to tell
+
+    def __len__(self) -> int:
+        return len(self._untold)
+
+    def note(self, key: Key, warmth: Warmth) -> bool:
+        """Note a visit. True if it is the first since `take`: the caller sees to it that the store is told."""
+        warmth.visits += 1
+        if len(self._untold) < KEPT:
+            self._untold[key] = warmth
+        awaited, self._awaited = self._awaited, True
+        return not awaited
+
+    def take(self, count: int) -> list[tuple[Key, int]]:
+        """The visits of up to `count` keys, oldest first, to be told to the store. It counts anew from here on."""
+        self._awaited = False
+        taken = []
+        for key in list(islice(list(self._untold), count)):
+            if warmth := self._untold.pop(key, None):  # another thread may take too
+                taken.append((key, warmth.visits))
+                warmth.visits = 0
+        return taken
+
+
+class Heat:
+    """The hits of one process that are not reported yet.
+
+    `visits`: where they are noted for a store that evicts. `tell` is called when there is something to tell it.
+    """
+
+    def __init__(self, visits: Visits | None = None, tell: Callable[[], None] = lambda: None) -> None:
         self._keys: dict[Key, Warmth] = {}
+        self._visits = visits
+        self._tell = tell
+        self._untold = NEVER if visits is None else 0
 
     def hit(self, key: Key, head: Head, terms: Terms, now: int) -> Warmth | None:
         """Count a hit at `now` (ms, the store's clock); return the key's Warmth when it is due to be reported.
@@ -61,11 +105,13 @@ class Heat:
         if warmth is None:
             if len(self._keys) >= KEPT:
                 self._keys.clear()
-            warmth = self._keys[key] = Warmth(head, terms, now)
+            warmth = self._keys[key] = Warmth(head, terms, now, self._untold)
         if not warmth.hits or now - warmth.since > terms.hot_window * 500:
             warmth.hits, warmth.since, warmth.terms = 0, now, terms
         warmth.hits += 1
         warmth.head, warmth.now = head, now
+        if warmth.visits < MOST and self._visits is not None and self._visits.note(key, warmth):
+            self._tell()
         if warmth.handed or warmth.hits < warmth.batch:
             return None
         warmth.handed = True

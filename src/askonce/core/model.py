@@ -40,7 +40,7 @@ _TLV = struct.Struct(">BH")
 _new = tuple.__new__
 
 FIELDS, CODEC, CIPHER = 1, 3, 5
-TAGS, SCOPE, MODEL, META, DURATION, USAGE, FIELD_DIGESTS, PRIVATE = 2, 4, 6, 8, 10, 12, 14, 16
+TAGS, SCOPE, MODEL, META, DURATION, USAGE, FIELD_DIGESTS, PRIVATE, PRICE = 2, 4, 6, 8, 10, 12, 14, 16, 18
 KNOWN_ODD = frozenset({FIELDS, CODEC, CIPHER})
 PRIME = 4294967291  # the largest below 2**32; a power of two would ignore the upper halves of the dates
 TTL_CAP = 0xFFFFFFFF  # ms, 49.7 days: longer lifetimes compare as equal

@@ -61,7 +61,7 @@ class Reader:
         self._breakers = guarded.background.breakers
         self._codec = guarded.codec
         self._encrypted = guarded.codec.encrypts
-        self._heat = Heat()
+        self._heat = Heat(self._store.visits, self._background.hits.visited)
         self._remembered: dict[Key, tuple[int, ...]] = {}
 
     async def look(self, question: Question) -> Found | None:

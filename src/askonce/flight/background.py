@@ -19,7 +19,7 @@ from askonce.core.keys import Key
 from askonce.events import log
 from askonce.flight.heartbeat import Heartbeat
 from askonce.flight.heartbeats import Heartbeats, give_back
-from askonce.flight.hit_counts import HitCounts
+from askonce.flight.hit_counts import TOLD, HitCounts
 from askonce.flight.link_trouble import LinkTrouble
 from askonce.flight.probes import Probes
 from askonce.flight.users import Unflushed, Users
@@ -57,7 +57,7 @@ class BackgroundThread:
         self._wait_lists: dict[Key, WaitList] = {}
         self._changed: deque[WaitList] = deque()  # lists that have their first waiter, or no waiter any more
         self._to_release: deque[tuple[Key, bytes, bool]] = deque()
-        self._hits = HitCounts()
+        self.hits = HitCounts(self._store.visits, self.start)
         self._probes = Probes(self.breakers, self._store)
         self._unflushed: dict[Unflushed, None] = {}
         self._running = OwnedLock()
@@ -125,8 +125,7 @@ class BackgroundThread:
 
     def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
         """Add a key's hits to its count in the store, within a second. Calls `slid` if that lengthens its life."""
-        if self._hits.add(key, warmth, slid):
-            self.start()
+        self.hits.add(key, warmth, slid)
 
     def flush(self, writer: Unflushed) -> None:
         """Have the thread call `writer.flush` now."""
@@ -234,6 +233,7 @@ class BackgroundThread:
                 self._deferred.popleft()()
             while self._to_release:
                 self._give_back()
+            drive(self._store.tell(TOLD))
         except Exception as error:  # noqa: BLE001 - the thread ends in any case
             log.debug("left undone: %r", error)
 
@@ -310,16 +310,16 @@ class BackgroundThread:
             while more and time.monotonic() < until:
                 work()
         if self.breakers.shut:
-            self._hits.forget(lambda key: not self.writes(key))
-        while self._hits.due() <= 0 and time.monotonic() < until:
-            self._hits.send(self._store)
+            self.hits.forget(lambda key: not self.writes(key))
+        while self.hits.due() <= 0 and time.monotonic() < until:
+            self.hits.send(self._store)
 
     def _patience(self) -> float:
         self._heartbeats.unwatched()
         to_do = self._changed or self._to_release or self._unflushed or self._heartbeats.urgent or self._deferred
         if to_do or self._stopping:
             return 0.0
-        rest = min(IDLE, self._probes.due(), self._hits.due())
+        rest = min(IDLE, self._probes.due(), self.hits.due())
         return self._heartbeats.watch(rest, self.rhythm, waited_for=bool(self._wait_lists))
 
     def _update_subscriptions(self) -> None:

@@ -1,23 +1,29 @@
 """The hits counted in this process, sent to the store, and the longer lives that follow from them.
 
 They are sent in batches, one round trip each: a thousand hot keys must not delay a heartbeat.
+
+A store that evicts is also told which entries were visited, about once a second while there is something to tell, and a
+bounded number: a process with very many hot keys tells each of them more rarely.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from askonce.core.heat import Warmth
+from askonce.core.heat import Visits, Warmth
 from askonce.core.keys import Key
 from askonce.runtime.drive import drive
 from askonce.store import Store, StoreTrouble
 
 PUSH = 1.0  # s that hits are gathered before they are sent
 BATCH = 128  # keys
+TOLD = 1024  # keys whose visits are told at a time: some milliseconds
 
 
 class _Told(NamedTuple):
@@ -29,27 +35,50 @@ class _Told(NamedTuple):
 class HitCounts:
     """The hits to send. `add` may come from any thread and takes no lock; the background thread calls the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, visits: Visits | None, start: Callable[[], None]) -> None:
         self._warm: dict[Key, tuple[Warmth, Callable[[Key], None]]] = {}
+        self._visits = visits
+        self._start = start  # the background thread, if it does not run
         self._next = 0.0
+        self._tell = math.inf  # when the store is to be told of visits (monotonic s)
+        if visits is not None:
+            visits.take(0)  # so that the next one is reported here, and not to a thread that ended
 
     def __len__(self) -> int:
         return len(self._warm)
 
-    def add(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> bool:
-        """Add a key whose hits are to be sent within a second. True if it is the first."""
+    def add(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
+        """Add a key whose hits are to be sent within a second."""
         first = not self._warm
         self._warm[key] = (warmth, slid)
         if first:
             self._next = time.monotonic() + PUSH
-        return first
+            self._start()
+
+    def visited(self) -> None:
+        """There are visits to tell, within a second."""
+        self._tell = time.monotonic() + PUSH
+        self._start()
 
     def due(self) -> float:
         """Seconds until there is something to send; inf if there is nothing."""
-        return self._next - time.monotonic() if self._warm else float("inf")
+        return min(self._tell, self._next if self._warm else math.inf) - time.monotonic()
 
     def send(self, store: Store) -> None:
         """Send one batch, oldest first. What the store does not take is dropped: it is a count, not an answer."""
+        if self._tell <= time.monotonic():
+            self._tell_visits(store)
+        elif self._warm:
+            self._send_counts(store)
+
+    def _tell_visits(self, store: Store) -> None:
+        self._tell = math.inf
+        with contextlib.suppress(StoreTrouble):
+            drive(store.tell(TOLD))
+        if self._visits:
+            self.visited()
+
+    def _send_counts(self, store: Store) -> None:
         some = [_Told(key, *self._warm.pop(key)) for key in list(islice(list(self._warm), BATCH))]
         counts = [partial(_count, one.key, one.warmth.taken(), one.warmth.window) for one in some]
         said = drive(store.together(counts))
@@ -67,6 +96,8 @@ class HitCounts:
         for key in filter(lost, list(self._warm)):
             warmth, _ = self._warm.pop(key)
             warmth.taken()
+        if self._visits and any(lost(key) for key, _ in self._visits.take(TOLD)):
+            self._visits.take(len(self._visits))
 
 
 async def _count(key: Key, hits: int, window: int, store: Store) -> int:

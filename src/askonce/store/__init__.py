@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+from askonce.core.heat import Visits
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed
@@ -124,6 +125,11 @@ class Store(Protocol):
         """The near cache, if one was asked for."""
         ...
 
+    @property
+    def visits(self) -> Visits | None:
+        """What this process has to `tell`; None if the store does not choose what is evicted."""
+        ...
+
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
         """Read the entry and the generations plainly, in one round trip; write nothing."""
         ...
@@ -159,6 +165,10 @@ class Store(Protocol):
         A window has two halves. The result covers the current half and the one before: between one half and one whole
         window. A counter is deleted when a window has passed.
         """
+        ...
+
+    async def tell(self, count: int) -> None:
+        """Tell the store of the visits of up to `count` keys, so that what is used is not evicted."""
         ...
 
     async def entry(self, key: Key) -> bytes | None:

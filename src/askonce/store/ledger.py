@@ -18,9 +18,21 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from askonce.core import lease as rules
+from askonce.core.eviction import cost, worth
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Follow, Generations, Lease, Slot
-from askonce.core.model import FORMS, Corrupt, Dates, Head, Lifetime, Sealed, entry_fields, foreign, read_head
+from askonce.core.model import (
+    FORMS,
+    Corrupt,
+    Dates,
+    Head,
+    Lifetime,
+    Sealed,
+    entry_fields,
+    foreign,
+    read_head,
+    unpack_extensions,
+)
 from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Notice, end_frame
 from askonce.errors import ConfigError
 from askonce.store import Held, StoreTrouble
@@ -86,6 +98,14 @@ def header(data: bytes | None, key: Key) -> tuple[Head | None, tuple[int, ...]]:
     if head.digest != key.digest or head.flags & 3 != FORMS.index(key.form) or foreign(head.flags):
         return None, ()
     return head, fields
+
+
+def worth_of(data: bytes, size: int) -> int:
+    """What a byte of an entry saves (core.eviction), by its header; the least for an entry that cannot be read."""
+    try:
+        return worth(cost(unpack_extensions(data, read_head(data)).items()), size)
+    except Corrupt:
+        return worth(0, size)
 
 
 async def met(work: Coroutine[Any, Any, Any]) -> Any:

@@ -28,7 +28,7 @@ from askonce.runtime.drive import drive
 from askonce.store import Held, StoreTrouble
 from askonce.store.sqlite.schema import VERSION
 from askonce.store.sqlite.store import SQLiteStore, path_of
-from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed
+from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed, visit
 
 MIB = 2**20
 
@@ -347,7 +347,7 @@ def test_what_is_expired_goes_before_what_is_old_and_what_was_used_goes_last(pat
     life = Lifetime(10, 0, 0, 10)
     drive(store.fill(key(3), brief.id, brief.order, sealed(key(3), brief, b"x" * 50_000), life))
     clock.forward(1000)
-    drive(store.count(key(1), 1, 60_000))
+    visit(store, key(1))
     number = 4
     while drive(store.entry(key(3))) is not None:
         put(store, key(number), number, b"x" * 50_000)

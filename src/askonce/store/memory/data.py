@@ -1,7 +1,7 @@
 """A Memory: the data that stores of one process with one name share, its lock, and its listeners.
 
-Entries are kept in the order of their last touch, which a dict does for free: the first one is evicted first. A forked
-child has a copy. Every memory is locked during a fork, so that the copy is complete.
+What is evicted when it is full is decided by core.eviction. A forked child has a copy. Every memory is locked during a
+fork, so that the copy is complete.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import weakref
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
+from askonce.core.eviction import OVERHEAD
+from askonce.core.heat import Visits
 from askonce.core.keys import Key
 from askonce.core.lease import Generations, Lease
 from askonce.core.tape import Notice
 from askonce.runtime.forks import around_forks
 from askonce.runtime.ownership import Busy, OwnedLock
-from askonce.store import StoreTrouble
+from askonce.store import StoreTrouble, ledger
+from askonce.store.memory.places import GHOST, Places
 
 T = TypeVar("T")
-OVERHEAD = 200  # bytes that an entry costs beside its own, and that a lease or counter costs altogether
+SMALL = 200  # bytes that a lease or counter costs altogether
 SWEEP = 5_000  # ms between two sweeps
 
 
@@ -52,6 +55,8 @@ class Memory:
         self.max_bytes = max_bytes
         self.lock = OwnedLock()
         self.entries: dict[bytes, Kept] = {}
+        self.places = Places()  # of the entries
+        self.visits = Visits()
         self.leases: dict[bytes, tuple[int, Lease]] = {}
         self.realms: dict[int, Generations] = {}
         self.tapes: dict[bytes, Kept] = {}
@@ -69,30 +74,30 @@ class Memory:
             raise StoreTrouble("store-error", f"the memory is {busy}", busy.at) from None
 
     def keep(self, table: dict[bytes, Kept], name: bytes, kept: Kept) -> None:
-        """Store an entry or tape as the youngest."""
-        self.drop(table, name)
+        """Store an entry or tape."""
+        old = table.get(name) if table is self.entries else table.pop(name, None)  # a reader must not miss an entry
+        self.size += len(kept.data) + OVERHEAD - (len(old.data) + OVERHEAD if old else 0)
         table[name] = kept
-        self.size += len(kept.data) + OVERHEAD
 
     def drop(self, table: dict[bytes, Kept], name: bytes) -> None:
         """Delete an entry or tape, if it is there."""
         kept = table.pop(name, None)
         if kept is not None:
             self.size -= len(kept.data) + OVERHEAD
+        if table is self.entries:
+            self.places.drop(name)
 
     def count(self, name: bytes, hits: Hits) -> None:
-        """Store hits of an entry. The entry and its counter are now the last to be evicted."""
+        """Store hits of an entry. Its counter is now the last to be evicted."""
         self.hits.pop(name, None)
         self.hits[name] = hits
-        kept = self.entries.pop(name, None)
-        if kept is not None:
-            self.entries[name] = kept
         while self.hits and self._over(0):
             del self.hits[next(iter(self.hits))]
 
     def _over(self, size: int) -> bool:
         """Whether `size` bytes more are too many, counted over all that is held here."""
-        return self.size + OVERHEAD * (len(self.hits) + len(self.leases)) + size > self.max_bytes
+        small = SMALL * (len(self.hits) + len(self.leases)) + GHOST * len(self.places.ghosts)
+        return self.size + small + size > self.max_bytes
 
     def make_room(self, size: int, now: int) -> bool:
         """Evict until `size` bytes fit; return whether they do."""
@@ -101,12 +106,42 @@ class Memory:
             return False
         if self._over(size):
             self.sweep(now)
-        for table in (self.entries, self.tapes):
-            while table and self._over(size):
-                self.drop(table, next(iter(table)))
+        if self._over(size):
+            self.evict(size, now)
+        if self._over(size):
+            self.places.ghosts.clear()
+        while self.tapes and self._over(size):
+            self.drop(self.tapes, next(iter(self.tapes)))
         while self.hits and self._over(size):
             del self.hits[next(iter(self.hits))]
         return not self._over(size)  # leases belong to flights under way, and expire
+
+    def evict(self, size: int, now: int) -> None:
+        """Delete the entries that save least, until `size` bytes fit."""
+        self.visited(self.visits.take(len(self.visits)))
+        while self._over(size) and self.evict_one(now) is not None:
+            pass
+
+    def evict_one(self, now: int) -> bytes | None:
+        """Delete the entry that saves least; return its name, None if there is none."""
+        name = self.places.victim(self._worth, now)
+        if name is not None:
+            length = len(self.entries[name].data) if name in self.entries else 0
+            self.places.evict(name, length)
+            self.drop(self.entries, name)
+            self.places.forget(self.max_bytes)
+        return name
+
+    def visited(self, visits: list[tuple[Key, int]]) -> None:
+        """Add visits to their entries."""
+        for key, times in visits:
+            name = key.digest + key.form.encode()
+            if name in self.entries:
+                self.places.visit(name, times)
+
+    def _worth(self, name: bytes) -> int:
+        kept = self.entries.get(name)
+        return ledger.worth_of(kept.data, len(kept.data)) if kept else 1
 
     def sweep(self, now: int) -> None:
         """Delete what has expired."""
@@ -131,6 +166,7 @@ class Memory:
                 self.drop(table, name)
             if names:
                 return len(names)
+        self.places.ghosts.clear()
         return self._raze_small(realm) or int(self.realms.pop(realm, None) is not None)
 
     def _raze_small(self, realm: int) -> int:

@@ -4,8 +4,8 @@ A Memory is the data and its lock; a store is a view of it under one prefix and 
 by all stores of the process with that name, while one of them lives; ``memory://`` is private. The lock is held for
 microseconds, and never while anything waits, so an async cache takes it inline too.
 
-It is bounded: entries and tapes together stay under `max_bytes`. Expired data goes first, then the data that was not
-touched for longest.
+It is bounded: entries and tapes together stay under `max_bytes`. Expired data goes first, then the entries that save
+least (core.eviction), then tapes.
 """
 
 # ruff: noqa: D102 - the contract documents the verbs, and the order of their arguments
@@ -20,9 +20,10 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from askonce.core import lease as rules
+from askonce.core.eviction import cost
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
-from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
+from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates, unpack_pairs
 from askonce.core.tape import Ending, Notice
 from askonce.errors import ConfigError
 from askonce.runtime.wakeup import Wakeup
@@ -83,6 +84,7 @@ class _Open:
         name = ledger.name_of(key)
         if not self._memory.make_room(sealed.size, self.now):
             return False
+        self._memory.places.store(name, sealed.size, cost(unpack_pairs(sealed.extensions)), self.now)
         self._memory.keep(self._memory.entries, name, Kept(sealed.dated(dates), max(dates[1:]), self._realm))
         return True
 
@@ -180,6 +182,7 @@ class MemoryStore:
         self._memory = memory
         self._realm = ledger.realm(prefix)
         self._clock = clock
+        self.visits = memory.visits
 
     @classmethod
     def from_url(
@@ -232,6 +235,9 @@ class MemoryStore:
 
     async def count(self, key: Key, hits: int, window: int) -> int:
         return self._do(lambda opened: opened.count(key, hits, window))
+
+    async def tell(self, count: int) -> None:
+        self._memory.do(lambda: self._memory.visited(self._memory.visits.take(count)))
 
     async def entry(self, key: Key) -> bytes | None:
         kept = self._memory.entries.get(ledger.name_of(key))

@@ -42,6 +42,7 @@ class RedisStore:
     """Entries, leases and generations of one prefix in one Redis or Valkey. Implements Store."""
 
     kind = "redis"
+    visits = None  # the server chooses what it evicts: its maxmemory-policy
 
     def __init__(self, primaries: Primaries, *, prefix: str = "", near: int = 0) -> None:
         self.names = Names(prefix)
@@ -92,6 +93,10 @@ class RedisStore:
         if type(entry) is not bytes and entry is not None:
             raise self._look_trouble(key, entry, read, time)
         return Look(entry, Generations(read[0] or b"", clock, floor, moved), now_us)
+
+    async def tell(self, count: int) -> None:
+        """Do nothing: the server sees each visit."""
+        del count
 
     async def entry(self, key: Key) -> bytes | None:
         """Read only the entry's bytes."""

@@ -26,12 +26,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from askonce.core.heat import Visits
 from askonce.runtime.ownership import Busy, OwnedLock
-from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
+from askonce.store import TIMEOUT, StoreTrouble
 from askonce.store.sqlite.connection import NOWHERE, Identity, PooledConnection, close_all, logged
 from askonce.store.sqlite.inherited import adopt
 from askonce.store.sqlite.owner import check_owner, writable
-from askonce.store.sqlite.schema import PRAGMAS, found, is_new, roll_back
+from askonce.store.sqlite.schema import roll_back, settle
 from askonce.store.sqlite.trouble import SharedTrouble, is_busy, is_full, patiently, trouble_of
 from askonce.store.sqlite.wal import Log
 from askonce.store.sqlite.worker import WorkerThread
@@ -56,6 +57,7 @@ class File:
         self.idle: deque[PooledConnection] = deque()
         self.spare = SPARE
         self.max_bytes = 0
+        self.visits = Visits()
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self.swept = 0  # ms by the store's clock
         self.inode: Identity = NOWHERE  # the file that had the path's name at the last check
@@ -76,6 +78,11 @@ class File:
         self._writing_trouble = SharedTrouble()
         self._writer: PooledConnection | None = None  # in a transaction
         self.worker = WorkerThread()
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write the file, as far as it knows."""
+        return not self._fixed
 
     # users
 
@@ -212,12 +219,7 @@ class File:
         return True
 
     def _settle(self, connection: sqlite3.Connection) -> None:
-        fresh = self._path.stat().st_size == 0
-        began = time.monotonic()
-        if patiently(lambda: is_new(connection, self.path), began + (CONNECT_TIMEOUT if fresh else TIMEOUT)):
-            patiently(lambda: found(connection, self.path), began + CONNECT_TIMEOUT)
-        for pragma in PRAGMAS:
-            connection.execute(pragma)
+        settle(connection, self.path, fresh=self._path.stat().st_size == 0, writing=not self._fixed)
 
     # reading and writing
 

@@ -1,8 +1,4 @@
-"""Rows: the Ledger of a SQLite file during one write transaction, and what keeps the file within its bytes.
-
-SQLite itself knows how full the file is (pages less free pages), so no counter of ours can drift from the truth. An
-entry that does not fit first makes room, in the transaction that stores it: expired data goes first, then the data not
-touched for longest, then tapes. A hit writes nothing, so a touch is a fill, or a batch of counted hits.
+"""Rows: the Ledger of a SQLite file during one write transaction.
 
 Expired data (news, tapes, leases, counters, entries) is swept by the next writer after some seconds.
 """
@@ -15,6 +11,8 @@ import sqlite3
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 
+from askonce.core.eviction import cost, worth
+from askonce.core.heat import Visits
 from askonce.core.keys import Key
 from askonce.core.lease import FIELDS, Generations, Lease, Slot, compacted
 from askonce.core.model import (
@@ -28,25 +26,11 @@ from askonce.core.model import (
     pack_dates,
     pack_fields,
     unpack_fields,
+    unpack_pairs,
 )
 from askonce.core.tape import Notice
 from askonce.store import LOG_LIFE, TAPE_LIFE, Record, StoreTrouble, ledger
-from askonce.store.sqlite.wal import PAGE
-
-LARGEST = 8  # no entry may take more than this part of the file: an eighth
-BATCH = 32  # entries evicted at a time
-ROUNDS = 64  # batches that a transaction may evict, because others wait for it
-SWEPT = 256  # rows of a kind that one sweep deletes
-_WORDS = struct.Struct(">qqqq").unpack
-_FORM = dict(zip(FORMS, (0, 1 << 62, 1 << 61), strict=True))
-
-
-def number_of(key: Key) -> int:
-    """The number of a key's row: its digest folded into 64 bits, turned by its form."""
-    a, b, c, d = _WORDS(key.digest)
-    number: int = a ^ b ^ c ^ d ^ _FORM[key.form]
-    return number
-
+from askonce.store.sqlite.room import LARGEST, SWEPT, Room, number_of
 
 _NAME = struct.Struct(">q")  # of a Record
 _FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
@@ -94,13 +78,14 @@ class _Moved(Mapping[int, int]):
 class Rows:
     """What a write transaction reads and writes, by the store's clock."""
 
-    def __init__(self, connection: sqlite3.Connection, realm: int, now_us: int, max_bytes: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, realm: int, now_us: int, max_bytes: int, visits: Visits) -> None:
         self.now_us = now_us
         self.now = now_us // 1000
         self._execute = connection.execute
         self._connection = connection
         self._realm = realm
         self._max_bytes = max_bytes
+        self._room = Room(connection, self.now, max_bytes, visits)
 
     # the ledger's methods
 
@@ -163,10 +148,11 @@ class Rows:
             self.put_moved(compacted(generations._replace(moved=dict(rows))), ())
 
     def put_entry(self, key: Key, sealed: Sealed, dates: Dates) -> bool:
-        if sealed.size > self._max_bytes // LARGEST or not self.make_room(sealed.size):
+        if sealed.size > self._max_bytes // LARGEST or not self._room.make(sealed.size):
             return False
-        data = sealed.dated(dates)
-        values = (number_of(key), self._realm, max(dates[1:]), self.now, len(data), data)
+        data, number = sealed.dated(dates), number_of(key)
+        place = self._room.place(number, worth(cost(unpack_pairs(sealed.extensions)), len(data)))
+        values = (number, self._realm, max(dates[1:]), place, len(data), data)
         self._execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", values)
         return True
 
@@ -178,7 +164,7 @@ class Rows:
 
     def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
         name = tape_name(key, flight, order)
-        if self._logged(name) is None and len(log) <= self._max_bytes // LARGEST and self.make_room(len(log)):
+        if self._logged(name) is None and len(log) <= self._max_bytes // LARGEST and self._room.make(len(log)):
             self._put_piece(name, 0, self.now + TAPE_LIFE, log)
 
     def _put_piece(self, name: bytes, at: int, ends: int, log: bytes) -> None:
@@ -192,7 +178,7 @@ class Rows:
         return found
 
     def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
-        if not self.make_room(len(data)):
+        if not self._room.make(len(data)):
             raise StoreTrouble("store-full", f"a log does not fit into {self._max_bytes} bytes")
         name = tape_name(key, flight, order)
         length, ends = self._logged(name) or (0, self.now + LOG_LIFE)
@@ -204,6 +190,10 @@ class Rows:
     def say(self, key: Key, notice: Notice) -> None:
         values = (self.now, ledger.name_of(key), notice.packed())
         self._execute("INSERT INTO news (at, name, word) VALUES (?, ?, ?)", values)
+
+    def visited(self, visits: Sequence[tuple[Key, int]]) -> None:
+        """Add visits to their entries."""
+        self._room.visited(visits)
 
     # verbs without a decision
 
@@ -218,12 +208,11 @@ class Rows:
         number = number_of(key)
         sql = "SELECT half, running, before FROM hits WHERE id = ? AND ends > ?"
         row = self._execute(sql, (number, self.now)).fetchone()
-        if row is None and not self.make_room(0):
+        if row is None and not self._room.make(0):
             return hits  # there is no room for a counter, and an entry is worth more
         half, running, before = ledger.counted(row, hits, window, self.now)
         values = (number, self._realm, half, running, before, self.now + window)
         self._execute("INSERT OR REPLACE INTO hits VALUES (?, ?, ?, ?, ?, ?)", values)
-        self._execute("UPDATE entries SET touched = ? WHERE id = ?", (self.now, number))
         return running + before
 
     # for commands
@@ -242,61 +231,13 @@ class Rows:
             gone = self._delete(table, key, "realm = ?", self._realm, count)
             if gone:
                 return gone
+        self._room.forget()
         gone = self._execute("DELETE FROM moved WHERE realm = ?", (self._realm,)).rowcount
         return gone + self._execute("DELETE FROM generations WHERE realm = ?", (self._realm,)).rowcount
 
     def _delete(self, table: str, key: str, which: str, value: int, count: int) -> int:
         sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {which} LIMIT ?)"  # noqa: S608
         return self._execute(sql, (value, count)).rowcount
-
-    # room
-
-    def _spare_pages(self) -> int:
-        """Pages that may be filled before the file has its full size; negative if it is larger."""
-        return self._max_bytes // PAGE - self._pages() + self._free_pages()
-
-    def _pages(self) -> int:
-        count: int = self._execute("PRAGMA page_count").fetchone()[0]
-        return count
-
-    def _free_pages(self) -> int:
-        count: int = self._execute("PRAGMA freelist_count").fetchone()[0]
-        return count
-
-    def make_room(self, size: int) -> bool:
-        """Evict until `size` bytes fit; return whether they do."""
-        need = size // (PAGE - 100) + 4
-        for _ in range(ROUNDS):
-            lack = need - self._spare_pages()
-            if lack <= 0:
-                return True
-            if not self._evict(lack * PAGE):
-                break
-        # A file made under a larger max_bytes shrinks over many transactions: enough that this one adds nothing.
-        return self._free_pages() >= need
-
-    def _evict(self, size: int) -> bool:
-        """Delete about `size` bytes of what matters least; False if nothing is left to delete."""
-        old = "SELECT id, size FROM entries WHERE ends <= ? ORDER BY ends LIMIT ?"
-        rows = self._execute(old, (self.now, BATCH)).fetchall()
-        if not rows:
-            rows = self._execute("SELECT id, size FROM entries ORDER BY touched LIMIT ?", (BATCH,)).fetchall()
-        for number, one in rows:
-            self._execute("DELETE FROM entries WHERE id = ?", (number,))
-            self._execute("DELETE FROM hits WHERE id = ?", (number,))
-            size -= one
-            if size <= 0:
-                break
-        return bool(rows) or self._evict_tape() or self._evict_counters()
-
-    def _evict_counters(self) -> bool:
-        """Delete the counters that expire first, also those of deleted entries."""
-        sql = "DELETE FROM hits WHERE id IN (SELECT id FROM hits ORDER BY ends LIMIT ?)"
-        return self._execute(sql, (SWEPT,)).rowcount > 0
-
-    def _evict_tape(self) -> bool:
-        sql = "DELETE FROM tapes WHERE name = (SELECT name FROM tapes ORDER BY ends LIMIT 1)"
-        return self._execute(sql).rowcount > 0
 
     def sweep(self) -> None:
         """Delete some expired data, and give back pages beyond the bounds."""
@@ -305,5 +246,5 @@ class Rows:
         self._execute("DELETE FROM leases WHERE expire <= ?", (self.now,))
         self._execute("DELETE FROM news WHERE at <= ?", (self.now - TAPE_LIFE,))
         # One page a statement: the rows that it yields have no columns, so Python takes the first for the end.
-        for _ in range(min(SWEPT, self._free_pages(), self._pages() - self._max_bytes // PAGE)):
+        for _ in range(min(SWEPT, self._room.surplus())):
             self._execute("PRAGMA incremental_vacuum(1)")

@@ -3,15 +3,20 @@
 The number of an entry's row is its digest folded into 64 bits: one descent finds it, and its pages need no second tree.
 A reader checks the whole digest, so two questions with one number cost a call and are not an error. Leases are filed
 under their whole name, because a wrong lease could share a wrong answer.
+
+What evicts (core.eviction) came later. It is made of what an older version may ignore: `touched` has an entry's place
+and not a date, so that an older version evicts in the same order; visits and ghosts have tables of their own, which are
+added to an older file when it is opened for writing. What an older version deletes loses its visits by a trigger.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 
-from askonce.store import StoreTrouble
-from askonce.store.sqlite.trouble import foreign
+from askonce.store import CONNECT_TIMEOUT, TIMEOUT, StoreTrouble
+from askonce.store.sqlite.trouble import foreign, patiently
 
 APPLICATION = 0x61736B31  # "ask1"
 VERSION = 1
@@ -52,9 +57,16 @@ CREATE TABLE news (
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """
+_ADDED = (
+    "CREATE TABLE IF NOT EXISTS visits (id INTEGER PRIMARY KEY, frequency INTEGER NOT NULL)",
+    # entries that were evicted, numbered by all bytes evicted so far; the newest one has the highest place of them
+    "CREATE TABLE IF NOT EXISTS ghosts (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, place INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS ghosts_at ON ghosts (at)",
+    "CREATE TRIGGER IF NOT EXISTS entries_gone AFTER DELETE ON entries BEGIN DELETE FROM visits WHERE id = OLD.id; END",
+)
 
 
-PRAGMAS = (
+_PRAGMAS = (
     "PRAGMA synchronous = NORMAL",  # after a crash of the machine, a cache may lack the last seconds, no more
     "PRAGMA cache_size = -1024",
     "PRAGMA wal_autocheckpoint = 0",
@@ -62,6 +74,17 @@ PRAGMAS = (
     "PRAGMA trusted_schema = OFF",
     # No mmap_size: it would save 0.7 us of 4, and truncating the file would kill this process.
 )
+
+
+def settle(connection: sqlite3.Connection, path: str, *, fresh: bool, writing: bool) -> None:
+    """Make a new connection ready; StoreTrouble if the file is another program's. `fresh`: it was empty just now."""
+    began = time.monotonic()
+    if patiently(lambda: is_new(connection, path), began + (CONNECT_TIMEOUT if fresh else TIMEOUT)):
+        patiently(lambda: found(connection, path), began + CONNECT_TIMEOUT)
+    if writing and patiently(lambda: _is_older(connection), began + TIMEOUT):
+        patiently(lambda: _update(connection), began + CONNECT_TIMEOUT)
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
 
 
 def is_new(connection: sqlite3.Connection, path: str) -> bool:
@@ -102,8 +125,27 @@ def found(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         if is_new(connection, path):
-            for statement in _SCHEMA.split(";"):
+            for statement in (*_SCHEMA.split(";"), *_ADDED):
                 connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+def _is_older(connection: sqlite3.Connection) -> bool:
+    """Whether the file was made by a version that knows no visits."""
+    sql = "SELECT count(*) FROM sqlite_master WHERE name = 'entries_gone'"
+    (found,) = connection.execute(sql).fetchone()
+    return not found
+
+
+def _update(connection: sqlite3.Connection) -> None:
+    """Add what an older file lacks."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _ADDED:
+            connection.execute(statement)
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)

@@ -32,9 +32,10 @@ from askonce.store import Clock, Link, Look, Near, Record, StoreTrouble, Works, 
 from askonce.store.sqlite.connection import PooledConnection
 from askonce.store.sqlite.file import CHECK_PATH, GROWING, KEEPING, URGENT
 from askonce.store.sqlite.files import file_at
-from askonce.store.sqlite.ledger import Rows, number_of, scan, tape_name
+from askonce.store.sqlite.ledger import Rows, scan, tape_name
 from askonce.store.sqlite.link import SQLiteLink
 from askonce.store.sqlite.near import Kept
+from askonce.store.sqlite.room import number_of, untold
 
 T = TypeVar("T")
 
@@ -90,6 +91,7 @@ class SQLiteStore:
         self._clock = clock
         self._file = file_at(path)
         self._file.enter(self, max_bytes, private=private)
+        self.visits = self._file.visits
         self._closed = False
         self._known = Generations()  # of the last look: they rarely change, and comparing costs less than making them
 
@@ -229,7 +231,7 @@ class SQLiteStore:
         return file.transaction(work, asked, share=share)
 
     def _rows(self, connection: sqlite3.Connection) -> Rows:
-        return Rows(connection, self._realm, self._clock(), self._file.max_bytes)
+        return Rows(connection, self._realm, self._clock(), self._file.max_bytes, self._file.visits)
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
         # Of many claims that come at once, one leads, and one says that a caller waits. The others only read, so they
@@ -290,6 +292,14 @@ class SQLiteStore:
 
     async def count(self, key: Key, hits: int, window: int) -> int:
         return await self._write(lambda rows: rows.count(key, hits, window))
+
+    async def tell(self, count: int) -> None:
+        visits = self.visits.take(count)
+        if visits and self._file.writable:
+            # Most are of entries in steady use, whose frequency is the highest: they need no transaction.
+            news = await self._in_thread(lambda: self._file.read(lambda connection: untold(connection, visits)))
+            if news:
+                await self._write(lambda rows: rows.visited(news))
 
     async def forget(self, key: Key) -> None:
         await self._write(lambda rows: rows.forget(key), URGENT)
