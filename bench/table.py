@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench import (
     clusters,
+    eviction,
     failovers,
     forks,
     hits,
@@ -18,12 +19,26 @@ from bench import (
 )
 from bench.row import ROWS
 
-THEMES = (clusters, failovers, forks, hits, leases, lifetimes, outages, project, storms, stored, streams, wakeups)
+THEMES = (
+    clusters,
+    eviction,
+    failovers,
+    forks,
+    hits,
+    leases,
+    lifetimes,
+    outages,
+    project,
+    storms,
+    stored,
+    streams,
+    wakeups,
+)
 ORDER = """
     clone cold killed replaced unreplaced failures cancels forks blocked outages refusals refusals-sqlite troubles storm
     hit hit-tutorial hit-server hit-many hit-sqlite hit-async wake-valkey wake-sqlite import opens bound
     streams stream-first stream-killed stream-crowd stream-cpu stream-memory slow flaky
     stale steady ends down storm-all fresh-cost header memory scope client-hit client-miss
-    failover cluster
+    failover cluster eviction money visit
 """
 TABLE = tuple(ROWS[name] for name in ORDER.split())

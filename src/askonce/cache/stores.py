@@ -17,6 +17,7 @@ class _NoStore:
 
     kind = "none"
     near = None
+    visits = None
     address = "none"
 
     def blocking(self) -> Self:
