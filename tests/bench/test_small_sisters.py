@@ -16,6 +16,7 @@ import pytest
 from bench import against, bars, cli, machine, outages
 from bench.bars import page
 from bench.compare import Pair, Ratio
+from bench.failovers import EVENTS
 from bench.places import MODES, Opener, Skipped, nowhere, sqlite, valkey
 from bench.row import ROWS, Outcome, Reading, Row, Seen, measured, run
 from bench.storms import FAULTS, Invalidation, Lookup, violations
@@ -80,6 +81,19 @@ def test_no_answer_in_a_storm_is_older_than_an_invalidation(opener: Opener, name
 def test_a_planted_fault_is_seen_by_the_observer(opener: Opener, fault):
     # A race is not lost every time, so the storm is repeated.
     assert any(storm("storm", opener, fault).numbers["violations"] for _ in range(20))
+
+
+# failovers
+
+
+@pytest.mark.slow
+@pytest.mark.servers
+@pytest.mark.parametrize("opener", ROWS["failover"].stores, ids=lambda opener: opener.__qualname__)
+@pytest.mark.parametrize("how", list(EVENTS))
+def test_no_answer_in_a_failover_of_a_service_is_older_than_an_invalidation(opener: Opener, how):
+    (reading,) = measured(ROWS["failover"], opener, "threads", how, quick=True)
+
+    assert reading.numbers["violations"] == reading.numbers["errors"] == 0, reading.measured
 
 
 # outages

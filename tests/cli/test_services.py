@@ -105,7 +105,7 @@ def test_a_service_that_says_nothing_or_hangs_up_leaves_the_doctor_without_a_ver
 
 
 @pytest.mark.servers
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.sets(st.sampled_from(FORBIDDEN), max_size=6), manner=st.sampled_from(["refuse", "hang up"]))
 def test_whatever_a_service_forbids_the_doctor_goes_through_to_its_end(valkey: Server, words: set[str], manner: Manner):
     with Service(valkey, words, manner) as service:

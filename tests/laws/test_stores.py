@@ -122,6 +122,7 @@ class TestSentinel(Services, StoreLaws):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 class TestAsyncSentinel(TestSentinel):
     asynchronous = True

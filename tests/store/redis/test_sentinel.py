@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from askonce import Cache
 from askonce.cache.stores import open_store
-from askonce.errors import ConfigError
+from askonce.errors import ConfigError, StoreUnavailable
 from askonce.runtime.drive import drive
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis import connecting, multiplexed, sentinel, sentinel_primary
@@ -670,3 +670,64 @@ class TestAPrimaryThatMoves:
         finally:
             second.thaw()
             first.start()
+
+    def test_callers_see_no_error_and_the_store_is_used_again_soon(self, whole: SentinelGroup):
+        stored: list[float] = []
+        errors: list[BaseException] = []
+        over = threading.Event()
+
+        def ask(cache: Cache, who: int) -> None:
+            number = 0
+            while not over.wait(0.01):
+                number += 1
+                try:
+                    status = str(cache.fetch({"who": who, "number": number}, lambda: {"a": "b"}).status)
+                except Exception as error:
+                    errors.append(error)
+                else:
+                    if "stored" in status:
+                        stored.append(time.monotonic())
+
+        with Cache(whole.url) as cache:
+            callers = [threading.Thread(target=ask, args=(cache, who)) for who in range(4)]
+            for caller in callers:
+                caller.start()
+            until(lambda: len(stored) > 20)
+            before = whole.primary()
+            before.stop()
+            whole.moved_from(before)
+            moved = time.monotonic()
+            until(lambda: stored[-1] > moved)
+            over.set()
+            for caller in callers:
+                caller.join()
+        assert not errors
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("how", ["killed", "planned"])
+    def test_a_near_cache_is_not_older_than_what_was_invalidated_at_the_new_primary(
+        self, whole: SentinelGroup, how: str
+    ):
+        with Cache(whole.url, near="4MiB") as here, Cache(whole.url) as there:
+            until(lambda: "detail=near" in str(asked(here, "old").status))
+            before = whole.primary()
+            assert before.command("WAIT", 2, 2000) == 2
+            if how == "killed":
+                before.stop()
+                whole.moved_from(before)
+            else:
+                whole.failover()
+            until(lambda: invalidated(there))
+            time.sleep(2)  # what is promised
+            assert asked(here, "new").value == {"a": "new"}
+
+
+def asked(cache: Cache, answer: str) -> Any:
+    return cache.fetch({"q": "near"}, lambda: {"a": answer})
+
+
+def invalidated(cache: Cache) -> bool:
+    with contextlib.suppress(StoreUnavailable):
+        cache.invalidate(everything=True)
+        return True
+    return False
