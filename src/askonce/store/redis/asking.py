@@ -48,11 +48,11 @@ def search(address: SentinelAddress, epoch: int, until: float) -> Steps[int]:
         limit = _left(until) / (len(reports) - at)
         said = yield Attempt(address.at(report.host, report.port), limit, HELLO, 1)
         if isinstance(said, StoreTrouble):
-            trouble = said
+            trouble = trouble or said  # that of the likeliest one
         elif is_primary(said[0]):
             return address.found(epoch, reports, report)
         else:
-            trouble = _no_primary(report.host, report.port)
+            trouble = trouble or _no_primary(report.host, report.port)
     service.doubt()
     raise trouble or unconnected(address.timeout)
 

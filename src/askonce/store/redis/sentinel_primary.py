@@ -49,11 +49,12 @@ class SentinelPrimary(OnePrimary):
             epoch = self._address.epoch.number
             done = await work()
             newest = await self._newest(until)
-            if epoch == self._address.epoch.number and self._service.leads_to(newest):
+            if not self._service.leads_to(newest):
+                self._service.replaced()
+                self._address.epoch.end(epoch)
+            elif epoch == self._address.epoch.number:  # otherwise some of the work may have gone to the one before
                 await self._waits.pause(max(0.0, SETTLED - newest.since))
                 return done
-            self._service.replaced()
-            self._address.epoch.end(epoch)
             if time.monotonic() > until:
                 raise _replacing()
 
