@@ -10,6 +10,7 @@ from bench import (
     hits,
     leases,
     lifetimes,
+    near,
     outages,
     project,
     stored,
@@ -27,6 +28,7 @@ THEMES = (
     hits,
     leases,
     lifetimes,
+    near,
     outages,
     project,
     storms,
@@ -39,6 +41,6 @@ ORDER = """
     hit hit-tutorial hit-server hit-many hit-sqlite hit-async wake-valkey wake-sqlite import opens bound
     streams stream-first stream-killed stream-crowd stream-cpu stream-memory slow flaky
     stale steady ends down storm-all fresh-cost header memory scope client-hit client-miss
-    failover cluster eviction money visit
+    failover cluster eviction money visit near-hit near-storm
 """
 TABLE = tuple(ROWS[name] for name in ORDER.split())
