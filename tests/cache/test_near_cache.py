@@ -24,7 +24,7 @@ from askonce.store.redis.near import LIMIT, RedisNear
 from askonce.testing import ScriptedCall
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server
-from tests.crowd import Crowd, eventually
+from tests.crowd import Crowd, by_turns, eventually
 
 SIZE = "16MB"
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Are you near?"}]}
@@ -231,6 +231,7 @@ AIMS = {
     "everything": lambda _: {"everything": True},
 }
 OWN = {"scope": "s", "tags": ["t"]}
+QUICK = ("key", "tag", "request", "everything")
 
 
 def aimed(aim: str, key: str) -> dict[str, Any]:
@@ -238,7 +239,7 @@ def aimed(aim: str, key: str) -> dict[str, Any]:
 
 
 @servers
-@pytest.mark.parametrize("aim", AIMS)
+@pytest.mark.parametrize(("crowd", "aim"), by_turns(AIMS, QUICK), indirect=["crowd"])
 def test_after_its_own_invalidation_a_process_serves_nothing_older_at_once(crowd, cache, call, aim):
     warmed(crowd, cache, call, **OWN)
     for _ in range(5):
@@ -251,7 +252,7 @@ def test_after_its_own_invalidation_a_process_serves_nothing_older_at_once(crowd
 
 
 @servers
-@pytest.mark.parametrize("aim", AIMS)
+@pytest.mark.parametrize(("crowd", "aim"), by_turns(AIMS, QUICK), indirect=["crowd"])
 def test_an_invalidation_of_another_process_reaches_it_by_a_notice(crowd, cache, call, aim, valkey):
     """Another store object stands for the other process: it knows nothing of this one's near cache."""
     other = crowd.cache(valkey.url, socket_timeout=5.0)
