@@ -502,7 +502,7 @@ def test_the_word_of_a_consistency_is_checked():
 
 @pytest.fixture
 def defaults(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    monkeypatch.setattr(config, "_configured", {"url": None, "prefix": None, "mode": None, "near": None})
+    monkeypatch.setattr(config, "_configured", dict.fromkeys(config._configured))
     monkeypatch.delenv("ASKONCE_NEAR", raising=False)
 
     def limit(url: str = "redis://localhost:1", **own: Any) -> int:

@@ -239,6 +239,17 @@ class TestDoctor:
         monkeypatch.setenv("ASKONCE_MODE", "off")
         assert states(askonce("doctor").out)["mode"] == "hint"
 
+    def test_the_near_cache_of_the_environment_is_named_and_a_wrong_size_is_bad(self, askonce, monkeypatch, valkey):
+        monkeypatch.setenv("ASKONCE_NEAR", "64MiB")
+        said = askonce("doctor", "--url", valkey.url)
+        assert "up to 64.0 MiB" in said.out
+        assert {"near": "ok", "tracking": "ok"}.items() <= states(said.out).items()
+        assert "needs no near cache" in askonce("doctor", "--url", "memory://").out
+        monkeypatch.setenv("ASKONCE_NEAR", "lots")
+        said = askonce("doctor", "--url", valkey.url)
+        assert states(said.out)["near"] == "bad"
+        assert said.code == 1
+
     def test_the_default_is_named_as_such(self, askonce):
         assert "(named by the default)" in askonce("doctor").out
 

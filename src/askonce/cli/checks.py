@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from askonce import __version__
 from askonce.cache import config
+from askonce.cache.near import near_for, size_of
 from askonce.cache.stores import open_store
 from askonce.cli import say
 from askonce.cli.check import Check
@@ -29,7 +30,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
 from askonce.core.model import Lifetime, seal
 from askonce.core.tape import ALIVE, Notice
-from askonce.errors import StoreUnavailable
+from askonce.errors import ConfigError, StoreUnavailable
 from askonce.runtime.drive import drive
 from askonce.store import TIMEOUT, Store, StoreTrouble
 from askonce.store.redis.names import DEFAULT
@@ -74,6 +75,7 @@ def checks(place: Place) -> Iterator[Check]:
         yield Check("store", f"{without_prefix(store.address)} (named by {place.source})")
         yield _prefix(place)
         yield from _mode()
+        yield from _near(place)
         if absent(place.url):
             yield from _before_the_first(place)
         else:
@@ -154,6 +156,19 @@ def _reachable(store: Store, place: Place) -> Iterator[Check]:
 
     if isinstance(store, RedisStore) and len(store.servers()) > 1:
         yield from server_checks(place, store)
+
+
+def _near(place: Place) -> Iterator[Check]:
+    """What $ASKONCE_NEAR asks for; whether the server can do it is tried with its other abilities (tracking)."""
+    asked = config.default_near()
+    try:
+        size = near_for(place.url, None, asked)
+        if size:
+            yield Check("near", f"each process keeps up to {say.size(size)} of hot answers ($ASKONCE_NEAR)")
+        elif asked and size_of(asked):
+            yield Check("near", "$ASKONCE_NEAR is for Redis: this store needs no near cache")
+    except ConfigError as wrong:
+        yield Check("near", f"$ASKONCE_NEAR: {wrong}", "bad", "write ASKONCE_NEAR=64MB, or unset it")
 
 
 def _named(store: Store) -> Iterator[Check]:

@@ -132,8 +132,8 @@ class Reader:
         found = None if look.entry is None else self._served(question, look.entry, look, fields)
         if found is None:
             question.seen = look.generations
-        elif found.entry is not None and (near := self._store.near) is not None:
-            self._note(near, question, fields, found.entry)
+        elif look.entry is not None and (near := self._store.near) is not None:
+            self._note(near, question, fields, look.entry)
         return found
 
     async def entries(self, questions: Sequence[Question]) -> list[tuple[bytes | None, Head | None]]:
