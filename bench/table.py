@@ -41,6 +41,6 @@ ORDER = """
     hit hit-tutorial hit-server hit-many hit-sqlite hit-async wake-valkey wake-sqlite import opens bound
     streams stream-first stream-killed stream-crowd stream-cpu stream-memory slow flaky
     stale steady ends down storm-all fresh-cost header memory scope client-hit client-miss
-    failover cluster eviction money visit near-hit near-storm
+    failover cluster eviction money visit near-hit near-storm cluster-cold cluster-streams
 """
 TABLE = tuple(ROWS[name] for name in ORDER.split())

@@ -21,7 +21,7 @@ from askonce.runtime.drive import drive
 from askonce.store import PARTITIONS, Held, Link, StoreTrouble
 from askonce.store.redis.cluster import ClusterPrimaries
 from askonce.store.redis.store import RedisStore
-from askonce.testing.clusters import Cluster, begin_move, end_move, slots, until
+from askonce.testing.clusters import Cluster, begin_move, end_move, node_id, slots, until
 from askonce.testing.servers import Server
 from askonce.testing.trial import LIFE, Trial, asking, must_lead, sealed
 
@@ -216,6 +216,34 @@ class TestSlotsThatMove:
             assert renewed in {"ok", "late"}, step
         assert link.renew([Held(key, said.grant.id, said.grant.order)], 5000) == ["ok"]
         link.close()
+
+    def test_a_slot_that_moves_atomically_is_followed(self, cluster: Cluster, store: RedisStore):
+        key = one(33)
+        put(store, key)
+        link = store.link()
+        link.subscribe(key)
+        Trial().hear(link, lambda _, ready: key in ready)
+        slot = slot_of(store, key)
+        source = cluster.owner(slot)
+        target = other_than(cluster, source)
+        source.command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", node_id(target))
+        until(lambda: serves(store, key) and slot in slots(target))
+        assert serves(store, key)
+        drive(store.invalidate([1]))
+        Trial().hear(link, lambda _, ready: key in ready)
+        link.close()
+
+    def test_a_user_that_may_not_listen_looks_again_and_again(self, cluster: Cluster):
+        for server in cluster.first:
+            server.command("ACL", "SETUSER", "cat", "reset", "on", ">meow", "+@all", "~*", "resetchannels")
+        made = open_store(cluster.url.replace("//", "//cat:meow@"), prefix="p")
+        link = made.link()
+        key = one(1)
+        link.subscribe(key)
+        Trial().hear(link, lambda _, ready: ready.count(key) >= 2)
+        assert getattr(link, "may_not_listen", False)
+        link.close()
+        drive(made.close())
 
     def test_a_walk_meets_every_entry_though_slots_move_between_its_steps(self, cluster: Cluster, store: RedisStore):
         keys = [one(number) for number in range(PARTITIONS)]

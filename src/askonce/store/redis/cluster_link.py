@@ -173,8 +173,6 @@ class _Through:
 class ClusterLink:
     """One process's subscriptions and renewals at a Cluster. Implements Link."""
 
-    may_not_listen = False
-
     def __init__(self, address: ClusterAddress, prefix: str, topology: Topology, names: Names, tracked: str) -> None:
         self._topology = topology
         self._tracked = tracked
@@ -197,6 +195,11 @@ class ClusterLink:
             found = PrimaryLink(address, self._names, self._scripts, tracking, self._waker)
             self._links[address.text] = found
         return found
+
+    @property
+    def may_not_listen(self) -> bool:
+        """Whether this user may not subscribe."""
+        return any(link.may_not_listen for link in self._links.values())
 
     @property
     def trouble(self) -> StoreTrouble | None:

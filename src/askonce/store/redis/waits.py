@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
+from askonce.runtime.task_signal import running_loop
 from askonce.runtime.wakeup import Wakeup
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class TaskWaits:
 
     async def until_told(self, begin: Begin, timeout: float) -> None:
         """Begin something, and wait until it is over, at most `timeout` s."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         told = loop.create_future()
 
         def tell() -> None:
