@@ -10,6 +10,7 @@ made in a thread of its own, so the others are never kept waiting for it. Renewa
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -63,7 +64,7 @@ class PrimaryLink(RedisLink):
     @property
     def used(self) -> bool:
         """Whether it has a connection, or needs one."""
-        return self._connection is not None or bool(self._keys) or self._tracking.due(clock()) < REST
+        return self._connection is not None or bool(self._keys) or self._tracking.due(clock()) < math.inf
 
     @property
     def sock(self) -> Any:

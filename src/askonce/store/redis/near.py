@@ -91,7 +91,7 @@ class RedisNear:
         """Note that the server answered a lookup with an entry of `size` bytes; True if the thread must be woken."""
         self.used = now = clock()
         slot = self.table.slots.get(key)
-        if size > self.table.largest:
+        if size > self.table.largest or self.state not in {ON, IDLE}:
             return False
         # What is there was not found: its generations are not known, or its proof is old.
         wants = slot.kept is not None if slot is not None else self.table.seen.again(key)

@@ -81,12 +81,12 @@ class Tracking:
         return near
 
     def due(self, now: float) -> float:
-        """Seconds until `asks` has something to ask, at most REST."""
+        """Seconds until `asks` has something to ask; inf while no lookup uses the near cache."""
         near = self._near()
         if near is None or now - near.used > REST or not self._settled(near):
-            return REST
+            return math.inf
         if self._part is None:
-            return min(REST, max(0.0, self._not_before - now))
+            return max(0.0, self._not_before - now)
         proof = self._part.proof[0] + INTERVAL - now
         return max(0.0, min(proof, self._next - now) if self._wanted(near) else proof)
 
