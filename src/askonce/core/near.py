@@ -24,7 +24,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Generations, valid
 from askonce.core.model import Head, Snapshot
 
-OVERHEAD = 2048  # bytes of a kept answer besides its own: head, key, name, places in dicts (measured: 1,700)
+OVERHEAD = 1536  # bytes of a kept answer besides its own: head, key, names, places in dicts (measured: 1,000)
 FIELD = 128  # bytes of a field whose generation is known
 SEEN = 128  # bytes of a key that was seen once
 LARGEST = 16  # an answer may have this part of the whole
