@@ -226,7 +226,7 @@ def near_storm(case: Case) -> Seen:
     faults are caught.
     """
     lookups = 1_000 if case.quick or case.variant else LOOKUPS
-    seconds = 8.0 if case.variant else 1.0 if case.quick else 20.0
+    seconds = 15.0 if case.variant else 1.0 if case.quick else 20.0
     over = threading.Event()
     workers = []
     for number in range(PROCESSES):
