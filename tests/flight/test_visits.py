@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,27 @@ def test_a_cache_that_is_closed_has_told_what_it_served(tmp_path: Path):
     assert frequencies(path) == [2]
     with Cache(f"sqlite:///{path}") as cache:
         cache.fetch({"a": 2}, lambda: "two")
+    assert frequencies(path) == [1, 2]
+
+
+ASKS = """
+import sys
+from askonce import Cache
+with Cache(sys.argv[1]) as cache:
+    for number in map(int, sys.argv[2:]):
+        cache.fetch({"a": number}, lambda: "filled")
+"""
+
+
+@pytest.mark.waits
+def test_processes_of_one_file_add_up_their_visits(tmp_path: Path):
+    path = tmp_path / "cache.db"
+    with Cache(f"sqlite:///{path}") as cache:
+        for number in range(3):
+            cache.fetch({"a": number}, lambda: "filled")
+    asked = (["0", "1"], ["0"])
+    started = [subprocess.Popen([sys.executable, "-c", ASKS, f"sqlite:///{path}", *numbers]) for numbers in asked]
+    assert [one.wait(60) for one in started] == [0, 0]
     assert frequencies(path) == [1, 2]
 
 

@@ -60,8 +60,13 @@ class Chosen(NamedTuple, Generic[Name]):
 
 def cost(extensions: Iterable[tuple[int, bytes]]) -> int:
     """What an answer cost, in nano-dollars: its price; else a dollar for each 1,000 s of its call."""
-    known = {kind: int.from_bytes(value[:8], "big") for kind, value in extensions if kind in {PRICE, DURATION}}
-    return known.get(PRICE) or _MS * max(1, known.get(DURATION, 0))
+    price = took = 0
+    for kind, value in extensions:
+        if kind == PRICE:
+            price = int.from_bytes(value[:8], "big")
+        elif kind == DURATION:
+            took = int.from_bytes(value[:8], "big")
+    return price or _MS * max(1, took)
 
 
 def worth(cost: int, size: int) -> int:

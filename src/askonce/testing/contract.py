@@ -26,9 +26,11 @@ import os
 import struct
 import zlib
 
+from askonce.core.heat import Warmth
 from askonce.core.keys import Key
 from askonce.core.lease import LEASE_LIFE, Follow, Hit, Lead, Stale
 from askonce.core.model import FIELDS, HEAD_SIZE, Sealed, entry_body, read_entry
+from askonce.core.policy import resolve
 from askonce.core.tape import FAILED, Ending
 from askonce.store import LOG_LIFE, TAPE_LIFE, Held
 from askonce.testing.contract_batches import BatchLaws
@@ -80,6 +82,17 @@ class LookLaws(Trial):
         assert before <= head.created <= self.now_us() // 1000
         assert (head.fresh - head.created, head.stale - head.fresh, head.error - head.fresh) == (HOUR, HOUR, HOUR)
         assert self.do(self.store.entry(Q)) == data
+
+    def test_visits_that_are_told_leave_every_entry_as_it_was_and_need_none(self) -> None:
+        self.stored(Q)
+        data = self.do(self.store.entry(Q))
+        if self.store.visits is not None:
+            for question in (Q, OTHER):
+                self.store.visits.note(question, Warmth(self.head(Q), resolve(), 0, 0))
+        self.do(self.store.tell(10))
+        assert not self.store.visits
+        assert self.do(self.store.entry(Q)) == data
+        assert self.do(self.store.entry(OTHER)) is None
 
     def test_the_generations_tell_when_the_fields_asked_for_moved(self) -> None:
         grant = self.stored(Q)
