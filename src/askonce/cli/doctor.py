@@ -16,7 +16,8 @@ STYLES = {"ok": "green", "hint": "yellow", "bad": "bold red"}
 def doctor(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> int:
     """Check the store that askonce uses.
 
-    The checks say what named the store, whether it answers, how fast it answers, what it is, and what could be better.
+    The checks say what named the store, whether it answers, how fast it answers, what it is, what it can do, what is
+    lost without the rest, and what could be better.
     The doctor tries everything that askonce does, under a separate prefix, and cleans up. The exit code is 1 if a check
     is bad.
     """

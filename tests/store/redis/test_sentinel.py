@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import threading
@@ -662,6 +663,21 @@ class TestAPrimaryThatMoves:
         assert len(watching) == 1
         drive(store.close())
         until(lambda: not watching[0].is_alive(), 15)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks there")
+    def test_a_forked_child_hears_the_sentinels_itself(self, whole: SentinelGroup):
+        with Cache(whole.url, prefix="fork") as cache:
+            cache.fetch({"q": "fork"}, lambda: {"a": "parent"})
+            pid = os.fork()
+            if not pid:
+                code = 1
+                with contextlib.suppress(BaseException):
+                    value = cache.fetch({"q": "fork"}, lambda: {"a": "child"}).value
+                    names = [thread.name for thread in threading.enumerate()]
+                    code = int(value != {"a": "parent"} or names.count("askonce-sentinel") != 1)
+                os._exit(code)
+            assert os.waitpid(pid, 0)[1] == 0
+            assert cache.fetch({"q": "fork"}, lambda: {"a": "again"}).value == {"a": "parent"}
 
     def test_a_sentinel_that_is_down_or_frozen_costs_one_connection_a_part_of_its_second(self, whole: SentinelGroup):
         first, second, _ = whole.sentinels
