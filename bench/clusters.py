@@ -80,6 +80,20 @@ def kill(cluster: Cluster) -> Event:
     return event
 
 
+def freeze(cluster: Cluster) -> Event:
+    """Freeze a primary; it goes on a while after another one took over, and does not know of it."""
+    victim = random.choice([server for server in cluster.servers if "master" in flags(server)])
+    mine, heir = frozenset(slots(victim)), cluster.replica_of(victim)
+    began = time.monotonic()
+    victim.freeze()
+    until(lambda: "master" in flags(heir))
+    event = Event(began, time.monotonic(), mine)
+    time.sleep(CALM / 2)
+    victim.thaw()
+    cluster.settle()
+    return event
+
+
 def plan(cluster: Cluster) -> Event:
     """Have a replica take over in order."""
     victim = random.choice([server for server in cluster.servers if "master" in flags(server)])
@@ -98,7 +112,13 @@ def move(cluster: Cluster) -> Event:
     return Event(began, time.monotonic(), frozenset(used))
 
 
-EVENTS: dict[str, Callable[[Cluster], Event]] = {"calm": calm, "killed": kill, "planned": plan, "moved": move}
+EVENTS: dict[str, Callable[[Cluster], Event]] = {
+    "calm": calm,
+    "killed": kill,
+    "frozen": freeze,
+    "planned": plan,
+    "moved": move,
+}
 
 
 class Told(NamedTuple):
@@ -167,7 +187,7 @@ def _judged(logs: list[Log], event: Event, watcher: Watcher) -> Seen:
     bad, raw = len(violations(lookups, kept)), len(violations(lookups, invalidations))
     told, errors = watcher.told, watcher.errors
     back = _back(told, event)
-    others = [one for one in told if one.slot not in event.slots and one.began > event.began - CALM / 2]
+    others = [one for one in told if one.slot not in event.slots and 0 <= one.began - event.began < 2 * CALM]
     slowest, unstored = max(one.took for one in others), sum(not one.stored for one in others)
     return Seen(
         f"event of {event.over - event.began:.1f} s; back {back:.2f} s later; {bad} violations ({raw} with those that"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -19,8 +20,11 @@ from askonce.errors import PartialInvalidation, StoreUnavailable
 from askonce.flight.probes import key_at
 from askonce.runtime.drive import drive
 from askonce.store import PARTITIONS, Held, Link, StoreTrouble
+from askonce.store.redis import cluster_address
 from askonce.store.redis.cluster import ClusterPrimaries
+from askonce.store.redis.names import Names
 from askonce.store.redis.store import RedisStore
+from askonce.store.redis.topology import Range, Topology
 from askonce.testing.clusters import Cluster, begin_move, end_move, node_id, slots, until
 from askonce.testing.servers import Server
 from askonce.testing.trial import LIFE, Trial, asking, must_lead, sealed
@@ -413,3 +417,58 @@ def test_a_store_of_a_cluster_keeps_one_topology_for_its_background_thread(store
     put(store, one(0))
     assert blocking.primary(one(0)) == store.primary(one(0)) != ""
     drive(blocking.close())
+
+
+class TestWhatIsKnown:
+    """The topology, without a server."""
+
+    @staticmethod
+    def topology(monkeypatch: pytest.MonkeyPatch) -> Topology:
+        monkeypatch.setattr(Topology, "refresh", lambda *_: None)
+        return Topology(cluster_address.from_url("redis+cluster://a:1,b:2,c:3", {}), Names("p").slots())
+
+    def test_threads_that_learn_at_the_same_time_never_leave_an_old_table_for_a_new_one(self, monkeypatch):
+        topology = self.topology(monkeypatch)
+        primaries = ClusterPrimaries(topology.address, "p", topology=topology)
+        nodes = topology.address.seeds
+
+        def learn(partition: int) -> None:
+            for turn in range(300):
+                topology.moved(partition, nodes[(turn + partition) % 3])
+                primaries.node(partition)
+
+        threads = [threading.Thread(target=learn, args=(partition,)) for partition in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        known = [primaries.node(partition) for partition in range(PARTITIONS)]
+        assert [node and node.address for node in known] == list(topology.owners)
+
+    def test_a_node_that_was_named_last_is_asked_first_and_those_in_trouble_last(self, monkeypatch):
+        topology = self.topology(monkeypatch)
+        a, b, c = topology.address.seeds
+        topology._learn([Range(0, 5000, "a", 1), Range(5001, 16383, "b", 2)])
+        assert set(topology.owners) == {a, b}
+        topology.failed(a.text)
+        assert topology._nodes(None) == [b, c, a]
+        assert topology._nodes(c) == [c, b, a]
+        topology.worked(a.text)
+        assert topology._nodes(None)[-1] is c
+
+    def test_trouble_of_what_is_no_primary_any_more_is_forgotten(self, monkeypatch):
+        topology = self.topology(monkeypatch)
+        a, b, _ = topology.address.seeds
+        topology._learn([Range(0, 16383, "a", 1)])
+        topology.failed(a.text)
+        assert topology._pressing()
+        topology._learn([Range(0, 16383, "b", 2)])
+        assert not topology._pressing()
+        assert set(topology.owners) == {b}
+
+    def test_a_slot_that_no_range_has_has_no_owner(self, monkeypatch):
+        topology = self.topology(monkeypatch)
+        slot = Names("p").slots()[7]
+        topology._learn([Range(0, slot - 1, "a", 1), Range(slot + 1, 16383, "a", 1)])
+        assert topology.owners[7] is None
+        assert all(owner is not None for at, owner in enumerate(topology.owners) if at != 7)

@@ -3,8 +3,8 @@
 A command goes to the primary that had its partition last. A node that does not have it says where it is: MOVED is
 learned, and ASK holds for this one command, behind an ASKING of its own. Only the refused commands of a batch are sent
 again, so no reply is lost. TRYAGAIN says that the keys of a script are at two nodes, because their slot is being moved;
-it is tried again for a moment, and is then trouble of this key alone. A READONLY or CLUSTERDOWN is answered by asking
-who is primary now.
+it is tried again for a moment, and is then trouble of this key alone. A READONLY is answered by asking who is
+primary now, and a CLUSTERDOWN is trouble at once, for it may last.
 
 Whatever is sent again may be: every script may be repeated.
 """
@@ -110,8 +110,7 @@ class ClusterPrimaries:
         self._waits: Waits = TaskWaits() if asynchronous else ThreadWaits()
         self._wire = wire
         self._nodes: dict[str, Node] = {}
-        self._table: list[Node | None] = [None] * PARTITIONS
-        self._table_version = 0
+        self._table: tuple[int, list[Node | None]] = (0, [None] * PARTITIONS)
         self._closed = False
 
     @property
@@ -127,18 +126,17 @@ class ClusterPrimaries:
 
     def node(self, partition: int) -> Node | None:
         """The primary that has a partition, as far as is known."""
-        if self._table_version != self.topology.version:
-            self._tabulate()
-        return self._table[partition]
+        version, nodes = self._table
+        return nodes[partition] if version == self.topology.version else self._tabulated()[partition]
 
-    def _tabulate(self) -> None:
+    def _tabulated(self) -> list[Node | None]:
         """Take over what the topology knows. A wire that nothing uses any more closes its connections."""
-        version, owners = self.topology.version, self.topology.owners
-        self._table = [None if owner is None else self._node(owner) for owner in owners]
-        self._table_version = version
-        kept = {owner.text for owner in owners if owner is not None}
-        for name in self._nodes.keys() - kept:
+        version, owners = self.topology.state
+        nodes = [None if owner is None else self._node(owner) for owner in owners]
+        self._table = (version, nodes)
+        for name in set(self._nodes) - {owner.text for owner in owners if owner is not None}:
             self._nodes.pop(name, None)
+        return nodes
 
     def _node(self, address: RedisAddress) -> Node:
         found = self._nodes.get(address.text)
@@ -154,7 +152,7 @@ class ClusterPrimaries:
         node = self.node(partition) or await self._found(partition)
         replies = await self._sent(node, data, count)
         for reply in replies:
-            if type(reply) is Refusal and reply.strays:
+            if _strays(reply):
                 sent = [_Sent(partition, *one) for one in zip(commands(data), [node] * count, replies, strict=True)]
                 await self._follow(sent)
                 return [_untroubled(one.reply) for one in sent]
@@ -201,7 +199,7 @@ class ClusterPrimaries:
     async def ask_at(self, name: str, data: bytes, count: int) -> list[Any]:
         node = await self._found(0) if not self.topology.known else self._nodes.get(name)
         if node is None and name in self.names():
-            self._tabulate()
+            self._tabulated()
             node = self._nodes.get(name)
         if node is None:
             raise moving(f"{name} has none any more")
@@ -235,10 +233,13 @@ class ClusterPrimaries:
 
     async def _follow(self, sent: Sequence[_Sent]) -> None:
         """Send again what was refused by a node that does not have it, or does not have all of it."""
+        if any(type(one.reply) is Refusal and one.reply.down for one in sent):
+            self.topology.refresh()
         for hop in range(HOPS):
-            again = [one for one in sent if one.strays]
+            # One that says READONLY is asked again once: by then it is known who took its place.
+            again = [one for one in sent if one.strays and (one.reply.redirect or one.reply.moving or not hop)]
             if not again:
-                return
+                break
             if any(one.reply.moving for one in again):
                 await self._waits.pause(PAUSES[hop])
             if any(one.reply.redirect is None and not one.reply.moving for one in again):
@@ -249,7 +250,7 @@ class ClusterPrimaries:
             for (node, asking), some in groups.items():
                 await self._resent(node, some, asking=asking)
         for one in sent:
-            if one.strays:
+            if type(one.reply) is Refusal and (one.reply.strays or one.reply.down):
                 one.reply = self._lost(one)
 
     def _direct(self, one: _Sent) -> tuple[Node, bool]:
@@ -285,7 +286,7 @@ class ClusterPrimaries:
         reply: Refusal = one.reply
         trouble = moving(reply) if reply.moving or reply.redirect else reply.trouble()
         trouble.primary = one.node.name
-        if trouble.kind == "store-down":
+        if reply.down:
             trouble.at = "key"  # the others' slots may be served
         return trouble
 
@@ -330,7 +331,7 @@ class ClusterPrimaries:
 
 
 def _strays(reply: Any) -> bool:
-    return type(reply) is Refusal and reply.strays
+    return type(reply) is Refusal and (reply.strays or reply.down)
 
 
 def _untroubled(reply: Any) -> Any:

@@ -13,6 +13,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 from askonce.events import log
@@ -44,20 +45,36 @@ class Range(NamedTuple):
 class Topology:
     """The owners of one prefix's partitions. Any thread may call it; nothing in it takes a lock.
 
-    `owners`: by partition; None where no primary has it. `version`: another one after each change, 0 at first.
+    `owners`: by partition; None where no primary has it. `version`: another one in each state, 0 at first.
     `failing`: primaries whose last command failed, and when (monotonic s).
     """
 
     def __init__(self, address: ClusterAddress, slots: Sequence[int]) -> None:
         self.address = address
-        self.owners: Owners = (None,) * len(slots)
-        self.version = 0
+        # One attribute: what two threads learn at the same time must not be taken for one another's.
+        self._state: tuple[int, Owners] = (0, (None,) * len(slots))
+        self._versions = count(1)
         self.failing: dict[str, float] = {}
         self.trouble: StoreTrouble | None = None  # of the last attempt
         self._slots = slots
         self._hint: RedisAddress | None = None
         self._attempt: _Attempt | None = None
         self._last = -AGAIN  # when the last attempt ended
+
+    @property
+    def owners(self) -> Owners:
+        """The owner of each partition."""
+        return self._state[1]
+
+    @property
+    def version(self) -> int:
+        """The number of this state."""
+        return self._state[0]
+
+    @property
+    def state(self) -> tuple[int, Owners]:
+        """Both."""
+        return self._state
 
     @property
     def known(self) -> bool:
@@ -71,9 +88,10 @@ class Topology:
 
     def moved(self, partition: int, node: RedisAddress) -> None:
         """A server says that a node has this partition now. The rest of what changed is learned in the background."""
-        if self.owners[partition] is not node:
+        owners = self.owners
+        if owners[partition] is not node:
             self._hint = node
-            self._set((*self.owners[:partition], node, *self.owners[partition + 1 :]))
+            self._set((*owners[:partition], node, *owners[partition + 1 :]))
             self.refresh()
 
     def failed(self, primary: str) -> None:
@@ -121,7 +139,9 @@ class Topology:
         """Whether a primary that still has partitions has had trouble lately."""
         owners = {owner.text for owner in self.owners if owner is not None}
         since = time.monotonic() - LONGEST
-        self.failing = {name: when for name, when in self.failing.items() if name in owners and when > since}
+        for name, when in list(self.failing.items()):
+            if name not in owners or when < since:
+                self.failing.pop(name, None)
         return bool(self.failing)
 
     def _try(self) -> None:
@@ -156,8 +176,7 @@ class Topology:
             self._set(tuple(owners))
 
     def _set(self, owners: Owners) -> None:
-        self.owners = owners
-        self.version += 1
+        self._state = (next(self._versions), owners)
 
 
 class _Attempt:

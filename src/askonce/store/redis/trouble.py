@@ -38,7 +38,6 @@ _WORDS = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in _KINDS))
 # After these a new connection may work: with new credentials, or with a name that leads to the new primary.
 _STALE = re.compile(r"\b(NOAUTH|READONLY|MASTERDOWN|LOADING|UNBLOCKED)\b")
 _REDIRECT = re.compile(r"(MOVED|ASK) \d+ (\S*):(\d+)")
-_ELSEWHERE = ("READONLY", "CLUSTERD")
 # What a slot of a Cluster says while it is being moved. The last is said within scripts.
 _MOVING = re.compile(r"\bTRYAGAIN\b|attempted to access a non local key")
 
@@ -92,10 +91,15 @@ class Refusal(Exception):
         return _MOVING.search(str(self)) is not None
 
     @property
+    def down(self) -> bool:
+        """Whether no primary has the key's slot, or too few of the cluster's servers answer."""
+        return str(self).startswith("CLUSTERDOWN")
+
+    @property
     def strays(self) -> bool:
         """Whether another node, or another moment, may do it."""
         text = str(self)
-        return _REDIRECT.match(text) is not None or _MOVING.search(text) is not None or text[:8] in _ELSEWHERE
+        return _REDIRECT.match(text) is not None or _MOVING.search(text) is not None or text.startswith("READONLY")
 
     def trouble(self) -> StoreTrouble:
         """The same as a StoreTrouble, for the store's callers."""
