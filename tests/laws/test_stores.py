@@ -134,6 +134,7 @@ class TestValkeyCluster(ValkeyClusters, StoreLaws):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.xdist_group("cluster")
 class TestAsyncValkeyCluster(TestValkeyCluster):
