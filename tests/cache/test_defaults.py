@@ -33,7 +33,7 @@ def nothing_said(monkeypatch, tmp_path):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(config, "_configured", {"url": None, "prefix": None, "mode": None})
+    monkeypatch.setattr(config, "_configured", dict.fromkeys(config._configured))
     monkeypatch.setattr(config, "_warned", set())
     yield
     for default, _ in [askonce._default.pop(name) for name in list(askonce._default)]:
