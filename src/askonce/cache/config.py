@@ -20,7 +20,7 @@ from askonce.events import log
 MEMORY = "memory://askonce"  # a name, so that all default caches of a process share one
 MODES = ("on", "off", "refresh", "only-if-cached")
 
-_configured: dict[str, Any] = dict.fromkeys(("url", "prefix", "mode", "near", "compress", "encryption"))
+_configured: dict[str, Any] = {}
 _warned: set[str] = set()
 
 
@@ -44,7 +44,7 @@ def configure(
 
 def configured(name: str) -> Any:
     """A default that `configure` has set; None if it has not."""
-    return _configured[name]
+    return _configured.get(name)
 
 
 class Standing(NamedTuple):
@@ -66,15 +66,15 @@ def standing(*, lenient: bool = False) -> Standing:
         if not lenient:
             raise
         url = ""
-    compress = _configured["compress"] or os.environ.get("ASKONCE_COMPRESS")
-    encryption = _configured["encryption"] or os.environ.get("ASKONCE_KEYS")
+    compress = _configured.get("compress") or os.environ.get("ASKONCE_COMPRESS")
+    encryption = _configured.get("encryption") or os.environ.get("ASKONCE_KEYS")
     near = near_for(url, None, default_near())
     return Standing(url, find_prefix(None), find_mode(None), near, compress, encryption)
 
 
 def find_url(url: str | None) -> str:
     """The store's URL, by the chain of defaults."""
-    found = url or _configured["url"] or os.environ.get("ASKONCE_URL")
+    found = url or _configured.get("url") or os.environ.get("ASKONCE_URL")
     if found:
         if not isinstance(found, str):
             raise ConfigError(f"{found!r} is not a URL: write 'sqlite:///file.db' or 'redis://localhost:6379/0'")
@@ -103,17 +103,17 @@ def find_prefix(prefix: str | None) -> str:
         if not isinstance(prefix, str):
             raise ConfigError(f"prefix={prefix!r} is not text: write prefix={str(prefix)!r}")
         return prefix
-    return _configured["prefix"] or os.environ.get("ASKONCE_PREFIX", "")
+    return _configured.get("prefix") or os.environ.get("ASKONCE_PREFIX", "")
 
 
 def find_mode(mode: str | None) -> str:
     """``on``, ``off`` (call upstream as if askonce were not there), ``refresh``, ``only-if-cached``."""
-    return check_mode(mode or _configured["mode"] or os.environ.get("ASKONCE_MODE") or "on")
+    return check_mode(mode or _configured.get("mode") or os.environ.get("ASKONCE_MODE") or "on")
 
 
 def default_near() -> object:
     """The size of the near cache of caches that say nothing."""
-    return os.environ.get("ASKONCE_NEAR") if _configured.get("near") is None else _configured["near"]
+    return os.environ.get("ASKONCE_NEAR") if _configured.get("near") is None else _configured.get("near")
 
 
 def check_mode(mode: str) -> str:
