@@ -48,6 +48,7 @@ PAUSE = 0.01  # s after each TURN lookups of one caller: a storm takes a while
 TURN = 8
 EVERY = (0.02, 0.2)  # s between two invalidations of one process
 STRONG = 0.1  # the share of lookups that are strong
+SINGLE = 0.98  # the share of invalidations that reach one question: the others leave little to be old
 WAYS = {"scope": 4, "tag": 5}
 TROUBLE = (0.5, 4.0)  # s between two disturbances
 
@@ -115,9 +116,14 @@ def _request(number: int) -> dict[str, Any]:
     return {**question(number, 200), "model": "m"}
 
 
+def _drawn(draw: random.Random) -> int:
+    """A question: few are asked often."""
+    return min(int(draw.expovariate(8 / QUESTIONS)), QUESTIONS - 1)
+
+
 def _aimed(draw: random.Random) -> tuple[dict[str, Any], Sequence[int]]:
-    number = draw.randrange(QUESTIONS)
-    if draw.random() < 0.8:
+    number = _drawn(draw)
+    if draw.random() < SINGLE:
         return {"request": _request(number), "scope": _own(number)["scope"]}, [number]
     way, parts = draw.choice(list(WAYS.items()))
     return {way: f"{way}-{number % parts}"}, range(number % parts, QUESTIONS, parts)
@@ -138,8 +144,7 @@ async def blow(c: Callers, parent: Parent, place: Place, storm: Storm) -> Log:
             for turn in count():
                 if turn >= storm.lookups // ASKERS and time.monotonic() > until:
                     return
-                number = min(int(draw.expovariate(8 / QUESTIONS)), QUESTIONS - 1)
-                strong, began = draw.random() < STRONG, time.monotonic()
+                number, strong, began = _drawn(draw), draw.random() < STRONG, time.monotonic()
                 own = {**_own(number), **({"consistency": "strong"} if strong else {})}
                 asked = await c.ask(cache, _request(number), lambda: _call(c), **own)
                 if asked.error:
