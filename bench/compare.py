@@ -18,6 +18,7 @@ from askonce.runtime.drive import drive
 
 RUNS = 3
 WARM = 50  # turns before a run
+SMALL = 0.1  # ms: a bar below this is told in us
 
 median = statistics.median
 
@@ -64,13 +65,15 @@ class Ratio(NamedTuple):
         ranked = sorted(runs, key=self.of)
         low, value, high = (self.of(one) for one in (ranked[0], ranked[len(ranked) // 2], ranked[-1]))
         middle, unit = ranked[len(ranked) // 2], " ms more" if self.added else ""
+        if self.added and self.most is not None and self.most < SMALL:
+            low, value, high, unit = 1000 * low, 1000 * value, 1000 * high, " us more"
         measured = (
             f"{value:.2f}{unit} ({low:.2f} to {high:.2f} in {len(runs)} runs"
             + (f"; of the sums {middle.sums:.2f}" if middle.sums else "")
             + f"); p50: {self.first} {_time(middle.first)}, {self.second} {_time(middle.second)}{middle.note}"
         )
         most = self.by_variant.get(variant, self.most)
-        met = None if most is None else value <= most and all(one.right for one in runs)
+        met = None if most is None else self.of(middle) <= most and all(one.right for one in runs)
         return measured, met, {"value": value, "low": low, "high": high, "first_us": middle.first}
 
 

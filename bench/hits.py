@@ -48,7 +48,7 @@ SENT = {
 }
 
 
-def _turns(case: Case, full: int = 15_000) -> int:
+def turns(case: Case, full: int = 15_000) -> int:
     return full // 40 if case.quick else full
 
 
@@ -58,7 +58,7 @@ def _requests(case: Case) -> list[dict[str, Any]]:
     return [REQUEST, *[{**REQUEST, "seed": seed} for seed in range(1, number)]]
 
 
-def _hits(cache: Cache, requests: list[dict[str, Any]]) -> Callable[[], Any]:
+def hitting(cache: Cache, requests: list[dict[str, Any]]) -> Callable[[], Any]:
     """A call that hits from now on, for the next of these questions."""
     for one in requests:
         cache.fetch(one, lambda: ANSWER)
@@ -86,7 +86,7 @@ def hit(case: Case) -> Pair:
     with Cache(case.place.url) as cache, redis.Redis.from_url(case.place.url) as client:
         client.mset({_name(one): BODY for one in requests})
         names = cycle([_name(one) for one in requests])
-        return pair(_hits(cache, requests), lambda: client.get(next(names)), _turns(case))
+        return pair(hitting(cache, requests), lambda: client.get(next(names)), turns(case))
 
 
 @row(stores=(places.valkey,), modes=THREADS, ratio=Ratio("get_or_set", "the wrapper", 0.5))
@@ -105,7 +105,7 @@ def hit_tutorial(case: Case) -> Pair:
         ours, theirs = cache.get_or_set, tutorial_wrapper.get_or_set
         for one in (ours, theirs):
             one(*asked, lambda: ANSWER)
-        return pair(lambda: ours(*asked, _never), lambda: theirs(*asked, _never), _turns(case))
+        return pair(lambda: ours(*asked, _never), lambda: theirs(*asked, _never), turns(case))
 
 
 @row(stores=(places.valkey, places.redis), modes=THREADS, ratio=Ratio("a hit", "GET", 3.0))
@@ -158,7 +158,7 @@ def hit_sqlite(case: Case) -> Pair:
         for one in requests:
             disk[_name(one)] = BODY
         asked = cycle(requests)
-        return pair(_hits(cache, requests), lambda: orjson.loads(disk.get(_name(next(asked)))), _turns(case))
+        return pair(hitting(cache, requests), lambda: orjson.loads(disk.get(_name(next(asked)))), turns(case))
 
 
 @row(
@@ -198,9 +198,9 @@ async def _tasks(case: Case) -> Pair:
             return await client.get(_name(REQUEST))
 
         if case.variant == 1:
-            return await pair_async(fetch, get, _turns(case))
+            return await pair_async(fetch, get, turns(case))
         ones, others = (lambda work=work: asyncio.gather(*[work() for _ in range(CALLERS)]) for work in (fetch, get))
-        found = await pair_async(ones, others, _turns(case, 400))
+        found = await pair_async(ones, others, turns(case, 400))
     return found._replace(
         first=found.first / CALLERS,
         second=found.second / CALLERS,
@@ -220,7 +220,7 @@ def fresh_cost(case: Case) -> Pair:
         reader: Any = plain._engine._reader  # noqa: SLF001 - there is no switch for this, and no user would want one
         reader._heat = Cold()  # noqa: SLF001
         reader._early = lambda *_: False  # noqa: SLF001
-        return pair(_hits(cache, [REQUEST]), _hits(plain, [REQUEST]), _turns(case))
+        return pair(hitting(cache, [REQUEST]), hitting(plain, [REQUEST]), turns(case))
 
 
 class Cold:
@@ -248,10 +248,10 @@ def client_hit(case: Case) -> Pair:
             for body in bodies:
                 _post(client, URL, body)
             asked, also = cycle(bodies), cycle(bodies)
-            found = pair(lambda: _post(client, URL, next(asked)), lambda: _post(bare, URL, next(also)), _turns(case))
+            found = pair(lambda: _post(client, URL, next(asked)), lambda: _post(bare, URL, next(also)), turns(case))
             if cache.stats()["miss"] != len(bodies):
                 raise Failed(f"not all were hits: {cache.stats()}")
-        own = pair(_hits(cache, _requests(case)), lambda: None, _turns(case, 3_000)).first
+        own = pair(hitting(cache, _requests(case)), lambda: None, turns(case, 3_000)).first
     added = found.first - found.second - own
     return found._replace(note=f"; {added:.0f} us more than the bare client and the engine's own hit of {own:.0f} us")
 
@@ -267,7 +267,7 @@ def client_miss(case: Case) -> Pair:
     Bar: p50 <= 1.5 ms sync, <= 2 ms async.
     """
     with Provider() as provider:
-        url, each = f"{provider.openai_url}/chat/completions", _turns(case, 800)
+        url, each = f"{provider.openai_url}/chat/completions", turns(case, 800)
         found = asyncio.run(_miss_in_tasks(case, url, each)) if case.mode == "tasks" else _miss(case, url, each)
     return found._replace(right=case.mode == "tasks" or found.first - found.second <= 1500)
 

@@ -168,20 +168,21 @@ def memory(case: Case) -> Seen:
 
     Of one server with our entries, and of one with plain names and the same bodies.
     """
-    bodies, count = _bodies(), 2_000 if case.quick else 100_000
+    found, count = bodies(), 2_000 if case.quick else 100_000
     with valkey() as plain:
-        ours = _grown(case.place.running, lambda: _fill(case.place, bodies, count))
-        theirs = _grown(plain.running, lambda: _set(plain, bodies, count))
-    size = sum(len(orjson.dumps(bodies[number % len(bodies)])) for number in range(count)) / count
+        ours = grown(case.place.running, lambda: filled(case.place, found, count))
+        theirs = grown(plain.running, lambda: set_plainly(plain, found, count))
+    size = sum(len(orjson.dumps(found[number % len(found)])) for number in range(count)) / count
     return Seen(
         f"{ours / theirs:.3f}; {ours / count:.0f} bytes an entry, {theirs / count:.0f} plain",
         ours / theirs <= 1.25,
         {"ratio": ours / theirs, "ours": ours / count, "plain": theirs / count},
-        f"{count} entries, {len(bodies)} bodies of the corpus, {size:.0f} bytes on average",
+        f"{count} entries, {len(found)} bodies of the corpus, {size:.0f} bytes on average",
     )
 
 
-def _grown(server: Server, fill: Callable[[], None]) -> int:
+def grown(server: Server, fill: Callable[[], None]) -> int:
+    """The bytes of memory that a server takes more."""
     before = _used(server)
     fill()
     return _used(server) - before
@@ -192,19 +193,21 @@ def _used(server: Server) -> int:
     return next(int(line.partition(":")[2]) for line in lines if line.startswith("used_memory:"))
 
 
-def _fill(place: Place, bodies: list[Any], count: int) -> None:
-    with Cache(place.url) as cache, ThreadPoolExecutor(4) as pool:
+def filled(place: Place, found: list[Any], count: int, **options: Any) -> None:
+    """Have a cache store these bodies, in turn."""
+    with Cache(place.url, **options) as cache, ThreadPoolExecutor(4) as pool:
 
         def fill(number: int) -> bool:
-            body = bodies[number % len(bodies)]
+            body = found[number % len(found)]
             return cache.fetch(question(f"memory {number}", 100), lambda: body, ttl=TTL).status.stored
 
         if not all(pool.map(fill, range(count))):
             raise Failed("not every answer was stored")
 
 
-def _set(plain: Place, bodies: list[Any], count: int) -> None:
-    texts = [orjson.dumps(body) for body in bodies]
+def set_plainly(plain: Place, found: list[Any], count: int) -> None:
+    """Set them by hand, under names of 64 digits."""
+    texts = [orjson.dumps(body) for body in found]
     _set_all(plain, count, lambda number: (sha256(b"%d" % number).hexdigest(), texts[number % len(texts)]))
 
 
@@ -218,7 +221,7 @@ def _set_all(place: Place, count: int, entry: Callable[[int], tuple[Any, bytes]]
             pipe.execute()
 
 
-def _bodies() -> list[Any]:
+def bodies() -> list[Any]:
     """The recorded answers that a cache keeps."""
     if not CORPUS.exists():
         raise Skipped("the recorded traffic is not here: set ASKONCE_CORPUS to the folder that has dev.jsonl.gz")

@@ -13,6 +13,7 @@ from bench import (
     near,
     outages,
     project,
+    sealing,
     stored,
     storms,
     streams,
@@ -31,6 +32,7 @@ THEMES = (
     near,
     outages,
     project,
+    sealing,
     storms,
     stored,
     streams,
@@ -42,5 +44,6 @@ ORDER = """
     streams stream-first stream-killed stream-crowd stream-cpu stream-memory slow flaky
     stale steady ends down storm-all fresh-cost header memory scope client-hit client-miss
     failover cluster eviction money visit near-hit near-storm cluster-cold cluster-streams
+    hit-compressed hit-encrypted memory-compressed flipped
 """
 TABLE = tuple(ROWS[name] for name in ORDER.split())

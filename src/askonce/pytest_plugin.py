@@ -36,6 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     says = "answers of LLM calls: record the missing ones, replay only (default), or off"
     parser.getgroup("askonce").addoption("--askonce", choices=_MODES, default=None, help=says)
     parser.addini("askonce", "default of --askonce", default="replay")
+    parser.addini("askonce_compress", "how recordings are compressed: zstd, or off", default="off")
+    parser.addini("askonce_encryption", "whether recordings are encrypted, with $ASKONCE_KEYS", type="bool")
 
 
 # --- the caches --------------------------------------------------------------------------------------------------
@@ -52,7 +54,11 @@ def _recording(request: pytest.FixtureRequest) -> Recording:
     # pytest treats a plugin's package fixture as the session's and does not name the package.
     wide = request.scope in ("package", "session")
     path = (request.config.rootpath if wide else request.path.parent) / FILE
-    return known.setdefault(path, Recording(path, mode))
+    made = known.get(path)
+    if made is None:
+        ini = request.config.getini
+        made = Recording(path, mode, compress=ini("askonce_compress"), encryption=bool(ini("askonce_encryption")))
+    return known.setdefault(path, made)
 
 
 def _blocking(request: pytest.FixtureRequest) -> Iterator[RecordedCache]:

@@ -161,7 +161,8 @@ def test_a_ratio_is_the_median_of_separate_runs_and_says_how_far_apart_they_were
     assert Ratio("one", "other", 1.0).judged(runs)[1] is False
     assert Ratio("one", "other", None).judged(runs)[1] is None
     assert Ratio("one", "other", 1.2).judged([*runs[:2], runs[2]._replace(right=False)])[1] is False
-    assert Ratio("one", "other", 0.001, added=True).judged(runs)[0].startswith("0.00 ms more (-0.00 to 0.00")
+    assert Ratio("one", "other", 1.0, added=True).judged(runs)[0].startswith("0.00 ms more (-0.00 to 0.00")
+    assert Ratio("one", "other", 0.001, added=True).judged(runs)[0].startswith("1.00 us more (-1.00 to 3.00")
 
 
 def compared(case):

@@ -20,7 +20,7 @@ class Said(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def _nothing_named(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    for name in ("ASKONCE_URL", "ASKONCE_PREFIX", "ASKONCE_MODE", "REDIS_URL"):
+    for name in ("ASKONCE_URL", "ASKONCE_PREFIX", "ASKONCE_MODE", "ASKONCE_KEYS", "ASKONCE_COMPRESS", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")

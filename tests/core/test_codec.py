@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from askonce.core import libraries, zstd
 from askonce.core.codec import PLAIN, Codec
-from askonce.core.keyring import Keys
+from askonce.core.keyring import CIPHERS, Keys
 from askonce.core.keys import Key
 from askonce.core.model import (
     DURATION,
@@ -236,6 +237,28 @@ def test_an_envelope_of_a_later_version_is_a_miss():
     said = {FIELDS: b"", 3: b"\1\0\0\0\0"}
     sealed = seal("v", KEY.digest, FLIGHT, 5, Snapshot(b"epochal!", 3), 60_000, said, bytes((0xA5, 4)) + b"data")
     assert refusal(PLAIN, sealed.dated(Lifetime(1000, 10, 10, 5000).dates(99_999))) == "store-no-codec"
+
+
+def test_many_threads_open_and_seal_with_one_codec():
+    codec = CODECS["both"]
+    entries = {number: entry_of(codec, ANSWER + b"%d" % number) for number in range(8)}
+
+    def turns(number: int) -> bool:
+        mine = ANSWER + b"%d" % number
+        return all(
+            opened(codec, entries[number]) == mine and entry_of(codec, mine) == entries[number] for _ in range(200)
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(turns, range(8)))
+
+
+def test_a_key_keeps_few_ciphers():
+    codec = Codec(keys=Keys({"a": NEW}))
+    for _ in range(3 * CIPHERS):
+        key = Key(os.urandom(32), "v")
+        assert opened(codec, entry_of(codec, key=key), key) == ANSWER
+    assert len(codec._keys.first._ciphers) <= CIPHERS
 
 
 # --- logs ---------------------------------------------------------------------------------------------------------

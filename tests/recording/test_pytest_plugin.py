@@ -214,6 +214,17 @@ def test_off_calls_upstream_and_records_nothing(run, provider, pytester):
     assert not (pytester.path / "askonce-recorded.db").exists()
 
 
+def test_the_ini_file_may_say_that_recordings_are_compressed_and_encrypted(run, provider, pytester, monkeypatch):
+    monkeypatch.setenv("ASKONCE_KEYS", f"ours={bytes(32).hex()}")
+    pytester.makeini("[pytest]\naskonce_compress = zstd\naskonce_encryption = true\n")
+    run(GREETS, "--askonce=record").assert_outcomes(passed=1)
+    assert b"chat.completion" not in (pytester.path / "askonce-recorded.db").read_bytes()
+    run(GREETS).assert_outcomes(passed=1)
+    assert len(provider.requests) == 1
+    monkeypatch.delenv("ASKONCE_KEYS")
+    run(GREETS).assert_outcomes(errors=1)
+
+
 def test_the_ini_file_may_say_the_mode(run, provider, pytester):
     pytester.makeini("[pytest]\naskonce = record\n")
     run(GREETS).assert_outcomes(passed=1)

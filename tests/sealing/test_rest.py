@@ -183,6 +183,18 @@ def test_a_key_of_a_question_is_another_with_each_secret_and_the_same_without():
     assert key(encryption=False) == key(encryption=False, compress="zstd")
 
 
+@pytest.mark.waits
+def test_a_near_cache_keeps_entries_as_they_are_stored_and_opens_them(valkey):
+    with Cache(valkey.url, near="4MB", encryption=ring(ONE), compress="zstd") as cache:
+        asked(cache, lambda: ANSWER)
+        found = eventually(lambda: [one for one in [asked(cache)] if one.status.detail == "near"], "it is near")
+        assert found[0].value == ANSWER
+        near: Any = cache.engine().store.near
+        kept = [slot.kept.answer[0] for slot in near.table.slots.values() if slot.kept]
+        assert kept
+        assert not any(b"private" in entry for entry in kept)
+
+
 CUT = {"object": "chat.completion", "choices": [{"index": 0, "finish_reason": "length", "message": {"content": "a"}}]}
 
 
@@ -228,13 +240,18 @@ def whole(cache: Cache, call: Callable[[], Any]) -> Any:
     return found.value, found.status.detail
 
 
+def unkept(cache: Cache, call: Callable[[], Any]) -> Any:
+    found = cache.fetch(REQUEST, call, ttl=0, **LABELS)
+    return found.value, found.status.detail
+
+
 def streamed(cache: Cache, call: Callable[[], Any]) -> Any:
     stream = cache.fetch_stream(REQUEST, call, **LABELS)
     return list(stream), stream.status.detail
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize("ask", [whole, streamed])
+@pytest.mark.parametrize("ask", [whole, unkept, streamed])
 @pytest.mark.parametrize("answer", [ANSWER, CUT], ids=["stored", "not stored"])
 def test_a_flight_is_followed_by_another_cache_with_the_key(shared, ask, answer):
     with Cache(shared, encryption=ring(ONE), compress="zstd") as leader, Cache(shared, encryption=ring(TWO)) as other:
@@ -243,7 +260,16 @@ def test_a_flight_is_followed_by_another_cache_with_the_key(shared, ask, answer)
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize("ask", [whole, streamed])
+@pytest.mark.parametrize("ask", [whole, unkept, streamed])
+def test_a_flight_that_is_compressed_is_followed_by_a_cache_that_does_not_compress(shared, ask):
+    long = {**ANSWER, "more": ["the same again"] * 90}
+    with Cache(shared, compress="zstd") as leader, Cache(shared, compress="off") as other:
+        (first, _), (second, _) = follows(leader, other, ask, Held(long))
+        assert first == second
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize("ask", [whole, unkept, streamed])
 @pytest.mark.parametrize("answer", [ANSWER, CUT], ids=["stored", "not stored"])
 def test_a_follower_without_the_key_of_the_flight_calls_for_itself_and_says_why(shared, ask, answer):
     with Cache(shared, encryption=ring(TWO), compress="zstd") as leader, Cache(shared, encryption=ring(ONE)) as other:

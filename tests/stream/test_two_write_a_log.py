@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from askonce.cache.stores import open_store
+from askonce.core.codec import PLAIN, Codec
+from askonce.core.keyring import Keys
 from askonce.core.keys import Key
 from askonce.core.tape import SHARED, Ending, end_frame
 from askonce.runtime.drive import drive
@@ -40,22 +42,31 @@ def store():
     return open_store(f"memory://{os.urandom(6).hex()}", prefix="", asynchronous=False)
 
 
+RING = Keys({"a": os.urandom(32)})
+CODECS = {"plain": PLAIN, "compressed and encrypted": Codec(compress=True, keys=RING)}
+
+
+@pytest.fixture(params=CODECS)
+def codec(request):
+    return CODECS[request.param]
+
+
 @pytest.fixture
-def written():
+def written(codec):
     """A tape, and the log writer of a flight that is followed."""
     tape = Tape(b"meta")
     grant = types.SimpleNamespace(id=bytes(16), order=7)
     flight = types.SimpleNamespace(key=Key(os.urandom(32), "s"), grant=grant, alive=lambda: True)
     waiter = types.SimpleNamespace(again=False, notices=deque(), close=int)
     background = types.SimpleNamespace(listen=lambda *_: waiter, renew_now=int, flush=lambda _: None)
-    writer = LogWriter(flight, tape, background)
+    writer = LogWriter(flight, tape, background, codec)
     writer.want()
     return tape, writer, flight
 
 
 @pytest.mark.parametrize("steps", [1, 2])  # reached by the background thread: asked, or heard
 @pytest.mark.parametrize("before", [0, 1, 3])  # parts written before
-def test_whoever_ends_a_flight_waits_for_no_other_who_writes_its_log(store, written, before, steps):
+def test_whoever_ends_a_flight_waits_for_no_other_who_writes_its_log(store, written, before, steps, codec):
     tape, writer, flight = written
     for number in range(before):
         tape.write(b"part %d" % number)
@@ -71,4 +82,18 @@ def test_whoever_ends_a_flight_waits_for_no_other_who_writes_its_log(store, writ
     with pytest.raises(StopIteration):
         behind.send(None)
     log = drive(store.tape(flight.key, bytes(16), 7))
-    assert log == tape.log() + end_frame(Ending(SHARED))
+    assert codec.open_log(flight.key, bytes(16), log, 2**20) == tape.log() + end_frame(Ending(SHARED))
+
+
+def test_a_log_that_the_store_lost_is_written_anew_from_its_first_byte(store, written, codec):
+    tape, writer, flight = written
+    for number in range(5):
+        tape.write(b"part %d " % number * 30)
+    drive(writer.flush(store))
+    empty = open_store(f"memory://{os.urandom(6).hex()}", prefix="", asynchronous=False)
+    tape.write(b"one more")
+    drive(writer.flush(empty))
+    tape.write(b"the last")
+    drive(writer.finish(empty, Ending(SHARED)))
+    log = drive(empty.tape(flight.key, bytes(16), 7))
+    assert codec.open_log(flight.key, bytes(16), log, 2**20) == tape.log() + end_frame(Ending(SHARED))

@@ -127,7 +127,7 @@ def rewritten(one: Sample, words: Vocabulary, chance: random.Random) -> bytes:
         inside = token[1:-1]
         if inside in words.protocol or not inside:
             return token
-        made = _prose(inside, words, chance) if " " in inside else _characters(inside[:PROSE], chance)
+        made = _prose(inside, words, chance) if " " in inside and words.prose else _characters(inside[:PROSE], chance)
         return f'"{made}"'
 
     return _framed(_TOKEN.sub(replaced, one.head), _TOKEN.sub(replaced, one.text))

@@ -27,6 +27,7 @@ from askonce.core.model import (
     CIPHER,
     CODEC,
     CODED,
+    FORMS,
     HEAD_SIZE,
     MODEL,
     PRIVATE,
@@ -119,7 +120,7 @@ class Codec:
             people = {kind: said.pop(kind) for kind in PEOPLE & said.keys()}
             said[CIPHER] = self._keys.first.id
             if people:
-                said[PRIVATE] = self._enclosed(LABELS, key, fill, b"", pack_extensions(people), None)
+                said[PRIVATE] = self.close_text(key, fill, pack_extensions(people))
         return said
 
     def open_entry(self, key: Key, entry: bytes, head: Head, most: int) -> bytes:
@@ -138,19 +139,22 @@ class Codec:
         if PRIVATE not in said:
             return dict(said)
         key = Key(head.digest, head.form)  # type: ignore[arg-type]  # a Form
-        packed = self._opened(LABELS, key, head.fill, said[PRIVATE], len(said[PRIVATE]), b"")
-        return {**said, **dict(unpack_pairs(packed))}
+        return {**said, **dict(unpack_pairs(self.open_text(key, head.fill, said[PRIVATE])))}
 
     # tapes
 
     def close_ending(self, key: Key, flight: bytes, ending: Ending) -> Ending:
         """An ending with its body in an envelope."""
-        if not (self.writes and ending.body):
-            return ending
-        packed = self._packed(ending.body)
+        return (
+            ending._replace(body=self.close_body(key, flight, ending.body)) if self.writes and ending.body else ending
+        )
+
+    def close_body(self, key: Key, flight: bytes, body: bytes) -> bytes:
+        """An answer that stands alone, without a header."""
+        packed = self._packed(body)
         if packed is None and not self.encrypts:
-            return ending
-        return ending._replace(body=self._enclosed(BODY, key, flight, b"", ending.body, packed))
+            return body
+        return self._enclosed(BODY, key, flight, b"", body, packed)
 
     def close_log(self, key: Key, flight: bytes, data: bytes, offset: int) -> bytes:
         """The whole frames `data`, which begin at `offset` of a log; the same input always gives the same bytes."""
@@ -182,7 +186,7 @@ class Codec:
             return opened[0]
         ending = ended_by(payload) if kind == END else None
         if ending is not None and ending.body:
-            return kind, payload[: -len(ending.body)] + self._open_body(key, flight, ending.body, most)
+            return kind, payload[: -len(ending.body)] + self.open_body(key, flight, ending.body, most)
         if ending is None or ending.outcome != FAILED:
             self._check_plain()
         return kind, payload
@@ -196,12 +200,22 @@ class Codec:
             offset += len(made[-1])
         return b"".join(made)
 
-    def _open_body(self, key: Key, flight: bytes, body: bytes, most: int) -> bytes:
-        """The answer in an ending."""
+    def open_body(self, key: Key, flight: bytes, body: bytes, most: int) -> bytes:
+        """The reverse of close_body."""
         if body[:1] != bytes([MARK]):
             self._check_plain()
             return body
         return self._opened(BODY, key, flight, body, most, None)
+
+    # what is said of an answer, for people
+
+    def close_text(self, key: Key, flight: bytes, text: bytes) -> bytes:
+        """A text that describes an answer: encrypted if answers are."""
+        return text if self._keys is None else self._enclosed(LABELS, key, flight, b"", text, None)
+
+    def open_text(self, key: Key, flight: bytes, text: bytes) -> bytes:
+        """The reverse of close_text."""
+        return self._opened(LABELS, key, flight, text, len(text), b"")
 
     # envelopes
 
@@ -266,7 +280,10 @@ class Codec:
 
 
 def _context(purpose: bytes, key: Key, flight: bytes) -> bytes:
-    return purpose + key.form.encode() + flight + key.digest
+    return b"".join((purpose, _FORMS[key.form], flight, key.digest))
+
+
+_FORMS = {form: form.encode() for form in FORMS}
 
 
 def described(said: Mapping[int, bytes]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from askonce.errors import ConfigError
 
 SIZE = 32  # bytes of a key
 PERSON = b"askonce 1"  # what the keys are derived for
+CIPHERS = 256  # kept by a key, 2.5 KB each
 NAMES = "names"  # the id of the secret that names are made with
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
@@ -28,12 +29,13 @@ MAKE = "make one with: askonce keys"
 class KeyOf:
     """One key of a ring. Its `repr` does not show it."""
 
-    __slots__ = ("_aead", "_secret", "id")
+    __slots__ = ("_aead", "_ciphers", "_secret", "id")
 
     def __init__(self, name: str, secret: bytes) -> None:
         self.id = name.encode()
         self._aead = libraries.aes_gcm()
         self._secret = secret
+        self._ciphers: dict[bytes, Any] = {}  # of the contexts used last: half of a hot answer's decryption is this
 
     def __repr__(self) -> str:
         return f"<key {self.id.decode()}>"
@@ -45,7 +47,13 @@ class KeyOf:
 
     def cipher(self, context: bytes) -> Any:
         """AES-256-GCM with the key of a context."""
-        return self._aead(blake2b(context, digest_size=SIZE, key=self._secret, person=PERSON).digest())
+        found = self._ciphers.get(context)
+        if found is None:
+            if len(self._ciphers) >= CIPHERS:
+                self._ciphers.clear()
+            derived = blake2b(context, digest_size=SIZE, key=self._secret, person=PERSON).digest()
+            found = self._ciphers[context] = self._aead(derived)
+        return found
 
 
 class Names:

@@ -244,7 +244,9 @@ class _Recorded(_Base):
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         # Strict, so that no call goes upstream because a recording cannot be read.
-        super().__init__("memory://", prefix="", mode=MODES[recording.mode], strict=True)
+        # Plain, whatever the environment says: secrets are looked for in what is kept, and the file has its own codec.
+        plain: dict[str, Any] = {"compress": "off", "encryption": False}
+        super().__init__("memory://", prefix="", mode=MODES[recording.mode], strict=True, **plain)
         self._made_of = {"recording": recording}
         self._planner = RecordedPlanner(recording, self.mode)
         self.on_event(recording.heard)

@@ -19,11 +19,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from askonce.core.codec import NO_CODEC, NO_KEY, PLAIN, UNENCRYPTED, Codec
+from askonce.core.keys import Key
+from askonce.core.model import Corrupt
 from askonce.store import StoreTrouble
 
 APPLICATION = 0x61736B72  # "askr"
 VERSION = 1
 PATIENCE = 30.0  # s that a recording process waits for others, which hold the file for milliseconds
+ANY_SIZE = 2**30  # bytes of an answer, as of the policy of a recording
 READING = 5.0  # s that a reading process waits
 
 _SCHEMA = """
@@ -34,6 +38,13 @@ CREATE TABLE answers (
 """
 _FOUND = (_SCHEMA, f"PRAGMA application_id = {APPLICATION}", f"PRAGMA user_version = {VERSION}")
 _ANSWER = "SELECT asked, answer, checksum FROM answers WHERE key = ? AND form = ? AND nth = ?"
+_UNOPENED = {
+    NO_KEY: "it is encrypted with a key that is not here: write askonce_encryption = true in the ini file, and set "
+    "$ASKONCE_KEYS to the ring with which it was recorded",
+    NO_CODEC: "it is compressed, and the library or its dictionary is missing: pip install 'askonce[zstd]'",
+    UNENCRYPTED: "it is not encrypted: remove askonce_encryption from the ini file, or delete it and record again",
+}
+_DAMAGED = "an answer cannot be opened with the keys that are here: restore the file from version control"
 _KEEP = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -44,12 +55,23 @@ class Place(NamedTuple):
     form: str
     nth: int = 0
 
+    @property
+    def as_key(self) -> Key:
+        """The key for which an answer here is compressed and encrypted."""
+        return Key(bytes.fromhex(self.key), self.form)  # type: ignore[arg-type]  # a Form
+
+    @property
+    def turn(self) -> bytes:
+        """What tells it apart from other answers to the same question, as the id of a flight does in a store."""
+        return self.nth.to_bytes(16, "big")
+
 
 class RecordingFile:
     """One file of recorded answers. Every method raises StoreTrouble; its text says what is wrong and what to do."""
 
-    def __init__(self, path: Path, *, writes: bool = False) -> None:
+    def __init__(self, path: Path, *, writes: bool = False, codec: Codec = PLAIN) -> None:
         self.path = path
+        self._codec = codec
         self._writes = writes
 
     def answer(self, place: Place) -> bytes | None:
@@ -62,7 +84,8 @@ class RecordingFile:
         if checksum != _checksum(asked, answer):
             raise self._trouble("store-corrupt", f"the answer under {place.key[:16]} is damaged: restore the file from "
                                 "version control, or delete it and record again")  # fmt: skip
-        return bytes(answer)
+        with self._as_trouble():
+            return self._codec.open_body(place.as_key, place.turn, bytes(answer), ANY_SIZE)
 
     def count(self, place: Place) -> int:
         """How many answers to this question are recorded."""
@@ -73,8 +96,18 @@ class RecordingFile:
     def asked(self) -> list[tuple[str, dict[str, Any]]]:
         """Every recorded request, with its form."""
         with self._reading() as file:
-            rows = file.execute("SELECT DISTINCT form, asked FROM answers").fetchall() if file else []
-        return [(form, json.loads(asked)) for form, asked in rows]  # exact for large numbers
+            rows = file.execute("SELECT key, form, nth, asked FROM answers").fetchall() if file else []
+        with self._as_trouble():
+            texts = {(form, self._asked(Place(key, form, nth), asked)): None for key, form, nth, asked in rows}
+        return [(form, json.loads(asked)) for form, asked in texts]  # exact for large numbers
+
+    def _asked(self, place: Place, asked: str | bytes) -> str:
+        # Text in a file that is not encrypted.
+        return asked if isinstance(asked, str) else self._codec.open_text(place.as_key, place.turn, asked).decode()
+
+    def _said(self, place: Place, asked: bytes) -> str | bytes:
+        text = asked.decode("utf-8", "replace")  # a file cannot hold half a letter
+        return self._codec.close_text(place.as_key, place.turn, text.encode()) if self._codec.encrypts else text
 
     def writable(self) -> None:
         """Check that answers can be recorded, before a call is paid for; StoreTrouble if not."""
@@ -85,8 +118,9 @@ class RecordingFile:
     def keep(self, place: Place, asked: bytes, answer: bytes) -> None:
         """Record an answer, unless there is one already."""
         with self._writing() as file:
-            text = asked.decode("utf-8", "replace")  # a file cannot hold half a letter
-            file.execute(_KEEP, (*place, text, answer, _checksum(text, answer)))
+            text = self._said(place, asked)
+            body = self._codec.close_body(place.as_key, place.turn, answer)
+            file.execute(_KEEP, (*place, text, body, _checksum(text, body)))
             file.execute("COMMIT")
 
     # opening
@@ -168,6 +202,8 @@ class RecordingFile:
             raise self._trouble(*self._explanation(error)) from error
         except OSError as error:
             raise self._trouble("store-denied", f"{error.strerror or error}") from error
+        except Corrupt as corrupt:
+            raise self._trouble(corrupt.reason, _UNOPENED.get(corrupt.reason, _DAMAGED)) from corrupt
 
     def _explanation(self, error: sqlite3.Error) -> tuple[str, str]:
         code = _extended(error) & 0xFF
@@ -202,5 +238,5 @@ def _extended(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0)
 
 
-def _checksum(asked: str, answer: bytes) -> int:
-    return zlib.crc32(answer, zlib.crc32(asked.encode()))
+def _checksum(asked: str | bytes, answer: bytes) -> int:
+    return zlib.crc32(answer, zlib.crc32(asked.encode() if isinstance(asked, str) else asked))

@@ -12,9 +12,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from askonce.cache.sealing import Encryption, codec_of, portable
 from askonce.core import keys
 from askonce.core.keys import Key
 from askonce.core.secrets import traces
@@ -50,10 +52,16 @@ class Recording:
     dict.
     """
 
-    def __init__(self, path: Path, mode: str) -> None:
+    def __init__(
+        self, path: Path, mode: str, *, compress: str | bool = "off", encryption: Encryption | None = False
+    ) -> None:
+        """`compress` and `encryption` as of a Cache, but for the environment, which says nothing about a recording."""
         self.path = path
         self.mode = mode
-        self.file = RecordingFile(path, writes=mode == "record")
+        self._sealing: dict[str, Any] = {"compress": compress, "encryption": portable(encryption)}
+        codec = codec_of(compress, encryption)
+        self._names = codec.names
+        self.file = RecordingFile(path, writes=mode == "record", codec=codec)
         self._asked: dict[str, tuple[Said, set[str]]] = {}  # by the digest of a request
         self._turns: dict[str, Turn] = {}  # by the digest of a request with its number
         self._taken: dict[tuple[str, str], Taken] = {}
@@ -63,15 +71,17 @@ class Recording:
         self._reasons: dict[str, str] = {}
         self._unrecorded: dict[str, Place | None] = {}
 
-    def __reduce__(self) -> tuple[type[Recording], tuple[Path, str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle only the file: another process counts and misses requests of its own."""
-        return Recording, (self.path, self.mode)
+        return partial(Recording, **self._sealing), (self.path, self.mode)
 
     # requests
 
     def asks(self, request: Said, secrets: set[str]) -> bytes:
         """The digest of a request by what may be shown of it, so that requests differ where a reader sees that."""
         digest = hashlib.sha256(keys.canonical(request)).digest()
+        if self._names is not None:
+            digest = self._names.digest(digest)
         # The union of all secrets: a caller with the same request at this moment may hide another one.
         self._asked.setdefault(digest.hex(), (request, set()))[1].update(secrets)
         return digest

@@ -27,7 +27,7 @@ from askonce.core.model import (
 from askonce.core.tape import DATA, frames
 from askonce.store import Record, Store
 
-ANY_SIZE = 2**31  # bytes of an answer that is shown, however large the largest one of its cache may be
+ANY_SIZE = 2**28  # bytes of an answer that is shown, however large the largest one of its cache may be
 STEP = 500  # entries in a step: some milliseconds of the store's time
 
 

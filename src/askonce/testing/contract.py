@@ -29,7 +29,7 @@ import zlib
 from askonce.core.heat import Warmth
 from askonce.core.keys import Key
 from askonce.core.lease import LEASE_LIFE, Follow, Hit, Lead, Stale
-from askonce.core.model import FIELDS, HEAD_SIZE, Sealed, entry_body, read_entry
+from askonce.core.model import CIPHER, CODEC, FIELDS, HEAD_SIZE, PRIVATE, Sealed, entry_body, read_entry
 from askonce.core.policy import resolve
 from askonce.core.tape import FAILED, Ending
 from askonce.store import LOG_LIFE, TAPE_LIFE, Held
@@ -54,6 +54,7 @@ from askonce.testing.trial import (
 )
 
 Q, OTHER = key("what is a lease?"), key("what is a tape?")
+BIG = bytes(600)  # an extension that is longer than what a store reads of an entry at first
 STRICT = LIMITS._replace(max_age=0)  # no-cache
 
 
@@ -205,6 +206,18 @@ class ClaimLaws(Trial):
         self.wait(MOMENT)
         assert isinstance(self.claim(Q, asking(limits=LIMITS._replace(max_stale=HOUR // 2))), Hit)
         assert isinstance(self.claim(Q, asking()), Stale)
+
+    def test_an_answer_in_an_envelope_is_an_entry_like_any_other(self) -> None:
+        for nth, said in enumerate(({CODEC: b"\1\0\0\0\0"}, {CIPHER: b"key"}, {CODEC: b"", CIPHER: b"", PRIVATE: BIG})):
+            question = key(f"in an envelope {nth}")
+            grant = self.lead(question, asking(3))
+            made = sealed(question, grant, 3, body=b"\xa5\3\xff\0\r\n", extensions=said)
+            assert self.fill(question, grant, made) == "stored"
+            assert self.serves(question) == (grant.id, grant.order)
+            assert self.do(self.store.extend(question, grant.id, grant.order, 2 * HOUR, 9 * HOUR)) is True
+            assert bytes(entry_body(self.do(self.store.entry(question)) or b"", self.head(question))) == made.body
+            self.do(self.store.invalidate((3,)))
+            must_lead(self.claim(question, asking()))
 
     def test_what_is_no_entry_of_this_question_is_absent_and_is_replaced(self) -> None:
         for nth, spoil in enumerate(SPOILERS):
