@@ -262,7 +262,7 @@ def _killed(bench: Bench, upstream: Counted, peer: Peer) -> None:
         leader, *others = workers
         _warm(upstream, workers)
         leader.order("crowd", url=url, name=name, callers=1, at=0.0)
-        _until(lambda: upstream.paid(name) > 0)
+        _until(lambda: upstream.paid(name) > 0, min(extent.limit, 30.0))
         for worker in others:
             worker.order("crowd", url=url, name=name, callers=5, at=0.0)
         time.sleep(extent.lost / 3)
@@ -298,7 +298,7 @@ def _warm(upstream: Counted, workers: Sequence[Running]) -> None:
         worker.reply()
 
 
-def _until(true: Callable[[], bool], limit: float = 30.0) -> None:
+def _until(true: Callable[[], bool], limit: float) -> None:
     ends = time.monotonic() + limit
     while not true():
         if time.monotonic() > ends:

@@ -37,7 +37,7 @@ TINY = Extent(
     callers=2,
     call=0.2,
     lost=0.3,
-    limit=10.0,
+    limit=5.0,
 )
 HERE = Room("here", (), (), "import json", "a dict")
 OURS = Peer("ours, nowhere", HERE, "nothing:Dict", "", "a dict | of this process")
