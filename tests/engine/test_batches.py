@@ -202,8 +202,12 @@ def test_a_batch_in_trouble_is_paid_once_by_all_who_ask_it(crowd, own_valkey):
     plain = board.share_unleased
     board.share_unleased = lambda *arguments: shared.append(plain(*arguments)) or shared[-1]
     futures = [asked(crowd, cache, call, range(200)) for _ in range(3)]
-    eventually(lambda: len(call.made) == 1 and len(shared) == 600, "one of them is called, and the others found it")
-    going.append(True)
+    try:
+        eventually(lambda: len(call.made) == 1 and len(shared) == 600, "one of them is called, and the others found it")
+    except AssertionError as late:
+        raise AssertionError(f"{late}: {len(call.made)} calls, {len(shared)} shared, {cache.stats()}") from None
+    finally:
+        going.append(True)  # in any case: what hangs would hold up the end of the test
     found = [future.result(20) for future in futures]
     assert all(right(one) for one in found)
     assert [len(made) for made in call.made] == [200]

@@ -220,6 +220,7 @@ def follows(leader: Cache, follower: Cache, ask: Callable[[Cache, Callable[[], A
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, leader, held.stream if ask is streamed else held)
         assert held.begun.wait(10)
+        pool.submit(follower.fetch, {"warm": True}, lambda: "up").result(10)  # connected: that may take its time
         claims: list[object] = []
         after(follower, "claim", claims.append, times=2)  # to subscribe, and then to follow
         second = pool.submit(ask, follower, lambda: iter(["own"]) if ask is streamed else "own")
