@@ -18,7 +18,7 @@ import pytest
 
 from askonce.testing.servers import watch
 from tests.crowd import ROOT
-from tests.fixtures import SHARED, place_of
+from tests.fixtures import place_of
 from tests.tutorial.asker import Asking
 
 pytestmark = pytest.mark.concurrency
@@ -87,7 +87,7 @@ def askers(chosen, _session_replay, tmp_path_factory):
             process.communicate()
 
 
-@pytest.mark.parametrize("kind", SHARED)
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("valkey", marks=[pytest.mark.servers, pytest.mark.slow])])
 def test_recorded_traffic_is_paid_once_and_what_may_not_be_kept_is_not(
     kind, request, tmp_path, askers, chosen, replay_upstream
 ):
