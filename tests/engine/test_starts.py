@@ -100,11 +100,12 @@ def start_together(url, workers, threads):
 
 @pytest.mark.parametrize(
     "shared",
-    # A server without a processor for 0.2 s is trouble, so this is asserted only on a quiet machine.
-    ["sqlite", pytest.param("valkey", marks=[pytest.mark.servers, pytest.mark.slow])],
+    # A store without a processor for 0.2 s is trouble, so this is asserted only on a quiet machine.
+    ["sqlite", pytest.param("valkey", marks=pytest.mark.servers)],
     indirect=True,
 )
-@pytest.mark.parametrize(("workers", "size"), [(4, 100), pytest.param(1, 400, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "size"), [(4, 100), (1, 400)])
 def test_workers_that_start_together_each_with_a_pool_of_threads_pay_for_what_is_missing_once(warm, workers, size):
     found = start_together(warm, workers, size)
     details = {detail for _, told in found for detail in told}

@@ -26,6 +26,8 @@ pytestmark = [
 PARENT = """
 import asyncio, ctypes, json, os, sys, threading, time
 from askonce import AsyncCache, Cache
+from askonce.store.redis.link import RedisLink
+from askonce.store.sqlite.link import SQLiteLink
 from askonce.testing import Receipts
 from tests.crowd import heartbeat
 
@@ -66,11 +68,26 @@ def child(number):
             "troubles": {name: count for name, count in cache.stats().items() if name.startswith("trouble")}}
 
 # A thread that waits for the interpreter's lock while this one forks would leave it in pieces to the child, whatever we
-# do: so the background thread is to be asleep, as it is in a server that has been set up.
+# do: so the background thread is to be asleep, as it is in a server that has been set up. It wakes every second: each
+# fork comes right after it has gone to sleep.
+slept = []
+
+def watched(kind):
+    plain = kind.poll
+    def poll(self, *given):
+        slept[:] = [time.monotonic()]
+        return plain(self, *given)
+    kind.poll = poll
+
+watched(RedisLink)
+watched(SQLiteLink)
 time.sleep(0.5)
 pipes = []
 for number in range(3):
     ours, theirs = os.pipe()
+    while not slept or time.monotonic() - slept[0] > 0.05:
+        time.sleep(0.001)
+    time.sleep(0.02)  # from the note of it to the sleep
     pid = libc.fork()
     if pid == 0:
         try:
