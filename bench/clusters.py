@@ -10,23 +10,20 @@ that were acknowledged around a failover are not judged.
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import count
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from askonce import Cache
 from askonce.store.redis.names import Names
-from askonce.testing import ServerMissing, ValkeyServer
+from askonce.testing import ValkeyServer
 from askonce.testing.clusters import Cluster, flags, slots, until
 from askonce.testing.servers import Redis8Server, Server
 from bench import leases, streams
-from bench.places import MODES, Opener, Place, Skipped, nowhere
-from bench.questions import answer, question
+from bench.places import MODES, Opener, served
 from bench.row import Case, Seen, row
-from bench.storms import PROCESSES, Invalidation, Log, Storm, blow, violations
+from bench.storms import PROCESSES, Invalidation, Log, Storm, blow, counted
+from bench.watcher import Told, Watcher
 
 LOST = 0.2  # s around a failover whose acknowledged invalidations may be lost
 BACK = 1.0  # s beyond the cluster's own failover
@@ -35,21 +32,12 @@ OTHERS = 0.25  # s: the most that a lookup at another primary may take more than
 MOVES = 12  # slots that are moved
 
 
-def served(kind: type[Server], name: str) -> Opener:
+def opener(kind: type[Server], name: str) -> Opener:
     """Opens a Cluster of three primaries with a replica each."""
-
-    @contextmanager
-    def opened() -> Iterator[Place]:
-        try:
-            with Cluster(kind, replicas=1) as cluster, nowhere() as place:
-                yield Place(f"{name} Cluster", cluster.url, place.folder, cluster)  # type: ignore[arg-type]
-        except ServerMissing as missing:
-            raise Skipped(str(missing)) from missing
-
-    return opened
+    return lambda: served(Cluster(kind, replicas=1), f"{name} Cluster")
 
 
-CLUSTERS = (served(ValkeyServer, "Valkey"), served(Redis8Server, "Redis 8.2"))
+CLUSTERS = (opener(ValkeyServer, "Valkey"), opener(Redis8Server, "Redis 8.2"))
 
 
 class Event(NamedTuple):
@@ -69,12 +57,8 @@ def calm(cluster: Cluster) -> Event:
 
 def kill(cluster: Cluster) -> Event:
     """Kill a primary; it comes back as a replica of the one that took over."""
-    victim = random.choice([server for server in cluster.servers if "master" in flags(server)])
-    mine, heir = frozenset(slots(victim)), cluster.replica_of(victim)
-    began = time.monotonic()
-    victim.stop()
-    until(lambda: "master" in flags(heir))
-    event = Event(began, time.monotonic(), mine)
+    victim = random.choice(cluster.primaries())
+    event = _taken_over(cluster, victim, victim.stop)
     victim.start()
     cluster.settle()
     return event
@@ -82,21 +66,26 @@ def kill(cluster: Cluster) -> Event:
 
 def freeze(cluster: Cluster) -> Event:
     """Freeze a primary; it goes on a while after another one took over, and does not know of it."""
-    victim = random.choice([server for server in cluster.servers if "master" in flags(server)])
-    mine, heir = frozenset(slots(victim)), cluster.replica_of(victim)
-    began = time.monotonic()
-    victim.freeze()
-    until(lambda: "master" in flags(heir))
-    event = Event(began, time.monotonic(), mine)
+    victim = random.choice(cluster.primaries())
+    event = _taken_over(cluster, victim, victim.freeze)
     time.sleep(CALM / 2)
     victim.thaw()
     cluster.settle()
     return event
 
 
+def _taken_over(cluster: Cluster, victim: Server, befall: Callable[[], object]) -> Event:
+    """Have something befall a primary, until its replica has taken over."""
+    mine, heir = frozenset(slots(victim)), cluster.replica_of(victim)
+    began = time.monotonic()
+    befall()
+    until(lambda: "master" in flags(heir))
+    return Event(began, time.monotonic(), mine)
+
+
 def plan(cluster: Cluster) -> Event:
     """Have a replica take over in order."""
-    victim = random.choice([server for server in cluster.servers if "master" in flags(server)])
+    victim = random.choice(cluster.primaries())
     mine, began = frozenset(slots(victim)), time.monotonic()
     cluster.failover(victim)
     return Event(began, time.monotonic(), mine)
@@ -107,8 +96,7 @@ def move(cluster: Cluster) -> Event:
     used = random.sample(Names("").slots(), MOVES)
     began = time.monotonic()
     for slot in used:
-        target = random.choice([server for server in cluster.servers if "master" in flags(server)])
-        cluster.move(slot, target, pause=lambda: time.sleep(0.01))
+        cluster.move(slot, random.choice(cluster.primaries()), pause=lambda: time.sleep(0.01))
     return Event(began, time.monotonic(), frozenset(used))
 
 
@@ -119,46 +107,6 @@ EVENTS: dict[str, Callable[[Cluster], Event]] = {
     "planned": plan,
     "moved": move,
 }
-
-
-class Told(NamedTuple):
-    """A watcher's lookup: when it began, its s, whether its answer was stored, its slot."""
-
-    began: float
-    took: float
-    stored: bool
-    slot: int
-
-
-class Watcher:
-    """Asks a new question every 10 ms."""
-
-    def __init__(self, cache: Cache) -> None:
-        self.told: list[Told] = []
-        self.errors: list[str] = []
-        self._cache = cache
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        by_partition, numbers = Names("").slots(), count()
-        while not self._over.wait(0.01):
-            began = time.monotonic()
-            try:
-                outcome = self._cache.fetch(question(f"watched {next(numbers)}"), lambda: answer("x"))
-            except Exception as error:  # noqa: BLE001 - counted
-                self.errors.append(repr(error))
-            else:
-                slot = by_partition[bytes.fromhex(outcome.key)[0] % len(by_partition)]
-                self.told.append(Told(began, time.monotonic() - began, outcome.status.stored, slot))
 
 
 @row(heavy=True, modes=("threads",), stores=CLUSTERS, variants={name: name for name in EVENTS})
@@ -181,27 +129,26 @@ def cluster(case: Case) -> Seen:
 
 
 def _judged(logs: list[Log], event: Event, watcher: Watcher) -> Seen:
-    lookups = [one for log in logs for one in log.lookups]
-    invalidations = [one for log in logs for one in log.invalidations]
-    kept = [one for one in invalidations if not _lost(one, event)]
-    bad, raw = len(violations(lookups, kept)), len(violations(lookups, invalidations))
-    told, errors = watcher.told, watcher.errors
-    back = _back(told, event)
-    others = [one for one in told if one.slot not in event.slots and 0 <= one.began - event.began < 2 * CALM]
+    found = counted(logs, lambda one: _lost(one, event))
+    told, errors, by_partition = watcher.told, watcher.errors, Names("").slots()
+
+    def befell(one: Told) -> bool:
+        return by_partition[bytes.fromhex(one.key)[0] % len(by_partition)] in event.slots
+
+    back = _back([one for one in told if befell(one)], event)
+    others = [one for one in told if not befell(one) and 0 <= one.began - event.began < 2 * CALM]
     slowest, unstored = max(one.took for one in others), sum(not one.stored for one in others)
     return Seen(
-        f"event of {event.over - event.began:.1f} s; back {back:.2f} s later; {bad} violations ({raw} with those that"
-        f" were lost) in {len(lookups)} lookups and {len(kept)} acknowledged invalidations,"
-        f" {sum(len(log.failed) for log in logs)} not acknowledged; {len(errors)} errors; other keys: slowest"
-        f" {slowest * 1000:.0f} ms, {unstored} of {len(others)} not stored",
-        not bad and not errors and back <= BACK and slowest <= OTHERS and not unstored,
-        {"violations": bad, "raw": raw, "back_s": back, "errors": len(errors), "others_unstored": unstored},
+        f"event of {event.over - event.began:.1f} s; back {back:.2f} s later; {found}; {len(errors)} errors; other"
+        f" keys: slowest {slowest * 1000:.0f} ms, {unstored} of {len(others)} not stored",
+        not found.bad and not errors and back <= BACK and slowest <= OTHERS and not unstored,
+        {"violations": found.bad, "raw": found.raw, "back_s": back, "errors": len(errors), "others_unstored": unstored},
     )
 
 
 def _back(told: list[Told], event: Event) -> float:
-    """Seconds from the end of the event until every answer of its slots was stored again."""
-    late = [one for one in told if one.slot in event.slots and one.began > event.began and not one.stored]
+    """Seconds from the end of the event until every answer of its slots was stored again. `told`: of these slots."""
+    late = [one for one in told if one.began > event.began and not one.stored]
     return max([0.0, *(one.began + one.took - event.over for one in late)])
 
 

@@ -7,21 +7,19 @@ acknowledged and did not pass on is lost. So invalidations that were acknowledge
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from askonce import Cache
-from askonce.testing import RedisServer, ServerMissing, ValkeyServer
+from askonce.testing import RedisServer, ValkeyServer
 from askonce.testing.sentinels import SentinelGroup
 from askonce.testing.servers import Redis8Server, Server
-from bench.places import MODES, Opener, Place, Skipped, nowhere
-from bench.questions import answer, question
+from bench.places import MODES, Opener, served
 from bench.row import Case, Seen, row
-from bench.storms import PROCESSES, Invalidation, Log, Storm, blow, violations
+from bench.storms import PROCESSES, Invalidation, Log, Storm, blow, counted
+from bench.watcher import Told, Watcher
 from bench.workers import Failed
 
 LOST = 0.2  # s around a failover whose acknowledged invalidations may be lost
@@ -30,18 +28,9 @@ CALM = 2.0  # s of a storm before, between and after
 GAP = 0.5  # s between two answers, after which the store was not in use
 
 
-def served(kind: type[Server], name: str) -> Opener:
+def opener(kind: type[Server], name: str) -> Opener:
     """Opens a Sentinel service of a kind of server."""
-
-    @contextmanager
-    def sentinel() -> Iterator[Place]:
-        try:
-            with SentinelGroup(kind) as group, nowhere() as place:
-                yield Place(f"{name} Sentinel", group.url, place.folder, group)  # type: ignore[arg-type]
-        except ServerMissing as missing:
-            raise Skipped(str(missing)) from missing
-
-    return sentinel
+    return lambda: served(SentinelGroup(kind), f"{name} Sentinel")
 
 
 class Event(NamedTuple):
@@ -69,43 +58,13 @@ def plan(group: SentinelGroup) -> Event:
     return Event(began, time.monotonic())
 
 
-class Watcher:
-    """Asks a new question every 10 ms: when was an answer stored again after a failover?"""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._stored: list[float] = []
-        self._over = threading.Event()
-        self.errors: list[str] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        number = 0
-        with Cache(self._url) as cache:
-            while not self._over.wait(0.01):
-                number += 1
-                try:
-                    status = str(cache.fetch(question(f"watched {number}"), lambda: answer("x")).status)
-                except Exception as error:  # noqa: BLE001 - counted
-                    self.errors.append(repr(error))
-                else:
-                    if "stored" in status:
-                        self._stored.append(time.monotonic())
-
-    def back(self, event: Event) -> float:
-        """Seconds from the end of a failover until answers were stored again, without a gap of half a second."""
-        times = [at for at in self._stored if event.moved < at < event.moved + CALM]
-        if not times or event.moved + CALM - times[-1] > GAP:
-            raise Failed(f"nothing was stored {CALM:g} s after the failover")
-        return max(at for before, at in pairwise([event.moved - GAP, *times]) if at - before > GAP) - event.moved
+def back(told: list[Told], event: Event) -> float:
+    """Seconds from the end of a failover until answers were stored again, without a gap of half a second."""
+    stored = [one.began + one.took for one in told if one.stored]
+    times = [at for at in stored if event.moved < at < event.moved + CALM]
+    if not times or event.moved + CALM - times[-1] > GAP:
+        raise Failed(f"nothing was stored {CALM:g} s after the failover")
+    return max(at for before, at in pairwise([event.moved - GAP, *times]) if at - before > GAP) - event.moved
 
 
 EVENTS: dict[str, Callable[[SentinelGroup], Event]] = {"killed": kill, "planned": plan}
@@ -114,7 +73,7 @@ EVENTS: dict[str, Callable[[SentinelGroup], Event]] = {"killed": kill, "planned"
 @row(
     heavy=True,
     modes=("threads",),
-    stores=(served(ValkeyServer, "Valkey 9"), served(Redis8Server, "Redis 8"), served(RedisServer, "Redis")),
+    stores=(opener(ValkeyServer, "Valkey 9"), opener(Redis8Server, "Redis 8"), opener(RedisServer, "Redis")),
     variants={name: name for name in EVENTS},
 )
 def failover(case: Case) -> Seen:
@@ -130,29 +89,23 @@ def failover(case: Case) -> Seen:
         case.workers.start(blow, case.place.bare, Storm(seconds, number, "", full=False), mode=MODES[number % 2])
     case.workers.begin()
     events = []
-    with Watcher(case.place.url) as watcher:
+    with Cache(case.place.url) as cache, Watcher(cache) as watcher:
         for _ in range(times):
             time.sleep(CALM)
             events.append(EVENTS[case.variant](group))
             group.settle()
         logs: list[Log] = case.workers.results(seconds)
-        back = [watcher.back(event) for event in events]
-    return _judged(logs, events, back, watcher.errors)
+        told, errors = list(watcher.told), watcher.errors
+    return _judged(logs, events, max(back(told, event) for event in events), errors)
 
 
-def _judged(logs: list[Log], events: list[Event], back: list[float], errors: list[str]) -> Seen:
-    lookups = [one for log in logs for one in log.lookups]
-    invalidations = [one for log in logs for one in log.invalidations]
-    kept = [one for one in invalidations if not any(_lost(one, event) for event in events)]
-    bad = len(violations(lookups, kept))
-    raw = len(violations(lookups, invalidations))
+def _judged(logs: list[Log], events: list[Event], back_after: float, errors: list[str]) -> Seen:
+    found = counted(logs, lambda one: any(_lost(one, event) for event in events))
     took = ", ".join(f"{event.moved - event.began:.1f}" for event in events)
     return Seen(
-        f"failovers of {took} s; back {max(back):.2f} s later; {bad} violations ({raw} with those that were lost) in"
-        f" {len(lookups)} lookups and {len(kept)} acknowledged invalidations,"
-        f" {sum(len(log.failed) for log in logs)} not acknowledged; {len(errors)} errors",
-        not bad and not errors and max(back) <= BACK,
-        {"violations": bad, "raw": raw, "back_s": max(back), "errors": len(errors)},
+        f"failovers of {took} s; back {back_after:.2f} s later; {found}; {len(errors)} errors",
+        not found.bad and not errors and back_after <= BACK,
+        {"violations": found.bad, "raw": found.raw, "back_s": back_after, "errors": len(errors)},
     )
 
 

@@ -13,7 +13,8 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -26,12 +27,12 @@ from askonce.core.keys import Key
 from askonce.engine.question import Planner
 from askonce.errors import PartialInvalidation, StoreUnavailable
 from askonce.store.redis.tracking import Tracking
-from askonce.testing import ServerMissing, ValkeyServer
-from askonce.testing.clusters import Cluster, flags, slots
+from askonce.testing import ValkeyServer
+from askonce.testing.clusters import Cluster, slots
 from bench import places
 from bench.callers import Callers
 from bench.compare import Pair, Ratio, pair
-from bench.places import MODES, Place, Skipped
+from bench.places import MODES, Place
 from bench.questions import answer, question
 from bench.row import Case, Seen, row
 from bench.storms import Invalidation, Lookup, violations
@@ -208,14 +209,9 @@ FAULTS: dict[str, Callable[[], None]] = {"tracking is off": deaf, "strong lookup
 # --- the storm --------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def valkey_cluster() -> Iterator[Place]:
+def valkey_cluster() -> AbstractContextManager[Place]:
     """Three primaries."""
-    try:
-        with Cluster(ValkeyServer) as made, places.nowhere() as place:
-            yield Place("Valkey Cluster", made.url, place.folder, made)  # type: ignore[arg-type]
-    except ServerMissing as missing:
-        raise Skipped(str(missing)) from missing
+    return places.served(Cluster(ValkeyServer), "Valkey Cluster")
 
 
 @row(
@@ -250,7 +246,7 @@ def near_storm(case: Case) -> Seen:
 
 def _disturb(case: Case, workers: Sequence[Any], over: threading.Event) -> None:
     draw = random.Random(1)
-    server: Any = case.place.running
+    server: Any = case.place.server
     kinds: list[Callable[[Any], None]] = [partial(_stop, workers, draw)]
     if not case.variant:  # a lost connection empties a near cache: a fault would have little to show
         kinds += [_move] if isinstance(server, Cluster) else [_cut, _restart]
@@ -275,7 +271,7 @@ def _restart(server: Any) -> None:
 
 
 def _move(cluster: Any) -> None:
-    primaries = [server for server in cluster.servers if "master" in flags(server)]
+    primaries = cluster.primaries()
     victim = random.choice(primaries)
     mine = sorted(slots(victim))
     for slot in random.sample(mine, min(200, len(mine))):

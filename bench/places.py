@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from askonce.testing import RedisServer, ServerMissing, ValkeyServer
-from askonce.testing.servers import Server
+from askonce.testing.servers import Server, ServerGroup
 
 
 class Skipped(Exception):
@@ -22,7 +22,7 @@ class Place(NamedTuple):
     name: str
     url: str
     folder: Path
-    server: Server | None = None
+    server: Server | ServerGroup | None = None
 
     @property
     def receipts(self) -> str:
@@ -31,8 +31,8 @@ class Place(NamedTuple):
 
     @property
     def running(self) -> Server:
-        """The server, which must exist."""
-        assert self.server is not None
+        """The server, which must be one."""
+        assert isinstance(self.server, Server)
         return self.server
 
     @property
@@ -57,23 +57,25 @@ def sqlite() -> Iterator[Place]:
 
 @contextmanager
 def valkey() -> Iterator[Place]:
-    with _served(ValkeyServer(), "Valkey") as place:
+    with served(ValkeyServer(), "Valkey") as place:
         yield place
 
 
 @contextmanager
 def redis() -> Iterator[Place]:
-    with _served(RedisServer(), "Redis") as place:
+    with served(RedisServer(), "Redis") as place:
         yield place
 
 
 @contextmanager
-def _served(server: Server, name: str) -> Iterator[Place]:
-    try:
-        server.start()
-    except ServerMissing as missing:
-        raise Skipped(str(missing)) from missing
-    with server, nowhere() as place:
+def served(server: Server | ServerGroup, name: str) -> Iterator[Place]:
+    """A server, or several that work together, and a folder."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(server)
+        except ServerMissing as missing:
+            raise Skipped(str(missing)) from missing
+        place = stack.enter_context(nowhere())
         yield Place(name, server.url, place.folder, server)
 
 

@@ -16,7 +16,7 @@ from bench.hits import THREADS, hitting, turns
 from bench.places import nowhere, valkey
 from bench.questions import answer, question
 from bench.row import Case, Seen, row
-from bench.stored import bodies, filled, grown, set_plainly
+from bench.stored import beside_set
 
 ENTRIES = 1_000
 TAMPERED_BITS = 8  # of each entry, in a quick run; otherwise all
@@ -58,17 +58,7 @@ def memory_compressed(case: Case) -> Seen:
 
     As `memory`, with compress="zstd" and its dictionary.
     """
-    found, count = bodies(), 2_000 if case.quick else 100_000
-    with valkey() as plain:
-        ours = grown(case.place.running, lambda: filled(case.place, found, count, compress="zstd"))
-        theirs = grown(plain.running, lambda: set_plainly(plain, found, count))
-    size = sum(len(orjson.dumps(found[number % len(found)])) for number in range(count)) / count
-    return Seen(
-        f"{ours / theirs:.3f}; {ours / count:.0f} bytes an entry, {theirs / count:.0f} plain",
-        ours / theirs <= 0.5,
-        {"ratio": ours / theirs, "ours": ours / count, "plain": theirs / count},
-        f"{count} entries, {len(found)} bodies of the corpus, {size:.0f} bytes on average",
-    )
+    return beside_set(case, 0.5, compress="zstd")
 
 
 @row(heavy=True, stores=(nowhere,), modes=THREADS)

@@ -21,7 +21,7 @@ import random
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from askonce import Policy
@@ -77,6 +77,31 @@ def violations(lookups: Iterable[Lookup], invalidations: Iterable[Invalidation])
         returned[one.question].append(one.returned)
         latest[one.question].append(max(before, one.called))
     return [one for one in lookups if _violates(one, returned[one.question], latest[one.question])]
+
+
+class Counted(NamedTuple):
+    """What an observer counts where some acknowledged invalidations may be lost, with a primary that was replaced."""
+
+    lookups: int
+    kept: int  # acknowledged invalidations that may not be lost
+    bad: int  # violations of these
+    raw: int  # violations with those that may be lost
+    failed: int  # invalidations that were not acknowledged
+
+    def __str__(self) -> str:
+        return (
+            f"{self.bad} violations ({self.raw} with those that were lost) in {self.lookups} lookups and {self.kept}"
+            f" acknowledged invalidations, {self.failed} not acknowledged"
+        )
+
+
+def counted(logs: Sequence[Log], lost: Callable[[Invalidation], bool]) -> Counted:
+    """The counts of a storm; `lost`: whether an acknowledged invalidation may be lost."""
+    lookups = [one for log in logs for one in log.lookups]
+    invalidations = [one for log in logs for one in log.invalidations]
+    kept = [one for one in invalidations if not lost(one)]
+    bad, raw = len(violations(lookups, kept)), len(violations(lookups, invalidations))
+    return Counted(len(lookups), len(kept), bad, raw, sum(len(log.failed) for log in logs))
 
 
 def _violates(lookup: Lookup, returned: list[float], latest: list[float]) -> bool:

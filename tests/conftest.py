@@ -10,7 +10,6 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -26,19 +25,17 @@ for _name in (
 ):
     pytest.register_assert_rewrite(f"askonce.testing.{_name}")
 
-from askonce.testing import Provider, RedisServer, ServerMissing, ValkeyServer  # noqa: E402
+from askonce.testing import Provider, RedisServer, ValkeyServer  # noqa: E402
 from askonce.testing.clusters import Cluster  # noqa: E402
 from askonce.testing.sentinels import SentinelGroup  # noqa: E402
 from askonce.testing.servers import Redis8Server, Server  # noqa: E402
-from tests.fixtures import contained, crowd, others, place, shared, tasks, threads  # noqa: E402
+from tests.fixtures import contained, crowd, others, place, shared, started, tasks, threads  # noqa: E402
 from tests.support import ReplayUpstream  # noqa: E402
 
 __all__ = ["contained", "crowd", "others", "place", "shared", "tasks", "threads"]
 
 CORPUS = Path(os.environ.get("ASKONCE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 
-
-Started = TypeVar("Started", Server, Cluster)
 
 RECORDED = {"corpus_dir", "records", "replay_upstream", "steady_replay"}
 
@@ -57,22 +54,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _started(server: Started) -> Iterator[Started]:
-    try:
-        with server:
-            yield server
-    except ServerMissing as missing:
-        pytest.skip(str(missing))
-
-
 @pytest.fixture(scope="session")
 def _session_valkey() -> Iterator[Server]:
-    yield from _started(ValkeyServer())
+    yield from started(ValkeyServer())
 
 
 @pytest.fixture(scope="session")
 def _session_redis() -> Iterator[Server]:
-    yield from _started(RedisServer())
+    yield from started(RedisServer())
 
 
 @pytest.fixture
@@ -91,12 +80,12 @@ def redis_server(_session_redis: Server) -> Server:
 
 @pytest.fixture(scope="session")
 def _session_cluster() -> Iterator[Cluster]:
-    yield from _started(Cluster())
+    yield from started(Cluster())
 
 
 @pytest.fixture(scope="session")
 def _session_redis_cluster() -> Iterator[Cluster]:
-    yield from _started(Cluster(Redis8Server))
+    yield from started(Cluster(Redis8Server))
 
 
 @pytest.fixture
@@ -116,22 +105,18 @@ def redis_cluster(_session_redis_cluster: Cluster) -> Cluster:
 @pytest.fixture
 def own_valkey() -> Iterator[Server]:
     """A Valkey of this test's own: stop it, freeze it, kill it."""
-    yield from _started(ValkeyServer())
+    yield from started(ValkeyServer())
 
 
 @pytest.fixture
 def own_redis() -> Iterator[Server]:
     """A Redis of this test's own: stop it, freeze it, kill it."""
-    yield from _started(RedisServer())
+    yield from started(RedisServer())
 
 
 @pytest.fixture(scope="session")
 def _session_sentinels() -> Iterator[SentinelGroup]:
-    try:
-        with SentinelGroup() as group:
-            yield group
-    except ServerMissing as missing:
-        pytest.skip(str(missing))
+    yield from started(SentinelGroup())
 
 
 @pytest.fixture

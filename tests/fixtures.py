@@ -5,14 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from askonce.testing.servers import Server, ServerGroup, ServerMissing
 from tests.crowd import MODES, Crowd
 from tests.injection.inject import contained as containing
 
+Started = TypeVar("Started", bound=Server | ServerGroup)
+
 KINDS = ("memory", pytest.param("sqlite"), pytest.param("valkey", marks=pytest.mark.servers))
 SHARED = KINDS[1:]  # those that several processes can share
+
+
+def started(server: Started) -> Iterator[Started]:
+    """A server, or several, for a fixture: running, or the test is skipped where the program is missing."""
+    try:
+        with server:
+            yield server
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
 
 
 def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:

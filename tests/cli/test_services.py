@@ -17,10 +17,11 @@ from askonce.store.redis.abilities import Ability, abilities, has_tracking
 from askonce.store.redis.address import RedisAddress, from_url
 from askonce.store.redis.names import Names
 from askonce.store.redis.trouble import Refusal
-from askonce.testing import RedisServer, ServerMissing, ValkeyServer
+from askonce.testing import RedisServer, ValkeyServer
 from askonce.testing.clusters import Cluster
 from askonce.testing.sentinels import SentinelGroup
 from askonce.testing.servers import Redis8Server, Server
+from tests.fixtures import started
 from tests.store.filtering import Manner, Service
 
 NAMES = Names("p").unused(0)
@@ -37,11 +38,7 @@ def told(url: str, prefix: str = "p") -> dict[str, Check]:
 @pytest.fixture(scope="module", params=[ValkeyServer, RedisServer, Redis8Server])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Each of the servers that this page of tests knows."""
-    try:
-        with request.param() as made:
-            yield made
-    except ServerMissing as missing:
-        pytest.skip(str(missing))
+    yield from started(request.param())
 
 
 def address(url: str) -> RedisAddress:

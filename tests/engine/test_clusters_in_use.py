@@ -19,9 +19,10 @@ from askonce.engine.question import NOTHING
 from askonce.runtime.drive import drive
 from askonce.store import Held
 from askonce.testing.clusters import Cluster, flags, slots, until
-from askonce.testing.servers import Redis8Server, Server, ServerMissing, ValkeyServer
+from askonce.testing.servers import Redis8Server, Server, ValkeyServer
 from askonce.testing.trial import asking, must_lead
 from tests.crowd import eventually
+from tests.fixtures import started
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("cluster")]
 PREFIX = "in-use"
@@ -121,11 +122,7 @@ def test_threads_need_one_connection_more_each_at_most(cluster: Cluster):
 
 @pytest.fixture(scope="module", params=[ValkeyServer, Redis8Server])
 def replicated(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    try:
-        with Cluster(request.param, replicas=1) as running:
-            yield running
-    except ServerMissing as missing:
-        pytest.skip(str(missing))
+    yield from started(Cluster(request.param, replicas=1))
 
 
 class Asking:

@@ -113,7 +113,8 @@ def find_mode(mode: str | None) -> str:
 
 def default_near() -> object:
     """The size of the near cache of caches that say nothing."""
-    return os.environ.get("ASKONCE_NEAR") if _configured.get("near") is None else _configured.get("near")
+    said = _configured.get("near")
+    return os.environ.get("ASKONCE_NEAR") if said is None else said
 
 
 def check_mode(mode: str) -> str:

@@ -30,9 +30,10 @@ class Counted(NamedTuple):
 
 def sealing_checks(store: Store) -> Iterator[Check]:
     """Lines about the codec of this environment, and about the entries of this prefix."""
-    codec, keys = sealing.codec_of(None, None), sealing.find_keys(None)
+    codec = sealing.codec_of(None, None)
+    keys = codec.keys
     try:
-        counted = drive(_count(store, codec, keys))
+        counted = drive(_count(store, codec))
     except StoreTrouble as trouble:
         yield Check("keys", f"cannot tell which keys the entries need: {trouble}", "hint")
         return
@@ -56,7 +57,8 @@ def sealing_checks(store: Store) -> Iterator[Check]:
         )
 
 
-async def _count(store: Store, codec: Codec, keys: Keys | None) -> Counted:
+async def _count(store: Store, codec: Codec) -> Counted:
+    keys = codec.keys
     by_key, misnamed, met = Counter[str](), 0, 0
     async for record, head, live in inventory.records(store):
         entry = inventory.listed(record, head, live, codec)

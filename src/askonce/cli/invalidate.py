@@ -69,7 +69,7 @@ def invalidate(
     if everything and not (yes or dry_run):
         _confirm(where)
     if key:
-        with opened(url, prefix) as store:
+        with opened(where) as store:
             said["key"] = arguments["key"] = [one.digest.hex() for one in keys.whole(store, key)]
     with Cache(where.url, prefix=where.prefix) as cache:
         if said.keys() & LABELS and "request" not in said:

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from askonce.cache.stores import open_store
-from askonce.cli import place
+from askonce.cli.place import Place
 from askonce.core.keys import Key
 from askonce.runtime.drive import drive
 from askonce.store import Store
 
 
 @contextmanager
-def opened(url: str | None, prefix: str | None) -> Iterator[Store]:
-    """The store that these options name; it is closed at the end."""
-    where = place.find_kept(url, prefix)
+def opened(where: Place) -> Iterator[Store]:
+    """The store of a place (`place.find_kept`); it is closed at the end."""
     store = open_store(where.url, prefix=where.prefix)
     try:
         yield store

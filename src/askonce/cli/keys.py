@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 
 from askonce.core.keys import Key
-from askonce.core.model import read_head
 from askonce.errors import AskonceError, UsageError
 from askonce.runtime.drive import drive
 from askonce.store import Store, inventory
@@ -38,11 +37,11 @@ def checked(word: str) -> str:
 
 
 async def _collect(store: Store, found: dict[str, set[bytes]]) -> None:
-    async for record, _head, _live in inventory.records(store):
-        digest = read_head(record.header).digest
+    async for _record, head, _live in inventory.records(store):
+        name = head.digest.hex()
         for word, digests in found.items():
-            if digest.hex().startswith(word):
-                digests.add(digest)
+            if name.startswith(word):
+                digests.add(head.digest)
 
 
 def _only(word: str, digests: set[bytes]) -> bytes:

@@ -13,7 +13,7 @@ from askonce.cli import say
 from askonce.cli.columns import Column, lines, table
 from askonce.cli.kept import now_of, opened
 from askonce.cli.keys import SHORT
-from askonce.cli.place import AsJson, Prefix, Url
+from askonce.cli.place import AsJson, Prefix, Url, find_kept
 from askonce.cli.totals import state_of
 from askonce.core.codec import Codec
 from askonce.runtime.drive import drive
@@ -59,7 +59,7 @@ def ls(
     The command reads the store in small steps until it has enough entries.
     """
     codec = sealing.codec_of(None, None)
-    with opened(url, prefix) as store:
+    with opened(find_kept(url, prefix)) as store:
         now = now_of(store)
         found = drive(_found(store, limit, codec, lambda one: _wanted(one, now, scope, tag, model, dead=dead)))
     if as_json:

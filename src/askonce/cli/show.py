@@ -14,7 +14,7 @@ from rich.table import Table
 from askonce.cache import sealing
 from askonce.cli import keys, say
 from askonce.cli.kept import now_of, opened
-from askonce.cli.place import AsJson, Prefix, Url
+from askonce.cli.place import AsJson, Prefix, Url, find_kept
 from askonce.cli.totals import state_of
 from askonce.core.keys import Key
 from askonce.errors import AskonceError, UsageError
@@ -34,7 +34,7 @@ def show(key: KeyArgument, url: Url = None, prefix: Prefix = None, raw: Raw = Fa
     """
     if raw and as_json:
         raise UsageError("--raw prints bytes and --json prints JSON: give one of them")
-    with opened(url, prefix) as store:
+    with opened(find_kept(url, prefix)) as store:
         now = now_of(store)
         found = _forms(store, keys.whole(store, [key])[0])
     if not found:

@@ -33,7 +33,7 @@ def stats(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> No
     all entries in small steps. Each process counts its own hits and misses: Cache.stats().
     """
     where, codec = place.find_kept(url, prefix), sealing.codec_of(None, None)
-    with opened(url, prefix) as store, say.console(stderr=True).status("reading the store") as status:
+    with opened(where) as store, say.console(stderr=True).status("reading the store") as status:
         totals = drive(take(store, lambda met: status.update(f"{met:,} entries so far"), codec))
     address = place.without_prefix(store.address)
     if as_json:

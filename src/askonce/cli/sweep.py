@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from askonce.cache.stores import open_store
 from askonce.cli import place, say
 from askonce.cli.kept import opened
-from askonce.cli.place import AsJson, Prefix, Url
+from askonce.cli.place import AsJson, Place, Prefix, Url
 from askonce.errors import UsageError
 from askonce.runtime.drive import drive
 from askonce.store import Store, inventory
@@ -45,9 +44,9 @@ def sweep(
         raise UsageError(
             f"the prefix {current.prefix!r} is in use (named by {current.prefix_source}): name another one"
         )
-    with opened(url, prefix) as store:
+    with opened(current) as store:
         met, dead = drive(_swept(store, rate))
-    razed = {one: _razed(current.url, one, rate) for one in old}
+    razed = {one: _razed(current._replace(prefix=one), rate) for one in old}
     if as_json:
         say.as_json({"prefix": current.prefix, "met": met, "deleted": dead, "old_prefixes": razed})
         return
@@ -67,12 +66,9 @@ async def _swept(store: Store, rate: int) -> tuple[int, int]:
     return met, dead
 
 
-def _razed(url: str, prefix: str, rate: int) -> int:
-    store = open_store(url, prefix=prefix)
-    try:
-        return drive(_emptied(store, prefix, rate))
-    finally:
-        drive(store.close())
+def _razed(place: Place, rate: int) -> int:
+    with opened(place) as store:
+        return drive(_emptied(store, place.prefix, rate))
 
 
 async def _emptied(store: Store, prefix: str, rate: int) -> int:

@@ -73,6 +73,11 @@ class Codec:
         self.writes = compress or self.encrypts
 
     @property
+    def keys(self) -> Keys | None:
+        """The ring of keys; None if nothing is encrypted."""
+        return self._keys
+
+    @property
     def names(self) -> Names | None:
         """What keys the names in the store; None if they are not keyed."""
         return None if self._keys is None else self._keys.names

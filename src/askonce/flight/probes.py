@@ -101,7 +101,8 @@ class Probes:
 
 def key_at(store: Store, primary: str) -> Key:
     """A key that nothing uses, at this primary: keys are spread by their first byte."""
-    keys = [Key(bytes((first,)) + os.urandom(31), "v") for first in random.sample(range(256), 256)]
+    rest = os.urandom(31)
+    keys = [Key(bytes((first,)) + rest, "v") for first in random.sample(range(256), 256)]
     return next((key for key in keys if store.primary(key) == primary), keys[0])
 
 

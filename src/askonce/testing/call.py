@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from askonce.errors import Portable
-from askonce.testing.answers import Protocol, answer, error, protocol_of, question_of
+from askonce.testing.answers import Protocol, error, protocol_of, question_of
 from askonce.testing.script import Delay, Receipts, Scripted, Turn
-from askonce.testing.streamed import events
 
 
 class UpstreamError(Portable):
@@ -112,8 +111,7 @@ class ScriptedCall(Scripted):
     def _events(self, request: Any, turn: Turn) -> list[Any]:
         """What a stream yields, and at its end the exception that it raises, if any."""
         played, protocol = turn.step, self.protocol or protocol_of(request)
-        made = answer(request, protocol, played.shape, turn.nth) if played.body is None else played.body
-        sent = made if isinstance(made, list) else events(request, protocol, made)
+        sent = turn.events(request, protocol)
         if played.error is not None:
             return [*sent[: played.after], played.error]
         if played.status >= 400:
@@ -126,7 +124,7 @@ class ScriptedCall(Scripted):
             raise played.error
         if played.status >= 400:
             raise UpstreamError(played.status, played.body or error(played.status, protocol))
-        return played.body if played.body is not None else answer(request, protocol, played.shape, turn.nth)
+        return turn.body(request, protocol)
 
 
 def _raised(event: Any) -> Any:

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from askonce.testing.servers import POLL, Server, ValkeyServer, free_port
+from askonce.testing.servers import POLL, Server, ServerGroup, ValkeyServer, free_port
 
 SLOTS = 16384
 PATIENCE = 30.0  # s that the servers may take to agree
 NODE_TIMEOUT = 1000  # ms without an answer, after which a server counts as failed
 
 
-class Cluster:
+class Cluster(ServerGroup):
     """`primaries` servers that share the slots evenly, and `replicas` of each; use it with ``with``.
 
     `servers`: the first primaries first, then the replicas of the first one, of the second one, and so on.
@@ -48,16 +48,6 @@ class Cluster:
         self.servers = [kind(password=password, options=shared | {"cluster-port": free_port()}) for _ in range(count)]
         self.first = self.servers[:primaries]
         self._password = password
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
     @property
     def url(self) -> str:
@@ -94,11 +84,14 @@ class Cluster:
         """Return when every running server says that all slots are served, and every replica has its primary's data."""
         until(lambda: all(_whole(server) for server in self.servers if server.running))
 
+    def primaries(self) -> list[Server]:
+        """The running servers that are primaries, by their own word."""
+        return [server for server in self.servers if server.running and "master" in flags(server)]
+
     def flush(self) -> None:
         """Delete everything."""
-        for server in self.servers:
-            if server.running and "master" in flags(server):
-                server.command("FLUSHALL")
+        for server in self.primaries():
+            server.command("FLUSHALL")
 
     def owner(self, slot: int) -> Server:
         """The server that has a slot, by its own word."""

@@ -24,19 +24,20 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
-from askonce.testing.answers import PATHS, Protocol, answer, error, question_of
+from askonce.testing.answers import PATHS, Protocol, error, question_of
 from askonce.testing.script import Delay, Receipts, Scripted, Step, Turn
-from askonce.testing.streamed import array_pieces, events, frames, trouble
+from askonce.testing.streamed import array_pieces, frames, trouble
 
 KEPT = 1000  # requests kept: enough for a test, and bounded for a demo
 BACKLOG = 2048  # a burst of callers must queue and not be refused
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Received:
     """A received request: its target, headers (lower case) and the bytes of its body."""
 
@@ -56,7 +57,7 @@ class Received:
         """Whether a stream is asked for: by the body, or by the path as Gemini's API does."""
         if self.protocol == "gemini.generate":
             return ":streamGenerateContent" in self.target
-        return bool(self.json().get("stream"))
+        return bool(self.parsed.get("stream"))
 
     @property
     def array(self) -> bool:
@@ -67,10 +68,15 @@ class Received:
         """The body, decoded; ValueError if it is not JSON."""
         return json.loads(self.body)
 
+    @cached_property
+    def parsed(self) -> Any:
+        """The same, decoded once: nobody may change it."""
+        return self.json()
+
     def request(self) -> dict[str, Any]:
         """The body with the model from the path, where an API has it there."""
         named = re.search(r"/models/([^/:?]+):", self.target)
-        return {**self.json(), **({"model": named[1]} if named else {})}
+        return {**self.parsed, **({"model": named[1]} if named else {})}
 
 
 class Provider(Scripted):
@@ -182,17 +188,12 @@ async def _reach(turn: Turn, sent: int, *, streamed: bool) -> None:
         await asyncio.wrap_future(turn.gate)
 
 
-def _body(request: Any, protocol: Protocol, turn: Turn) -> Any:
-    made = turn.step.body
-    return answer(request, protocol, turn.step.shape, turn.nth) if made is None else made
-
-
 async def _play(writer: asyncio.StreamWriter, request: Any, protocol: Protocol, turn: Turn) -> bool:
     played = turn.step
     if played.error is not None:
         return _cut(writer)
     failed = played.status >= 400 and played.body is None
-    body = error(played.status, protocol) if failed else _body(request, protocol, turn)
+    body = error(played.status, protocol) if failed else turn.body(request, protocol)
     return await _send(writer, played.status, body, _headers(turn))
 
 
@@ -207,8 +208,7 @@ def _cut(writer: asyncio.StreamWriter) -> bool:
 
 def _frames(request: Any, protocol: Protocol, turn: Turn, *, array: bool) -> list[bytes | None]:
     """The pieces of a stream, each a write of its own; None where the connection is cut."""
-    made = _body(request, protocol, turn)
-    sent = made if isinstance(made, list) else events(request, protocol, made)
+    sent = turn.events(request, protocol)
     pieces = array_pieces(sent) if array else frames(protocol, sent)
     if turn.step.error is not None:
         return [*pieces[: turn.step.after], None]
@@ -243,7 +243,7 @@ def _unanswerable(received: Received) -> tuple[int, Any] | None:
     if received.method != "POST" or received.protocol is None:
         return 404, {"error": {"type": "not_found_error", "message": f"no such operation: {received.target}"}}
     try:
-        request = received.json()
+        request = received.parsed
     except ValueError:
         return 400, {"error": {"type": "invalid_request_error", "message": "the body is not JSON"}}
     if not isinstance(request, dict):

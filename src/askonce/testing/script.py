@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from askonce.testing.answers import Shape, question_of
+from askonce.testing.answers import Protocol, Shape, answer, question_of
+from askonce.testing.streamed import events
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,16 @@ class Turn(NamedTuple):
     seconds: float
     gate: Future[None] | None
     pace: float
+
+    def body(self, request: Any, protocol: Protocol) -> Any:
+        """The scripted answer: the step's own, or the one of its shape."""
+        made = self.step.body
+        return answer(request, protocol, self.step.shape, self.nth) if made is None else made
+
+    def events(self, request: Any, protocol: Protocol) -> list[Any]:
+        """All events of the scripted answer as a stream."""
+        made = self.body(request, protocol)
+        return made if isinstance(made, list) else events(request, protocol, made)
 
 
 class Scripted:

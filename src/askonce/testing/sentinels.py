@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from askonce.testing.servers import POLL, Server, ValkeyServer
+from askonce.testing.servers import POLL, Server, ServerGroup, ValkeyServer
 
 SERVICE = "mymaster"
 PATIENCE = 20.0  # s that a group may take to agree
@@ -61,7 +61,7 @@ def sentinel_of(kind: type[Server]) -> type[SentinelServer]:
     return type(f"{kind.__name__}Sentinel", (SentinelServer, kind), {})
 
 
-class SentinelGroup:
+class SentinelGroup(ServerGroup):
     """A service of one primary, `replicas` replicas and `sentinels` sentinels; use it with ``with``."""
 
     def __init__(
@@ -83,16 +83,6 @@ class SentinelGroup:
         self._sentinels = sentinels
         self._password = password
         self._sentinel_password = sentinel_password
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
     def start(self) -> Self:
         """Start all of it; return when every sentinel knows every server and every other sentinel."""

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -326,3 +327,30 @@ def _exchange(connection: socket.socket, words: tuple[Any, ...]) -> Any:
             raise ConnectionError("the server hung up")
         reader.feed(data)
     return reply
+
+
+class ServerGroup(ABC):
+    """Several servers that work together; use it with ``with``, which stops those that started if one does not."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The URL of a cache there."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start all of it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop all of it."""
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 
@@ -12,8 +11,8 @@ from askonce import Cache
 from askonce.errors import StoreUnavailable
 from askonce.store.redis.near import LIMIT
 from askonce.testing.sentinels import SentinelGroup
-from askonce.testing.servers import ServerMissing
 from tests.crowd import eventually
+from tests.fixtures import started
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -28,12 +27,7 @@ def invalidated(cache: Cache) -> bool:
 
 @pytest.fixture
 def group() -> Iterator[SentinelGroup]:
-    with contextlib.ExitStack() as stack:
-        try:
-            made = stack.enter_context(SentinelGroup())
-        except ServerMissing as missing:
-            pytest.skip(str(missing))
-        yield made
+    yield from started(SentinelGroup())
 
 
 def test_after_a_failover_the_next_primary_tells_and_nothing_old_is_served(group: SentinelGroup) -> None:

@@ -35,6 +35,7 @@ from askonce.store.redis.store import RedisStore
 from askonce.store.redis.wire import SyncWire
 from askonce.testing.sentinels import SentinelGroup, sentinel_of
 from askonce.testing.servers import RedisServer, Server, ServerMissing, ValkeyServer, free_port
+from tests.fixtures import started
 from tests.store.keeping import put
 from tests.store.puppet import Puppet, key, until
 
@@ -558,11 +559,7 @@ def test_the_sentinels_and_the_primary_are_reached_over_tls(certificate: Path):
 @pytest.fixture(scope="module")
 def group() -> Iterator[SentinelGroup]:
     """A service of this file's own: its servers are killed."""
-    try:
-        with SentinelGroup() as made:
-            yield made
-    except ServerMissing as missing:
-        pytest.skip(str(missing))
+    yield from started(SentinelGroup())
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ new connection may lead to the new primary.
 
 from __future__ import annotations
 
-import selectors
 import ssl
 import time
 from collections import deque
@@ -40,14 +39,12 @@ from askonce.store.redis.waker import Waker
 
 CHUNK = 512  # channels in one SUBSCRIBE, commands in one round trip
 CONFIRM = CONNECT_TIMEOUT  # s that the confirmation of a subscription may take
-# Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
 BROADCAST = b"SUBSCRIBE", b"UNSUBSCRIBE"
 LOOK = 0.1  # s between two claims of waiters that cannot get notices
 PROOF = 1.5  # s without a command, after which a connection that waits for notices is tested
 REST = 15.0  # s, if no notices are awaited
 _RENEWED = {b"ok": "ok", b"want": "want", b"lost": "lost"}
 Call = tuple[tuple[bytes, ...], tuple[bytes | str | int, ...]]  # keys and arguments of a script
-_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class RedisLink:
