@@ -11,6 +11,7 @@ import time
 import pytest
 
 from askonce import Cache, Policy
+from askonce.stream.pump import Pump
 from askonce.stream.tape import Cut
 from tests.crowd import eventually
 
@@ -90,6 +91,24 @@ def test_a_stream_that_is_closed_while_another_thread_reads_it_is_closed_by_that
     reader.join(5)
     assert (source.wrong, source.closed) == ([], ["reader"])
     assert [type(error).__name__ for error in errors] == ["Cut"]
+
+
+def test_readers_that_find_another_reading_wait_and_do_not_wake_each_other(cache, source, monkeypatch):
+    tries = []
+    plain = Pump._turned
+    monkeypatch.setattr(Pump, "_turned", lambda pump: tries.append(None) or plain(pump))
+    first = cache.fetch_stream(REQUEST, lambda: source, policy=FINISH)
+    threads = [read(first)[0]]
+    eventually(lambda: source.reading, "one of them reads")
+    threads += [read(cache.fetch_stream(REQUEST, lambda: source, policy=FINISH))[0] for _ in range(8)]
+    eventually(lambda: len(tries) > 8, "the others try it too")
+    time.sleep(0.3)  # in which nothing comes: whoever tries on and on does so then
+    assert len(tries) < 60, "each tries when it comes, and perhaps once more"
+    for _ in range(13):
+        source.said.release()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_the_last_reader_leaves_what_a_helper_reads_to_the_helper(cache, source):

@@ -80,13 +80,6 @@ class Pump:
     def step(self) -> bool:
         """In sync mode, read one part here, unless another thread is reading. In async mode the pump runs by itself."""
         try:
-            return self._stepped()
-        finally:
-            self.tape.wake_readers()  # a reader that found the turn taken may have it now, even if its holder has left
-
-    def _stepped(self) -> bool:
-        """Do one step, unless another thread is at it."""
-        try:
             return self._turned() and not self._unwanted
         except StopIteration:
             # It is over; or the step before was interrupted between two of our lines, and a part may be lost.
@@ -104,13 +97,19 @@ class Pump:
         Not a lock, which an exception could leave locked: a generator runs in one thread at a time, and the interpreter
         knows in which.
         """
+        mine = True
         try:
             next(self._steps)
         except ValueError as error:
             if error.args != ("generator already executing",):
                 raise
-            return False
-        return True
+            mine = False
+        finally:
+            # A reader that found the turn taken may have it now, even if this one leaves. Not if it is another's turn:
+            # all readers, this one too, would wake each other again and again until that one has read.
+            if mine:
+                self.tape.wake_readers()
+        return mine
 
     def _stepping(self) -> Generator[None, None, None]:
         pieces = None if self._asynchronous else self._source.pieces
@@ -146,7 +145,7 @@ class Pump:
                 if not self.tape.count % LOOK:
                     await self._room()
                 await self._step()
-            elif not self._stepped():
+            elif not self.step():
                 await self._others()  # readers may still be there and read too: take turns
             if self._deadline and time.monotonic() > self._deadline:
                 await self.end(Cut("abandoned by its readers, and not finished in time"))
