@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 log = logging.getLogger("askonce")
 
@@ -101,6 +104,33 @@ class Event:
     data: Mapping[str, object] = field(default_factory=dict)
 
 
+class Subject(Protocol):
+    """What a lookup was about, as far as it is measured. `began`: of time.perf_counter(), or 0.0 if nobody measures."""
+
+    model: str
+    began: float
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that the caller named, or ""."""
+        ...
+
+
+class Observer(Protocol):
+    """It measures lookups and events, in the threads where they happen. Unlike a listener it costs a hit no Event."""
+
+    def looked_up(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:
+        """A lookup ended. `outcome` is one of OUTCOMES; `entry`: the stored bytes that it was answered from."""
+        ...
+
+    def happened(self, event: Event) -> None:
+        """Anything else happened."""
+        ...
+
+
+Surrounding = Callable[[Any], AbstractContextManager[object]]  # of a lookup's Subject
+T = TypeVar("T")
+
 OUTCOMES = ("hit", "miss", "collapsed", "stale", "request", "bypass")
 
 
@@ -127,17 +157,42 @@ class Events:
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self.near_hits = 0
         self._listeners: dict[object, Callable[[Event], None]] = {}
+        self._observers: dict[object, Observer] = {}
+        self.observed = False  # lookups note when they began
+        self.surroundings: dict[object, Surrounding] = {}
         self._warned: dict[str, object] = {}
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener` with every event, in the thread where it happens; returns a function that ends it."""
-        mine = object()
-        self._listeners[mine] = listener
+        return self._added(self._listeners, listener)
+
+    def observe(self, observer: Observer, surrounding: Surrounding | None = None) -> Callable[[], None]:
+        """Tell `observer` what happens, and enter `surrounding` around each lookup; returns a function that ends it."""
+        stops = [self._added(self._observers, observer)]
+        if surrounding is not None:
+            stops.append(self._added(self.surroundings, surrounding))
 
         def stop() -> None:
-            self._listeners.pop(mine, None)
+            for one in stops:
+                one()
 
         return stop
+
+    def _added(self, among: dict[object, Any], one: object) -> Callable[[], None]:
+        mine = object()
+        among[mine] = one
+        self.observed = True
+
+        def stop() -> None:
+            among.pop(mine, None)
+            self.observed = bool(self._listeners or self._observers)
+
+        return stop
+
+    async def surrounded(self, subject: Subject, ask: Callable[..., Awaitable[T]], *asked: object) -> T:
+        """``ask(*asked)`` inside all surroundings of a lookup."""
+        with _Surroundings(self.surroundings, subject):
+            return await ask(*asked)
 
     def counts(self) -> dict[str, int]:
         """The number of lookups, in all and by outcome; of events, by name and by ``name.detail``."""
@@ -145,15 +200,15 @@ class Events:
         near = {"hit.near": self.near_hits} if self.near_hits else {}
         return {"lookups": sum(outcomes.values()), **outcomes, **near, **self._counts.copy()}
 
-    def lookup(self, status: Status) -> None:
+    def lookup(self, status: Status, subject: Subject | None = None, entry: bytes | None = None) -> None:
         """Record the end of a lookup. This is the hottest path: no Event is made without a listener."""
         outcome = "hit" if status.hit else "collapsed" if status.collapsed else status.fwd
         self._outcomes[outcome] += 1  # as in _count
         for events, seen in watching.get():
             if events is self:
                 seen.append(status)
-        if self._listeners:
-            self._tell(Event("lookup", status.key, status.detail, status))
+        if self.observed:
+            self._tell_of_lookup(outcome, status, subject, entry)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s", status)
 
@@ -162,8 +217,11 @@ class Events:
         _count(self._counts, name)
         if detail:
             _count(self._counts, f"{name}.{detail}")
-        if self._listeners:
-            self._tell(Event(name, key, detail, None, data))
+        if self.observed:
+            event = Event(name, key, detail, None, data)
+            for observer in tuple(self._observers.values()):
+                _safely(observer.happened, event)
+            self._tell(event)
 
     def warn_once(self, what: str, message: str, *args: object) -> None:
         """Log one WARNING for each `what` until `forgive`, so that a lasting failure does not fill the log."""
@@ -177,11 +235,46 @@ class Events:
 
     def _tell(self, event: Event) -> None:
         for listener in tuple(self._listeners.values()):
-            try:
-                listener(event)
-            except Exception:
-                # A bug of a listener must not reach the caller: a metrics callback is not part of the answer.
-                log.exception("a listener of askonce raised an exception")
+            _safely(listener, event)
+
+    def _tell_of_lookup(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:
+        for observer in tuple(self._observers.values()):
+            _safely(observer.looked_up, outcome, status, subject, entry)
+        if self._listeners:
+            data: dict[str, object] = {} if subject is None else {"model": subject.model, "tenant": subject.tenant}
+            if subject is not None and subject.began:
+                data["seconds"] = time.perf_counter() - subject.began
+            self._tell(Event("lookup", status.key, status.detail, status, data))
+
+
+def _safely(listener: Callable[..., Any], *args: object) -> Any:
+    try:
+        return listener(*args)
+    except Exception:
+        # A bug of a listener must not reach the caller: a metrics callback is not part of the answer.
+        log.exception("a listener of askonce raised an exception")
+
+
+class _Surroundings:
+    """Enters surroundings around a lookup, and leaves them in reverse; their own exceptions end here."""
+
+    def __init__(self, surroundings: Mapping[object, Surrounding], subject: Subject) -> None:
+        self._surroundings = tuple(surroundings.values())
+        self._subject = subject
+        self._entered: list[AbstractContextManager[object]] = []
+
+    def __enter__(self) -> None:
+        for surrounding in self._surroundings:
+            _safely(self._enter, surrounding)
+
+    def _enter(self, surrounding: Surrounding) -> None:
+        context = surrounding(self._subject)
+        context.__enter__()
+        self._entered.append(context)
+
+    def __exit__(self, *raised: object) -> None:
+        for context in reversed(self._entered):
+            _safely(context.__exit__, *raised)
 
 
 _JOINERS = "\u200c\u200d"  # parts of emoji and of several scripts: harmless in prose

@@ -8,6 +8,7 @@ begun, and two batches that overlap in any order cannot wait for each other.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +59,12 @@ class BatchEngine(Engine):
 
     async def ask_many(self, questions: Sequence[Question], calls: Calls) -> list[Found]:
         """Return the answers to distinct questions of one plan. One call of `calls` answers all that have none."""
+        if self.events.observed and not questions[0].began:
+            began = time.perf_counter()
+            for question in questions:
+                question.began = began
+            if self.events.surroundings:
+                return await self.events.surrounded(questions[0], self.ask_many, questions, calls)
         over = self.ending_begun and self._over()
         owner = self.mode.owner()
         since = self.board.next_number()

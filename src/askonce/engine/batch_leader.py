@@ -24,8 +24,8 @@ class BatchLeader(Leader):
         """`run` for a batch: make one call, and land each flight with its own answer."""
         for flight, question in group:
             self._lead(flight, question)
-        first, began = group[0][1].key.text, time.monotonic()
-        self._events.emit("call", first)
+        first, began = group[0][1], time.monotonic()
+        self._events.emit("call", first.key.text, **first.said)
         try:
             answers = await calls([question for _, question in group])
         except Exception as error:  # noqa: BLE001 - as in run
@@ -39,7 +39,7 @@ class BatchLeader(Leader):
             raise
         else:
             seconds = time.monotonic() - began
-            self._events.emit("called", first, seconds=seconds)
+            self._events.emit("called", first.key.text, seconds=seconds, **first.said)
             await self._land_all(group, answers, seconds)
         finally:
             if not isinstance(sys.exception(), GeneratorExit):

@@ -75,11 +75,15 @@ class Engine:
             question.detail = reason
             raise self._not_cached(question)
         status = Status(question.key.text, fwd="bypass", detail=reason)
-        self.events.lookup(status)
+        self.events.lookup(status, question)
         return Found(status, None, await call())
 
     async def ask(self, question: Question, call: Call) -> Found:
         """Return the answer to a question. All callers that ask at the same time pay for at most one call."""
+        if self.events.observed and not question.began:
+            question.began = time.perf_counter()
+            if self.events.surroundings:
+                return await self.events.surrounded(question, self.ask, question, call)
         if self.ending_begun and self._over():
             return await self._without_store(question, call, EXIT)
         question.since = self.board.next_number()
@@ -257,14 +261,14 @@ class Engine:
 
     def _not_cached(self, question: Question) -> NotCached:
         status = Status(question.key.text, fwd="miss", detail=question.detail or "only-if-cached")
-        self.events.lookup(status)
+        self.events.lookup(status, question)
         return NotCached("only-if-cached, and the store has no answer that may be served", question.key.text)
 
     def _go_on(self, question: Question) -> None:
         """Raise if a caller that has to claim again may not: WaitTimedOut, or CacheClosed."""
         self._still_open()
         if question.until <= time.monotonic():
-            self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="wait-timeout"))
+            self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="wait-timeout"), question)
             raise WaitTimedOut
 
     def _still_open(self) -> None:
@@ -290,7 +294,7 @@ class Engine:
             stale = await self._old_answer(question, trouble)
             if stale is None:
                 detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
-                self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail))
+                self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail), question)
                 raise
             return stale
         except BaseException:
@@ -323,7 +327,7 @@ class Engine:
         """The status of an answer from upstream, for its leader or for a caller that joined it."""
         fwd = question.forwarded if leader else "miss"
         status = Status(question.key.text, fwd=fwd, stored=stored, collapsed=not leader, detail=detail)
-        self.events.lookup(status)
+        self.events.lookup(status, question)
         return status
 
     def _abandoned(self, question: Question, flight: Flight) -> None:

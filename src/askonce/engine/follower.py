@@ -149,5 +149,5 @@ class Follower:
     def shared(self, question: Question, ending: Ending) -> Found:
         """Return an answer taken from a flight's tape: it was not stored."""
         status = Status(question.key.text, fwd="miss", collapsed=True, detail=ending.detail)
-        self._events.lookup(status)
+        self._events.lookup(status, question)
         return Found(status, ending.body)

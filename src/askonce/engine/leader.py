@@ -69,6 +69,7 @@ class Landing(NamedTuple):
     detail: str
     work: Work | None
     fills: bool = False
+    said: Mapping[str, str] = {}  # of the question, for events
 
 
 class Leader:
@@ -86,7 +87,7 @@ class Leader:
     async def run(self, flight: Flight, question: Question, call: Call) -> None:
         """Make the upstream call and land it. The call's errors are landed; only SystemExit and its like are raised."""
         self._lead(flight, question)
-        self._events.emit("call", question.key.text)
+        self._events.emit("call", question.key.text, **question.said)
         brought: Answer | Opened | None = None
         pump: Pump | None = None
         try:
@@ -97,7 +98,7 @@ class Leader:
                 with contextlib.suppress(ValueError):  # the garbage collector runs in another context
                     leading.reset(token)
         except Exception as error:  # noqa: BLE001 - any upstream error: it is landed, and raised in join
-            ending = self._failed(question.key.text, error)
+            ending = self._failed(question, error)
             failed = self._failed_for(flight, error)
             await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
             flight.land(error=error)
@@ -113,7 +114,7 @@ class Leader:
                 pump = flight.pump = self._pump(flight, question, brought)
             else:
                 seconds = time.monotonic() - flight.began
-                self._events.emit("called", question.key.text, seconds=seconds)
+                self._events.emit("called", question.key.text, seconds=seconds, **question.said)
                 flight.land(await self._landed(flight, question, brought, seconds))
         finally:
             if pump is None and not isinstance(sys.exception(), GeneratorExit):
@@ -131,10 +132,10 @@ class Leader:
         """
         return bool(upstream.trouble(error)) or (flight.is_refresh and upstream.status_of(error) is None)
 
-    def _failed(self, key: str, error: Exception) -> Ending:
+    def _failed(self, question: Question, error: Exception) -> Ending:
         """Emit the event of a call without an answer, and return its ending."""
         name, why = ("unstored", error.detail) if isinstance(error, Unshared) else ("failed", type(error).__name__)
-        self._events.emit(name, key, why)
+        self._events.emit(name, question.key.text, why, **question.said)
         return Ending(FAILED, why)
 
     def _over(self, flight: Flight) -> None:
@@ -169,14 +170,14 @@ class Leader:
     ) -> None:
         """End a stream's flight: store the stream if it is whole, else give the lease back."""
         seconds = time.monotonic() - flight.began
-        self._events.emit("called", question.key.text, seconds=seconds)
+        self._events.emit("called", question.key.text, seconds=seconds, **question.said)
         if pump.abandoned:
             self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
         if refusal:
-            self._events.emit("unstored", question.key.text, refusal)
+            self._events.emit("unstored", question.key.text, refusal, **question.said)
             await self._return(flight, Ending(FAILED, refusal), failed=flight.is_refresh)
         elif error is not None:
-            self._events.emit("failed", question.key.text, type(error).__name__)
+            self._events.emit("failed", question.key.text, type(error).__name__, **question.said)
             ending = Ending(FAILED, type(error).__name__)
             await self._return(flight, ending, failed=self._failed_for(flight, error))
         else:
@@ -238,22 +239,22 @@ class Leader:
         if flight.grant is None:
             return Landing(answer, detail, None)
         if detail or answer.body is None:
-            self._events.emit("unstored", question.key.text, detail)
+            self._events.emit("unstored", question.key.text, detail, **question.said)
             shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
             failed = bool(answer.trouble) or (flight.is_refresh and not detail.startswith("status-"))
             return Landing(answer, detail, self._release(flight, shared, failed=failed, hint=answer.hint))
-        return Landing(answer, "", self._fill(flight.grant, question, answer, seconds), fills=True)
+        return Landing(answer, "", self._fill(flight.grant, question, answer, seconds), True, question.said)
 
     def _landed_by(self, flight: Flight, landing: Landing, said: object) -> Landed:
         """How the flight landed, by the store's reply."""
-        answer, detail, _, fills = landing
-        if not fills:
+        answer, detail = landing.answer, landing.detail
+        if not landing.fills:
             if landing.work is not None:
                 self._returned(flight, said)
             return Landed(answer, stored=False, detail=detail)
         flight.returned = True  # after trouble too: the work may still arrive, so the lease is left to its deadline
         verdict = said.kind if isinstance(said, StoreTrouble) else str(said)
-        self._events.emit(*self._said(verdict, flight.key.text))
+        self._events.emit(*self._said(verdict, flight.key.text), **landing.said)
         return Landed(answer, stored=verdict == "stored", detail="" if verdict in {"stored", "unkept"} else verdict)
 
     @staticmethod

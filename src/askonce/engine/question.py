@@ -53,6 +53,17 @@ class Question:
     unreadable: bool = False  # the stored entry cannot be read: it is not read again, and must be replaced
     others: tuple[Question, ...] = ()  # the same in other forms: `retell` may make the answer from one of theirs
     retell: Callable[[bytes], object | None] | None = None
+    began: float = 0.0  # of time.perf_counter(), if the lookup is measured
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that the caller named, or ""."""
+        return self.plan.tenant
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What events say of a question."""
+        return {"model": self.model, "tenant": self.plan.tenant}
 
     @property
     def limits(self) -> Limits:

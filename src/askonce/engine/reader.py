@@ -266,7 +266,7 @@ class Reader:
         age = (now - head.created) // 1000 if now > head.created else 0
         # stored is False; arguments by position cost a quarter less than by name
         status = Status(key.digest.hex(), not fwd, fwd, False, fwd == "miss", ttl, detail, age)
-        self._events.lookup(status)
+        self._events.lookup(status, question, data)
         if not fwd:
             warmth = self._heat.hit(key, head, plan.terms, now)
             if warmth is not None:

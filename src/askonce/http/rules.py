@@ -78,6 +78,9 @@ class Asked:
     who: str = ""  # the credential that it carries
     expected: Expected = PLAIN
     sent: SentRequest | None = None
+    model: str = ""  # of a request that passes, as far as it was read; for events
+    tenant: str = ""
+    began: float = 0.0
     _says: Request | None = None
 
     def said(self) -> Request:
@@ -190,7 +193,8 @@ class ClientRules:
         if operation is not target.operation:
             target = target._replace(operation=operation)
         asked.operation = operation
-        if reason := self._judged({**body, "model": model_of(operation, body)}, plan):
+        asked.model, asked.tenant = model_of(operation, body), plan.tenant
+        if reason := self._judged({**body, "model": asked.model}, plan):
             return reason
         asked.expected = expected_of(body)
         tenant = bool(plan.tenant)

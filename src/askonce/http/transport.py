@@ -108,7 +108,7 @@ class Transport:
         if asked.ours:
             request = self._less_ours(request)
         if asked.question is None:
-            return await self._passed(request, asked.reason)
+            return await self._passed(request, asked.reason, asked)
         began = time.monotonic()
         asked.question.until = began + patience_for(request, "ReadTimeout")
         call = self._call(asked, request)
@@ -202,8 +202,8 @@ class Transport:
         found: bytes | None = request.read() if isinstance(request.stream, self.module.ByteStream) else None
         return found
 
-    async def _passed(self, request: Any, reason: str) -> Any:
-        self.rules.events.lookup(Status("", fwd="bypass", detail=reason))
+    async def _passed(self, request: Any, reason: str, asked: Asked | None = None) -> Any:
+        self.rules.events.lookup(Status("", fwd="bypass", detail=reason), asked)
         response: Any = None
         try:
             response = await self.send(request)
@@ -374,7 +374,7 @@ class Transport:
 
 def again(question: Question) -> Question:
     """The same question, as if nothing of it was seen yet."""
-    return replace(question, detail="", data=b"", held=None)
+    return replace(question, detail="", data=b"", held=None, began=0.0)
 
 
 def joint(parts: list[Status]) -> Status:
