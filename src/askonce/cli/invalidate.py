@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from askonce.cache.cache import Cache
 from askonce.cache.selector import select
-from askonce.cli import keys, place, say
-from askonce.cli.kept import opened
+from askonce.cli import place, say
+from askonce.cli.looking import looking_at
 from askonce.cli.place import AsJson, Place, Prefix, Url
 from askonce.core.urls import without_password
 from askonce.errors import UsageError
+from askonce.gateway.beginnings import checked
+from askonce.runtime.drive import drive
 
 Keys = Annotated[
     list[str] | None, typer.Option("--key", metavar="KEY", help="An answer's key, or the digits that it begins with.")
@@ -37,8 +37,6 @@ Variant = Annotated[str | None, typer.Option("--variant", metavar="TEXT", help="
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the live entries that would be invalidated.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
-FIRST = 200  # entries that are looked at before an invalidation by labels
-LABELS = frozenset({"scope", "tag", "model"})
 WAYS = "--key, --request, --scope, --tag, --model or --everything"
 
 
@@ -68,16 +66,10 @@ def invalidate(
     where = place.find_kept(url, prefix)
     if everything and not (yes or dry_run):
         _confirm(where)
-    if key:
-        with opened(where) as store:
-            said["key"] = arguments["key"] = [one.digest.hex() for one in keys.whole(store, key)]
-    with Cache(where.url, prefix=where.prefix) as cache:
-        if said.keys() & LABELS and "request" not in said:
-            _check_keys(cache)
-        begun = time.monotonic()
-        reached = cache.invalidate(**arguments, dry_run=dry_run)
-        seconds = time.monotonic() - begun
-    told = {"prefix": where.prefix, "aim": said, "dry_run": dry_run, "reached": reached, "seconds": seconds}
+    with looking_at(where) as view:
+        done = drive(view.invalidate(arguments, dry_run=dry_run))
+    # A request is named by its file; a key is whole.
+    told = {**asdict(done), "aim": {**said, **{name: done.aim[name] for name in said if name == "key"}}}
     _tell(told, as_json=as_json)
 
 
@@ -92,7 +84,7 @@ def _checked(said: dict[str, Any], tenant: str | None, variant: str | None) -> d
         scope = said.get("scope", [None])[0]
         return {"request": _read(said["request"]), "scope": scope, "tenant": tenant, "variant": _number(variant)}
     for word in said.get("key", ()):
-        keys.checked(word)
+        checked(word)
     if "key" not in said:
         select(**said)
     return dict(said)
@@ -124,20 +116,6 @@ def _read(name: str) -> Any:
     if request is None:
         raise UsageError(f"--request {name} is null: give a request")
     return request
-
-
-def _check_keys(cache: Cache) -> None:
-    """Refuse to invalidate by a label where labels are keyed with a secret that is not here: nothing would be reached.
-
-    A first step through the store shows whether there are such entries.
-    """
-    entries = itertools.islice(cache.entries(), FIRST)
-    unknown = sorted({one.cipher for one in entries if not one.readable and one.cipher})
-    if unknown:
-        raise UsageError(
-            f"entries here are encrypted with the key {', '.join(unknown)}, which is not here: their scopes, models and"
-            " tags cannot be told; set $ASKONCE_KEYS, or use --key or --everything"
-        )
 
 
 def _confirm(where: Place) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from askonce.cache import sealing
 from askonce.cli import say
 from askonce.cli.columns import Column, lines, table
-from askonce.cli.kept import now_of, opened
-from askonce.cli.keys import SHORT
-from askonce.cli.place import AsJson, Prefix, Url, find_kept
-from askonce.cli.totals import state_of
-from askonce.core.codec import Codec
+from askonce.cli.looking import looking
+from askonce.cli.place import AsJson, Prefix, Url
+from askonce.gateway.beginnings import SHORT
+from askonce.gateway.results import Filter, Row, Rows
 from askonce.runtime.drive import drive
-from askonce.store import Store, inventory
-from askonce.store.inventory import Listed
 
 LIMIT = 50
 
@@ -58,57 +54,39 @@ def ls(
     A pipe gets tab-separated lines with whole keys and all columns, in seconds and bytes. The entries have no order.
     The command reads the store in small steps until it has enough entries.
     """
-    codec = sealing.codec_of(None, None)
-    with opened(find_kept(url, prefix)) as store:
-        now = now_of(store)
-        found = drive(_found(store, limit, codec, lambda one: _wanted(one, now, scope, tag, model, dead=dead)))
+    wanted = Filter(scope, tag, model, dead=dead)
+    with looking(url, prefix) as view:
+        rows = drive(view.entries(wanted, limit))
+    found, now = rows.entries, rows.now
     if as_json:
-        say.as_json([{**asdict(one), "state": state_of(one, now)} for one in found])
+        say.as_json([asdict(one) for one in found])
         return
     console = say.console()
     if full or not console.is_terminal:
         say.raw(lines(ALL, [_whole(one, now) for one in found]))
     elif found:
         console.print(table(SCREEN, [_short(one, now) for one in found], console.width))
-    _remark(found, limit)
+    _remark(rows, limit)
 
 
-def _remark(found: list[Listed], limit: int) -> None:
+def _remark(rows: Rows, limit: int) -> None:
     # On standard error: what reads the lines of a pipe must not take it for one.
-    if not found:
+    if not rows.entries:
         say.console(stderr=True).print("no such entries")
-    elif len(found) == limit:
+    elif rows.more:
         note = f"only the first {say.count(limit, 'entry', 'entries')}; use --limit for more"
         say.console(stderr=True).print(Text(note, "dim"), soft_wrap=True)
 
 
-async def _found(store: Store, limit: int, codec: Codec, wanted: Any) -> list[Listed]:
-    found: list[Listed] = []
-    async for record, head, live in inventory.records(store):
-        entry = inventory.listed(record, head, live, codec)
-        if wanted(entry):
-            found.append(entry)
-            if len(found) == limit:
-                break
-    return found
-
-
-def _wanted(one: Listed, now: float, scope: str | None, tag: str | None, model: str | None, *, dead: bool) -> bool:
-    if not dead and state_of(one, now) in {"invalidated", "over"}:
-        return False
-    below = scope is None or one.scope == scope or one.scope.startswith(scope + "/")
-    return below and (tag is None or tag in one.tags) and (model is None or one.model == model)
-
-
-def _short(one: Listed, now: float) -> list[str]:
-    state = state_of(one, now)
+def _short(one: Row, now: float) -> list[str]:
+    state = one.state
     left = say.span(one.fresh - now) if state == "fresh" else {"error": "on error", "over": "expired"}.get(state, state)
     scope = one.scope if one.readable else f"(key {one.cipher} is not here)"
     words = (say.word(scope) or "-", say.word(one.model) or "-")
     return [one.key[:SHORT], left, say.span(now - one.created), say.size(one.size), *words]
 
 
-def _whole(one: Listed, now: float) -> list[str]:
+def _whole(one: Row, now: float) -> list[str]:
     numbers = (f"{one.fresh - now:.0f}", f"{now - one.created:.0f}", str(one.size))
     words = (say.word(word) for word in (one.scope, one.model, ",".join(one.tags)))
-    return [one.key, one.form, state_of(one, now), *numbers, *words]
+    return [one.key, one.form, one.state, *numbers, *words]

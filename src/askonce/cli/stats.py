@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from askonce.cache import sealing
-from askonce.cli import place, say
+from askonce.cache.totals import Group
+from askonce.cli import say
 from askonce.cli.columns import NARROWEST
-from askonce.cli.kept import opened
+from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
-from askonce.cli.totals import Group, Totals, take
+from askonce.gateway.results import Stats
 from askonce.runtime.drive import drive
 
 STATES = {
@@ -32,19 +32,17 @@ def stats(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> No
     The command counts entries by state, scope and model, and adds up the time of their calls. It reads the headers of
     all entries in small steps. Each process counts its own hits and misses: Cache.stats().
     """
-    where, codec = place.find_kept(url, prefix), sealing.codec_of(None, None)
-    with opened(where) as store, say.console(stderr=True).status("reading the store") as status:
-        totals = drive(take(store, lambda met: status.update(f"{met:,} entries so far"), codec))
-    address = place.without_prefix(store.address)
+    with looking(url, prefix) as view, say.console(stderr=True).status("reading the store") as status:
+        stats = drive(view.stats(lambda met: status.update(f"{met:,} entries so far")))
     if as_json:
-        say.as_json({"store": address, "prefix": where.prefix, **asdict(totals)})
+        say.as_json(asdict(stats))
     else:
-        _print(say.console(), totals, address, where.prefix)
+        _print(say.console(), stats)
 
 
-def _print(console: Console, totals: Totals, address: str, prefix: str) -> None:
-    named = f', prefix "{prefix}"' if prefix else ""
-    console.print(Text.assemble((address, "bold"), named), soft_wrap=True)
+def _print(console: Console, totals: Stats) -> None:
+    named = f', prefix "{totals.prefix}"' if totals.prefix else ""
+    console.print(Text.assemble((totals.store, "bold"), named), soft_wrap=True)
     all_of_it = totals.all
     console.print(f"{say.count(all_of_it.entries, 'entry', 'entries')}, {say.size(all_of_it.bytes)}")
     if not all_of_it.entries:
@@ -54,7 +52,7 @@ def _print(console: Console, totals: Totals, address: str, prefix: str) -> None:
         console.print(_groups(title, groups))
 
 
-def _states(totals: Totals) -> Table:
+def _states(totals: Stats) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for number in range(3):
         grid.add_column(justify="right" if number == 0 else "left")

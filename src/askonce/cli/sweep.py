@@ -9,6 +9,7 @@ import typer
 
 from askonce.cli import place, say
 from askonce.cli.kept import opened
+from askonce.cli.looking import looking_at
 from askonce.cli.place import AsJson, Place, Prefix, Url
 from askonce.errors import UsageError
 from askonce.runtime.drive import drive
@@ -44,8 +45,7 @@ def sweep(
         raise UsageError(
             f"the prefix {current.prefix!r} is in use (named by {current.prefix_source}): name another one"
         )
-    with opened(current) as store:
-        met, dead = drive(_swept(store, rate))
+    met, dead = _swept(current, rate)
     razed = {one: _razed(current._replace(prefix=one), rate) for one in old}
     if as_json:
         say.as_json({"prefix": current.prefix, "met": met, "deleted": dead, "old_prefixes": razed})
@@ -56,14 +56,16 @@ def sweep(
         console.print(f"{say.count(gone, 'entry', 'entries')} of the old prefix {one!r} deleted")
 
 
-async def _swept(store: Store, rate: int) -> tuple[int, int]:
-    met = dead = 0
+def _swept(place: Place, rate: int) -> tuple[int, int]:
     pace = _Pace(rate)
-    with say.console(stderr=True).status("sweeping") as status:
-        async for met, dead in inventory.sweep(store):
+    with looking_at(place) as view, say.console(stderr=True).status("sweeping") as status:
+
+        async def kept(met: int, dead: int) -> None:
             status.update(f"{met:,} entries read, {dead:,} deleted")
             pace.keep(met)
-    return met, dead
+
+        swept = drive(view.sweep(kept))
+    return swept.met, swept.deleted
 
 
 def _razed(place: Place, rate: int) -> int:

@@ -1,4 +1,4 @@
-"""The key of an answer, as people give it to a command: whole, or only its beginning."""
+"""The key of an answer, as people give it: whole, or only its beginning."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ from collections.abc import Iterable
 
 from askonce.core.keys import Key
 from askonce.errors import AskonceError, UsageError
-from askonce.runtime.drive import drive
 from askonce.store import Store, inventory
 
 DIGITS = 64
-SHORT = 12  # digits that `ls` shows: two of a billion answers begin with the same ones in one case of five hundred
+SHORT = 12  # digits that a list shows: two of a billion answers begin with the same ones in one case of five hundred
 _BEGINNING = re.compile(f"[0-9a-fA-F]{{1,{DIGITS}}}")
 
 
-def whole(store: Store, words: Iterable[str]) -> list[Key]:
-    """The keys that these words begin. UsageError for a word that is no beginning, or begins several keys.
+class NoSuchKey(AskonceError, LookupError):
+    """No answer has this key."""
+
+
+class AmbiguousKey(UsageError):
+    """Several keys begin with these digits."""
+
+
+async def whole(store: Store, words: Iterable[str]) -> list[Key]:
+    """The keys that these words begin; NoSuchKey, AmbiguousKey, or UsageError for a word that begins no key at all.
 
     A whole key is taken as it is. A shorter one is looked for in the whole store, in one walk for all of them.
     """
     wanted = [checked(word) for word in words]
     found: dict[str, set[bytes]] = {word: set() for word in wanted if len(word) < DIGITS}
     if found:
-        drive(_collect(store, found))
+        await _collect(store, found)
     return [Key.parse(word) if len(word) == DIGITS else Key(_only(word, found[word])) for word in wanted]
 
 
@@ -46,7 +53,7 @@ async def _collect(store: Store, found: dict[str, set[bytes]]) -> None:
 
 def _only(word: str, digests: set[bytes]) -> bytes:
     if not digests:
-        raise AskonceError(f"no key begins with {word}: see askonce ls --full, and check --url and --prefix")
+        raise NoSuchKey(f"no key begins with {word}: see askonce ls --full, and check --url and --prefix")
     if len(digests) > 1:
-        raise UsageError(f"{len(digests)} keys begin with {word}: give more digits (askonce ls --full shows all)")
+        raise AmbiguousKey(f"{len(digests)} keys begin with {word}: give more digits (askonce ls --full shows all)")
     return digests.pop()

@@ -1,0 +1,61 @@
+"""What a command looks at: the View of a store, or a gateway's answers of the same kind.
+
+Neither suspends, so a command finishes each of their methods by `drive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from askonce.cache.cache import Cache
+from askonce.cli.place import Place, find_kept
+from askonce.gateway.results import Answers, Filter, Invalidated, Rows, Stats, Swept
+from askonce.gateway.view import Pace, View
+from askonce.runtime.drive import drive
+
+
+class Viewed(Protocol):
+    """The methods of a View that commands use."""
+
+    async def stats(self, progress: Callable[[int], None]) -> Stats:
+        """View.stats."""
+        ...
+
+    async def entries(self, wanted: Filter, limit: int) -> Rows:
+        """View.entries."""
+        ...
+
+    async def entry(self, key: str, *, body: bool = False) -> Answers:
+        """View.entry."""
+        ...
+
+    async def raw(self, key: str) -> bytes:
+        """View.raw."""
+        ...
+
+    async def invalidate(self, aim: dict[str, Any], *, dry_run: bool = False) -> Invalidated:
+        """View.invalidate."""
+        ...
+
+    async def sweep(self, pace: Pace) -> Swept:
+        """View.sweep."""
+        ...
+
+
+@contextmanager
+def looking(url: str | None, prefix: str | None) -> Iterator[Viewed]:
+    """What a command with these options looks at."""
+    with looking_at(find_kept(url, prefix)) as view:
+        yield view
+
+
+@contextmanager
+def looking_at(where: Place) -> Iterator[Viewed]:
+    """What is at a place (`place.find_kept`)."""
+    cache = Cache(where.url, prefix=where.prefix)
+    try:
+        yield View(cache)
+    finally:
+        drive(cache.shut(0.0))

@@ -1,0 +1,175 @@
+"""The View of a cache: all that the admin API, the page and the command line show, computed once, here.
+
+It looks at the store and not at one process, so that every process of a fleet shows the same. It works over a cache of
+either kind: over a Cache no method suspends (`runtime.drive`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import fields
+from typing import Any
+
+from askonce.cache.cache import AsyncCache, Cache
+from askonce.cache.totals import state_of, take
+from askonce.core.keys import Key
+from askonce.errors import AskonceError, UsageError
+from askonce.gateway import beginnings
+from askonce.gateway.beginnings import NoSuchKey
+from askonce.gateway.results import Answer, Answers, Filter, Invalidated, Row, Rows, Stats, Swept
+from askonce.store import Store, inventory
+from askonce.store.inventory import Listed
+
+LIMIT = 50  # entries in a list, unless told
+FIRST = 200  # entries that are looked at before an invalidation by labels
+LABELS = frozenset({"scope", "tag", "model"})
+
+
+Pace = Callable[[int, int], Awaitable[None]]
+
+
+def _silent(_met: int) -> None:
+    """Nobody wants to know how far a walk has come."""
+
+
+class View:
+    """What a cache shows of its store. StoreTrouble or StoreUnavailable where the store fails."""
+
+    def __init__(self, cache: Cache | AsyncCache) -> None:
+        self.cache = cache
+
+    @property
+    def store(self) -> Store:
+        """The store of this process."""
+        return self.cache.engine().store
+
+    @property
+    def address(self) -> str:
+        """The store's address, without a password."""
+        return self.store.address.partition("#")[0]
+
+    async def now(self) -> float:
+        """The store's clock, s since 1970."""
+        return (await self.store.look(Key(bytes(32), "v"), ())).now_us / 1_000_000
+
+    # what is in the store
+
+    async def stats(self, progress: Callable[[int], None] = _silent) -> Stats:
+        """The entries, counted on one walk through all of their headers; `progress` hears how many were met."""
+        totals = await take(self.store, progress, self.cache.codec)
+        return Stats(self.address, self.cache.prefix, totals.all, totals.states, totals.scopes, totals.models)
+
+    async def entries(self, wanted: Filter | None = None, limit: int = LIMIT) -> Rows:
+        """Up to `limit` entries, in no order."""
+        now = await self.now()
+        found = await _first(limit, self._met(wanted or Filter(), now))
+        return Rows(found, len(found) == limit, now)
+
+    async def _met(self, wanted: Filter, now: float) -> AsyncIterator[Row]:
+        async for record, head, live in inventory.records(self.store):
+            entry = inventory.listed(record, head, live, self.cache.codec)
+            state = state_of(entry, now)
+            if wanted.accepts(entry, state):
+                yield Row(**_fields(entry), state=state)
+
+    async def entry(self, key: str, *, body: bool = False) -> Answers:
+        """The forms of the entry whose key begins with `key` (`beginnings.whole`); bodies only if asked for."""
+        now = await self.now()
+        forms = [_answer(one, data, state_of(one, now), body_wanted=body) for one, data in await self._forms(key)]
+        return Answers(forms, now)
+
+    async def raw(self, key: str, form: str = "") -> bytes:
+        """The bodies of an entry byte for byte, one after the other; of one form, if it is named."""
+        found = [(entry, data) for entry, data in await self._forms(key) if form in {"", entry.form}]
+        return b"".join(_readable(entry, data) for entry, data in found)
+
+    async def _forms(self, key: str) -> list[tuple[Listed, bytes | None]]:
+        (named,) = await beginnings.whole(self.store, [key])
+        codec = self.cache.codec
+        read = [await inventory.read(self.store, named._replace(form=form), codec) for form in ("v", "j", "s")]
+        found = [one for one in read if one is not None]
+        if not found:
+            raise NoSuchKey(f"no entry has the key {key}: see askonce ls --full, and check --url and --prefix")
+        return found
+
+    # what changes it
+
+    async def invalidate(self, aim: dict[str, Any], *, dry_run: bool = False) -> Invalidated:
+        """Cache.invalidate with these arguments; a key may be the beginning of one. UsageError for a wrong aim."""
+        if keys := aim.get("key"):
+            aim = {**aim, "key": [one.text for one in await beginnings.whole(self.store, keys)]}
+        if aim.keys() & LABELS and "request" not in aim:
+            await self._check_secret()
+        begun = time.monotonic()
+        reached = self.cache.invalidate(**aim, dry_run=dry_run)
+        reached = await reached if inspect.isawaitable(reached) else reached
+        told = {name: name == "request" or value for name, value in aim.items()}
+        return Invalidated(self.cache.prefix, told, dry_run, reached, time.monotonic() - begun)
+
+    async def _check_secret(self) -> None:
+        """Refuse to invalidate by a label where labels are keyed with a secret that is not here: it reaches nothing.
+
+        A first step through the store shows whether there are such entries.
+        """
+        rows = (await self.entries(Filter(dead=True), FIRST)).entries
+        unknown = sorted({one.cipher for one in rows if not one.readable and one.cipher})
+        if unknown:
+            raise UsageError(
+                f"entries here are encrypted with the key {', '.join(unknown)}, which is not here: their scopes, models"
+                " and tags cannot be told; set $ASKONCE_KEYS, or use --key or --everything"
+            )
+
+    async def sweep(self, pace: Pace | None = None) -> Swept:
+        """Delete what no lookup can reach any more. After each small step, `pace` hears how many were met and deleted,
+        and may wait.
+        """
+        met = gone = 0
+        async for met, gone in inventory.sweep(self.store):
+            if pace is not None:
+                await pace(met, gone)
+        return Swept(self.cache.prefix, met, gone)
+
+
+async def _first(limit: int, met: AsyncIterator[Row]) -> list[Row]:
+    found: list[Row] = []
+    async for one in met:
+        found.append(one)
+        if len(found) == limit:
+            break
+    return found
+
+
+def _answer(entry: Listed, body: bytes | None, state: str, *, body_wanted: bool) -> Answer:
+    if not body_wanted:
+        return Answer(**_fields(entry), state=state)
+    if body is None:
+        return Answer(**_fields(entry), state=state, unreadable=_unreadable(entry))
+    return Answer(**_fields(entry), state=state, body=_shown(body))
+
+
+def _fields(entry: Listed) -> dict[str, Any]:
+    return {one.name: getattr(entry, one.name) for one in fields(entry)}
+
+
+def _readable(entry: Listed, body: bytes | None) -> bytes:
+    if body is None:
+        raise AskonceError(_unreadable(entry))
+    return body
+
+
+def _unreadable(entry: Listed) -> str:
+    """Why the body of an entry cannot be shown."""
+    if entry.cipher:
+        return f"encrypted with key {entry.cipher}, which is not here ($ASKONCE_KEYS), or is another key of that name"
+    return f"compressed ({entry.codec}), and this installation cannot read it: pip install 'askonce[zstd]'"
+
+
+def _shown(body: bytes) -> Any:
+    """A body as JSON where it is, else as text."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
