@@ -21,7 +21,7 @@ from askonce.cache.observed import Observed
 from askonce.cache.options import Call, settings_of
 from askonce.cache.process import known_caches
 from askonce.cache.questions import QuestionBuilder
-from askonce.cache.sealing import Encryption, codec_of, portable
+from askonce.cache.sealing import Encryption, codec_of, find_compression, portable
 from askonce.cache.selector import Selector, select
 from askonce.cache.stores import no_store, open_store
 from askonce.cache.streams import Items, StoredItems, Uncached, items_of, pace_of
@@ -101,12 +101,14 @@ class BaseCache(QuestionBuilder, Observed):
         own = _own_policy(policy, consistency)
         self._planner = Planner(self.prefix, tenant, own, scopes or {}, self.mode, self.codec.names)
         address = config.find_url(url)
-        if size := near_for(address, near, config.default_near()):
+        size = near_for(address, near, config.default_near())
+        if size:
             options["near"] = size
         store = self._new_store(address, **options)
         said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
-        said |= {"near": near, "consistency": consistency, "replay_speed": replay_speed}
-        said |= {"compress": compress, "encryption": portable(encryption)}
+        said |= {"near": size, "consistency": consistency, "replay_speed": replay_speed}
+        keys = portable(config.setting("encryption", encryption))
+        said |= {"compress": find_compression(compress), "encryption": keys}
         self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, **said}
         self._portable = redis_client is None
         self.events = Events()

@@ -1,8 +1,9 @@
 """Where the cache is, unless the call says so: the chain of defaults, and the environment.
 
 The URL that is given, else `configure`, else ``$ASKONCE_URL``, else ``$REDIS_URL``, else an SQLite file in the user's
-cache folder, or memory if there can be no folder. ``$ASKONCE_PREFIX``, ``$ASKONCE_MODE`` and ``$ASKONCE_NEAR`` let
-operators change the prefix, the mode and the near cache without changing code.
+cache folder, or memory if there can be no folder. ``$ASKONCE_PREFIX``, ``$ASKONCE_MODE``, ``$ASKONCE_NEAR``,
+``$ASKONCE_COMPRESS`` and ``$ASKONCE_KEYS`` let operators change the other defaults without changing code. They hold for
+what the code leaves unsaid: whatever it says goes before them, also False, 0 and "".
 """
 
 from __future__ import annotations
@@ -20,6 +21,15 @@ from askonce.events import log
 MEMORY = "memory://askonce"  # a name, so that all default caches of a process share one
 MODES = ("on", "off", "refresh", "only-if-cached")
 
+VARIABLES = {
+    "url": "ASKONCE_URL",
+    "prefix": "ASKONCE_PREFIX",
+    "mode": "ASKONCE_MODE",
+    "near": "ASKONCE_NEAR",
+    "compress": "ASKONCE_COMPRESS",
+    "encryption": "ASKONCE_KEYS",
+}
+
 _configured: dict[str, Any] = {}
 _warned: set[str] = set()
 
@@ -34,6 +44,8 @@ def configure(
     encryption: Any = None,
 ) -> None:
     """Set the defaults of caches made from now on; None leaves a default unchanged."""
+    if url is not None:
+        check_url(url)
     if mode is not None:
         check_mode(mode)
     if near is not None:
@@ -42,9 +54,18 @@ def configure(
     _configured.update({name: value for name, value in said.items() if value is not None})
 
 
-def configured(name: str) -> Any:
-    """A default that `configure` has set; None if it has not."""
-    return _configured.get(name)
+def setting(name: str, given: Any = None) -> Any:
+    """What the code says: the argument, else the default that `configure` has set; None if it says nothing.
+
+    Only None says nothing, so no setting is found with `or`.
+    """
+    return _configured.get(name) if given is None else given
+
+
+def found(name: str, given: Any = None) -> Any:
+    """A setting by the code, else by the environment; None if nothing says it. An empty variable says nothing."""
+    said = setting(name, given)
+    return os.environ.get(VARIABLES[name]) or None if said is None else said
 
 
 class Standing(NamedTuple):
@@ -66,19 +87,15 @@ def standing(*, lenient: bool = False) -> Standing:
         if not lenient:
             raise
         url = ""
-    compress = _configured.get("compress") or os.environ.get("ASKONCE_COMPRESS")
-    encryption = _configured.get("encryption") or os.environ.get("ASKONCE_KEYS")
     near = near_for(url, None, default_near())
-    return Standing(url, find_prefix(None), find_mode(None), near, compress, encryption)
+    return Standing(url, find_prefix(None), find_mode(None), near, found("compress"), found("encryption"))
 
 
 def find_url(url: str | None) -> str:
     """The store's URL, by the chain of defaults."""
-    found = url or _configured.get("url") or os.environ.get("ASKONCE_URL")
-    if found:
-        if not isinstance(found, str):
-            raise ConfigError(f"{found!r} is not a URL: write 'sqlite:///file.db' or 'redis://localhost:6379/0'")
-        return found
+    said = found("url", url)
+    if said is not None:
+        return check_url(said)
     redis = os.environ.get("REDIS_URL")
     if redis:
         if redis not in _warned:
@@ -99,22 +116,28 @@ def find_url(url: str | None) -> str:
 
 def find_prefix(prefix: str | None) -> str:
     """The prefix: a new one makes every old key unreachable."""
-    if prefix is not None:
-        if not isinstance(prefix, str):
-            raise ConfigError(f"prefix={prefix!r} is not text: write prefix={str(prefix)!r}")
-        return prefix
-    return _configured.get("prefix") or os.environ.get("ASKONCE_PREFIX", "")
+    said = found("prefix", prefix)
+    if said is not None and not isinstance(said, str):
+        raise ConfigError(f"prefix={said!r} is not text: write prefix={str(said)!r}")
+    return said or ""
 
 
 def find_mode(mode: str | None) -> str:
     """``on``, ``off`` (call upstream as if askonce were not there), ``refresh``, ``only-if-cached``."""
-    return check_mode(mode or _configured.get("mode") or os.environ.get("ASKONCE_MODE") or "on")
+    said = found("mode", mode)
+    return "on" if said is None else check_mode(said)
 
 
 def default_near() -> object:
     """The size of the near cache of caches that say nothing."""
-    said = _configured.get("near")
-    return os.environ.get("ASKONCE_NEAR") if said is None else said
+    return found("near")
+
+
+def check_url(url: object) -> str:
+    """The URL; a ConfigError for what is none says how one looks."""
+    if isinstance(url, str) and url:
+        return url
+    raise ConfigError(f"{url!r} is not a URL: write 'sqlite:///file.db' or 'redis://localhost:6379/0'")
 
 
 def check_mode(mode: str) -> str:

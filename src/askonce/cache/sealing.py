@@ -37,7 +37,7 @@ def codec_of(compress: str | bool | None, encryption: Encryption | None) -> Code
 
 def find_compression(compress: str | bool | None) -> str:
     """``zstd`` or ``off``: as given, else by `configure`, else $ASKONCE_COMPRESS."""
-    said = compress if compress is not None else config.configured("compress") or os.environ.get("ASKONCE_COMPRESS")
+    said = config.found("compress", compress)
     if said is None or said is False or said == "":
         return "off"
     if said in COMPRESSIONS:
@@ -51,7 +51,7 @@ def find_compression(compress: str | bool | None) -> str:
 
 def find_keys(encryption: Encryption | None) -> Keys | None:
     """The ring of keys: as given, else by `configure`, else $ASKONCE_KEYS. None: nothing is encrypted."""
-    said = encryption if encryption is not None else config.configured("encryption")
+    said = config.setting("encryption", encryption)
     if said is False:
         return None
     if said is None or said is True:
