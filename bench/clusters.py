@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from askonce import Cache
 from askonce.store.redis.names import Names
 from askonce.testing import ValkeyServer
-from askonce.testing.clusters import Cluster, flags, slots, until
-from askonce.testing.servers import Redis8Server, Server
+from askonce.testing.clusters import Cluster, flags, slots
+from askonce.testing.servers import Redis8Server, Server, until
 from bench import leases, streams
 from bench.places import MODES, Opener, served
 from bench.row import Case, Seen, row

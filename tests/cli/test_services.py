@@ -13,7 +13,7 @@ from askonce.cli.check import Check
 from askonce.cli.checks import checks
 from askonce.cli.checks_abilities import NEEDS, line
 from askonce.cli.place import find
-from askonce.store.redis.abilities import Ability, abilities, has_tracking
+from askonce.store.redis.abilities import Ability, abilities
 from askonce.store.redis.address import RedisAddress, from_url
 from askonce.store.redis.names import Names
 from askonce.store.redis.trouble import Refusal
@@ -51,7 +51,6 @@ def address(url: str) -> RedisAddress:
 @pytest.mark.servers
 def test_a_whole_server_can_do_all_of_it_and_keeps_nothing_of_the_trials(server: Server):
     assert all(ability.can for ability in abilities(address(server.url), *NAMES).values())
-    assert has_tracking(address(server.url), NAMES[0]).can
     assert server.command("DBSIZE") == 0
 
 
@@ -123,7 +122,7 @@ def test_a_service_without_scripts_is_no_store_and_one_without_tracking_is(valke
     assert "nothing is cached" in found["scripts"].remedy
     with Service(valkey, {"CLIENT TRACKING"}) as service:
         found = told(service.url)
-        assert not has_tracking(address(service.url), NAMES[0]).can
+        assert not abilities(address(service.url), *NAMES)["tracking"].can
     assert found["tracking"].state == "hint"
     assert "near=" in found["tracking"].remedy
     assert found["rights"].state == "ok"

@@ -18,8 +18,8 @@ from askonce.core.tape import FAILED, Ending
 from askonce.engine.question import NOTHING
 from askonce.runtime.drive import drive
 from askonce.store import Held
-from askonce.testing.clusters import Cluster, flags, slots, until
-from askonce.testing.servers import Redis8Server, Server, ValkeyServer
+from askonce.testing.clusters import Cluster, flags, slots
+from askonce.testing.servers import Redis8Server, Server, ValkeyServer, until
 from askonce.testing.trial import asking, must_lead
 from tests.crowd import eventually
 from tests.fixtures import started

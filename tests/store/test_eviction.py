@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from askonce.core.eviction import stored
 from askonce.core.keys import Key
-from askonce.core.model import PRICE, Lifetime, seal, whole
+from askonce.core.model import DURATION, PRICE, Lifetime, seal, whole
 from askonce.runtime.drive import drive
 from askonce.store import Store
 from askonce.store.memory.store import MemoryStore
@@ -100,6 +101,31 @@ def test_a_memory_and_a_file_choose_the_same_victims_after_the_same_history(hist
                 getattr(both, verb)(*more)
         assert both.evict() == (None, None)
         drive(both.file.close())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10 * CENT), st.integers(0, 10**6), st.integers(0, 20), st.integers(0, 255))
+def test_an_entry_is_worth_the_same_when_it_is_stored_and_when_it_is_reached_whatever_its_header_says(
+    price, took, at, byte
+):
+    clock, one = Clock(), hashed(1)
+    memory = MemoryStore.from_url("memory://", max_bytes=MIB, clock=clock)
+    with tempfile.TemporaryDirectory() as folder:
+        file = SQLiteStore.from_url(f"sqlite:///{folder}/cache.db", max_bytes=MIB, clock=clock)
+        for store in (memory, file):
+            grant = lead(store, one, 1)
+            costs = {PRICE: whole(price), DURATION: whole(took)}
+            entry = seal("v", one.digest, grant.id, grant.order, grant.snapshot, DAY, costs, b"body")
+            changed = bytearray(entry.extensions)
+            changed[at % len(changed)] ^= byte
+            entry = entry._replace(extensions=bytes(changed))
+            assert drive(store.fill(one, grant.id, grant.order, entry, LIFE)) == "stored"
+        reached = {memory._memory._worth(one.digest + b"v"), file.write(lambda rows: rows._room._worth(number_of(one)))}
+        (place,) = memory._memory.places._places.values()
+        (worth,) = reached
+        assert place == stored(0, worth, clock.us // 1000, known=False)
+        assert file._file.read(lambda rows: rows.execute("SELECT touched FROM entries").fetchall()) == [(place,)]
+        drive(file.close())
 
 
 # What follows holds for either.

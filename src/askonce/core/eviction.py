@@ -16,11 +16,10 @@ what an older version of askonce stored, with a date in the place's stead, ranks
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
-from askonce.core.model import DURATION, PRICE, Corrupt
+from askonce.core.model import DURATION, PRICE
 
 MOST = 3  # the highest frequency
 NEW, KNOWN = 1, 50  # weights of an entry that is stored
@@ -60,17 +59,13 @@ class Chosen(NamedTuple, Generic[Name]):
 
 
 def cost(extensions: Iterable[tuple[int, bytes]]) -> int:
-    """What an answer cost, in nano-dollars: its price; else a dollar for each 1,000 s of its call.
-
-    Extensions that cannot be read end where they cannot: their entry is stored, and its reader says what is wrong.
-    """
+    """What an answer cost, in nano-dollars: its price; else a dollar for each 1,000 s of its call."""
     price = took = 0
-    with contextlib.suppress(Corrupt):
-        for kind, value in extensions:
-            if kind == PRICE:
-                price = int.from_bytes(value[:8], "big")
-            elif kind == DURATION:
-                took = int.from_bytes(value[:8], "big")
+    for kind, value in extensions:
+        if kind == PRICE:
+            price = int.from_bytes(value[:8], "big")
+        elif kind == DURATION:
+            took = int.from_bytes(value[:8], "big")
     return price or _MS * max(1, took)
 
 

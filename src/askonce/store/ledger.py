@@ -101,7 +101,10 @@ def header(data: bytes | None, key: Key) -> tuple[Head | None, tuple[int, ...]]:
 
 
 def worth_of(data: bytes, size: int) -> int:
-    """What a byte of an entry saves (core.eviction), by its header; the least for an entry that cannot be read."""
+    """What a byte of an entry saves (core.eviction), by its header; the least for an entry that cannot be read.
+
+    The store asks here when it stores an entry and when it reaches it, so an entry is worth the same both times.
+    """
     try:
         return worth(cost(unpack_extensions(data, read_head(data)).items()), size)
     except Corrupt:

@@ -6,14 +6,12 @@ back by `start` with the identity that it had, as it would on its own machine, a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Self
 
-from askonce.testing.servers import POLL, Server, ServerGroup, ValkeyServer, free_port
+from askonce.testing.servers import Server, ServerGroup, ValkeyServer, free_port, until
 
 SLOTS = 16384
-PATIENCE = 30.0  # s that the servers may take to agree
 NODE_TIMEOUT = 1000  # ms without an answer, after which a server counts as failed
 
 
@@ -199,11 +197,3 @@ def _whole(server: Server) -> bool:
     whole = known["cluster_state"] == "ok" and known["cluster_slots_ok"] == str(SLOTS)
     synced = _info(server, "replication").get("master_link_status", "up") == "up"
     return whole and synced
-
-
-def until(holds: Callable[[], Any], patience: float = PATIENCE) -> None:
-    """Wait until something holds; AssertionError if it does not in time."""
-    end = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < end, f"the servers did not agree within {patience} s"
-        time.sleep(POLL)

@@ -7,15 +7,13 @@ it a replica.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from askonce.testing.servers import POLL, Server, ServerGroup, ValkeyServer
+from askonce.testing.servers import Server, ServerGroup, ValkeyServer, until
 
 SERVICE = "mymaster"
-PATIENCE = 20.0  # s that a group may take to agree
 DOWN_AFTER = 500  # ms
 # ms; by default these are seconds. A replica that said nothing for five pings is not promoted, and in a failover each
 # says something once a second. tilt: after a pause of the machine, a sentinel does nothing for so long.
@@ -176,12 +174,3 @@ def replicates(server: Server, port: int = 0) -> bool:
     facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     up = facts.get("master_link_status") == "up"
     return up and (not port or facts["master_port"] == str(port))
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait until something is true; RuntimeError if it takes too long."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        if time.monotonic() > end:
-            raise RuntimeError("the servers did not agree in time")
-        time.sleep(4 * POLL)

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -28,6 +28,7 @@ import hiredis
 
 READY = 10.0  # s that a server has to answer its first PING
 POLL = 0.005
+AGREE = 30.0  # s that the servers of a group may take to agree
 TRIES = 5  # another program may take a free port before the server listens on it
 SOCKET_PATH = 100  # bytes: Linux takes 107, macOS 103
 
@@ -354,3 +355,12 @@ class ServerGroup(ABC):
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+def until(true: Callable[[], Any]) -> None:
+    """Wait until something is true of the servers of a group; RuntimeError if it takes too long."""
+    end = time.monotonic() + AGREE
+    while not true():
+        if time.monotonic() > end:
+            raise RuntimeError(f"the servers did not agree within {AGREE} s")
+        time.sleep(4 * POLL)

@@ -25,8 +25,8 @@ from askonce.store.redis.cluster import ClusterPrimaries
 from askonce.store.redis.names import Names
 from askonce.store.redis.store import RedisStore
 from askonce.store.redis.topology import Range, Topology
-from askonce.testing.clusters import Cluster, begin_move, end_move, node_id, slots, until
-from askonce.testing.servers import Server
+from askonce.testing.clusters import Cluster, begin_move, end_move, node_id, slots
+from askonce.testing.servers import Server, until
 from askonce.testing.trial import LIFE, Trial, asking, must_lead, sealed
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("cluster")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from askonce.core.eviction import MOVES, OVERHEAD, Candidate, chosen, frequency, oldest_ghost, stored, worth
+from askonce.core.eviction import MOVES, OVERHEAD, Candidate, chosen, frequency, oldest_ghost, stored
 
 GHOST = 128  # bytes that a ghost costs
 _SLACK = 64  # places that are out of date and stay in the heap
@@ -22,10 +22,10 @@ class Places:
         self._level = 0  # the highest place that was evicted
         self.ghosts: dict[int, int] = {}  # the number of an entry: `_evicted` when it was evicted
 
-    def store(self, name: bytes, size: int, cost: int, now: int) -> None:
+    def store(self, name: bytes, worth: int, now: int) -> None:
         """Give a place to an entry that is stored. One that replaces another falls behind it in nothing."""
         known = self.ghosts.pop(_number(name), None) is not None
-        place = stored(self._level, worth(cost, size), now, known=known)
+        place = stored(self._level, worth, now, known=known)
         self._put(name, max(place, self._places.get(name, 0)))
 
     def visit(self, name: bytes, times: int) -> None:

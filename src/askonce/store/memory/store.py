@@ -20,10 +20,9 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from askonce.core import lease as rules
-from askonce.core.eviction import cost
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
-from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates, unpack_pairs
+from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
 from askonce.core.tape import Ending, Notice
 from askonce.errors import ConfigError
 from askonce.runtime.wakeup import Wakeup
@@ -84,8 +83,9 @@ class _Open:
         name = ledger.name_of(key)
         if not self._memory.make_room(sealed.size, self.now):
             return False
-        self._memory.places.store(name, sealed.size, cost(unpack_pairs(sealed.extensions)), self.now)
-        self._memory.keep(self._memory.entries, name, Kept(sealed.dated(dates), max(dates[1:]), self._realm))
+        data = sealed.dated(dates)
+        self._memory.places.store(name, ledger.worth_of(data, len(data)), self.now)
+        self._memory.keep(self._memory.entries, name, Kept(data, max(dates[1:]), self._realm))
         return True
 
     def put_dates(self, key: Key, dates: Dates) -> None:

@@ -159,11 +159,6 @@ def abilities(address: RedisAddress, key: bytes, channel: bytes) -> dict[str, Ab
     return {name: _tried(trial, address, about) for name, trial, about in trials}
 
 
-def has_tracking(address: RedisAddress, key: bytes) -> Ability:
-    """Whether a near cache works there."""
-    return _tried(tracks, address, key)
-
-
 def _tried(trial: Trial, address: RedisAddress, about: bytes) -> Ability:
     try:
         return trial(address, about)

@@ -11,7 +11,6 @@ import sqlite3
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 
-from askonce.core.eviction import cost, worth
 from askonce.core.heat import Visits
 from askonce.core.keys import Key
 from askonce.core.lease import FIELDS, Generations, Lease, Slot, compacted
@@ -26,7 +25,6 @@ from askonce.core.model import (
     pack_dates,
     pack_fields,
     unpack_fields,
-    unpack_pairs,
 )
 from askonce.core.tape import Notice
 from askonce.store import LOG_LIFE, TAPE_LIFE, Record, StoreTrouble, ledger
@@ -151,7 +149,7 @@ class Rows:
         if sealed.size > self._max_bytes // LARGEST or not self._room.make(sealed.size):
             return False
         data, number = sealed.dated(dates), number_of(key)
-        place = self._room.place(number, worth(cost(unpack_pairs(sealed.extensions)), len(data)))
+        place = self._room.place(number, ledger.worth_of(data, len(data)))
         values = (number, self._realm, max(dates[1:]), place, len(data), data)
         self._execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", values)
         return True
