@@ -1,0 +1,232 @@
+"""The configuration of a gateway: flags over environment variables over one TOML file.
+
+`load` reads it and checks all of it before anything runs; everything that is wrong is one ConfigError, a line each.
+It changes nothing, so a running gateway loads the file again and takes the result if there is one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from askonce.core.policy import Policy
+from askonce.errors import ConfigError
+from askonce.gateway import toml_lines
+from askonce.gateway.operator_rules import POLICY_WORDS, RULE_WORDS, Rule, rule_problem
+from askonce.gateway.sections import Given, Problems, known_words, section, unknown
+from askonce.gateway.settings import (
+    SECTIONS,
+    AdminConfig,
+    GatewayConfig,
+    LimitsConfig,
+    LogConfig,
+    PricesConfig,
+    ServerConfig,
+    StoreConfig,
+    TenantsConfig,
+    tenants_problem,
+    token_problem,
+)
+from askonce.gateway.tenant_file import read_tenants
+from askonce.gateway.upstreams import Upstream, parse, plain
+
+__all__ = [
+    "AdminConfig",
+    "GatewayConfig",
+    "LimitsConfig",
+    "LogConfig",
+    "PricesConfig",
+    "Rule",
+    "ServerConfig",
+    "StoreConfig",
+    "TenantsConfig",
+    "Upstream",
+    "load",
+]
+
+TABLES = ("upstream", "rule")  # arrays of tables
+UPSTREAMS = "ASKONCE_UPSTREAM"  # one or several, with spaces between
+FILE = "ASKONCE_CONFIG"
+
+Sections = dict[str, dict[str, Given]]
+Tables = dict[str, list[tuple[str, dict[str, Given]]]]
+
+
+def load(
+    path: str | Path | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
+) -> GatewayConfig:
+    """The configuration from a file, the environment and flags; a later one goes before an earlier one.
+
+    `path`: None reads the file that $ASKONCE_CONFIG names, if it names one. `flags`: values by ``section.key``, as
+    ``{"server.port": 8080}``, and ``"upstream"``, a list of ``URL`` or ``/path=URL``; None is not given. Reads files
+    and nothing else. ConfigError with a line for each problem.
+    """
+    environ, flags, problems = environ or {}, flags or {}, Problems()
+    sections: Sections = {name: {} for name in SECTIONS}
+    tables: Tables = {name: [] for name in TABLES}
+    named = path or environ.get(FILE)
+    if named:
+        _read_file(Path(named), sections, tables, problems)
+    _read_environment(environ, sections, tables)
+    _read_flags(flags, sections, tables)
+    config = GatewayConfig(
+        upstreams=_upstreams(tables["upstream"], problems),
+        rules=_rules(tables["rule"], problems),
+        **{name: section(kind, sections[name], problems) for name, kind in SECTIONS.items()},
+    )
+    config = _completed(config, sections, Path(named).parent if named else Path(), problems)
+    problems.raise_if_any()
+    return config
+
+
+def _read_file(path: Path, sections: Sections, tables: Tables, problems: Problems) -> None:
+    """All that a TOML file gives, each with its line."""
+    try:
+        text = path.read_text("utf-8")
+        found = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise ConfigError(f"{path}: cannot be read ({getattr(wrong, 'strerror', None) or 'it is not UTF-8'})") from None
+    except tomllib.TOMLDecodeError as wrong:
+        raise ConfigError(f"{path}: is not valid TOML: {wrong}") from None
+    lines = toml_lines.positions(text)
+    for name, value in found.items():
+        where = f"{path}:{lines.get((name,), 1)}"
+        if name in SECTIONS and isinstance(value, dict):
+            for word, one in value.items():
+                sections[name][word] = Given(one, f"{path}:{lines.get((name, word), 1)}")
+        elif name in TABLES and isinstance(value, list) and all(isinstance(one, dict) for one in value):
+            for number, table in enumerate(value):
+                places = {
+                    word: Given(one, f"{path}:{lines.get((name, number, word), 1)}") for word, one in table.items()
+                }
+                tables[name].append((f"{path}:{lines.get((name, number), 1)}", places))
+        else:
+            problems.add(where, _misplaced(name))
+
+
+def _misplaced(name: str) -> str:
+    if name in TABLES:
+        return f"{name} is a list of tables: write [[{name}]]"
+    if name in SECTIONS:
+        return f"{name} is a table: write [{name}], and its keys below"
+    homes = {word: f"[{home}]" for home, kind in SECTIONS.items() for word in known_words(kind)}
+    if name in homes:
+        return f"{name!r} is unknown here: it belongs to {homes[name]}"
+    return unknown(name, (*SECTIONS, *TABLES, *homes))
+
+
+def _read_environment(environ: Mapping[str, str], sections: Sections, tables: Tables) -> None:
+    for name, kind in SECTIONS.items():
+        for one in fields(kind):
+            variable = one.metadata["env"]
+            if variable and environ.get(variable):
+                sections[name][one.name] = Given(environ[variable], f"${variable}", text=True)
+    if environ.get(UPSTREAMS):
+        tables["upstream"] = [_given_upstream(text, f"${UPSTREAMS}") for text in environ[UPSTREAMS].split()]
+
+
+def _read_flags(flags: Mapping[str, object], sections: Sections, tables: Tables) -> None:
+    for name, value in flags.items():
+        home, _, word = name.partition(".")
+        if name == "upstream" and value:
+            texts = [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+            tables["upstream"] = [_given_upstream(text, "--upstream") for text in texts]
+        elif value is not None and home in SECTIONS:
+            one = next(one for one in fields(SECTIONS[home]) if one.name == word)
+            shown = f"--{one.metadata['flag'] or word.replace('_', '-')}"
+            sections[home][word] = Given(value, shown, text=isinstance(value, str))
+
+
+def _given_upstream(text: str, where: str) -> tuple[str, dict[str, Given]]:
+    path, url = parse(text)
+    return where, {"path": Given(path, where), "url": Given(url, where)}
+
+
+# --- checking ----------------------------------------------------------------------------------------------------
+
+
+def _upstreams(tables: list[tuple[str, dict[str, Given]]], problems: Problems) -> tuple[Upstream, ...]:
+    found: dict[str, Upstream] = {}
+    for where, given in tables:
+        _check_words(given, known_words(Upstream), problems)
+        if "url" not in given:
+            problems.add(where, "an upstream without url: write url = 'https://api.openai.com'")
+            continue
+        one = section(Upstream, given, problems)
+        one = replace(one, path=plain(one.path), url=plain(one.url))
+        if one.path in found:
+            problems.add(where, f"a second upstream for the path {one.path or '/'!r}: give each a path of its own")
+        found[one.path] = one
+    return tuple(found.values())
+
+
+def _rules(tables: list[tuple[str, dict[str, Given]]], problems: Problems) -> tuple[Rule, ...]:
+    made = []
+    for where, given in tables:
+        _check_words(given, (*RULE_WORDS, *POLICY_WORDS), problems)
+        rule = section(Rule, {word: one for word, one in given.items() if word in RULE_WORDS}, problems)
+        rule = replace(rule, policy=_policy(where, given, problems))
+        if problem := rule_problem(rule):
+            problems.add(where, problem)
+        made.append(rule)
+    return tuple(made)
+
+
+def _policy(where: str, given: Mapping[str, Given], problems: Problems) -> Policy:
+    """The fields of a policy in a rule's table."""
+    said: dict[str, Any] = {word: one.value for word, one in given.items() if word in POLICY_WORDS}
+    for word in list(said):
+        try:
+            Policy(**{word: said[word]})
+        except ConfigError as wrong:
+            problems.add(given[word].where, wrong)
+            del said[word]
+    try:
+        return Policy(**said)
+    except ConfigError as wrong:  # two of them contradict each other
+        problems.add(where, wrong)
+        return Policy()
+
+
+def _check_words(given: Mapping[str, Given], known: tuple[str, ...], problems: Problems, home: str = "") -> None:
+    """Note the unknown words of a table."""
+    homes = {word: f"[{name}]" for name, kind in SECTIONS.items() if name != home for word in known_words(kind)}
+    for word, one in given.items():
+        if word not in known:
+            problems.add(one.where, unknown(word, known, homes))
+
+
+def _completed(config: GatewayConfig, given: Sections, base: Path, problems: Problems) -> GatewayConfig:
+    """The configuration with what its files say, and checked as a whole. Names of files are relative to `base`."""
+    for name, kind in SECTIONS.items():
+        _check_words(given[name], known_words(kind), problems, name)
+    admin, tenants = config.admin, config.tenants
+    if admin.token_file and not admin.token:
+        where = given["admin"]["token_file"].where
+        admin = replace(admin, token=_read_token(base / admin.token_file, where, problems))
+    where = next((one.where for one in given["tenants"].values()), "[tenants]")
+    names: dict[str, str] = {}
+    if problem := tenants_problem(tenants):
+        problems.add(where, problem)
+    elif tenants.by == "file":
+        try:
+            names = read_tenants(base / tenants.file)
+        except ConfigError as wrong:
+            problems.add_all(str(wrong))
+    return replace(config, admin=admin, tenant_names=names)
+
+
+def _read_token(path: Path, where: str, problems: Problems) -> str:
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as wrong:
+        problems.add(
+            where, f"token_file {str(path)!r} cannot be read: {getattr(wrong, 'strerror', None) or 'no UTF-8'}"
+        )
+        return ""
+    if problem := token_problem(token) or ("" if token else "is empty: write a token into it"):
+        problems.add(where, f"token_file {str(path)!r}: {problem}")
+    return token
