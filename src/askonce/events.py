@@ -131,6 +131,7 @@ class Observer(Protocol):
 Surrounding = Callable[[Any], AbstractContextManager[object]]  # of a lookup's Subject
 T = TypeVar("T")
 
+RAISED = "a listener of askonce raised an exception"
 OUTCOMES = ("hit", "miss", "collapsed", "stale", "request", "bypass")
 
 
@@ -158,6 +159,7 @@ class Events:
         self.near_hits = 0
         self._listeners: dict[object, Callable[[Event], None]] = {}
         self._observers: dict[object, Observer] = {}
+        self._observing: tuple[Observer, ...] = ()  # the same, for the path of a hit
         self.observed = False  # lookups note when they began
         self.surroundings: dict[object, Surrounding] = {}
         self._warned: dict[str, object] = {}
@@ -181,13 +183,17 @@ class Events:
     def _added(self, among: dict[object, Any], one: object) -> Callable[[], None]:
         mine = object()
         among[mine] = one
-        self.observed = True
+        self._settle()
 
         def stop() -> None:
             among.pop(mine, None)
-            self.observed = bool(self._listeners or self._observers)
+            self._settle()
 
         return stop
+
+    def _settle(self) -> None:
+        self._observing = tuple(self._observers.copy().values())
+        self.observed = bool(self._listeners or self._observing)
 
     async def surrounded(self, subject: Subject, ask: Callable[..., Awaitable[T]], *asked: object) -> T:
         """``ask(*asked)`` inside all surroundings of a lookup."""
@@ -219,7 +225,7 @@ class Events:
             _count(self._counts, f"{name}.{detail}")
         if self.observed:
             event = Event(name, key, detail, None, data)
-            for observer in tuple(self._observers.values()):
+            for observer in self._observing:
                 _safely(observer.happened, event)
             self._tell(event)
 
@@ -238,8 +244,11 @@ class Events:
             _safely(listener, event)
 
     def _tell_of_lookup(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:
-        for observer in tuple(self._observers.values()):
-            _safely(observer.looked_up, outcome, status, subject, entry)
+        for observer in self._observing:
+            try:  # as in _safely
+                observer.looked_up(outcome, status, subject, entry)
+            except Exception:
+                log.exception(RAISED)
         if self._listeners:
             data: dict[str, object] = {} if subject is None else {"model": subject.model, "tenant": subject.tenant}
             if subject is not None and subject.began:
@@ -252,7 +261,7 @@ def _safely(listener: Callable[..., Any], *args: object) -> Any:
         return listener(*args)
     except Exception:
         # A bug of a listener must not reach the caller: a metrics callback is not part of the answer.
-        log.exception("a listener of askonce raised an exception")
+        log.exception(RAISED)
 
 
 class _Surroundings:

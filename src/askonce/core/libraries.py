@@ -1,4 +1,4 @@
-"""The libraries that compress and encrypt: imported when they are needed, and named when they are missing."""
+"""Libraries of extras: imported when they are needed, and named when they are missing."""
 
 from __future__ import annotations
 
@@ -30,3 +30,15 @@ def _imported(module: str, option: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise Missing(f"{option} needs {module.partition('.')[0]}: pip install 'askonce[{extra}]' ({error})") from error
+
+
+@lru_cache
+def prometheus_client() -> Any:
+    """The module `prometheus_client`."""
+    return _imported("prometheus_client", "askonce.metrics", "metrics")
+
+
+@lru_cache
+def opentelemetry(module: str) -> Any:
+    """A module of OpenTelemetry's API: ``trace``, ``metrics``."""
+    return _imported(f"opentelemetry.{module}", "askonce.otel", "otel")

@@ -1,0 +1,101 @@
+"""What the caches of one registry did in this process, counted by labels as it happens.
+
+The counts begin when a cache is given to `prometheus()`. A forked child begins with none: its parent exports its own.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from bisect import bisect_left
+
+from askonce.events import OUTCOMES, Event, Status, Subject
+from askonce.metrics.series import Durations, LabelValues, Series
+from askonce.runtime.forks import around_forks
+
+# s. A hit of the near cache takes some us, one over a network some ms, a call up to minutes.
+LOOKUP_BOUNDS = (2e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 20, 60)
+CALL_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
+
+
+TIMED = tuple(outcome for outcome in OUTCOMES if outcome != "bypass")  # what passes is not looked up
+
+
+class Counts:
+    """An Observer that counts; every metric of askonce that is no gauge comes from here."""
+
+    def __init__(self) -> None:
+        models, tenants, details = LabelValues(), LabelValues(), LabelValues()
+        self._labels = (models, tenants, details)
+        self.lookups = Series(None, details, models, tenants)
+        self.calls = Series(models, tenants)
+        self.stored = Series(models, tenants)
+        self.failures = Series(details, models, tenants)
+        self.unstored = Series(details, models, tenants)
+        self.events = Series(None, details)
+        self.lookup_seconds = Durations(LOOKUP_BOUNDS, None)
+        self.call_seconds = Durations(CALL_BOUNDS, models)
+        self._outcomes = self._by_outcome()
+        _known.add(self)
+
+    def _by_outcome(self) -> dict[str, list[int]]:
+        rows = self.lookup_seconds.rows
+        for outcome in TIMED:
+            rows[outcome] = [0] * (len(LOOKUP_BOUNDS) + 1)
+            self.lookup_seconds.sums[outcome] = 0.0
+        return rows
+
+    def looked_up(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:  # noqa: ARG002
+        """Count a lookup. This is on the path of a hit: two additions to a dict, one to a list."""
+        if subject is None:
+            row = (outcome, status.detail, "", "")
+        else:
+            row = (outcome, status.detail, subject.model, subject.tenant)
+            if subject.began:
+                seconds = time.perf_counter() - subject.began
+                self._outcomes[outcome][bisect_left(LOOKUP_BOUNDS, seconds)] += 1
+                self.lookup_seconds.sums[outcome] += seconds
+        try:
+            self.lookups.counts[row] += 1
+        except KeyError:
+            self.lookups.add(row, proven=status.hit or status.stored)
+
+    def happened(self, event: Event) -> None:
+        """Count an event that is no lookup."""
+        model, tenant = str(event.data.get("model", "")), str(event.data.get("tenant", ""))
+        match event.name:
+            case "call":
+                self.calls.add((model, tenant))
+            case "called":
+                seconds = event.data.get("seconds")
+                self.call_seconds.observe(model, seconds if isinstance(seconds, float) else 0.0)
+            case "stored":
+                self.stored.add((model, tenant), proven=True)
+            case "failed":
+                self.failures.add((event.detail, model, tenant))
+            case "unstored":
+                self.unstored.add((event.detail, model, tenant))
+            case _:
+                self.events.add((event.name, event.detail))
+
+    def clear(self) -> None:
+        """Begin anew."""
+        for series in (self.lookups, self.calls, self.stored, self.failures, self.unstored, self.events):
+            series.counts.clear()
+        for durations in (self.lookup_seconds, self.call_seconds):
+            durations.rows.clear()
+            durations.sums.clear()
+        for label in self._labels:
+            label.clear()
+        self._by_outcome()
+
+
+_known: weakref.WeakSet[Counts] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for counts in list(_known):
+        counts.clear()
+
+
+around_forks(in_child=_after_fork)
