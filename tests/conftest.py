@@ -18,6 +18,7 @@ for _name in (
     "contract",
     "contract_batches",
     "contract_ends",
+    "contract_flights",
     "contract_late",
     "contract_links",
     "contract_logs",

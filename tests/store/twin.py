@@ -127,11 +127,17 @@ class Names(NamedTuple):
     lease: bytes
     generations: bytes
     tape: bytes
+    flights: bytes
     channel: bytes
 
     @classmethod
     def of(cls, number: int) -> Names:
-        return cls(*(b"{%d}:%b" % (number, kind) for kind in (b"e", b"l", b"g", b"s", b"c")))
+        return cls(*(b"{%d}:%b" % (number, kind) for kind in (b"e", b"l", b"g", b"s", b"f", b"c")))
+
+    @property
+    def member(self) -> bytes:
+        """What the index of flights says of the lease: in a store it is the last part of its name."""
+        return self.lease[-24:]
 
 
 def cases(draw: Draw, verb: Verb, count: int, known: Scripts, start: int = 0) -> Iterator[Case]:
@@ -151,7 +157,7 @@ def cases(draw: Draw, verb: Verb, count: int, known: Scripts, start: int = 0) ->
 def claim(draw: Draw, state: State, known: Scripts, names: Names) -> Any:
     ask = draw.ask()
     beside = Beside(draw.key, state, draw.now_us)
-    call = known.claim.call(names[:3], (*claim_args(draw.key, ask, names.channel), draw.now_us))
+    call = known.claim.call((*names[:3], names.flights), (*claim_args(draw.key, ask, names.channel), draw.now_us))
     return call, ledger.claim(beside, draw.key, ask), beside, lambda reply: read_claim(reply, ask.id)
 
 
@@ -171,7 +177,7 @@ def fill(draw: Draw, state: State, known: Scripts, names: Names) -> Any:
     extensions = {FIELDS: pack_fields((1, 2))} if draw.chance(0.5) else {}
     sealed = seal(draw.key.form, draw.key.digest, flight, order, snapshot, 60_000, extensions, body)
     life = draw.life()
-    call = known.fill.call(names[:4], (flight, order, *life, *sealed, draw.key.form, names.channel, draw.now_us))
+    call = known.fill.call(names[:5], (flight, order, *life, *sealed, draw.key.form, names.channel, draw.now_us))
     return call, ledger.fill(beside, draw.key, flight, order, sealed, life), beside, bytes.decode
 
 
@@ -183,7 +189,7 @@ def release(draw: Draw, state: State, known: Scripts, names: Names) -> Any:
     ending = draw.one(Ending(FAILED), Ending(SHARED, "refused", b"body"), Ending(STORED))
     failed, hint = draw.chance(0.5), draw.one(0, 1_500, 31_000, 10**9)
     # The base of the tape's name, so that the script makes the same name for every order if none is given.
-    keys = names[:4] if order else (*names[:3], names.tape + b".")
+    keys = names[:5] if order else (*names[:3], names.tape + b".", names.flights)
     args = release_args(draw.key, flight, order, ending, failed, hint, names.channel)
     call = known.release.call(keys, (*args, draw.now_us))
     ledger.release(beside, draw.key, flight, order, ending, failed=failed, hint=hint)
@@ -218,6 +224,8 @@ def _load(case: Case) -> list[bytes]:
                 b"x", lease.expire, b"want", int(lease.want), b"idle", int(lease.idle), b"fails", lease.fails,
             )
         )  # fmt: skip
+        if not lease.idle and case.beside.now < lease.expire:
+            commands.append(pack(b"ZADD", names.flights, lease.expire, names.member))
     return commands + load_generations(names.generations, state.generations)
 
 
@@ -237,7 +245,7 @@ def _reads(case: Case) -> list[bytes]:
     return [
         pack(b"GET", names.entry), pack(b"PTTL", names.entry), pack(b"HGETALL", names.lease),
         pack(b"PTTL", names.lease), pack(b"HGETALL", names.generations),
-        pack(b"GET", names.tape), pack(b"GET", late), pack(b"PTTL", names.tape),
+        pack(b"GET", names.tape), pack(b"GET", late), pack(b"PTTL", names.tape), pack(b"ZRANGE", names.flights, 0, -1),
     ]  # fmt: skip
 
 
@@ -267,7 +275,7 @@ def differences(case: Case, reply: Any, after: list[Any]) -> Iterator[tuple[str,
 
 def _differences(case: Case, reply: Any, after: list[Any]) -> Iterator[tuple[str, Any, Any]]:
     now, beside = case.beside.now, case.beside
-    entry, entry_ttl, lease, lease_ttl, generations, tape, late, tape_ttl = after
+    entry, entry_ttl, lease, lease_ttl, generations, tape, late, tape_ttl, flights = after
     try:
         said = case.read(reply)
     except (TypeError, ValueError, AttributeError):
@@ -283,6 +291,9 @@ def _differences(case: Case, reply: Any, after: list[Any]) -> Iterator[tuple[str
     left = expected.lease if expected.lease and now < expected.lease.expire else None
     if read_lease(lease, now) != left:
         yield "lease", left, read_lease(lease, now)
+    indexed = [Names.of(case.number).member] if left is not None and not left.idle else []
+    if flights != indexed:
+        yield "flights", indexed, flights
     ends = left.expire - now if left is not None and beside.armed else -1
     if left is not None and not 0 <= ends - lease_ttl < 20_000:
         yield "lease's life", ends, lease_ttl

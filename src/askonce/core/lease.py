@@ -247,6 +247,11 @@ def holds(lease: Lease | None, flight: bytes, order: int, now: int) -> bool:
     return lease is not None and lease[:2] == (flight, order) and not lease.idle and now < lease.expire
 
 
+def flying(lease: Lease, now: int) -> bool:
+    """Whether the call that a lease was granted for still runs, as far as its renewals tell."""
+    return not lease.idle and now < lease.deadline and now < lease.expire
+
+
 def renew(slot: Slot, flight: bytes, order: int, heartbeat: int, now: int) -> tuple[str, Slot]:
     """``ok``, ``want`` (another process waits) or ``lost``. Never makes a lease and never lengthens its life."""
     if slot.lease is None or not holds(slot.lease, flight, order, now):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from askonce.core.heat import Visits
-from askonce.core.keys import Key
+from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed
 from askonce.core.near import Kept
@@ -82,6 +82,23 @@ class Held(NamedTuple):
     key: Key
     id: bytes
     order: int
+
+
+class Running(NamedTuple):
+    """A flight under way, by its lease: `digest` is the first half of its key's. `since` and `deadline` in ms.
+
+    `wanted`: a caller of another process was told to follow it. `waiting`: the processes that wait for notices about
+    its key; None where the store does not know.
+    """
+
+    digest: bytes
+    form: Form
+    id: bytes
+    order: int
+    since: int
+    deadline: int
+    wanted: bool
+    waiting: int | None = None
 
 
 class Near(Protocol):
@@ -201,6 +218,10 @@ class Store(Protocol):
 
         It meets every entry that is there from the first step to the last, some perhaps twice. A step is short.
         """
+        ...
+
+    async def flights(self, count: int) -> list[Running]:
+        """Up to `count` leases of flights under way (core.lease.flying), in every process. It reads no entry."""
         ...
 
     async def standing(self) -> Sequence[Generations]:

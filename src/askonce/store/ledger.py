@@ -35,7 +35,7 @@ from askonce.core.model import (
 )
 from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Notice, end_frame
 from askonce.errors import ConfigError
-from askonce.store import Held, StoreTrouble
+from askonce.store import Held, Running, StoreTrouble
 
 
 class Ledger(Protocol):
@@ -205,6 +205,13 @@ def unsaid(length: int, offset: int, data: bytes) -> bytes:
 def said(flight: bytes, order: int, at: int, data: bytes = b"") -> Notice:
     """The notice of what was appended to a flight's log."""
     return Notice(SAID, flight, order, at.to_bytes(8, "big") + data)
+
+
+def running(name: bytes, lease: Lease, waiting: int | None = None) -> Running:
+    """The flight that has a lease. `name`: of its key."""
+    since = lease.expire - rules.LEASE_LIFE
+    form: Any = name[32:].decode()
+    return Running(name[:16], form, lease.id, lease.order, since, lease.deadline, lease.want, waiting)
 
 
 def counted(row: tuple[int, int, int] | None, hits: int, window: int, now: int) -> tuple[int, int, int]:

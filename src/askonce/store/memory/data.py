@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from askonce.core.eviction import OVERHEAD
 from askonce.core.heat import Visits
@@ -46,6 +46,10 @@ class Listener(Protocol):
 
     def notify(self, key: Key, notice: Notice) -> None:
         """Take a notice about any key, in the thread that sent it."""
+
+    def listens(self, key: Key) -> bool:
+        """Whether it wants the notices about a key."""
+        ...
 
 
 class Memory:
@@ -138,6 +142,11 @@ class Memory:
             name = key.digest + key.form.encode()
             if name in self.entries:
                 self.places.visit(name, times)
+
+    def listening(self, name: bytes) -> int:
+        """How many listeners want the notices about the key of this name."""
+        form: Any = name[32:].decode()
+        return sum(link.listens(Key(name[:32], form)) for link in list(self.links))
 
     def _worth(self, name: bytes) -> int:
         kept = self.entries.get(name)

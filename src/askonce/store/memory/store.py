@@ -35,6 +35,7 @@ from askonce.store import (
     Look,
     Near,
     Record,
+    Running,
     StoreTrouble,
     Works,
     ledger,
@@ -152,6 +153,15 @@ class _Open:
             self._memory.drop(entries, name)
         return len(same)
 
+    def flights(self, count: int) -> list[Running]:
+        leases = self._memory.leases.items()
+        here = ((name, lease) for name, (realm, lease) in leases if realm == self._realm)
+        running = (one for one in here if rules.flying(one[1], self.now))
+        return [
+            ledger.running(name, lease, self._memory.listening(name))
+            for name, lease in itertools.islice(running, count)
+        ]
+
 
 _FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
 
@@ -259,6 +269,9 @@ class MemoryStore:
     async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
         return self._do(lambda opened: opened.scan(cursor, count))
 
+    async def flights(self, count: int) -> list[Running]:
+        return self._do(lambda opened: opened.flights(count))
+
     async def standing(self) -> Sequence[Generations]:
         return [self._memory.realms.get(self._realm, Generations())]
 
@@ -323,6 +336,10 @@ class MemoryLink:
         if key in self._keys:
             self._inbox.append((key, notice))
             self._wakeup.set()
+
+    def listens(self, key: Key) -> bool:
+        """Whether it wants the notices about a key."""
+        return key in self._keys
 
     def subscribe(self, key: Key) -> None:
         self._keys.add(key)

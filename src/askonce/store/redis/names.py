@@ -6,6 +6,7 @@
     {prefix:17}:h1:<digest>:<form>    hits of a hot key: a hash of turn (which half window), now, before
     {prefix:17}:c1:<digest>:<form>    channel of the notices about a key
     {prefix:17}:s1:<flight>.<order>   tape of one flight: a string of frames
+    {prefix:17}:f1                    flights of the partition: a sorted set of <digest>:<form>, by when a lease is over
     {prefix:17}:g1                    generations of the partition: a hash of ep, clk, floor and t:<field>
     {prefix:17}:n1:<number>           what a near cache writes when it begins, to see whether it is told; for a second
 
@@ -16,13 +17,15 @@ entry holds the whole digest, which is verified on every read. An ACL user needs
 
 from __future__ import annotations
 
+import base64
 import binascii
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from redis.crc import key_slot
 
-from askonce.core.keys import Key
+from askonce.core.keys import Form, Key
 from askonce.errors import ConfigError
 from askonce.store import PARTITIONS
 
@@ -31,7 +34,7 @@ PREFIX_MAX = 200
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 _FORMS = {form: f":{form}".encode() for form in "vjs"}
 _READS_MAX = 4096
-KINDS = frozenset({b"e1", b"l1", b"h1", b"s1", b"g1"})
+KINDS = frozenset({b"e1", b"l1", b"h1", b"s1", b"f1", b"g1"})
 _PLAIN = bytes(0x3F if byte in b"*?[]\\" else byte for byte in range(256))  # "?" for what a pattern would interpret
 
 
@@ -51,6 +54,14 @@ def check_prefix(prefix: str) -> str:
     if len(prefix) > PREFIX_MAX:
         raise ConfigError(f"prefix {prefix[:20]!r}... has {len(prefix)} characters: write at most {PREFIX_MAX}")
     return prefix
+
+
+def read_member(member: bytes) -> tuple[bytes, Form]:
+    """The first half of the digest, and the form, in a member of the index of flights; ValueError for what is none."""
+    form: Any = member[23:].decode()
+    if len(member) != 24 or form not in _FORMS:
+        raise ValueError(member)
+    return base64.urlsafe_b64decode(member[:22] + b"=="), form
 
 
 class Names:
@@ -84,6 +95,14 @@ class Names:
     def generations(self, partition: int) -> bytes:
         """The generations of a partition."""
         return self._tags[partition] + b":g1"
+
+    def flights(self, partition: int) -> bytes:
+        """The index of a partition's flights."""
+        return self._tags[partition] + b":f1"
+
+    def of_flight(self, partition: int, member: bytes) -> tuple[bytes, bytes]:
+        """The lease and the channel of a member of that index."""
+        return self._tags[partition] + b":l1:" + member, self._tags[partition] + b":c1:" + member
 
     def of(self, key: Key) -> tuple[bytes, bytes, bytes]:
         """The entry, lease and generations of a key."""

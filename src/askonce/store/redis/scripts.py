@@ -51,6 +51,7 @@ class Scripts:
         def script(name: str) -> Script:
             return Script(before + "\n" + (folder / f"{name}.lua").read_text("utf-8"))
 
+        self.sharded = publish == "spublish"
         self.claim = script("claim")
         self.renew = script("renew")
         self.fill = script("fill")

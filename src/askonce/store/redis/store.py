@@ -17,10 +17,11 @@ from askonce.core.lease import Ask, Claim, Follow, Generations, Grant, Hit, Lead
 from askonce.core.model import FORMS, Lifetime, Sealed, Snapshot, pack_fields
 from askonce.core.tape import Ending
 from askonce.errors import ConfigError, PartialInvalidation, StoreUnavailable
-from askonce.store import PARTITIONS, Link, Look, Record, StoreTrouble, Works
+from askonce.store import PARTITIONS, Link, Look, Record, Running, StoreTrouble, Works
 from askonce.store.redis import cluster_address
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.batch import Batch
+from askonce.store.redis.flights import flights
 from askonce.store.redis.names import Names
 from askonce.store.redis.near import RedisNear
 from askonce.store.redis.near import join as join_near
@@ -139,9 +140,9 @@ class RedisStore:
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
         """Decide by core.lease.claim."""
-        said = await self._run(
-            self._wire(key), self.scripts.claim, self.names.of(key), claim_args(key, ask, self.names.channel(key))
-        )
+        keys = (*self.names.of(key), self._index(key))
+        args = claim_args(key, ask, self.names.channel(key))
+        said = await self._run(self._wire(key), self.scripts.claim, keys, args)
         try:
             return read_claim(said, ask.id)
         except (TypeError, ValueError, IndexError):
@@ -149,7 +150,7 @@ class RedisStore:
 
     async def fill(self, key: Key, flight: bytes, order: int, sealed: Sealed, life: Lifetime) -> str:
         """Store an answer; wakes the waiters."""
-        keys = (*self.names.of(key), self.names.tape(key, flight, order))
+        keys = (*self.names.of(key), self.names.tape(key, flight, order), self._index(key))
         channel = self.names.channel(key)
         args = (flight, order, life.ttl, life.grace, life.error, life.cap, life.age, *sealed, key.form, channel)
         try:
@@ -165,7 +166,7 @@ class RedisStore:
         self, key: Key, flight: bytes, order: int, ending: Ending, *, failed: bool = False, hint: int = 0
     ) -> None:
         """Give a lease back, write the ending to the tape if needed, wake the waiters."""
-        keys = (*self.names.of(key), self.names.tape(key, flight, order))
+        keys = (*self.names.of(key), self.names.tape(key, flight, order), self._index(key))
         args = release_args(key, flight, order, ending, failed, hint, self.names.channel(key))
         await self._run(self._wire(key), self.scripts.release, keys, args)
 
@@ -232,11 +233,18 @@ class RedisStore:
         keys = (self.names.generations(partition),)
         return int(await self._run(self._wires[partition], self.scripts.invalidate, keys, args))
 
+    def _index(self, key: Key) -> bytes:
+        return self.names.flights(key.digest[0] % PARTITIONS)
+
     # walking through the store
 
     async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
         """About `count` entries of this prefix, and the next cursor; b"" at the end."""
         return await self._walk.scan(cursor, count)
+
+    async def flights(self, count: int) -> list[Running]:
+        """Up to `count` leases of flights under way; no walk through the keys looks for them."""
+        return await flights(self._primaries, self.names, count)
 
     async def standing(self) -> Sequence[Generations]:
         """The generations of every partition, with all that moved."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from askonce.core.heat import Visits
 from askonce.core.keys import Key
@@ -27,11 +28,12 @@ from askonce.core.model import (
     unpack_fields,
 )
 from askonce.core.tape import Notice
-from askonce.store import LOG_LIFE, TAPE_LIFE, Record, StoreTrouble, ledger
+from askonce.store import LOG_LIFE, TAPE_LIFE, Record, Running, StoreTrouble, ledger
 from askonce.store.sqlite.room import LARGEST, SWEPT, Room, number_of
 
 _NAME = struct.Struct(">q")  # of a Record
 _FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
+_RUNNING = "SELECT * FROM leases WHERE realm = ? AND NOT idle AND deadline > ? AND expire > ? LIMIT ?"
 _SCAN = "SELECT id, CASE WHEN realm = ? THEN body END, size FROM entries WHERE id > ? ORDER BY id LIMIT ?"
 
 
@@ -46,9 +48,21 @@ def scan(connection: sqlite3.Connection, realm: int, cursor: bytes, count: int) 
     return (_NAME.pack(after) if met == count else b""), seen
 
 
+def running(connection: sqlite3.Connection, realm: int, now: int, count: int) -> list[Running]:
+    """The flights under way of a prefix: core.lease.flying decides, and the statement asks for no more than that."""
+    rows = connection.execute(_RUNNING, (realm, now, now, count)).fetchall()
+    return [ledger.running(row[0], _lease_of(row)) for row in rows]
+
+
 def tape_name(key: Key, flight: bytes, order: int) -> bytes:
     """The name of a flight's tape."""
     return ledger.name_of(key) + flight + order.to_bytes(8, "big")
+
+
+def _lease_of(row: tuple[Any, ...]) -> Lease:
+    _name, _realm, flight, rank, deadline, epoch, clock, fields, expire, want, idle, fails = row
+    snapshot = Snapshot(epoch, clock)
+    return Lease(flight, rank, deadline, snapshot, unpack_fields(fields), expire, bool(want), bool(idle), fails)
 
 
 class _Moved(Mapping[int, int]):
@@ -105,9 +119,8 @@ class Rows:
         if row is None:
             return None
         # A link renews for every prefix of the process: the lease knows whose generations it was granted under.
-        _, self._realm, flight, rank, deadline, epoch, clock, fields, expire, want, idle, fails = row
-        snapshot = Snapshot(epoch, clock)
-        return Lease(flight, rank, deadline, snapshot, unpack_fields(fields), expire, bool(want), bool(idle), fails)
+        self._realm = row[1]
+        return _lease_of(row)
 
     def generations(self) -> Generations:
         sql = "SELECT epoch, clock, floor FROM generations WHERE realm = ?"

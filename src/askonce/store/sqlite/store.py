@@ -28,11 +28,12 @@ from askonce.core.model import Corrupt, Head, Lifetime, Sealed, read_entry
 from askonce.core.tape import FAILED, Ending
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
-from askonce.store import Clock, Link, Look, Near, Record, StoreTrouble, Works, ledger, machine_clock
+from askonce.store import Clock, Link, Look, Near, StoreTrouble, Works, ledger, machine_clock
 from askonce.store.sqlite.connection import PooledConnection
+from askonce.store.sqlite.contents import Contents
 from askonce.store.sqlite.file import CHECK_PATH, GROWING, KEEPING, URGENT
 from askonce.store.sqlite.files import file_at
-from askonce.store.sqlite.ledger import Rows, scan, tape_name
+from askonce.store.sqlite.ledger import Rows, tape_name
 from askonce.store.sqlite.link import SQLiteLink
 from askonce.store.sqlite.near import Kept
 from askonce.store.sqlite.room import number_of, untold
@@ -75,7 +76,7 @@ def path_of(url: str) -> str:
         raise ConfigError(f"{url!r}: {error}; write an absolute path, sqlite:////folder/file.db") from error
 
 
-class SQLiteStore:
+class SQLiteStore(Contents):
     """A prefix's view of a file."""
 
     kind = "sqlite"
@@ -313,26 +314,6 @@ class SQLiteStore:
 
         await self._write(verb, URGENT)
         await self._in_thread(self._file.settled)
-
-    # for commands
-
-    async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
-        return await self._in_thread(
-            lambda: self._file.read(lambda connection: scan(connection, self._realm, cursor, count))
-        )
-
-    async def standing(self) -> Sequence[Generations]:
-        return [await self._in_thread(lambda: self._file.read(self._standing))]
-
-    def _standing(self, connection: sqlite3.Connection) -> Generations:
-        generations = self._rows(connection).generations()
-        return generations._replace(moved=dict(generations.moved))
-
-    async def discard(self, seen: Sequence[Record]) -> int:
-        return await self._write(lambda rows: rows.discard(seen))
-
-    async def raze(self, count: int) -> int:
-        return await self._write(lambda rows: rows.raze(count))
 
     # the rest
 

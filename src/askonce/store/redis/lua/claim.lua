@@ -1,4 +1,4 @@
--- KEYS entry lease generations
+-- KEYS entry lease generations flights
 -- ARGV digest form id candidate fields | ttl grace error max_age min_fresh max_stale | after early heartbeat channel
 -- -> {0 lead, order, epoch, clock} {1 hit | 2 stale, fill, order, now[, order, epoch, clock]} {3 follow, id, order, ms}
 
@@ -47,6 +47,7 @@ local function granted(reply)
       's', text(g.clock), 't', fields, 'x', text(now + LEASE_LIFE), 'want', '0', 'idle', '0',
       'fails', text(lease and lease.fails or 0))
     redis.call('PEXPIRE', KEYS[2], LEASE_LIFE)
+    indexed(KEYS[4], KEYS[2], now)
   end
   reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = grant.order, grant.epoch, grant.clock
   return reply

@@ -1,4 +1,4 @@
--- KEYS entry lease generations tape
+-- KEYS entry lease generations tape flights
 -- ARGV flight order | ttl grace error cap age | start extensions body | form channel   -> stored | unkept | moved | lost
 
 local now = math.floor(clock() / 1000)
@@ -44,6 +44,7 @@ if verdict == 'store' then
   if done.err then verdict, taped, trouble = 'unkept', lease.want, done end
 end
 if held then redis.call('DEL', KEYS[2]) end
+if held then unindexed(KEYS[5], KEYS[2]) end
 if taped then
   local ending = 't' .. string.char(#verdict) .. verdict .. body
   trouble = ended(KEYS[4], struct.pack('>BI4', 127, #ending) .. ending, channel, flight, order, 't') or trouble

@@ -90,6 +90,15 @@ local function holds(lease, flight, order)
   return lease and lease.id == flight and lease.order == order and not lease.idle
 end
 
+-- The index of a partition's flights: `askonce flights` and pages read it, and no decision does. It is written after what
+-- counts, and what goes wrong with it fails nothing.
+local function indexed(index, lease, now)
+  redis.pcall('ZREMRANGEBYSCORE', index, '-inf', text(now))
+  redis.pcall('ZADD', index, text(now + LEASE_LIFE), lease:sub(-24))
+  redis.pcall('PEXPIRE', index, LEASE_LIFE)
+end
+local function unindexed(index, lease) redis.pcall('ZREM', index, lease:sub(-24)) end
+
 local function dates(created, fresh, stale, error)
   local sum = (created + 3 * fresh + 5 * stale + 7 * error) % PRIME
   return packed(created) .. packed(fresh) .. packed(stale) .. packed(error) .. struct.pack('>I4', sum)

@@ -1,4 +1,4 @@
--- KEYS entry lease generations tape (less its order when ARGV's is 0)
+-- KEYS entry lease generations tape (less its order when ARGV's is 0) flights
 -- ARGV digest form | flight order failed hint | frame outcome channel   -> OK
 
 local now = math.floor(clock() / 1000)
@@ -31,6 +31,7 @@ if holds(lease, flight, order) then
   else
     redis.call('DEL', KEYS[2])
   end
+  unindexed(KEYS[5], KEYS[2])
 end
 if not taped then return 'OK' end
 return ended(tape, ARGV[8] ~= 's' and ARGV[7], ARGV[9], flight, order, ARGV[8]) or 'OK'

@@ -1,0 +1,113 @@
+"""The flights of all partitions, as an index of each partition names them: a few round trips, however many keys exist.
+
+The scripts that grant and end leases keep the index (`lua/prelude.lua`). It may name a lease that is gone, such as one
+of a process that was killed, so the lease itself decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from askonce.core.lease import LEASE_LIFE, Lease, flying
+from askonce.core.model import Snapshot
+from askonce.store import PARTITIONS, Running, StoreTrouble
+from askonce.store.redis.names import Names, read_member
+from askonce.store.redis.primaries import Asked, Primaries
+from askonce.store.redis.scripts import pack
+from askonce.store.redis.trouble import Refusal, unrefused
+
+STEP = 256  # leases that are read in one round trip
+_NOBODY = Snapshot(b"", 0)
+
+
+class _Named(NamedTuple):
+    """A member of an index."""
+
+    partition: int
+    member: bytes
+
+
+async def flights(primaries: Primaries, names: Names, count: int) -> list[Running]:
+    """Up to `count` flights under way."""
+    named = await _named(primaries, names, count)
+    found: list[Running] = []
+    for first in range(0, len(named), STEP):
+        some = named[first : first + STEP]
+        leases, waiting = await _leases(primaries, names, some)
+        now = await _now(primaries)
+        found += [
+            _running(one.member, lease, waits)
+            for one, lease, waits in zip(some, leases, waiting, strict=True)
+            if lease is not None and flying(lease, now)
+        ]
+    return found
+
+
+async def _named(primaries: Primaries, names: Names, count: int) -> list[_Named]:
+    asked = [
+        Asked(partition, pack(b"ZRANGE", names.flights(partition), 0, count - 1), 1) for partition in range(PARTITIONS)
+    ]
+    members = enumerate([unrefused(said[0]) for said in await _all(primaries, asked)])
+    named = [_Named(partition, member) for partition, some in members for member in some if _is_member(member)]
+    return named[:count]
+
+
+def _is_member(member: Any) -> bool:
+    try:
+        return bool(read_member(member)[0])
+    except (TypeError, ValueError):
+        return False
+
+
+async def _leases(
+    primaries: Primaries, names: Names, named: Sequence[_Named]
+) -> tuple[list[Lease | None], list[int | None]]:
+    """The lease of each, and how many processes listen to its notices; None for what the server does not tell."""
+    counting = b"SHARDNUMSUB" if primaries.scripts.sharded else b"NUMSUB"
+    asked = []
+    for partition, member in named:
+        lease, channel = names.of_flight(partition, member)
+        read = pack(b"HMGET", lease, b"id", b"order", b"dl", b"x", b"want", b"idle")
+        asked.append(Asked(partition, read + pack(b"PUBSUB", counting, channel), 2))
+    replies = await _all(primaries, asked)
+    return [_lease(said[0]) for said in replies], [_waiting(said[1]) for said in replies]
+
+
+def _lease(said: Any) -> Lease | None:
+    try:
+        flight, order, deadline, expire, want, idle = said
+        numbers = int(order), int(deadline), _NOBODY, (), int(expire)
+        return Lease(flight, *numbers, want == b"1", idle == b"1") if flight else None
+    except (TypeError, ValueError):
+        return None  # gone meanwhile, or not askonce's
+
+
+def _waiting(said: Any) -> int | None:
+    if isinstance(said, Refusal) or not isinstance(said, list | dict):
+        return None  # this user, or this service, has no PUBSUB
+    counts = list(said.values()) if isinstance(said, dict) else said[1::2]
+    return int(counts[0]) if counts else None
+
+
+def _running(member: bytes, lease: Lease, waiting: int | None) -> Running:
+    digest, form = read_member(member)
+    since = lease.expire - LEASE_LIFE
+    return Running(digest, form, lease.id, lease.order, since, lease.deadline, lease.want, waiting)
+
+
+async def _now(primaries: Primaries) -> int:
+    """A server's clock, ms."""
+    (said,) = await _all(primaries, [Asked(0, pack(b"TIME"), 1)])
+    seconds, micros = unrefused(said[0])
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+async def _all(primaries: Primaries, asked: Sequence[Asked]) -> list[list[Any]]:
+    """The replies to each; StoreTrouble if a primary has trouble."""
+    found: list[list[Any]] = []
+    for said in await primaries.ask_all(asked) if asked else []:
+        if isinstance(said, StoreTrouble):
+            raise said
+        found.append(said)
+    return found
