@@ -164,6 +164,12 @@ class BackgroundThread:
         """The number of callers that wait for other processes."""
         return sum(len(wait_list.waiters) for wait_list in list(self._wait_lists.values()))
 
+    def waited(self) -> dict[Key, int]:
+        """How many callers of this process wait for another's flight, by key."""
+        return {
+            one.key: sum(not waiter.leads for waiter in list(one.waiters)) for one in list(self._wait_lists.values())
+        }
+
     def stop(self) -> None:
         """End the thread and close its link."""
         self._stopping = True

@@ -81,6 +81,11 @@ class Streaming(Protocol):
         ...
 
     @property
+    def readers(self) -> int:
+        """How many callers read it now."""
+        ...
+
+    @property
     def abandoned(self) -> str:
         """What happens after the last reader left: ``finish``, ``close``, or "" while it has readers."""
         ...
@@ -141,6 +146,11 @@ class Flight:
     def joinable(self) -> bool:
         """Whether a new caller can have its result: it has not landed, or its stream goes on."""
         return not self._landings or (self.pump is not None and self.pump.joinable)
+
+    @property
+    def followers(self) -> int:
+        """The callers of this process that wait for it or read its stream, besides the one that it began for."""
+        return max(0, self.callers + (self.pump.readers if self.pump is not None else 0) - 1)
 
     @property
     def unwaited(self) -> bool:

@@ -19,10 +19,11 @@ from askonce.core.keys import Key
 from askonce.errors import AskonceError, UsageError
 from askonce.gateway import beginnings
 from askonce.gateway.beginnings import NoSuchKey
-from askonce.gateway.results import Answer, Answers, Filter, Invalidated, Row, Rows, Stats, Swept
-from askonce.store import Store, inventory
+from askonce.gateway.results import Answer, Answers, Filter, Flight, Invalidated, Row, Rows, Stats, Swept
+from askonce.store import Running, Store, inventory
 from askonce.store.inventory import Listed
 
+FLIGHTS = 1000  # that are read, unless told
 LIMIT = 50  # entries in a list, unless told
 FIRST = 200  # entries that are looked at before an invalidation by labels
 LABELS = frozenset({"scope", "tag", "model"})
@@ -94,6 +95,32 @@ class View:
         if not found:
             raise NoSuchKey(f"no entry has the key {key}: see askonce ls --full, and check --url and --prefix")
         return found
+
+    # what is under way
+
+    async def flights(self, limit: int = FLIGHTS) -> list[Flight]:
+        """Up to `limit` flights of all processes, the longest first."""
+        now = await self.now()
+        found = [self._flight(one, now) for one in await self.store.flights(limit)]
+        return sorted(found, key=lambda one: one.since)
+
+    def _flight(self, one: Running, now: float) -> Flight:
+        engine = self.cache.engine()
+        flight = engine.board.named(one.id, one.order)
+        waited = engine.background.waited()
+        elsewhere = sum(waited[key] for key in waited if key.digest[:16] == one.digest and key.form == one.form)
+        since = one.since / 1000
+        return Flight(
+            key=one.digest.hex(),
+            form=one.form,
+            since=since,
+            seconds=max(0.0, now - since),
+            deadline=one.deadline / 1000,
+            here=flight is not None,
+            followers=flight.followers if flight is not None else elsewhere,
+            wanted=one.wanted,
+            processes=one.waiting,
+        )
 
     # what changes it
 

@@ -123,6 +123,11 @@ class Pump:
             yield
 
     @property
+    def readers(self) -> int:
+        """How many callers read it now."""
+        return self.tape.readers
+
+    @property
     def joinable(self) -> bool:
         """Whether it goes on, and its beginning is kept."""
         return not self.tape.over and not self.tape.trimmed
