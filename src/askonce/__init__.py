@@ -50,6 +50,7 @@ __all__ = [
     "configure",
     "default_cache",
     "get_or_set",
+    "request_log",
 ]
 
 _default: dict[str, tuple[Cache, _config.Standing]] = {}  # under one name: a dict, because its methods are atomic
@@ -87,3 +88,15 @@ def default_cache() -> Cache:
 def get_or_set(messages: object, model: str, call_fn: Callable[[], Any], ttl: float | None = None, **more: Any) -> Any:
     """Cache.get_or_set on the default cache: the tutorial's function."""
     return default_cache().get_or_set(messages, model, call_fn, ttl, **more)
+
+
+def request_log(cache: Any, stream: Any = None) -> Callable[[], None]:
+    """Write one line of JSON for each lookup of a cache to a text stream (None: stderr). Return what ends it.
+
+    Columns: ``time`` (UTC), ``key``, ``outcome``, ``detail``, ``model``, ``tenant``, ``status`` (of HTTP; null for a
+    cache alone), ``seconds``, ``bytes`` (of a stored answer), ``tokens_saved``. What is not known is null. No prompt,
+    answer or credential is ever in a line.
+    """
+    from askonce.metrics.request_log import log_requests
+
+    return log_requests(cache, stream)

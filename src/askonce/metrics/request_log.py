@@ -1,0 +1,143 @@
+"""One line of JSON for each request, on demand: what was asked of which model, by whom, and how it ended.
+
+A line has no prompt, no answer and no credential, and is always one line of ASCII: what does not print is escaped, what
+is long or looks like a secret is left out. Columns that are not known are null, so that every line has the same ones.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from askonce.errors import UsageError
+from askonce.events import Event, Status, Subject, log
+from askonce.metrics.series import presentable
+
+if TYPE_CHECKING:
+    from askonce.cache.base import BaseCache
+
+
+class Writable(Protocol):
+    """A text stream."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+        ...
+
+    def flush(self) -> object:
+        """Hand on what was written."""
+        ...
+
+
+@dataclass(slots=True)
+class Record:
+    """What one line says. `status`: HTTP's; `bytes`: of the answer's body; `tokens_saved`: those of answers that were
+    not paid again.
+    """
+
+    key: str = ""
+    outcome: str = ""
+    detail: str = ""
+    model: str = ""
+    tenant: str = ""
+    status: int | None = None
+    seconds: float | None = None
+    bytes: int | None = None
+    tokens_saved: int | None = None
+    lookups: int = 0
+    hits: int = 0
+
+    def add(self, outcome: str, status: Status, subject: Subject | None) -> None:
+        """Note a lookup of this request. A batch has several: then the line says how many of them hit."""
+        self.lookups += 1
+        self.hits += status.hit
+        if self.lookups == 1:
+            self.key, self.outcome, self.detail = status.key, outcome, status.detail
+        else:
+            self.key, self.detail = "", f"hits-{self.hits}-of-{self.lookups}"
+            self.outcome = self.outcome if status.hit else outcome
+        if subject is not None:
+            self.model, self.tenant = subject.model, subject.tenant
+
+    def line(self, now: float) -> str:
+        """The line, with its end. `now`: s since 1970."""
+        said: dict[str, Any] = {"time": _time(now), **asdict(self)}
+        del said["lookups"], said["hits"]
+        said |= {name: presentable(said[name]) for name in ("detail", "model", "tenant")}
+        if self.seconds is not None:
+            said["seconds"] = round(self.seconds, 6)
+        return json.dumps(said, separators=(",", ":")) + "\n"
+
+
+def _time(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_current: contextvars.ContextVar[Record | None] = contextvars.ContextVar("request record", default=None)
+
+
+class RequestLog:
+    """An Observer that writes a line for each lookup, or, inside `request()`, for each request."""
+
+    def __init__(self, stream: Writable) -> None:
+        self._stream = stream
+        self._warned = False
+
+    def looked_up(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:
+        """Note a lookup in its request's record. Without one, write it."""
+        record = _current.get()
+        if record is not None:
+            record.add(outcome, status, subject)
+            return
+        record = Record()
+        record.add(outcome, status, subject)
+        if subject is not None and subject.began:
+            record.seconds = time.perf_counter() - subject.began
+        if entry is not None:
+            record.bytes = body_size(entry)
+        self.write(record)
+
+    def happened(self, event: Event) -> None:
+        """Nothing: only lookups are requests."""
+
+    @contextmanager
+    def request(self) -> Iterator[Record]:
+        """One line for all lookups made inside, in this thread or task; written at the end."""
+        record, began = Record(), time.perf_counter()
+        token = _current.set(record)
+        try:
+            yield record
+        finally:
+            _current.reset(token)
+            record.seconds = time.perf_counter() - began
+            self.write(record)
+
+    def write(self, record: Record) -> None:
+        """Write a line. A stream that fails is reported once, and never to the caller."""
+        try:
+            self._stream.write(record.line(time.time()))
+            self._stream.flush()
+        except Exception as error:  # noqa: BLE001 - full disks, closed files, pipes without a reader
+            if not self._warned:
+                self._warned = True
+                log.warning("the request log cannot be written: %r", error)
+
+
+def body_size(entry: bytes) -> int:
+    """Bytes of a stored answer's body."""
+    return len(entry) - int.from_bytes(entry[4:8], "big")
+
+
+def log_requests(cache: Any, stream: Writable | None = None) -> Callable[[], None]:
+    """askonce.request_log."""
+    base: BaseCache | None = getattr(cache, "_base", None)
+    if base is None:
+        raise UsageError(f"request_log({cache!r}): give a Cache or an AsyncCache")
+    return base.events.observe(RequestLog(stream or sys.stderr))
