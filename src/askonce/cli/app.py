@@ -18,6 +18,7 @@ from askonce.cli.doctor import doctor
 from askonce.cli.invalidate import invalidate
 from askonce.cli.ls import ls
 from askonce.cli.ring import keys
+from askonce.cli.serve import serve
 from askonce.cli.show import show
 from askonce.cli.stats import stats
 from askonce.cli.sweep import sweep
@@ -49,6 +50,7 @@ def _askonce(
 
 
 EXAMPLES: dict[Callable[..., Any], str] = {
+    serve: "askonce serve --upstream https://api.openai.com --workers 2",
     demo: "askonce demo --url redis://localhost:6379/0",
     doctor: "askonce doctor --url redis://localhost:6379/0 --prefix llm:v3",
     stats: "askonce stats --prefix llm:v3 --json",

@@ -1,0 +1,224 @@
+"""The gateway as an ASGI application: plain, so that it runs under any server, and below a path of any application.
+
+A request is read, sent through the transport of its upstream, and its answer is written part by part. Paths below
+``/_askonce`` are the gateway's own. What protects against slow and oversized requests is the server's part: see
+gateway.protocol for `askonce serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Self
+
+from askonce.cache.cache import AsyncCache
+from askonce.events import log
+from askonce.gateway import replies, wire
+from askonce.gateway.bodies import Bodies
+from askonce.gateway.config import GatewayConfig
+from askonce.gateway.heads import forwarded, returned, value_of
+from askonce.gateway.leaving import Caller, Left, Receive, TooLarge
+from askonce.gateway.own import Own
+from askonce.gateway.paths import is_ours, sent_path
+from askonce.gateway.serving import Route, Serving, check, serving
+from askonce.gateway.wire_errors import RequestError
+
+LEAST = 1.0  # s for flights without a caller, even if callers took all the time there was
+
+Scope = Mapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Cut(Exception):
+    """The answer breaks off here, as upstream's did: the server closes the connection."""
+
+
+class Gateway:
+    """A caching reverse proxy for LLM APIs: an ASGI application.
+
+    Made of a configuration (gateway.config), and optionally of a cache of yours, which it then does not close. The
+    first request opens it, or ``async with``, or the server's lifespan. ConfigError for a configuration that cannot be
+    used; an unreachable store is no error.
+    """
+
+    def __init__(self, config: GatewayConfig, *, cache: AsyncCache | None = None) -> None:
+        check(config)
+        self.config = config
+        self._brought = cache
+        self._serving: Serving | None = None
+        self._own = Own(self)
+        self._bodies = Bodies(config.limits)
+        self._retired: set[asyncio.Task[Any]] = set()
+        self._clients: list[Any] = []
+        self._stops = 0.0  # when it has to have ended (monotonic s)
+
+    # what it is made of
+
+    @property
+    def serving(self) -> Serving:
+        """What is in use now; made at first use, in the event loop."""
+        if self._serving is None:
+            self._serving = serving(self.config, cache=self._brought)
+        return self._serving
+
+    @property
+    def cache(self) -> AsyncCache:
+        """The cache."""
+        return self.serving.cache
+
+    def reload(self, config: GatewayConfig) -> None:
+        """Use another configuration from the next request on. ConfigError, and no change, if it cannot be used."""
+        check(config)
+        before = self.serving
+        after = serving(config, before, self._brought)
+        self.config, self._serving = config, after
+        self._bodies = Bodies(config.limits)
+        self._own.reloaded()
+        if after.client is not before.client:
+            self._clients.append(before.client)  # flights under way still use it
+        if after.cache is not before.cache:
+            self._retire(before.cache, config.server.drain)
+
+    def _retire(self, cache: AsyncCache, limit: float) -> None:
+        task = asyncio.get_running_loop().create_task(cache.aclose(limit))
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+
+    def stop(self) -> None:
+        """Say that it is not ready any more: it ends soon."""
+        self._stops = self._stops or time.monotonic() + self.config.server.drain
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it ends soon."""
+        return self._stops > 0
+
+    async def aclose(self) -> None:
+        """Finish the flights under way, within `server.drain` s, and close what it opened."""
+        if self._serving is None:
+            return
+        self.stop()
+        limit = max(LEAST, self._stops - time.monotonic())
+        if self._brought is None:
+            self._retire(self._serving.cache, limit)
+        if self._retired:
+            await asyncio.wait(self._retired, timeout=limit + 1)
+        for client in (self._serving.client, *self._clients):
+            await client.aclose()
+        self._serving, self._stops = None, 0.0
+
+    async def __aenter__(self) -> Self:
+        self.serving  # noqa: B018 - opens it
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Called by the server."""
+        kind = scope["type"]
+        if kind == "http":
+            path = sent_path(scope)
+            if is_ours(path):
+                await self._own(path, scope, receive, send)
+            else:
+                await self._proxied(path, scope, receive, send)
+        elif kind == "lifespan":
+            await self._live(receive, send)
+        elif kind == "websocket":
+            await _refuse_websocket(scope, receive, send)
+
+    async def _proxied(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = Caller(receive)
+        try:
+            response = await self._response(path, scope, caller)
+            await caller.watched(_answer(response, send))
+        except Left:
+            return
+        except asyncio.CancelledError:
+            if not caller.left:
+                raise
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+        finally:
+            await caller.end()
+
+    async def _response(self, path: str, scope: Scope, caller: Caller) -> wire.Response:
+        headers = scope.get("askonce.headers") or scope["headers"]
+        if value_of(headers, b"upgrade").lower() == b"websocket":
+            return replies.error(501, "websocket", _NO_WEBSOCKET)
+        found = self.serving.route(path)
+        if found is None:
+            return replies.error(404, "unknown_path", self._unknown(path))
+        route, rest = found
+        query = scope["query_string"]
+        url = f"{route.base}{rest}?{query.decode('latin-1')}" if query else f"{route.base}{rest}"
+        return await self._sent(route, scope["method"], url, headers, caller)
+
+    async def _sent(self, route: Route, method: str, url: str, headers: Any, caller: Caller) -> wire.Response:
+        try:
+            body = await self._bodies.read(method, url, headers, caller)
+            request = wire.Request(method, url, headers=forwarded(headers, route.host), **body)
+            answer: wire.Response = await caller.watched(route.transport.handle(request))
+        except TooLarge:
+            return replies.error(413, "request_too_large", _TOO_LARGE, method=method, url=url)
+        except RequestError as why:
+            if caller.left:
+                raise Left from None
+            if self._bodies.too_large(why):
+                return replies.error(413, "request_too_large", _TOO_LARGE, method=method, url=url)
+            log.info("a call upstream failed: %s", why)
+            return replies.failed(why, method=method, url=url)
+        return answer
+
+    def _unknown(self, path: str) -> str:
+        known = ", ".join(route.path or "/" for route in self.serving.routes)
+        del path  # it may hold a secret
+        return f"no upstream stands behind this path: the gateway knows {known}"
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self.serving  # noqa: B018 - opens it
+        await self._own.say_if_away()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+_NO_WEBSOCKET = (
+    "the gateway does not proxy WebSockets: send HTTP requests (streams come as server-sent events), or connect to the"
+    " provider itself"
+)
+_TOO_LARGE = "the body of the request is larger than the gateway accepts (limits.body)"
+
+
+async def _answer(response: wire.Response, send: Send) -> None:
+    """Write an answer to the caller."""
+    head = {"type": "http.response.start", "status": response.status_code}
+    if response.body is not None:
+        await send({**head, "headers": response.headers.raw})
+        await send({"type": "http.response.body", "body": response.body})
+        return
+    try:
+        await send({**head, "headers": returned(response.headers.raw)})
+        async for part in response.stream:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    except RequestError as error:
+        raise Cut(str(error)) from error
+    finally:
+        await response.aclose()
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1000, "reason": _NO_WEBSOCKET[:120]})
+        return
+    said = replies.error(501, "websocket", _NO_WEBSOCKET)
+    await send({"type": "websocket.http.response.start", "status": 501, "headers": said.headers.raw})
+    await send({"type": "websocket.http.response.body", "body": said.body})

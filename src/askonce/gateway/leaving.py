@@ -1,0 +1,110 @@
+"""A caller of the gateway: its body as it arrives, and the moment at which it leaves.
+
+A request that is answered without waiting is never watched: most hits are. The first time that its task waits for
+something, a second task begins to wait for the caller's leaving, and cancels the first. To the engine that is a caller
+that was cancelled: the call goes on for those who are left, or is finished and stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from typing import Any, TypeVar
+
+from askonce.gateway import wire
+
+T = TypeVar("T")
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class Left(Exception):
+    """The caller has gone."""
+
+
+class Caller:
+    """One caller of one request."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.left = False
+        self.sent_all = False  # its body has arrived
+        self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
+
+    async def part(self) -> bytes:
+        """The next part of its body; Left if it has gone."""
+        message = await self._receive()
+        if message["type"] != "http.request":
+            self.left = True
+            raise Left
+        self.sent_all = not message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        return body
+
+    @types.coroutine
+    def watched(self, work: Awaitable[T]) -> Generator[Any, Any, T]:
+        """Do the work in this task; once it waits, watch the caller, and cancel this task when it leaves."""
+        steps = work.__await__()
+        try:
+            waits = next(steps)
+            self._begin()
+            while True:
+                try:
+                    got = yield waits
+                except GeneratorExit:
+                    steps.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001 - a cancellation, too, is the work's to handle
+                    waits = steps.throw(error)
+                else:
+                    waits = steps.send(got)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+
+    def _begin(self) -> None:
+        if self._watch is None and self.sent_all:
+            task = asyncio.current_task()
+            assert task is not None
+            self._watch = asyncio.get_running_loop().create_task(self._until_it_leaves(task), name="askonce-caller")
+
+    async def _until_it_leaves(self, task: asyncio.Task[Any]) -> None:
+        while (await self._receive())["type"] == "http.request":
+            pass  # what a server says of a body that is over
+        self.left = True
+        task.cancel()
+
+    async def end(self) -> None:
+        """Stop watching."""
+        if (watch := self._watch) is not None and not watch.done():
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+
+class Upload(wire.AsyncByteStream):
+    """A body that is not read here: what has arrived of it, and then the rest as it arrives."""
+
+    __slots__ = ("_caller", "_parts", "_rest")
+
+    def __init__(self, caller: Caller, parts: list[bytes], limit: int) -> None:
+        self._caller = caller
+        self._parts = parts
+        self._rest = limit - sum(map(len, parts))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self._parts:
+            yield self._parts.pop(0)
+        while not self._caller.sent_all:
+            part = await self._caller.part()
+            self._rest -= len(part)
+            if self._rest < 0:
+                raise TooLarge
+            if part:
+                yield part
+
+
+class TooLarge(Exception):
+    """A body over the limit."""

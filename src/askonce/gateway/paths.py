@@ -1,0 +1,43 @@
+"""Which upstream a path names, and the URL there. Paths are compared as they were sent, before any unquoting.
+
+So nothing that an upstream would read in another way (``%2F``, dot segments, doubled slashes) is read here at all: it
+is no path of the gateway, and goes to the upstream whose path it begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+OURS = "/_askonce"
+
+
+def sent_path(scope: Mapping[str, Any]) -> str:
+    """The path as it was sent, without the path under which the gateway is mounted."""
+    root, path = scope.get("root_path", "").rstrip("/"), scope["path"]
+    local = path[len(root) :] if root and (path == root or path.startswith(f"{root}/")) else path
+    raw = scope.get("raw_path")
+    if raw is None:
+        return quote(local, safe="/:@!$&'()*+,;=~") or "/"
+    sent = raw.partition(b"?")[0].decode("latin-1")
+    if sent == path == local:
+        return sent or "/"
+    # Servers differ in whether the raw path begins with what they were mounted under.
+    rest = sent[len(quoted) :] if (quoted := quote(root)) and sent.startswith(quoted) else sent
+    same = next((one for one in (rest, sent) if unquote(one) == local), None)
+    return (quote(local, safe="/:@!$&'()*+,;=~") if same is None else same) or "/"
+
+
+def below(path: str, prefix: str) -> str | None:
+    """The rest of a path below a prefix; None if it is not below it."""
+    if not prefix:
+        return path
+    if path == prefix:
+        return ""
+    return path[len(prefix) :] if path.startswith(f"{prefix}/") else None
+
+
+def is_ours(path: str) -> bool:
+    """Whether a path belongs to the gateway itself."""
+    return path == OURS or path.startswith(f"{OURS}/")

@@ -1,0 +1,217 @@
+"""The server's side of a connection: uvicorn's protocol with the limits that it lacks.
+
+A head has a largest size and a deadline, a body has a deadline that grows with its size, a request has exactly one
+Host, and the requests that run at one time are bounded. Deadlines are looked at by the server once a second: a timer
+for each request costs more than the rest of this file.
+
+Names of headers are also kept in the case in which they were sent: ``scope["askonce.headers"]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any, NamedTuple
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from askonce.gateway import replies
+from askonce.gateway.wire import Response
+
+RATE = 65_536  # bytes of a body for which it gets another second
+STALLED = 120.0  # s in which a caller reads nothing of its answer, before its connection is closed
+OVERHEAD = 16  # bytes of chunks around a byte of a body: an honest sender has a few in a thousand
+_PHRASES = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+
+
+class Bounds(NamedTuple):
+    """What one request and one worker may take: bytes, s, and a number of requests."""
+
+    head: int = 65_536
+    head_timeout: float = 10.0
+    body_timeout: float = 60.0
+    concurrency: int = 10_000
+
+
+class _Wrong(Exception):
+    """A request that is refused before it is one."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+_IDLE, _HEAD, _BODY = range(3)
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One connection. `bounds` is replaced when the configuration is read again."""
+
+    bounds = Bounds()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._served = self.app
+        self._reading = _HEAD  # what opened a connection must send a head in time
+        self._since = time.monotonic()
+        self._seen = 0  # bytes of this head, or of this body with its chunks
+        self._body = 0  # bytes of this body alone
+        self._hosts = 0
+        self._stalled = 0.0
+        self._wrong: _Wrong | None = None
+        if len(self.connections) > self.bounds.concurrency:
+            self._refuse(_Wrong(503, "the gateway has as many connections as it may have (limits.concurrency)"))
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        if self._reading == _IDLE:
+            self._reading, self._seen, self._since = _HEAD, 0, time.monotonic()
+        if self._reading == _HEAD and b"h2c" in data:
+            data = _without_h2c(data)
+        self._seen += len(data)
+        self._unset_keepalive_if_required()
+        while data and not self.transport.is_closing():
+            data = self._fed(data)
+        if self._seen > self.bounds.head and not self.transport.is_closing():
+            self._check_size()
+
+    def _check_size(self) -> None:
+        if self._reading == _HEAD:
+            self._refuse(self._too_large())
+        elif self._reading == _BODY and self._seen - self._body > self.bounds.head + OVERHEAD * self._body:
+            self._refuse(_Wrong(400, "the body of the request is hardly more than chunks and trailers"))
+
+    def _too_large(self) -> _Wrong:
+        return _Wrong(431, f"the head of the request is larger than {self.bounds.head} bytes")
+
+    def _fed(self, data: bytes) -> bytes:
+        """Feed the parser; return what it has left."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._not_upgraded(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(self._wrong or _Wrong(400, "this is no valid request of HTTP/1.1"))
+        return b""
+
+    def _not_upgraded(self, rest: bytes) -> bytes:
+        """Go on with HTTP/1.1 after a request that offered to change to something else, as any server may."""
+        self.parser = httptools.HttpRequestParser(self)
+        return rest
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        if self._reading == _IDLE:  # it came with the end of another
+            self._reading, self._seen, self._since = _HEAD, 0, time.monotonic()
+        self._hosts = 0
+        self._raw: list[tuple[bytes, bytes]] = []
+        self.scope["askonce.headers"] = self._raw  # type: ignore[typeddict-unknown-key]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header has arrived, or a trailer, which is left out: the request was read without it."""
+        if self._reading == _BODY:
+            return
+        self._raw.append((name, value))
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: refuse the request, or start it."""
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() != "1.0"):
+            self._stop(_Wrong(400, f"a request has exactly one Host, this one has {self._hosts}"))
+        if self._seen > self.bounds.head and self._size() > self.bounds.head:
+            self._stop(self._too_large())
+        self._reading, self._seen, self._body, self._since = _BODY, 0, 0, time.monotonic()
+        self.app = _overloaded if len(self.tasks) >= self.bounds.concurrency else self._served
+        super().on_headers_complete()
+
+    def _size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self._raw)
+
+    def _stop(self, wrong: _Wrong) -> None:
+        """Make the parser stop: what a callback raises ends the parsing."""
+        self._wrong = wrong
+        raise wrong
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body has arrived."""
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._reading = _IDLE
+        super().on_message_complete()
+
+    def _refuse(self, wrong: _Wrong) -> None:
+        under_way: Any = self.cycle  # None before the first request
+        if under_way is not None and not under_way.response_complete:
+            self.transport.close()  # an answer is under way: there is no place for another
+            return
+        self.transport.write(_written(wrong.status, replies.error(wrong.status, "bad_request", str(wrong))))
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        """The caller reads more slowly than its answer comes."""
+        self._stalled = time.monotonic()
+        super().pause_writing()
+
+    def look(self, now: float) -> None:
+        """Close the connection if what it reads is late, or if its caller reads nothing."""
+        if self.flow.write_paused and now - self._stalled > STALLED:
+            self.transport.abort()
+        elif self._reading != _IDLE and not self.transport.is_closing():
+            self._look_at_request(now)
+
+    def _look_at_request(self, now: float) -> None:
+        if self.flow.read_paused:
+            self._since = now  # it is this side that waits
+        elif self._reading == _HEAD and now - self._since > self.bounds.head_timeout:
+            self._late("head")
+        elif self._reading == _BODY and now - self._since > self.bounds.body_timeout + self._seen / RATE:
+            self._late("body")
+
+    def _late(self, what: str) -> None:
+        if not self._seen:
+            self.transport.close()  # nothing was asked
+        else:
+            self._refuse(_Wrong(408, f"the {what} of the request did not arrive in time"))
+
+
+_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[^\r\n]*", re.IGNORECASE)
+
+
+def _without_h2c(data: bytes) -> bytes:
+    """A head without the offer to change to HTTP/2: the parser takes what follows such an offer for no body at all.
+
+    Java's own client makes it on every new connection.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _H2C.sub(b"", head) + end + rest
+
+
+def _written(status: int, response: Response) -> bytes:
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in response.headers.raw)
+    head = f"HTTP/1.1 {status} {_PHRASES[status]}\r\n".encode()
+    return head + lines + b"connection: close\r\n\r\n" + (response.body or b"")
+
+
+async def _overloaded(_scope: Any, _receive: Any, send: Any) -> None:
+    """The answer to a request that finds too many others."""
+    made = replies.error(503, "overloaded", "the gateway serves as many requests as it may (limits.concurrency)")
+    headers = [*made.headers.raw, (b"retry-after", b"1")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": made.body})

@@ -1,0 +1,108 @@
+"""All that a gateway makes of one configuration: its upstreams with their transports. A reload makes another.
+
+Requests that began under the old one end under it. The cache and the pool of connections are kept, unless what they
+are made of changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from askonce.cache.cache import AsyncCache
+from askonce.core.rules import Rules
+from askonce.engine.question import NOTHING
+from askonce.errors import ConfigError
+from askonce.gateway.config import GatewayConfig, LimitsConfig, StoreConfig
+from askonce.gateway.paths import below
+from askonce.gateway.transport import GatewayTransport
+from askonce.gateway.upstream_client import UpstreamClient, context_of
+
+
+class Route(NamedTuple):
+    """An upstream: the gateway's path for it, its base URL, its Host, and the transport for its requests."""
+
+    path: str
+    base: str
+    host: bytes
+    transport: GatewayTransport
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A configuration in use. Its routes: the longest path first."""
+
+    config: GatewayConfig
+    cache: AsyncCache
+    client: UpstreamClient
+    routes: tuple[Route, ...]
+
+    def route(self, path: str) -> tuple[Route, str] | None:
+        """The upstream of a path, and the path there."""
+        for route in self.routes:
+            if (rest := below(path, route.path)) is not None:
+                return route, rest
+        return None
+
+
+def new_cache(store: StoreConfig) -> AsyncCache:
+    """The cache of a configuration; ConfigError."""
+    return AsyncCache(
+        store.url or None,
+        prefix=store.prefix or None,
+        mode=store.mode,
+        near=store.near or None,
+        compress=store.compress or None,
+        encryption=store.encryption or None,
+    )
+
+
+def new_client(limits: LimitsConfig, authorities: Mapping[str, str]) -> UpstreamClient:
+    """A pool of connections."""
+    return UpstreamClient(
+        connect=limits.connect_timeout,
+        silent=limits.read_timeout,
+        connections=limits.connections,
+        authorities=authorities,
+    )
+
+
+def authorities_of(config: GatewayConfig) -> dict[str, str]:
+    """The files of certificates, by origin."""
+    return {one.origin: one.ca for one in config.upstreams if one.ca}
+
+
+def check(config: GatewayConfig) -> None:
+    """ConfigError for what only shows when a configuration is used."""
+    if not config.upstreams:
+        raise ConfigError("no upstream: name one, as --upstream https://api.openai.com (also $ASKONCE_UPSTREAM)")
+    for origin, file in authorities_of(config).items():
+        try:
+            context_of(file)
+        except OSError as wrong:  # SSLError is one
+            raise ConfigError(
+                f"the certificates of {origin} cannot be read from {file} ({wrong.strerror or wrong}):"
+                " write the path of a PEM file"
+            ) from None
+
+
+def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCache | None = None) -> Serving:
+    """What a configuration needs, made anew where it differs from `before`. Must be called in the event loop."""
+    kept = before is not None and before.config.store == config.store
+    cache = cache or (before.cache if before is not None and kept else new_cache(config.store))
+    same = before is not None and (before.config.limits, authorities_of(before.config)) == (
+        config.limits,
+        authorities_of(config),
+    )
+    client = before.client if before is not None and same else new_client(config.limits, authorities_of(config))
+    routes = [
+        Route(one.path, one.url.rstrip("/"), urlsplit(one.url).netloc.encode(), _transport(cache, client))
+        for one in config.upstreams
+    ]
+    return Serving(config, cache, client, tuple(sorted(routes, key=lambda route: -len(route.path))))
+
+
+def _transport(cache: AsyncCache, client: UpstreamClient) -> GatewayTransport:
+    return GatewayTransport(cache.client_rules(NOTHING, Rules()), cache.engine, client)

@@ -1,0 +1,99 @@
+"""The gateway's transport: the third one beside those of httpx2 and httpx, with all their rules, streams and forms.
+
+What http.transport decides is decided there. This class brings the gateway's own requests, its calls upstream, and
+answers that are written to a caller without another reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from askonce.engine.batch import BatchEngine
+from askonce.engine.reader import Found
+from askonce.events import Status
+from askonce.gateway import wire
+from askonce.gateway.heads import less_ours
+from askonce.gateway.upstream_client import UpstreamClient
+from askonce.http.call import UpstreamCall
+from askonce.http.credentials import Header
+from askonce.http.inner import Inner
+from askonce.http.received import leave
+from askonce.http.request import SentRequest
+from askonce.http.rules import Asked, ClientRules
+from askonce.http.streaming import StreamCall
+from askonce.http.transport import Transport
+
+Told = Callable[[Found], Sequence[Header]]  # more headers of an answer that the store had
+
+
+def nothing_more(_: Found) -> Sequence[Header]:
+    """No more headers."""
+    return ()
+
+
+class GatewayTransport(Transport):
+    """Answers the requests of one gateway under one set of rules."""
+
+    asynchronous = True
+
+    def __init__(
+        self,
+        rules: ClientRules,
+        engine: Callable[[], BatchEngine],
+        client: UpstreamClient,
+        told: Told = nothing_more,
+    ) -> None:
+        super().__init__(rules, engine, wire, Inner(client, lambda: client))
+        self._ready = wire.Response.whole
+        self._client = client
+        self._told = told
+
+    async def send(self, request: wire.Request) -> wire.Response:
+        """Make a call upstream."""
+        return await self._client.send(request)
+
+    def inherited(self, response: Any) -> bool:
+        """False: a worker opens its connections after the fork."""
+        del response
+        return False
+
+    async def dispose(self, response: wire.Response) -> None:
+        """Leave an answer that nobody will read."""
+        await response.aclose()
+
+    async def _drain(self, stream: Any, parts: list[bytes]) -> None:
+        pieces = aiter(stream)
+        try:
+            async for part in pieces:
+                parts.append(part)  # noqa: PERF401 - what came before an error is handed on
+        finally:
+            await leave(pieces, stream)
+
+    def _sent(self, request: wire.Request) -> SentRequest:
+        return SentRequest(request.method, request.url, request.headers.raw, request.body)
+
+    def _less_ours(self, request: wire.Request) -> wire.Request:
+        return wire.Request(
+            request.method,
+            request.url,
+            headers=less_ours(request.headers.raw),
+            stream=request.stream,
+            extensions=request.extensions,
+        )
+
+    async def _passed(self, request: wire.Request, reason: str, asked: Asked | None = None) -> wire.Response:
+        response: wire.Response = await super()._passed(request, reason, asked)
+        response.headers["cache-status"] = str(Status("", fwd="bypass", detail=reason))
+        return response
+
+    def _answered(self, call: UpstreamCall, found: Found) -> Any:
+        return self._with_more(super()._answered(call, found), found)
+
+    def _opened(self, call: StreamCall, found: Found) -> Any:
+        return self._with_more(super()._opened(call, found), found)
+
+    def _with_more(self, response: wire.Response | None, found: Found) -> wire.Response | None:
+        if response is not None and found.entry is not None:
+            response.headers.raw += self._told(found)
+        return response

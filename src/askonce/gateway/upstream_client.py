@@ -1,0 +1,220 @@
+"""The upstream leg: one pool of connections for a worker, and requests that arrive there as the caller sent them.
+
+aiohttp adds nothing to a request here: no header of its own, no cookie, no redirect, no decoding, no second try. The
+head keeps the caller's order. Errors get the names that http.transport shares them by (wire_errors).
+"""
+
+from __future__ import annotations
+
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDict
+from yarl import URL
+
+from askonce.gateway import wire
+from askonce.gateway.wire_errors import (
+    ConnectError,
+    ConnectTimeout,
+    ProxyError,
+    ReadError,
+    ReadTimeout,
+    RemoteProtocolError,
+    RequestError,
+    TransportError,
+)
+from askonce.http.credentials import Header
+
+IDLE = 45.0  # s that an unused connection is kept: less than the 60 s after which common balancers close it
+HEAD = 65_536  # bytes of one line of an answer's head
+LINES = 1_000  # headers of an answer
+PIECE = 65_536  # bytes of a body that are handed to aiohttp at once
+_NOT_ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE)
+
+
+# The headers of the request that is being sent. Not an argument of aiohttp's session: of two headers whose names differ
+# only in case, it keeps one, and it moves Host to the front.
+_headers: ContextVar[CIMultiDict[str]] = ContextVar("askonce-headers")
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request whose head is what was given, in its order."""
+
+    def update_headers(self, _: Any) -> None:
+        """Take the headers as they are; Host is among them."""
+        self.headers: CIMultiDict[str] = _headers.get()
+
+    def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
+        """Leave a request without a body alone: aiohttp would say how long nothing is."""
+        if body is None:
+            self._body = None
+        else:
+            super().update_body_from_data(body, _stacklevel + 1)
+
+
+class Incoming(wire.AsyncByteStream):
+    """The body of an answer, in the pieces in which it arrives. Leaving it early closes the connection."""
+
+    __slots__ = ("_response", "_where")
+
+    def __init__(self, response: aiohttp.ClientResponse, where: str) -> None:
+        self._response = response
+        self._where = where
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with told(self._where):
+            while piece := await self._response.content.readany():
+                yield piece
+
+    async def aclose(self) -> None:
+        """Return the connection to the pool if the body was read, else close it."""
+        self._response.close()
+
+
+class UpstreamClient:
+    """Sends requests. `authorities`: files of certificates for origins whose certificate the system does not know."""
+
+    def __init__(
+        self,
+        *,
+        connect: float = 5.0,
+        silent: float = 600.0,
+        connections: int = 1000,
+        authorities: Mapping[str, str] | None = None,
+    ) -> None:
+        """Must be made in the event loop. ConfigError is not raised here: the files were read before."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, limit_per_host=connections, keepalive_timeout=IDLE, ttl_dns_cache=60, ssl=True
+            ),
+            request_class=_Request,
+            skip_auto_headers=_NOT_ADDED,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=silent),
+            max_line_size=HEAD,
+            max_field_size=HEAD,
+            max_headers=LINES,
+        )
+        self._contexts = {origin: context_of(file) for origin, file in (authorities or {}).items()}
+        self._proxies: dict[str, str | None] = {}
+
+    async def send(self, request: wire.Request) -> wire.Response:
+        """The answer as soon as its head is there; raises RequestError."""
+        url = URL(request.url, encoded=True)
+        origin = f"{url.scheme}://{url.raw_authority}".lower()
+        _headers.set(_texts(request.headers.raw))
+        with told(origin):
+            response = await self._session.request(
+                request.method,
+                url,
+                data=_payload(request),
+                chunked=True if request.extensions.get("chunked") else None,
+                allow_redirects=False,
+                proxy=self._proxy(origin),
+                ssl=self._contexts.get(origin, True),
+            )
+        return wire.Response(
+            response.status, headers=response.raw_headers, stream=Incoming(response, origin), extensions=_REACHED
+        )
+
+    def _proxy(self, origin: str) -> str | None:
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_of(origin)
+        return self._proxies[origin]
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+
+_REACHED: Mapping[str, Any] = {}
+
+
+def context_of(file: str) -> ssl.SSLContext:
+    """A context that trusts the certificates of a file beside the system's; OSError or SSLError if it has none."""
+    made = ssl.create_default_context()
+    made.load_verify_locations(cafile=file)
+    return made
+
+
+_bypassed: Callable[[str, dict[str, str]], bool] = getattr(urllib.request, "proxy_bypass_environment")  # noqa: B009 - in no stub
+
+
+def proxy_of(origin: str) -> str | None:
+    """The proxy that the environment names for an origin: $HTTPS_PROXY, $HTTP_PROXY, $ALL_PROXY, $NO_PROXY."""
+    # aiohttp's trust_env is not used: it also takes credentials out of a .netrc, and sends them upstream.
+    parts = urlsplit(origin)
+    proxies = urllib.request.getproxies_environment()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if not found or _bypassed(parts.netloc, proxies):
+        return None
+    return found if "://" in found else f"http://{found}"
+
+
+def _texts(headers: Sequence[Header]) -> CIMultiDict[str]:
+    return CIMultiDict([(name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in headers])
+
+
+def _payload(request: wire.Request) -> Any:
+    body = request.body
+    if body is None:
+        return request.stream
+    if len(body) > PIECE:
+        return _pieces(body)
+    return body or None
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    """A large body in pieces, so that other requests are served between two of them."""
+    view = memoryview(body)
+    for at in range(0, len(body), PIECE):
+        yield bytes(view[at : at + PIECE])
+
+
+@contextmanager
+def told(origin: str) -> Iterator[None]:
+    """Raise aiohttp's errors as those of wire_errors."""
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise as_ours(error, origin) from error
+
+
+_KINDS: Sequence[tuple[type[BaseException], type[RequestError], str]] = (
+    (aiohttp.ClientConnectorCertificateError, ConnectError, "the certificate of {0} does not verify: {1}"),
+    (aiohttp.ClientSSLError, ConnectError, "no TLS connection to {0}: {1}"),
+    (aiohttp.ClientHttpProxyError, ProxyError, "the proxy on the way to {0} refused: {1}"),
+    (aiohttp.ClientProxyConnectionError, ProxyError, "no connection to the proxy on the way to {0}: {1}"),
+    (aiohttp.ClientConnectorDNSError, ConnectError, "the name of {0} cannot be resolved: {1}"),
+    (aiohttp.ClientConnectorError, ConnectError, "no connection to {0}: {1}"),
+    (aiohttp.ConnectionTimeoutError, ConnectTimeout, "no connection to {0} within the limit"),
+    (TimeoutError, ReadTimeout, "{0} sent nothing within the limit"),
+    (aiohttp.ServerDisconnectedError, RemoteProtocolError, "{0} closed the connection without an answer"),
+    (aiohttp.ClientPayloadError, RemoteProtocolError, "{0} closed the connection before the end of its answer"),
+    (aiohttp.ClientResponseError, RemoteProtocolError, "{0} does not speak HTTP/1.1: {1}"),
+    (OSError, ReadError, "the connection to {0} broke: {1}"),
+    (aiohttp.ClientConnectionError, ReadError, "the connection to {0} broke: {1}"),
+)
+
+
+def as_ours(error: BaseException, origin: str) -> RequestError:
+    """An error of aiohttp, as one of wire_errors."""
+    for kind, ours, says in _KINDS:
+        if isinstance(error, kind):
+            return ours(says.format(origin, _cause(error)))
+    return TransportError(f"the call to {origin} failed: {_cause(error)}")
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, in words."""
+    inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    said = getattr(inner, "verify_message", "") or getattr(inner, "strerror", "") or str(inner)
+    return said or type(error).__name__

@@ -1,0 +1,206 @@
+"""A gateway that runs in a thread of the test, upstreams that note what reaches them, and raw callers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from askonce.gateway.app import Gateway
+from askonce.gateway.config import GatewayConfig, load
+from askonce.gateway.server import GatewayServer
+from askonce.gateway.sockets import listening
+
+JSON = b'{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"yes"}}]}'
+
+
+def config_of(*upstreams: str, store: str = "memory://", **more: object) -> GatewayConfig:
+    """A configuration as flags make it: ``server_drain=1`` is ``[server] drain = 1``."""
+    flags = {name.replace("_", ".", 1): value for name, value in more.items()}
+    return load(None, {}, {"upstream": list(upstreams), "store.url": store, "server.port": 0, **flags})
+
+
+class Running:
+    """A gateway behind `askonce serve`'s server, in a thread of its own."""
+
+    def __init__(self, config: GatewayConfig, load_again: Callable[[], GatewayConfig] | None = None) -> None:
+        self.gateway = Gateway(config)
+        self.server = GatewayServer(self.gateway, load_again or (lambda: config))
+        self._sockets = listening(config.server.host, config.server.port, 1)[0]
+        self.port: int = self._sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._run, name="gateway")
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._began: Future[None] = Future()
+
+    def _run(self) -> None:
+        factory = self.server.config.get_loop_factory()
+        assert factory is not None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            self.loop = runner.get_loop()
+            self._began.set_result(None)
+            runner.run(self.server.serve(sockets=self._sockets))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._began.result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.tell(self.server.end)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def tell(self, act: Callable[[], object]) -> None:
+        """Call something in the gateway's loop, without waiting for it."""
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(act)
+
+    def do(self, work: Any) -> Any:
+        """Run a coroutine in the gateway's loop; return its result."""
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+
+@contextlib.contextmanager
+def serving(*upstreams: str, **more: Any) -> Iterator[Running]:
+    with Running(config_of(*upstreams, **more)) as running:
+        yield running
+
+
+@dataclass
+class Heard:
+    """A request as it came over the wire."""
+
+    line: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    raw_body: bytes = field(default=b"", repr=False)  # with its chunks
+
+
+Answer = Callable[[Heard], bytes]
+
+
+def answer(
+    body: bytes = JSON,
+    status: str = "200 OK",
+    headers: Mapping[str, str] | None = None,
+    *,
+    kind: str = "application/json",
+) -> bytes:
+    lines = {"content-type": kind, "content-length": str(len(body)), **(headers or {})}
+    return (
+        b"HTTP/1.1 %s\r\n%s\r\n" % (status.encode(), b"".join(f"{n}: {v}\r\n".encode() for n, v in lines.items()))
+        + body
+    )
+
+
+class Tap:
+    """An upstream that keeps every byte of each request, and answers as told. An answer of b"" is a cut connection."""
+
+    def __init__(self, says: Answer = lambda _: answer()) -> None:
+        self.heard: list[Heard] = []
+        self.says = says
+        self.connections = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tap")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20), self._loop
+        ).result(10)
+        self._server = server
+        self.port = server.sockets[0].getsockname()[1]
+        self.host = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.host}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _close(self) -> None:
+        self._server.close()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                heard = await self._heard(reader)
+                self.heard.append(heard)
+                said = self.says(heard)
+                if not said:
+                    break
+                writer.write(said)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    async def _heard(self, reader: asyncio.StreamReader) -> Heard:
+        head = await reader.readuntil(b"\r\n\r\n")
+        line, *rest = head[:-4].split(b"\r\n")
+        headers = [(name, value.strip()) for name, _, value in (one.partition(b":") for one in rest)]
+        known = {name.lower(): value for name, value in headers}
+        if known.get(b"transfer-encoding", b"").lower() == b"chunked":
+            return Heard(line, headers, *(await _chunks(reader)))
+        body = await reader.readexactly(int(known.get(b"content-length", b"0")))
+        return Heard(line, headers, body, body)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    body, raw = b"", b""
+    while True:
+        size = await reader.readuntil(b"\r\n")
+        data = await reader.readexactly(int(size, 16) + 2)
+        body, raw = body + data[:-2], raw + size + data
+        if int(size, 16) == 0:
+            return body, raw
+
+
+def raw_call(port: int, data: bytes, *, timeout: float = 20) -> bytes:
+    """What comes back for these bytes until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as caller:
+        with contextlib.suppress(ConnectionError):
+            caller.sendall(data)
+        return received(caller)
+
+
+def received(caller: socket.socket) -> bytes:
+    """All that comes until the end."""
+    found = b""
+    with contextlib.suppress(ConnectionError):
+        while part := caller.recv(65536):
+            found += part
+    return found
+
+
+def request(
+    body: bytes = b"",
+    *,
+    method: str = "POST",
+    path: str = "/v1/chat/completions",
+    headers: tuple[str, ...] = (),
+    last: bool = True,
+) -> bytes:
+    """The bytes of a request; `last`: the connection is closed after its answer."""
+    lines = [
+        "Host: gateway",
+        *headers,
+        *([f"Content-Length: {len(body)}"] if body else []),
+        *(["Connection: close"] if last else []),
+    ]
+    return f"{method} {path} HTTP/1.1\r\n{''.join(one + chr(13) + chr(10) for one in lines)}\r\n".encode() + body
