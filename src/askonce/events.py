@@ -128,10 +128,11 @@ class Observer(Protocol):
         ...
 
 
+Raised = dict[tuple[int, type[Exception]], object]  # which exceptions of which listener were told; kept, for its id
 Surrounding = Callable[[Any], AbstractContextManager[object]]  # of a lookup's Subject
 T = TypeVar("T")
 
-RAISED = "a listener of askonce raised an exception"
+RAISED = "a listener of askonce raised an exception (%r); its kind is not logged again"
 OUTCOMES = ("hit", "miss", "collapsed", "stale", "request", "bypass")
 
 
@@ -163,6 +164,7 @@ class Events:
         self.observed = False  # lookups note when they began
         self.surroundings: dict[object, Surrounding] = {}
         self._warned: dict[str, object] = {}
+        self._raised: Raised = {}
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener` with every event, in the thread where it happens; returns a function that ends it."""
@@ -197,7 +199,7 @@ class Events:
 
     async def surrounded(self, subject: Subject, ask: Callable[..., Awaitable[T]], *asked: object) -> T:
         """``ask(*asked)`` inside all surroundings of a lookup."""
-        with _Surroundings(self.surroundings, subject):
+        with _Surroundings(self.surroundings, subject, self._raised):
             return await ask(*asked)
 
     def counts(self) -> dict[str, int]:
@@ -226,7 +228,7 @@ class Events:
         if self.observed:
             event = Event(name, key, detail, None, data)
             for observer in self._observing:
-                _safely(observer.happened, event)
+                _safely(self._raised, observer.happened, event)
             self._tell(event)
 
     def warn_once(self, what: str, message: str, *args: object) -> None:
@@ -241,14 +243,14 @@ class Events:
 
     def _tell(self, event: Event) -> None:
         for listener in tuple(self._listeners.values()):
-            _safely(listener, event)
+            _safely(self._raised, listener, event)
 
     def _tell_of_lookup(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:
         for observer in self._observing:
             try:  # as in _safely
                 observer.looked_up(outcome, status, subject, entry)
-            except Exception:
-                log.exception(RAISED)
+            except Exception as error:  # noqa: BLE001 - it is told
+                _told(self._raised, observer, error)
         if self._listeners:
             data: dict[str, object] = {} if subject is None else {"model": subject.model, "tenant": subject.tenant}
             if subject is not None and subject.began:
@@ -256,34 +258,48 @@ class Events:
             self._tell(Event("lookup", status.key, status.detail, status, data))
 
 
-def _safely(listener: Callable[..., Any], *args: object) -> Any:
+def _safely(raised: Raised, listener: Callable[..., Any], *args: object) -> Any:
     try:
         return listener(*args)
-    except Exception:
+    except Exception as error:  # noqa: BLE001 - it is told
         # A bug of a listener must not reach the caller: a metrics callback is not part of the answer.
-        log.exception(RAISED)
+        _told(raised, listener, error)
+
+
+def _told(raised: Raised, listener: object, error: Exception) -> None:
+    """Log a listener's exception, its kind only once: a listener that fails does so at every lookup."""
+    whose = getattr(listener, "__self__", listener)
+    kind = (id(whose), type(error))
+    again = kind in raised or len(raised) >= WARNED
+    if not again:
+        raised[kind] = whose
+    log.log(logging.DEBUG if again else logging.ERROR, RAISED, listener, exc_info=error)
 
 
 class _Surroundings:
     """Enters surroundings around a lookup, and leaves them in reverse; their own exceptions end here."""
 
-    def __init__(self, surroundings: Mapping[object, Surrounding], subject: Subject) -> None:
+    def __init__(self, surroundings: Mapping[object, Surrounding], subject: Subject, raised: Raised) -> None:
         self._surroundings = tuple(surroundings.values())
         self._subject = subject
-        self._entered: list[AbstractContextManager[object]] = []
+        self._raised = raised
+        self._entered: list[tuple[Surrounding, AbstractContextManager[object]]] = []
 
     def __enter__(self) -> None:
         for surrounding in self._surroundings:
-            _safely(self._enter, surrounding)
-
-    def _enter(self, surrounding: Surrounding) -> None:
-        context = surrounding(self._subject)
-        context.__enter__()
-        self._entered.append(context)
+            try:
+                context = surrounding(self._subject)
+                context.__enter__()
+                self._entered.append((surrounding, context))
+            except Exception as error:  # noqa: BLE001 - it is told
+                _told(self._raised, surrounding, error)
 
     def __exit__(self, *raised: object) -> None:
-        for context in reversed(self._entered):
-            _safely(context.__exit__, *raised)
+        for surrounding, context in reversed(self._entered):
+            try:
+                context.__exit__(*raised)  # type: ignore[arg-type]
+            except Exception as error:  # noqa: BLE001 - it is told
+                _told(self._raised, surrounding, error)
 
 
 _JOINERS = "\u200c\u200d"  # parts of emoji and of several scripts: harmless in prose

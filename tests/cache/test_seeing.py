@@ -160,6 +160,24 @@ def test_a_listener_that_raises_disturbs_nobody(crowd, call, caplog):
     assert "a listener of askonce raised" in caplog.text
 
 
+def test_a_listener_that_raises_is_told_once_for_each_kind_of_its_exceptions(crowd, call, caplog):
+    cache = crowd.cache("memory://")
+    kinds = [ZeroDivisionError, KeyError]
+
+    def broken(event):
+        raise kinds[event.name == "lookup"]
+
+    ended = cache.on_event(broken)
+    for _ in range(3):
+        crowd.answer(cache, ASKED, call)
+    told = [record for record in caplog.records if "a listener of askonce raised" in record.getMessage()]
+    assert [record.exc_info[0] for record in told if record.levelname == "ERROR"] == kinds
+    ended()
+    cache.on_event(lambda _: 1 / 0)
+    crowd.answer(cache, ASKED, call)
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 3, "told of another one"
+
+
 def test_all_that_happens_has_a_name_of_the_closed_list(crowd, place, call):
     cache = crowd.cache(place)
     crowd.answer(cache, ASKED, call)
