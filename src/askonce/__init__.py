@@ -14,6 +14,7 @@ from typing import Any
 from askonce.cache import config as _config
 from askonce.cache.answer import Outcome
 from askonce.cache.cache import AsyncCache, AsyncHandle, Cache, Handle
+from askonce.cache.carry import carry
 from askonce.core.keyring import Keys
 from askonce.core.policy import Policy
 from askonce.errors import (
@@ -47,6 +48,7 @@ __all__ = [
     "Status",
     "StoreUnavailable",
     "UsageError",
+    "carry",
     "configure",
     "default_cache",
     "get_or_set",

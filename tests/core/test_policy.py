@@ -38,7 +38,7 @@ def test_without_a_word_the_built_in_terms_hold():
         on_abandon="finish",
         abandon_limit=30.0,
         max_flight=900.0,
-        max_bytes=8 * 1024 * 1024,
+        max_answer_bytes=8 * 1024 * 1024,
         consistency="bounded",
     )
 
@@ -54,9 +54,9 @@ def test_a_lifetime_that_is_given_is_not_worked_out():
 
 
 def test_the_nearest_layer_that_speaks_is_heard():
-    call, scope, cache = Policy(ttl=5), Policy(ttl=6, grace=1), Policy(ttl=7, grace=2, max_bytes=9)
+    call, scope, cache = Policy(ttl=5), Policy(ttl=6, grace=1), Policy(ttl=7, grace=2, max_answer_bytes=9)
     terms = resolve(call, None, scope, cache)
-    assert (terms.ttl, terms.grace, terms.max_bytes, terms.jitter) == (5.0, 1.0, 9, 0.05)
+    assert (terms.ttl, terms.grace, terms.max_answer_bytes, terms.jitter) == (5.0, 1.0, 9, 0.05)
 
 
 def test_what_is_relative_follows_the_ttl_that_came_out_and_not_the_layer_it_stood_in():
@@ -83,7 +83,7 @@ def test_a_ttl_and_a_max_age_that_contradict_each_other_are_refused_by_name_in_o
 def test_seconds_are_floats_whoever_wrote_them():
     for terms in (resolve(Policy(ttl=60, grace=True + 1)), resolve(Policy(ttl=60.0, grace=2.0))):
         assert all(isinstance(getattr(terms, name), float) for name in ("ttl", "grace", "max_age", "jitter"))
-        assert isinstance(terms.max_bytes, int)
+        assert isinstance(terms.max_answer_bytes, int)
 
 
 def test_no_lifetime_grows_beyond_what_a_store_can_count():
@@ -120,8 +120,8 @@ def test_an_answer_is_fresh_before_it_is_old(ttl, factor):
         ({"jitter": math.nan}, "not a number"),
         ({"max_flight": 0}, "up to 900"),
         ({"max_flight": 901}, "up to 900"),
-        ({"max_bytes": 0}, "whole number, at least 1"),
-        ({"max_bytes": 1e6}, "whole number, at least 1"),
+        ({"max_answer_bytes": 0}, "whole number, at least 1"),
+        ({"max_answer_bytes": 1e6}, "whole number, at least 1"),
         ({"tool_calls": "never"}, "'pass', 'structured', 'judge', 'store'"),
         ({"tool_calls": True}, "'pass'"),
         ({"searched": "judge"}, "'pass', 'store'"),

@@ -136,7 +136,7 @@ def test_an_answer_over_the_cap_is_returned_and_not_stored(crowd, place, call):
     from askonce import Policy
 
     call.script(None, Step(body={"text": "x" * 5000}))
-    cache = crowd.cache(place, policy=Policy(max_bytes=4096))
+    cache = crowd.cache(place, policy=Policy(max_answer_bytes=4096))
     outcome = crowd.answer(cache, ASKED, call)
     assert (outcome.status.stored, outcome.status.detail) == (False, "too-large")
     assert len(outcome.value["text"]) == 5000

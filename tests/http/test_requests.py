@@ -228,7 +228,7 @@ def test_ignored_headers_do_not_count_and_unknown_ones_are_named_once(module, ca
 def test_store_if_and_max_bytes_hold_for_http_too(module, cache, inner):
     with cache.http_client(module=module, inner=inner, store_if=lambda answer: "error" in answer) as client:
         assert status_of(cache, client).detail == "store-if"
-    with cache.http_client(module=module, inner=inner, policy=Policy(max_bytes=10)) as client:
+    with cache.http_client(module=module, inner=inner, policy=Policy(max_answer_bytes=10)) as client:
         assert status_of(cache, client).detail == "too-large"
 
 

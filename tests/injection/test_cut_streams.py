@@ -21,7 +21,7 @@ SOON = 1.0  # s
 HANG = 4.0  # s
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "why?"}]}
 NOWHERE = "redis://127.0.0.1:1/0"
-KEPT, TOO_LARGE = Policy(), Policy(max_bytes=30)
+KEPT, TOO_LARGE = Policy(), Policy(max_answer_bytes=30)
 
 pytestmark = [
     pytest.mark.concurrency,

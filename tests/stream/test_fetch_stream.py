@@ -147,7 +147,7 @@ def test_an_upstream_that_breaks_breaks_every_reader_and_nothing_is_kept(make, u
 
 @pytest.mark.concurrency
 def test_a_stream_over_the_cap_passes_through_and_is_not_kept(make, upstream):
-    cache = make(policy=Policy(max_bytes=100))
+    cache = make(policy=Policy(max_answer_bytes=100))
     items = [{"text": "x" * 40} for _ in range(6)]
     upstream.say(*items)
     upstream.ends()
@@ -158,7 +158,7 @@ def test_a_stream_over_the_cap_passes_through_and_is_not_kept(make, upstream):
 
 @pytest.mark.waits
 def test_a_stream_that_outgrows_the_cap_after_its_readers_left_is_closed_upstream(make, upstream):
-    cache = make(policy=Policy(max_bytes=200))
+    cache = make(policy=Policy(max_answer_bytes=200))
     upstream.say("short")
     stream = cache.fetch_stream(REQUEST, upstream.open)
     assert next(stream) == "short"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextvars
 import inspect
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
@@ -18,7 +17,7 @@ from askonce.cache import config, contents
 from askonce.cache.answer import Outcome, answer_of
 from askonce.cache.near import near_for
 from askonce.cache.observed import Observed
-from askonce.cache.options import Call, settings_of
+from askonce.cache.options import CACHE_OPTIONS, POLICY_OPTIONS, Call, check_spelling, policy_of, settings_of
 from askonce.cache.process import known_caches
 from askonce.cache.questions import QuestionBuilder
 from askonce.cache.sealing import Encryption, codec_of, find_compression, portable
@@ -80,16 +79,18 @@ class BaseCache(QuestionBuilder, Observed):
 
         `prefix` starts every key; a new one makes all old keys unreachable. `redis_client`: a configured redis-py
         client (of a server, a Cluster or a Sentinel service), whose settings are used. `policy`: the defaults of this
-        cache; `scopes`: those of calls in a scope. `tenant`: whose answers these are. `mode`: on, off, refresh,
-        only-if-cached (else $ASKONCE_MODE).
-        `strict`: a lookup raises StoreUnavailable instead of going upstream without the store. `near`: what of Redis
-        this process keeps, bytes or such as "64MB" (else $ASKONCE_NEAR); `consistency`: strong does not use that.
-        `replay`: stored streams come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast.
-        `compress`: ``zstd`` (else $ASKONCE_COMPRESS). `encryption`: the keys (`Keys`), a file of them, or a function
-        that returns them (else $ASKONCE_KEYS). `more`: rules about requests (`RuleWords`), and the store's own options.
+        cache; its fields may be given as keywords too, such as ``ttl=3600``. `scopes`: those of calls in a scope.
+        `tenant`: whose answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE). `strict`: a
+        lookup raises StoreUnavailable instead of going upstream without the store. `near`: what of Redis this process
+        keeps, bytes or such as "64MB" (else $ASKONCE_NEAR); `consistency`: strong does not use that. `replay`: stored
+        streams come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `compress`: ``zstd``
+        (else $ASKONCE_COMPRESS). `encryption`: the keys (`Keys`), a file of them, or a function that returns them (else
+        $ASKONCE_KEYS). `more`: rules about requests (`RuleWords`), and the store's own options (`max_bytes`).
         """
         self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
-        options = {name: value for name, value in more.items() if name not in RULE_WORDS}
+        fields = {name: more[name] for name in (POLICY_OPTIONS | {"ttl"}) & more.keys()}
+        options = {name: value for name, value in more.items() if name not in RULE_WORDS and name not in fields}
+        check_spelling(options, CACHE_OPTIONS, ConfigError)
         self._normal = normal_of(self.rules)
         self.prefix = config.find_prefix(prefix)
         self.mode = config.find_mode(mode)
@@ -98,7 +99,7 @@ class BaseCache(QuestionBuilder, Observed):
                 raise ConfigError("give a URL or redis_client=, not both")
             url, options = "redis://", {**options, "client": redis_client}
         self.codec = codec_of(compress, encryption)
-        own = _own_policy(policy, consistency)
+        own = policy_of(policy, fields | ({} if consistency is None else {"consistency": consistency}))
         self._planner = Planner(self.prefix, tenant, own, scopes or {}, self.mode, self.codec.names)
         address = config.find_url(url)
         size = near_for(address, near, config.default_near())
@@ -299,12 +300,6 @@ class BaseCache(QuestionBuilder, Observed):
 
 def _remade(kind: type[BaseCache], made_of: dict[str, Any]) -> BaseCache:
     return kind(**made_of)
-
-
-def _own_policy(policy: Policy | None, consistency: Consistency | None) -> Policy:
-    if consistency is None or not isinstance(policy, Policy | None):
-        return policy or Policy()
-    return replace(policy or Policy(), consistency=consistency)
 
 
 scoping: contextvars.ContextVar[tuple[tuple[BaseCache, Settings], ...]] = contextvars.ContextVar("askonce", default=())

@@ -8,7 +8,7 @@ from typing import Any, Self, Unpack
 from askonce.cache.answer import Outcome
 from askonce.cache.base import BaseCache, scoping
 from askonce.cache.common import CacheOrHandle
-from askonce.cache.options import Call, CallOptions, settings_of
+from askonce.cache.options import Call, Options, settings_of
 from askonce.cache.streams import AsyncStream, Stream
 from askonce.engine.question import Settings
 from askonce.runtime.drive import drive
@@ -21,12 +21,13 @@ class SyncMethods(CacheOrHandle):
     def get_or_set(self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any) -> Any:
         """Return the answer of `model` to `messages`; `call_fn()` runs only if no caller has it. `ttl` in seconds.
 
-        Keywords of CallOptions are askonce's; all others are part of the question: temperature, seed, ...
+        Keywords of CallOptions are askonce's; all others are part of the question: temperature, seed, ... Those of
+        ``request={...}`` are too, whatever their names. UsageError for a keyword that is nearly one of askonce's.
         """
         request, settings = self._tutorial(messages, model, ttl, more)
         return drive(self._base.ask(request, call_fn, settings)).value
 
-    def fetch(self, request: object, call: Call, **own: Unpack[CallOptions]) -> Outcome:
+    def fetch(self, request: object, call: Call, **own: Unpack[Options]) -> Outcome:
         """Return the Outcome for a JSON-like `request`; all of it is the key. `call()` runs in this thread, if needed.
 
         Exceptions of `call` are passed on unchanged. RequestError: the request has no exact JSON form. NotCached: there
@@ -34,7 +35,7 @@ class SyncMethods(CacheOrHandle):
         """
         return drive(self._base.ask(request, call, self._settings(own)))
 
-    def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[CallOptions]) -> Stream:
+    def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[Options]) -> Stream:
         """Return an iterator of a stream's items; ``open_stream()`` returns the upstream's, if it is needed.
 
         Callers that ask while it runs, in any process, get the items so far, then each item as it comes. A stream is
@@ -44,7 +45,7 @@ class SyncMethods(CacheOrHandle):
         playback, status = drive(self._base.stream(request, open_stream, self._settings(own)))
         return Stream(playback, status, self._base.forgets)
 
-    def scoped(self, **own: Unpack[CallOptions]) -> Handle:
+    def scoped(self, **own: Unpack[Options]) -> Handle:
         """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
         return Handle(self._base, self._settings(own))
 
@@ -96,16 +97,16 @@ class AsyncMethods(CacheOrHandle):
         request, settings = self._tutorial(messages, model, ttl, more)
         return (await self._base.ask(request, call_fn, settings)).value
 
-    async def fetch(self, request: object, call: Call, **own: Unpack[CallOptions]) -> Outcome:
+    async def fetch(self, request: object, call: Call, **own: Unpack[Options]) -> Outcome:
         """SyncMethods.fetch; cancelling a caller never cancels a call that other callers or the store will use."""
         return await self._base.ask(request, call, self._settings(own))
 
-    async def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[CallOptions]) -> AsyncStream:
+    async def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[Options]) -> AsyncStream:
         """SyncMethods.fetch_stream; `open_stream()` returns an async iterator, or an awaitable that returns one."""
         playback, status = await self._base.stream(request, open_stream, self._settings(own))
         return AsyncStream(playback, status, self._base.forgets)
 
-    def scoped(self, **own: Unpack[CallOptions]) -> AsyncHandle:
+    def scoped(self, **own: Unpack[Options]) -> AsyncHandle:
         """SyncMethods.scoped."""
         return AsyncHandle(self._base, self._settings(own))
 

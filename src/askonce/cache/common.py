@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from askonce.cache.options import CALL_OPTIONS, settings_of
+from askonce.cache.options import CALL_OPTIONS, CLIENT_OPTIONS, OPTIONS, asked_of, check_spelling, settings_of
 from askonce.cache.selector import Selector, select
 from askonce.core.rules import RULE_WORDS, Rules
 from askonce.engine.question import Settings
+from askonce.errors import UsageError
 
 if TYPE_CHECKING:
     from askonce.cache.base import BaseCache
@@ -64,8 +65,9 @@ class CacheOrHandle:
 
     def _client_rules(self, more: dict[str, Any], *, share_forms: bool) -> ClientRules:
         """The rules of one client; takes askonce's keywords out of `more`."""
-        own = {name: more.pop(name) for name in CALL_OPTIONS & more.keys()}
+        own = {name: more.pop(name) for name in OPTIONS & more.keys()}
         rules = Rules.of({name: more.pop(name) for name in RULE_WORDS & more.keys()})
+        check_spelling(more, CLIENT_OPTIONS, UsageError)
         return self._base.client_rules(self._standing(own), rules, share_forms=share_forms)
 
     def _tutorial(
@@ -75,4 +77,4 @@ class CacheOrHandle:
         own = {name: more.pop(name) for name in CALL_OPTIONS & more.keys()}
         if ttl is not None:
             own["ttl"] = ttl
-        return {"messages": messages, "model": model, **more}, self._settings(own)
+        return asked_of(messages, model, more), self._settings(own)

@@ -6,10 +6,14 @@ Any other keyword of `get_or_set` is part of the question, and so of the key.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
 from typing import Any, TypedDict
 
-from askonce.core.policy import Consistency, Policy
-from askonce.engine.question import Settings, tags_of
+from askonce.core.policy import Consistency, OnAbandon, Policy, Searched, ToolCalls
+from askonce.core.providers.inert import NAMES
+from askonce.core.rules import RULE_WORDS
+from askonce.core.spelling import meant
+from askonce.engine.question import Settings, check_policy, tags_of
 from askonce.errors import UsageError
 
 Call = Callable[[], Any]
@@ -29,14 +33,97 @@ class CallOptions(TypedDict, total=False):
     store_if: Callable[[Any], bool] | None  # called with the answer, or a stream's items; returns whether to store it
 
 
+class PolicyFields(TypedDict, total=False):
+    """The fields of a Policy that a cache, a handle, a client and a fetch take as keywords, beside those of a call."""
+
+    hot_ttl: float | None
+    grace: float | None
+    stale_if_error: float | None
+    max_age: float | None
+    hot_threshold: int | None
+    hot_window: float | None
+    jitter: float | None
+    tool_calls: ToolCalls | None
+    searched: Searched | None
+    on_abandon: OnAbandon | None
+    abandon_limit: float | None
+    max_flight: float | None
+    max_answer_bytes: int | None
+
+
+class Options(CallOptions, PolicyFields, total=False):
+    """The keywords of a handle, a client and a fetch."""
+
+
 CALL_OPTIONS = frozenset(CallOptions.__annotations__)
+POLICY_OPTIONS = frozenset(field.name for field in fields(Policy)) - CALL_OPTIONS
+OPTIONS = CALL_OPTIONS | POLICY_OPTIONS  # of a cache, a handle, a client and a fetch
+_QUESTION = frozenset({"messages", "model", "call_fn", "request"})
+# Words of a cache that no provider has as a field of a request (`prefix` and `mode` are fields of some).
+_OF_A_CACHE = RULE_WORDS | {
+    "scopes",
+    "redis_client",
+    "replay",
+    "replay_speed",
+    "compress",
+    "encryption",
+    "near",
+    "strict",
+}
+CACHE_OPTIONS = _OF_A_CACHE | {"url", "prefix", "policy", "tenant", "mode", "consistency", "ttl"} | POLICY_OPTIONS
+CLIENT_OPTIONS = OPTIONS | RULE_WORDS | {"module", "inner", "share_forms"}
 
 
 def settings_of(own: Mapping[str, Any]) -> Settings:
-    """A call's keywords as Settings; a UsageError for an unknown one names the known ones."""
-    unknown = own.keys() - CALL_OPTIONS
-    if unknown:
-        raise UsageError(
-            f"{', '.join(sorted(unknown))}: unknown setting; write any of {', '.join(sorted(CALL_OPTIONS))}"
-        )
-    return Settings(**{**own, "tags": tags_of(own.get("tags"))})
+    """Keywords as Settings; a UsageError for an unknown one names the word that was probably meant, or all of them."""
+    if unknown := own.keys() - OPTIONS:
+        raise UsageError("; ".join(_unknown(name) for name in sorted(unknown)))
+    said = {name: value for name, value in own.items() if name not in POLICY_OPTIONS}
+    if len(said) < len(own):
+        said["policy"] = policy_of(own.get("policy"), {name: own[name] for name in POLICY_OPTIONS & own.keys()})
+    return Settings(**{**said, "tags": tags_of(own.get("tags"))})
+
+
+def policy_of(policy: Policy | None, said: Mapping[str, Any]) -> Policy:
+    """A policy, with the fields that are given beside it."""
+    return replace(check_policy(policy or Policy()), **said)
+
+
+def _unknown(name: str) -> str:
+    right = meant(name, OPTIONS)
+    return f"{name}: unknown setting; write " + (f"{right}=" if right else f"any of {', '.join(sorted(OPTIONS))}")
+
+
+def asked_of(messages: object, model: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The question of a get_or_set, from its keywords that are not askonce's.
+
+    UsageError for a keyword that is nearly askonce's: as a part of the question it would change the key, and not do
+    what it was given for. Fields of ``request={...}`` are the question's, whatever their names.
+    """
+    request = more.get("request") or {}
+    if not isinstance(request, Mapping):
+        raise UsageError(f"request={request!r}: write a dict of the question's other fields, request={{'seed': 7}}")
+    asked = {name: value for name, value in more.items() if name != "request"}
+    for name in asked:
+        if (right := _misspelt(name)) is not None:
+            raise UsageError(f"{name}=: write {right}; if it is a field of the question, request={{{name!r}: ...}}")
+    return {"messages": messages, "model": model, **asked, **request}
+
+
+def _misspelt(name: str) -> str | None:
+    if name in _OF_A_CACHE:
+        return f"it in Cache({name}=...)"
+    if name in POLICY_OPTIONS - _OF_BOTH or name == "max_bytes":
+        return f"policy=Policy({name}=...)"
+    right = None if name in NAMES else meant(name, CALL_OPTIONS | _QUESTION)
+    return right and f"{right}="
+
+
+def check_spelling(names: Iterable[str], known: Iterable[str], error: type[Exception]) -> None:
+    """Raise if a name is nearly one of the known ones. What it is otherwise is decided elsewhere."""
+    for name in names:
+        if (right := meant(name, known)) is not None:
+            raise error(f"{name}=: unknown; write {right}=")
+
+
+_OF_BOTH = frozenset({"tool_calls"})  # and a field of messages that some servers also take from a request

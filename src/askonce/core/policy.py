@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import InitVar, dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -56,12 +56,15 @@ class Policy(_Hashed):
     on_abandon: OnAbandon | None = None
     abandon_limit: float | None = None
     max_flight: float | None = None
-    max_bytes: int | None = None
+    max_answer_bytes: int | None = None
     consistency: Consistency | None = None
+    max_bytes: InitVar[int | None] = None
 
     __hash__ = _Hashed.__hash__
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, max_bytes: int | None) -> None:
+        if max_bytes is not None:  # the first name of max_answer_bytes; a store has a max_bytes too
+            object.__setattr__(self, "max_answer_bytes", max_bytes)
         for name, check in _CHECKS.items():
             if (value := getattr(self, name)) is not None:
                 check(name, value)
@@ -86,7 +89,7 @@ class Terms:
     on_abandon: str
     abandon_limit: float
     max_flight: float
-    max_bytes: int
+    max_answer_bytes: int
     consistency: str
 
 
@@ -99,7 +102,7 @@ _BUILT_IN: dict[str, Any] = {
     "on_abandon": "finish",
     "abandon_limit": 30.0,
     "max_flight": MAX_FLIGHT,
-    "max_bytes": 8 * 1024 * 1024,
+    "max_answer_bytes": 8 * 1024 * 1024,
     "consistency": "bounded",
 }
 _TTL = 86400.0
@@ -185,7 +188,7 @@ _CHECKS: dict[str, Any] = {
     "searched": _word("pass", "store"),
     "on_abandon": _word("finish", "close"),
     "max_flight": _flight,
-    "max_bytes": _whole,
+    "max_answer_bytes": _whole,
     "consistency": _word("bounded", "strong"),
 }
 _IN_SECONDS = (_seconds, _flight, _window, _share)

@@ -141,7 +141,7 @@ class Follower:
     def _opened(self, question: Question, claim: Follow, log: bytes) -> bytes:
         """A log without envelopes. StoreTrouble if it cannot be opened, so that the caller asks upstream by itself."""
         try:
-            return self._guarded.codec.open_log(question.key, claim.id, log, question.terms.max_bytes)
+            return self._guarded.codec.open_log(question.key, claim.id, log, question.terms.max_answer_bytes)
         except Corrupt as corrupt:
             self._reader.unread(question, corrupt.reason)
             raise StoreTrouble(corrupt.reason, "a flight's tape cannot be opened", "key") from corrupt

@@ -147,7 +147,7 @@ class Leader:
             await self._taped(flight, question, pump, error, refusal)
             self._over(flight)  # not if that was interrupted: it is done once more, and needs the lease
 
-        pump = Pump(opened, Tape(opened.meta), self._mode, self._guarded, question.terms.max_bytes, landed)
+        pump = Pump(opened, Tape(opened.meta), self._mode, self._guarded, question.terms.max_answer_bytes, landed)
         return pump
 
     async def _streams(self, flight: Flight, pump: Pump) -> None:
@@ -234,7 +234,7 @@ class Leader:
     def _landing(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landing:
         """The store's work for an answer."""
         detail = answer.verdict.reason
-        if answer.body is not None and len(answer.body) > question.terms.max_bytes:
+        if answer.body is not None and len(answer.body) > question.terms.max_answer_bytes:
             detail = detail or "too-large"
         if flight.grant is None:
             return Landing(answer, detail, None)

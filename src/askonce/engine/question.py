@@ -275,8 +275,8 @@ class Planner:
         self.prefix = prefix
         self._names = names
         self._tenant = tenant
-        self._policy = _policy(policy)
-        self._scopes = {labels.check_scope(scope): policy for scope, policy in scopes.items()}
+        self._policy = check_policy(policy)
+        self._scopes = _scopes(scopes)
         self._mode = mode
         self._plans: Memo[Settings, Plan] = Memo(PLANS)
         self.plain = self._make(NOTHING)
@@ -329,9 +329,9 @@ class Planner:
         for layer in layers:
             if layer is None:
                 continue
-            _policy(layer)
+            check_policy(layer)
             tighter: dict[str, Any] = {}
-            for name in ("max_age", "max_bytes", "max_flight"):
+            for name in ("max_age", "max_answer_bytes", "max_flight"):
                 cap, said = getattr(self._policy, name), getattr(layer, name)
                 if cap is not None and said is not None and said > cap:
                     tighter[name] = cap
@@ -347,7 +347,17 @@ class Planner:
         return control
 
 
-def _policy(policy: object) -> Policy:
+def _scopes(scopes: object) -> dict[str, Policy]:
+    if not isinstance(scopes, Mapping):
+        raise ConfigError(f"scopes={scopes!r}: write {{'support/triage': Policy(ttl=60)}}")
+    for scope, policy in scopes.items():
+        if not isinstance(policy, Policy):
+            raise ConfigError(f"scopes={{{scope!r}: {policy!r}}}: write {{{scope!r}: Policy(ttl=60)}}")
+    return {labels.check_scope(scope): policy for scope, policy in scopes.items()}
+
+
+def check_policy(policy: object) -> Policy:
+    """The policy; ConfigError if it is none."""
     if not isinstance(policy, Policy):
         raise ConfigError(f"policy={policy!r}: write Policy(ttl=60)")
     return policy

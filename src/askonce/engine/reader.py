@@ -214,7 +214,7 @@ class Reader:
         try:
             head = head or read_entry(data, key.digest, key.form)
             if head[2] & CODED or self._encrypted:
-                data = self._codec.open_entry(key, data, head, question.terms.max_bytes)
+                data = self._codec.open_entry(key, data, head, question.terms.max_answer_bytes)
         except Corrupt as corrupt:
             self.unread(question, corrupt.reason)
             return data, None

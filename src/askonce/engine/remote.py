@@ -153,7 +153,7 @@ class RemoteReader:
         question = self._question
         try:
             kind, payload = self._codec.open_frame(
-                question.key, self._claim.id, kind, payload, self._plain, question.terms.max_bytes
+                question.key, self._claim.id, kind, payload, self._plain, question.terms.max_answer_bytes
             )
         except Corrupt as corrupt:
             self.unreadable = corrupt.reason

@@ -56,7 +56,7 @@ else:
 __all__ = ["MODES", "RecordedAsyncCache", "RecordedCache", "Recording"]
 
 MODES = {"record": "on", "replay": "only-if-cached", "off": "off"}
-KEPT = Policy(ttl=LONGEST, max_age=LONGEST, jitter=0.0, tool_calls="store", max_bytes=2**30)
+KEPT = Policy(ttl=LONGEST, max_age=LONGEST, jitter=0.0, tool_calls="store", max_answer_bytes=2**30)
 LIFE = Lifetime(*(int(LONGEST * 1000),) * 4)
 STANDING = Generations(epoch=bytes(8))  # no invalidation reaches a file
 IGNORED = ("openai-organization", "openai-project", "x-goog-user-project")  # names the account that recorded

@@ -141,7 +141,7 @@ def test_an_answer_over_the_cap_streams_through_and_is_not_kept(talking):
     body = (chunk("z" * 5000), *STORY)
     talking.tell(*body)
     with (
-        Cache("memory://", policy=Policy(max_bytes=2000)) as cache,
+        Cache("memory://", policy=Policy(max_answer_bytes=2000)) as cache,
         cache.http_client(module=talking.module, inner=talking) as client,
     ):
         assert Reading(client).whole() == Reading(client).whole() == body
@@ -152,7 +152,7 @@ async def test_an_answer_whose_first_part_is_over_the_cap_streams_through_before
     body = (chunk("z" * 5000), *STORY)
     talking.tell(*body)
     async with (
-        AsyncCache("memory://", policy=Policy(max_bytes=2000)) as cache,
+        AsyncCache("memory://", policy=Policy(max_answer_bytes=2000)) as cache,
         cache.http_client(module=talking.module, inner=talking) as client,
     ):
         for _ in range(2):
