@@ -1,0 +1,69 @@
+"""The pages of stored answers: a list with a search, and one answer. A body is shown only if it is asked for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from askonce.gateway.page.site import Site
+from askonce.gateway.results import Answer, Filter
+
+LIMIT = 100
+LONGEST = 200_000  # characters of a body on a page
+WORDS = ("key", "scope", "model", "tag")
+STATES = {
+    "fresh": "fresh",
+    "stale": "stale",
+    "error": "only on error",
+    "over": "expired",
+    "invalidated": "invalidated",
+}
+FORMS = {"v": "Value", "j": "JSON answer", "s": "Stream"}
+
+
+async def listing(site: Site, request: Request) -> Response:
+    """``entries``: the answers that a search finds."""
+    asked: dict[str, Any] = {word: request.query_params.get(word, "").strip() for word in WORDS}
+    asked["dead"] = bool(request.query_params.get("dead"))
+    scope, tag, model = (asked[word] or None for word in ("scope", "tag", "model"))
+    rows = await site.view.entries(Filter(scope, tag, model, asked["key"].lower(), asked["dead"]), LIMIT)
+    return site.page(
+        request,
+        "entries.html",
+        here="entries",
+        found=rows.entries,
+        more=rows.more,
+        now=rows.now,
+        states=STATES,
+        asked=asked,
+        searched=any(asked.values()),
+    )
+
+
+async def single(site: Site, request: Request) -> Response:
+    """``entries/{key}``: the forms of one answer, and their bodies with ``?body=1``."""
+    opened = request.query_params.get("body") == "1"
+    answers = await site.view.entry(request.path_params["key"], body=opened)
+    forms = answers.forms
+    bodies = [shown(one) for one in forms] if opened else []
+    return site.page(
+        request,
+        "entry.html",
+        here="entries",
+        key=forms[0].key,
+        forms=forms,
+        bodies=[one[:LONGEST] for one in bodies],
+        cut=[len(one) > LONGEST for one in bodies],
+        opened=opened,
+        now=answers.now,
+        states=STATES,
+        names=FORMS,
+    )
+
+
+def shown(one: Answer) -> str:
+    """A body as text."""
+    return one.body if isinstance(one.body, str) else json.dumps(one.body, indent=2, ensure_ascii=False)

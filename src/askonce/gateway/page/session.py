@@ -1,0 +1,89 @@
+"""Who may see a page: a browser that has shown the admin token once, and holds a cookie that proves it.
+
+The cookie holds no token: it is a date, signed with a key that is derived from the token. Every worker that knows the
+token can check it, and a new token ends all sessions. A form that changes something carries a second signature, made
+of the cookie, and must come from a page of this origin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+COOKIE = "askonce_session"
+LASTS = 12 * 3600  # s
+FIELD = "csrf"
+SAME = {"same-origin", "none"}  # of Sec-Fetch-Site: `none` is an address typed by the user
+
+
+class Sessions:
+    """The sessions of one token. `now`: s since 1970."""
+
+    def __init__(self, token: str, now: Callable[[], float]) -> None:
+        self._token = token.encode()
+        self._key = hmac.digest(self._token, b"askonce page session", "sha256")
+        self._now = now
+
+    def knows(self, token: str) -> bool:
+        """Whether this is the token; the time that this takes does not depend on how much of it is right."""
+        told = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        return hmac.compare_digest(told, hashlib.sha256(self._token).digest())
+
+    def opened(self, request: Request) -> bool:
+        """Whether a request brings the cookie of a session that still lasts."""
+        ends, _, signature = request.cookies.get(COOKIE, "").partition(".")
+        signed = hmac.compare_digest(signature.encode(), self._signature(f"session {ends}").encode())
+        return signed and int(ends) > self._now()
+
+    def begin(self, request: Request, response: Response) -> None:
+        """Give a browser the cookie of a new session. Scripts cannot read it, and other sites cannot send it along."""
+        ends = f"{self._now() + LASTS:.0f}"
+        response.set_cookie(
+            COOKIE,
+            f"{ends}.{self._signature(f'session {ends}')}",
+            max_age=LASTS,
+            path=path_of(request),
+            secure=request.url.scheme == "https",
+            httponly=True,
+            samesite="lax",  # not strict: a link to the page in a chat would ask for the token once more
+        )
+
+    def end(self, request: Request, response: Response) -> None:
+        """Take the cookie away."""
+        response.delete_cookie(COOKIE, path=path_of(request))
+
+    def mark(self, request: Request) -> str:
+        """What a form of this session must send back."""
+        return self._signature(f"form {request.cookies.get(COOKIE, '')}")
+
+    def ours(self, request: Request, mark: str) -> bool:
+        """Whether a form comes from a page of this session, and not from another site."""
+        return same_origin(request) and hmac.compare_digest(mark.encode(), self.mark(request).encode())
+
+    def _signature(self, told: str) -> str:
+        return hmac.digest(self._key, told.encode("utf-8", "surrogatepass"), "sha256").hex()
+
+
+def path_of(request: Request) -> str:
+    """Where the page is mounted, with a slash at its end."""
+    return str(request.scope.get("root_path", "")).rstrip("/") + "/"
+
+
+def same_origin(request: Request) -> bool:
+    """Whether a browser says that a request comes from a page of this origin; programs say nothing."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in SAME
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
+
+
+def new_token() -> str:
+    """A random token."""
+    return secrets.token_urlsafe(24)
