@@ -22,6 +22,7 @@ for _name in (
     "contract_late",
     "contract_links",
     "contract_logs",
+    "contract_tallies",
     "trial",
 ):
     pytest.register_assert_rewrite(f"askonce.testing.{_name}")

@@ -21,6 +21,7 @@ from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed
 from askonce.core.near import Kept
+from askonce.core.tallies import Push, Tallied
 from askonce.core.tape import Ending, Notice
 from askonce.errors import Portable
 from askonce.events import printable
@@ -136,6 +137,7 @@ class Store(Protocol):
 
     address: str  # without a password; the stores of a process with one address share a background thread
     kind: str  # "memory", "sqlite", "redis"
+    prefix: str
 
     @property
     def near(self) -> Near | None:
@@ -186,6 +188,17 @@ class Store(Protocol):
 
     async def tell(self, count: int) -> None:
         """Tell the store of the visits of up to `count` keys, so that what is used is not evicted."""
+        ...
+
+    async def tally(self, push: Push) -> None:
+        """Add what a process gathered (core.tallies.add), to the buckets of now. A push that came before counts once.
+
+        It counts under the push's prefix, which is this store's wherever the address of a store shows its prefix.
+        """
+        ...
+
+    async def tallied(self, table: str, back: int) -> tuple[int, list[Tallied]]:
+        """The time, ms, and the tallies of a table in the last `back` buckets; 1: only those of the current one."""
         ...
 
     async def entry(self, key: Key) -> bytes | None:

@@ -19,6 +19,7 @@ from askonce.runtime.forks import around_forks
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import StoreTrouble, ledger
 from askonce.store.memory.places import GHOST, Places
+from askonce.store.memory.tallies import Tallies
 
 T = TypeVar("T")
 SMALL = 200  # bytes that a lease or counter costs altogether
@@ -65,6 +66,7 @@ class Memory:
         self.realms: dict[int, Generations] = {}
         self.tapes: dict[bytes, Kept] = {}
         self.hits: dict[bytes, Hits] = {}
+        self.tallies = Tallies()
         self.links: weakref.WeakSet[Listener] = weakref.WeakSet()
         self.size = 0
         self._swept = 0
@@ -176,7 +178,7 @@ class Memory:
             if names:
                 return len(names)
         self.places.ghosts.clear()
-        return self._raze_small(realm) or int(self.realms.pop(realm, None) is not None)
+        return self._raze_small(realm) or self.tallies.raze(realm) or int(self.realms.pop(realm, None) is not None)
 
     def _raze_small(self, realm: int) -> int:
         leases = [name for name, (whose, _) in self.leases.items() if whose == realm]

@@ -23,6 +23,7 @@ from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
 from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
+from askonce.core.tallies import TABLES, Push, Tallied, oldest
 from askonce.core.tape import Ending, Notice
 from askonce.errors import ConfigError
 from askonce.runtime.wakeup import Wakeup
@@ -190,6 +191,7 @@ class MemoryStore:
     def __init__(self, memory: Memory, address: str, prefix: str, clock: Clock) -> None:
         self.address = address
         self._memory = memory
+        self.prefix = prefix
         self._realm = ledger.realm(prefix)
         self._clock = clock
         self.visits = memory.visits
@@ -248,6 +250,14 @@ class MemoryStore:
 
     async def tell(self, count: int) -> None:
         self._memory.do(lambda: self._memory.visited(self._memory.visits.take(count)))
+
+    async def tally(self, push: Push) -> None:
+        self._memory.do(lambda: self._memory.tallies.add(push, self._clock() // 1000))
+
+    async def tallied(self, table: str, back: int) -> tuple[int, list[Tallied]]:
+        now = self._clock() // 1000
+        first = max(now // TABLES[table].span - back + 1, oldest(table, now))
+        return now, self._memory.do(lambda: self._memory.tallies.read(self._realm, table, first))
 
     async def entry(self, key: Key) -> bytes | None:
         kept = self._memory.entries.get(ledger.name_of(key))

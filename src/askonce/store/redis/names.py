@@ -8,6 +8,8 @@
     {prefix:17}:s1:<flight>.<order>   tape of one flight: a string of frames
     {prefix:17}:f1                    flights of the partition: a sorted set of <digest>:<form>, by when a lease is over
     {prefix:17}:g1                    generations of the partition: a hash of ep, clk, floor and t:<field>
+    {prefix:0}:y1:<table>:<bucket>    tallies (core.tallies): a hash of counter, NUL, label; see lua/tally.lua
+    {prefix:0}:y1:of:<sender>         the number of the last push of a process
     {prefix:17}:n1:<number>           what a near cache writes when it begins, to see whether it is told; for a second
 
 The braces make a partition one hash slot of a Cluster, so that a script may touch all of a key's names. A name carries
@@ -34,7 +36,8 @@ PREFIX_MAX = 200
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 _FORMS = {form: f":{form}".encode() for form in "vjs"}
 _READS_MAX = 4096
-KINDS = frozenset({b"e1", b"l1", b"h1", b"s1", b"f1", b"g1"})
+KINDS = frozenset({b"e1", b"l1", b"h1", b"s1", b"f1", b"g1", b"y1"})
+TALLIES = 0  # the partition that has all tallies: they are few
 _PLAIN = bytes(0x3F if byte in b"*?[]\\" else byte for byte in range(256))  # "?" for what a pattern would interpret
 
 
@@ -131,6 +134,14 @@ class Names:
     def test(self, partition: int, number: bytes) -> bytes:
         """A name of one connection's own."""
         return self._tags[partition] + b":n1:" + number
+
+    def tallies(self, table: str, bucket: int) -> bytes:
+        """The tallies of a bucket."""
+        return b"%b:y1:%b:%d" % (self._tags[TALLIES], table.encode(), bucket)
+
+    def sender(self, sender: bytes) -> bytes:
+        """The number of a process's last push."""
+        return self._tags[TALLIES] + b":y1:of:" + short(sender)
 
     def pattern(self, kind: bytes = b"*") -> bytes:
         """What SCAN should match. It may match more, so check each name with `ours`."""

@@ -62,6 +62,7 @@ class Scripts:
         self.invalidate = script("invalidate")
         self.discard = script("discard")
         self.append = script("append")
+        self.tally = script("tally")
 
 
 @cache

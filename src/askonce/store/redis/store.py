@@ -29,6 +29,7 @@ from askonce.store.redis.primaries import OnePrimary, Primaries
 from askonce.store.redis.scripts import Notice, Script, claim_args, pack, release_args
 from askonce.store.redis.sentinel import SentinelAddress
 from askonce.store.redis.sentinel_primary import SentinelPrimary
+from askonce.store.redis.tallies import TallyVerbs
 from askonce.store.redis.targets import target
 from askonce.store.redis.trouble import Refusal, foreign, garbled, unrefused
 from askonce.store.redis.walk import Walk
@@ -39,7 +40,7 @@ MOVES = 4_096  # fields that an invalidation moves in one round trip: some milli
 _VERDICTS = {b"stored": "stored", b"unkept": "unkept", b"moved": "moved", b"lost": "lost"}
 
 
-class RedisStore:
+class RedisStore(TallyVerbs):
     """Entries, leases and generations of one prefix in one Redis or Valkey. Implements Store."""
 
     kind = "redis"
@@ -52,7 +53,7 @@ class RedisStore:
         self.near: RedisNear | None = join_near(self.address, near) if near else None
         self.scripts = primaries.scripts
         self._primaries = primaries
-        self._prefix = prefix
+        self.prefix = prefix
         self._wires: Sequence[Wire] = primaries.wires
         self._confirmed = primaries.confirmed
         self._walk = Walk(primaries, self.names)
@@ -299,7 +300,7 @@ class RedisStore:
 
     def blocking(self) -> RedisStore:
         """The same store for the background thread, with its own connections."""
-        return RedisStore(self._primaries.blocking(), prefix=self._prefix)
+        return RedisStore(self._primaries.blocking(), prefix=self.prefix)
 
     def after_fork(self) -> None:
         """Do nothing: a wire checks the process id whenever it takes a connection."""

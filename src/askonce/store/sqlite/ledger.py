@@ -27,8 +27,10 @@ from askonce.core.model import (
     pack_fields,
     unpack_fields,
 )
+from askonce.core.tallies import Push
 from askonce.core.tape import Notice
 from askonce.store import LOG_LIFE, TAPE_LIFE, Record, Running, StoreTrouble, ledger
+from askonce.store.sqlite import tallies
 from askonce.store.sqlite.room import LARGEST, SWEPT, Room, number_of
 
 _NAME = struct.Struct(">q")  # of a Record
@@ -202,6 +204,10 @@ class Rows:
         values = (self.now, ledger.name_of(key), notice.packed())
         self._execute("INSERT INTO news (at, name, word) VALUES (?, ?, ?)", values)
 
+    def tally(self, push: Push) -> None:
+        """Store.tally."""
+        tallies.add(self._connection, push, self.now)
+
     def visited(self, visits: Sequence[tuple[Key, int]]) -> None:
         """Add visits to their entries."""
         self._room.visited(visits)
@@ -243,6 +249,7 @@ class Rows:
             if gone:
                 return gone
         self._room.forget()
+        self._execute("DELETE FROM tallies WHERE realm = ?", (self._realm,))
         gone = self._execute("DELETE FROM moved WHERE realm = ?", (self._realm,)).rowcount
         return gone + self._execute("DELETE FROM generations WHERE realm = ?", (self._realm,)).rowcount
 

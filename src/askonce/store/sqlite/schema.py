@@ -62,6 +62,14 @@ _ADDED = (
     # entries that were evicted, numbered by all bytes evicted so far; the newest one has the highest place of them
     "CREATE TABLE IF NOT EXISTS ghosts (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, place INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS ghosts_at ON ghosts (at)",
+    # counters by bucket and label (core.tallies), and the last push of each sender
+    """CREATE TABLE IF NOT EXISTS tallies (
+      realm INTEGER NOT NULL, kind TEXT NOT NULL, at INTEGER NOT NULL, label BLOB NOT NULL, name TEXT NOT NULL,
+      count INTEGER NOT NULL, PRIMARY KEY (realm, kind, at, label, name)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS pushes (
+      sender BLOB PRIMARY KEY, number INTEGER NOT NULL, at INTEGER NOT NULL
+    ) WITHOUT ROWID""",
     "CREATE TRIGGER IF NOT EXISTS entries_gone AFTER DELETE ON entries BEGIN DELETE FROM visits WHERE id = OLD.id; END",
 )
 
@@ -134,10 +142,10 @@ def found(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _is_older(connection: sqlite3.Connection) -> bool:
-    """Whether the file was made by a version that knows no visits."""
-    sql = "SELECT count(*) FROM sqlite_master WHERE name = 'entries_gone'"
+    """Whether the file was made by a version that knows no visits, or no tallies."""
+    sql = "SELECT count(*) FROM sqlite_master WHERE name IN ('entries_gone', 'pushes')"
     (found,) = connection.execute(sql).fetchone()
-    return not found
+    return bool(found < 2)
 
 
 def _update(connection: sqlite3.Connection) -> None:

@@ -37,6 +37,7 @@ from askonce.store.sqlite.ledger import Rows, tape_name
 from askonce.store.sqlite.link import SQLiteLink
 from askonce.store.sqlite.near import Kept
 from askonce.store.sqlite.room import number_of, untold
+from askonce.store.sqlite.tallies import TallyVerbs
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ def path_of(url: str) -> str:
         raise ConfigError(f"{url!r}: {error}; write an absolute path, sqlite:////folder/file.db") from error
 
 
-class SQLiteStore(Contents):
+class SQLiteStore(Contents, TallyVerbs):
     """A prefix's view of a file."""
 
     kind = "sqlite"
@@ -86,7 +87,7 @@ class SQLiteStore(Contents):
         self, path: str, prefix: str, *, asynchronous: bool, max_bytes: int, clock: Clock, private: bool = True
     ) -> None:
         self.address = "sqlite:///" + path
-        self._prefix = prefix
+        self.prefix = prefix
         self._realm = ledger.realm(prefix)
         self._asynchronous = asynchronous
         self._clock = clock
@@ -343,7 +344,7 @@ class SQLiteStore(Contents):
         file = self._file
         return SQLiteStore(
             file.path,
-            self._prefix,
+            self.prefix,
             asynchronous=False,
             max_bytes=file.max_bytes,
             clock=self._clock,
