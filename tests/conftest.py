@@ -23,6 +23,7 @@ for _name in (
     "contract_links",
     "contract_logs",
     "contract_tallies",
+    "contract_notes",
     "trial",
 ):
     pytest.register_assert_rewrite(f"askonce.testing.{_name}")

@@ -21,6 +21,7 @@ from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed
 from askonce.core.near import Kept
+from askonce.core.notes import RING, Note, Noted
 from askonce.core.tallies import Push, Tallied
 from askonce.core.tape import Ending, Notice
 from askonce.errors import Portable
@@ -216,6 +217,14 @@ class Store(Protocol):
         is written. The log's own name and length fence it, not the lease: an invalidation or a new leader must not cut
         its followers off. A new log lives LOG_LIFE; appending does not lengthen that.
         """
+        ...
+
+    async def note(self, notes: Sequence[Note]) -> None:
+        """Append notes, in order, each to its ring (core.notes). Repeating appends them twice."""
+        ...
+
+    async def notes(self, owner: bytes, name: bytes = b"", count: int = RING) -> list[Noted]:
+        """The last `count` notes of an owner about names that begin with `name`, the newest first. b"": any owner."""
         ...
 
     async def forget(self, key: Key) -> None:

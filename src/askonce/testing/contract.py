@@ -11,7 +11,7 @@
 
 In a conftest.py beside it, ``pytest.register_assert_rewrite("askonce.testing.contract_ends")``, and the same for
 ``contract``, ``contract_batches``, ``contract_flights``, ``contract_late``, ``contract_links``, ``contract_logs``,
-``contract_tallies`` and ``trial``, lets a broken law show its values.
+``contract_notes``, ``contract_tallies`` and ``trial``, lets a broken law show its values.
 
 Each law is a sentence, and each law that a store of askonce ever broke stays. Laws use only the verbs of a store, so
 they say what a cache can rely on, and nothing about how it is stored. The digest of a key covers its prefix, so two
@@ -39,6 +39,7 @@ from askonce.testing.contract_flights import FlightLaws
 from askonce.testing.contract_late import LateLaws
 from askonce.testing.contract_links import LinkLaws
 from askonce.testing.contract_logs import LogLaws, WalkLaws
+from askonce.testing.contract_notes import NoteLaws
 from askonce.testing.contract_tallies import TallyLaws, TallyTimeLaws
 from askonce.testing.trial import (
     BRIEF,
@@ -284,7 +285,9 @@ def _odd_extension(good: Sealed) -> Sealed:
 SPOILERS = (_foreign, _newer, _formless, _another_question, _too_long, _fields_cut, _odd_extension)
 
 
-class StoreLaws(LookLaws, ClaimLaws, EndLaws, FlightLaws, LateLaws, LinkLaws, LogLaws, WalkLaws, BatchLaws, TallyLaws):
+class StoreLaws(
+    LookLaws, ClaimLaws, EndLaws, FlightLaws, LateLaws, LinkLaws, LogLaws, WalkLaws, NoteLaws, BatchLaws, TallyLaws
+):
     """All laws that do not depend on the store's clock."""
 
 

@@ -18,6 +18,7 @@ from askonce.core.tape import Notice
 from askonce.runtime.forks import around_forks
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import StoreTrouble, ledger
+from askonce.store.memory.notes import Rings
 from askonce.store.memory.places import GHOST, Places
 from askonce.store.memory.tallies import Tallies
 
@@ -67,6 +68,7 @@ class Memory:
         self.tapes: dict[bytes, Kept] = {}
         self.hits: dict[bytes, Hits] = {}
         self.tallies = Tallies()
+        self.notes = Rings()
         self.links: weakref.WeakSet[Listener] = weakref.WeakSet()
         self.size = 0
         self._swept = 0
@@ -102,7 +104,7 @@ class Memory:
 
     def _over(self, size: int) -> bool:
         """Whether `size` bytes more are too many, counted over all that is held here."""
-        small = SMALL * (len(self.hits) + len(self.leases)) + GHOST * len(self.places.ghosts)
+        small = SMALL * (len(self.hits) + len(self.leases)) + GHOST * len(self.places.ghosts) + self.notes.size
         return self.size + small + size > self.max_bytes
 
     def make_room(self, size: int, now: int) -> bool:
@@ -178,7 +180,8 @@ class Memory:
             if names:
                 return len(names)
         self.places.ghosts.clear()
-        return self._raze_small(realm) or self.tallies.raze(realm) or int(self.realms.pop(realm, None) is not None)
+        small = self._raze_small(realm) or self.tallies.raze(realm) or self.notes.raze(realm)
+        return small or int(self.realms.pop(realm, None) is not None)
 
     def _raze_small(self, realm: int) -> int:
         leases = [name for name, (whose, _) in self.leases.items() if whose == realm]

@@ -23,6 +23,7 @@ from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
 from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
+from askonce.core.notes import RING, Note, Noted
 from askonce.core.tallies import TABLES, Push, Tallied, oldest
 from askonce.core.tape import Ending, Notice
 from askonce.errors import ConfigError
@@ -135,6 +136,10 @@ class _Open:
             name = key.digest + form.encode()
             self._memory.drop(self._memory.entries, name)
             self._memory.leases.pop(name, None)
+
+    def note(self, notes: Sequence[Note]) -> None:
+        for one in notes:
+            self._memory.notes.add(one, self.now, self._memory.max_bytes)
 
     def invalidate(self, fields: Sequence[int], everything: bool) -> None:
         generations = self._memory.realms.get(self._realm, Generations())
@@ -269,6 +274,12 @@ class MemoryStore:
 
     async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
         return self._do(lambda opened: opened.append(key, flight, order, offset, data))
+
+    async def note(self, notes: Sequence[Note]) -> None:
+        self._do(lambda opened: opened.note(notes))
+
+    async def notes(self, owner: bytes, name: bytes = b"", count: int = RING) -> list[Noted]:
+        return self._memory.do(lambda: self._memory.notes.read(self._realm, owner, name, count))
 
     async def forget(self, key: Key) -> None:
         self._do(lambda opened: opened.forget(key))

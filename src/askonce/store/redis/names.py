@@ -10,6 +10,8 @@
     {prefix:17}:g1                    generations of the partition: a hash of ep, clk, floor and t:<field>
     {prefix:0}:y1:<table>:<bucket>    tallies (core.tallies): a hash of counter, NUL, label; see lua/tally.lua
     {prefix:0}:y1:of:<sender>         the number of the last push of a process
+    {prefix:17}:w1:notes              notes (core.notes) of the owners of this partition: a list; see lua/note.lua
+    {prefix:0}:w1:gone                notes of invalidations
     {prefix:17}:n1:<number>           what a near cache writes when it begins, to see whether it is told; for a second
 
 The braces make a partition one hash slot of a Cluster, so that a script may touch all of a key's names. A name carries
@@ -28,6 +30,7 @@ from typing import Any
 from redis.crc import key_slot
 
 from askonce.core.keys import Form, Key
+from askonce.core.notes import EVERYONE
 from askonce.errors import ConfigError
 from askonce.store import PARTITIONS
 
@@ -36,7 +39,7 @@ PREFIX_MAX = 200
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 _FORMS = {form: f":{form}".encode() for form in "vjs"}
 _READS_MAX = 4096
-KINDS = frozenset({b"e1", b"l1", b"h1", b"s1", b"f1", b"g1", b"y1"})
+KINDS = frozenset({b"e1", b"l1", b"h1", b"s1", b"f1", b"g1", b"y1", b"w1"})
 TALLIES = 0  # the partition that has all tallies: they are few
 _PLAIN = bytes(0x3F if byte in b"*?[]\\" else byte for byte in range(256))  # "?" for what a pattern would interpret
 
@@ -142,6 +145,10 @@ class Names:
     def sender(self, sender: bytes) -> bytes:
         """The number of a process's last push."""
         return self._tags[TALLIES] + b":y1:of:" + short(sender)
+
+    def notes(self, owner: bytes) -> bytes:
+        """The ring that has the notes of an owner."""
+        return self._tags[0] + b":w1:gone" if owner == EVERYONE else self._tags[owner[0] % PARTITIONS] + b":w1:notes"
 
     def pattern(self, kind: bytes = b"*") -> bytes:
         """What SCAN should match. It may match more, so check each name with `ours`."""

@@ -63,6 +63,8 @@ class Scripts:
         self.discard = script("discard")
         self.append = script("append")
         self.tally = script("tally")
+        self.note = script("note")
+        self.notes = script("notes")
 
 
 @cache

@@ -25,6 +25,7 @@ from askonce.store.redis.flights import flights
 from askonce.store.redis.names import Names
 from askonce.store.redis.near import RedisNear
 from askonce.store.redis.near import join as join_near
+from askonce.store.redis.notes import NoteVerbs
 from askonce.store.redis.primaries import OnePrimary, Primaries
 from askonce.store.redis.scripts import Notice, Script, claim_args, pack, release_args
 from askonce.store.redis.sentinel import SentinelAddress
@@ -40,7 +41,7 @@ MOVES = 4_096  # fields that an invalidation moves in one round trip: some milli
 _VERDICTS = {b"stored": "stored", b"unkept": "unkept", b"moved": "moved", b"lost": "lost"}
 
 
-class RedisStore(TallyVerbs):
+class RedisStore(TallyVerbs, NoteVerbs):
     """Entries, leases and generations of one prefix in one Redis or Valkey. Implements Store."""
 
     kind = "redis"

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from askonce.core.lease import Generations
+from askonce.core.notes import RING, Note, Noted
 from askonce.store import Record, Running
-from askonce.store.sqlite.file import GROWING, File
+from askonce.store.sqlite.file import GROWING, KEEPING, File
 from askonce.store.sqlite.ledger import Rows, running, scan
+from askonce.store.sqlite.notes import read as read_notes
 
 T = TypeVar("T")
 
@@ -52,6 +54,13 @@ class Contents:
 
     async def discard(self, seen: Sequence[Record]) -> int:
         return await self._write(lambda rows: rows.discard(seen))
+
+    async def note(self, notes: Sequence[Note]) -> None:
+        if notes:
+            await self._write(lambda rows: rows.note(notes), KEEPING)
+
+    async def notes(self, owner: bytes, name: bytes = b"", count: int = RING) -> list[Noted]:
+        return await self._read(lambda connection: read_notes(connection, self._realm, owner, name, count))
 
     async def raze(self, count: int) -> int:
         return await self._write(lambda rows: rows.raze(count))

@@ -27,10 +27,13 @@ from askonce.core.model import (
     pack_fields,
     unpack_fields,
 )
+from askonce.core.notes import Note
 from askonce.core.tallies import Push
 from askonce.core.tape import Notice
 from askonce.store import LOG_LIFE, TAPE_LIFE, Record, Running, StoreTrouble, ledger
 from askonce.store.sqlite import tallies
+from askonce.store.sqlite.notes import add as add_notes
+from askonce.store.sqlite.notes import raze as raze_notes
 from askonce.store.sqlite.room import LARGEST, SWEPT, Room, number_of
 
 _NAME = struct.Struct(">q")  # of a Record
@@ -208,6 +211,11 @@ class Rows:
         """Store.tally."""
         tallies.add(self._connection, push, self.now)
 
+    def note(self, notes: Sequence[Note]) -> None:
+        """Store.note, if there is room."""
+        if self._room.make(sum(len(one.data) for one in notes)):
+            add_notes(self._connection, notes, self.now, self._max_bytes)
+
     def visited(self, visits: Sequence[tuple[Key, int]]) -> None:
         """Add visits to their entries."""
         self._room.visited(visits)
@@ -250,6 +258,7 @@ class Rows:
                 return gone
         self._room.forget()
         self._execute("DELETE FROM tallies WHERE realm = ?", (self._realm,))
+        raze_notes(self._connection, self._realm)
         gone = self._execute("DELETE FROM moved WHERE realm = ?", (self._realm,)).rowcount
         return gone + self._execute("DELETE FROM generations WHERE realm = ?", (self._realm,)).rowcount
 

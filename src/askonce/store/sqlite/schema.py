@@ -70,6 +70,13 @@ _ADDED = (
     """CREATE TABLE IF NOT EXISTS pushes (
       sender BLOB PRIMARY KEY, number INTEGER NOT NULL, at INTEGER NOT NULL
     ) WITHOUT ROWID""",
+    # what explains a miss (core.notes); total: all bytes noted so far
+    """CREATE TABLE IF NOT EXISTS notes (
+      id INTEGER PRIMARY KEY, at INTEGER NOT NULL, realm INTEGER NOT NULL, owner BLOB NOT NULL, name BLOB NOT NULL,
+      data BLOB NOT NULL, total INTEGER NOT NULL
+    )""",
+    "CREATE INDEX IF NOT EXISTS notes_owner ON notes (realm, owner, id)",
+    "CREATE INDEX IF NOT EXISTS notes_name ON notes (realm, name)",
     "CREATE TRIGGER IF NOT EXISTS entries_gone AFTER DELETE ON entries BEGIN DELETE FROM visits WHERE id = OLD.id; END",
 )
 
@@ -142,10 +149,10 @@ def found(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _is_older(connection: sqlite3.Connection) -> bool:
-    """Whether the file was made by a version that knows no visits, or no tallies."""
-    sql = "SELECT count(*) FROM sqlite_master WHERE name IN ('entries_gone', 'pushes')"
+    """Whether the file was made by a version that knows no visits, tallies or notes."""
+    sql = "SELECT count(*) FROM sqlite_master WHERE name IN ('entries_gone', 'pushes', 'notes_name')"
     (found,) = connection.execute(sql).fetchone()
-    return bool(found < 2)
+    return bool(found < 3)
 
 
 def _update(connection: sqlite3.Connection) -> None:
