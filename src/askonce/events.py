@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -147,6 +148,25 @@ def _count(counts: dict[str, int], name: str) -> None:
         counts[name] += 1
 
 
+_all: weakref.WeakSet[Events] = weakref.WeakSet()
+_everywhere: dict[object, tuple[Observer, Surrounding | None]] = {}
+
+
+def observe_everywhere(observer: Observer, surrounding: Surrounding | None = None) -> Callable[[], None]:
+    """`Events.observe` for all Events of this process, those made later too; returns a function that ends it."""
+    mine = object()
+    _everywhere[mine] = observer, surrounding
+    for events in list(_all):
+        events.joined(mine, observer, surrounding)
+
+    def stop() -> None:
+        _everywhere.pop(mine, None)
+        for events in list(_all):
+            events.left(mine)
+
+    return stop
+
+
 class Events:
     """An engine's counters and listeners; safe to use from any thread, and from a signal handler.
 
@@ -165,33 +185,35 @@ class Events:
         self.surroundings: dict[object, Surrounding] = {}
         self._warned: dict[str, object] = {}
         self._raised: Raised = {}
+        _all.add(self)
+        for mine, (observer, surrounding) in _everywhere.copy().items():
+            self.joined(mine, observer, surrounding)
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener` with every event, in the thread where it happens; returns a function that ends it."""
-        return self._added(self._listeners, listener)
+        mine = object()
+        self._listeners[mine] = listener
+        self._settle()
+        return lambda: self.left(mine)
 
     def observe(self, observer: Observer, surrounding: Surrounding | None = None) -> Callable[[], None]:
         """Tell `observer` what happens, and enter `surrounding` around each lookup; returns a function that ends it."""
-        stops = [self._added(self._observers, observer)]
-        if surrounding is not None:
-            stops.append(self._added(self.surroundings, surrounding))
-
-        def stop() -> None:
-            for one in stops:
-                one()
-
-        return stop
-
-    def _added(self, among: dict[object, Any], one: object) -> Callable[[], None]:
         mine = object()
-        among[mine] = one
+        self.joined(mine, observer, surrounding)
+        return lambda: self.left(mine)
+
+    def joined(self, mine: object, observer: Observer, surrounding: Surrounding | None) -> None:
+        """`observe`, until `left(mine)`."""
+        self._observers[mine] = observer
+        if surrounding is not None:
+            self.surroundings[mine] = surrounding
         self._settle()
 
-        def stop() -> None:
+    def left(self, mine: object) -> None:
+        """End a listener or an observer."""
+        for among in (self._listeners, self._observers, self.surroundings):
             among.pop(mine, None)
-            self._settle()
-
-        return stop
+        self._settle()
 
     def _settle(self) -> None:
         self._observing = tuple(self._observers.copy().values())

@@ -169,8 +169,8 @@ class Leader:
         self, flight: Flight, question: Question, pump: Pump, error: BaseException | None, refusal: str
     ) -> None:
         """End a stream's flight: store the stream if it is whole, else give the lease back."""
-        seconds = time.monotonic() - flight.began
-        self._events.emit("called", question.key.text, seconds=seconds, **question.said)
+        seconds, why = time.monotonic() - flight.began, type(error).__name__ if error is not None else ""
+        self._events.emit("called", question.key.text, seconds=seconds, error=why, **question.said)
         if pump.abandoned:
             self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
         if refusal:

@@ -23,6 +23,7 @@ from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.normalize import NotNormal
 from askonce.core.policy import NO_CONTROL, Consistency, Control, Policy, Terms, resolve
 from askonce.core.providers.expected import PLAIN, Expected
+from askonce.core.providers.operations import Operation
 from askonce.core.providers.request import FIELD
 from askonce.errors import ConfigError
 from askonce.events import Events
@@ -54,6 +55,7 @@ class Question:
     others: tuple[Question, ...] = ()  # the same in other forms: `retell` may make the answer from one of theirs
     retell: Callable[[bytes], object | None] | None = None
     began: float = 0.0  # of time.perf_counter(), if the lookup is measured
+    operation: Operation | None = None  # of an HTTP request, for what measures it
 
     @property
     def tenant(self) -> str:

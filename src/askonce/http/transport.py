@@ -111,7 +111,7 @@ class Transport:
         if asked.question is None:
             return await self._passed(request, asked.reason, asked)
         began = time.monotonic()
-        asked.question.until = began + patience_for(request, "ReadTimeout")
+        asked.question.until, asked.question.operation = began + patience_for(request, "ReadTimeout"), asked.operation
         call = self._call(asked, request)
         if self._inner.suspect:
             self._only_stored(asked)
@@ -294,7 +294,7 @@ class Transport:
         paid: PartialCall | None = None
         missing = list(call.batch.questions.values())
         for question in missing:
-            question.until = until
+            question.until, question.operation = until, call.asked.operation
         while missing:
             unread: dict[Key, Question] = {}
             for question, found in zip(missing, await self._engine().ask_many(missing, call.paid_for), strict=True):

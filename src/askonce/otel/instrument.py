@@ -1,0 +1,172 @@
+"""A span around each lookup, and metrics; made only for caches that are instrumented.
+
+The span is current while the upstream call runs, so that spans of HTTP clients become its children. That of a stream
+which is called for here ends with the upstream stream; that of any other stream, when it opens.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from askonce.core.libraries import opentelemetry
+from askonce.engine.question import Question
+from askonce.errors import UsageError
+from askonce.events import Event, Status, Subject, observe_everywhere
+from askonce.metrics.series import LabelValues
+from askonce.otel import conventions
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+OPEN = 1000  # spans of streams that may be open at once; then the oldest is ended
+SCOPE = "askonce"
+KEY_SHOWN = 12  # hex digits: enough to find the entry by
+
+_current: contextvars.ContextVar[LookupSpan | None] = contextvars.ContextVar("lookup span", default=None)
+
+
+def instrument(
+    cache: Any = None, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+) -> Callable[[], None]:
+    """Make spans and metrics of a cache's lookups from now on (None: of all caches of this process, later ones too).
+
+    Providers of None are the application's. Returns a function that ends it. ConfigError if opentelemetry-api is not
+    installed. Nothing that OpenTelemetry raises reaches a caller of the cache.
+    """
+    base = getattr(cache, "_base", None)
+    if cache is not None and base is None:
+        raise UsageError(f"instrument({cache!r}): give a Cache or an AsyncCache, or nothing for all")
+    made = Instrumentation(tracer_provider, meter_provider)
+    return observe_everywhere(made, made.around) if base is None else base.events.observe(made, made.around)
+
+
+class Instrumentation:
+    """The Observer behind `instrument()`."""
+
+    def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
+        from askonce import __version__
+
+        self.trace = opentelemetry("trace")
+        self.tracer = self.trace.get_tracer(SCOPE, __version__, tracer_provider)
+        meter = opentelemetry("metrics").get_meter(SCOPE, __version__, meter_provider)
+        self.durations = meter.create_histogram(
+            conventions.DURATION,
+            unit="s",
+            description="Duration of a lookup, with its upstream call",
+            explicit_bucket_boundaries_advisory=conventions.DURATION_BOUNDS,
+        )
+        self._lookups = meter.create_counter(
+            conventions.LOOKUPS, unit="{lookup}", description="Lookups, by how they ended"
+        )
+        self.models, self._tenants, self._details = LabelValues(), LabelValues(), LabelValues()
+        self.streams: dict[str, LookupSpan] = {}
+
+    def around(self, question: Question) -> AbstractContextManager[object]:
+        """What stands around a lookup."""
+        return LookupSpan(self, question)
+
+    def looked_up(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:  # noqa: ARG002
+        """Count a lookup, and say in its span how it ended."""
+        proven = status.hit or status.stored
+        said = {"askonce.outcome": outcome, "askonce.detail": self._details.of(status.detail, proven=proven)}
+        if subject is not None:
+            said["gen_ai.request.model"] = self.models.of(subject.model, proven=proven)
+            said["askonce.tenant"] = self._tenants.of(subject.tenant, proven=proven)
+        self._lookups.add(1, {name: value for name, value in said.items() if value})
+        span = _current.get()
+        if span is not None and outcome != "bypass":
+            span.ended_as(outcome, status)
+
+    def happened(self, event: Event) -> None:
+        """End the span of a stream with its upstream stream."""
+        if event.name == "called" and self.streams and (span := self.streams.pop(event.key, None)) is not None:
+            span.end(str(event.data.get("error", "")))
+
+
+class LookupSpan(AbstractContextManager[None]):
+    """The span of one lookup, or of a batch of them."""
+
+    def __init__(self, made: Instrumentation, question: Question) -> None:
+        self._made = made
+        self._question = question
+        self._said = conventions.asked(question.operation, question.model)
+        self._outcome = ""
+        self._detail = ""
+        self._stored = False
+        self._lookups = self._hits = 0
+
+    def __enter__(self) -> None:
+        made, question = self._made, self._question
+        name = f"{self._said['gen_ai.operation.name']} {self._said.get('gen_ai.request.model', '')}".strip()
+        self._span = made.tracer.start_span(name, kind=made.trace.SpanKind.CLIENT, attributes=self._said)
+        self._attached = opentelemetry("context").attach(made.trace.set_span_in_context(self._span))
+        self._token = _current.set(self)
+        if question.key.form == "s":
+            self._span.set_attribute("gen_ai.request.stream", value=True)
+
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        self._detach()
+        led = self._outcome not in {"", "hit", "collapsed"}
+        if kind is None and led and self._question.key.form == "s":
+            self._wait_for_stream()
+        else:
+            self.end("" if kind is None else kind.__qualname__)
+
+    def _detach(self) -> None:
+        try:
+            _current.reset(self._token)
+        except ValueError:  # closed by the garbage collector, in another context
+            return
+        opentelemetry("context").detach(self._attached)
+
+    def _wait_for_stream(self) -> None:
+        streams, key = self._made.streams, self._question.key.text
+        if (before := streams.pop(key, None)) is not None:
+            before.end("")
+        streams[key] = self
+        if len(streams) > OPEN:
+            streams.pop(next(iter(streams))).end("")
+
+    def ended_as(self, outcome: str, status: Status) -> None:
+        """Note how a lookup ended. Of a batch, the first miss counts."""
+        self._lookups += 1
+        self._hits += status.hit
+        if self._lookups == 1 or not status.hit:
+            self._outcome, self._detail = outcome, status.detail
+        self._stored = self._stored or status.stored
+
+    def end(self, error: str) -> None:
+        """End the span and count its duration. `error`: the type of what it ended in, or ""."""
+        error = error or _error_in(self._detail)
+        said = self._said | {"askonce.outcome": self._outcome} if self._outcome else dict(self._said)
+        if error:
+            said["error.type"] = error
+        self._made.durations.record(time.perf_counter() - self._question.began, self._bounded(said))
+        self._span.set_attributes(self._details() | said)
+        if error:
+            self._span.set_status(self._made.trace.StatusCode.ERROR)
+        self._span.end()
+
+    def _bounded(self, said: dict[str, Any]) -> dict[str, Any]:
+        model = said.get("gen_ai.request.model")
+        return said if model is None else said | {"gen_ai.request.model": self._made.models.of(model)}
+
+    def _details(self) -> dict[str, Any]:
+        key = self._question.key.text
+        said = {"askonce.key": key[:KEY_SHOWN], "askonce.stored": self._stored}
+        if self._detail:
+            said["askonce.detail"] = self._detail
+        if self._lookups > 1:
+            said |= {"askonce.lookups": self._lookups, "askonce.hits": self._hits}
+        return said
+
+
+def _error_in(detail: str) -> str:
+    """The type of the error that an answer is: HTTP's number, of ``status-429``."""
+    kind, _, number = detail.partition("-")
+    return number if kind == "status" else ""
