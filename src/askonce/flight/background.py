@@ -21,12 +21,11 @@ from askonce.flight.heartbeat import Heartbeat
 from askonce.flight.heartbeats import Heartbeats, give_back
 from askonce.flight.hit_counts import TOLD, HitCounts
 from askonce.flight.link_trouble import LinkTrouble
+from askonce.flight.listening import Listening
 from askonce.flight.probes import Probes
 from askonce.flight.users import Unflushed, Users
-from askonce.flight.waiters import Waiter, WaitList
 from askonce.runtime.drive import drive
 from askonce.runtime.exits import ending, start_thread
-from askonce.runtime.mode import Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.runtime.wakeup import Wakeup
 from askonce.store import TIMEOUT, Link, Store, StoreTrouble
@@ -41,21 +40,19 @@ IDLE = 60.0
 LAUNCH = 0.5  # s for a thread to begin; after that another one is started, and one of them runs
 
 
-class BackgroundThread:
+class BackgroundThread(Listening):
     """The thread and its data: heartbeats, wait lists, breakers. Started when it is first needed."""
 
     heartbeat = HEARTBEAT
     rhythm = RENEWAL
 
     def __init__(self, store: Store) -> None:
+        super().__init__()
         self.breakers = StoreBreakers()
         self.users = Users(self.wake)
         self._deferred: deque[Callable[[], object]] = deque()
         self._store = store.blocking()  # its own: no cache's connection may live as long as this thread
-        self._link: Link | None = None
         self._heartbeats = Heartbeats()
-        self._wait_lists: dict[Key, WaitList] = {}
-        self._changed: deque[WaitList] = deque()  # lists that have their first waiter, or no waiter any more
         self._to_release: deque[tuple[Key, bytes, bool]] = deque()
         self.hits = HitCounts(self._store.visits, self.start)
         self._probes = Probes(self.breakers, self._store)
@@ -96,27 +93,6 @@ class BackgroundThread:
     def stop_renewing(self, heartbeat: Heartbeat) -> None:
         """Stop renewing: the flight is over."""
         self._heartbeats.discard(heartbeat)
-
-    def listen(self, key: Key, signal: Signal, owner: Owner | None = None) -> Waiter:
-        """Open a waiter for notices about `key`. Its signal is set when the subscription works."""
-        self._due()
-        while True:
-            wait_list = self._wait_lists.get(key) or self._wait_lists.setdefault(key, WaitList(key, self._look))
-            waiter = Waiter(wait_list, signal, owner)
-            wait_list.waiters[waiter] = None
-            if self._wait_lists.get(key) is wait_list:
-                break
-            wait_list.waiters.pop(waiter, None)  # the list ended before this waiter was added to it
-        waiter.again = wait_list.in_force
-        if not wait_list.subscribed:
-            self._changed.append(wait_list)
-        self.start()
-        return waiter
-
-    def _look(self, wait_list: WaitList) -> None:
-        """Have the thread check whether a wait list is over."""
-        self._changed.append(wait_list)
-        self.wake()
 
     def release(self, key: Key, flight: bytes, *, failed: bool = False) -> None:
         """Give back a lease that may have been granted to `flight`, in the background; `failed` as in Store.release."""
@@ -159,16 +135,6 @@ class BackgroundThread:
         link = self._link
         if link is not None:
             link.wake()
-
-    def waiting(self) -> int:
-        """The number of callers that wait for other processes."""
-        return sum(len(wait_list.waiters) for wait_list in list(self._wait_lists.values()))
-
-    def waited(self) -> dict[Key, int]:
-        """How many callers of this process wait for another's flight, by key."""
-        return {
-            one.key: sum(not waiter.leads for waiter in list(one.waiters)) for one in list(self._wait_lists.values())
-        }
 
     def stop(self) -> None:
         """End the thread and close its link."""
@@ -260,10 +226,7 @@ class BackgroundThread:
             self._last_error = repr(error)
             log.exception("an exception in the background thread of askonce; the thread continues")
         self._unlink()
-        # The next link has no subscriptions yet.
-        for wait_list in list(self._wait_lists.values()):
-            wait_list.subscribed = False
-            self._changed.append(wait_list)
+        self._unsubscribed()
         self._rest()
 
     def _on_success(self) -> None:
@@ -328,47 +291,9 @@ class BackgroundThread:
         rest = min(IDLE, self._probes.due(), self.hits.due())
         return self._heartbeats.watch(rest, self.rhythm, waited_for=bool(self._wait_lists))
 
-    def _update_subscriptions(self) -> None:
-        while self._changed:
-            wait_list = self._changed[0]
-            if wait_list.waiters:
-                self._open(wait_list)
-            elif self._wait_lists.get(wait_list.key) is wait_list:
-                self._end(wait_list)
-            self._changed.popleft()
-
-    def _open(self, wait_list: WaitList) -> None:
-        assert self._link is not None
-        if not wait_list.subscribed:
-            self._link.subscribe(wait_list.key)
-            wait_list.subscribed = True
-
-    def _end(self, wait_list: WaitList) -> None:
-        assert self._link is not None
-        del self._wait_lists[wait_list.key]
-        if not wait_list.waiters:
-            self._link.unsubscribe(wait_list.key)
-            return
-        # A waiter came while the list was being ended, or another caller made a new list: keep one list for all.
-        other = self._wait_lists.setdefault(wait_list.key, wait_list)
-        if other is not wait_list:
-            other.subscribed, other.in_force = wait_list.subscribed, wait_list.in_force
-            for waiter in list(wait_list.waiters):
-                other.waiters[waiter] = None
-                waiter.wait_list = other
-            for waiter in list(other.waiters):
-                waiter.wake(None)
-
     def _give_back(self) -> None:
         some = [self._to_release.popleft() for _ in range(min(BATCH, len(self._to_release)))]
         drive(self._store.together([partial(give_back, *one) for one in some]))  # one attempt: they expire in seconds
-
-    def _in_force(self, key: Key) -> None:
-        wait_list = self._wait_lists.get(key)
-        if wait_list is not None:
-            wait_list.in_force = True
-            for waiter in list(wait_list.waiters):
-                waiter.wake(None)
 
     def _reap(self) -> None:
         """Take back what owners that no longer live hold here, before it is renewed again."""

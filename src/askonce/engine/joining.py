@@ -1,0 +1,101 @@
+"""How the callers of this process share a flight: they join it, get what it landed with, and may leave it."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from askonce.core import upstream
+from askonce.engine.leader import Landed
+from askonce.engine.question import Question
+from askonce.engine.reader import Found, Reader
+from askonce.engine.stream_readers import StreamReaders
+from askonce.errors import UsageError
+from askonce.events import Events, Status
+from askonce.flight.flight import Board, Flight, NoResult, Unshared, inside
+from askonce.runtime.mode import Mode
+from askonce.stream.pump import Pump
+
+
+class Joining:
+    """The part of an engine that joins flights."""
+
+    mode: Mode
+    events: Events
+    board: Board
+    closed: bool
+    ending_begun: bool
+    _reader: Reader
+    _stream_readers: StreamReaders
+
+    async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
+        # A landed flight may still be here: an exception can come before it is removed.
+        if not (leader or flight.done) and inside(flight):
+            raise UsageError("the call that answers this question asks it again: wrap that call once only")
+        flight.callers += 1
+        try:
+            patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own timeout
+            landed = await flight.join(self.mode.signal(), min(question.terms.max_flight, patience))
+        except NoResult as gone:
+            if not flight.alive():
+                self.board.end(flight)
+            if leader and gone.why is not None and not self.closed:
+                raise self.mode.for_caller(gone.why) from None
+            raise
+        except Exception as error:
+            trouble = upstream.trouble(error)
+            stale = await self._old_answer(question, trouble)
+            if stale is None:
+                detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
+                self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail), question)
+                raise
+            return stale
+        except BaseException:
+            if isinstance(flight.pump, Pump) and flight.callers == 1 and not flight.pump.tape.readers:
+                # The caller was cancelled at the moment its stream was opened.
+                await self._stream_readers.left(question, flight, flight.pump)
+            raise
+        finally:
+            flight.callers -= 1
+            if not flight.callers and not flight.done:
+                self._abandoned(question, flight)
+        if isinstance(landed, Pump):
+            playback = self._stream_readers.join(question, flight, landed)
+            status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
+            return Found(status, None, playback)
+        assert isinstance(landed, Landed)
+        return await self._old_answer(question, landed.answer.trouble) or self._arrived(question, landed, leader=leader)
+
+    async def _old_answer(self, question: Question, trouble: str) -> Found | None:
+        """The answer that is served in place of upstream's trouble, if there is trouble and such an answer."""
+        return await self._reader.stale_if_error(question, trouble) if trouble and not self.ending_begun else None
+
+    def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
+        detail = question.detail or landed.detail
+        status = self._arrival(question, stored=leader and landed.stored, leader=leader, detail=detail)
+        answer = landed.answer
+        return Found(status, answer.body if landed.stored or not leader else None, answer.value)
+
+    def _arrival(self, question: Question, *, stored: bool, leader: bool, detail: str) -> Status:
+        """The status of an answer from upstream, for its leader or for a caller that joined it."""
+        fwd = question.forwarded if leader else "miss"
+        status = Status(question.key.text, fwd=fwd, stored=stored, collapsed=not leader, detail=detail)
+        self.events.lookup(status, question)
+        return status
+
+    def _abandoned(self, question: Question, flight: Flight) -> None:
+        """The last caller left. The call is paid for: by default it is finished and stored, within a limit."""
+        if flight.cancel is None:
+            return
+        self.events.emit("abandoned", question.key.text, question.terms.on_abandon)
+        if question.terms.on_abandon == "close":
+            flight.cancel()
+        else:
+            self.mode.later(flight, question.terms.abandon_limit, self._give_up)
+
+    def _give_up(self, flight: Flight) -> None:
+        if isinstance(flight.pump, Pump):
+            self._stream_readers.give_up(flight)
+        elif not flight.callers and not flight.done and flight.cancel is not None:
+            self.events.emit("dropped", flight.key.text, "abandon-limit")
+            flight.cancel()
