@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from askonce.cli import say
 from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.errors import UsageError
-from askonce.gateway.results import Answer
+from askonce.gateway.results import Answer, plain
 from askonce.runtime.drive import drive
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="An answer's key, or the digits that it begins with.")]
@@ -44,7 +43,7 @@ def show(key: KeyArgument, url: Url = None, prefix: Prefix = None, raw: Raw = Fa
 
 
 def _told(answer: Answer) -> dict[str, Any]:
-    told = asdict(answer)
+    told: dict[str, Any] = plain(answer)
     unreadable = told.pop("unreadable")
     return {**told, "why": unreadable} if unreadable else told
 

@@ -1,4 +1,4 @@
-"""What the admin API, the page and the command line show: plain data, which has a JSON form (`dataclasses.asdict`).
+"""What the admin API, the page and the command line show: plain data, which has a JSON form (`plain`).
 
 Dates are in s since 1970 by the store's clock, durations in s, sizes in bytes. No result has a prompt or an answer,
 except an `Answer` that was asked for with its body.
@@ -6,11 +6,35 @@ except an `Answer` that was asked for with its body.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from askonce.cache.totals import Group
 from askonce.store.inventory import Listed
+
+
+def plain(told: Any) -> Any:
+    """The JSON form of a result. A body is taken as it is: it may nest deeply."""
+    if is_dataclass(told):
+        return {one.name: _plain_field(one, getattr(told, one.name)) for one in fields(told)}
+    if isinstance(told, Mapping):
+        return {name: plain(one) for name, one in told.items()}
+    return [plain(one) for one in told] if isinstance(told, list | tuple) else told
+
+
+def _plain_field(one: Field[Any], value: Any) -> Any:
+    return value if one.name == "body" else plain(value)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a gateway says of itself: askonce's version, its store without a password, its prefix, the store's clock."""
+
+    version: str
+    store: str
+    prefix: str
+    now: float
 
 
 @dataclass(frozen=True, slots=True)

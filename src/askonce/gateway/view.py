@@ -7,7 +7,6 @@ either kind: over a Cache no method suspends (`runtime.drive`).
 from __future__ import annotations
 
 import inspect
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import fields
@@ -17,7 +16,7 @@ from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.totals import state_of, take
 from askonce.core.keys import Key
 from askonce.errors import AskonceError, UsageError
-from askonce.gateway import beginnings
+from askonce.gateway import beginnings, nesting
 from askonce.gateway.beginnings import NoSuchKey
 from askonce.gateway.results import Answer, Answers, Filter, Flight, Invalidated, Row, Rows, Stats, Swept
 from askonce.store import Running, Store, inventory
@@ -51,6 +50,11 @@ class View:
     def address(self) -> str:
         """The store's address, without a password."""
         return self.store.address.partition("#")[0]
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of its names."""
+        return self.cache.prefix
 
     async def now(self) -> float:
         """The store's clock, s since 1970."""
@@ -197,6 +201,6 @@ def _unreadable(entry: Listed) -> str:
 def _shown(body: bytes) -> Any:
     """A body as JSON where it is, else as text."""
     try:
-        return json.loads(body)
+        return nesting.read(body)
     except ValueError:
         return body.decode("utf-8", "replace")
