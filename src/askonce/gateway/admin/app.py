@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from askonce.errors import AskonceError
 from askonce.gateway import nesting
 from askonce.gateway.admin import problems
-from askonce.gateway.admin.access import Access, Session, no_session
+from askonce.gateway.admin.access import SAFE, Access
 from askonce.gateway.admin.openapi import MOUNT, document
 from askonce.gateway.admin.operations import OPERATIONS, Operation
 from askonce.gateway.admin.pages import PLAIN, page
@@ -35,21 +35,27 @@ HEADERS = {
 Metrics = Callable[[], Awaitable[tuple[bytes, str]]]
 
 
-def admin_app(view: View, token: str, *, session: Session = no_session, metrics: Metrics | None = None) -> ASGIApp:
-    """The API of a view at ``/_askonce/api/``, and the metrics at ``/_askonce/metrics``, for whoever shows the token.
-
-    `session`: whether the browser that sends a request has shown the token to the page; it may then read. `metrics`:
-    returns the text of the metrics and its content type. ConfigError for a token that is none, or too short.
-    """
-    access = Access(token, session)
+def admin_app(view: View, access: Access) -> ASGIApp:
+    """The API of a view as an ASGI application, for whoever has access. It is mounted at ``/_askonce/api``."""
     routes = [_route(view, one) for one in OPERATIONS]
-    routes += [Route(f"{MOUNT}/api/openapi.json", _document), Route(f"{MOUNT}/api/", _page)]
-    if metrics is not None:
-        routes.append(Route(f"{MOUNT}/metrics", _metrics(metrics)))
+    routes += [Route("/openapi.json", _document), Route("/", _page)]
     errors: tuple[Any, ...] = (Refused, AskonceError, StoreTrouble, HTTPException, Exception)
     app = Starlette(routes=routes, exception_handlers=dict.fromkeys(errors, _problem))
     app.router.redirect_slashes = False
     return _Guarded(app, access)
+
+
+def metrics_app(metrics: Metrics, access: Access) -> ASGIApp:
+    """The metrics as an ASGI application, for whoever has access. `metrics` returns a text and its content type."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in SAFE:
+            await problems.answer(405, "write GET", {"allow": "GET, HEAD"})(scope, receive, send)
+            return
+        text, kind = await metrics()
+        await Response(text, headers={"content-type": kind})(scope, receive, send)
+
+    return _Guarded(answered, access)
 
 
 class _Guarded:
@@ -90,7 +96,7 @@ def _route(view: View, operation: Operation) -> Route:
             given |= operation.told(await _body(request))
         return _answer(operation, await operation.run(view, given))
 
-    return Route(f"{MOUNT}/api{operation.path}", asked, methods=[operation.method])
+    return Route(operation.path, asked, methods=[operation.method])
 
 
 async def _body(request: Request) -> Any:
@@ -115,20 +121,17 @@ def _answer(operation: Operation, found: Any) -> Response:
     return json_answer(plain(found))
 
 
-def _metrics(metrics: Metrics) -> Callable[[Request], Awaitable[Response]]:
-    async def asked(_request: Request) -> Response:
-        text, kind = await metrics()
-        return Response(text, headers={"content-type": kind})
-
-    return asked
+async def _document(request: Request) -> Response:
+    return json_answer(_served(request))
 
 
-async def _document(_request: Request) -> Response:
-    return json_answer(document())
+def _served(request: Request) -> dict[str, Any]:
+    """The document, of an API that may be mounted below a path of another application."""
+    return {**document(), "servers": [{"url": request.scope.get("root_path", "").removesuffix(MOUNT) or "/"}]}
 
 
-async def _page(_request: Request) -> Response:
-    return HTMLResponse(page(document()), headers={"content-security-policy": PLAIN})
+async def _page(request: Request) -> Response:
+    return HTMLResponse(page(_served(request)), headers={"content-security-policy": PLAIN})
 
 
 async def _problem(_request: Request, error: Exception) -> Response:

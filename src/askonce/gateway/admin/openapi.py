@@ -12,7 +12,7 @@ from askonce.gateway.admin.operations import OPERATIONS, Operation
 from askonce.gateway.admin.problems import PROBLEM
 from askonce.gateway.admin.schemas import Schema
 
-MOUNT = "/_askonce"
+MOUNT = "/_askonce/api"
 SAID = (
     "What a gateway's cache holds, does and saves, and how to invalidate it. Dates are in seconds since 1970 by the"
     " store's clock, durations in seconds, sizes in bytes. Errors are problems of RFC 9457: `detail` says what to do."
@@ -37,11 +37,10 @@ def document() -> dict[str, Any]:
     named: dict[str, Schema] = {"Problem": _problem()}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        paths.setdefault(f"{MOUNT}/api{operation.path}", {})[operation.method.lower()] = _described(operation, named)
+        paths.setdefault(f"{MOUNT}{operation.path}", {})[operation.method.lower()] = _described(operation, named)
     return {
         "openapi": "3.1.0",
         "info": {"title": "askonce", "version": __version__, "description": SAID},
-        "servers": [{"url": "/"}],
         "security": [{"token": []}],
         "paths": paths,
         "components": {

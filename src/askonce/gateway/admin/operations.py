@@ -121,13 +121,13 @@ def unknown(name: str, known: Sequence[str]) -> str:
 
 # --- what may be given ---------------------------------------------------------------------------------------------
 
-_VISIBLE = "\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff"
+_CONTROL = "\\x00-\\x1f\\x7f-\\x9f"
 SCOPE: Schema = {
     "type": "string", "minLength": 1, "maxLength": TEXT_MAX, "examples": ["support/triage"],
-    "pattern": f"^[^/{_VISIBLE}]+(/[^/{_VISIBLE}]+)*$",
+    "pattern": f"^[^/{_CONTROL}]+(/[^/{_CONTROL}]+)*$",
 }  # fmt: skip
 TAG: Schema = {
-    "type": "string", "minLength": 1, "maxLength": TEXT_MAX, "examples": ["doc:42"], "pattern": f"^[^{_VISIBLE}]+$",
+    "type": "string", "minLength": 1, "maxLength": TEXT_MAX, "examples": ["doc:42"], "pattern": f"^[^{_CONTROL}]+$",
 }  # fmt: skip
 MODEL: Schema = {"type": "string", "minLength": 1, "maxLength": 1000, "examples": ["gpt-4.1-mini"]}
 KEY: Schema = {"type": "string", "pattern": "^[0-9a-fA-F]{1,64}$", "examples": ["df606bd11b1d"]}

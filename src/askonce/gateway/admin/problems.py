@@ -69,5 +69,6 @@ def _http(error: HTTPException) -> str:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return "the API has no such path: /_askonce/api/ lists those it has"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return f"write {(error.headers or {}).get('Allow', 'another method')}"
+        allowed = (error.headers or {}).get("Allow", "")
+        return f"write {', '.join(sorted(allowed.split(', ')))}"
     return error.detail

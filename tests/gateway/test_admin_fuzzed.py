@@ -1,0 +1,57 @@
+"""The admin API as its own document describes it: generated requests, right and wrong, all end as documented."""
+
+import asyncio
+
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis import GenerationMode
+
+from askonce import AsyncCache
+from askonce.gateway.admin.operations import OPERATIONS
+from tests.gateway.mounted import SHOWN, answered, mounted
+
+FEW, MANY = 5, 800  # requests of each operation, right ones and wrong ones
+RIGHT, WRONG = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+
+
+@pytest.fixture(scope="module")
+def operations():
+    """The operations as a client reads them from the document, over a cache with a few answers."""
+    cache = AsyncCache("memory://")
+    for number in range(3):
+        asyncio.run(answered(cache, number, scope="a/b", tags=["t"]))
+    schema = schemathesis.openapi.from_asgi("/_askonce/api/openapi.json", mounted(cache), headers=SHOWN)
+    found = (one.ok() for one in schema.get_all_operations())
+    return {operation.definition.raw["operationId"]: operation for operation in found}
+
+
+def tried(operation, mode: GenerationMode, count: int) -> int:
+    """Send so many generated requests; how many there were."""
+    sent = 0
+
+    @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+    @hypothesis.settings(
+        max_examples=count, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+    )
+    def run(case):
+        nonlocal sent
+        sent += 1
+        case.call_and_validate(headers=SHOWN)
+
+    run()
+    return sent
+
+
+KINDS = [(one.name, mode) for one in OPERATIONS for mode in (RIGHT, WRONG) if mode is RIGHT or one.fields or one.ways]
+
+
+@pytest.mark.parametrize(("name", "mode"), KINDS)
+def test_generated_requests_are_answered_as_documented(operations, name, mode):
+    assert tried(operations[name], mode, FEW) >= 1
+
+
+@pytest.mark.slow
+def test_ten_thousand_generated_requests_are_answered_as_documented(operations):
+    sent = sum(tried(operations[name], mode, MANY) for name, mode in KINDS)
+    assert sent >= 10_000
