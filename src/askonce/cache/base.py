@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextvars
 import inspect
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from askonce.cache import config, contents
 from askonce.cache.answer import Outcome, answer_of
+from askonce.cache.items import PLAIN, PlainItems
 from askonce.cache.near import near_for
 from askonce.cache.observed import Observed
 from askonce.cache.options import CACHE_OPTIONS, POLICY_OPTIONS, Call, check_spelling, policy_of, settings_of
@@ -23,7 +25,7 @@ from askonce.cache.questions import QuestionBuilder
 from askonce.cache.sealing import Encryption, codec_of, find_compression, portable
 from askonce.cache.selector import Selector, select
 from askonce.cache.stores import no_store, open_store
-from askonce.cache.streams import Items, StoredItems, Uncached, items_of, pace_of
+from askonce.cache.streams import Items, StoredItems, Uncached, pace_of
 from askonce.core.keys import Key
 from askonce.core.normalize import normal_of
 from askonce.core.policy import Consistency, Policy
@@ -191,7 +193,7 @@ class BaseCache(QuestionBuilder, Observed):
                 return await self.engine().reread(question, paid, self._outcome)
         return self._outcome(found)
 
-    async def stream(self, request: object, open_stream: Call, settings: Settings) -> Placed:
+    async def stream(self, request: object, open_stream: Call, settings: Settings, kind: PlainItems = PLAIN) -> Placed:
         """Return a place on a request's stream, for sync and async."""
         plan = self._planner.plan(settings)
         body = self._body(request)
@@ -200,24 +202,25 @@ class BaseCache(QuestionBuilder, Observed):
 
         async def opened() -> Opened:
             judge = self._judge(plan, known, body, "s")
-            items = items_of(await self._called(open_stream), asynchronous=self.asynchronous)
-            return Opened(b"", Items(items, self.events), judge.items())
+            items = Items(await self._called(open_stream), self.events, kind, asynchronous=self.asynchronous)
+            return Opened(b"", items, judge.items())
 
         if known.passes:
             found = await self.engine().passed(question, known.passes, opened)
             assert isinstance(found.value, Opened)
             return Uncached(found.value.source), found.status
         found = await self.engine().ask(question, opened)
+        placed = partial(self._placed, kind)
         try:
-            return self._placed(found)
+            return placed(found)
         except Unreadable:
-            return await self.engine().reread(question, opened, self._placed)
+            return await self.engine().reread(question, opened, placed)
 
-    def _placed(self, found: Found) -> Placed:
+    def _placed(self, kind: PlainItems, found: Found) -> Placed:
         """A place on a stream. If it is stored, its items are read first."""
         assert isinstance(found.value, Playback)
         stored = found.entry is not None
-        return (StoredItems(found.value, empty=self.judges.keeps_empty) if stored else found.value), found.status
+        return (StoredItems(found.value, kind, empty=self.judges.keeps_empty) if stored else found.value), found.status
 
     def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
         """The rules of one HTTP client of this cache."""

@@ -8,6 +8,7 @@ from typing import Any, Self, Unpack
 from askonce.cache.answer import Outcome
 from askonce.cache.base import BaseCache, scoping
 from askonce.cache.common import CacheOrHandle
+from askonce.cache.items import items_as
 from askonce.cache.options import Call, Options, settings_of
 from askonce.cache.streams import AsyncStream, Stream
 from askonce.engine.question import Settings
@@ -35,15 +36,20 @@ class SyncMethods(CacheOrHandle):
         """
         return drive(self._base.ask(request, call, self._settings(own)))
 
-    def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[Options]) -> Stream:
+    def fetch_stream(self, request: object, open_stream: Call, *, item: Any = None, **own: Unpack[Options]) -> Stream:
         """Return an iterator of a stream's items; ``open_stream()`` returns the upstream's, if it is needed.
 
         Callers that ask while it runs, in any process, get the items so far, then each item as it comes. A stream is
         stored if it reaches its end and is judged storable, like any answer. If all callers leave early, it goes on
         for up to Policy.abandon_limit s.
+
+        `item`: the type of its items, if they are not plain JSON but an SDK's events, such as ``ChatCompletionChunk``:
+        a pydantic model, a union, a dataclass. Every reader gets items of that type. UsageError if pydantic cannot
+        read it. Without it, an item that is not plain JSON is passed on, and the stream is not stored.
         """
-        playback, status = drive(self._base.stream(request, open_stream, self._settings(own)))
-        return Stream(playback, status, self._base.forgets)
+        kind = items_as(item)
+        playback, status = drive(self._base.stream(request, open_stream, self._settings(own), kind))
+        return Stream(playback, status, self._base.forgets, kind)
 
     def scoped(self, **own: Unpack[Options]) -> Handle:
         """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
@@ -101,10 +107,13 @@ class AsyncMethods(CacheOrHandle):
         """SyncMethods.fetch; cancelling a caller never cancels a call that other callers or the store will use."""
         return await self._base.ask(request, call, self._settings(own))
 
-    async def fetch_stream(self, request: object, open_stream: Call, **own: Unpack[Options]) -> AsyncStream:
+    async def fetch_stream(
+        self, request: object, open_stream: Call, *, item: Any = None, **own: Unpack[Options]
+    ) -> AsyncStream:
         """SyncMethods.fetch_stream; `open_stream()` returns an async iterator, or an awaitable that returns one."""
-        playback, status = await self._base.stream(request, open_stream, self._settings(own))
-        return AsyncStream(playback, status, self._base.forgets)
+        kind = items_as(item)
+        playback, status = await self._base.stream(request, open_stream, self._settings(own), kind)
+        return AsyncStream(playback, status, self._base.forgets, kind)
 
     def scoped(self, **own: Unpack[Options]) -> AsyncHandle:
         """SyncMethods.scoped."""

@@ -1,18 +1,18 @@
 """Streams without an HTTP SDK: an iterator in, an iterator out, shared and stored like any other answer.
 
-Each item is a JSON value of its own. Every reader gets its own copy of it, with the items' original boundaries. An item
-that is not plain JSON is passed to the readers of this process, and the stream is not stored.
+Each item is a JSON value of its own, or an event of a type that pydantic knows (cache.items). Every reader gets its own
+copy of it, with the items' original boundaries. Any other item is passed to the readers of this process, and the stream
+is not stored.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
 
-import orjson
-
-from askonce.core.plain import exact_json
+from askonce.cache.items import PLAIN, PlainItems
 from askonce.engine.reader import Unreadable
 from askonce.errors import ConfigError, UsageError
 from askonce.events import Events, Status
@@ -24,12 +24,17 @@ class Streamed:
     """A stream of items, for any of its callers. Leave it by `close`, by its end, or by the end of a ``with`` block."""
 
     def __init__(
-        self, playback: Playback | StoredItems | Uncached, status: Status, forget: Callable[[str], Any]
+        self,
+        playback: Playback | StoredItems | Uncached,
+        status: Status,
+        forget: Callable[[str], Any],
+        kind: PlainItems = PLAIN,
     ) -> None:
         self.status = status
         self.key = status.key
         self._playback = playback
         self._forget = forget
+        self._kind = kind
 
     def forget(self) -> Any:
         """Make this answer unservable everywhere, at once."""
@@ -41,7 +46,14 @@ class Streamed:
             await self._playback.close()
             return None
         data = part[1]
-        return (data.value if isinstance(data, Raw) else orjson.loads(data),)
+        if isinstance(data, Raw):
+            return (data.value,)
+        try:
+            return (self._kind.loaded(data),)
+        except ValueError as wrong:
+            raise UsageError(
+                f"an item of this stream is {wrong}; all who ask for one stream say the same item="
+            ) from wrong
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status}>"
@@ -69,13 +81,13 @@ class StoredItems:
     So an unreadable item makes the whole lookup a miss, instead of an error in the middle.
     """
 
-    def __init__(self, playback: Playback, *, empty: bool) -> None:
+    def __init__(self, playback: Playback, kind: PlainItems, *, empty: bool) -> None:
         parts = playback.tape.said()
         if playback.meta or not (parts or empty):
             raise Unreadable  # a stream of HTTP, or no stored stream
         try:
-            self._items = iter([orjson.loads(part) for part in parts])
-        except orjson.JSONDecodeError as wrong:
+            self._items = iter([kind.loaded(part) for part in parts])
+        except ValueError as wrong:
             raise Unreadable from wrong
         self._playback = playback
 
@@ -137,9 +149,11 @@ class Items:
 
     pieces: Iterator[bytes] | None = None
 
-    def __init__(self, iterator: Any, events: Events) -> None:
-        self._iterator = iterator
+    def __init__(self, stream: Any, events: Events, kind: PlainItems, *, asynchronous: bool) -> None:
+        self._iterator = _iterator_of(stream, asynchronous=asynchronous)
+        self._stream = stream
         self._events = events
+        self._kind = kind
 
     async def next(self) -> bytes | None:
         """The next item as JSON; a Raw if it has no JSON form."""
@@ -150,30 +164,36 @@ class Items:
                 item = next(self._iterator)
         except (StopIteration, StopAsyncIteration):
             return None
-        body = exact_json(item)
+        body = self._kind.dumped(item)
         return self._inexact(item) if body is None else body
 
     def _inexact(self, item: object) -> Raw:
         self._events.warn_once(
             "items-not-json",
-            "the items of a stream are of type %s, which is not plain JSON: they are passed on and not stored; yield"
-            " item.model_dump(mode='json') (pydantic), dataclasses.asdict(item) or similar plain data",
+            "the items of a stream are of type %s, which is not plain JSON: they are passed on and not stored; say"
+            " fetch_stream(..., item=ThatType) for events of an SDK or other types that pydantic knows, or yield plain"
+            " data, such as dataclasses.asdict(item)",
             type(item).__name__,
         )
         return Raw.of(item)
 
     async def close(self) -> None:
-        """Close the iterator, if it can be closed."""
-        # A running generator cannot: it runs in another thread, or in a task that was interrupted at the same time.
-        with contextlib.suppress(RuntimeError, ValueError):
-            if hasattr(self._iterator, "aclose"):
-                await self._iterator.aclose()
-            elif hasattr(self._iterator, "close"):
-                self._iterator.close()
+        """Close the iterator, and the stream of an SDK that it was made of, if they can be closed."""
+        await _closed(self._iterator)
+        if self._stream is not self._iterator:  # an SDK's stream has the connection; its iterator may be a generator
+            await _closed(self._stream)
 
 
-def items_of(stream: Any, *, asynchronous: bool) -> Any:
-    """The iterator that `open_stream` returned; a UsageError names what this mode can iterate over."""
+async def _closed(one: Any) -> None:
+    close = getattr(one, "aclose", None) or getattr(one, "close", None)
+    # A running generator cannot be closed: it runs in another thread, or in a task that was interrupted at this moment.
+    with contextlib.suppress(RuntimeError, ValueError):
+        if close is not None and inspect.isawaitable(closing := close()):
+            await closing
+
+
+def _iterator_of(stream: Any, *, asynchronous: bool) -> Any:
+    """The iterator of what `open_stream` returned; a UsageError names what this mode can iterate over."""
     if asynchronous and hasattr(stream, "__aiter__"):
         return stream.__aiter__()
     if not asynchronous and hasattr(stream, "__iter__") and not isinstance(stream, str | bytes | dict):
