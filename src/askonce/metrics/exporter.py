@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from askonce.core.libraries import prometheus_client
 from askonce.errors import UsageError
 from askonce.events import log
-from askonce.metrics.counts import Counts
-from askonce.metrics.series import Durations, Row, Series
+from askonce.metrics.counts import CALL_BOUNDS, LOOKUP_BOUNDS, Counts
+from askonce.metrics.series import Row
+from askonce.metrics.shared import SharedFolder
+from askonce.metrics.snapshot import Histogram, Snapshot, summed
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -45,12 +48,27 @@ NEAR_BYTES = Metric("askonce_near_bytes", "Bytes of answers in the near cache.")
 NEAR_ENTRIES = Metric("askonce_near_entries", "Answers in the near cache.")
 
 
+COUNTERS = (LOOKUPS, CALLS, FAILURES, STORED, UNSTORED, EVENTS)
+HISTOGRAMS = ((LOOKUP_SECONDS, LOOKUP_BOUNDS), (CALL_SECONDS, CALL_BOUNDS))
+GAUGES = (BREAKER, FLIGHTS, WAITING, NEAR_BYTES, NEAR_ENTRIES)
+
+
 class Exporter:
     """What `prometheus()` returns: the page that is scraped, and the end of it."""
 
-    def __init__(self, registry: CollectorRegistry, stop: Callable[[], None]) -> None:
+    def __init__(self, registry: CollectorRegistry, collector: Collector, stop: Callable[[], None]) -> None:
         self.registry = registry
         self.close = stop
+        self._collector = collector
+
+    def share(self, folder: SharedFolder) -> None:
+        """Show the numbers of other processes too, as they wrote them to a folder; see `write`."""
+        self._collector.shared = folder
+
+    def write(self) -> None:
+        """Write this process's numbers to the shared folder; once a second is often enough."""
+        if (shared := self._collector.shared) is not None:
+            shared.write(self._collector.snapshot())
 
     def text(self, accept: str = "") -> tuple[bytes, str]:
         """The page and its content type, in the format that the request's Accept header asks for."""
@@ -72,7 +90,7 @@ def prometheus(cache: Any, registry: CollectorRegistry | None = None) -> Exporte
         collector = _collectors.setdefault(registry, Collector())
         if collector.begun():
             registry.register(collector)
-    return Exporter(registry, collector.add(base))
+    return Exporter(registry, collector, collector.add(base))
 
 
 class Collector:
@@ -80,6 +98,7 @@ class Collector:
 
     def __init__(self) -> None:
         self.counts = Counts()
+        self.shared: SharedFolder | None = None
         self._caches: weakref.WeakKeyDictionary[BaseCache, Callable[[], None]] = weakref.WeakKeyDictionary()
         self._begun: list[bool] = []
 
@@ -108,32 +127,23 @@ class Collector:
 
     def collect(self) -> Iterator[Any]:
         """All metrics, for a scrape."""
-        counts = self.counts
-        for metric, series in (
-            (LOOKUPS, counts.lookups),
-            (CALLS, counts.calls),
-            (FAILURES, counts.failures),
-            (STORED, counts.stored),
-            (UNSTORED, counts.unstored),
-            (EVENTS, counts.events),
-        ):
-            yield _counter(metric, series)
-        yield _histogram(LOOKUP_SECONDS, counts.lookup_seconds)
-        yield _histogram(CALL_SECONDS, counts.call_seconds)
-        yield from self._gauges()
+        found = summed([self.snapshot(), *(() if self.shared is None else self.shared.others())])
+        for metric in COUNTERS:
+            yield _family("Counter", metric, found.counters.get(metric.name, {}))
+        for metric, bounds in HISTOGRAMS:
+            yield _histogram(metric, bounds, found.histograms.get(metric.name, {}))
+        for metric in GAUGES:
+            yield _family("Gauge", metric, found.gauges.get(metric.name, {}))
 
-    def _gauges(self) -> Iterator[Any]:
+    def snapshot(self) -> Snapshot:
+        """The numbers of this process."""
+        counts = self.counts
+        series = (counts.lookups, counts.calls, counts.failures, counts.stored, counts.unstored, counts.events)
+        counters = {metric.name: one.counts.copy() for metric, one in zip(COUNTERS, series, strict=True)}
+        durations = (counts.lookup_seconds, counts.call_seconds)
+        histograms = {metric.name: one.copied() for (metric, _), one in zip(HISTOGRAMS, durations, strict=True)}
         states = [state for cache in list(self._caches) if (state := _state(cache)) is not None]
-        directions = ("connect", "read", "write")
-        shut: dict[Row, float] = {
-            (name,): max((state["breakers"][name] != "closed" for state in states), default=0) for name in directions
-        }
-        yield _gauge(BREAKER, shut)
-        yield _gauge(FLIGHTS, {(): sum(state["flights"] for state in states)})
-        yield _gauge(WAITING, {(): sum(state["waiting"] for state in states)})
-        near = [state["near cache"] for state in states if "near cache" in state]
-        yield _gauge(NEAR_BYTES, {(): sum(one["bytes"] for one in near)})
-        yield _gauge(NEAR_ENTRIES, {(): sum(one["entries"] for one in near)})
+        return Snapshot(counters, histograms, _gauges(states))
 
 
 _collectors: weakref.WeakKeyDictionary[Any, Collector] = weakref.WeakKeyDictionary()
@@ -147,26 +157,30 @@ def _state(cache: BaseCache) -> dict[str, Any] | None:
         return None
 
 
-def _counter(metric: Metric, series: Series) -> Any:
-    family = prometheus_client().metrics_core.CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
-    for row, count in sorted(series.counts.copy().items()):
-        family.add_metric(row, count)
-    return family
+def _gauges(states: list[dict[str, Any]]) -> dict[str, dict[Row, float]]:
+    """What is in progress in some caches, by their statistics."""
+    near = [state["near cache"] for state in states if "near cache" in state]
+    found: dict[str, dict[Row, float]] = {
+        FLIGHTS.name: {(): sum(state["flights"] for state in states)},
+        WAITING.name: {(): sum(state["waiting"] for state in states)},
+        NEAR_BYTES.name: {(): sum(one["bytes"] for one in near)},
+        NEAR_ENTRIES.name: {(): sum(one["entries"] for one in near)},
+    }
+    shut = {name: [state["breakers"][name] != "closed" for state in states] for name in ("connect", "read", "write")}
+    return {BREAKER.name: {(name,): float(any(ones)) for name, ones in shut.items()}, **found}
 
 
-def _gauge(metric: Metric, values: dict[Row, float]) -> Any:
-    family = prometheus_client().metrics_core.GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-    for row, value in values.items():
+def _family(kind: str, metric: Metric, rows: dict[Row, float]) -> Any:
+    made = getattr(prometheus_client().metrics_core, f"{kind}MetricFamily")
+    family = made(metric.name, metric.help, labels=metric.labels)
+    for row, value in sorted(rows.items()):
         family.add_metric(row, value)
     return family
 
 
-def _histogram(metric: Metric, durations: Durations) -> Any:
+def _histogram(metric: Metric, bounds: tuple[float, ...], rows: dict[str, Histogram]) -> Any:
     family = prometheus_client().metrics_core.HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
-    for text, buckets in sorted(durations.rows.copy().items()):
-        total, rows = 0, []
-        for bound, count in zip((*durations.bounds, float("inf")), buckets, strict=True):
-            total += count
-            rows.append(("+Inf" if bound == float("inf") else str(float(bound)), total))
-        family.add_metric((text,), rows, durations.sums.get(text, 0.0))
+    edges = [*(str(float(bound)) for bound in bounds), "+Inf"]
+    for text, (buckets, total) in sorted(rows.items()):
+        family.add_metric((text,), list(zip(edges, accumulate(buckets), strict=True)), total)
     return family

@@ -128,6 +128,10 @@ class Durations:
         buckets[bisect_left(self.bounds, seconds)] += 1
         self.sums[text] += seconds
 
+    def copied(self) -> dict[str, tuple[list[int], float]]:
+        """The counts of the buckets, and the sum, by the label's value."""
+        return {text: (buckets.copy(), self.sums.get(text, 0.0)) for text, buckets in self.rows.copy().items()}
+
     def _fold(self, text: str) -> None:
         gone = self.rows.pop(text, None)
         if gone is not None:
