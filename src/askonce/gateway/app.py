@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from askonce.cache.cache import AsyncCache
@@ -22,6 +24,7 @@ from askonce.gateway.leaving import Caller, Left, Receive, TooLarge
 from askonce.gateway.own import Own
 from askonce.gateway.paths import is_ours, sent_path
 from askonce.gateway.serving import Route, Serving, check, serving
+from askonce.gateway.telemetry import Telemetry
 from askonce.gateway.wire_errors import RequestError
 
 LEAST = 1.0  # s for flights without a caller, even if callers took all the time there was
@@ -39,15 +42,16 @@ class Gateway:
 
     Made of a configuration (gateway.config), and optionally of a cache of yours, which it then does not close. The
     first request opens it, or ``async with``, or the server's lifespan. ConfigError for a configuration that cannot be
-    used; an unreachable store is no error.
+    used; an unreachable store is no error. `shared`: the folder in which workers of one port show their numbers.
     """
 
-    def __init__(self, config: GatewayConfig, *, cache: AsyncCache | None = None) -> None:
+    def __init__(self, config: GatewayConfig, *, cache: AsyncCache | None = None, shared: Path | None = None) -> None:
         check(config)
         self.config = config
         self._brought = cache
         self._serving: Serving | None = None
         self._own = Own(self)
+        self.telemetry = Telemetry(shared)
         self._bodies = Bodies(config.limits)
         self._retired: set[asyncio.Task[Any]] = set()
         self._clients: list[Any] = []
@@ -60,6 +64,7 @@ class Gateway:
         """What is in use now; made at first use, in the event loop."""
         if self._serving is None:
             self._serving = serving(self.config, cache=self._brought)
+            self.telemetry.watch(self._serving.cache, self.config.log)
         return self._serving
 
     @property
@@ -74,6 +79,7 @@ class Gateway:
         after = serving(config, before, self._brought)
         self.config, self._serving = config, after
         self._bodies = Bodies(config.limits)
+        self.telemetry.watch(after.cache, config.log)
         self._own.reloaded()
         if after.client is not before.client:
             self._clients.append(before.client)  # flights under way still use it
@@ -125,7 +131,7 @@ class Gateway:
             if is_ours(path):
                 await self._own(path, scope, receive, send)
             else:
-                await self._proxied(path, scope, receive, send)
+                await self.telemetry.proxied(send, partial(self._proxied, path, scope, receive))
         elif kind == "lifespan":
             await self._live(receive, send)
         elif kind == "websocket":

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import uvicorn
 
@@ -86,6 +87,7 @@ class GatewayServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn every tenth of a second."""
         if counter % SECOND == 0:
+            self.gateway.telemetry.tick()
             now = time.monotonic()
             for connection in list(self.server_state.connections):
                 connection.look(now)  # type: ignore[union-attr]
@@ -136,8 +138,10 @@ def set_up_logs(level: str) -> None:
     logging.getLogger("uvicorn.error").addFilter(_Quiet())
 
 
-def run_worker(config: GatewayConfig, load: Load, sockets: list[socket.socket], *, parent: int = 0) -> int:
-    """Serve until a signal ends it; return the exit code. `parent`: end when this process is gone."""
-    server = GatewayServer(Gateway(config), load, parent=parent)
+def run_worker(
+    config: GatewayConfig, load: Load, sockets: list[socket.socket], *, parent: int = 0, shared: Path | None = None
+) -> int:
+    """Serve until a signal ends it; return the exit code. `parent`: end when it is gone. `shared`: as of Gateway."""
+    server = GatewayServer(Gateway(config, shared=shared), load, parent=parent)
     server.run(sockets=sockets)
     return 0 if server.started else 1

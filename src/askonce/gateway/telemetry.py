@@ -31,20 +31,18 @@ class Telemetry:
         self._shared = None if shared is None else SharedFolder(shared)
         self._log = RequestLog(stream or sys.stdout)
         self._writes = False
-        self._cache: AsyncCache | None = None
         self._exporter: Exporter | None = None
-        self._stops: list[Callable[[], None]] = []
+        self._stop_log: Callable[[], None] = _nothing
         self._shared_failed = False
 
     def watch(self, cache: AsyncCache, config: LogConfig) -> None:
-        """Measure this cache from now on, instead of the one before."""
-        for stop in self._stops:
-            stop()
-        self._cache, self._exporter = cache, prometheus(cache, self._registry)
+        """Measure this cache from now on."""
+        self._exporter = prometheus(cache, self._registry)  # the one before is counted until its last call has ended
         if self._shared is not None:
             self._exporter.share(self._shared)
+        self._stop_log()
         self._writes = config.requests
-        self._stops = [self._exporter.close, *([cache.events.observe(self._log)] if config.requests else [])]
+        self._stop_log = cache.events.observe(self._log) if config.requests else _nothing
 
     async def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """The page for Prometheus, and its content type."""
@@ -69,6 +67,10 @@ class Telemetry:
             return
         with self._log.request() as record:
             await proxied(_counting(record, send))
+
+
+def _nothing() -> None:
+    """The end of what has not begun."""
 
 
 def _counting(record: Record, send: Send) -> Send:

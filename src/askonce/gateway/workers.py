@@ -12,6 +12,8 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from askonce.errors import ConfigError
 from askonce.events import log
@@ -39,10 +41,12 @@ class Workers:
         """Start the workers, and serve until a signal ends them; return the exit code."""
         handled = {*ENDS, signal.SIGHUP, signal.SIGCHLD}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
-        for number in range(len(self._sockets)):
-            self._start(number)
-        while self._running:
-            self._act_on(signal.sigwait(handled))
+        with TemporaryDirectory(prefix="askonce-", ignore_cleanup_errors=True) as folder:
+            self._shared = Path(folder)
+            for number in range(len(self._sockets)):
+                self._start(number)
+            while self._running:
+                self._act_on(signal.sigwait(handled))
         return 1 if self._short >= TRIES else 0
 
     def _act_on(self, number: int) -> None:
@@ -72,7 +76,7 @@ class Workers:
             if other != number:
                 for one in sockets:
                     one.close()
-        return run_worker(self._config, self._load, self._sockets[number], parent=os.getppid())
+        return run_worker(self._config, self._load, self._sockets[number], parent=os.getppid(), shared=self._shared)
 
     def _reap(self) -> None:
         """Start again the workers that died."""

@@ -1,0 +1,76 @@
+"""What a gateway tells of itself: its numbers, and a line for each request."""
+
+from __future__ import annotations
+
+import json
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from tests.gateway.running import JSON, Tap, answer, serving
+
+SECRET = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCD"
+BODY = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "words of a prompt"}]}
+SSE = b'data: {"choices":[{"index":0,"delta":{"content":"yes"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
+def post(url, body, path="/v1/chat/completions"):
+    headers = {"authorization": f"Bearer {SECRET}"}
+    return httpx2.post(f"{url}{path}", json=body, headers=headers, timeout=30)
+
+
+def numbers(gateway):
+    text, kind = gateway.do(gateway.gateway.telemetry.metrics())
+    assert kind.startswith("text/plain")
+    return {
+        (one.name, one.labels.get("outcome")): one.value
+        for family in parse(text.decode())
+        for one in family.samples
+        if one.value
+    }, text.decode()
+
+
+def test_a_gateway_counts_what_it_serves_and_shows_no_credential():
+    with Tap() as tap, serving(tap.url) as gateway:
+        for _ in range(3):
+            assert post(gateway.url, BODY).content == JSON
+        found, text = numbers(gateway)
+    assert len(tap.heard) == 1
+    assert found["askonce_lookups_total", "miss"] == 1
+    assert found["askonce_lookups_total", "hit"] == 2
+    assert found["askonce_calls_total", None] == 1
+    assert SECRET not in text
+    assert "words" not in text
+
+
+def test_it_writes_a_line_for_each_request_when_it_is_told_to(capsys):
+    with Tap(lambda _: answer(SSE, kind="text/event-stream")) as tap, serving(tap.url, log_requests=True) as gateway:
+        for _ in range(2):
+            assert post(gateway.url, {**BODY, "stream": True}).content == SSE
+        assert post(gateway.url, BODY, "/v1/unheard-of").status_code == 200
+    written = capsys.readouterr().out
+    lines = [json.loads(line) for line in written.splitlines()]
+    miss, hit, other = lines
+    for line, outcome in ((miss, "miss"), (hit, "hit")):
+        assert (line["outcome"], line["model"], line["status"]) == (outcome, "gpt-4.1-mini", 200)
+        assert line["bytes"] == len(SSE)
+        assert 0 < line["seconds"] < 30
+    assert hit["key"] == miss["key"]
+    assert (other["outcome"], other["detail"], other["key"]) == ("bypass", "unknown-path", "")
+    assert SECRET not in written
+    assert "words" not in written
+
+
+def test_it_writes_nothing_unless_told(capsys):
+    with Tap() as tap, serving(tap.url) as gateway:
+        post(gateway.url, BODY)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/nowhere"])
+def test_an_upstream_that_is_away_is_a_line_too(capsys, path):
+    with serving("http://127.0.0.1:9", log_requests=True) as gateway:
+        answered = post(gateway.url, BODY, path)
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert line["status"] == answered.status_code >= 500
