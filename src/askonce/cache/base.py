@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import orjson
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from askonce.http.rules import ClientRules
 
 
+R = TypeVar("R")
 Placed = tuple[Playback | StoredItems | Uncached, Status]
 
 
@@ -226,7 +227,11 @@ class BaseCache(QuestionBuilder, Observed):
         """The rules of one HTTP client of this cache."""
         from askonce.http.rules import ClientRules
 
-        return ClientRules(
+        return self.rules_as(ClientRules, own, rules, share_forms=share_forms)
+
+    def rules_as(self, kind: Callable[..., R], own: Settings, rules: Rules, *, share_forms: bool = False) -> R:
+        """The same, made by `kind`: of what ClientRules is made of."""
+        return kind(
             self._planner,
             self.events,
             self.mode,

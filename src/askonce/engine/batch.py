@@ -169,7 +169,7 @@ class BatchEngine(Engine):
         """Join the flights of this process and wait for other processes' flights; a new waiter only subscribes."""
         elsewhere: list[tuple[BatchItem, Followed]] = []
         for item, claim in followed:
-            if (local := self._claims.running(claim)) is not None:
+            if (local := self._claims.running(claim, item.question)) is not None:
                 await self._join_local(item, local)
             elif not await self._claims.over(item.question, claim, item.attempt):
                 elsewhere.append((item, self._followed(item, claim)))

@@ -91,6 +91,7 @@ class Claims:
 
     def _begun(self, question: Question, attempt: Attempt) -> Ask:
         flight = attempt.flight = self.board.flight(question.key, attempt.owner)
+        flight.unverified = question.unverified
         self.board.post(flight)
         limits = question.limits._replace(max_age=0) if attempt.unreadable or question.unreadable else question.limits
         # The Reader has made the random XFetch decision: here it is enough that the end is near.
@@ -133,10 +134,10 @@ class Claims:
             await flight.pump.end(Cut("its caller was gone before it was read"))
         self.board.end(flight)
 
-    def running(self, claim: Follow) -> Flight | None:
-        """The flight that a claim named, if it is one of this process and something runs it."""
+    def running(self, claim: Follow, question: Question) -> Flight | None:
+        """The flight that a claim named, if it is one of this process, something runs it, and it may answer."""
         flight = self.board.named(claim.id, claim.order)
-        return flight if flight is not None and flight.alive() else None
+        return flight if flight is not None and flight.alive() and may_answer(flight, question) else None
 
     async def over(self, question: Question, claim: Follow, attempt: Attempt) -> bool:
         """Whether a claim named a flight of this process that nothing runs, so that the caller claims again at once.
@@ -167,6 +168,13 @@ class Claims:
 
     async def _give_back(self, key: Key, claim: Follow) -> None:
         await self._guarded(key, self._store.release(key, claim.id, claim.order, Ending(FAILED, "gone")))
+
+
+def may_answer(flight: Flight, question: Question) -> bool:
+    """Whether a flight's answer is for this question's caller: a credential that upstream has not accepted yet gets
+    nothing that other credentials paid for.
+    """
+    return not question.unverified or flight.unverified == question.unverified
 
 
 def _orphaned(events: Events, flight: Flight) -> None:

@@ -68,7 +68,8 @@ class Engine(Joining):
 
     async def passed(self, question: Question, reason: str, call: Callable[[], Awaitable[object]]) -> Found:
         """Call upstream without the cache: no lookup, no collapsing, no storing."""
-        self._used()
+        if self.ending_begun:
+            self._over()
         if question.control.only_if_cached and reason != "off":
             question.detail = reason
             raise self._not_cached(question)
@@ -130,10 +131,6 @@ class Engine(Joining):
         self._reader.unread(question)
         return replace(question, data=b"", held=None, unreadable=True)
 
-    def _used(self) -> None:
-        if self.ending_begun:
-            self._over()
-
     def _over(self) -> bool:
         """Whether the store must not be used because Python ends. CacheClosed if only the cache was closed.
 
@@ -184,8 +181,10 @@ class Engine(Joining):
             return await self._lead(question, call, attempt)
         if not isinstance(claim, Follow):
             return await self._serve(question, call, claim, attempt)
-        if (local := self._claims.running(claim)) is not None:
+        if (local := self._claims.running(claim, question)) is not None:
             return await self._join(question, local)
+        if question.unverified:
+            return await self._share(question, call, attempt)
         if await self._claims.over(question, claim, attempt):
             return None
         attempt.named = claim

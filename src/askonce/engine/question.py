@@ -52,6 +52,7 @@ class Question:
     seen: Generations | None = None  # the generations that were read, if no entry could be served
     since: int = 0  # the number (Flight.number) of the process's last flight that had begun before this question
     unreadable: bool = False  # the stored entry cannot be read: it is not read again, and must be replaced
+    unverified: str = ""  # a credential that upstream has not accepted yet: only its own call may answer
     others: tuple[Question, ...] = ()  # the same in other forms: `retell` may make the answer from one of theirs
     retell: Callable[[bytes], object | None] | None = None
     began: float = 0.0  # of time.perf_counter(), if the lookup is measured

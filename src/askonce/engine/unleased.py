@@ -15,7 +15,7 @@ this process itself has seen acknowledged bars every call that was under way the
 from __future__ import annotations
 
 from askonce.core.model import Snapshot
-from askonce.engine.claims import Attempt
+from askonce.engine.claims import Attempt, may_answer
 from askonce.engine.question import Question
 from askonce.flight.flight import Board, Flight
 
@@ -24,12 +24,15 @@ def flight_for(question: Question, board: Board, attempt: Attempt, *, down: bool
     """The flight that this lookup waits for, and whether this lookup runs it. `down`: reads are not tried."""
 
     def may_join(flight: Flight) -> bool:
+        if not may_answer(flight, question):
+            return False
         if flight.number > question.since:
             return True
         lost = flight.heartbeat is not None and flight.heartbeat.lost
         return not (lost or flight.barred) and (down or _unmoved(flight, question))
 
     mine = attempt.flight = board.unleased(question.key, attempt.owner)
+    mine.unverified = question.unverified
     seen = question.seen
     mine.snapshot = Snapshot(seen.epoch, seen.clock) if seen is not None else None
     flight = board.share_unleased(mine, may_join)

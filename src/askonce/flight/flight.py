@@ -121,6 +121,7 @@ class Flight:
         self.key = key
         self.id = flight
         self.owner = owner
+        self.unverified = ""  # the credential of its call, if upstream has not accepted that yet
         self.number = 0  # its place in the order of this process's lookups and flights
         self.grant: Grant | None = None
         self.snapshot: Snapshot | None = None  # the generations read before its call began

@@ -9,14 +9,18 @@ Everything here is a value computed from values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import translate
+from typing import Any, NamedTuple
 
 from askonce.core import labels
-from askonce.core.policy import Policy
-from askonce.core.rules import FOLDS, Rules
+from askonce.core.policy import Control, Policy, Terms
+from askonce.core.rules import Rules
+from askonce.engine.question import NOTHING, Settings
 from askonce.errors import ConfigError
+from askonce.gateway.field_globs import check_fields
 from askonce.gateway.sections import between, key, one_of
 
 MODES = ("on", "off", "opt-in")
@@ -49,6 +53,7 @@ class Rule:
 
 POLICY_WORDS = tuple(one.name for one in fields(Policy))
 RULE_WORDS = tuple(one.name for one in fields(Rule) if one.name != "policy")
+PLAIN_PACE = 0.0
 
 
 def rule_problem(rule: Rule) -> str:
@@ -56,15 +61,15 @@ def rule_problem(rule: Rule) -> str:
     try:
         labels.check_scope(rule.scope)
         labels.check_tags(rule.tags)
+        check_fields(rule.ignore_fields)
         request_rules([rule])
     except ConfigError as wrong:
         return str(wrong)
-    if rule.model and (needless := [word for word in _BEFORE_MODEL if getattr(rule, word)]):
-        return f"{needless[0]} cannot depend on a model, which is read later: remove model, or write path instead"
+    if rule.same and rule.model:
+        return "same cannot depend on a model, because hosts are read first: remove model, or write a path instead"
+    if len(rule.same) == 1:
+        return "same names one host: write at least two, the one that keys have first"
     return ""
-
-
-_BEFORE_MODEL = ("same",)
 
 
 def request_rules(rules: Iterable[Rule]) -> Rules:
@@ -82,4 +87,109 @@ def request_rules(rules: Iterable[Rule]) -> Rules:
     return Rules.of(words)
 
 
-__all__ = ["FOLDS", "MODES", "POLICY_WORDS", "RULE_WORDS", "Rule", "request_rules", "rule_problem"]
+# --- deciding ----------------------------------------------------------------------------------------------------
+
+
+class Ruling(NamedTuple):
+    """What holds for a request. `pace`: of replays, 0 at once; `zero_usage`: hits say that they used nothing."""
+
+    mode: str = "on"
+    settings: Settings = NOTHING
+    pace: float = PLAIN_PACE
+    zero_usage: bool = False
+
+
+SHAPING = ("ignore_fields", "ignore_headers", "inert", "fold", "same")  # what says which parts count in a key
+Mask = int  # a bit for each rule that matches
+
+
+class Conditions:
+    """The conditions of all rules of a file: which of them match a request."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._path = [_globs(rule.path) for rule in rules]
+        self._model = [_globs(rule.model, fold=True) for rule in rules]
+        self._tenant = [_globs(rule.tenant) for rule in rules]
+        self.any_model = _mask(rules, lambda rule: bool(rule.model))
+        self.any_tenant = _mask(rules, lambda rule: bool(rule.tenant))
+        self.shaping = _mask(rules, lambda rule: any(getattr(rule, word) for word in SHAPING))
+
+    def before_model(self, path: str, tenant: str) -> Mask:
+        """The rules whose path and tenant match; those with a model may still not match."""
+        return sum(
+            1 << at
+            for at, (by_path, by_tenant) in enumerate(zip(self._path, self._tenant, strict=True))
+            if _matches(by_path, path) and _matches(by_tenant, tenant)
+        )
+
+    def with_model(self, mask: Mask, model: str) -> Mask:
+        """What is left of these rules for a request to this model."""
+        if not mask & self.any_model:
+            return mask
+        name = model.lower()
+        return sum(1 << at for at, globs in enumerate(self._model) if mask >> at & 1 and _matches(globs, name))
+
+    def of(self, mask: Mask) -> tuple[Rule, ...]:
+        """The rules themselves, in their order."""
+        return tuple(rule for at, rule in enumerate(self.rules) if mask >> at & 1)
+
+
+def ruling(rules: Iterable[Rule]) -> Ruling:
+    """What rules that match one request come to: the last one that says something counts, and tags add up."""
+    settings, found = NOTHING, Ruling()
+    for rule in rules:
+        policy = None if rule.policy == Policy() else rule.policy
+        settings = Settings(scope=rule.scope or None, tags=rule.tags, policy=policy).over(settings)
+        if rule.mode:
+            found = found._replace(mode=rule.mode)
+        if rule.replay:
+            found = found._replace(pace=rule.replay_speed if rule.replay == "paced" else PLAIN_PACE)
+        if rule.hit_usage:
+            found = found._replace(zero_usage=rule.hit_usage == "zero")
+    return found._replace(settings=settings)
+
+
+def tightened(said: Settings, own: Settings, terms: Terms) -> Settings:
+    """What a caller says, as far as it may: its own lifetimes only shorten, its own scope is within the operator's.
+
+    `own`: what the operator's rules say, with `terms`. ConfigError for what cannot be read.
+    """
+    return replace(
+        said,
+        ttl=None if said.ttl is None or said.ttl > terms.ttl else said.ttl,
+        scope=_within(said.scope, own.scope),
+        consistency=None if terms.consistency == "strong" else said.consistency,
+        control=_limited(said.control, terms) if isinstance(said.control, Control) else said.control,
+    )
+
+
+def _within(said: str | None, own: str | None) -> str | None:
+    if not said or not own or said == own or said.startswith(f"{own}/"):
+        return said or None
+    return f"{own}/{said}"
+
+
+def _limited(control: Control, terms: Terms) -> Control:
+    """A caller may take answers as old as the operator's rules would serve in any case, and no older."""
+    oldest = max(terms.grace, terms.stale_if_error)
+    stale, error = control.max_stale, control.stale_if_error
+    return replace(
+        control,
+        max_stale=None if stale is None else min(stale, oldest),
+        stale_if_error=None if error is None else min(error, terms.stale_if_error),
+    )
+
+
+def _mask(rules: Sequence[Rule], wanted: Callable[[Rule], bool]) -> Mask:
+    return sum(1 << at for at, rule in enumerate(rules) if wanted(rule))
+
+
+def _globs(globs: tuple[str, ...], *, fold: bool = False) -> re.Pattern[str] | None:
+    if not globs:
+        return None
+    return re.compile("|".join(translate(one.lower() if fold else one) for one in globs))
+
+
+def _matches(globs: re.Pattern[str] | None, text: str) -> bool:
+    return globs is None or globs.fullmatch(text) is not None

@@ -104,6 +104,7 @@ class UpstreamCall:
         status, headers = received.response.status_code, received.headers
         self._sender.rules.met(request.headers.raw)
         self.reply = Response(status, decoded(module, headers), body)
+        self._sender.rules.replied(self.asked, self.reply)
         return None
 
     def _handed_on(self) -> bool:

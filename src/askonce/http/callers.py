@@ -7,7 +7,7 @@ on every call.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
 from askonce.core.fresh import AGAIN, Freshness
 from askonce.core.headers import CREDENTIAL_HEADERS, asks_stream
@@ -47,10 +47,14 @@ NEEDED = (
 
 
 class Callers:
-    """Who asks, by what its requests carry. `fleeting`: cookies beside a tenant count, and where connections go."""
+    """Who asks, by what its requests carry. `fleeting`: cookies beside a tenant count, and where connections go.
 
-    def __init__(self, events: Events, rules: Rules, *, fleeting: bool = True) -> None:
+    `ours`: the headers that speak to askonce.
+    """
+
+    def __init__(self, events: Events, rules: Rules, *, fleeting: bool = True, ours: Collection[str] = OURS) -> None:
         self._events = events
+        self._ours = ours
         self._fleeting = fleeting
         self._ignored: Container[str] = Ignored(rules.ignore_headers) if rules.ignore_headers else ()
         self._named: set[str] = set()
@@ -64,9 +68,9 @@ class Callers:
 
     def strange(self, ours: Mapping[str, str]) -> bool:
         """Whether a header addresses askonce but is unknown to it."""
-        unknown = sorted(ours.keys() - OURS)
+        unknown = sorted(ours.keys() - self._ours)
         for name in unknown:
-            self._events.warn_once(name, STRANGE, name, ", ".join(OURS))
+            self._events.warn_once(name, STRANGE, name, ", ".join(self._ours))
         return bool(unknown)
 
     def beside(self, sent: SentRequest, carries: RequestHeaders, target: Target) -> RequestHeaders:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,6 @@ from askonce.core.judge import Judge, Verdict, refused
 from askonce.core.keys import Form, Key
 from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
-from askonce.core.policy import Consistency, Control
 from askonce.core.providers import bounded
 from askonce.core.providers.api import plain_error
 from askonce.core.providers.expected import PLAIN, Expected, expected_of
@@ -38,14 +37,15 @@ from askonce.core.upstream import everybodys
 from askonce.engine.fitting import Fitting
 from askonce.engine.leader import Answer
 from askonce.engine.question import NOTHING, Plan, Planner, Question, Settings, not_normal, warn_unknown_field
-from askonce.errors import AskonceError, ConfigError
+from askonce.errors import AskonceError
 from askonce.events import Events
 from askonce.http.callers import Callers
 from askonce.http.credentials import Header, covers_body, fingerprint
+from askonce.http.directives import said
 from askonce.http.embeddings import Vector, cut, inputs_of
 from askonce.http.forms import other_forms, retelling
 from askonce.http.keyed import Bodies
-from askonce.http.request import RequestHeaders, SentRequest, Target, target_of
+from askonce.http.request import OURS, RequestHeaders, SentRequest, Target, target_of
 from askonce.http.response import Failure, Response, age_of, pack, pack_failure
 from askonce.http.says import ids_in, says
 
@@ -53,7 +53,8 @@ LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
 NEVER_MET = (None, None)
 WAYS = 512  # kept in memory by a client
 
-Way = tuple[str, tuple[tuple[str, str], ...], str]  # all of a request but its body: URL, headers that count, credential
+Counts = tuple[tuple[str, str], ...]
+Way = tuple[str, Counts, str]  # all of a request but its body: URL, headers that count, credential
 
 
 @dataclass(slots=True)
@@ -81,6 +82,9 @@ class Asked:
     model: str = ""  # of a request that passes, as far as it was read; for events
     tenant: str = ""
     began: float = 0.0
+    counts: Counts = ()  # the headers that count
+    ruling: Any = None  # what a gateway's operator says about it
+    reply: Response | None = None  # its answer, if that is known without a lookup; the reason says why
     _says: Request | None = None
 
     def said(self) -> Request:
@@ -93,10 +97,22 @@ class Asked:
         return self._says
 
 
+class Passes(Exception):
+    """A request goes upstream without a lookup. `reason`: one word."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class ClientRules:
     """Reads requests and judges answers for one client of one cache. `around()`: the settings of the context."""
 
     _fleeting = True
+    _ours: Collection[str] = OURS
+    # The plan of a question to a model, if it depends on the model: of what was asked and its plan so far.
+    _by_model: Callable[[Asked, Plan, str], Plan] | None = None
+    _prune: Callable[[dict[str, Any]], None] | None = None  # removes fields that do not count from a body
 
     def __init__(
         self,
@@ -118,7 +134,7 @@ class ClientRules:
         self._plain = planner.plan(own)
         self._around = around
         self._shares = share_forms
-        self._callers = Callers(events, rules, fleeting=self._fleeting)
+        self._callers = Callers(events, rules, fleeting=self._fleeting, ours=self._ours)
         self._met: Memo[Way, BodyMemo[tuple[Question, Operation | None]]] = Memo(WAYS)
         self._bodies = Bodies(rules)
         self._inert = rules.inert
@@ -133,6 +149,8 @@ class ClientRules:
         asked = Asked(ours=bool(carries.ours), sent=sent)
         try:
             asked.reason = self._read(sent, carries, asked)
+        except Passes as why:
+            asked.reason = why.reason
         except AskonceError as wrong:
             asked.reason = "bad-settings"
             self.events.warn_once("bad-settings", "a request went upstream without the cache: %s", wrong)
@@ -151,26 +169,26 @@ class ClientRules:
         asked.operation = target.operation
         if sent.body is None or len(sent.body) > LARGEST:
             return "streamed-body" if sent.body is None else "large-body"
-        plan = self._plan(carries.ours)
+        carries = self._callers.beside(sent, carries, target)
+        asked.who, asked.counts = fingerprint(carries.secrets), carries.counts
+        plan = self._plan(asked, carries)
         if plan.control.no_store:
             return "no-store"
-        carries = self._callers.beside(sent, carries, target)
-        asked.who = fingerprint(carries.secrets)
         # Finding a request again is cheaper than parsing, judging and hashing it.
         bodies = self._by_way((sent.url, carries.counts, asked.who))
         again = bodies.recent(sent.body)
         digest = b"" if again is not None else hashlib.sha256(sent.body).digest()
         met, operation = again or bodies.again(digest, sent.body) or NEVER_MET
-        if met is not None and met.plan is plan:
-            asked.question, asked.operation = Question(met.key, met.fields, plan, met.model), operation
+        if met is not None and met.plan is (self._by_model(asked, plan, met.model) if self._by_model else plan):
+            asked.question, asked.operation = Question(met.key, met.fields, met.plan, met.model), operation
             asked.expected = met.expected
             return ""
         reason = self._ask(sent, carries, target, plan, asked)
         made = asked.question
-        keep = self._bodies.settled and not (asked.batch or self._shares) and plan.remembers
-        if made is not None and keep:
+        keep = self._bodies.settled and not (asked.batch or self._shares)
+        if made is not None and keep and made.plan.remembers:
             # A copy, because the asked question will hold what was read for it.
-            met = Question(made.key, made.fields, plan, made.model, asked.expected)
+            met = Question(made.key, made.fields, made.plan, made.model, asked.expected)
             bodies.keep(digest or hashlib.sha256(sent.body).digest(), sent.body, (met, asked.operation))
         return reason
 
@@ -187,6 +205,8 @@ class ClientRules:
         body = _inexact_body(sent.body) if exact is None else exact
         if body is None:
             return "not-json"
+        if self._prune is not None:
+            self._prune(body)
         operation = agreed(target.operation, body)
         if operation is None:
             return "body-mismatch"
@@ -194,6 +214,8 @@ class ClientRules:
             target = target._replace(operation=operation)
         asked.operation = operation
         asked.model, asked.tenant = model_of(operation, body), plan.tenant
+        if self._by_model is not None:
+            plan = self._by_model(asked, plan, asked.model)
         if reason := self._judged({**body, "model": asked.model}, plan):
             return reason
         asked.expected = expected_of(body)
@@ -211,7 +233,8 @@ class ClientRules:
         signed = batched and covers_body(sent.headers, carries.secrets)
         try:
             if batched and not signed and exact is not None and per_input(operation, exact):
-                asked.batch = _batch(exact, lambda one: ask(self._bodies.input_key(operation, exact, one), "#input"))
+                whole = exact if self._prune is None else keys.parsed(sent.body) or exact
+                asked.batch = _batch(whole, lambda one: ask(self._bodies.input_key(operation, exact, one), "#input"))
             canonical = self._bodies.key(operation, exact, sent.body)
         except NotNormal as wrong:
             return not_normal(self.events, wrong)
@@ -254,8 +277,9 @@ class ClientRules:
         model = model_of(target.operation, body)
         return lambda canonical, kind: plan.question(canonical, model, form, place + kind, headers, credential)
 
-    def _plan(self, ours: Mapping[str, str]) -> Plan:
+    def _plan(self, _: Asked, carries: RequestHeaders) -> Plan:
         """The plan of a call: its headers over the settings of its context over the client's own."""
+        ours = carries.ours
         around = self._around()
         if not ours and around is NOTHING:
             return self._plain
@@ -264,6 +288,9 @@ class ClientRules:
     def met(self, sent: Sequence[Header]) -> None:
         """Note a request that went upstream with these headers."""
         self._callers.met(sent)
+
+    def replied(self, asked: Asked, reply: Response) -> None:
+        """Note what upstream replied to a question; `reply` may have no body yet."""
 
     def going(self, asked: Asked) -> None:
         """Note a question that goes upstream."""
@@ -317,35 +344,6 @@ class ClientRules:
     def failed(self, failure: Failure, value: object, trouble: str) -> Answer:
         """A failure, as it is shared with followers."""
         return Answer(pack_failure(failure), refused(trouble or "failed"), value, trouble=trouble)
-
-
-def said(ours: Mapping[str, str]) -> Settings:
-    """What the headers of a request tell askonce; unknown directives are ignored, as in HTTP."""
-    if not ours:
-        return NOTHING
-    variant, ttl = ours.get("askonce-variant"), ours.get("askonce-ttl")
-    control = ours.get("cache-control")
-    return Settings(
-        ttl=None if ttl is None else _seconds(ttl),
-        scope=ours.get("askonce-scope"),
-        tags=tuple(filter(None, (tag.strip() for tag in ours.get("askonce-tags", "").split(",")))),
-        variant=int(variant) if variant is not None and variant.isdecimal() else variant,
-        control=None if control is None else Control.parse(control, lenient=True),
-        consistency=_word(ours.get("askonce-consistency")),
-    )
-
-
-def _word(text: str | None) -> Consistency | None:
-    if text not in {None, "bounded", "strong"}:
-        raise ConfigError(f"askonce-consistency: {text!r} is unknown: write strong, or bounded")
-    return text  # type: ignore[return-value]
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"askonce-ttl: {text!r} is not a number: write seconds, such as 600") from None
 
 
 def _inexact_body(raw: bytes) -> dict[str, Any] | None:

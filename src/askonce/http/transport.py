@@ -29,6 +29,7 @@ from askonce.http.call import BatchCall, PartialCall, UpstreamCall, patience_for
 from askonce.http.connection import DIRECTIONS, connection_of, directed
 from askonce.http.embeddings import Vector, put_together, whole
 from askonce.http.inner import INHERITED, Inner
+from askonce.http.joint import joint
 from askonce.http.ready import ready
 from askonce.http.received import Received
 from askonce.http.request import Connection, SentRequest, less_ours
@@ -109,6 +110,8 @@ class Transport:
         if asked.ours:
             request = self._less_ours(request)
         if asked.question is None:
+            if asked.reply is not None:
+                return self._told(asked, asked.reply)
             return await self._passed(request, asked.reason, asked)
         began = time.monotonic()
         asked.question.until, asked.question.operation = began + patience_for(request, "ReadTimeout"), asked.operation
@@ -214,6 +217,12 @@ class Transport:
                 await self.dispose(response)
             raise
         return response
+
+    def _told(self, asked: Asked, reply: Response) -> Any:
+        """An answer that is known without a lookup."""
+        status = Status("", fwd="bypass", detail=asked.reason)
+        self.rules.events.lookup(status, asked)
+        return self._response(reply, status)
 
     async def _failed_safe(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
         """After an internal failure: the answer if it is paid, else the call without askonce; always with a warning."""
@@ -376,22 +385,3 @@ class Transport:
 def again(question: Question) -> Question:
     """The same question, as if nothing of it was seen yet."""
     return replace(question, detail="", data=b"", held=None, began=0.0)
-
-
-def joint(parts: list[Status]) -> Status:
-    """The status of a batch in one line; events hold the status of each lookup."""
-    hits = sum(part.hit for part in parts)
-    if len(parts) == 1:
-        return parts[0]
-    ages = [part.age for part in parts if part.age is not None]
-    left = [part.ttl for part in parts if part.ttl is not None]
-    return Status(
-        "",
-        hit=hits == len(parts),
-        fwd="" if hits == len(parts) else "miss",
-        stored=any(part.stored for part in parts),
-        collapsed=any(part.collapsed for part in parts),
-        ttl=min(left, default=None),
-        detail=f"hits-{hits}-of-{len(parts)}",
-        age=max(ages, default=None),
-    )
