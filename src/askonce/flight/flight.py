@@ -218,7 +218,7 @@ class Board:
         self._gone = gone
         self._claimed: dict[bytes, Flight] = {}
         self._leading: dict[Key, Flight] = {}  # the flight that was last granted the key's lease
-        self._unleased: dict[Key, Flight] = {}
+        self._unleased: dict[tuple[Key, str], Flight] = {}  # by key, and by what alone may join
         self._lock = OwnedLock()
         self._mark = os.urandom(8)  # the end of the id of each flight
         self._pid = os.getpid()
@@ -257,7 +257,7 @@ class Board:
         self._claimed.pop(flight.id, None)
         if self._leading.get(flight.key) is flight:
             self._leading.pop(flight.key, None)
-        if self._unleased.get(flight.key) is flight:
+        if self._unleased.get((flight.key, flight.unverified)) is flight:
             with contextlib.suppress(Busy):  # a landed flight is joined by no caller, and the next one replaces it
                 self._lock.run(lambda: self._unpost(flight))
         flight.over = True
@@ -268,8 +268,8 @@ class Board:
 
     def _unpost(self, flight: Flight) -> None:
         # Only if this flight is there, not one that has replaced it.
-        if self._unleased.get(flight.key) is flight:
-            del self._unleased[flight.key]
+        if self._unleased.get((flight.key, flight.unverified)) is flight:
+            del self._unleased[flight.key, flight.unverified]
 
     def reap(self, flight: Flight) -> None:
         """End a flight that nothing runs any more. If its stream goes on elsewhere, that ends it later."""
@@ -294,10 +294,10 @@ class Board:
         """The flight for a key without the store: one under way that may be joined, or else `mine`."""
 
         def posted() -> Flight:
-            for flight in (self._unleased.get(mine.key), self._leading.get(mine.key)):
+            for flight in (self._unleased.get((mine.key, mine.unverified)), self._leading.get(mine.key)):
                 if flight is not None and flight.joinable and flight.alive() and may_join(flight):
                     return flight
-            self._unleased[mine.key] = mine
+            self._unleased[mine.key, mine.unverified] = mine
             return mine
 
         try:

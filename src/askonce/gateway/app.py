@@ -160,6 +160,7 @@ class Gateway:
         if found is None:
             return replies.error(404, "unknown_path", self._unknown(path))
         route, rest = found
+        headers = self.serving.operator.tenants.vouched(headers, (scope.get("client") or (None,))[0])
         query = scope["query_string"]
         url = f"{route.base}{rest}?{query.decode('latin-1')}" if query else f"{route.base}{rest}"
         return await self._sent(route, scope["method"], url, headers, caller)

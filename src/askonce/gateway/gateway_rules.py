@@ -11,10 +11,10 @@ accepted: see gateway.credentials.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple
 
 from askonce.cache.base import BaseCache
@@ -100,7 +100,7 @@ class GatewayRules(ClientRules):
         """What a request asks, or why it passes."""
         asked = super().read(sent)
         if asked.question is not None:
-            self._verify(asked, asked.question, time.monotonic())
+            self._verify(asked, asked.question, monotonic())
         return asked
 
     # plans
@@ -196,7 +196,7 @@ class GatewayRules(ClientRules):
         """Note what upstream said of a question's credential."""
         if asked.question is not None:
             who, way = self._whose_way(asked, asked.question.model)
-            self._operator.credentials.replied(who, way, reply, time.monotonic())
+            self._operator.credentials.replied(who, way, reply, monotonic())
 
 
 class ShapedRules(GatewayRules):

@@ -12,10 +12,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from askonce.cache.cache import AsyncCache
-from askonce.core.rules import Rules
-from askonce.engine.question import NOTHING
 from askonce.errors import ConfigError
-from askonce.gateway.config import GatewayConfig, LimitsConfig, StoreConfig
+from askonce.gateway.config import GatewayConfig, LimitsConfig, StoreConfig, Upstream
+from askonce.gateway.gateway_rules import Operator, rules_for
 from askonce.gateway.paths import below
 from askonce.gateway.transport import GatewayTransport
 from askonce.gateway.upstream_client import UpstreamClient, context_of
@@ -37,6 +36,7 @@ class Serving:
     config: GatewayConfig
     cache: AsyncCache
     client: UpstreamClient
+    operator: Operator
     routes: tuple[Route, ...]
 
     def route(self, path: str) -> tuple[Route, str] | None:
@@ -97,12 +97,13 @@ def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCa
         authorities_of(config),
     )
     client = before.client if before is not None and same else new_client(config.limits, authorities_of(config))
+    operator = Operator.of(config, before.operator if before is not None else None)
     routes = [
-        Route(one.path, one.url.rstrip("/"), urlsplit(one.url).netloc.encode(), _transport(cache, client))
+        Route(one.path, one.url, urlsplit(one.url).netloc.encode(), _transport(operator, one, cache, client))
         for one in config.upstreams
     ]
-    return Serving(config, cache, client, tuple(sorted(routes, key=lambda route: -len(route.path))))
+    return Serving(config, cache, client, operator, tuple(sorted(routes, key=lambda route: -len(route.path))))
 
 
-def _transport(cache: AsyncCache, client: UpstreamClient) -> GatewayTransport:
-    return GatewayTransport(cache.client_rules(NOTHING, Rules()), cache.engine, client)
+def _transport(operator: Operator, upstream: Upstream, cache: AsyncCache, client: UpstreamClient) -> GatewayTransport:
+    return GatewayTransport(rules_for(operator, upstream, cache), cache.engine, client)

@@ -23,6 +23,7 @@ from askonce.http.request import SentRequest
 from askonce.http.rules import Asked, ClientRules
 from askonce.http.streaming import StreamCall
 from askonce.http.transport import Transport
+from askonce.stream.tape import Playback
 
 Told = Callable[[Found], Sequence[Header]]  # more headers of an answer that the store had
 
@@ -91,6 +92,8 @@ class GatewayTransport(Transport):
         return self._with_more(super()._answered(call, found), found)
 
     def _opened(self, call: StreamCall, found: Found) -> Any:
+        if found.entry is not None and isinstance(found.value, Playback) and (said := call.asked.ruling) is not None:
+            found.value.pace = said.ruling.pace
         return self._with_more(super()._opened(call, found), found)
 
     def _with_more(self, response: wire.Response | None, found: Found) -> wire.Response | None:

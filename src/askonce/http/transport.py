@@ -111,7 +111,7 @@ class Transport:
             request = self._less_ours(request)
         if asked.question is None:
             if asked.reply is not None:
-                return self._told(asked, asked.reply)
+                return self._known_reply(asked, asked.reply)
             return await self._passed(request, asked.reason, asked)
         began = time.monotonic()
         asked.question.until, asked.question.operation = began + patience_for(request, "ReadTimeout"), asked.operation
@@ -218,7 +218,7 @@ class Transport:
             raise
         return response
 
-    def _told(self, asked: Asked, reply: Response) -> Any:
+    def _known_reply(self, asked: Asked, reply: Response) -> Any:
         """An answer that is known without a lookup."""
         status = Status("", fwd="bypass", detail=asked.reason)
         self.rules.events.lookup(status, asked)

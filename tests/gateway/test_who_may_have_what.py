@@ -1,0 +1,238 @@
+"""Who may have what: stored answers, and the credentials of those who ask for them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from askonce.gateway.tenant_file import digest_of
+from tests.crowd import eventually
+from tests.gateway.asking import Provider, ask, configured, told, was_hit
+from tests.gateway.running import Running, Tap
+
+SHARED = "[tenants]\nby = 'shared'\n"
+
+
+@pytest.fixture
+def provider():
+    return Provider()
+
+
+@pytest.fixture
+def tap(provider):
+    with Tap(provider) as tap:
+        yield tap
+
+
+def test_by_default_a_stored_answer_goes_only_to_the_credential_that_paid(tmp_path, tap, provider):
+    with Running(configured(tmp_path, tap, "")) as running:
+        assert told(ask(running, "sk-a")) == "answer 1"
+        assert was_hit(ask(running, "sk-a"))
+        assert told(ask(running, "sk-b")) == "answer 2"
+        for unknown in ("sk-x", None):
+            assert ask(running, unknown).status_code == 401
+    assert provider.calls == 2
+
+
+def test_a_shared_answer_goes_to_a_credential_only_after_upstream_accepted_it(tmp_path, tap, provider):
+    with Running(configured(tmp_path, tap, SHARED)) as running:
+        assert told(ask(running, "sk-a")) == "answer 1"
+        first = ask(running, "sk-b")
+        assert told(first) == "answer 2"
+        assert "detail=unverified" in first.headers["cache-status"]
+        for key in ("sk-a", "sk-b"):
+            again = ask(running, key)
+            assert was_hit(again)
+            assert told(again) == "answer 2"
+        for unknown in ("sk-x", None):
+            assert ask(running, unknown).status_code == 401
+
+
+@pytest.mark.parametrize("control", ["only-if-cached", "max-stale=86400", "stale-if-error=86400"])
+def test_no_directive_gets_a_shared_answer_for_an_unknown_credential(tmp_path, tap, provider, control):
+    with Running(configured(tmp_path, tap, SHARED)) as running:
+        ask(running, "sk-a")
+        answer = ask(running, "sk-x", cache_control=control)
+        assert answer.status_code in {401, 504}
+        provider.down = True
+        answer = ask(running, "sk-y", cache_control=control)
+        assert answer.status_code in {503, 504}
+        assert "answer 1" not in answer.text
+
+
+def test_an_accepted_credential_is_known_for_its_endpoint_and_model_alone(tmp_path, tap, provider):
+    with Running(configured(tmp_path, tap, SHARED)) as running:
+        ask(running, "sk-a", model="gpt-4o")
+        ask(running, "sk-a", model="o3")
+        ask(running, "sk-b", model="gpt-4o", text="other")
+        assert was_hit(ask(running, "sk-b", model="gpt-4o"))
+        assert not was_hit(ask(running, "sk-b", model="o3"))
+
+
+def test_what_is_refused_before_the_credential_is_looked_at_makes_nobody_known(tmp_path, provider):
+    def says(heard):
+        from tests.gateway.running import answer
+
+        return answer(b"{}", "404 Not Found") if b"odd" in heard.body else provider(heard)
+
+    with Tap(says) as tap, Running(configured(tmp_path, tap, SHARED)) as running:
+        ask(running, "sk-a")
+        assert ask(running, "sk-x", text="odd").status_code == 404
+        assert ask(running, "sk-x").status_code == 401
+
+
+def test_a_refusal_is_remembered_for_a_minute_and_comes_back_as_it_was(tmp_path, tap, provider, monkeypatch):
+    from askonce.gateway import gateway_rules
+
+    clock = [1000.0]
+    monkeypatch.setattr(gateway_rules, "monotonic", lambda: clock[0])
+    with Running(configured(tmp_path, tap, "")) as running:
+        first = ask(running, "sk-new")
+        heard = len(tap.heard)
+        provider.good.add("sk-new")
+        clock[0] += 59
+        again = ask(running, "sk-new")
+        assert (again.status_code, again.content, len(tap.heard)) == (401, first.content, heard)
+        assert "detail=refused-credential" in again.headers["cache-status"]
+        clock[0] += 1.5
+        assert ask(running, "sk-new").status_code == 200
+
+
+@pytest.mark.parametrize("tenants", ["", SHARED])
+def test_a_revoked_credential_gets_no_stored_answer_once_upstream_said_so(
+    tmp_path, tap, provider, monkeypatch, tenants
+):
+    from askonce.gateway import credentials
+
+    monkeypatch.setattr(credentials, "REFUSED", 0.0)
+    with Running(configured(tmp_path, tap, tenants)) as running:
+        ask(running, "sk-a")
+        ask(running, "sk-b", text="other")
+        provider.good.clear()
+        assert was_hit(ask(running, "sk-a"))  # upstream was not asked since
+        assert ask(running, "sk-a", text="new").status_code == 401
+        assert ask(running, "sk-a").status_code == 401
+        assert ask(running, "sk-a").status_code == 401
+        assert was_hit(ask(running, "sk-b", text="other"))
+
+
+def test_a_worker_that_begins_anew_verifies_a_credential_of_a_named_tenant_again(tmp_path, tap, provider):
+    text = SHARED.replace("[tenants]", f"[store]\nurl = 'sqlite:///{tmp_path}/a.db'\n[tenants]")
+    config = configured(tmp_path, tap, "")
+    path = tmp_path / "askonce.toml"
+    path.write_text(path.read_text().replace("[store]\nurl = 'memory://'\n", "") + text)
+    from askonce.gateway.config import load
+
+    config = load(path)
+    with Running(config) as running:
+        ask(running, "sk-a")
+    provider.good.discard("sk-a")
+    with Running(config) as running:
+        assert ask(running, "sk-a").status_code == 401
+
+
+def test_while_upstream_is_down_a_credential_that_it_accepted_once_gets_what_is_stored(
+    tmp_path, tap, provider, monkeypatch
+):
+    from askonce.gateway import gateway_rules
+
+    clock = [1000.0]
+    monkeypatch.setattr(gateway_rules, "monotonic", lambda: clock[0])
+    with Running(configured(tmp_path, tap, SHARED)) as running:
+        ask(running, "sk-a")
+        clock[0] += 3601
+        provider.down = True
+        assert told(ask(running, "sk-a")) == "answer 1"
+        assert ask(running, "sk-x").status_code == 503
+
+
+def test_many_first_calls_of_one_credential_are_one_call_and_another_credential_does_not_join_it(tmp_path, provider):
+    gate = threading.Event()
+    gate.set()
+
+    def says(heard):
+        gate.wait(10)
+        return provider(heard)
+
+    with Tap(says) as tap, Running(configured(tmp_path, tap, SHARED)) as running:
+        ask(running, "sk-a", model="o3")  # opens the gateway
+        gate.clear()
+        answers = []
+        keys = ["sk-a"] * 8 + ["sk-b"] * 8 + ["sk-x"] * 8
+        threads = [threading.Thread(target=lambda key=key: answers.append((key, ask(running, key)))) for key in keys]
+        for one in threads:
+            one.start()
+        board = running.gateway.cache.engine().board
+        eventually(lambda: sum(flight.callers for flight in board.flights()) == len(keys), "all wait")
+        gate.set()
+        for one in threads:
+            one.join(20)
+    assert {key: answer.status_code for key, answer in answers} == {"sk-a": 200, "sk-b": 200, "sk-x": 401}
+    texts = {key: {told(answer) for of, answer in answers if of == key} for key in ("sk-a", "sk-b")}
+    assert len(texts["sk-a"]) == len(texts["sk-b"]) == 1
+    assert provider.calls == 3
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def listed(tmp_path, **names):
+    lines = [f"{digest_of(key.replace('_', '-'))} {name}" for key, name in names.items()]
+    (tmp_path / "tenants.txt").write_text("# keys\n" + "\n".join(lines))
+    return "[tenants]\nby = 'file'\nfile = 'tenants.txt'\n"
+
+
+def test_keys_of_one_name_share_answers_and_no_header_names_another(tmp_path, tap, provider):
+    provider.good |= {"sk-c", "sk-d"}
+    text = listed(tmp_path, sk_a="red", sk_b="red", sk_c="blue")
+    with Running(configured(tmp_path, tap, text)) as running:
+        ask(running, "sk-a")
+        ask(running, "sk-b", text="other")
+        assert was_hit(ask(running, "sk-b"))
+        for key in ("sk-c", "sk-d"):
+            ask(running, key, text="known now")
+            for headers in ({}, {"askonce_tenant": "red"}, {"x_team": "red"}, {"askonce_scope": "red"}):
+                assert not was_hit(ask(running, key, **headers)) or key not in {"sk-c", "sk-d"}, headers
+            said = {told(ask(running, key, **headers)) for headers in ({}, {"askonce_tenant": "red"})}
+            assert "answer 1" not in said
+
+
+def test_a_revoked_key_of_a_name_lends_it_to_no_other_key(tmp_path, tap, provider):
+    # Upstream goes by Authorization; the other header has a key of the name that was revoked.
+    provider.good = {"sk-a", "sk-evil"}
+    text = listed(tmp_path, sk_a="red", sk_old="red")
+    with Running(configured(tmp_path, tap, text)) as running:
+        first = told(ask(running, "sk-a"))
+        for _ in range(2):
+            assert told(ask(running, "sk-evil", x_api_key="sk-old")) != first
+
+
+def test_a_header_names_the_tenant_only_from_a_proxy(tmp_path, tap, provider):
+    text = "[tenants]\nby = 'header'\nheader = 'x-team'\n"
+    with Running(configured(tmp_path, tap, text)) as running:
+        ask(running, "sk-a", x_team="red")
+        ask(running, "sk-b", x_team="red", text="other")
+        assert was_hit(ask(running, "sk-b", x_team="red"))
+        assert not was_hit(ask(running, "sk-b", x_team="blue"))
+        assert not was_hit(ask(running, "sk-b"))
+    with Running(configured(tmp_path, tap, text + "proxies = ['192.0.2.0/24']\n")) as running:
+        ask(running, "sk-a", x_team="red")
+        ask(running, "sk-b", x_team="red", text="other")
+        assert not was_hit(ask(running, "sk-b", x_team="red"))
+    assert [name for name, _ in tap.heard[-1].headers if name.lower() == b"x-team"] == []
+
+
+@pytest.mark.parametrize("name", ["", "a" * 101, "a\tb", digest_of("sk-a"), digest_of("sk-a").upper()])
+def test_a_name_that_is_none_gets_no_stored_answer(tmp_path, tap, provider, name):
+    with Running(configured(tmp_path, tap, "[tenants]\nby = 'header'\n")) as running:
+        for _ in range(2):
+            assert not was_hit(ask(running, "sk-a", askonce_tenant=name)), name
+
+
+def test_unlisted_keys_can_be_left_out(tmp_path, tap, provider):
+    text = listed(tmp_path, sk_a="red") + "unlisted = 'pass'\n"
+    with Running(configured(tmp_path, tap, text)) as running:
+        ask(running, "sk-b")
+        again = ask(running, "sk-b")
+        assert again.headers["cache-status"] == "askonce; fwd=bypass; detail=unlisted-credential"
