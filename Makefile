@@ -19,7 +19,7 @@ help:
 	@echo "make test    the tests, in parallel (about four minutes on two cores)"
 	@echo "make quick   the tests that need no server, no process and no waiting (under 20 seconds)"
 	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, and 10,000 cases instead of hundreds"
-	@echo "make recipes  the recipes of $(LONERS), each in a separate environment"
+	@echo "make recipes  the recipes of $(LONERS), each in a separate environment, and those of the gateway (curl, Node, ...)"
 	@echo "make blocks  the code blocks of README and docs, as printed, each in a fresh interpreter"
 	@echo "make pythons  the tests of the promises on every supported Python of this machine, each in a separate environment"
 	@echo "make suites  the SDKs' own tests, without and with askonce, and the differences (SUITES=\"groq openai==3.57.0\")"
@@ -66,11 +66,20 @@ slow: $(VENV)/.test
 
 # LiteLLM leaves an event loop open when it ends, and pytest would count that as a failure.
 # Hypothesis reports at the end: after LiteLLM, Python 3.11 cannot always compile what that imports (AST recursion depth).
-recipes: $(LONERS:%=$(VENV)/recipes/%/.done)
+# The gateway's recipes are run by the environment of the tests; LiteLLM's by its own, and Node's beside its packages.
+recipes: $(LONERS:%=$(VENV)/recipes/%/.done) $(VENV)/recipes/node/.done $(VENV)/.test
 	@for sdk in $(LONERS); do \
 	  ASKONCE_RECIPE=$$sdk $(VENV)/recipes/$$sdk/bin/python -m pytest -q tests/http/test_recipes.py -k "$$sdk" \
 	    -p no:hypothesispytest -W ignore::pytest.PytestUnraisableExceptionWarning || exit 1; \
 	done
+	ASKONCE_NODE=$(abspath $(VENV)/recipes/node) ASKONCE_LITELLM=$(abspath $(VENV)/recipes/litellm/bin/python) \
+	  $(BIN)/python -m pytest -q tests/gateway/recipes
+
+# Without npm, or without its registry, the recipes for Node are skipped, and tried again the next time.
+$(VENV)/recipes/node/.done: tests/gateway/recipes/package.json
+	@mkdir -p $(@D) && cp $< $(@D)
+	@if command -v npm >/dev/null && cd $(@D) && npm install --no-audit --no-fund --loglevel=error; then touch .done; \
+	  else echo "npm cannot install the packages of the recipes for Node: they are skipped"; fi
 
 $(VENV)/recipes/%/.done: pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv $(@D)
