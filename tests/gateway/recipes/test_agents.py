@@ -63,7 +63,10 @@ def codex(url):
     return openai.OpenAI(base_url=f"{url}/v1", api_key="key-of-a-test", max_retries=0)
 
 
-AGENTS = [pytest.param(claude, turn, READ, id="claude-code"), pytest.param(codex, codex_turn, SHELL, id="codex", marks=pytest.mark.slow)]
+AGENTS = [
+    pytest.param(claude, turn, READ, id="claude-code"),
+    pytest.param(codex, codex_turn, SHELL, id="codex", marks=pytest.mark.slow),
+]
 _numbers = itertools.count()
 
 
