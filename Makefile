@@ -12,7 +12,7 @@ WORKERS ?= 4
 # These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test quick slow recipes blocks pythons suites lint fmt bench bars against peers flaky clean
+.PHONY: help demo test quick slow recipes blocks picture pythons suites lint fmt bench bars against peers flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
@@ -21,6 +21,7 @@ help:
 	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, and 10,000 cases instead of hundreds"
 	@echo "make recipes  the recipes of $(LONERS), each in a separate environment, and those of the gateway (curl, Node, ...)"
 	@echo "make blocks  the code blocks of README and docs, as printed, each in a fresh interpreter"
+	@echo "make picture  what the demo prints, as docs/demo.svg"
 	@echo "make pythons  the tests of the promises on every supported Python of this machine, each in a separate environment"
 	@echo "make suites  the SDKs' own tests, without and with askonce, and the differences (SUITES=\"groq openai==3.57.0\")"
 	@echo "make lint    ruff, mypy and the import layers (import-linter)"
@@ -111,6 +112,10 @@ $(VENV)/pythons/%/.done: pyproject.toml
 # Every Python block of README and docs, as printed, each in a fresh interpreter.
 blocks: $(VENV)/.test
 	$(BIN)/python -m tools.blocks
+
+# What the demo prints, as a picture for the README.
+picture: $(VENV)/.test
+	$(BIN)/python -m tools.picture
 
 # The first run takes an hour, because it also runs the suites without askonce. Later runs take half of that. Versions are
 # pinned in suites.toml.
