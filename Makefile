@@ -12,13 +12,15 @@ WORKERS ?= 4
 # These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test quick slow recipes blocks picture pythons suites lint fmt bench bars against peers flaky clean
+.PHONY: help demo test quick slow page vendor recipes blocks picture pythons suites lint fmt bench bars against peers flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
 	@echo "make test    the tests, in parallel (about four minutes on two cores)"
 	@echo "make quick   the tests that need no server, no process and no waiting (under 20 seconds)"
 	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, and 10,000 cases instead of hundreds"
+	@echo "make page    the dashboard in headless Chromium, each control used; writes the pictures of docs/dashboard.md"
+	@echo "make vendor  compare the scripts that the dashboard ships with the npm registry"
 	@echo "make recipes  the recipes of $(LONERS), each in a separate environment, and those of the gateway (curl, Node, ...)"
 	@echo "make blocks  the code blocks of README and docs, as printed, each in a fresh interpreter"
 	@echo "make picture  what the demo prints, as docs/demo.svg"
@@ -64,6 +66,20 @@ quick: $(VENV)/.test
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m slow
+
+# Fonts decide how the pictures look: Inter is what the page asks for first.
+$(VENV)/.page: pyproject.toml | $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,browser]'
+	@[ -n "$$ASKONCE_CHROMIUM" ] || command -v chromium google-chrome >/dev/null || apt-get install -y -q chromium fonts-inter || \
+	  { echo "Chromium is not installed: apt-get install chromium fonts-inter, or set ASKONCE_CHROMIUM" >&2; exit 1; }
+	@touch $@
+
+page: $(VENV)/.page
+	@mkdir -p docs/dashboard
+	ASKONCE_SHOTS=docs/dashboard $(BIN)/python -m pytest -q tests/gateway/page
+
+vendor: $(BIN)/python
+	@$(BIN)/python -m tools.vendor
 
 # LiteLLM leaves an event loop open when it ends, and pytest would count that as a failure.
 # Hypothesis reports at the end: after LiteLLM, Python 3.11 cannot always compile what that imports (AST recursion depth).

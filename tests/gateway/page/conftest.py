@@ -11,6 +11,7 @@ import pytest
 
 from askonce import AsyncCache
 from askonce.gateway.page import page_app
+from askonce.gateway.page.app import alone
 from askonce.gateway.page.site import Start
 from tests.gateway.page.sights import Told, ToldView, busy
 
@@ -32,7 +33,7 @@ def told() -> Told:
 
 @pytest.fixture
 def app(cache, told):
-    return page_app(ToldView(cache, told), TOKEN, starts=STARTS)
+    return alone(page_app(ToldView(cache, told), TOKEN, starts=STARTS))
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ async def browse(stranger: httpx2.AsyncClient) -> httpx2.AsyncClient:
 async def looking(told: Told, cache: AsyncCache | None = None) -> AsyncIterator[httpx2.AsyncClient]:
     """A browser in front of a page of its own."""
     kept = AsyncCache("memory://") if cache is None else cache
-    transport = httpx2.ASGITransport(page_app(ToldView(kept, told), TOKEN, starts=STARTS))
+    transport = httpx2.ASGITransport(alone(page_app(ToldView(kept, told), TOKEN, starts=STARTS)))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         await client.post("login", data={"token": TOKEN})
         yield client
@@ -67,12 +68,12 @@ def mark_of(page: str) -> str:
     return found[1]
 
 
-async def store(cache: AsyncCache, text: str, number: int = 0, **labels: object) -> str:
+async def store(cache: AsyncCache, text: str, number: int = 0, model: str = "gpt-5", **labels: object) -> str:
     """Store an answer with this text; its key."""
 
     async def call() -> object:
         message = {"role": "assistant", "content": text}
         return {"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
 
-    request = {"model": "gpt-5", "messages": [{"role": "user", "content": f"question {number}"}]}
+    request = {"model": model, "messages": [{"role": "user", "content": f"question {number}"}]}
     return (await cache.fetch(request, call, **labels)).key  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from askonce.gateway.page import page_app
+from askonce.gateway.page.app import alone
 from askonce.gateway.page.site import Start
 from tests.gateway.page.conftest import STARTS, TOKEN
 
@@ -22,7 +23,7 @@ async def served(view: Any, starts: Sequence[Start] = STARTS) -> AsyncIterator[s
     """The address of a page of this view."""
     made = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{made.getsockname()[1]}/_askonce/"
-    app = page_app(view, TOKEN, starts=starts, stopping=lambda: server.should_exit)
+    app = alone(page_app(view, TOKEN, starts=starts, stopping=lambda: server.should_exit))
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=3)
     server = _servers[address] = uvicorn.Server(config)
     task = asyncio.create_task(server.serve([made]))

@@ -33,6 +33,8 @@ class Told:
     latency: Latency = field(default_factory=lambda: Latency(None, None))
     steps: list[Step] = field(default_factory=list)
     trouble: Exception | None = None
+    address: str = ""
+    at: float | None = None  # what its clock says, if not the time
 
 
 class ToldView(View):
@@ -43,6 +45,10 @@ class ToldView(View):
         self.told = told
 
     @property
+    def address(self) -> str:
+        return self.told.address or super().address
+
+    @property
     def prefix(self) -> str:
         return self.cache.prefix
 
@@ -50,6 +56,9 @@ class ToldView(View):
         if self.told.trouble is not None:
             raise self.told.trouble
         return what
+
+    async def now(self) -> float:
+        return await super().now() if self.told.at is None else self.told.at
 
     async def savings(self, since: date, until: date) -> Savings:
         days = (until - since).days
@@ -111,4 +120,5 @@ def busy(now: float = NOW) -> Told:
         ],
         latency=Latency(Quantiles(3_000, 0.0005, 0.001, 0.002, 0.01), Quantiles(1_200, 2.0, 5.0, 20.0, 50.0)),
         steps=steps,
+        at=now,
     )

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 import askonce
-from askonce.gateway.page.assets import NAMES, Assets
+from askonce.gateway.page.assets import MADE_OF, Assets
 
 PAGE = Path(askonce.__file__).parent / "gateway" / "page"
 STATIC = PAGE / "static"
@@ -56,15 +56,22 @@ async def test_a_page_weighs_little(browse):
 
 def test_every_file_that_a_page_names_is_served_and_every_file_is_named():
     named = set(re.findall(r"asset\('([^']+)'\)", "".join(path.read_text() for path in PAGE.glob("templates/*.html"))))
-    assert named == set(NAMES)
+    assert named == set(MADE_OF)
+
+
+def test_every_script_and_style_of_the_package_is_part_of_what_is_served():
+    shipped = {
+        path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.suffix in {".js", ".css", ".svg"}
+    }
+    assert {part for parts in MADE_OF.values() for part in parts} == shipped
 
 
 async def test_files_are_kept_for_good_under_the_name_of_their_version(stranger):
     version = Assets().version
-    for name in NAMES:
+    for name, parts in MADE_OF.items():
         answer = await stranger.get(f"static/{version}/{name}")
         assert answer.status_code == 200
-        assert answer.content == (STATIC / name).read_bytes()
+        assert answer.content == b"\n".join((STATIC / part).read_bytes() for part in parts)
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["content-encoding"] == "gzip"
         again = await stranger.get(f"static/{version}/{name}", headers={"if-none-match": answer.headers["etag"]})

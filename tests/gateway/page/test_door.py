@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from askonce.gateway.page import page_app
-from askonce.gateway.page.app import within
+from askonce.gateway.page.app import alone, within
 from tests.gateway.page.conftest import BASE, TOKEN, mark_of, store
 from tests.gateway.page.sights import NOW, Told, ToldView
 
@@ -27,10 +27,10 @@ async def test_a_stranger_is_shown_the_login_and_nothing_else(stranger, path, to
 
 
 async def test_every_route_but_login_and_static_files_asks_for_a_session(app):
-    (mount,) = app._app.routes
+    (mount,) = [route for route in app.routes if route.path == "/_askonce"]
     open_ = {"/login", "/static/{version}/{name:path}"}
-    guarded = {route.path for route in mount.routes if route.endpoint.__qualname__.startswith("Door.guarded")}
-    assert {route.path for route in mount.routes} == guarded | open_
+    guarded = {route.path for route in mount.app._app.routes if route.endpoint.__qualname__.startswith("Door.guarded")}
+    assert {route.path for route in mount.app._app.routes} == guarded | open_
 
 
 async def test_the_token_opens_and_the_cookie_holds_no_token(stranger):
@@ -76,11 +76,11 @@ async def test_no_cookie_but_ours_opens(app, cookie):
 async def test_a_session_ends_after_its_time_and_with_its_token(cache):
     now = [NOW]
     view = ToldView(cache, Told())
-    app = page_app(view, TOKEN, now=lambda: now[0])
+    app = alone(page_app(view, TOKEN, now=lambda: now[0]))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=BASE) as client:
         await client.post("login", data={"token": TOKEN})
         assert (await client.get("")).status_code == 200
-        other = httpx2.ASGITransport(page_app(view, "another-token-of-the-same", now=lambda: now[0]))
+        other = httpx2.ASGITransport(alone(page_app(view, "another-token-of-the-same", now=lambda: now[0])))
         async with httpx2.AsyncClient(transport=other, base_url=BASE, cookies=client.cookies) as elsewhere:
             assert (await elsewhere.get("")).status_code == 303
         now[0] += 13 * 3600

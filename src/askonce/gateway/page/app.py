@@ -17,12 +17,13 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from askonce.errors import AskonceError, StoreUnavailable
+from askonce.gateway.admin.access import foreign
 from askonce.gateway.page import entries, invalidate
 from askonce.gateway.page.forms import fields
 from askonce.gateway.page.headers import Secured
 from askonce.gateway.page.live import Live
 from askonce.gateway.page.overview import PARTS, Overview
-from askonce.gateway.page.session import FIELD, Sessions, path_of, same_origin
+from askonce.gateway.page.session import FIELD, Sessions, path_of
 from askonce.gateway.page.sight import Sight
 from askonce.gateway.page.site import Site, Start
 from askonce.store import StoreTrouble
@@ -40,7 +41,7 @@ def page_app(
     stopping: Callable[[], bool] = lambda: False,
     now: Callable[[], float] = time.time,
 ) -> ASGIApp:
-    """The page of a view as an ASGI application, at ``/_askonce/``, for browsers that have shown the token.
+    """The page of a view as an ASGI application, for browsers that have shown the token; mounted at ``/_askonce``.
 
     `starts`: what an empty page shows. `stopping`: whether the server is about to end.
     """
@@ -68,7 +69,16 @@ def page_app(
         StoreTrouble: faults.store,
         StoreUnavailable: faults.store,
     }
-    return Secured(Starlette(routes=[Mount(MOUNT, routes=routes)], exception_handlers=handlers))
+    return Secured(Starlette(routes=routes, exception_handlers=handlers))
+
+
+def alone(page: ASGIApp) -> ASGIApp:
+    """A page for a server that has nothing else: it is at ``/_askonce/`` there too, so that cookies keep apart."""
+
+    async def root(_request: Request) -> Response:
+        return RedirectResponse(f"{MOUNT}/", SEE_OTHER)
+
+    return Starlette(routes=[Route("/", root), Mount(MOUNT, app=page)])
 
 
 class Pages:
@@ -130,7 +140,7 @@ class Door:
         """``POST login``: the token, from a form of ours."""
         form = await fields(request)
         token, back = form.get("token", ""), form.get("next", "")
-        if not same_origin(request):
+        if foreign(request.headers):
             return self._login(request, back, "This form came from another site.", 403)
         if not self._site.sessions.knows(token.strip()):
             return self._login(request, back, "This is not the token.", 403)

@@ -49,7 +49,7 @@
     for (const box of document.querySelectorAll("[data-chart]")) { draw(box); sizes.observe(box); }
   }
 
-  const EVERY = 5000, parts = ["figures", "flights", "lists"];
+  const EVERY = 5000, asks = ["connect", "figures", "flights", "lists"];
   let heard = 0;
   const state = document.getElementById("state");
   const say = (live) => {
@@ -65,7 +65,7 @@
   setInterval(() => {
     if (document.hidden || Date.now() - heard < 2 * EVERY) return;
     say(false);
-    for (const part of parts) htmx.trigger(document.body, part);
+    for (const name of asks) htmx.trigger(document.body, name);
   }, EVERY);
   charts();
 })();
