@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from askonce.cache.cache import Cache
-from askonce.cli.place import Place, find_kept
-from askonce.gateway.results import Answers, Filter, Invalidated, Rows, Stats, Swept
-from askonce.gateway.view import Pace, View
+from askonce.cli.place import Place, find_kept, is_gateway
+from askonce.cli.remote import Gateway, GatewayView
+from askonce.gateway.results import Answers, Filter, Flight, Invalidated, Rows, Stats, Swept
+from askonce.gateway.view import View
 from askonce.runtime.drive import drive
 
 
@@ -39,8 +40,12 @@ class Viewed(Protocol):
         """View.invalidate."""
         ...
 
-    async def sweep(self, pace: Pace) -> Swept:
+    async def sweep(self, rate: int, progress: Callable[[int, int], None]) -> Swept:
         """View.sweep."""
+        ...
+
+    async def flights(self) -> list[Flight]:
+        """View.flights."""
         ...
 
 
@@ -54,6 +59,9 @@ def looking(url: str | None, prefix: str | None) -> Iterator[Viewed]:
 @contextmanager
 def looking_at(where: Place) -> Iterator[Viewed]:
     """What is at a place (`place.find_kept`)."""
+    if is_gateway(where.url):
+        yield GatewayView(Gateway(where.url))
+        return
     cache = Cache(where.url, prefix=where.prefix)
     try:
         yield View(cache)

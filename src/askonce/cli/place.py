@@ -31,7 +31,7 @@ Url = Annotated[
         "--url",
         metavar="URL",
         callback=named,
-        help="The store. Default: $ASKONCE_URL, $REDIS_URL, a file in the cache folder.",
+        help="The store, or a gateway (http://). Default: $ASKONCE_URL, $REDIS_URL, a file in the cache folder.",
     ),
 ]
 Prefix = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="The prefix. Default: $ASKONCE_PREFIX.")]
@@ -58,6 +58,10 @@ def find_kept(url: str | None, prefix: str | None) -> Place:
     UsageError for memory, AskonceError where nothing is stored yet.
     """
     place = find(url, prefix)
+    if is_gateway(place.url):
+        if prefix is not None:
+            raise UsageError("a gateway has one prefix, which its configuration names: leave --prefix out")
+        return place._replace(prefix="")
     if absent(place.url):
         raise AskonceError(
             f"nothing is stored yet: {without_password(place.url)} does not exist (named by {place.source});"
@@ -66,6 +70,11 @@ def find_kept(url: str | None, prefix: str | None) -> Place:
     if place.url.partition(":")[0].lower() == "memory":
         raise UsageError("memory:// ends with its process, so it holds nothing here: name another store with --url")
     return place
+
+
+def is_gateway(url: str) -> bool:
+    """Whether a URL is a gateway's and not a store's."""
+    return url.partition(":")[0].lower() in {"http", "https"}
 
 
 def absent(url: str) -> bool:

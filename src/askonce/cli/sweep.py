@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -12,10 +13,10 @@ from askonce.cli.kept import opened
 from askonce.cli.looking import looking_at
 from askonce.cli.place import AsJson, Place, Prefix, Url
 from askonce.errors import UsageError
+from askonce.gateway.results import Swept
+from askonce.gateway.view import RATE
 from askonce.runtime.drive import drive
 from askonce.store import Store, inventory
-
-RATE = 20_000  # entries a second, unless told: a few per cent of a Redis
 
 OldPrefix = Annotated[
     list[str] | None,
@@ -45,27 +46,22 @@ def sweep(
         raise UsageError(
             f"the prefix {current.prefix!r} is in use (named by {current.prefix_source}): name another one"
         )
-    met, dead = _swept(current, rate)
+    if old and place.is_gateway(current.url):
+        raise UsageError("--old-prefix needs the store itself: name its URL, and not the gateway's")
+    swept = _swept(current, rate)
     razed = {one: _razed(current._replace(prefix=one), rate) for one in old}
     if as_json:
-        say.as_json({"prefix": current.prefix, "met": met, "deleted": dead, "old_prefixes": razed})
+        say.as_json({**asdict(swept), "old_prefixes": razed})
         return
     console = say.console()
-    console.print(f"{say.count(met, 'entry', 'entries')} read, {dead:,} invalidated entries deleted")
+    console.print(f"{say.count(swept.met, 'entry', 'entries')} read, {swept.deleted:,} invalidated entries deleted")
     for one, gone in razed.items():
         console.print(f"{say.count(gone, 'entry', 'entries')} of the old prefix {one!r} deleted")
 
 
-def _swept(place: Place, rate: int) -> tuple[int, int]:
-    pace = _Pace(rate)
+def _swept(place: Place, rate: int) -> Swept:
     with looking_at(place) as view, say.console(stderr=True).status("sweeping") as status:
-
-        async def kept(met: int, dead: int) -> None:
-            status.update(f"{met:,} entries read, {dead:,} deleted")
-            pace.keep(met)
-
-        swept = drive(view.sweep(kept))
-    return swept.met, swept.deleted
+        return drive(view.sweep(rate, lambda met, dead: status.update(f"{met:,} entries read, {dead:,} deleted")))
 
 
 def _razed(place: Place, rate: int) -> int:

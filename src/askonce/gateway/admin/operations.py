@@ -13,7 +13,7 @@ from askonce.gateway.admin import schemas
 from askonce.gateway.admin.problems import Refused
 from askonce.gateway.admin.schemas import Schema
 from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Rows, Stats, Swept
-from askonce.gateway.view import LIMIT, View
+from askonce.gateway.view import LIMIT, RATE, View
 
 Given = dict[str, Any]
 Run = Callable[[View, Given], Awaitable[Any]]
@@ -203,8 +203,8 @@ async def _invalidate(view: View, given: Given) -> Invalidated:
     return await view.invalidate(given, dry_run=dry_run)
 
 
-async def _sweep(view: View, _given: Given) -> Swept:
-    return await view.sweep()
+async def _sweep(view: View, given: Given) -> Swept:
+    return await view.sweep(given["rate"])
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -231,5 +231,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "invalidate", "POST", "/invalidate", "Invalidate answers in every process at once, or count what would be.",
         _invalidate, Invalidated, ways=WAYS, problems=(404, 409),
     ),
-    Operation("sweep", "POST", "/sweep", "Delete entries that no lookup can reach any more.", _sweep, Swept),
+    Operation(
+        "sweep", "POST", "/sweep", "Delete entries that no lookup can reach any more.", _sweep, Swept,
+        (Field("rate", "Read at most so many entries a second.", _count(1_000_000), default=RATE),),
+    ),
 )  # fmt: skip

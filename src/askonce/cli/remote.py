@@ -1,0 +1,199 @@
+"""A gateway in place of a store: its admin API, asked over HTTP, answers what a View would.
+
+The standard library's client, since the extra `cli` has no other. It follows no redirect and uses no proxy: the token
+goes to the address that was given, and to no other one.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+from askonce.cli.token import Token, token_of
+from askonce.errors import AskonceError, UsageError
+from askonce.gateway.rebuilt import rebuilt
+from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Rows, Stats, Swept
+
+T = TypeVar("T")
+API = "/_askonce/api"
+HEALTH = "/_askonce/health"
+CONNECT = 5.0  # s
+PATIENCE = 600.0  # s that a walk through a large store may take
+LARGEST = 2**28  # bytes of an answer
+
+
+class Reply(NamedTuple):
+    """What came back."""
+
+    status: int
+    kind: str
+    body: bytes
+
+    @property
+    def problem(self) -> str:
+        """What a problem says; "" for anything else."""
+        try:
+            told = json.loads(self.body) if self.kind == "application/problem+json" else {}
+            return str(told.get("detail", ""))
+        except (ValueError, AttributeError):
+            return ""
+
+
+class Gateway:
+    """One gateway's address. Nothing is sent before it is asked. UsageError for a URL that is none."""
+
+    def __init__(self, url: str, token: Token | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:
+            raise UsageError("a token in --url can be read by every process: set $ASKONCE_TOKEN instead")
+        if not parts.hostname or parts.query or parts.fragment:
+            raise UsageError(f"{url} is no address of a gateway: write http://host:port")
+        self.secure = parts.scheme.lower() == "https"
+        self.host, self.port = parts.hostname, _port(url) or (443 if self.secure else 80)
+        self.base = parts.path.partition("/_askonce")[0].rstrip("/")
+        netloc = f"[{self.host}]" if ":" in self.host else self.host
+        self.text = f"{parts.scheme.lower()}://{netloc}:{self.port}{self.base}"
+        self.token = token if token is not None else token_of()
+
+    def ask(self, method: str, path: str, body: Any = None) -> Reply:
+        """One request and its reply. AskonceError if nothing, or no HTTP, answers there."""
+        connection = self._connection()
+        try:
+            connection.connect()
+            connection.sock.settimeout(PATIENCE)
+            connection.request(
+                method, self.base + path, None if body is None else json.dumps(body), self._headers(body)
+            )
+            reply = connection.getresponse()
+            return Reply(reply.status, reply.headers.get_content_type(), reply.read(LARGEST))
+        except (OSError, http.client.HTTPException) as trouble:
+            raise AskonceError(f"{self.text}: {_remedy(trouble)}") from None
+        finally:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.secure:
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(self.host, self.port, timeout=CONNECT, context=context)
+        return http.client.HTTPConnection(self.host, self.port, timeout=CONNECT)
+
+    def _headers(self, body: Any) -> dict[str, str]:
+        shown = {"authorization": f"Bearer {self.token.text}"} if self.token.text else {}
+        return {"accept": "application/json", **shown, **({} if body is None else {"content-type": "application/json"})}
+
+
+def _port(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError:
+        raise UsageError(f"{url} has no valid port: write http://host:port") from None
+
+
+def _remedy(trouble: Exception) -> str:
+    if isinstance(trouble, ConnectionRefusedError):
+        return "nothing listens there: start a gateway with `askonce serve`, or check the address"
+    if isinstance(trouble, socket.gaierror):
+        return "this host has no address: check the name"
+    if isinstance(trouble, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify ({trouble.verify_message}): name its authority in $SSL_CERT_FILE"
+    if isinstance(trouble, ssl.SSLError):
+        return "it speaks no TLS: write http:// if it is a gateway without TLS"
+    if isinstance(trouble, TimeoutError):
+        return "it does not answer: check the address, or a firewall between"
+    if isinstance(trouble, http.client.HTTPException | ConnectionError):
+        return "what listens there is no gateway, or it needs https://"
+    return f"it cannot be asked ({getattr(trouble, 'strerror', None) or trouble})"
+
+
+class GatewayView:
+    """The View of a gateway's store, over HTTP. No method suspends. AskonceError where the gateway does not do it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+
+    async def about(self) -> About:
+        """What it says of itself."""
+        return self._got(About, "/about")
+
+    async def stats(self, progress: Callable[[int], None]) -> Stats:
+        """View.stats."""
+        del progress  # the gateway walks
+        return self._got(Stats, "/stats")
+
+    async def entries(self, wanted: Filter, limit: int) -> Rows:
+        """View.entries."""
+        given = {"scope": wanted.scope, "tag": wanted.tag, "model": wanted.model, "key": wanted.key or None}
+        return self._got(Rows, "/entries", {**given, "dead": wanted.dead or None, "limit": limit})
+
+    async def entry(self, key: str, *, body: bool = False) -> Answers:
+        """View.entry."""
+        return self._got(Answers, f"/entries/{quote(key, safe='')}", {"body": body or None})
+
+    async def raw(self, key: str) -> bytes:
+        """View.raw."""
+        return self._asked("GET", f"/entries/{quote(key, safe='')}/raw", "application/octet-stream").body
+
+    async def flights(self) -> list[Flight]:
+        """View.flights."""
+        return self._got(list[Flight], "/flights")
+
+    async def invalidate(self, aim: dict[str, Any], *, dry_run: bool = False) -> Invalidated:
+        """View.invalidate."""
+        body = {name: one for name, one in aim.items() if one is not None}
+        return self._made(Invalidated, self._asked("POST", "/invalidate", body={**body, "dry_run": dry_run}))
+
+    async def sweep(self, rate: int, progress: Callable[[int, int], None]) -> Swept:
+        """View.sweep."""
+        del progress
+        return self._made(Swept, self._asked("POST", _with("/sweep", {"rate": rate})))
+
+    def _got(self, kind: type[T], path: str, given: Mapping[str, object] | None = None) -> T:
+        return self._made(kind, self._asked("GET", _with(path, given or {})))
+
+    def _made(self, kind: type[T], reply: Reply) -> T:
+        try:
+            return rebuilt(kind, json.loads(reply.body))
+        except ValueError as wrong:
+            raise AskonceError(
+                f"{self.gateway.text} answers in another form ({wrong}): is it of this version?"
+            ) from None
+
+    def _asked(self, method: str, path: str, kind: str = "application/json", body: Any = None) -> Reply:
+        reply = self.gateway.ask(method, API + path, body)
+        if reply.status == http.client.OK and reply.kind == kind:
+            return reply
+        raise _refusal(self.gateway, reply)
+
+
+def _with(path: str, given: Mapping[str, object]) -> str:
+    words = {name: str(one).lower() if one is True else one for name, one in given.items() if one is not None}
+    return f"{path}?{urlencode(words)}" if words else path
+
+
+def _refusal(gateway: Gateway, reply: Reply) -> AskonceError:
+    """What to do about a reply that is no result."""
+    detail = reply.problem
+    if reply.status == http.client.UNAUTHORIZED and detail:
+        return AskonceError(f"{gateway.text} {gateway.token.remedy}")
+    if detail and reply.status in {http.client.BAD_REQUEST, http.client.CONFLICT}:
+        return UsageError(detail)
+    if detail:
+        return AskonceError(detail)
+    return AskonceError(f"{gateway.text} {_unlike(gateway)}")
+
+
+def _unlike(gateway: Gateway) -> str:
+    """Why what answers there has no admin API."""
+    health = gateway.ask("GET", HEALTH)
+    try:
+        well = health.status == http.client.OK and json.loads(health.body).get("status") == "ok"
+    except (ValueError, AttributeError):
+        well = False
+    if well:
+        return "serves no admin API here: it needs a token (admin.token), and is served at the address admin.bind alone"
+    return "is no gateway of askonce: check the address"
