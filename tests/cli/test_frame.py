@@ -45,7 +45,7 @@ class TestAsAProgram:
         assert python("-c", program).stdout == "set()\n"
 
     def test_a_mistake_is_one_line_and_exit_code_2(self):
-        done = python("-m", "askonce.cli", "stats", "--url", "http://somewhere")
+        done = python("-m", "askonce.cli", "stats", "--url", "ftp://somewhere")
         assert done.returncode == 2
         assert done.stderr.startswith("askonce: no store has the scheme 'http': write sqlite:///file.db")
         assert done.stderr.count("\n") == 1

@@ -6,15 +6,17 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 
 import httpx
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from askonce import AsyncCache
+from askonce import AsyncCache, __version__
 from askonce.gateway.admin.access import Access
 from askonce.gateway.admin.app import admin_app
 from askonce.gateway.view import View
 
 TOKEN = "a-token-of-nobody-else"
 SHOWN = {"Authorization": f"Bearer {TOKEN}"}
+OWN = {"/_askonce/health": {"status": "ok", "version": __version__}, "/_askonce/ready": {"status": "ready"}}
 SECRET = "the secret of the question"  # in each request and each answer: nothing but an answer may show it
 
 
@@ -22,9 +24,24 @@ def mounted(cache: AsyncCache, access: Access | None = None) -> ASGIApp:
     app = admin_app(View(cache), access or Access(TOKEN))
 
     async def below(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await closing(cache, receive, send)
+            return
+        if scope["path"] in OWN:
+            await JSONResponse(OWN[scope["path"]])(scope, receive, send)
+            return
         await app({**scope, "root_path": "/_askonce/api"}, receive, send)
 
     return below
+
+
+async def closing(cache: AsyncCache, receive: Receive, send: Send) -> None:
+    """The lifespan of a server: its cache is closed in its loop."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await cache.aclose()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 @contextlib.asynccontextmanager

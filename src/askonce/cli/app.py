@@ -15,6 +15,7 @@ from askonce import __version__
 from askonce.cli import say
 from askonce.cli.demo import demo
 from askonce.cli.doctor import doctor
+from askonce.cli.flights import flights
 from askonce.cli.invalidate import invalidate
 from askonce.cli.ls import ls
 from askonce.cli.ring import keys
@@ -56,6 +57,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     stats: "askonce stats --prefix llm:v3 --json",
     ls: "askonce ls --scope support",
     show: "askonce show df606bd11b1d",
+    flights: "askonce flights --url http://127.0.0.1:8181",
     invalidate: "askonce invalidate --scope support/triage --dry-run",
     sweep: "askonce sweep --old-prefix llm:v3",
     keys: "askonce keys --file /etc/askonce.keys",

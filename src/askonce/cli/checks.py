@@ -25,14 +25,15 @@ from askonce.cache.stores import open_store
 from askonce.cli import say
 from askonce.cli.check import Check
 from askonce.cli.checks_sealing import sealing_checks
-from askonce.cli.place import Place, absent, without_prefix
+from askonce.cli.place import Place, absent, is_gateway, without_prefix
+from askonce.cli.remedies import REMEDIES
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
 from askonce.core.model import Lifetime, seal
 from askonce.core.tape import ALIVE, Notice
 from askonce.errors import ConfigError, StoreUnavailable
 from askonce.runtime.drive import drive
-from askonce.store import TIMEOUT, Store, StoreTrouble
+from askonce.store import Store, StoreTrouble
 from askonce.store.redis.names import DEFAULT
 from askonce.store.sqlite.store import path_of
 
@@ -43,20 +44,6 @@ MINUTE = 60_000  # ms
 UNLISTED = "without SCAN, `askonce ls`, stats, sweep and dry_run= do not work; all else does"
 BRIEF = Limits(MINUTE, MINUTE, MINUTE)
 
-REMEDIES = {
-    "store-refused": "no server listens there: start it, or name another server with --url or $ASKONCE_URL",
-    "store-timeout": f"the store must answer within {TIMEOUT} s: look for a frozen server, a firewall, another writer",
-    "store-closed": "the server closed the connection: check whether it needs TLS (rediss://) or has too many clients",
-    "store-denied": "check user, password and rights: ~{{{prefix}:* &{{{prefix}:* +@all -@admin -@dangerous are enough",
-    "store-readonly": "the store accepts no writes: name the primary, or a file that this user may write",
-    "store-full": "make room: more maxmemory with maxmemory-policy allkeys-lfu, or space on the disk",
-    "store-foreign": "the store holds data of another program: name another database, file or --prefix",
-    "store-corrupt": "the file is damaged: delete it with its -wal and -shm files; it is only a cache",
-    "store-down": "no primary of the cluster has these keys' slots: see CLUSTER INFO, and start or replace the primary",
-    "store-moving": "slots are being moved: it ends with that; do not leave a slot half moved (CLUSTER NODES shows it)",
-    "store-mismatch": "write redis+cluster://host:port for a Cluster, and redis://host:port/0 for a single server",
-    "store-loading": "the server is loading its data: wait",
-}
 _ABOUT = {
     "tls": "TLS failed: name the authority that signed the certificate (?ssl_ca_certs=FILE), and the host"
     " that the certificate names; use rediss:// only with TLS",
@@ -70,6 +57,11 @@ _ABOUT = {
 def checks(place: Place) -> Iterator[Check]:
     """The diagnosis, line by line; it ends early where nothing further can be tried."""
     yield _versions()
+    if is_gateway(place.url):
+        from askonce.cli.checks_gateway import gateway_checks
+
+        yield from gateway_checks(place)
+        return
     store = open_store(place.url, prefix=place.prefix)
     try:
         yield Check("store", f"{without_prefix(store.address)} (named by {place.source})")

@@ -25,8 +25,9 @@ OPENING = """\
 Every command finds the store as a `Cache` does. It uses the first of these that is set: `--url`, `$ASKONCE_URL`,
 `$REDIS_URL`, the SQLite file in your cache folder. The exception is `demo`: without `--url` it uses a temporary file.
 `--json` prints one JSON document and nothing else. An error is one line on standard error. No command creates an
-SQLite file that was not there. `python -m askonce` is the same command. `askonce --install-completion` makes your shell
-complete commands and options.
+SQLite file that was not there. A gateway is asked like a store: name it by `--url http://host:port` or `https://`, and
+set `$ASKONCE_TOKEN` to its admin token (see [the admin API](admin.md)). `python -m askonce` is the same command.
+`askonce --install-completion` makes your shell complete commands and options.
 
 | exit code | meaning |
 |---|---|

@@ -66,12 +66,14 @@ class Gateway:
         try:
             connection.connect()
             connection.sock.settimeout(PATIENCE)
-            connection.request(
-                method, self.base + path, None if body is None else json.dumps(body), self._headers(body)
-            )
+            data = None if body is None else json.dumps(body)
+            connection.request(method, self.base + path, data, self._headers(body))
             reply = connection.getresponse()
-            return Reply(reply.status, reply.headers.get_content_type(), reply.read(LARGEST))
-        except (OSError, http.client.HTTPException) as trouble:
+            told = reply.read(LARGEST)
+            if reply.length:
+                raise http.client.IncompleteRead(told)
+            return Reply(reply.status, reply.headers.get_content_type(), told)
+        except (OSError, UnicodeError, http.client.HTTPException) as trouble:
             raise AskonceError(f"{self.text}: {_remedy(trouble)}") from None
         finally:
             connection.close()
@@ -97,7 +99,7 @@ def _port(url: str) -> int | None:
 def _remedy(trouble: Exception) -> str:
     if isinstance(trouble, ConnectionRefusedError):
         return "nothing listens there: start a gateway with `askonce serve`, or check the address"
-    if isinstance(trouble, socket.gaierror):
+    if isinstance(trouble, socket.gaierror | UnicodeError):
         return "this host has no address: check the name"
     if isinstance(trouble, ssl.SSLCertVerificationError):
         return f"its certificate does not verify ({trouble.verify_message}): name its authority in $SSL_CERT_FILE"
@@ -105,6 +107,8 @@ def _remedy(trouble: Exception) -> str:
         return "it speaks no TLS: write http:// if it is a gateway without TLS"
     if isinstance(trouble, TimeoutError):
         return "it does not answer: check the address, or a firewall between"
+    if isinstance(trouble, http.client.IncompleteRead):
+        return "its answer broke off, or is very large: try again, with --limit if it has one"
     if isinstance(trouble, http.client.HTTPException | ConnectionError):
         return "what listens there is no gateway, or it needs https://"
     return f"it cannot be asked ({getattr(trouble, 'strerror', None) or trouble})"
@@ -159,9 +163,8 @@ class GatewayView:
         try:
             return rebuilt(kind, json.loads(reply.body))
         except ValueError as wrong:
-            raise AskonceError(
-                f"{self.gateway.text} answers in another form ({wrong}): is it of this version?"
-            ) from None
+            text = f"{self.gateway.text} answers in another form ({wrong}): is it of this version?"
+            raise AskonceError(text) from None
 
     def _asked(self, method: str, path: str, kind: str = "application/json", body: Any = None) -> Reply:
         reply = self.gateway.ask(method, API + path, body)

@@ -33,10 +33,11 @@ class Token(NamedTuple):
 def token_of() -> Token:
     """The token of this environment. UsageError for a file that cannot be read."""
     for name in NAMES:
-        if told := os.environ.get(name, "").strip():
-            return (
-                _read(told.removeprefix(FILE), name) if told.startswith(FILE) else Token(_fit(told, name), f"${name}")
-            )
+        told = os.environ.get(name, "").strip()
+        if told.startswith(FILE):
+            return _read(told.removeprefix(FILE), name)
+        if told:
+            return Token(_fit(told, name), f"${name}")
     if told := os.environ.get(FILES, "").strip():
         return _read(told, FILES)
     return Token("", "")

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def rebuilt(kind: type[T], told: Any) -> T:
-    """A result of this type. ValueError for JSON of another form; fields that this version does not know are ignored."""
+    """A result of this type; fields that this version does not know are ignored. ValueError for any other JSON."""
     return typing.cast("T", _rebuilt(kind, told))
 
 
@@ -30,9 +30,8 @@ def _rebuilt(kind: Any, told: Any) -> Any:
 
 def _record(kind: Any, told: Any) -> Any:
     hints, found = typing.get_type_hints(kind), _of(dict, told)
-    given = {
-        one.name: _rebuilt(hints[one.name], found[one.name]) for one in dataclasses.fields(kind) if one.name in found
-    }
+    known = [one.name for one in dataclasses.fields(kind) if one.name in found]
+    given = {name: _rebuilt(hints[name], found[name]) for name in known}
     try:
         return kind(**given)
     except TypeError as missing:

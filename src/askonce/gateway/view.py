@@ -173,7 +173,7 @@ class View:
         if self.cache.asynchronous:
             await asyncio.sleep(max(0.0, seconds))
         elif seconds > 0:
-            time.sleep(seconds)
+            time.sleep(seconds)  # noqa: ASYNC251 - over a Cache there is no loop
 
 
 async def _first(limit: int, met: AsyncIterator[Row]) -> list[Row]:

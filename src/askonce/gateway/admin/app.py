@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -32,7 +33,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-Metrics = Callable[[], Awaitable[tuple[bytes, str]]]
+Metrics = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 
 def admin_app(view: View, access: Access) -> ASGIApp:
@@ -46,13 +47,13 @@ def admin_app(view: View, access: Access) -> ASGIApp:
 
 
 def metrics_app(metrics: Metrics, access: Access) -> ASGIApp:
-    """The metrics as an ASGI application, for whoever has access. `metrics` returns a text and its content type."""
+    """The metrics as an ASGI application, for whoever has access. `metrics`: from an Accept to a text and its type."""
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in SAFE:
             await problems.answer(405, "write GET", {"allow": "GET, HEAD"})(scope, receive, send)
             return
-        text, kind = await metrics()
+        text, kind = await metrics(Headers(scope=scope).get("accept", ""))
         await Response(text, headers={"content-type": kind})(scope, receive, send)
 
     return _Guarded(answered, access)

@@ -1,0 +1,258 @@
+"""A gateway in place of a store: the same commands print the same, and errors say what to do."""
+
+import json
+import socket
+
+import pytest
+
+from askonce import AsyncCache, Cache
+from askonce.cli import remote
+from tests.cli.served import answering, served
+from tests.gateway.mounted import OWN, SECRET, TOKEN, mounted
+
+STORY = [{"word": "once"}, {"word": "upon"}]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
+def store(request, tmp_path):
+    url = f"sqlite:///{tmp_path}/cli.db" if request.param == "sqlite" else request.getfixturevalue("valkey").url
+    with Cache(url, prefix="llm") as cache:
+        for number in range(6):
+            scope = "support/triage" if number % 2 else "billing"
+            answer = {"text": f"{SECRET} é {number}"}
+            cache.fetch({"model": "m", "n": number}, lambda answer=answer: answer, scope=scope, tags=[f"doc:{number}"])
+        list(cache.fetch_stream({"model": "s"}, lambda: iter(STORY)))
+        cache.invalidate(tag="doc:5")
+    return url
+
+
+@pytest.fixture
+def gateway(store):
+    with served(mounted(AsyncCache(store, prefix="llm"))) as url:
+        yield url
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """This environment has the token."""
+    monkeypatch.setenv("ASKONCE_TOKEN", TOKEN)
+
+
+def same(one, other):
+    """Whether two outputs are the same but for the seconds that something took."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(name == "seconds" or same(one[name], other[name]) for name in one)
+    return one == other
+
+
+def columns(out):
+    """The first two columns of each line: those that do not tell how much time is left."""
+    return [line.split("\t")[:2] for line in out.splitlines()]
+
+
+READS = [
+    ("stats", "--json"),
+    ("ls", "--json"),
+    ("ls", "--json", "--dead", "--scope", "support"),
+    ("ls", "--json", "--tag", "doc:2", "--model", "m"),
+    ("ls", "--json", "--limit", "2"),
+    ("ls", "--full"),
+    ("flights", "--json"),
+    ("flights",),
+    ("invalidate", "--scope", "billing", "--scope", "x/y", "--dry-run", "--json"),
+    ("invalidate", "--everything", "--dry-run", "--json"),
+]
+
+
+@pytest.mark.usefixtures("shown")
+def test_a_command_prints_of_a_gateway_what_it_prints_of_its_store(askonce, store, gateway):
+    for words in READS:
+        of_store = askonce(*words, "--url", store, "--prefix", "llm")
+        of_gateway = askonce(*words, "--url", gateway)
+        assert (of_gateway.code, of_gateway.err) == (of_store.code, of_store.err), words
+        if "--json" in words:
+            assert same(json.loads(of_gateway.out), json.loads(of_store.out)), words
+        else:
+            assert columns(of_gateway.out) == columns(of_store.out), words
+
+
+@pytest.mark.usefixtures("shown")
+def test_show_prints_one_answer_in_every_form(askonce, store, gateway):
+    for line in askonce("ls", "--url", gateway).out.splitlines()[1:]:
+        key = line.split("\t")[0]
+        for words in (("--json",), ("--raw",), ()):
+            of_store = askonce("show", key[:10], "--url", store, "--prefix", "llm", *words)
+            assert of_store.code == 0
+            of_gateway = askonce("show", key[:10], "--url", gateway, *words)
+            assert of_gateway.out.splitlines()[-1] == of_store.out.splitlines()[-1]
+            assert len(of_gateway.out.splitlines()) == len(of_store.out.splitlines())
+
+
+@pytest.mark.usefixtures("shown")
+def test_invalidate_and_sweep_change_the_gateways_store(askonce, store, gateway, tmp_path):
+    key = askonce("ls", "--url", gateway, "--tag", "doc:0").out.splitlines()[1].split("\t")[0]
+    asked = tmp_path / "request.json"
+    asked.write_text(json.dumps({"model": "m", "n": 2}))
+    for aim in (("--key", key[:12]), ("--tag", "doc:1"), ("--request", str(asked), "--scope", "billing")):
+        said = askonce("invalidate", *aim, "--url", gateway, "--json")
+        assert said.code == 0, said.err
+        assert json.loads(said.out)["reached"] is None
+    # Two were deleted, as a key and a request are; one of those that are left was invalidated before.
+    left = json.loads(askonce("stats", "--url", store, "--prefix", "llm", "--json").out)
+    assert left["states"] == {"fresh": 3, "invalidated": 2}
+    swept = askonce("sweep", "--url", gateway, "--json")
+    assert json.loads(swept.out) == {"prefix": "llm", "met": 5, "deleted": 2, "old_prefixes": {}}
+
+
+@pytest.mark.usefixtures("shown")
+def test_errors_of_the_api_are_errors_of_the_command(askonce, gateway):
+    wrong = [
+        (("show", "zz"), 2, "has not the right form"),
+        (("show", "0" * 64), 1, "no entry has the key"),
+        (("invalidate", "--scope", "/a/"), 2, "empty part"),
+        (("invalidate", "--key", "00000000"), 1, "no key begins with"),
+        (("sweep", "--old-prefix", "old"), 2, "name its URL"),
+        (("ls", "--prefix", "llm"), 2, "leave --prefix out"),
+    ]
+    for words, code, text in wrong:
+        said = askonce(*words, "--url", gateway)
+        assert (said.code, said.out) == (code, ""), words
+        assert text in said.err
+        assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+class TestTokens:
+    def test_without_one_the_error_says_where_it_is_looked_for(self, askonce, gateway):
+        said = askonce("ls", "--url", gateway)
+        assert said.code == 1
+        assert "needs its admin token: set $ASKONCE_TOKEN" in said.err
+
+    def test_a_wrong_one_is_named_by_its_source_and_not_repeated(self, askonce, gateway, monkeypatch, tmp_path):
+        file = tmp_path / "token"
+        file.write_text("another-token-of-somebody\n")
+        for value, source in [("another-token-of-somebody", "$ASKONCE_TOKEN"), (f"file:{file}", str(file))]:
+            monkeypatch.setenv("ASKONCE_TOKEN", value)
+            said = askonce("ls", "--url", gateway)
+            assert said.code == 1
+            assert f"refuses the token of {source}" in said.err
+            assert "another-token" not in said.err
+
+    def test_it_may_be_in_a_file_or_in_the_gateways_own_variables(self, askonce, gateway, monkeypatch, tmp_path):
+        file = tmp_path / "token"
+        file.write_text(f"{TOKEN}\n")
+        for name, value in [
+            ("ASKONCE_TOKEN", f"file:{file}"),
+            ("ASKONCE_ADMIN_TOKEN", TOKEN),
+            ("ASKONCE_ADMIN_TOKEN_FILE", str(file)),
+        ]:
+            monkeypatch.setenv(name, value)
+            assert askonce("stats", "--url", gateway).code == 0
+            monkeypatch.delenv(name)
+
+    def test_a_file_that_cannot_be_read_or_is_empty_is_an_error(self, askonce, gateway, monkeypatch, tmp_path):
+        (tmp_path / "empty").write_text("\n")
+        for name, text in [("none", "cannot be read"), ("empty", "is empty"), ("", "cannot be read")]:
+            monkeypatch.setenv("ASKONCE_TOKEN", f"file:{tmp_path / name}")
+            said = askonce("ls", "--url", gateway)
+            assert said.code == 2
+            assert text in said.err
+
+    def test_it_is_not_taken_from_the_address(self, askonce, gateway):
+        said = askonce("ls", "--url", gateway.replace("http://", f"http://x:{TOKEN}@"))
+        assert said.code == 2
+        assert "set $ASKONCE_TOKEN instead" in said.err
+        assert TOKEN not in said.err
+
+    def test_a_token_that_no_header_may_have_is_refused_before_it_is_sent(self, askonce, gateway, monkeypatch):
+        for token in ("two words of a token", "token\r\nx-injected: 1", "schlüssel-aus-vielen-zeichen"):
+            monkeypatch.setenv("ASKONCE_TOKEN", token)
+            assert askonce("ls", "--url", gateway).code == 2
+
+
+NO_GATEWAYS = [
+    (b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi", "is no gateway of askonce"),
+    (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "is no gateway of askonce"),
+    (b"HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n", "is no gateway of askonce"),
+    (b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n", "is no gateway of askonce"),
+    (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}", "in another form"),
+    (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\n\r\n[1,2]", "in another form"),
+    (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{", "broke off"),
+    (b"-ERR unknown command\r\n", "what listens there is no gateway"),
+    (b"", "what listens there is no gateway"),
+    (b"\x15\x03\x01\x00\x02\x02\x46", "what listens there is no gateway"),
+]
+
+
+@pytest.mark.usefixtures("shown")
+@pytest.mark.parametrize(("reply", "text"), NO_GATEWAYS)
+def test_what_is_no_gateway_is_told_in_one_line(askonce, reply, text):
+    with answering(reply) as url:
+        said = askonce("stats", "--url", url)
+    assert (said.code, said.out) == (1, "")
+    assert text in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("shown")
+def test_an_address_where_nothing_answers_is_told_in_one_line(askonce, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr(remote, "CONNECT", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:
+        monkeypatch.setattr(remote, "PATIENCE", 0.2)
+        wrong = {
+            f"http://127.0.0.1:{port}": "nothing listens there",
+            f"https://127.0.0.1:{port}": "nothing listens there",
+            f"http://127.0.0.1:{silent.getsockname()[1]}": "does not answer",
+            "http://no.such.host.invalid:80": "no address",
+            "http://" + "x" * 70 + ".invalid": "no address",
+            "http://": "write http://host:port",
+            "http://127.0.0.1:port": "no valid port",
+            "http://127.0.0.1:99999": "no valid port",
+            "http://127.0.0.1/?a=1": "write http://host:port",
+        }
+        for url, text in wrong.items():
+            said = askonce("ls", "--url", url)
+            assert said.code in {1, 2}, url
+            assert text in said.err, url
+            assert said.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("shown")
+def test_a_gateway_without_tls_is_told_from_one_with_it(askonce):
+    with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as url:
+        said = askonce("ls", "--url", url.replace("http:", "https:"))
+    assert said.code == 1
+    assert "speaks no TLS" in said.err
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+class TestDoctor:
+    def test_a_gateway_that_is_well_is_told_so(self, askonce, gateway, shown):
+        said = askonce("doctor", "--url", gateway, "--json")
+        told = json.loads(said.out)
+        assert (said.code, told["ok"]) == (0, True)
+        assert [one["name"] for one in told["checks"]] == [
+            "askonce", "gateway", "reach", "ready", "admin", "store", "prefix",
+        ]  # fmt: skip
+        assert {one["state"] for one in told["checks"]} == {"ok"}
+
+    def test_a_missing_token_is_bad_and_the_rest_is_still_told(self, askonce, gateway):
+        said = askonce("doctor", "--url", gateway)
+        assert said.code == 1
+        assert "needs its admin token" in said.out
+
+    def test_what_is_no_gateway_is_bad(self, askonce, store):
+        with answering(NO_GATEWAYS[0][0]) as url:
+            said = askonce("doctor", "--url", url)
+        assert said.code == 1
+        assert "is no gateway" in said.out
+
+    def test_a_gateway_whose_store_is_away_is_bad_with_the_stores_remedy(self, askonce, shown, monkeypatch, store):
+        monkeypatch.setitem(OWN, "/_askonce/ready", {"status": "uncached", "store": "store-refused"})
+        with served(mounted(AsyncCache("memory://"))) as url:
+            said = askonce("doctor", "--url", url)
+        assert said.code == 1
+        assert "calls go upstream uncached" in said.out
+        assert "no server listens there" in said.out
