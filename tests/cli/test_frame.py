@@ -47,7 +47,7 @@ class TestAsAProgram:
     def test_a_mistake_is_one_line_and_exit_code_2(self):
         done = python("-m", "askonce.cli", "stats", "--url", "ftp://somewhere")
         assert done.returncode == 2
-        assert done.stderr.startswith("askonce: no store has the scheme 'http': write sqlite:///file.db")
+        assert done.stderr.startswith("askonce: no store has the scheme 'ftp': write sqlite:///file.db")
         assert done.stderr.count("\n") == 1
         assert done.stdout == ""
 
