@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from askonce import __version__
 from askonce.cache.cache import AsyncCache
 from askonce.core.urls import without_password
 from askonce.events import log
-from askonce.gateway import readiness, replies
+from askonce.gateway import readiness, replies, wire
+from askonce.gateway.config import GatewayConfig
+from askonce.gateway.mounts import Mount, below, mount_at, mounts_of
 from askonce.gateway.paths import OURS
 
+_NOTHING = (
+    "there is nothing here: the admin API and the dashboard need a token (admin.token), and are served at the address"
+    " admin.bind alone"
+)
 HEALTH, READY = f"{OURS}/health", f"{OURS}/ready"
 
 
 class Served(Protocol):
     """What the own paths show: a gateway."""
+
+    config: GatewayConfig
 
     @property
     def stopping(self) -> bool:
@@ -33,28 +42,43 @@ class Own:
 
     def __init__(self, gateway: Served) -> None:
         self._gateway = gateway
+        self._mounts: Sequence[Mount] | None = None
 
     def reloaded(self) -> None:
-        """Another configuration is in use."""
+        """Another configuration is in use: what is mounted is made anew, for it."""
+        self._mounts = None
+
+    @property
+    def mounts(self) -> Sequence[Mount]:
+        """What is mounted."""
+        if self._mounts is None:
+            gateway = self._gateway
+            self._mounts = mounts_of(gateway.config, gateway.cache, lambda: gateway.stopping)
+        return self._mounts
 
     async def __call__(self, path: str, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request for an own path."""
-        del receive
-        response = await self._response(path, scope["method"])
+        if path in {HEALTH, READY}:
+            response = await self._probed(path, scope["method"])
+        else:
+            local = (scope.get("server") or (None,))[0]
+            mount = mount_at(path, self.mounts) if self._gateway.config.admin.reachable(local) else None
+            if mount is not None:
+                await mount.app(below(scope, mount), receive, send)
+                return
+            response = replies.error(404, "unknown_path", _NOTHING)
         body = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.headers.raw})
         await send({"type": "http.response.body", "body": body})
 
-    async def _response(self, path: str, method: str) -> Any:
-        if path in {HEALTH, READY} and method not in {"GET", "HEAD"}:
+    async def _probed(self, path: str, method: str) -> wire.Response:
+        if method not in {"GET", "HEAD"}:
             return replies.error(405, "method_not_allowed", "write GET")
         if path == HEALTH:
             return replies.plain_json(200, {"status": "ok", "version": __version__})
-        if path == READY:
-            return await self._ready()
-        return replies.error(404, "unknown_path", f"the gateway has no such page: see {HEALTH} and {READY}")
+        return await self._ready()
 
-    async def _ready(self) -> Any:
+    async def _ready(self) -> wire.Response:
         if self._gateway.stopping:
             return replies.plain_json(503, {"status": "stopping"})
         trouble = await readiness.trouble_of(self._gateway.cache)
