@@ -9,32 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from askonce.cache.cache import AsyncCache
 from askonce.events import log
-from askonce.gateway import replies, wire
+from askonce.gateway import heads, replies
+from askonce.gateway.answers import WHOLE, Send, said, write
 from askonce.gateway.bodies import Bodies
 from askonce.gateway.config import GatewayConfig
-from askonce.gateway.heads import forwarded, returned, value_of
-from askonce.gateway.leaving import Caller, Left, Receive, TooLarge
+from askonce.gateway.leaving import Caller, Left, Receive, TooLarge, Upload
 from askonce.gateway.own import Own
 from askonce.gateway.paths import is_ours, sent_path
 from askonce.gateway.serving import Route, Serving, check, serving
 from askonce.gateway.telemetry import Telemetry
+from askonce.gateway.wire import Request, Whole
 from askonce.gateway.wire_errors import RequestError
 
 LEAST = 1.0  # s for flights without a caller, even if callers took all the time there was
 
 Scope = Mapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-class Cut(Exception):
-    """The answer breaks off here, as upstream's did: the server closes the connection."""
 
 
 class Gateway:
@@ -131,6 +127,8 @@ class Gateway:
             if is_ours(path):
                 await self._own(path, scope, receive, send)
             else:
+                if self.telemetry.writes:
+                    scope = {**scope, WHOLE: None}  # it counts the messages of an answer
                 await self.telemetry.proxied(send, partial(self._proxied, path, scope, receive))
         elif kind == "lifespan":
             await self._live(receive, send)
@@ -140,8 +138,12 @@ class Gateway:
     async def _proxied(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         caller = Caller(receive)
         try:
-            response = await self._response(path, scope, caller)
-            await caller.watched(_answer(response, send))
+            asked = await self._asked(path, scope, caller)
+            if isinstance(asked, Whole):
+                await write(asked, scope, send)
+                return
+            route, request = asked
+            await caller.watched(self._exchange(route, request, scope, send))
         except Left:
             return
         except asyncio.CancelledError:
@@ -152,38 +154,41 @@ class Gateway:
         finally:
             await caller.end()
 
-    async def _response(self, path: str, scope: Scope, caller: Caller) -> wire.Response:
-        headers = scope.get("askonce.headers") or scope["headers"]
-        if value_of(headers, b"upgrade").lower() == b"websocket":
-            return replies.error(501, "websocket", _NO_WEBSOCKET)
+    async def _asked(self, path: str, scope: Scope, caller: Caller) -> Whole | tuple[Route, Request]:
+        """The request for upstream and its route, or why there is none."""
         found = self.serving.route(path)
         if found is None:
-            return replies.error(404, "unknown_path", self._unknown(path))
+            return replies.error(404, "unknown_path", self._unknown())
         route, rest = found
-        headers = self.serving.operator.tenants.vouched(headers, (scope.get("client") or (None,))[0])
-        query = scope["query_string"]
-        url = f"{route.base}{rest}?{query.decode('latin-1')}" if query else f"{route.base}{rest}"
-        return await self._sent(route, scope["method"], url, headers, caller)
-
-    async def _sent(self, route: Route, method: str, url: str, headers: Any, caller: Caller) -> wire.Response:
+        sent = scope.get("askonce.headers") or scope["headers"]
+        sent = self.serving.operator.tenants.vouched(sent, (scope.get("client") or (None,))[0])
+        head = heads.read(sent, route.host)
+        if head.upgrade == b"websocket":
+            return replies.error(501, "websocket", _NO_WEBSOCKET)
+        method, query = scope["method"], scope["query_string"]
+        url = f"{route.base}{rest}?{query.decode('latin-1')}" if query else route.base + rest
         try:
-            body = await self._bodies.read(method, url, headers, caller)
-            request = wire.Request(method, url, headers=forwarded(headers, route.host), **body)
-            answer: wire.Response = await caller.watched(route.transport.handle(request))
+            return route, await self._bodies.request(method, url, head, caller)
         except TooLarge:
             return replies.error(413, "request_too_large", _TOO_LARGE, method=method, url=url)
-        except RequestError as why:
-            if caller.left:
-                raise Left from None
-            if self._bodies.too_large(why):
-                return replies.error(413, "request_too_large", _TOO_LARGE, method=method, url=url)
-            log.info("a call upstream failed: %s", why)
-            return replies.failed(why, method=method, url=url)
-        return answer
 
-    def _unknown(self, path: str) -> str:
-        known = ", ".join(route.path or "/" for route in self.serving.routes)
-        del path  # it may hold a secret
+    async def _exchange(self, route: Route, request: Request, scope: Scope, send: Send) -> None:
+        try:
+            answer = await route.transport.handle(request)
+        except RequestError as why:
+            answer = self._failed(why, request)
+        await write(answer, scope, send)
+
+    def _failed(self, why: RequestError, request: Request) -> Whole:
+        if isinstance(request.stream, Upload) and (ended := request.stream.ended) is not None:
+            if isinstance(ended, Left):
+                raise ended
+            return replies.error(413, "request_too_large", _TOO_LARGE, method=request.method, url=request.url)
+        log.info("a call upstream failed: %s", why)
+        return replies.failed(why, method=request.method, url=request.url)
+
+    def _unknown(self) -> str:
+        known = ", ".join(route.path or "/" for route in self.serving.routes)  # not the path: it may hold a secret
         return f"no upstream stands behind this path: the gateway knows {known}"
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -203,29 +208,14 @@ _NO_WEBSOCKET = (
 _TOO_LARGE = "the body of the request is larger than the gateway accepts (limits.body)"
 
 
-async def _answer(response: wire.Response, send: Send) -> None:
-    """Write an answer to the caller."""
-    head = {"type": "http.response.start", "status": response.status_code}
-    if response.body is not None:
-        await send({**head, "headers": response.headers.raw})
-        await send({"type": "http.response.body", "body": response.body})
-        return
-    try:
-        await send({**head, "headers": returned(response.headers.raw)})
-        async for part in response.stream:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-    except RequestError as error:
-        raise Cut(str(error)) from error
-    finally:
-        await response.aclose()
-    await send({"type": "http.response.body", "body": b""})
-
-
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": 1000, "reason": _NO_WEBSOCKET[:120]})
         return
-    said = replies.error(501, "websocket", _NO_WEBSOCKET)
-    await send({"type": "websocket.http.response.start", "status": 501, "headers": said.headers.raw})
-    await send({"type": "websocket.http.response.body", "body": said.body})
+    refusal = replies.error(501, "websocket", _NO_WEBSOCKET)
+
+    async def as_websocket(message: MutableMapping[str, Any]) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    await said(refusal, as_websocket)

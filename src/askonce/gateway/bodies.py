@@ -6,12 +6,10 @@ upstream, uncached.
 
 from __future__ import annotations
 
-from typing import Any
-
 from askonce.gateway.config import LimitsConfig
-from askonce.gateway.heads import value_of
+from askonce.gateway.heads import Head
 from askonce.gateway.leaving import Caller, TooLarge, Upload
-from askonce.http.credentials import Header
+from askonce.gateway.wire import NOTHING, Request
 from askonce.http.request import target_of
 
 ROOM = 4  # how many of the largest bodies a worker holds at one time
@@ -25,23 +23,24 @@ class Bodies:
         self._buffer = limits.buffer
         self._room = ROOM * limits.buffer
 
-    async def read(self, method: str, url: str, headers: list[Header], caller: Caller) -> dict[str, Any]:
-        """The body, as arguments of a Request; TooLarge, Left."""
-        length = value_of(headers, b"content-length")
-        chunked = b"chunked" in value_of(headers, b"transfer-encoding").lower()
-        if not length and not chunked:
-            return {}
-        if length.isdigit() and int(length) > self._largest:
+    async def request(self, method: str, url: str, head: Head, caller: Caller) -> Request:
+        """The request for upstream, with as much of its body as may be held; TooLarge, Left."""
+        if not head.length and not head.chunked:
+            caller.sent_all = True
+            return Request(method, url, headers=head.headers)
+        if head.length.isdigit() and int(head.length) > self._largest:
             raise TooLarge
-        more = {"extensions": _CHUNKED} if chunked else {}
-        part = await caller.part()
-        if caller.sent_all:
-            return {"content": part, **more}
-        if target_of(method, url) is None:
-            return {"stream": Upload(caller, [part], self._largest), **more}
-        return {**(await self._collected(caller, part)), **more}
+        body: bytes | Upload = await caller.part()
+        if not caller.sent_all:
+            assert isinstance(body, bytes)
+            known = target_of(method, url) is not None
+            body = await self._collected(caller, body) if known else Upload(caller, [body], self._largest)
+        more = _CHUNKED if head.chunked else NOTHING
+        if isinstance(body, bytes):
+            return Request(method, url, headers=head.headers, content=body, extensions=more)
+        return Request(method, url, headers=head.headers, stream=body, extensions=more)
 
-    async def _collected(self, caller: Caller, first: bytes) -> dict[str, Any]:
+    async def _collected(self, caller: Caller, first: bytes) -> bytes | Upload:
         parts, size = [first], len(first)
         held = 0
         try:
@@ -53,16 +52,8 @@ class Bodies:
         finally:
             self._room += held
         if caller.sent_all and size <= self._buffer:
-            return {"content": b"".join(parts)}
-        return {"stream": Upload(caller, parts, self._largest)}
-
-    @staticmethod
-    def too_large(why: BaseException) -> bool:
-        """Whether an upload was cut because it is too large."""
-        cause: BaseException | None = why
-        while cause is not None and not isinstance(cause, TooLarge):
-            cause = cause.__cause__ or cause.__context__
-        return cause is not None
+            return b"".join(parts)
+        return Upload(caller, parts, self._largest)
 
 
 _CHUNKED = {"chunked": True}

@@ -71,10 +71,11 @@ class Caller:
             self._watch = asyncio.get_running_loop().create_task(self._until_it_leaves(task), name="askonce-caller")
 
     async def _until_it_leaves(self, task: asyncio.Task[Any]) -> None:
-        while (await self._receive())["type"] == "http.request":
-            pass  # what a server says of a body that is over
-        self.left = True
-        task.cancel()
+        for _ in range(2):  # the first may be the body of a request that has none
+            if (await self._receive())["type"] != "http.request":
+                self.left = True
+                task.cancel()
+                return
 
     async def end(self) -> None:
         """Stop watching."""
@@ -84,12 +85,20 @@ class Caller:
                 await watch
 
 
-class Upload(wire.AsyncByteStream):
-    """A body that is not read here: what has arrived of it, and then the rest as it arrives."""
+class TooLarge(Exception):
+    """A body over the limit."""
 
-    __slots__ = ("_caller", "_parts", "_rest")
+
+class Upload(wire.AsyncByteStream):
+    """A body that is not held here: what has arrived of it, and then the rest as it arrives.
+
+    `ended`: why it broke off, which whoever sends it reports as a failed call.
+    """
+
+    __slots__ = ("_caller", "_parts", "_rest", "ended")
 
     def __init__(self, caller: Caller, parts: list[bytes], limit: int) -> None:
+        self.ended: Left | TooLarge | None = None
         self._caller = caller
         self._parts = parts
         self._rest = limit - sum(map(len, parts))
@@ -98,13 +107,16 @@ class Upload(wire.AsyncByteStream):
         while self._parts:
             yield self._parts.pop(0)
         while not self._caller.sent_all:
+            if part := await self._next():
+                yield part
+
+    async def _next(self) -> bytes:
+        try:
             part = await self._caller.part()
             self._rest -= len(part)
             if self._rest < 0:
                 raise TooLarge
-            if part:
-                yield part
-
-
-class TooLarge(Exception):
-    """A body over the limit."""
+        except (Left, TooLarge) as why:
+            self.ended = why
+            raise
+        return part

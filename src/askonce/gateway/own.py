@@ -9,10 +9,12 @@ from askonce import __version__
 from askonce.cache.cache import AsyncCache
 from askonce.core.urls import without_password
 from askonce.events import log
-from askonce.gateway import readiness, replies, wire
+from askonce.gateway import readiness, replies
+from askonce.gateway.answers import write
 from askonce.gateway.config import GatewayConfig
 from askonce.gateway.mounts import Mount, below, mount_at, mounts_of
 from askonce.gateway.paths import OURS
+from askonce.gateway.wire import Whole
 
 _NOTHING = (
     "there is nothing here: the admin API and the dashboard need a token (admin.token), and are served at the address"
@@ -67,18 +69,16 @@ class Own:
                 await mount.app(below(scope, mount), receive, send)
                 return
             response = replies.error(404, "unknown_path", _NOTHING)
-        body = b"" if scope["method"] == "HEAD" else response.body
-        await send({"type": "http.response.start", "status": response.status_code, "headers": response.headers.raw})
-        await send({"type": "http.response.body", "body": body})
+        await write(response, scope, send)
 
-    async def _probed(self, path: str, method: str) -> wire.Response:
+    async def _probed(self, path: str, method: str) -> Whole:
         if method not in {"GET", "HEAD"}:
             return replies.error(405, "method_not_allowed", "write GET")
         if path == HEALTH:
             return replies.plain_json(200, {"status": "ok", "version": __version__})
         return await self._ready()
 
-    async def _ready(self) -> wire.Response:
+    async def _ready(self) -> Whole:
         if self._gateway.stopping:
             return replies.plain_json(503, {"status": "stopping"})
         trouble = await readiness.trouble_of(self._gateway.cache)

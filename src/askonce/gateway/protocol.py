@@ -12,23 +12,18 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from askonce.gateway import replies
-from askonce.gateway.wire import Response
+from askonce.gateway.answers import WHOLE, packed, said
 
 RATE = 65_536  # bytes of a body for which it gets another second
 STALLED = 120.0  # s in which a caller reads nothing of its answer, before its connection is closed
 OVERHEAD = 16  # bytes of chunks around a byte of a body: an honest sender has a few in a thousand
-_PHRASES = {
-    400: "Bad Request",
-    408: "Request Timeout",
-    431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
-}
 
 
 class Bounds(NamedTuple):
@@ -137,6 +132,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._reading, self._seen, self._body, self._since = _BODY, 0, 0, time.monotonic()
         self.app = _overloaded if len(self.tasks) >= self.bounds.concurrency else self._served
         super().on_headers_complete()
+        scope: Any = self.scope
+        scope[WHOLE] = partial(_write_whole, self.cycle)
 
     def _size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self._raw)
@@ -161,7 +158,9 @@ class GatewayProtocol(HttpToolsProtocol):
         if under_way is not None and not under_way.response_complete:
             self.transport.close()  # an answer is under way: there is no place for another
             return
-        self.transport.write(_written(wrong.status, replies.error(wrong.status, "bad_request", str(wrong))))
+        answer = replies.error(wrong.status, "bad_request", str(wrong))
+        answer.more.append((b"connection", b"close"))
+        self.transport.write(packed(answer))
         self.transport.close()
 
     def pause_writing(self) -> None:
@@ -203,15 +202,24 @@ def _without_h2c(data: bytes) -> bytes:
     return _H2C.sub(b"", head) + end + rest
 
 
-def _written(status: int, response: Response) -> bytes:
-    lines = b"".join(name + b": " + value + b"\r\n" for name, value in response.headers.raw)
-    head = f"HTTP/1.1 {status} {_PHRASES[status]}\r\n".encode()
-    return head + lines + b"connection: close\r\n\r\n" + (response.body or b"")
+def _write_whole(cycle: RequestResponseCycle, answer: bytes) -> None:
+    """Write all of an answer, as RequestResponseCycle.send does in two steps."""
+    if cycle.disconnected:
+        return
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.message_event.set()
+    if cycle.keep_alive:
+        cycle.transport.write(answer)
+    else:
+        head, end, body = answer.partition(b"\r\n\r\n")
+        cycle.transport.write(head + b"\r\nconnection: close" + end + body)
+        cycle.transport.close()
+    cycle.on_response()
 
 
 async def _overloaded(_scope: Any, _receive: Any, send: Any) -> None:
     """The answer to a request that finds too many others."""
     made = replies.error(503, "overloaded", "the gateway serves as many requests as it may (limits.concurrency)")
-    headers = [*made.headers.raw, (b"retry-after", b"1")]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": made.body})
+    made.more.append((b"retry-after", b"1"))
+    await said(made, send)

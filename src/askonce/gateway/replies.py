@@ -14,12 +14,12 @@ _JSON = (b"content-type", b"application/json")
 _LATE = (ConnectTimeout, ReadTimeout, PoolTimeout)
 
 
-def plain_json(status: int, value: object) -> wire.Response:
+def plain_json(status: int, value: object) -> wire.Whole:
     """A JSON value."""
     return _whole(status, orjson.dumps(value))
 
 
-def error(status: int, kind: str, message: str, *, method: str = "", url: str = "") -> wire.Response:
+def error(status: int, kind: str, message: str, *, method: str = "", url: str = "") -> wire.Whole:
     """An error of the gateway, in the shape that the SDK of this request's API reads; `url`: of the upstream."""
     # Unlike the library's own errors it does not ask SDKs to try no more: without the gateway they would, too.
     target = target_of(method, url) if url else None
@@ -27,14 +27,14 @@ def error(status: int, kind: str, message: str, *, method: str = "", url: str = 
     return _whole(status, orjson.dumps(body), *headers)
 
 
-def failed(why: RequestError, *, method: str, url: str) -> wire.Response:
+def failed(why: RequestError, *, method: str, url: str) -> wire.Whole:
     """The answer to a caller whose call brought no answer: 504 if it took too long, else 502."""
     late = isinstance(why, _LATE)
     status, kind = (504, "upstream_timeout") if late else (502, "upstream_unreachable")
     made = error(status, kind, str(why), method=method, url=url)
-    made.headers["cache-status"] = str(Status("", fwd="miss", detail=kind.replace("_", "-")))
+    made.more.append((b"cache-status", str(Status("", fwd="miss", detail=kind.replace("_", "-"))).encode()))
     return made
 
 
-def _whole(status: int, body: bytes, *more: tuple[bytes, bytes]) -> wire.Response:
-    return wire.Response.whole(status, [_JSON, (b"content-length", b"%d" % len(body)), *more], body)
+def _whole(status: int, body: bytes, *more: tuple[bytes, bytes]) -> wire.Whole:
+    return wire.Whole(status, (_JSON,), [*more], body)

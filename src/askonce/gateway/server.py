@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -22,7 +23,8 @@ import uvicorn
 
 from askonce.errors import ConfigError
 from askonce.events import log
-from askonce.gateway.app import Cut, Gateway
+from askonce.gateway.answers import Cut
+from askonce.gateway.app import Gateway
 from askonce.gateway.config import GatewayConfig
 from askonce.gateway.protocol import Bounds, GatewayProtocol
 
@@ -143,5 +145,6 @@ def run_worker(
 ) -> int:
     """Serve until a signal ends it; return the exit code. `parent`: end when it is gone. `shared`: as of Gateway."""
     server = GatewayServer(Gateway(config, shared=shared), load, parent=parent)
+    gc.freeze()  # all that is loaded stays: the collector need not look at it again and again
     server.run(sockets=sockets)
     return 0 if server.started else 1

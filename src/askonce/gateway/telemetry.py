@@ -30,7 +30,7 @@ class Telemetry:
         self._registry = prometheus_client().CollectorRegistry()
         self._shared = None if shared is None else SharedFolder(shared)
         self._log = RequestLog(stream or sys.stdout)
-        self._writes = False
+        self.writes = False
         self._exporter: Exporter | None = None
         self._stop_log: Callable[[], None] = _nothing
         self._shared_failed = False
@@ -41,7 +41,7 @@ class Telemetry:
         if self._shared is not None:
             self._exporter.share(self._shared)
         self._stop_log()
-        self._writes = config.requests
+        self.writes = config.requests
         self._stop_log = cache.events.observe(self._log) if config.requests else _nothing
 
     async def metrics(self, accept: str = "") -> tuple[bytes, str]:
@@ -62,7 +62,7 @@ class Telemetry:
 
     async def proxied(self, send: Send, proxied: Proxied) -> None:
         """Run ``proxied(send)``, and write its line."""
-        if not self._writes:
+        if not self.writes:
             await proxied(send)
             return
         with self._log.request() as record:

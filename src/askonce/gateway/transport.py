@@ -7,7 +7,7 @@ answers that are written to a caller without another reading.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from askonce.engine.batch import BatchEngine
 from askonce.engine.reader import Found
@@ -20,11 +20,13 @@ from askonce.http.credentials import Header
 from askonce.http.inner import Inner
 from askonce.http.received import leave
 from askonce.http.request import SentRequest
+from askonce.http.response import Response
 from askonce.http.rules import Asked, ClientRules
 from askonce.http.streaming import StreamCall
 from askonce.http.transport import Transport
 from askonce.stream.tape import Playback
 
+Answer: TypeAlias = wire.Response | wire.Whole
 Told = Callable[[Found], Sequence[Header]]  # more headers of an answer that the store had
 
 
@@ -46,7 +48,6 @@ class GatewayTransport(Transport):
         told: Told = nothing_more,
     ) -> None:
         super().__init__(rules, engine, wire, Inner(client, lambda: client))
-        self._ready = wire.Response.whole
         self._client = client
         self._told = told
 
@@ -96,7 +97,17 @@ class GatewayTransport(Transport):
             found.value.pace = said.ruling.pace
         return self._with_more(super()._opened(call, found), found)
 
-    def _with_more(self, response: wire.Response | None, found: Found) -> wire.Response | None:
-        if response is not None and found.entry is not None:
-            response.headers.raw += self._told(found)
-        return response
+    def _with_more(self, answer: Answer | None, found: Found) -> Answer | None:
+        if answer is not None and found.entry is not None and (more := self._told(found)):
+            (answer.more if isinstance(answer, wire.Whole) else answer.headers.raw).extend(more)
+        return answer
+
+    def _response(
+        self, reply: Response, status: Status, stream: Any = None, extensions: dict[str, Any] | None = None
+    ) -> Answer:
+        more: list[Header] = [(b"cache-status", str(status).encode())]
+        if status.age is not None or reply.age:
+            more.append((b"age", b"%d" % max(status.age or 0, reply.age)))
+        if stream is None:
+            return wire.Whole(reply.status, reply.headers, more, reply.body)
+        return wire.Response(reply.status, headers=[*reply.headers, *more], stream=stream, extensions=extensions)

@@ -7,7 +7,7 @@ Headers are pairs of bytes in their order and case. A response holds its body, o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 from askonce.gateway.codings import Decoding
 from askonce.gateway.wire_errors import (
@@ -34,6 +34,7 @@ from askonce.gateway.wire_errors import (
 from askonce.http.credentials import Header
 
 __all__ = [
+    "NOTHING",
     "AsyncByteStream",
     "ByteStream",
     "CloseError",
@@ -57,12 +58,13 @@ __all__ = [
     "TooManyRedirects",
     "TransportError",
     "UnsupportedProtocol",
+    "Whole",
     "WriteError",
     "WriteTimeout",
 ]
 
 _ENCODING = b"content-encoding"
-_NOTHING: Mapping[str, Any] = {}
+NOTHING: Mapping[str, Any] = {}
 
 
 class SyncByteStream:
@@ -124,7 +126,7 @@ class Request:
         headers: Sequence[Header] = (),
         content: bytes | None = None,
         stream: AsyncByteStream | None = None,
-        extensions: Mapping[str, Any] = _NOTHING,
+        extensions: Mapping[str, Any] = NOTHING,
     ) -> None:
         self.method = method
         self.url = url
@@ -142,19 +144,22 @@ class Request:
         return self.body or b""
 
 
-class Response:
-    """An answer: from upstream with a `stream` of its raw pieces, or from the cache with a `body`."""
+class Whole:
+    """An answer whose body is in memory: its `stored` headers, which hits of one entry share, and those of its own."""
 
-    __slots__ = (
-        "_content",
-        "body",
-        "extensions",
-        "headers",
-        "is_closed",
-        "is_stream_consumed",
-        "status_code",
-        "stream",
-    )
+    __slots__ = ("body", "more", "status_code", "stored")
+
+    def __init__(self, status_code: int, stored: Sequence[Header], more: list[Header], body: bytes) -> None:
+        self.status_code = status_code
+        self.stored = stored
+        self.more = more
+        self.body = body
+
+
+class Response:
+    """An answer of upstream, or one that comes in parts: a `stream` of raw pieces."""
+
+    __slots__ = ("_content", "extensions", "headers", "is_closed", "is_stream_consumed", "status_code", "stream")
 
     def __init__(
         self,
@@ -168,17 +173,9 @@ class Response:
         self.status_code = status_code
         self.headers = Headers(headers)
         self.stream = stream
-        self.body: bytes | None = None
-        self.extensions = extensions or _NOTHING
+        self.extensions = extensions or NOTHING
         self.is_stream_consumed = self.is_closed = False
         self._content = None if content is None else self._decoding().whole(content)
-
-    @classmethod
-    def whole(cls, status_code: int, headers: Sequence[Header], body: bytes, _: object = None) -> Self:
-        """An answer of the cache."""
-        made = cls(status_code, headers=headers)
-        made.body = body
-        return made
 
     def _decoding(self) -> Decoding:
         return Decoding(value for name, value in self.headers.raw if name.lower() == _ENCODING)

@@ -59,7 +59,6 @@ class Transport:
         self._inner = inner
         self._engine = engine
         self._stored = Stored(rules.judges)
-        self._ready: Callable[..., Any] = partial(ready, module)  # makes a response whose body is in memory
         self._given = given  # beside the inner transport: contexts, certificates
         self._connections: dict[str, Connection] = {}
 
@@ -365,7 +364,7 @@ class Transport:
             # The age of a hit continues upstream's Age; a follower of a flight has only upstream's.
             headers.append((b"age", b"%d" % max(status.age or 0, reply.age)))
         if stream is None:
-            return self._ready(reply.status, headers, reply.body, extensions)
+            return ready(self.module, reply.status, headers, reply.body, extensions)
         return self.module.Response(reply.status, headers=headers, stream=stream, extensions=extensions)
 
     def _less_ours(self, request: Any) -> Any:
