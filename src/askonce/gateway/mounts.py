@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from askonce.cache.cache import AsyncCache
+from askonce.gateway.admin.access import Access
+from askonce.gateway.admin.app import admin_app, metrics_app
 from askonce.gateway.config import GatewayConfig
+from askonce.gateway.paths import OURS
+from askonce.gateway.telemetry import Telemetry
+from askonce.gateway.view import View
+
+API, METRICS = f"{OURS}/api", f"{OURS}/metrics"
 
 App = Callable[
     [
@@ -25,12 +32,33 @@ class Mount(NamedTuple):
     app: App
 
 
-def mounts_of(config: GatewayConfig, cache: AsyncCache, stopping: Callable[[], bool]) -> Sequence[Mount]:
-    """All of them, the longest path first; none without a token. `stopping`: whether the gateway is about to end."""
-    del cache, stopping
-    if not config.admin.token:
+class Mounted(Protocol):
+    """What the mounted applications show: a gateway."""
+
+    config: GatewayConfig
+    telemetry: Telemetry
+
+    @property
+    def cache(self) -> AsyncCache:
+        """The cache in use."""
+        ...
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it is about to end."""
+        ...
+
+
+def mounts_of(gateway: Mounted) -> Sequence[Mount]:
+    """All of them, the longest path first; none without a token."""
+    token = gateway.config.admin.token
+    if not token:
         return ()
-    return ()
+    view, access = View(gateway.cache), Access(token)
+    return (
+        Mount(METRICS, metrics_app(gateway.telemetry.metrics, access)),
+        Mount(API, admin_app(view, access)),
+    )
 
 
 def mount_at(path: str, mounts: Iterable[Mount]) -> Mount | None:

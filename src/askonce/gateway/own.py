@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from askonce import __version__
-from askonce.cache.cache import AsyncCache
 from askonce.core.urls import without_password
 from askonce.events import log
 from askonce.gateway import readiness, replies
 from askonce.gateway.answers import write
-from askonce.gateway.config import GatewayConfig
-from askonce.gateway.mounts import Mount, below, mount_at, mounts_of
+from askonce.gateway.mounts import Mount, Mounted, below, mount_at, mounts_of
 from askonce.gateway.paths import OURS
 from askonce.gateway.wire import Whole
 
@@ -23,26 +21,10 @@ _NOTHING = (
 HEALTH, READY = f"{OURS}/health", f"{OURS}/ready"
 
 
-class Served(Protocol):
-    """What the own paths show: a gateway."""
-
-    config: GatewayConfig
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it ends soon."""
-        ...
-
-    @property
-    def cache(self) -> AsyncCache:
-        """The cache in use."""
-        ...
-
-
 class Own:
     """Answers the paths below /_askonce."""
 
-    def __init__(self, gateway: Served) -> None:
+    def __init__(self, gateway: Mounted) -> None:
         self._gateway = gateway
         self._mounts: Sequence[Mount] | None = None
 
@@ -54,8 +36,7 @@ class Own:
     def mounts(self) -> Sequence[Mount]:
         """What is mounted."""
         if self._mounts is None:
-            gateway = self._gateway
-            self._mounts = mounts_of(gateway.config, gateway.cache, lambda: gateway.stopping)
+            self._mounts = mounts_of(self._gateway)
         return self._mounts
 
     async def __call__(self, path: str, scope: Any, receive: Any, send: Any) -> None:
