@@ -282,11 +282,14 @@ _MEANINGS = {
 }
 
 
-def _meaning(word: str) -> str:
-    """What a word of a status means, if that is known, in parentheses."""
+def meaning(word: str) -> str:
+    """What a word of a status means, "" if that is not known."""
     if word.startswith("field-"):
-        return f" (the field {word.removeprefix('field-')} may depend on the world: if not, write inert=)"
+        return f"the field {word.removeprefix('field-')} may depend on the world: if not, write inert="
     if word.startswith("status-"):
-        return f" (the provider answered {word.removeprefix('status-')})"
-    found = _MEANINGS.get(word)
-    return f" ({found})" if found else ""
+        return f"the provider answered {word.removeprefix('status-')}"
+    return _MEANINGS.get(word, "")
+
+
+def _meaning(word: str) -> str:
+    return f" ({found})" if (found := meaning(word)) else ""

@@ -73,8 +73,8 @@ async def test_the_overview_answers_its_questions_in_words_and_numbers(browse):
         "Hit ratio 66 %",
         "claude-sonnet-4-9 support/triage 41 s 25 this one, 3 others wait",
         "gpt-5.2-mini support/triage 1,204",
-        "tools passed 412",
-        "truncated not stored 19",
+        "the request offers tools tools passed 412",
+        "it was cut at a limit truncated not stored 19",
         "it looks like a timestamp or an id",
     ):
         assert told in words
@@ -247,3 +247,11 @@ async def test_a_wrong_aim_is_explained_and_reaches_nothing(browse, query, said)
     assert answer.status_code == 400
     assert said in Page(answer.text).words
     assert "Cancel" not in answer.text
+
+
+async def test_of_many_reasons_the_frequent_ones_have_a_row_and_the_rest_is_one():
+    counted = {f"field-f{n}": n for n in range(1, 13)}
+    async with looking(replace(busy(), reasons=Reasons(0.0, counted))) as browse:
+        words = Page((await browse.get("")).text).words
+    assert "the field f12 may depend on the world: if not, write inert= field-f12 passed 12" in words
+    assert "4 other reasons passed 10" in words

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from askonce.core.savings import Spent
+from askonce.core.why import meaning
 from askonce.gateway.page import words
 from askonce.gateway.results import Latency, Step
 
@@ -96,10 +97,10 @@ def speeds(latency: Latency) -> Speeds:
     return Speeds(rows, rows[1].p50 if len(rows) == 2 else None)
 
 
-def reasons(counted: Mapping[str, int], meaning: Callable[[str], str] = str) -> list[dict[str, Any]]:
+def reasons(counted: Mapping[str, int]) -> list[dict[str, Any]]:
     """Reasons with what they mean, the most frequent first; the rest is one row."""
     several = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
     rows = [{"word": word, "said": meaning(word) or word, "times": times} for word, times in several[:LONGEST]]
     if rest := sum(times for _, times in several[LONGEST:]):
-        rows.append({"word": "", "said": f"{len(several) - LONGEST} other reasons", "times": rest})
+        rows.append({"word": "", "said": words.things(len(several) - LONGEST, "other reason"), "times": rest})
     return rows

@@ -83,7 +83,13 @@ class Overview:
     async def _flights(self) -> Context:
         reader = Reader()
         found = await reader.read(self._view.flights(), [])
-        return {"flights": found[:FLIGHTS], "hidden": max(0, len(found) - FLIGHTS), "trouble": reader.trouble}
+        labelled = any(one.model or one.scope for one in found)
+        return {
+            "labelled": labelled,
+            "flights": found[:FLIGHTS],
+            "hidden": max(0, len(found) - FLIGHTS),
+            "trouble": reader.trouble,
+        }
 
     async def _lists(self) -> Context:
         reader = Reader()
