@@ -12,6 +12,8 @@ import httpx2
 from askonce.gateway.config import GatewayConfig, load
 from tests.gateway.running import JSON, Heard, Running, Tap, answer
 
+# One for all: each new client reads the system's certificates.
+CLIENT = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0))
 DENIED = b'{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","code":"invalid_api_key"}}'
 
 
@@ -55,7 +57,7 @@ def ask(
     if key is not None:
         said["authorization"] = f"Bearer {key}"
     body = {"model": model, "messages": [{"role": "user", "content": text}], **(more or {})}
-    return httpx2.post(running.url + path, content=json.dumps(body), headers=said, timeout=20)
+    return CLIENT.post(running.url + path, content=json.dumps(body), headers=said, timeout=20)
 
 
 def told(response: httpx2.Response) -> str:

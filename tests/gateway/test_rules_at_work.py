@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-import httpx2
 import pytest
 
-from tests.gateway.asking import Provider, ask, configured, told, was_hit
+from tests.gateway.asking import CLIENT, Provider, ask, configured, told, was_hit
 from tests.gateway.running import Running, Tap
 
 
@@ -165,7 +164,7 @@ def test_a_batch_of_inputs_goes_upstream_with_its_ignored_fields(tmp_path):
     with Tap(says) as tap, Running(configured(tmp_path, tap, text)) as running:
         for number, inputs in ((1, ["a", "b"]), (2, ["b", "c"])):
             body = {"model": "e", "input": inputs, "x_trace": number, "user": str(number)}
-            httpx2.post(
+            CLIENT.post(
                 running.url + "/v1/embeddings", json=body, headers={"authorization": "Bearer sk-a"}
             ).raise_for_status()
     sent = [json.loads(one.body) for one in tap.heard]

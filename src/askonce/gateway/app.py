@@ -156,7 +156,7 @@ class Gateway:
 
     async def _asked(self, path: str, scope: Scope, caller: Caller) -> Whole | tuple[Route, Request]:
         """The request for upstream and its route, or why there is none."""
-        found = self.serving.route(path)
+        found = self.serving.route(path) if path.startswith("/") else None  # it is appended to a base URL
         if found is None:
             return replies.error(404, "unknown_path", self._unknown())
         route, rest = found

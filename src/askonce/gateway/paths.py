@@ -29,6 +29,21 @@ def sent_path(scope: Mapping[str, Any]) -> str:
     return (quote(local, safe="/:@!$&'()*+,;=~") if same is None else same) or "/"
 
 
+def target_problem(target: bytes, host: bytes) -> str:
+    """What is wrong with the target of a request line, "" if nothing.
+
+    A whole URL is what a client sends to its forward proxy. With another host than its own it was meant for that host,
+    and so was its credential.
+    """
+    if target.startswith(b"/"):
+        return "a target of a request has no fragment" if b"#" in target else ""
+    scheme, found, rest = target.partition(b"://")
+    authority = rest.partition(b"/")[0].partition(b"?")[0]
+    if not found or scheme.lower() not in {b"http", b"https"} or authority.lower() != host.strip().lower():
+        return "the target of a request is a path: the gateway is the base URL of an API, and no forward proxy"
+    return target_problem(rest[len(authority) :] or b"/", host)
+
+
 def below(path: str, prefix: str) -> str | None:
     """The rest of a path below a prefix; None if it is not below it."""
     if not prefix:

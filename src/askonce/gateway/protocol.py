@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from askonce.gateway import replies
 from askonce.gateway.answers import WHOLE, packed, said
+from askonce.gateway.paths import target_problem
 
 RATE = 65_536  # bytes of a body for which it gets another second
 STALLED = 120.0  # s in which a caller reads nothing of its answer, before its connection is closed
@@ -127,6 +128,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """The head is whole: refuse the request, or start it."""
         if self._hosts != 1 and (self._hosts or self.parser.get_http_version() != "1.0"):
             self._stop(_Wrong(400, f"a request has exactly one Host, this one has {self._hosts}"))
+        if self.url[:1] != b"/" or b"#" in self.url:
+            self._check_target()
         if self._seen > self.bounds.head and self._size() > self.bounds.head:
             self._stop(self._too_large())
         self._reading, self._seen, self._body, self._since = _BODY, 0, 0, time.monotonic()
@@ -134,6 +137,11 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         scope: Any = self.scope
         scope[WHOLE] = partial(_write_whole, self.cycle)
+
+    def _check_target(self) -> None:
+        host = next((value for name, value in self.headers if name == b"host"), b"")
+        if problem := target_problem(self.url, host):
+            self._stop(_Wrong(400, problem))
 
     def _size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self._raw)
