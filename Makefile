@@ -5,8 +5,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ROUNDS ?= 20
-# Processes that share the tests: each has servers of its own. Twice as many as cores, for many tests only wait.
+# Processes that share the tests: each has servers of its own, and runs whole files, whose fixtures are then made once.
+# Twice as many as cores, for many tests only wait.
 WORKERS ?= 4
+
+# The tests start hundreds of interpreters. Where the environment forbids to write bytecode, each would compile askonce.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 # These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
@@ -18,7 +22,7 @@ help:
 	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
 	@echo "make test    the tests, in parallel (about four minutes on two cores)"
 	@echo "make quick   the tests that need no server, no process and no waiting (under 20 seconds)"
-	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, and 10,000 cases instead of hundreds"
+	@echo "make slow    the tests that \`make test\` leaves out: all recorded traffic, and all cases of the properties"
 	@echo "make page    the dashboard in headless Chromium, each control used; writes the pictures of docs/dashboard.md"
 	@echo "make vendor  compare the scripts that the dashboard ships with the npm registry"
 	@echo "make recipes  the recipes of $(LONERS), each in a separate environment, and those of the gateway (curl, Node, ...)"
@@ -54,7 +58,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/askonce demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The rooms that decide and what is built on them, without a server, a process or a wait. Files that compare us with
 # every SDK are left out too: to import the SDKs takes longer than to run the tests.
@@ -65,7 +69,7 @@ quick: $(VENV)/.test
 	  -m "not slow and not servers and not concurrency and not hypothesis and not corpus and not waits"
 
 slow: $(VENV)/.test
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m "slow or hypothesis" --hypothesis-profile=many
 
 # Fonts decide how the pictures look: Inter is what the page asks for first.
 $(VENV)/.page: pyproject.toml | $(VENV)/.test

@@ -6,7 +6,9 @@ anything. A test that stops, freezes or configures its server takes `own_valkey`
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,12 +34,14 @@ from askonce.testing import Provider, RedisServer, ValkeyServer  # noqa: E402
 from askonce.testing.clusters import Cluster  # noqa: E402
 from askonce.testing.sentinels import SentinelGroup  # noqa: E402
 from askonce.testing.servers import Redis8Server, Server  # noqa: E402
+from tests import profiles  # noqa: E402, F401 - the number of examples
 from tests.fixtures import contained, crowd, others, place, shared, started, tasks, threads  # noqa: E402
 from tests.support import ReplayUpstream  # noqa: E402
 
 __all__ = ["contained", "crowd", "others", "place", "shared", "tasks", "threads"]
 
-CORPUS = Path(os.environ.get("ASKONCE_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
+TESTS = Path(__file__).parent
+CORPUS = Path(os.environ.get("ASKONCE_CORPUS", TESTS.parents[1] / "shared" / "corpus"))
 
 
 RECORDED = {"corpus_dir", "records", "replay_upstream", "steady_replay"}
@@ -49,6 +53,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and not RECORDED.isdisjoint(item.fixturenames):
             item.add_marker("corpus")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have each worker of xdist begin with other files: pytest compiles them anew, and who comes later reads that."""
+    if worker := getattr(session.config, "workerinput", None):
+        files = sorted(TESTS.rglob("test_*.py")) if session.config.args == [TESTS.name] else []
+        begin = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        for file in (*files[begin:], *files[:begin]):
+            with contextlib.suppress(Exception, pytest.skip.Exception):  # it is raised again when it is collected
+                importlib.import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))
 
 
 def pytest_collection_finish() -> None:

@@ -24,8 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
-
 from askonce import AsyncCache, Cache
 from askonce.flight.background import BackgroundThread
 from askonce.testing import Receipts, ScriptedCall, Step
@@ -46,6 +44,8 @@ def by_turns(names: Any, quick: Collection[str]) -> list[Any]:
     """A mode and a name each, for `crowd` and another argument: quick ones in one mode each, by turns; the rest
     slow.
     """
+    import pytest  # not in a worker, which would be slower to start by a third
+
     modes = {name: MODES[at % len(MODES)] for at, name in enumerate(quick)}
     return [
         pytest.param(mode, name, marks=() if modes.get(name) == mode else pytest.mark.slow)

@@ -46,7 +46,7 @@ BROKEN = Peer("broken, nowhere", HERE, "nothing:Broken", OURS.name, "it never an
 ABSENT = Peer("absent, nowhere", Room("absent", (), (), "", "absent"), "no:Peer", OURS.name, "it cannot be installed")
 USE = Use("A dict", (OURS, OTHER, BROKEN, ABSENT))
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("peers")]
+pytestmark = pytest.mark.servers
 
 
 def here(room: Room, _folder: Path) -> Environment:

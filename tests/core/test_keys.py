@@ -21,6 +21,7 @@ from askonce.core import keys, labels
 from askonce.core.keys import Key, canonical, canonical_body, digest
 from askonce.core.labels import check_scope, check_tag, check_tags, field, fields
 from askonce.errors import ConfigError, RequestError
+from tests.profiles import examples
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_keys.json").read_text("utf-8"))
 
@@ -97,13 +98,13 @@ def test_a_golden_body_keeps_its_canonical_form_or_the_format_gets_a_new_number(
 
 
 @given(st.data(), values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_question_written_in_another_way_is_the_same_question(data, value):
     assert canonical(disguised(value, data.draw)) == canonical(value)
 
 
 @given(st.data(), values)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 def test_two_questions_share_a_body_exactly_when_they_mean_the_same(data, value):
     share_exactly_when_the_same(data, value)
 
@@ -121,20 +122,20 @@ def share_exactly_when_the_same(data, value):
 
 
 @given(values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_canonical_body_says_what_was_asked(value):
     assert meaning(json.loads(canonical(value).decode("utf-8", "surrogatepass"))) == meaning(value)
 
 
 @given(wire_bodies, st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " : ")]), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_body_from_the_wire_is_keyed_as_the_same_request_in_python_is(value, separators, ascii_only):
     raw = json.dumps(value, separators=separators, ensure_ascii=ascii_only).encode()
     assert canonical_body(raw) == canonical(value)
 
 
 @given(st.floats(min_value=keys.SMALL, max_value=keys.LARGE, exclude_max=True))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_between_small_and_large_a_float_is_written_as_python_writes_it(number):
     assert (
         canonical([number]) == json.dumps([int(number) if number.is_integer() and number < 2**53 else number]).encode()
@@ -320,7 +321,7 @@ def digest_of(parts: Any) -> bytes:
 
 
 @given(part_lists, part_lists)
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_distinct_parts_have_distinct_digests_even_where_their_concatenation_agrees(one, other):
     def told(parts: Any) -> Any:  # headers are a set of lines, not a list
         return (*parts[:5], sorted(parts[5], key=lambda line: line[0]), parts[6])

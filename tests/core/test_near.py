@@ -14,6 +14,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Generations
 from askonce.core.model import FIELDS, Dates, Snapshot, pack_fields, read_entry, seal
 from askonce.core.near import FIELD, OVERHEAD, Kept, Part, Seen, Standing, Table
+from tests.profiles import examples
 
 EPOCH = b"epoch001"
 LIMIT = 2**20
@@ -130,7 +131,7 @@ def test_an_answer_stands_only_if_no_field_of_its_own_or_of_its_caller_moved(
 # --- bytes -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 50_000), st.sampled_from(("put", "void", "open")))))
 def test_the_account_is_exact_and_within_the_bound_after_every_step(steps):
     table, part = Table(LIMIT), Part(64)

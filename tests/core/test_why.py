@@ -18,6 +18,7 @@ from askonce.core.keys import RAW, canonical
 from askonce.core.parts import Parts
 from askonce.core.shapes import without_numbers
 from askonce.core.why import KINDS, REASONS, Evidence, Gone, Near, Past, Stored, decide, moment, passed
+from tests.profiles import examples
 
 SECRET = b"s" * 16
 CHAT: dict[str, Any] = {
@@ -201,7 +202,7 @@ def test_two_requests_differ_somewhere_exactly_if_they_differ(one: object, other
     assert all(kind in KINDS for _, kind in found)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(values, st.binary(min_size=16, max_size=16))
 def test_another_owners_tree_of_the_same_request_has_nothing_in_common(value: object, secret: bytes) -> None:
     if secret == SECRET:

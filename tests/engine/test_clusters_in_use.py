@@ -24,7 +24,7 @@ from askonce.testing.trial import asking, must_lead
 from tests.crowd import eventually
 from tests.fixtures import started
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.servers
 PREFIX = "in-use"
 HEARTBEAT = 5_000  # ms, as the cache has it
 

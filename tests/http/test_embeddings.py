@@ -19,6 +19,7 @@ from askonce.http.embeddings import cut, inputs_of, put_together, whole
 from askonce.testing.answers import answer
 from tests.crowd import eventually
 from tests.http.desk import MODEL, URL, Desk, embed, right, vector
+from tests.profiles import examples
 
 
 @pytest.fixture
@@ -256,7 +257,7 @@ def walk(batches: list[tuple[list[str], dict[str, Any]]]) -> None:
             known.update((one, form) for one in inputs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(BATCH, min_size=1, max_size=15))
 def test_any_sequence_of_batches_is_answered_rightly_and_pays_for_distinct_missing_inputs(batches):
     walk(batches)

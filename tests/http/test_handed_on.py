@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.http.conftest import CHAT, MODULES
 from tests.http.test_requests import ANSWER
 from tests.http.wires import WAYS, Script, aboth, both
+from tests.profiles import examples
 
 URL = "http://api.example/v1/chat/completions"
 JSON = json.dumps(ANSWER).encode()
@@ -152,7 +153,7 @@ CASES = {
 
 
 @given(**CASES)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_miss_is_seen_as_it_is_seen_without_us(script, way, streams, module, asynchronous):
     same(script, way, streams=streams, module=module, asynchronous=asynchronous)
 

@@ -23,6 +23,7 @@ from askonce.core.tape import DATA, META, data_frame, frame
 from askonce.engine.reader import Found
 from askonce.events import Status
 from askonce.runtime.drive import drive
+from tests.profiles import examples
 
 URL = "https://llm.example.com/v1/chat/completions"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -227,7 +228,7 @@ def test_nonsense_is_a_visible_miss_and_replaced_whatever_way_it_is_read(cache, 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WAYS)
 def test_no_nonsense_of_500_is_served_or_raises(cache, name):
-    replaced(cache, WAYS[name], settings(SLOW, max_examples=500))
+    replaced(cache, WAYS[name], settings(SLOW, max_examples=examples(500)))
 
 
 def replaced(cache: Any, way: Way, examples: Any) -> None:

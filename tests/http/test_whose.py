@@ -22,6 +22,7 @@ from tests.http.conftest import CHAT
 from tests.http.test_requests import ANSWER, URL, WHO, answering, status_of
 from tests.http.test_tenants import setting
 from tests.http.upstreams import Scripted
+from tests.profiles import examples
 
 # Each header has two values by which a proxy, gateway or provider may tell callers apart, or answer differently.
 TELLING = {
@@ -237,7 +238,7 @@ values = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20)
 
 
 @given(st.text(TOKEN, min_size=1, max_size=30), values, values, st.sampled_from(["", "us"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_header_that_is_not_listed_makes_another_question(name, one, other, tenant):
     if name.lower() in LISTED or any(name.lower().startswith(family) for family in FAMILIES):
         return
@@ -247,7 +248,7 @@ def test_any_header_that_is_not_listed_makes_another_question(name, one, other, 
 
 
 @given(st.text(TOKEN, min_size=1, max_size=20), st.text(TOKEN, max_size=20), st.sampled_from(["", "us"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_cookie_that_is_no_balancers_makes_another_question(name, value, tenant):
     from askonce.core.headers import BALANCERS
 

@@ -129,27 +129,23 @@ class TestAsyncSentinel(TestSentinel):
 
 
 @pytest.mark.servers
-@pytest.mark.xdist_group("cluster")
 class TestValkeyCluster(ValkeyClusters, StoreLaws):
     pass
 
 
 @pytest.mark.slow
 @pytest.mark.servers
-@pytest.mark.xdist_group("cluster")
 class TestAsyncValkeyCluster(TestValkeyCluster):
     asynchronous = True
 
 
 @pytest.mark.slow
 @pytest.mark.servers
-@pytest.mark.xdist_group("redis-cluster")
 class TestRedisCluster(RedisClusters, StoreLaws):
     pass
 
 
 @pytest.mark.slow
 @pytest.mark.servers
-@pytest.mark.xdist_group("redis-cluster")
 class TestAsyncRedisCluster(TestRedisCluster):
     asynchronous = True

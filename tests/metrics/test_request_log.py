@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import askonce
 from askonce.events import Status
 from askonce.metrics.request_log import RequestLog
+from tests.profiles import examples
 
 COLUMNS = ["time", "key", "outcome", "detail", "model", "tenant", "status", "seconds", "bytes", "tokens_saved"]
 SAID = {"choices": [{"message": {"role": "assistant", "content": "an answer of some words"}, "finish_reason": "stop"}]}
@@ -58,7 +59,7 @@ class Named:
 
 
 @given(st.text(), st.text(), st.text())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_whatever_is_in_a_name_a_line_is_one_line_of_ascii_and_of_json(model, tenant, detail):
     stream = io.StringIO()
     log = RequestLog(stream)

@@ -14,6 +14,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.places import MemoryPlace, Place, ServerPlace, SQLitePlace, closing
 from tests.model.walk import Walk
+from tests.profiles import examples
+
+pytestmark = pytest.mark.hypothesis
 
 WALKS = int(os.environ.get("ASKONCE_WALKS", "0"))
 SEED = os.environ.get("ASKONCE_SEED")
@@ -41,13 +44,13 @@ def walk(place: Place, walks: int, *, phases: tuple[Phase, ...] = (Phase.generat
 @MODES
 def test_a_memory_keeps_the_promises(asynchronous):
     with closing(MemoryPlace(asynchronous=asynchronous)) as place:
-        walk(place, 60 if asynchronous else 150)
+        walk(place, examples(60 if asynchronous else 150))
 
 
 @MODES
 def test_a_sqlite_file_keeps_the_promises(asynchronous, tmp_path):
     with closing(SQLitePlace(tmp_path / "walk.db", asynchronous=asynchronous)) as place:
-        walk(place, 40)
+        walk(place, examples(40))
 
 
 @MODES
@@ -55,4 +58,4 @@ def test_a_sqlite_file_keeps_the_promises(asynchronous, tmp_path):
 @pytest.mark.parametrize("server", ["valkey", "redis_server"])
 def test_a_server_keeps_the_promises(asynchronous, server, request):
     with closing(ServerPlace(request.getfixturevalue(server), asynchronous=asynchronous)) as place:
-        walk(place, 40)
+        walk(place, examples(40))

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from askonce.core.redact_answer import starred_frames
 from askonce.recording.caches import RecordedCache, Recording
+from tests.profiles import examples
 
 URL = "https://api.openai.com/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "What is a cache?"}]}
@@ -232,7 +233,7 @@ def hidden(fresh: Any, plant: Plant, echo: Echo, secret: str, other: str) -> Non
     assert len(again.content) == len(first.content)
 
 
-@settings(max_examples=40, **SLOW)
+@settings(max_examples=examples(40), **SLOW)
 @given(plants, st.sampled_from(echoes), secrets, secrets)
 def test_a_secret_of_a_request_is_not_in_the_file_and_another_one_replays_it(fresh, plant, echo, secret, other):
     hidden(fresh, plant, echo, secret, other)
@@ -245,7 +246,7 @@ def test_no_secret_of_1500_is_in_the_file(fresh, plant, echo, secret, other):
     hidden(fresh, plant, echo, secret, other)
 
 
-@settings(max_examples=25, **SLOW)
+@settings(max_examples=examples(25), **SLOW)
 @given(st.sampled_from(UNKNOWN), st.sampled_from(echoes), st.uuids().map(lambda one: f"sk-q{one.hex}"))
 def test_a_value_that_nothing_calls_harmless_is_not_in_the_file(fresh, plant, echo, secret):
     path = fresh()
@@ -427,7 +428,7 @@ def test_a_secret_in_a_request_that_cannot_be_recorded_is_not_told_either(fresh)
     assert "GET https://host/v1/models" in told
 
 
-@settings(max_examples=25, **SLOW)
+@settings(max_examples=examples(25), **SLOW)
 @given(bodies(), secrets, secrets)
 def test_a_plain_fetch_hides_the_same(fresh, made, secret, other):
     path = fresh()

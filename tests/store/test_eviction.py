@@ -23,6 +23,7 @@ from askonce.store.memory.store import MemoryStore
 from askonce.store.sqlite import schema
 from askonce.store.sqlite.room import _LOWEST, _NEWEST, number_of
 from askonce.store.sqlite.store import SQLiteStore
+from tests.profiles import examples
 from tests.store.keeping import DAY, LIFE, Clock, key, lead, put, visit
 
 MIB = 2**20
@@ -86,7 +87,7 @@ VISITS = st.tuples(st.just("visit"), st.integers(0, 39), st.integers(1, 4))
 EVICTIONS = st.tuples(st.just("evict"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(FILLS | VISITS | EVICTIONS, min_size=5, max_size=60))
 def test_a_memory_and_a_file_choose_the_same_victims_after_the_same_history(history):
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +104,7 @@ def test_a_memory_and_a_file_choose_the_same_victims_after_the_same_history(hist
         drive(both.file.close())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, 10 * CENT), st.integers(0, 10**6), st.integers(0, 20), st.integers(0, 255))
 def test_an_entry_is_worth_the_same_when_it_is_stored_and_when_it_is_reached_whatever_its_header_says(
     price, took, at, byte
@@ -211,7 +212,7 @@ def test_two_prefixes_share_the_room_by_what_their_answers_save(opened: Opened):
     assert min(kept) > 0.9 * max(kept) > 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3_000), st.integers(0, CENT), st.integers(0, 3)), max_size=80)
 )

@@ -28,6 +28,7 @@ from askonce.core.providers.api import Left
 from askonce.core.providers.fields import FORM, left_out, per_input, unmark
 from askonce.core.providers.hosts import PROVIDERS
 from askonce.core.providers.operations import Operation, agreed, by_path
+from tests.profiles import examples
 
 PAGE = Path(__file__).parents[3] / "docs" / "keys.md"
 HOSTS = {
@@ -319,7 +320,7 @@ def test_converses_cache_points_do_not_count_and_what_looks_like_one_does():
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_no_request_makes_the_taking_out_raise(data):
     junk = st.recursive(
         st.none() | st.integers() | st.text(max_size=3),

@@ -14,6 +14,7 @@ from askonce.core.providers import APIS, by_answer
 from askonce.core.providers.answers import failed
 from askonce.core.providers.items import TELLING
 from askonce.core.providers.parts import SIGNS
+from tests.profiles import examples
 
 ROWS = {api.name: api for api in APIS}
 
@@ -233,7 +234,7 @@ def spoiled(value: Any, draw: Any) -> Any:
 
 
 @given(st.data(), st.sampled_from([answer for _, answer in [*WHOLE, *NOT_STORED]]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 def test_no_answer_makes_a_protocol_raise_however_spoiled(data, answer):
     value = spoiled(answer, data.draw)
     for protocol in APIS:

@@ -13,6 +13,7 @@ from askonce.gateway.page import page_app
 from askonce.gateway.page.app import alone, within
 from tests.gateway.page.conftest import BASE, TOKEN, mark_of, store
 from tests.gateway.page.sights import NOW, Told, ToldView
+from tests.profiles import examples
 
 PAGES = ["", "entries", "entries/ab12", "invalidate", "part/figures", "part/flights", "part/lists", "live", "nothing"]
 
@@ -66,7 +67,7 @@ async def test_another_token_opens_nothing(stranger, token):
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126, exclude_characters='";,\\'), max_size=90))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 async def test_no_cookie_but_ours_opens(app, cookie):
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, headers={"cookie": f"askonce_session={cookie}"}) as client:

@@ -25,7 +25,7 @@ from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server
 from askonce.testing.trial import LIFE, asking, must_lead, sealed
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.servers
 KEYS = 200
 TOGETHER = 250
 DELAY = 0.001  # s, each way

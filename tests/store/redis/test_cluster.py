@@ -29,7 +29,7 @@ from askonce.testing.clusters import Cluster, begin_move, end_move, node_id, slo
 from askonce.testing.servers import Server, until
 from askonce.testing.trial import LIFE, Trial, asking, must_lead, sealed
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.servers
 
 
 def opened(cluster: Cluster, *, asynchronous: bool = False, **options: Any) -> RedisStore:

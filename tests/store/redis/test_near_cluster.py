@@ -12,7 +12,7 @@ from askonce.store.redis.near import LIMIT
 from askonce.testing.clusters import Cluster, flags
 from tests.crowd import eventually
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.servers
 REQUESTS = [{"n": number} for number in range(24)]
 
 

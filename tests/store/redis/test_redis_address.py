@@ -32,6 +32,7 @@ from askonce.store.redis import address as addresses
 from askonce.store.redis.store import RedisStore
 from askonce.store.redis.targets import target
 from askonce.testing.servers import RedisServer, Server, ServerMissing
+from tests.profiles import examples
 from tests.store.keeping import ask, lead, put
 from tests.store.puppet import key
 
@@ -240,7 +241,7 @@ def test_a_doctor_tells_a_certificate_that_is_not_accepted_from_rights_that_are_
 SECRET = st.lists(st.sampled_from(["hunter", "tiger", *"/#?@:;&=%[]\\ !$'\"+,"]), min_size=1, max_size=7).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     secret=SECRET,
     shape=st.sampled_from(

@@ -28,6 +28,7 @@ from askonce.store.redis.store import RedisStore
 from askonce.store.redis.wire import SyncWire, Wire
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server, ValkeyServer
+from tests.profiles import examples
 from tests.store.keeping import LIFE, ask, lead, sealed
 from tests.store.puppet import HELLO, Puppet, Took, address, filled, get, key, until
 
@@ -274,7 +275,7 @@ def parrot() -> Iterator[tuple[Puppet, list[bytes]]]:
 
 
 @given(said=REPLIES)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_reply_whatever_it_is_raises_anything_but_trouble(parrot, said):
     puppet, told = parrot
     told[0] = said

@@ -36,6 +36,7 @@ from askonce.store.redis.wire import SyncWire
 from askonce.testing.sentinels import SentinelGroup, sentinel_of
 from askonce.testing.servers import RedisServer, Server, ServerMissing, ValkeyServer, free_port
 from tests.fixtures import started
+from tests.profiles import examples
 from tests.store.keeping import put
 from tests.store.puppet import Puppet, key, until
 
@@ -350,7 +351,7 @@ SAYS = st.sampled_from(["primary", "replica", "nowhere", "unknown", "garbage", "
 
 
 @pytest.mark.servers
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=st.lists(st.tuples(SAYS, st.integers(0, 3)), min_size=1, max_size=5))
 def test_whatever_sentinels_say_the_store_uses_the_primary_that_one_of_them_names_or_is_in_trouble(pair, said):
     primary, replica = pair

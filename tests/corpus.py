@@ -1,0 +1,21 @@
+"""Recorded traffic, in samples: `make test` tries some of every kind, and `make slow` all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+KIND = ("api", "stream", "status", "finish_reason", "has_tools", "has_tool_calls_in_response", "has_refusal")
+
+
+def sample(items: Sequence[Item], every: int, record: Callable[[Item], Any] = lambda item: item) -> list[Item]:
+    """Every so many-th item, and the first of each kind of record: an API, a status, a way to end."""
+    known: set[tuple[Any, ...]] = set()
+    kept = []
+    for at, item in enumerate(items):
+        kind = tuple(record(item)[name] for name in KIND)
+        if at % every == 0 or kind not in known:
+            kept.append(item)
+        known.add(kind)
+    return kept
