@@ -15,7 +15,8 @@ from askonce.core.keyring import Keys
 from askonce.core.keys import Key
 from askonce.core.tape import SHARED, Ending, end_frame
 from askonce.runtime.drive import drive
-from askonce.stream.tape import Tape
+from askonce.runtime.threads import Threads
+from askonce.stream.tape import Playback, Tape
 from askonce.stream.writer import LogWriter
 
 
@@ -58,7 +59,8 @@ def written(codec):
     grant = types.SimpleNamespace(id=bytes(16), order=7)
     flight = types.SimpleNamespace(key=Key(os.urandom(32), "s"), grant=grant, alive=lambda: True)
     waiter = types.SimpleNamespace(again=False, notices=deque(), close=int)
-    background = types.SimpleNamespace(listen=lambda *_: waiter, renew_now=int, flush=lambda _: None)
+    flushes: list[Any] = []
+    background = types.SimpleNamespace(listen=lambda *_: waiter, renew_now=int, flush=flushes.append, flushes=flushes)
     writer = LogWriter(flight, tape, background, codec)
     writer.want()
     return tape, writer, flight
@@ -97,3 +99,22 @@ def test_a_log_that_the_store_lost_is_written_anew_from_its_first_byte(store, wr
     drive(writer.finish(empty, Ending(SHARED)))
     log = drive(empty.tape(flight.key, bytes(16), 7))
     assert codec.open_log(flight.key, bytes(16), log, 2**20) == tape.log() + end_frame(Ending(SHARED))
+
+
+def test_the_log_is_written_before_the_readers_here_are_woken_and_once_for_each_part(store, written):
+    tape, writer, _ = written
+    flushes, order = writer._background.flushes, []
+    reader = Playback(tape, Threads())
+    reader.waiting, reader.signal = True, types.SimpleNamespace(wake=lambda: order.append("reader"))
+    writer._background.flush = lambda _: order.append("log")
+    for number in range(3):
+        tape.write(b"part %d" % number)
+        assert order == ["log", "reader"]
+        drive(writer.flush(store))
+        order.clear()
+        writer.wake()  # the notice of this append, which comes back
+        assert order == []
+    tape.write(b"one more")
+    writer.wake()
+    assert order == ["log", "reader", "log"]  # not written yet
+    assert flushes == [writer]  # of the beginning

@@ -21,10 +21,11 @@ class Wakeup:
 
     def set(self) -> None:
         """Wake the thread that waits, or the next one that does."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            return  # already set
+        if self._lock.locked():  # else it is set already, which happens for each part of a stream with many readers
+            try:
+                self._lock.release()
+            except RuntimeError:
+                return  # another thread has set it meanwhile
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` s; return whether it was set. It is not set afterwards."""

@@ -97,6 +97,8 @@ class Pump:
         Not a lock, which an exception could leave locked: a generator runs in one thread at a time, and the interpreter
         knows in which.
         """
+        if self._steps.gi_running:
+            return False  # without an exception, which would cost as much as a part
         mine = True
         try:
             next(self._steps)

@@ -151,15 +151,16 @@ class Tape:
         self.size += len(data)
 
     def write(self, data: bytes) -> None:
-        """Add a part that arrived now, and wake its readers."""
+        """Add a part that arrived now; wake the log's writer, for readers of other processes, and then those here."""
         # put() and wake() written out: every part of every stream passes here.
         self._kept[1].append((int((time.monotonic() - self._began) * 1000), data))
         self.size += len(data)
+        # Threads run in the order in which they were woken: behind the readers here, the log would wait for them all.
+        for signal in self._signals:
+            signal.wake()
         for ref in self._readers:
             if (reader := ref()) is not None and reader.waiting:
                 reader.signal.wake()
-        for signal in self._signals:
-            signal.wake()
 
     def end(self, error: BaseException | None = None) -> None:
         """No more parts will come."""

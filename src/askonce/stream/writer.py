@@ -55,8 +55,13 @@ class LogWriter:
             notice = waiter.notices.popleft()
             if notice.kind == WANTED and (notice.flight, notice.order) == mine:
                 self._want()
-        if self.wanted and not self._stopped:
+        if self.wanted and not self._stopped and self._behind():
             self._background.flush(self)
+
+    def _behind(self) -> bool:
+        """Whether the tape has more than the log. Not after a notice of our own append, which comes back to us."""
+        parts, offset, _ = self._written
+        return not offset or self._tape.count > parts
 
     async def wait(self, timeout: float) -> bool:
         """A log writer never waits."""

@@ -27,26 +27,40 @@ class Waker:
         weakref.finalize(self, _close_both, self._in, self._out).atexit = False
         self._in.setblocking(False)
         self._out.setblocking(False)
+        self._woken = False  # since `wait` returned
+        self._unread = False  # there is something to read in `_in`
 
     def wake(self) -> None:
-        """Make a `wait` under way return at once. Any thread may call it."""
+        """Make a `wait` under way, or the next one, return at once. Any thread may call it."""
+        self._woken = True  # before it is sent: see `wait`
         # Full: the wait is being woken already. Closed: there is none.
         with contextlib.suppress(OSError):
             self._out.send(b"\0")
 
     def wait(self, socks: Iterable[Any], timeout: float) -> list[Any]:
         """Wait at most `timeout` s, or until `wake`; return those of `socks` that can be read."""
+        # What woke the wait before is read now, and not then: with each call of the system, this thread would stand
+        # behind all that run here, and what it was woken for would be done when they have done theirs.
+        if self._unread:
+            self._read()
+        if self._woken:
+            timeout = 0.0  # what this was sent with is read already, perhaps
         with _Selector() as selector:
             selector.register(self._in, selectors.EVENT_READ)
             for sock in socks:
                 selector.register(sock, selectors.EVENT_READ)
             readable = [chosen.fileobj for chosen, _ in selector.select(max(0.0, timeout))]
+        self._woken = False
         if self._in in readable:
             readable.remove(self._in)
-            with contextlib.suppress(BlockingIOError):
-                while self._in.recv(4096):
-                    pass
+            self._unread = True
         return readable
+
+    def _read(self) -> None:
+        self._unread = False
+        with contextlib.suppress(BlockingIOError):
+            while len(self._in.recv(4096)) == 4096:
+                pass
 
 
 def _close_both(one: socket.socket, other: socket.socket) -> None:
