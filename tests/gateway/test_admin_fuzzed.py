@@ -4,20 +4,20 @@ import asyncio
 
 import hypothesis
 import pytest
-import schemathesis
-from schemathesis import GenerationMode
 
 from askonce import AsyncCache
 from askonce.gateway.admin.operations import OPERATIONS
 from tests.gateway.mounted import SHOWN, answered, mounted
 
 FEW, MANY = 5, 800  # requests of each operation, right ones and wrong ones
-RIGHT, WRONG = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+RIGHT, WRONG = "positive", "negative"  # schemathesis's GenerationModes, which takes more than a second to import
 
 
 @pytest.fixture(scope="module")
 def operations():
     """The operations as a client reads them from the document, over a cache with a few answers."""
+    import schemathesis
+
     cache = AsyncCache("memory://")
     for number in range(3):
         asyncio.run(answered(cache, number, scope="a/b", tags=["t"]))
@@ -26,11 +26,13 @@ def operations():
     return {operation.definition.raw["operationId"]: operation for operation in found}
 
 
-def tried(operation, mode: GenerationMode, count: int) -> int:
+def tried(operation, mode: str, count: int) -> int:
     """Send so many generated requests; how many there were."""
+    from schemathesis import GenerationMode
+
     sent = 0
 
-    @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+    @hypothesis.given(case=operation.as_strategy(generation_mode=GenerationMode(mode)))
     @hypothesis.settings(
         max_examples=count, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
     )
