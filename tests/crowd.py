@@ -31,6 +31,7 @@ from askonce.testing.servers import watch
 
 PATIENCE = 10.0  # s after which a waiting test has failed
 MODES = ("threads", "tasks")
+STORES = ("sqlite", "valkey")  # which processes can share
 ASKED = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "why?"}]}
 HANG = Step(hang=True)
 ROOT = Path(__file__).parents[1]

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,20 @@ from bench.storms import FAULTS, Invalidation, Lookup, violations
 from bench.table import TABLE
 from bench.workers import Failed
 
-PLACES = [sqlite, pytest.param(valkey, marks=pytest.mark.servers)]
+
+def in_turn(names: dict[str, str]) -> list[Any]:
+    """Each name with a store, by turns; the other pairs are slow. `names`: with what they are called."""
+    marks = {sqlite: [], valkey: [pytest.mark.servers]}
+    return [
+        pytest.param(
+            opener,
+            name,
+            id=f"{called}-{opener.__name__}",
+            marks=[*marks[opener], *[pytest.mark.slow] * (at != number % 2)],
+        )
+        for number, (name, called) in enumerate(names.items())
+        for at, opener in enumerate(marks)
+    ]
 
 
 # the observer
@@ -67,8 +81,7 @@ def storm(name: str, opener: Opener, fault: str = "") -> Reading:
 
 
 @pytest.mark.concurrency
-@pytest.mark.parametrize("opener", PLACES)
-@pytest.mark.parametrize("name", ["storm", "storm-all"], ids=["by request", "by scope, tag and model"])
+@pytest.mark.parametrize(("opener", "name"), in_turn({"storm": "by request", "storm-all": "by scope, tag and model"}))
 def test_no_answer_in_a_storm_is_older_than_an_invalidation(opener: Opener, name):
     reading = storm(name, opener)
 
@@ -76,8 +89,7 @@ def test_no_answer_in_a_storm_is_older_than_an_invalidation(opener: Opener, name
     assert reading.numbers["stored"], reading.measured
 
 
-@pytest.mark.parametrize("opener", PLACES)
-@pytest.mark.parametrize("fault", list(FAULTS))
+@pytest.mark.parametrize(("opener", "fault"), in_turn({fault: fault for fault in FAULTS}))
 def test_a_planted_fault_is_seen_by_the_observer(opener: Opener, fault):
     # A race is not lost every time, so the storm is repeated.
     assert any(storm("storm", opener, fault).numbers["violations"] for _ in range(20))

@@ -14,7 +14,19 @@ import pytest
 
 from askonce import UsageError
 from askonce.testing import Receipts, ScriptedCall, Step
-from tests.crowd import ASKED, MODES, PATIENCE, after, all_tell, eventually, gathered, results, workers
+from tests.crowd import (
+    ASKED,
+    MODES,
+    PATIENCE,
+    STORES,
+    after,
+    all_tell,
+    by_turns,
+    eventually,
+    gathered,
+    results,
+    workers,
+)
 
 pytestmark = pytest.mark.concurrency
 
@@ -59,7 +71,8 @@ def test_one_failing_call_is_shared_by_all_who_joined_it(crowd, place, call):
     assert call.calls == 2
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.servers
+@pytest.mark.parametrize(("mode", "shared"), by_turns(STORES, STORES), indirect=["shared"])
 def test_elsewhere_a_failing_call_is_followed_by_one_successor_at_a_time(mode, shared, receipts):
     with workers(4, mode, shared, receipts.path) as told:
         all_tell(told, "script", None, {"hang": True, "raises": "busy"})
@@ -80,7 +93,8 @@ def test_elsewhere_a_failing_call_is_followed_by_one_successor_at_a_time(mode, s
         assert receipts.paid() == 5
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.servers
+@pytest.mark.parametrize(("mode", "shared"), by_turns(STORES, STORES), indirect=["shared"])
 def test_the_successor_of_a_failed_call_answers_all_others(mode, shared, receipts):
     with workers(3, mode, shared, receipts.path) as (first, *others):
         first.tell("script", None, {"hang": True, "raises": "busy"})

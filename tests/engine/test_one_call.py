@@ -16,9 +16,11 @@ from tests.crowd import (
     ASKED,
     HANG,
     PATIENCE,
+    STORES,
     Crowd,
     Loop,
     all_tell,
+    by_turns,
     eventually,
     gathered,
     idle,
@@ -148,7 +150,8 @@ def test_four_processes_of_ten_callers_pay_once_and_are_answered_together(mode, 
         assert not any(stats["waiting"] or stats["flights"] for stats in all_tell(told, "stats"))
 
 
-@pytest.mark.parametrize("mode", ["threads", "tasks"])
+@pytest.mark.servers
+@pytest.mark.parametrize(("mode", "shared"), by_turns(STORES, STORES), indirect=["shared"])
 def test_a_question_without_keeping_is_still_asked_once(mode, shared, tmp_path):
     receipts = Receipts(tmp_path / "paid")
     with workers(3, mode, shared, receipts.path) as told:
