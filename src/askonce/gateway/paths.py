@@ -6,11 +6,13 @@ is no path of the gateway, and goes to the upstream whose path it begins with.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
 OURS = "/_askonce"
+_SPELLED = re.compile(r"[/\\]_askonce(?:$|[/\\;?#\s])", re.IGNORECASE)
 
 
 def sent_path(scope: Mapping[str, Any]) -> str:
@@ -54,5 +56,10 @@ def below(path: str, prefix: str) -> str | None:
 
 
 def is_ours(path: str) -> bool:
-    """Whether a path belongs to the gateway itself."""
-    return path == OURS or path.startswith(f"{OURS}/")
+    """Whether a path belongs to the gateway itself, or another spelling of one: that has no answer, and goes nowhere.
+
+    A request to ``//_askonce/api`` may carry the admin token, which must not reach an upstream.
+    """
+    if path == OURS or path.startswith(f"{OURS}/"):
+        return True
+    return "askonce" in path.lower() and _SPELLED.search(unquote(path)) is not None
