@@ -9,8 +9,9 @@ import time
 import weakref
 from bisect import bisect_left
 
+from askonce.core.savings import Balance, Spent
 from askonce.events import OUTCOMES, Event, Status, Subject
-from askonce.metrics.series import Durations, LabelValues, Series
+from askonce.metrics.series import Durations, LabelValues, Row, Series
 from askonce.runtime.forks import around_forks
 
 # s. A hit of the near cache takes some us, one over a network some ms, a call up to minutes.
@@ -18,7 +19,27 @@ LOOKUP_BOUNDS = (2e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025
 CALL_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 
 
+SAVED = {"hits": "hit", "joined": "joined", "stale": "stale"}
+PAID = {"led": "led", "refreshes": "refresh", "doubled": "doubled"}
 TIMED = tuple(outcome for outcome in OUTCOMES if outcome != "bypass")  # what passes is not looked up
+
+
+class Money:
+    """Tokens, nano-dollars and milliseconds by kind, model and tenant: whole numbers, which add up exactly."""
+
+    def __init__(self, models: LabelValues, tenants: LabelValues) -> None:
+        self.tokens, self.nanodollars, self.ms = (Series(None, models, tenants) for _ in range(3))
+
+    def add(self, row: Row, spent: Spent) -> None:
+        """Add what calls cost, or would have cost."""
+        if spent.calls or spent.tokens:
+            self.tokens.add(row, spent.tokens, proven=True)
+            self.nanodollars.add(row, spent.nanodollars, proven=True)
+            self.ms.add(row, spent.ms, proven=True)
+
+    def all(self) -> tuple[Series, Series, Series]:
+        """The three."""
+        return self.tokens, self.nanodollars, self.ms
 
 
 class Counts:
@@ -33,6 +54,8 @@ class Counts:
         self.failures = Series(details, models, tenants)
         self.unstored = Series(details, models, tenants)
         self.events = Series(None, details)
+        self.saved, self.paid = Money(models, tenants), Money(models, tenants)
+        self.unpriced = Series(models, tenants)
         self.lookup_seconds = Durations(LOOKUP_BOUNDS, None)
         self.call_seconds = Durations(CALL_BOUNDS, models)
         self._outcomes = self._by_outcome()
@@ -78,9 +101,22 @@ class Counts:
             case _:
                 self.events.add((event.name, event.detail))
 
+    def balanced(self, model: str, tenant: str, balance: Balance) -> None:
+        """Add what lookups saved and what calls cost; told by the background thread, about once a second."""
+        for kind, word in SAVED.items():
+            self.saved.add((word, model, tenant), getattr(balance, kind))
+        for kind, word in PAID.items():
+            self.paid.add((word, model, tenant), getattr(balance, kind))
+        if unpriced := balance.asked.unpriced + balance.refreshes.unpriced + balance.doubled.unpriced:
+            self.unpriced.add((model, tenant), unpriced, proven=True)
+
+    def plain(self) -> tuple[Series, ...]:
+        """Lookups, calls, failures, stored, unstored, events, unpriced."""
+        return self.lookups, self.calls, self.failures, self.stored, self.unstored, self.events, self.unpriced
+
     def clear(self) -> None:
         """Begin anew."""
-        for series in (self.lookups, self.calls, self.stored, self.failures, self.unstored, self.events):
+        for series in (*self.plain(), *self.saved.all(), *self.paid.all()):
             series.counts.clear()
         for durations in (self.lookup_seconds, self.call_seconds):
             durations.rows.clear()

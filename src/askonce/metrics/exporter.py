@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from askonce.core.libraries import prometheus_client
 from askonce.errors import UsageError
 from askonce.events import log
-from askonce.metrics.counts import CALL_BOUNDS, LOOKUP_BOUNDS, Counts
+from askonce.metrics.counts import CALL_BOUNDS, LOOKUP_BOUNDS, Counts, Money
 from askonce.metrics.series import Row
 from askonce.metrics.shared import SharedFolder
 from askonce.metrics.snapshot import Histogram, Snapshot, summed
@@ -41,6 +41,15 @@ FAILURES = Metric("askonce_failures", "Upstream calls that raised an exception."
 STORED = Metric("askonce_stored", "Answers that were stored.", ("model", "tenant"))
 UNSTORED = Metric("askonce_unstored", "Answers that were not stored, by why.", ("detail", "model", "tenant"))
 EVENTS = Metric("askonce_events", "Everything else that happened, by askonce's names of events.", ("event", "detail"))
+SAVED_TOKENS = Metric(
+    "askonce_saved_tokens", "Tokens of answers that were not paid again.", ("kind", "model", "tenant")
+)
+SAVED_USD = Metric("askonce_saved_usd", "US dollars that those answers had cost.", ("kind", "model", "tenant"))
+SAVED_SECONDS = Metric("askonce_saved_seconds", "Time that their calls had taken.", ("kind", "model", "tenant"))
+PAID_TOKENS = Metric("askonce_paid_tokens", "Tokens of upstream calls.", ("kind", "model", "tenant"))
+PAID_USD = Metric("askonce_paid_usd", "US dollars that upstream calls cost.", ("kind", "model", "tenant"))
+PAID_SECONDS = Metric("askonce_paid_seconds", "Time that upstream calls took.", ("kind", "model", "tenant"))
+UNPRICED = Metric("askonce_unpriced", "Answers whose price is not known; they add no dollars.", ("model", "tenant"))
 FLIGHTS = Metric("askonce_flights", "Upstream calls in progress.")
 WAITING = Metric("askonce_waiting", "Callers that wait for a call of another process.")
 BREAKER = Metric("askonce_breaker_open", "1 while the store is not used in this direction, else 0.", ("direction",))
@@ -48,7 +57,10 @@ NEAR_BYTES = Metric("askonce_near_bytes", "Bytes of answers in the near cache.")
 NEAR_ENTRIES = Metric("askonce_near_entries", "Answers in the near cache.")
 
 
-COUNTERS = (LOOKUPS, CALLS, FAILURES, STORED, UNSTORED, EVENTS)
+COUNTERS = (LOOKUPS, CALLS, FAILURES, STORED, UNSTORED, EVENTS, UNPRICED)
+SAVED = (SAVED_TOKENS, SAVED_USD, SAVED_SECONDS)
+PAID = (PAID_TOKENS, PAID_USD, PAID_SECONDS)
+UNITS = (1, 10**9, 1000)  # tokens; nano-dollars of a dollar; ms of a second
 HISTOGRAMS = ((LOOKUP_SECONDS, LOOKUP_BOUNDS), (CALL_SECONDS, CALL_BOUNDS))
 GAUGES = (BREAKER, FLIGHTS, WAITING, NEAR_BYTES, NEAR_ENTRIES)
 
@@ -128,7 +140,7 @@ class Collector:
     def collect(self) -> Iterator[Any]:
         """All metrics, for a scrape."""
         found = summed([self.snapshot(), *(() if self.shared is None else self.shared.others())])
-        for metric in COUNTERS:
+        for metric in (*COUNTERS, *SAVED, *PAID):
             yield _family("Counter", metric, found.counters.get(metric.name, {}))
         for metric, bounds in HISTOGRAMS:
             yield _histogram(metric, bounds, found.histograms.get(metric.name, {}))
@@ -138,8 +150,8 @@ class Collector:
     def snapshot(self) -> Snapshot:
         """The numbers of this process."""
         counts = self.counts
-        series = (counts.lookups, counts.calls, counts.failures, counts.stored, counts.unstored, counts.events)
-        counters = {metric.name: one.counts.copy() for metric, one in zip(COUNTERS, series, strict=True)}
+        counters = {metric.name: one.counts.copy() for metric, one in zip(COUNTERS, counts.plain(), strict=True)}
+        counters |= _in_units(SAVED, counts.saved) | _in_units(PAID, counts.paid)
         durations = (counts.lookup_seconds, counts.call_seconds)
         histograms = {metric.name: one.copied() for (metric, _), one in zip(HISTOGRAMS, durations, strict=True)}
         states = [state for cache in list(self._caches) if (state := _state(cache)) is not None]
@@ -155,6 +167,13 @@ def _state(cache: BaseCache) -> dict[str, Any] | None:
     except Exception:  # noqa: BLE001 - one cache in trouble must not take the page away
         log.exception("the state of a cache could not be read for its metrics")
         return None
+
+
+def _in_units(metrics: tuple[Metric, ...], money: Money) -> dict[str, dict[Row, float]]:
+    return {
+        metric.name: {row: count / unit for row, count in one.counts.copy().items()}
+        for metric, one, unit in zip(metrics, money.all(), UNITS, strict=True)
+    }
 
 
 def _gauges(states: list[dict[str, Any]]) -> dict[str, dict[Row, float]]:
