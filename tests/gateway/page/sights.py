@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
-from askonce.core.savings import Balance, Savings, Spent
-from askonce.gateway.results import Flight, Hot, Latency, Miss, Quantiles, Reasons, Step
+from askonce.core.savings import EDGES, Activity, Balance, Hour, Latency, Savings, Spent
+from askonce.core.why import Miss, Why
+from askonce.gateway.results import Flight
 from askonce.gateway.view import View
 
 Said = TypeVar("Said")
@@ -25,13 +26,11 @@ def key(number: int) -> str:
 class Told:
     """What a made-up view tells."""
 
-    savings: dict[int, Balance] = field(default_factory=dict)
+    today: Balance = field(default_factory=Balance)
+    month: Balance = field(default_factory=Balance)
     flights: list[Flight] = field(default_factory=list)
-    hottest: list[Hot] = field(default_factory=list)
-    reasons: Reasons = field(default_factory=lambda: Reasons(0.0))
+    activity: Activity = field(default_factory=Activity)
     misses: list[Miss] = field(default_factory=list)
-    latency: Latency = field(default_factory=lambda: Latency(None, None))
-    steps: list[Step] = field(default_factory=list)
     trouble: Exception | None = None
     address: str = ""
     at: float | None = None  # what its clock says, if not the time
@@ -48,10 +47,6 @@ class ToldView(View):
     def address(self) -> str:
         return self.told.address or super().address
 
-    @property
-    def prefix(self) -> str:
-        return self.cache.prefix
-
     def _say(self, what: Said) -> Said:
         if self.told.trouble is not None:
             raise self.told.trouble
@@ -60,65 +55,82 @@ class ToldView(View):
     async def now(self) -> float:
         return await super().now() if self.told.at is None else self.told.at
 
-    async def savings(self, since: date, until: date) -> Savings:
-        days = (until - since).days
-        return self._say(Savings(since, until, self.told.savings.get(1 if days == 0 else 30, Balance())))
+    async def savings(self, since: int | date) -> Savings:
+        assert isinstance(since, date)
+        today = datetime.fromtimestamp(await self.now(), UTC).date()
+        return self._say(Savings(since, today, self.told.today if since == today else self.told.month))
+
+    async def activity(self, days: int = 1) -> Activity:
+        return self._say(self.told.activity)
 
     async def flights(self, limit: int = 100) -> list[Flight]:
         return self._say(self.told.flights[:limit])
 
-    async def hottest(self, limit: int = 10) -> list[Hot]:
-        return self._say(self.told.hottest[:limit])
-
-    async def reasons(self, days: int = 1) -> Reasons:
-        return self._say(self.told.reasons)
-
     async def misses(self, limit: int = 20) -> list[Miss]:
         return self._say(self.told.misses[:limit])
 
-    async def latency(self) -> Latency:
-        return self._say(self.told.latency)
 
-    async def steps(self) -> list[Step]:
-        return self._say(self.told.steps)
+def miss(at: float, number: int, model: str, scope: str, reason: str, sentence: str) -> Miss:
+    return Miss(
+        key(number), at, stored=True, detail="", model=model, scope=scope, why=Why(reason, sentence, key(number))
+    )
+
+
+def hour(at: float, lookups: int, hits: int) -> Hour:
+    return Hour(datetime.fromtimestamp(at, UTC), Balance(led=Spent(lookups - hits), hits=Spent(hits)))
+
+
+def latency(p50: float, p99: float) -> Latency:
+    """98 of at most `p50` ms, and two of at most `p99`; edges of EDGES."""
+    counts = [0] * len(EDGES)
+    counts[EDGES.index(p50)] += 98
+    counts[EDGES.index(p99)] += 2
+    return Latency(tuple(counts))
 
 
 def busy(now: float = NOW) -> Told:
     """A cache that is in use."""
-    today = Spent(3_214, 2_410_000, 311_000, 0, 12_841_000_000, 8_046_000, 12)
-    month = Spent(88_120, 66_300_000, 9_120_000, 0, 391_207_000_000, 274_330_000, 340)
-    hours = [now - now % 3600 - 3600 * ago for ago in range(23, -1, -1)]
-    steps = []
-    for number, at in enumerate(hours):
+    hours = []
+    for number in range(24):
         lookups = int(320 + 260 * math.sin(number / 3.7) + 61 * (number % 5))
-        steps.append(Step(at, lookups, int(lookups * (0.58 + 0.13 * math.sin(number / 2.9) + 0.004 * number))))
+        hits = int(lookups * (0.58 + 0.13 * math.sin(number / 2.9) + 0.004 * number))
+        hours.append(hour(now - now % 3600 - 3600 * (23 - number), lookups, hits))
+    hours[-1] = replace(hours[-1], hits=latency(0.5, 2.0), calls=latency(2_000.0, 20_000.0))
     return Told(
-        savings={1: Balance(hits=today), 30: Balance(hits=month)},
+        today=Balance(hits=Spent(3_214, 2_410_000, 311_000, 0, 12_841_000_000, 8_046_000, 12)),
+        month=Balance(hits=Spent(88_120, 66_300_000, 9_120_000, 0, 391_207_000_000, 274_330_000, 340)),
         flights=[
             Flight(key(1)[:32], "s", now - 41, 41.2, now + 4, True, 25, True, 3, MODELS[1], SCOPES[0]),
             Flight(key(2)[:32], "j", now - 6, 6.4, now + 4, True, 2, False, None, MODELS[0], SCOPES[2]),
             Flight(key(3)[:32], "j", now - 1, 0.8, now + 4, False, 0, False, None, "", ""),
         ],
-        hottest=[Hot(key(n), 1_204 // (n - 3), MODELS[n % 4], SCOPES[n % 4]) for n in range(4, 14)],
-        reasons=Reasons(
-            now - 40_000, {"tools": 412, "server-tools": 31, "previous-response": 8}, {"truncated": 19, "refused": 3}
+        activity=Activity(
+            tuple(hours),
+            {"tools": 412, "server-tools": 31, "previous-response": 8},
+            {"truncated": 19, "refused": 3},
+            [(key(n), 1_204 // (n - 3)) for n in range(4, 14)],
         ),
         misses=[
-            Miss(
+            miss(
                 now - 3,
-                key(21),
+                21,
                 MODELS[0],
                 SCOPES[0],
                 "near",
-                "messages[0].content differs from an earlier request in digits or a date only: it looks like a timestamp or an id",
+                "messages[0].content differs from an earlier request only in digits or a date: it looks like a timestamp or an id",
             ),
-            Miss(
-                now - 75, key(22), MODELS[1], SCOPES[1], "expired", "asked before; the answer expired at 11:50:00 UTC"
+            miss(
+                now - 75,
+                22,
+                MODELS[1],
+                SCOPES[1],
+                "expired",
+                "asked before; the answer expired at 2026-11-26 11:50:00 UTC",
             ),
-            Miss(now - 190, key(23), MODELS[2], SCOPES[2], "invalidated", "stored, and invalidated by tag doc:42"),
-            Miss(now - 4_000, key(24), MODELS[0], "", "never-seen", "never asked, and no earlier request is near"),
+            miss(
+                now - 190, 23, MODELS[2], SCOPES[2], "invalidated", "stored before, and invalidated by the tag doc:42"
+            ),
+            miss(now - 4_000, 24, MODELS[0], "", "never-seen", "never asked, and no earlier request is near"),
         ],
-        latency=Latency(Quantiles(3_000, 0.0005, 0.001, 0.002, 0.01), Quantiles(1_200, 2.0, 5.0, 20.0, 50.0)),
-        steps=steps,
         at=now,
     )

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
+from askonce.core.savings import Activity
 from askonce.gateway.page.live import LIMIT, event
 from askonce.gateway.page.overview import Overview
 from tests.gateway.page.conftest import TOKEN
@@ -69,7 +70,7 @@ async def test_calls_in_progress_are_told_as_they_change(cache):
 
 
 async def test_a_part_is_announced_if_it_changed_and_only_then(cache):
-    told = Told(steps=busy(NOW).steps)
+    told = Told(activity=busy(NOW).activity)
     async with served(ToldView(cache, told)) as address, listening(address) as (_, seen):
         assert await until(seen, "figures") == "changed"
         await until(seen, "beat")
@@ -80,7 +81,7 @@ async def test_a_part_is_announced_if_it_changed_and_only_then(cache):
                 beats += name == "beat"
                 if beats == 4:
                     break
-        told.steps = told.steps[:3]
+        told.activity = Activity(told.activity.hours[:3])
         assert await until(seen, "figures") == "changed"
 
 
@@ -120,22 +121,22 @@ async def test_all_who_look_share_what_is_read(cache):
     class Counting(ToldView):
         reads = 0
 
-        async def steps(self):
+        async def activity(self, days=1):
             Counting.reads += 1
-            return await super().steps()
+            return await super().activity()
 
     overview = Overview(Counting(cache, busy()))
     await asyncio.gather(*(overview.whole() for _ in range(50)))
-    assert Counting.reads == 1
+    assert Counting.reads == 2, "once for the figures, and once for the lists"
 
 
 async def test_a_reader_that_leaves_takes_nothing_away_from_the_others(cache):
     go = asyncio.Event()
 
     class Slow(ToldView):
-        async def steps(self):
+        async def activity(self, days=1):
             await go.wait()
-            return await super().steps()
+            return await super().activity()
 
     overview = Overview(Slow(cache, busy()))
     first, second = asyncio.create_task(overview.whole()), asyncio.create_task(overview.whole())

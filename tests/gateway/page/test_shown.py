@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askonce import AsyncCache
-from askonce.core.savings import Balance, Spent
+from askonce.core.savings import Activity, Balance, Spent
 from askonce.errors import StoreUnavailable
 from askonce.gateway.page.headers import HEADERS
-from askonce.gateway.results import Flight, Hot, Latency, Miss, Quantiles, Reasons, Step
+from askonce.gateway.results import Flight
 from askonce.store import StoreTrouble
 from tests.gateway.page.conftest import looking, mark_of, store
-from tests.gateway.page.sights import NOW, Told, busy, key
+from tests.gateway.page.sights import NOW, Told, busy, hour, key, latency, miss
 
 WAYS_IN = (
     "<script>alert(1)</script>",
@@ -57,9 +57,8 @@ def everywhere(word: str) -> Told:
     """A view that tells one word in every place where a store or a request may put it."""
     told = busy()
     told.flights = [replace(one, model=word, scope=word) for one in told.flights]
-    told.hottest = [Hot(key(9), 3, word, word)]
-    told.reasons = Reasons(0.0, {word: 3}, {word: 4})
-    told.misses = [Miss(NOW, key(8), word, word, word, word)]
+    told.activity = Activity(told.activity.hours, {word: 3}, {word: 4}, [(key(9), 3)])
+    told.misses = [miss(NOW, 8, word, word, word, word)]
     return told
 
 
@@ -72,7 +71,7 @@ async def test_the_overview_answers_its_questions_in_words_and_numbers(browse):
         "Latency 0.5 ms instead of 2.0 s",
         "Hit ratio 66 %",
         "claude-sonnet-4-9 support/triage 41 s 25 this one, 3 others wait",
-        "gpt-5.2-mini support/triage 1,204",
+        "1,204",
         "the request offers tools tools passed 412",
         "it was cut at a limit truncated not stored 19",
         "it looks like a timestamp or an id",
@@ -120,7 +119,7 @@ async def test_an_empty_store_says_which_line_to_change():
 
 
 async def test_nothing_known_of_savings_is_no_zero():
-    async with looking(replace(busy(), savings={})) as browse:
+    async with looking(replace(busy(), today=Balance(), month=Balance())) as browse:
         words = Page((await browse.get("")).text).words
     assert "Saved" not in words
     assert "Hit ratio 66 %" in words
@@ -130,33 +129,35 @@ SPENT = Spent(calls=10, tokens_in=100, nanodollars=0, ms=4_000, unpriced=10)
 
 
 async def test_calls_without_any_price_are_counted_and_not_valued():
-    async with looking(replace(busy(), savings={1: Balance(hits=SPENT)})) as browse:
+    async with looking(replace(busy(), today=Balance(hits=SPENT))) as browse:
         words = Page((await browse.get("")).text).words
     assert "Saved today 10 calls waiting 4 s tokens 100 10 of these calls have no known price." in words
 
 
 async def test_a_cache_that_cost_more_than_it_saved_says_so():
     dear = Balance(refreshes=Spent(2, 10, 10, 0, 40_000_000, 900))
-    async with looking(replace(busy(), savings={1: dear})) as browse:
+    async with looking(replace(busy(), today=dear)) as browse:
         words = Page((await browse.get("")).text).words
     assert "Saved today \u2212$0.040 calls not made \u22122" in words
 
 
 async def test_one_kind_of_latency_alone_is_not_compared():
-    quantiles = Quantiles(9, 0.0004, 0.001, 0.002, 0.1)
-    async with looking(replace(busy(), latency=Latency(quantiles, None))) as browse:
+    hours = (replace(hour(NOW, 9, 9), hits=latency(0.5, 2.0)),)
+    async with looking(replace(busy(), activity=Activity(hours))) as browse:
         words = Page((await browse.get("")).text).words
-    assert "Latency 0.4 ms a call" in words
+    assert "Latency 0.5 ms a call" in words
     assert "instead" not in words
 
 
 async def test_hours_without_lookups_have_no_ratio():
-    steps = [Step(NOW, 0, 0), Step(NOW + 3600, 4, 1)]
-    async with looking(replace(busy(), steps=steps)) as browse:
+    began = NOW - NOW % 3600
+    activity = Activity((hour(began - 90_000, 7, 7), hour(began - 7_200, 6, 3), hour(began, 4, 1)))
+    async with looking(replace(busy(), activity=activity)) as browse:
         page = Page((await browse.get("")).text)
     (chart,) = [json.loads(value) for value in page.values if value.startswith('{"at"')]
-    assert chart["ratio"] == [None, 0.25]
-    assert "4 lookups, by the hour (UTC) since" in page.words
+    assert (len(chart["at"]), chart["ratio"][-4:], chart["lookups"][-1]) == (24, [None, 0.5, None, 0.25], 4)
+    assert "10 lookups, by the hour (UTC) since" in page.words, "a day is shown, not all that is known"
+    assert "Hit ratio 40 %" in page.words
 
 
 @pytest.mark.parametrize("trouble", [StoreTrouble("store-timeout"), StoreUnavailable("away", "store-timeout")])
@@ -251,7 +252,7 @@ async def test_a_wrong_aim_is_explained_and_reaches_nothing(browse, query, said)
 
 async def test_of_many_reasons_the_frequent_ones_have_a_row_and_the_rest_is_one():
     counted = {f"field-f{n}": n for n in range(1, 13)}
-    async with looking(replace(busy(), reasons=Reasons(0.0, counted))) as browse:
+    async with looking(replace(busy(), activity=Activity((), counted))) as browse:
         words = Page((await browse.get("")).text).words
     assert "the field f12 may depend on the world: if not, write inert= field-f12 passed 12" in words
     assert "4 other reasons passed 10" in words

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from askonce.core.savings import Spent
+from askonce.core.savings import Hour, Latency, Spent
 from askonce.core.why import meaning
 from askonce.gateway.page import words
-from askonce.gateway.results import Latency, Step
 
-DAY = 86400
+HOUR = 3600.0  # s
+HOURS = 24  # of the chart
 LONGEST = 8  # rows of a list on the overview
 
 
@@ -38,43 +38,56 @@ def saved(title: str, spent: Spent) -> Saved | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the chart: `ratio` is None without lookups."""
+
+    at: float
+    lookups: int
+    hits: int
+    ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ratio:
     """The hit ratio over time: `chart` is JSON for the script, `told` the same in one sentence."""
 
     steps: Sequence[Step]
-    last: float | None
-    lookups: int
+    whole: float | None
     chart: str
     told: str
 
 
-def ratio(steps: Sequence[Step]) -> Ratio:
-    """The chart of some steps of time, the oldest first."""
+def ratio(hours: Sequence[Hour]) -> Ratio:
+    """The chart of the last HOURS hours; one in which nothing was asked has no ratio."""
+    steps = _steps(hours)
     lookups, hits = sum(one.lookups for one in steps), sum(one.hits for one in steps)
-    share = hits / lookups if lookups else None
     series = {
         "at": [one.at for one in steps],
-        "ratio": [round(one.ratio, 4) if one.lookups else None for one in steps],
+        "ratio": [None if one.ratio is None else round(one.ratio, 4) for one in steps],
         "lookups": [one.lookups for one in steps],
-        "daily": _daily(steps),
     }
-    told = f"{words.things(lookups, 'lookup')}, {_over(steps)}" if lookups else ""
-    return Ratio(steps, share, lookups, json.dumps(series), told)
+    told = f"{words.things(lookups, 'lookup')}, by the hour (UTC) since {words.when(steps[0].at)}" if steps else ""
+    return Ratio(steps, hits / lookups if lookups else None, json.dumps(series), told)
 
 
-def _daily(steps: Sequence[Step]) -> bool:
-    return len(steps) > 1 and steps[-1].at - steps[0].at > 2 * DAY
+def _steps(hours: Sequence[Hour]) -> list[Step]:
+    known = {one.at.timestamp(): _step(one) for one in hours if one.balance.asked.calls}
+    if not known:
+        return []
+    first, last = min(known), max(known)
+    first = max(first, last - (HOURS - 1) * HOUR)
+    every = (first + HOUR * number for number in range(round((last - first) / HOUR) + 1))
+    return [known.get(at) or Step(at, 0, 0, None) for at in every]
 
 
-def _over(steps: Sequence[Step]) -> str:
-    if len(steps) == 1:
-        return f"since {words.when(steps[0].at)}"
-    return f"by the {'day' if steps[1].at - steps[0].at >= DAY else 'hour'} (UTC) since {words.when(steps[0].at)}"
+def _step(hour: Hour) -> Step:
+    asked = hour.balance.asked.calls
+    return Step(hour.at.timestamp(), asked, asked - hour.balance.led.calls, hour.balance.hit_ratio)
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One row of the card of latency."""
+    """One row of the card of latency: s that half of them take at most, and 99 of 100."""
 
     kind: str
     name: str
@@ -90,11 +103,15 @@ class Speeds:
     instead: float | None
 
 
-def speeds(latency: Latency) -> Speeds:
+def speeds(hits: Latency, calls: Latency) -> Speeds:
     """The card of what was measured."""
-    both = (("hit", "hits", latency.hits), ("up", "upstream", latency.upstream))
-    rows = [Speed(kind, name, one.p50, one.p99) for kind, name, one in both if one is not None]
+    both = (("hit", "hits", hits), ("up", "upstream", calls))
+    rows = [Speed(kind, name, _quantile(one, 0.5), _quantile(one, 0.99)) for kind, name, one in both if one.count]
     return Speeds(rows, rows[1].p50 if len(rows) == 2 else None)
+
+
+def _quantile(latency: Latency, share: float) -> float:
+    return (latency.quantile(share) or 0.0) / 1000
 
 
 def reasons(counted: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+from askonce.core.savings import Activity
 from askonce.errors import StoreUnavailable
 from askonce.gateway.page import charts
 from askonce.gateway.page.sight import Sight
-from askonce.gateway.results import Latency, Reasons
 from askonce.store import StoreTrouble
 
 Context = dict[str, Any]
@@ -60,14 +60,13 @@ class Overview:
 
     async def _figures(self) -> Context:
         reader = Reader()
-        cards = await self._saved(reader)
-        steps = await reader.read(self._view.steps(), [])
-        latency = await reader.read(self._view.latency(), Latency(None, None))
-        kept = steps or (await reader.read(self._view.entries(limit=1), None))
+        saved = await self._saved(reader)
+        activity = await reader.read(self._view.activity(2), Activity())
+        kept = activity.hours or (await reader.read(self._view.entries(limit=1), None))
         return {
-            "saved": cards,
-            "ratio": charts.ratio(steps),
-            "latency": charts.speeds(latency),
+            "saved": saved,
+            "ratio": charts.ratio(activity.hours),
+            "latency": charts.speeds(activity.hits, activity.calls),
             "empty": not reader.trouble and not getattr(kept, "entries", kept),
             "trouble": reader.trouble,
         }
@@ -76,7 +75,7 @@ class Overview:
         """The cards of today and of this month (UTC); none of a period of which nothing is known."""
         today = datetime.fromtimestamp(await reader.read(self._view.now(), time.time()), UTC).date()
         periods = (("today", today), ("this month", today.replace(day=1)))
-        told = [(title, await reader.read(self._view.savings(since, today), None)) for title, since in periods]
+        told = [(title, await reader.read(self._view.savings(since), None)) for title, since in periods]
         cards = [charts.saved(title, one.total.saved) for title, one in told if one is not None]
         return [one for one in cards if one is not None]
 
@@ -94,12 +93,12 @@ class Overview:
     async def _lists(self) -> Context:
         reader = Reader()
         now = await reader.read(self._view.now(), time.time())
-        counted = await reader.read(self._view.reasons(), Reasons(0.0))
+        today = await reader.read(self._view.activity(1), Activity())
         return {
             "now": now,
-            "hottest": await reader.read(self._view.hottest(ROWS), []),
-            "passed": charts.reasons(counted.passed),
-            "unstored": charts.reasons(counted.unstored),
+            "hottest": today.hottest[:ROWS],
+            "passed": charts.reasons(today.passed),
+            "unstored": charts.reasons(today.unstored),
             "misses": await reader.read(self._view.misses(MISSES), []),
             "trouble": reader.trouble,
         }

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, Protocol
 
-from askonce.core.savings import Savings
-from askonce.gateway.results import Answers, Filter, Flight, Hot, Invalidated, Latency, Miss, Reasons, Rows, Step
+from askonce.core.savings import Activity, Savings
+from askonce.core.why import Miss
+from askonce.gateway.results import Answers, Filter, Flight, Invalidated, Rows
 
 
 class Sight(Protocol):
@@ -39,30 +40,18 @@ class Sight(Protocol):
         """Invalidate, or count what would be."""
         ...
 
-    async def savings(self, since: date, until: date) -> Savings:
-        """The sums of some days."""
-        ...
-
     async def flights(self, limit: int = 100) -> Sequence[Flight]:
         """The calls in progress, the longest first."""
         ...
 
-    async def hottest(self, limit: int = 10) -> Sequence[Hot]:
-        """The answers that were given most today."""
+    async def savings(self, since: int | date) -> Savings:
+        """The sums since a day, or of so many days (1 is today)."""
         ...
 
-    async def reasons(self, days: int = 1) -> Reasons:
-        """Why requests passed and answers were not stored."""
+    async def activity(self, days: int = 1) -> Activity:
+        """What happened in so many days: by hour, why requests passed, which keys are hottest."""
         ...
 
     async def misses(self, limit: int = 20) -> Sequence[Miss]:
         """The last misses, the newest first."""
-        ...
-
-    async def latency(self) -> Latency:
-        """How long hits and upstream calls took."""
-        ...
-
-    async def steps(self) -> Sequence[Step]:
-        """Lookups and hits over time."""
         ...

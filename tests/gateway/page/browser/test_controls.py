@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from askonce import AsyncCache
-from askonce.gateway.results import Step
 from tests.gateway.page.browser.conftest import Opened
 from tests.gateway.page.conftest import TOKEN, store
 from tests.gateway.page.serving import served
-from tests.gateway.page.sights import NOW, Told, ToldView, busy
+from tests.gateway.page.sights import NOW, Told, ToldView, busy, hour
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.waits]
 
@@ -98,7 +98,7 @@ async def test_calls_numbers_and_lists_follow_what_happens_and_keep_the_place_of
         await page.get_by_text("As a table").click()
         link = page.get_by_role("region", name="Hottest answers").get_by_role("link").first
         await link.focus()
-        told.steps = [Step(NOW, 200, 180)]
+        told.activity = replace(told.activity, hours=(hour(NOW, 200, 180),))
         told.flights = []
         told.misses = told.misses[:1]
         await page.get_by_text("No call is running.").wait_for()
@@ -151,7 +151,7 @@ async def test_a_page_whose_session_is_over_goes_to_the_login(tmp_path, opened: 
     async with loaded(tmp_path) as (address, _, told), opened(address, noise=True) as page:
         await page.get_by_text("live", exact=True).wait_for()
         await page.context.clear_cookies()
-        told.steps = [Step(NOW, 200, 180)]
+        told.activity = replace(told.activity, hours=(hour(NOW, 200, 180),))
         await page.get_by_label("Admin token").wait_for()
 
 

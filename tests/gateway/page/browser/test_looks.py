@@ -12,7 +12,7 @@ from askonce import AsyncCache
 from tests.gateway.page.browser.conftest import NARROW, WIDE, Opened, shot
 from tests.gateway.page.conftest import store
 from tests.gateway.page.serving import served
-from tests.gateway.page.sights import MODELS, NOW, SCOPES, Told, ToldView, busy
+from tests.gateway.page.sights import MODELS, NOW, SCOPES, Told, ToldView, busy, miss
 
 axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="axe is not installed (make page has it)")
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.waits]
@@ -63,7 +63,7 @@ async def test_an_empty_page_a_login_and_a_page_full_of_long_words(opened: Opene
             await fits(page, "login")
     async with AsyncCache("memory://", prefix="p" * 60) as cache:
         told = busy(NOW)
-        told.misses = [type(one)(one.at, one.key, LONG, LONG, LONG, LONG) for one in told.misses]
+        told.misses = [miss(NOW, 5, LONG, LONG, LONG, LONG)]
         async with served(ToldView(cache, told)) as long, opened(long, viewport=size, color_scheme=scheme) as page:
             await fits(page, "long words")
 

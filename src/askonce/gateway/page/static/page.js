@@ -6,7 +6,6 @@
   const colour = (box) => getComputedStyle(box).color;
   const two = (number) => String(number).padStart(2, "0");
   const clock = (at) => { const d = new Date(at * 1000); return `${two(d.getUTCHours())}:${two(d.getUTCMinutes())}`; };
-  const day = (at) => { const d = new Date(at * 1000); return `${d.getUTCMonth() + 1}/${d.getUTCDate()}`; };
 
   function draw(box) {
     const told = JSON.parse(box.dataset.chart);
@@ -14,27 +13,26 @@
     if (old && old.told === box.dataset.chart && old.ink === colour(box)) return;
     if (old) old.plot.destroy();
     const ink = colour(box), soft = colour(box.nextElementSibling), line = getComputedStyle(box.closest(".card")).borderTopColor;
-    const name = told.daily ? day : clock;
     const axis = { stroke: soft, font: "12px " + getComputedStyle(document.body).fontFamily, grid: { stroke: line, width: 1 }, ticks: { show: false } };
     const percent = (v) => (v == null ? "–" : `${Math.round(v * 100)} %`);
     const plot = new uPlot({
       width: box.clientWidth, height: box.clientHeight, legend: { show: false }, tzDate: (at) => uPlot.tzDate(new Date(at * 1e3), "UTC"),
       cursor: { drag: { x: false, y: false }, y: false, points: { size: 7 } },
       scales: { y: { range: [0, 1] } },
-      axes: [{ ...axis, grid: { show: false }, size: 28, space: 56, values: (_, at) => at.map(name) },
+      axes: [{ ...axis, grid: { show: false }, size: 28, space: 56, values: (_, at) => at.map(clock) },
              { ...axis, size: 48, splits: () => [0, 0.25, 0.5, 0.75, 1], values: (_, all) => all.map(percent) }],
       series: [{}, { stroke: ink, width: 2, fill: ink.replace("rgb(", "rgba(").replace(")", ",.1)"), spanGaps: true,
                      points: { show: told.at.length < 30, size: 5 } }],
-      hooks: { setCursor: [(u) => read(box, told, u.cursor.idx, name, percent)] },
+      hooks: { setCursor: [(u) => read(box, told, u.cursor.idx, percent)] },
     }, [told.at, told.ratio], box);
     plots.set(box, { plot, told: box.dataset.chart, ink });
   }
 
-  function read(box, told, at, name, percent) {
+  function read(box, told, at, percent) {
     const out = box.parentElement.querySelector("figcaption");
     out.dataset.said ??= out.textContent;
     out.textContent = at == null ? out.dataset.said
-      : `${name(told.at[at])} UTC: ${percent(told.ratio[at])} of ${told.lookups[at].toLocaleString("en")} lookups`;
+      : `${clock(told.at[at])} UTC: ${percent(told.ratio[at])} of ${told.lookups[at].toLocaleString("en")} lookups`;
   }
 
   const sizes = new ResizeObserver((all) => {
