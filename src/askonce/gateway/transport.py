@@ -14,8 +14,10 @@ from askonce.engine.reader import Found
 from askonce.events import Status
 from askonce.gateway import wire
 from askonce.gateway.heads import less_ours
+from askonce.gateway.hit_usage import WithoutUsage, without_usage
+from askonce.gateway.operator_rules import Ruling
 from askonce.gateway.upstream_client import UpstreamClient
-from askonce.http.call import UpstreamCall
+from askonce.http.call import BatchCall, UpstreamCall
 from askonce.http.credentials import Header
 from askonce.http.inner import Inner
 from askonce.http.received import leave
@@ -33,6 +35,14 @@ Told = Callable[[Found], Sequence[Header]]  # more headers of an answer that the
 def nothing_more(_: Found) -> Sequence[Header]:
     """No more headers."""
     return ()
+
+
+def ruling_of(asked: Asked) -> Ruling:
+    """What the operator says of a request."""
+    return NO_RULING if asked.ruling is None else asked.ruling.ruling
+
+
+NO_RULING = Ruling()
 
 
 class GatewayTransport(Transport):
@@ -90,16 +100,28 @@ class GatewayTransport(Transport):
         return response
 
     def _answered(self, call: UpstreamCall, found: Found) -> Any:
-        return self._with_more(super()._answered(call, found), found)
+        return self._of_store(super()._answered(call, found), call.asked, found)
 
     def _opened(self, call: StreamCall, found: Found) -> Any:
-        if found.entry is not None and isinstance(found.value, Playback) and (said := call.asked.ruling) is not None:
-            found.value.pace = said.ruling.pace
-        return self._with_more(super()._opened(call, found), found)
+        if found.entry is not None and isinstance(found.value, Playback):
+            found.value.pace = ruling_of(call.asked).pace
+        return self._of_store(super()._opened(call, found), call.asked, found)
 
-    def _with_more(self, answer: Answer | None, found: Found) -> Answer | None:
-        if answer is not None and found.entry is not None and (more := self._told(found)):
+    async def _asked_batch(self, call: BatchCall, until: float) -> Any:
+        answer = await super()._asked_batch(call, until)
+        # A batch is free if every input of it was stored; what a part of one costs, its own call says.
+        if isinstance(answer, wire.Whole) and _is_hit(answer) and ruling_of(call.asked).zero_usage:
+            answer.body = without_usage(answer.body)
+        return answer
+
+    def _of_store(self, answer: Answer | None, asked: Asked, found: Found) -> Answer | None:
+        """An answer, with what is said of one that was stored."""
+        if answer is None or found.entry is None:
+            return answer
+        if more := self._told(found):
             (answer.more if isinstance(answer, wire.Whole) else answer.headers.raw).extend(more)
+        if ruling_of(asked).zero_usage and not found.status.collapsed:
+            _unused(answer)
         return answer
 
     def _response(
@@ -111,3 +133,16 @@ class GatewayTransport(Transport):
         if stream is None:
             return wire.Whole(reply.status, reply.headers, more, reply.body)
         return wire.Response(reply.status, headers=[*reply.headers, *more], stream=stream, extensions=extensions)
+
+
+def _is_hit(answer: wire.Whole) -> bool:
+    return any(name == b"cache-status" and value.startswith(b"askonce; hit") for name, value in answer.more)
+
+
+def _unused(answer: Answer) -> None:
+    """Set the usage in an answer to zero."""
+    if isinstance(answer, wire.Whole):
+        answer.body = without_usage(answer.body)
+        return
+    kind = next((value for name, value in answer.headers.raw if name.lower() == b"content-type"), b"")
+    answer.stream = WithoutUsage(answer.stream, kind)
