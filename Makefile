@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test quick slow page vendor recipes blocks picture pythons suites lint fmt bench bars against peers flaky clean
+.PHONY: help demo test quick slow page vendor recipes blocks docs picture pythons suites lint fmt bench bars against peers flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
@@ -27,6 +27,7 @@ help:
 	@echo "make vendor  compare the scripts that the dashboard ships with the npm registry"
 	@echo "make recipes  the recipes of $(LONERS), each in a separate environment, and those of the gateway (curl, Node, ...)"
 	@echo "make blocks  the code blocks of README and docs, as printed, each in a fresh interpreter"
+	@echo "make docs    the site of the documentation, in build/site"
 	@echo "make picture  what the demo prints, as docs/demo.svg"
 	@echo "make pythons  the tests of the promises on every supported Python of this machine, each in a separate environment"
 	@echo "make suites  the SDKs' own tests, without and with askonce, and the differences (SUITES=\"groq openai==3.57.0\")"
@@ -132,6 +133,15 @@ $(VENV)/pythons/%/.done: pyproject.toml
 # Every Python block of README and docs, as printed, each in a fresh interpreter.
 blocks: $(VENV)/.test
 	$(BIN)/python -m tools.blocks
+
+# The site, in build/site: pages and docstrings. A warning is an error: a link inside the site that leads nowhere is one.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+	@echo "the site is in build/site/index.html"
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
 
 # What the demo prints, as a picture for the README.
 picture: $(VENV)/.test
