@@ -8,7 +8,10 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from askonce.testing.provider import Provider
+from tests.crowd import eventually
 from tests.gateway.running import JSON, Tap, answer, serving
+from tests.gateway.served import served
 
 SECRET = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCD"
 BODY = {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "words of a prompt"}]}
@@ -74,3 +77,27 @@ def test_an_upstream_that_is_away_is_a_line_too(capsys, path):
         answered = post(gateway.url, BODY, path)
     (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert line["status"] == answered.status_code >= 500
+
+
+@pytest.mark.slow
+def test_whichever_worker_is_scraped_shows_the_sum_of_all_to_whoever_has_the_token(tmp_path):
+    token = "0123456789abcdef0123456789abcdef"
+    (tmp_path / "token").write_text(token)
+    store, admin = f"sqlite:///{tmp_path}/answers.db", str(tmp_path / "token")
+    asked = 40
+    with (
+        Provider() as provider,
+        served("--upstream", provider.url, "--workers", "3", "--url", store, "--admin-token-file", admin) as url,
+    ):
+        for number in range(asked):
+            said = {**BODY, "messages": [{"role": "user", "content": f"{number % 10}"}]}
+            assert post(url, said).status_code == 200
+
+        def scraped():
+            page = httpx2.get(f"{url}/_askonce/metrics", headers={"authorization": f"Bearer {token}"}, timeout=30)
+            assert page.status_code == 200
+            families = {family.name: family.samples for family in parse(page.text)}
+            return sum(one.value for one in families["askonce_lookups"])
+
+        eventually(lambda: [scraped() for _ in range(6)] == [asked] * 6, "the sum of all workers")
+        assert httpx2.get(f"{url}/_askonce/metrics").status_code == 401

@@ -14,13 +14,13 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from askonce.testing.provider import Provider
+from tests.gateway.served import served
 
 PAGES = Path(__file__).parents[3] / "docs" / "recipes" / "gateway"
 URL = "http://127.0.0.1:8181"
@@ -44,20 +44,9 @@ def provider() -> Iterator[Provider]:
 def gateway(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of `askonce serve`."""
     store = f"sqlite:///{tmp_path_factory.mktemp('gateway')}/answers.db"
-    serve = [sys.executable, "-m", "askonce", "serve", "--port", "0", "--url", store]
     upstreams = [f"--upstream=/{name}={provider.url}" for name in ("openai", "anthropic")]
-    with subprocess.Popen([*serve, *upstreams], stderr=subprocess.PIPE, text=True) as running:
-        assert running.stderr is not None
-        try:
-            yield next(
-                found[1] for line in running.stderr if (found := re.search(r"(http://[\d.]+:\d+)/openai is", line))
-            )
-        finally:
-            running.terminate()
-            drained = threading.Thread(target=running.stderr.read)
-            drained.start()
-            running.wait(30)
-            drained.join()
+    with served("--url", store, *upstreams) as url:
+        yield url
 
 
 def program_of(language: str, code: str, tmp_path: Path) -> list[str]:
