@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+# The table of prices takes some tenths of a second to load in each process; tests of prices ask for it.
+os.environ.setdefault("ASKONCE_PRICES", "off")
+
 # First of all: what is shipped for tests asserts too, and pytest rewrites only what is not imported yet.
 for _name in (
     "contract",

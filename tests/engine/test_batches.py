@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from askonce.core.judge import Verdict
-from askonce.engine.leader import Answer
+from askonce.engine.answer import Answer
 from askonce.engine.question import NOTHING
 from askonce.flight.guarded_store import BATCH
 from askonce.testing.proxy import Proxy

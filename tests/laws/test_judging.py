@@ -13,7 +13,7 @@ import pytest
 import askonce
 from askonce.core.judge import refused
 from askonce.core.providers import inert
-from askonce.engine.leader import Answer
+from askonce.engine.answer import Answer
 from askonce.stream.tape import Opened
 from tests.laws.judging import NOT_SAID, RECORDED, RULES, WAYS, Rule, ask_twice, record_and_replay
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from askonce.core.judge import Judge, refused
 from askonce.core.plain import exact_json
-from askonce.engine.leader import Answer
+from askonce.core.savings import Spent
+from askonce.engine.answer import Answer
 from askonce.events import Events, Status
 
 
@@ -17,7 +18,8 @@ def answer_of(value: object, judge: Judge, events: Events) -> Answer:
     """A value as it would be stored, with the verdict on whether it may be."""
     body = exact_json(value)
     if body is not None:
-        return Answer(body, judge.value(value, body, time.time()), value)
+        verdict = judge.value(value, body, time.time())
+        return Answer(body, verdict, value, bills=judge.bills)
     events.warn_once(
         "not-json",
         "an answer of type %s is not plain JSON: it is returned and not stored; return"
@@ -35,10 +37,16 @@ class Outcome:
     status: Status
     key: str
     _forget: Callable[[str], Any]
+    _saved: Callable[[], Spent] | None = field(default=None, compare=False)
 
     def forget(self) -> Any:
         """Make this answer unservable everywhere, at once (with an AsyncCache: ``await outcome.forget()``)."""
         return self._forget(self.key)
+
+    @property
+    def saved(self) -> Spent:
+        """What a hit saved: the tokens, money and seconds of the call that brought its answer; nothing for others."""
+        return Spent() if self._saved is None else self._saved()
 
     def __repr__(self) -> str:
         return f"<Outcome {self.status}>"

@@ -20,6 +20,7 @@ from askonce.cache.items import PLAIN, PlainItems
 from askonce.cache.near import near_for
 from askonce.cache.observed import Observed
 from askonce.cache.options import CACHE_OPTIONS, POLICY_OPTIONS, Call, check_spelling, policy_of, settings_of
+from askonce.cache.pricing import Prices, pricer_of
 from askonce.cache.process import known_caches
 from askonce.cache.questions import QuestionBuilder
 from askonce.cache.sealing import Encryption, codec_of, find_compression, portable
@@ -30,9 +31,9 @@ from askonce.core.keys import Key
 from askonce.core.normalize import normal_of
 from askonce.core.policy import Consistency, Policy
 from askonce.core.rules import RULE_WORDS, Rules
+from askonce.engine.answer import Answer
 from askonce.engine.batch import BatchEngine
 from askonce.engine.fitting import Fitting
-from askonce.engine.leader import Answer
 from askonce.engine.question import NOTHING, Planner, Question, Settings
 from askonce.engine.reader import Found, Unreadable
 from askonce.errors import ConfigError, UsageError
@@ -76,6 +77,7 @@ class BaseCache(QuestionBuilder, Observed):
         replay_speed: float = 1.0,
         compress: str | bool | None = None,
         encryption: Encryption | None = None,
+        prices: Prices | None = None,
         **more: object,
     ) -> None:
         """Does no I/O. ConfigError for an invalid URL or option; an unreachable store is noticed by lookups, not here.
@@ -88,7 +90,8 @@ class BaseCache(QuestionBuilder, Observed):
         keeps, bytes or such as "64MB" (else $ASKONCE_NEAR); `consistency`: strong does not use that. `replay`: stored
         streams come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `compress`: ``zstd``
         (else $ASKONCE_COMPRESS). `encryption`: the keys (`Keys`), a file of them, or a function that returns them (else
-        $ASKONCE_KEYS). `more`: rules about requests (`RuleWords`), and the store's own options (`max_bytes`).
+        $ASKONCE_KEYS). `prices`: what models cost, as a dict or a file; False for no prices (else $ASKONCE_PRICES).
+        `more`: rules about requests (`RuleWords`), and the store's own options (`max_bytes`).
         """
         self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
         fields = {name: more[name] for name in (POLICY_OPTIONS | {"ttl"}) & more.keys()}
@@ -102,6 +105,7 @@ class BaseCache(QuestionBuilder, Observed):
                 raise ConfigError("give a URL or redis_client=, not both")
             url, options = "redis://", {**options, "client": redis_client}
         self.codec = codec_of(compress, encryption)
+        self._pricer = pricer_of(prices)
         own = policy_of(policy, fields | ({} if consistency is None else {"consistency": consistency}))
         self._planner = Planner(self.prefix, tenant, own, scopes or {}, self.mode, self.codec.names)
         address = config.find_url(url)
@@ -112,7 +116,7 @@ class BaseCache(QuestionBuilder, Observed):
         said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
         said |= {"near": size, "consistency": consistency, "replay_speed": replay_speed}
         keys = portable(config.setting("encryption", encryption))
-        said |= {"compress": find_compression(compress), "encryption": keys}
+        said |= {"compress": find_compression(compress), "encryption": keys, "prices": prices}
         self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, **said}
         self._portable = redis_client is None
         self.events = Events()
@@ -136,7 +140,8 @@ class BaseCache(QuestionBuilder, Observed):
             return no_store()  # the store's modules can no longer be imported
 
     def _new_engine(self, store: Store) -> BatchEngine:
-        return BatchEngine(store, self._new_mode(), self.events, strict=self._strict, codec=self.codec)
+        mode, strict = self._new_mode(), self._strict
+        return BatchEngine(store, mode, self.events, strict=strict, codec=self.codec, pricer=self._pricer)
 
     def _new_mode(self) -> Mode:
         if not self.asynchronous:
@@ -262,7 +267,10 @@ class BaseCache(QuestionBuilder, Observed):
             value = found.value if found.body is None else orjson.loads(found.body)
         except orjson.JSONDecodeError as wrong:
             raise Unreadable from wrong
-        return Outcome(value, found.status, found.status.key, self.forgets)
+        saved = None
+        if (entry := found.entry) is not None and (head := found.head) is not None:
+            saved = partial(self._engine.accounting.saved, head, entry[: head.length])
+        return Outcome(value, found.status, found.status.key, self.forgets, saved)
 
     def forgets(self, key: str) -> Any:
         """What Outcome.forget does: done when it returns, or, in async mode, when it is awaited."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, Unpack
 
 from askonce.cache.answer import Outcome
@@ -10,7 +10,9 @@ from askonce.cache.base import BaseCache, scoping
 from askonce.cache.common import CacheOrHandle
 from askonce.cache.items import items_as
 from askonce.cache.options import Call, Options, settings_of
+from askonce.cache.savings import Since, active, saved
 from askonce.cache.streams import AsyncStream, Stream
+from askonce.core.savings import Activity, Savings
 from askonce.engine.question import Settings
 from askonce.runtime.drive import drive
 from askonce.store.inventory import Listed
@@ -88,6 +90,22 @@ class SyncMethods(CacheOrHandle):
             except StopAsyncIteration:
                 return
 
+    def savings(self, *, since: Since | None = None, by: str | Sequence[str] = ()) -> Savings:
+        """What all processes that use this prefix asked, paid and saved since then, in all and by group.
+
+        `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta; by default all that is kept, 400
+        days. `by`: ``model``, ``scope``, ``tenant``, ``day``, or several of them. UsageError for anything else,
+        StoreUnavailable if the store cannot be read. What this process has counted is pushed first.
+        """
+        return drive(saved(self._base.engine(), since, by))
+
+    def activity(self, *, days: int = 1) -> Activity:
+        """What all of them did in the last days: by hour, why requests passed, and which keys are hottest.
+
+        Errors as in `savings`.
+        """
+        return drive(active(self._base.engine(), days))
+
     def sweep(self) -> int:
         """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves."""
         return drive(self._base.swept())
@@ -140,6 +158,14 @@ class AsyncMethods(CacheOrHandle):
     def entries(self) -> AsyncIterator[Listed]:
         """SyncMethods.entries."""
         return self._base.listed()
+
+    async def savings(self, *, since: Since | None = None, by: str | Sequence[str] = ()) -> Savings:
+        """SyncMethods.savings."""
+        return await saved(self._base.engine(), since, by)
+
+    async def activity(self, *, days: int = 1) -> Activity:
+        """SyncMethods.activity."""
+        return await active(self._base.engine(), days)
 
     async def sweep(self) -> int:
         """SyncMethods.sweep."""

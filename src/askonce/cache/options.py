@@ -68,6 +68,7 @@ _OF_A_CACHE = RULE_WORDS | {
     "compress",
     "encryption",
     "near",
+    "prices",
     "strict",
 }
 CACHE_OPTIONS = _OF_A_CACHE | {"url", "prefix", "policy", "tenant", "mode", "consistency", "ttl"} | POLICY_OPTIONS

@@ -30,9 +30,11 @@ from askonce.core.model import (
     FORMS,
     HEAD_SIZE,
     MODEL,
+    PRICE,
     PRIVATE,
     SCOPE,
     TAGS,
+    USAGE,
     Corrupt,
     Head,
     Sealed,
@@ -49,7 +51,7 @@ COMPRESSED, ENCRYPTED = 1, 2
 BODY, LOG, LABELS = b"b", b"l", b"e"  # the purposes of keys: an answer, a part of a log, what an entry says of itself
 NONCE, BOUND = 12, 16
 START = 80  # bytes of an entry's head that are written by the client before its checksum
-PEOPLE = frozenset({TAGS, SCOPE, MODEL})  # extensions that only people read
+PEOPLE = frozenset({TAGS, SCOPE, MODEL, USAGE, PRICE})  # extensions that no store reads
 
 NO_KEY, NO_CODEC = "store-no-key", "store-no-codec"
 UNAUTHENTIC, UNENCRYPTED, OVERSIZED = "store-unauthentic", "store-unencrypted", "store-oversized"

@@ -21,9 +21,10 @@ from askonce.core.providers.items import ItemScan
 from askonce.core.providers.parts import answers_in, parts_of
 from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.sources import carries_sources
+from askonce.core.providers.usage import Bill, bill_of_events, bills_of
 from askonce.core.upstream import everybodys, of_the_moment
 
-__all__ = ["Judge", "Judged", "RecordingJudge", "Verdict", "judge_answer", "refused"]
+__all__ = ["Judge", "Judged", "RecordingJudge", "Verdict", "Verdicts", "judge_answer", "refused"]
 
 
 class Verdict(NamedTuple):
@@ -35,6 +36,9 @@ class Verdict(NamedTuple):
     reason: str
     life: int | None = None
     age: int = 0
+
+
+Verdicts = tuple[Verdict, tuple[Bill, ...]]  # on an answer, and what its price depends on
 
 
 def refused(reason: str) -> Verdict:
@@ -62,7 +66,7 @@ class Judge:
 
     `api`: named by the path. `unwanted`: the reason of store_if, "" if it wants an answer. `age`: ms, of an answer that
     came out of a cache further up. `misfit`: why an answer, or events of one, cannot belong to the question, "" if they
-    may (core.providers.fits).
+    may (core.providers.fits). `where`: the URL that the answer comes from, or "".
     """
 
     keeps_empty = False  # whether an empty stream is kept
@@ -75,7 +79,10 @@ class Judge:
         unwanted: Callable[[object], str] = _wanted,
         age: int = 0,
         misfit: Callable[[list[Answer]], str] = _fits,
+        where: str = "",
     ) -> None:
+        self.bills: tuple[Bill, ...] = ()  # of the answer that was judged last
+        self.where = where
         self._terms = terms
         self._expected = expected
         self._api = api
@@ -100,6 +107,7 @@ class Judge:
     def _whole(self, api: Api | None, value: object, body: bytes, now: float) -> Verdict:
         """The verdict on an answer in one piece, of this API if it is known."""
         found = _unwrapped(value)
+        self.bills = tuple(bill._replace(where=self.where) for bill in bills_of(found, api))
         reason = self._api_reason(api, value) if api else self._refusal(value, found)
         return self._final(reason or self._misfit_reason(value, found), value, found, body, now)
 
@@ -249,6 +257,11 @@ class Judged:
     def verdict(self, now: float) -> Verdict:
         """The verdict, if what was fed is all of the stream."""
         return self._judge.scanned(self._scan, now)
+
+    def bills(self) -> tuple[Bill, ...]:
+        """What its price depends on, also if it was cut off."""
+        api = self._scan.api()
+        return () if api is None else (bill_of_events(api, self._scan.values)._replace(where=self._judge.where),)
 
 
 def judge_answer(value: object, terms: Terms) -> str:

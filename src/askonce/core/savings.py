@@ -70,6 +70,10 @@ class Spent:
     def __sub__(self, other: Spent) -> Spent:
         return Spent(*(getattr(self, name) - getattr(other, name) for name in SPENT))
 
+    def times(self, count: int) -> Spent:
+        """The same so many times."""
+        return Spent(*(getattr(self, name) * count for name in SPENT))
+
     def as_dict(self) -> dict[str, Any]:
         """The numbers as JSON, with `tokens`, `usd` and `seconds`."""
         return {**asdict(self), "tokens": self.tokens, "usd": self.usd, "seconds": self.seconds}

@@ -17,16 +17,17 @@ from typing import NamedTuple
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.lease import Claim, Follow, Hit, Lead, Stale
 from askonce.engine import unleased
+from askonce.engine.answer import Answer
 from askonce.engine.batch_follower import BatchFollower, Followed
 from askonce.engine.batch_leader import BatchLeader, Calls
 from askonce.engine.claims import Attempt
 from askonce.engine.engine import MISMATCHES, Engine
-from askonce.engine.leader import Answer
 from askonce.engine.question import Question
-from askonce.engine.reader import Found
+from askonce.engine.reader import Found, duration
 from askonce.errors import StoreUnavailable
 from askonce.events import Events
 from askonce.flight.flight import Flight, NoResult
+from askonce.flight.pricing import UNPRICED, Pricer
 from askonce.runtime.exits import EXIT
 from askonce.runtime.mode import Mode, Signal
 from askonce.store import Store, StoreTrouble
@@ -52,8 +53,17 @@ class Batch(NamedTuple):
 class BatchEngine(Engine):
     """An Engine that also answers several questions at once."""
 
-    def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False, codec: Codec = PLAIN) -> None:
-        super().__init__(store, mode, events, strict=strict, codec=codec)
+    def __init__(
+        self,
+        store: Store,
+        mode: Mode,
+        events: Events,
+        *,
+        strict: bool = False,
+        codec: Codec = PLAIN,
+        pricer: Pricer = UNPRICED,
+    ) -> None:
+        super().__init__(store, mode, events, strict=strict, codec=codec, pricer=pricer)
         self._batch_leader = BatchLeader(self._guarded, self.board, mode)
         self._others = BatchFollower(self._guarded, self._reader, mode)
 
@@ -69,7 +79,7 @@ class BatchEngine(Engine):
         owner = self.mode.owner()
         since = self.board.next_number()
         for question in questions:
-            question.since = since
+            question.since, question.part = since, True
         items = [BatchItem(question, Attempt(owner)) for question in questions]
         batch = Batch(items, calls, self.mode.signal())
         try:
@@ -78,7 +88,19 @@ class BatchEngine(Engine):
             await self._claims.within([item.attempt for item in items], partial(self._resolve, batch))
         except StoreTrouble as trouble:
             await self._all_without_store(_missing(items), calls, trouble.kind)
-        return [item.found for item in items if item.found is not None]
+        found = [item.found for item in items if item.found is not None]
+        self._count(questions[0], found)
+        return found
+
+    def _count(self, question: Question, found: Sequence[Found]) -> None:
+        """Count the call that a batch without a call of its own would have made."""
+        if any(one.entry is None and not one.status.collapsed for one in found):
+            return
+        kinds = {"joined" if one.status.collapsed else "stale" if one.status.fwd else "hits" for one in found}
+        kind = next((kind for kind in ("stale", "joined") if kind in kinds), "hits")
+        one = found[0]
+        ms = 0 if one.entry is None or one.head is None else duration(one.entry, one.head)
+        self.accounting.batch(question, kind, ms)
 
     async def _resolve(self, batch: Batch) -> None:
         readable = [item for item in batch.items if not item.question.unreadable]
@@ -157,8 +179,9 @@ class BatchEngine(Engine):
         if isinstance(claim, Follow):
             followed.append((item, claim))
         elif isinstance(claim, Lead):
-            if attempt.silent:
+            if attempt.silent and attempt.flight is not None:
                 self.events.emit("takeover", question.key.text)
+                attempt.flight.takeover = True
             led.append(item)
         else:
             item.found = await self._serve(question, _nobody, claim._replace(grant=None), attempt)

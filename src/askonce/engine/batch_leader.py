@@ -10,7 +10,9 @@ from typing import Any
 from askonce.core import upstream
 from askonce.core.keys import Key
 from askonce.core.tape import FAILED, Ending
-from askonce.engine.leader import Answer, Leader, Work
+from askonce.engine.accounting import CALL
+from askonce.engine.answer import Answer
+from askonce.engine.leader import Leader, Work
 from askonce.engine.question import Question
 from askonce.flight.flight import Flight, NoResult
 
@@ -29,10 +31,13 @@ class BatchLeader(Leader):
         try:
             answers = await calls([question for _, question in group])
         except Exception as error:  # noqa: BLE001 - as in run
+            self._brought_nothing(group, error)
             await self._land_failed(group, error, self._failed(first, error))
-        except GeneratorExit:
+        except GeneratorExit as error:
+            self._brought_nothing(group, error)
             raise  # as in run
         except BaseException as error:
+            self._brought_nothing(group, error)
             for flight, _ in group:
                 self.lost(flight, "cut-off")
             await self._land_failed(group, NoResult(error), Ending(FAILED, "gone"))
@@ -40,7 +45,8 @@ class BatchLeader(Leader):
         else:
             seconds = time.monotonic() - began
             self._events.emit("called", first.key.text, seconds=seconds, **first.said)
-            await self._land_all(group, answers, seconds)
+            self.accounting.took(CALL, seconds)
+            await self._land_all(group, self.accounting.paid_all(group, answers, seconds), seconds)
         finally:
             if not isinstance(sys.exception(), GeneratorExit):
                 for flight, _ in group:

@@ -15,6 +15,7 @@ from askonce.flight.flight import Flight, NoResult
 from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Mode, Signal
+from askonce.runtime.threads import ThreadSignal
 
 SETTLE = 1.0  # s for cancelled flights to give their leases back
 LOOK = 0.005  # s between two checks of the remaining flights while the interpreter ends
@@ -66,6 +67,7 @@ class Closing:
             time.sleep(LOOK)
         if left := self._unwaited():
             drive(self._leader.give_up(left))
+        drive(self._leader.accounting.push(ThreadSignal(), until))
 
     def _unwaited(self) -> list[Flight]:
         return [flight for flight in self._board.flights() if flight.unwaited and not flight.over]

@@ -20,6 +20,7 @@ from typing import TypeVar
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.lease import NEVER, Claim, Follow, Hit, Lead, Stale
 from askonce.engine import unleased
+from askonce.engine.accounting import HIT, Accounting
 from askonce.engine.claims import Attempt, Claims
 from askonce.engine.closing import Closing
 from askonce.engine.follower import Follower
@@ -32,6 +33,7 @@ from askonce.errors import CacheClosed, NotCached, StoreUnavailable
 from askonce.events import Events, Status
 from askonce.flight.flight import Flight, NoResult, WaitTimedOut
 from askonce.flight.guarded_store import GuardedStore
+from askonce.flight.pricing import UNPRICED, Pricer
 from askonce.runtime.exits import EXIT, ending
 from askonce.runtime.mode import Mode
 from askonce.store import Store, StoreTrouble
@@ -39,13 +41,24 @@ from askonce.stream.tape import Playback, Tape
 
 T = TypeVar("T")
 
+PUSHING = 3.0  # s in which what was counted is pushed; it takes ms, or as long as the prices are being loaded
+SAMPLED = 15  # one hit in 16 is timed: their numbers end in so many bits that are 0
 MISMATCHES = 3  # entries that were replaced after the claim, before the question is asked without the store
 
 
 class Engine(Joining):
     """The protocol for one store, in one mode."""
 
-    def __init__(self, store: Store, mode: Mode, events: Events, *, strict: bool = False, codec: Codec = PLAIN) -> None:
+    def __init__(
+        self,
+        store: Store,
+        mode: Mode,
+        events: Events,
+        *,
+        strict: bool = False,
+        codec: Codec = PLAIN,
+        pricer: Pricer = UNPRICED,
+    ) -> None:
         self.store = store
         self.codec = codec
         self.mode = mode
@@ -54,7 +67,8 @@ class Engine(Joining):
         self.ending_begun = ending()  # closed, or Python ends: each lookup checks whether it may use the store
         self.pace = 0.0
         self._strict = strict
-        self._guarded = GuardedStore(store, events, codec)
+        self._guarded = GuardedStore(store, events, codec, pricer)
+        self.accounting = Accounting(self._guarded)
         self.background = self._guarded.background
         self._claims = Claims(self._guarded, mode)
         self.board = self._claims.board
@@ -73,9 +87,15 @@ class Engine(Joining):
         if question.control.only_if_cached and reason != "off":
             question.detail = reason
             raise self._not_cached(question)
+        self.bypassed(reason)
         status = Status(question.key.text, fwd="bypass", detail=reason)
         self.events.lookup(status, question)
         return Found(status, None, await call())
+
+    def bypassed(self, reason: str) -> None:
+        """A request goes upstream without a lookup. With mode off, nothing is written anywhere."""
+        if reason != "off":
+            self.accounting.passed(reason)
 
     async def ask(self, question: Question, call: Call) -> Found:
         """Return the answer to a question. All callers that ask at the same time pay for at most one call."""
@@ -85,7 +105,8 @@ class Engine(Joining):
                 return await self.events.surrounded(question, self.ask, question, call)
         if self.ending_begun and self._over():
             return await self._without_store(question, call, EXIT)
-        question.since = self.board.next_number()
+        question.since = since = self.board.next_number()
+        began = time.perf_counter() if not since & SAMPLED else 0.0
         try:
             found = await self._reader.look(question)
             if found is None and question.others:
@@ -93,6 +114,8 @@ class Engine(Joining):
             found = found or await self._contend(question, call)
         except StoreTrouble as trouble:
             found = await self._without_store(question, call, trouble.kind)
+        if began and found.status.hit:
+            self.accounting.took(HIT, time.perf_counter() - began)
         if question.key.form == "s" and found.body is not None:
             try:
                 return self._played(found)
@@ -128,6 +151,7 @@ class Engine(Joining):
 
     def unread(self, question: Question) -> Question:
         """The question of a caller that could not read the stored answer."""
+        self.accounting.unserved(question)
         self._reader.unread(question)
         return replace(question, data=b"", held=None, unreadable=True)
 
@@ -176,8 +200,9 @@ class Engine(Joining):
         if attempt.waiter is not None:
             attempt.waiter.follows = None
         if isinstance(claim, Lead):
-            if attempt.silent:
+            if attempt.silent and attempt.flight is not None:
                 self.events.emit("takeover", question.key.text)
+                attempt.flight.takeover = True
             return await self._lead(question, call, attempt)
         if not isinstance(claim, Follow):
             return await self._serve(question, call, claim, attempt)
@@ -259,6 +284,7 @@ class Engine(Joining):
     def _not_cached(self, question: Question) -> NotCached:
         status = Status(question.key.text, fwd="miss", detail=question.detail or "only-if-cached")
         self.events.lookup(status, question)
+        self.accounting.unanswered(question)
         return NotCached("only-if-cached, and the store has no answer that may be served", question.key.text)
 
     def _go_on(self, question: Question) -> None:
@@ -266,6 +292,7 @@ class Engine(Joining):
         self._still_open()
         if question.until <= time.monotonic():
             self.events.lookup(Status(question.key.text, fwd="miss", collapsed=True, detail="wait-timeout"), question)
+            self.accounting.unanswered(question)
             raise WaitTimedOut
 
     def _still_open(self) -> None:
@@ -292,6 +319,7 @@ class Engine(Joining):
         self._still_open()
         question.detail = kind
         if self._strict:
+            self.accounting.unanswered(question)
             raise StoreUnavailable(f"the store failed at this lookup ({kind}), and the cache is strict", kind)
         if question.control.only_if_cached:
             raise self._not_cached(question)
@@ -308,12 +336,18 @@ class Engine(Joining):
             await self.mode.start([flight], partial(self._leader.run, flight, question, call))
         return await self._join(question, flight, leader=mine)
 
+    async def pushed(self, patience: float = PUSHING) -> None:
+        """Push what this process has counted and not pushed yet, as far as that succeeds in so many s."""
+        await self.accounting.push(self.mode.signal(), time.monotonic() + patience)
+
     # ending
 
     async def finish(self, limit: float) -> list[str]:
         """Wait for the flights under way, at most `limit` s. Return the keys of those that were dropped."""
         dropped = await self._closing.wait(limit)
         self.closed = self.ending_begun = True
+        if limit:  # else the background thread pushes what it can when it ends
+            await self.pushed()
         await self._closing.let_go()
         return dropped
 

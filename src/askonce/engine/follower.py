@@ -105,6 +105,7 @@ class Follower:
 
         async def left() -> None:
             waiter.close()
+            self._reader.accounting.followed(question, remote.tape)
 
         return Playback(remote.tape, self._mode, remote.pull, left, self._background.defer)
 
@@ -150,4 +151,5 @@ class Follower:
         """Return an answer taken from a flight's tape: it was not stored."""
         status = Status(question.key.text, fwd="miss", collapsed=True, detail=ending.detail)
         self._events.lookup(status, question)
+        self._reader.accounting.joined_answer(question, ending.body)
         return Found(status, ending.body)

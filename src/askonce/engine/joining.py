@@ -6,6 +6,7 @@ import math
 import time
 
 from askonce.core import upstream
+from askonce.engine.accounting import Accounting
 from askonce.engine.leader import Landed
 from askonce.engine.question import Question
 from askonce.engine.reader import Found, Reader
@@ -22,6 +23,7 @@ class Joining:
 
     mode: Mode
     events: Events
+    accounting: Accounting
     board: Board
     closed: bool
     ending_begun: bool
@@ -43,11 +45,8 @@ class Joining:
                 raise self.mode.for_caller(gone.why) from None
             raise
         except Exception as error:
-            trouble = upstream.trouble(error)
-            stale = await self._old_answer(question, trouble)
+            stale = await self._failed(question, flight, error, leader=leader)
             if stale is None:
-                detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
-                self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail), question)
                 raise
             return stale
         except BaseException:
@@ -59,16 +58,46 @@ class Joining:
             flight.callers -= 1
             if not flight.callers and not flight.done:
                 self._abandoned(question, flight)
+        return await self._landed(question, flight, landed, leader=leader)
+
+    async def _landed(self, question: Question, flight: Flight, landed: object, *, leader: bool) -> Found:
+        """What a caller gets of a flight that landed without an error."""
         if isinstance(landed, Pump):
             playback = self._stream_readers.join(question, flight, landed)
+            if not leader:
+                self.accounting.joined(question, flight)
             status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
             return Found(status, None, playback)
         assert isinstance(landed, Landed)
-        return await self._old_answer(question, landed.answer.trouble) or self._arrived(question, landed, leader=leader)
+        old = await self._old_answer(question, landed.answer.trouble, flight if leader else None)
+        if old is None and not leader:
+            self.accounting.joined(question, flight)
+        return old or self._arrived(question, landed, leader=leader)
 
-    async def _old_answer(self, question: Question, trouble: str) -> Found | None:
-        """The answer that is served in place of upstream's trouble, if there is trouble and such an answer."""
-        return await self._reader.stale_if_error(question, trouble) if trouble and not self.ending_begun else None
+    async def _failed(self, question: Question, flight: Flight, error: Exception, *, leader: bool) -> Found | None:
+        """An old answer in place of the error that a flight landed with; None if there is none: the caller gets the
+        error.
+        """
+        trouble = upstream.trouble(error)
+        stale = await self._old_answer(question, trouble, flight if leader else None)
+        if stale is None:
+            if not leader:
+                self.accounting.joined(question, flight)
+            detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
+            self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail), question)
+        return stale
+
+    async def _old_answer(self, question: Question, trouble: str, own: Flight | None) -> Found | None:
+        """The answer that is served in place of upstream's trouble, if there is trouble and such an answer.
+
+        `own`: the flight that the caller itself led.
+        """
+        if not trouble or self.ending_begun:
+            return None
+        found = await self._reader.stale_if_error(question, trouble)
+        if found is not None and own is not None:
+            self.accounting.in_vain(question, own)
+        return found
 
     def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
         detail = question.detail or landed.detail

@@ -16,12 +16,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from askonce.core import upstream
-from askonce.core.judge import Verdict
+from askonce.core.judge import Verdict, refused
 from askonce.core.keys import Key
 from askonce.core.lease import Grant
 from askonce.core.model import DURATION, FIELDS, Lifetime, Sealed, pack_fields, seal, whole
 from askonce.core.policy import Terms
 from askonce.core.tape import FAILED, SHARED, Ending
+from askonce.engine.accounting import CALL, Accounting
+from askonce.engine.answer import Answer
 from askonce.engine.question import Question
 from askonce.events import Events
 from askonce.flight.background import BackgroundThread
@@ -32,21 +34,6 @@ from askonce.store import Store, StoreTrouble
 from askonce.stream.pump import Pump
 from askonce.stream.tape import Opened, Tape
 from askonce.stream.writer import LogWriter
-
-
-class Answer(NamedTuple):
-    """The result of an upstream call, and the verdict on it. `body` is None if the result has no exact bytes.
-
-    `trouble`: upstream answered that it is in trouble (``upstream-503``); `hint` is its retry-after, in ms.
-    """
-
-    body: bytes | None
-    verdict: Verdict
-    value: object = None
-    extensions: Mapping[int, bytes] = {}
-    trouble: str = ""
-    hint: int = 0
-
 
 Call = Callable[[], Awaitable[Answer | Opened]]
 
@@ -83,6 +70,7 @@ class Leader:
         self._events: Events = guarded.events
         self._board = board
         self._codec = guarded.codec
+        self.accounting = Accounting(guarded)
 
     async def run(self, flight: Flight, question: Question, call: Call) -> None:
         """Make the upstream call and land it. The call's errors are landed; only SystemExit and its like are raised."""
@@ -98,13 +86,16 @@ class Leader:
                 with contextlib.suppress(ValueError):  # the garbage collector runs in another context
                     leading.reset(token)
         except Exception as error:  # noqa: BLE001 - any upstream error: it is landed, and raised in join
+            self._brought_nothing([(flight, question)], error)
             ending = self._failed(question, error)
             failed = self._failed_for(flight, error)
             await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
             flight.land(error=error)
-        except GeneratorExit:
+        except GeneratorExit as error:
+            self._brought_nothing([(flight, question)], error)
             raise  # its event loop is gone, so nothing can be awaited; the background thread finds its owner gone
         except BaseException as error:
+            self._brought_nothing([(flight, question)], error)
             self.lost(flight, "cut-off")
             await self._return(flight, Ending(FAILED, "gone"), failed=flight.is_refresh)
             flight.land(error=NoResult(error))
@@ -115,6 +106,7 @@ class Leader:
             else:
                 seconds = time.monotonic() - flight.began
                 self._events.emit("called", question.key.text, seconds=seconds, **question.said)
+                self.accounting.took(CALL, seconds)
                 flight.land(await self._landed(flight, question, brought, seconds))
         finally:
             if pump is None and not isinstance(sys.exception(), GeneratorExit):
@@ -123,6 +115,9 @@ class Leader:
                 self._over(flight)
         if pump is not None:
             await self._streams(flight, pump)
+
+    def _brought_nothing(self, group: Sequence[tuple[Flight, Question]], error: BaseException) -> None:
+        self.accounting.failed(group, time.monotonic() - group[0][0].began, error)
 
     @staticmethod
     def _failed_for(flight: Flight, error: BaseException) -> bool:
@@ -136,6 +131,8 @@ class Leader:
         """Emit the event of a call without an answer, and return its ending."""
         name, why = ("unstored", error.detail) if isinstance(error, Unshared) else ("failed", type(error).__name__)
         self._events.emit(name, question.key.text, why, **question.said)
+        if name == "unstored":
+            self.accounting.unstored(why)
         return Ending(FAILED, why)
 
     def _over(self, flight: Flight) -> None:
@@ -173,15 +170,19 @@ class Leader:
         self._events.emit("called", question.key.text, seconds=seconds, error=why, **question.said)
         if pump.abandoned:
             self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
+        self.accounting.took(CALL, seconds)
+        if refusal or error is not None:
+            unread = Answer(None, refused(refusal or why), bills=pump.scan.bills())
+            self.accounting.cut(flight, question, unread, seconds)
         if refusal:
-            self._events.emit("unstored", question.key.text, refusal, **question.said)
+            self._unstored(question, refusal)
             await self._return(flight, Ending(FAILED, refusal), failed=flight.is_refresh)
         elif error is not None:
             self._events.emit("failed", question.key.text, type(error).__name__, **question.said)
             ending = Ending(FAILED, type(error).__name__)
             await self._return(flight, ending, failed=self._failed_for(flight, error))
         else:
-            answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()))
+            answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()), bills=pump.scan.bills())
             await self._landed(flight, question, answer, seconds)
 
     async def abandon(self, flight: Flight) -> None:
@@ -219,6 +220,7 @@ class Leader:
 
     async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
         """Store the answer if that is allowed, else give the lease back with it."""
+        answer = self.accounting.paid(flight, question, answer, seconds)
         landing = self._landing(flight, question, answer, seconds)
         return self._landed_by(
             flight, landing, None if landing.work is None else await self._asked(flight.key, landing.work)
@@ -239,11 +241,15 @@ class Leader:
         if flight.grant is None:
             return Landing(answer, detail, None)
         if detail or answer.body is None:
-            self._events.emit("unstored", question.key.text, detail, **question.said)
+            self._unstored(question, detail)
             shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
             failed = bool(answer.trouble) or (flight.is_refresh and not detail.startswith("status-"))
             return Landing(answer, detail, self._release(flight, shared, failed=failed, hint=answer.hint))
         return Landing(answer, "", self._fill(flight.grant, question, answer, seconds), True, question.said)
+
+    def _unstored(self, question: Question, detail: str) -> None:
+        self._events.emit("unstored", question.key.text, detail, **question.said)
+        self.accounting.unstored(detail)
 
     def _landed_by(self, flight: Flight, landing: Landing, said: object) -> Landed:
         """How the flight landed, by the store's reply."""
@@ -255,6 +261,8 @@ class Leader:
         flight.returned = True  # after trouble too: the work may still arrive, so the lease is left to its deadline
         verdict = said.kind if isinstance(said, StoreTrouble) else str(said)
         self._events.emit(*self._said(verdict, flight.key.text), **landing.said)
+        if verdict != "stored":
+            self.accounting.unstored(verdict)
         return Landed(answer, stored=verdict == "stored", detail="" if verdict in {"stored", "unkept"} else verdict)
 
     @staticmethod

@@ -56,6 +56,8 @@ class Question:
     others: tuple[Question, ...] = ()  # the same in other forms: `retell` may make the answer from one of theirs
     retell: Callable[[bytes], object | None] | None = None
     began: float = 0.0  # of time.perf_counter(), if the lookup is measured
+    part: bool = False  # an item of a batch, which is one call
+    served: Any = None  # the row in which its hit was counted (flight.accounts)
     operation: Operation | None = None  # of an HTTP request, for what measures it
 
     @property

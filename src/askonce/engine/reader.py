@@ -26,6 +26,7 @@ from askonce.core.model import (
     read_entry,
     unpack_extensions,
 )
+from askonce.engine.accounting import Accounting
 from askonce.engine.question import Question
 from askonce.events import Status
 from askonce.flight.guarded_store import GuardedStore
@@ -61,6 +62,8 @@ class Reader:
         self._breakers = guarded.background.breakers
         self._codec = guarded.codec
         self._encrypted = guarded.codec.encrypts
+        self._accounts = guarded.background.accounts
+        self.accounting = Accounting(guarded)
         self._heat = Heat(self._store.visits, self._background.hits.visited)
         self._remembered: dict[Key, tuple[int, ...]] = {}
 
@@ -251,7 +254,7 @@ class Reader:
         if not 0 < left <= head.ttl >> 2 or question.control.only_if_cached:
             return False
         try:
-            took = int.from_bytes(unpack_extensions(data, head).get(DURATION, b"")[:8], "big")
+            took = duration(data, head)
         except Corrupt:
             return False
         if head.stale - head.fresh < took:
@@ -267,7 +270,16 @@ class Reader:
         # stored is False; arguments by position cost a quarter less than by name
         status = Status(key.digest.hex(), not fwd, fwd, False, fwd == "miss", ttl, detail, age)
         self._events.lookup(status, question, data)
-        if not fwd:
+        if fwd:
+            (self.accounting.joined_entry if fwd == "miss" else self.accounting.rescued)(question, head, data)
+        else:
+            row = question.served = self._accounts.rows.get(head[5]) or self.accounting.row(question, head, data)
+            if question.part:
+                row.parts += 1  # as in events._count
+            elif detail == "stale":
+                row.stale += 1
+            else:
+                row.hits += 1
             warmth = self._heat.hit(key, head, plan.terms, now)
             if warmth is not None:
                 self._background.warm(key, warmth, self._slid)
@@ -303,6 +315,11 @@ class Reader:
                 self._events.emit("saved", question.key.text, trouble)
                 return self.hit(question, data, head, now, trouble, fwd="stale")
         return None
+
+
+def duration(data: bytes, head: Head) -> int:
+    """How long the call for an entry took, ms; Corrupt if its header does not add up."""
+    return int.from_bytes(unpack_extensions(data, head).get(DURATION, b"")[:8], "big")
 
 
 async def _look(key: Key, fields: tuple[int, ...], store: Store) -> Look:

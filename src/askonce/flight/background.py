@@ -17,6 +17,8 @@ from askonce.core.breaker import SILENT, Breaker, Direction, StoreBreakers
 from askonce.core.heat import Warmth
 from askonce.core.keys import Key
 from askonce.events import log
+from askonce.flight.accounts import Accounts
+from askonce.flight.bookings import TALLY_KEY
 from askonce.flight.heartbeat import Heartbeat
 from askonce.flight.heartbeats import Heartbeats, give_back
 from askonce.flight.hit_counts import TOLD, HitCounts
@@ -55,6 +57,7 @@ class BackgroundThread(Listening):
         self._heartbeats = Heartbeats()
         self._to_release: deque[tuple[Key, bytes, bool]] = deque()
         self.hits = HitCounts(self._store.visits, self.start)
+        self.accounts = Accounts(self.start)
         self._probes = Probes(self.breakers, self._store)
         self._unflushed: dict[Unflushed, None] = {}
         self._running = OwnedLock()
@@ -69,6 +72,11 @@ class BackgroundThread(Listening):
         self._last_error = ""
 
     # called from any thread
+
+    @property
+    def runs(self) -> bool:
+        """Whether the thread runs."""
+        return self._running.held
 
     def defer(self, work: Callable[[], object]) -> None:
         """Run `work` in the background thread, if it runs. Takes no lock, so a finaliser may call it."""
@@ -206,6 +214,7 @@ class BackgroundThread(Listening):
             while self._to_release:
                 self._give_back()
             drive(self._store.tell(TOLD))
+            self.accounts.end(self._store)
         except Exception as error:  # noqa: BLE001 - the thread ends in any case
             log.debug("left undone: %r", error)
 
@@ -282,13 +291,15 @@ class BackgroundThread(Listening):
             self.hits.forget(lambda key: not self.writes(key))
         while self.hits.due() <= 0 and time.monotonic() < until:
             self.hits.send(self._store)
+        if self.accounts.due() <= 0:
+            self.accounts.send(self._store, writes=self.writes(TALLY_KEY))
 
     def _patience(self) -> float:
         self._heartbeats.unwatched()
         to_do = self._changed or self._to_release or self._unflushed or self._heartbeats.urgent or self._deferred
         if to_do or self._stopping:
             return 0.0
-        rest = min(IDLE, self._probes.due(), self.hits.due())
+        rest = min(IDLE, self._probes.due(), self.hits.due(), self.accounts.due())
         return self._heartbeats.watch(rest, self.rhythm, waited_for=bool(self._wait_lists))
 
     def _give_back(self) -> None:

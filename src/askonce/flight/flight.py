@@ -21,7 +21,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from askonce.core.keys import Key
 from askonce.core.lease import Grant
@@ -133,6 +133,9 @@ class Flight:
         self.callers = 0
         self.is_refresh = False  # a refresh: no caller waits for it
         self.dropped = False  # its "dropped" event was emitted
+        self.takeover = False  # its caller had followed a flight that went silent
+        self.paid: Any = None  # what its call cost, once it is booked (engine.accounting)
+        self.joined: list[Any] = []  # questions that got its stream, until its cost is known
         self.cancel: Callable[[], object] | None = None
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
         self._signals: dict[Signal, None] = {}

@@ -9,6 +9,7 @@ from askonce.core.breaker import Direction, StoreBreakers
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.keys import Key
 from askonce.events import Events
+from askonce.flight.pricing import UNPRICED, Pricer
 from askonce.flight.registry import join, leave
 from askonce.runtime.exits import EXIT
 from askonce.store import Store, StoreTrouble, Works
@@ -21,12 +22,13 @@ class GuardedStore:
     """The store of one engine. While a breaker of a key's primary is open, commands of its direction about the key
     raise StoreTrouble at once, and nothing is sent.
 
-    `codec`: how what is stored is compressed and encrypted.
+    `codec`: how what is stored is compressed and encrypted. `pricer`: what answers cost.
     """
 
-    def __init__(self, store: Store, events: Events, codec: Codec = PLAIN) -> None:
+    def __init__(self, store: Store, events: Events, codec: Codec = PLAIN, pricer: Pricer = UNPRICED) -> None:
         self.store = store
         self.codec = codec
+        self.pricer = pricer
         self.background = join(store, self)
         self.events = events
         self._breakers: StoreBreakers = self.background.breakers

@@ -16,11 +16,12 @@ import orjson
 from askonce.core import upstream
 from askonce.core.keys import Key
 from askonce.core.providers.bounded import lru_cache_of_short
-from askonce.engine.leader import Answer
+from askonce.engine.accounting import UNSENT
+from askonce.engine.answer import Answer
 from askonce.engine.question import Question
 from askonce.flight.flight import Unshared
 from askonce.http.credentials import Header
-from askonce.http.embeddings import Vector
+from askonce.http.embeddings import Vector, weight_of
 from askonce.http.inner import INHERITED
 from askonce.http.received import Received
 from askonce.http.response import Failure, Response, of_connection
@@ -129,7 +130,7 @@ class UpstreamCall:
         if self._sender.closed or name == "PoolTimeout":  # concerns only this client
             patience, trouble = 0.0, ""
         failure = Failure(name, str(error), None if patience == math.inf else patience)
-        return self._sender.rules.failed(failure, self, trouble)
+        return self._sender.rules.failed(failure, self, trouble)._replace(calls=int(name not in UNSENT))
 
 
 class PartialCall(UpstreamCall):
@@ -155,7 +156,11 @@ class PartialCall(UpstreamCall):
             return [failed] * len(self._questions)
         answers, vectors = self._sender.rules.answers(self.asked, self._response, self, len(self._questions))
         self.vectors = {question.key: vector for question, vector in zip(self._questions, vectors, strict=False)}
-        return answers
+        inputs = self.of.batch.inputs
+        return [
+            answer._replace(weight=weight_of(inputs[question.key]))
+            for answer, question in zip(answers, self._questions, strict=True)
+        ]
 
     def _partial(self) -> Any:
         batch = self.of.batch

@@ -60,6 +60,11 @@ def _tokens(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(type(one) is int for one in value)
 
 
+def weight_of(one: Any) -> int:
+    """About how many tokens an input has: its answer tells only how many all inputs of a request have together."""
+    return (len(one) + 2) // 4 + 1 if isinstance(one, str) else max(1, len(one))
+
+
 # --- answers, cut ------------------------------------------------------------------------------------------------
 
 _INDEX = re.compile(rb'"index"\s*:\s*(\d{1,9})(?!\d)')

@@ -20,7 +20,7 @@ import orjson
 
 from askonce.core import keys, upstream
 from askonce.core.body_memo import BodyMemo
-from askonce.core.judge import Judge, Verdict, refused
+from askonce.core.judge import Judge, Verdicts, refused
 from askonce.core.keys import Form, Key
 from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
@@ -34,8 +34,8 @@ from askonce.core.providers.request import judge_request
 from askonce.core.providers.scan import stream_variant, streams_read
 from askonce.core.rules import NO_RULES, Rules
 from askonce.core.upstream import everybodys
+from askonce.engine.answer import Answer
 from askonce.engine.fitting import Fitting
-from askonce.engine.leader import Answer
 from askonce.engine.question import NOTHING, Plan, Planner, Question, Settings, not_normal, warn_unknown_field
 from askonce.errors import AskonceError
 from askonce.events import Events
@@ -310,12 +310,13 @@ class ClientRules:
             lambda value: plan.unwanted(value, self.events),
             age_of(headers) * 1000,
             self._fitting.of(asked.said(), ids_in(headers)),
+            asked.sent.url if asked.sent is not None else "",
         )
 
-    def answer(self, asked: Asked, reply: Response, value: object, verdict: Verdict | None = None) -> Answer:
+    def answer(self, asked: Asked, reply: Response, value: object, judged: Verdicts | None = None) -> Answer:
         """A reply as it is stored or shared; `value` is what the leader itself gets."""
         assert asked.question is not None
-        verdict = verdict or self._verdict(asked, reply)
+        verdict, bills = judged or self._judged_reply(asked, reply)
         if asked.question.plan.tenant and 400 <= reply.status < 500:
             reply = reply._replace(who=asked.who)
         return Answer(
@@ -324,22 +325,24 @@ class ClientRules:
             value,
             trouble=upstream.status_trouble(reply.status),
             hint=0 if reply.status < 400 else upstream.retry_after(_texts(reply)),
+            bills=bills,
         )
 
     def answers(self, asked: Asked, reply: Response, value: object, number: int) -> tuple[list[Answer], list[Vector]]:
         """The reply to `number` inputs, as one answer for each; no vectors if it cannot be split."""
-        verdict = self._verdict(asked, reply)
+        verdict, bills = self._judged_reply(asked, reply)
         vectors = None if verdict.reason else cut(reply.body, number)
         if vectors is not None:
             packed = [pack(Response(200, reply.headers, one.item, "", one.frame), stored=True) for one in vectors]
-            return [Answer(body, verdict, value) for body in packed], vectors
-        one = self.answer(asked, reply, value, verdict if verdict.reason else refused("unmatched"))
+            return [Answer(body, verdict, value, bills=bills) for body in packed], vectors
+        one = self.answer(asked, reply, value, (verdict if verdict.reason else refused("unmatched"), bills))
         if number > 1 and not everybodys(reply.status):  # one input may cause it, and the others may be fine
             one = one._replace(body=pack_failure(Failure("RequestError", "refused as part of a batch", 0.0)))
         return [one] * number, []
 
-    def _verdict(self, asked: Asked, reply: Response) -> Verdict:
-        return self.judge(asked, reply.headers).reply(reply.status, reply.body, time.time())
+    def _judged_reply(self, asked: Asked, reply: Response) -> Verdicts:
+        judge = self.judge(asked, reply.headers)
+        return judge.reply(reply.status, reply.body, time.time()), judge.bills
 
     def failed(self, failure: Failure, value: object, trouble: str) -> Answer:
         """A failure, as it is shared with followers."""

@@ -21,9 +21,9 @@ from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from typing import Any, Protocol
 
-from askonce.core.judge import Verdict
+from askonce.core.judge import Verdicts
 from askonce.core.tape import META, data_frame, frame
-from askonce.engine.leader import Answer
+from askonce.engine.answer import Answer
 from askonce.http.body import Body, Encoded
 from askonce.http.call import Sender, UpstreamCall, patience_for
 from askonce.http.received import Received
@@ -78,13 +78,13 @@ class StreamCall(UpstreamCall):
         self._body = kind(received, self._by.module, asynchronous=self._by.asynchronous)
         return b""
 
-    def _verdict(self, reply: Response) -> Verdict | None:
-        """The verdict on a stream that is complete; None for what is no stream."""
+    def _verdict(self, reply: Response) -> Verdicts | None:
+        """The verdict on a stream that is complete, and its bills; None for what is no stream."""
         if reply.status != 200:
             return None
         scan = self._scan(reply)
         scan.feed(reply.body)
-        return scan.verdict(time.time())
+        return scan.verdict(time.time()), tuple(scan.bills())
 
     def _scan(self, head: Response) -> Scan:
         content_type = next((text.decode("latin-1") for name, text in head.headers if name.lower() == _TYPE), "")

@@ -206,6 +206,7 @@ class Transport:
         return found
 
     async def _passed(self, request: Any, reason: str, asked: Asked | None = None) -> Any:
+        self._engine().bypassed(reason)
         self.rules.events.lookup(Status("", fwd="bypass", detail=reason), asked)
         response: Any = None
         try:
@@ -243,7 +244,12 @@ class Transport:
                 response = await self._engine().reread(question, call.paid, answered)
             if response is not None:
                 return response
-            question = again(question)
+            question = self._again(question)
+
+    def _again(self, question: Question) -> Question:
+        """The same question, as if nothing of it was seen yet: what another caller's call brought was not for it."""
+        self._engine().accounting.unjoined(question)
+        return again(question)
 
     def _answered(self, call: UpstreamCall, found: Found) -> Any:
         """What was found, as a response; None if it is not for this caller."""
@@ -267,7 +273,7 @@ class Transport:
                 response = await self._engine().reread(question, call.opened, opened)
             if response is not None:
                 return response
-            question = again(question)
+            question = self._again(question)
 
     def _opened(self, call: StreamCall, found: Found) -> Any:
         """Like _answered, for a stream."""

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from askonce.core.judge import Verdict
+from askonce.core.providers.usage import Bill
 from askonce.core.tape import DATA, META, data_frames, frame, whole_frames
 from askonce.errors import Portable
 from askonce.runtime.mode import Mode, Owner, Signal
@@ -59,6 +60,9 @@ class Scan(Protocol):
     def usage(self) -> tuple[int, int] | None:
         """Tokens in and out, as far as the stream named them."""
         ...
+
+    def bills(self) -> Sequence[Bill]:
+        """What its price depends on, also if it was cut off."""
 
 
 class Opened(NamedTuple):

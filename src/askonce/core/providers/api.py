@@ -161,7 +161,7 @@ class Api:
 
 
 def _sum(counts: Answer, names: tuple[str, ...]) -> int:
-    return sum(found for name in names if isinstance(found := any_of(counts, name), int))
+    return sum(found for name in names if type(found := any_of(counts, name)) is int)
 
 
 class Carrier(NamedTuple):

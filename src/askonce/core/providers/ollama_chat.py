@@ -25,7 +25,7 @@ API = Api(
     shape=lambda v: isinstance(v.get("message"), dict) and {"model", "done"} <= v.keys(),
     signs=("message",),
     parts=single_parts,
-    tokens=(("usage", "tokens"), ("input_tokens",), ("output_tokens",)),
+    tokens=((), ("prompt_eval_count",), ("eval_count",)),
     stream=Stream(
         _gist,
         (),

@@ -108,6 +108,10 @@ class StreamScan:
         gist = api and self._gist(found, api)
         return (api, gist) if api and gist else None
 
+    def api(self) -> Api | None:
+        """The API whose stream it is; None for any other, and for one that was too large to keep."""
+        return self._kind() if self._room >= 0 else None
+
     def usage(self) -> tuple[int, int] | None:
         """Tokens in and out; None if the stream does not say."""
         made = self.answer()

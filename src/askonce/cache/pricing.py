@@ -1,0 +1,54 @@
+"""How a cache prices answers: from `prices=`, or from the environment, to a Pricer.
+
+``$ASKONCE_PRICES`` is the path of a file in TOML or JSON, or ``off``. What it does not list is priced by genai-prices,
+if that is installed (``askonce[prices]``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from askonce.core.prices import Rates, price_list
+from askonce.errors import ConfigError
+from askonce.flight.pricing import UNPRICED, Pricer
+
+Prices = Mapping[str, Any] | str | Path | bool
+OFF = "off"
+
+
+def pricer_of(prices: Prices | None) -> Pricer:
+    """The pricer of a cache; ConfigError if the list cannot be read, or is none."""
+    said = os.environ.get("ASKONCE_PRICES") or None if prices is None else prices
+    if said is None or said is True:
+        return Pricer()
+    if said is False or said == OFF:
+        return UNPRICED
+    if isinstance(said, Mapping):
+        return Pricer(price_list({"models": said}, "prices="))
+    if isinstance(said, str | Path):
+        return Pricer(read_prices(Path(said)))
+    raise ConfigError(
+        f"prices= is a {type(said).__name__}: give the path of a file of prices, a dict of models, or False for none"
+        " (also $ASKONCE_PRICES)"
+    )
+
+
+def read_prices(path: Path) -> Mapping[str, Rates]:
+    """The rates in a file."""
+    try:
+        text = path.expanduser().read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"the prices in {path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"the file {path} is not text: write prices in TOML or JSON") from None
+    kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
+    try:
+        said = json.loads(text) if kind == "JSON" else tomllib.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is no {kind}: {error}") from None
+    return price_list(said, str(path))

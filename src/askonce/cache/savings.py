@@ -1,0 +1,190 @@
+"""What a cache saved, and what it did: read from the tallies in the store, after this process has pushed its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+from askonce.core import tallies
+from askonce.core.codec import MARK, Codec
+from askonce.core.model import Corrupt
+from askonce.core.savings import BY, EDGES, OTHER, Activity, Balance, By, Hour, Latency, Row, Savings
+from askonce.core.tallies import DAY, HOUR, Tallied, balance_of
+from askonce.engine.accounting import CALL, HIT
+from askonce.engine.batch import BatchEngine
+from askonce.errors import StoreUnavailable, UsageError
+from askonce.flight.bookings import opened
+from askonce.store import StoreTrouble
+
+Since = int | date | datetime | timedelta
+EPOCH = date(1970, 1, 1)
+HOTTEST = 50  # keys in an Activity
+DAYS = tallies.TABLES[tallies.BALANCES].kept
+
+
+class Days(NamedTuple):
+    """So many days up to today, or those since a date."""
+
+    number: int | None = None
+    since: date | None = None
+
+    def back(self, today: date) -> int:
+        """How many days to read; one more than it seems, where a clock may differ from the store's."""
+        if self.number is not None:
+            return self.number
+        return DAYS if self.since is None else max(1, (today - self.since).days + 2)
+
+    def first(self, today: date) -> date:
+        """The first of them."""
+        earliest = today - timedelta(days=DAYS - 1)
+        wanted = today - timedelta(days=self.number - 1) if self.number is not None else self.since
+        return earliest if wanted is None else max(earliest, wanted)
+
+
+def days_of(since: Since | None) -> Days:
+    """What `since` says; UsageError if it says nothing."""
+    if isinstance(since, timedelta):
+        since = max(1, -(-since // timedelta(days=1)))
+    if isinstance(since, bool) or not isinstance(since, int | date | None):
+        raise UsageError(f"since={since!r}: give a number of days, a date, a datetime or a timedelta")
+    if isinstance(since, int):
+        if since < 1:
+            raise UsageError(f"since={since}: give at least 1, which is today")
+        return Days(min(since, DAYS))
+    if isinstance(since, datetime):
+        since = (since if since.tzinfo is None else since.astimezone(UTC)).date()
+    return Days(since=since)
+
+
+def by_of(by: str | Sequence[str]) -> tuple[By, ...]:
+    """What rows are split by; UsageError for anything unknown."""
+    said = (by,) if isinstance(by, str) else tuple(by)
+    for one in said:
+        if one not in BY:
+            import difflib
+
+            near = difflib.get_close_matches(str(one), BY, 1, 0.4)
+            raise UsageError(f"by={one!r}: write {near[0] if near else ', '.join(BY)}")
+    return said  # type: ignore[return-value]  # checked
+
+
+async def read(engine: BatchEngine, table: str, back: int) -> tuple[date, list[Tallied]]:
+    """Today by the store's clock, and a table's tallies."""
+    try:
+        now, found = await engine.store.tallied(table, back)
+    except StoreTrouble as trouble:
+        raise StoreUnavailable(f"the store cannot be read ({trouble})", trouble.kind) from trouble
+    return datetime.fromtimestamp(now / 1000, UTC).date(), found
+
+
+async def saved(engine: BatchEngine, since: Since | None, by: str | Sequence[str]) -> Savings:
+    """The savings of some days."""
+    days, split = days_of(since), by_of(by)
+    await engine.pushed()
+    back = min(days.back(datetime.now(UTC).date()), DAYS)
+    today, found = await read(engine, tallies.BALANCES, back)
+    first = days.first(today)
+    counted = [one for one in found if _day(one.at) >= first]
+    rows = _rows(counted, split, engine.codec)
+    return Savings(first, today, _total(counted), split, tuple(rows))
+
+
+def _rows(found: Iterable[Tallied], by: tuple[By, ...], codec: Codec) -> list[Row]:
+    groups: dict[tuple[str, ...], list[Tallied]] = {}
+    for one in found if by else ():
+        said = {**_labels(codec, one.label), "day": _day(one.at).isoformat()}
+        groups.setdefault(tuple(said[name] for name in by), []).append(one)
+    rows = [Row(labels, _total(group)) for labels, group in groups.items()]
+    return sorted(rows, key=_order(by))
+
+
+def _order(by: tuple[By, ...]) -> Callable[[Row], Any]:
+    """By day, else what saved most money, tokens and calls first."""
+    if by[:1] == ("day",):
+        return lambda row: row.labels
+
+    def most(row: Row) -> Any:
+        saved = row.balance.saved
+        return -saved.nanodollars, -saved.tokens, -saved.calls, row.labels
+
+    return most
+
+
+def _total(found: Iterable[Tallied]) -> Balance:
+    return balance_of(tallies.summed(one.counts for one in found))
+
+
+def _day(bucket: int) -> date:
+    return EPOCH + timedelta(days=bucket)
+
+
+def _labels(codec: Codec, label: bytes) -> dict[str, str]:
+    """The model, scope and tenant in a label."""
+    names = ("model", "scope", "tenant")
+    if label == tallies.OTHER:
+        return dict.fromkeys(names, OTHER)
+    text = text_of(codec, label)
+    parts = text.split("\0") if text is not None else []
+    return dict(zip(names, parts, strict=True)) if len(parts) == len(names) else dict.fromkeys(names, ENCRYPTED)
+
+
+ENCRYPTED = "(encrypted)"  # a label whose key is not here
+
+
+def text_of(codec: Codec, label: bytes) -> str | None:
+    """A label's text; None if it is encrypted with a key that is not here."""
+    if label[:1] != bytes([MARK]):
+        return label.decode("utf-8", "replace")
+    try:
+        return opened(codec, label)
+    except Corrupt:
+        return None
+
+
+async def active(engine: BatchEngine, days: int) -> Activity:
+    """What happened in the last days, today included."""
+    if type(days) is not int or days < 1:
+        raise UsageError(f"days={days!r}: give a number of days, at least 1")
+    await engine.pushed()
+    passed, unstored = [await _reasons(engine, table, days) for table in (tallies.PASSED, tallies.UNSTORED)]
+    _, hot = await read(engine, tallies.HOTTEST, days)
+    hits: dict[str, int] = {}
+    for one in hot:
+        key = one.label.decode("ascii", "replace")
+        hits[key] = hits.get(key, 0) + one.counts.get(tallies.COUNT, 0)
+    hottest = sorted(hits.items(), key=lambda pair: (-pair[1], pair[0]))[:HOTTEST]
+    return Activity(await _hours(engine, days), passed, unstored, tuple(hottest))
+
+
+async def _reasons(engine: BatchEngine, table: str, days: int) -> Mapping[str, int]:
+    """How often each reason, most first."""
+    _, found = await read(engine, table, days)
+    counts: dict[str, int] = {}
+    for one in found:
+        reason = OTHER if one.label == tallies.OTHER else text_of(engine.codec, one.label)
+        reason = ENCRYPTED if reason is None else reason
+        counts[reason] = counts.get(reason, 0) + one.counts.get(tallies.COUNT, 0)
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+async def _hours(engine: BatchEngine, days: int) -> tuple[Hour, ...]:
+    today, balances = await read(engine, tallies.HOURS, 24 * days)
+    _, latencies = await read(engine, tallies.LATENCIES, 24 * days)
+    first = ((today - EPOCH).days - days + 1) * (DAY // HOUR)
+    took = {(one.at, one.label): _latency(one.counts) for one in latencies}
+    sums = {one.at: balance_of(one.counts) for one in balances}
+    return tuple(
+        Hour(
+            datetime.fromtimestamp(at * HOUR / 1000, UTC),
+            sums.get(at, Balance()),
+            took.get((at, HIT), Latency()),
+            took.get((at, CALL), Latency()),
+        )
+        for at in sorted({*sums, *(at for at, _ in took)})
+        if at >= first
+    )
+
+
+def _latency(counts: Mapping[str, int]) -> Latency:
+    return Latency(tuple(counts.get(str(at), 0) for at in range(len(EDGES) + 1)))

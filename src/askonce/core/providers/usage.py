@@ -1,0 +1,110 @@
+"""The usage that an answer names: its tokens, whatever its API calls them. No reader raises, whatever its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from askonce.core.providers.answers import Answer, a_dict, any_of
+from askonce.core.providers.api import Api
+from askonce.core.providers.parts import answers_in
+
+MOST = 2**48  # tokens: more is nonsense
+FIRST, LAST = 2, 4  # events of a stream that may name a usage
+
+
+class Usage(NamedTuple):
+    """Tokens of one answer: in (cached ones included), out (thoughts included), and those in that were cached."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+
+
+class Bill(NamedTuple):
+    """An answer, or what is left of it, as far as its price depends on it. `where`: the URL it came from, or ""."""
+
+    api: Api
+    answer: Answer
+    where: str = ""
+    model: str = ""  # the model that was asked for
+
+    @property
+    def usage(self) -> Usage | None:
+        """Its usage; None if it does not say."""
+        return usage_of(self.api, self.answer)
+
+    def kept(self) -> Bill:
+        """The same without what was said."""
+        return self._replace(answer={name: held for name, held in self.answer.items() if name in _TOLD})
+
+
+def bills_of(value: object, api: Api | None = None) -> Iterator[Bill]:
+    """The bills of an answer; of a value of no known API, those of all answers in it."""
+    if api is not None:
+        if isinstance(value, dict):
+            yield Bill(api, value)
+        return
+    for answer, shown in answers_in(value):
+        if shown is not None:
+            yield Bill(shown, answer)
+
+
+def bill_of_events(api: Api, events: Sequence[Answer]) -> Bill:
+    """The bill of a stream, also of one that was cut off: usage is told in its first or last events."""
+    told: Answer = {}
+    for event in (*events[:FIRST], *events[max(FIRST, len(events) - LAST) :]):
+        for held in (event, *(a_dict(event.get(name)) for name in _WRAPPERS)):
+            _merge(told, held)
+    return Bill(api, told)
+
+
+_WRAPPERS = ("response", "message", "delta", "metadata", "x_groq")
+_USAGES = ("usage", "usageMetadata", "usage_metadata")
+_COUNTS = ("prompt_eval_count", "eval_count")
+_NAMES = ("model", "modelVersion", "model_version", "service_tier")
+_TOLD = frozenset({*_USAGES, *_COUNTS, *_NAMES, "meta"})
+
+
+def _merge(told: Answer, held: Answer) -> None:
+    for name in _USAGES:
+        if isinstance(usage := held.get(name), dict):
+            told[name] = a_dict(told.get(name)) | {one: count for one, count in usage.items() if count is not None}
+    told |= {name: found for name in (*_NAMES, *_COUNTS) if isinstance(found := held.get(name), str | int)}
+
+
+def usage_of(api: Api, answer: object) -> Usage | None:
+    """The usage that an answer of an API names; None if it names none."""
+    found = api.usage(answer)
+    if found is None or not any(found):
+        return None
+    tokens_in, tokens_out = map(_count, found)
+    return Usage(tokens_in, tokens_out, min(tokens_in, _cached(api, answer)))
+
+
+def _count(number: object) -> int:
+    return number if type(number) is int and 0 <= number <= MOST else 0
+
+
+def _cached(api: Api, answer: object) -> int:
+    usage = answer
+    for step in api.tokens[0]:
+        usage = any_of(usage, step) if isinstance(usage, dict) else None
+    for way in _CACHED:
+        found = usage
+        for step in way:
+            found = found.get(step) if isinstance(found, dict) else None
+        if count := _count(found):
+            return count
+    return 0
+
+
+_CACHED = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("input_tokens_details", "cached_tokens"),
+    ("cache_read_input_tokens",),
+    ("cacheReadInputTokens",),
+    ("cachedContentTokenCount",),
+    ("cached_content_token_count",),
+    ("prompt_cache_hit_tokens",),
+)

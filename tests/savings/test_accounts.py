@@ -1,0 +1,409 @@
+"""What is booked, case by case: who asked, who paid, what was saved; and what is not lost and not counted twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from askonce import AsyncCache, Cache, Keys, NotCached, Policy, UsageError
+from askonce.core.codec import PLAIN
+from askonce.core.providers.usage import Usage
+from askonce.core.savings import OTHER, Spent
+from askonce.core.tallies import BALANCES, Push
+from askonce.flight.accounts import Accounts
+from askonce.flight.bookings import Booking, Cost, Who
+from askonce.flight.pricing import UNPRICED
+from askonce.store import StoreTrouble
+from askonce.testing.trial import Clock
+
+PRICES = {"gpt-9*": {"input": 2, "output": 10}}
+ONE = Spent(1, 100, 20, 0, 400_000)  # an answer of these tokens, without its duration
+
+
+def chat(text: str = "hi", finish: str = "stop", put_in: int = 100, got_out: int = 20) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    usage = {"prompt_tokens": put_in, "completion_tokens": got_out, "total_tokens": put_in + got_out}
+    choices = [{"index": 0, "message": message, "finish_reason": finish}]
+    return {"object": "chat.completion", "model": "gpt-9-mini", "choices": choices, "usage": usage}
+
+
+def asked(text: str = "a", model: str = "gpt-9-mini") -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}]}
+
+
+def plain(spent: Spent) -> Spent:
+    """Without the duration, which differs from run to run."""
+    return spent - Spent(ms=spent.ms)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def cache(clock):
+    policy = Policy(ttl=10.0, grace=100.0, stale_if_error=200.0, max_age=1000.0, jitter=0.0)
+    with Cache("memory://", policy=policy, prices=PRICES, clock=clock) as made:
+        yield made
+
+
+def kinds(cache, **how: Any) -> dict[str, Spent]:
+    total = cache.savings(**how).total
+    return {kind: plain(getattr(total, kind)) for kind in ("led", "hits", "joined", "stale", "refreshes", "doubled")}
+
+
+def test_a_call_and_two_hits(cache):
+    for _ in range(3):
+        cache.fetch(asked(), chat)
+    found = kinds(cache)
+    assert (found["led"], found["hits"]) == (ONE, ONE.times(2))
+    total = cache.savings().total
+    assert (plain(total.asked), plain(total.paid), plain(total.saved)) == (ONE.times(3), ONE, ONE.times(2))
+
+
+def test_a_stale_answer_saves_its_call_and_its_refresh_is_subtracted(cache, clock):
+    cache.fetch(asked(), chat)
+    clock.tick(20_000)
+    assert cache.fetch(asked(), chat).status.detail == "stale"
+    until = time.monotonic() + 10
+    while kinds(cache)["refreshes"].calls == 0 and time.monotonic() < until:
+        time.sleep(0.01)
+    found = kinds(cache)
+    assert (found["stale"], found["refreshes"]) == (ONE, ONE)
+    assert plain(cache.savings().total.saved) == Spent()
+
+
+def test_an_old_answer_in_place_of_a_failure_saves_its_tokens_and_no_call(cache, clock):
+    def failing() -> Any:
+        raise TimeoutError
+
+    cache.fetch(asked(), chat)
+    clock.tick(150_000)  # past the grace
+    assert cache.fetch(asked(), failing).status.fwd == "stale"
+    found = kinds(cache)
+    assert (found["led"], found["stale"], found["doubled"]) == (ONE, ONE, Spent(1))
+    assert plain(cache.savings().total.saved) == ONE - Spent(1)
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filter", "tool_calls"])
+def test_an_answer_that_is_not_stored_was_asked_and_paid_each_time(cache, finish):
+    for _ in range(2):
+        cache.fetch(asked(), lambda: chat(finish=finish))
+    assert kinds(cache)["led"] == ONE.times(2)
+    assert sum(cache.activity().unstored.values()) == 2
+
+
+def test_a_failed_call_was_asked_and_paid_and_brought_no_tokens(cache):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            cache.fetch(asked(), lambda: 1 / 0)
+    total = cache.savings().total
+    assert (total.asked.calls, total.paid.calls, total.asked.tokens) == (2, 2, 0)
+
+
+class ConnectError(Exception):
+    """As HTTP clients call it."""
+
+
+def test_a_call_that_was_never_sent_is_no_call(cache):
+    def refused() -> Any:
+        raise ConnectError
+
+    with pytest.raises(ConnectError):
+        cache.fetch(asked(), refused)
+    total = cache.savings().total
+    assert (total.asked.calls, total.paid.calls, total.unanswered) == (0, 0, 1)
+
+
+def test_a_lookup_that_only_the_store_may_answer_is_unanswered(cache):
+    with pytest.raises(NotCached):
+        cache.fetch(asked(), chat, control="only-if-cached")
+    assert cache.savings().total.unanswered == 1
+
+
+def test_callers_that_share_a_flight_join_it_stored_or_not(cache):
+    for finish in ("stop", "length"):
+        gate, begun = threading.Event(), threading.Event()
+
+        def slow(finish: str = finish, gate: threading.Event = gate, begun: threading.Event = begun) -> Any:
+            begun.set()
+            gate.wait(10)
+            return chat(finish=finish)
+
+        threads = [threading.Thread(target=cache.fetch, args=(asked(finish), slow)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        begun.wait(10)
+        flights = cache.engine().board.flights
+        until = time.monotonic() + 10
+        while sum(one.followers for one in flights()) < 2 and time.monotonic() < until:
+            time.sleep(0.005)
+        gate.set()
+        for thread in threads:
+            thread.join()
+    found = kinds(cache)
+    assert (found["led"], found["joined"]) == (ONE.times(2), ONE.times(4))
+
+
+def test_values_without_a_usage_count_calls_and_seconds_only(cache):
+    for _ in range(2):
+        cache.get_or_set([{"role": "user", "content": "x"}], "gpt-9", lambda: (time.sleep(0.01), "text")[1])
+    total = cache.savings().total
+    assert (plain(total.led), plain(total.hits)) == (Spent(1), Spent(1))
+    assert total.hits.ms == total.led.ms >= 10
+
+
+def test_an_answer_inside_a_value_of_the_user_s_is_found(cache):
+    cache.fetch(asked(), lambda: {"mine": [chat(), chat()], "at": 3})
+    assert kinds(cache)["led"] == ONE.times(2) - Spent(1)
+
+
+def test_an_answer_that_cannot_be_read_is_no_hit(cache):
+    cache.fetch(asked(), chat)
+    memory = cache.engine().store._memory
+    (name,) = memory.entries
+    kept = memory.entries[name]
+    from askonce.core.model import read_head
+
+    head = read_head(kept.data)
+    import zlib
+
+    broken = kept.data[: head.length] + b"[[["
+    check = zlib.crc32(broken[120:], zlib.crc32(broken[:80]))
+    memory.entries[name] = kept._replace(data=broken[:80] + check.to_bytes(4, "big") + broken[84:])
+    assert cache.fetch(asked(), chat).status.fwd == "miss"
+    found = kinds(cache)
+    assert (found["led"], found["hits"]) == (ONE.times(2), Spent())
+
+
+def test_rows_are_split_by_model_scope_tenant_and_day(cache):
+    for model, scope, tenant in (("gpt-9", "a/b", "x"), ("gpt-9", "a", "y"), ("gpt-8", "a", "y")):
+        for _ in range(2):
+            cache.fetch(asked(model=model), chat, scope=scope, tenant=tenant)
+    by = {
+        one: {row.label: row.balance.asked.calls for row in cache.savings(by=one).rows}
+        for one in ("model", "scope", "tenant")
+    }
+    assert by == {"model": {"gpt-9": 4, "gpt-8": 2}, "scope": {"a": 4, "a/b": 2}, "tenant": {"y": 4, "x": 2}}
+    both = cache.savings(by=("tenant", "model"))
+    assert {row.labels for row in both.rows} == {("x", "gpt-9"), ("y", "gpt-9"), ("y", "gpt-8")}
+    (row,) = cache.savings(by="day").rows
+    assert row.label == both.until.isoformat()
+    assert sum((row.balance for row in both.rows), start=type(row.balance)()) == both.total
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"by": "modle"}, "write model"),
+        ({"since": 0}, "at least 1"),
+        ({"since": "x"}, "number of days"),
+        ({"since": True}, "number"),
+    ],
+)
+def test_a_wrong_argument_says_what_to_write(cache, how, told):
+    with pytest.raises(UsageError, match=told):
+        cache.savings(**how)
+
+
+def test_what_passed_is_counted_by_reason_and_priced_by_nobody(cache):
+    cache.fetch({**asked(), "tools": [{"type": "function", "function": {"name": "f"}}]}, chat)
+    cache.fetch(asked(), chat, control="no-store")
+    activity = cache.activity()
+    assert sum(activity.passed.values()) == 2
+    assert activity.passed["no-store"] == 1
+    assert cache.savings().total.asked == Spent()
+
+
+def test_the_hottest_keys_and_the_hours_are_told(cache):
+    for _ in range(40):
+        hot = cache.fetch(asked("hot"), chat)
+    for number in range(3):
+        cache.fetch(asked(str(number)), chat)
+        cache.fetch(asked(str(number)), chat)
+    activity = cache.activity()
+    assert activity.hottest[0] == (hot.key, 39)
+    assert len(activity.hottest) == 4
+    (hour,) = activity.hours
+    assert (hour.balance.hits.calls, hour.balance.led.calls) == (42, 4)
+    assert (activity.calls.count, activity.hits.count) == (4, pytest.approx(42 / 16, abs=2))
+
+
+def test_the_labels_of_an_encrypted_cache_are_encrypted_everywhere(tmp_path):
+    keys = Keys({"k1": os.urandom(32)})
+    url = f"sqlite:///{tmp_path}/sealed.db"
+    with Cache(url, encryption=keys, prices=PRICES) as cache:
+        for _ in range(2):
+            cache.fetch(asked(), chat, scope="secret/scope", tenant="secret-tenant")
+        cache.fetch(asked(), lambda: chat(finish="length"), scope="secret/scope", tenant="other")
+        (first, *_) = cache.savings(by=("model", "scope", "tenant")).rows
+        assert first.labels == ("gpt-9-mini", "secret/scope", "secret-tenant")
+        assert cache.activity().unstored
+    held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    for word in (b"secret", b"gpt-9-mini", b"truncated"):
+        assert word not in held
+    with Cache(url, encryption=Keys({"k2": os.urandom(32)})) as stranger:
+        (row,) = stranger.savings(by="model").rows
+        assert row.label == "(encrypted)"
+
+
+def test_after_so_many_labels_the_others_are_counted_together(cache):
+    for number in range(140):
+        cache.fetch(asked(model=f"m{number}"), lambda: "text", tags=[])
+    rows = cache.savings(by="model").rows
+    labels = {row.label: row.balance.asked.calls for row in rows}
+    assert labels[OTHER] == 12
+    assert len(labels) == 129
+
+
+# --- what is not lost, and not counted twice
+
+
+class Store:
+    """A store that takes a push, and may lose its reply."""
+
+    def __init__(self) -> None:
+        self.pushes: list[Push] = []
+        self.lost = 0
+        self.away = False
+
+    async def tally(self, push: Push) -> None:
+        if self.away:
+            raise StoreTrouble("store-timeout")
+        self.pushes.append(push)
+        if self.lost:
+            self.lost -= 1
+            raise StoreTrouble("store-timeout")
+
+
+def booked(accounts: Accounts, count: int = 1) -> None:
+    for _ in range(count):
+        accounts.book(Booking(Who("", PLAIN, "m"), "led", Spent(1), Cost(Usage(3, 4), 5), UNPRICED))
+
+
+def test_a_push_whose_reply_was_lost_is_sent_again_as_it_was():
+    accounts, store = Accounts(lambda: None), Store()
+    store.lost = 2
+    booked(accounts)
+    accounts.send(store)
+    booked(accounts, 2)
+    accounts.send(store)
+    accounts.send(store)
+    accounts.send(store)
+    numbers = [push.number for push in store.pushes]
+    assert numbers == [1, 1, 1, 2]
+    assert store.pushes[0] == store.pushes[1] == store.pushes[2]
+    assert len({push.sender for push in store.pushes}) == 1
+
+
+def test_what_the_store_does_not_take_is_kept_within_bounds_and_pushed_later():
+    accounts, store = Accounts(lambda: None), Store()
+    store.away = True
+    for number in range(300):
+        accounts.book(Booking(Who("", PLAIN, f"m{number}"), "led", Spent(1)))
+        accounts.send(store)
+    assert len(accounts._sending) + len(accounts._pending) <= 2
+    store.away = False
+    accounts.send(store)
+    accounts.send(store)
+    counted = [tally for push in store.pushes for tally in push.tallies if tally.table == BALANCES]
+    assert sum(tally.counts["ln"] for tally in counted) == 300
+    assert len({tally.label for tally in counted}) <= 130
+
+
+def test_a_hit_that_is_added_while_its_row_is_taken_is_counted_later(cache):
+    cache.fetch(asked(), chat)
+    cache.fetch(asked(), chat)
+    accounts = cache.engine().background.accounts
+    (row,) = accounts.rows.values()
+    accounts._retire()
+    assert not accounts.rows
+    row.hits += 1  # by a thread that had it in its hand
+    cache.savings()
+    row.hits += 1
+    assert kinds(cache)["hits"].calls == 3
+
+
+def test_a_thread_that_has_nothing_to_push_is_left_alone():
+    started = []
+    accounts, store = Accounts(lambda: started.append(1)), Store()
+    booked(accounts)
+    for _ in range(20):
+        accounts.send(store)
+    assert accounts.idle
+    assert started == [1]
+    booked(accounts)
+    assert started == [1, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_counts_what_it_does_itself(tmp_path):
+    cache = Cache(f"sqlite:///{tmp_path}/forked.db", prices=PRICES)
+    for _ in range(3):
+        cache.fetch(asked(), chat)
+    child = os.fork()
+    if not child:
+        cache.fetch(asked(), chat)
+        cache.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    found = kinds(cache)
+    cache.close()
+    assert (found["led"].calls, found["hits"].calls) == (1, 3)
+
+
+async def test_an_async_cache_counts_streams_of_items_and_those_that_join_them():
+    async def items() -> Any:
+        chunk = {"object": "chat.completion.chunk", "model": "gpt-9-mini"}
+        for text in ("a", "b"):
+            yield {**chunk, "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+            await asyncio.sleep(0)
+        yield {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        yield {**chunk, "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 20}}
+
+    async def read():
+        return len([item async for item in await cache.fetch_stream(asked(), items)])
+
+    async with AsyncCache("memory://", prices=PRICES) as cache:
+        assert await asyncio.gather(read(), read(), read()) == [4, 4, 4]
+        assert await read() == 4
+        total = (await cache.savings(since=1)).total
+    assert (plain(total.led), plain(total.joined), plain(total.hits)) == (ONE, ONE.times(2), ONE)
+
+
+async def test_a_stream_that_its_reader_leaves_is_paid_all_the_same():
+    async def items() -> Any:
+        chunk = {"object": "chat.completion.chunk", "model": "gpt-9-mini"}
+        for number in range(5):
+            yield {**chunk, "choices": [{"index": 0, "delta": {"content": str(number)}, "finish_reason": None}]}
+            await asyncio.sleep(0)
+        yield {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        yield {**chunk, "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 20}}
+
+    async with AsyncCache("memory://", prices=PRICES) as cache:
+        stream = await cache.fetch_stream(asked(), items)
+        await anext(stream)
+        await stream.aclose()
+        until = time.monotonic() + 10
+        while cache.engine().board.flights() and time.monotonic() < until:  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(0.01)
+        total = (await cache.savings()).total
+    assert plain(total.led) == plain(total.asked) == ONE
+
+
+def test_what_a_hit_saved_is_told_with_it(cache):
+    assert cache.fetch(asked(), chat).saved == Spent()
+    assert plain(cache.fetch(asked(), chat).saved) == ONE
+
+
+def test_mode_off_writes_nothing(tmp_path):
+    with Cache(f"sqlite:///{tmp_path}/off.db", mode="off") as cache:
+        cache.fetch(asked(), chat)
+    with Cache(f"sqlite:///{tmp_path}/off.db") as cache:
+        assert cache.activity().passed == {}
