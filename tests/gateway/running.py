@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ JSON = b'{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,
 def config_of(*upstreams: str, store: str = "memory://", **more: object) -> GatewayConfig:
     """A configuration as flags make it: ``server_drain=1`` is ``[server] drain = 1``."""
     flags = {name.replace("_", ".", 1): value for name, value in more.items()}
-    return load(None, {}, {"upstream": list(upstreams), "store.url": store, "server.port": 0, **flags})
+    return load(None, {}, {"upstream": list(upstreams), "store.url": store, "server.port": 0, "server.drain": 5, **flags})
 
 
 class Running:
@@ -49,6 +50,9 @@ class Running:
     def __enter__(self) -> Self:
         self._thread.start()
         self._began.result(10)
+        while not self.server.started:
+            assert self._thread.is_alive()
+            time.sleep(0.005)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,167 @@
+"""Streams through the gateway: one call for all who ask, whoever leaves, and every byte as upstream sent it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+
+from askonce.testing import Provider, Step
+from tests.gateway.running import Heard, Running, Tap, answer, received, request, serving
+
+KEY = {"authorization": "Bearer sk-1"}
+
+
+def asked(question: str, **more: Any) -> dict[str, Any]:
+    return {"model": "m", "stream": True, "messages": [{"role": "user", "content": question}], **more}
+
+
+def read(running: Running, question: str) -> tuple[str, bytes]:
+    with httpx2.stream(
+        "POST", f"{running.url}/v1/chat/completions", json=asked(question), headers=KEY, timeout=30
+    ) as came:
+        return came.headers["cache-status"], came.read()
+
+
+def open_stream(running: Running, question: str) -> socket.socket:
+    """A caller that has read the first part of its stream."""
+    caller = socket.create_connection(("127.0.0.1", running.port), 20)
+    headers = ("Authorization: Bearer sk-1", "Content-Type: application/json")
+    caller.sendall(request(json.dumps(asked(question)).encode(), headers=headers))
+    found = b""
+    while b"data: " not in found:
+        found += caller.recv(4096)
+    return caller
+
+
+def wait_until(met: Any, seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_callers_that_ask_at_once_share_one_call_and_each_gets_every_byte():
+    with Provider() as provider, serving(provider.url) as running, ThreadPoolExecutor(20) as pool:
+        provider.script("shared", Step(hang=True, after=2))
+        found = [pool.submit(read, running, "shared") for _ in range(20)]
+        wait_until(lambda: running.gateway.cache.stats().get("collapsed", 0) == 19)
+        provider.release("shared")
+        came = [one.result(20) for one in found]
+        assert provider.paid("shared") == 1
+        status, later = read(running, "shared")
+    assert len({body for _, body in came}) == 1
+    assert sum("collapsed" in said for said, _ in came) == 19
+    assert "hit" in status
+    assert later == came[0][1]
+    assert later.endswith(b"data: [DONE]\n\n")
+
+
+def test_parts_reach_the_caller_as_they_come_and_not_at_the_end():
+    with Provider() as provider, serving(provider.url) as running:
+        provider.script("slow", Step(hang=True, after=3))
+        caller = open_stream(running, "slow")  # while the fourth event is still to come
+        provider.release("slow")
+        assert received(caller).rstrip().endswith(b"0")
+        caller.close()
+
+
+def test_a_stream_is_finished_and_stored_although_its_only_caller_left():
+    with Provider() as provider, serving(provider.url) as running:
+        provider.script("left", Step(hang=True, after=2))
+        open_stream(running, "left").close()
+        wait_until(lambda: not running.server.server_state.tasks)
+        provider.release("left")
+        wait_until(lambda: running.gateway.cache.stats().get("stored", 0) == 1)
+        assert "hit" in read(running, "left")[0]
+        assert provider.paid("left") == 1
+
+
+def test_who_pays_may_leave_and_the_others_read_on():
+    with Provider() as provider, serving(provider.url) as running, ThreadPoolExecutor(1) as pool:
+        provider.script("shared", Step(hang=True, after=2))
+        payer = open_stream(running, "shared")
+        other = pool.submit(read, running, "shared")
+        wait_until(lambda: running.gateway.cache.stats().get("collapsed", 0) == 1)
+        payer.close()
+        provider.release("shared")
+        assert other.result(20)[1].endswith(b"data: [DONE]\n\n")
+        assert provider.paid("shared") == 1
+
+
+def test_a_caller_that_leaves_before_the_answer_begins_loses_nothing_for_the_next_one():
+    with Provider() as provider, serving(provider.url) as running:
+        provider.script("whole", Step(hang=True))
+        body = json.dumps({**asked("whole"), "stream": False}).encode()
+        caller = socket.create_connection(("127.0.0.1", running.port), 20)
+        caller.sendall(request(body, headers=("Authorization: Bearer sk-1",)))
+        wait_until(lambda: provider.paid("whole") == 1)
+        caller.close()
+        wait_until(lambda: running.gateway.cache.stats().get("abandoned", 0) == 1)
+        provider.release("whole")
+        came = httpx2.post(f"{running.url}/v1/chat/completions", content=body, headers=KEY)
+        assert came.status_code == 200
+        assert provider.paid("whole") == 1
+
+
+def test_upstream_is_left_at_once_when_the_caller_of_an_uncached_request_leaves():
+    def says(heard: Heard) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"
+
+    with Tap(says) as tap, serving(tap.url) as running:
+        caller = socket.create_connection(("127.0.0.1", running.port), 20)
+        caller.sendall(request(method="GET", path="/v1/events"))
+        assert b"HTTP/1.1 200" in caller.recv(4096)
+        caller.close()
+        wait_until(lambda: not running.server.server_state.tasks)
+
+
+def test_an_answer_that_upstream_cuts_is_cut_for_its_payer_and_its_followers_and_never_stored():
+    whole = b"x" * 100
+    cut = answer(b'{"id": "x"', headers={"content-length": "5000"})
+    told = iter([cut + whole, b""])
+
+    def says(_: Heard) -> bytes:
+        return next(told, answer())
+
+    class Cutting(Tap):
+        async def _serve(self, reader: Any, writer: Any) -> None:
+            self.heard.append(await self._heard(reader))
+            writer.write(cut)
+            await writer.drain()
+            writer.close()
+
+    with Cutting() as tap, serving(tap.url) as running:
+        for _ in range(2):
+            with pytest.raises(httpx2.RemoteProtocolError):
+                httpx2.post(
+                    f"{running.url}/v1/chat/completions", json={**asked("x"), "stream": False}, headers=KEY, timeout=10
+                )
+    assert len(tap.heard) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("questions", [1, 200])
+def test_a_thousand_concurrent_streams_cost_a_call_for_each_question(questions):
+    import asyncio
+
+    async def crowd(url: str) -> list[bytes]:
+        limits = httpx2.Limits(max_connections=1000)
+        async with httpx2.AsyncClient(limits=limits, timeout=120) as client:
+
+            async def one(number: int) -> bytes:
+                made = await client.post(f"{url}/v1/chat/completions", json=asked(f"q{number % questions}"), headers=KEY)
+                return made.content
+
+            return await asyncio.gather(*map(one, range(1000)))
+
+    with Provider(pace=0.05, delay=1.0) as provider, serving(provider.url) as running:
+        came = asyncio.run(crowd(running.url))
+        assert sum(provider.paid(f"q{number}") for number in range(questions)) == questions
+    assert len(set(came)) == questions
+    assert all(body.endswith(b"data: [DONE]\n\n") for body in came)
