@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from askonce.gateway.app import Gateway
@@ -23,7 +25,9 @@ JSON = b'{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,
 def config_of(*upstreams: str, store: str = "memory://", **more: object) -> GatewayConfig:
     """A configuration as flags make it: ``server_drain=1`` is ``[server] drain = 1``."""
     flags = {name.replace("_", ".", 1): value for name, value in more.items()}
-    return load(None, {}, {"upstream": list(upstreams), "store.url": store, "server.port": 0, "server.drain": 5, **flags})
+    return load(
+        None, {}, {"upstream": list(upstreams), "store.url": store, "server.port": 0, "server.drain": 5, **flags}
+    )
 
 
 class Running:
@@ -72,8 +76,8 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(*upstreams: str, **more: Any) -> Iterator[Running]:
-    with Running(config_of(*upstreams, **more)) as running:
+def serving(*upstreams: str, file: Path | None = None, **more: Any) -> Iterator[Running]:
+    with Running(config_of(*upstreams, **more) if file is None else load(file)) as running:
         yield running
 
 
@@ -107,7 +111,8 @@ def answer(
 class Tap:
     """An upstream that keeps every byte of each request, and answers as told. An answer of b"" is a cut connection."""
 
-    def __init__(self, says: Answer = lambda _: answer()) -> None:
+    def __init__(self, says: Answer = lambda _: answer(), context: ssl.SSLContext | None = None) -> None:
+        self._context = context
         self.heard: list[Heard] = []
         self.says = says
         self.connections = 0
@@ -117,7 +122,7 @@ class Tap:
     def __enter__(self) -> Self:
         self._thread.start()
         server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20), self._loop
+            asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20, ssl=self._context), self._loop
         ).result(10)
         self._server = server
         self.port = server.sockets[0].getsockname()[1]

@@ -155,7 +155,9 @@ def test_a_thousand_concurrent_streams_cost_a_call_for_each_question(questions):
         async with httpx2.AsyncClient(limits=limits, timeout=120) as client:
 
             async def one(number: int) -> bytes:
-                made = await client.post(f"{url}/v1/chat/completions", json=asked(f"q{number % questions}"), headers=KEY)
+                made = await client.post(
+                    f"{url}/v1/chat/completions", json=asked(f"q{number % questions}"), headers=KEY
+                )
                 return made.content
 
             return await asyncio.gather(*map(one, range(1000)))

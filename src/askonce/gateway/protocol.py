@@ -164,8 +164,11 @@ class GatewayProtocol(HttpToolsProtocol):
     def _refuse(self, wrong: _Wrong) -> None:
         under_way: Any = self.cycle  # None before the first request
         if under_way is not None and not under_way.response_complete:
-            self.transport.close()  # an answer is under way: there is no place for another
-            return
+            if self._reading != _BODY or under_way.response_started:
+                self.transport.close()  # another answer is under way: there is no place for this one
+                return
+            under_way.disconnected = True  # what the application answers is not sent any more
+            under_way.message_event.set()
         answer = replies.error(wrong.status, "bad_request", str(wrong))
         answer.more.append((b"connection", b"close"))
         self.transport.write(packed(answer))
@@ -192,7 +195,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._late("body")
 
     def _late(self, what: str) -> None:
-        if not self._seen:
+        if self._reading == _HEAD and not self._seen:
             self.transport.close()  # nothing was asked
         else:
             self._refuse(_Wrong(408, f"the {what} of the request did not arrive in time"))

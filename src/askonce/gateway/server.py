@@ -30,7 +30,7 @@ from askonce.gateway.protocol import Bounds, GatewayProtocol
 
 Load = Callable[[], GatewayConfig]
 ENDS = (signal.SIGTERM, signal.SIGINT)
-SECOND = 10  # ticks of uvicorn's main loop
+SECOND = 1.0  # between two looks at all connections
 
 
 class GatewayServer(uvicorn.Server):
@@ -40,6 +40,7 @@ class GatewayServer(uvicorn.Server):
         self.gateway = gateway
         self._load = load
         self._parent = parent
+        self._woken = asyncio.Event()
         self._protocol = type("Protocol", (GatewayProtocol,), {"bounds": bounds_of(gateway.config)})
         super().__init__(_uvicorn_config(gateway, self._protocol))
 
@@ -66,6 +67,7 @@ class GatewayServer(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
         self.gateway.stop()
+        self._woken.set()
 
     def reload(self) -> None:
         """Read the configuration again, and use it if it is right."""
@@ -86,16 +88,20 @@ class GatewayServer(uvicorn.Server):
             log.warning("host, port and workers change at the next start, and not by a reload")
         log.info("the configuration was read again")
 
-    async def on_tick(self, counter: int) -> bool:
-        """Called by uvicorn every tenth of a second."""
-        if counter % SECOND == 0:
-            self.gateway.telemetry.tick()
-            now = time.monotonic()
-            for connection in list(self.server_state.connections):
-                connection.look(now)  # type: ignore[union-attr]
-            if self._parent and os.getppid() != self._parent:
-                self.end()  # nobody would start it again, or tell it to end
-        return await super().on_tick(counter)
+    async def main_loop(self) -> None:
+        """Tick once a second, and end as soon as it is told: uvicorn would look ten times a second."""
+        while not self.should_exit:
+            self._tick()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), SECOND)
+
+    def _tick(self) -> None:
+        self.gateway.telemetry.tick()
+        now = time.monotonic()
+        for connection in list(self.server_state.connections):
+            connection.look(now)  # type: ignore[union-attr]
+        if self._parent and os.getppid() != self._parent:
+            self.end()  # nobody would start it again, or tell it to end
 
 
 def bounds_of(config: GatewayConfig) -> Bounds:

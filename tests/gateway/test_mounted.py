@@ -1,0 +1,126 @@
+"""The gateway in somebody else's application, below a path, on any server of ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from askonce import AsyncCache
+from askonce.gateway.app import Gateway
+from askonce.gateway.paths import sent_path
+from askonce.testing import Provider
+from tests.gateway.running import Tap, config_of
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+KEY = {"authorization": "Bearer sk-1"}
+
+
+def client(app: Any) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://host")
+
+
+async def test_it_answers_below_a_path_of_a_starlette_application():
+    with Provider() as provider:
+        async with Gateway(config_of(provider.url)) as gateway:
+            app = Starlette(routes=[Mount("/llm", Mount("/v2", gateway))])
+            async with client(app) as caller:
+                first, second = [
+                    await caller.post("/llm/v2/v1/chat/completions", json=CHAT, headers=KEY) for _ in range(2)
+                ]
+                ready = await caller.get("/llm/v2/_askonce/ready")
+    assert "fwd=miss; stored" in first.headers["cache-status"]
+    assert "hit" in second.headers["cache-status"]
+    assert second.content == first.content
+    assert ready.json() == {"status": "ready"}
+    assert provider.requests[0].target == "/v1/chat/completions"
+
+
+async def test_it_opens_at_the_first_request_and_shares_a_cache_of_yours_which_it_does_not_close():
+    with Provider() as provider:
+        async with AsyncCache("memory://") as cache:
+            gateway = Gateway(config_of(provider.url), cache=cache)
+            async with client(gateway) as caller:
+                assert (await caller.post("/v1/chat/completions", json=CHAT, headers=KEY)).status_code == 200
+            await gateway.aclose()
+            assert cache.stats()["stored"] == 1
+            assert await cache.get_or_set([], "m", lambda: asyncio.sleep(0, "still open")) == "still open"
+
+
+async def test_a_stream_is_sent_part_by_part_and_ends_when_the_caller_leaves():
+    with Provider() as provider:
+        async with Gateway(config_of(provider.url)) as gateway, client(gateway) as caller:
+            came = await caller.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=KEY)
+            assert came.content.endswith(b"data: [DONE]\n\n")
+            sent: list[dict[str, Any]] = []
+            parts: Iterator[dict[str, Any]] = iter([{"type": "http.request", "body": b"{}", "more_body": False}])
+            left, two = asyncio.Event(), asyncio.Event()
+
+            async def receive() -> dict[str, Any]:
+                if (part := next(parts, None)) is not None:
+                    return part
+                await left.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: dict[str, Any]) -> None:
+                sent.append(message)
+                if len(sent) == 2:
+                    two.set()
+
+            with Tap() as hanging:
+                hanging.says = lambda _: b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n"
+                gateway.reload(config_of(hanging.url))
+                scope = {
+                    "type": "http",
+                    "method": "GET",
+                    "path": "/x",
+                    "query_string": b"",
+                    "headers": [(b"host", b"h")],
+                }
+                task = asyncio.create_task(gateway(scope, receive, send))
+                await asyncio.wait_for(two.wait(), 10)
+                assert sent[1]["body"] == b"a"
+                left.set()
+                await asyncio.wait_for(task, 10)
+
+
+async def test_a_websocket_is_refused_and_a_lifespan_is_lived():
+    sent: list[dict[str, Any]] = []
+    messages = iter([{"type": "websocket.connect"}, {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    gateway = Gateway(config_of("http://127.0.0.1:9"))
+    await gateway({"type": "websocket", "path": "/v1/realtime", "headers": []}, receive, send)
+    await gateway({"type": "lifespan"}, receive, send)
+    kinds = [message["type"] for message in sent]
+    assert kinds == ["websocket.close", "lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "path"),
+    [
+        ({"path": "/a b", "raw_path": b"/a%20b"}, "/a%20b"),
+        ({"path": "/a b"}, "/a%20b"),
+        ({"path": "/m/a b", "root_path": "/m", "raw_path": b"/m/a%20b"}, "/a%20b"),
+        ({"path": "/m/a b", "root_path": "/m", "raw_path": b"/a%20b"}, "/a%20b"),  # servers that leave the root out
+        ({"path": "/a b", "root_path": "/m", "raw_path": b"/m/a%20b"}, "/a%20b"),  # and of the path alone
+        ({"path": "/m", "root_path": "/m", "raw_path": b"/m"}, "/"),
+        ({"path": "/m/", "root_path": "/m/", "raw_path": b"/m/"}, "/"),
+        ({"path": "/mx/a", "root_path": "/m", "raw_path": b"/mx/a"}, "/mx/a"),
+        ({"path": "/x/y", "root_path": "", "raw_path": b"/x%2Fy"}, "/x%2Fy"),
+        ({"path": "/é", "root_path": ""}, "/%C3%A9"),
+        ({"path": "/a", "root_path": "", "raw_path": b"/a?b=c"}, "/a"),
+    ],
+)
+def test_the_path_is_read_as_it_was_sent_whatever_the_server_says_of_its_root(scope, path):
+    assert sent_path({"root_path": "", **scope}) == path

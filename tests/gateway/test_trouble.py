@@ -1,0 +1,217 @@
+"""What the gateway says when something is wrong: its configuration, its port, its store, its upstream."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import socket
+import ssl
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from askonce.cli.app import run
+from askonce.errors import ConfigError
+from askonce.gateway.app import Gateway
+from askonce.gateway.sockets import listening
+from tests.gateway.running import Heard, Tap, answer, config_of, serving
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+KEY = {"authorization": "Bearer sk-1"}
+
+
+def ask(url: str, path: str = "/v1/chat/completions") -> httpx2.Response:
+    return httpx2.post(f"{url}{path}", json=CHAT, headers=KEY, timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_an_upstream_that_refuses_is_an_error_in_the_shape_of_the_api_that_an_sdk_may_try_again():
+    with serving(f"http://127.0.0.1:{free_port()}") as running:
+        chat, messages = ask(running.url), ask(running.url, "/v1/messages")
+        other = httpx2.get(f"{running.url}/v1/models")
+    assert chat.status_code == messages.status_code == other.status_code == 502
+    assert chat.json()["error"]["code"] == "upstream_unreachable"
+    assert "no connection to http://127.0.0.1" in chat.json()["error"]["message"]
+    assert messages.json()["type"] == "error"
+    assert "upstream_unreachable" in other.text
+    assert "fwd=miss; detail=upstream-unreachable" in chat.headers["cache-status"]
+    assert "x-should-retry" not in chat.headers
+
+
+def test_an_upstream_that_stays_silent_is_a_timeout():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with serving(url, limits_read_timeout=0.2) as running:
+            came = ask(running.url)
+    assert came.status_code == 504
+    assert came.json()["error"]["code"] == "upstream_timeout"
+
+
+def test_a_name_that_does_not_exist_is_named():
+    with serving("http://no-such-host.invalid") as running:
+        came = ask(running.url)
+    assert came.status_code == 502
+    assert "no-such-host.invalid" in came.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
+def test_an_upstream_that_hangs_up_or_speaks_no_http_is_an_error(said):
+    class Wrong(Tap):
+        async def _serve(self, reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(said)
+            writer.close()
+
+    with Wrong() as tap, serving(tap.url) as running:
+        assert ask(running.url).status_code == 502
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of its own for 127.0.0.1, and its key."""
+    from ipaddress import ip_address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_a_certificate_that_does_not_verify_is_said_and_one_that_the_configuration_names_verifies(tmp_path):
+    cert, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with Tap(context=context) as tap:
+        url = tap.url.replace("http:", "https:")
+        with serving(url) as running:
+            came = ask(running.url)
+        assert came.status_code == 502
+        assert f"the certificate of {url} does not verify: " in came.json()["error"]["message"]
+        file = tmp_path / "gateway.toml"
+        file.write_text(f'[[upstream]]\nurl = "{url}"\nca = "{cert}"\n[server]\nport = 0\n[store]\nurl = "memory://"\n')
+        with serving(file=file) as running:
+            assert ask(running.url).status_code == 200
+
+
+def test_a_store_that_is_away_at_the_start_is_said_and_calls_go_upstream(caplog):
+    store = f"redis://127.0.0.1:{free_port()}"
+    with Tap() as tap, serving(tap.url, store=store) as running:
+        assert "calls go upstream uncached until it answers" in caplog.text
+        assert ask(running.url).status_code == ask(running.url).status_code == 200
+        ready = httpx2.get(f"{running.url}/_askonce/ready")
+        assert httpx2.get(f"{running.url}/_askonce/health").json()["status"] == "ok"
+    assert (ready.status_code, ready.json()) == (503, {"status": "uncached", "store": "store-refused"})
+    assert len(tap.heard) == 2
+
+
+@pytest.mark.servers
+def test_a_gateway_is_ready_when_its_store_grants_a_claim_and_again_when_it_comes_back(own_valkey):
+    with Tap() as tap, serving(tap.url, store=own_valkey.url) as running:
+        assert httpx2.get(f"{running.url}/_askonce/ready").status_code == 200
+        own_valkey.command("CONFIG", "SET", "maxmemory", "1")  # it answers reads, and refuses every claim
+        full = httpx2.get(f"{running.url}/_askonce/ready")
+        assert (full.status_code, full.json()["store"]) == (503, "store-full")
+        own_valkey.command("CONFIG", "SET", "maxmemory", "0")
+        assert httpx2.get(f"{running.url}/_askonce/ready").status_code == 200
+
+
+def test_a_port_in_use_is_one_clear_line_also_for_several_workers():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for workers in (1, 2):
+            with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 is in use"):
+                listening("127.0.0.1", port, workers)
+    found = listening("127.0.0.1", port, 2)
+    with pytest.raises(ConfigError, match="in use"):  # although its sockets could be shared
+        listening("127.0.0.1", port, 2)
+    for one in (one for sockets in found for one in sockets):
+        one.close()
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="names no address"):
+        listening("no-such-host.invalid", 0, 1)
+    with pytest.raises(ConfigError, match="write another --host"):
+        listening("192.0.2.1", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "no upstream: name one"),
+        (["--upstream", "api.openai.com"], "is no URL of http or https"),
+        (["--upstream", "https://u:p@api.openai.com"], "remove it, because callers send their own credentials"),
+        (["--upstream", "https://a", "--url", "mysql://x"], "no store has the scheme 'mysql'"),
+        (["--upstream", "https://a", "--workers", "0"], "workers"),
+        (["--upstream", "https://a", "--mode", "maybe"], "mode"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(arguments, says, capsys):
+    assert run(["serve", "--port", "0", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_certificates_that_cannot_be_read_are_found_at_the_start(tmp_path):
+    (tmp_path / "ca.pem").write_text("nothing")
+    for file in ("ca.pem", "absent.pem"):
+        config = config_of("https://a")
+        upstream = type(config.upstreams[0])(url="https://a", ca=str(tmp_path / file))
+        with pytest.raises(ConfigError, match="cannot be read from"):
+            Gateway(type(config)(upstreams=(upstream,)))
+
+
+def test_a_reload_changes_the_upstream_and_a_wrong_one_changes_nothing():
+    with Tap(lambda _: answer(b'"one"')) as one, Tap(lambda _: answer(b'"two"')) as two, serving(one.url) as running:
+        assert ask(running.url, "/x").json() == "one"
+        running.server._load = lambda: config_of(two.url)
+        running.do(reloaded(running))
+        assert ask(running.url, "/x").json() == "two"
+
+        def wrong():
+            raise ConfigError("line 3: no")
+
+        running.server._load = wrong
+        running.do(reloaded(running))
+        assert ask(running.url, "/x").json() == "two"
+
+
+async def reloaded(running) -> None:
+    running.server.reload()
+
+
+def test_an_error_of_the_gateway_names_no_secret():
+    def says(_: Heard) -> bytes:
+        return b""
+
+    with Tap(says) as tap, serving(f"/a={tap.url}") as running:
+        for path in ("/v1/sk-secret", "/a/v1/chat/completions?key=sk-secret"):
+            came = httpx2.post(f"{running.url}{path}", content=json.dumps(CHAT), headers={"authorization": "sk-secret"})
+            assert came.status_code in {404, 502}
+            assert "sk-secret" not in came.text
