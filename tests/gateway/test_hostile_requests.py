@@ -221,6 +221,13 @@ def test_an_error_page_repeats_nothing_of_the_request(running):
         assert secret.encode() not in raw_call(running.port, data)
 
 
+@pytest.mark.parametrize("scheme", ["NTLM abc", "negotiate abc=", " Negotiate\tabc", "Kerberos abc"])
+def test_a_credential_that_authenticates_a_connection_is_not_sent_on_one_that_others_use(running, tap, scheme):
+    before = len(tap.heard)
+    said = raw_call(running.port, request(BODY, headers=(KEY, f"authorization: {scheme}")))
+    assert (statuses(said), tap.heard[before:]) == ([501], [])
+
+
 # --- size and slowness -------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import typer
 from askonce import __version__
 from askonce.cli import say
 from askonce.cli.demo import demo
+from askonce.cli.digest import digest
 from askonce.cli.doctor import doctor
 from askonce.cli.flights import flights
 from askonce.cli.invalidate import invalidate
@@ -60,6 +61,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     flights: "askonce flights --url http://127.0.0.1:8181",
     invalidate: "askonce invalidate --scope support/triage --dry-run",
     sweep: "askonce sweep --old-prefix llm:v3",
+    digest: "askonce digest --tenant red < key.txt >> tenants.txt",
     keys: "askonce keys --file /etc/askonce.keys",
 }
 for command, example in EXAMPLES.items():

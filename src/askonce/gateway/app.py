@@ -165,6 +165,8 @@ class Gateway:
         head = heads.read(sent, route.host)
         if head.upgrade == b"websocket":
             return replies.error(501, "websocket", _NO_WEBSOCKET)
+        if head.binds:
+            return replies.error(501, "connection_bound", _BOUND)
         method, query = scope["method"], scope["query_string"]
         url = f"{route.base}{rest}?{query.decode('latin-1')}" if query else route.base + rest
         try:
@@ -204,6 +206,10 @@ class Gateway:
 _NO_WEBSOCKET = (
     "the gateway does not proxy WebSockets: send HTTP requests (streams come as server-sent events), or connect to the"
     " provider itself"
+)
+_BOUND = (
+    "NTLM, Negotiate and Kerberos authenticate a connection, and the gateway's connections serve all callers: send a"
+    " key or a token"
 )
 _TOO_LARGE = "the body of the request is larger than the gateway accepts (limits.body)"
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from askonce.http.credentials import Header, covered
+from askonce.http.credentials import Header, binds, covered
 from askonce.http.request import Known
 
 _HOP = frozenset({b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings"})
 _SEEN = {b"host": 1, b"content-length": 2, b"transfer-encoding": 3, b"connection": 4, b"upgrade": 5, b"expect": 6}
-_HOST, _LENGTH, _CODING, _CONNECTION, _UPGRADE, _EXPECT, _ENDS = range(1, 8)
+_SEEN[b"authorization"] = 7
+_HOST, _LENGTH, _CODING, _CONNECTION, _UPGRADE, _EXPECT, _SHOWN, _ENDS = range(1, 9)
 _OURS = b"askonce-"
 _CONTINUE = b"100-continue"
 _USUAL = frozenset({b"keep-alive", b"close"})  # values of Connection that name no header
@@ -28,6 +29,7 @@ class Head(NamedTuple):
     length: bytes = b""
     chunked: bool = False
     upgrade: bytes = b""
+    binds: bool = False  # its credential authenticates a connection, which others use too
 
 
 class _Kinds(Known[bytes, int]):
@@ -44,7 +46,7 @@ _KINDS = _Kinds()
 def read(headers: Sequence[Header], host: bytes) -> Head:
     """A request's head, in one pass: a hit has some 15 headers."""
     sent: list[Header] = []
-    length, chunked, upgrade, named = b"", False, b"", False
+    length, chunked, upgrade, named, bound = b"", False, b"", False, False
     ended: set[bytes] = set()
     for pair in headers:
         kind = _KINDS[pair[0]]
@@ -56,6 +58,9 @@ def read(headers: Sequence[Header], host: bytes) -> Head:
         elif kind == _LENGTH:
             sent.append(pair)
             length = pair[1]
+        elif kind == _SHOWN:
+            sent.append(pair)
+            bound = bound or binds((pair,))
         elif kind == _CODING:
             chunked = chunked or b"chunked" in pair[1].lower()
         elif kind == _UPGRADE:
@@ -66,7 +71,7 @@ def read(headers: Sequence[Header], host: bytes) -> Head:
             sent.append(pair)
     if ended:
         sent = [pair for pair in sent if pair[0].lower() not in ended]
-    return Head(sent if named else [(b"host", host), *sent], length, chunked, upgrade)
+    return Head(sent if named else [(b"host", host), *sent], length, chunked, upgrade, bound)
 
 
 def ended_by(connection: bytes) -> set[bytes]:

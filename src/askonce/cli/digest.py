@@ -1,0 +1,35 @@
+"""``askonce digest``: the digest of an API key, for the file that maps keys to tenants."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Annotated
+
+import typer
+
+from askonce.errors import UsageError
+from askonce.gateway.tenant_file import digest_of, name_problem
+
+Tenant = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Print the whole line for the file.")]
+
+
+def digest(tenant: Tenant = "") -> None:
+    """Print the digest of an API key, for a gateway's file of tenants.
+
+    The key is read from standard input, a line for each; a terminal is asked for one, which it does not show. It is
+    never an argument: other users of the machine can read those.
+    """
+    if tenant and (problem := name_problem(tenant)):
+        raise UsageError(f"--tenant: {problem}")
+    keys = [line.strip() for line in _lines()]
+    if not any(keys):
+        raise UsageError("no key on standard input: write `askonce digest < FILE`, or type it when you are asked")
+    for key in filter(None, keys):
+        print(f"{digest_of(key)} {tenant}".strip())
+
+
+def _lines() -> list[str]:
+    if sys.stdin.isatty():
+        return [getpass.getpass("API key: ")]
+    return sys.stdin.read().splitlines()
