@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import sys
+import time
 
 import httpx2
+import openai
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -20,6 +23,7 @@ import askonce
 from askonce.core import libraries
 from askonce.otel import instrument
 from askonce.testing.answers import answer
+from askonce.testing.provider import Provider
 
 MODEL = "gpt-4.1-mini"
 
@@ -205,6 +209,49 @@ def test_the_span_of_a_stream_that_is_called_for_ends_with_it(cache, sdk):
     for span, outcome in ((led, "miss"), (replayed, "hit")):
         assert attributes(span)["gen_ai.request.stream"] is True
         assert attributes(span)["askonce.outcome"] == outcome
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_stream_or_an_answer_of_an_sdk_has_one_span_and_an_upstream_that_breaks_has_an_error(sdk, streamed):
+    with Provider() as provider:
+        provider.script("broken", ConnectionError())
+        async with (
+            askonce.AsyncCache("memory://", prefix=f"spans-{streamed}") as cache,
+            openai.AsyncOpenAI(
+                base_url=provider.openai_url, api_key="k", http_client=cache.http_client(), max_retries=0
+            ) as client,
+        ):
+            sdk.watch(cache)
+
+            async def ask(content):
+                made = await client.chat.completions.create(**asked(content), stream=streamed)
+                return [part async for part in made] if streamed else made
+
+            said = await asyncio.gather(*[ask("together") for _ in range(5)])
+            assert said == [said[0]] * 5
+            await ask("together")
+            outcomes = sorted(attributes(span)["askonce.outcome"] for span in sdk.finished())
+            assert outcomes == ["collapsed"] * 4 + ["hit", "miss"]
+            with pytest.raises(openai.APIConnectionError):
+                await ask("broken")
+            (broken,) = sdk.finished()
+    assert attributes(broken)["error.type"] == "broken"
+    assert broken.status.status_code is StatusCode.ERROR
+
+
+def test_an_old_answer_in_place_of_an_error_is_no_error(sdk):
+    with askonce.Cache("memory://", prefix="old", ttl=0.01, grace=0, stale_if_error=60) as cache:
+        cache.fetch(asked(), said)
+        time.sleep(0.05)
+        sdk.watch(cache)
+
+        def away():
+            raise ConnectionError
+
+        assert cache.fetch(asked(), away).value == said()
+    (span,) = sdk.finished()
+    assert attributes(span)["askonce.outcome"] == "stale"
+    assert "error.type" not in attributes(span)
 
 
 def test_all_caches_are_instrumented_later_ones_too_until_it_ends(cache, sdk):

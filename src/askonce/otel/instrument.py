@@ -70,7 +70,7 @@ class Instrumentation:
         """What stands around a lookup."""
         return LookupSpan(self, question)
 
-    def looked_up(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:  # noqa: ARG002
+    def looked_up(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:
         """Count a lookup, and say in its span how it ended."""
         proven = status.hit or status.stored
         said = {"askonce.outcome": outcome, "askonce.detail": self._details.of(status.detail, proven=proven)}
@@ -80,12 +80,16 @@ class Instrumentation:
         self._lookups.add(1, {name: value for name, value in said.items() if value})
         span = _current.get()
         if span is not None and outcome != "bypass":
-            span.ended_as(outcome, status)
+            span.ended_as(outcome, status, stored=entry is not None)
 
     def happened(self, event: Event) -> None:
-        """End the span of a stream with its upstream stream."""
-        if event.name == "called" and self.streams and (span := self.streams.pop(event.key, None)) is not None:
-            span.end(str(event.data.get("error", "")))
+        """Learn which lookup calls for a stream, and when that stream ends: perhaps before the lookup does."""
+        if event.name == "call" and (span := _current.get()) is not None and span.streamed:
+            self.streams[event.key] = span
+            if len(self.streams) > OPEN:
+                self.streams.pop(next(iter(self.streams))).over("")
+        elif event.name == "called" and self.streams and (span := self.streams.pop(event.key, None)) is not None:
+            span.over(str(event.data.get("error", "")))
 
 
 class LookupSpan(AbstractContextManager[None]):
@@ -95,27 +99,39 @@ class LookupSpan(AbstractContextManager[None]):
         self._made = made
         self._question = question
         self._said = conventions.asked(question.operation, question.model)
+        self.streamed = question.key.form == "s"
+        self._exited = self._over = False
+        self._error = self._failure = ""
         self._outcome = ""
         self._detail = ""
         self._stored = False
         self._lookups = self._hits = 0
 
     def __enter__(self) -> None:
-        made, question = self._made, self._question
+        made = self._made
         name = f"{self._said['gen_ai.operation.name']} {self._said.get('gen_ai.request.model', '')}".strip()
         self._span = made.tracer.start_span(name, kind=made.trace.SpanKind.CLIENT, attributes=self._said)
         self._attached = opentelemetry("context").attach(made.trace.set_span_in_context(self._span))
         self._token = _current.set(self)
-        if question.key.form == "s":
+        if self.streamed:
             self._span.set_attribute("gen_ai.request.stream", value=True)
 
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         self._detach()
-        led = self._outcome not in {"", "hit", "collapsed"}
-        if kind is None and led and self._question.key.form == "s":
-            self._wait_for_stream()
-        else:
-            self.end("" if kind is None else kind.__qualname__)
+        key, streams = self._question.key.text, self._made.streams
+        self._exited = True
+        calls = streams.get(key) is self and kind is None and self._outcome not in {"hit", "collapsed"}
+        if calls and not self._over:
+            return  # until the stream is over
+        if streams.get(key) is self:
+            streams.pop(key, None)
+        self.end(self._error if kind is None else kind.__qualname__)
+
+    def over(self, error: str) -> None:
+        """The stream that this lookup called for is over; `error`: the type of what it ended in, or ""."""
+        self._over, self._error = True, error
+        if self._exited:
+            self.end(error)
 
     def _detach(self) -> None:
         try:
@@ -124,25 +140,18 @@ class LookupSpan(AbstractContextManager[None]):
             return
         opentelemetry("context").detach(self._attached)
 
-    def _wait_for_stream(self) -> None:
-        streams, key = self._made.streams, self._question.key.text
-        if (before := streams.pop(key, None)) is not None:
-            before.end("")
-        streams[key] = self
-        if len(streams) > OPEN:
-            streams.pop(next(iter(streams))).end("")
-
-    def ended_as(self, outcome: str, status: Status) -> None:
-        """Note how a lookup ended. Of a batch, the first miss counts."""
+    def ended_as(self, outcome: str, status: Status, *, stored: bool) -> None:
+        """Note how a lookup ended; `stored`: with a stored answer. Of a batch, the last miss counts."""
         self._lookups += 1
         self._hits += status.hit
         if self._lookups == 1 or not status.hit:
             self._outcome, self._detail = outcome, status.detail
+            self._failure = "" if stored else _error_in(status.detail)
         self._stored = self._stored or status.stored
 
     def end(self, error: str) -> None:
         """End the span and count its duration. `error`: the type of what it ended in, or ""."""
-        error = error or _error_in(self._detail)
+        error = error or self._failure
         said = self._said | {"askonce.outcome": self._outcome} if self._outcome else dict(self._said)
         if error:
             said["error.type"] = error
@@ -158,7 +167,9 @@ class LookupSpan(AbstractContextManager[None]):
 
     def _details(self) -> dict[str, Any]:
         key = self._question.key.text
-        said = {"askonce.key": key[:KEY_SHOWN], "askonce.stored": self._stored}
+        said: dict[str, Any] = {"askonce.key": key[:KEY_SHOWN]}
+        if not self.streamed:  # whether a stream is stored shows after its end
+            said["askonce.stored"] = self._stored
         if self._detail:
             said["askonce.detail"] = self._detail
         if self._lookups > 1:
@@ -167,6 +178,6 @@ class LookupSpan(AbstractContextManager[None]):
 
 
 def _error_in(detail: str) -> str:
-    """The type of the error that an answer is: HTTP's number, of ``status-429``."""
-    kind, _, number = detail.partition("-")
-    return number if kind == "status" else ""
+    """The type of the error that an answer is: of ``status-429`` HTTP's number, of ``upstream-timeout`` the word."""
+    kind, _, word = detail.partition("-")
+    return word if kind in {"status", "upstream"} else ""
