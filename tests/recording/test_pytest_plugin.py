@@ -35,6 +35,11 @@ def ask(cache, text="hi", **more):
 """
 
 
+# Each would be imported anew by every pytest inside: that takes longer than to run its tests.
+OTHERS = ("asyncio", "hypothesispytest", "anyio", "langsmith_plugin", "playwright", "schemathesis")
+WITHOUT = [f"-pno:{name}" for name in ("cacheprovider", *OTHERS)]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
     """The SDK imported here, to its last corner: or every pytest inside would import it anew."""
@@ -55,8 +60,7 @@ def run(pytester: pytest.Pytester, provider: Any) -> Any:
     def run(tests: str, *arguments: str) -> Any:
         pytester.makepyfile(test_suite=SUITE.format(url=provider.openai_url, tests=tests))
         plugin = [] if INSTALLED else ["-p", "askonce.pytest_plugin"]
-        without = [f"-pno:{name}" for name in ("cacheprovider", "asyncio", "hypothesispytest", "anyio")]
-        return pytester.runpytest_inprocess(*plugin, *without, *arguments)
+        return pytester.runpytest_inprocess(*plugin, *WITHOUT, *arguments)
 
     return run
 
@@ -427,8 +431,7 @@ def suite(pytester: pytest.Pytester) -> Any:
         (pytester.path / "calls.txt").touch()
         pytester.makepyfile(test_suite=UPSTREAM + tests)
         plugin = [] if INSTALLED else ["-p", "askonce.pytest_plugin"]
-        without = [f"-pno:{name}" for name in ("cacheprovider", "asyncio", "hypothesispytest", "anyio")]
-        return pytester.runpytest_inprocess(*plugin, *without, *arguments)
+        return pytester.runpytest_inprocess(*plugin, *WITHOUT, *arguments)
 
     return suite
 
