@@ -48,7 +48,8 @@ from askonce.core.zstd import Zstd
 
 MARK = 0xA5
 COMPRESSED, ENCRYPTED = 1, 2
-BODY, LOG, LABELS = b"b", b"l", b"e"  # the purposes of keys: an answer, a part of a log, what an entry says of itself
+# The purposes of keys: an answer, a part of a log, what an entry says of itself, a note.
+BODY, LOG, LABELS, NOTE = b"b", b"l", b"e", b"w"
 NONCE, BOUND = 12, 16
 START = 80  # bytes of an entry's head that are written by the client before its checksum
 PEOPLE = frozenset({TAGS, SCOPE, MODEL, USAGE, PRICE})  # extensions that no store reads
@@ -224,6 +225,19 @@ class Codec:
         """The reverse of close_text."""
         return self._opened(LABELS, key, flight, text, len(text), b"")
 
+    # notes
+
+    def close_note(self, owner: bytes, name: bytes, data: bytes) -> bytes:
+        """A note's data (core.notes): encrypted if answers are."""
+        return data if self._keys is None else self._enclosed(NOTE, _named(name), owner, b"", data, None)
+
+    def open_note(self, owner: bytes, name: bytes, data: bytes) -> bytes:
+        """The reverse of close_note."""
+        if data[:1] != bytes([MARK]):
+            self._check_plain()
+            return data
+        return self._opened(NOTE, _named(name), owner, data, len(data), b"")
+
     # envelopes
 
     def _packed(self, data: bytes) -> bytes | None:
@@ -284,6 +298,12 @@ class Codec:
         if found is None:
             raise Corrupt(NO_KEY)
         return found
+
+
+def _named(name: bytes) -> Key:
+    """The key of an entry's name; of a name that is none, that of some key."""
+    form = name[-1:].decode("latin-1")
+    return Key(name[:-1], form if form in FORMS else "v")  # type: ignore[arg-type]  # a Form
 
 
 def _context(purpose: bytes, key: Key, flight: bytes) -> bytes:

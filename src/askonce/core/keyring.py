@@ -57,13 +57,14 @@ class KeyOf:
 
 
 class Names:
-    """The secret that keys the names in a store: the digests of questions, and the fields of labels."""
+    """The secret that keys what a store shows: the digests of questions, the fields of labels, and those in notes."""
 
-    __slots__ = ("_inner", "_outer", "labels")
+    __slots__ = ("_inner", "_outer", "labels", "notes")
 
     def __init__(self, secret: bytes) -> None:
         base = KeyOf(NAMES, secret)
         self.labels = base.derived(b"labels")
+        self.notes = base.derived(b"notes")
         # HMAC-SHA-256 with the padded key hashed beforehand: hmac.digest does that at each call, 3 us instead of 1.
         padded = base.derived(b"digests").ljust(64, b"\0")
         self._inner = sha256(bytes(byte ^ 0x36 for byte in padded))
