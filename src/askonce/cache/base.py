@@ -189,6 +189,7 @@ class BaseCache(QuestionBuilder, Observed):
         else:
 
             async def paid() -> Answer:
+                question.parts = self._parts(plan, known, body)
                 judge = self._judge(plan, known, body, "v")
                 return answer_of(await self._called(call), judge, self.events)
 
@@ -207,6 +208,7 @@ class BaseCache(QuestionBuilder, Observed):
         question = Question(Key(known.key.digest, "s"), known.fields, plan, known.model)
 
         async def opened() -> Opened:
+            question.parts = self._parts(plan, known, body)
             judge = self._judge(plan, known, body, "s")
             items = Items(await self._called(open_stream), self.events, kind, asynchronous=self.asynchronous)
             return Opened(b"", items, judge.items())

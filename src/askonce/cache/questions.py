@@ -8,6 +8,7 @@ from askonce.core import keys
 from askonce.core.judge import Judge
 from askonce.core.keys import Form, Key
 from askonce.core.normalize import Normal, NotNormal
+from askonce.core.parts import Later, Parts
 from askonce.core.providers.answers import a_dict
 from askonce.core.providers.expected import expected_of
 from askonce.core.providers.fits import Request
@@ -68,11 +69,18 @@ class QuestionBuilder:
             keyed, passes = None, not_normal(self.events, wrong)
         model = _model_of(request)
         key = plan.key(digest if keyed is None else plan.digest(keyed))
-        known = Known(key, plan.fields(model), model, passes, expected_of(request))
+        again = keyed if self.rules.normalize is not None else None
+        known = Known(key, plan.fields(model), model, passes, expected_of(request), again)
         # The user's function may look at more than the request, and make another key the next time.
         if self.rules.normalize is None and plan.remembers:
             plan.known.keep(digest, body, known)
         return known
+
+    def _parts(self, plan: Plan, known: Known, body: bytes) -> Parts | Later:
+        """What the key of a question is made of."""
+        if known.keyed is not None or self._normal is None or self.rules.normalize is not None:
+            return plan.parts(known.keyed or body)
+        return Later(len(body), lambda: plan.parts(self._keyed(body) or body))
 
     def _judge(self, plan: Plan, known: Known, body: bytes, form: Form) -> Judge:
         """The judge of the answer to a question that goes upstream now."""

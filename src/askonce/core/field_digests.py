@@ -46,20 +46,25 @@ class Node(NamedTuple):
 
 
 class Digests:
-    """Makes trees with one owner's secret, and remembers the names of what it digested."""
+    """Makes trees with one owner's secret, and remembers the names of what it digested.
 
-    def __init__(self, secret: bytes) -> None:
+    `known`: digests of names, shared by several of one owner.
+    """
+
+    def __init__(self, secret: bytes, known: dict[str, bytes] | None = None) -> None:
         self._base = blake2b(digest_size=4, key=secret)
         self._left = NODES
-        self._known: dict[str, bytes] = {}
+        self._known = {} if known is None else known
         self.names: dict[bytes, str] = {}
 
     def name(self, text: str) -> bytes:
         """The digest of a field's name."""
         found = self._known.get(text)
         if found is None:
+            if len(self._known) >= NODES:
+                self._known.clear()
             found = self._known[text] = self._of(f"\0{text}")[:NAME]
-            self.names[found] = text
+        self.names[found] = text
         return found
 
     def tree(self, fields: Mapping[str, object]) -> Node:

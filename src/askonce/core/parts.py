@@ -15,25 +15,45 @@ LARGEST = 2**20  # bytes of a body that is taken apart
 
 
 class Parts(NamedTuple):
-    """What makes a key. `asker`: the tenant or credential; `body`: its part of the key, or what makes it, if asked."""
+    """What makes a key. `asker`: the tenant or credential; `body`: its part of the key."""
 
     asker: str
     scope: str
     variant: str
     upstream: str
     headers: Sequence[tuple[str, str]]
-    body: bytes | Callable[[], bytes]
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """About as many bytes as it holds."""
+        return len(self.body)
+
+    def __call__(self) -> Parts:
+        """Itself; see Later."""
+        return self
 
     def fields(self) -> dict[str, object]:
         """Everything but the asker, by name: ``scope``, ``header openai-beta``, ``url``; unset ones are left out."""
         url, _, options = self.upstream.partition("#")
-        rules, body = _read(self.body if isinstance(self.body, bytes) else self.body())
+        rules, body = _read(self.body)
         said = {"scope": self.scope, "variant": self.variant, "url": url, "options": options, "rules": rules}
         headers: dict[str, str] = {}
         for name, value in self.headers:
             field = f"header {name.lower()}"
             headers[field] = f"{headers[field]}, {value}" if field in headers else value
         return {**{name: value for name, value in said.items() if value}, **headers, BODY: body}
+
+
+class Later(NamedTuple):
+    """Parts that are worked out when they are needed, from a request of `size` bytes."""
+
+    size: int
+    make: Callable[[], Parts]
+
+    def __call__(self) -> Parts:
+        """The parts."""
+        return self.make()
 
 
 def _read(keyed: bytes) -> tuple[str, Any]:

@@ -155,6 +155,8 @@ def survives(seen: Seen, generations: Generations, until: Seen | None = None) ->
 
 def labels_of(scopes: Iterable[str], model: str, tags: Sequence[str]) -> list[Label]:
     """The labels of a question."""
-    return [*(("scope", one) for one in scopes), *(("tag", one) for one in tags), *([("model", model)] if model else [])]
-
-
+    return [
+        *(("scope", one) for one in scopes),
+        *(("tag", one) for one in tags),
+        *([("model", model)] if model else []),
+    ]

@@ -24,6 +24,7 @@ from askonce.core.policy import Terms
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.engine.accounting import CALL, Accounting
 from askonce.engine.answer import Answer
+from askonce.engine.noting import Noting
 from askonce.engine.question import Question
 from askonce.events import Events
 from askonce.flight.background import BackgroundThread
@@ -57,6 +58,7 @@ class Landing(NamedTuple):
     work: Work | None
     fills: bool = False
     said: Mapping[str, str] = {}  # of the question, for events
+    note: Callable[[str], None] | None = None  # notes what became of it: "" if it was stored, or why it was not
 
 
 class Leader:
@@ -71,6 +73,7 @@ class Leader:
         self._board = board
         self._codec = guarded.codec
         self.accounting = Accounting(guarded)
+        self._noting = Noting(guarded)
 
     async def run(self, flight: Flight, question: Question, call: Call) -> None:
         """Make the upstream call and land it. The call's errors are landed; only SystemExit and its like are raised."""
@@ -89,6 +92,7 @@ class Leader:
             self._brought_nothing([(flight, question)], error)
             ending = self._failed(question, error)
             failed = self._failed_for(flight, error)
+            self._noting.ended(flight, question, ending.detail, failed=not isinstance(error, Unshared))
             await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
             flight.land(error=error)
         except GeneratorExit as error:
@@ -176,10 +180,12 @@ class Leader:
             self.accounting.cut(flight, question, unread, seconds)
         if refusal:
             self._unstored(question, refusal)
+            self._noting.ended(flight, question, refusal)
             await self._return(flight, Ending(FAILED, refusal), failed=flight.is_refresh)
         elif error is not None:
             self._events.emit("failed", question.key.text, type(error).__name__, **question.said)
             ending = Ending(FAILED, type(error).__name__)
+            self._noting.ended(flight, question, ending.detail, failed=True)
             await self._return(flight, ending, failed=self._failed_for(flight, error))
         else:
             answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()), bills=pump.scan.bills())
@@ -238,14 +244,17 @@ class Leader:
         detail = answer.verdict.reason
         if answer.body is not None and len(answer.body) > question.terms.max_answer_bytes:
             detail = detail or "too-large"
+        noted = partial(self._noting.ended, flight, question, seconds=seconds)
         if flight.grant is None:
-            return Landing(answer, detail, None)
+            return Landing(answer, detail, None, note=noted)
         if detail or answer.body is None:
             self._unstored(question, detail)
             shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
             failed = bool(answer.trouble) or (flight.is_refresh and not detail.startswith("status-"))
-            return Landing(answer, detail, self._release(flight, shared, failed=failed, hint=answer.hint))
-        return Landing(answer, "", self._fill(flight.grant, question, answer, seconds), True, question.said)
+            return Landing(answer, detail, self._release(flight, shared, failed=failed, hint=answer.hint), note=noted)
+        life = _lifetime(question.terms, answer.verdict)
+        work = self._fill(flight.grant, question, answer, seconds, life)
+        return Landing(answer, "", work, True, question.said, partial(noted, life=life))
 
     def _unstored(self, question: Question, detail: str) -> None:
         self._events.emit("unstored", question.key.text, detail, **question.said)
@@ -257,13 +266,20 @@ class Leader:
         if not landing.fills:
             if landing.work is not None:
                 self._returned(flight, said)
+            self._note(landing, detail or "no-lease")
             return Landed(answer, stored=False, detail=detail)
         flight.returned = True  # after trouble too: the work may still arrive, so the lease is left to its deadline
         verdict = said.kind if isinstance(said, StoreTrouble) else str(said)
         self._events.emit(*self._said(verdict, flight.key.text), **landing.said)
         if verdict != "stored":
             self.accounting.unstored(verdict)
+        self._note(landing, "" if verdict == "stored" else verdict)
         return Landed(answer, stored=verdict == "stored", detail="" if verdict in {"stored", "unkept"} else verdict)
+
+    @staticmethod
+    def _note(landing: Landing, unstored: str) -> None:
+        if landing.note is not None:
+            landing.note(unstored)
 
     @staticmethod
     def _said(verdict: str, key: str) -> tuple[str, str, str]:
@@ -271,10 +287,9 @@ class Leader:
             return "stored", key, ""
         return ("refused" if verdict in {"lost", "moved"} else "unstored"), key, verdict
 
-    def _fill(self, grant: Grant, question: Question, answer: Answer, seconds: float) -> Work:
+    def _fill(self, grant: Grant, question: Question, answer: Answer, seconds: float, life: Lifetime) -> Work:
         """The store's work that stores an answer."""
         sealed, key = self._sealed(grant, question, answer, seconds), question.key
-        life = _lifetime(question.terms, answer.verdict)
         return lambda store: store.fill(key, grant.id, grant.order, sealed, life)
 
     def _sealed(self, grant: Grant, question: Question, answer: Answer, seconds: float) -> Sealed:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import unquote
 
 from askonce.core import keys, labels
@@ -21,6 +21,7 @@ from askonce.core.lease import NEVER, Generations, Limits
 from askonce.core.memo import Memo
 from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.normalize import NotNormal
+from askonce.core.parts import Later, Parts
 from askonce.core.policy import NO_CONTROL, Consistency, Control, Policy, Terms, resolve
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.operations import Operation
@@ -59,6 +60,7 @@ class Question:
     part: bool = False  # an item of a batch, which is one call
     served: Any = None  # the row in which its hit was counted (flight.accounts)
     operation: Operation | None = None  # of an HTTP request, for what measures it
+    parts: Parts | Later | None = None  # what its key is made of, known when it goes upstream
 
     @property
     def tenant(self) -> str:
@@ -144,12 +146,14 @@ class Known(NamedTuple):
     model: str
     passes: str
     expected: Expected
+    keyed: bytes | None = None  # the body's part of the key, if it cannot be made again
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Settings, checked and worked out."""
 
+    noted: ClassVar[bool] = True  # whether what becomes of its questions is noted, to explain later ones
     prefix: str
     scope: str
     tags: tuple[str, ...]
@@ -183,16 +187,24 @@ class Plan:
         credential: str = "",
     ) -> Question:
         """A question with this canonical body. `credential` identifies the tenant if none is named."""
+        parts = self.parts(body, upstream, headers, credential)
         digest = keys.digest(
             prefix=self.prefix,
-            tenant=self.tenant or credential,
+            tenant=parts.asker,
             scope=self.scope,
             variant=self.variant,
-            upstream=f"{RULES} {upstream}" if upstream else "",
+            upstream=parts.upstream,
             headers=headers,
             body=body,
         )
-        return Question(self.key(digest, form), self.fields(model), self, model)
+        return Question(self.key(digest, form), self.fields(model), self, model, parts=parts)
+
+    def parts(
+        self, body: bytes, upstream: str = "", headers: Sequence[tuple[str, str]] = (), credential: str = ""
+    ) -> Parts:
+        """What the key of a question is made of."""
+        place = f"{RULES} {upstream}" if upstream else ""
+        return Parts(self.tenant or credential, self.scope, self.variant, place, headers, body)
 
     def key(self, digest: bytes, form: Form = "v") -> Key:
         """The key of a question, by its digest."""

@@ -24,6 +24,7 @@ from askonce.flight.heartbeats import Heartbeats, give_back
 from askonce.flight.hit_counts import TOLD, HitCounts
 from askonce.flight.link_trouble import LinkTrouble
 from askonce.flight.listening import Listening
+from askonce.flight.note_queue import NoteQueue
 from askonce.flight.probes import Probes
 from askonce.flight.users import Unflushed, Users
 from askonce.runtime.drive import drive
@@ -58,6 +59,7 @@ class BackgroundThread(Listening):
         self._to_release: deque[tuple[Key, bytes, bool]] = deque()
         self.hits = HitCounts(self._store.visits, self.start)
         self.accounts = Accounts(self.start)
+        self.notes = NoteQueue(self.start)
         self._probes = Probes(self.breakers, self._store)
         self._unflushed: dict[Unflushed, None] = {}
         self._running = OwnedLock()
@@ -215,6 +217,7 @@ class BackgroundThread(Listening):
                 self._give_back()
             drive(self._store.tell(TOLD))
             self.accounts.end(self._store)
+            self.notes.send(self._store)
         except Exception as error:  # noqa: BLE001 - the thread ends in any case
             log.debug("left undone: %r", error)
 
@@ -289,17 +292,20 @@ class BackgroundThread(Listening):
                 work()
         if self.breakers.shut:
             self.hits.forget(lambda key: not self.writes(key))
+            self.notes.forget()
         while self.hits.due() <= 0 and time.monotonic() < until:
             self.hits.send(self._store)
         if self.accounts.due() <= 0:
             self.accounts.send(self._store, writes=self.writes(TALLY_KEY))
+        while self.notes.due() <= 0 and time.monotonic() < until:
+            self.notes.send(self._store)
 
     def _patience(self) -> float:
         self._heartbeats.unwatched()
         to_do = self._changed or self._to_release or self._unflushed or self._heartbeats.urgent or self._deferred
         if to_do or self._stopping:
             return 0.0
-        rest = min(IDLE, self._probes.due(), self.hits.due(), self.accounts.due())
+        rest = min(IDLE, self._probes.due(), self.hits.due(), self.accounts.due(), self.notes.due())
         return self._heartbeats.watch(rest, self.rhythm, waited_for=bool(self._wait_lists))
 
     def _give_back(self) -> None:

@@ -85,10 +85,17 @@ class NoteQueue:
         return note if len(note.data) <= LARGEST else None
 
     def send(self, store: Store) -> None:
-        """Write one batch, oldest first, in the background thread."""
+        """Write one batch, oldest first, in the background thread. After trouble, drop all."""
         notes = self.take(BATCH)
         try:
             drive(store.note(notes))
         except StoreTrouble as trouble:
             log.debug("notes could not be written: %s", trouble)
             self.dropped += len(notes)
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop what waits: the store takes no writes."""
+        self.dropped += len(self._waiting)
+        self._waiting.clear()
+        self._size = 0

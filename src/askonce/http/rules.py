@@ -31,7 +31,7 @@ from askonce.core.providers.fields import per_input
 from askonce.core.providers.fits import Request
 from askonce.core.providers.operations import Operation, agreed, model_of
 from askonce.core.providers.request import judge_request
-from askonce.core.providers.scan import stream_variant, streams_read
+from askonce.core.providers.scan import streams_read
 from askonce.core.rules import NO_RULES, Rules
 from askonce.core.upstream import everybodys
 from askonce.engine.answer import Answer
@@ -41,6 +41,7 @@ from askonce.errors import AskonceError
 from askonce.events import Events
 from askonce.http.callers import Callers
 from askonce.http.credentials import Header, covers_body, fingerprint
+from askonce.http.described import Described, form_of
 from askonce.http.directives import said
 from askonce.http.embeddings import Vector, cut, inputs_of
 from askonce.http.forms import other_forms, retelling
@@ -222,7 +223,7 @@ class ClientRules:
         tenant = bool(plan.tenant)
         if not tenant and self._callers.needs_tenant(asked.who, carries.secrets):
             return "tenant-needed"
-        form, place = _form(sent, target, body)
+        form, place = form_of(sent, target, body)
         if form == "s" and not streams_read(operation.api):
             return "stream"
         counts = self._callers.counts(carries, form, tenant=tenant)
@@ -292,8 +293,16 @@ class ClientRules:
     def replied(self, asked: Asked, reply: Response) -> None:
         """Note what upstream replied to a question; `reply` may have no body yet."""
 
+    def describe(self, asked: Asked) -> None:
+        """Note what the key of a question is made of, if it was not read anew."""
+        question, sent, operation = asked.question, asked.sent, asked.operation
+        if question is not None and question.parts is None and sent is not None and operation is not None:
+            described = Described(self._callers, self._bodies, self._same_as)
+            question.parts = described.later(sent, operation, question.plan, question.key.form, asked.who)
+
     def going(self, asked: Asked) -> None:
         """Note a question that goes upstream."""
+        self.describe(asked)
         self._fitting.going(asked.said())
 
     # answers
@@ -370,18 +379,6 @@ def _batch(body: dict[str, Any], ask: Callable[[object], Question]) -> Batch | N
         if question.key not in batch.questions:
             batch.questions[question.key], batch.inputs[question.key] = question, one
     return batch
-
-
-def _form(sent: SentRequest, target: Target, body: dict[str, Any]) -> tuple[Form, str]:
-    """The form of the wanted answer, and the URL's part of the key.
-
-    A plain stream shares its question with the answer in one piece. A stream with options has other bytes and is
-    another question: its options follow the URL, like a fragment.
-    """
-    if not (target.operation.streamed_by_path or body.get("stream")):
-        return "j", target.upstream
-    variant = stream_variant(body, target.operation.api, sent.url.partition("?")[2])
-    return "s", f"{target.upstream}#{variant}" if variant else target.upstream
 
 
 def _texts(reply: Response) -> dict[str, str]:

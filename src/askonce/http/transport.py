@@ -241,10 +241,11 @@ class Transport:
             try:
                 response = answered(found)
             except Unreadable:
+                self.rules.describe(call.asked)
                 response = await self._engine().reread(question, call.paid, answered)
             if response is not None:
                 return response
-            question = self._again(question)
+            question = call.asked.question = self._again(question)
 
     def _again(self, question: Question) -> Question:
         """The same question, as if nothing of it was seen yet: what another caller's call brought was not for it."""
@@ -270,10 +271,11 @@ class Transport:
             try:
                 response = opened(found)
             except Unreadable:
+                self.rules.describe(call.asked)
                 response = await self._engine().reread(question, call.opened, opened)
             if response is not None:
                 return response
-            question = self._again(question)
+            question = call.asked.question = self._again(question)
 
     def _opened(self, call: StreamCall, found: Found) -> Any:
         """Like _answered, for a stream."""

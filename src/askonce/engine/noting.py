@@ -1,0 +1,106 @@
+"""What became of a call, as a note for explanations (core.seen); the background thread makes and writes it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import NamedTuple
+
+from askonce.core.codec import Codec
+from askonce.core.field_digests import Digests, packed
+from askonce.core.keys import RAW, Key
+from askonce.core.labels import scope_paths
+from askonce.core.model import Lifetime
+from askonce.core.notes import Note
+from askonce.core.parts import LARGEST, Later, Parts
+from askonce.core.seen import Owner, Seen, digest_of, labels_of, owner_of
+from askonce.engine.question import Plan, Question
+from askonce.flight.flight import Flight
+from askonce.flight.guarded_store import GuardedStore
+
+OWNERS = 64  # whose digests of names are remembered
+NONE = Lifetime(0, 0, 0, 0)
+
+
+class _Ended(NamedTuple):
+    """A call that ended, and what its note is made of."""
+
+    key: Key
+    plan: Plan
+    parts: Parts | Later
+    seen: Seen
+
+
+class Noting:
+    """Notes the calls of one engine."""
+
+    def __init__(self, guarded: GuardedStore) -> None:
+        self._queue = guarded.background.notes
+        self._codec: Codec = guarded.codec
+        self._known: dict[bytes, dict[str, bytes]] = {}
+
+    def ended(
+        self,
+        flight: Flight,
+        question: Question,
+        unstored: str,
+        *,
+        failed: bool = False,
+        life: Lifetime = NONE,
+        seconds: float = 0.0,
+    ) -> None:
+        """Note what became of a call. One that brought nothing for an entry that may still be there is not noted."""
+        if question.parts is None or not question.plan.noted or (unstored and flight.is_refresh):
+            return
+        created, fresh, stale, error = life.dates(0)
+        seen = Seen(
+            flight.id,
+            unstored,
+            failed,
+            question.model,
+            question.plan.scope,
+            int(seconds * 1000),
+            fresh=fresh,
+            hard=max(created, fresh, stale, error),
+            held=question.held.fresh if question.held is not None else 0,
+            fields=question.fields,
+        )
+        if flight.grant is not None:
+            seen = seen._replace(epoch=flight.grant.snapshot.epoch, clock=flight.grant.snapshot.clock)
+        ended = _Ended(question.key, question.plan, light(question.key, question.parts), seen)
+        self._queue.add(
+            (question.key, unstored), ended.parts.size, lambda lag: self._note(ended, lag), once=bool(unstored)
+        )
+
+    def _note(self, ended: _Ended, lag: int) -> Note:
+        parts, plan, seen = ended.parts(), ended.plan, ended.seen
+        secret = b"" if plan.names is None else plan.names.notes
+        owner = owner_of(plan.prefix, parts.asker, secret)
+        labels = labels_of(scope_paths(plan.scope), seen.model, plan.tags)
+        digests = tuple(digest_of(label, secret) for label in labels)
+        seen = seen._replace(lag=lag, labels=digests, tree=packed(self._digests(owner).tree(parts.fields())))
+        name = name_of(ended.key)
+        return Note(plan.prefix, owner.id, name, self._codec.close_note(owner.id, name, seen.packed()))
+
+    def _digests(self, owner: Owner) -> Digests:
+        known = self._known.get(owner.id)
+        if known is None:
+            if len(self._known) >= OWNERS:
+                self._known.clear()
+            known = self._known[owner.id] = {}
+        return Digests(owner.secret, known)
+
+
+def name_of(key: Key) -> bytes:
+    """The name of a question's notes: that of its entry."""
+    return key.digest + key.form.encode()
+
+
+def light(key: Key, parts: Parts | Later) -> Parts | Later:
+    """The parts without a very large body, which would wait in memory, and is not taken apart in any case."""
+    if parts.size <= LARGEST:
+        return parts
+    return parts()._replace(body=_instead(key))
+
+
+def _instead(key: Key) -> bytes:
+    return RAW + sha256(key.digest).hexdigest().encode()
