@@ -24,7 +24,7 @@ import orjson
 
 from askonce import Cache
 from askonce.core.keys import Key
-from askonce.engine.question import Planner
+from askonce.engine.planner import Planner
 from askonce.errors import PartialInvalidation, StoreUnavailable
 from askonce.store.redis.tracking import Tracking
 from askonce.testing import ValkeyServer

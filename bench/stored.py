@@ -20,7 +20,8 @@ import redis
 from askonce import Cache, NotCached, Policy
 from askonce.core import keys
 from askonce.core.model import FIELDS, HEAD_SIZE, SCOPE, Lifetime, Snapshot, pack_fields, read_head, seal
-from askonce.engine.question import Planner, Question, Settings
+from askonce.engine.planner import Planner
+from askonce.engine.question import Question, Settings
 from askonce.store import PARTITIONS
 from askonce.store.redis.names import Names
 from askonce.testing.servers import Server

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from askonce import Policy
 from askonce.core import keys
-from askonce.engine.question import Planner
+from askonce.engine.planner import Planner
 from askonce.events import Events
 from askonce.http.credentials import LASTING, binds, covers_body, fingerprint, rotates
 from askonce.http.request import SentRequest, less_ours, name_of, read_headers, target_of

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from askonce import AsyncCache, Cache, ConfigError, Policy
 from askonce.core.fresh import AGAIN
-from askonce.engine.question import Planner
+from askonce.engine.planner import Planner
 from askonce.events import Events
 from askonce.http.request import SentRequest
 from askonce.http.rules import ClientRules

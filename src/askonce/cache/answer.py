@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from askonce.core.judge import Judge, refused
 from askonce.core.plain import exact_json
 from askonce.core.savings import Spent
 from askonce.engine.answer import Answer
+from askonce.engine.question import Question
 from askonce.events import Events, Status
 
 
@@ -29,6 +30,18 @@ def answer_of(value: object, judge: Judge, events: Events) -> Answer:
     return Answer(None, refused("not-json"), value)
 
 
+class Explaining(Protocol):
+    """The cache of an outcome."""
+
+    def forgets(self, key: str) -> Any:
+        """Invalidate one answer."""
+        ...
+
+    def explains(self, question: Question, status: Status) -> Any:
+        """Why a lookup ended so."""
+        ...
+
+
 @dataclass(slots=True)
 class Outcome:
     """The result of a lookup: `value`, the caller's own copy; `status`; `key`, 64 hex digits, to invalidate by."""
@@ -36,12 +49,17 @@ class Outcome:
     value: Any
     status: Status
     key: str
-    _forget: Callable[[str], Any]
+    _cache: Explaining
+    _question: Question
     _saved: Callable[[], Spent] | None = field(default=None, compare=False)
+
+    def why(self) -> Any:
+        """Why the lookup ended so: a Why (with an AsyncCache: ``await outcome.why()``). Reads the store."""
+        return self._cache.explains(self._question, self.status)
 
     def forget(self) -> Any:
         """Make this answer unservable everywhere, at once (with an AsyncCache: ``await outcome.forget()``)."""
-        return self._forget(self.key)
+        return self._cache.forgets(self.key)
 
     @property
     def saved(self) -> Spent:

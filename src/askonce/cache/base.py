@@ -16,13 +16,13 @@ import orjson
 
 from askonce.cache import config, contents
 from askonce.cache.answer import Outcome, answer_of
+from askonce.cache.explained import Explained
 from askonce.cache.items import PLAIN, PlainItems
 from askonce.cache.near import near_for
 from askonce.cache.observed import Observed
 from askonce.cache.options import CACHE_OPTIONS, POLICY_OPTIONS, Call, check_spelling, policy_of, settings_of
 from askonce.cache.pricing import Prices, pricer_of
 from askonce.cache.process import known_caches
-from askonce.cache.questions import QuestionBuilder
 from askonce.cache.sealing import Encryption, codec_of, find_compression, portable
 from askonce.cache.selector import Selector, select
 from askonce.cache.stores import no_store, open_store
@@ -34,7 +34,8 @@ from askonce.core.rules import RULE_WORDS, Rules
 from askonce.engine.answer import Answer
 from askonce.engine.batch import BatchEngine
 from askonce.engine.fitting import Fitting
-from askonce.engine.question import NOTHING, Planner, Question, Settings
+from askonce.engine.planner import Planner
+from askonce.engine.question import NOTHING, Question, Settings
 from askonce.engine.reader import Found, Unreadable
 from askonce.errors import ConfigError, UsageError
 from askonce.events import Events, Status
@@ -51,10 +52,10 @@ if TYPE_CHECKING:
 
 
 R = TypeVar("R")
-Placed = tuple[Playback | StoredItems | Uncached, Status]
+Placed = tuple[Playback | StoredItems | Uncached, Status, Question]
 
 
-class BaseCache(QuestionBuilder, Observed):
+class BaseCache(Explained, Observed):
     """The base of both kinds of cache."""
 
     asynchronous = False
@@ -195,10 +196,11 @@ class BaseCache(QuestionBuilder, Observed):
 
             found = await self.engine().ask(question, paid)
             try:
-                return self._outcome(found)
+                return self._outcome(question, found)
             except Unreadable:
-                return await self.engine().reread(question, paid, self._outcome)
-        return self._outcome(found)
+                question.parts = self._parts(plan, known, body)
+                return await self.engine().reread(question, paid, partial(self._outcome, question))
+        return self._outcome(question, found)
 
     async def stream(self, request: object, open_stream: Call, settings: Settings, kind: PlainItems = PLAIN) -> Placed:
         """Return a place on a request's stream, for sync and async."""
@@ -216,19 +218,20 @@ class BaseCache(QuestionBuilder, Observed):
         if known.passes:
             found = await self.engine().passed(question, known.passes, opened)
             assert isinstance(found.value, Opened)
-            return Uncached(found.value.source), found.status
+            return Uncached(found.value.source), found.status, question
         found = await self.engine().ask(question, opened)
-        placed = partial(self._placed, kind)
+        placed = partial(self._placed, kind, question)
         try:
             return placed(found)
         except Unreadable:
             return await self.engine().reread(question, opened, placed)
 
-    def _placed(self, kind: PlainItems, found: Found) -> Placed:
+    def _placed(self, kind: PlainItems, question: Question, found: Found) -> Placed:
         """A place on a stream. If it is stored, its items are read first."""
         assert isinstance(found.value, Playback)
         stored = found.entry is not None
-        return (StoredItems(found.value, kind, empty=self.judges.keeps_empty) if stored else found.value), found.status
+        place = StoredItems(found.value, kind, empty=self.judges.keeps_empty) if stored else found.value
+        return place, found.status, question
 
     def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
         """The rules of one HTTP client of this cache."""
@@ -264,7 +267,7 @@ class BaseCache(QuestionBuilder, Observed):
             value.close()
         raise UsageError("the call returned a coroutine: use AsyncCache, or give Cache a plain function")
 
-    def _outcome(self, found: Found) -> Outcome:
+    def _outcome(self, question: Question, found: Found) -> Outcome:
         try:
             value = found.value if found.body is None else orjson.loads(found.body)
         except orjson.JSONDecodeError as wrong:
@@ -272,7 +275,7 @@ class BaseCache(QuestionBuilder, Observed):
         saved = None
         if (entry := found.entry) is not None and (head := found.head) is not None:
             saved = partial(self._engine.accounting.saved, head, entry[: head.length])
-        return Outcome(value, found.status, found.status.key, self.forgets, saved)
+        return Outcome(value, found.status, found.status.key, self, question, saved)
 
     def forgets(self, key: str) -> Any:
         """What Outcome.forget does: done when it returns, or, in async mode, when it is awaited."""

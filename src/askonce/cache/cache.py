@@ -13,6 +13,7 @@ from askonce.cache.options import Call, Options, settings_of
 from askonce.cache.savings import Since, active, saved
 from askonce.cache.streams import AsyncStream, Stream
 from askonce.core.savings import Activity, Savings
+from askonce.core.why import Miss, Why
 from askonce.engine.question import Settings
 from askonce.runtime.drive import drive
 from askonce.store.inventory import Listed
@@ -50,8 +51,8 @@ class SyncMethods(CacheOrHandle):
         read it. Without it, an item that is not plain JSON is passed on, and the stream is not stored.
         """
         kind = items_as(item)
-        playback, status = drive(self._base.stream(request, open_stream, self._settings(own), kind))
-        return Stream(playback, status, self._base.forgets, kind)
+        playback, status, question = drive(self._base.stream(request, open_stream, self._settings(own), kind))
+        return Stream(playback, status, self._base, question, kind)
 
     def scoped(self, **own: Unpack[Options]) -> Handle:
         """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
@@ -80,6 +81,18 @@ class SyncMethods(CacheOrHandle):
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
         selector = self._selector(request, tenant, variant, said)
         return drive(self._base.drop(selector, dry_run=dry_run))
+
+    def why(self, request: object = None, *, key: str | None = None, **own: Unpack[Options]) -> Why:
+        """Return why a lookup of `request` finds what it finds, without asking; nothing is called, and nothing stored.
+
+        `request`: as it is given to `fetch`, with its settings; or a request or a response of an HTTP client. A
+        response that went upstream is explained as it was. `key`: an outcome's, or a status's. See docs/why.md.
+        """
+        return drive(self._base.explained(request, key, self._settings(own)))
+
+    def misses(self, limit: int = 20) -> list[Miss]:
+        """Return the last lookups of all processes that went upstream, the newest first, each with its Why."""
+        return drive(self._base.missed(limit))
 
     def entries(self) -> Iterator[Listed]:
         """Iterate over this prefix's entries, in no order: only their headers, read in small steps."""
@@ -130,8 +143,8 @@ class AsyncMethods(CacheOrHandle):
     ) -> AsyncStream:
         """SyncMethods.fetch_stream; `open_stream()` returns an async iterator, or an awaitable that returns one."""
         kind = items_as(item)
-        playback, status = await self._base.stream(request, open_stream, self._settings(own), kind)
-        return AsyncStream(playback, status, self._base.forgets, kind)
+        playback, status, question = await self._base.stream(request, open_stream, self._settings(own), kind)
+        return AsyncStream(playback, status, self._base, question, kind)
 
     def scoped(self, **own: Unpack[Options]) -> AsyncHandle:
         """SyncMethods.scoped."""
@@ -154,6 +167,14 @@ class AsyncMethods(CacheOrHandle):
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
         selector = self._selector(request, tenant, variant, said)
         return await self._base.drop(selector, dry_run=dry_run)
+
+    async def why(self, request: object = None, *, key: str | None = None, **own: Unpack[Options]) -> Why:
+        """SyncMethods.why."""
+        return await self._base.explained(request, key, self._settings(own))
+
+    async def misses(self, limit: int = 20) -> list[Miss]:
+        """SyncMethods.misses."""
+        return await self._base.missed(limit)
 
     def entries(self) -> AsyncIterator[Listed]:
         """SyncMethods.entries."""

@@ -23,6 +23,7 @@ async def drop(engine: BatchEngine, selector: Selector, *, dry_run: bool) -> int
             await store.invalidate(selector.fields, everything=selector.everything)
     except StoreTrouble as trouble:
         raise StoreUnavailable(f"the invalidation is incomplete ({trouble}): repeat it", trouble.kind) from trouble
+    engine.explainer.invalidated(selector.keys, selector.labels, everything=selector.everything)
     engine.board.bar()
     engine.events.emit("invalidated")
     return None

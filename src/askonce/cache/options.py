@@ -13,7 +13,8 @@ from askonce.core.policy import Consistency, OnAbandon, Policy, Searched, ToolCa
 from askonce.core.providers.inert import NAMES
 from askonce.core.rules import RULE_WORDS
 from askonce.core.spelling import meant
-from askonce.engine.question import Settings, check_policy, tags_of
+from askonce.engine.planner import check_policy
+from askonce.engine.question import Settings, tags_of
 from askonce.errors import UsageError
 
 Call = Callable[[], Any]

@@ -15,7 +15,8 @@ from askonce.core.providers.fits import Request
 from askonce.core.providers.request import judge_request
 from askonce.core.rules import Rules
 from askonce.engine.fitting import Fitting
-from askonce.engine.question import Known, Plan, Planner, Question, Settings, not_normal, warn_unknown_field
+from askonce.engine.planner import Planner
+from askonce.engine.question import Known, Plan, Question, Settings, not_normal, warn_unknown_field
 from askonce.errors import RequestError
 from askonce.events import Events
 

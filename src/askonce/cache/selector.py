@@ -6,17 +6,19 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from askonce.core import keys, labels
+from askonce.core.seen import Label
 from askonce.errors import ConfigError, UsageError
 
 WAYS = "key=outcome.key, request={...}, scope='a/b', tag='doc:42', model='gpt-4.1-mini', everything=True"
 
 
 class Selector(NamedTuple):
-    """`keys` to forget one by one, or `fields` whose generations move, or everything of the prefix."""
+    """`keys` to forget one by one, or `fields` whose generations move (of `labels`), or everything of the prefix."""
 
     keys: tuple[keys.Key, ...] = ()
     fields: tuple[int, ...] = ()
     everything: bool = False
+    labels: tuple[Label, ...] = ()
 
 
 def select(
@@ -40,11 +42,11 @@ def select(
     if key is not None:
         return Selector(keys=tuple(keys.Key.parse(one) for one in _several(key)))
     if scope is not None:
-        return Selector(fields=_fields("scope", (_scope(one) for one in _several(scope)), secret))
+        return _labelled("scope", (_scope(one) for one in _several(scope)), secret)
     if tag is not None:
-        return Selector(fields=_fields("tag", (labels.check_tag(one) for one in _several(tag)), secret))
+        return _labelled("tag", (labels.check_tag(one) for one in _several(tag)), secret)
     assert model is not None
-    return Selector(fields=_fields("model", (_model(one) for one in _several(model)), secret))
+    return _labelled("model", (_model(one) for one in _several(model)), secret)
 
 
 def _several(said: str | Iterable[str]) -> tuple[str, ...]:
@@ -54,8 +56,10 @@ def _several(said: str | Iterable[str]) -> tuple[str, ...]:
     return several
 
 
-def _fields(kind: str, texts: Iterable[str], secret: bytes) -> tuple[int, ...]:
-    return tuple(sorted({labels.field(kind, text, secret) for text in texts}))
+def _labelled(kind: str, texts: Iterable[str], secret: bytes) -> Selector:
+    named = tuple((kind, text) for text in texts)
+    fields = tuple(sorted({labels.field(kind, text, secret) for kind, text in named}))
+    return Selector(fields=fields, labels=named)
 
 
 def _scope(scope: str) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
 
+from askonce.cache.answer import Explaining
 from askonce.cache.items import PLAIN, PlainItems
+from askonce.engine.question import Question
 from askonce.engine.reader import Unreadable
 from askonce.errors import ConfigError, UsageError
 from askonce.events import Events, Status
@@ -27,18 +29,24 @@ class Streamed:
         self,
         playback: Playback | StoredItems | Uncached,
         status: Status,
-        forget: Callable[[str], Any],
+        cache: Explaining,
+        question: Question,
         kind: PlainItems = PLAIN,
     ) -> None:
         self.status = status
         self.key = status.key
         self._playback = playback
-        self._forget = forget
+        self._cache = cache
+        self._question = question
         self._kind = kind
 
     def forget(self) -> Any:
         """Make this answer unservable everywhere, at once."""
-        return self._forget(self.key)
+        return self._cache.forgets(self.key)
+
+    def why(self) -> Any:
+        """Why the lookup ended so: a Why (with an AsyncCache: ``await stream.why()``). Reads the store."""
+        return self._cache.explains(self._question, self.status)
 
     async def _item(self) -> tuple[object] | None:
         part = await self._playback.next()

@@ -1,7 +1,7 @@
 """What notes say: what became of a call (Seen), and that answers were invalidated (Invalidated).
 
-Their texts are the operator's own (scope, model, a label that was invalidated) and words of statuses. Of a request there
-are digests only, keyed with a secret of its owner: without that, what one owner asked says nothing about another's.
+Their texts are the operator's own (scope, model, a label that was invalidated) and words of statuses. Of a request
+there are digests only, keyed with a secret of its owner, so that what one owner asked says nothing about another's.
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ def owner_named(name: bytes, key: bytes = b"") -> Owner:
 class Seen(NamedTuple):
     """What became of a call. Spans in ms; `lag`: from its end until it is noted.
 
-    `unstored`: why its answer was not stored, "" if it was; `failed`: there was none. `fresh`, `hard`: how long the
-    answer is fresh, and servable at all. `held`: until when the entry before was fresh (ms since 1970), 0 if there was
-    none. `epoch`, `clock`: the generation when the call began; `fields`, `labels`: what can invalidate the answer.
+    `unstored`: why its answer was not stored, "" if it was; `failed`: there was none; `refresh`: nobody waited for it.
+    `fresh`, `hard`: how long the answer is fresh, and servable at all. `held`: until when the entry before was fresh
+    (ms since 1970), 0 if there was none. `epoch`, `clock`: the generation when the call began; `fields`, `labels`: what
+    can invalidate the answer.
     """
 
     flight: bytes
     unstored: str = ""
     failed: bool = False
+    refresh: bool = False
     model: str = ""
     scope: str = ""
     took: int = 0
@@ -91,7 +93,7 @@ class Invalidated(NamedTuple):
 
 
 _APART = frozenset({"flight", "epoch", "fields", "labels", "tree"})
-_WORDS = frozenset({"unstored", "failed", "model", "scope", "took", "lag", "fresh", "hard", "held", "clock"})
+_WORDS = frozenset({"unstored", "failed", "refresh", "model", "scope", "took", "lag", "fresh", "hard", "held", "clock"})
 
 
 def read_note(data: bytes) -> Seen | Invalidated:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 REASONS: Mapping[str, str] = {
     "hit": "a stored answer is fresh and is served",
@@ -124,8 +125,7 @@ class Near:
     differences: Sequence[Difference]
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """All that is known of one question. `now` in ms by the store's clock. `underway`: a call for it runs now."""
 
     key: str
@@ -151,6 +151,17 @@ def decide(known: Evidence) -> Why:
 def passed(key: str, rule: str) -> Why:
     """Why of a request that was not looked up; `rule`: the detail of its status."""
     return Why("passed", f"not looked up, by the rule {rule}{_meaning(rule)}", key, by=rule)
+
+
+def served(key: str, now: Why, ttl: int | None, detail: str) -> Why:
+    """Why of a lookup that was answered from the store; `now`: what its entry is now, `ttl`: s, as in its status."""
+    if detail.startswith("upstream-"):
+        return Why("stale", f"an old answer was served, because upstream failed ({detail})", key, by=detail)
+    reason = "hit" if ttl is None or ttl >= 0 else "stale"
+    if now.reason == reason:
+        return now
+    words = {"hit": "answered from the store; its entry is gone by now", "stale": "an answer past its freshness"}
+    return Why(reason, f"{reason}: {words[reason]}", key)
 
 
 def troubled(key: str, kind: str) -> Why:
@@ -195,11 +206,13 @@ def _of_past(known: Evidence, past: Past) -> Why:
     if past.unstored:
         sentence = f"asked at {moment(past.at)}, and the answer was not stored: {past.unstored}"
         return _said(known, "not-stored", f"{sentence}{_meaning(past.unstored)}", past.at, past.unstored)
-    if not past.valid:
-        return _invalidated(known, f"stored at {moment(past.at)}")
+    filled = f"stored at {moment(past.at)}" if past.at else "stored before"
+    later = known.gone is not None and known.gone.at >= past.fresh  # an invalidation of what had expired
+    if not (past.valid or later):
+        return _invalidated(known, filled)
     if known.now >= past.fresh:
         return _expired(known, past.fresh)
-    sentence = f"stored at {moment(past.at)} and gone before its end at {moment(past.fresh)}"
+    sentence = f"{filled} and gone before its end at {moment(past.fresh)}"
     return _said(known, "evicted", f"{sentence}: the store made room, or another program deleted it", past.at)
 
 
@@ -223,7 +236,9 @@ def _of_near(known: Evidence) -> Why:
         return _said(known, "never-seen", "never asked before, and no earlier request is near")
     first, *rest = near.differences
     more = f", and {len(rest)} more {'place differs' if len(rest) == 1 else 'places differ'}" if rest else ""
-    sentence = f"never asked before; {first.field} {KINDS[first.kind]}, compared with {moment(near.at)}{more}"
+    sentence = (
+        f"never asked before; {first.field} {KINDS[first.kind]}, compared with the request of {moment(near.at)}{more}"
+    )
     return Why("near", sentence, known.key, first.field, first.kind, near.at / 1000, "", near.key, tuple(rest))
 
 

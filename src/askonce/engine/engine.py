@@ -23,6 +23,7 @@ from askonce.engine import unleased
 from askonce.engine.accounting import HIT, Accounting
 from askonce.engine.claims import Attempt, Claims
 from askonce.engine.closing import Closing
+from askonce.engine.explaining import Explainer
 from askonce.engine.follower import Follower
 from askonce.engine.joining import Joining
 from askonce.engine.leader import Call, Leader
@@ -76,6 +77,7 @@ class Engine(Joining):
         self._reader = Reader(self._guarded)
         self._follower = Follower(self._guarded, self._reader, mode)
         self._stream_readers = StreamReaders(self._guarded, mode)
+        self.explainer = Explainer(self._guarded, self.board)
         self._closing = Closing(self._guarded, self._claims, self._leader, mode)
 
     # lookups

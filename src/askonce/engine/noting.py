@@ -56,20 +56,21 @@ class Noting:
             flight.id,
             unstored,
             failed,
-            question.model,
-            question.plan.scope,
-            int(seconds * 1000),
+            model=question.model,
+            scope=question.plan.scope,
+            took=int(seconds * 1000),
             fresh=fresh,
             hard=max(created, fresh, stale, error),
+            refresh=flight.is_refresh,
             held=question.held.fresh if question.held is not None else 0,
             fields=question.fields,
         )
         if flight.grant is not None:
             seen = seen._replace(epoch=flight.grant.snapshot.epoch, clock=flight.grant.snapshot.clock)
         ended = _Ended(question.key, question.plan, light(question.key, question.parts), seen)
-        self._queue.add(
-            (question.key, unstored), ended.parts.size, lambda lag: self._note(ended, lag), once=bool(unstored)
-        )
+        what, size = (question.key, unstored or flight.id), ended.parts.size
+        if self._queue.add(what, size, lambda lag: self._note(ended, lag), once=bool(unstored)):
+            question.flight = flight.id
 
     def _note(self, ended: _Ended, lag: int) -> Note:
         parts, plan, seen = ended.parts(), ended.plan, ended.seen

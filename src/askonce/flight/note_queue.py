@@ -38,14 +38,17 @@ class NoteQueue:
         self._known: dict[Hashable, float] = {}
         self.dropped = 0
 
-    def add(self, what: Hashable, size: int, make: Make, *, once: bool = False) -> None:
-        """Note something within a second; of equal ones the last. `size`: bytes held; `once`: at most once a minute."""
+    def add(self, what: Hashable, size: int, make: Make, *, once: bool = False) -> bool:
+        """Note something within a second; of equal ones the last. False if it is not noted.
+
+        `size`: bytes that are held until then; `once`: at most once a minute.
+        """
         now = time.monotonic()
         if once and now < self._known.get(what, 0.0):
-            return
+            return False
         if len(self._waiting) >= MOST or self._size + size > MOST_BYTES:
             self.dropped += 1
-            return
+            return False
         if once:
             self._remember(what, now + REPEATED)
         first = not self._waiting
@@ -54,6 +57,7 @@ class NoteQueue:
         if first:
             self._next = now + PUSH
             self._start()
+        return True
 
     def _remember(self, what: Hashable, until: float) -> None:
         if len(self._known) >= KNOWN:

@@ -36,7 +36,8 @@ from askonce.core.rules import NO_RULES, Rules
 from askonce.core.upstream import everybodys
 from askonce.engine.answer import Answer
 from askonce.engine.fitting import Fitting
-from askonce.engine.question import NOTHING, Plan, Planner, Question, Settings, not_normal, warn_unknown_field
+from askonce.engine.planner import Planner
+from askonce.engine.question import NOTHING, Plan, Question, Settings, not_normal, warn_unknown_field
 from askonce.errors import AskonceError
 from askonce.events import Events
 from askonce.http.callers import Callers

@@ -17,7 +17,7 @@ import contextvars
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import orjson
 
@@ -32,7 +32,8 @@ from askonce.core.redact import Redaction
 from askonce.core.rules import Rules
 from askonce.core.secrets import secret_name
 from askonce.engine.batch import BatchEngine
-from askonce.engine.question import Plan, Planner, Question, Settings
+from askonce.engine.planner import Planner
+from askonce.engine.question import Plan, Question, Settings
 from askonce.errors import NotCached
 from askonce.http.request import SentRequest
 from askonce.http.rules import Asked, ClientRules
@@ -72,6 +73,7 @@ _hidden: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("hidden
 class RecordedPlan(Plan):
     """A Plan whose questions consist only of what may be shown of them."""
 
+    noted: ClassVar[bool] = False  # a report of its own names the nearest recorded request
     recording: Recording | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,151 @@
+"""What a cache says of lookups: why one ended as it did, what the next one would find, and the last misses."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from askonce.cache.questions import QuestionBuilder
+from askonce.core.keys import Key
+from askonce.core.model import FORMS
+from askonce.core.rules import NO_RULES, Rules
+from askonce.core.why import Miss, Why, joined, passed, requested, served, troubled
+from askonce.engine.batch import BatchEngine
+from askonce.engine.explaining import Asking
+from askonce.engine.question import Question, Settings
+from askonce.errors import UsageError
+from askonce.events import Status
+from askonce.runtime.drive import drive
+
+if TYPE_CHECKING:
+    from askonce.http.rules import Asked, ClientRules
+
+_PARAMETER = re.compile(r';\s*([\w-]+)(?:=(?:"([^"]*)"|([^;\s]*)))?')
+
+
+class Explained(QuestionBuilder):
+    """The part of a cache that explains."""
+
+    asynchronous: bool
+
+    def engine(self) -> BatchEngine:
+        """The engine of this process."""
+        raise NotImplementedError
+
+    def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
+        """The rules of one HTTP client of this cache."""
+        raise NotImplementedError
+
+    def explains(self, question: Question, status: Status) -> Any:
+        """What Outcome.why does: done when it returns, or, in async mode, when it is awaited."""
+        work = self._of(question, status)
+        return work if self.asynchronous else drive(work)
+
+    async def _of(self, question: Question, status: Status, *, latest: bool = False) -> Why:
+        """Why a lookup ended with this status. `latest`: its miss is the last one of its key."""
+        key, explainer = question.key.text, self.engine().explainer
+        if status.fwd == "bypass":
+            return passed(status.key, status.detail)
+        if status.hit or status.detail.startswith("upstream-"):
+            now = await explainer.why(Asking(question.key, None, question.fields))
+            return served(key, now, status.ttl, status.detail)
+        if status.collapsed:
+            return joined(key)
+        if status.detail.startswith("store-"):
+            return troubled(key, status.detail)
+        if status.fwd == "request":
+            return requested(key)
+        return await explainer.why(Asking.of(question)._replace(latest=latest))
+
+    async def explained(self, request: object, key: str | None, settings: Settings) -> Why:
+        """Why a lookup would find what it finds, for sync and async."""
+        if (request is None) == (key is None):
+            raise UsageError("say what to explain, in one way: why(request), why(response), why(key=outcome.key)")
+        if key is not None:
+            return await self._of_key(Key.parse(key))
+        if _is_http(request):
+            return await self._of_http(request, settings)
+        plan = self._planner.plan(settings)
+        body = self._body(request)
+        known = self._known(body, plan)
+        if known.passes:
+            return passed("", known.passes)
+        parts = self._parts(plan, known, body)
+        return await self.engine().explainer.why(Asking(known.key, parts, known.fields))
+
+    async def missed(self, limit: int) -> list[Miss]:
+        """The last misses, for sync and async."""
+        return await self.engine().explainer.misses(limit)
+
+    # by key
+
+    async def _of_key(self, key: Key) -> Why:
+        """What became of a key: why it is not there, or why it was asked last."""
+        explainer = self.engine().explainer
+        noted = await explainer.forms(key)
+        now = [await explainer.why(Asking(key._replace(form=form))) for form in noted or FORMS]  # type: ignore[arg-type]
+        first = next((one for one in now if one.reason != "never-seen"), now[0])
+        if first.reason not in {"hit", "stale"} or not noted:
+            return first
+        form = noted[now.index(first)]
+        return await explainer.why(Asking(key._replace(form=form), missed=True, latest=True))  # type: ignore[arg-type]
+
+    # over HTTP
+
+    async def _of_http(self, sent: Any, settings: Settings) -> Why:
+        """Why of a request, or of the lookup that a response answered."""
+        answered = hasattr(sent, "status_code")
+        asked = self._asked(sent.request if answered else sent, settings)
+        status = status_in(sent.headers.get("cache-status", "")) if answered else None
+        if status is None or not status.key:
+            if asked.question is None:
+                return passed("", status.detail if status else asked.reason)
+            status = status or Status("")
+        if not answered:
+            assert asked.question is not None
+            question = asked.question
+            return await self.engine().explainer.why(Asking(question.key, question.parts, question.fields))
+        return await self._of(self._met_again(asked, status, settings), status, latest=True)
+
+    def _met_again(self, asked: Asked, status: Status, settings: Settings) -> Question:
+        """The question that a response answered; without its parts, if its client had other settings."""
+        question = asked.question
+        if question is not None and question.key.text == status.key:
+            return question
+        form = question.key.form if question is not None else "j"
+        key = Key.parse(status.key)._replace(form=form)
+        return Question(key, (), self._planner.plan(settings))
+
+    def _asked(self, request: Any, settings: Settings) -> Asked:
+        from askonce.http.request import SentRequest
+
+        try:
+            body = request.read()
+        except Exception:  # noqa: BLE001 - a stream that was sent already, in whatever module
+            body = None
+        rules = self.client_rules(settings, NO_RULES)
+        return rules.read(SentRequest(request.method, str(request.url), request.headers.raw, body))
+
+
+def _is_http(request: object) -> bool:
+    """Whether this is a request or a response of an HTTP client."""
+    headers = getattr(request, "headers", None)
+    return hasattr(headers, "raw") and (hasattr(request, "status_code") or hasattr(request, "url"))
+
+
+def status_in(text: str) -> Status | None:
+    """The status in a Cache-Status header; None if askonce said nothing."""
+    ours = next((one for one in text.split(",") if one.strip().partition(";")[0].strip() == "askonce"), None)
+    if ours is None:
+        return None
+    said = {name: quoted or plain for name, quoted, plain in _PARAMETER.findall(ours)}
+    ttl = said.get("ttl", "")
+    return Status(
+        said.get("key", ""),
+        "hit" in said,
+        said.get("fwd", ""),
+        "stored" in said,
+        "collapsed" in said,
+        int(ttl) if ttl.lstrip("-").isdecimal() else None,
+        said.get("detail", ""),
+    )

@@ -1,0 +1,166 @@
+"""A Planner makes the plans of one cache: settings, checked and worked out (engine.question)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from askonce.core import labels
+from askonce.core.keyring import Names
+from askonce.core.lease import NEVER, Limits
+from askonce.core.memo import Memo
+from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
+from askonce.engine.question import NOTHING, Plan, Settings
+from askonce.errors import ConfigError
+
+PLANS = 4096  # kept in memory by a cache
+FOREVER = 10 * 365 * 86_400_000  # ms: the grace that "max-stale" without a value accepts
+
+
+@lru_cache(maxsize=4096)
+def limits_of(terms: Terms, control: Control) -> Limits:
+    """What a lookup accepts, in ms: the policy's lifetimes, tightened or widened by the directives."""
+    error = terms.stale_if_error if control.stale_if_error is None else control.stale_if_error
+    max_age = NEVER if control.max_age is None else _ms(control.max_age)
+    return Limits(
+        _ms(terms.ttl),
+        _ms(terms.grace),
+        _ms(error),
+        0 if control.no_cache else max_age,
+        _ms(control.min_fresh or 0.0),
+        _ms(control.max_stale or 0.0),
+    )
+
+
+def _ms(seconds: float) -> int:
+    return int(min(seconds * 1000, FOREVER))
+
+
+def variant_text(variant: object) -> str:
+    """A variant as it stands in the key: None and 0 are both the first of several answers."""
+    if variant is None or variant == 0:
+        return ""
+    if isinstance(variant, bool) or not isinstance(variant, int | str):
+        raise ConfigError(
+            f"variant={variant!r}: write a small number or a short word, another one for each wanted answer"
+        )
+    return str(variant)
+
+
+class Planner:
+    """Makes plans for one cache, from its prefix, its policies and its mode of operation."""
+
+    def __init__(
+        self,
+        prefix: str,
+        tenant: str,
+        policy: Policy,
+        scopes: Mapping[str, Policy],
+        mode: str,
+        names: Names | None = None,
+    ) -> None:
+        self.prefix = prefix
+        self._names = names
+        self._tenant = tenant
+        self._policy = check_policy(policy)
+        self._scopes = _scopes(scopes)
+        self._mode = mode
+        self._plans: Memo[Settings, Plan] = Memo(PLANS)
+        self.plain = self._make(NOTHING)
+
+    def plan(self, settings: Settings) -> Plan:
+        """The plan for these settings; ConfigError if they are invalid."""
+        if settings is NOTHING:  # not by its hash, which is that of eight fields
+            return self.plain
+        if settings.store_if is not None:
+            # Often a lambda made for one call: neither it nor what it holds may be kept.
+            plain = self.plan(replace(settings, store_if=None))
+            return replace(plain, store_if=_function(settings.store_if))
+        try:
+            plan = self._plans.get(settings)
+        except TypeError:
+            self._make(settings)  # raises a ConfigError that names the unhashable setting
+            raise
+        if plan is None:
+            plan = self._make(settings)
+            self._plans.keep(settings, plan, sum(map(len, plan.tags)))
+        return plan
+
+    def _make(self, settings: Settings) -> Plan:
+        scope = labels.check_scope(settings.scope) if settings.scope else ""
+        terms = self._terms(settings, scope)
+        said = settings.control or NO_CONTROL
+        control = self._moded(said if isinstance(said, Control) else Control.parse(said))
+        limits = limits_of(terms, control)
+        return Plan(
+            prefix=self.prefix,
+            scope=scope,
+            tags=labels.check_tags(settings.tags),
+            tenant=_tenant(self._tenant if settings.tenant is None else settings.tenant),
+            variant=variant_text(settings.variant),
+            terms=terms,
+            control=control,
+            limits=limits,
+            plain=(limits.max_age, limits.min_fresh, limits.max_stale) == (NEVER, 0, 0),
+            names=self._names,
+        )
+
+    def _terms(self, settings: Settings, scope: str) -> Terms:
+        said = settings.ttl is not None or settings.consistency is not None
+        own = Policy(ttl=settings.ttl, consistency=settings.consistency) if said else None
+        by_scope = [self._scopes.get(path) for path in reversed(labels.scope_paths(scope))] if scope else []
+        return resolve(*self._capped(own, settings.policy, *by_scope), self._policy)
+
+    def _capped(self, *layers: Policy | None) -> Iterable[Policy | None]:
+        """A call may only tighten the cache's own limits: hard end, size, length of a flight."""
+        for layer in layers:
+            if layer is None:
+                continue
+            check_policy(layer)
+            tighter: dict[str, Any] = {}
+            for name in ("max_age", "max_answer_bytes", "max_flight"):
+                cap, said = getattr(self._policy, name), getattr(layer, name)
+                if cap is not None and said is not None and said > cap:
+                    tighter[name] = cap
+            if (cap := self._policy.max_age) is not None and layer.ttl is not None and layer.ttl > cap:
+                tighter["ttl"] = cap
+            yield replace(layer, **tighter) if tighter else layer
+
+    def _moded(self, control: Control) -> Control:
+        if self._mode == "refresh":
+            return replace(control, no_cache=True)
+        if self._mode == "only-if-cached":
+            return replace(control, only_if_cached=True)
+        return control
+
+
+def _scopes(scopes: object) -> dict[str, Policy]:
+    if not isinstance(scopes, Mapping):
+        raise ConfigError(f"scopes={scopes!r}: write {{'support/triage': Policy(ttl=60)}}")
+    for scope, policy in scopes.items():
+        if not isinstance(policy, Policy):
+            raise ConfigError(f"scopes={{{scope!r}: {policy!r}}}: write {{{scope!r}: Policy(ttl=60)}}")
+    return {labels.check_scope(scope): policy for scope, policy in scopes.items()}
+
+
+def check_policy(policy: object) -> Policy:
+    """The policy; ConfigError if it is none."""
+    if not isinstance(policy, Policy):
+        raise ConfigError(f"policy={policy!r}: write Policy(ttl=60)")
+    return policy
+
+
+def _tenant(tenant: object) -> str:
+    if not isinstance(tenant, str):
+        raise ConfigError(f"tenant={tenant!r}: a tenant is text, write tenant={str(tenant)!r}")
+    return tenant
+
+
+def _function(store_if: object) -> Callable[[Any], bool]:
+    if not callable(store_if):
+        raise ConfigError(
+            f"store_if={store_if!r}: write a function that takes the answer and returns whether to store it"
+        )
+    return store_if
