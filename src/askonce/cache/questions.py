@@ -81,6 +81,7 @@ class QuestionBuilder:
         """What the key of a question is made of."""
         if known.keyed is not None or self._normal is None or self.rules.normalize is not None:
             return plan.parts(known.keyed or body)
+        plan = plan.unfiltered
         return Later(len(body), lambda: plan.parts(self._keyed(body) or body))
 
     def _judge(self, plan: Plan, known: Known, body: bytes, form: Form) -> Judge:

@@ -67,7 +67,7 @@ class Noting:
         )
         if flight.grant is not None:
             seen = seen._replace(epoch=flight.grant.snapshot.epoch, clock=flight.grant.snapshot.clock)
-        ended = _Ended(question.key, question.plan, light(question.key, question.parts), seen)
+        ended = _Ended(question.key, question.plan.unfiltered, light(question.key, question.parts), seen)
         what, size = (question.key, unstored or flight.id), ended.parts.size
         if self._queue.add(what, size, lambda lag: self._note(ended, lag), once=bool(unstored)):
             question.flight = flight.id

@@ -170,6 +170,11 @@ class Plan:
         object.__setattr__(self, "digest", keys.digester(**names))
 
     @property
+    def unfiltered(self) -> Plan:
+        """The plan without `store_if`, which must not be kept beyond its call."""
+        return self if self.store_if is None else replace(self, store_if=None)
+
+    @property
     def remembers(self) -> bool:
         """Whether its questions are kept: not if their answers are never stored."""
         return self.terms.ttl > 0

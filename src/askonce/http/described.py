@@ -41,7 +41,7 @@ class Described(NamedTuple):
 
     def later(self, sent: SentRequest, operation: Operation, plan: Plan, form: Form, who: str) -> Later:
         """The parts of a request whose question is known."""
-        return Later(len(sent.body or b""), partial(self._parts, sent, operation, plan, form, who))
+        return Later(len(sent.body or b""), partial(self._parts, sent, operation, plan.unfiltered, form, who))
 
     def _parts(self, sent: SentRequest, operation: Operation, plan: Plan, form: Form, who: str) -> Parts:
         body = sent.body or b""
