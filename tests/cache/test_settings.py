@@ -296,10 +296,6 @@ def test_a_keyword_that_is_not_ours_is_named_with_those_that_are(crowd, cache, c
     ids=without_address,
 )
 def test_a_cache_that_cannot_be_meant_is_not_made(options, says):
-    if "scopes" in options and isinstance(options["scopes"].get("a"), dict):
-        with Cache(URL, **options) as cache, pytest.raises(ConfigError, match=says):
-            cache.fetch(ASKED, lambda: 1, scope="a")
-        return
     with pytest.raises(ConfigError, match=says):
         Cache(URL, **options)
 
