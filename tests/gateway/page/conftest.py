@@ -12,11 +12,16 @@ import pytest
 from askonce import AsyncCache
 from askonce.gateway.page import page_app
 from askonce.gateway.page.app import alone
-from askonce.gateway.page.site import Start
+from askonce.gateway.page.starts import Start
 from tests.gateway.page.sights import Told, ToldView, busy
 
 TOKEN = "a-token-of-some-length"
-STARTS = [Start("Any language", "export OPENAI_BASE_URL=http://127.0.0.1:8787/openai/v1")]
+
+
+def starts(origin: str) -> list[Start]:
+    return [Start("Any language", f"export OPENAI_BASE_URL={origin}/openai/v1")]
+
+
 BASE = "http://page/_askonce/"
 
 
@@ -33,7 +38,7 @@ def told() -> Told:
 
 @pytest.fixture
 def app(cache, told):
-    return alone(page_app(ToldView(cache, told), TOKEN, starts=STARTS))
+    return alone(page_app(ToldView(cache, told), TOKEN, starts=starts))
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ async def browse(stranger: httpx2.AsyncClient) -> httpx2.AsyncClient:
 async def looking(told: Told, cache: AsyncCache | None = None) -> AsyncIterator[httpx2.AsyncClient]:
     """A browser in front of a page of its own."""
     kept = AsyncCache("memory://") if cache is None else cache
-    transport = httpx2.ASGITransport(alone(page_app(ToldView(kept, told), TOKEN, starts=STARTS)))
+    transport = httpx2.ASGITransport(alone(page_app(ToldView(kept, told), TOKEN, starts=starts)))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         await client.post("login", data={"token": TOKEN})
         yield client

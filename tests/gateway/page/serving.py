@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,14 +12,13 @@ import uvicorn
 
 from askonce.gateway.page import page_app
 from askonce.gateway.page.app import alone
-from askonce.gateway.page.site import Start
-from tests.gateway.page.conftest import STARTS, TOKEN
+from tests.gateway.page.conftest import TOKEN, starts
 
 _servers: dict[str, uvicorn.Server] = {}
 
 
 @asynccontextmanager
-async def served(view: Any, starts: Sequence[Start] = STARTS) -> AsyncIterator[str]:
+async def served(view: Any) -> AsyncIterator[str]:
     """The address of a page of this view."""
     made = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{made.getsockname()[1]}/_askonce/"

@@ -113,7 +113,7 @@ async def test_an_empty_store_says_which_line_to_change():
     async with looking(Told()) as browse:
         page = Page((await browse.get("")).text)
     assert "Nothing was asked yet" in page.words
-    assert "export OPENAI_BASE_URL=http://127.0.0.1:8787/openai/v1" in page.words
+    assert "export OPENAI_BASE_URL=http://page/openai/v1" in page.words
     assert "$0" not in page.words
     assert "0 %" not in page.words
 

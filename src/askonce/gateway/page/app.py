@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +25,7 @@ from askonce.gateway.page.live import Live
 from askonce.gateway.page.overview import PARTS, Overview
 from askonce.gateway.page.session import FIELD, Sessions, path_of
 from askonce.gateway.page.sight import Sight
-from askonce.gateway.page.site import Site, Start
+from askonce.gateway.page.site import Site, Starts, no_starts
 from askonce.store import StoreTrouble
 
 MOUNT = "/_askonce"
@@ -37,13 +37,14 @@ def page_app(
     view: Sight,
     token: str,
     *,
-    starts: Sequence[Start] = (),
+    starts: Starts = no_starts,
     stopping: Callable[[], bool] = lambda: False,
     now: Callable[[], float] = time.time,
 ) -> ASGIApp:
     """The page of a view as an ASGI application, for browsers that have shown the token; mounted at ``/_askonce``.
 
-    `starts`: what an empty page shows. `stopping`: whether the server is about to end.
+    `starts`: the lines that an empty page shows, by the origin at which it is seen. `stopping`: whether the server is
+    about to end.
     """
     site = Site(view, Sessions(token, now), starts, stopping)
     door, overview = Door(site), Overview(view)

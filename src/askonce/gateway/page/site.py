@@ -14,24 +14,28 @@ import askonce
 from askonce.gateway.page.assets import Assets, assets
 from askonce.gateway.page.session import Sessions, path_of
 from askonce.gateway.page.sight import Sight
+from askonce.gateway.page.starts import Start
 from askonce.gateway.page.templating import environment
 
+Starts = Callable[[str], Sequence[Start]]
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """How a program begins to use this cache: a title, and the one line to change. An empty page shows it."""
 
-    title: str
-    line: str
+def no_starts(_origin: str) -> Sequence[Start]:
+    """Nothing is known of how a program begins."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The pages of one view. `stopping`: the server is about to end, so nobody may be kept waiting."""
+    """The pages of one view.
+
+    `starts`: the lines that an empty page shows, by the origin at which it is seen. `stopping`: the server is about to
+    end, so nobody may be kept waiting.
+    """
 
     view: Sight
     sessions: Sessions
-    starts: Sequence[Start] = ()
+    starts: Starts = no_starts
     stopping: Callable[[], bool] = lambda: False
     assets: Assets = field(default_factory=assets)
     templates: Environment = field(default_factory=environment)
@@ -50,7 +54,7 @@ class Site:
             "mark": self.sessions.mark(request),
             "place": place if self.sessions.opened(request) else None,
             "version": askonce.__version__,
-            "starts": self.starts,
+            "starts": self.starts(f"{request.url.scheme}://{request.url.netloc}"),
             "here": "",
             "trouble": "",
         }

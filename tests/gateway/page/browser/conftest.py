@@ -29,7 +29,7 @@ FLAGS = [
 ]
 WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 SHOTS = os.environ.get("ASKONCE_SHOTS")
-COLOURS = 128  # of a picture, the most frequent: areas stay as they are, the edges of letters nearly
+COLOURS = 256  # of a picture, the most frequent: areas stay as they are, the edges of letters nearly
 
 Opened = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -81,5 +81,6 @@ async def shot(page: Any, name: str, *, whole: bool = True) -> None:
     picture = image.open(io.BytesIO(await page.screenshot(full_page=whole, animations="disabled"))).convert("RGB")
     several = sorted(picture.getcolors(picture.width * picture.height), reverse=True)[:COLOURS]
     palette = image.new("P", (1, 1))
-    palette.putpalette([part for _, colour in several for part in colour])
+    # All 256 places are filled: those that are left would be greys.
+    palette.putpalette([part for _, colour in (several * COLOURS)[:COLOURS] for part in colour])
     picture.quantize(palette=palette, dither=image.Dither.NONE).save(Path(SHOTS) / f"{name}.png", optimize=True)
