@@ -27,6 +27,7 @@ from askonce.gateway.settings import (
     ServerConfig,
     StoreConfig,
     TenantsConfig,
+    needless_problem,
     tenants_problem,
     token_problem,
 )
@@ -204,7 +205,14 @@ def _completed(config: GatewayConfig, given: Sections, base: Path, problems: Pro
     for name, kind in SECTIONS.items():
         _check_words(given[name], known_words(kind), problems, name)
     admin, tenants = config.admin, config.tenants
-    if admin.token_file and not admin.token:
+    for word, one in given["tenants"].items():
+        if problem := needless_problem(tenants, word):
+            problems.add(one.where, problem)
+    if tenants.by == "credential" and any(rule.tenant for rule in config.rules):
+        problems.add("[tenants]", "a rule names a tenant, and by = 'credential' knows no names: write header, or file")
+    if admin.token_file and "token" in given["admin"]:
+        problems.add(given["admin"]["token_file"].where, "token_file beside token: write one of them")
+    elif admin.token_file:
         where = given["admin"]["token_file"].where
         admin = replace(admin, token=_read_token(base / admin.token_file, where, problems))
     where = next((one.where for one in given["tenants"].values()), "[tenants]")

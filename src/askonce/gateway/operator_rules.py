@@ -65,6 +65,8 @@ def rule_problem(rule: Rule) -> str:
         request_rules([rule])
     except ConfigError as wrong:
         return str(wrong)
+    if lost := [glob for glob in rule.path if glob[:1] not in {"/", "*", "?", "["}]:
+        return f"path = {lost[0]!r} matches nothing: begin it with a slash, {'/' + lost[0]!r}"
     if rule.same and rule.model:
         return "same cannot depend on a model, because hosts are read first: remove model, or write a path instead"
     if len(rule.same) == 1:

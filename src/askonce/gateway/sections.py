@@ -96,7 +96,12 @@ def section(kind: type[T], given: Mapping[str, Given], problems: Problems) -> T:
 
 def value_of(one: Field[Any], given: Given) -> object:
     """The value of a field; ConfigError if it is of a wrong type, or its check refuses it."""
-    value = kind_of(one)(one.name, given.value, text=given.text)
+    try:
+        value = kind_of(one)(one.name, given.value, text=given.text)
+    except ConfigError:
+        if one.repr:
+            raise
+        raise ConfigError(f"{one.name} is no text in quotes, without control characters") from None  # it is a secret
     check = one.metadata.get("check")
     if check is not None and (wrong := check(value)):
         raise ConfigError(f"{one.name} = {wrong}")

@@ -111,14 +111,22 @@ class TenantsConfig:
     )
 
 
+_OF_WAY = {"name": "shared", "header": "header", "proxies": "header", "verify": "header"}
+_OF_WAY |= {"file": "file", "unlisted": "file"}
+
+
+def needless_problem(tenants: TenantsConfig, word: str) -> str:
+    """What is wrong with a key that means something only with another `by`, "" if nothing."""
+    way = _OF_WAY.get(word, tenants.by)
+    return "" if way == tenants.by else f"{word} means something with by = {way!r}, and by is {tenants.by!r}"
+
+
 def tenants_problem(tenants: TenantsConfig) -> str:
     """What is wrong with the section as a whole, "" if nothing."""
     if tenants.by == "file" and not tenants.file:
         return "by = 'file' needs file = 'tenants.txt', with a line `DIGEST NAME` for each key"
     if tenants.by == "shared" and (problem := name_problem(tenants.name)):
         return f"name = {problem}"
-    if not tenants.verify and tenants.by != "header":
-        return "verify = false needs by = 'header': only a proxy in front can have verified a credential"
     return ""
 
 

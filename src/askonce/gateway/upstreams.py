@@ -13,6 +13,11 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
+def _is_plain(path: str) -> bool:
+    """Whether every server reads this path in one way; it has no slash at its end."""
+    return not path or (_PATH.fullmatch(path) is not None and {".", ".."}.isdisjoint(path.split("/")))
+
+
 def path_problem(path: str) -> str:
     """What is wrong with the path of an upstream, "" if nothing."""
     if path in {"", "/"}:
@@ -20,7 +25,7 @@ def path_problem(path: str) -> str:
     if not path.startswith("/"):
         return f"{path!r}: begin the path with a slash, {'/' + path!r}"
     plain = path.rstrip("/")
-    if not _PATH.fullmatch(plain) or any(step in {".", ".."} for step in plain.split("/")):
+    if not _is_plain(plain):
         return f"{path!r} is no plain path: write letters, digits and '-', '_', '.', '~' between slashes, as '/openai'"
     if plain == OURS or plain.startswith(f"{OURS}/"):
         return f"{path!r} belongs to the gateway itself: write another path"
@@ -41,7 +46,7 @@ def url_problem(url: str) -> str:
     if parts.query or parts.fragment or url.endswith(("?", "#")):
         return "a URL with a query or a fragment: write only scheme, host and path, as 'https://api.openai.com'"
     authority = parts.netloc.removesuffix(f":{port}") if port is not None else parts.netloc
-    if not _HOST.fullmatch(authority) or (parts.path.rstrip("/") and not _PATH.fullmatch(parts.path.rstrip("/"))):
+    if not _HOST.fullmatch(authority) or not _is_plain(parts.path.rstrip("/")):
         return f"{url!r} has characters that no plain URL has: write it as 'https://api.openai.com/v1'"
     return ""
 
