@@ -9,9 +9,12 @@ returns.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
+import re
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -22,6 +25,7 @@ import httpx2
 import orjson
 
 from askonce import AsyncCache, Cache
+from askonce.engine.reader import Reader
 from askonce.testing import Provider
 from bench import places
 from bench.against_worker import URL, Memory
@@ -221,6 +225,31 @@ def fresh_cost(case: Case) -> Pair:
         reader._heat = Cold()  # noqa: SLF001
         reader._early = lambda *_: False  # noqa: SLF001
         return pair(hitting(cache, [REQUEST]), hitting(plain, [REQUEST]), turns(case))
+
+
+@row(modes=THREADS, ratio=Ratio("with", "without", 1.05))
+def accounting(case: Case) -> Pair:
+    """cost of accounting on a plain hit, against the hit path without.
+
+    Bar: <= 1.05.
+
+    Two caches on one store; of one, the lines that count a hit are taken out of its source.
+    """
+    with Cache(case.place.url) as cache, Cache(case.place.url) as plain:
+        reader: Any = plain._engine._reader  # noqa: SLF001 - there is no switch for this either
+        reader.hit = uncounted(reader)
+        return pair(hitting(cache, [REQUEST]), hitting(plain, [REQUEST]), turns(case))
+
+
+def uncounted(reader: Any) -> Any:
+    """Its `hit` without the lines that count it."""
+    source = textwrap.dedent(inspect.getsource(Reader.hit))
+    left, taken = re.subn(r"        row = question\.served.*?(?=        warmth = )", "", source, flags=re.DOTALL)
+    if taken != 1:
+        raise Failed("the lines that count a hit are not found")
+    names = dict(vars(inspect.getmodule(Reader)))
+    exec(left, names)
+    return names["hit"].__get__(reader)
 
 
 class Cold:
