@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -38,7 +40,8 @@ Metrics = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 def admin_app(view: View, access: Access) -> ASGIApp:
     """The API of a view as an ASGI application, for whoever has access. It is mounted at ``/_askonce/api``."""
-    routes = [_route(view, one) for one in OPERATIONS]
+    walking = asyncio.Lock()
+    routes = [_route(view, one, walking) for one in OPERATIONS]
     routes += [Route("/openapi.json", _document), Route("/", _page)]
     errors: tuple[Any, ...] = (Refused, AskonceError, StoreTrouble, HTTPException, Exception)
     app = Starlette(routes=routes, exception_handlers=dict.fromkeys(errors, _problem))
@@ -90,12 +93,13 @@ def _secured(send: Send) -> Send:
     return secured
 
 
-def _route(view: View, operation: Operation) -> Route:
+def _route(view: View, operation: Operation, walking: asyncio.Lock) -> Route:
     async def asked(request: Request) -> Response:
         given = operation.given(request.path_params, request.query_params.multi_items())
         if operation.ways:
             given |= operation.told(await _body(request))
-        return _answer(operation, await operation.run(view, given))
+        async with walking if operation.walks else contextlib.nullcontext():
+            return _answer(operation, await operation.run(view, given))
 
     return Route(operation.path, asked, methods=[operation.method])
 

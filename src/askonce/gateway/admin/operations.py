@@ -80,6 +80,7 @@ class Operation:
     fields: tuple[Field, ...] = ()
     ways: tuple[Way, ...] = ()
     problems: tuple[int, ...] = ()  # besides those that every operation has
+    walks: bool = False  # it reads the whole store, so that only one of them runs at a time
 
     def given(self, path: Mapping[str, str], query: Sequence[tuple[str, str]]) -> Given:
         """The parameters of a request, checked, with defaults for the rest."""
@@ -209,10 +210,10 @@ async def _sweep(view: View, given: Given) -> Swept:
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("about", "GET", "/about", "The gateway's version, its store and the store's clock.", _about, About),
-    Operation("stats", "GET", "/stats", "Count all entries, on one walk through the store.", _stats, Stats),
+    Operation("stats", "GET", "/stats", "Count all entries, on one walk through the store.", _stats, Stats, walks=True),
     Operation(
         "entries", "GET", "/entries", "List entries, in no order. No answer is shown.", _entries, Rows,
-        (*_FILTER, Field("limit", "At most so many.", _count(), default=LIMIT)),
+        (*_FILTER, Field("limit", "At most so many.", _count(), default=LIMIT)), walks=True,
     ),
     Operation(
         "entry", "GET", "/entries/{key}", "Show one entry: each form of the answer, with its details.", _entry, Answers,
@@ -233,6 +234,6 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "sweep", "POST", "/sweep", "Delete entries that no lookup can reach any more.", _sweep, Swept,
-        (Field("rate", "Read at most so many entries a second.", _count(1_000_000), default=RATE),),
+        (Field("rate", "Read at most so many entries a second.", _count(1_000_000), default=RATE),), walks=True,
     ),
 )  # fmt: skip
