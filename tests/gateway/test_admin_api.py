@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -205,3 +206,11 @@ async def test_the_page_names_each_operation_and_loads_nothing_from_elsewhere(cl
     assert "https://" not in page.text
     assert "<script" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_the_documentation_names_every_operation_and_parameter():
+    page = (Path(__file__).parents[2] / "docs/admin.md").read_text("utf-8")
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| `")}
+    for one in OPERATIONS:
+        line = rows[f"`{one.method} {one.path}`"]
+        assert all(f"`{field.name}" in line or "{" + field.name + "}" in line for field in one.fields), one.name

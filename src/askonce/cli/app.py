@@ -24,6 +24,7 @@ from askonce.cli.serve import serve
 from askonce.cli.show import show
 from askonce.cli.stats import stats
 from askonce.cli.sweep import sweep
+from askonce.cli.top import top
 from askonce.errors import AskonceError, ConfigError, RequestError, UsageError
 from askonce.store import StoreTrouble
 
@@ -58,6 +59,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     stats: "askonce stats --prefix llm:v3 --json",
     ls: "askonce ls --scope support",
     show: "askonce show df606bd11b1d",
+    top: "askonce top --every 5",
     flights: "askonce flights --url http://127.0.0.1:8181",
     invalidate: "askonce invalidate --scope support/triage --dry-run",
     sweep: "askonce sweep --old-prefix llm:v3",

@@ -5,14 +5,16 @@ Neither suspends, so a command finishes each of their methods by `drive`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import Any, Protocol
 
 from askonce.cache.cache import Cache
 from askonce.cli.place import Place, find_kept, is_gateway
 from askonce.cli.remote import Gateway, GatewayView
-from askonce.gateway.results import Answers, Filter, Flight, Invalidated, Rows, Stats, Swept
+from askonce.core.savings import Savings
+from askonce.gateway.results import Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
 from askonce.gateway.view import View
 from askonce.runtime.drive import drive
 
@@ -42,6 +44,14 @@ class Viewed(Protocol):
 
     async def sweep(self, rate: int, progress: Callable[[int, int], None]) -> Swept:
         """View.sweep."""
+        ...
+
+    async def savings(self, since: int | date | None = None, by: str | Sequence[str] = ()) -> Savings:
+        """View.savings."""
+        ...
+
+    async def pulse(self) -> Pulse:
+        """View.pulse."""
         ...
 
     async def flights(self) -> list[Flight]:

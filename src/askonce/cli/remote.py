@@ -10,14 +10,18 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from askonce.cli.token import Token, token_of
+from askonce.core.savings import Savings
+from askonce.core.why import Miss, Why
 from askonce.errors import AskonceError, UsageError
 from askonce.gateway.rebuilt import rebuilt
-from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Rows, Stats, Swept
+from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
+from askonce.gateway.told import savings_of
 
 T = TypeVar("T")
 API = "/_askonce/api"
@@ -146,6 +150,28 @@ class GatewayView:
         """View.flights."""
         return self._got(list[Flight], "/flights")
 
+    async def pulse(self) -> Pulse:
+        """View.pulse."""
+        return self._got(Pulse, "/pulse")
+
+    async def savings(self, since: int | date | None = None, by: str | Sequence[str] = ()) -> Savings:
+        """View.savings."""
+        first = {"days": since} if isinstance(since, int) else {"since": since and since.isoformat()}
+        split = by if isinstance(by, str) else ",".join(by)
+        reply = self._asked("GET", _with("/savings", {**first, "by": split or None}))
+        return self._read(reply, savings_of)
+
+    async def why(self, key: str = "", **asked: Any) -> Why:
+        """View.why."""
+        if key:
+            return self._got(Why, f"/why/{quote(key, safe='')}")
+        body = {name: one for name, one in asked.items() if one is not None}
+        return self._made(Why, self._asked("POST", "/why", body=body))
+
+    async def misses(self, limit: int = 20) -> list[Miss]:
+        """View.misses."""
+        return self._got(list[Miss], "/misses", {"limit": limit})
+
     async def invalidate(self, aim: dict[str, Any], *, dry_run: bool = False) -> Invalidated:
         """View.invalidate."""
         body = {name: one for name, one in aim.items() if one is not None}
@@ -160,8 +186,11 @@ class GatewayView:
         return self._made(kind, self._asked("GET", _with(path, given or {})))
 
     def _made(self, kind: type[T], reply: Reply) -> T:
+        return self._read(reply, lambda told: rebuilt(kind, told))
+
+    def _read(self, reply: Reply, read: Callable[[Any], T]) -> T:
         try:
-            return rebuilt(kind, json.loads(reply.body))
+            return read(json.loads(reply.body))
         except ValueError as wrong:
             text = f"{self.gateway.text} answers in another form ({wrong}): is it of this version?"
             raise AskonceError(text) from None

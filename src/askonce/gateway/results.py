@@ -7,7 +7,7 @@ except an `Answer` that was asked for with its body.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any
 
 from askonce.cache.totals import Group
@@ -130,71 +130,25 @@ class Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class Hot:
-    """An answer that was given often: its hits of the day."""
+class Pulse:
+    """What all processes did since the beginning of this day (UTC), and the flights now. `at`: by the store's clock.
 
-    key: str
-    hits: int
-    model: str = ""
-    scope: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reasons:
-    """Why requests passed, and why answers were not stored: how often each reason (a status detail), of all processes.
-
-    `since`: the beginning of the first day that counts.
+    `lookups` ended as `hits`, `stale` (an old answer), `joined` (another caller's call) or `led` (their own call).
+    `calls` went upstream, refreshes too. `passed` were not looked up; `unstored` answers came and were not stored.
+    `usd`: US dollars saved.
     """
-
-    since: float
-    passed: dict[str, int] = field(default_factory=dict)
-    unstored: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Quantiles:
-    """Durations, s: of `count` of them, half were below `p50`."""
-
-    count: int
-    p50: float
-    p90: float
-    p99: float
-    longest: float
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """How long hits and upstream calls took. None where nothing was measured."""
-
-    hits: Quantiles | None
-    upstream: Quantiles | None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Lookups of all processes in one step of time that begins at `at`. `outcomes`: by events.OUTCOMES."""
 
     at: float
     lookups: int
     hits: int
-    outcomes: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def ratio(self) -> float:
-        """The part of lookups that were hits; 0 without lookups."""
-        return self.hits / self.lookups if self.lookups else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """A lookup that went upstream, and why: `reason` is a word, `said` a sentence."""
-
-    at: float
-    key: str
-    model: str
-    scope: str
-    reason: str
-    said: str
+    stale: int
+    joined: int
+    led: int
+    calls: int
+    passed: int
+    unstored: int
+    usd: float
+    flights: list[Flight]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import fields
-from typing import Any
+from datetime import date
+from typing import Any, TypeVar
 
 from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.totals import state_of, take
 from askonce.core.keys import Key
+from askonce.core.savings import Activity, Balance, Savings
 from askonce.errors import AskonceError, UsageError
 from askonce.gateway import beginnings, nesting
 from askonce.gateway.beginnings import NoSuchKey
-from askonce.gateway.results import Answer, Answers, Filter, Flight, Invalidated, Row, Rows, Stats, Swept
+from askonce.gateway.results import Answer, Answers, Filter, Flight, Invalidated, Pulse, Row, Rows, Stats, Swept
 from askonce.store import Running, Store, inventory
 from askonce.store.inventory import Listed
 
 FLIGHTS = 1000  # that are read, unless told
+T = TypeVar("T")
 LIMIT = 50  # entries in a list, unless told
 RATE = 20_000  # entries a second that a sweep reads, unless told: a few per cent of a Redis
 FIRST = 200  # entries that are looked at before an invalidation by labels
@@ -129,6 +132,30 @@ class View:
             processes=one.waiting,
         )
 
+    async def savings(self, since: int | date | None = None, by: str | Sequence[str] = ()) -> Savings:
+        """Cache.savings."""
+        return await _settled(self.cache.savings(since=since, by=by))
+
+    async def activity(self, days: int = 1) -> Activity:
+        """Cache.activity."""
+        return await _settled(self.cache.activity(days=days))
+
+    async def pulse(self) -> Pulse:
+        """What happened today, in all processes, and the flights now."""
+        activity = await self.activity()
+        sums = sum((hour.balance for hour in activity.hours), Balance())
+        ended = {name: getattr(sums, name).calls for name in ("hits", "stale", "joined", "led")}
+        return Pulse(
+            at=await self.now(),
+            lookups=sums.asked.calls,
+            **ended,
+            calls=sums.paid.calls,
+            passed=sum(activity.passed.values()),
+            unstored=sum(activity.unstored.values()),
+            usd=sums.saved.usd,
+            flights=await self.flights(),
+        )
+
     # what changes it
 
     async def invalidate(self, aim: dict[str, Any], *, dry_run: bool = False) -> Invalidated:
@@ -138,8 +165,7 @@ class View:
         if aim.keys() & LABELS and "request" not in aim:
             await self._check_secret()
         begun = time.monotonic()
-        reached = self.cache.invalidate(**aim, dry_run=dry_run)
-        reached = await reached if inspect.isawaitable(reached) else reached
+        reached = await _settled(self.cache.invalidate(**aim, dry_run=dry_run))
         told = {name: name == "request" or value for name, value in aim.items()}
         return Invalidated(self.cache.prefix, told, dry_run, reached, time.monotonic() - begun)
 
@@ -174,6 +200,11 @@ class View:
             await asyncio.sleep(max(0.0, seconds))
         elif seconds > 0:
             time.sleep(seconds)  # noqa: ASYNC251 - over a Cache there is no loop
+
+
+async def _settled(result: T | Awaitable[T]) -> T:
+    """What a method of a cache returns: an AsyncCache's has to be awaited."""
+    return await result if inspect.isawaitable(result) else result
 
 
 async def _first(limit: int, met: AsyncIterator[Row]) -> list[Row]:

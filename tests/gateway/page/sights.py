@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
@@ -55,7 +56,7 @@ class ToldView(View):
     async def now(self) -> float:
         return await super().now() if self.told.at is None else self.told.at
 
-    async def savings(self, since: int | date) -> Savings:
+    async def savings(self, since: int | date | None = None, by: str | Sequence[str] = ()) -> Savings:
         assert isinstance(since, date)
         today = datetime.fromtimestamp(await self.now(), UTC).date()
         return self._say(Savings(since, today, self.told.today if since == today else self.told.month))

@@ -83,7 +83,8 @@ def _content(operation: Operation, named: dict[str, Schema]) -> dict[str, Any]:
         return {
             "application/octet-stream": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
         }
-    return {"application/json": {"schema": schemas.of(operation.result, named)}}
+    schema = operation.result if isinstance(operation.result, dict) else schemas.of(operation.result, named)
+    return {"application/json": {"schema": schema}}
 
 
 def _problem() -> Schema:

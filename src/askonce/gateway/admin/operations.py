@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from askonce import __version__
@@ -12,7 +13,8 @@ from askonce.core.labels import TEXT_MAX
 from askonce.gateway.admin import schemas
 from askonce.gateway.admin.problems import Refused
 from askonce.gateway.admin.schemas import Schema
-from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Rows, Stats, Swept
+from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
+from askonce.gateway.told import ACTIVITY, SAVINGS, activity_told
 from askonce.gateway.view import LIMIT, RATE, View
 
 Given = dict[str, Any]
@@ -102,7 +104,7 @@ class Operation:
         named = [way for way in self.ways if way.name in body]
         way = next((one for one in named if one.name == "request"), named[0] if len(named) == 1 else None)
         if way is None:
-            raise Refused(400, f"say what to invalidate, in one way: {', '.join(one.name for one in self.ways)}")
+            raise Refused(400, f"say what it is about, in one way: {', '.join(one.name for one in self.ways)}")
         fields = {one.name: one for one in way.fields}
         for name, value in body.items():
             if name not in fields:
@@ -132,6 +134,8 @@ TAG: Schema = {
 }  # fmt: skip
 MODEL: Schema = {"type": "string", "minLength": 1, "maxLength": 1000, "examples": ["gpt-4.1-mini"]}
 KEY: Schema = {"type": "string", "pattern": "^[0-9a-fA-F]{1,64}$", "examples": ["df606bd11b1d"]}
+_LABELS = "(model|scope|tenant|day)"
+BY: Schema = {"type": "string", "pattern": f"^{_LABELS}(,{_LABELS})*$", "maxLength": 40, "examples": ["model,day"]}
 FLAG: Schema = {"type": "boolean", "examples": ["true"]}
 
 
@@ -152,22 +156,22 @@ _FILTER = (
     Field("key", "Only entries whose key begins so.", KEY, default=""),
     Field("dead", "Also entries that cannot be served any more.", FLAG, default=False),
 )
+REQUEST = Way(
+    "request",
+    (
+        Field("request", "The JSON request that was given to fetch().", {"not": {"type": "null"}}),
+        Field("scope", "Its scope.", SCOPE),
+        Field("tenant", "Its tenant.", {"type": "string", "maxLength": TEXT_MAX}),
+        Field("variant", "Its variant.", {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 200}]}),
+    ),
+)
 WAYS = (
     Way("key", (Field("key", "Keys, or the digits that they begin with.", _several(KEY)), _DRY)),
     Way("scope", (Field("scope", "Scopes, and all scopes below them.", _several(SCOPE)), _DRY)),
     Way("tag", (Field("tag", "All answers with one of these tags.", _several(TAG)), _DRY)),
     Way("model", (Field("model", "All answers of these models.", _several(MODEL)), _DRY)),
     Way("everything", (Field("everything", "All answers.", {"type": "boolean", "const": True}), _DRY)),
-    Way(
-        "request",
-        (
-            Field("request", "The JSON request that was given to fetch().", {"not": {"type": "null"}}),
-            Field("scope", "Its scope.", SCOPE),
-            Field("tenant", "Its tenant.", {"type": "string", "maxLength": TEXT_MAX}),
-            Field("variant", "Its variant.", {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 200}]}),
-            _DRY,
-        ),
-    ),
+    Way("request", (*REQUEST.fields, _DRY)),
 )
 
 
@@ -193,6 +197,31 @@ async def _entry(view: View, given: Given) -> Answers:
 
 async def _raw(view: View, given: Given) -> bytes:
     return await view.raw(given["key"], given["form"])
+
+
+async def _savings(view: View, given: Given) -> dict[str, Any]:
+    by = given["by"].split(",") if given["by"] else ()
+    return (await view.savings(await _since(view, given), by)).as_dict()
+
+
+async def _since(view: View, given: Given) -> int | date | None:
+    """The first day: the later one of what `days` and `since` say."""
+    days: int | None = given["days"]
+    if given["since"] is None:
+        return days
+    since = date.fromisoformat(given["since"])
+    if days is None:
+        return since
+    today = datetime.fromtimestamp(await view.now(), UTC).date()
+    return max(since, today - timedelta(days=days - 1))
+
+
+async def _activity(view: View, given: Given) -> dict[str, Any]:
+    return activity_told(await view.activity(given["days"]))
+
+
+async def _pulse(view: View, _given: Given) -> Pulse:
+    return await view.pulse()
 
 
 async def _flights(view: View, given: Given) -> list[Flight]:
@@ -224,6 +253,20 @@ OPERATIONS: tuple[Operation, ...] = (
         (_KEY, Field("form", "Only this form.", {"type": "string", "enum": ["v", "j", "s"]}, default="")),
         problems=(404, 409),
     ),
+    Operation(
+        "savings", "GET", "/savings", "What all processes asked, paid and saved, in all and by group.",
+        _savings, SAVINGS,
+        (
+            Field("days", "The last so many days (UTC), today included.", _count(400)),
+            Field("since", "Not before this day.", {"type": "string", "format": "date", "examples": ["2026-11-01"]}),
+            Field("by", "What the rows are split by: model, scope, tenant, day, or several.", BY, default=""),
+        ),
+    ),
+    Operation(
+        "activity", "GET", "/activity", "What all processes did: by hour, by reason, and the hottest keys.",
+        _activity, ACTIVITY, (Field("days", "The last so many days (UTC), today included.", _count(30), default=1),),
+    ),
+    Operation("pulse", "GET", "/pulse", "What happened today, and the flights now, in short.", _pulse, Pulse),
     Operation(
         "flights", "GET", "/flights", "The upstream calls under way, in every process.", _flights, list[Flight],
         (Field("limit", "At most so many.", _count(), default=MOST),),
