@@ -15,7 +15,7 @@ Tenant = Annotated[str, typer.Option("--tenant", metavar="NAME", help="Print the
 
 
 def digest(tenant: Tenant = "") -> None:
-    """Print the digest of an API key, for a gateway's file of tenants.
+    """Print the digest of an API key, for a file of tenants.
 
     The key is read from standard input, a line for each; a terminal is asked for one, which it does not show. It is
     never an argument: other users of the machine can read those.
