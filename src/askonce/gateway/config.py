@@ -69,16 +69,18 @@ def load(
     sections: Sections = {name: {} for name in SECTIONS}
     tables: Tables = {name: [] for name in TABLES}
     named = path or environ.get(FILE)
+    base = Path(named).parent if named else Path()
     if named:
         _read_file(Path(named), sections, tables, problems)
     _read_environment(environ, sections, tables)
     _read_flags(flags, sections, tables)
+    _place_files(sections, tables, base)
     config = GatewayConfig(
         upstreams=_upstreams(tables["upstream"], problems),
         rules=_rules(tables["rule"], problems),
         **{name: section(kind, sections[name], problems) for name, kind in SECTIONS.items()},
     )
-    config = _completed(config, sections, Path(named).parent if named else Path(), problems)
+    config = _completed(config, sections, problems)
     problems.raise_if_any()
     return config
 
@@ -106,6 +108,18 @@ def _read_file(path: Path, sections: Sections, tables: Tables, problems: Problem
                 tables[name].append((f"{path}:{lines.get((name, number), 1)}", places))
         else:
             problems.add(where, _misplaced(name))
+
+
+FILES = (("admin", "token_file"), ("tenants", "file"), ("prices", "file"))
+
+
+def _place_files(sections: Sections, tables: Tables, base: Path) -> None:
+    """Make the names of files in a file relative to its folder; those of variables and flags stay as they are."""
+    named = [(sections[name], word) for name, word in FILES] + [(given, "ca") for _, given in tables["upstream"]]
+    for given, word in named:
+        one = given.get(word)
+        if one is not None and not one.text and isinstance(one.value, str) and one.value:
+            given[word] = one._replace(value=str(base / one.value))
 
 
 def _misplaced(name: str) -> str:
@@ -200,8 +214,8 @@ def _check_words(given: Mapping[str, Given], known: tuple[str, ...], problems: P
             problems.add(one.where, unknown(word, known, homes))
 
 
-def _completed(config: GatewayConfig, given: Sections, base: Path, problems: Problems) -> GatewayConfig:
-    """The configuration with what its files say, and checked as a whole. Names of files are relative to `base`."""
+def _completed(config: GatewayConfig, given: Sections, problems: Problems) -> GatewayConfig:
+    """The configuration with what its files say, and checked as a whole."""
     for name, kind in SECTIONS.items():
         _check_words(given[name], known_words(kind), problems, name)
     admin, tenants = config.admin, config.tenants
@@ -214,14 +228,14 @@ def _completed(config: GatewayConfig, given: Sections, base: Path, problems: Pro
         problems.add(given["admin"]["token_file"].where, "token_file beside token: write one of them")
     elif admin.token_file:
         where = given["admin"]["token_file"].where
-        admin = replace(admin, token=_read_token(base / admin.token_file, where, problems))
+        admin = replace(admin, token=_read_token(Path(admin.token_file), where, problems))
     where = next((one.where for one in given["tenants"].values()), "[tenants]")
     names: dict[str, str] = {}
     if problem := tenants_problem(tenants):
         problems.add(where, problem)
     elif tenants.by == "file":
         try:
-            names = read_tenants(base / tenants.file)
+            names = read_tenants(Path(tenants.file))
         except ConfigError as wrong:
             problems.add_all(str(wrong))
     return replace(config, admin=admin, tenant_names=names)

@@ -35,7 +35,7 @@ class Rule:
     path: tuple[str, ...] = key((), "globs of the gateway's path, such as '/openai/*'")
     model: tuple[str, ...] = key((), "globs of the requested model, such as 'gpt-4o*'")
     tenant: tuple[str, ...] = key((), "globs of the tenant's name")
-    mode: str = key("", "on, off (not cached), or opt-in (cached if the request asks for it)", check=one_of(*MODES))
+    mode: str = key("", "use of the cache: on, off, or opt-in (if the request asks for it)", check=one_of(*MODES))
     scope: str = key("", "scope of the answers, such as support/triage")
     tags: tuple[str, ...] = key((), "tags of the answers")
     replay: str = key("", "how stored streams come: at-once, or paced as they were recorded", check=one_of(*REPLAYS))

@@ -78,11 +78,17 @@ class StoreConfig:
 
     url: str = key("", "URL of the store; empty: as for a Cache", env="ASKONCE_URL", flag="url", repr=False)
     prefix: str = key("", "first part of every stored name", env="ASKONCE_PREFIX", flag="prefix")
-    mode: str = key("on", "on, off, refresh, or only-if-cached", env="ASKONCE_MODE", flag="mode", check=one_of(*MODES))
+    mode: str = key(
+        "on",
+        "use of the store: on, off, refresh, or only-if-cached",
+        env="ASKONCE_MODE",
+        flag="mode",
+        check=one_of(*MODES),
+    )
     near: int = key(
         0, "answers of a Redis kept in each worker; 0: none", unit=BYTES, env="ASKONCE_NEAR", flag="near", check=_near
     )
-    compress: str = key("", "zstd, or empty", env="ASKONCE_COMPRESS", check=one_of("", "zstd"))
+    compress: str = key("", "compression of answers: zstd, or empty", env="ASKONCE_COMPRESS", check=one_of("", "zstd"))
     encryption: str = key("", "ring of keys, or file:PATH of one; empty: none", env="ASKONCE_KEYS", repr=False)
 
 
@@ -90,7 +96,12 @@ class StoreConfig:
 class TenantsConfig:
     """[tenants]: who may have whose answers."""
 
-    by: str = key("credential", "credential, header, file, or shared", env="ASKONCE_TENANTS", check=one_of(*WAYS))
+    by: str = key(
+        "credential",
+        "what makes a tenant: credential, header, file, or shared",
+        env="ASKONCE_TENANTS",
+        check=one_of(*WAYS),
+    )
     name: str = key("shared", "name of the one tenant, with by = 'shared'")
     header: str = key(TENANT_HEADER, "request header that names the tenant, with by = 'header'", check=_header)
     proxies: tuple[str, ...] = key(
@@ -102,7 +113,9 @@ class TenantsConfig:
         "a key that the file does not list: own (its own tenant), or pass (not cached)",
         check=one_of("own", "pass"),
     )
-    verify: bool = key(True, "false: with by = 'header', the proxy has verified credentials, and upstream need not")
+    verify: bool = key(
+        True, "whether upstream must have accepted a credential; false, with by = 'header': the proxy vouches for it"
+    )
     recheck: float = key(
         3600.0,
         "how long a credential that upstream accepted gets stored answers",
@@ -194,7 +207,7 @@ class LogConfig:
 
     level: str = key(
         "info",
-        "debug, info, warning, or error",
+        "least level: debug, info, warning, or error",
         env="ASKONCE_LOG",
         flag="log",
         check=one_of("debug", "info", "warning", "error"),
