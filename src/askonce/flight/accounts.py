@@ -79,6 +79,7 @@ class Accounts:
         self._pause = PUSH
         self._quiet = 0
         self._wanted = self._done = 0  # how often a push was wanted at once, and how many of these were done
+        self.listeners: dict[object, Callable[[Who, Balance], object]] = {}  # told of what is added to balances
         self.waits = False  # something waited for a price at the last turn
 
     # from any thread
@@ -254,6 +255,8 @@ class Accounts:
                 self._labels.clear()
             label = self._labels[who] = who.label()
         self._add(who.prefix, Tally(BALANCES, label, counts_of(balance)))
+        for tell in list(self.listeners.values()):
+            tell(who, balance)
 
     def _add(self, prefix: str, tally: Tally) -> None:
         if tally.counts:

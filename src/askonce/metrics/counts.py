@@ -1,18 +1,16 @@
 """What the caches of one registry did in this process, counted by labels as it happens.
 
-The counts begin when a cache is given to `prometheus()`. A forked child begins with none: its parent exports its own.
+The counts begin when a cache is given to `prometheus()`.
 """
 
 from __future__ import annotations
 
 import time
-import weakref
 from bisect import bisect_left
 
 from askonce.core.savings import Balance, Spent
 from askonce.events import OUTCOMES, Event, Status, Subject
 from askonce.metrics.series import Durations, LabelValues, Row, Series
-from askonce.runtime.forks import around_forks
 
 # s. A hit of the near cache takes some us, one over a network some ms, a call up to minutes.
 LOOKUP_BOUNDS = (2e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 20, 60)
@@ -33,9 +31,9 @@ class Money:
     def add(self, row: Row, spent: Spent) -> None:
         """Add what calls cost, or would have cost."""
         if spent.calls or spent.tokens:
-            self.tokens.add(row, spent.tokens, proven=True)
-            self.nanodollars.add(row, spent.nanodollars, proven=True)
-            self.ms.add(row, spent.ms, proven=True)
+            self.tokens.settle(row, spent.tokens)
+            self.nanodollars.settle(row, spent.nanodollars)
+            self.ms.settle(row, spent.ms)
 
     def all(self) -> tuple[Series, Series, Series]:
         """The three."""
@@ -59,7 +57,6 @@ class Counts:
         self.lookup_seconds = Durations(LOOKUP_BOUNDS, None)
         self.call_seconds = Durations(CALL_BOUNDS, models)
         self._outcomes = self._by_outcome()
-        _known.add(self)
 
     def _by_outcome(self) -> dict[str, list[int]]:
         rows = self.lookup_seconds.rows
@@ -108,7 +105,7 @@ class Counts:
         for kind, word in PAID.items():
             self.paid.add((word, model, tenant), getattr(balance, kind))
         if unpriced := balance.asked.unpriced + balance.refreshes.unpriced + balance.doubled.unpriced:
-            self.unpriced.add((model, tenant), unpriced, proven=True)
+            self.unpriced.settle((model, tenant), unpriced)
 
     def plain(self) -> tuple[Series, ...]:
         """Lookups, calls, failures, stored, unstored, events, unpriced."""
@@ -117,21 +114,10 @@ class Counts:
     def clear(self) -> None:
         """Begin anew."""
         for series in (*self.plain(), *self.saved.all(), *self.paid.all()):
-            series.counts.clear()
+            series.clear()
         for durations in (self.lookup_seconds, self.call_seconds):
             durations.rows.clear()
             durations.sums.clear()
         for label in self._labels:
             label.clear()
         self._by_outcome()
-
-
-_known: weakref.WeakSet[Counts] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for counts in list(_known):
-        counts.clear()
-
-
-around_forks(in_child=_after_fork)

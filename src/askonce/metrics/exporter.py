@@ -12,12 +12,16 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from askonce.core.libraries import prometheus_client
+from askonce.core.savings import Balance
 from askonce.errors import UsageError
 from askonce.events import log
+from askonce.flight.accounts import Accounts
+from askonce.flight.bookings import Who
 from askonce.metrics.counts import CALL_BOUNDS, LOOKUP_BOUNDS, Counts, Money
 from askonce.metrics.series import Row
 from askonce.metrics.shared import SharedFolder
 from askonce.metrics.snapshot import Histogram, Snapshot, summed
+from askonce.runtime.forks import around_forks
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -113,6 +117,8 @@ class Collector:
         self.shared: SharedFolder | None = None
         self._caches: weakref.WeakKeyDictionary[BaseCache, Callable[[], None]] = weakref.WeakKeyDictionary()
         self._begun: list[bool] = []
+        self._prefixes: frozenset[str] = frozenset()
+        self._heard: weakref.WeakSet[Accounts] = weakref.WeakSet()
 
     def begun(self) -> bool:
         """Whether this is the first call."""
@@ -123,6 +129,7 @@ class Collector:
         """Count what a cache does, once; returns what ends that."""
         if cache not in self._caches:
             self._caches[cache] = cache.events.observe(self.counts)
+            self._hear()
         mine = weakref.ref(cache)
 
         def stop() -> None:
@@ -130,8 +137,33 @@ class Collector:
             ends = None if known is None else self._caches.pop(known, None)
             if ends is not None:
                 ends()
+                self._hear()
 
         return stop
+
+    def _hear(self) -> None:
+        """Listen to the accounts of all its caches, and to no other; a process has one for each address of a store."""
+        engines = [cache.engine() for cache in list(self._caches)]
+        self._prefixes = frozenset(engine.store.prefix for engine in engines)
+        mine = {engine.accounting.accounts for engine in engines}
+        for accounts in mine:
+            accounts.listeners[id(self)] = self._balanced
+        for accounts in set(self._heard) - mine:
+            accounts.listeners.pop(id(self), None)
+        self._heard = weakref.WeakSet(mine)
+
+    def _balanced(self, who: Who, balance: Balance) -> None:
+        if who.prefix not in self._prefixes:
+            return  # of a cache that shares the store
+        try:
+            self.counts.balanced(who.model, who.tenant, balance)
+        except Exception:  # noqa: BLE001 - the background thread has other work, too
+            log.exception("savings could not be counted for metrics")
+
+    def after_fork(self) -> None:
+        """In a forked child: begin anew. Its parent exports its own numbers, and its caches have new engines."""
+        self.counts.clear()
+        self._hear()
 
     def describe(self) -> Iterable[Any]:
         """No names: the counts need not be collected to register them."""
@@ -159,6 +191,14 @@ class Collector:
 
 
 _collectors: weakref.WeakKeyDictionary[Any, Collector] = weakref.WeakKeyDictionary()
+
+
+def _after_fork() -> None:
+    for collector in list(_collectors.values()):
+        collector.after_fork()
+
+
+around_forks(in_child=_after_fork)  # after the caches' own: they were imported before
 
 
 def _state(cache: BaseCache) -> dict[str, Any] | None:

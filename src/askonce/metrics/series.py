@@ -74,6 +74,7 @@ class Series:
 
     def __init__(self, *labels: LabelValues | None, limit: int = ROWS) -> None:
         self.counts: dict[Row, float] = {}
+        self._owed: dict[Row, float] = {}
         self._labels = labels
         self._limit = limit
         for at, label in enumerate(labels):
@@ -88,6 +89,21 @@ class Series:
             row = self.row_of(row, proven=proven)
             self.counts.setdefault(row, 0)
             self.counts[row] += by
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.counts.clear()
+        self._owed.clear()
+
+    def settle(self, row: Row, by: float) -> None:
+        """`add` for one thread, which may also take back: less than nothing is owed until more comes, for a counter
+        never goes down.
+        """
+        owed = self._owed.pop(row, 0) + by
+        if owed < 0:
+            self._owed[row] = owed
+        else:
+            self.add(row, owed, proven=True)
 
     def row_of(self, row: Row, *, proven: bool = False) -> Row:
         """The row that another is counted in."""
