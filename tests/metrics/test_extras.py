@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-OF_USERS = re.search(r"\[(.*)\]", EXTRAS["all"][0])[1].split(",")
+OF_USERS = EXTRAS["all"][0].partition("[")[2].rstrip("]").split(",")
 BY_NAME = {"httptools", "uvloop"}  # uvicorn imports them when they are there
 # Also a module whose name is a text: it is imported later, by `import_module`.
 IMPORTS = re.compile(r"^\s*(?:import|from) (\w+)|\"(\w+)(?:\.[\w.]+)?\"", re.MULTILINE)
