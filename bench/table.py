@@ -7,6 +7,7 @@ from bench import (
     eviction,
     failovers,
     forks,
+    gateways,
     hits,
     leases,
     lifetimes,
@@ -26,6 +27,7 @@ THEMES = (
     eviction,
     failovers,
     forks,
+    gateways,
     hits,
     leases,
     lifetimes,
@@ -45,5 +47,6 @@ ORDER = """
     stale steady ends down storm-all fresh-cost header memory scope client-hit client-miss
     failover cluster eviction money visit near-hit near-storm cluster-cold cluster-streams
     hit-compressed hit-encrypted memory-compressed flipped
+    gateway-hit gateway-miss gateway-streams gateway-litellm
 """
 TABLE = tuple(ROWS[name] for name in ORDER.split())

@@ -1,0 +1,228 @@
+"""The gateway: what a hit, a miss and a thousand streams cost, against the same server without a cache, and LiteLLM's.
+
+Rates are compared in rounds, one server after the other, and processor time by the kernel's own count. The question has
+1 KB and the answer 2 KB, as in the table of bars.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import orjson
+
+from bench import gateway_servers, places, upstream
+from bench.compare import median
+from bench.gateway_load import FRESH, PATH, Loaded, latency, loaded, peak_of, read_streams, rounds
+from bench.peers import environments
+from bench.peers.catalog import Room
+from bench.row import Case, Seen, row
+from bench.upstream import Story
+from bench.workers import Failed, Worker
+
+ONE = ("threads",)
+QUESTION = orjson.dumps({"messages": [{"role": "user", "content": "q" * 940}], "model": "gpt-4o"}).decode()
+MISSED = orjson.dumps({"messages": [{"role": "user", "content": "q" * 930 + FRESH}], "model": "gpt-4o"}).decode()
+ANSWER = orjson.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1700000000,
+        "model": "gpt-4o",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a" * 1700}}],
+        "usage": {"prompt_tokens": 250, "completion_tokens": 450, "total_tokens": 700},
+    }
+)
+SQLITE, NEAR, REDIS = 0.5, 0.6, 0.35
+MISS, ADDED = 1.5, 1.0
+MEMORY = 1.5
+TIMES_LITELLM = 40
+LITELLM = Room("litellm-proxy", ("litellm[proxy]", "redis"))
+UP = 90.0  # s in which LiteLLM's proxy starts
+
+
+def _port(worker: Worker) -> int:
+    found: int = worker.hear()
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{found}/_askonce/health", timeout=5).close()
+        except urllib.error.HTTPError:
+            return found  # it answers, whatever it says
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return found
+    raise Failed(f"nothing answers at port {found}")
+
+
+def _loading(case: Case, worker: Worker, port: int, body: str) -> partial[Loaded]:
+    return partial(loaded, port, worker.pid, body, 1.0 if case.quick else 6.0, case.place.folder)
+
+
+@row(stores=(places.sqlite, places.valkey), modes=ONE)
+def gateway_hit(case: Case) -> Iterator[Seen]:
+    """stored answers a second through one worker, 32 connections, against the same server answering from a dict
+
+    Bar: SQLite >= 0.5, Redis >= 0.35, with a near cache >= 0.6
+    """
+    url = f"http://127.0.0.1:{_port(case.workers.start(gateway_servers.provider, ANSWER))}"
+    plain = case.workers.start(gateway_servers.from_dict, ANSWER)
+    asked = _loading(case, plain, _port(plain), QUESTION)
+    wanted = {"": (0, SQLITE)} if case.place.name == "SQLite" else {"": (0, REDIS), "near": (64 * 2**20, NEAR)}
+    for name, (near, least) in wanted.items():
+        ours = case.workers.start(gateway_servers.gateway, url, case.place.url, near)
+        both = rounds(1 if case.quick else 5, asked, _loading(case, ours, _port(ours), QUESTION))
+        yield _hit_seen(both, least, name, quick=case.quick)
+
+
+def _hit_seen(both: list[list[Loaded]], least: float, name: str, *, quick: bool) -> Seen:
+    ratios = [ours.rate / plain.rate for plain, ours in zip(*both, strict=True)]
+    rates = [median([one.rate for one in side]) for side in both]
+    cpu = [median([one.cpu for one in side]) for side in both]
+    said = f"{rates[1]:,.0f} answers/s against {rates[0]:,.0f}: {median(ratios):.2f} of it"
+    spread = f" ({min(ratios):.2f} to {max(ratios):.2f}); processor {cpu[1]:.0f} and {cpu[0]:.0f} us"
+    return Seen(said + spread, None if quick else median(ratios) >= least, {"ratio": median(ratios)}, name)
+
+
+@row(stores=(places.sqlite, places.valkey), modes=ONE)
+def gateway_miss(case: Case) -> Seen:
+    """processor time of a miss through one worker against a bare proxy of aiohttp on the same server
+
+    Bar: <= 1.5 of it, and p50 at most 1 ms more
+    """
+    url = f"http://127.0.0.1:{_port(case.workers.start(gateway_servers.provider, ANSWER))}"
+    plain = case.workers.start(gateway_servers.bare_proxy, url)
+    ours = case.workers.start(gateway_servers.gateway, url, case.place.url)
+    ports = _port(plain), _port(ours)
+    loads = [_loading(case, one, port, MISSED) for one, port in zip((plain, ours), ports, strict=True)]
+    both = rounds(1 if case.quick else 5, *loads)
+    ratio = median([mine.cpu / bare.cpu for bare, mine in zip(*both, strict=True)])
+    cpu = [median([one.cpu for one in side]) for side in both]
+    direct, through = latency(ports, MISSED, 50 if case.quick else 1000)
+    said = f"{cpu[1]:.0f} us against {cpu[0]:.0f}: {ratio:.2f} of it; p50 {through:.2f} ms against {direct:.2f} ms"
+    right = ratio <= MISS and through - direct <= ADDED
+    return Seen(said, None if case.quick else right, {"ratio": ratio, "added": through - direct})
+
+
+@row(stores=(places.sqlite, places.valkey), modes=ONE)
+def gateway_streams(case: Case) -> Iterator[Seen]:
+    """1,000 streams at once through one worker, of one question and of 200
+
+    Bar: 1 and 200 calls, every stream whole, and memory <= 1.5 of that of 200 streams
+    """
+    many, few = (100, 20) if case.quick else (1000, 200)
+    base = 0.0
+    for streams, questions in ((few, few), (many, 1), (many, few)):
+        calls, said, peak = _streamed(case, streams, questions)
+        base = base or peak
+        whole = not said["torn"] and said["least"] > 100
+        text = f"{calls} calls, {said['torn']} torn, {peak:.0f} MB, {peak / base:.2f} of {few} streams"
+        right = calls == questions and whole and peak <= MEMORY * base
+        yield Seen(
+            text, None if case.quick else right, {"calls": calls, "memory": peak / base}, f"{streams} of {questions}"
+        )
+
+
+def _streamed(case: Case, streams: int, questions: int) -> tuple[int, dict[str, int], float]:
+    """The calls that reached upstream, what the streams were like, and the gateway's peak in MB."""
+    source = case.workers.start(upstream.serve, Story(events=40, ttft=2.0, gap=0.1))
+    url = str(source.hear()).removesuffix(PATH)
+    ours = case.workers.start(gateway_servers.gateway, url, case.place.url)
+    port = _port(ours)
+    run = os.urandom(4).hex()  # other questions in each run
+    bodies = [
+        orjson.dumps({**upstream.REQUEST, "messages": [{"role": "user", "content": f"{run} {number % questions}"}]})
+        for number in range(streams)
+    ]
+    said: dict[str, int] = case.workers.start(read_streams, port, [body.decode() for body in bodies]).hear()
+    source.tell("how many")
+    calls: int = source.hear()
+    peak = peak_of(ours.pid)
+    ours.kill()
+    return calls, said, peak
+
+
+@row(heavy=True, stores=(places.valkey,), modes=ONE)
+def gateway_litellm(case: Case) -> Seen:
+    """stored answers a second through one worker, against LiteLLM's proxy with the same Redis
+
+    Bar: >= 40 times as many
+    """
+    url = f"http://127.0.0.1:{_port(case.workers.start(gateway_servers.provider, ANSWER))}"
+    ours = case.workers.start(gateway_servers.gateway, url, case.place.url)
+    port = _port(ours)
+    other = _litellm(case, url)
+    try:
+        _until_up(other[1])
+        times = 1 if case.quick else 3
+        both = rounds(
+            times,
+            partial(loaded, other[1], other[0].pid, QUESTION, 2.0 if case.quick else 10.0, case.place.folder),
+            _loading(case, ours, port, QUESTION),
+        )
+    finally:
+        other[0].send_signal(signal.SIGKILL)
+        other[0].wait()
+    ratio = median([mine.rate / theirs.rate for theirs, mine in zip(*both, strict=True)])
+    rates = [median([one.rate for one in side]) for side in both]
+    said = f"{rates[1]:,.0f} answers/s against {rates[0]:,.0f} of LiteLLM {other[2]}: {ratio:.0f} times as many"
+    return Seen(said, None if case.quick else ratio >= TIMES_LITELLM, {"ratio": ratio})
+
+
+def _litellm(case: Case, url: str) -> tuple[subprocess.Popen[bytes], int, str]:
+    """LiteLLM's proxy in an environment of its own, which the first run makes: the process, its port, its version."""
+    room = environments.ready(LITELLM, Path(os.environ.get("ASKONCE_ROOMS", ".venv/peers")))
+    server = case.place.running
+    config = {
+        "model_list": [
+            {
+                "model_name": "gpt-4o",
+                "litellm_params": {"model": "openai/gpt-4o", "api_base": f"{url}/v1", "api_key": "k"},
+            }
+        ],
+        "litellm_settings": {
+            "cache": True,
+            "cache_params": {"type": "redis", "host": "127.0.0.1", "port": server.port},
+        },
+    }
+    file = case.place.folder / "litellm.json"  # JSON is YAML
+    file.write_bytes(orjson.dumps(config))
+    port = _free_port()
+    program = [
+        str(Path(room.python).with_name("litellm")),
+        "--config",
+        str(file),
+        "--port",
+        str(port),
+        "--host",
+        "127.0.0.1",
+    ]
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
+    made = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    return made, port, room.versions.get("litellm", "")
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _until_up(port: int) -> None:
+    until = time.monotonic() + UP
+    while time.monotonic() < until:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise Failed(f"LiteLLM's proxy did not answer within {UP:g} s")
