@@ -106,6 +106,45 @@ async def test_a_flight_of_this_process_is_shown_with_its_followers(cache, clien
     assert (await client.get("/flights")).json() == []
 
 
+async def test_why_is_told_of_a_key_its_beginning_and_a_request(cache, client):
+    key = await answered(cache, 1, scope="support/triage")
+    request = {"model": "m", "n": 1, "messages": [{"role": "user", "content": SECRET}]}
+    told = (await client.get(f"/why/{key}")).json()
+    assert told == (await client.get(f"/why/{key[:14]}")).json()
+    assert (told["key"], SECRET in json.dumps(told)) == (key, False)
+    asked = (await client.post("/why", json={"request": request, "scope": "support/triage"})).json()
+    assert (asked["reason"], asked["key"]) == ("hit", key)
+    assert asked["key"] == plain(await View(cache).why(request=request, scope="support/triage"))["key"]
+    assert (await client.post("/why", json={"request": request, "scope": "x"})).json()["reason"] != "hit"
+
+
+async def test_why_is_told_of_a_key_that_is_gone_by_its_beginning(cache, client):
+    key = await answered(cache, 77)
+    await cache.engine().pushed()
+    await cache.invalidate(key=key)
+    for word in (key, key[:16]):
+        told = (await client.get(f"/why/{word}")).json()
+        assert told["reason"] == "invalidated", told
+    misses = (await client.get("/misses?limit=3")).json()
+    assert misses[0]["key"] == key
+    assert SECRET not in json.dumps(misses)
+
+
+async def test_savings_and_activity_are_the_caches_own(cache, client):
+    for _ in range(3):
+        await answered(cache, 1, scope="support/triage", tags=["doc:1"])
+    savings = (await client.get("/savings?days=1&by=model,scope")).json()
+    assert savings == json.loads(json.dumps((await cache.savings(since=1, by=("model", "scope"))).as_dict()))
+    assert savings["total"]["hits"]["calls"] == 3
+    assert savings["rows"][0]["scope"] == "support/triage"
+    activity = (await client.get("/activity")).json()
+    assert activity["hours"][-1]["balance"]["hits"]["calls"] == 3
+    assert sum(one["hits"] for one in activity["hottest"]) == 3
+    tomorrow = (await client.get("/savings?since=2999-01-01")).json()
+    assert tomorrow["total"]["asked"]["calls"] == 0
+    assert (await client.get("/savings?since=2000-01-01&days=1")).json()["total"] == savings["total"]
+
+
 WRONG: list[tuple[str, str, object, int, str]] = [
     ("GET", "/entries?limit=0", None, 400, "limit is 0: write a number from 1 to 1000"),
     ("GET", "/entries?limit=1&limit=2", None, 400, "limit is given 2 times"),
@@ -114,6 +153,10 @@ WRONG: list[tuple[str, str, object, int, str]] = [
     ("GET", "/entries?dead=yes", None, 400, "dead is no boolean: write it as 'true'"),
     ("GET", "/entries?scope=/a", None, 400, "scope has not the right form"),
     ("GET", "/entries?tag=a%0A", None, 400, "tag has not the right form"),
+    ("GET", "/savings?by=day,modle", None, 400, "by has not the right form: write it as 'model,day'"),
+    ("GET", "/savings?since=2026-02-30", None, 400, "since is no date: write it as '2026-11-01'"),
+    ("GET", "/why/0a", None, 404, "no key begins with"),
+    ("POST", "/why", {"key": ["a"]}, 400, "in one way: request"),
     ("GET", "/entries/xyz", None, 400, "key has not the right form"),
     ("GET", "/entries/00", None, 404, "no key begins with 00"),
     ("GET", f"/entries/{'0' * 64}", None, 404, "no entry has the key"),

@@ -14,6 +14,7 @@ from askonce.cache.cache import Cache
 from askonce.cli.place import Place, find_kept, is_gateway
 from askonce.cli.remote import Gateway, GatewayView
 from askonce.core.savings import Savings
+from askonce.core.why import Miss, Why
 from askonce.gateway.results import Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
 from askonce.gateway.view import View
 from askonce.runtime.drive import drive
@@ -48,6 +49,14 @@ class Viewed(Protocol):
 
     async def savings(self, since: int | date | None = None, by: str | Sequence[str] = ()) -> Savings:
         """View.savings."""
+        ...
+
+    async def why(self, key: str = "", **asked: Any) -> Why:
+        """View.why."""
+        ...
+
+    async def misses(self, limit: int = 20) -> list[Miss]:
+        """View.misses."""
         ...
 
     async def pulse(self) -> Pulse:

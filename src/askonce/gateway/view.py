@@ -18,6 +18,7 @@ from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.totals import state_of, take
 from askonce.core.keys import Key
 from askonce.core.savings import Activity, Balance, Savings
+from askonce.core.why import Miss, Why
 from askonce.errors import AskonceError, UsageError
 from askonce.gateway import beginnings, nesting
 from askonce.gateway.beginnings import NoSuchKey
@@ -29,6 +30,7 @@ FLIGHTS = 1000  # that are read, unless told
 T = TypeVar("T")
 LIMIT = 50  # entries in a list, unless told
 RATE = 20_000  # entries a second that a sweep reads, unless told: a few per cent of a Redis
+MISSES = 1000  # that are looked through for a key
 FIRST = 200  # entries that are looked at before an invalidation by labels
 LABELS = frozenset({"scope", "tag", "model"})
 
@@ -139,6 +141,28 @@ class View:
     async def activity(self, days: int = 1) -> Activity:
         """Cache.activity."""
         return await _settled(self.cache.activity(days=days))
+
+    async def misses(self, limit: int = 20) -> list[Miss]:
+        """Cache.misses."""
+        return await _settled(self.cache.misses(limit))
+
+    async def why(self, key: str = "", **asked: Any) -> Why:
+        """Cache.why of a key, or of a request and its settings. A key may be the beginning of one that is stored, or
+        that was asked lately.
+        """
+        if not key:
+            return await _settled(self.cache.why(**asked))
+        return await _settled(self.cache.why(key=await self._asked_key(key)))
+
+    async def _asked_key(self, key: str) -> str:
+        try:
+            (named,) = await beginnings.whole(self.store, [key])
+        except NoSuchKey:
+            lately = {one.key for one in await self.misses(MISSES) if one.key.startswith(key.lower())}
+            if len(lately) != 1:
+                raise
+            return lately.pop()
+        return named.text
 
     async def pulse(self) -> Pulse:
         """What happened today, in all processes, and the flights now."""

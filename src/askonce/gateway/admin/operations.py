@@ -10,6 +10,7 @@ from typing import Any
 
 from askonce import __version__
 from askonce.core.labels import TEXT_MAX
+from askonce.core.why import Miss, Why
 from askonce.gateway.admin import schemas
 from askonce.gateway.admin.problems import Refused
 from askonce.gateway.admin.schemas import Schema
@@ -224,6 +225,18 @@ async def _pulse(view: View, _given: Given) -> Pulse:
     return await view.pulse()
 
 
+async def _misses(view: View, given: Given) -> list[Miss]:
+    return await view.misses(given["limit"])
+
+
+async def _why(view: View, given: Given) -> Why:
+    return await view.why(given["key"])
+
+
+async def _why_request(view: View, given: Given) -> Why:
+    return await view.why(**given)
+
+
 async def _flights(view: View, given: Given) -> list[Flight]:
     return await view.flights(given["limit"])
 
@@ -267,6 +280,18 @@ OPERATIONS: tuple[Operation, ...] = (
         _activity, ACTIVITY, (Field("days", "The last so many days (UTC), today included.", _count(30), default=1),),
     ),
     Operation("pulse", "GET", "/pulse", "What happened today, and the flights now, in short.", _pulse, Pulse),
+    Operation(
+        "misses", "GET", "/misses", "The last lookups that went upstream, and why.", _misses, list[Miss],
+        (Field("limit", "At most so many.", _count(), default=20),),
+    ),
+    Operation(
+        "why", "GET", "/why/{key}", "Why a lookup of this key finds what it finds.", _why, Why, (_KEY,),
+        problems=(404, 409),
+    ),
+    Operation(
+        "why_request", "POST", "/why", "Why a lookup of a request would find what it finds. Nothing is asked.",
+        _why_request, Why, ways=(REQUEST,),
+    ),
     Operation(
         "flights", "GET", "/flights", "The upstream calls under way, in every process.", _flights, list[Flight],
         (Field("limit", "At most so many.", _count(), default=MOST),),
