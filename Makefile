@@ -31,7 +31,7 @@ help:
 	@echo "make picture  what the demo prints, as docs/demo.svg"
 	@echo "make pythons  the tests of the promises on every supported Python of this machine, each in a separate environment"
 	@echo "make suites  the SDKs' own tests, without and with askonce, and the differences (SUITES=\"groq openai==3.57.0\")"
-	@echo "make lint    ruff, mypy and the import layers (import-linter)"
+	@echo "make lint    ruff, mypy, the import layers (import-linter), and the programs that must and must not type-check"
 	@echo "make fmt     format the code and fix what ruff can fix"
 	@echo "make bench   the benchmarks, one row each"
 	@echo "make bars    all benchmarks against their bars, with the heavy rows; writes docs/bars.md"
@@ -157,6 +157,7 @@ lint: $(VENV)/.test
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/types
 
 fmt: $(VENV)/.test
 	$(BIN)/python -m ruff format .

@@ -74,7 +74,7 @@ def kept(place: Place) -> str:
     """The name of the stored answer, "" for none."""
     with Cache(place.url) as cache:
         try:
-            return str(cache.fetch(QUESTION, lambda: None, control="only-if-cached").value["id"])
+            return str(cache.fetch(QUESTION, lambda: {"id": ""}, control="only-if-cached").value["id"])
         except NotCached:
             return ""
 

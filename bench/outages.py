@@ -208,7 +208,7 @@ def _refusing(case: Case) -> Iterator[tuple[str, Trouble, Trouble]]:
     """A URL, what makes it refuse, and what ends that."""
     if case.place.server is None:
         with Cache(case.place.url) as cache:
-            cache.fetch(question("any"), dict)  # the file then exists, and is its owner's
+            cache.fetch(question("any"), lambda: {"a": 1})  # the file then exists, and is its owner's
         other = sqlite3.connect(case.place.folder / "cache.db", isolation_level=None, check_same_thread=False)
         yield case.place.url, lambda: other.execute("BEGIN IMMEDIATE"), lambda: other.execute("ROLLBACK")
         other.close()

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from askonce.cache import config as _config
-from askonce.cache.answer import Outcome
+from askonce.cache.answer import AsyncOutcome, Outcome
 from askonce.cache.cache import AsyncCache, AsyncHandle, Cache, Handle
 from askonce.cache.carry import carry
+from askonce.cache.typing import T as _T
 from askonce.core.keyring import Keys
 from askonce.core.policy import Policy
 from askonce.errors import (
@@ -34,6 +35,7 @@ __all__ = [
     "AskonceError",
     "AsyncCache",
     "AsyncHandle",
+    "AsyncOutcome",
     "Cache",
     "CacheClosed",
     "ConfigError",
@@ -62,7 +64,7 @@ def configure(
     *,
     url: str | None = None,
     prefix: str | None = None,
-    mode: str | None = None,
+    mode: _config.ModeWord | None = None,
     near: int | str | None = None,
     compress: str | bool | None = None,
     encryption: Any = None,
@@ -87,8 +89,13 @@ def default_cache() -> Cache:
     return made[0]
 
 
-def get_or_set(messages: object, model: str, call_fn: Callable[[], Any], ttl: float | None = None, **more: Any) -> Any:
-    """Cache.get_or_set on the default cache: the tutorial's function."""
+def get_or_set(messages: object, model: str, call_fn: Callable[[], _T], ttl: float | None = None, **more: Any) -> _T:
+    """Return the answer of `model` to `messages`; `call_fn()` runs only if no caller has it. `ttl` in seconds.
+
+    The tutorial's function, on the default cache. Keywords of CallOptions are askonce's; all others are part of the
+    question: temperature, seed, ... Those of ``request={...}`` are too, whatever their names. UsageError for a keyword
+    that is nearly one of askonce's.
+    """
     return default_cache().get_or_set(messages, model, call_fn, ttl, **more)
 
 

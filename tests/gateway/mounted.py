@@ -54,7 +54,7 @@ async def api(
 
 
 async def answered(cache: AsyncCache, number: int, **own) -> str:
-    async def call() -> object:
+    async def call() -> dict[str, object]:
         return {"n": number, "text": f"{SECRET} {number}"}
 
     request = {"model": own.pop("model", "m"), "n": number, "messages": [{"role": "user", "content": SECRET}]}

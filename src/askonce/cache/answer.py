@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
+from askonce.cache.typing import T_co
 from askonce.core.judge import Judge, refused
 from askonce.core.plain import exact_json
 from askonce.core.savings import Spent
+from askonce.core.why import Why
 from askonce.engine.answer import Answer
 from askonce.engine.question import Question
 from askonce.events import Events, Status
@@ -43,23 +45,24 @@ class Explaining(Protocol):
 
 
 @dataclass(slots=True)
-class Outcome:
+class Outcome(Generic[T_co]):
     """The result of a lookup: `value`, the caller's own copy; `status`; `key`, 64 hex digits, to invalidate by."""
 
-    value: Any
+    value: T_co
     status: Status
     key: str
     _cache: Explaining
     _question: Question
     _saved: Callable[[], Spent] | None = field(default=None, compare=False)
 
-    def why(self) -> Any:
-        """Why the lookup ended so: a Why (with an AsyncCache: ``await outcome.why()``). Reads the store."""
-        return self._cache.explains(self._question, self.status)
+    def why(self) -> Why:
+        """Why the lookup ended so. Reads the store."""
+        why: Why = self._cache.explains(self._question, self.status)
+        return why
 
-    def forget(self) -> Any:
-        """Make this answer unservable everywhere, at once (with an AsyncCache: ``await outcome.forget()``)."""
-        return self._cache.forgets(self.key)
+    def forget(self) -> None:
+        """Make this answer unservable everywhere, at once. StoreUnavailable if the store cannot be reached."""
+        self._cache.forgets(self.key)
 
     @property
     def saved(self) -> Spent:
@@ -68,3 +71,19 @@ class Outcome:
 
     def __repr__(self) -> str:
         return f"<Outcome {self.status}>"
+
+
+class AsyncOutcome(Outcome[T_co]):
+    """The result of a lookup of an AsyncCache: an Outcome whose `forget` and `why` are awaited."""
+
+    __slots__ = ()
+
+    # Not the awaitables of Outcome's methods: a call that nobody awaits is then an error of types.
+    async def why(self) -> Why:  # type: ignore[override]
+        """Why the lookup ended so. Reads the store."""
+        why: Why = await self._cache.explains(self._question, self.status)
+        return why
+
+    async def forget(self) -> None:  # type: ignore[override]
+        """Make this answer unservable everywhere, at once. StoreUnavailable if the store cannot be reached."""
+        await self._cache.forgets(self.key)

@@ -10,12 +10,12 @@ import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import orjson
 
 from askonce.cache import config, contents
-from askonce.cache.answer import Outcome, answer_of
+from askonce.cache.answer import AsyncOutcome, Outcome, answer_of
 from askonce.cache.explained import Explained
 from askonce.cache.items import PLAIN, PlainItems
 from askonce.cache.near import near_for
@@ -27,6 +27,7 @@ from askonce.cache.sealing import Encryption, codec_of, find_compression, portab
 from askonce.cache.selector import Selector, select
 from askonce.cache.stores import no_store, open_store
 from askonce.cache.streams import Items, StoredItems, Uncached, pace_of
+from askonce.cache.typing import CacheOptions, Replay
 from askonce.core.keys import Key
 from askonce.core.normalize import normal_of
 from askonce.core.policy import Consistency, Policy
@@ -70,16 +71,16 @@ class BaseCache(Explained, Observed):
         policy: Policy | None = None,
         scopes: Mapping[str, Policy] | None = None,
         tenant: str = "",
-        mode: str | None = None,
+        mode: config.ModeWord | None = None,
         strict: bool = False,
         near: int | str | None = None,
         consistency: Consistency | None = None,
-        replay: str = "at-once",
+        replay: Replay = "at-once",
         replay_speed: float = 1.0,
         compress: str | bool | None = None,
         encryption: Encryption | None = None,
         prices: Prices | None = None,
-        **more: object,
+        **more: Unpack[CacheOptions],
     ) -> None:
         """Does no I/O. ConfigError for an invalid URL or option; an unreachable store is noticed by lookups, not here.
 
@@ -94,9 +95,10 @@ class BaseCache(Explained, Observed):
         $ASKONCE_KEYS). `prices`: what models cost, as a dict or a file; False for no prices (else $ASKONCE_PRICES).
         `more`: rules about requests (`RuleWords`), and the store's own options (`max_bytes`).
         """
-        self.rules = Rules.of({name: more[name] for name in RULE_WORDS & more.keys()})
-        fields = {name: more[name] for name in (POLICY_OPTIONS | {"ttl"}) & more.keys()}
-        options = {name: value for name, value in more.items() if name not in RULE_WORDS and name not in fields}
+        given: dict[str, Any] = {**more}
+        self.rules = Rules.of({name: given.pop(name) for name in RULE_WORDS & given.keys()})
+        fields = {name: given.pop(name) for name in (POLICY_OPTIONS | {"ttl"}) & given.keys()}
+        options = given
         check_spelling(options, CACHE_OPTIONS, ConfigError)
         self._normal = normal_of(self.rules)
         self.prefix = config.find_prefix(prefix)
@@ -179,7 +181,7 @@ class BaseCache(Explained, Observed):
                 settings = settings.over(outer)
         return settings
 
-    async def ask(self, request: object, call: Call, settings: Settings) -> Outcome:
+    async def ask(self, request: object, call: Call, settings: Settings) -> Outcome[Any]:
         """Look up a request, for sync and async."""
         plan = self._planner.plan(settings)
         body = self._body(request)
@@ -267,7 +269,7 @@ class BaseCache(Explained, Observed):
             value.close()
         raise UsageError("the call returned a coroutine: use AsyncCache, or give Cache a plain function")
 
-    def _outcome(self, question: Question, found: Found) -> Outcome:
+    def _outcome(self, question: Question, found: Found) -> Outcome[Any]:
         try:
             value = found.value if found.body is None else orjson.loads(found.body)
         except orjson.JSONDecodeError as wrong:
@@ -275,7 +277,8 @@ class BaseCache(Explained, Observed):
         saved = None
         if (entry := found.entry) is not None and (head := found.head) is not None:
             saved = partial(self._engine.accounting.saved, head, entry[: head.length])
-        return Outcome(value, found.status, found.status.key, self, question, saved)
+        kind = AsyncOutcome if self.asynchronous else Outcome
+        return kind(value, found.status, found.status.key, self, question, saved)
 
     def forgets(self, key: str) -> Any:
         """What Outcome.forget does: done when it returns, or, in async mode, when it is awaited."""

@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, Unpack
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
-from askonce.cache.answer import Outcome
+from askonce.cache.answer import AsyncOutcome, Outcome
 from askonce.cache.base import BaseCache, scoping
 from askonce.cache.common import CacheOrHandle
 from askonce.cache.items import items_as
-from askonce.cache.options import Call, Options, settings_of
+from askonce.cache.options import Options, settings_of
 from askonce.cache.savings import Since, active, saved
 from askonce.cache.streams import AsyncStream, Stream
+from askonce.cache.typing import A_co, C_co, ClientModule, I, T
 from askonce.core.savings import Activity, Savings
 from askonce.core.why import Miss, Why
 from askonce.engine.question import Settings
 from askonce.runtime.drive import drive
 from askonce.store.inventory import Listed
 
+if TYPE_CHECKING:
+    import httpx2
+
 
 class SyncMethods(CacheOrHandle):
     """The methods of a Cache and of its handles; every method blocks."""
 
-    def get_or_set(self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any) -> Any:
+    def get_or_set(
+        self, messages: object, model: str, call_fn: Callable[[], T], ttl: float | None = None, **more: Any
+    ) -> T:
         """Return the answer of `model` to `messages`; `call_fn()` runs only if no caller has it. `ttl` in seconds.
 
         Keywords of CallOptions are askonce's; all others are part of the question: temperature, seed, ... Those of
         ``request={...}`` are too, whatever their names. UsageError for a keyword that is nearly one of askonce's.
         """
         request, settings = self._tutorial(messages, model, ttl, more)
-        return drive(self._base.ask(request, call_fn, settings)).value
+        found: T = drive(self._base.ask(request, call_fn, settings)).value
+        return found
 
-    def fetch(self, request: object, call: Call, **own: Unpack[Options]) -> Outcome:
+    def fetch(self, request: object, call: Callable[[], T], **own: Unpack[Options]) -> Outcome[T]:
         """Return the Outcome for a JSON-like `request`; all of it is the key. `call()` runs in this thread, if needed.
 
         Exceptions of `call` are passed on unchanged. RequestError: the request has no exact JSON form. NotCached: there
-        is no answer, and ``control="only-if-cached"``.
+        is no answer, and ``control="only-if-cached"``. An answer that is no plain JSON is returned and not stored.
         """
         return drive(self._base.ask(request, call, self._settings(own)))
 
-    def fetch_stream(self, request: object, open_stream: Call, *, item: Any = None, **own: Unpack[Options]) -> Stream:
+    def fetch_stream(
+        self, request: object, open_stream: Callable[[], Iterable[I]], *, item: Any = None, **own: Unpack[Options]
+    ) -> Stream[I]:
         """Return an iterator of a stream's items; ``open_stream()`` returns the upstream's, if it is needed.
 
         Callers that ask while it runs, in any process, get the items so far, then each item as it comes. A stream is
@@ -53,6 +62,26 @@ class SyncMethods(CacheOrHandle):
         kind = items_as(item)
         playback, status, question = drive(self._base.stream(request, open_stream, self._settings(own), kind))
         return Stream(playback, status, self._base, question, kind)
+
+    @overload
+    def http_client(
+        self, *, module: None = None, inner: Any = None, share_forms: bool = False, **more: Any
+    ) -> httpx2.Client: ...
+    @overload
+    def http_client(
+        self, *, module: ClientModule[C_co, Any], inner: Any = None, share_forms: bool = False, **more: Any
+    ) -> C_co: ...
+    @overload
+    def http_client(self, *, module: str, inner: Any = None, share_forms: bool = False, **more: Any) -> Any: ...
+    def http_client(self, *, module: Any = None, inner: Any = None, share_forms: bool = False, **more: Any) -> Any:
+        """Return a client for a sync SDK's `http_client=`: of httpx2 if it is installed, else httpx, or of `module`.
+
+        Keywords of a handle (`Options`) apply to all its calls; those of `RuleWords` add to the cache's rules; `inner`
+        is the transport that sends the requests. With `share_forms` a stored stream answers a request without
+        ``stream``, and the other way round, where that is exact. All other keywords are the client's own, with the
+        SDKs' defaults. Closing the client never closes the cache. ConfigError: neither module is installed.
+        """
+        return self._http_client(module, inner, share_forms=share_forms, more=more)
 
     def scoped(self, **own: Unpack[Options]) -> Handle:
         """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
@@ -128,26 +157,73 @@ class AsyncMethods(CacheOrHandle):
     """The methods of an AsyncCache and of its handles."""
 
     async def get_or_set(
-        self, messages: object, model: str, call_fn: Call, ttl: float | None = None, **more: Any
-    ) -> Any:
-        """SyncMethods.get_or_set; `call_fn()` returns an awaitable, and runs in a task of its own."""
-        request, settings = self._tutorial(messages, model, ttl, more)
-        return (await self._base.ask(request, call_fn, settings)).value
+        self, messages: object, model: str, call_fn: Callable[[], Awaitable[T]], ttl: float | None = None, **more: Any
+    ) -> T:
+        """Return the answer of `model` to `messages`; `call_fn()` runs only if no caller has it. `ttl` in seconds.
 
-    async def fetch(self, request: object, call: Call, **own: Unpack[Options]) -> Outcome:
-        """SyncMethods.fetch; cancelling a caller never cancels a call that other callers or the store will use."""
-        return await self._base.ask(request, call, self._settings(own))
+        `call_fn` is a coroutine function; its coroutine runs in a task of its own. Keywords of CallOptions are
+        askonce's; all others are part of the question: temperature, seed, ... Those of ``request={...}`` are too,
+        whatever their names. UsageError for a keyword that is nearly one of askonce's.
+        """
+        request, settings = self._tutorial(messages, model, ttl, more)
+        found: T = (await self._base.ask(request, call_fn, settings)).value
+        return found
+
+    async def fetch(self, request: object, call: Callable[[], Awaitable[T]], **own: Unpack[Options]) -> AsyncOutcome[T]:
+        """Return the Outcome for a JSON-like `request`; all of it is the key. `call()` is awaited, if needed.
+
+        It runs in a task of its own: cancelling a caller never cancels a call that other callers or the store will use.
+        Exceptions of `call` are passed on unchanged. RequestError: the request has no exact JSON form. NotCached: there
+        is no answer, and ``control="only-if-cached"``. An answer that is no plain JSON is returned and not stored.
+        """
+        found = await self._base.ask(request, call, self._settings(own))
+        assert isinstance(found, AsyncOutcome)
+        return found
 
     async def fetch_stream(
-        self, request: object, open_stream: Call, *, item: Any = None, **own: Unpack[Options]
-    ) -> AsyncStream:
-        """SyncMethods.fetch_stream; `open_stream()` returns an async iterator, or an awaitable that returns one."""
+        self,
+        request: object,
+        open_stream: Callable[[], AsyncIterable[I] | Awaitable[AsyncIterable[I]]],
+        *,
+        item: Any = None,
+        **own: Unpack[Options],
+    ) -> AsyncStream[I]:
+        """Return an async iterator of a stream's items; ``open_stream()`` returns the upstream's, if it is needed.
+
+        It returns an async iterator, or an awaitable that returns one. Callers that ask while it runs, in any process,
+        get the items so far, then each item as it comes. A stream is stored if it reaches its end and is judged
+        storable, like any answer. If all callers leave early, it goes on for up to Policy.abandon_limit s.
+
+        `item`: the type of its items, if they are not plain JSON but an SDK's events, such as ``ChatCompletionChunk``:
+        a pydantic model, a union, a dataclass. Every reader gets items of that type. UsageError if pydantic cannot
+        read it. Without it, an item that is not plain JSON is passed on, and the stream is not stored.
+        """
         kind = items_as(item)
         playback, status, question = await self._base.stream(request, open_stream, self._settings(own), kind)
         return AsyncStream(playback, status, self._base, question, kind)
 
+    @overload
+    def http_client(
+        self, *, module: None = None, inner: Any = None, share_forms: bool = False, **more: Any
+    ) -> httpx2.AsyncClient: ...
+    @overload
+    def http_client(
+        self, *, module: ClientModule[Any, A_co], inner: Any = None, share_forms: bool = False, **more: Any
+    ) -> A_co: ...
+    @overload
+    def http_client(self, *, module: str, inner: Any = None, share_forms: bool = False, **more: Any) -> Any: ...
+    def http_client(self, *, module: Any = None, inner: Any = None, share_forms: bool = False, **more: Any) -> Any:
+        """Return a client for an async SDK's `http_client=`: of httpx2 if it is installed, else httpx, or of `module`.
+
+        Keywords of a handle (`Options`) apply to all its calls; those of `RuleWords` add to the cache's rules; `inner`
+        is the transport that sends the requests. With `share_forms` a stored stream answers a request without
+        ``stream``, and the other way round, where that is exact. All other keywords are the client's own, with the
+        SDKs' defaults. Closing the client never closes the cache. ConfigError: neither module is installed.
+        """
+        return self._http_client(module, inner, share_forms=share_forms, more=more)
+
     def scoped(self, **own: Unpack[Options]) -> AsyncHandle:
-        """SyncMethods.scoped."""
+        """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
         return AsyncHandle(self._base, self._settings(own))
 
     async def invalidate(
@@ -163,33 +239,51 @@ class AsyncMethods(CacheOrHandle):
         variant: int | str | None = None,
         dry_run: bool = False,
     ) -> int | None:
-        """SyncMethods.invalidate."""
+        """After this returns, no lookup that starts later, anywhere, gets an answer whose call began before this.
+
+        Select in one way: a `key` (an outcome's), a `request` (with the scope, tenant and variant it was asked under),
+        a `scope` with all below it, a `tag`, a `model`, or everything of this prefix; one or a list. The cost does not
+        depend on how many entries it reaches. `dry_run` only returns how many live ones that is. StoreUnavailable or
+        PartialInvalidation if not all of it could be done: repeating it is safe.
+        """
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
         selector = self._selector(request, tenant, variant, said)
         return await self._base.drop(selector, dry_run=dry_run)
 
     async def why(self, request: object = None, *, key: str | None = None, **own: Unpack[Options]) -> Why:
-        """SyncMethods.why."""
+        """Return why a lookup of `request` finds what it finds, without asking; nothing is called, and nothing stored.
+
+        `request`: as it is given to `fetch`, with its settings; or a request or a response of an HTTP client. A
+        response that went upstream is explained as it was. `key`: an outcome's, or a status's. See docs/why.md.
+        """
         return await self._base.explained(request, key, self._settings(own))
 
     async def misses(self, limit: int = 20) -> list[Miss]:
-        """SyncMethods.misses."""
+        """Return the last lookups of all processes that went upstream, the newest first, each with its Why."""
         return await self._base.missed(limit)
 
     def entries(self) -> AsyncIterator[Listed]:
-        """SyncMethods.entries."""
+        """Iterate over this prefix's entries, in no order: only their headers, read in small steps."""
         return self._base.listed()
 
     async def savings(self, *, since: Since | None = None, by: str | Sequence[str] = ()) -> Savings:
-        """SyncMethods.savings."""
+        """What all processes that use this prefix asked, paid and saved since then, in all and by group.
+
+        `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta; by default all that is kept, 400
+        days. `by`: ``model``, ``scope``, ``tenant``, ``day``, or several of them. UsageError for anything else,
+        StoreUnavailable if the store cannot be read. What this process has counted is pushed first.
+        """
         return await saved(self._base.engine(), since, by)
 
     async def activity(self, *, days: int = 1) -> Activity:
-        """SyncMethods.activity."""
+        """What all of them did in the last days: by hour, why requests passed, and which keys are hottest.
+
+        Errors as in `savings`.
+        """
         return await active(self._base.engine(), days)
 
     async def sweep(self) -> int:
-        """SyncMethods.sweep."""
+        """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves."""
         return await self._base.swept()
 
 
@@ -216,7 +310,10 @@ class AsyncCache(BaseCache, AsyncMethods):
     asynchronous = True
 
     async def aclose(self, limit: float | None = None) -> list[str]:
-        """Cache.close; the default is also 0 in a task that is being cancelled, for example by Ctrl-C."""
+        """Wait at most `limit` s for calls under way, then drop the rest and return their keys.
+
+        The default is 5 s, or 0 in a task that is being cancelled, for example by Ctrl-C.
+        """
         return await self.shut(limit)
 
     async def __aenter__(self) -> Self:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from askonce.cache.base import BaseCache
     from askonce.http.rules import ClientRules
 
+PUBLIC = (
+    *("get_or_set", "fetch", "fetch_stream", "scoped", "invalidate", "entries", "sweep", "http_client", "transport"),
+    *("watch", "on_event", "stats", "close", "aclose", "prefix", "mode", "savings", "activity", "why", "misses"),
+)
+
 
 class CacheOrHandle:
     """A cache, or a handle on one."""
@@ -23,6 +28,10 @@ class CacheOrHandle:
     def _base(self) -> BaseCache:
         """The cache itself."""
         raise NotImplementedError
+
+    def __dir__(self) -> list[str]:
+        """What a shell completes: what is documented, and not what other rooms of askonce use."""
+        return sorted(name for name in PUBLIC if hasattr(type(self), name))
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         return settings_of(own)
@@ -42,14 +51,7 @@ class CacheOrHandle:
         """The settings of a client made here, whatever context it is made in."""
         return settings_of(own)
 
-    def http_client(self, *, module: Any = None, inner: Any = None, share_forms: bool = False, **more: Any) -> Any:
-        """Return a client for an SDK's `http_client=`: of httpx2 if it is installed, else httpx, or the given `module`.
-
-        Sync from a Cache, async from an AsyncCache. Keywords of `CallOptions` apply to all its calls; those of
-        `RuleWords` add to the cache's rules; `inner` is the transport that sends the requests. With `share_forms` a
-        stored stream answers a request without ``stream``, and the other way round, where that is exact. All other
-        keywords are the client's own, with the SDKs' defaults. Closing the client never closes the cache.
-        """
+    def _http_client(self, module: Any, inner: Any, *, share_forms: bool, more: dict[str, Any]) -> Any:
         from askonce.http import client
 
         client_rules = self._client_rules(more, share_forms=share_forms)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from askonce.cache.near import near_for, size_of
 from askonce.core.urls import without_password
@@ -19,7 +19,8 @@ from askonce.errors import ConfigError
 from askonce.events import log
 
 MEMORY = "memory://askonce"  # a name, so that all default caches of a process share one
-MODES = ("on", "off", "refresh", "only-if-cached")
+ModeWord = Literal["on", "off", "refresh", "only-if-cached"]
+MODES: tuple[ModeWord, ...] = get_args(ModeWord)
 
 VARIABLES = {
     "url": "ASKONCE_URL",
@@ -73,7 +74,7 @@ class Standing(NamedTuple):
 
     url: str
     prefix: str
-    mode: str
+    mode: ModeWord
     near: int
     compress: object
     encryption: object
@@ -122,7 +123,7 @@ def find_prefix(prefix: str | None) -> str:
     return said or ""
 
 
-def find_mode(mode: str | None) -> str:
+def find_mode(mode: str | None) -> ModeWord:
     """``on``, ``off`` (call upstream as if askonce were not there), ``refresh``, ``only-if-cached``."""
     said = found("mode", mode)
     return "on" if said is None else check_mode(said)
@@ -140,7 +141,7 @@ def check_url(url: object) -> str:
     raise ConfigError(f"{url!r} is not a URL: write 'sqlite:///file.db' or 'redis://localhost:6379/0'")
 
 
-def check_mode(mode: str) -> str:
+def check_mode(mode: str) -> ModeWord:
     """The mode; a ConfigError for an unknown one names the known ones."""
     if mode not in MODES:
         raise ConfigError(f"mode {mode!r}: write one of {', '.join(MODES)} (also $ASKONCE_MODE)")

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Self
+from typing import Any, Generic, Self, cast
 
 from askonce.cache.answer import Explaining
 from askonce.cache.items import PLAIN, PlainItems
+from askonce.cache.typing import I
+from askonce.core.why import Why
 from askonce.engine.question import Question
 from askonce.engine.reader import Unreadable
 from askonce.errors import ConfigError, UsageError
@@ -22,7 +24,7 @@ from askonce.runtime.drive import drive
 from askonce.stream.tape import Playback, Raw, Source
 
 
-class Streamed:
+class Streamed(Generic[I]):
     """A stream of items, for any of its callers. Leave it by `close`, by its end, or by the end of a ``with`` block."""
 
     def __init__(
@@ -40,22 +42,14 @@ class Streamed:
         self._question = question
         self._kind = kind
 
-    def forget(self) -> Any:
-        """Make this answer unservable everywhere, at once."""
-        return self._cache.forgets(self.key)
-
-    def why(self) -> Any:
-        """Why the lookup ended so: a Why (with an AsyncCache: ``await stream.why()``). Reads the store."""
-        return self._cache.explains(self._question, self.status)
-
-    async def _item(self) -> tuple[object] | None:
+    async def _item(self) -> tuple[I] | None:
         part = await self._playback.next()
         if part is None:
             await self._playback.close()
             return None
         data = part[1]
         if isinstance(data, Raw):
-            return (data.value,)
+            return (cast("I", data.value),)
         try:
             return (self._kind.loaded(data),)
         except ValueError as wrong:
@@ -112,10 +106,19 @@ class StoredItems:
         await self._playback.close()
 
 
-class Stream(Streamed, Iterator[Any]):
+class Stream(Streamed[I], Iterator[I]):
     """A Cache's stream: an iterator of items."""
 
-    def __next__(self) -> Any:
+    def why(self) -> Why:
+        """Why the lookup ended so. Reads the store."""
+        why: Why = self._cache.explains(self._question, self.status)
+        return why
+
+    def forget(self) -> None:
+        """Make this answer unservable everywhere, at once. StoreUnavailable if the store cannot be reached."""
+        self._cache.forgets(self.key)
+
+    def __next__(self) -> I:
         item = drive(self._item())
         if item is None:
             raise StopIteration
@@ -132,17 +135,26 @@ class Stream(Streamed, Iterator[Any]):
         self.close()
 
 
-class AsyncStream(Streamed, AsyncIterator[Any]):
+class AsyncStream(Streamed[I], AsyncIterator[I]):
     """An AsyncCache's stream: an async iterator of items."""
 
-    async def __anext__(self) -> Any:
+    async def why(self) -> Why:
+        """Why the lookup ended so. Reads the store."""
+        why: Why = await self._cache.explains(self._question, self.status)
+        return why
+
+    async def forget(self) -> None:
+        """Make this answer unservable everywhere, at once. StoreUnavailable if the store cannot be reached."""
+        await self._cache.forgets(self.key)
+
+    async def __anext__(self) -> I:
         item = await self._item()
         if item is None:
             raise StopAsyncIteration
         return item[0]
 
     async def aclose(self) -> None:
-        """Stream.close."""
+        """Leave the stream. When the last reader leaves, Policy.on_abandon decides what becomes of the call."""
         await self._playback.close()
 
     async def __aenter__(self) -> Self:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from askonce.cache.cache import AsyncCache
+from askonce.cache.config import check_mode
 from askonce.errors import ConfigError
 from askonce.gateway.config import GatewayConfig, LimitsConfig, StoreConfig, Upstream
 from askonce.gateway.gateway_rules import Operator, rules_for
@@ -52,7 +53,7 @@ def new_cache(store: StoreConfig) -> AsyncCache:
     return AsyncCache(
         store.url or None,
         prefix=store.prefix or None,
-        mode=store.mode,
+        mode=check_mode(store.mode),
         near=store.near or None,
         compress=store.compress or None,
         encryption=store.encryption or None,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import orjson
 
 from askonce.cache.cache import AsyncCache, Cache
+from askonce.cache.config import ModeWord
 from askonce.core import keys
 from askonce.core.judge import RecordingJudge
 from askonce.core.keys import Form, Key
@@ -56,7 +57,7 @@ else:
 
 __all__ = ["MODES", "RecordedAsyncCache", "RecordedCache", "Recording"]
 
-MODES = {"record": "on", "replay": "only-if-cached", "off": "off"}
+MODES: dict[str, ModeWord] = {"record": "on", "replay": "only-if-cached", "off": "off"}
 KEPT = Policy(ttl=LONGEST, max_age=LONGEST, jitter=0.0, tool_calls="store", max_answer_bytes=2**30)
 LIFE = Lifetime(*(int(LONGEST * 1000),) * 4)
 STANDING = Generations(epoch=bytes(8))  # no invalidation reaches a file
@@ -270,9 +271,9 @@ class _Recorded(_Base):
         made.recording = self.recording
         return made
 
-    def http_client(self, **more: Any) -> Any:
+    def _http_client(self, module: Any, inner: Any, *, share_forms: bool, more: dict[str, Any]) -> Any:
         """A client that in replay has no upstream."""
-        return self._shut(super().http_client(**more))
+        return self._shut(super()._http_client(module, inner, share_forms=share_forms, more=more))
 
     def transport(self, **more: Any) -> Any:
         """A transport that in replay has no upstream."""

@@ -76,7 +76,7 @@ def mark_of(page: str) -> str:
 async def store(cache: AsyncCache, text: str, number: int = 0, model: str = "gpt-5", **labels: object) -> str:
     """Store an answer with this text; its key."""
 
-    async def call() -> object:
+    async def call() -> dict[str, object]:
         message = {"role": "assistant", "content": text}
         return {"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
 

@@ -169,7 +169,7 @@ def test_a_file_that_can_only_be_read_here_is_read_anew_when_its_owner_changes_i
 
     def child() -> bool:
         with Cache(f"sqlite:///{path}", mode="only-if-cached") as cache:
-            assert cache.fetch(REQUEST, lambda: 0).value == {"said": "baked"}
+            assert cache.fetch(REQUEST, lambda: {"said": "paid"}).value == {"said": "baked"}
             os.write(asked[1], b"x")
             os.read(told[0], 1)
             time.sleep(2 * CHECK_PATH / 1e6)

@@ -1,0 +1,83 @@
+"""The types of the public face: what a call returns, the options of a cache by name, and the modules of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypedDict, TypeVar
+
+from askonce.cache.options import PolicyFields
+from askonce.core.rules import RuleWords
+from askonce.store import Clock
+
+# What JSON can hold, so that a coroutine function given to a Cache, or an SDK's object, is an error of types.
+# TypedDicts are Mappings of objects and no dicts. A tuple would come back as a list.
+T = TypeVar("T", bound="Mapping[str, object] | list[Any] | str | float | bool | None")
+T_co = TypeVar("T_co", covariant=True)
+I = TypeVar("I")  # noqa: E741 - an item
+C_co = TypeVar("C_co", covariant=True)
+A_co = TypeVar("A_co", covariant=True)
+
+Replay = Literal["at-once", "paced"]
+
+
+class ClientModule(Protocol[C_co, A_co]):
+    """A module of HTTP clients: httpx2, httpx."""
+
+    @property
+    def Client(self) -> Callable[..., C_co]:  # noqa: N802 - its name there
+        """Its sync client."""
+        ...
+
+    @property
+    def AsyncClient(self) -> Callable[..., A_co]:  # noqa: N802 - its name there
+        """Its async client."""
+        ...
+
+
+class RedisOptions(TypedDict, total=False):
+    """The options of redis-py's connections that a cache passes on."""
+
+    db: int
+    username: str | None
+    password: str | None
+    credential_provider: Any
+    client_name: str | None
+    socket_timeout: float
+    socket_connect_timeout: float
+    socket_keepalive: bool | None
+    socket_keepalive_options: Mapping[int, int | bytes] | None
+    socket_read_size: int
+    socket_type: int
+    max_connections: int
+    redis_connect_func: Callable[..., Any] | None
+    ssl: bool
+    ssl_keyfile: str | None
+    ssl_certfile: str | None
+    ssl_password: str | None
+    ssl_cert_reqs: Any
+    ssl_ca_certs: str | None
+    ssl_ca_data: str | bytes | None
+    ssl_ca_path: str | None
+    ssl_check_hostname: bool
+    ssl_ciphers: str | None
+    ssl_min_version: Any
+    ssl_validate_ocsp: bool
+    ssl_validate_ocsp_stapled: bool
+    ssl_ocsp_context: Any
+    ssl_ocsp_expected_cert: str | None
+    ssl_include_verify_flags: list[Any] | None
+    ssl_exclude_verify_flags: list[Any] | None
+
+
+class StoreOptions(RedisOptions, total=False):
+    """The options of stores: see docs/reference/options.md."""
+
+    max_bytes: int
+    private: bool
+    clock: Clock
+
+
+class CacheOptions(StoreOptions, RuleWords, PolicyFields, total=False):
+    """The keywords of a cache beside those of its signature."""
+
+    ttl: float | None
