@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 from askonce.cache.cache import AsyncCache
 from askonce.cache.config import check_mode
 from askonce.errors import ConfigError
-from askonce.gateway.config import GatewayConfig, LimitsConfig, StoreConfig, Upstream
+from askonce.gateway.config import GatewayConfig, LimitsConfig, Upstream
 from askonce.gateway.gateway_rules import Operator, rules_for
 from askonce.gateway.paths import below
+from askonce.gateway.saved import saved_headers
 from askonce.gateway.transport import GatewayTransport
 from askonce.gateway.upstream_client import UpstreamClient, context_of
 
@@ -48,8 +49,9 @@ class Serving:
         return None
 
 
-def new_cache(store: StoreConfig) -> AsyncCache:
+def new_cache(config: GatewayConfig) -> AsyncCache:
     """The cache of a configuration; ConfigError."""
+    store = config.store
     return AsyncCache(
         store.url or None,
         prefix=store.prefix or None,
@@ -57,6 +59,7 @@ def new_cache(store: StoreConfig) -> AsyncCache:
         near=store.near or None,
         compress=store.compress or None,
         encryption=store.encryption or None,
+        prices=config.prices.file or None,
     )
 
 
@@ -91,8 +94,8 @@ def check(config: GatewayConfig) -> None:
 
 def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCache | None = None) -> Serving:
     """What a configuration needs, made anew where it differs from `before`. Must be called in the event loop."""
-    kept = before is not None and before.config.store == config.store
-    cache = cache or (before.cache if before is not None and kept else new_cache(config.store))
+    kept = before is not None and (before.config.store, before.config.prices) == (config.store, config.prices)
+    cache = cache or (before.cache if before is not None and kept else new_cache(config))
     same = before is not None and (before.config.limits, authorities_of(before.config)) == (
         config.limits,
         authorities_of(config),
@@ -107,4 +110,4 @@ def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCa
 
 
 def _transport(operator: Operator, upstream: Upstream, cache: AsyncCache, client: UpstreamClient) -> GatewayTransport:
-    return GatewayTransport(rules_for(operator, upstream, cache), cache.engine, client)
+    return GatewayTransport(rules_for(operator, upstream, cache), cache.engine, client, saved_headers(cache.engine))

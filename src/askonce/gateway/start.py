@@ -18,7 +18,7 @@ def start(load: Load) -> int:
     """Serve until a signal ends it; return the exit code. ConfigError for what is wrong with the configuration."""
     config = load()
     check(config)
-    address = new_cache(config.store).engine().store.address.partition("#")[0]
+    address = new_cache(config).engine().store.address.partition("#")[0]
     set_up_logs(config.log.level)
     server = config.server
     sockets = listening(server.host, server.port, server.workers)
