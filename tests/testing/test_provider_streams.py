@@ -13,7 +13,6 @@ import anthropic
 import httpx2
 import openai
 import pytest
-from google import genai
 
 from askonce.testing import Provider, ScriptedCall, Step, UpstreamError, answer
 from askonce.testing.answers import Protocol, Shape
@@ -38,6 +37,8 @@ def claude(provider: Provider):
 
 @pytest.fixture
 def gemini(provider: Provider):
+    from google import genai
+
     made = genai.Client(api_key="any", http_options={"base_url": provider.url})
     yield made
     made.close()

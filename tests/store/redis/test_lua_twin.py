@@ -61,13 +61,16 @@ def broken(
     return told
 
 
+@pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("verb", "count"),
     [(twin.claim, 10_000), (twin.fill, 2_000), (twin.release, 2_000), (twin.renew, 2_000), (twin.extend, 2_000)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_script_and_core_lease_decide_and_leave_behind_the_same(connection: Connection, verb: twin.Verb, count: int):
-    assert not broken(connection, verb, count)
+def test_a_script_and_core_lease_decide_and_leave_behind_the_same(
+    connection: Connection, verb: twin.Verb, count: int, share: int
+):
+    assert not broken(connection, verb, count // share)
 
 
 def test_the_random_states_reach_every_outcome_many_times():
