@@ -16,7 +16,10 @@ from askonce.metrics.request_log import RequestLog
 from tests.profiles import examples
 
 COLUMNS = ["time", "key", "outcome", "detail", "model", "tenant", "status", "seconds", "bytes", "tokens_saved"]
-SAID = {"choices": [{"message": {"role": "assistant", "content": "an answer of some words"}, "finish_reason": "stop"}]}
+SAID = {
+    "choices": [{"message": {"role": "assistant", "content": "an answer of some words"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 30, "completion_tokens": 12, "total_tokens": 42},
+}
 
 
 def asked(model="gpt", content="a prompt of some words"):
@@ -46,6 +49,7 @@ def test_a_lookup_is_a_line_that_says_how_it_ended_and_nothing_of_what_was_said(
     assert miss["key"] == hit["key"] == paid.key
     assert (hit["model"], hit["tenant"], hit["status"]) == ("gpt", "acme", None)
     assert hit["bytes"] == len(json.dumps(SAID, separators=(",", ":")))
+    assert (miss["tokens_saved"], hit["tokens_saved"]) == (None, 42)
     assert 0 < hit["seconds"] < 30
     assert hit["time"].endswith("Z")
     assert "words" not in stream.getvalue()

@@ -93,6 +93,8 @@ def test_a_lookup_has_a_span_by_the_conventions_with_how_it_ended_and_no_words(c
         "askonce.outcome": "hit",
         "askonce.key": attributes(miss)["askonce.key"],
         "askonce.stored": False,
+        "askonce.saved_tokens": attributes(miss)["gen_ai.usage.input_tokens"]
+        + attributes(miss)["gen_ai.usage.output_tokens"],
     }
     assert attributes(miss)["askonce.outcome"] == "miss"
     assert attributes(miss)["askonce.stored"] is True
@@ -114,6 +116,10 @@ def test_metrics_count_lookups_and_time_operations(cache, sdk):
     timed = sdk.points("gen_ai.client.operation.duration")
     assert {point.attributes["askonce.outcome"]: point.count for point in timed} == {"hit": 1, "miss": 2}
     assert timed[0].explicit_bounds[0] == 0.01
+    paid = {point.attributes["gen_ai.token.type"]: point for point in sdk.points("gen_ai.client.token.usage")}
+    used = said()["usage"]
+    assert (paid["input"].sum, paid["output"].sum) == (2 * used["prompt_tokens"], 2 * used["completion_tokens"])
+    assert paid["input"].count == 2
 
 
 def test_spans_of_the_upstream_call_are_children_of_the_lookup_s(cache, sdk):
@@ -224,14 +230,21 @@ async def test_a_stream_or_an_answer_of_an_sdk_has_one_span_and_an_upstream_that
             sdk.watch(cache)
 
             async def ask(content):
-                made = await client.chat.completions.create(**asked(content), stream=streamed)
+                told = {"stream_options": {"include_usage": True}} if streamed else {}
+                made = await client.chat.completions.create(**asked(content), stream=streamed, **told)
                 return [part async for part in made] if streamed else made
 
             said = await asyncio.gather(*[ask("together") for _ in range(5)])
             assert said == [said[0]] * 5
             await ask("together")
-            outcomes = sorted(attributes(span)["askonce.outcome"] for span in sdk.finished())
+            finished = sdk.finished()
+            spans = {attributes(span)["askonce.outcome"]: attributes(span) for span in finished}
+            outcomes = sorted(attributes(span)["askonce.outcome"] for span in finished)
+            used = sum(spans["miss"][f"gen_ai.usage.{kind}_tokens"] for kind in ("input", "output"))
+            assert spans["hit"]["askonce.saved_tokens"] == used > 0
+            assert not any(name.startswith("gen_ai.usage") for name in spans["hit"])
             assert outcomes == ["collapsed"] * 4 + ["hit", "miss"]
+            assert sum(point.sum for point in sdk.points("gen_ai.client.token.usage")) > 0
             with pytest.raises(openai.APIConnectionError):
                 await ask("broken")
             (broken,) = sdk.finished()

@@ -27,7 +27,7 @@ class BatchLeader(Leader):
         for flight, question in group:
             self._lead(flight, question)
         first, began = group[0][1], time.monotonic()
-        self._events.emit("call", first.key.text, **first.said)
+        self._events.emit("call", first.key.text, refresh=group[0][0].is_refresh, **first.said)
         try:
             answers = await calls([question for _, question in group])
         except Exception as error:  # noqa: BLE001 - as in run
@@ -44,7 +44,7 @@ class BatchLeader(Leader):
             raise
         else:
             seconds = time.monotonic() - began
-            self._events.emit("called", first.key.text, seconds=seconds, **first.said)
+            self._called(first, seconds, answers[0].bills)
             self.accounting.took(CALL, seconds)
             await self._land_all(group, self.accounting.paid_all(group, answers, seconds), seconds)
         finally:

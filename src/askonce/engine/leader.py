@@ -21,6 +21,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Grant
 from askonce.core.model import DURATION, FIELDS, Lifetime, Sealed, pack_fields, seal, whole
 from askonce.core.policy import Terms
+from askonce.core.providers.usage import Bill, tokens_of
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.engine.accounting import CALL, Accounting
 from askonce.engine.answer import Answer
@@ -78,7 +79,7 @@ class Leader:
     async def run(self, flight: Flight, question: Question, call: Call) -> None:
         """Make the upstream call and land it. The call's errors are landed; only SystemExit and its like are raised."""
         self._lead(flight, question)
-        self._events.emit("call", question.key.text, **question.said)
+        self._events.emit("call", question.key.text, refresh=flight.is_refresh, **question.said)
         brought: Answer | Opened | None = None
         pump: Pump | None = None
         try:
@@ -109,7 +110,7 @@ class Leader:
                 pump = flight.pump = self._pump(flight, question, brought)
             else:
                 seconds = time.monotonic() - flight.began
-                self._events.emit("called", question.key.text, seconds=seconds, **question.said)
+                self._called(question, seconds, brought.bills)
                 self.accounting.took(CALL, seconds)
                 flight.land(await self._landed(flight, question, brought, seconds))
         finally:
@@ -119,6 +120,11 @@ class Leader:
                 self._over(flight)
         if pump is not None:
             await self._streams(flight, pump)
+
+    def _called(self, question: Question, seconds: float, bills: Sequence[Bill], error: str = "") -> None:
+        """Emit the event of a call's end; with the tokens that it told, if somebody listens."""
+        told: dict[str, Any] = {**tokens_of(bills)} if self._events.observed else {}
+        self._events.emit("called", question.key.text, seconds=seconds, error=error, **told, **question.said)
 
     def _brought_nothing(self, group: Sequence[tuple[Flight, Question]], error: BaseException) -> None:
         self.accounting.failed(group, time.monotonic() - group[0][0].began, error)
@@ -171,7 +177,7 @@ class Leader:
     ) -> None:
         """End a stream's flight: store the stream if it is whole, else give the lease back."""
         seconds, why = time.monotonic() - flight.began, type(error).__name__ if error is not None else ""
-        self._events.emit("called", question.key.text, seconds=seconds, error=why, **question.said)
+        self._called(question, seconds, pump.scan.bills(), why)
         if pump.abandoned:
             self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
         self.accounting.took(CALL, seconds)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from askonce.errors import UsageError
 from askonce.events import Event, Status, Subject, log
+from askonce.metrics.saved import spent_on
 from askonce.metrics.series import presentable
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class Writable(Protocol):
     def flush(self) -> object:
         """Hand on what was written."""
         ...
+
+
+Entry = bytes  # in Record, `bytes` is a column
 
 
 @dataclass(slots=True)
@@ -54,8 +58,10 @@ class Record:
     lookups: int = 0
     hits: int = 0
 
-    def add(self, outcome: str, status: Status, subject: Subject | None) -> None:
+    def add(self, outcome: str, status: Status, subject: Subject | None, entry: Entry | None) -> None:
         """Note a lookup of this request. A batch has several: then the line says how many of them hit."""
+        if entry is not None:
+            self.tokens_saved = (self.tokens_saved or 0) + spent_on(entry).tokens
         self.lookups += 1
         self.hits += status.hit
         if self.lookups == 1:
@@ -94,10 +100,10 @@ class RequestLog:
         """Note a lookup in its request's record. Without one, write it."""
         record = _current.get()
         if record is not None:
-            record.add(outcome, status, subject)
+            record.add(outcome, status, subject, entry)
             return
         record = Record()
-        record.add(outcome, status, subject)
+        record.add(outcome, status, subject, entry)
         if subject is not None and subject.began:
             record.seconds = time.perf_counter() - subject.began
         if entry is not None:

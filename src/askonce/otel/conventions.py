@@ -5,6 +5,7 @@ What askonce adds is named ``askonce.*``. No attribute has words of a prompt or 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from askonce.core.providers.names import vendors
@@ -57,6 +58,18 @@ def provider_of(operation: Operation | None, model: str) -> str:
     found = vendors(model)
     (vendor,) = found if len(found) == 1 else ("",)
     return _VENDORS.get(vendor, vendor)
+
+
+_USED = {
+    "tokens_in": "gen_ai.usage.input_tokens",
+    "tokens_out": "gen_ai.usage.output_tokens",
+    "tokens_cached": "gen_ai.usage.cache_read.input_tokens",
+}
+
+
+def used(data: Mapping[str, object]) -> dict[str, int]:
+    """The attributes of the tokens that a call used, by the data of its event."""
+    return {name: tokens for key, name in _USED.items() if isinstance(tokens := data.get(key), int)}
 
 
 def asked(operation: Operation | None, model: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from askonce.core.libraries import opentelemetry
 from askonce.engine.question import Question
 from askonce.errors import UsageError
 from askonce.events import Event, Status, Subject, observe_everywhere
+from askonce.metrics.saved import spent_on
 from askonce.metrics.series import LabelValues
 from askonce.otel import conventions
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-OPEN = 1000  # spans of streams that may be open at once; then the oldest is ended
+NOTHING: Mapping[str, object] = {}
+OPEN = 1000  # spans of calls that may be open at once; then the oldest is ended
 SCOPE = "askonce"
 KEY_SHOWN = 12  # hex digits: enough to find the entry by
 
@@ -63,8 +65,14 @@ class Instrumentation:
         self._lookups = meter.create_counter(
             conventions.LOOKUPS, unit="{lookup}", description="Lookups, by how they ended"
         )
+        self._tokens = meter.create_histogram(
+            conventions.TOKENS,
+            unit="{token}",
+            description="Tokens of upstream calls",
+            explicit_bucket_boundaries_advisory=conventions.TOKEN_BOUNDS,
+        )
         self.models, self._tenants, self._details = LabelValues(), LabelValues(), LabelValues()
-        self.streams: dict[str, LookupSpan] = {}
+        self.calling: dict[str, LookupSpan] = {}  # by the key that its call began with
 
     def around(self, question: Question) -> AbstractContextManager[object]:
         """What stands around a lookup."""
@@ -80,16 +88,32 @@ class Instrumentation:
         self._lookups.add(1, {name: value for name, value in said.items() if value})
         span = _current.get()
         if span is not None and outcome != "bypass":
-            span.ended_as(outcome, status, stored=entry is not None)
+            span.ended_as(outcome, status, entry)
 
     def happened(self, event: Event) -> None:
-        """Learn which lookup calls for a stream, and when that stream ends: perhaps before the lookup does."""
-        if event.name == "call" and (span := _current.get()) is not None and span.streamed:
-            self.streams[event.key] = span
-            if len(self.streams) > OPEN:
-                self.streams.pop(next(iter(self.streams))).over("")
-        elif event.name == "called" and self.streams and (span := self.streams.pop(event.key, None)) is not None:
-            span.over(str(event.data.get("error", "")))
+        """Learn which lookup makes a call, and when that ends: a stream perhaps after the lookup, or before."""
+        if event.name == "call" and not event.data.get("refresh") and (span := _current.get()) is not None:
+            span.called_for = event.key
+            self.calling[event.key] = span
+            if len(self.calling) > OPEN:
+                self.calling.pop(next(iter(self.calling))).over(NOTHING)
+        elif event.name == "called":
+            span = self.calling.pop(event.key, None)
+            asked = conventions.asked(None, str(event.data.get("model", ""))) if span is None else span.asked
+            self._count_tokens(asked, event.data)
+            if span is not None:
+                span.over(event.data)
+
+    def _count_tokens(self, asked: Mapping[str, Any], data: Mapping[str, object]) -> None:
+        """Count the tokens of a call, which is paid: those of a hit are not used a second time."""
+        for kind, name in (("input", "tokens_in"), ("output", "tokens_out")):
+            if isinstance(tokens := data.get(name), int):
+                self._tokens.record(tokens, self.bounded({**asked, "gen_ai.token.type": kind}))
+
+    def bounded(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Attributes for a metric: of few models."""
+        model = said.get("gen_ai.request.model")
+        return dict(said) if model is None else {**said, "gen_ai.request.model": self.models.of(model)}
 
 
 class LookupSpan(AbstractContextManager[None]):
@@ -98,19 +122,20 @@ class LookupSpan(AbstractContextManager[None]):
     def __init__(self, made: Instrumentation, question: Question) -> None:
         self._made = made
         self._question = question
-        self._said = conventions.asked(question.operation, question.model)
+        self.called_for = ""
+        self.asked = conventions.asked(question.operation, question.model)
         self.streamed = question.key.form == "s"
-        self._exited = self._over = False
+        self._exited = False
         self._error = self._failure = ""
         self._outcome = ""
         self._detail = ""
         self._stored = False
-        self._lookups = self._hits = 0
+        self._lookups = self._hits = self._saved = 0
 
     def __enter__(self) -> None:
         made = self._made
-        name = f"{self._said['gen_ai.operation.name']} {self._said.get('gen_ai.request.model', '')}".strip()
-        self._span = made.tracer.start_span(name, kind=made.trace.SpanKind.CLIENT, attributes=self._said)
+        name = f"{self.asked['gen_ai.operation.name']} {self.asked.get('gen_ai.request.model', '')}".strip()
+        self._span = made.tracer.start_span(name, kind=made.trace.SpanKind.CLIENT, attributes=self.asked)
         self._attached = opentelemetry("context").attach(made.trace.set_span_in_context(self._span))
         self._token = _current.set(self)
         if self.streamed:
@@ -118,20 +143,20 @@ class LookupSpan(AbstractContextManager[None]):
 
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         self._detach()
-        key, streams = self._question.key.text, self._made.streams
         self._exited = True
-        calls = streams.get(key) is self and kind is None and self._outcome not in {"hit", "collapsed"}
-        if calls and not self._over:
+        calling = self._made.calling.get(self.called_for) is self
+        if calling and self.streamed and kind is None:
             return  # until the stream is over
-        if streams.get(key) is self:
-            streams.pop(key, None)
+        if calling:
+            self._made.calling.pop(self.called_for, None)
         self.end(self._error if kind is None else kind.__qualname__)
 
-    def over(self, error: str) -> None:
-        """The stream that this lookup called for is over; `error`: the type of what it ended in, or ""."""
-        self._over, self._error = True, error
+    def over(self, data: Mapping[str, object]) -> None:
+        """The call that this lookup made is over. `data`: of the event that says so."""
+        self._error = str(data.get("error", ""))
+        self._span.set_attributes(conventions.used(data))
         if self._exited:
-            self.end(error)
+            self.end(self._error)
 
     def _detach(self) -> None:
         try:
@@ -140,30 +165,28 @@ class LookupSpan(AbstractContextManager[None]):
             return
         opentelemetry("context").detach(self._attached)
 
-    def ended_as(self, outcome: str, status: Status, *, stored: bool) -> None:
-        """Note how a lookup ended; `stored`: with a stored answer. Of a batch, the last miss counts."""
+    def ended_as(self, outcome: str, status: Status, entry: bytes | None) -> None:
+        """Note how a lookup ended; `entry`: with this stored answer. Of a batch, the last miss counts."""
+        if entry is not None:
+            self._saved += spent_on(entry).tokens
         self._lookups += 1
         self._hits += status.hit
         if self._lookups == 1 or not status.hit:
             self._outcome, self._detail = outcome, status.detail
-            self._failure = "" if stored else _error_in(status.detail)
+            self._failure = "" if entry is not None else _error_in(status.detail)
         self._stored = self._stored or status.stored
 
     def end(self, error: str) -> None:
         """End the span and count its duration. `error`: the type of what it ended in, or ""."""
         error = error or self._failure
-        said = self._said | {"askonce.outcome": self._outcome} if self._outcome else dict(self._said)
+        said = self.asked | {"askonce.outcome": self._outcome} if self._outcome else dict(self.asked)
         if error:
             said["error.type"] = error
-        self._made.durations.record(time.perf_counter() - self._question.began, self._bounded(said))
+        self._made.durations.record(time.perf_counter() - self._question.began, self._made.bounded(said))
         self._span.set_attributes(self._details() | said)
         if error:
             self._span.set_status(self._made.trace.StatusCode.ERROR)
         self._span.end()
-
-    def _bounded(self, said: dict[str, Any]) -> dict[str, Any]:
-        model = said.get("gen_ai.request.model")
-        return said if model is None else said | {"gen_ai.request.model": self._made.models.of(model)}
 
     def _details(self) -> dict[str, Any]:
         key = self._question.key.text
@@ -172,6 +195,8 @@ class LookupSpan(AbstractContextManager[None]):
             said["askonce.stored"] = self._stored
         if self._detail:
             said["askonce.detail"] = self._detail
+        if self._saved:
+            said["askonce.saved_tokens"] = self._saved
         if self._lookups > 1:
             said |= {"askonce.lookups": self._lookups, "askonce.hits": self._hits}
         return said

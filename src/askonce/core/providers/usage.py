@@ -39,6 +39,12 @@ class Bill(NamedTuple):
         return self._replace(answer={name: held for name, held in self.answer.items() if name in _TOLD})
 
 
+def tokens_of(bills: Sequence[Bill]) -> dict[str, int]:
+    """The tokens that answers tell, in all, by the names of Usage; none if they tell none."""
+    told = [usage for bill in bills if (usage := bill.usage) is not None]
+    return Usage(*map(sum, zip(*told, strict=True)))._asdict() if told else {}
+
+
 def bills_of(value: object, api: Api | None = None) -> Iterator[Bill]:
     """The bills of an answer; of a value of no known API, those of all answers in it."""
     if api is not None:
