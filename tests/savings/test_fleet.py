@@ -87,3 +87,21 @@ def test_a_fleet_counts_what_the_provider_counted_to_the_token(shared, provider,
         for spent in (rows[model].paid, rows[model].saved):
             assert spent.nanodollars == 1000 * (spent.tokens_in * put_in + spent.tokens_out * got_out)
             assert isinstance(spent, Spent)
+
+
+SCRIPT = """
+import sys
+from askonce import Cache
+cache = Cache(sys.argv[1])
+for _ in range(3):
+    cache.fetch({"model": "m", "n": 1}, lambda: {"answer": 1})
+"""
+
+
+@pytest.mark.waits
+def test_a_script_that_ends_without_closing_loses_no_count(shared):
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", SCRIPT, str(shared)], cwd=ROOT, check=True, timeout=60)
+    with Cache(str(shared)) as cache:
+        total = cache.savings().total
+    assert (total.led.calls, total.hits.calls) == (1, 5)

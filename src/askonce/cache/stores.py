@@ -19,6 +19,7 @@ class _NoStore:
     near = None
     visits = None
     address = "none"
+    prefix = ""
 
     def blocking(self) -> Self:
         return self

@@ -6,6 +6,7 @@ calls of a batch are counted with the batch, and its items only bring their toke
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.drive import drive
 from askonce.runtime.exits import ending
 from askonce.runtime.mode import Signal
+from askonce.store import StoreTrouble
 from askonce.stream.tape import Tape
 
 HIT, CALL = b"hit", b"call"  # labels of latencies
@@ -212,9 +214,10 @@ class Accounting:
     async def _pushed(self, signal: Signal, until: float) -> None:
         wanted = self.accounts.push_now()
         if not self._background.runs and ending():  # no thread can be started any more
-            store = self._store.blocking()
-            self.accounts.end(store)
-            drive(store.close())
+            with contextlib.suppress(StoreTrouble):  # nor is there always a store
+                store = self._store.blocking()
+                self.accounts.end(store)
+                drive(store.close())
             return
         while not self.accounts.pushed(wanted) and time.monotonic() < until:
             await signal.wait(LOOK)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from askonce.core.tallies import COUNT, OTHER, SENDER_LIFE, TABLES, Push, Tallied, Tally, oldest
-from askonce.store import Clock, ledger
+from askonce.store import Clock, StoreTrouble, ledger
 from askonce.store.sqlite.file import KEEPING, File
 
 _HAS = "SELECT 1 FROM tallies WHERE realm = ? AND kind = ? AND at = ? AND label = ? LIMIT 1"
@@ -89,6 +89,8 @@ class TallyVerbs:
 
     async def tally(self, push: Push) -> None:
         """Add what a process gathered; a push that came before counts once."""
+        if not self._file.writable:
+            raise StoreTrouble("store-readonly", f"{self._file.path} cannot be written")
         await self._write(lambda rows: rows.tally(push), KEEPING)
 
     async def tallied(self, table: str, back: int) -> tuple[int, list[Tallied]]:
