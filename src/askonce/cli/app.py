@@ -20,6 +20,7 @@ from askonce.cli.flights import flights
 from askonce.cli.invalidate import invalidate
 from askonce.cli.ls import ls
 from askonce.cli.ring import keys
+from askonce.cli.savings import savings
 from askonce.cli.serve import serve
 from askonce.cli.show import show
 from askonce.cli.stats import stats
@@ -57,6 +58,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     demo: "askonce demo --url redis://localhost:6379/0",
     doctor: "askonce doctor --url redis://localhost:6379/0 --prefix llm:v3",
     stats: "askonce stats --prefix llm:v3 --json",
+    savings: "askonce savings --by model --days 7",
     ls: "askonce ls --scope support",
     show: "askonce show df606bd11b1d",
     top: "askonce top --every 5",
