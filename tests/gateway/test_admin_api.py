@@ -94,7 +94,8 @@ async def test_a_flight_of_this_process_is_shown_with_its_followers(cache, clien
         await going.wait()
         return "done"
 
-    callers = [asyncio.create_task(cache.fetch({"q": "slow"}, call)) for _ in range(3)]
+    asked = {"model": "m", "q": "slow"}
+    callers = [asyncio.create_task(cache.fetch(asked, call, scope="a/b")) for _ in range(3)]
     flights = []
     while not flights or flights[0]["followers"] < 2:
         flights = (await client.get("/flights")).json()
@@ -102,6 +103,7 @@ async def test_a_flight_of_this_process_is_shown_with_its_followers(cache, clien
     (outcome, *_) = await asyncio.gather(*callers)
     (flight,) = flights
     assert (outcome.key[:32], True, 2) == (flight["key"], flight["here"], flight["followers"])
+    assert (flight["model"], flight["scope"]) == ("m", "a/b")
     assert 0 <= flight["seconds"] < 60
     assert (await client.get("/flights")).json() == []
 

@@ -91,6 +91,7 @@ class Claims:
 
     def _begun(self, question: Question, attempt: Attempt) -> Ask:
         flight = attempt.flight = self.board.flight(question.key, attempt.owner)
+        flight.model, flight.scope = question.model, question.plan.scope
         flight.unverified = question.unverified
         self.board.post(flight)
         limits = question.limits._replace(max_age=0) if attempt.unreadable or question.unreadable else question.limits

@@ -129,6 +129,7 @@ class Flight:
         self.heartbeat: Heartbeat | None = None
         self.returned = not flight
         self.over = False  # ended, and removed from everywhere
+        self.model = self.scope = ""  # of its question, for people
         self.began = time.monotonic()
         self.callers = 0
         self.is_refresh = False  # a refresh: no caller waits for it

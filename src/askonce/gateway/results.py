@@ -112,8 +112,8 @@ class Flight:
 
     `key`: the first 32 digits of its key. `seconds`: how long it has run. `deadline`: when another process may take it
     over, unless it is renewed before. `here`: it runs in this process; `followers`: the callers of this process that
-    wait for it. `wanted`: a caller of another process has asked for it. `processes`: how many processes wait for it;
-    None where the store does not know.
+    wait for it; `model`, `scope`: known of a flight that is here. `wanted`: a caller of another process has asked for
+    it. `processes`: how many processes wait for it; None where the store does not know.
     """
 
     key: str

@@ -132,6 +132,8 @@ class View:
             followers=flight.followers if flight is not None else elsewhere,
             wanted=one.wanted,
             processes=one.waiting,
+            model=flight.model if flight is not None else "",
+            scope=flight.scope if flight is not None else "",
         )
 
     async def savings(self, since: int | date | None = None, by: str | Sequence[str] = ()) -> Savings:
