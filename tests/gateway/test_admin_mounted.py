@@ -5,7 +5,9 @@ import json
 import threading
 
 import httpx2
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from askonce import AsyncCache
 from askonce.cli import main
@@ -123,6 +125,33 @@ def test_no_spelling_of_a_path_takes_the_token_to_an_upstream():
         for path in ("/v1/askonce", "/v1/files/_askonce.txt", "/x_askonce/api"):
             raw_call(gateway.port, request(method="GET", path=path))
         assert len(tap.heard) == 4
+
+
+def _spelt(letter):
+    """A letter of a path, or its escape in one of two cases."""
+    escape = f"%{ord(letter):02x}"
+    return st.sampled_from([letter, escape, escape.upper(), letter.upper()])
+
+
+BEFORE = st.lists(st.sampled_from(["", ".", "%2e", "v1/..", "v1/%2E%2e", "health/..;", "\\"]), max_size=3)
+SPELT = st.tuples(*[_spelt(letter) for letter in "_askonce"]).map("".join)
+PATHS_SPELT = st.builds(
+    lambda before, name: "/" + "".join(f"{one}/" for one in before) + name + "/api/stats", BEFORE, SPELT
+)
+
+
+def test_whatever_spelling_is_drawn_it_shows_nothing_without_the_token_and_takes_it_nowhere():
+    with filled(**ADMIN) as (gateway, tap):
+
+        @hypothesis.given(PATHS_SPELT)
+        @hypothesis.settings(max_examples=30, deadline=None, database=None)
+        def spelt(path):
+            said = raw_call(gateway.port, request(method="GET", path=path))
+            assert not any(leak in said for leak in LEAKS)
+            raw_call(gateway.port, request(method="GET", path=path, headers=(f"Authorization: Bearer {TOKEN}",)))
+            assert len(tap.heard) == 1
+
+        spelt()
 
 
 def test_a_body_that_is_another_request_is_no_request():

@@ -62,4 +62,4 @@ def is_ours(path: str) -> bool:
     """
     if path == OURS or path.startswith(f"{OURS}/"):
         return True
-    return "askonce" in path.lower() and _SPELLED.search(unquote(path)) is not None
+    return ("%" in path or "askonce" in path.lower()) and _SPELLED.search(unquote(path)) is not None
