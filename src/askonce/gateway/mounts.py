@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from askonce.cache.cache import AsyncCache
 from askonce.gateway.admin.access import Access
 from askonce.gateway.admin.app import admin_app, metrics_app
 from askonce.gateway.config import GatewayConfig
+from askonce.gateway.page.app import page_app
+from askonce.gateway.page.starts import of_gateway
 from askonce.gateway.paths import OURS
 from askonce.gateway.telemetry import Telemetry
 from askonce.gateway.view import View
@@ -55,9 +58,11 @@ def mounts_of(gateway: Mounted) -> Sequence[Mount]:
     if not token:
         return ()
     view, access = View(gateway.cache), Access(token)
+    starts = partial(of_gateway, gateway.config.upstreams)
     return (
         Mount(METRICS, metrics_app(gateway.telemetry.metrics, access)),
         Mount(API, admin_app(view, access)),
+        Mount(OURS, page_app(view, token, starts=starts, stopping=lambda: gateway.stopping)),
     )
 
 
