@@ -143,22 +143,19 @@ def test_exactly_the_named_fields_are_left_out_with_what_is_below(body, globs):
 # --- credentials -------------------------------------------------------------------------------------------------
 
 A, B = Who("https://one", "a"), Who("https://one", "b")
-OK, NO = Response(200, [], b"{}"), Response(401, [(b"set-cookie", b"x"), (b"x-request-id", b"1")], b"no")
+NO = Response(401, [(b"set-cookie", b"x"), (b"x-request-id", b"1")], b"no")
 
 
-def test_only_success_makes_a_credential_known_and_only_for_a_while():
+def test_a_credential_is_known_only_for_a_while():
     known = Credentials(recheck=100.0)
-    for status in (*range(300, 600), 101):
-        known.replied(A, 1, Response(status, [], b""), 0.0)
-        assert not known.accepted(A, 1, 1.0)
-    known.replied(A, 1, OK, 10.0)
+    known.accept(A, 1, 10.0)
     assert [known.accepted(A, 1, now) for now in (10.0, 109.9, 110.0)] == [True, True, False]
     assert not any(known.accepted(who, way, 11.0) for who, way in ((A, 2), (B, 1), (Who("https://two", "a"), 1)))
 
 
 def test_a_refusal_lasts_a_minute_whatever_is_asked_meanwhile_and_comes_without_cookies():
     known = Credentials(recheck=3600.0)
-    known.replied(A, 1, NO, 0.0)
+    known.refused(A, 1, NO, 0.0)
     for now in (0.0, 30.0, 59.9):
         found = known.refusal(A, 1, now)
         assert found is not None
@@ -169,9 +166,9 @@ def test_a_refusal_lasts_a_minute_whatever_is_asked_meanwhile_and_comes_without_
 
 def test_a_refusal_ends_all_that_was_known_and_proved_before_it():
     known = Credentials(recheck=100.0)
-    known.replied(A, 1, OK, 0.0)
-    known.replied(B, 1, OK, 0.0)
-    known.replied(A, 2, NO, 10.0)
+    known.accept(A, 1, 0.0)
+    known.accept(B, 1, 0.0)
+    known.refused(A, 2, NO, 10.0)
     assert not known.accepted(A, 1, 11.0)
     assert not known.lapsed(A, 1)
     assert known.accepted(B, 1, 11.0)
@@ -181,24 +178,24 @@ def test_a_refusal_ends_all_that_was_known_and_proved_before_it():
 
 def test_a_credential_that_was_accepted_long_ago_has_lapsed_until_it_is_refused():
     known = Credentials(recheck=1.0)
-    known.replied(A, 1, OK, 0.0)
+    known.accept(A, 1, 0.0)
     assert known.lapsed(A, 1)
-    known.replied(A, 1, Response(403, [], b""), 5.0)
+    known.refused(A, 1, Response(403, [], b""), 5.0)
     assert not known.lapsed(A, 1)
 
 
 def test_bad_credentials_do_not_displace_good_ones_and_take_bounded_memory():
     known = Credentials(recheck=100.0)
-    known.replied(A, 1, OK, 0.0)
+    known.accept(A, 1, 0.0)
     for number in range(CREDENTIALS * 3):
-        known.replied(Who("https://one", str(number)), number, NO, 1.0)
-    known.replied(B, 1, Response(401, [], b"x" * (BODY + 1)), 1.0)
+        known.refused(Who("https://one", str(number)), number, NO, 1.0)
+    known.refused(B, 1, Response(401, [], b"x" * (BODY + 1)), 1.0)
     assert known.accepted(A, 1, 2.0)
     assert known.refusal(B, 1, 2.0) is None
     assert len(known._refused) <= 1024
     assert len(known._doubted) <= 16384
     for number in range(CREDENTIALS * 2):
-        known.replied(Who("https://one", str(number)), number, OK, 1.0)
+        known.accept(Who("https://one", str(number)), number, 1.0)
     assert len(known._accepted) <= CREDENTIALS
 
 

@@ -9,7 +9,7 @@ import pytest
 from askonce.gateway.tenant_file import digest_of
 from tests.crowd import eventually
 from tests.gateway.asking import Provider, ask, configured, told, was_hit
-from tests.gateway.running import Running, Tap
+from tests.gateway.running import Running, Tap, answer
 
 SHARED = "[tenants]\nby = 'shared'\n"
 
@@ -53,12 +53,12 @@ def test_a_shared_answer_goes_to_a_credential_only_after_upstream_accepted_it(tm
 def test_no_directive_gets_a_shared_answer_for_an_unknown_credential(tmp_path, tap, provider, control):
     with Running(configured(tmp_path, tap, SHARED)) as running:
         ask(running, "sk-a")
-        answer = ask(running, "sk-x", cache_control=control)
-        assert answer.status_code in {401, 504}
+        said = ask(running, "sk-x", cache_control=control)
+        assert said.status_code in {401, 504}
         provider.down = True
-        answer = ask(running, "sk-y", cache_control=control)
-        assert answer.status_code in {503, 504}
-        assert "answer 1" not in answer.text
+        said = ask(running, "sk-y", cache_control=control)
+        assert said.status_code in {503, 504}
+        assert "answer 1" not in said.text
 
 
 def test_an_accepted_credential_is_known_for_its_endpoint_and_model_alone(tmp_path, tap, provider):
@@ -70,16 +70,55 @@ def test_an_accepted_credential_is_known_for_its_endpoint_and_model_alone(tmp_pa
         assert not was_hit(ask(running, "sk-b", model="o3"))
 
 
-def test_what_is_refused_before_the_credential_is_looked_at_makes_nobody_known(tmp_path, provider):
-    def says(heard):
-        from tests.gateway.running import answer
+ERROR = b'{"error":{"message":"invalid api key","type":"invalid_request_error"}}'
+LATE = (
+    b'data: {"id":"1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+)
+ODD = {
+    "not found": answer(b"{}", "404 Not Found"),
+    "too many": answer(b"{}", "429 Too Many Requests"),
+    "bad request": answer(b"{}", "400 Bad Request"),
+    "forbidden": answer(b"{}", "403 Forbidden"),
+    "moved": answer(b"{}", "302 Found", {"location": "/login"}),
+    "accepted": answer(b"{}", "202 Accepted"),
+    "a page to sign in": answer(b"<html>sign in</html>", kind="text/html"),
+    "an error in a 200": answer(ERROR),
+    "an error in a stream": answer(b"data: " + ERROR + b"\n\ndata: [DONE]\n\n", kind="text/event-stream"),
+    "an error late in a stream": answer(LATE + b"data: " + ERROR + b"\n\n", kind="text/event-stream"),
+    "a stream that ends early": answer(LATE, kind="text/event-stream"),
+    "nothing": answer(b""),
+    "an empty object": answer(b"{}"),
+}
 
-        return answer(b"{}", "404 Not Found") if b"odd" in heard.body else provider(heard)
+
+@pytest.mark.parametrize("odd", ODD, ids=ODD)
+def test_what_may_be_said_without_looking_at_the_credential_makes_nobody_known(tmp_path, provider, odd):
+    def says(heard):
+        return ODD[odd] if b"odd" in heard.body else provider(heard)
 
     with Tap(says) as tap, Running(configured(tmp_path, tap, SHARED)) as running:
         ask(running, "sk-a")
-        assert ask(running, "sk-x", text="odd").status_code == 404
+        ask(running, "sk-x", text="odd", more={"stream": True} if "stream" in odd else {})
         assert ask(running, "sk-x").status_code == 401
+
+
+STREAM = (
+    b'data: {"id":"1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":"answer 1"},'
+    b'"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+)
+
+
+def test_a_stream_makes_its_credential_known_at_its_end(tmp_path, provider):
+    def says(heard):
+        said = provider(heard)
+        return answer(STREAM, kind="text/event-stream") if b" 200 " in said[:20] else said
+
+    with Tap(says) as tap, Running(configured(tmp_path, tap, SHARED)) as running:
+        for key in ("sk-a", "sk-b", "sk-b"):
+            last = ask(running, key, more={"stream": True})
+            assert last.content == STREAM
+        assert was_hit(last)
+        assert ask(running, "sk-x", more={"stream": True}).status_code == 401
 
 
 def test_a_refusal_is_remembered_for_a_minute_and_comes_back_as_it_was(tmp_path, tap, provider, monkeypatch):

@@ -1,9 +1,9 @@
 """Which credentials are good, by upstream's own word, and for how long that word is believed.
 
 A credential is *known* for a way of asking (endpoint, model, headers that count) after upstream answered such a request
-with success. It is *refused* after a 401: for a minute the same way of asking gets that 401 again, and all that was
-known of the credential there is forgotten. Nothing else makes a credential known: an upstream may refuse a request, or
-find nothing, before it looks at the credential.
+with an answer that may be stored. It is *refused* after a 401: for a minute the same way of asking gets that 401 again,
+and all that was known of the credential there is forgotten. Nothing else makes a credential known: an upstream may
+refuse a request, or find nothing, before it looks at the credential.
 
 All this is in the memory of one worker, and bounded. What is forgotten costs a call upstream. Credentials that are bad
 do not displace what is known of good ones. Time is an argument (monotonic s).
@@ -64,16 +64,15 @@ class Credentials:
         doubted = self._doubted.get(who)
         return self.recheck if doubted is None else min(self.recheck, now - doubted)
 
-    def replied(self, who: Who, way: Way, reply: Response, now: float) -> None:
-        """Note what upstream replied to a question."""
-        if 200 <= reply.status < 300:
-            self._accept(who, way, now)
-        elif reply.status == 401:
+    def refused(self, who: Who, way: Way, reply: Response, now: float) -> None:
+        """Note that upstream refused a question: the credential (401), or what it asks for (403)."""
+        if reply.status == 401:
             self._refuse(who, way, reply, now)
-        elif reply.status == 403:
+        else:
             self._accepted.get(who, {}).pop(way, None)
 
-    def _accept(self, who: Who, way: Way, now: float) -> None:
+    def accept(self, who: Who, way: Way, now: float) -> None:
+        """Note that upstream answered a question with what may be stored."""
         ways = self._accepted.pop(who, {})
         _keep(ways, way, now, WAYS)
         _keep(self._accepted, who, ways, CREDENTIALS)  # the last one noted is dropped last

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from askonce.cache.base import BaseCache
 from askonce.core.body_memo import BodyMemo
+from askonce.core.judge import Judge
 from askonce.core.memo import Memo
 from askonce.core.providers import bounded
 from askonce.core.rules import Rules
@@ -26,6 +27,7 @@ from askonce.engine.question import NOTHING, Plan, Question, Settings
 from askonce.errors import ConfigError
 from askonce.gateway.credentials import Credentials, Way, Who
 from askonce.gateway.field_globs import compiled, prune
+from askonce.gateway.hearing import Heard, heard
 from askonce.gateway.operator_rules import Conditions, Mask, Ruling, request_rules, ruling, tightened
 from askonce.gateway.settings import GatewayConfig
 from askonce.gateway.tenants import Tenants
@@ -41,6 +43,7 @@ PLANS = 4096  # remembered, by the rules that match and the tenant
 READERS = 64  # of requests, by the rules that shape their keys
 UNVERIFIED = "unverified"
 REFUSED = "refused-credential"
+_REFUSALS = (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class GatewayRules(ClientRules):
         self._ours = frozenset({*OURS, MODE, *([named] if named.startswith("askonce-") else ())})
         self._not_asking = frozenset({MODE, named, "cache-control"})
         self._operator = operator
+        self._says_nothing = not operator.conditions.rules and not operator.tenants.names
         self._upstream = upstream
         self._masks: Memo[tuple[str, str], Mask] = Memo(PLANS)
         self._ruled: Memo[tuple[Mask, str], tuple[Ruling, Plan]] = Memo(PLANS)
@@ -95,6 +99,7 @@ class GatewayRules(ClientRules):
         if ignored:
             self._prune = partial(prune, globs=compiled(ignored))
         super().__init__(*given, **more)
+        self.judges = heard(self.judges)
 
     def read(self, sent: SentRequest) -> Asked:
         """What a request asks, or why it passes."""
@@ -106,6 +111,8 @@ class GatewayRules(ClientRules):
     # plans
 
     def _plan(self, asked: Asked, carries: RequestHeaders) -> Plan:
+        if self._says_nothing and not carries.ours:
+            return self._plain
         assert asked.sent is not None
         asked.tenant = tenant = self._operator.tenants.name_of(asked.sent.headers, carries.secrets)
         mask = self.mask_of(asked.sent.url, tenant)
@@ -193,10 +200,22 @@ class GatewayRules(ClientRules):
             one.plan = found[1]
 
     def replied(self, asked: Asked, reply: Response) -> None:
-        """Note what upstream said of a question's credential."""
-        if asked.question is not None:
+        """Note that upstream refused a question's credential."""
+        if reply.status in _REFUSALS and asked.question is not None:
             who, way = self._whose_way(asked, asked.question.model)
-            self._operator.credentials.replied(who, way, reply, monotonic())
+            self._operator.credentials.refused(who, way, reply, monotonic())
+
+    def judge(self, asked: Asked, headers: Sequence[Header]) -> Judge:
+        """The judge of the answer to a question with these headers; a good answer shows that its credential is good."""
+        found = super().judge(asked, headers)
+        assert isinstance(found, Heard)
+        found.good = partial(self._accepted, asked)
+        return found
+
+    def _accepted(self, asked: Asked) -> None:
+        assert asked.question is not None
+        who, way = self._whose_way(asked, asked.question.model)
+        self._operator.credentials.accept(who, way, monotonic())
 
 
 class ShapedRules(GatewayRules):

@@ -22,12 +22,13 @@ _SCHEMES = (b"authorization", b"proxy-authorization")
 
 
 class Tenants:
-    """The names of tenants under one configuration. `names`: those of the file, by the digests of credentials."""
+    """The names of tenants under one configuration. `listed`: those of the file, by the digests of credentials."""
 
-    def __init__(self, config: TenantsConfig, names: Mapping[str, str]) -> None:
+    def __init__(self, config: TenantsConfig, listed: Mapping[str, str]) -> None:
         self._by = config.by
+        self.names = config.by != "credential"  # whether it has any
         self._shared = config.name if config.by == "shared" else ""
-        self._names = names
+        self._listed_names = listed
         self._pass_unlisted = config.unlisted == "pass"
         self._met: Memo[bytes, str] = Memo(CALLERS)
         self.trusted = config.by == "header" and not config.verify
@@ -68,7 +69,7 @@ class Tenants:
         its name to another.
         """
         lines = [line for line in secrets.split(b"\n") if line and not line.startswith(b"cookie:")]
-        names = {self._names.get(digest_of(bare(line)), "") for line in lines}
+        names = {self._listed_names.get(digest_of(bare(line)), "") for line in lines}
         return names.pop() if len(names) == 1 else ""
 
     def vouched(self, headers: Sequence[Header], peer: str | None) -> Sequence[Header]:

@@ -1,0 +1,50 @@
+"""A judge whose good verdicts are heard: upstream accepted a credential if its answer is one that may be stored.
+
+A status of 200 would not show it. Some hosts answer a bad credential with an error in a 200, whole or in a stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from askonce.core.judge import Judge, Verdict
+
+
+def _unheard() -> None:
+    """Nobody listens."""
+
+
+if TYPE_CHECKING:
+    _Base = Judge
+else:
+    _Base = object
+
+
+class Heard(_Base):
+    """Judges, and calls `good` after each answer that may be stored."""
+
+    good: Callable[[], None] = staticmethod(_unheard)
+
+    def reply(self, status: int, body: bytes, now: float) -> Verdict:
+        """The verdict on a whole answer of HTTP."""
+        return self._told(super().reply(status, body, now))
+
+    def scanned(self, scan: Any, now: float) -> Verdict:
+        """The verdict on a stream that was scanned to its end."""
+        return self._told(super().scanned(scan, now))
+
+    def _told(self, verdict: Verdict) -> Verdict:
+        if not verdict.reason:
+            self.good()
+        return verdict
+
+
+_made: dict[int, type[Judge]] = {}
+
+
+def heard(kind: type[Judge]) -> type[Judge]:
+    """A judge of this kind that is heard."""
+    if id(kind) not in _made:
+        _made[id(kind)] = type(f"Heard{kind.__name__}", (Heard, kind), {})  # which keeps its kind, and so the id
+    return _made[id(kind)]
