@@ -12,13 +12,16 @@ import pytest
 
 from askonce import AsyncCache, Cache, Keys, NotCached, Policy, UsageError
 from askonce.core.codec import PLAIN
+from askonce.core.judge import Verdict
 from askonce.core.providers.usage import Usage
 from askonce.core.savings import OTHER, Spent
 from askonce.core.tallies import BALANCES, Push
+from askonce.engine.answer import Answer
 from askonce.flight.accounts import Accounts
 from askonce.flight.bookings import Booking, Cost, Who
 from askonce.flight.pricing import UNPRICED
 from askonce.store import StoreTrouble
+from askonce.testing import Provider
 from askonce.testing.trial import Clock
 
 PRICES = {"gpt-9*": {"input": 2, "output": 10}}
@@ -308,7 +311,9 @@ def test_what_the_store_does_not_take_is_kept_within_bounds_and_pushed_later():
     for number in range(300):
         accounts.book(Booking(Who("", PLAIN, f"m{number}"), "led", Spent(1)))
         accounts.send(store)
-    assert len(accounts._sending) + len(accounts._pending) <= 2
+    assert len(accounts._sending) == 1
+    assert not accounts._bookings
+    assert len(accounts._pending[""][BALANCES]) <= 129
     store.away = False
     accounts.send(store)
     accounts.send(store)
@@ -407,3 +412,48 @@ def test_mode_off_writes_nothing(tmp_path):
         cache.fetch(asked(), chat)
     with Cache(f"sqlite:///{tmp_path}/off.db") as cache:
         assert cache.activity().passed == {}
+
+
+def test_a_takeover_saves_nothing(cache):
+    """Its caller had joined a flight, and then paid: both are counted."""
+    engine = cache.engine()
+    question = cache._question(asked(), cache._planner.plain)
+    flight = engine.board.unleased(question.key, engine.mode.owner())
+    flight.takeover = True
+    engine.accounting.paid(flight, question, Answer(b"{}", Verdict("")), 0.0)
+    engine.accounting.paid(flight, question, Answer(b"{}", Verdict("")), 0.0)  # its end is repeated
+    found = kinds(cache)
+    assert (found["doubled"], found["joined"], found["led"]) == (Spent(1), Spent(1), Spent())
+    total = cache.savings().total
+    assert (total.asked.calls, total.paid.calls, total.saved.calls) == (1, 1, 0)
+
+
+def test_a_bug_in_the_accounts_stops_neither_them_nor_the_thread(cache, caplog):
+    accounts = cache.engine().background.accounts
+    accounts.note("", "no such table", b"x")
+    accounts.book(Booking(Who("", PLAIN), "no such kind", Spent(1)))
+    cache.fetch(asked(), chat)
+    for _ in range(3):  # each turn meets one of them
+        cache.savings()
+    cache.fetch(asked(), chat)
+    assert kinds(cache)["hits"].calls == 1
+    assert "cannot count" in caplog.text
+
+
+async def test_a_batch_saves_the_tokens_of_what_it_finds_and_its_call_if_it_finds_all(provider):
+    async with AsyncCache("memory://", prices={"embed*": {"input": 1, "output": 0}}) as cache:
+        async with cache.http_client() as client:
+            for inputs in (["one text", "two text"], ["one text", "six text"], ["six text", "two text", "one text"]):
+                body = {"model": "embed-1", "input": inputs}
+                await client.post(f"{provider.openai_url}/embeddings", json=body)
+        total = (await cache.savings()).total
+    each = (len("one text") + 2) // 4 + 1
+    assert (total.led.calls, total.led.tokens, provider.calls) == (2, 3 * each, 2)
+    assert (total.hits.calls, total.hits.tokens) == (1, 4 * each)
+    assert total.hits.nanodollars == 4 * each * 1_000
+
+
+@pytest.fixture
+def provider():
+    with Provider() as made:
+        yield made

@@ -35,6 +35,7 @@ from askonce.core.tallies import (
     counts_of,
     summed,
 )
+from askonce.events import log
 from askonce.flight.bookings import Booking, Served, Who
 from askonce.flight.pricing import Pricer
 from askonce.runtime.drive import drive
@@ -80,6 +81,7 @@ class Accounts:
         self._quiet = 0
         self._wanted = self._done = 0  # how often a push was wanted at once, and how many of these were done
         self.listeners: dict[object, Callable[[Who, Balance], object]] = {}  # told of what is added to balances
+        self._added = 0
         self.waits = False  # something waited for a price at the last turn
 
     # from any thread
@@ -136,16 +138,29 @@ class Accounts:
         return self._next - time.monotonic()
 
     def send(self, store: Store, *, writes: bool = True) -> None:
-        """Push what was gathered, unless the store takes no writes."""
+        """Add up what came, and push it, unless the store takes no writes: then it is kept, within the tables' bounds.
+
+        A bug here must not disturb the leases of the process: it is logged, and what was gathered is given up.
+        """
         wanted, self._next = self._wanted, time.monotonic() + self._pause
-        if not (writes and self._pushed(store)):
+        try:
+            came = self._add_up()
+            taken = writes and self._pushed(store)
+        except Exception:  # noqa: BLE001 - any bug
+            log.exception("askonce cannot count what was asked and saved")
+            self._pending, came, taken = {}, False, False
+        if not taken:
             self._pause = min(2 * self._pause, LONGEST)
             self._next = time.monotonic() + self._pause
+        elif not came:
+            self._rest()
         self._done = wanted
 
     def _pushed(self, store: Store) -> bool:
-        if not self._sending and not self._gather():
-            self._rest()
+        """Send what was refused before, and then what came since; return whether the store took it all."""
+        if not self._sent(store):
+            return False
+        self._sending += self._made()
         return self._sent(store)
 
     def _sent(self, store: Store) -> bool:
@@ -161,20 +176,11 @@ class Accounts:
 
     def end(self, store: Store) -> None:
         """Push what is left: the thread ends with its last user."""
-        if self._sent(store):
-            self._sending += self._pushes(last=True)
-            self._sent(store)
-
-    def _gather(self) -> bool:
-        """Make pushes of what was gathered; return whether there was anything."""
-        pushes = self._pushes()
-        self._sending += pushes
-        if pushes:
-            self._quiet = 0
-        return bool(pushes or self.waits)
+        self._add_up(last=True)
+        self._pushed(store)
 
     def _rest(self) -> None:
-        """Nothing came in this turn. After some, no turn follows until something comes."""
+        """Nothing came in this turn. After some such turns, none follows until something comes."""
         self._quiet += 1
         if self._quiet < TURNS:
             return
@@ -191,7 +197,9 @@ class Accounts:
 
     # adding up
 
-    def _pushes(self, *, last: bool = False) -> list[Push]:
+    def _add_up(self, *, last: bool = False) -> bool:
+        """Add up what came; return whether anything did, or waits for its price."""
+        before = self._added
         hot: dict[str, list[tuple[int, Served]]] = {}
         self.waits = False
         retired, self._retired = self._retired, []
@@ -210,6 +218,12 @@ class Accounts:
         for prefix, served in hot.items():
             for hits, row in sorted(served, key=lambda one: -one[0])[:HOT]:
                 self._add(prefix, Tally(HOTTEST, row.key.digest.hex().encode(), {COUNT: hits}))
+        came = self._added > before or self.waits
+        self._quiet = 0 if came else self._quiet
+        return came
+
+    def _made(self) -> list[Push]:
+        """Pushes of what was added up."""
         pending, self._pending = self._pending, {}
         return [self._push(prefix, tables) for prefix, tables in pending.items()]
 
@@ -260,4 +274,5 @@ class Accounts:
 
     def _add(self, prefix: str, tally: Tally) -> None:
         if tally.counts:
+            self._added += 1
             add(self._pending.setdefault(prefix, {}).setdefault(tally.table, {}), tally)

@@ -248,7 +248,7 @@ class _Recorded(_Base):
         self.recording = recording
         # Strict, so that no call goes upstream because a recording cannot be read.
         # Plain, whatever the environment says: secrets are looked for in what is kept, and the file has its own codec.
-        plain: dict[str, Any] = {"compress": "off", "encryption": False}
+        plain: dict[str, Any] = {"compress": "off", "encryption": False, "prices": False}
         super().__init__("memory://", prefix="", mode=MODES[recording.mode], strict=True, **plain)
         self._made_of = {"recording": recording}
         self._planner = RecordedPlanner(recording, self.mode)
