@@ -12,6 +12,7 @@ import typer
 
 from askonce.cache.selector import select
 from askonce.cli import place, say
+from askonce.cli.labels import model_of, scope_of, tag_of
 from askonce.cli.looking import looking_at
 from askonce.cli.place import AsJson, Place, Prefix, Url
 from askonce.core.urls import without_password
@@ -28,9 +29,16 @@ RequestFile = Annotated[
         "--request", metavar="FILE", help="A JSON file with the request given to fetch(); - reads standard input."
     ),
 ]
-Scopes = Annotated[list[str] | None, typer.Option("--scope", metavar="PATH", help="A scope and all scopes below it.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="All answers with this tag.")]
-Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="All answers of this model.")]
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option("--scope", metavar="PATH", callback=scope_of, help="A scope and all scopes below it."),
+]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="TAG", callback=tag_of, help="All answers with this tag.")
+]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", metavar="NAME", callback=model_of, help="All answers of this model.")
+]
 Everything = Annotated[bool, typer.Option("--everything", help="All answers of the prefix; asks for confirmation.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="With --request: its tenant.")]
 Variant = Annotated[str | None, typer.Option("--variant", metavar="TEXT", help="With --request: its variant.")]

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from askonce.cli import say
 from askonce.cli.columns import Column, lines, table
+from askonce.cli.labels import model_of, scope_of, tag_of
 from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.gateway.beginnings import SHORT
@@ -18,9 +19,14 @@ from askonce.runtime.drive import drive
 
 LIMIT = 50
 
-Scope = Annotated[str | None, typer.Option("--scope", metavar="PATH", help="Only this scope and the scopes below it.")]
-Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only entries with this tag.")]
-Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Only entries of this model.")]
+Scope = Annotated[
+    str | None,
+    typer.Option("--scope", metavar="PATH", callback=scope_of, help="Only this scope and the scopes below it."),
+]
+Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", callback=tag_of, help="Only entries with this tag.")]
+Model = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", callback=model_of, help="Only entries of this model.")
+]
 Dead = Annotated[bool, typer.Option("--dead", help="Also entries that cannot be served any more.")]
 Full = Annotated[bool, typer.Option("--full", help="All columns and whole keys, as in a pipe; nothing is cut.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Print at most this many.")]
