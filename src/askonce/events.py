@@ -35,9 +35,9 @@ WARNED = 1000  # different warnings that are remembered, and then no new ones: s
 watching: contextvars.ContextVar[tuple[tuple[Events, list[Status]], ...]] = contextvars.ContextVar("watch", default=())
 
 NAMES: Mapping[str, str] = {
-    "lookup": "a lookup ended; its status says how",
-    "call": "an upstream call began",
-    "called": "an upstream call ended; data: seconds",
+    "lookup": "a lookup ended; its status says how; data: model, tenant, seconds",
+    "call": "an upstream call began; data, also of the next four: model, tenant",
+    "called": "an upstream call ended; data: seconds, and the tokens if it told them",
     "failed": "an upstream call raised; detail: the exception's name",
     "stored": "an answer was stored",
     "unstored": "an answer was not stored; detail: the verdict's word",

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+import askonce
 from askonce.testing.provider import Provider
 from tests.crowd import eventually
 from tests.gateway.running import JSON, Tap, answer, serving
@@ -79,6 +80,9 @@ def test_an_upstream_that_is_away_is_a_line_too(capsys, path):
     assert line["status"] == answered.status_code >= 500
 
 
+SUMMED = ("askonce_lookups", "askonce_saved_tokens", "askonce_saved_usd", "askonce_paid_tokens")
+
+
 @pytest.mark.slow
 def test_whichever_worker_is_scraped_shows_the_sum_of_all_to_whoever_has_the_token(tmp_path):
     token = "0123456789abcdef0123456789abcdef"
@@ -97,7 +101,14 @@ def test_whichever_worker_is_scraped_shows_the_sum_of_all_to_whoever_has_the_tok
             page = httpx2.get(f"{url}/_askonce/metrics", headers={"authorization": f"Bearer {token}"}, timeout=30)
             assert page.status_code == 200
             families = {family.name: family.samples for family in parse(page.text)}
-            return sum(one.value for one in families["askonce_lookups"])
+            return {name: sum(one.value for one in families[name]) for name in SUMMED}
 
-        eventually(lambda: [scraped() for _ in range(6)] == [asked] * 6, "the sum of all workers")
+        def settled():
+            with askonce.Cache(store) as cache:
+                saved = cache.savings().total
+            sums = (asked, saved.hits.tokens, saved.hits.usd, saved.led.tokens)
+            expected = dict(zip(SUMMED, map(pytest.approx, sums), strict=True))
+            return saved.hits.calls == asked - 10 and all(scraped() == expected for _ in range(6))
+
+        eventually(settled, "all workers' sum, and what the store says was saved")
         assert httpx2.get(f"{url}/_askonce/metrics").status_code == 401
