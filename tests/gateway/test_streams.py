@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from askonce.testing import Provider, Step
-from tests.gateway.running import Heard, Running, Tap, answer, received, request, serving
+from tests.gateway.running import Heard, Running, Tap, answer, raw_call, received, request, serving
 
 KEY = {"authorization": "Bearer sk-1"}
 
@@ -143,6 +143,16 @@ def test_an_answer_that_upstream_cuts_is_cut_for_its_payer_and_its_followers_and
                     f"{running.url}/v1/chat/completions", json={**asked("x"), "stream": False}, headers=KEY, timeout=10
                 )
     assert len(tap.heard) == 2
+
+
+def test_a_caller_of_http_1_0_gets_a_stream_of_known_length():
+    raw = request(json.dumps(asked("old")).encode(), headers=("Authorization: Bearer sk-1",))
+    with Provider() as provider, serving(provider.url) as running:
+        for _ in range(2):
+            head, _, body = raw_call(running.port, raw.replace(b"HTTP/1.1", b"HTTP/1.0")).partition(b"\r\n\r\n")
+            assert b"transfer-encoding" not in head
+            assert f"content-length: {len(body)}".encode() in head
+            assert body.endswith(b"data: [DONE]\n\n")
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -15,6 +16,7 @@ from askonce.cli.app import run
 from askonce.errors import ConfigError
 from askonce.gateway.app import Gateway
 from askonce.gateway.sockets import listening
+from askonce.testing import Provider, Step
 from tests.gateway.running import Heard, Tap, answer, config_of, serving
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -200,6 +202,20 @@ def test_a_reload_changes_the_upstream_and_a_wrong_one_changes_nothing():
         running.server._load = wrong
         running.do(reloaded(running))
         assert ask(running.url, "/x").json() == "two"
+
+
+def test_calls_under_way_end_as_they_began_when_store_and_limits_change(tmp_path):
+    with Provider() as provider, serving(provider.url) as running, ThreadPoolExecutor(1) as pool:
+        provider.script("hi", Step(hang=True), "complete")
+        asked = pool.submit(ask, running.url)
+        provider.wait_until_paid("hi")
+        store = f"sqlite:///{tmp_path}/other.db"
+        running.server._load = lambda: config_of(provider.url, store=store, limits_read_timeout=5)
+        running.do(reloaded(running))
+        provider.release("hi")
+        assert asked.result(10).status_code == 200
+        assert "fwd=miss; stored" in ask(running.url).headers["cache-status"]  # in the new store
+        assert "hit" in ask(running.url).headers["cache-status"]
 
 
 async def reloaded(running) -> None:

@@ -13,11 +13,13 @@ from http import HTTPStatus
 from typing import Any
 
 from askonce.gateway.heads import returned
-from askonce.gateway.wire import Response, Whole
+from askonce.gateway.wire import ByteStream, Response, Whole
 from askonce.gateway.wire_errors import RequestError
 from askonce.http.credentials import Header
+from askonce.http.received import Again
 
 WHOLE = "askonce.whole"  # in a scope: Callable[[bytes], None], which writes all of an answer
+_BODILESS = frozenset({204, 304})
 HEADS = 512  # of stored answers, put together
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -29,9 +31,16 @@ class Cut(Exception):
 
 async def write(answer: Response | Whole, scope: Mapping[str, Any], send: Send) -> None:
     """Write an answer to the caller; Cut if it breaks off."""
+    at_once = None if scope["method"] == "HEAD" else scope.get(WHOLE)
     if isinstance(answer, Response):
-        await _streamed(answer, send)
-    elif (at_once := scope.get(WHOLE)) is not None and scope["method"] != "HEAD":
+        body = _in_memory(answer) if at_once is not None else None
+        if at_once is None or body is None:
+            if scope.get("http_version") == "1.0":
+                await _collect(answer)
+            await _streamed(answer, send)
+        else:
+            at_once(_as_it_came(answer, body))
+    elif at_once is not None:
         at_once(packed(answer))
     else:
         await said(answer, send)
@@ -57,6 +66,28 @@ async def _streamed(answer: Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+async def _collect(answer: Response) -> None:
+    """Read an answer to its end for a caller that knows no chunks, unless its length is said or it has no body."""
+    known = any(name.lower() == b"content-length" for name, _ in answer.headers.raw)
+    if not known and answer.status_code not in _BODILESS:
+        stream = answer.stream
+        try:
+            body = b"".join([part async for part in stream])
+        except RequestError as error:
+            raise Cut(str(error)) from error
+        finally:
+            await stream.aclose()
+        answer.headers["content-length"] = str(len(body))
+        answer.stream = ByteStream(body)
+
+
+def _in_memory(answer: Response) -> bytes | None:
+    """The body of an answer of upstream that was read to its end; None if it is not here, or may not be."""
+    if answer.status_code in _BODILESS or not isinstance(answer.stream, Again):
+        return None
+    return answer.stream.rest()
+
+
 # --- whole answers as bytes --------------------------------------------------------------------------------------
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -69,6 +100,15 @@ def packed(answer: Whole) -> bytes:
     head = _head(answer.status_code, answer.stored)
     lines = b"".join([name + b": " + value + b"\r\n" for name, value in answer.more])
     return b"%bcontent-length: %d\r\n%b\r\n%b" % (head, len(answer.body), lines, answer.body)
+
+
+def _as_it_came(answer: Response, body: bytes) -> bytes:
+    """All of an answer of upstream, its headers in their order; its length is added if it did not say it."""
+    headers = returned(answer.headers.raw)
+    if not any(name.lower() == b"content-length" for name, _ in headers):
+        headers.append((b"content-length", b"%d" % len(body)))
+    status = answer.status_code
+    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, _phrase(status), b"".join(map(_line, headers)), body)
 
 
 def _head(status: int, stored: Sequence[Header]) -> bytes:

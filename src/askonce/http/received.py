@@ -89,6 +89,10 @@ class Again:
         if self._error is not None:
             raise self._error
 
+    def rest(self) -> bytes | None:
+        """All that is left of it, as if it were read; None if it ends in an error."""
+        return b"".join(self._parts) if self._error is None else None
+
     def close(self) -> None:
         """Do nothing: upstream was closed after reading."""
 
