@@ -219,6 +219,15 @@ def test_without_the_library_the_error_names_the_extra(cache, monkeypatch):
         prometheus("redis://", CollectorRegistry())
 
 
+def test_a_scrape_may_ask_for_some_metrics_alone(cache, exporter):
+    cache.fetch(asked(), lambda: SAID)
+    some = exporter.registry.restricted_registry(["askonce_calls_total", "askonce_flights"])
+    assert {one.name for family in some.collect() for one in family.samples} == {
+        "askonce_calls_total",
+        "askonce_flights",
+    }
+
+
 def test_the_default_registry_is_the_library_s_own(cache):
     from prometheus_client import REGISTRY, generate_latest
 

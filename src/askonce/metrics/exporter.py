@@ -166,12 +166,15 @@ class Collector:
         self._hear()
 
     def describe(self) -> Iterable[Any]:
-        """No names: the counts need not be collected to register them."""
-        return ()
+        """The names of all metrics, without counts: for the registry, which knows by them whom to ask."""
+        return self._families(Snapshot())
 
     def collect(self) -> Iterator[Any]:
         """All metrics, for a scrape."""
-        found = summed([self.snapshot(), *(() if self.shared is None else self.shared.others())])
+        return self._families(summed([self.snapshot(), *(() if self.shared is None else self.shared.others())]))
+
+    @staticmethod
+    def _families(found: Snapshot) -> Iterator[Any]:
         for metric in (*COUNTERS, *SAVED, *PAID):
             yield _family("Counter", metric, found.counters.get(metric.name, {}))
         for metric, bounds in HISTOGRAMS:
