@@ -4,12 +4,14 @@ import asyncio
 
 import hypothesis
 import pytest
+from starlette.responses import JSONResponse
 
 from askonce import AsyncCache
+from askonce.gateway.admin.openapi import document
 from askonce.gateway.admin.operations import OPERATIONS
 from tests.gateway.mounted import SHOWN, answered, mounted
 
-FEW, MANY = 5, 800  # requests of each operation, right ones and wrong ones
+FEW, MANY = 5, 600  # requests of each operation, right ones and wrong ones
 RIGHT, WRONG = "positive", "negative"  # schemathesis's GenerationModes, which takes more than a second to import
 
 
@@ -21,7 +23,17 @@ def operations():
     cache = AsyncCache("memory://")
     for number in range(3):
         asyncio.run(answered(cache, number, scope="a/b", tags=["t"]))
-    schema = schemathesis.openapi.from_asgi("/_askonce/api/openapi.json", mounted(cache), headers=SHOWN)
+    app = mounted(cache)
+
+    async def open_document(scope, receive, send):
+        # Without its security: every request here has the token, also one that was generated as if it had none.
+        if scope["path"].endswith("/openapi.json"):
+            told = {name: one for name, one in document().items() if name != "security"}
+            await JSONResponse({**told, "servers": [{"url": "/"}]})(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    schema = schemathesis.openapi.from_asgi("/_askonce/api/openapi.json", open_document)
     found = (one.ok() for one in schema.get_all_operations())
     return {operation.definition.raw["operationId"]: operation for operation in found}
 
