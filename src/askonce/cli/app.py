@@ -13,6 +13,7 @@ import typer
 
 from askonce import __version__
 from askonce.cli import say
+from askonce.cli.dashboard import dashboard
 from askonce.cli.demo import demo
 from askonce.cli.digest import digest
 from askonce.cli.doctor import doctor
@@ -62,6 +63,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     ls: "askonce ls --scope support",
     show: "askonce show df606bd11b1d",
     top: "askonce top --every 5",
+    dashboard: "askonce dashboard --url redis://localhost:6379/0 --open",
     flights: "askonce flights --url http://127.0.0.1:8181",
     invalidate: "askonce invalidate --scope support/triage --dry-run",
     sweep: "askonce sweep --old-prefix llm:v3",

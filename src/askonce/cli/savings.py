@@ -50,7 +50,7 @@ GROUPS = (
 def savings(
     url: Url = None, prefix: Prefix = None, by: ByWhat = None, days: Days = DAYS, as_json: AsJson = False
 ) -> None:
-    """Show what was asked, paid and saved, by all processes that use the store.
+    """Show what all processes asked, paid and saved.
 
     Each answer is priced once, when it is stored, and a hit saves what its answer cost. The cost of refreshes and of
     second calls is subtracted; a first call is not, since it would have been paid anyway. A pipe gets tab-separated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -11,6 +12,7 @@ from askonce.gateway.admin.access import Access
 from askonce.gateway.admin.app import admin_app, metrics_app
 from askonce.gateway.config import GatewayConfig
 from askonce.gateway.page.app import page_app
+from askonce.gateway.page.session import Sessions
 from askonce.gateway.page.starts import of_gateway
 from askonce.gateway.paths import OURS
 from askonce.gateway.telemetry import Telemetry
@@ -57,12 +59,13 @@ def mounts_of(gateway: Mounted) -> Sequence[Mount]:
     token = gateway.config.admin.token
     if not token:
         return ()
-    view, access = View(gateway.cache), Access(token)
-    starts = partial(of_gateway, gateway.config.upstreams)
+    view, sessions = View(gateway.cache), Sessions(token, time.time)
+    access = Access(token, sessions.opened)
+    upstreams = gateway.config.upstreams
     return (
         Mount(METRICS, metrics_app(gateway.telemetry.metrics, access)),
         Mount(API, admin_app(view, access)),
-        Mount(OURS, page_app(view, token, starts=starts, stopping=lambda: gateway.stopping)),
+        Mount(OURS, page_app(view, sessions, starts=partial(of_gateway, upstreams), stopping=lambda: gateway.stopping)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ import pytest
 from askonce import AsyncCache
 from askonce.gateway.page import page_app
 from askonce.gateway.page.app import alone
+from askonce.gateway.page.session import Sessions
 from askonce.gateway.page.starts import Start
 from tests.gateway.page.sights import Told, ToldView, busy
 
@@ -38,7 +40,7 @@ def told() -> Told:
 
 @pytest.fixture
 def app(cache, told):
-    return alone(page_app(ToldView(cache, told), TOKEN, starts=starts))
+    return alone(page_app(ToldView(cache, told), Sessions(TOKEN, time.time), starts=starts))
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ async def browse(stranger: httpx2.AsyncClient) -> httpx2.AsyncClient:
 async def looking(told: Told, cache: AsyncCache | None = None) -> AsyncIterator[httpx2.AsyncClient]:
     """A browser in front of a page of its own."""
     kept = AsyncCache("memory://") if cache is None else cache
-    transport = httpx2.ASGITransport(alone(page_app(ToldView(kept, told), TOKEN, starts=starts)))
+    transport = httpx2.ASGITransport(alone(page_app(ToldView(kept, told), Sessions(TOKEN, time.time), starts=starts)))
     async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
         await client.post("login", data={"token": TOKEN})
         yield client

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from askonce.gateway.page import page_app
 from askonce.gateway.page.app import alone, within
+from askonce.gateway.page.session import Sessions
 from tests.gateway.page.conftest import BASE, TOKEN, mark_of, store
 from tests.gateway.page.sights import NOW, Told, ToldView
 from tests.profiles import examples
@@ -54,7 +55,7 @@ async def test_a_link_with_the_token_logs_in_and_takes_the_token_out_of_the_addr
     answer = await stranger.get("entries", params={"token": TOKEN, "scope": "support"})
     assert answer.status_code == 303
     assert answer.headers["location"] == "/_askonce/entries?scope=support"
-    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["referrer-policy"] == "same-origin"
     assert (await stranger.get("entries")).status_code == 200
 
 
@@ -77,11 +78,11 @@ async def test_no_cookie_but_ours_opens(app, cookie):
 async def test_a_session_ends_after_its_time_and_with_its_token(cache):
     now = [NOW]
     view = ToldView(cache, Told())
-    app = alone(page_app(view, TOKEN, now=lambda: now[0]))
+    app = alone(page_app(view, Sessions(TOKEN, lambda: now[0])))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=BASE) as client:
         await client.post("login", data={"token": TOKEN})
         assert (await client.get("")).status_code == 200
-        other = httpx2.ASGITransport(alone(page_app(view, "another-token-of-the-same", now=lambda: now[0])))
+        other = httpx2.ASGITransport(alone(page_app(view, Sessions("another-token-of-the-same", lambda: now[0]))))
         async with httpx2.AsyncClient(transport=other, base_url=BASE, cookies=client.cookies) as elsewhere:
             assert (await elsewhere.get("")).status_code == 303
         now[0] += 13 * 3600

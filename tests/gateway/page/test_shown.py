@@ -156,7 +156,7 @@ async def test_hours_without_lookups_have_no_ratio():
         page = Page((await browse.get("")).text)
     (chart,) = [json.loads(value) for value in page.values if value.startswith('{"at"')]
     assert (len(chart["at"]), chart["ratio"][-4:], chart["lookups"][-1]) == (24, [None, 0.5, None, 0.25], 4)
-    assert "10 lookups, by the hour (UTC) since" in page.words, "a day is shown, not all that is known"
+    assert "10 lookups in 24 hours" in page.words, "a day is shown, not all that is known"
     assert "Hit ratio 40 %" in page.words
 
 

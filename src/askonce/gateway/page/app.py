@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -24,8 +23,8 @@ from askonce.gateway.page.headers import Secured
 from askonce.gateway.page.live import Live
 from askonce.gateway.page.overview import PARTS, Overview
 from askonce.gateway.page.session import FIELD, Sessions, path_of
-from askonce.gateway.page.sight import Sight
 from askonce.gateway.page.site import Site, Starts, no_starts
+from askonce.gateway.view import View
 from askonce.store import StoreTrouble
 
 MOUNT = "/_askonce"
@@ -34,19 +33,18 @@ Page = Callable[[Request], Awaitable[Response]]
 
 
 def page_app(
-    view: Sight,
-    token: str,
+    view: View,
+    sessions: Sessions,
     *,
     starts: Starts = no_starts,
     stopping: Callable[[], bool] = lambda: False,
-    now: Callable[[], float] = time.time,
 ) -> ASGIApp:
     """The page of a view as an ASGI application, for browsers that have shown the token; mounted at ``/_askonce``.
 
     `starts`: the lines that an empty page shows, by the origin at which it is seen. `stopping`: whether the server is
     about to end.
     """
-    site = Site(view, Sessions(token, now), starts, stopping)
+    site = Site(view, sessions, starts, stopping)
     door, overview = Door(site), Overview(view)
     live = Live(site, overview)
     pages = Pages(site, overview, live)

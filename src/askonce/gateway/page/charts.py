@@ -66,7 +66,7 @@ def ratio(hours: Sequence[Hour]) -> Ratio:
         "ratio": [None if one.ratio is None else round(one.ratio, 4) for one in steps],
         "lookups": [one.lookups for one in steps],
     }
-    told = f"{words.things(lookups, 'lookup')}, by the hour (UTC) since {words.when(steps[0].at)}" if steps else ""
+    told = f"{words.things(lookups, 'lookup')} in 24 hours, by the hour (UTC)" if steps else ""
     return Ratio(steps, hits / lookups if lookups else None, json.dumps(series), told)
 
 
@@ -74,9 +74,8 @@ def _steps(hours: Sequence[Hour]) -> list[Step]:
     known = {one.at.timestamp(): _step(one) for one in hours if one.balance.asked.calls}
     if not known:
         return []
-    first, last = min(known), max(known)
-    first = max(first, last - (HOURS - 1) * HOUR)
-    every = (first + HOUR * number for number in range(round((last - first) / HOUR) + 1))
+    first = max(known) - (HOURS - 1) * HOUR
+    every = (first + HOUR * number for number in range(HOURS))
     return [known.get(at) or Step(at, 0, 0, None) for at in every]
 
 

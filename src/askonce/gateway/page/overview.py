@@ -15,7 +15,7 @@ from typing import Any
 from askonce.core.savings import Activity
 from askonce.errors import StoreUnavailable
 from askonce.gateway.page import charts
-from askonce.gateway.page.sight import Sight
+from askonce.gateway.view import View
 from askonce.store import StoreTrouble
 
 Context = dict[str, Any]
@@ -43,7 +43,7 @@ class Shared:
 class Overview:
     """The parts of the overview of a view."""
 
-    def __init__(self, view: Sight) -> None:
+    def __init__(self, view: View) -> None:
         self._view = view
         self._shared = Shared()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,9 +12,9 @@ import uvicorn
 
 from askonce.errors import AskonceError
 from askonce.gateway.page.app import MOUNT, alone, page_app
-from askonce.gateway.page.session import new_token
-from askonce.gateway.page.sight import Sight
+from askonce.gateway.page.session import Sessions, new_token
 from askonce.gateway.page.starts import Start
+from askonce.gateway.view import View
 
 HOST = "127.0.0.1"
 PORT = 8182
@@ -36,12 +37,14 @@ def listening(port: int | None) -> socket.socket:
 
 
 async def serve(
-    view: Sight, where: socket.socket, started: Callable[[str], None], lines: Sequence[Start], *, browser: bool
+    view: View, where: socket.socket, started: Callable[[str], None], lines: Sequence[Start], *, browser: bool
 ) -> None:
     """Show the page of a view until the process is told to end. `started` hears the link, which logs in."""
     token = new_token()
     link = f"http://{HOST}:{where.getsockname()[1]}{MOUNT}/?token={token}"
-    app = alone(page_app(view, token, starts=lambda _origin: lines, stopping=lambda: server.should_exit))
+    app = alone(
+        page_app(view, Sessions(token, time.time), starts=lambda _origin: lines, stopping=lambda: server.should_exit)
+    )
     # Without a log of requests: the link has the token.
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=LEAVE

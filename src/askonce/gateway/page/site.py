@@ -13,9 +13,9 @@ from starlette.responses import HTMLResponse, Response
 import askonce
 from askonce.gateway.page.assets import Assets, assets
 from askonce.gateway.page.session import Sessions, path_of
-from askonce.gateway.page.sight import Sight
 from askonce.gateway.page.starts import Start
 from askonce.gateway.page.templating import environment
+from askonce.gateway.view import View
 
 Starts = Callable[[str], Sequence[Start]]
 
@@ -33,7 +33,7 @@ class Site:
     end, so nobody may be kept waiting.
     """
 
-    view: Sight
+    view: View
     sessions: Sessions
     starts: Starts = no_starts
     stopping: Callable[[], bool] = lambda: False

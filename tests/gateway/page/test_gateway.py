@@ -1,0 +1,58 @@
+"""The page of a real gateway: at its address alone, behind its token, with the numbers of its callers."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+from askonce.gateway.page.overview import PARTS
+from tests.gateway.page.test_shown import Page
+from tests.gateway.running import Tap, config_of, serving
+
+TOKEN = "a-token-of-the-operator"
+BODY = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def test_a_gateway_shows_what_its_callers_saved_and_which_line_to_change(monkeypatch):
+    for part in PARTS:
+        monkeypatch.setitem(PARTS, part, 0.0)  # what is shared is read anew
+    with Tap() as tap, serving(tap.url, f"/openai={tap.url}", admin_token=TOKEN) as gateway:
+        with httpx2.Client(base_url=f"{gateway.url}/_askonce/", timeout=30, follow_redirects=True) as browser:
+            assert "Admin token" in browser.get("").text
+            empty = Page(browser.get("", params={"token": TOKEN}).text).words
+            assert "Nothing was asked yet" in empty
+            assert f"{gateway.url}/openai" in empty
+            for _ in range(3):
+                headers = {"authorization": "Bearer sk-one"}
+                httpx2.post(f"{gateway.url}/v1/chat/completions", json=BODY, headers=headers, timeout=30)
+            gateway.do(gateway.gateway.cache.savings())  # pushes what was counted
+            page = Page(browser.get("").text).words
+            assert "calls not made 2" in page or "Saved today 2 calls" in page
+            assert "Hit ratio 67 %" in page
+            assert "never asked" in page
+            assert browser.get("api/about").json()["version"], "whoever is logged in may read the API"
+            refused = browser.post("api/invalidate", json={"everything": True})
+            assert refused.status_code == 401, "and change nothing by it"
+        assert len(tap.heard) == 1
+
+
+@pytest.mark.parametrize("path", ["", "/", "/login", "/entries", "/static/x/page.js"])
+def test_without_a_token_there_is_no_page(path):
+    with Tap() as tap, serving(tap.url) as gateway:
+        assert httpx2.get(f"{gateway.url}/_askonce{path}", timeout=30).status_code == 404
+
+
+def test_another_configuration_makes_another_page_and_ends_its_sessions():
+    with (
+        Tap() as tap,
+        serving(tap.url, admin_token=TOKEN) as gateway,
+        httpx2.Client(base_url=f"{gateway.url}/_askonce/", timeout=30) as browser,
+    ):
+        browser.post("login", data={"token": TOKEN})
+        assert browser.get("").status_code == 200
+
+        async def reload() -> None:
+            gateway.gateway.reload(config_of(tap.url, admin_token="another-token-of-the-operator"))
+
+        gateway.do(reload())
+        assert browser.get("").status_code == 303
