@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 MANY = 100
 BUSY = [HealthCheck.too_slow]  # a machine that does other things too is no fault of a property
 
-settings.register_profile("some", max_examples=MANY * 3 // 10, suppress_health_check=BUSY)
-settings.register_profile("many", max_examples=MANY, suppress_health_check=BUSY)
+settings.register_profile("some", max_examples=MANY * 3 // 10, deadline=None, suppress_health_check=BUSY)
+settings.register_profile("many", max_examples=MANY, deadline=None, suppress_health_check=BUSY)
 settings.load_profile("some")
 
 
