@@ -15,6 +15,7 @@ from askonce.core.savings import Balance, Spent
 from askonce.testing import Provider
 from askonce.testing.provider import Received
 from askonce.testing.script import Step, Turn
+from tests.fixtures import place_of
 from tests.savings import worker
 
 PROCESSES = 4
@@ -66,9 +67,17 @@ def run(store: str, provider: Provider, seed: int, count: int, folder: Path) -> 
 
 
 @pytest.mark.waits
-def test_a_fleet_counts_what_the_provider_counted_to_the_token(shared, provider, tmp_path):
-    store = str(shared)
-    told = [token for seed in (1, 2) for token in run(store, provider, seed, 12, tmp_path)]  # two: a restart
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ("sqlite", 8),
+        pytest.param("sqlite", 40, marks=pytest.mark.slow),
+        pytest.param("valkey", 40, marks=pytest.mark.slow),
+    ],
+)
+def test_a_fleet_counts_what_the_provider_counted_to_the_token(kind, count, provider, request, tmp_path):
+    store = place_of(kind, request, tmp_path)
+    told = [token for seed in (1, 2) for token in run(store, provider, seed, count, tmp_path)]  # two: a restart
     with Cache(store) as cache:
         savings = cache.savings(since=1, by="model")
     total = savings.total
@@ -78,8 +87,8 @@ def test_a_fleet_counts_what_the_provider_counted_to_the_token(shared, provider,
     assert total.asked.tokens == sum(told)
     assert total.saved.tokens == sum(told) - provider.tokens
     assert total.saved.calls == len(told) - provider.calls
-    for kind in ("led", "hits", "joined", "stale", "refreshes"):
-        assert getattr(total, kind).calls > 0, f"nothing of this kind happened: {kind}"
+    for name in ("led", "hits", "joined", "stale", "refreshes"):
+        assert getattr(total, name).calls > 0, f"nothing of this kind happened: {name}"
     rows = {row.label: row.balance for row in savings.rows}
     assert sum(rows.values(), Balance()) == total
     assert rows["embed-9"].paid.unpriced > 0

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from askonce.core.costs import extensions_of
 from askonce.core.model import Head
 from askonce.core.providers.usage import Bill
-from askonce.core.savings import Spent
+from askonce.core.savings import NOTHING, Spent
 from askonce.core.shared_bills import bills_in
 from askonce.core.tallies import PASSED, UNSTORED
 from askonce.core.tape import data_frames
@@ -86,7 +86,7 @@ class Accounting:
         for (flight, question), answer, at in zip(group, answers, before, strict=False):
             share = cost if len(answers) == 1 else cost.share(answer.weight, before[-1], at)
             self._settle(flight, question, Paid("", spent, share, sent))
-            spent = Spent()
+            spent = NOTHING
             more = extensions_of(share.usage, share.price)
             told.append(answer._replace(extensions={**answer.extensions, **more}) if more else answer)
         return told
@@ -97,7 +97,7 @@ class Accounting:
         spent = self._called(group, seconds, sent=sent)
         for flight, question in group:
             self._settle(flight, question, Paid("", spent, FREE, sent))
-            spent = Spent()
+            spent = NOTHING
 
     def cut(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> None:
         """Book a stream that ended without an answer, as far as it told its usage."""
@@ -108,7 +108,7 @@ class Accounting:
         flight, question = group[0]
         if not (sent or flight.is_refresh or flight.paid):
             self.unanswered(question)
-        return Spent(1, ms=int(seconds * 1000)) if sent else Spent()
+        return Spent(1, ms=int(seconds * 1000)) if sent else NOTHING
 
     def _cost(self, question: Question, answer: Answer) -> Cost:
         return Cost.of([bill._replace(model=question.model) for bill in answer.bills], self._pricer)
@@ -197,7 +197,7 @@ class Accounting:
 
     def unanswered(self, question: Question) -> None:
         """A lookup, or a batch, ended without an answer and without a call."""
-        self.accounts.book(Booking(self.who(question), "unanswered", Spent()))
+        self.accounts.book(Booking(self.who(question), "unanswered", NOTHING))
 
     # pushing
 

@@ -65,7 +65,7 @@ class Cost:
         usages = [usage for bill in bills if (usage := bill.usage) is not None]
         if not usages:
             return FREE
-        usage = Usage(*map(sum, zip(*usages, strict=True)))
+        usage = usages[0] if len(usages) == 1 else Usage(*map(sum, zip(*usages, strict=True)))
         price = pricer.price(bills)
         if price is not None or pricer.settled:
             return cls(usage, price)

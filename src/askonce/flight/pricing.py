@@ -79,10 +79,10 @@ class Pricer:
         return sum(known) if known and len(known) == len(prices) else None
 
     def _price(self, bill: Bill) -> Price:
-        usage, answered = bill.usage, bill.answer.get("model") or bill.answer.get("modelVersion")
-        for model in (str(answered or ""), bill.model):
-            if usage is not None and (rates := self._rates(model)) is not None:
-                return rates.price(usage)
+        if self._own and (usage := bill.usage) is not None:
+            for model in (str(bill.answer.get("model") or bill.answer.get("modelVersion") or ""), bill.model):
+                if (rates := self._rates(model)) is not None:
+                    return rates.price(usage)
         return None if self._alone else _loading.library.price(bill, time.time())
 
     def price_of(self, usage: Usage, model: str) -> Price:
