@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from askonce.cache.stores import open_store
-from askonce.cli.place import Place
+from askonce.cli.place import Place, patience
 from askonce.core.keys import Key
 from askonce.runtime.drive import drive
 from askonce.store import Store
@@ -15,7 +15,7 @@ from askonce.store import Store
 @contextmanager
 def opened(where: Place) -> Iterator[Store]:
     """The store of a place (`place.find_kept`); it is closed at the end."""
-    store = open_store(where.url, prefix=where.prefix)
+    store = open_store(where.url, prefix=where.prefix, **patience(where.url))
     try:
         yield store
     finally:

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any, Protocol
 
 from askonce.cache.cache import Cache
-from askonce.cli.place import Place, find_kept, is_gateway
+from askonce.cli.place import Place, find_kept, is_gateway, patience
 from askonce.cli.remote import Gateway, GatewayView
 from askonce.core.savings import Savings
 from askonce.core.why import Miss, Why
@@ -81,7 +81,7 @@ def looking_at(where: Place) -> Iterator[Viewed]:
     if is_gateway(where.url):
         yield GatewayView(Gateway(where.url))
         return
-    cache = Cache(where.url, prefix=where.prefix)
+    cache = Cache(where.url, prefix=where.prefix, **patience(where.url))
     try:
         yield View(cache)
     finally:

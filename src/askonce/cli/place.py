@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import typer
 
@@ -36,6 +37,10 @@ Url = Annotated[
 ]
 Prefix = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="The prefix. Default: $ASKONCE_PREFIX.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+PATIENCE = 5.0  # s that a store may take for one command of a person
+TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 
 
 class Place(NamedTuple):
@@ -75,6 +80,13 @@ def find_kept(url: str | None, prefix: str | None) -> Place:
 def is_gateway(url: str) -> bool:
     """Whether a URL is a gateway's and not a store's."""
     return url.partition(":")[0].lower() in {"http", "https"}
+
+
+def patience(url: str) -> dict[str, Any]:
+    """Options of the store of a command: people wait longer than lookups may, which have 0.2 s. The URL goes before."""
+    served = url.partition(":")[0].partition("+")[0].lower() in {"redis", "rediss", "valkey", "valkeys", "unix"}
+    names = parse_qs(urlsplit(url).query) if served else {}
+    return {name: PATIENCE for name in TIMEOUTS if name not in names} if served else {}
 
 
 def absent(url: str) -> bool:
