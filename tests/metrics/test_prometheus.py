@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -217,6 +218,32 @@ def test_without_the_library_the_error_names_the_extra(cache, monkeypatch):
         prometheus(cache)
     with pytest.raises(askonce.UsageError, match="give a Cache"):
         prometheus("redis://", CollectorRegistry())
+
+
+def test_no_lookup_is_lost_when_threads_count_at_once():
+    counts, events, number = Counts(), Events(), 3000
+    events.observe(counts)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+
+        def count(mine):
+            for at in range(number):
+                subject = Named(f"model-{at % 130}")
+                subject.began = time.perf_counter()
+                events.lookup(Status("", hit=at % 2 == 0, fwd="miss" if at % 2 else ""), subject)
+                events.emit("called", seconds=0.1, model=f"model-{mine}", tenant="")
+
+        threads = [threading.Thread(target=count, args=(mine,)) for mine in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert sum(counts.lookups.counts.values()) == 4 * number
+    assert sum(map(sum, counts.lookup_seconds.rows.values())) == 4 * number
+    assert sum(map(sum, counts.call_seconds.rows.values())) == 4 * number
 
 
 def test_a_scrape_may_ask_for_some_metrics_alone(cache, exporter):

@@ -119,8 +119,9 @@ class Series:
         """Count the rows that have this value at this place as OTHER from now on."""
         for row in [row for row in list(self.counts) if row[at] == text]:
             there = (*row[:at], OTHER, *row[at + 1 :])
+            moved = self.counts.pop(row, 0)  # a line of its own: in an addition, Python may switch threads at a call
             self.counts.setdefault(there, 0)
-            self.counts[there] += self.counts.pop(row, 0)
+            self.counts[there] += moved
 
 
 class Durations:
@@ -139,9 +140,9 @@ class Durations:
         buckets = self.rows.get(text)
         if buckets is None:
             text = text if self._label is None else self._label.of(text)
-            self.sums.setdefault(text, 0.0)
             buckets = self.rows.setdefault(text, [0] * (len(self.bounds) + 1))
         buckets[bisect_left(self.bounds, seconds)] += 1
+        self.sums.setdefault(text, 0.0)
         self.sums[text] += seconds
 
     def copied(self) -> dict[str, tuple[list[int], float]]:
@@ -152,5 +153,8 @@ class Durations:
         gone = self.rows.pop(text, None)
         if gone is not None:
             there = self.rows.setdefault(OTHER, [0] * (len(self.bounds) + 1))
-            there[:] = [one + more for one, more in zip(there, gone, strict=True)]
-            self.sums[OTHER] = self.sums.get(OTHER, 0.0) + self.sums.pop(text, 0.0)
+            for at, count in enumerate(gone):
+                there[at] += count
+            moved = self.sums.pop(text, 0.0)
+            self.sums.setdefault(OTHER, 0.0)
+            self.sums[OTHER] += moved
