@@ -249,6 +249,18 @@ def test_a_head_that_never_ends_is_refused_before_it_takes_memory(running):
     assert alive(running)
 
 
+def test_a_head_of_many_small_headers_is_refused(running):
+    many = b"".join(b"a%d:\r\n" % number for number in range(6000))
+    began = time.process_time()
+    for lines in (many, many[: len(many) // 2], b"a:\r\n" * 501):
+        assert statuses(raw_call(running.port, LINE + HOST + lines + b"\r\n")) == [431]
+    assert time.process_time() - began < 1
+    few = b"a:\r\n" * 400
+    assert statuses(
+        raw_call(running.port, LINE + HOST + AUTH + few + LENGTH + b"Connection: close\r\n\r\n" + BODY)
+    ) == [200]
+
+
 @measured
 def test_a_body_of_100_mb_passes_and_takes_no_memory_of_its_size(running, tap):
     size = 100 * 2**20

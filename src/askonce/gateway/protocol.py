@@ -24,6 +24,7 @@ from askonce.gateway.paths import target_problem
 
 RATE = 65_536  # bytes of a body for which it gets another second
 STALLED = 120.0  # s in which a caller reads nothing of its answer, before its connection is closed
+LINES = 500  # headers of a request: each costs more than its bytes, and programs send some 20
 OVERHEAD = 16  # bytes of chunks around a byte of a body: an honest sender has a few in a thousand
 
 
@@ -117,6 +118,8 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._reading == _BODY:
             return
         self._raw.append((name, value))
+        if len(self._raw) > LINES:
+            self._stop(_Wrong(431, f"a request has at most {LINES} headers"))
         name = name.lower()
         if name == b"host":
             self._hosts += 1
