@@ -82,6 +82,9 @@ def rules_for(operator: Operator, upstream: Upstream, cache: BaseCache) -> Gatew
 class GatewayRules(ClientRules):
     """Reads requests for one upstream, whose keys are all made in one way. `ignored`: fields that do not count."""
 
+    # Without the error, which repeats what a caller wrote: whatever that is, it is not for the gateway's log.
+    _bad_settings = "a request went upstream without the cache: a header of it for askonce cannot be read%.0s"
+
     def __init__(
         self, operator: Operator, upstream: Upstream, *given: Any, ignored: Sequence[str] = (), **more: Any
     ) -> None:

@@ -112,6 +112,7 @@ class ClientRules:
 
     _fleeting = True
     _ours: Collection[str] = OURS
+    _bad_settings = "a request went upstream without the cache: %s"
     # The plan of a question to a model, if it depends on the model: of what was asked and its plan so far.
     _by_model: Callable[[Asked, Plan, str], Plan] | None = None
     _prune: Callable[[dict[str, Any]], None] | None = None  # removes fields that do not count from a body
@@ -155,7 +156,7 @@ class ClientRules:
             asked.reason = why.reason
         except AskonceError as wrong:
             asked.reason = "bad-settings"
-            self.events.warn_once("bad-settings", "a request went upstream without the cache: %s", wrong)
+            self.events.warn_once("bad-settings", self._bad_settings, wrong)
         return asked
 
     def _read(self, sent: SentRequest, carries: RequestHeaders, asked: Asked) -> str:
