@@ -16,6 +16,7 @@ from askonce.cli.app import run
 from askonce.errors import ConfigError
 from askonce.gateway.app import Gateway
 from askonce.gateway.sockets import listening
+from askonce.gateway.start import _say
 from askonce.testing import Provider, Step
 from tests.gateway.running import Heard, Tap, answer, config_of, serving
 
@@ -152,6 +153,17 @@ def test_a_port_in_use_is_one_clear_line_also_for_several_workers():
     with pytest.raises(ConfigError, match="in use"):  # although its sockets could be shared
         listening("127.0.0.1", port, 2)
     for one in (one for sockets in found for one in sockets):
+        one.close()
+
+
+def test_workers_that_cannot_share_their_answers_are_warned_of(caplog):
+    sockets = listening("127.0.0.1", 0, 2)
+    with caplog.at_level("INFO", "askonce"):
+        _say(config_of("https://a"), sockets[:1], "memory://x")
+        assert "write --url" not in caplog.text
+        _say(config_of("https://a"), sockets, "memory://x")
+    assert "memory:// is of each process alone" in caplog.text
+    for one in (one for mine in sockets for one in mine):
         one.close()
 
 

@@ -20,7 +20,7 @@ from askonce.gateway import heads, replies
 from askonce.gateway.answers import WHOLE, Send, said, write
 from askonce.gateway.bodies import Bodies
 from askonce.gateway.config import GatewayConfig
-from askonce.gateway.leaving import Caller, Left, Receive, TooLarge, Upload
+from askonce.gateway.leaving import LEAVES, Caller, Left, Receive, TooLarge, Upload
 from askonce.gateway.own import Own
 from askonce.gateway.paths import is_ours, sent_path
 from askonce.gateway.serving import Route, Serving, check, serving
@@ -126,17 +126,18 @@ class Gateway:
             path = sent_path(scope)
             if is_ours(path):
                 await self._own(path, scope, receive, send)
-            else:
-                if self.telemetry.writes:
-                    scope = {**scope, WHOLE: None}  # it counts the messages of an answer
+            elif self.telemetry.writes:
+                scope = {**scope, WHOLE: None}  # it counts the messages of an answer
                 await self.telemetry.proxied(send, partial(self._proxied, path, scope, receive))
+            else:
+                await self._proxied(path, scope, receive, send)
         elif kind == "lifespan":
             await self._live(receive, send)
         elif kind == "websocket":
             await _refuse_websocket(scope, receive, send)
 
     async def _proxied(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = Caller(receive)
+        caller = Caller(receive, scope.get(LEAVES))
         try:
             asked = await self._asked(path, scope, caller)
             if isinstance(asked, Whole):

@@ -94,6 +94,7 @@ class GatewayRules(ClientRules):
         self._operator = operator
         self._says_nothing = not operator.conditions.rules and not operator.tenants.names
         self._upstream = upstream
+        self._origin = upstream.origin  # once: it is taken out of the URL each time
         self._masks: Memo[tuple[str, str], Mask] = Memo(PLANS)
         self._ruled: Memo[tuple[Mask, str], tuple[Ruling, Plan]] = Memo(PLANS)
         self._provable: Memo[int, tuple[Plan, Plan]] = Memo(PLANS)
@@ -176,7 +177,7 @@ class GatewayRules(ClientRules):
     def _whose_way(self, asked: Asked, model: str) -> tuple[Who, Way]:
         assert asked.sent is not None
         endpoint = asked.sent.url.partition("?")[0]
-        return Who(self._upstream.origin, asked.who), hash((endpoint, model, asked.counts))
+        return Who(self._origin, asked.who), hash((endpoint, model, asked.counts))
 
     @staticmethod
     def _must_prove(asked: Asked, question: Question, *, lapsed: bool) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from askonce.gateway import wire
@@ -18,6 +19,8 @@ from askonce.gateway import wire
 T = TypeVar("T")
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Leaves = Callable[[Callable[[], None] | None], None]
+LEAVES = "askonce.leaves"  # in a scope: a Leaves, which calls a function when the caller leaves; no task is needed
 
 
 class Left(Exception):
@@ -27,8 +30,9 @@ class Left(Exception):
 class Caller:
     """One caller of one request."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, leaves: Leaves | None = None) -> None:
         self.left = False
+        self._leaves = leaves
         self.sent_all = False  # its body has arrived
         self._receive = receive
         self._watch: asyncio.Task[None] | None = None
@@ -68,17 +72,25 @@ class Caller:
         if self._watch is None and self.sent_all:
             task = asyncio.current_task()
             assert task is not None
+            if self._leaves is not None:
+                self._leaves(partial(self._gone, task))
+                return
             self._watch = asyncio.get_running_loop().create_task(self._until_it_leaves(task), name="askonce-caller")
 
     async def _until_it_leaves(self, task: asyncio.Task[Any]) -> None:
         for _ in range(2):  # the first may be the body of a request that has none
             if (await self._receive())["type"] != "http.request":
-                self.left = True
-                task.cancel()
+                self._gone(task)
                 return
+
+    def _gone(self, task: asyncio.Task[Any]) -> None:
+        self.left = True
+        task.cancel()
 
     async def end(self) -> None:
         """Stop watching."""
+        if self._leaves is not None:
+            self._leaves(None)
         if (watch := self._watch) is not None and not watch.done():
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):

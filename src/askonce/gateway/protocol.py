@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from askonce.gateway import replies
 from askonce.gateway.answers import WHOLE, packed, said
+from askonce.gateway.leaving import LEAVES
 from askonce.gateway.paths import target_problem
 
 RATE = 65_536  # bytes of a body for which it gets another second
@@ -63,9 +65,23 @@ class GatewayProtocol(HttpToolsProtocol):
         self._body = 0  # bytes of this body alone
         self._hosts = 0
         self._stalled = 0.0
+        self._on_loss: Callable[[], None] | None = None  # of the request that is answered now
         self._wrong: _Wrong | None = None
         if len(self.connections) > self.bounds.concurrency:
             self._refuse(_Wrong(503, "the gateway has as many connections as it may have (limits.concurrency)"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        super().connection_lost(exc)
+        if self._on_loss is not None:
+            self._on_loss()
+
+    def when_lost(self, act: Callable[[], None] | None) -> None:
+        """Call this when the connection is lost, which it may be already; None: nothing more."""
+        self._on_loss = act
+        lost: Any = self.parser
+        if act is not None and lost is None:
+            act()
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
@@ -140,6 +156,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         scope: Any = self.scope
         scope[WHOLE] = partial(_write_whole, self.cycle)
+        scope[LEAVES] = self.when_lost
 
     def _check_target(self) -> None:
         host = next((value for name, value in self.headers if name == b"host"), b"")

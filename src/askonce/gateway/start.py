@@ -36,3 +36,8 @@ def _say(config: GatewayConfig, sockets: Sequence[Sequence[socket.socket]], addr
             log.info("%s%s is served for %s", at, upstream.path, without_password(upstream.url))
     many = f"{len(sockets)} workers" if len(sockets) > 1 else "1 worker"
     log.info("%s, answers in %s", many, without_password(address))
+    if len(sockets) > 1 and address.startswith("memory:"):
+        log.warning(
+            "memory:// is of each process alone, so each worker pays for itself: write --url sqlite:///answers.db, or a"
+            " Redis"
+        )
