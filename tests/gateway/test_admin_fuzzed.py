@@ -66,6 +66,10 @@ def test_generated_requests_are_answered_as_documented(operations, name, mode):
 
 
 @pytest.mark.slow
-def test_ten_thousand_generated_requests_are_answered_as_documented(operations):
-    sent = sum(tried(operations[name], mode, MANY) for name, mode in KINDS)
-    assert sent >= 10_000
+@pytest.mark.parametrize(("name", "mode"), KINDS)
+def test_ten_thousand_generated_requests_are_answered_as_documented(operations, name, mode):
+    sent = tried(operations[name], mode, MANY)
+    # An operation that takes nothing has few requests. The others together have ten thousand.
+    drawn = [kind for kind in KINDS if operations[kind[0]].definition.raw.keys() & {"parameters", "requestBody"}]
+    assert len(drawn) * MANY >= 10_000
+    assert sent >= (MANY if (name, mode) in drawn else 1)
