@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from askonce import AsyncCache
 from tests.gateway.page.browser.conftest import NARROW, WIDE, Opened, shot
-from tests.gateway.page.conftest import store
+from tests.gateway.page.conftest import TOKEN, store
 from tests.gateway.page.serving import served
 from tests.gateway.page.sights import MODELS, NOW, SCOPES, Told, ToldView, busy, miss
 
@@ -103,12 +103,21 @@ async def test_a_picture_of_the_docs(
 
 
 async def test_the_first_paint_comes_soon(address: str, opened: Opened) -> None:
-    paints = []
+    """For whoever has a session and nothing of the page yet. On a busy machine, no page comes soon: a bare one tells."""
+    bare, whole = [], []
     for _ in range(7):
-        async with opened(address) as page:
-            await page.locator("canvas").wait_for()
-            paints.append(await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-    assert min(paints) <= SOON, paints
+        bare.append(await painted(opened, f"{address}login"))
+        whole.append(await painted(opened, address))
+    assert min(whole) <= max(SOON, 1.5 * min(bare)), (whole, bare)
+
+
+async def painted(opened: Opened, address: str) -> float:
+    """When the first paint of a page came, ms after it was asked for."""
+    async with opened("about:blank", login=False) as page:
+        await page.context.request.get(f"{address.removesuffix('login')}?token={TOKEN}")
+        await page.goto(address)
+        await page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+        return float(await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
 
 
 async def test_a_page_asks_nobody_else_and_for_little(address: str, opened: Opened) -> None:
