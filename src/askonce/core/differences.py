@@ -31,12 +31,13 @@ def nearest(new: Node, olds: Sequence[Node], names: Names) -> Nearest | None:
     mine = set(leaves(new))
     theirs = [set(leaves(old)) for old in olds]
     order = sorted(range(len(olds)), key=lambda at: len(mine ^ theirs[at]))
-    found = [Nearest(at, differences(new, olds[at], names)) for at in order[:COMPARED] if mine & theirs[at]]
+    found = [Nearest(at, differences(new, olds[at], names)) for at in order[:COMPARED]]
     best = min(found, key=lambda one: len(one.differences), default=None)
     if best is None or not best.differences:
         return best
-    alike = 2 * len(mine & theirs[best.at]) >= len(mine | theirs[best.at])
-    return best if alike or len(best.differences) <= FEW else None
+    shared = len(mine & theirs[best.at])
+    few = len(best.differences) <= (FEW if shared else 1) and best.differences[0].field != BODY
+    return best if few or 2 * shared >= len(mine | theirs[best.at]) else None
 
 
 def differences(new: Node, old: Node, names: Names) -> list[Difference]:

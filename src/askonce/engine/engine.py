@@ -77,7 +77,7 @@ class Engine(Joining):
         self._reader = Reader(self._guarded)
         self._follower = Follower(self._guarded, self._reader, mode)
         self._stream_readers = StreamReaders(self._guarded, mode)
-        self.explainer = Explainer(self._guarded, self.board)
+        self.explainer = Explainer(self._guarded, self.board, mode)
         self._closing = Closing(self._guarded, self._claims, self._leader, mode)
 
     # lookups

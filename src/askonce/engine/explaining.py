@@ -6,6 +6,7 @@ read for one owner: no note of another tenant's or credential's is even decrypte
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -44,9 +45,13 @@ from askonce.engine.noting import name_of
 from askonce.engine.question import Question
 from askonce.flight.flight import Board
 from askonce.flight.guarded_store import GuardedStore
+from askonce.runtime.mode import Mode
 from askonce.store import Look, StoreTrouble
 
 COMPARED = 512  # earlier requests that one is compared with
+PATIENCE = 1.0  # s that notes which are being written are waited for
+LOOK = 0.005  # s between two looks
+FORGET = "forget"  # of an invalidation: one answer was forgotten
 
 
 class Note(NamedTuple):
@@ -94,8 +99,9 @@ class Asking(NamedTuple):
 class Explainer:
     """Explains the lookups of one engine. `names`: what keys the digests, if answers are encrypted."""
 
-    def __init__(self, guarded: GuardedStore, board: Board) -> None:
+    def __init__(self, guarded: GuardedStore, board: Board, mode: Mode) -> None:
         self._board = board
+        self._mode = mode
         self._known: dict[tuple[bytes, int], Miss] = {}
         self._guarded = guarded
         self._store = guarded.store
@@ -106,8 +112,10 @@ class Explainer:
         self._labels = b"" if names is None else names.labels
 
     async def push(self) -> None:
-        """Write what waits to be noted."""
-        queue = self._guarded.background.notes
+        """Write what waits to be noted, and let the background thread write what it has begun to."""
+        queue, until = self._guarded.background.notes, time.monotonic() + PATIENCE
+        while queue.busy and time.monotonic() < until:
+            await self._mode.signal().wait(LOOK)
         waiting = queue.take()
         try:
             await self._store.note(waiting)
@@ -206,7 +214,7 @@ class Explainer:
         if not own <= set(fields):
             look = await self._look(key, (*fields, *own))
         generations = look.generations
-        if look.entry is None and fields and self._store.kind == "sqlite":  # it reads what moved only beside an entry
+        if fields and self._store.kind == "sqlite":  # it reads what moved only where that decides about the entry
             (generations,) = await self._store.standing()
         return _Now(look.now_us // 1000, _stored(key, look), generations)
 
@@ -238,6 +246,8 @@ class Explainer:
         until = known.now if own is None else own.at
         alive = past.seen.unstored != "" or survives(past.seen, generations, own.seen if own else None)
         gone = None if past.seen.unstored else await self._gone(key, past.seen, past.at, until)
+        if alive and gone is not None and gone.by != FORGET:  # of the answer before, at nearly the same time
+            gone = None
         alive = alive and gone is None
         said = past_of(past, valid=alive)
         return known._replace(past=said, gone=gone, now=until)
@@ -256,7 +266,7 @@ class Explainer:
             said = self._read(noted)
             if not isinstance(said, Invalidated) or not since <= (at := noted.at - said.lag) <= until:
                 continue
-            by = "forget" if noted.name != EVERY else "" if seen is None else self._reached(seen, said)
+            by = FORGET if noted.name != EVERY else "" if seen is None else self._reached(seen, said)
             if by:
                 return Gone(at, by)
         return None

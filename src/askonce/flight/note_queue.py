@@ -37,6 +37,7 @@ class NoteQueue:
         self._size = 0
         self._known: dict[Hashable, float] = {}
         self.dropped = 0
+        self.busy = False  # the background thread writes
 
     def add(self, what: Hashable, size: int, make: Make, *, once: bool = False) -> bool:
         """Note something within a second; of equal ones the last. False if it is not noted.
@@ -71,17 +72,20 @@ class NoteQueue:
     def take(self, count: int = MOST) -> list[Note]:
         """Make the oldest notes, and take them out of the queue."""
         made: list[Note] = []
+        now = (
+            time.monotonic()
+        )  # one for all: they get one time in the store, and making one takes longer than calls may
         for what in list(islice(list(self._waiting), count)):
             found = self._waiting.pop(what, None)
-            if found is not None and (note := self._made(*found)) is not None:
+            if found is not None and (note := self._made(now, *found)) is not None:
                 made.append(note)
         # Counted anew, because `add` counts without a lock.
         self._size = sum(size for _, size, _ in list(self._waiting.values()))
         return made
 
-    def _made(self, since: float, _: int, make: Make) -> Note | None:
+    def _made(self, now: float, since: float, _: int, make: Make) -> Note | None:
         try:
-            note = make(int((time.monotonic() - since) * 1000))
+            note = make(max(0, int((now - since) * 1000)))
         except Exception as error:  # noqa: BLE001 - a function of the user's may be in it, and no answer depends on it
             log.debug("a note could not be made: %r", error)
             self.dropped += 1
@@ -90,13 +94,17 @@ class NoteQueue:
 
     def send(self, store: Store) -> None:
         """Write one batch, oldest first, in the background thread. After trouble, drop all."""
-        notes = self.take(BATCH)
+        self.busy = True
         try:
-            drive(store.note(notes))
-        except StoreTrouble as trouble:
-            log.debug("notes could not be written: %s", trouble)
-            self.dropped += len(notes)
-            self.forget()
+            notes = self.take(BATCH)
+            try:
+                drive(store.note(notes))
+            except StoreTrouble as trouble:
+                log.debug("notes could not be written: %s", trouble)
+                self.dropped += len(notes)
+                self.forget()
+        finally:
+            self.busy = False
 
     def forget(self) -> None:
         """Drop what waits: the store takes no writes."""
