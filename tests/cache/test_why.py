@@ -53,7 +53,7 @@ def cache(make: Make) -> Cache:
     return make()
 
 
-def told(cache: Cache, request: object, value: object = ANSWER, **own: Any) -> Why:
+def told(cache: Cache, request: object, value: Any = ANSWER, **own: Any) -> Why:
     """Ask, and say why it went as it did."""
     why: Why = cache.fetch(request, lambda: value, **own).why()
     assert why.reason in REASONS
