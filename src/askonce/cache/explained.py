@@ -9,7 +9,7 @@ from askonce.cache.questions import QuestionBuilder
 from askonce.core.keys import Key
 from askonce.core.model import FORMS
 from askonce.core.rules import NO_RULES, Rules
-from askonce.core.why import Miss, Why, joined, passed, requested, served, troubled
+from askonce.core.why import Miss, Why, joined, passed, requested, served, troubled, unknown
 from askonce.engine.batch import BatchEngine
 from askonce.engine.explaining import Asking
 from askonce.engine.question import Question, Settings
@@ -57,7 +57,7 @@ class Explained(QuestionBuilder):
             return requested(key)
         return await explainer.why(Asking.of(question)._replace(latest=latest))
 
-    async def explained(self, request: object, key: str | None, settings: Settings) -> Why:
+    async def explained(self, request: object, key: str | None, settings: Settings, *, stream: bool = False) -> Why:
         """Why a lookup would find what it finds, for sync and async."""
         if (request is None) == (key is None):
             raise UsageError("say what to explain, in one way: why(request), why(response), why(key=outcome.key)")
@@ -71,7 +71,8 @@ class Explained(QuestionBuilder):
         if known.passes:
             return passed("", known.passes)
         parts = self._parts(plan, known, body)
-        return await self.engine().explainer.why(Asking(known.key, parts, known.fields))
+        named = known.key._replace(form="s") if stream else known.key
+        return await self.engine().explainer.why(Asking(named, parts, known.fields))
 
     async def missed(self, limit: int) -> list[Miss]:
         """The last misses, for sync and async."""
@@ -84,7 +85,9 @@ class Explained(QuestionBuilder):
         explainer = self.engine().explainer
         noted = await explainer.forms(key)
         now = [await explainer.why(Asking(key._replace(form=form))) for form in noted or FORMS]  # type: ignore[arg-type]
-        first = next((one for one in now if one.reason != "never-seen"), now[0])
+        first = next((one for one in now if one.reason != "never-seen"), None)
+        if first is None:
+            return unknown(key.text)
         if first.reason not in {"hit", "stale"} or not noted:
             return first
         form = noted[now.index(first)]

@@ -36,7 +36,8 @@ class Observed:
     def stats(self) -> dict[str, Any]:
         """Counts of events since this cache was made, and what is under way now.
 
-        ``near cache``: the state of this process's near cache at this address, its entries, bytes and bound.
+        ``near cache``: the state of this process's near cache at this address, its entries, bytes and bound. ``notes
+        dropped``: those that will explain no miss, because too many waited or the store had trouble.
         """
         engine = self.engine()
         breakers = engine.background.breakers
@@ -47,5 +48,6 @@ class Observed:
             "breaker": breakers.kind(),
             "breakers": breakers.kinds(),
             "background": engine.background.state,
+            **({} if not (dropped := engine.background.notes.dropped) else {"notes dropped": dropped}),
             **({} if (near := engine.store.near) is None else {"near cache": near.stats()}),
         }

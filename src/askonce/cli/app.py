@@ -27,6 +27,7 @@ from askonce.cli.show import show
 from askonce.cli.stats import stats
 from askonce.cli.sweep import sweep
 from askonce.cli.top import top
+from askonce.cli.why import why
 from askonce.errors import AskonceError, ConfigError, RequestError, UsageError
 from askonce.store import StoreTrouble
 
@@ -64,6 +65,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     show: "askonce show df606bd11b1d",
     top: "askonce top --every 5",
     dashboard: "askonce dashboard --url redis://localhost:6379/0 --open",
+    why: "askonce why df606bd11b1d",
     flights: "askonce flights --url http://127.0.0.1:8181",
     invalidate: "askonce invalidate --scope support/triage --dry-run",
     sweep: "askonce sweep --old-prefix llm:v3",

@@ -90,7 +90,7 @@ def _checked(said: dict[str, Any], tenant: str | None, variant: str | None) -> d
     _check(said, tenant, variant)
     if "request" in said:
         scope = said.get("scope", [None])[0]
-        return {"request": _read(said["request"]), "scope": scope, "tenant": tenant, "variant": _number(variant)}
+        return {"request": _read(said["request"]), "scope": scope, "tenant": tenant, "variant": number(variant)}
     for word in said.get("key", ()):
         checked(word)
     if "key" not in said:
@@ -108,7 +108,8 @@ def _check(said: dict[str, Any], tenant: str | None, variant: str | None) -> Non
         raise UsageError("with --request, give one --scope: the scope of the request")
 
 
-def _number(variant: str | None) -> int | str | None:
+def number(variant: str | None) -> int | str | None:
+    """A variant as it is given in code."""
     # variant=2 and variant="2" are one variant, but 0 is none.
     return int(variant) if variant is not None and variant.isdecimal() else variant
 

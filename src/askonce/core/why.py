@@ -27,6 +27,7 @@ REASONS: Mapping[str, str] = {
     "failed": "the call for this answer failed",
     "near": "never asked; an earlier request differs in few places",
     "never-seen": "never asked, and no earlier request is near",
+    "unknown": "no lookup of this key is noted: it was never asked here, or too long ago",
 }
 
 KINDS: Mapping[str, str] = {
@@ -162,6 +163,11 @@ def served(key: str, now: Why, ttl: int | None, detail: str) -> Why:
         return now
     words = {"hit": "answered from the store; its entry is gone by now", "stale": "an answer past its freshness"}
     return Why(reason, f"{reason}: {words[reason]}", key)
+
+
+def unknown(key: str) -> Why:
+    """Why of a key of which nothing is noted."""
+    return Why("unknown", REASONS["unknown"], key)
 
 
 def troubled(key: str, kind: str) -> Why:

@@ -68,6 +68,8 @@ class Closing:
         if left := self._unwaited():
             drive(self._leader.give_up(left))
         drive(self._leader.accounting.push(ThreadSignal(), until))
+        if not self._guarded.background.breakers.shut:
+            self._guarded.background.notes.finish(until)
 
     def _unwaited(self) -> list[Flight]:
         return [flight for flight in self._board.flights() if flight.unwaited and not flight.over]

@@ -151,6 +151,12 @@ class Explainer:
             return known._replace(underway=True)
         return known._replace(near=await self._near(key, owner, parts, own, before)) if owner else known
 
+    async def beginning(self, digits: str) -> set[str]:
+        """The keys of noted questions that begin so, in hex digits."""
+        await self.push()
+        noted = await self.notes(b"", bytes.fromhex(digits[: len(digits) // 2 * 2]))
+        return {key for one in noted if (key := one.name[:-1].hex()).startswith(digits)}
+
     async def forms(self, key: Key) -> list[str]:
         """The forms in which a question was asked, as far as it was noted, the last one first."""
         await self.push()

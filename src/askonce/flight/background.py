@@ -217,7 +217,7 @@ class BackgroundThread(Listening):
                 self._give_back()
             drive(self._store.tell(TOLD))
             self.accounts.end(self._store)
-            self.notes.send(self._store)
+            self.notes.end(self._store)
         except Exception as error:  # noqa: BLE001 - the thread ends in any case
             log.debug("left undone: %r", error)
 

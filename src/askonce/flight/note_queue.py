@@ -22,6 +22,8 @@ BATCH = 64  # notes that are written at a time
 MOST = 256  # notes that wait
 MOST_BYTES = 8 * 2**20  # bytes of requests that wait to be digested
 REPEATED = 60.0  # s in which the same is noted once
+FINISH = 0.25  # s that the end of the interpreter waits for notes
+LOOK = 0.005  # s between two looks
 KNOWN = 2048  # of those that are remembered for that
 
 Make = Callable[[int], Note]  # from the ms that passed since what it notes
@@ -105,6 +107,20 @@ class NoteQueue:
                 self.forget()
         finally:
             self.busy = False
+
+    def end(self, store: Store) -> None:
+        """Write all that waits: the background thread ends."""
+        while self._waiting:
+            self.send(store)
+
+    def finish(self, until: float) -> None:
+        """The interpreter ends: have the background thread write what waits, until then (monotonic s) at the latest."""
+        until = min(until, time.monotonic() + FINISH)
+        if self._waiting:
+            self._next = 0.0
+            self._start()
+        while (self._waiting or self.busy) and time.monotonic() < until:
+            time.sleep(LOOK)
 
     def forget(self) -> None:
         """Drop what waits: the store takes no writes."""

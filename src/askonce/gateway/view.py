@@ -30,7 +30,6 @@ FLIGHTS = 1000  # that are read, unless told
 T = TypeVar("T")
 LIMIT = 50  # entries in a list, unless told
 RATE = 20_000  # entries a second that a sweep reads, unless told: a few per cent of a Redis
-MISSES = 1000  # that are looked through for a key
 FIRST = 200  # entries that are looked at before an invalidation by labels
 LABELS = frozenset({"scope", "tag", "model"})
 
@@ -160,7 +159,7 @@ class View:
         try:
             (named,) = await beginnings.whole(self.store, [key])
         except NoSuchKey:
-            lately = {one.key for one in await self.misses(MISSES) if one.key.startswith(key.lower())}
+            lately = await self.cache.engine().explainer.beginning(key.lower())
             if len(lately) != 1:
                 raise
             return lately.pop()
