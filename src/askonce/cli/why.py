@@ -66,9 +66,10 @@ def why(
     full: Full = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say why a lookup missed: what was seen and is gone, or which field differs from the nearest earlier request.
+    """Say why a lookup missed, or would.
 
-    With a key, it explains what became of it: why it was last asked, or why its answer is gone. With -, it explains
+    What was seen and is gone, or which field differs from the nearest earlier request, and how. With a key, the command
+    explains what became of it: why it was last asked, or why its answer is gone. With -, it explains
     what a request would find now; nothing is asked. Without either, it lists the last misses of all processes. A
     terminal shows tables, and a pipe gets tab-separated lines with all columns, times in seconds since 1970. The exit
     code is 0 if there is an explanation, and 1 if nothing is noted of the key, or the store cannot be read.
