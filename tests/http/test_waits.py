@@ -101,10 +101,10 @@ def test_a_timeout_is_not_raised_where_a_patient_caller_has_brought_an_answer_me
     stored, old_answer = threading.Event(), cache._engine._old_answer
     cache.on_event(lambda event: event.name == "stored" and stored.set())
 
-    async def late(question: Any, trouble: str) -> Any:
+    async def late(question: Any, *more: Any) -> Any:
         if question.until < time.monotonic() + 10:
             stored.wait(10)
-        return await old_answer(question, trouble)
+        return await old_answer(question, *more)
 
     cache._engine._old_answer = late
     with cache.http_client(module=module) as client, ThreadPoolExecutor(3) as pool:
