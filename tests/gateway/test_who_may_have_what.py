@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
 
 from askonce.gateway.tenant_file import digest_of
 from tests.crowd import eventually
-from tests.gateway.asking import Provider, ask, configured, told, was_hit
+from tests.gateway.asking import CLIENT, Provider, ask, configured, told, was_hit
 from tests.gateway.running import Running, Tap, answer
 
 SHARED = "[tenants]\nby = 'shared'\n"
@@ -211,6 +212,58 @@ def test_many_first_calls_of_one_credential_are_one_call_and_another_credential_
     texts = {key: {told(answer) for of, answer in answers if of == key} for key in ("sk-a", "sk-b")}
     assert len(texts["sk-a"]) == len(texts["sk-b"]) == 1
     assert provider.calls == 3
+
+
+def vectors(heard, provider):
+    if not heard.body or b" 200 " not in provider(heard)[:20]:
+        return answer(b'{"error":{"message":"no"}}', "401 Unauthorized")
+    inputs = json.loads(heard.body)["input"]
+    data = [{"object": "embedding", "index": at, "embedding": [len(one)]} for at, one in enumerate(inputs)]
+    usage = {"prompt_tokens": 1, "total_tokens": 1}
+    return answer(json.dumps({"object": "list", "data": data, "model": "e", "usage": usage}).encode())
+
+
+def embedded(running, key, *inputs):
+    said = {"authorization": f"Bearer {key}"}
+    return CLIENT.post(f"{running.url}/v1/embeddings", json={"model": "e", "input": list(inputs)}, headers=said)
+
+
+def test_vectors_too_go_only_to_credentials_that_were_accepted(tmp_path, provider):
+    with Tap(lambda heard: vectors(heard, provider)) as tap, Running(configured(tmp_path, tap, SHARED)) as running:
+        embedded(running, "sk-a", "a", "bb")
+        assert embedded(running, "sk-x", "a", "bb").status_code == 401
+        assert embedded(running, "sk-x", "a").status_code == 401
+        embedded(running, "sk-b", "a", "ccc")
+        last = embedded(running, "sk-b", "bb", "ccc", "a")
+        assert was_hit(last)
+    assert [one["embedding"] for one in last.json()["data"]] == [[2], [3], [1]]
+    asked = [(json.loads(one.body)["input"]) for one in tap.heard]
+    assert asked == [["a", "bb"], ["a", "bb"], ["a", "ccc"]]  # the second refusal was remembered
+
+
+def test_a_batch_of_an_unknown_credential_joins_no_call_of_another(tmp_path, provider):
+    gate = threading.Event()
+
+    def says(heard):
+        if b'"held"' in heard.body:
+            gate.wait(20)
+        return vectors(heard, provider)
+
+    with Tap(says) as tap, Running(configured(tmp_path, tap, SHARED)) as running:
+        embedded(running, "sk-a", "opens")
+        answers = {}
+        keys = ["sk-a", "sk-b", "sk-x"]
+        threads = []
+        for number, key in enumerate(keys):
+            one = threading.Thread(target=lambda key=key: answers.update({key: embedded(running, key, "held", key)}))
+            one.start()
+            threads.append(one)
+            eventually(lambda number=number: len(running.gateway.cache.engine().board.flights()) > number, "it asks")
+        gate.set()
+        for one in threads:
+            one.join(20)
+    assert {key: said.status_code for key, said in answers.items()} == {"sk-a": 200, "sk-b": 200, "sk-x": 401}
+    assert sum(b'"held"' in one.body for one in tap.heard) == 3
 
 
 # --- names -------------------------------------------------------------------------------------------------------

@@ -129,10 +129,22 @@ class BatchEngine(Engine):
             self._refresh_all(to_refresh, batch.calls)
         if led:
             await self._lead_all(_with_flights(led), batch.calls)
+        if followed and followed[0][0].question.unverified:
+            followed = await self._ask_alone(followed, batch.calls)
         await self._follow_all(followed, batch)
         for item, _ in followed:
             if item.found is None:
                 self._go_on(item.question)
+
+    async def _ask_alone(
+        self, followed: list[tuple[BatchItem, Follow]], calls: Calls
+    ) -> list[tuple[BatchItem, Follow]]:
+        """Ask upstream for what other credentials are asking, and return the rest, which this credential asks too."""
+        mine = [(item, claim) for item, claim in followed if self._claims.running(claim, item.question) is not None]
+        others = [item for item, claim in followed if self._claims.running(claim, item.question) is None]
+        if others:
+            await self._all_without_store(others, calls, others[0].question.detail)
+        return mine
 
     async def _claim_all(self, missing: list[BatchItem]) -> list[Claim]:
         """Return a claim for each item. An item whose followed flight ended unnoticed and unstored gets its answer."""

@@ -11,7 +11,7 @@ accepted: see gateway.credentials.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
@@ -185,10 +185,9 @@ class GatewayRules(ClientRules):
 
         `lapsed`: upstream had accepted it before, so it gets a stored answer if upstream is in trouble.
         """
-        plan = question.plan
-        question.plan = _limited(plan, 0, trusted=lapsed)
-        question.unverified, question.detail = asked.who or "none", UNVERIFIED
-        asked.batch = None  # its inputs are asked whole
+        plan = _limited(question.plan, 0, trusted=lapsed)
+        for one in (question, *_inputs(asked)):
+            one.plan, one.unverified, one.detail = plan, asked.who or "none", UNVERIFIED
 
     def _limit_age(self, asked: Asked, question: Question, age: float) -> None:
         """Take only answers so young that they prove the credential which paid for them."""
@@ -199,8 +198,7 @@ class GatewayRules(ClientRules):
         elif found is None or found[0] is not plan:
             found = plan, _limited(plan, int(recheck * 1000), trusted=True)
             self._provable.keep(id(plan), found, 0)
-        batched = asked.batch.questions.values() if asked.batch is not None else ()
-        for one in (question, *batched):
+        for one in (question, *_inputs(asked)):
             one.plan = found[1]
 
     def replied(self, asked: Asked, reply: Response) -> None:
@@ -302,6 +300,10 @@ def unwanted(mode: str, word: str, *, asks: bool) -> str:
     if word == "off":
         return "asked-off"
     return "not-asked" if mode == "opt-in" and word != "on" and not asks else ""
+
+
+def _inputs(asked: Asked) -> Iterable[Question]:
+    return asked.batch.questions.values() if asked.batch is not None else ()
 
 
 def _limited(plan: Plan, most: int, *, trusted: bool) -> Plan:
