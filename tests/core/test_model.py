@@ -18,9 +18,13 @@ from askonce.core.model import (
     FORMAT,
     HEAD_SIZE,
     ODD,
+    PRICE,
+    SCOPE,
     SEALED_SIZE,
+    SPENT,
     TAGS,
     TTL_CAP,
+    USAGE,
     Corrupt,
     Dates,
     Lifetime,
@@ -190,3 +194,27 @@ class TestLifetime:
     )
     def test_the_windows_follow_one_another_and_none_passes_the_cap(self, life, dates):
         assert life.dates(7_000) == dates
+
+
+@given(st.dictionaries(st.sampled_from([TAGS, SCOPE, DURATION, USAGE, PRICE, FIELDS]), st.binary(max_size=12)))
+def test_extensions_come_back_as_they_were_whatever_is_kept_together(extensions):
+    sealed = seal("v", bytes(32), bytes(16), 1, Snapshot(bytes(8), 1), 1000, extensions, b"{}")
+    data = sealed.dated(Dates(1, 2, 3, 4))
+    assert unpack_extensions(data, read_head(data)) == extensions
+
+
+@pytest.mark.parametrize("took", [0, 1, 127, 128, 16383, 16384, 2**40])
+def test_what_an_answer_took_and_used_is_one_extension(took):
+    both = {DURATION: took.to_bytes((took.bit_length() + 7) // 8, "big"), USAGE: b"\x05\x07"}
+    apart = sum(3 + len(value) for value in both.values())
+    sealed = seal("v", bytes(32), bytes(16), 1, Snapshot(bytes(8), 1), 1000, both, b"{}")
+    assert len(sealed.extensions) < apart
+    data = sealed.dated(Dates(1, 2, 3, 4))
+    assert unpack_extensions(data, read_head(data)) == both
+
+
+def test_a_number_that_does_not_end_is_corrupt():
+    sealed = seal("v", bytes(32), bytes(16), 1, Snapshot(bytes(8), 1), 1000, {SPENT: b"\xff\xff"}, b"{}")
+    data = sealed.dated(Dates(1, 2, 3, 4))
+    with pytest.raises(Corrupt):
+        unpack_extensions(data, read_head(data))

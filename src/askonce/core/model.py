@@ -40,7 +40,7 @@ _TLV = struct.Struct(">BH")
 _new = tuple.__new__
 
 FIELDS, CODEC, CIPHER = 1, 3, 5
-TAGS, SCOPE, MODEL, META, DURATION, USAGE, FIELD_DIGESTS, PRIVATE, PRICE = 2, 4, 6, 8, 10, 12, 14, 16, 18
+TAGS, SCOPE, MODEL, META, DURATION, USAGE, FIELD_DIGESTS, PRIVATE, PRICE, SPENT = 2, 4, 6, 8, 10, 12, 14, 16, 18, 20
 KNOWN_ODD = frozenset({FIELDS, CODEC, CIPHER})
 PRIME = 4294967291  # the largest below 2**32; a power of two would ignore the upper halves of the dates
 TTL_CAP = 0xFFFFFFFF  # ms, 49.7 days: longer lifetimes compare as equal
@@ -146,7 +146,7 @@ def unpack_extensions(data: bytes, head: Head) -> dict[int, bytes]:
     """All extensions of an entry; Corrupt if their lengths do not add up."""
     if not HEAD_SIZE <= head.length <= len(data):
         raise Corrupt("store-corrupt")
-    return dict(unpack_pairs(data, HEAD_SIZE, head.length))
+    return _apart(dict(unpack_pairs(data, HEAD_SIZE, head.length)))
 
 
 def unpack_pairs(data: bytes, at: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
@@ -163,6 +163,31 @@ def unpack_pairs(data: bytes, at: int = 0, end: int | None = None) -> Iterator[t
 def whole(number: int) -> bytes:
     """A number in as few bytes as it takes, because every entry holds one."""
     return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def _together(extensions: Mapping[int, bytes]) -> Mapping[int, bytes]:
+    """DURATION and USAGE, a few bytes each, as one extension, SPENT: a number in groups of seven bits, then USAGE."""
+    took = int.from_bytes(extensions.get(DURATION, b""), "big")
+    if USAGE not in extensions or extensions.get(DURATION) != whole(took):
+        return extensions
+    rest = {kind: value for kind, value in extensions.items() if kind not in {DURATION, USAGE}}
+    groups = bytearray()
+    while took > 0x7F:
+        groups.append(took & 0x7F | 0x80)
+        took >>= 7
+    return {**rest, SPENT: bytes((*groups, took)) + extensions[USAGE]}
+
+
+def _apart(extensions: dict[int, bytes]) -> dict[int, bytes]:
+    """The reverse of _together; Corrupt if the number does not end."""
+    spent = extensions.pop(SPENT, None)
+    if spent is None:
+        return extensions
+    end = next((at for at, byte in enumerate(spent) if byte < 0x80), None)
+    if end is None:
+        raise Corrupt("store-corrupt")
+    took = sum((byte & 0x7F) << 7 * at for at, byte in enumerate(spent[: end + 1]))
+    return {**extensions, DURATION: whole(took), USAGE: spent[end + 1 :]}
 
 
 class Sealed(NamedTuple):
@@ -206,7 +231,7 @@ def seal(
     `body` may be a function that makes it from the header, without checksum and dates, to which it is to be bound.
     """
     flags = FORMS.index(form) | _odd(extensions) | (ENDS if ends else 0)
-    packed = pack_extensions(extensions)
+    packed = pack_extensions(_together(extensions))
     length = HEAD_SIZE + len(packed)
     start = _SEALED.pack(
         MAGIC, FORMAT, flags, length, digest, fill, order, snapshot.epoch, snapshot.clock, min(ttl, TTL_CAP)
