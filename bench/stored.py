@@ -152,13 +152,27 @@ def header(case: Case) -> Seen:
     """header and extensions of an entry with 2 tags and a 20-byte scope.
 
     Bar: <= 200 bytes.
+
+    Besides what its answer cost: tokens and price stand in extensions of their own, and add what the reading says.
     """
-    with Cache(case.place.url) as cache:
-        cache.fetch(question("headed"), lambda: answer("headed"), scope=WHERE, tags=TAGS)
-    (name,) = case.place.running.command("KEYS", "*:e1:*")
-    length = read_head(case.place.running.command("GET", name)).length
+    priced = answer("headed")
+    plain = {name: held for name, held in priced.items() if name != "usage"}
+    with Cache(case.place.url, prices={"*": {"input": 2, "output": 10}}) as cache:
+        without = cache.fetch(question("headed"), lambda: plain, scope=WHERE, tags=TAGS)
+        with_cost = cache.fetch(question("priced"), lambda: priced, scope=WHERE, tags=TAGS)
+    length, whole = _header(case, without.key), _header(case, with_cost.key)
     which = f"scope of {len(WHERE)} bytes, tags {', '.join(TAGS)}, model {question('')['model']}"
-    return Seen(f"{length} bytes, {HEAD_SIZE} of them fixed", length <= 200, {"bytes": length}, which)
+    said = f"{length} bytes, {HEAD_SIZE} of them fixed; tokens and price add {whole - length}"
+    return Seen(said, length <= 200, {"bytes": length}, which)
+
+
+def _header(case: Case, key: str) -> int:
+    """The length of the header of an entry, by its key."""
+    for name in case.place.running.command("KEYS", "*:e1:*"):
+        head = read_head(case.place.running.command("GET", name))
+        if head.digest.hex() == key:
+            return head.length
+    raise Failed("the entry is not there")
 
 
 @row(heavy=True, stores=(valkey,), modes=THREADS)

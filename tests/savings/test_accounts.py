@@ -145,7 +145,7 @@ def test_callers_that_share_a_flight_join_it_stored_or_not(cache):
         begun.wait(10)
         flights = cache.engine().board.flights
         until = time.monotonic() + 10
-        while sum(one.followers for one in flights()) < 2 and time.monotonic() < until:
+        while sum(one.callers for one in flights()) < 2 and time.monotonic() < until:
             time.sleep(0.005)
         gate.set()
         for thread in threads:
@@ -457,3 +457,11 @@ async def test_a_batch_saves_the_tokens_of_what_it_finds_and_its_call_if_it_find
 def provider():
     with Provider() as made:
         yield made
+
+
+def test_a_store_that_is_away_does_not_hold_up_the_end_of_a_cache():
+    cache = Cache("redis://127.0.0.1:1", prices=PRICES)
+    cache.fetch(asked(), chat)
+    began = time.monotonic()
+    cache.close()
+    assert time.monotonic() - began < 2.5

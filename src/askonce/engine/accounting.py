@@ -34,6 +34,7 @@ from askonce.store import StoreTrouble
 from askonce.stream.tape import Tape
 
 HIT, CALL = b"hit", b"call"  # labels of latencies
+PUSHING = 0.5  # s that a push is waited for: the store may be away
 LOOK = 0.005  # s between two looks whether the background thread has pushed
 LARGEST = 2**20  # bytes of a shared answer whose usage is read
 UNSENT = frozenset(
@@ -219,6 +220,7 @@ class Accounting:
                 self.accounts.end(store)
                 drive(store.close())
             return
+        until = min(until, time.monotonic() + PUSHING)
         while not self.accounts.pushed(wanted) and time.monotonic() < until:
             await signal.wait(LOOK)
 

@@ -42,7 +42,7 @@ from askonce.stream.tape import Playback, Tape
 
 T = TypeVar("T")
 
-PUSHING = 3.0  # s in which what was counted is pushed; it takes ms, or as long as the prices are being loaded
+PRICING = 3.0  # s that the prices of what was counted are waited for, if they are being loaded
 SAMPLED = 15  # one hit in 16 is timed: their numbers end in so many bits that are 0
 MISMATCHES = 3  # entries that were replaced after the claim, before the question is asked without the store
 
@@ -338,7 +338,7 @@ class Engine(Joining):
             await self.mode.start([flight], partial(self._leader.run, flight, question, call))
         return await self._join(question, flight, leader=mine)
 
-    async def pushed(self, patience: float = PUSHING) -> None:
+    async def pushed(self, patience: float = PRICING) -> None:
         """Push what this process has counted and not pushed yet, as far as that succeeds in so many s."""
         await self.accounting.push(self.mode.signal(), time.monotonic() + patience)
 

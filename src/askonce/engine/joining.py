@@ -69,9 +69,8 @@ class Joining:
             status = self._arrival(question, stored=False, leader=leader, detail=question.detail)
             return Found(status, None, playback)
         assert isinstance(landed, Landed)
-        old = await self._old_answer(question, landed.answer.trouble, flight if leader else None)
-        if old is None and not leader:
-            self.accounting.joined(question, flight)
+        old = await self._old_answer(question, landed.answer.trouble)
+        self._counted(question, flight, leader=leader, old=old is not None)
         return old or self._arrived(question, landed, leader=leader)
 
     async def _failed(self, question: Question, flight: Flight, error: Exception, *, leader: bool) -> Found | None:
@@ -79,25 +78,23 @@ class Joining:
         error.
         """
         trouble = upstream.trouble(error)
-        stale = await self._old_answer(question, trouble, flight if leader else None)
+        stale = await self._old_answer(question, trouble)
+        self._counted(question, flight, leader=leader, old=stale is not None)
         if stale is None:
-            if not leader:
-                self.accounting.joined(question, flight)
             detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
             self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail), question)
         return stale
 
-    async def _old_answer(self, question: Question, trouble: str, own: Flight | None) -> Found | None:
-        """The answer that is served in place of upstream's trouble, if there is trouble and such an answer.
+    def _counted(self, question: Question, flight: Flight, *, leader: bool, old: bool) -> None:
+        """Count a caller that joined, or the call of a leader that got an old answer instead."""
+        if leader and old:
+            self.accounting.in_vain(question, flight)
+        elif not (leader or old):
+            self.accounting.joined(question, flight)
 
-        `own`: the flight that the caller itself led.
-        """
-        if not trouble or self.ending_begun:
-            return None
-        found = await self._reader.stale_if_error(question, trouble)
-        if found is not None and own is not None:
-            self.accounting.in_vain(question, own)
-        return found
+    async def _old_answer(self, question: Question, trouble: str) -> Found | None:
+        """The answer that is served in place of upstream's trouble, if there is trouble and such an answer."""
+        return await self._reader.stale_if_error(question, trouble) if trouble and not self.ending_begun else None
 
     def _arrived(self, question: Question, landed: Landed, *, leader: bool) -> Found:
         detail = question.detail or landed.detail
