@@ -46,7 +46,7 @@ MISS, ADDED = 1.5, 1.0
 MEMORY = 1.5
 TIMES_LITELLM = 40
 LITELLM = Room("litellm-proxy", ("litellm[proxy]", "redis"))
-UP = 90.0  # s in which LiteLLM's proxy starts
+UP = 180.0  # s in which LiteLLM's proxy starts
 
 
 def _port(worker: Worker) -> int:
@@ -161,7 +161,7 @@ def gateway_litellm(case: Case) -> Seen:
     port = _port(ours)
     other = _litellm(case, url)
     try:
-        _until_up(other[1])
+        _until_up(other[0], other[1], case.place.folder / "litellm.log")
         times = 1 if case.quick else 3
         both = rounds(
             times,
@@ -205,8 +205,10 @@ def _litellm(case: Case, url: str) -> tuple[subprocess.Popen[bytes], int, str]:
         "--host",
         "127.0.0.1",
     ]
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
-    made = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    weak = "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"  # without a key of its own it does less
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", weak: "true"}
+    with (case.place.folder / "litellm.log").open("wb") as log:
+        made = subprocess.Popen(program, stdout=log, stderr=log, env=environment)
     return made, port, room.versions.get("litellm", "")
 
 
@@ -216,13 +218,14 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _until_up(port: int) -> None:
+def _until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     until = time.monotonic() + UP
-    while time.monotonic() < until:
+    while time.monotonic() < until and process.poll() is None:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=5).close()
         except OSError:
             time.sleep(0.5)
         else:
             return
-    raise Failed(f"LiteLLM's proxy did not answer within {UP:g} s")
+    said = log.read_text("utf-8", "replace").strip().splitlines() or ["nothing"]
+    raise Failed(f"LiteLLM's proxy does not answer; it says {said[-1]!r}")
