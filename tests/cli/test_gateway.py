@@ -1,5 +1,6 @@
 """A gateway in place of a store: the same commands print the same, and errors say what to do."""
 
+import io
 import json
 import socket
 
@@ -259,3 +260,20 @@ class TestDoctor:
         assert said.code == 1
         assert "calls go upstream uncached" in said.out
         assert "no server listens there" in said.out
+
+
+@pytest.mark.usefixtures("shown")
+def test_why_of_a_gateway_is_that_of_its_store(askonce, store, gateway, monkeypatch):
+    keys = [line.split("\t")[0] for line in askonce("ls", "--dead", "--url", gateway).out.splitlines()[1:]]
+    asked = json.dumps({"model": "m", "n": 3})
+    http = ("--to", "https://api.openai.com/v1/chat/completions", "--header", "Authorization: Bearer sk-1")
+    for words in (
+        ("--limit", "3"), (keys[0],), (keys[-1][:12],), ("-",), ("-", "--scope", "billing", "--tag", "doc:2", "--stream"),
+        ("-", *http), ("f" * 64,), ("-", "--model", "other", "--variant", "2", "--tenant", "t"),
+    ):  # fmt: skip
+        said = []
+        for where in (("--url", store, "--prefix", "llm"), ("--url", gateway)):
+            monkeypatch.setattr("sys.stdin", io.StringIO(asked))
+            said.append(askonce("why", *words, "--json", *where))
+        assert (said[0].code, said[0].err) == (said[1].code, said[1].err), words
+        assert json.loads(said[0].out) == json.loads(said[1].out), words

@@ -120,6 +120,18 @@ async def test_why_is_told_of_a_key_its_beginning_and_a_request(cache, client):
     assert (await client.post("/why", json={"request": request, "scope": "x"})).json()["reason"] != "hit"
 
 
+async def test_why_is_told_of_a_request_over_http_and_of_a_stream(cache, client):
+    request = {"model": "m", "messages": [{"role": "user", "content": SECRET}]}
+    http = {"url": "https://api.openai.com/v1/chat/completions", "headers": {"authorization": "Bearer sk-1"}}
+    told = (await client.post("/why", json={"request": request, "http": http})).json()
+    assert told["reason"] in {"never-seen", "near"}
+    assert told["key"]
+    other = (await client.post("/why", json={"request": request, "http": {"url": http["url"]}})).json()
+    assert other["key"] != told["key"]
+    streamed = (await client.post("/why", json={"request": request, "stream": True, "tags": ["a"]})).json()
+    assert streamed["key"] == (await client.post("/why", json={"request": request})).json()["key"]
+
+
 async def test_why_is_told_of_a_key_that_is_gone_by_its_beginning(cache, client):
     key = await answered(cache, 77)
     await cache.engine().pushed()
@@ -158,6 +170,9 @@ WRONG: list[tuple[str, str, object, int, str]] = [
     ("GET", "/savings?by=day,modle", None, 400, "by has not the right form: write it as 'model,day'"),
     ("GET", "/savings?since=2026-02-30", None, 400, "since is no date: write it as '2026-11-01'"),
     ("GET", "/why/0a", None, 404, "no key begins with"),
+    ("POST", "/why", {"request": {}, "http": {}}, 400, "http has no url"),
+    ("POST", "/why", {"request": {}, "http": {"url": "file:///etc"}}, 400, "http has 'url', which has not the right"),
+    ("POST", "/why", {"request": {}, "http": {"url": "https://a/b", "host": 1}}, 400, "http has no 'host': write url,"),
     ("POST", "/why", {"key": ["a"]}, 400, "in one way: request"),
     ("GET", "/entries/xyz", None, 400, "key has not the right form"),
     ("GET", "/entries/00", None, 404, "no key begins with 00"),

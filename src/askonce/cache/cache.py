@@ -253,14 +253,16 @@ class AsyncMethods(CacheOrHandle):
         selector = self._selector(request, tenant, variant, said)
         return await self._base.drop(selector, dry_run=dry_run)
 
-    async def why(self, request: object = None, *, key: str | None = None, **own: Unpack[Options]) -> Why:
+    async def why(
+        self, request: object = None, *, key: str | None = None, stream: bool = False, **own: Unpack[Options]
+    ) -> Why:
         """Return why a lookup of `request` finds what it finds, without asking; nothing is called, and nothing stored.
 
         `request`: as it is given to `fetch`, with its settings; or a request or a response of an HTTP client. A
         response that went upstream is explained as it was. `key`: an outcome's, or a status's. `stream`: as it is given
         to `fetch_stream`. See docs/why.md.
         """
-        return await self._base.explained(request, key, self._settings(own))
+        return await self._base.explained(request, key, self._settings(own), stream=stream)
 
     async def misses(self, limit: int = 20) -> list[Miss]:
         """Return the last lookups of all processes that went upstream, the newest first, each with its Why."""

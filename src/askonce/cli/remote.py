@@ -22,6 +22,7 @@ from askonce.errors import AskonceError, UsageError
 from askonce.gateway.rebuilt import rebuilt
 from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
 from askonce.gateway.told import savings_of
+from askonce.http.plain_request import PlainRequest
 
 T = TypeVar("T")
 API = "/_askonce/api"
@@ -166,6 +167,9 @@ class GatewayView:
         if key:
             return self._got(Why, f"/why/{quote(key, safe='')}")
         body = {name: one for name, one in asked.items() if one is not None}
+        if isinstance(sent := body["request"], PlainRequest):
+            headers = {name.decode(): value.decode() for name, value in sent.headers.raw[2:]}
+            body |= {"request": json.loads(sent.body), "http": {"url": sent.url, "headers": headers}}
         return self._made(Why, self._asked("POST", "/why", body=body))
 
     async def misses(self, limit: int = 20) -> list[Miss]:

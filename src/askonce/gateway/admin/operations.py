@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from askonce import __version__
-from askonce.core.labels import TEXT_MAX
+from askonce.core.labels import TAGS_MAX, TEXT_MAX
 from askonce.core.why import Miss, Why
 from askonce.gateway.admin import schemas
 from askonce.gateway.admin.problems import Refused
@@ -17,6 +17,7 @@ from askonce.gateway.admin.schemas import Schema
 from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
 from askonce.gateway.told import ACTIVITY, SAVINGS, activity_told
 from askonce.gateway.view import LIMIT, RATE, View
+from askonce.http.plain_request import PlainRequest
 
 Given = dict[str, Any]
 Run = Callable[[View, Given], Awaitable[Any]]
@@ -166,6 +167,29 @@ REQUEST = Way(
         Field("variant", "Its variant.", {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 200}]}),
     ),
 )
+_NAME = "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
+_HEADERS: Schema = {
+    "type": "object",
+    "additionalProperties": {"type": "string", "maxLength": 8000, "pattern": f"^[^{_CONTROL}]*$"},
+    "propertyNames": {"type": "string", "pattern": _NAME},
+}
+URL: Schema = {
+    "type": "string", "maxLength": 2000, "examples": ["https://api.openai.com/v1/chat/completions"],
+    "pattern": "^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[1-9][0-9]{0,3})?/[A-Za-z0-9._~%/:@!$&()*+,;=?-]*$",
+}  # fmt: skip
+HTTP: Schema = {
+    "type": "object", "properties": {"url": URL, "headers": _HEADERS}, "required": ["url"],
+    "additionalProperties": False,
+}  # fmt: skip
+EXPLAINED = Way(
+    "request",
+    (
+        *REQUEST.fields,
+        Field("tags", "Its tags.", {"type": "array", "items": TAG, "maxItems": TAGS_MAX}),
+        Field("stream", "As it is given to fetch_stream.", {"type": "boolean"}, default=False),
+        Field("http", "If an HTTP client sends it: the URL, and the headers that count.", HTTP),
+    ),
+)
 WAYS = (
     Way("key", (Field("key", "Keys, or the digits that they begin with.", _several(KEY)), _DRY)),
     Way("scope", (Field("scope", "Scopes, and all scopes below them.", _several(SCOPE)), _DRY)),
@@ -234,6 +258,9 @@ async def _why(view: View, given: Given) -> Why:
 
 
 async def _why_request(view: View, given: Given) -> Why:
+    if (http := given.pop("http", None)) is not None:
+        headers = [f"{name}: {value}" for name, value in http.get("headers", {}).items()]
+        given["request"] = PlainRequest.of(http["url"], headers, given["request"])
     return await view.why(**given)
 
 
@@ -290,7 +317,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "why_request", "POST", "/why", "Why a lookup of a request would find what it finds. Nothing is asked.",
-        _why_request, Why, ways=(REQUEST,),
+        _why_request, Why, ways=(EXPLAINED,),
     ),
     Operation(
         "flights", "GET", "/flights", "The upstream calls under way, in every process.", _flights, list[Flight],

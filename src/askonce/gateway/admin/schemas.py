@@ -40,6 +40,8 @@ def problem(schema: Schema, value: Any) -> str:
         return _text_problem(schema, value)
     if isinstance(value, list):
         return _list_problem(schema, value)
+    if isinstance(value, dict):
+        return _members_problem(schema, value)
     if isinstance(value, int) and not isinstance(value, bool):
         return _number_problem(schema, value)
     return ""
@@ -75,6 +77,20 @@ def _list_problem(schema: Schema, value: list[Any]) -> str:
     found = (problem(schema.get("items", {}), one) for one in value)
     wrong = next((one for one in found if one), "")
     return f"has an item that {wrong}" if wrong else ""
+
+
+def _members_problem(schema: Schema, value: dict[str, Any]) -> str:
+    known = schema.get("properties", {})
+    missing = next((name for name in schema.get("required", ()) if name not in value), None)
+    if missing is not None:
+        return f"has no {missing}"
+    for name, one in value.items():
+        rest = schema.get("additionalProperties", {})
+        if name not in known and rest is False:
+            return f"has no {name[:40]!r}: write {', '.join(known)}"
+        if wrong := problem(schema.get("propertyNames", {}), name) or problem(known.get(name, rest), one):
+            return f"has {name[:40]!r}, which {wrong}"
+    return ""
 
 
 def _number_problem(schema: Schema, value: int) -> str:
