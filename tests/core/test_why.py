@@ -16,6 +16,7 @@ from askonce.core.differences import differences, nearest
 from askonce.core.field_digests import OBJECT, ROOM, Digests, Node, leaves, packed, step, unpacked
 from askonce.core.keys import RAW, canonical
 from askonce.core.parts import Parts
+from askonce.core.seen import Invalidated, Seen, owner_of, read_note
 from askonce.core.shapes import without_numbers
 from askonce.core.why import KINDS, REASONS, Evidence, Gone, Near, Past, Stored, decide, moment, passed
 from tests.profiles import examples
@@ -234,6 +235,73 @@ def test_a_path_is_readable_and_never_longer_than_its_names() -> None:
     assert step("a", "b c") == 'a["b c"]'
     assert step("a", "\n") == 'a["\\n"]'
     assert len(step("", "x" * 10_000)) == 80
+
+
+# --- notes -------------------------------------------------------------------------------------------------------
+
+
+texts = st.text(max_size=10)
+numbers = st.integers(0, 2**48)
+seens = st.builds(
+    Seen,
+    flight=st.binary(max_size=16),
+    unstored=texts,
+    failed=st.booleans(),
+    refresh=st.booleans(),
+    model=texts,
+    scope=texts,
+    took=numbers,
+    lag=numbers,
+    fresh=numbers,
+    hard=numbers,
+    held=numbers,
+    epoch=st.binary(max_size=8),
+    clock=numbers,
+    fields=st.lists(st.integers(0, 2**14 - 1), max_size=5).map(tuple),
+    labels=st.lists(st.binary(min_size=4, max_size=4), max_size=5).map(tuple),
+    tree=st.binary(max_size=20),
+)
+invalidations = st.builds(
+    Invalidated,
+    labels=st.lists(st.tuples(st.sampled_from(["tag", "scope", "model"]), texts), max_size=5).map(tuple),
+    everything=st.booleans(),
+    lag=numbers,
+)
+
+
+@given(seens | invalidations)
+def test_a_note_comes_back_as_it_was(note: Any) -> None:
+    assert read_note(note.packed()) == note
+
+
+@given(seens | invalidations, st.data())
+def test_a_note_that_was_changed_is_refused_or_still_one(note: Any, data: Any) -> None:
+    packed_note = bytearray(note.packed())
+    at = data.draw(st.integers(0, len(packed_note) - 1))
+    packed_note[at] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(ValueError):
+        found = read_note(bytes(packed_note))
+        assert isinstance(found.lag, int)
+        assert found.packed()
+
+
+@given(st.binary(max_size=80))
+def test_bytes_that_are_no_note_are_refused(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        read_note(data)
+
+
+@given(texts, texts, st.binary(max_size=32))
+def test_owners_differ_with_prefix_asker_and_secret(prefix: str, asker: str, secret: bytes) -> None:
+    mine = owner_of(prefix, asker, secret)
+    assert mine == owner_of(prefix, asker, secret)
+    others = {
+        owner_of(f"{prefix}x", asker, secret),
+        owner_of(prefix, f"{asker}x", secret),
+        owner_of(prefix, asker, b"k" * 33),
+    }
+    assert mine not in others
+    assert owner_of("a", "bc") != owner_of("ab", "c")
 
 
 # --- reasons -----------------------------------------------------------------------------------------------------

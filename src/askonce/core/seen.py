@@ -93,7 +93,11 @@ class Invalidated(NamedTuple):
 
 
 _APART = frozenset({"flight", "epoch", "fields", "labels", "tree"})
-_WORDS = frozenset({"unstored", "failed", "refresh", "model", "scope", "took", "lag", "fresh", "hard", "held", "clock"})
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("unstored", "model", "scope"), str),
+    **dict.fromkeys(("failed", "refresh"), bool),
+    **dict.fromkeys(("took", "lag", "fresh", "hard", "held", "clock"), int),
+}
 
 
 def read_note(data: bytes) -> Seen | Invalidated:
@@ -102,7 +106,7 @@ def read_note(data: bytes) -> Seen | Invalidated:
         parts = dict(unpack_pairs(data))
         if GONE in parts:
             everything, lag, labels = orjson.loads(parts[GONE])
-            return Invalidated(tuple((str(kind), str(text)) for kind, text in labels), bool(everything), int(lag))
+            return Invalidated(tuple((str(kind), str(text)) for kind, text in labels), bool(everything), _of(int, lag))
         return _seen(parts, orjson.loads(parts[SAID]))
     except (Corrupt, KeyError, TypeError, AttributeError) as wrong:
         raise ValueError("no note") from wrong
@@ -116,8 +120,15 @@ def _seen(parts: Mapping[int, bytes], said: dict[str, Any]) -> Seen:
         fields=unpack_fields(parts.get(FIELDS, b"")[: len(parts.get(FIELDS, b"")) // 2 * 2]),
         labels=tuple(labels[at : at + LABEL] for at in range(0, len(labels), LABEL)),
         tree=parts.get(TREE, b""),
-        **{name: said[name] for name in _WORDS & said.keys()},
+        **{name: _of(kind, said[name]) for name, kind in _KINDS.items() if name in said},
     )
+
+
+def _of(kind: type, value: Any) -> Any:
+    """The value, if it is of a type; TypeError for what no note of ours holds."""
+    if type(value) is not kind:
+        raise TypeError(value)
+    return value
 
 
 def cut(text: str) -> str:
