@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.lease import Claim, Follow, Hit, Lead, Stale
+from askonce.core.model import Corrupt
 from askonce.engine import unleased
 from askonce.engine.answer import Answer
 from askonce.engine.batch_follower import BatchFollower, Followed
@@ -99,7 +100,10 @@ class BatchEngine(Engine):
         kinds = {"joined" if one.status.collapsed else "stale" if one.status.fwd else "hits" for one in found}
         kind = next((kind for kind in ("stale", "joined") if kind in kinds), "hits")
         one = found[0]
-        ms = 0 if one.entry is None or one.head is None else duration(one.entry, one.head)
+        try:
+            ms = 0 if one.entry is None or one.head is None else duration(one.entry, one.head)
+        except Corrupt:  # whoever reads it finds that, and asks again
+            return
         self.accounting.batch(question, kind, ms)
 
     async def _resolve(self, batch: Batch) -> None:
