@@ -8,11 +8,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from askonce.core.why import Why
+from askonce.gateway.beginnings import NoSuchKey
 from askonce.gateway.page.site import Site
-from askonce.gateway.results import Answer, Filter
+from askonce.gateway.results import Answer, Answers, Filter
 
 LIMIT = 100
 LONGEST = 200_000  # characters of a body on a page
+NOBODY = {"unknown", "never-seen"}  # reasons of a question that nobody is known to have asked
 WORDS = ("key", "scope", "model", "tag")
 STATES = {
     "fresh": "fresh",
@@ -44,17 +47,18 @@ async def listing(site: Site, request: Request) -> Response:
 
 
 async def single(site: Site, request: Request) -> Response:
-    """``entries/{key}``: the forms of one answer, and their bodies with ``?body=1``."""
-    opened = request.query_params.get("body") == "1"
-    answers = await site.view.entry(request.path_params["key"], body=opened)
-    forms = answers.forms
-    bodies = [shown(one) for one in forms] if opened else []
+    """``entries/{key}``: the forms of one answer, with ``?body=1`` their bodies, and what a lookup finds now."""
+    opened, asked = request.query_params.get("body") == "1", request.path_params["key"]
+    why = await site.view.why(asked)
+    answers = await _stored(site, asked, why, opened=opened)
+    bodies = [shown(one) for one in answers.forms] if opened else []
     return site.page(
         request,
         "entry.html",
         here="entries",
-        key=forms[0].key,
-        forms=forms,
+        key=answers.forms[0].key if answers.forms else why.key,
+        why=why.sentence,
+        forms=answers.forms,
         bodies=[one[:LONGEST] for one in bodies],
         cut=[len(one) > LONGEST for one in bodies],
         opened=opened,
@@ -62,6 +66,16 @@ async def single(site: Site, request: Request) -> Response:
         states=STATES,
         names=FORMS,
     )
+
+
+async def _stored(site: Site, asked: str, why: Why, *, opened: bool) -> Answers:
+    """What is stored of a question: nothing, if it was only asked. NoSuchKey if it was not even that."""
+    try:
+        return await site.view.entry(asked, body=opened)
+    except NoSuchKey:
+        if why.reason in NOBODY:
+            raise
+        return Answers([], await site.view.now())
 
 
 def shown(one: Answer) -> str:
