@@ -189,7 +189,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path[:40])
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("method", ["POST", pytest.param("GET", marks=pytest.mark.slow)])
 def test_no_path_reaches_another_host_or_what_is_behind_the_token(running, tap, path, method):
     before = len(tap.heard)
     head = f"{method} {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -281,7 +281,7 @@ def test_a_body_of_100_mb_passes_and_takes_no_memory_of_its_size(running, tap):
 
 @pytest.mark.parametrize(
     "part",
-    ["a head", "chunks", *(pytest.param(part, marks=pytest.mark.slow) for part in ("nothing", "a line", "a body"))],
+    ["a head", *(pytest.param(part, marks=pytest.mark.slow) for part in ("nothing", "a line", "a body", "chunks"))],
 )
 def test_a_slow_caller_is_let_go_and_holds_nobody_up(running, part):
     begun = {

@@ -56,7 +56,7 @@ def callers(running: Running) -> list[httpx2.Response]:
     return found
 
 
-@pytest.mark.parametrize("tenants", ["", "[tenants]\nby = 'shared'\n"])
+@pytest.mark.parametrize("tenants", ["[tenants]\nby = 'shared'\n", pytest.param("", marks=pytest.mark.slow)])
 def test_lines_names_and_pages_hold_nothing_that_callers_said_or_were_told(tmp_path, caplog, capfd, tenants):
     caplog.set_level(logging.DEBUG)
     store = tmp_path / "a.db"

@@ -92,7 +92,10 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD, ids=ODD)
+OFTEN = {"an error in a 200", "an error late in a stream", "too many", "a page to sign in"}
+
+
+@pytest.mark.parametrize("odd", [one if one in OFTEN else pytest.param(one, marks=pytest.mark.slow) for one in ODD])
 def test_what_may_be_said_without_looking_at_the_credential_makes_nobody_known(tmp_path, provider, odd):
     def says(heard):
         return ODD[odd] if b"odd" in heard.body else provider(heard)
