@@ -298,6 +298,7 @@ _MEANINGS = {
     "unkept": "it is too large for the store",
     "moved": "it was invalidated while its call ran",
     "lost": "the lease was lost while its call ran",
+    "no-lease": "the store could not be used",
     "other-model": "another model answered",
     "other-request": "it belongs to another request",
 }
