@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -273,6 +274,25 @@ def test_a_stream_explains_itself(cache: Cache) -> None:
     assert list(changed) == items
     assert changed.why().field == "temperature"
     assert (cache.why(ASKED).reason, cache.why(ASKED).kind) == ("near", "form")
+
+
+def test_a_miss_in_another_form_is_listed_as_that(make: Make) -> None:
+    with make() as cache:
+        cache.fetch(ASKED, lambda: ANSWER)
+        assert list(cache.fetch_stream(ASKED, lambda: iter(["Hello"]))) == ["Hello"]
+        client = cache.http_client(inner=httpx2.MockTransport(said))
+        for more in ({}, {"stream": True}):
+            client.post("https://llm.example.com/v1/chat/completions", json={**ASKED, **more}).read()
+    kinds = [(one.why.reason, one.why.kind) for one in make().misses()]
+    assert kinds.count(("near", "form")) == 2
+
+
+def said(request: Any) -> httpx2.Response:
+    if json.loads(request.content).get("stream"):
+        chunk = {"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop"}]}
+        text = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+        return httpx2.Response(200, text=text, headers={"content-type": "text/event-stream"})
+    return httpx2.Response(200, json=ANSWER)
 
 
 async def test_an_async_cache_explains_in_the_same_way(tmp_path: Path) -> None:

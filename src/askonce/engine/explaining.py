@@ -193,6 +193,8 @@ class Explainer:
         elif past is not None:
             now = await self._now(key, past.seen.fields)
             known = await self._past(known, past, one, now.generations, key)
+        elif before := [old for old in olds if old.name[:-1] == one.name[:-1]]:
+            known = known._replace(near=_of_another_form(key, before[0]))
         else:
             names = known_names(owner_named(one.owner, self._secret).secret)
             known = known._replace(near=near(tree_of(seen), olds, names))
@@ -286,14 +288,19 @@ class Explainer:
         self, key: Key, owner: Owner, parts: Parts | None, own: Note | None, before: Sequence[Note]
     ) -> Near | None:
         """The nearest earlier request of an owner."""
-        if before:  # of the same question in another form
-            form = {"v": "form", "j": "stream", "s": "stream"}[key.form]
-            return Near(before[0].name[:-1].hex(), before[0].at, [Difference(form, "form")])
+        if before:
+            return _of_another_form(key, before[0])
         olds = [one for one in await self.notes(owner.id, count=COMPARED) if own is None or _older(one, own)]
         digests = Digests(owner.secret)
         made = digests.tree(parts.fields()) if parts is not None else None
         new = tree_of(own.seen) if own is not None else None
         return near(new or made, olds, {**known_names(owner.secret), **digests.names})
+
+
+def _of_another_form(key: Key, before: Note) -> Near:
+    """The same question, asked before in another form."""
+    form = {"v": "form", "j": "stream", "s": "stream"}[key.form]
+    return Near(before.name[:-1].hex(), before.at, [Difference(form, "form")])
 
 
 def near(new: Node | None, olds: Sequence[Note], names: dict[bytes, str]) -> Near | None:
