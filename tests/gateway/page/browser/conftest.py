@@ -1,6 +1,7 @@
 """A real browser, headless, in front of a page on a real server. Skipped where Chromium or Playwright is not installed.
 
-Everything that a browser complains of, in its console or by an exception, fails the test. With ``$ASKONCE_SHOTS``, a
+Everything that a browser complains of, in its console or by an exception, fails the test. What a page is waited for is
+written as a function: Playwright evaluates any other text again and again, and the page's policy forbids that. With ``$ASKONCE_SHOTS``, a
 folder, the pictures of the docs are written there.
 """
 

@@ -103,7 +103,7 @@ async def test_calls_numbers_and_lists_follow_what_happens_and_keep_the_place_of
         told.misses = told.misses[:1]
         await page.get_by_text("No call is running.").wait_for()
         await page.get_by_text("200 lookups").wait_for()
-        await page.wait_for_function("document.querySelectorAll('#lists > section tbody tr').length === 1")
+        await page.wait_for_function("() => document.querySelectorAll('#lists > section tbody tr').length === 1")
         assert await page.locator("details").get_attribute("open") is not None, "what was opened stays open"
         assert await link.evaluate("link => link === document.activeElement"), "the focus stays where it was"
         assert await page.locator("canvas").count() == 1
@@ -115,7 +115,7 @@ async def test_the_chart_reads_out_its_values_and_follows_the_colours(tmp_path, 
         before = await page.locator("figcaption").inner_text()
         await page.locator(".u-over").hover()
         await page.wait_for_function(
-            "/^\\d\\d:00 UTC: \\d+ % of/.test(document.querySelector('figcaption').textContent)"
+            "() => /^\\d\\d:00 UTC: \\d+ % of/.test(document.querySelector('figcaption').textContent)"
         )
         await page.mouse.move(1, 1)
         await page.wait_for_function("text => document.querySelector('figcaption').textContent === text", arg=before)
@@ -123,7 +123,7 @@ async def test_the_chart_reads_out_its_values_and_follows_the_colours(tmp_path, 
         await page.emulate_media(color_scheme="dark")
         await page.wait_for_function("old => document.querySelector('canvas').toDataURL() !== old", arg=light)
         await page.set_viewport_size({"width": 700, "height": 800})
-        await page.wait_for_function("document.querySelector('canvas').getBoundingClientRect().width < 650")
+        await page.wait_for_function("() => document.querySelector('canvas').getBoundingClientRect().width < 650")
 
 
 @pytest.mark.parametrize("fault", ["abort", "hold"])

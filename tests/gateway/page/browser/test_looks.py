@@ -116,7 +116,7 @@ async def painted(opened: Opened, address: str) -> float:
     async with opened("about:blank", login=False) as page:
         await page.context.request.get(f"{address.removesuffix('login')}?token={TOKEN}")
         await page.goto(address)
-        await page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+        await page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")
         return float(await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
 
 
