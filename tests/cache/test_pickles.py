@@ -71,8 +71,14 @@ def test_a_cache_that_is_handed_to_another_process_asks_the_same_store(tmp_path,
 def test_an_outcome_can_be_handed_over_with_its_cache(tmp_path):
     with Cache(f"sqlite:///{tmp_path}/a.db") as cache:
         outcome = pickle.loads(pickle.dumps(cache.fetch(REQUEST, lambda: {"said": 1})))
+        assert outcome.why().reason == "never-seen"
+        hit = cache.fetch(REQUEST, lambda: {"said": 1})
+        again = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(hit))))
+        assert (again.value, again.status, again.key, again.saved) == (hit.value, hit.status, hit.key, hit.saved)
+        assert again.saved.calls == 1
         outcome.forget()
         assert not cache.fetch(REQUEST, lambda: {"said": 2}).status.hit
+        assert again.why().reason != "unknown"
 
 
 @pytest.mark.parametrize("kind", [Cache, AsyncCache])

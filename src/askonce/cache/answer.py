@@ -39,7 +39,7 @@ class Explaining(Protocol):
         """Invalidate one answer."""
         ...
 
-    def explains(self, question: Question, status: Status) -> Any:
+    def explains(self, question: Question | None, status: Status) -> Any:
         """Why a lookup ended so."""
         ...
 
@@ -52,7 +52,7 @@ class Outcome(Generic[T_co]):
     status: Status
     key: str
     _cache: Explaining
-    _question: Question
+    _question: Question | None
     _saved: Callable[[], Spent] | None = field(default=None, compare=False)
 
     def why(self) -> Why:
@@ -71,6 +71,14 @@ class Outcome(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"<Outcome {self.status}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without its question, which holds functions and half a hash; what a hit saved is worked out here.
+        return _remade, (type(self), self.value, self.status, self.key, self._cache, self.saved)
+
+
+def _remade(kind: type[Outcome[Any]], value: Any, status: Status, key: str, cache: Explaining, saved: Spent) -> Any:
+    return kind(value, status, key, cache, None, lambda: saved)
 
 
 class AsyncOutcome(Outcome[T_co]):

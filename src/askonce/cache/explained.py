@@ -36,16 +36,19 @@ class Explained(QuestionBuilder):
         """The rules of one HTTP client of this cache."""
         raise NotImplementedError
 
-    def explains(self, question: Question, status: Status) -> Any:
-        """What Outcome.why does: done when it returns, or, in async mode, when it is awaited."""
-        work = self._of(question, status)
+    def explains(self, question: Question | None, status: Status) -> Any:
+        """What Outcome.why does: done when it returns, or, in async mode, when it is awaited.
+
+        Without its question, which is not pickled with an outcome, a lookup is explained by its key.
+        """
+        work = self._of_key(Key.parse(status.key)) if question is None and status.key else self._of(question, status)
         return work if self.asynchronous else drive(work)
 
-    async def _of(self, question: Question, status: Status, *, latest: bool = False) -> Why:
+    async def _of(self, question: Question | None, status: Status, *, latest: bool = False) -> Why:
         """Why a lookup ended with this status. `latest`: its miss is the last one of its key."""
-        key, explainer = question.key.text, self.engine().explainer
-        if status.fwd == "bypass":
+        if question is None or status.fwd == "bypass":
             return passed(status.key, status.detail)
+        key, explainer = question.key.text, self.engine().explainer
         if status.hit or status.detail.startswith("upstream-"):
             now = await explainer.why(Asking(question.key, None, question.fields))
             return served(key, now, status.ttl, status.detail)
