@@ -67,7 +67,10 @@ class Outcome(Generic[T_co]):
     @property
     def saved(self) -> Spent:
         """What a hit saved: the tokens, money and seconds of the call that brought its answer; nothing for others."""
-        return Spent() if self._saved is None else self._saved()
+        if self._saved is not None:
+            return self._saved()
+        served = self._question.served if self._question is not None else None
+        return (None if served is None else served.cost(now=True)) or Spent()
 
     def __repr__(self) -> str:
         return f"<Outcome {self.status}>"

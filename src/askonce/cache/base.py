@@ -275,7 +275,7 @@ class BaseCache(Explained, Observed):
         except orjson.JSONDecodeError as wrong:
             raise Unreadable from wrong
         saved = None
-        if (entry := found.entry) is not None and (head := found.head) is not None:
+        if question.served is None and (entry := found.entry) is not None and (head := found.head) is not None:
             saved = partial(self._engine.accounting.saved, head, entry[: head.length])
         kind = AsyncOutcome if self.asynchronous else Outcome
         return kind(value, found.status, found.status.key, self, question, saved)
