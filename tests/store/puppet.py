@@ -116,7 +116,7 @@ def clients(server: Server) -> int:
     return len(server.command("CLIENT", "LIST").splitlines()) - 1
 
 
-def until(condition: Any, seconds: float = 5.0) -> None:
+def until(condition: Any, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to pass"
