@@ -6,6 +6,7 @@ head keeps the caller's order. Errors get the names that http.transport shares t
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -133,6 +134,8 @@ class UpstreamClient:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._session.close()
+        for _ in range(3):  # a transport closes its socket in a later turn of its loop, which may end now
+            await asyncio.sleep(0)
 
 
 _REACHED: Mapping[str, Any] = {}
