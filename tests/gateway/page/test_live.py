@@ -88,8 +88,14 @@ async def test_a_part_is_announced_if_it_changed_and_only_then(cache):
 async def test_no_more_pages_are_told_than_the_limit(cache, monkeypatch):
     monkeypatch.setattr("askonce.gateway.page.live.LIMIT", 2)
     assert LIMIT > 2
-    async with served(ToldView(cache, busy())) as address, listening(address), listening(address) as (answer, _):
+    async with (
+        served(ToldView(cache, busy())) as address,
+        listening(address) as (_, first),
+        listening(address) as (answer, second),
+    ):
         assert answer.status_code == 200
+        await until(first, "beat")  # both are told something, so both count
+        await until(second, "beat")
         async with listening(address) as (third, _):
             assert third.status_code == 503
             assert third.headers["retry-after"]

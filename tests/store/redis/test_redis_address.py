@@ -218,7 +218,9 @@ def test_a_loop_that_is_closed_without_ceremony_closes_its_connection_under_tls_
         loop = asyncio.new_event_loop()
         loop.run_until_complete(store.look(key(20), ()))
         loop.close()
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert (
+            len(list(Path("/proc/self/fd").iterdir())) <= before
+        )  # others of earlier tests may be collected meanwhile
 
 
 @pytest.mark.servers
