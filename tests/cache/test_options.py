@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from askonce import AsyncCache, Cache, ConfigError, Policy, UsageError
-from askonce.cache.options import CACHE_OPTIONS, CALL_OPTIONS, CLIENT_OPTIONS, OPTIONS, POLICY_OPTIONS
+from askonce.cache.base import CACHE_OPTIONS
+from askonce.cache.options import CALL_OPTIONS, CLIENT_OPTIONS, OPTIONS, POLICY_OPTIONS
 from askonce.core.providers.inert import NAMES
 from askonce.core.spelling import meant
 

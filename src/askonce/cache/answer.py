@@ -44,16 +44,14 @@ class Explaining(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Outcome(Generic[T_co]):
-    """The result of a lookup: `value`, the caller's own copy; `status`; `key`, 64 hex digits, to invalidate by."""
+class Answered:
+    """A result of a lookup, which explains itself and can be forgotten."""
 
-    value: T_co
+    __slots__ = ()
     status: Status
     key: str
     _cache: Explaining
     _question: Question | None
-    _saved: Callable[[], Spent] | None = field(default=None, compare=False)
 
     def why(self) -> Why:
         """Why the lookup ended so. Reads the store."""
@@ -63,6 +61,37 @@ class Outcome(Generic[T_co]):
     def forget(self) -> None:
         """Make this answer unservable everywhere, at once. StoreUnavailable if the store cannot be reached."""
         self._cache.forgets(self.key)
+
+
+class AnsweredLater:
+    """The same of an AsyncCache. Coroutine functions, so that one that nobody awaits is an error of types."""
+
+    __slots__ = ()
+    status: Status
+    key: str
+    _cache: Explaining
+    _question: Question | None
+
+    async def why(self) -> Why:
+        """Why the lookup ended so. Reads the store."""
+        why: Why = await self._cache.explains(self._question, self.status)
+        return why
+
+    async def forget(self) -> None:
+        """Make this answer unservable everywhere, at once. StoreUnavailable if the store cannot be reached."""
+        await self._cache.forgets(self.key)
+
+
+@dataclass(slots=True)
+class Outcome(Answered, Generic[T_co]):
+    """The result of a lookup: `value`, the caller's own copy; `status`; `key`, 64 hex digits, to invalidate by."""
+
+    value: T_co
+    status: Status
+    key: str
+    _cache: Explaining
+    _question: Question | None
+    _saved: Callable[[], Spent] | None = field(default=None, compare=False)
 
     @property
     def saved(self) -> Spent:
@@ -84,17 +113,7 @@ def _remade(kind: type[Outcome[Any]], value: Any, status: Status, key: str, cach
     return kind(value, status, key, cache, None, lambda: saved)
 
 
-class AsyncOutcome(Outcome[T_co]):
+class AsyncOutcome(AnsweredLater, Outcome[T_co]):  # type: ignore[misc]  # what is awaited there is not here
     """The result of a lookup of an AsyncCache: an Outcome whose `forget` and `why` are awaited."""
 
     __slots__ = ()
-
-    # Not the awaitables of Outcome's methods: a call that nobody awaits is then an error of types.
-    async def why(self) -> Why:  # type: ignore[override]
-        """Why the lookup ended so. Reads the store."""
-        why: Why = await self._cache.explains(self._question, self.status)
-        return why
-
-    async def forget(self) -> None:  # type: ignore[override]
-        """Make this answer unservable everywhere, at once. StoreUnavailable if the store cannot be reached."""
-        await self._cache.forgets(self.key)

@@ -20,7 +20,7 @@ from askonce.cache.explained import Explained
 from askonce.cache.items import PLAIN, PlainItems
 from askonce.cache.near import near_for
 from askonce.cache.observed import Observed
-from askonce.cache.options import CACHE_OPTIONS, POLICY_OPTIONS, Call, check_spelling, policy_of, settings_of
+from askonce.cache.options import POLICY_OPTIONS, Call, check_spelling, policy_of, settings_of
 from askonce.cache.pricing import Prices, pricer_of
 from askonce.cache.process import known_caches
 from askonce.cache.sealing import Encryption, codec_of, find_compression, portable
@@ -320,6 +320,9 @@ class BaseCache(Explained, Observed):
             pace = self._engine.pace
             self._engine = self._new_engine(store)
             self._engine.pace = pace
+
+
+CACHE_OPTIONS = RULE_WORDS | POLICY_OPTIONS | {"url", "ttl", *(BaseCache.__init__.__kwdefaults__ or ())}
 
 
 def _remade(kind: type[BaseCache], made_of: dict[str, Any]) -> BaseCache:

@@ -72,7 +72,6 @@ _OF_A_CACHE = RULE_WORDS | {
     "prices",
     "strict",
 }
-CACHE_OPTIONS = _OF_A_CACHE | {"url", "prefix", "policy", "tenant", "mode", "consistency", "ttl"} | POLICY_OPTIONS
 CLIENT_OPTIONS = OPTIONS | RULE_WORDS | {"module", "inner", "share_forms"}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,13 @@ def read_prices(path: Path) -> Mapping[str, Rates]:
         raise ConfigError(f"the file {path} is not text: write prices in TOML or JSON") from None
     kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
-        said = json.loads(text) if kind == "JSON" else tomllib.loads(text)
+        said = json.loads(text) if kind == "JSON" else _toml(text)
     except ValueError as error:
         raise ConfigError(f"{path} is no {kind}: {error}") from None
     return price_list(said, str(path))
+
+
+def _toml(text: str) -> Any:
+    import tomllib  # late: few have such a file, and all wait for what askonce imports
+
+    return tomllib.loads(text)

@@ -12,10 +12,9 @@ import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, Self, cast
 
-from askonce.cache.answer import Explaining
+from askonce.cache.answer import Answered, AnsweredLater, Explaining
 from askonce.cache.items import PLAIN, PlainItems
 from askonce.cache.typing import I
-from askonce.core.why import Why
 from askonce.engine.question import Question
 from askonce.engine.reader import Unreadable
 from askonce.errors import ConfigError, UsageError
@@ -39,7 +38,7 @@ class Streamed(Generic[I]):
         self.key = status.key
         self._playback = playback
         self._cache = cache
-        self._question = question
+        self._question: Question | None = question
         self._kind = kind
 
     async def _item(self) -> tuple[I] | None:
@@ -106,17 +105,8 @@ class StoredItems:
         await self._playback.close()
 
 
-class Stream(Streamed[I], Iterator[I]):
+class Stream(Answered, Streamed[I], Iterator[I]):
     """A Cache's stream: an iterator of items."""
-
-    def why(self) -> Why:
-        """Why the lookup ended so. Reads the store."""
-        why: Why = self._cache.explains(self._question, self.status)
-        return why
-
-    def forget(self) -> None:
-        """Make this answer unservable everywhere, at once. StoreUnavailable if the store cannot be reached."""
-        self._cache.forgets(self.key)
 
     def __next__(self) -> I:
         item = drive(self._item())
@@ -135,17 +125,8 @@ class Stream(Streamed[I], Iterator[I]):
         self.close()
 
 
-class AsyncStream(Streamed[I], AsyncIterator[I]):
+class AsyncStream(AnsweredLater, Streamed[I], AsyncIterator[I]):
     """An AsyncCache's stream: an async iterator of items."""
-
-    async def why(self) -> Why:
-        """Why the lookup ended so. Reads the store."""
-        why: Why = await self._cache.explains(self._question, self.status)
-        return why
-
-    async def forget(self) -> None:
-        """Make this answer unservable everywhere, at once. StoreUnavailable if the store cannot be reached."""
-        await self._cache.forgets(self.key)
 
     async def __anext__(self) -> I:
         item = await self._item()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import unquote
 
 from askonce.core import keys, labels
@@ -22,10 +22,12 @@ from askonce.core.normalize import NotNormal
 from askonce.core.parts import Later, Parts
 from askonce.core.policy import Consistency, Control, Policy, Terms
 from askonce.core.providers.expected import PLAIN, Expected
-from askonce.core.providers.operations import Operation
 from askonce.core.providers.request import FIELD
 from askonce.errors import ConfigError
 from askonce.events import Events
+
+if TYPE_CHECKING:
+    from askonce.core.providers.operations import Operation  # of HTTP alone: it compiles a pattern for each path
 
 # The version of the rules for what counts in an HTTP request (core.headers, core.providers). A higher number hides
 # all answers stored under older rules: one of them may be the answer to somebody else's request.
