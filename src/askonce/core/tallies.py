@@ -98,6 +98,11 @@ def oldest(table: str, now: int) -> int:
     return now // TABLES[table].span - TABLES[table].kept + 1
 
 
+def first(table: str, now: int, back: int) -> int:
+    """The number of the first of the last `back` buckets, of those that are kept at `now` (ms)."""
+    return max(now // TABLES[table].span - back + 1, oldest(table, now))
+
+
 # --- balances as counters -----------------------------------------------------------------------------------------
 
 _NAMES = {kind: {name: f"{kind[0]}{short}" for name, short in zip(SPENT, "niocutx", strict=True)} for kind in KINDS}

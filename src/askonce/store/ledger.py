@@ -86,6 +86,12 @@ def name_of(key: Key) -> bytes:
     return key.digest + key.form.encode()
 
 
+def key_of(name: bytes) -> Key:
+    """The reverse of name_of."""
+    form: Any = name[32:].decode()
+    return Key(name[:32], form)
+
+
 def header(data: bytes | None, key: Key) -> tuple[Head | None, tuple[int, ...]]:
     """The head and fields of this key's entry; (None, ()) if there is none, or none that a reader would serve."""
     if data is None:
@@ -207,11 +213,10 @@ def said(flight: bytes, order: int, at: int, data: bytes = b"") -> Notice:
     return Notice(SAID, flight, order, at.to_bytes(8, "big") + data)
 
 
-def running(name: bytes, lease: Lease, waiting: int | None = None) -> Running:
-    """The flight that has a lease. `name`: of its key."""
+def running(key: Key, lease: Lease, waiting: int | None = None) -> Running:
+    """The flight that has a lease. `key`: the first half of its digest is enough."""
     since = lease.expire - rules.LEASE_LIFE
-    form: Any = name[32:].decode()
-    return Running(name[:16], form, lease.id, lease.order, since, lease.deadline, lease.want, waiting)
+    return Running(key.digest[:16], key.form, lease.id, lease.order, since, lease.deadline, lease.want, waiting)
 
 
 def counted(row: tuple[int, int, int] | None, hits: int, window: int, now: int) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from askonce.core.eviction import OVERHEAD
 from askonce.core.heat import Visits
@@ -147,10 +147,9 @@ class Memory:
             if name in self.entries:
                 self.places.visit(name, times)
 
-    def listening(self, name: bytes) -> int:
-        """How many listeners want the notices about the key of this name."""
-        form: Any = name[32:].decode()
-        return sum(link.listens(Key(name[:32], form)) for link in list(self.links))
+    def listening(self, key: Key) -> int:
+        """How many listeners want the notices about a key."""
+        return sum(link.listens(key) for link in list(self.links))
 
     def _worth(self, name: bytes) -> int:
         kept = self.entries.get(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from itertools import islice
 
 from askonce.core.eviction import OVERHEAD
 from askonce.core.notes import LIFE, RING, RING_BYTES, Note, Noted
@@ -30,7 +30,7 @@ class Rings:
     def read(self, realm: int, owner: bytes, name: bytes, count: int) -> list[Noted]:
         """Store.notes."""
         found = (one for one in reversed(self._rings.get(realm, ())) if one.owner.startswith(owner))
-        return list(_first((one for one in found if one.name.startswith(name)), count))
+        return list(islice((one for one in found if one.name.startswith(name)), count))
 
     def raze(self, realm: int) -> int:
         """Delete the notes of a prefix; return how many."""
@@ -38,16 +38,6 @@ class Rings:
         self.size -= sum(map(_size, ring))
         return len(ring)
 
-    def clear(self) -> None:
-        """Delete all notes: answers are worth more."""
-        self._rings.clear()
-        self.size = 0
-
 
 def _size(one: Noted) -> int:
     return len(one.data) + OVERHEAD
-
-
-def _first(found: Iterator[Noted], count: int) -> Iterator[Noted]:
-    for _, one in zip(range(count), found, strict=False):
-        yield one

@@ -24,7 +24,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations, Lease, Slot
 from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Sealed, pack_dates
 from askonce.core.notes import RING, Note, Noted
-from askonce.core.tallies import TABLES, Push, Tallied, oldest
+from askonce.core.tallies import Push, Tallied, first
 from askonce.core.tape import Ending, Notice
 from askonce.errors import ConfigError
 from askonce.runtime.wakeup import Wakeup
@@ -161,11 +161,10 @@ class _Open:
 
     def flights(self, count: int) -> list[Running]:
         leases = self._memory.leases.items()
-        here = ((name, lease) for name, (realm, lease) in leases if realm == self._realm)
+        here = ((ledger.key_of(name), lease) for name, (realm, lease) in leases if realm == self._realm)
         running = (one for one in here if rules.flying(one[1], self.now))
         return [
-            ledger.running(name, lease, self._memory.listening(name))
-            for name, lease in itertools.islice(running, count)
+            ledger.running(key, lease, self._memory.listening(key)) for key, lease in itertools.islice(running, count)
         ]
 
 
@@ -261,8 +260,7 @@ class MemoryStore:
 
     async def tallied(self, table: str, back: int) -> tuple[int, list[Tallied]]:
         now = self._clock() // 1000
-        first = max(now // TABLES[table].span - back + 1, oldest(table, now))
-        return now, self._memory.do(lambda: self._memory.tallies.read(self._realm, table, first))
+        return now, self._memory.do(lambda: self._memory.tallies.read(self._realm, table, first(table, now, back)))
 
     async def entry(self, key: Key) -> bytes | None:
         kept = self._memory.entries.get(ledger.name_of(key))

@@ -10,10 +10,12 @@ from typing import TypeVar
 
 from askonce.core.lease import Generations
 from askonce.core.notes import RING, Note, Noted
-from askonce.store import Record, Running
+from askonce.core.tallies import Push, Tallied, first
+from askonce.store import Clock, Record, Running, StoreTrouble
 from askonce.store.sqlite.file import GROWING, KEEPING, File
 from askonce.store.sqlite.ledger import Rows, running, scan
 from askonce.store.sqlite.notes import read as read_notes
+from askonce.store.sqlite.tallies import read as read_tallies
 
 T = TypeVar("T")
 
@@ -23,6 +25,7 @@ class Contents:
 
     _file: File
     _realm: int
+    _clock: Clock
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Run what may have to wait."""
@@ -61,6 +64,16 @@ class Contents:
 
     async def notes(self, owner: bytes, name: bytes = b"", count: int = RING) -> list[Noted]:
         return await self._read(lambda connection: read_notes(connection, self._realm, owner, name, count))
+
+    async def tally(self, push: Push) -> None:
+        if not self._file.writable:
+            raise StoreTrouble("store-readonly", f"{self._file.path} cannot be written")
+        await self._write(lambda rows: rows.tally(push), KEEPING)
+
+    async def tallied(self, table: str, back: int) -> tuple[int, list[Tallied]]:
+        now = self._clock() // 1000
+        since = first(table, now, back)
+        return now, await self._read(lambda connection: read_tallies(connection, self._realm, table, since))
 
     async def raze(self, count: int) -> int:
         return await self._write(lambda rows: rows.raze(count))

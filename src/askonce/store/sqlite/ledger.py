@@ -33,7 +33,6 @@ from askonce.core.tape import Notice
 from askonce.store import LOG_LIFE, TAPE_LIFE, Record, Running, StoreTrouble, ledger
 from askonce.store.sqlite import tallies
 from askonce.store.sqlite.notes import add as add_notes
-from askonce.store.sqlite.notes import raze as raze_notes
 from askonce.store.sqlite.room import LARGEST, SWEPT, Room, number_of
 
 _NAME = struct.Struct(">q")  # of a Record
@@ -56,7 +55,7 @@ def scan(connection: sqlite3.Connection, realm: int, cursor: bytes, count: int) 
 def running(connection: sqlite3.Connection, realm: int, now: int, count: int) -> list[Running]:
     """The flights under way of a prefix: core.lease.flying decides, and the statement asks for no more than that."""
     rows = connection.execute(_RUNNING, (realm, now, now, count)).fetchall()
-    return [ledger.running(row[0], _lease_of(row)) for row in rows]
+    return [ledger.running(ledger.key_of(row[0]), _lease_of(row)) for row in rows]
 
 
 def tape_name(key: Key, flight: bytes, order: int) -> bytes:
@@ -258,7 +257,7 @@ class Rows:
                 return gone
         self._room.forget()
         self._execute("DELETE FROM tallies WHERE realm = ?", (self._realm,))
-        raze_notes(self._connection, self._realm)
+        self._execute("DELETE FROM notes WHERE realm = ?", (self._realm,))
         gone = self._execute("DELETE FROM moved WHERE realm = ?", (self._realm,)).rowcount
         return gone + self._execute("DELETE FROM generations WHERE realm = ?", (self._realm,)).rowcount
 

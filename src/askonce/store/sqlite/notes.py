@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from askonce.core.notes import LIFE, RING, RING_BYTES, Note, Noted
 from askonce.store import ledger
+from askonce.store.sqlite.schema import has_table
 
 SHARE = 32  # part of the file that notes may take: a thirty-second
 RINGS = 16  # of core.notes, at most: a file is shared by all the tenants of a machine
@@ -33,8 +34,7 @@ def add(connection: sqlite3.Connection, notes: Sequence[Note], now: int, max_byt
 
 def read(connection: sqlite3.Connection, realm: int, owner: bytes, name: bytes, count: int) -> list[Noted]:
     """Store.notes; none in a file of an older version that could only be read."""
-    found = "SELECT count(*) FROM sqlite_master WHERE name = 'notes'"
-    if not connection.execute(found).fetchone()[0]:
+    if not has_table(connection, "notes"):
         return []
     sql = _COLUMNS
     values: list[object] = [realm]
@@ -44,8 +44,3 @@ def read(connection: sqlite3.Connection, realm: int, owner: bytes, name: bytes, 
             values += [wanted, wanted + b"\xff" * 40]
     rows = connection.execute(f"{sql} ORDER BY id DESC LIMIT ?", (*values, count))
     return [Noted(*row) for row in rows]
-
-
-def raze(connection: sqlite3.Connection, realm: int) -> int:
-    """Delete the notes of a prefix; return how many."""
-    return connection.execute("DELETE FROM notes WHERE realm = ?", (realm,)).rowcount

@@ -148,6 +148,11 @@ def found(connection: sqlite3.Connection, path: str) -> None:
         raise
 
 
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether the file has a table: one of an older version that could only be read lacks some."""
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
+
+
 def _is_older(connection: sqlite3.Connection) -> bool:
     """Whether the file was made by a version that knows no visits, tallies or notes."""
     sql = "SELECT count(*) FROM sqlite_master WHERE name IN ('entries_gone', 'pushes', 'notes_name')"

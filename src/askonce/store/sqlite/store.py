@@ -37,7 +37,6 @@ from askonce.store.sqlite.ledger import Rows, tape_name
 from askonce.store.sqlite.link import SQLiteLink
 from askonce.store.sqlite.near import Kept
 from askonce.store.sqlite.room import number_of, untold
-from askonce.store.sqlite.tallies import TallyVerbs
 
 T = TypeVar("T")
 
@@ -77,7 +76,7 @@ def path_of(url: str) -> str:
         raise ConfigError(f"{url!r}: {error}; write an absolute path, sqlite:////folder/file.db") from error
 
 
-class SQLiteStore(Contents, TallyVerbs):
+class SQLiteStore(Contents):
     """A prefix's view of a file."""
 
     kind = "sqlite"
@@ -187,9 +186,7 @@ class SQLiteStore(Contents, TallyVerbs):
 
     async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
         values = (tape_name(key, flight, order), self._clock() // 1000, start)
-        rows = await self._in_thread(
-            lambda: self._file.read(lambda connection: connection.execute(_TAPE, values).fetchall())
-        )
+        rows = await self._read(lambda connection: connection.execute(_TAPE, values).fetchall())
         return b"".join(log[max(0, start - at) :] for at, log in rows) if rows else None
 
     async def _row(self, sql: str, values: tuple[object, ...]) -> Any:
@@ -299,7 +296,7 @@ class SQLiteStore(Contents, TallyVerbs):
         visits = self.visits.take(count)
         if visits and self._file.writable:
             # Most are of entries in steady use, whose frequency is the highest: they need no transaction.
-            news = await self._in_thread(lambda: self._file.read(lambda connection: untold(connection, visits)))
+            news = await self._read(lambda connection: untold(connection, visits))
             if news:
                 await self._write(lambda rows: rows.visited(news))
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from typing import Any
 
 from askonce.core.tallies import COUNT, OTHER, SENDER_LIFE, TABLES, Push, Tallied, Tally, oldest
-from askonce.store import Clock, StoreTrouble, ledger
-from askonce.store.sqlite.file import KEEPING, File
+from askonce.store import ledger
+from askonce.store.sqlite.schema import has_table
 
 _HAS = "SELECT 1 FROM tallies WHERE realm = ? AND kind = ? AND at = ? AND label = ? LIMIT 1"
 _LABELS = "SELECT count(DISTINCT label) FROM tallies WHERE realm = ? AND kind = ? AND at = ?"
@@ -66,38 +64,9 @@ def _expire(connection: sqlite3.Connection, place: Place, now: int) -> None:
 
 def read(connection: sqlite3.Connection, realm: int, table: str, first: int) -> list[Tallied]:
     """The tallies of a table from a bucket on; none in a file of an older version that could only be read."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'tallies'").fetchone():
+    if not has_table(connection, "tallies"):
         return []
     found: dict[tuple[int, bytes], dict[str, int]] = {}
     for at, label, name, count in connection.execute(_READ, (realm, table, first)):
         found.setdefault((at, label), {})[name] = count
     return [Tallied(at, label, counts) for (at, label), counts in found.items()]
-
-
-class TallyVerbs:
-    """The part of a SQLiteStore that concerns tallies."""
-
-    _file: File
-    _realm: int
-    _clock: Clock
-
-    async def _write(self, verb: Callable[[Any], Any], share: float) -> Any:
-        raise NotImplementedError
-
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        raise NotImplementedError
-
-    async def tally(self, push: Push) -> None:
-        """Add what a process gathered; a push that came before counts once."""
-        if not self._file.writable:
-            raise StoreTrouble("store-readonly", f"{self._file.path} cannot be written")
-        await self._write(lambda rows: rows.tally(push), KEEPING)
-
-    async def tallied(self, table: str, back: int) -> tuple[int, list[Tallied]]:
-        """The time, ms, and the tallies of a table in the last `back` buckets."""
-        now = self._clock() // 1000
-        first = max(now // TABLES[table].span - back + 1, oldest(table, now))
-        found = await self._in_thread(
-            lambda: self._file.read(lambda connection: read(connection, self._realm, table, first))
-        )
-        return now, found
