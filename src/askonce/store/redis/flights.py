@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from askonce.core.lease import LEASE_LIFE, Lease, flying
+from askonce.core.keys import Key
+from askonce.core.lease import Lease, flying
 from askonce.core.model import Snapshot
-from askonce.store import PARTITIONS, Running, StoreTrouble
+from askonce.store import PARTITIONS, Running, ledger
 from askonce.store.redis.names import Names, read_member
 from askonce.store.redis.primaries import Asked, Primaries
-from askonce.store.redis.scripts import pack
-from askonce.store.redis.trouble import Refusal, unrefused
+from askonce.store.redis.scripts import TIME, pack
+from askonce.store.redis.trouble import Refusal, read_time, unrefused, untroubled
 
 STEP = 256  # leases that are read in one round trip
 _NOBODY = Snapshot(b"", 0)
@@ -35,9 +36,9 @@ async def flights(primaries: Primaries, names: Names, count: int) -> list[Runnin
     for first in range(0, len(named), STEP):
         some = named[first : first + STEP]
         leases, waiting = await _leases(primaries, names, some)
-        now = await _now(primaries)
+        now = read_time((await primaries.wires[0].ask(TIME, 1))[0])
         found += [
-            _running(one.member, lease, waits)
+            ledger.running(Key(*read_member(one.member)), lease, waits)
             for one, lease, waits in zip(some, leases, waiting, strict=True)
             if lease is not None and flying(lease, now)
         ]
@@ -48,7 +49,7 @@ async def _named(primaries: Primaries, names: Names, count: int) -> list[_Named]
     asked = [
         Asked(partition, pack(b"ZRANGE", names.flights(partition), 0, count - 1), 1) for partition in range(PARTITIONS)
     ]
-    members = enumerate([unrefused(said[0]) for said in await _all(primaries, asked)])
+    members = enumerate([unrefused(said[0]) for said in untroubled(await primaries.ask_all(asked))])
     named = [_Named(partition, member) for partition, some in members for member in some if _is_member(member)]
     return named[:count]
 
@@ -70,7 +71,7 @@ async def _leases(
         lease, channel = names.of_flight(partition, member)
         read = pack(b"HMGET", lease, b"id", b"order", b"dl", b"x", b"want", b"idle")
         asked.append(Asked(partition, read + pack(b"PUBSUB", counting, channel), 2))
-    replies = await _all(primaries, asked)
+    replies = untroubled(await primaries.ask_all(asked))
     return [_lease(said[0]) for said in replies], [_waiting(said[1]) for said in replies]
 
 
@@ -88,26 +89,3 @@ def _waiting(said: Any) -> int | None:
         return None  # this user, or this service, has no PUBSUB
     counts = list(said.values()) if isinstance(said, dict) else said[1::2]
     return int(counts[0]) if counts else None
-
-
-def _running(member: bytes, lease: Lease, waiting: int | None) -> Running:
-    digest, form = read_member(member)
-    since = lease.expire - LEASE_LIFE
-    return Running(digest, form, lease.id, lease.order, since, lease.deadline, lease.want, waiting)
-
-
-async def _now(primaries: Primaries) -> int:
-    """A server's clock, ms."""
-    (said,) = await _all(primaries, [Asked(0, pack(b"TIME"), 1)])
-    seconds, micros = unrefused(said[0])
-    return int(seconds) * 1000 + int(micros) // 1000
-
-
-async def _all(primaries: Primaries, asked: Sequence[Asked]) -> list[list[Any]]:
-    """The replies to each; StoreTrouble if a primary has trouble."""
-    found: list[list[Any]] = []
-    for said in await primaries.ask_all(asked) if asked else []:
-        if isinstance(said, StoreTrouble):
-            raise said
-        found.append(said)
-    return found

@@ -150,6 +150,10 @@ class Names:
         """The ring that has the notes of an owner."""
         return self._tags[0] + b":w1:gone" if owner == EVERYONE else self._tags[owner[0] % PARTITIONS] + b":w1:notes"
 
+    def all_notes(self) -> list[bytes]:
+        """The rings of all owners."""
+        return [*(tag + b":w1:notes" for tag in self._tags), self.notes(EVERYONE)]
+
     def pattern(self, kind: bytes = b"*") -> bytes:
         """What SCAN should match. It may match more, so check each name with `ours`."""
         base = self._tags[0][1:-2].translate(_PLAIN)

@@ -6,11 +6,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from askonce.core.notes import EVERYONE, LIFE, NAME, OWNER, RING, RING_BYTES, Note, Noted
-from askonce.store import PARTITIONS, StoreTrouble
+from askonce.core.notes import LIFE, NAME, OWNER, RING, RING_BYTES, Note, Noted
 from askonce.store.redis.names import Names
 from askonce.store.redis.scripts import Script, Scripts
-from askonce.store.redis.trouble import garbled
+from askonce.store.redis.trouble import garbled, untroubled
 from askonce.store.redis.wire import Wire
 
 STAMP = 16  # bytes before a note: all bytes so far, the time
@@ -31,50 +30,34 @@ class NoteVerbs:
         for one in notes:
             rings.setdefault(self.names.notes(one.owner), []).append(one)
         works = [
-            partial(_append, ring=ring, some=some[at : at + AT_ONCE])
+            partial(NoteVerbs._append, ring=ring, some=some[at : at + AT_ONCE])
             for ring, some in rings.items()
             for at in range(0, len(some), AT_ONCE)
         ]
-        for said in await self.together(works) if works else ():
-            if isinstance(said, StoreTrouble):
-                raise said
+        if works:
+            untroubled(await self.together(works))
 
     async def notes(self, owner: bytes, name: bytes = b"", count: int = RING) -> list[Noted]:
         """Store.notes."""
-        owners = [owner] if owner else [*(bytes((at,)) + EVERYONE[1:-1] + b"\1" for at in range(PARTITIONS)), EVERYONE]
-        rings = [self.names.notes(one) for one in owners]
-        said = await self.together([partial(_read, ring=ring, args=(owner, name, count)) for ring in rings], reads=True)
-        found: list[Noted] = []
-        for one in said:
-            if isinstance(one, StoreTrouble):
-                raise one
-            found += one
+        rings = [self.names.notes(owner)] if owner else self.names.all_notes()
+        works = [partial(NoteVerbs._read_ring, ring=ring, args=(owner, name, count)) for ring in rings]
+        found = [one for some in untroubled(await self.together(works, reads=True)) for one in some]
         return sorted(found, key=lambda one: -one.at)[:count]
 
     async def together(self, works: Sequence[Callable[[Any], Coroutine[Any, Any, Any]]], *, reads: bool = False) -> Any:
         """Store.together."""
         raise NotImplementedError
 
-    async def append_notes(self, ring: bytes, some: Sequence[Note]) -> None:
-        """Append notes to one ring."""
+    async def _append(self, ring: bytes, some: Sequence[Note]) -> None:
         args = (RING, RING_BYTES, LIFE, *(b"".join(one[1:]) for one in some))
         await self._run(self._wires[self.names.partition(ring)], self.scripts.note, (ring,), args)
 
-    async def ring_notes(self, ring: bytes, args: tuple[bytes, bytes, int]) -> list[Noted]:
-        """The notes of one ring."""
+    async def _read_ring(self, ring: bytes, args: tuple[bytes, bytes, int]) -> list[Noted]:
         said = await self._run(self._wires[self.names.partition(ring)], self.scripts.notes, (ring,), args)
         try:
             return [_noted(one) for one in said]
         except TypeError:
             raise garbled(repr(said)[:80]) from None
-
-
-async def _append(store: NoteVerbs, ring: bytes, some: Sequence[Note]) -> None:
-    await store.append_notes(ring, some)
-
-
-async def _read(store: NoteVerbs, ring: bytes, args: tuple[bytes, bytes, int]) -> list[Noted]:
-    return await store.ring_notes(ring, args)
 
 
 def _noted(data: bytes) -> Noted:

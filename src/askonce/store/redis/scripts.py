@@ -28,6 +28,9 @@ def pack(*notices: Notice) -> bytes:
     return packed
 
 
+TIME = pack(b"TIME")
+
+
 class Script:
     """One script of the folder `lua`."""
 

@@ -32,7 +32,7 @@ from askonce.store.redis.sentinel import SentinelAddress
 from askonce.store.redis.sentinel_primary import SentinelPrimary
 from askonce.store.redis.tallies import TallyVerbs
 from askonce.store.redis.targets import target
-from askonce.store.redis.trouble import Refusal, foreign, garbled, unrefused
+from askonce.store.redis.trouble import Refusal, foreign, garbled, unrefused, untroubled
 from askonce.store.redis.walk import Walk
 from askonce.store.redis.wire import Wire
 
@@ -255,7 +255,7 @@ class RedisStore(TallyVerbs, NoteVerbs):
     async def discard(self, seen: Sequence[Record]) -> int:
         """Delete entries that are still the ones seen; return how many."""
         said = await self.together([partial(RedisStore._discard, record=record) for record in seen])
-        return sum(_untroubled(said))
+        return sum(untroubled(said))
 
     async def _discard(self, record: Record) -> int:
         wire = self._wires[self.names.partition(record.name)]
@@ -335,14 +335,6 @@ def _primaries(url: str, options: Mapping[str, Any], client: Any, prefix: str, *
     if isinstance(address, SentinelAddress):
         return SentinelPrimary(address, asynchronous=asynchronous)
     return OnePrimary(address, asynchronous=asynchronous)
-
-
-def _untroubled(said: Sequence[Any]) -> Sequence[Any]:
-    """Results of verbs that ran together; StoreTrouble if one of them met that."""
-    for one in said:
-        if isinstance(one, StoreTrouble):
-            raise one
-    return said
 
 
 async def _as_it_is(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

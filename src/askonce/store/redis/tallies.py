@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from askonce.core.tallies import SENDER_LIFE, TABLES, Push, Tallied, oldest
+from askonce.core.tallies import SENDER_LIFE, TABLES, Push, Tallied
+from askonce.core.tallies import first as first_bucket
 from askonce.store.redis.names import TALLIES, Names
-from askonce.store.redis.scripts import Notice, Script, Scripts, pack
-from askonce.store.redis.trouble import foreign, garbled, unrefused
+from askonce.store.redis.scripts import TIME, Notice, Script, Scripts, pack
+from askonce.store.redis.trouble import foreign, read_time, unrefused
 from askonce.store.redis.wire import Wire
 
 AT_ONCE = 50  # buckets that are read in one round trip
-_TIME = pack(b"TIME")
 
 
 class TallyVerbs:
@@ -45,7 +45,7 @@ class TallyVerbs:
         now = await self._now()
         last = now // TABLES[table].span
         found: list[Tallied] = []
-        for first in range(max(last - back + 1, oldest(table, now)), last + 1, AT_ONCE):
+        for first in range(first_bucket(table, now, back), last + 1, AT_ONCE):
             some = range(first, min(first + AT_ONCE, last + 1))
             data = b"".join(pack(b"HGETALL", self.names.tallies(table, at)) for at in some)
             replies = await self._wires[TALLIES].ask(data, len(some))
@@ -54,12 +54,8 @@ class TallyVerbs:
         return now, found
 
     async def _now(self) -> int:
-        (said,) = await self._wires[TALLIES].ask(_TIME, 1)
-        try:
-            seconds, micros = unrefused(said)
-            return int(seconds) * 1000 + int(micros) // 1000
-        except (TypeError, ValueError):
-            raise garbled(repr(said)[:80]) from None
+        (said,) = await self._wires[TALLIES].ask(TIME, 1)
+        return read_time(said)
 
 
 def _read(at: int, said: dict[bytes, bytes]) -> list[Tallied]:

@@ -28,7 +28,7 @@ from askonce.store import PARTITIONS
 from askonce.store.redis.asking import HELLO, is_primary
 from askonce.store.redis.names import Names
 from askonce.store.redis.near import IDLE, INTERVAL, NOBODY, REST, RedisNear, Want, near_of
-from askonce.store.redis.scripts import pack
+from askonce.store.redis.scripts import TIME, pack
 from askonce.store.redis.trouble import Refusal
 
 BATCH = 32  # answers read in one round trip
@@ -38,7 +38,6 @@ RETRY = 30.0  # s until tracking is tried again on a connection where it could n
 UNTOLD = 3  # counters that moved without a notice, until this server is not asked any more
 CACHING = pack(b"CLIENT", b"CACHING", b"YES")
 TRACKING = pack(b"CLIENT", b"TRACKING", b"ON", b"OPTIN")
-TIME = pack(b"TIME")
 Reads = Callable[[Sequence[Any]], None]
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
 
 from redis import exceptions as said
 
 from askonce.store import At, StoreTrouble
 
+T = TypeVar("T")
 _KINDS = {
     "NOAUTH": "store-denied",
     "WRONGPASS": "store-denied",
@@ -115,6 +117,25 @@ def unrefused(reply: Any) -> Any:
     if type(reply) is Refusal:
         raise reply.trouble()
     return reply
+
+
+def untroubled(said: Iterable[T | StoreTrouble]) -> list[T]:
+    """What was said to several commands or verbs that ran together; StoreTrouble if one of them met that."""
+    found = []
+    for one in said:
+        if isinstance(one, StoreTrouble):
+            raise one
+        found.append(one)
+    return found
+
+
+def read_time(reply: Any) -> int:
+    """The server's clock in the reply to TIME, ms; StoreTrouble for a refusal, and for what is no time."""
+    try:
+        seconds, micros = unrefused(reply)
+        return int(seconds) * 1000 + int(micros) // 1000
+    except (TypeError, ValueError):
+        raise garbled(repr(reply)[:80]) from None
 
 
 def _kind(text: str) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 from askonce.core.lease import Generations
 from askonce.core.model import MAGIC
-from askonce.store import PARTITIONS, Record, StoreTrouble
+from askonce.store import PARTITIONS, Record
 from askonce.store.redis.names import Names
 from askonce.store.redis.primaries import Asked, Primaries
 from askonce.store.redis.scripts import pack
-from askonce.store.redis.trouble import foreign, unrefused
+from askonce.store.redis.trouble import foreign, unrefused, untroubled
 
 PARTITIONS_AT_ONCE = 8  # partitions whose generations are read in one round trip
 
@@ -58,11 +58,7 @@ class Walk:
 
     async def _all(self, asked: Sequence[Asked]) -> list[list[Any]]:
         """The replies to each; StoreTrouble if a primary has trouble."""
-        replies = await self._primaries.ask_all(asked) if asked else []
-        for said in replies:
-            if isinstance(said, StoreTrouble):
-                raise said
-        return [said for said in replies if not isinstance(said, StoreTrouble)]
+        return untroubled(await self._primaries.ask_all(asked)) if asked else []
 
     async def standing(self) -> Sequence[Generations]:
         """The generations of every partition, with all that moved; a few at a time, since each may have thousands."""
