@@ -20,7 +20,7 @@ from askonce.gateway.upstream_client import UpstreamClient
 from askonce.http.call import BatchCall, UpstreamCall
 from askonce.http.credentials import Header
 from askonce.http.inner import Inner
-from askonce.http.received import leave
+from askonce.http.received import read_out
 from askonce.http.request import SentRequest
 from askonce.http.response import Response
 from askonce.http.rules import Asked, ClientRules
@@ -75,12 +75,7 @@ class GatewayTransport(Transport):
         await response.aclose()
 
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
-        pieces = aiter(stream)
-        try:
-            async for part in pieces:
-                parts.append(part)  # noqa: PERF401 - what came before an error is handed on
-        finally:
-            await leave(pieces, stream)
+        await read_out(stream, parts)
 
     def _sent(self, request: wire.Request) -> SentRequest:
         return SentRequest(request.method, request.url, request.headers.raw, request.body)

@@ -100,6 +100,16 @@ class Again:
         """Do nothing: upstream was closed after reading."""
 
 
+async def read_out(stream: Any, parts: list[bytes]) -> None:
+    """Read an async stream to its end, and close it; what came before an error is in `parts`."""
+    pieces = aiter(stream)
+    try:
+        async for part in pieces:
+            parts.append(part)  # noqa: PERF401 - what came before an error is handed on
+    finally:
+        await leave(pieces, stream)
+
+
 async def leave(pieces: Any, stream: Any) -> None:
     """Close an async stream after its iterator, which may have stopped in the middle."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from askonce.http.received import leave
+from askonce.http.received import read_out
 from askonce.http.transport import Transport
 from askonce.runtime.drive import drive
 
@@ -64,12 +64,7 @@ class Suspending(Transport):
         await response.aclose()
 
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
-        pieces = aiter(stream)
-        try:
-            async for part in pieces:
-                parts.append(part)  # noqa: PERF401 - what came before an error is handed on
-        finally:
-            await leave(pieces, stream)
+        await read_out(stream, parts)
 
     async def aclose(self) -> None:
         """Close the inner transport, if it is this process's; the cache stays open."""
