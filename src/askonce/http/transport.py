@@ -20,6 +20,7 @@ from typing import Any
 from askonce.core.keys import Key
 from askonce.core.upstream import everybodys
 from askonce.engine.batch import BatchEngine
+from askonce.engine.leader import Call
 from askonce.engine.question import Question
 from askonce.engine.reader import UNREADABLE, Found, Unreadable
 from askonce.errors import NotCached, StoreUnavailable
@@ -121,8 +122,8 @@ class Transport:
             if isinstance(call, BatchCall):
                 return await self._asked_batch(call, asked.question.until)
             if isinstance(call, StreamCall):
-                return await self._asked_stream(call)
-            return await self._asked(call)
+                return await self._asked(call, call.opened, partial(self._opened, call))
+            return await self._asked(call, call.paid, partial(self._answered, call))
         except NotCached as missing:
             if asked.question.detail == INHERITED:
                 return await self._suspected(request)
@@ -231,18 +232,17 @@ class Transport:
             return self._own(call, Status("", fwd="miss", detail=kind))
         return await self._passed(request, kind)
 
-    async def _asked(self, call: UpstreamCall) -> Any:
-        """Ask until there is an answer for this caller."""
+    async def _asked(self, call: UpstreamCall, pay: Call, answered: Callable[[Found], Any]) -> Any:
+        """Ask until there is an answer for this caller. `answered`: what was found as a response, None if it is not."""
         question = call.asked.question
         assert question is not None
-        answered = partial(self._answered, call)
         while True:
-            found = await self._engine().ask(question, call.paid)
+            found = await self._engine().ask(question, pay)
             try:
                 response = answered(found)
             except Unreadable:
                 self.rules.describe(call.asked)
-                response = await self._engine().reread(question, call.paid, answered)
+                response = await self._engine().reread(question, pay, answered)
             if response is not None:
                 return response
             question = call.asked.question = self._again(question)
@@ -261,24 +261,8 @@ class Transport:
         made = self._for_me(self._stored.answer(found), call)
         return None if made is None else self._response(made, found.status)
 
-    async def _asked_stream(self, call: StreamCall) -> Any:
-        """Like _asked, for a stream, which belongs to this caller once its headers arrive."""
-        question = call.asked.question
-        assert question is not None
-        opened = partial(self._opened, call)
-        while True:
-            found = await self._engine().ask(question, call.opened)
-            try:
-                response = opened(found)
-            except Unreadable:
-                self.rules.describe(call.asked)
-                response = await self._engine().reread(question, call.opened, opened)
-            if response is not None:
-                return response
-            question = call.asked.question = self._again(question)
-
     def _opened(self, call: StreamCall, found: Found) -> Any:
-        """Like _answered, for a stream."""
+        """Like _answered, for a stream, which belongs to this caller once its headers arrive."""
         if found.value is call or found.status.stored:
             return self._own(call, found.status)
         if isinstance(found.value, Response):
