@@ -19,14 +19,14 @@ from askonce.cli.token import Token, token_of
 from askonce.core.savings import Savings
 from askonce.core.why import Miss, Why
 from askonce.errors import AskonceError, UsageError
+from askonce.gateway.paths import OURS
 from askonce.gateway.rebuilt import rebuilt
 from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
 from askonce.gateway.told import savings_of
 from askonce.http.plain_request import PlainRequest
 
 T = TypeVar("T")
-API = "/_askonce/api"
-HEALTH = "/_askonce/health"
+API, HEALTH = f"{OURS}/api", f"{OURS}/health"
 CONNECT = 5.0  # s
 PATIENCE = 600.0  # s that a walk through a large store may take
 LARGEST = 2**28  # bytes of an answer
@@ -60,7 +60,7 @@ class Gateway:
             raise UsageError(f"{url} is no address of a gateway: write http://host:port")
         self.secure = parts.scheme.lower() == "https"
         self.host, self.port = parts.hostname, _port(url) or (443 if self.secure else 80)
-        self.base = parts.path.partition("/_askonce")[0].rstrip("/")
+        self.base = parts.path.partition(OURS)[0].rstrip("/")
         netloc = f"[{self.host}]" if ":" in self.host else self.host
         self.text = f"{parts.scheme.lower()}://{netloc}:{self.port}{self.base}"
         self.token = token if token is not None else token_of()

@@ -68,8 +68,7 @@ async def _streamed(answer: Response, send: Send) -> None:
 
 async def _collect(answer: Response) -> None:
     """Read an answer to its end for a caller that knows no chunks, unless its length is said or it has no body."""
-    known = any(name.lower() == b"content-length" for name, _ in answer.headers.raw)
-    if not known and answer.status_code not in _BODILESS:
+    if "content-length" not in answer.headers and answer.status_code not in _BODILESS:
         stream = answer.stream
         try:
             body = b"".join([part async for part in stream])

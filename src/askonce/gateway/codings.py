@@ -7,7 +7,7 @@ accept the first one's coding.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Protocol
 
@@ -144,11 +144,3 @@ class Decoding:
     def whole(self, data: bytes) -> bytes:
         """All of a body."""
         return self.decode(data) + self.flush()
-
-    def pieces(self, parts: Iterable[bytes]) -> Iterator[bytes]:
-        """The decoded pieces of a body."""
-        for part in parts:
-            if found := self.decode(part):
-                yield found
-        if found := self.flush():
-            yield found

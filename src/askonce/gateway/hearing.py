@@ -40,11 +40,11 @@ class Heard(_Base):
         return verdict
 
 
-_made: dict[int, type[Judge]] = {}
+_made: dict[type[Judge], type[Judge]] = {}
 
 
 def heard(kind: type[Judge]) -> type[Judge]:
     """A judge of this kind that is heard."""
-    if id(kind) not in _made:
-        _made[id(kind)] = type(f"Heard{kind.__name__}", (Heard, kind), {})  # which keeps its kind, and so the id
-    return _made[id(kind)]
+    if kind not in _made:
+        _made[kind] = type(f"Heard{kind.__name__}", (Heard, kind), {})
+    return _made[kind]

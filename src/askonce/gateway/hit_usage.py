@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from json.decoder import WHITESPACE, scanstring  # type: ignore[attr-defined]
 from typing import Any
 
+from askonce.core.providers.eventstream import LARGEST
 from askonce.gateway.wire import AsyncByteStream
 
 # Where the answers and events of the APIs say what was used, by the names on the way there.
@@ -38,7 +39,6 @@ _WAYS = {place[:depth] for place in PLACES for depth in range(1, len(place))}
 _HINT = re.compile(rb"[uU]sage|_count|billed_units|Metrics|tokens")
 _PARTS = re.compile(r'"(?:\\.|[^"\\])*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?')
 _PRELUDE = struct.Struct(">III")
-LARGEST = 24 * 2**20  # bytes of a frame
 _decode = json.JSONDecoder().raw_decode
 Span = tuple[int, int]
 

@@ -96,11 +96,9 @@ def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCa
     """What a configuration needs, made anew where it differs from `before`. Must be called in the event loop."""
     kept = before is not None and (before.config.store, before.config.prices) == (config.store, config.prices)
     cache = cache or (before.cache if before is not None and kept else new_cache(config))
-    same = before is not None and (before.config.limits, authorities_of(before.config)) == (
-        config.limits,
-        authorities_of(config),
-    )
-    client = before.client if before is not None and same else new_client(config.limits, authorities_of(config))
+    limits, authorities = config.limits, authorities_of(config)
+    same = before is not None and (before.config.limits, authorities_of(before.config)) == (limits, authorities)
+    client = before.client if before is not None and same else new_client(limits, authorities)
     operator = Operator.of(config, before.operator if before is not None else None)
     routes = [
         Route(one.path, one.url, urlsplit(one.url).netloc.encode(), _transport(operator, one, cache, client))

@@ -62,9 +62,6 @@ class Telemetry:
 
     async def proxied(self, send: Send, proxied: Proxied) -> None:
         """Run ``proxied(send)``, and write its line."""
-        if not self.writes:
-            await proxied(send)
-            return
         with self._log.request() as record:
             await proxied(_counting(record, send))
 

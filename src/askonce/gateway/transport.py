@@ -32,11 +32,6 @@ Answer: TypeAlias = wire.Response | wire.Whole
 Told = Callable[[Found], Sequence[Header]]  # more headers of an answer that the store had
 
 
-def nothing_more(_: Found) -> Sequence[Header]:
-    """No more headers."""
-    return ()
-
-
 def ruling_of(asked: Asked) -> Ruling:
     """What the operator says of a request."""
     return NO_RULING if asked.ruling is None else asked.ruling.ruling
@@ -51,11 +46,7 @@ class GatewayTransport(Transport):
     asynchronous = True
 
     def __init__(
-        self,
-        rules: ClientRules,
-        engine: Callable[[], BatchEngine],
-        client: UpstreamClient,
-        told: Told = nothing_more,
+        self, rules: ClientRules, engine: Callable[[], BatchEngine], client: UpstreamClient, told: Told
     ) -> None:
         super().__init__(rules, engine, wire, Inner(client, lambda: client))
         self._client = client

@@ -122,9 +122,7 @@ class UpstreamClient:
                 proxy=self._proxy(origin),
                 ssl=self._contexts.get(origin, True),
             )
-        return wire.Response(
-            response.status, headers=response.raw_headers, stream=Incoming(response, origin), extensions=_REACHED
-        )
+        return wire.Response(response.status, headers=response.raw_headers, stream=Incoming(response, origin))
 
     def _proxy(self, origin: str) -> str | None:
         if origin not in self._proxies:
@@ -136,9 +134,6 @@ class UpstreamClient:
         await self._session.close()
         for _ in range(3):  # a transport closes its socket in a later turn of its loop, which may end now
             await asyncio.sleep(0)
-
-
-_REACHED: Mapping[str, Any] = {}
 
 
 def context_of(file: str) -> ssl.SSLContext:

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from askonce.gateway.paths import OURS
 from askonce.gateway.sections import key
 
-OURS = "/_askonce"  # paths of the gateway itself
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
