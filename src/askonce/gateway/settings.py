@@ -8,6 +8,7 @@ from typing import Any
 
 from askonce.cache.config import MODES
 from askonce.core.policy import LONGEST
+from askonce.gateway.addresses import address_of
 from askonce.gateway.operator_rules import Rule
 from askonce.gateway.sections import BYTES, SECONDS, between, key, one_of
 from askonce.gateway.tenant_file import name_problem
@@ -168,11 +169,9 @@ class AdminConfig:
         if local is None:
             return True
         try:
-            bound, reached = ipaddress.ip_address(self.bind), ipaddress.ip_address(local.partition("%")[0])
+            bound, reached = ipaddress.ip_address(self.bind), address_of(local)
         except ValueError:
             return False
-        if isinstance(reached, ipaddress.IPv6Address) and reached.ipv4_mapped is not None:
-            reached = reached.ipv4_mapped
         return bound.is_unspecified or (reached.is_loopback if bound.is_loopback else reached == bound)
 
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from askonce.core.memo import Memo
+from askonce.gateway.addresses import address_of
 from askonce.gateway.settings import TenantsConfig
 from askonce.gateway.tenant_file import digest_of, name_problem
 from askonce.http.credentials import Header
@@ -96,9 +97,7 @@ def _within(peer: str | None, networks: tuple[ipaddress.IPv4Network | ipaddress.
     if peer is None:
         return True
     try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
+        address = address_of(peer)
     except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
     return any(address in network for network in networks)
