@@ -31,7 +31,7 @@ from askonce.gateway.settings import (
     tenants_problem,
     token_problem,
 )
-from askonce.gateway.tenant_file import read_tenants
+from askonce.gateway.tenant_file import read_tenants, text_of
 from askonce.gateway.upstreams import Upstream, parse, plain
 
 __all__ = [
@@ -87,27 +87,26 @@ def load(
 
 def _read_file(path: Path, sections: Sections, tables: Tables, problems: Problems) -> None:
     """All that a TOML file gives, each with its line."""
+    text = text_of(path)
     try:
-        text = path.read_text("utf-8")
         found = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise ConfigError(f"{path}: cannot be read ({getattr(wrong, 'strerror', None) or 'it is not UTF-8'})") from None
     except tomllib.TOMLDecodeError as wrong:
         raise ConfigError(f"{path}: is not valid TOML: {wrong}") from None
     lines = toml_lines.positions(text)
+
+    def given(table: dict[str, object], *way: str | int) -> dict[str, Given]:
+        return {word: Given(one, where(*way, word)) for word, one in table.items()}
+
+    def where(*way: str | int) -> str:
+        return f"{path}:{lines.get(way, 1)}"
+
     for name, value in found.items():
-        where = f"{path}:{lines.get((name,), 1)}"
         if name in SECTIONS and isinstance(value, dict):
-            for word, one in value.items():
-                sections[name][word] = Given(one, f"{path}:{lines.get((name, word), 1)}")
+            sections[name] |= given(value, name)
         elif name in TABLES and isinstance(value, list) and all(isinstance(one, dict) for one in value):
-            for number, table in enumerate(value):
-                places = {
-                    word: Given(one, f"{path}:{lines.get((name, number, word), 1)}") for word, one in table.items()
-                }
-                tables[name].append((f"{path}:{lines.get((name, number), 1)}", places))
+            tables[name] += [(where(name, at), given(table, name, at)) for at, table in enumerate(value)]
         else:
-            problems.add(where, _misplaced(name))
+            problems.add(where(name), _misplaced(name))
 
 
 FILES = (("admin", "token_file"), ("tenants", "file"), ("prices", "file"))
@@ -127,7 +126,7 @@ def _misplaced(name: str) -> str:
         return f"{name} is a list of tables: write [[{name}]]"
     if name in SECTIONS:
         return f"{name} is a table: write [{name}], and its keys below"
-    homes = {word: f"[{home}]" for home, kind in SECTIONS.items() for word in known_words(kind)}
+    homes = _homes()
     if name in homes:
         return f"{name!r} is unknown here: it belongs to {homes[name]}"
     return unknown(name, (*SECTIONS, *TABLES, *homes))
@@ -208,10 +207,14 @@ def _policy(where: str, given: Mapping[str, Given], problems: Problems) -> Polic
 
 def _check_words(given: Mapping[str, Given], known: tuple[str, ...], problems: Problems, home: str = "") -> None:
     """Note the unknown words of a table."""
-    homes = {word: f"[{name}]" for name, kind in SECTIONS.items() if name != home for word in known_words(kind)}
     for word, one in given.items():
         if word not in known:
-            problems.add(one.where, unknown(word, known, homes))
+            problems.add(one.where, unknown(word, known, _homes(home)))
+
+
+def _homes(but: str = "") -> dict[str, str]:
+    """The section of each key, of all sections but one."""
+    return {word: f"[{name}]" for name, kind in SECTIONS.items() if name != but for word in known_words(kind)}
 
 
 def _completed(config: GatewayConfig, given: Sections, problems: Problems) -> GatewayConfig:

@@ -27,15 +27,19 @@ def name_problem(name: str) -> str:
     return ""
 
 
-def read_tenants(path: Path) -> dict[str, str]:
-    """The names by digest. ConfigError with the line of what is wrong; no digest is repeated."""
+def text_of(path: Path) -> str:
+    """The text of a file that an operator names; ConfigError if it cannot be read."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as wrong:
         raise ConfigError(f"{path}: cannot be read ({getattr(wrong, 'strerror', None) or 'it is not UTF-8'})") from None
+
+
+def read_tenants(path: Path) -> dict[str, str]:
+    """The names by digest. ConfigError with the line of what is wrong; no digest is repeated."""
     found: dict[str, str] = {}
     problems = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         digest, _, name = line.strip().partition(" ")
