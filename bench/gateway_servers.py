@@ -16,7 +16,7 @@ import uvicorn
 
 from askonce.gateway.config import load
 from askonce.gateway.protocol import GatewayProtocol
-from askonce.gateway.server import run_worker
+from askonce.gateway.server import plain_config, run_worker
 from askonce.gateway.sockets import listening
 from bench.workers import Parent
 
@@ -94,16 +94,4 @@ async def _say(send: Any, status: int, headers: list[tuple[bytes, bytes]], body:
 def _serve(parent: Parent, app: App) -> None:
     sockets = listening(HOST, 0, 1)[0]
     parent.tell(sockets[0].getsockname()[1])
-    config = uvicorn.Config(
-        app,
-        http=GatewayProtocol,
-        ws="none",
-        loop="uvloop",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-    )
-    uvicorn.Server(config).run(sockets=sockets)
+    uvicorn.Server(plain_config(app, GatewayProtocol, lifespan="off")).run(sockets=sockets)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -111,19 +112,28 @@ def bounds_of(config: GatewayConfig) -> Bounds:
 
 
 def _uvicorn_config(gateway: Gateway, protocol: type) -> uvicorn.Config:
-    return uvicorn.Config(
+    return plain_config(
         gateway,
+        protocol,
+        lifespan="on",
+        timeout_keep_alive=int(gateway.config.limits.keep_alive),
+        timeout_graceful_shutdown=int(gateway.config.server.drain),
+    )
+
+
+def plain_config(app: Any, protocol: type, **more: Any) -> uvicorn.Config:
+    """A server that adds nothing to the answers of its application, and logs no request."""
+    return uvicorn.Config(
+        app,
         http=protocol,
         ws="none",
         loop="uvloop" if find_spec("uvloop") else "asyncio",
-        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        timeout_keep_alive=int(gateway.config.limits.keep_alive),
-        timeout_graceful_shutdown=int(gateway.config.server.drain),
+        **more,
     )
 
 
