@@ -12,13 +12,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from bench.compare import median
+from bench.upstream import PATH
 from bench.workers import Failed, Parent
 
-PATH = "/v1/chat/completions"
 FRESH = "FRESH"  # in a body: replaced by another number in each request
 HEADERS = {
     "authorization": "Bearer sk-of-a-bench",
@@ -61,11 +62,11 @@ def peak_of(pid: int) -> float:
 
 def _by_wrk(port: int, body: str, seconds: float, folder: Path, connections: int) -> tuple[int, float]:
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in HEADERS.items()]
-    lines += ['wrk.method = "POST"', f"local body = [==[{body}]==]", f"local number = {time.time_ns() % 10**12}"]
-    lines += ["request = function()", "  number = number + 1"]
-    lines += [f'  return wrk.format(nil, nil, nil, (body:gsub("{FRESH}", string.format("%d", number))))', "end"]
-    if FRESH not in body:
-        lines = [*lines[: len(HEADERS) + 1], f"wrk.body = [==[{body}]==]"]
+    lines += ['wrk.method = "POST"', f"wrk.body = [==[{body}]==]"]
+    if FRESH in body:
+        lines += [f"local number = {time.time_ns() % 10**12}", "request = function()", "  number = number + 1"]
+        lines += [f'  local body = wrk.body:gsub("{FRESH}", string.format("%d", number))']
+        lines += ["  return wrk.format(nil, nil, nil, body)", "end"]
     script = folder / f"wrk-{port}.lua"
     script.write_text("\n".join(lines), "utf-8")
     url = f"http://127.0.0.1:{port}{PATH}"
@@ -133,14 +134,13 @@ def latency(ports: Sequence[int], body: str, turns: int) -> list[float]:
 
     async def measure() -> list[float]:
         took: list[list[float]] = [[] for _ in ports]
-        made = [await Connection(port, body, 0).__aenter__() for port in ports]
-        for _ in range(turns):
-            for one, times in zip(made, took, strict=True):
-                began = time.perf_counter()
-                await one.ask()
-                times.append(time.perf_counter() - began)
-        for one in made:
-            await one.__aexit__()
+        async with AsyncExitStack() as stack:
+            made = [await stack.enter_async_context(Connection(port, body, 0)) for port in ports]
+            for _ in range(turns):
+                for one, times in zip(made, took, strict=True):
+                    began = time.perf_counter()
+                    await one.ask()
+                    times.append(time.perf_counter() - began)
         return [median(times) * 1000 for times in took]
 
     return asyncio.run(measure())

@@ -7,8 +7,6 @@ Rates are compared in rounds, one server after the other, and processor time by 
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,13 +17,14 @@ from pathlib import Path
 
 import orjson
 
+from askonce.testing.servers import free_port
 from bench import gateway_servers, places, upstream
 from bench.compare import median
-from bench.gateway_load import FRESH, PATH, Loaded, latency, loaded, peak_of, read_streams, rounds
+from bench.gateway_load import FRESH, Loaded, latency, loaded, peak_of, read_streams, rounds
 from bench.peers import environments
 from bench.peers.catalog import Room
 from bench.row import Case, Seen, row
-from bench.upstream import Story
+from bench.upstream import PATH, Story
 from bench.workers import Failed, Worker
 
 ONE = ("threads",)
@@ -63,6 +62,11 @@ def _port(worker: Worker) -> int:
     raise Failed(f"nothing answers at port {found}")
 
 
+def _provider(case: Case) -> str:
+    """The URL of a provider that answers at once."""
+    return f"http://127.0.0.1:{_port(case.workers.start(gateway_servers.provider, ANSWER))}"
+
+
 def _loading(case: Case, worker: Worker, port: int, body: str) -> partial[Loaded]:
     return partial(loaded, port, worker.pid, body, 1.0 if case.quick else 6.0, case.place.folder)
 
@@ -73,7 +77,7 @@ def gateway_hit(case: Case) -> Iterator[Seen]:
 
     Bar: SQLite >= 0.5, Redis >= 0.35, with a near cache >= 0.6
     """
-    url = f"http://127.0.0.1:{_port(case.workers.start(gateway_servers.provider, ANSWER))}"
+    url = _provider(case)
     plain = case.workers.start(gateway_servers.from_dict, ANSWER)
     asked = _loading(case, plain, _port(plain), QUESTION)
     wanted = {"": (0, SQLITE)} if case.place.name == "SQLite" else {"": (0, REDIS), "near": (64 * 2**20, NEAR)}
@@ -83,10 +87,14 @@ def gateway_hit(case: Case) -> Iterator[Seen]:
         yield _hit_seen(both, least, name, quick=case.quick)
 
 
+def _compared(both: list[list[Loaded]], what: str) -> tuple[list[float], list[float]]:
+    """The second side's `what` over the first's in each round, and the median of each side."""
+    sides = [[getattr(one, what) for one in side] for side in both]
+    return [ours / theirs for theirs, ours in zip(*sides, strict=True)], [median(side) for side in sides]
+
+
 def _hit_seen(both: list[list[Loaded]], least: float, name: str, *, quick: bool) -> Seen:
-    ratios = [ours.rate / plain.rate for plain, ours in zip(*both, strict=True)]
-    rates = [median([one.rate for one in side]) for side in both]
-    cpu = [median([one.cpu for one in side]) for side in both]
+    (ratios, rates), (_, cpu) = _compared(both, "rate"), _compared(both, "cpu")
     said = f"{rates[1]:,.0f} answers/s against {rates[0]:,.0f}: {median(ratios):.2f} of it"
     spread = f" ({min(ratios):.2f} to {max(ratios):.2f}); processor {cpu[1]:.0f} and {cpu[0]:.0f} us"
     return Seen(said + spread, None if quick else median(ratios) >= least, {"ratio": median(ratios)}, name)
@@ -98,14 +106,14 @@ def gateway_miss(case: Case) -> Seen:
 
     Bar: <= 1.5 of it, and p50 at most 1 ms more
     """
-    url = f"http://127.0.0.1:{_port(case.workers.start(gateway_servers.provider, ANSWER))}"
+    url = _provider(case)
     plain = case.workers.start(gateway_servers.bare_proxy, url)
     ours = case.workers.start(gateway_servers.gateway, url, case.place.url)
     ports = _port(plain), _port(ours)
     loads = [_loading(case, one, port, MISSED) for one, port in zip((plain, ours), ports, strict=True)]
     both = rounds(1 if case.quick else 5, *loads)
-    ratio = median([mine.cpu / bare.cpu for bare, mine in zip(*both, strict=True)])
-    cpu = [median([one.cpu for one in side]) for side in both]
+    ratios, cpu = _compared(both, "cpu")
+    ratio = median(ratios)
     direct, through = latency(ports, MISSED, 50 if case.quick else 1000)
     said = f"{cpu[1]:.0f} us against {cpu[0]:.0f}: {ratio:.2f} of it; p50 {through:.2f} ms against {direct:.2f} ms"
     right = ratio <= MISS and through - direct <= ADDED
@@ -156,24 +164,24 @@ def gateway_litellm(case: Case) -> Seen:
 
     Bar: >= 40 times as many
     """
-    url = f"http://127.0.0.1:{_port(case.workers.start(gateway_servers.provider, ANSWER))}"
+    url = _provider(case)
     ours = case.workers.start(gateway_servers.gateway, url, case.place.url)
     port = _port(ours)
-    other = _litellm(case, url)
+    process, theirs, version = _litellm(case, url)
     try:
-        _until_up(other[0], other[1], case.place.folder / "litellm.log")
+        _until_up(process, theirs, case.place.folder / "litellm.log")
         times = 1 if case.quick else 3
         both = rounds(
             times,
-            partial(loaded, other[1], other[0].pid, QUESTION, 2.0 if case.quick else 10.0, case.place.folder),
+            partial(loaded, theirs, process.pid, QUESTION, 2.0 if case.quick else 10.0, case.place.folder),
             _loading(case, ours, port, QUESTION),
         )
     finally:
-        other[0].send_signal(signal.SIGKILL)
-        other[0].wait()
-    ratio = median([mine.rate / theirs.rate for theirs, mine in zip(*both, strict=True)])
-    rates = [median([one.rate for one in side]) for side in both]
-    said = f"{rates[1]:,.0f} answers/s against {rates[0]:,.0f} of LiteLLM {other[2]}: {ratio:.0f} times as many"
+        process.kill()
+        process.wait()
+    ratios, rates = _compared(both, "rate")
+    ratio = median(ratios)
+    said = f"{rates[1]:,.0f} answers/s against {rates[0]:,.0f} of LiteLLM {version}: {ratio:.0f} times as many"
     return Seen(said, None if case.quick else ratio >= TIMES_LITELLM, {"ratio": ratio})
 
 
@@ -195,7 +203,7 @@ def _litellm(case: Case, url: str) -> tuple[subprocess.Popen[bytes], int, str]:
     }
     file = case.place.folder / "litellm.json"  # JSON is YAML
     file.write_bytes(orjson.dumps(config))
-    port = _free_port()
+    port = free_port()
     program = [
         str(Path(room.python).with_name("litellm")),
         "--config",
@@ -210,12 +218,6 @@ def _litellm(case: Case, url: str) -> tuple[subprocess.Popen[bytes], int, str]:
     with (case.place.folder / "litellm.log").open("wb") as log:
         made = subprocess.Popen(program, stdout=log, stderr=log, env=environment)
     return made, port, room.versions.get("litellm", "")
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -103,8 +103,8 @@ def prometheus(cache: Any, registry: CollectorRegistry | None = None) -> Exporte
     registry = registry or prometheus_client().REGISTRY
     collector = _collectors.get(registry)
     if collector is None:
-        collector = _collectors.setdefault(registry, Collector())
-        if collector.begun():
+        collector = _collectors.setdefault(registry, made := Collector())
+        if collector is made:  # and not another thread's
             registry.register(collector)
     return Exporter(registry, collector, collector.add(base))
 
@@ -116,14 +116,8 @@ class Collector:
         self.counts = Counts()
         self.shared: SharedFolder | None = None
         self._caches: weakref.WeakKeyDictionary[BaseCache, Callable[[], None]] = weakref.WeakKeyDictionary()
-        self._begun: list[bool] = []
         self._prefixes: frozenset[str] = frozenset()
         self._heard: weakref.WeakSet[Accounts] = weakref.WeakSet()
-
-    def begun(self) -> bool:
-        """Whether this is the first call."""
-        self._begun.append(not self._begun)
-        return self._begun[-1]
 
     def add(self, cache: BaseCache) -> Callable[[], None]:
         """Count what a cache does, once; returns what ends that."""

@@ -148,7 +148,7 @@ class WalkLaws(Trial):
         old = self.stored(Q, 3)
         self.do(self.store.count(Q, 1, HOUR))
         late = self.lead(OTHER, asking())
-        self.raze()
+        self.raze(2)
         assert self.do(self.store.entry(Q)) is None
         assert self.do(self.store.look(Q, ())).generations.epoch == b""
         assert self.fill(OTHER, late, sealed(OTHER, late)) in {"lost", "moved"}
@@ -158,9 +158,3 @@ class WalkLaws(Trial):
         assert self.do(self.store.raze(10)) >= 0
         self.stored(Key(Q.digest))
         assert self.serves(Q)
-
-    def raze(self) -> None:
-        for _ in range(1_000):
-            if not self.do(self.store.raze(2)):
-                return
-        raise AssertionError("razing without an end")

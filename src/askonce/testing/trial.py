@@ -155,6 +155,13 @@ class Trial:
         """One release by the holder of a grant."""
         self.do(self.store.release(question, grant.id, grant.order, ending, **how))
 
+    def raze(self, count: int = 100) -> None:
+        """Delete all that the prefix has, in steps of `count`."""
+        for _ in range(1_000):
+            if not self.do(self.store.raze(count)):
+                return
+        raise AssertionError("razing without an end")
+
     def serves(self, question: Key, *fields: int, store: Store | None = None) -> tuple[bytes, int] | None:
         """The fill that another caller is served now, fresh or stale, by its name; the caller's lease is given back."""
         ask = asking(*fields)
