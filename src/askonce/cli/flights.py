@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from askonce.cli import say
-from askonce.cli.columns import Column, lines, table
+from askonce.cli.columns import Column
 from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.gateway.beginnings import SHORT
@@ -35,11 +35,7 @@ def flights(url: Url = None, prefix: Prefix = None, full: Full = False, as_json:
     if as_json:
         say.as_json(plain(found))
         return
-    console = say.console()
-    if full or not console.is_terminal:
-        say.raw(lines(ALL, [_whole(one) for one in found]))
-    elif found:
-        console.print(table(SCREEN, [short(one) for one in found], console.width))
+    say.listed(found, (ALL, _whole), (SCREEN, short), full=full)
     if not found:
         say.console(stderr=True).print("no calls are under way")
 

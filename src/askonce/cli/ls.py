@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from askonce.cli import say
-from askonce.cli.columns import Column, lines, table
+from askonce.cli.columns import Column
 from askonce.cli.labels import model_of, scope_of, tag_of
 from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
@@ -67,11 +67,7 @@ def ls(
     if as_json:
         say.as_json([asdict(one) for one in found])
         return
-    console = say.console()
-    if full or not console.is_terminal:
-        say.raw(lines(ALL, [_whole(one, now) for one in found]))
-    elif found:
-        console.print(table(SCREEN, [_short(one, now) for one in found], console.width))
+    say.listed(found, (ALL, lambda one: _whole(one, now)), (SCREEN, lambda one: _short(one, now)), full=full)
     _remark(rows, limit)
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from askonce.cli.columns import Column, lines, table
 from askonce.events import printable, readable
+
+T = TypeVar("T")
+Columns = tuple[Sequence[Column], Callable[[T], Sequence[str]]]  # and the words of one thing in them
 
 
 class _Safe(Console):
@@ -46,6 +50,15 @@ def word(told: str) -> str:
 def raw(lines: str) -> None:
     """Lines that are ready: each of their words was made printable."""
     sys.stdout.write(lines)
+
+
+def listed(things: Sequence[T], whole: Columns[T], short: Columns[T], *, full: bool) -> None:
+    """A list: in a terminal `short`, in a table that fits it, unless it is to be `full`; else `whole`, in lines."""
+    shown = console()
+    if full or not shown.is_terminal:
+        raw(lines(whole[0], [whole[1](one) for one in things]))
+    elif things:
+        shown.print(table(short[0], [short[1](one) for one in things], shown.width))
 
 
 def prose(body: str) -> None:

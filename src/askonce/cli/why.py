@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from askonce.cli import say
-from askonce.cli.columns import Column, lines, table
+from askonce.cli.columns import Column, lines
 from askonce.cli.invalidate import number
 from askonce.cli.looking import Viewed, looking
 from askonce.cli.place import AsJson, Prefix, Url
@@ -109,12 +109,7 @@ def _list(view: Viewed, limit: int, *, full: bool, as_json: bool) -> None:
     if as_json:
         say.as_json([asdict(one) for one in found])
         return
-    console = say.console()
-    if full or not console.is_terminal:
-        say.raw(lines(ALL, [_whole(one) for one in found]))
-    elif found:
-        newest = found[0].at
-        console.print(table(SCREEN, [_short(one, newest) for one in found], console.width))
+    say.listed(found, (ALL, _whole), (SCREEN, lambda one: _short(one, found[0].at)), full=full)
     if not found:
         say.console(stderr=True).print("no misses are noted")
 
