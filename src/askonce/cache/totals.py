@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from askonce.core.codec import PLAIN, Codec
-from askonce.core.keys import Key
 from askonce.store import Store, inventory
 from askonce.store.inventory import Listed
 
@@ -57,7 +56,7 @@ def state_of(entry: Listed, now: float) -> str:
 async def take(store: Store, progress: Callable[[int], None], codec: Codec = PLAIN) -> Totals:
     """Count everything of the store's prefix; `progress` hears now and then how many entries were met."""
     totals = Totals()
-    now = (await store.look(Key(bytes(32), "v"), ())).now_us / 1_000_000
+    now = await inventory.now_us(store) / 1_000_000
     async for record, head, live in inventory.records(store):
         totals.add(inventory.listed(record, head, live, codec), now)
         if totals.all.entries % STEP == 0:

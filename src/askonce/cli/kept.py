@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from askonce.cache.stores import open_store
 from askonce.cli.place import Place, patience
-from askonce.core.keys import Key
 from askonce.runtime.drive import drive
 from askonce.store import Store
 
@@ -20,8 +19,3 @@ def opened(where: Place) -> Iterator[Store]:
         yield store
     finally:
         drive(store.close())
-
-
-def now_of(store: Store) -> float:
-    """The store's clock, s since 1970: ours does not count."""
-    return drive(store.look(Key(bytes(32), "v"), ())).now_us / 1_000_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import fields
 from datetime import date
@@ -16,7 +17,6 @@ from typing import Any, TypeVar
 
 from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.totals import state_of, take
-from askonce.core.keys import Key
 from askonce.core.savings import Activity, Balance, Savings
 from askonce.core.why import Miss, Why
 from askonce.errors import AskonceError, UsageError
@@ -61,7 +61,7 @@ class View:
 
     async def now(self) -> float:
         """The store's clock, s since 1970."""
-        return (await self.store.look(Key(bytes(32), "v"), ())).now_us / 1_000_000
+        return await inventory.now_us(self.store) / 1_000_000
 
     # what is in the store
 
@@ -111,15 +111,18 @@ class View:
 
     async def flights(self, limit: int = FLIGHTS) -> list[Flight]:
         """Up to `limit` flights of all processes, the longest first."""
-        now = await self.now()
-        found = [self._flight(one, now) for one in await self.store.flights(limit)]
+        return await self._under_way(await self.now(), limit)
+
+    async def _under_way(self, now: float, limit: int = FLIGHTS) -> list[Flight]:
+        running = await self.store.flights(limit)
+        waiting = Counter[tuple[bytes, str]]()
+        for key, callers in self.cache.engine().background.waited().items():
+            waiting[key.digest[:16], key.form] += callers
+        found = [self._flight(one, now, waiting[one.digest, one.form]) for one in running]
         return sorted(found, key=lambda one: one.since)
 
-    def _flight(self, one: Running, now: float) -> Flight:
-        engine = self.cache.engine()
-        flight = engine.board.named(one.id, one.order)
-        waited = engine.background.waited()
-        elsewhere = sum(waited[key] for key in waited if key.digest[:16] == one.digest and key.form == one.form)
+    def _flight(self, one: Running, now: float, waiting: int) -> Flight:
+        flight = self.cache.engine().board.named(one.id, one.order)
         since = one.since / 1000
         return Flight(
             key=one.digest.hex(),
@@ -128,7 +131,7 @@ class View:
             seconds=max(0.0, now - since),
             deadline=one.deadline / 1000,
             here=flight is not None,
-            followers=flight.followers if flight is not None else elsewhere,
+            followers=flight.followers if flight is not None else waiting,
             wanted=one.wanted,
             processes=one.waiting,
             model=flight.model if flight is not None else "",
@@ -167,18 +170,18 @@ class View:
 
     async def pulse(self) -> Pulse:
         """What happened today, in all processes, and the flights now."""
-        activity = await self.activity()
+        activity, now = await self.activity(), await self.now()
         sums = sum((hour.balance for hour in activity.hours), Balance())
         ended = {name: getattr(sums, name).calls for name in ("hits", "stale", "joined", "led")}
         return Pulse(
-            at=await self.now(),
+            at=now,
             lookups=sums.asked.calls,
             **ended,
             calls=sums.paid.calls,
             passed=sum(activity.passed.values()),
             unstored=sum(activity.unstored.values()),
             usd=sums.saved.usd,
-            flights=await self.flights(),
+            flights=await self._under_way(now),
         )
 
     # what changes it

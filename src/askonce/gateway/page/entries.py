@@ -48,15 +48,15 @@ async def listing(site: Site, request: Request) -> Response:
 
 async def single(site: Site, request: Request) -> Response:
     """``entries/{key}``: the forms of one answer, with ``?body=1`` their bodies, and what a lookup finds now."""
-    opened, asked = request.query_params.get("body") == "1", request.path_params["key"]
-    why = await site.view.why(asked)
-    answers = await _stored(site, asked, why, opened=opened)
+    opened = request.query_params.get("body") == "1"
+    why = await site.view.why(request.path_params["key"])
+    answers = await _stored(site, why, opened=opened)
     bodies = [shown(one) for one in answers.forms] if opened else []
     return site.page(
         request,
         "entry.html",
         here="entries",
-        key=answers.forms[0].key if answers.forms else why.key,
+        key=why.key,
         why=why.sentence,
         forms=answers.forms,
         bodies=[one[:LONGEST] for one in bodies],
@@ -68,10 +68,10 @@ async def single(site: Site, request: Request) -> Response:
     )
 
 
-async def _stored(site: Site, asked: str, why: Why, *, opened: bool) -> Answers:
+async def _stored(site: Site, why: Why, *, opened: bool) -> Answers:
     """What is stored of a question: nothing, if it was only asked. NoSuchKey if it was not even that."""
     try:
-        return await site.view.entry(asked, body=opened)
+        return await site.view.entry(why.key, body=opened)
     except NoSuchKey:
         if why.reason in NOBODY:
             raise
