@@ -13,6 +13,7 @@ from rich.text import Text
 
 from askonce.cli.columns import Column, lines, table
 from askonce.events import printable, readable
+from askonce.gateway import amounts
 
 T = TypeVar("T")
 Columns = tuple[Sequence[Column], Callable[[T], Sequence[str]]]  # and the words of one thing in them
@@ -102,8 +103,4 @@ def span(seconds: float) -> str:
 
 def size(octets: int) -> str:
     """A size in bytes, for people."""
-    amount, units = float(octets), ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount /= 1024
-        units.pop(0)
-    return f"{amount:.0f} bytes" if units[0] == "bytes" else f"{amount:.1f} {units[0]}"
+    return " ".join(amounts.size(octets))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from rich.table import Table
 from askonce.cli import say
 from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
+from askonce.core.why import moment
 from askonce.errors import UsageError
 from askonce.gateway.results import Answer, plain
 from askonce.runtime.drive import drive
@@ -56,7 +56,7 @@ def _print(told: dict[str, Any], now: float) -> None:
         grid.add_row(name, say.text(str(told[name])))
     grid.add_row("tags", say.text(", ".join(told["tags"])))
     for name, at in dates.items():
-        when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        when = moment(int(at * 1000))
         ago = f"{say.span(now - at)} ago" if at <= now else f"in {say.span(at - now)}"
         grid.add_row(name if name == "created" else f"{name} until", f"{when}, {ago}")
     grid.add_row("call took", say.time(told["took"]))

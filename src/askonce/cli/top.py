@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -20,6 +19,7 @@ from askonce.cli.columns import Column, lines, table
 from askonce.cli.flights import SCREEN, short
 from askonce.cli.looking import Viewed, looking
 from askonce.cli.place import AsJson, Prefix, Url
+from askonce.core.why import moment
 from askonce.errors import AskonceError
 from askonce.gateway.results import Pulse, plain
 from askonce.runtime.drive import drive
@@ -116,9 +116,8 @@ def screen(pulse: Pulse, before: Pulse | None, console: Console) -> RenderableTy
 
 
 def _heading(pulse: Pulse) -> str:
-    when = datetime.fromtimestamp(pulse.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    own = pulse.led / pulse.lookups if pulse.lookups else 0.0
-    ratio = f", {1 - own:.0%} answered without a call of their own" if pulse.lookups else ""
+    when = moment(int(pulse.at * 1000))
+    ratio = f", {1 - pulse.led / pulse.lookups:.0%} answered without a call of their own" if pulse.lookups else ""
     return f"{when}: {say.count(pulse.lookups, 'lookup')} today{ratio}\n${pulse.usd:,.2f} saved today"
 
 

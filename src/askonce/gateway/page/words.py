@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from askonce.core.why import moment
+from askonce.gateway import amounts
+
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
 SPANS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
@@ -65,11 +68,7 @@ def latency(seconds: float | None) -> str:
 
 def size(octets: int) -> str:
     """``812 bytes``, ``3.4 KiB``."""
-    amount, units = float(octets), ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount /= 1024
-        units.pop(0)
-    return f"{amount:.0f}{SPACE}bytes" if units[0] == "bytes" else f"{amount:.1f}{SPACE}{units[0]}"
+    return SPACE.join(amounts.size(octets))
 
 
 def percent(share: float | None) -> str:
@@ -91,7 +90,7 @@ def ago(seconds: float) -> str:
 
 def when(at: float) -> str:
     """A moment, s since 1970, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return moment(int(at * 1000))
 
 
 def machine(at: float) -> str:

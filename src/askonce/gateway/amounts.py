@@ -1,0 +1,12 @@
+"""Amounts in units, for whoever writes them: the command line and the page differ in the space between."""
+
+from __future__ import annotations
+
+
+def size(octets: int) -> tuple[str, str]:
+    """A size in bytes as a number and its unit: 812 and bytes, 3.4 and KiB."""
+    amount, units = float(octets), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount /= 1024
+        units.pop(0)
+    return f"{amount:.0f}" if units[0] == "bytes" else f"{amount:.1f}", units[0]
