@@ -40,7 +40,7 @@ class Access:
     def __init__(self, token: str, session: Session = no_session) -> None:
         if problem := token_problem(token) or ("" if token else "no token: set admin.token"):
             raise ConfigError(f"the admin API has {problem}")
-        self._digest = _digest(token)
+        self._digest = digest_of(token)
         self._session = session
 
     def check(self, request: Request) -> None:
@@ -53,8 +53,7 @@ class Access:
         kind, _, token = told.partition(" ")
         if kind.lower() != "bearer":
             raise Refused(401, UNKNOWN, CHALLENGE)
-        # Digests, so that the time does not tell how long the token is.
-        if not hmac.compare_digest(_digest(token.strip()), self._digest):
+        if not is_token(token.strip(), self._digest):
             raise Refused(401, WRONG, {"www-authenticate": f'{CHALLENGE["www-authenticate"]}, error="invalid_token"'})
 
 
@@ -67,5 +66,12 @@ def foreign(headers: Headers) -> bool:
     return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
-def _digest(token: str) -> bytes:
+def is_token(told: str, digest: bytes) -> bool:
+    """Whether this is the token of a digest; the time that this takes does not depend on how much of it is right."""
+    # Digests, so that the time does not tell how long the token is.
+    return hmac.compare_digest(digest_of(told), digest)
+
+
+def digest_of(token: str) -> bytes:
+    """The digest of a token, for `is_token`."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
