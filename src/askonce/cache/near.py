@@ -30,19 +30,23 @@ def size_of(near: object) -> int:
     return size
 
 
+def is_redis(url: str) -> bool:
+    """Whether a URL names a Redis of any kind: a server, a Cluster, or a service of sentinels."""
+    return url.partition(":")[0].partition("+")[0].lower() in _REDIS
+
+
 def near_for(url: str, near: object, default: object) -> int:
     """The bytes of the near cache of a cache at this URL; 0 for none.
 
     `near`: what the cache was made with. `default` holds for caches that say nothing, where their store can have one.
     """
-    scheme = url.partition(":")[0].lower()
-    redis = scheme.partition("+")[0] in _REDIS
+    redis = is_redis(url)
     if near is None:
         return size_of(default) if default and redis else 0
     size = size_of(near)
     if size and not redis:
         raise ConfigError(
             f"near= is for Redis and Valkey, and this cache is at {without_password(url)}:"
-            f" {'a file' if scheme == 'sqlite' else 'memory'} is near already, so leave near= out"
+            f" {'a file' if url.lower().startswith('sqlite:') else 'memory'} is near already, so leave near= out"
         )
     return size

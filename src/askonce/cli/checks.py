@@ -25,12 +25,13 @@ from askonce.cache.stores import open_store
 from askonce.cli import say
 from askonce.cli.check import Check
 from askonce.cli.checks_sealing import sealing_checks
-from askonce.cli.place import Place, absent, is_gateway, without_prefix
+from askonce.cli.place import Place, absent, is_gateway
 from askonce.cli.remedies import REMEDIES
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
 from askonce.core.model import Lifetime, seal
 from askonce.core.tape import ALIVE, Notice
+from askonce.core.urls import without_prefix
 from askonce.errors import ConfigError, StoreUnavailable
 from askonce.runtime.drive import drive
 from askonce.store import Store, StoreTrouble

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import typer
 
 from askonce.cache import config
+from askonce.cache.near import is_redis
 from askonce.core.urls import without_password
 from askonce.errors import AskonceError, UsageError
 from askonce.store.sqlite.store import path_of
@@ -84,9 +85,10 @@ def is_gateway(url: str) -> bool:
 
 def patience(url: str) -> dict[str, Any]:
     """Options of the store of a command: people wait longer than lookups may, which have 0.2 s. The URL goes before."""
-    served = url.partition(":")[0].partition("+")[0].lower() in {"redis", "rediss", "valkey", "valkeys", "unix"}
-    names = parse_qs(urlsplit(url).query) if served else {}
-    return {name: PATIENCE for name in TIMEOUTS if name not in names} if served else {}
+    if not is_redis(url):
+        return {}
+    names = parse_qs(urlsplit(url).query)
+    return {name: PATIENCE for name in TIMEOUTS if name not in names}
 
 
 def absent(url: str) -> bool:
@@ -109,8 +111,3 @@ def _named(prefix: str | None) -> str:
     if prefix is not None:
         return "--prefix"
     return "$ASKONCE_PREFIX" if os.environ.get("ASKONCE_PREFIX") else "the default"
-
-
-def without_prefix(address: str) -> str:
-    """A store's address as people know it."""
-    return address.partition("#")[0]

@@ -20,6 +20,11 @@ def without_password(url: str) -> str:
     return f"{scheme}://{user}{path}{mark}{'&'.join(map(_option, options.split('&')))}"
 
 
+def without_prefix(address: str) -> str:
+    """A store's address as people know it."""
+    return address.partition("#")[0]
+
+
 def _user(text: str) -> str:
     name, colon, _ = text.partition(":")
     return f"{name}:***" if colon and _HARMLESS_NAME.fullmatch(name) else "***"

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from askonce.cache.stores import open_store
+from askonce.core.urls import without_prefix
 from askonce.demo import load
 from askonce.demo.load import COLD, LAST, Scale
 from askonce.demo.processes import DemoFailed, Processes
@@ -294,7 +295,7 @@ async def run(url: str | None, prefix: str, scale: Scale, look: Callable[[Report
     with tempfile.TemporaryDirectory(prefix="askonce-demo-") as folder:
         where = url or f"sqlite:///{folder}/askonce.db"
         store = _open(where, prefix)
-        report = Report(store.address.partition("#")[0] if url else "an SQLite file for this run", scale)
+        report = Report(without_prefix(store.address) if url else "an SQLite file for this run", scale)
         look(report)
         try:
             await Run(where, prefix, Path(folder), report, lambda: look(report)).play()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
-from askonce.core.urls import without_password
+from askonce.core.urls import without_password, without_prefix
 from askonce.events import log
 from askonce.gateway.config import GatewayConfig
 from askonce.gateway.server import Load, run_worker, set_up_logs
@@ -18,7 +18,7 @@ def start(load: Load) -> int:
     """Serve until a signal ends it; return the exit code. ConfigError for what is wrong with the configuration."""
     config = load()
     check(config)
-    address = new_cache(config).engine().store.address.partition("#")[0]
+    address = without_prefix(new_cache(config).engine().store.address)
     set_up_logs(config.log.level)
     server = config.server
     sockets = listening(server.host, server.port, server.workers)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.totals import state_of, take
 from askonce.core.savings import Activity, Balance, Savings
+from askonce.core.urls import without_prefix
 from askonce.core.why import Miss, Why
 from askonce.errors import AskonceError, UsageError
 from askonce.gateway import beginnings, nesting
@@ -52,7 +53,7 @@ class View:
     @property
     def address(self) -> str:
         """The store's address, without a password."""
-        return self.store.address.partition("#")[0]
+        return without_prefix(self.store.address)
 
     @property
     def prefix(self) -> str:
