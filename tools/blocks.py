@@ -79,9 +79,7 @@ def _redis() -> Iterator[None]:
 def run(block: Block, around: dict[str, str]) -> str:
     """Run a block; what it printed to stderr if it failed, "" otherwise."""
     with tempfile.TemporaryDirectory() as folder:
-        ours = {
-            name: value for name, value in os.environ.items() if not name.startswith(("ASKONCE_", "REDIS_", "PYTEST_"))
-        }
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(OF_TESTS)}
         environment = ours | around | {"HOME": folder, "XDG_CACHE_HOME": folder}
         if block.how == "run":
             return _tested(block, Path(folder), environment)

@@ -95,11 +95,11 @@ def _print(console: Console, found: Savings) -> None:
     if not asked.calls and not found.total.paid.calls:
         console.print(f"nothing was asked from {period} (UTC)", soft_wrap=True)
         return
-    said = f"{money(saved)} saved, {say.count(saved.calls, 'call', 'calls')} of {asked.calls:,}"
+    said = f"{money(saved)} saved, {say.count(saved.calls, 'call')} of {asked.calls:,}"
     console.print(Text.assemble((said, "bold"), f", {period} (UTC)"), soft_wrap=True)
     console.print(_groups(found, console.width) if found.by else _kinds(found.total, console.width))
     if unpriced := found.total.asked.unpriced + found.total.refreshes.unpriced:
-        note = f"{say.count(unpriced, 'answer', 'answers')} without a price: see docs/savings.md"
+        note = f"{say.count(unpriced, 'answer')} without a price: see docs/savings.md"
         console.print(Text(note, "dim"), soft_wrap=True)
 
 
