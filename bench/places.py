@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from askonce.testing import RedisServer, ServerMissing, ValkeyServer
-from askonce.testing.servers import Server, ServerGroup
+from askonce.testing.servers import Server, Startable
 
 
 class Skipped(Exception):
@@ -22,7 +22,7 @@ class Place(NamedTuple):
     name: str
     url: str
     folder: Path
-    server: Server | ServerGroup | None = None
+    server: Startable | None = None
 
     @property
     def receipts(self) -> str:
@@ -68,7 +68,7 @@ def redis() -> Iterator[Place]:
 
 
 @contextmanager
-def served(server: Server | ServerGroup, name: str) -> Iterator[Place]:
+def served(server: Startable, name: str) -> Iterator[Place]:
     """A server, or several that work together, and a folder."""
     with ExitStack() as stack:
         try:

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import pytest
 
-from askonce.testing.servers import Server, ServerGroup, ServerMissing
+from askonce.testing.servers import ServerMissing, Startable
 from tests.crowd import MODES, Crowd
 from tests.injection.inject import contained as containing
 
-Started = TypeVar("Started", bound=Server | ServerGroup)
+Started = TypeVar("Started", bound=Startable)
 
 KINDS = ("memory", pytest.param("sqlite"), pytest.param("valkey", marks=pytest.mark.servers))
 SHARED = KINDS[1:]  # those that several processes can share

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Self
 
-from askonce.testing.servers import Server, ServerGroup, ValkeyServer, free_port, until
+from askonce.testing.servers import Server, Startable, ValkeyServer, free_port, until
 
 SLOTS = 16384
 NODE_TIMEOUT = 1000  # ms without an answer, after which a server counts as failed
 
 
-class Cluster(ServerGroup):
+class Cluster(Startable):
     """`primaries` servers that share the slots evenly, and `replicas` of each; use it with ``with``.
 
     `servers`: the first primaries first, then the replicas of the first one, of the second one, and so on.

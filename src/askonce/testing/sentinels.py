@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from askonce.testing.servers import Server, ServerGroup, ValkeyServer, until
+from askonce.testing.servers import Server, Startable, ValkeyServer, until
 
 SERVICE = "mymaster"
 DOWN_AFTER = 500  # ms
@@ -59,7 +59,7 @@ def sentinel_of(kind: type[Server]) -> type[SentinelServer]:
     return type(f"{kind.__name__}Sentinel", (SentinelServer, kind), {})
 
 
-class SentinelGroup(ServerGroup):
+class SentinelGroup(Startable):
     """A service of one primary, `replicas` replicas and `sentinels` sentinels; use it with ``with``."""
 
     def __init__(

@@ -52,7 +52,34 @@ class ServerMissing(RuntimeError):
     """The program is not installed; the message says how to get it."""
 
 
-class Server:
+class Startable(ABC):
+    """A server, or several that work together; use it with ``with``, which stops those that started if one does not."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The URL of a cache there."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start all of it; return when it can be used."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop all of it for good."""
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class Server(Startable):
     """A private server, started by ``with`` or `start`, any number of times.
 
     `unix`: a socket file instead of a port. `password`: demanded of every client. `options`: lines of the configuration
@@ -174,12 +201,6 @@ class Server:
         if isinstance(reply, hiredis.ReplyError):
             raise RuntimeError(str(reply)) from reply  # noqa: TRY004 - a reply, not an argument, of the wrong kind
         return reply
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = f"pid {self._process.pid}" if self._process is not None and self.running else "stopped"
@@ -328,33 +349,6 @@ def _exchange(connection: socket.socket, words: tuple[Any, ...]) -> Any:
             raise ConnectionError("the server hung up")
         reader.feed(data)
     return reply
-
-
-class ServerGroup(ABC):
-    """Several servers that work together; use it with ``with``, which stops those that started if one does not."""
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """The URL of a cache there."""
-
-    @abstractmethod
-    def start(self) -> Self:
-        """Start all of it."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Stop all of it."""
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
 
 def until(true: Callable[[], Any]) -> None:
