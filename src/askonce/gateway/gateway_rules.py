@@ -239,6 +239,11 @@ class ShapedRules(GatewayRules):
         for reader in self._readers.values():
             reader.met(sent)
 
+    def describe(self, asked: Asked) -> None:
+        """Note what the key of a question is made of: only its reader knows."""
+        if asked.sent is not None:
+            self._reader(self._shape(asked.sent)).describe(asked)
+
     def _reader(self, mask: Mask) -> GatewayRules:
         found = self._readers.get(mask)
         if found is None:

@@ -5,6 +5,7 @@ Only what went upstream needs it, to be explained (core.parts), and the backgrou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,11 +34,12 @@ def form_of(sent: SentRequest, target: Target, body: dict[str, Any]) -> tuple[Fo
 
 
 class Described(NamedTuple):
-    """Describes the requests of one client."""
+    """Describes the requests of one client. `prune`: removes fields that do not count from a body."""
 
     callers: Callers
     bodies: Bodies
     same_as: tuple[tuple[str, str], ...]
+    prune: Callable[[dict[str, Any]], None] | None
 
     def later(self, sent: SentRequest, operation: Operation, plan: Plan, form: Form, who: str) -> Later:
         """The parts of a request whose question is known."""
@@ -51,7 +53,10 @@ class Described(NamedTuple):
         carries = self.callers.beside(sent, self.callers.read_headers(sent), target)
         counts = self.callers.counts(carries, form, tenant=bool(plan.tenant))
         exact = keys.parsed(body)
-        _, place = form_of(sent, target._replace(operation=operation), _loose(body) if exact is None else exact)
+        read = _loose(body) if exact is None else exact
+        if self.prune is not None:
+            self.prune(read)
+        _, place = form_of(sent, target._replace(operation=operation), read)
         return plan.parts(self.bodies.key(operation, exact, body), place, counts, who)
 
 

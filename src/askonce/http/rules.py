@@ -299,7 +299,7 @@ class ClientRules:
         """Note what the key of a question is made of, if it was not read anew."""
         question, sent, operation = asked.question, asked.sent, asked.operation
         if question is not None and question.parts is None and sent is not None and operation is not None:
-            described = Described(self._callers, self._bodies, self._same_as)
+            described = Described(self._callers, self._bodies, self._same_as, self._prune)
             question.parts = described.later(sent, operation, question.plan, question.key.form, asked.who)
 
     def going(self, asked: Asked) -> None:
