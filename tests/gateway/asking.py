@@ -10,10 +10,8 @@ from typing import Any
 import httpx2
 
 from askonce.gateway.config import GatewayConfig, load
-from tests.gateway.running import JSON, Heard, Running, Tap, answer
+from tests.gateway.running import CLIENT, JSON, Heard, Running, Tap, answer
 
-# One for all: each new client reads the system's certificates.
-CLIENT = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0))
 DENIED = b'{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","code":"invalid_api_key"}}'
 
 
@@ -36,9 +34,9 @@ class Provider:
         return answer(JSON.replace(b'"yes"', f'"answer {self.calls}"'.encode()))
 
 
-def configured(tmp_path: Any, tap: Tap, text: str) -> GatewayConfig:
+def configured(tmp_path: Any, tap: Tap, text: str, store: str = "memory://") -> GatewayConfig:
     path = tmp_path / "askonce.toml"
-    path.write_text(f"[server]\nport = 0\n[store]\nurl = 'memory://'\n[[upstream]]\nurl = '{tap.url}'\n{text}", "utf-8")
+    path.write_text(f"[server]\nport = 0\n[store]\nurl = '{store}'\n[[upstream]]\nurl = '{tap.url}'\n{text}", "utf-8")
     return load(path)
 
 

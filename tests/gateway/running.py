@@ -7,18 +7,22 @@ import contextlib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import httpx2
+
 from askonce.gateway.app import Gateway
 from askonce.gateway.config import GatewayConfig, load
 from askonce.gateway.server import GatewayServer
 from askonce.gateway.sockets import listening
+from tests.crowd import eventually
 
+# One for all, a new connection for each request: each new client reads the system's certificates.
+CLIENT = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0), timeout=30)
 JSON = b'{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"yes"}}]}'
 
 
@@ -54,9 +58,8 @@ class Running:
     def __enter__(self) -> Self:
         self._thread.start()
         self._began.result(10)
-        while not self.server.started:
-            assert self._thread.is_alive()
-            time.sleep(0.005)
+        eventually(lambda: self.server.started or not self._thread.is_alive(), "the gateway serves", 30)
+        assert self._thread.is_alive()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,6 +76,14 @@ class Running:
         """Run a coroutine in the gateway's loop; return its result."""
         assert self.loop is not None
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+    def reload(self, config: GatewayConfig) -> None:
+        """Use another configuration from now on."""
+
+        async def reload() -> None:
+            self.gateway.reload(config)
+
+        self.do(reload())
 
 
 @contextlib.contextmanager
@@ -112,10 +123,20 @@ KEPT = 32 * 2**20  # bytes of a body that an upstream keeps
 
 
 class Tap:
-    """An upstream that keeps every byte of each request, and answers as told. An answer of b"" is a cut connection."""
+    """An upstream that keeps every byte of each request, and answers as told. An answer of b"" is a cut connection.
 
-    def __init__(self, says: Answer = lambda _: answer(), context: ssl.SSLContext | None = None) -> None:
+    `hangs_up`: each connection is cut after an answer, wherever that ends.
+    """
+
+    def __init__(
+        self,
+        says: Answer = lambda _: answer(),
+        context: ssl.SSLContext | None = None,
+        *,
+        hangs_up: bool = False,
+    ) -> None:
         self._context = context
+        self._hangs_up = hangs_up
         self.heard: list[Heard] = []
         self.says = says
         self.connections = 0
@@ -153,10 +174,10 @@ class Tap:
                 heard = await self._heard(reader)
                 self.heard.append(heard)
                 said = self.says(heard)
-                if not said:
-                    break
                 writer.write(said)
                 await writer.drain()
+                if self._hangs_up or not said:
+                    break
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
@@ -196,11 +217,13 @@ async def _chunks(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
             return body, raw
 
 
-def raw_call(port: int, data: bytes, *, timeout: float = 20) -> bytes:
-    """What comes back for these bytes until the connection is closed."""
+def raw_call(port: int, data: bytes, *, timeout: float = 20, over: bool = False) -> bytes:
+    """What comes back for these bytes until the connection is closed. `over`: say that no more comes."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as caller:
         with contextlib.suppress(ConnectionError):
             caller.sendall(data)
+            if over:
+                caller.shutdown(socket.SHUT_WR)
         return received(caller)
 
 

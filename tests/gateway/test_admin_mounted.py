@@ -4,7 +4,6 @@ import contextlib
 import json
 import threading
 
-import httpx2
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from askonce import AsyncCache
 from askonce.cli import main
 from askonce.gateway.app import Gateway
 from tests.gateway.mounted import SHOWN, TOKEN
-from tests.gateway.running import JSON, Tap, answer, config_of, raw_call, request, serving
+from tests.gateway.running import CLIENT, JSON, Tap, answer, config_of, raw_call, request, serving
 
 BODY = {"model": "the-model-of-a-secret", "messages": [{"role": "user", "content": "hi"}]}
 LEAKS = (b"the-model-of-a-secret", b"sqlite:", b"memory:", b"openapi", TOKEN.encode())
@@ -25,7 +24,7 @@ def filled(**more):
     """A gateway with one answer, and its upstream."""
     with Tap() as tap, serving(tap.url, **more) as gateway:
         headers = {"authorization": "Bearer sk-one"}
-        assert httpx2.post(f"{gateway.url}/v1/chat/completions", json=BODY, headers=headers, timeout=30).content == JSON
+        assert CLIENT.post(f"{gateway.url}/v1/chat/completions", json=BODY, headers=headers, timeout=30).content == JSON
         yield gateway, tap
 
 
@@ -56,9 +55,9 @@ def test_without_a_token_of_its_own_a_gateway_has_no_admin_api_whatever_is_shown
 @pytest.mark.parametrize("path", ["/api/stats", "/api/", "/api/openapi.json", "/metrics"])
 def test_whoever_shows_the_token_is_answered_and_nobody_else(path):
     with filled(**ADMIN) as (gateway, _):
-        said = httpx2.get(f"{gateway.url}/_askonce{path}", headers=SHOWN, timeout=30)
+        said = CLIENT.get(f"{gateway.url}/_askonce{path}", headers=SHOWN, timeout=30)
         assert said.status_code == 200
-        assert httpx2.get(f"{gateway.url}/_askonce{path}", timeout=30).status_code == 401
+        assert CLIENT.get(f"{gateway.url}/_askonce{path}", timeout=30).status_code == 401
 
 
 TRICKS = [
@@ -112,7 +111,7 @@ def test_no_spelling_of_a_path_gets_anything_without_the_token():
                 said = raw_call(gateway.port, request(method="GET", path=path, headers=headers))
                 shown = said.replace(TOKEN.encode(), b"") if TOKEN in path else said
                 assert not any(leak in shown for leak in LEAKS), (path, headers, said[:300])
-        stats = httpx2.get(f"{gateway.url}/_askonce/api/stats", headers=SHOWN, timeout=30).json()
+        stats = CLIENT.get(f"{gateway.url}/_askonce/api/stats", headers=SHOWN, timeout=30).json()
         assert stats["states"] == {"fresh": 1}
 
 
@@ -215,7 +214,7 @@ def test_a_gateway_lists_the_flights_of_another_and_the_command_line_prints_them
     store = f"sqlite:///{tmp_path}/shared.db"
     with Tap(slow) as tap, serving(tap.url, store=store) as leads, serving(tap.url, store=store, **ADMIN) as lists:
         caller = threading.Thread(
-            target=httpx2.post,
+            target=CLIENT.post,
             args=(f"{leads.url}/v1/chat/completions",),
             kwargs={"json": BODY, "headers": {"authorization": "Bearer sk"}, "timeout": 60},
         )
@@ -223,7 +222,7 @@ def test_a_gateway_lists_the_flights_of_another_and_the_command_line_prints_them
         try:
             flights = []
             while not flights:
-                flights = httpx2.get(f"{lists.url}/_askonce/api/flights", headers=SHOWN, timeout=30).json()
+                flights = CLIENT.get(f"{lists.url}/_askonce/api/flights", headers=SHOWN, timeout=30).json()
             monkeypatch.setenv("ASKONCE_TOKEN", TOKEN)
             assert main(["flights", "--url", lists.url, "--json"]) == 0
             (told,) = json.loads(capsys.readouterr().out)

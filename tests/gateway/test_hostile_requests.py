@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,16 +14,16 @@ from hypothesis import strategies as st
 
 from tests.gateway.asking import Provider, ask, configured, told, was_hit
 from tests.gateway.running import Running, Tap, raw_call, received, request, serving
+from tests.remains import resident
 
 BODY = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}).encode()
 KEY = "Authorization: Bearer sk-a"
 TOKEN = "0123456789abcdef-token"
-ADMIN = {"admin_token": TOKEN}
 
 
 @pytest.fixture(scope="module")
 def tap():
-    with Tap(Provider({"sk-a", "sk-b"})) as tap:
+    with Tap(Provider()) as tap:
         yield tap
 
 
@@ -33,12 +31,6 @@ def tap():
 def running(tap):
     with serving(tap.url, admin_token=TOKEN, limits_body_timeout=2, limits_head_timeout=1) as running:
         yield running
-
-
-def resident():
-    """The memory of this process, bytes."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    return int(Path("/proc/self/statm").read_text().split()[1]) * page
 
 
 measured = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
@@ -109,7 +101,7 @@ SMUGGLING = {
 @pytest.mark.parametrize("shape", SMUGGLING, ids=SMUGGLING)
 def test_nothing_is_smuggled_past_the_gateway(running, tap, shape):
     before = len(tap.heard)
-    said = raw_call(running.port, SMUGGLING[shape] + b"", timeout=10)
+    said = raw_call(running.port, SMUGGLING[shape], timeout=10)
     assert not [one for one in tap.heard[before:] if b"smuggled" in one.line], shape
     assert [status for status in statuses(said) if status < 400] == [], shape
     assert alive(running)
@@ -370,22 +362,8 @@ def requests(draw):
     return data
 
 
-def sent(port, data):
-    """What comes back for bytes after which the caller sends no more."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as caller:
-        try:
-            caller.sendall(data)
-            caller.shutdown(socket.SHUT_WR)
-            found = b""
-            while part := caller.recv(65536):
-                found += part
-        except ConnectionError:
-            return b""
-        return found
-
-
 def try_at_random(running, data):
-    said = sent(running.port, data)
+    said = raw_call(running.port, data, over=True)
     assert 500 not in statuses(said), said
     if b"Bearer sk-a" not in data and b"Bearer sk-b" not in data:
         assert b'"answer ' not in said, "an answer without a credential that upstream accepts"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from tests.gateway.running import Tap, config_of, raw_call, request, serving
+from tests.gateway.running import CLIENT, Tap, config_of, raw_call, request, serving
 
 TOKEN = "a-token-of-sixteen-or-more"
 
@@ -26,7 +26,7 @@ def test_with_a_token_the_api_the_page_and_the_metrics_are_served_to_whoever_has
 @pytest.mark.parametrize("path", ["/_askonce", "/_askonce/", "/_askonce/api/stats", "/_askonce/metrics", "/_askonce/x"])
 def test_without_a_token_nothing_is_there_and_nothing_goes_upstream(path):
     with Tap() as tap, serving(tap.url) as running:
-        came = httpx2.get(f"{running.url}{path}")
+        came = CLIENT.get(f"{running.url}{path}")
     assert came.status_code == 404
     assert not tap.heard
 
@@ -34,7 +34,7 @@ def test_without_a_token_nothing_is_there_and_nothing_goes_upstream(path):
 def test_another_address_than_the_bound_one_sees_nothing():
     with Tap() as tap, serving(tap.url, admin_token=TOKEN, admin_bind="10.1.2.3") as running:
         for path in ("/_askonce/", "/_askonce/api/stats"):
-            came = httpx2.get(f"{running.url}{path}", headers={"authorization": f"Bearer {TOKEN}"})
+            came = CLIENT.get(f"{running.url}{path}", headers={"authorization": f"Bearer {TOKEN}"})
             assert came.status_code == 404
 
 
@@ -47,18 +47,13 @@ def test_a_path_that_only_begins_like_an_own_one_goes_upstream():
 @pytest.mark.parametrize("method", ["HEAD", "POST", "DELETE"])
 def test_health_is_only_read(method):
     with Tap() as tap, serving(tap.url) as running:
-        came = httpx2.request(method, f"{running.url}/_askonce/health")
+        came = CLIENT.request(method, f"{running.url}/_askonce/health")
     assert came.status_code == (200 if method == "HEAD" else 405)
 
 
 def test_a_reload_changes_the_token():
-
     with Tap() as tap, serving(tap.url, admin_token=TOKEN) as running:
         shown = {"authorization": f"Bearer {TOKEN}"}
-        assert httpx2.get(f"{running.url}/_askonce/api/stats", headers=shown).status_code == 200
-
-        async def reload() -> None:
-            running.gateway.reload(config_of(tap.url, admin_token=TOKEN[::-1]))
-
-        running.do(reload())
-        assert httpx2.get(f"{running.url}/_askonce/api/stats", headers=shown).status_code == 401
+        assert CLIENT.get(f"{running.url}/_askonce/api/stats", headers=shown).status_code == 200
+        running.reload(config_of(tap.url, admin_token=TOKEN[::-1]))
+        assert CLIENT.get(f"{running.url}/_askonce/api/stats", headers=shown).status_code == 401

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from tests.gateway.asking import CLIENT, Provider, ask, configured, told, was_hit
-from tests.gateway.running import Running, Tap
+from tests.gateway.asking import Provider, ask, configured, told, was_hit
+from tests.gateway.running import CLIENT, Running, Tap, answer
 
 
 @pytest.fixture
 def tap():
-    with Tap(Provider({"sk-a", "sk-b"})) as tap:
+    with Tap(Provider()) as tap:
         yield tap
 
 
@@ -152,8 +152,6 @@ def test_hosts_that_are_one_upstream_share_answers(tmp_path, tap):
 
 
 def test_a_batch_of_inputs_goes_upstream_with_its_ignored_fields(tmp_path):
-    from tests.gateway.running import answer
-
     def says(heard):
         inputs = json.loads(heard.body)["input"]
         data = [{"object": "embedding", "index": at, "embedding": [0.5]} for at, _ in enumerate(inputs)]
@@ -192,6 +190,6 @@ def test_what_callers_say_to_askonce_is_taken_off_and_everything_else_arrives(tm
 def test_a_new_configuration_holds_from_the_next_request_on(tmp_path, tap):
     with Running(configured(tmp_path, tap, "")) as running:
         assert was_hit(twice(running))
-        running.tell(lambda: running.gateway.reload(configured(tmp_path, tap, "[[rule]]\nmode = 'off'\n")))
+        running.reload(configured(tmp_path, tap, "[[rule]]\nmode = 'off'\n"))
         assert why(ask(running, text="after")) == "rule-off"
         assert why(ask(running)) == "rule-off"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +11,8 @@ import httpx2
 import pytest
 
 from askonce.testing import Provider, Step
-from tests.gateway.running import Heard, Running, Tap, answer, raw_call, received, request, serving
+from tests.crowd import eventually
+from tests.gateway.running import CLIENT, Heard, Running, Tap, answer, raw_call, received, request, serving
 
 KEY = {"authorization": "Bearer sk-1"}
 
@@ -22,7 +22,7 @@ def asked(question: str, **more: Any) -> dict[str, Any]:
 
 
 def read(running: Running, question: str) -> tuple[str, bytes]:
-    with httpx2.stream(
+    with CLIENT.stream(
         "POST", f"{running.url}/v1/chat/completions", json=asked(question), headers=KEY, timeout=30
     ) as came:
         return came.headers["cache-status"], came.read()
@@ -39,18 +39,11 @@ def open_stream(running: Running, question: str) -> socket.socket:
     return caller
 
 
-def wait_until(met: Any, seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.01)
-
-
 def test_callers_that_ask_at_once_share_one_call_and_each_gets_every_byte():
     with Provider() as provider, serving(provider.url) as running, ThreadPoolExecutor(20) as pool:
         provider.script("shared", Step(hang=True, after=2))
         found = [pool.submit(read, running, "shared") for _ in range(20)]
-        wait_until(lambda: running.gateway.cache.stats().get("collapsed", 0) == 19)
+        eventually(lambda: running.gateway.cache.stats().get("collapsed", 0) == 19, "all others share the call")
         provider.release("shared")
         came = [one.result(20) for one in found]
         assert provider.paid("shared") == 1
@@ -75,9 +68,9 @@ def test_a_stream_is_finished_and_stored_although_its_only_caller_left():
     with Provider() as provider, serving(provider.url) as running:
         provider.script("left", Step(hang=True, after=2))
         open_stream(running, "left").close()
-        wait_until(lambda: not running.server.server_state.tasks)
+        eventually(lambda: not running.server.server_state.tasks, "the request ends")
         provider.release("left")
-        wait_until(lambda: running.gateway.cache.stats().get("stored", 0) == 1)
+        eventually(lambda: running.gateway.cache.stats().get("stored", 0) == 1, "it is stored")
         assert "hit" in read(running, "left")[0]
         assert provider.paid("left") == 1
 
@@ -87,7 +80,7 @@ def test_who_pays_may_leave_and_the_others_read_on():
         provider.script("shared", Step(hang=True, after=2))
         payer = open_stream(running, "shared")
         other = pool.submit(read, running, "shared")
-        wait_until(lambda: running.gateway.cache.stats().get("collapsed", 0) == 1)
+        eventually(lambda: running.gateway.cache.stats().get("collapsed", 0) == 1, "the other one shares the call")
         payer.close()
         provider.release("shared")
         assert other.result(20)[1].endswith(b"data: [DONE]\n\n")
@@ -100,11 +93,11 @@ def test_a_caller_that_leaves_before_the_answer_begins_loses_nothing_for_the_nex
         body = json.dumps({**asked("whole"), "stream": False}).encode()
         caller = socket.create_connection(("127.0.0.1", running.port), 20)
         caller.sendall(request(body, headers=("Authorization: Bearer sk-1",)))
-        wait_until(lambda: provider.paid("whole") == 1)
+        provider.wait_until_paid("whole")
         caller.close()
-        wait_until(lambda: running.gateway.cache.stats().get("abandoned", 0) == 1)
+        eventually(lambda: running.gateway.cache.stats().get("abandoned", 0) == 1, "nobody waits for it")
         provider.release("whole")
-        came = httpx2.post(f"{running.url}/v1/chat/completions", content=body, headers=KEY)
+        came = CLIENT.post(f"{running.url}/v1/chat/completions", content=body, headers=KEY)
         assert came.status_code == 200
         assert provider.paid("whole") == 1
 
@@ -118,28 +111,15 @@ def test_upstream_is_left_at_once_when_the_caller_of_an_uncached_request_leaves(
         caller.sendall(request(method="GET", path="/v1/events"))
         assert b"HTTP/1.1 200" in caller.recv(4096)
         caller.close()
-        wait_until(lambda: not running.server.server_state.tasks)
+        eventually(lambda: not running.server.server_state.tasks, "the request ends")
 
 
 def test_an_answer_that_upstream_cuts_is_cut_for_its_payer_and_its_followers_and_never_stored():
-    whole = b"x" * 100
     cut = answer(b'{"id": "x"', headers={"content-length": "5000"})
-    told = iter([cut + whole, b""])
-
-    def says(_: Heard) -> bytes:
-        return next(told, answer())
-
-    class Cutting(Tap):
-        async def _serve(self, reader: Any, writer: Any) -> None:
-            self.heard.append(await self._heard(reader))
-            writer.write(cut)
-            await writer.drain()
-            writer.close()
-
-    with Cutting() as tap, serving(tap.url) as running:
+    with Tap(lambda _: cut, hangs_up=True) as tap, serving(tap.url) as running:
         for _ in range(2):
             with pytest.raises(httpx2.RemoteProtocolError):
-                httpx2.post(
+                CLIENT.post(
                     f"{running.url}/v1/chat/completions", json={**asked("x"), "stream": False}, headers=KEY, timeout=10
                 )
     assert len(tap.heard) == 2

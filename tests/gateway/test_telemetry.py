@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 
-import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 import askonce
 from askonce.testing.provider import Provider
 from tests.crowd import eventually
-from tests.gateway.running import JSON, Tap, answer, serving
+from tests.gateway.running import CLIENT, JSON, Tap, answer, serving
 from tests.gateway.served import served
 
 SECRET = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCD"
@@ -21,7 +20,7 @@ SSE = b'data: {"choices":[{"index":0,"delta":{"content":"yes"},"finish_reason":"
 
 def post(url, body, path="/v1/chat/completions"):
     headers = {"authorization": f"Bearer {SECRET}"}
-    return httpx2.post(f"{url}{path}", json=body, headers=headers, timeout=30)
+    return CLIENT.post(f"{url}{path}", json=body, headers=headers, timeout=30)
 
 
 def numbers(gateway):
@@ -98,7 +97,7 @@ def test_whichever_worker_is_scraped_shows_the_sum_of_all_to_whoever_has_the_tok
             assert post(url, said).status_code == 200
 
         def scraped():
-            page = httpx2.get(f"{url}/_askonce/metrics", headers={"authorization": f"Bearer {token}"}, timeout=30)
+            page = CLIENT.get(f"{url}/_askonce/metrics", headers={"authorization": f"Bearer {token}"}, timeout=30)
             assert page.status_code == 200
             families = {family.name: family.samples for family in parse(page.text)}
             return {name: sum(one.value for one in families[name]) for name in SUMMED}
@@ -111,4 +110,4 @@ def test_whichever_worker_is_scraped_shows_the_sum_of_all_to_whoever_has_the_tok
             return saved.hits.calls == asked - 10 and all(scraped() == expected for _ in range(6))
 
         eventually(settled, "all workers' sum, and what the store says was saved")
-        assert httpx2.get(f"{url}/_askonce/metrics").status_code == 401
+        assert CLIENT.get(f"{url}/_askonce/metrics").status_code == 401

@@ -18,26 +18,21 @@ from askonce.gateway.app import Gateway
 from askonce.gateway.sockets import listening
 from askonce.gateway.start import _say
 from askonce.testing import Provider, Step
-from tests.gateway.running import Heard, Tap, answer, config_of, serving
+from askonce.testing.servers import free_port
+from tests.gateway.running import CLIENT, Heard, Tap, answer, config_of, serving
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 KEY = {"authorization": "Bearer sk-1"}
 
 
 def ask(url: str, path: str = "/v1/chat/completions") -> httpx2.Response:
-    return httpx2.post(f"{url}{path}", json=CHAT, headers=KEY, timeout=30)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    return CLIENT.post(f"{url}{path}", json=CHAT, headers=KEY, timeout=30)
 
 
 def test_an_upstream_that_refuses_is_an_error_in_the_shape_of_the_api_that_an_sdk_may_try_again():
     with serving(f"http://127.0.0.1:{free_port()}") as running:
         chat, messages = ask(running.url), ask(running.url, "/v1/messages")
-        other = httpx2.get(f"{running.url}/v1/models")
+        other = CLIENT.get(f"{running.url}/v1/models")
     assert chat.status_code == messages.status_code == other.status_code == 502
     assert chat.json()["error"]["code"] == "upstream_unreachable"
     assert "no connection to http://127.0.0.1" in chat.json()["error"]["message"]
@@ -65,13 +60,7 @@ def test_a_name_that_does_not_exist_is_named():
 
 @pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
 def test_an_upstream_that_hangs_up_or_speaks_no_http_is_an_error(said):
-    class Wrong(Tap):
-        async def _serve(self, reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(said)
-            writer.close()
-
-    with Wrong() as tap, serving(tap.url) as running:
+    with Tap(lambda _: said, hangs_up=True) as tap, serving(tap.url) as running:
         assert ask(running.url).status_code == 502
 
 
@@ -126,8 +115,8 @@ def test_a_store_that_is_away_at_the_start_is_said_and_calls_go_upstream(caplog)
     with Tap() as tap, serving(tap.url, store=store) as running:
         assert "calls go upstream uncached until it answers" in caplog.text
         assert ask(running.url).status_code == ask(running.url).status_code == 200
-        ready = httpx2.get(f"{running.url}/_askonce/ready")
-        assert httpx2.get(f"{running.url}/_askonce/health").json()["status"] == "ok"
+        ready = CLIENT.get(f"{running.url}/_askonce/ready")
+        assert CLIENT.get(f"{running.url}/_askonce/health").json()["status"] == "ok"
     assert (ready.status_code, ready.json()) == (503, {"status": "uncached", "store": "store-refused"})
     assert len(tap.heard) == 2
 
@@ -135,12 +124,12 @@ def test_a_store_that_is_away_at_the_start_is_said_and_calls_go_upstream(caplog)
 @pytest.mark.servers
 def test_a_gateway_is_ready_when_its_store_grants_a_claim_and_again_when_it_comes_back(own_valkey):
     with Tap() as tap, serving(tap.url, store=own_valkey.url) as running:
-        assert httpx2.get(f"{running.url}/_askonce/ready").status_code == 200
+        assert CLIENT.get(f"{running.url}/_askonce/ready").status_code == 200
         own_valkey.command("CONFIG", "SET", "maxmemory", "1")  # it answers reads, and refuses every claim
-        full = httpx2.get(f"{running.url}/_askonce/ready")
+        full = CLIENT.get(f"{running.url}/_askonce/ready")
         assert (full.status_code, full.json()["store"]) == (503, "store-full")
         own_valkey.command("CONFIG", "SET", "maxmemory", "0")
-        assert httpx2.get(f"{running.url}/_askonce/ready").status_code == 200
+        assert CLIENT.get(f"{running.url}/_askonce/ready").status_code == 200
 
 
 def test_a_port_in_use_is_one_clear_line_also_for_several_workers():
@@ -240,6 +229,6 @@ def test_an_error_of_the_gateway_names_no_secret():
 
     with Tap(says) as tap, serving(f"/a={tap.url}") as running:
         for path in ("/v1/sk-secret", "/a/v1/chat/completions?key=sk-secret"):
-            came = httpx2.post(f"{running.url}{path}", content=json.dumps(CHAT), headers={"authorization": "sk-secret"})
+            came = CLIENT.post(f"{running.url}{path}", content=json.dumps(CHAT), headers={"authorization": "sk-secret"})
             assert came.status_code in {404, 502}
             assert "sk-secret" not in came.text

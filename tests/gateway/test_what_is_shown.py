@@ -9,8 +9,8 @@ import sqlite3
 import httpx2
 import pytest
 
-from tests.gateway.asking import CLIENT, Provider, ask, configured
-from tests.gateway.running import JSON, Heard, Running, Tap, answer, raw_call, request
+from tests.gateway.asking import Provider, ask, configured
+from tests.gateway.running import CLIENT, JSON, Heard, Running, Tap, answer, raw_call, request
 
 PROMPT, ANSWER = "what-i-ask-in-confidence", "what-i-am-told-in-confidence"
 KEYS = ["sk-verysecret-1", "sk-verysecret-2", "sk-verysecret-bad"]
@@ -62,13 +62,7 @@ def test_lines_names_and_pages_hold_nothing_that_callers_said_or_were_told(tmp_p
     store = tmp_path / "a.db"
     with Tap(says) as tap:
         text = f"{tenants}[admin]\ntoken = '{TOKEN}'\n[log]\nlevel = 'debug'\nrequests = true\n"
-        config = configured(tmp_path, tap, text)
-        path = tmp_path / "askonce.toml"
-        path.write_text(path.read_text().replace("memory://", f"sqlite:///{store}"))
-        from askonce.gateway.config import load
-
-        config = load(path)
-        with Running(config) as running:
+        with Running(configured(tmp_path, tap, text, f"sqlite:///{store}")) as running:
             shown = [repr(one.headers) for one in callers(running)]
             hostile = (
                 request(b"{}", path=f"/_askonce/{KEYS[0]}"),

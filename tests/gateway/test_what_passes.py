@@ -8,11 +8,10 @@ import socket
 import zlib
 
 import brotli
-import httpx2
 import pytest
 import zstandard
 
-from tests.gateway.running import JSON, Heard, Tap, answer, raw_call, request, serving
+from tests.gateway.running import CLIENT, JSON, Heard, Tap, answer, raw_call, request, serving
 
 CHAT = b'{ "model":"gpt-4o",\n "messages" : [{"role":"user","content":"\\u00e9 hi"}] }'
 KEY = "Authorization: Bearer sk-1"
@@ -195,6 +194,6 @@ def test_websockets_are_refused_with_a_reason_and_other_upgrades_are_left_alone(
 
 def test_a_caller_without_a_body_and_one_with_an_empty_body_are_answered():
     with Tap() as tap, serving(tap.url) as running:
-        assert httpx2.post(f"{running.url}/v1/x", content=b"").status_code == 200
+        assert CLIENT.post(f"{running.url}/v1/x", content=b"").status_code == 200
         assert b" 200 " in raw_call(running.port, b"POST /v1/x HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
     assert [heard.body for heard in tap.heard] == [b"", b""]

@@ -9,8 +9,8 @@ import pytest
 
 from askonce.gateway.tenant_file import digest_of
 from tests.crowd import eventually
-from tests.gateway.asking import CLIENT, Provider, ask, configured, told, was_hit
-from tests.gateway.running import Running, Tap, answer
+from tests.gateway.asking import Provider, ask, configured, told, was_hit
+from tests.gateway.running import CLIENT, Running, Tap, answer
 
 SHARED = "[tenants]\nby = 'shared'\n"
 
@@ -161,13 +161,7 @@ def test_a_revoked_credential_gets_no_stored_answer_once_upstream_said_so(
 
 
 def test_a_worker_that_begins_anew_verifies_a_credential_of_a_named_tenant_again(tmp_path, tap, provider):
-    text = SHARED.replace("[tenants]", f"[store]\nurl = 'sqlite:///{tmp_path}/a.db'\n[tenants]")
-    config = configured(tmp_path, tap, "")
-    path = tmp_path / "askonce.toml"
-    path.write_text(path.read_text().replace("[store]\nurl = 'memory://'\n", "") + text)
-    from askonce.gateway.config import load
-
-    config = load(path)
+    config = configured(tmp_path, tap, SHARED, f"sqlite:///{tmp_path}/a.db")
     with Running(config) as running:
         ask(running, "sk-a")
     provider.good.discard("sk-a")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,78 +16,12 @@ import httpx2
 import pytest
 
 from askonce.testing import Provider
-from askonce.testing.servers import watch
+from tests.crowd import eventually
+from tests.gateway.running import CLIENT
+from tests.gateway.served import Served
 
 pytestmark = [pytest.mark.waits]
 KEY = {"authorization": "Bearer sk-1"}
-
-
-class Served:
-    """`askonce serve` in processes of its own."""
-
-    def __init__(self, file: Path, *options: str) -> None:
-        program = [sys.executable, "-m", "askonce", "serve", "--config", str(file), "--port", "0", *options]
-        self._process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        self._watcher = watch(self._process.pid)
-        self.pid = self._process.pid
-        self.lines: list[str] = []
-        self._changed = threading.Condition()
-        self._reader = threading.Thread(target=self._read, name="stderr")
-        self._reader.start()
-        self.url = self.wait_for(r"askonce: (http://\S+) is served")
-        self.wait_for(r"answers in")
-        while True:
-            try:
-                httpx2.get(f"{self.url}/_askonce/health", timeout=1)
-            except httpx2.TransportError:
-                time.sleep(0.05)
-            else:
-                return
-
-    def _read(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            with self._changed:
-                self.lines.append(line)
-                self._changed.notify_all()
-
-    def wait_for(self, pattern: str, times: int = 1) -> str:
-        """Wait until so many lines match; return what the pattern's last match has in its group."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self._met(pattern)) >= times, 30), self.lines
-            found = self._met(pattern)[-1]
-        return found[found.re.groups and 1]
-
-    def _met(self, pattern: str) -> list[re.Match[str]]:
-        return [found for line in self.lines if (found := re.search(pattern, line))]
-
-    def workers(self) -> list[int]:
-        done = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True, check=False
-        )
-        return [int(pid) for pid in done.stdout.split()]
-
-    def tell(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def end(self) -> int:
-        """Wait for its end; its exit code."""
-        code = self._process.wait(30)
-        self._reader.join(10)
-        return code
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._watcher.kill()
-        self._watcher.wait()
-        for pid in [*self.workers(), self.pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.end()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
 
 
 class Load:
@@ -110,7 +41,7 @@ class Load:
             question = f"q{next(self.asked) % self._questions}"
             body = {"model": "m", "messages": [{"role": "user", "content": question}]}
             try:
-                came = httpx2.post(f"{self._url}/v1/chat/completions", json=body, headers=KEY, timeout=20)
+                came = CLIENT.post(f"{self._url}/v1/chat/completions", json=body, headers=KEY, timeout=20)
             except httpx2.TransportError as error:
                 self.errors.append(error)
                 continue
@@ -118,10 +49,7 @@ class Load:
             self.answered[came.status_code] += 1
 
     def wait_until_answered(self, number: int) -> None:
-        until = time.monotonic() + 30
-        while self.answered.total() < number:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        eventually(lambda: self.answered.total() >= number, f"{number} requests are answered", 30)
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -153,7 +81,7 @@ def paid_once(provider: Provider, questions: int = 40) -> bool:
 def test_a_reload_under_load_loses_no_request_and_pays_nothing_twice(file):
     with Provider(delay=0.05) as provider:
         write(file, provider)
-        with Served(file) as served, Load(served.url) as load:
+        with Served("--config", file) as served, Load(served.url) as load:
             for number in (1, 2):
                 load.wait_until_answered(number * 30)
                 served.tell(signal.SIGHUP)
@@ -171,7 +99,7 @@ def test_a_reload_under_load_loses_no_request_and_pays_nothing_twice(file):
 def test_a_worker_that_is_killed_is_started_again_and_nobody_else_notices(file):
     with Provider(delay=0.05) as provider:
         write(file, provider)
-        with Served(file) as served, Load(served.url, callers=6) as load:
+        with Served("--config", file) as served, Load(served.url, callers=6) as load:
             load.wait_until_answered(30)
             victim = served.workers()[0]
             os.kill(victim, signal.SIGKILL)
@@ -187,7 +115,7 @@ def test_a_worker_that_is_killed_is_started_again_and_nobody_else_notices(file):
 def test_an_end_under_load_finishes_every_call_that_had_begun(file):
     with Provider(delay=0.3) as provider:
         write(file, provider)
-        with Served(file) as served, Load(served.url, questions=10_000) as load:
+        with Served("--config", file) as served, Load(served.url, questions=10_000) as load:
             load.wait_until_answered(6)
             served.tell(signal.SIGTERM)
             assert served.end() == 0
@@ -200,13 +128,13 @@ def test_an_end_under_load_finishes_every_call_that_had_begun(file):
 def test_one_worker_ends_with_its_flights_and_a_second_signal_ends_it_at_once(file):
     with Provider(delay=30) as provider:
         write(file, provider)
-        with Served(file, "--workers", "1") as served:
+        with Served("--config", file, "--workers", "1") as served:
             thread = threading.Thread(target=one, args=(served.url,))
             thread.start()
             provider.wait_until_paid("q0")
             served.tell(signal.SIGTERM)
             time.sleep(0.3)
-            assert served._process.poll() is None
+            assert not served.ended
             served.tell(signal.SIGTERM)
             assert served.end() == 0
             thread.join(10)
@@ -215,4 +143,4 @@ def test_one_worker_ends_with_its_flights_and_a_second_signal_ends_it_at_once(fi
 def one(url: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "q0"}]}
     with contextlib.suppress(httpx2.TransportError):
-        httpx2.post(f"{url}/v1/chat/completions", json=body, headers=KEY, timeout=20)
+        CLIENT.post(f"{url}/v1/chat/completions", json=body, headers=KEY, timeout=20)

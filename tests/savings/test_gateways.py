@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 
 import httpx2
 import pytest
 
 from askonce import Cache
+from tests.gateway.served import Served
 from tests.savings import worker
-from tests.savings.test_fleet import ROOT, Counting
+from tests.savings.test_fleet import Counting
 
 GATEWAYS, CALLERS, EACH = 2, 3, 30
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as made:
-        return made.getsockname()[1]
-
-
-def started(provider, store):
-    port = free_port()
-    words = ["serve", "--upstream", provider.url, "--url", store, "--port", str(port), "--log", "warning"]
-    return subprocess.Popen([sys.executable, "-m", "askonce", *words], cwd=ROOT), f"http://127.0.0.1:{port}"
-
-
-def ready(url):
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            if httpx2.get(f"{url}/_askonce/ready").status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("the gateway does not begin")
 
 
 def ask(url, dice, told):
@@ -58,21 +33,22 @@ def test_two_gateways_count_what_the_provider_counted_to_the_token(tmp_path):
         provider.script(worker.BAD[0], "refused")
         provider.script(worker.BAD[2], "truncated")
         for turn in range(2):
-            gateways = [started(provider, store) for _ in range(GATEWAYS)]
-            for _, url in gateways:
-                ready(url)
-            callers = [
-                threading.Thread(target=ask, args=(url, random.Random(f"{turn} {number} {url}"), told))
-                for number in range(CALLERS)
-                for _, url in gateways
-            ]
-            for caller in callers:
-                caller.start()
-            for caller in callers:
-                caller.join()
-            for process, _ in gateways:
-                process.send_signal(signal.SIGTERM)
-            assert [process.wait(60) for process, _ in gateways] == [0] * GATEWAYS
+            with contextlib.ExitStack() as running:
+                gateways = [
+                    running.enter_context(Served("--upstream", provider.url, "--url", store)) for _ in range(GATEWAYS)
+                ]
+                callers = [
+                    threading.Thread(target=ask, args=(one.url, random.Random(f"{turn} {number} {one.url}"), told))
+                    for number in range(CALLERS)
+                    for one in gateways
+                ]
+                for caller in callers:
+                    caller.start()
+                for caller in callers:
+                    caller.join()
+                for one in gateways:
+                    one.tell(signal.SIGTERM)
+                assert [one.end() for one in gateways] == [0] * GATEWAYS
         with Cache(store) as cache:
             total = cache.savings().total
     assert (total.paid.calls, total.paid.tokens) == (provider.calls, provider.tokens)

@@ -7,7 +7,7 @@ import pytest
 
 from askonce.gateway.page.overview import PARTS
 from tests.gateway.page.test_shown import Page
-from tests.gateway.running import Tap, config_of, serving
+from tests.gateway.running import CLIENT, Tap, config_of, serving
 
 TOKEN = "a-token-of-the-operator"
 BODY = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "hi"}]}
@@ -24,7 +24,7 @@ def test_a_gateway_shows_what_its_callers_saved_and_which_line_to_change(monkeyp
             assert f"{gateway.url}/openai" in empty
             for _ in range(3):
                 headers = {"authorization": "Bearer sk-one"}
-                httpx2.post(f"{gateway.url}/v1/chat/completions", json=BODY, headers=headers, timeout=30)
+                CLIENT.post(f"{gateway.url}/v1/chat/completions", json=BODY, headers=headers, timeout=30)
             gateway.do(gateway.gateway.cache.savings())  # pushes what was counted
             page = Page(browser.get("").text).words
             assert "calls not made 2" in page or "Saved today 2 calls" in page
@@ -39,7 +39,7 @@ def test_a_gateway_shows_what_its_callers_saved_and_which_line_to_change(monkeyp
 @pytest.mark.parametrize("path", ["", "/", "/login", "/entries", "/static/x/page.js"])
 def test_without_a_token_there_is_no_page(path):
     with Tap() as tap, serving(tap.url) as gateway:
-        assert httpx2.get(f"{gateway.url}/_askonce{path}", timeout=30).status_code == 404
+        assert CLIENT.get(f"{gateway.url}/_askonce{path}", timeout=30).status_code == 404
 
 
 def test_another_configuration_makes_another_page_and_ends_its_sessions():
@@ -50,9 +50,5 @@ def test_another_configuration_makes_another_page_and_ends_its_sessions():
     ):
         browser.post("login", data={"token": TOKEN})
         assert browser.get("").status_code == 200
-
-        async def reload() -> None:
-            gateway.gateway.reload(config_of(tap.url, admin_token="another-token-of-the-operator"))
-
-        gateway.do(reload())
+        gateway.reload(config_of(tap.url, admin_token="another-token-of-the-operator"))
         assert browser.get("").status_code == 303
