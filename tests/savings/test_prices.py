@@ -15,6 +15,7 @@ from askonce.cache.pricing import pricer_of, read_prices
 from askonce.core.costs import extensions_of, pack_usage, spent_of, unpack_usage
 from askonce.core.prices import Library
 from askonce.core.providers import APIS
+from askonce.core.providers.parts import answers_in
 from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.usage import Bill, Usage, bill_of_events, bills_of, usage_of
 from askonce.core.shared_bills import bills_in
@@ -55,7 +56,7 @@ json_like = st.recursive(
 
 @given(json_like, st.sampled_from(APIS))
 def test_no_answer_makes_its_reader_raise(value, api):
-    bills = [*bills_of(value, api), *bills_of(value)]
+    bills = [*bills_of([(value, api)]), *bills_of(answers_in(value))]
     if isinstance(value, list):
         bills.append(bill_of_events(api, [one for one in value if isinstance(one, dict)]))
     for bill in bills:
@@ -296,7 +297,7 @@ def test_most_recorded_answers_have_a_price_and_streams_tell_what_their_twins_te
 def found_in(text, *, stream):
     if not stream:
         try:
-            return list(bills_of(json.loads(text)))
+            return list(bills_of(answers_in(json.loads(text))))
         except ValueError:
             return []
     scan = StreamScan(None)

@@ -9,7 +9,7 @@ and not stored if it calls for an action, is cut, refused or empty, used a searc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypedDict
 
 from askonce.core.expiry import end_of, may_end
@@ -39,6 +39,7 @@ class Verdict(NamedTuple):
 
 
 Verdicts = tuple[Verdict, tuple[Bill, ...]]  # on an answer, and what its price depends on
+Answers = Iterable[tuple[Answer, Api | None]]  # those in a value (answers_in)
 
 
 def refused(reason: str) -> Verdict:
@@ -107,9 +108,14 @@ class Judge:
     def _whole(self, api: Api | None, value: object, body: bytes, now: float) -> Verdict:
         """The verdict on an answer in one piece, of this API if it is known."""
         found = _unwrapped(value)
-        self.bills = tuple(bill._replace(where=self.where) for bill in bills_of(found, api))
-        reason = self._api_reason(api, value) if api else self._refusal(value, found)
-        return self._final(reason or self._misfit_reason(value, found), value, found, body, now)
+        if api:
+            self.bills = bills_of([(found, api)], self.where)
+            reason = self._api_reason(api, value) or self._misfit_reason(value, ())
+        else:
+            answers = list(answers_in(found))
+            self.bills = bills_of(answers, self.where)
+            reason = self._refusal(value, found, answers) or self._misfit_reason(value, answers)
+        return self._final(reason, value, found, body, now)
 
     def stream(self, content_type: str = "") -> Judged:
         """A judged scan of an HTTP stream, fed with bytes."""
@@ -136,11 +142,11 @@ class Judge:
         reason = reason or self._stream_misfit(scan)
         return self._final(reason, values, values, scan.body, now, names=names, dates=bool(made))
 
-    def _misfit_reason(self, value: object, found: object) -> str:
-        """Why it does not fit its request. `found`: what is in the value, if that is a text (_unwrapped)."""
+    def _misfit_reason(self, value: object, answers: Answers) -> str:
+        """Why it does not fit its request. `answers`: those in it."""
         if self._misfit is _fits:
             return ""
-        whole = [value] if self._api else [one for one, named in answers_in(found) if named]
+        whole = [value] if self._api else [one for one, named in answers if named]
         return self._misfit(dicts(whole))
 
     def _stream_misfit(self, scan: StreamScan) -> str:
@@ -148,16 +154,17 @@ class Judge:
 
     def refusal(self, value: object) -> str:
         """Why a value may not be stored, whatever store_if says; "" if it may."""
-        return self._refusal(value, _unwrapped(value))
+        found = _unwrapped(value)
+        return self._refusal(value, found, answers_in(found))
 
-    def _refusal(self, value: object, found: object) -> str:
+    def _refusal(self, value: object, found: object, answers: Answers) -> str:
         if value is None or (isinstance(value, str) and not value.strip()):
             return "empty"
         if failed(value):
             return "error"
         if isinstance(found, str):  # the call returned only the text of an answer
             return "invalid-json" if self._expected.json and breaks_json(found) else ""
-        reasons = [self._part_reason(one, api) for one, api in answers_in(found)]
+        reasons = [self._part_reason(one, api) for one, api in answers]
         # An empty one may be one of several, or stand beside data of the user's.
         return next((one for one in reasons if one not in ("", "empty")), "empty" if {*reasons} == {"empty"} else "")
 
@@ -214,7 +221,7 @@ class RecordingJudge(Judge):
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:  # noqa: ARG002 - kept for ever
         """The verdict on a returned value."""
-        return Verdict("error" if of_the_moment(value) else self._misfit_reason(value, _unwrapped(value)))
+        return Verdict("error" if of_the_moment(value) else self._misfit_reason(value, answers_in(_unwrapped(value))))
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
         """The verdict on a whole answer of HTTP."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from askonce.core.providers import bounded
+from askonce.core.providers.parts import answers_in
 from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.usage import Bill, bill_of_events, bills_of
 from askonce.core.tape import DATA, frames
@@ -16,7 +17,7 @@ def bills_in(form: str, body: bytes) -> list[Bill]:
         if form == "s":
             return _of_tape(body)
         start = LENGTH + int.from_bytes(body[:LENGTH], "big") if form == "j" else 0
-        return list(bills_of(bounded.loads(body[start:])))
+        return list(bills_of(answers_in(bounded.loads(body[start:]))))
     except (ValueError, RecursionError):
         return []
 

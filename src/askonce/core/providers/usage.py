@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from askonce.core.providers.answers import Answer, a_dict, snake
 from askonce.core.providers.api import Api
-from askonce.core.providers.parts import answers_in
 
 MOST = 2**48  # tokens: more is nonsense
 FIRST, LAST = 2, 4  # events of a stream that may name a usage
@@ -45,15 +44,9 @@ def tokens_of(bills: Sequence[Bill]) -> dict[str, int]:
     return Usage(*map(sum, zip(*told, strict=True)))._asdict() if told else {}
 
 
-def bills_of(value: object, api: Api | None = None) -> Iterator[Bill]:
-    """The bills of an answer; of a value of no known API, those of all answers in it."""
-    if api is not None:
-        if isinstance(value, dict):
-            yield Bill(api, value)
-        return
-    for answer, shown in answers_in(value):
-        if shown is not None:
-            yield Bill(shown, answer)
+def bills_of(answers: Iterable[tuple[object, Api | None]], where: str = "") -> tuple[Bill, ...]:
+    """The bills of answers with their APIs, as answers_in finds them; none of what is of no known API."""
+    return tuple(Bill(api, answer, where) for answer, api in answers if api is not None and isinstance(answer, dict))
 
 
 def bill_of_events(api: Api, events: Sequence[Answer]) -> Bill:
