@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
+from operator import attrgetter
 from typing import Any, Literal
 
 By = Literal["model", "scope", "tenant", "day"]
@@ -81,6 +82,11 @@ class Spent:
 
 SPENT = tuple(one.name for one in fields(Spent))
 NOTHING = Spent()
+
+
+def sum_of(parts: Iterable[Spent]) -> Spent:
+    """The sum of costs."""
+    return Spent(*map(sum, zip(*map(attrgetter(*SPENT), parts), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

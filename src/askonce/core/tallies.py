@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from askonce.core.savings import KINDS, SPENT, Balance, Spent
+from askonce.core.savings import KINDS, NOTHING, SPENT, Balance, Spent
 
 HOUR = 3_600_000  # ms
 DAY = 24 * HOUR
@@ -114,8 +114,9 @@ def counts_of(balance: Balance) -> dict[str, int]:
     counts = {
         short: count
         for kind, names in _NAMES.items()
+        if (spent := getattr(balance, kind)) is not NOTHING  # most are: a booking is of one kind
         for name, short in names.items()
-        if (count := getattr(getattr(balance, kind), name))
+        if (count := getattr(spent, name))
     }
     return counts | ({_UNANSWERED: balance.unanswered} if balance.unanswered else {})
 

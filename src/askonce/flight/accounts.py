@@ -14,13 +14,13 @@ import math
 import os
 import time
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 
 from askonce.core.keys import Key
 from askonce.core.model import Head
-from askonce.core.savings import EDGES, Balance
+from askonce.core.savings import EDGES, NOTHING, Balance, Spent
 from askonce.core.tallies import (
     BALANCES,
     COUNT,
@@ -36,7 +36,7 @@ from askonce.core.tallies import (
     summed,
 )
 from askonce.events import log
-from askonce.flight.bookings import Booking, Served, Who
+from askonce.flight.bookings import Booking, Served, Who, booked
 from askonce.flight.pricing import Pricer
 from askonce.runtime.drive import drive
 from askonce.store import Store, StoreTrouble
@@ -212,9 +212,7 @@ class Accounts:
         for row in list(self.rows.values()):
             self._add_row(row, hot, now=last)
         self._add_bookings(now=last)
-        while self._notes:
-            prefix, table, label, counter = self._notes.popleft()
-            self._add(prefix, Tally(table, label, {counter: 1}))
+        self._add_notes()
         for prefix, served in hot.items():
             for hits, row in sorted(served, key=lambda one: -one[0])[:HOT]:
                 self._add(prefix, Tally(HOTTEST, row.key.digest.hex().encode(), {COUNT: hits}))
@@ -246,21 +244,35 @@ class Accounts:
         row.stale -= stale
         row.parts -= parts
         hot.setdefault(row.who.prefix, []).append((hits + stale + parts, row))
-        within = replace(cost, calls=0, ms=0)
-        self._balance(row.who, Balance(hits=cost.times(hits) + within.times(parts), stale=cost.times(stale)))
+        whole = cost.times(hits)
+        if parts:
+            whole += replace(cost, calls=0, ms=0).times(parts)
+        self._balance(row.who, Balance(hits=whole, stale=cost.times(stale) if stale else NOTHING))
         return True
 
+    def _add_notes(self) -> None:
+        """Add up the notes, and then each sum: there are few different ones."""
+        counted: Counter[tuple[str, str, bytes, str]] = Counter()
+        while self._notes:
+            counted[self._notes.popleft()] += 1
+        for (prefix, table, label, counter), count in counted.items():
+            self._add(prefix, Tally(table, label, {counter: count}))
+
     def _add_bookings(self, *, now: bool) -> None:
+        """Add up what is settled, for each who and kind, and then each sum."""
         waiting, self._waiting = self._waiting, []
         while self._bookings:
             waiting.append(self._bookings.popleft())
+        settled: dict[tuple[Who, str], list[Spent]] = {}
         for booking in waiting:
-            settled = booking.pricer is None or booking.cost.settle(booking.pricer)
-            if not (settled or now) and len(self._waiting) < WAITING:
+            priced = booking.pricer is None or booking.cost.settle(booking.pricer)
+            if not (priced or now) and len(self._waiting) < WAITING:
                 self._waiting.append(booking)
                 self.waits = True
                 continue
-            self._balance(booking.who, booking.balance())
+            settled.setdefault((booking.who, booking.kind), []).extend(booking.whole())
+        for (who, kind), parts in settled.items():
+            self._balance(who, booked(kind, parts))
 
     def _balance(self, who: Who, balance: Balance) -> None:
         label = self._labels.get(who)

@@ -11,7 +11,7 @@ from askonce.core.costs import spent, spent_of, unpack_usage
 from askonce.core.keys import Key
 from askonce.core.model import USAGE, Corrupt, Head, unpack_extensions
 from askonce.core.providers.usage import Bill, Usage
-from askonce.core.savings import Balance, Spent
+from askonce.core.savings import Balance, Spent, sum_of
 from askonce.flight.pricing import Pricer
 
 LABEL = 100  # characters of a model, scope or tenant
@@ -126,12 +126,18 @@ class Booking(NamedTuple):
     cost: Cost = FREE
     pricer: Pricer | None = None
 
-    def balance(self) -> Balance:
-        """It as a balance; ``unanswered`` is a number."""
-        if self.kind == "unanswered":
-            return Balance(unanswered=1)
-        whole: dict[str, Any] = {self.kind: self.spent + spent(self.cost.usage, self.cost.price, 0, 0)}
-        return Balance(**whole)
+    def whole(self) -> tuple[Spent, ...]:
+        """What it adds, in parts."""
+        cost = self.cost
+        if cost.usage is None and cost.price is None:
+            return (self.spent,)
+        return self.spent, spent(cost.usage, cost.price, 0, 0)
+
+
+def booked(kind: str, parts: Sequence[Spent]) -> Balance:
+    """What bookings of one kind add; ``unanswered`` is their number."""
+    whole: dict[str, Any] = {kind: len(parts) if kind == "unanswered" else sum_of(parts)}
+    return Balance(**whole)
 
 
 class Served:
