@@ -86,7 +86,7 @@ class Accounting:
         told = []
         for (flight, question), answer, at in zip(group, answers, before, strict=False):
             share = cost if len(answers) == 1 else cost.share(answer.weight, before[-1], at)
-            self._settle(flight, question, Paid("", spent, share, sent))
+            self._settle(flight, question, spent, share, sent=sent)
             spent = NOTHING
             more = extensions_of(share.usage, share.price)
             told.append(answer._replace(extensions={**answer.extensions, **more}) if more else answer)
@@ -97,13 +97,13 @@ class Accounting:
         sent = type(error).__name__ not in UNSENT
         spent = self._called(group, seconds, sent=sent)
         for flight, question in group:
-            self._settle(flight, question, Paid("", spent, FREE, sent))
+            self._settle(flight, question, spent, FREE, sent=sent)
             spent = NOTHING
 
     def cut(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> None:
         """Book a stream that ended without an answer, as far as it told its usage."""
         spent = self._called([(flight, question)], seconds, sent=True)
-        self._settle(flight, question, Paid("", spent, self._cost(question, answer), sent=True))
+        self._settle(flight, question, spent, self._cost(question, answer), sent=True)
 
     def _called(self, group: Sequence[tuple[Flight, Question]], seconds: float, *, sent: bool) -> Spent:
         flight, question = group[0]
@@ -114,15 +114,15 @@ class Accounting:
     def _cost(self, question: Question, answer: Answer) -> Cost:
         return Cost.of([bill._replace(model=question.model) for bill in answer.bills], self._pricer)
 
-    def _settle(self, flight: Flight, question: Question, paid: Paid) -> None:
+    def _settle(self, flight: Flight, question: Question, spent: Spent, cost: Cost, *, sent: bool) -> None:
         """Book a flight's call, and those that read its stream; once, also if the end of a stream is repeated."""
         if flight.paid is not None:
             return
         kind = "refreshes" if flight.is_refresh else "doubled" if flight.takeover else "led"
-        flight.paid = paid._replace(kind=kind)
-        self._book(question, kind, paid.spent, paid.cost)
+        flight.paid = Paid(kind, spent, cost, sent)
+        self._book(question, kind, spent, cost)
         if kind == "doubled":  # its caller had joined the flight that went silent
-            self._book(question, "joined", paid.spent, paid.cost)
+            self._book(question, "joined", spent, cost)
         self._take_joined(flight)
 
     # lookups

@@ -177,12 +177,13 @@ class Leader:
     ) -> None:
         """End a stream's flight: store the stream if it is whole, else give the lease back."""
         seconds, why = time.monotonic() - flight.began, type(error).__name__ if error is not None else ""
-        self._called(question, seconds, pump.scan.bills(), why)
+        bills = pump.scan.bills()
+        self._called(question, seconds, bills, why)
         if pump.abandoned:
             self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
         self.accounting.took(CALL, seconds)
         if refusal or error is not None:
-            unread = Answer(None, refused(refusal or why), bills=pump.scan.bills())
+            unread = Answer(None, refused(refusal or why), bills=bills)
             self.accounting.cut(flight, question, unread, seconds)
         if refusal:
             self._unstored(question, refusal)
@@ -194,7 +195,7 @@ class Leader:
             self._noting.ended(flight, question, ending.detail, failed=True)
             await self._return(flight, ending, failed=self._failed_for(flight, error))
         else:
-            answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()), bills=pump.scan.bills())
+            answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()), bills=bills)
             await self._landed(flight, question, answer, seconds)
 
     async def abandon(self, flight: Flight) -> None:

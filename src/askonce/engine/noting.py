@@ -52,6 +52,7 @@ class Noting:
         if question.parts is None or not question.plan.noted or (unstored and flight.is_refresh):
             return
         created, fresh, stale, error = life.dates(0)
+        epoch, clock = (b"", 0) if flight.grant is None else flight.grant.snapshot
         seen = Seen(
             flight.id,
             unstored,
@@ -63,10 +64,10 @@ class Noting:
             hard=max(created, fresh, stale, error),
             refresh=flight.is_refresh,
             held=question.held.fresh if question.held is not None else 0,
+            epoch=epoch,
+            clock=clock,
             fields=question.fields,
         )
-        if flight.grant is not None:
-            seen = seen._replace(epoch=flight.grant.snapshot.epoch, clock=flight.grant.snapshot.clock)
         ended = _Ended(question.key, question.plan.unfiltered, light(question.key, question.parts), seen)
         what, size = (question.key, unstored or flight.id), ended.parts.size
         if self._queue.add(what, size, lambda lag: self._note(ended, lag), once=bool(unstored)):
