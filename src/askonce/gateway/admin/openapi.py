@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Any
 
 from askonce import __version__
 from askonce.gateway.admin import schemas
-from askonce.gateway.admin.operations import OPERATIONS, Operation
+from askonce.gateway.admin.operations import OPERATIONS, Field, Operation
 from askonce.gateway.admin.problems import PROBLEM
 from askonce.gateway.admin.schemas import Schema
 
@@ -60,8 +59,8 @@ def _described(operation: Operation, named: dict[str, Schema]) -> dict[str, Any]
     return {**told, "responses": _responses(operation, named)}
 
 
-def _parameter(operation: Operation, one: Any) -> dict[str, Any]:
-    place = "path" if re.search(rf"\{{{one.name}\}}", operation.path) else "query"
+def _parameter(operation: Operation, one: Field) -> dict[str, Any]:
+    place = "path" if f"{{{one.name}}}" in operation.path else "query"
     shown = {"name": one.name, "in": place, "required": one.required, "description": one.said}
     default = {} if one.default in (None, "") else {"default": one.default}
     return {**shown, "schema": {**one.schema, **default}}

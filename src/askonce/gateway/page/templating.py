@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from askonce.events import readable
+from askonce.gateway.beginnings import SHORT
 from askonce.gateway.page import words
 
 
@@ -24,6 +25,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    made.globals["SHORT"] = SHORT
     made.filters.update({name: _number(one) for name, one in words.FILTERS.items()})
     return made
 
