@@ -21,7 +21,9 @@ OPTIONS = (DOCS / "reference" / "options.md").read_text("utf-8")
 def rows(title):
     table = re.search(rf"<!-- {title}: checked by [^>]*-->\n(.*?)<!-- end -->", OPTIONS, re.DOTALL)[1]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
-    return {name.strip("`"): rest for name, *rest in cells}
+    found = {name.strip("`"): rest for name, *rest in cells}
+    assert len(found) == len(cells), "each has one row"
+    return found
 
 
 def test_every_option_of_a_cache_is_in_the_reference_with_its_default():
