@@ -109,10 +109,10 @@ def test_a_memory_and_a_file_choose_the_same_victims_after_the_same_history(hist
 def test_an_entry_is_worth_the_same_when_it_is_stored_and_when_it_is_reached_whatever_its_header_says(
     price, took, at, byte
 ):
-    clock, one = Clock(), hashed(1)
-    memory = MemoryStore.from_url("memory://", max_bytes=MIB, clock=clock)
+    one = hashed(1)
     with tempfile.TemporaryDirectory() as folder:
-        file = SQLiteStore.from_url(f"sqlite:///{folder}/cache.db", max_bytes=MIB, clock=clock)
+        both = Both(f"{folder}/cache.db")
+        memory, file = both.memory, both.file
         for store in (memory, file):
             grant = lead(store, one, 1)
             costs = {PRICE: whole(price), DURATION: whole(took)}
@@ -124,7 +124,7 @@ def test_an_entry_is_worth_the_same_when_it_is_stored_and_when_it_is_reached_wha
         reached = {memory._memory._worth(one.digest + b"v"), file.write(lambda rows: rows._room._worth(number_of(one)))}
         (place,) = memory._memory.places._places.values()
         (worth,) = reached
-        assert place == stored(0, worth, clock.us // 1000, known=False)
+        assert place == stored(0, worth, both.clock.us // 1000, known=False)
         assert file._file.read(lambda rows: rows.execute("SELECT touched FROM entries").fetchall()) == [(place,)]
         drive(file.close())
 
