@@ -22,6 +22,8 @@ import anthropic
 import openai
 
 from askonce import AsyncCache, Cache
+from askonce.cli.place import PATIENCE, patience
+from askonce.store.sqlite import file
 
 CALLERS = 8
 
@@ -113,7 +115,7 @@ async def tasks(upstream: str, records: list[dict[str, Any]]) -> None:
     print("ready", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         random.shuffle(records)
-        async with AsyncCache(line.strip()) as cache:
+        async with AsyncCache(line.strip(), **patience(line)) as cache:
             print(json.dumps(await round_of_tasks(cache, asking, records)), flush=True)
 
 
@@ -122,11 +124,13 @@ def threads(upstream: str, records: list[dict[str, Any]]) -> None:
     print("ready", flush=True)
     while line := sys.stdin.readline():
         random.shuffle(records)
-        with Cache(line.strip()) as cache:
+        with Cache(line.strip(), **patience(line)) as cache:
             print(json.dumps(round_of_threads(cache, asking, records)), flush=True)
 
 
 def main() -> None:
+    # Who pays is asked here, and not what a slow store costs a lookup: on a busy machine a lock may be held for longer.
+    vars(file).update(TIMEOUT=PATIENCE, QUEUE=PATIENCE)
     settings = json.loads(sys.argv[1])
     records = json.loads(Path(settings["records"]).read_text("utf-8"))
     if settings["mode"] == "tasks":
