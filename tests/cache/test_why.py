@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,9 @@ import pytest
 
 from askonce import AsyncCache, Cache, Policy, UsageError
 from askonce.core.why import REASONS, Why
+from askonce.runtime.drive import drive
 from askonce.testing.answers import answer
+from tests.store.keeping import lose
 
 ASKED: dict[str, Any] = {
     "model": "gpt-4.1-mini",
@@ -30,18 +31,13 @@ ANSWER = answer(ASKED, "openai.chat")
 Make = Callable[..., Cache]
 
 
-@pytest.fixture(params=["memory", "sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+@pytest.fixture
+def make(place: str) -> Iterator[Make]:
     """Caches over one store, as several processes have them."""
-    prefix = f"why-{os.urandom(6).hex()}"
-    if request.param == "valkey":
-        url = request.getfixturevalue("valkey").url
-    else:
-        url = f"memory://{prefix}" if request.param == "memory" else f"sqlite:///{tmp_path / 'a.db'}"
     made: list[Cache] = []
 
     def cache(**options: Any) -> Cache:
-        made.append(Cache(url, prefix=prefix, **options))
+        made.append(Cache(place, prefix="why", **options))
         return made[-1]
 
     yield cache
@@ -135,22 +131,10 @@ def test_an_answer_past_its_grace_is_explained_when_nothing_of_it_is_left(make: 
 
 def test_an_answer_that_the_store_lost_before_its_end_was_evicted(cache: Cache) -> None:
     cache.fetch(ASKED, lambda: ANSWER)
-    lose(cache)
+    lose(cache.engine().store)
     for why in (cache.why(ASKED), told(cache, ASKED)):
         assert why.reason == "evicted"
         assert why.when == pytest.approx(time.time(), abs=60)
-
-
-def lose(cache: Cache) -> None:
-    """Delete all entries, as a full store does."""
-    from askonce.runtime.drive import drive
-
-    store, cursor = cache.engine().store, b""
-    while True:
-        cursor, seen = drive(store.scan(cursor, 1000))
-        drive(store.discard(seen))
-        if not cursor:
-            return
 
 
 @pytest.mark.parametrize(
@@ -345,17 +329,14 @@ def test_a_request_that_was_met_before_is_described_like_a_new_one(cache: Cache)
     client = client_of(cache)
     post(client)
     post(client)
-    lose(cache)
+    lose(cache.engine().store)
     response = post(client)  # its question is remembered, so its body is not read
     assert cache.why(response).reason == "evicted"
     assert cache.why(post(client, {**ASKED, "temperature": 1})).field == "temperature"
-    trees = {tuple(one.seen.tree for one in _notes(cache) if one.name[:32].hex() == _key(response))}
-    assert all(tree == one[0] for one in trees for tree in one)
+    assert len({one.seen.tree for one in _notes(cache) if one.name[:32].hex() == _key(response)}) == 1
 
 
 def _notes(cache: Cache) -> Any:
-    from askonce.runtime.drive import drive
-
     explainer = cache.engine().explainer
     drive(explainer.push())
     return drive(explainer.notes(b""))
@@ -413,8 +394,6 @@ def test_without_encryption_no_word_of_a_request_or_an_answer_is_in_a_note(cache
 
 
 def _raw(cache: Cache) -> Any:
-    from askonce.runtime.drive import drive
-
     drive(cache.engine().explainer.push())
     return drive(cache.engine().store.notes(b""))
 

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import json
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -24,7 +22,8 @@ from askonce.core.policy import resolve
 from askonce.core.providers.expected import expected_of
 from askonce.core.providers.request import judge_request
 from askonce.core.shapes import LONGEST
-from askonce.runtime.drive import drive
+from tests.changes import changed
+from tests.store.keeping import lose
 
 PAIRS = 200
 SOME = pytest.mark.parametrize("count", [25, pytest.param(PAIRS, marks=pytest.mark.slow)])
@@ -72,15 +71,6 @@ def named(path: list[str | int]) -> str:
     for one in path:
         place = step(place, one)
     return place
-
-
-def changed(request: dict[str, Any], path: list[str | int], value: Any) -> dict[str, Any]:
-    made = copy.deepcopy(request)
-    at: Any = made
-    for name in path[:-1]:
-        at = at[name]
-    at[path[-1]] = value
-    return made
 
 
 def other(value: Any, draw: random.Random) -> tuple[Any, str]:
@@ -189,21 +179,12 @@ CASES = 100
 GONE = ("expired", "scope", "tag", "model", "everything", "forget", "evicted", "not-stored", "failed", "replaced")
 
 
-@pytest.fixture(params=["memory", "sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    """A store and an unused prefix."""
-    prefix = f"gone-{os.urandom(6).hex()}"
-    if request.param == "valkey":
-        return request.getfixturevalue("valkey").url, prefix
-    return (f"memory://{prefix}" if request.param == "memory" else f"sqlite:///{tmp_path / 'a.db'}"), prefix
-
-
 @pytest.mark.parametrize("count", [20, pytest.param(CASES, marks=pytest.mark.slow)])
-def test_what_was_seen_and_is_gone_says_why(place: tuple[str, str], requests: list[dict[str, Any]], count: int) -> None:
+def test_what_was_seen_and_is_gone_says_why(place: str, requests: list[dict[str, Any]], count: int) -> None:
     some = [one for one in requests if not judge_request(one, resolve(ALL)) and isinstance(one.get("model"), str)]
     some = [one for one in some if not expected_of(one).json]
     wrong = []
-    with Cache(place[0], prefix=place[1], policy=ALL) as cache:
+    with Cache(place, prefix="gone", policy=ALL) as cache:
         for at, request in enumerate(some[:count]):
             how = GONE[at % len(GONE)]
             own: dict[str, Any] = {"scope": f"case-{at}/x", "tags": [f"doc:{at}"]}
@@ -228,7 +209,7 @@ def gone(cache: Cache, request: dict[str, Any], how: str, own: dict[str, Any]) -
     if how == "not-stored":
         return "not-stored", "empty"
     if how == "evicted":
-        lose(cache)
+        lose(cache.engine().store)
         return "evicted", ""
     if how == "forget":
         outcome.forget()
@@ -236,7 +217,7 @@ def gone(cache: Cache, request: dict[str, Any], how: str, own: dict[str, Any]) -
     if how == "replaced":  # invalidated, asked again, and then lost
         cache.invalidate(tag=own["tags"][0])
         cache.fetch(request, lambda: ANSWER, **own)
-        lose(cache)
+        lose(cache.engine().store)
         return "evicted", ""
     ways: dict[str, dict[str, Any]] = {
         "scope": {"scope": own["scope"].partition("/")[0]},
@@ -251,13 +232,3 @@ def gone(cache: Cache, request: dict[str, Any], how: str, own: dict[str, Any]) -
 
 def failing() -> Any:
     raise RuntimeError
-
-
-def lose(cache: Cache) -> None:
-    """Delete all entries, as a full store does."""
-    store, cursor = cache.engine().store, b""
-    while True:
-        cursor, seen = drive(store.scan(cursor, 1000))
-        drive(store.discard(seen))
-        if not cursor:
-            return

@@ -19,6 +19,7 @@ from askonce.core.parts import Parts
 from askonce.core.seen import Invalidated, Seen, owner_of, read_note
 from askonce.core.shapes import without_numbers
 from askonce.core.why import KINDS, REASONS, Evidence, Gone, Near, Past, Stored, decide, moment, passed
+from tests.changes import changed
 from tests.profiles import examples
 
 SECRET = b"s" * 16
@@ -60,15 +61,6 @@ def compared(new: Parts, old: Parts) -> list[tuple[str, str]]:
     return [] if found is None else [(one.field, one.kind) for one in found.differences]
 
 
-def changed(path: list[Any], value: Any) -> dict[str, Any]:
-    made = copy.deepcopy(CHAT)
-    at: Any = made
-    for name in path[:-1]:
-        at = at[name]
-    at[path[-1]] = value
-    return made
-
-
 SYSTEM = CHAT["messages"][0]["content"]
 
 
@@ -103,7 +95,7 @@ SYSTEM = CHAT["messages"][0]["content"]
     ],
 )
 def test_one_changed_place_is_named_with_its_kind(path: list[Any], value: Any, field: str, kind: str) -> None:
-    assert compared(parts(changed(path, value)), parts(CHAT)) == [(field, kind)]
+    assert compared(parts(changed(CHAT, path, value)), parts(CHAT)) == [(field, kind)]
 
 
 def test_a_field_that_is_not_there_any_more_and_a_message_that_is_new_are_named() -> None:
@@ -144,8 +136,8 @@ def test_a_body_that_is_no_object_or_no_json_is_one_place() -> None:
 def test_the_nearest_of_many_is_the_one_that_differs_least_and_one_of_another_kind_is_not_near() -> None:
     digests = Digests(SECRET)
     others = [parts({"model": f"m{at}", "input": [f"text {at}"], "dimensions": at}) for at in range(20)]
-    olds = [stored_tree(one, digests) for one in (*others, parts(changed(["seed"], 7)), parts(CHAT), *others)]
-    new = stored_tree(parts(changed(["temperature"], 1)), digests)
+    olds = [stored_tree(one, digests) for one in (*others, parts(changed(CHAT, ["seed"], 7)), parts(CHAT), *others)]
+    new = stored_tree(parts(changed(CHAT, ["temperature"], 1)), digests)
     found = nearest(new, olds, lambda name: digests.names.get(name, "?"))
     assert found is not None
     assert (found.at, [one.field for one in found.differences]) == (21, ["temperature"])
@@ -326,7 +318,7 @@ def test_what_the_store_has_is_more_certain_than_a_note_and_a_note_than_what_is_
 
 def compared_differences() -> list[Any]:
     digests = Digests(SECRET)
-    trees = [digests.tree(parts(one).fields()) for one in (changed(["temperature"], 1), CHAT)]
+    trees = [digests.tree(parts(one).fields()) for one in (changed(CHAT, ["temperature"], 1), CHAT)]
     return differences(trees[0], trees[1], lambda name: digests.names.get(name, "?"))
 
 

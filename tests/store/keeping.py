@@ -60,3 +60,13 @@ def visit(store: Store, of: Key, times: int = 1) -> None:
     heat = Heat(store.visits)
     for _ in range(times):
         heat.hit(of, read_head(entry), TERMS, 0)
+
+
+def lose(store: Store) -> None:
+    """Delete all entries, as a full store does."""
+    cursor = b""
+    while True:
+        cursor, seen = drive(store.scan(cursor, 1000))
+        drive(store.discard(seen))
+        if not cursor:
+            return
