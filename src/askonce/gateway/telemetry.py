@@ -14,12 +14,12 @@ from typing import Any
 from askonce.cache.cache import AsyncCache
 from askonce.core.libraries import prometheus_client
 from askonce.events import log
+from askonce.gateway.answers import Send
 from askonce.gateway.settings import LogConfig
 from askonce.metrics import Exporter, prometheus
 from askonce.metrics.request_log import Record, RequestLog, Writable
 from askonce.metrics.shared import SharedFolder
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Proxied = Callable[[Send], Awaitable[None]]
 
 
