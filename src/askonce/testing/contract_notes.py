@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 
 from askonce.core.notes import EVERYONE, LARGEST, RING, RING_BYTES, Note
+from askonce.store.ledger import name_of
 from askonce.testing.trial import MOMENT, Trial, key
 
 SEVERAL = 150  # notes of one batch: more than a store writes in one step
@@ -20,9 +21,9 @@ def owner(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def name(text: str, form: bytes = b"v") -> bytes:
+def name(text: str) -> bytes:
     """The name of a question's entry."""
-    return key(text).digest + form
+    return name_of(key(text))
 
 
 ANN, BOB = owner("ann"), owner("bob")

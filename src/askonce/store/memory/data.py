@@ -143,7 +143,7 @@ class Memory:
     def visited(self, visits: list[tuple[Key, int]]) -> None:
         """Add visits to their entries."""
         for key, times in visits:
-            name = key.digest + key.form.encode()
+            name = ledger.name_of(key)
             if name in self.entries:
                 self.places.visit(name, times)
 

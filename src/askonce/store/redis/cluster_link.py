@@ -22,6 +22,7 @@ from askonce.runtime.drive import drive
 from askonce.store import PARTITIONS, Held, Link, StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.batch import Batch
+from askonce.store.redis.calls import replied
 from askonce.store.redis.cluster import ClusterPrimaries
 from askonce.store.redis.cluster_address import ClusterAddress
 from askonce.store.redis.connection import Connection
@@ -335,9 +336,7 @@ class ClusterLink:
         key, flight, order = held
         _, lease, generations = self._names.of(key)
         wire, script, args = batch.wires[key.digest[0] % PARTITIONS], self._scripts.renew, (flight, order, heartbeat)
-        (reply,) = await wire.ask(script.call((lease, generations), args), 1)
-        if type(reply) is Refusal and reply.noscript:
-            (reply,) = await wire.ask(script.call((lease, generations), args, whole=True), 1)
+        reply = await replied(wire, script, (lease, generations), args)
         if type(reply) is Refusal and reply.trouble().at == "key":
             return "lost"  # something else is stored in place of the lease
         return _RENEWED.get(unrefused(reply), "late")

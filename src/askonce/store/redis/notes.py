@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from askonce.core.notes import LIFE, NAME, OWNER, RING, RING_BYTES, Note, Noted
+from askonce.store.redis.calls import run
 from askonce.store.redis.names import Names
-from askonce.store.redis.scripts import Script, Scripts
+from askonce.store.redis.scripts import Notice, Scripts
 from askonce.store.redis.trouble import garbled, untroubled
 from askonce.store.redis.wire import Wire
 
@@ -22,7 +23,6 @@ class NoteVerbs:
     names: Names
     scripts: Scripts
     _wires: Sequence[Wire]
-    _run: Callable[[Wire, Script, tuple[bytes, ...], tuple[Any, ...]], Coroutine[Any, Any, Any]]
 
     async def note(self, notes: Sequence[Note]) -> None:
         """Store.note."""
@@ -49,11 +49,11 @@ class NoteVerbs:
         raise NotImplementedError
 
     async def _append(self, ring: bytes, some: Sequence[Note]) -> None:
-        args = (RING, RING_BYTES, LIFE, *(b"".join(one[1:]) for one in some))
-        await self._run(self._wires[self.names.partition(ring)], self.scripts.note, (ring,), args)
+        args: list[Notice] = [RING, RING_BYTES, LIFE, *(b"".join(one[1:]) for one in some)]
+        await run(self._wires[self.names.partition(ring)], self.scripts.note, (ring,), tuple(args))
 
     async def _read_ring(self, ring: bytes, args: tuple[bytes, bytes, int]) -> list[Noted]:
-        said = await self._run(self._wires[self.names.partition(ring)], self.scripts.notes, (ring,), args)
+        said = await run(self._wires[self.names.partition(ring)], self.scripts.notes, (ring,), args)
         try:
             return [_noted(one) for one in said]
         except TypeError:

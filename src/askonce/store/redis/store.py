@@ -21,13 +21,14 @@ from askonce.store import PARTITIONS, Link, Look, Record, Running, StoreTrouble,
 from askonce.store.redis import cluster_address
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.batch import Batch
+from askonce.store.redis.calls import run
 from askonce.store.redis.flights import flights
 from askonce.store.redis.names import Names
 from askonce.store.redis.near import RedisNear
 from askonce.store.redis.near import join as join_near
 from askonce.store.redis.notes import NoteVerbs
 from askonce.store.redis.primaries import OnePrimary, Primaries
-from askonce.store.redis.scripts import Notice, Script, claim_args, pack, release_args
+from askonce.store.redis.scripts import Notice, claim_args, pack, release_args
 from askonce.store.redis.sentinel import SentinelAddress
 from askonce.store.redis.sentinel_primary import SentinelPrimary
 from askonce.store.redis.tallies import TallyVerbs
@@ -144,7 +145,7 @@ class RedisStore(TallyVerbs, NoteVerbs):
         """Decide by core.lease.claim."""
         keys = (*self.names.of(key), self._index(key))
         args = claim_args(key, ask, self.names.channel(key))
-        said = await self._run(self._wire(key), self.scripts.claim, keys, args)
+        said = await run(self._wire(key), self.scripts.claim, keys, args)
         try:
             return read_claim(said, ask.id)
         except (TypeError, ValueError, IndexError):
@@ -156,7 +157,7 @@ class RedisStore(TallyVerbs, NoteVerbs):
         channel = self.names.channel(key)
         args = (flight, order, life.ttl, life.grace, life.error, life.cap, life.age, *sealed, key.form, channel)
         try:
-            said = self._read(key, await self._run(self._wire(key), self.scripts.fill, keys, args), bytes)
+            said = self._read(key, await run(self._wire(key), self.scripts.fill, keys, args), bytes)
         finally:
             if self.near is not None:
                 self.near.void(key)
@@ -170,14 +171,14 @@ class RedisStore(TallyVerbs, NoteVerbs):
         """Give a lease back, write the ending to the tape if needed, wake the waiters."""
         keys = (*self.names.of(key), self.names.tape(key, flight, order), self._index(key))
         args = release_args(key, flight, order, ending, failed, hint, self.names.channel(key))
-        await self._run(self._wire(key), self.scripts.release, keys, args)
+        await run(self._wire(key), self.scripts.release, keys, args)
 
     async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
         """Write `data` at `offset` of a flight's log, and say what is new in it; return the log's new length."""
         args = (flight, order, offset, data, self.names.channel(key))
         return self._read(
             key,
-            await self._run(self._wire(key), self.scripts.append, (self.names.tape(key, flight, order),), args),
+            await run(self._wire(key), self.scripts.append, (self.names.tape(key, flight, order),), args),
             int,
         )
 
@@ -185,14 +186,12 @@ class RedisStore(TallyVerbs, NoteVerbs):
         """Slide an entry; False if there was nothing to lengthen."""
         entry, _, generations = self.names.of(key)
         args = (key.digest, key.form, flight, order, hot_ttl, cap)
-        return bool(
-            self._read(key, await self._run(self._wire(key), self.scripts.extend, (entry, generations), args), int)
-        )
+        return bool(self._read(key, await run(self._wire(key), self.scripts.extend, (entry, generations), args), int))
 
     async def count(self, key: Key, hits: int, window: int) -> int:
         """Add hits to the key's counter; return those within about the last `window` ms."""
         return self._read(
-            key, await self._run(self._wire(key), self.scripts.count, (self.names.hits(key),), (hits, window)), int
+            key, await run(self._wire(key), self.scripts.count, (self.names.hits(key),), (hits, window)), int
         )
 
     async def forget(self, key: Key) -> None:
@@ -200,7 +199,7 @@ class RedisStore(TallyVerbs, NoteVerbs):
         forms: tuple[Form, ...] = FORMS  # type: ignore[assignment]
         keys = [name for form in forms for name in self.names.of(Key(key.digest, form))[:2]]
         try:
-            await self._confirmed(lambda: self._run(self._wire(key), self.scripts.forget, tuple(keys), ()))
+            await self._confirmed(lambda: run(self._wire(key), self.scripts.forget, tuple(keys), ()))
         finally:
             if self.near is not None:
                 self.near.forget(key)
@@ -233,7 +232,7 @@ class RedisStore(TallyVerbs, NoteVerbs):
 
     async def _move(self, partition: int, args: tuple[Notice, ...]) -> int:
         keys = (self.names.generations(partition),)
-        return int(await self._run(self._wires[partition], self.scripts.invalidate, keys, args))
+        return int(await run(self._wires[partition], self.scripts.invalidate, keys, args))
 
     def _index(self, key: Key) -> bytes:
         return self.names.flights(key.digest[0] % PARTITIONS)
@@ -259,7 +258,7 @@ class RedisStore(TallyVerbs, NoteVerbs):
 
     async def _discard(self, record: Record) -> int:
         wire = self._wires[self.names.partition(record.name)]
-        return int(await self._run(wire, self.scripts.discard, (record.name,), (record.header[40:64],)))
+        return int(await run(wire, self.scripts.discard, (record.name,), (record.header[40:64],)))
 
     async def raze(self, count: int) -> int:
         """Delete about `count` of this prefix's data, generations last; return how many, 0 when nothing is left."""
@@ -315,13 +314,6 @@ class RedisStore(TallyVerbs, NoteVerbs):
 
     def _wire(self, key: Key) -> Wire:
         return self._wires[key.digest[0] % PARTITIONS]
-
-    @staticmethod
-    async def _run(wire: Wire, script: Script, keys: tuple[bytes, ...], args: tuple[Notice, ...]) -> Any:
-        (reply,) = await wire.ask(script.call(keys, args), 1)
-        if type(reply) is Refusal and reply.noscript:
-            (reply,) = await wire.ask(script.call(keys, args, whole=True), 1)
-        return unrefused(reply)
 
 
 def _primaries(url: str, options: Mapping[str, Any], client: Any, prefix: str, *, asynchronous: bool) -> Primaries:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from askonce.core.tallies import SENDER_LIFE, TABLES, Push, Tallied
 from askonce.core.tallies import first as first_bucket
+from askonce.store.redis.calls import run
 from askonce.store.redis.names import TALLIES, Names
-from askonce.store.redis.scripts import TIME, Notice, Script, Scripts, pack
+from askonce.store.redis.scripts import TIME, Notice, Scripts, pack
 from askonce.store.redis.trouble import foreign, read_time, unrefused
 from askonce.store.redis.wire import Wire
 
@@ -22,10 +22,6 @@ class TallyVerbs:
     scripts: Scripts
     _wires: Sequence[Wire]
 
-    @staticmethod
-    async def _run(wire: Wire, script: Script, keys: tuple[bytes, ...], args: tuple[Notice, ...]) -> Any:
-        raise NotImplementedError
-
     async def tally(self, push: Push) -> None:
         """Add what a process gathered; a push that came before counts once."""
         now = await self._now()  # first: a script's keys are declared, and their names hold the time
@@ -38,7 +34,7 @@ class TallyVerbs:
             args += [places[table], rules.most, int(rules.replaces), (rules.kept + 1) * rules.span, label, len(counts)]
             for name, count in counts.items():
                 args += [name, count]
-        await self._run(self._wires[TALLIES], self.scripts.tally, keys, tuple(args))
+        await run(self._wires[TALLIES], self.scripts.tally, keys, tuple(args))
 
     async def tallied(self, table: str, back: int) -> tuple[int, list[Tallied]]:
         """The time, ms, and the tallies of a table in the last `back` buckets."""
