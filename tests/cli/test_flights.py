@@ -24,16 +24,11 @@ with Cache(sys.argv[1], prefix="llm") as cache:
 """
 
 
-@pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
-def store(request, tmp_path):
-    return f"sqlite:///{tmp_path}/f.db" if request.param == "sqlite" else request.getfixturevalue("valkey").url
-
-
 @pytest.fixture
-def leading(store):
+def leading(shared):
     """Another process that makes a call, until it is told to end."""
     child = subprocess.Popen(
-        [sys.executable, "-c", LEADER, store, "one"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LEADER, shared, "one"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert child.stdout.readline() == "under way\n"
     yield child
@@ -48,11 +43,11 @@ def listed(askonce, store, *words):
 
 
 @pytest.mark.waits
-def test_a_call_of_another_process_is_listed_with_those_who_wait_for_it_until_it_ends(askonce, store, leading):
-    (flight,) = json.loads(listed(askonce, store, "--json").out)
+def test_a_call_of_another_process_is_listed_with_those_who_wait_for_it_until_it_ends(askonce, shared, leading):
+    (flight,) = json.loads(listed(askonce, shared, "--json").out)
     assert (flight["here"], flight["wanted"], flight["followers"]) == (False, False, 0)
     assert 0 <= flight["seconds"] < 120
-    with Cache(store, prefix="llm") as cache:
+    with Cache(shared, prefix="llm") as cache:
         request = {"model": "m", "q": "one"}
         waiting = [
             threading.Thread(target=cache.fetch, args=(request, dict), kwargs={"scope": "a/b"}) for _ in range(3)
@@ -61,18 +56,18 @@ def test_a_call_of_another_process_is_listed_with_those_who_wait_for_it_until_it
             one.start()
 
         def now():
-            return json.loads(listed(askonce, store, "--json").out)[0]
+            return json.loads(listed(askonce, shared, "--json").out)[0]
 
         eventually(
             lambda: now()["wanted"] and now()["processes"] in {1, None} and now()["followers"] == 3, "all three wait"
         )
-        heading, line = listed(askonce, store).out.splitlines()
+        heading, line = listed(askonce, shared).out.splitlines()
         told = dict(zip(heading.split("\t"), line.split("\t"), strict=True))
         assert (told["key"], told["wanted"], told["here"]) == (flight["key"], "yes", "no")
         leading.stdin.write("\n")
         leading.stdin.flush()
         for one in waiting:
             one.join(30)
-    said = listed(askonce, store)
+    said = listed(askonce, shared)
     assert len(said.out.splitlines()) == 1
     assert "no calls are under way" in said.err

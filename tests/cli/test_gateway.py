@@ -14,17 +14,16 @@ from tests.gateway.mounted import OWN, SECRET, TOKEN, mounted
 STORY = [{"word": "once"}, {"word": "upon"}]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
-def store(request, tmp_path):
-    url = f"sqlite:///{tmp_path}/cli.db" if request.param == "sqlite" else request.getfixturevalue("valkey").url
-    with Cache(url, prefix="llm") as cache:
+@pytest.fixture
+def store(shared):
+    with Cache(shared, prefix="llm") as cache:
         for number in range(6):
             scope = "support/triage" if number % 2 else "billing"
             answer = {"text": f"{SECRET} é {number}"}
             cache.fetch({"model": "m", "n": number}, lambda answer=answer: answer, scope=scope, tags=[f"doc:{number}"])
         list(cache.fetch_stream({"model": "s"}, lambda: iter(STORY)))
         cache.invalidate(tag="doc:5")
-    return url
+    return shared
 
 
 @pytest.fixture
@@ -125,7 +124,7 @@ def test_errors_of_the_api_are_errors_of_the_command(askonce, gateway):
         assert said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("shared", ["sqlite"], indirect=True)
 class TestTokens:
     def test_without_one_the_error_says_where_it_is_looked_for(self, askonce, gateway):
         said = askonce("ls", "--url", gateway)
@@ -231,7 +230,7 @@ def test_a_gateway_without_tls_is_told_from_one_with_it(askonce):
     assert "speaks no TLS" in said.err
 
 
-@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("shared", ["sqlite"], indirect=True)
 class TestDoctor:
     def test_a_gateway_that_is_well_is_told_so(self, askonce, gateway, shown):
         said = askonce("doctor", "--url", gateway, "--json")
