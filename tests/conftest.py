@@ -19,19 +19,7 @@ import pytest
 os.environ.setdefault("ASKONCE_PRICES", "off")
 
 # First of all: what is shipped for tests asserts too, and pytest rewrites only what is not imported yet.
-for _name in (
-    "contract",
-    "contract_batches",
-    "contract_ends",
-    "contract_flights",
-    "contract_late",
-    "contract_links",
-    "contract_logs",
-    "contract_tallies",
-    "contract_notes",
-    "trial",
-):
-    pytest.register_assert_rewrite(f"askonce.testing.{_name}")
+pytest.register_assert_rewrite("askonce.testing")
 
 from askonce.testing import Provider, RedisServer, ValkeyServer  # noqa: E402
 from askonce.testing.clusters import Cluster  # noqa: E402

@@ -9,9 +9,8 @@
         def store_factory(self, *, prefix, clock):
             return MyStore("my://place", prefix=prefix, clock=clock)
 
-In a conftest.py beside it, ``pytest.register_assert_rewrite("askonce.testing.contract_ends")``, and the same for
-``contract``, ``contract_batches``, ``contract_flights``, ``contract_late``, ``contract_links``, ``contract_logs``,
-``contract_notes``, ``contract_tallies`` and ``trial``, lets a broken law show its values.
+In a conftest.py beside it, ``pytest.register_assert_rewrite("askonce.testing")``, before anything of it is imported,
+lets a broken law show its values.
 
 Each law is a sentence, and each law that a store of askonce ever broke stays. Laws use only the verbs of a store, so
 they say what a cache can rely on, and nothing about how it is stored. The digest of a key covers its prefix, so two
