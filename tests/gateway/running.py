@@ -140,6 +140,7 @@ class Tap:
         self.heard: list[Heard] = []
         self.says = says
         self.connections = 0
+        self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tap")
 
@@ -161,27 +162,36 @@ class Tap:
         self._loop.close()
 
     async def _close(self) -> None:
+        # A task that is cancelled before it begins, or a connection that begins after the server was closed, would leave
+        # a socket to the garbage collector: so all connections are cut, and the server is closed when their tasks are over.
+        while len(asyncio.all_tasks()) > 1:
+            for writer in self._writers:
+                writer.transport.abort()
+            await asyncio.sleep(0.001)
         self._server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         try:
-            while True:
-                heard = await self._heard(reader)
-                self.heard.append(heard)
-                said = self.says(heard)
-                writer.write(said)
-                await writer.drain()
-                if self._hangs_up or not said:
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            while await self._answered(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            self._writers.discard(writer)
+
+    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection lives on after the answer to its next request."""
+        heard = await self._heard(reader)
+        self.heard.append(heard)
+        said = self.says(heard)
+        writer.write(said)
+        await writer.drain()
+        return bool(said) and not self._hangs_up
 
     async def _heard(self, reader: asyncio.StreamReader) -> Heard:
         head = await reader.readuntil(b"\r\n\r\n")
