@@ -302,5 +302,4 @@ def found_in(text, *, stream):
             return []
     scan = StreamScan(None)
     scan.feed(text.encode())
-    api = scan.api()
-    return [] if api is None else [bill_of_events(api, scan.values)]
+    return list(scan.bills())

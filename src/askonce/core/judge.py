@@ -21,7 +21,7 @@ from askonce.core.providers.items import ItemScan
 from askonce.core.providers.parts import answers_in, parts_of
 from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.sources import carries_sources
-from askonce.core.providers.usage import Bill, bill_of_events, bills_of
+from askonce.core.providers.usage import Bill, bills_of
 from askonce.core.upstream import everybodys, of_the_moment
 
 __all__ = ["Judge", "Judged", "RecordingJudge", "Verdict", "Verdicts", "judge_answer", "refused"]
@@ -267,8 +267,7 @@ class Judged:
 
     def bills(self) -> tuple[Bill, ...]:
         """What its price depends on, also if it was cut off."""
-        api = self._scan.api()
-        return () if api is None else (bill_of_events(api, self._scan.values)._replace(where=self._judge.where),)
+        return self._scan.bills(self._judge.where)
 
 
 def judge_answer(value: object, terms: Terms) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from askonce.core.providers import bounded
 from askonce.core.providers.parts import answers_in
 from askonce.core.providers.scan import StreamScan
-from askonce.core.providers.usage import Bill, bill_of_events, bills_of
+from askonce.core.providers.usage import Bill, bills_of
 from askonce.core.tape import DATA, frames
 
 LENGTH = 4  # bytes before the head of an answer of HTTP, which say how long that is
@@ -27,5 +27,4 @@ def _of_tape(log: bytes) -> list[Bill]:
     for kind, payload in frames(log):
         if kind == DATA:
             scan.feed(payload[4:])
-    api = scan.api()
-    return [] if api is None else [bill_of_events(api, scan.values)]
+    return list(scan.bills())

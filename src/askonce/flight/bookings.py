@@ -10,7 +10,7 @@ from askonce.core.codec import Codec
 from askonce.core.costs import spent, spent_of, unpack_usage
 from askonce.core.keys import Key
 from askonce.core.model import USAGE, Corrupt, Head, unpack_extensions
-from askonce.core.providers.usage import Bill, Usage
+from askonce.core.providers.usage import Bill, Usage, usage_in
 from askonce.core.savings import Balance, Spent, sum_of
 from askonce.flight.pricing import Pricer
 
@@ -62,10 +62,9 @@ class Cost:
     @classmethod
     def of(cls, bills: Sequence[Bill], pricer: Pricer) -> Cost:
         """The cost of an answer; its price is found now if prices are settled, else later."""
-        usages = [usage for bill in bills if (usage := bill.usage) is not None]
-        if not usages:
+        usage = usage_in(bills)
+        if usage is None:
             return FREE
-        usage = usages[0] if len(usages) == 1 else Usage(*map(sum, zip(*usages, strict=True)))
         price = pricer.price(bills)
         if price is not None or pricer.settled:
             return cls(usage, price)

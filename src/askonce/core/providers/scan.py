@@ -19,6 +19,7 @@ from askonce.core.providers.answers import GUARDRAIL, Answer, a_dict, failed, fi
 from askonce.core.providers.sources import carries_sources, names_sources
 from askonce.core.providers.sse import Parser
 from askonce.core.providers.streamed import Read, read
+from askonce.core.providers.usage import Bill, bill_of_events
 
 __all__ = ["Read", "StreamScan", "read", "stream_variant", "streams_read"]
 
@@ -111,6 +112,11 @@ class StreamScan:
     def api(self) -> Api | None:
         """The API whose stream it is; None for any other, and for one that was too large to keep."""
         return self._kind() if self._room >= 0 else None
+
+    def bills(self, where: str = "") -> tuple[Bill, ...]:
+        """What its price depends on, also if it was cut off. `where`: the URL that it came from, or ""."""
+        api = self.api()
+        return () if api is None else (bill_of_events(api, self.values)._replace(where=where),)
 
     def usage(self) -> tuple[int, int] | None:
         """Tokens in and out; None if the stream does not say."""

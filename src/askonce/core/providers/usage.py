@@ -38,10 +38,18 @@ class Bill(NamedTuple):
         return self._replace(answer={name: held for name, held in self.answer.items() if name in _TOLD})
 
 
-def tokens_of(bills: Sequence[Bill]) -> dict[str, int]:
-    """The tokens that answers tell, in all, by the names of Usage; none if they tell none."""
+def usage_in(bills: Iterable[Bill]) -> Usage | None:
+    """The usage that answers name, in all; None if they name none."""
     told = [usage for bill in bills if (usage := bill.usage) is not None]
-    return Usage(*map(sum, zip(*told, strict=True)))._asdict() if told else {}
+    if len(told) == 1:
+        return told[0]
+    return Usage(*map(sum, zip(*told, strict=True))) if told else None
+
+
+def tokens_of(bills: Iterable[Bill]) -> dict[str, int]:
+    """The same by the names of Usage; none if they name none."""
+    usage = usage_in(bills)
+    return {} if usage is None else usage._asdict()
 
 
 def bills_of(answers: Iterable[tuple[object, Api | None]], where: str = "") -> tuple[Bill, ...]:
