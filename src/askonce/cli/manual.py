@@ -57,7 +57,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 def _option(option: Any) -> str:
     names = ", ".join(f"`{name} {option.metavar}`" if option.metavar else f"`{name}`" for name in option.opts)
-    given = option.default not in (None, False) and f" Default: {option.default}."
+    given = option.default not in (None, False, "") and f" Default: {option.default}."
     return f"| {names} | {option.help}{given or ''} |"
 
 
