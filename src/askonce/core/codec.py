@@ -55,7 +55,7 @@ START = 80  # bytes of an entry's head that are written by the client before its
 PEOPLE = frozenset({TAGS, SCOPE, MODEL, USAGE, PRICE})  # extensions that no store reads
 
 NO_KEY, NO_CODEC = "store-no-key", "store-no-codec"
-UNAUTHENTIC, UNENCRYPTED, OVERSIZED = "store-unauthentic", "store-unencrypted", "store-oversized"
+UNAUTHENTIC, UNENCRYPTED = "store-unauthentic", "store-unencrypted"
 _OFFSET = struct.Struct(">Q")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from askonce.core.field_digests import CLOSED, LIST, LONG, OBJECT, TEXT, Node, leaves, step
+from askonce.core.field_digests import CONTAINERS, LIST, LONG, OBJECT, TEXT, Node, leaves, step
 from askonce.core.parts import BODY
 from askonce.core.why import Difference
 
@@ -106,8 +106,7 @@ def _kind(new: Node, old: Node) -> str:
         return _of_texts(new.shapes, old.shapes)
     if new.kind == old.kind:
         return "digits" if new.kind == LONG else "value"
-    containers = {OBJECT, LIST, CLOSED}
-    return "type" if new.value == old.value and containers.isdisjoint((new.kind, old.kind)) else "value"
+    return "type" if new.value == old.value and CONTAINERS.isdisjoint((new.kind, old.kind)) else "value"
 
 
 def _of_texts(new: bytes, old: bytes) -> str:

@@ -142,10 +142,10 @@ def booked(kind: str, parts: Sequence[Spent]) -> Balance:
 class Served:
     """One entry's uses in this process: hits, stale answers, and parts of batches, which are no calls of their own."""
 
-    __slots__ = ("head", "header", "hits", "key", "lately", "parts", "pricer", "spent", "stale", "who")
+    __slots__ = ("head", "header", "hits", "key", "parts", "pricer", "spent", "stale", "who")
 
     def __init__(self, who: Who, key: Key, head: Head, header: bytes, pricer: Pricer) -> None:
-        self.hits = self.stale = self.parts = self.lately = 0
+        self.hits = self.stale = self.parts = 0
         self.who = who
         self.key = key
         self.head = head
