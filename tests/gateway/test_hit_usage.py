@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from askonce.core.providers.eventstream import events
 from askonce.gateway.hit_usage import PLACES, Frames, Lines, without_usage
+from askonce.gateway.transport import GatewayTransport
 from tests.gateway.asking import ask, configured
 from tests.gateway.running import Running, Tap, answer
 
@@ -187,16 +188,14 @@ def test_hits_use_nothing_where_the_operator_says_so_and_the_payer_sees_what_it_
         assert [ask(running, model="o3", more=more).content for _ in range(2)] == [paid.content] * 2
 
 
-def test_a_replay_has_the_pace_that_its_rule_says(tmp_path):
+def test_a_replay_has_the_pace_that_its_rule_says(tmp_path, monkeypatch):
     def says(_):
         return answer(STREAM, kind="text/event-stream")
 
     rule = "[[rule]]\nreplay = 'paced'\nreplay_speed = 2\n[[rule]]\nmodel = 'o3'\nreplay = 'at-once'\n"
     with Tap(says) as tap, Running(configured(tmp_path, tap, rule)) as running:
         paces = []
-        from askonce.gateway import transport
-
-        seen = transport.GatewayTransport._opened
+        seen = GatewayTransport._opened
 
         def opened(self, call, found):
             made = seen(self, call, found)
@@ -204,11 +203,8 @@ def test_a_replay_has_the_pace_that_its_rule_says(tmp_path):
                 paces.append(found.value.pace)
             return made
 
-        transport.GatewayTransport._opened = opened
-        try:
-            for model in ("gpt-4o", "o3"):
-                for _ in range(2):
-                    assert ask(running, model=model, more={"stream": True}).content == STREAM
-        finally:
-            transport.GatewayTransport._opened = seen
+        monkeypatch.setattr(GatewayTransport, "_opened", opened)
+        for model in ("gpt-4o", "o3"):
+            for _ in range(2):
+                assert ask(running, model=model, more={"stream": True}).content == STREAM
     assert paces == [2.0, 0.0]

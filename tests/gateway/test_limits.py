@@ -6,14 +6,28 @@ import contextlib
 import json
 import socket
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from askonce.testing import Provider, Step
-from tests.gateway.running import Tap, raw_call, received, request, serving
+from tests.gateway.running import Running, Tap, raw_call, received, request, serving
 
 KEY = "Authorization: Bearer sk-1"
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
+
+
+@pytest.fixture(scope="module")
+def tap() -> Iterator[Tap]:
+    with Tap() as tap:
+        yield tap
+
+
+@pytest.fixture(scope="module")
+def running(tap: Tap) -> Iterator[Running]:
+    """For requests that are refused, of which none goes upstream."""
+    with serving(tap.url, limits_head_timeout=1) as running:
+        yield running
 
 
 def status_of(came: bytes) -> int:
@@ -21,10 +35,9 @@ def status_of(came: bytes) -> int:
 
 
 @pytest.mark.parametrize("hosts", [0, 2, 3])
-def test_a_request_has_exactly_one_host(hosts):
+def test_a_request_has_exactly_one_host(running, tap, hosts):
     head = b"GET /x HTTP/1.1\r\n" + b"Host: a\r\n" * hosts + b"\r\n"
-    with Tap() as tap, serving(tap.url) as running:
-        assert status_of(raw_call(running.port, head)) == 400
+    assert status_of(raw_call(running.port, head)) == 400
     assert not tap.heard
 
 
@@ -107,9 +120,8 @@ def test_more_requests_than_may_run_get_503_and_the_others_their_answer():
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )
-def test_what_two_servers_could_read_in_two_ways_is_refused(wrong):
-    with Tap() as tap, serving(tap.url, limits_head_timeout=1) as running:
-        assert status_of(raw_call(running.port, wrong)) in {400, 408}
+def test_what_two_servers_could_read_in_two_ways_is_refused(running, tap, wrong):
+    assert status_of(raw_call(running.port, wrong)) in {400, 408}
     assert not tap.heard
 
 

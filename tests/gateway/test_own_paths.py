@@ -10,6 +10,19 @@ from tests.gateway.running import CLIENT, Tap, config_of, raw_call, request, ser
 TOKEN = "a-token-of-sixteen-or-more"
 
 
+@pytest.fixture(scope="module")
+def tap():
+    with Tap() as tap:
+        yield tap
+
+
+@pytest.fixture(scope="module")
+def without(tap):
+    """A gateway without a token, of which nothing goes upstream."""
+    with serving(tap.url) as running:
+        yield running
+
+
 def test_with_a_token_the_api_the_page_and_the_metrics_are_served_to_whoever_has_it():
     with Tap() as tap, serving(tap.url, admin_token=TOKEN) as running, httpx2.Client(base_url=running.url) as client:
         shown = {"authorization": f"Bearer {TOKEN}"}
@@ -24,9 +37,8 @@ def test_with_a_token_the_api_the_page_and_the_metrics_are_served_to_whoever_has
 
 
 @pytest.mark.parametrize("path", ["/_askonce", "/_askonce/", "/_askonce/api/stats", "/_askonce/metrics", "/_askonce/x"])
-def test_without_a_token_nothing_is_there_and_nothing_goes_upstream(path):
-    with Tap() as tap, serving(tap.url) as running:
-        came = CLIENT.get(f"{running.url}{path}")
+def test_without_a_token_nothing_is_there_and_nothing_goes_upstream(without, tap, path):
+    came = CLIENT.get(f"{without.url}{path}")
     assert came.status_code == 404
     assert not tap.heard
 
@@ -45,9 +57,8 @@ def test_a_path_that_only_begins_like_an_own_one_goes_upstream():
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "DELETE"])
-def test_health_is_only_read(method):
-    with Tap() as tap, serving(tap.url) as running:
-        came = CLIENT.request(method, f"{running.url}/_askonce/health")
+def test_health_is_only_read(without, method):
+    came = CLIENT.request(method, f"{without.url}/_askonce/health")
     assert came.status_code == (200 if method == "HEAD" else 405)
 
 

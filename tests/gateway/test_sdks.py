@@ -54,6 +54,7 @@ def test_openais_sdk(provider_and_gateway):
     provider.script("no", 429)
     with pytest.raises(openai.RateLimitError):
         client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "no"}])
+    client.close()
 
 
 async def test_anthropics_sdk(provider_and_gateway):
@@ -160,6 +161,7 @@ def test_a_providers_own_prompt_cache_does_not_notice_the_gateway():
             assert came.usage is not None
             assert came.usage.prompt_tokens_details is not None
             counts.append(came.usage.prompt_tokens_details.cached_tokens or 0)
+        client.close()
         return counts
 
     with Tap(says) as tap, serving(tap.url) as running:

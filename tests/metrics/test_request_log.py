@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import askonce
 from askonce.events import Status
 from askonce.metrics.request_log import RequestLog
+from tests.metrics.test_prometheus import Named
 from tests.profiles import examples
 
 COLUMNS = ["time", "key", "outcome", "detail", "model", "tenant", "status", "seconds", "bytes", "tokens_saved"]
@@ -53,13 +54,6 @@ def test_a_lookup_is_a_line_that_says_how_it_ended_and_nothing_of_what_was_said(
     assert 0 < hit["seconds"] < 30
     assert hit["time"].endswith("Z")
     assert "words" not in stream.getvalue()
-
-
-class Named:
-    began = 0.0
-
-    def __init__(self, model, tenant):
-        self.model, self.tenant = model, tenant
 
 
 @given(st.text(), st.text(), st.text())

@@ -21,8 +21,8 @@ from askonce.flight.accounts import Accounts
 from askonce.flight.bookings import Booking, Cost, Who
 from askonce.flight.pricing import UNPRICED
 from askonce.store import StoreTrouble
-from askonce.testing import Provider
 from askonce.testing.trial import Clock
+from tests.crowd import eventually
 
 PRICES = {"gpt-9*": {"input": 2, "output": 10}}
 ONE = Spent(1, 100, 20, 0, 400_000)  # an answer of these tokens, without its duration
@@ -74,9 +74,7 @@ def test_a_stale_answer_saves_its_call_and_its_refresh_is_subtracted(cache, cloc
     cache.fetch(asked(), chat)
     clock.tick(20_000)
     assert cache.fetch(asked(), chat).status.detail == "stale"
-    until = time.monotonic() + 10
-    while kinds(cache)["refreshes"].calls == 0 and time.monotonic() < until:
-        time.sleep(0.01)
+    eventually(lambda: kinds(cache)["refreshes"].calls, "the refresh is counted")
     found = kinds(cache)
     assert (found["stale"], found["refreshes"]) == (ONE, ONE)
     assert plain(cache.savings().total.saved) == Spent()
@@ -131,6 +129,7 @@ def test_a_lookup_that_only_the_store_may_answer_is_unanswered(cache):
 
 
 def test_callers_that_share_a_flight_join_it_stored_or_not(cache):
+    flights = cache.engine().board.flights
     for finish in ("stop", "length"):
         gate, begun = threading.Event(), threading.Event()
 
@@ -143,10 +142,7 @@ def test_callers_that_share_a_flight_join_it_stored_or_not(cache):
         for thread in threads:
             thread.start()
         begun.wait(10)
-        flights = cache.engine().board.flights
-        until = time.monotonic() + 10
-        while sum(one.callers for one in flights()) < 2 and time.monotonic() < until:
-            time.sleep(0.005)
+        eventually(lambda: sum(one.callers for one in flights()) >= 2, "two join the flight")
         gate.set()
         for thread in threads:
             thread.join()
@@ -363,17 +359,19 @@ def test_a_forked_child_counts_what_it_does_itself(tmp_path):
     assert (found["led"].calls, found["hits"].calls) == (1, 3)
 
 
-async def test_an_async_cache_counts_streams_of_items_and_those_that_join_them():
-    async def items() -> Any:
-        chunk = {"object": "chat.completion.chunk", "model": "gpt-9-mini"}
-        for text in ("a", "b"):
-            yield {**chunk, "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
-            await asyncio.sleep(0)
-        yield {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-        yield {**chunk, "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 20}}
+async def streamed(text: str) -> Any:
+    """The parts of an answer, one for each letter."""
+    chunk = {"object": "chat.completion.chunk", "model": "gpt-9-mini"}
+    for letter in text:
+        yield {**chunk, "choices": [{"index": 0, "delta": {"content": letter}, "finish_reason": None}]}
+        await asyncio.sleep(0)
+    yield {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    yield {**chunk, "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 20}}
 
+
+async def test_an_async_cache_counts_streams_of_items_and_those_that_join_them():
     async def read():
-        return len([item async for item in await cache.fetch_stream(asked(), items)])
+        return len([item async for item in await cache.fetch_stream(asked(), lambda: streamed("ab"))])
 
     async with AsyncCache("memory://", prices=PRICES) as cache:
         assert await asyncio.gather(read(), read(), read()) == [4, 4, 4]
@@ -383,16 +381,8 @@ async def test_an_async_cache_counts_streams_of_items_and_those_that_join_them()
 
 
 async def test_a_stream_that_its_reader_leaves_is_paid_all_the_same():
-    async def items() -> Any:
-        chunk = {"object": "chat.completion.chunk", "model": "gpt-9-mini"}
-        for number in range(5):
-            yield {**chunk, "choices": [{"index": 0, "delta": {"content": str(number)}, "finish_reason": None}]}
-            await asyncio.sleep(0)
-        yield {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-        yield {**chunk, "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 20}}
-
     async with AsyncCache("memory://", prices=PRICES) as cache:
-        stream = await cache.fetch_stream(asked(), items)
+        stream = await cache.fetch_stream(asked(), lambda: streamed("01234"))
         await anext(stream)
         await stream.aclose()
         until = time.monotonic() + 10
@@ -451,12 +441,6 @@ async def test_a_batch_saves_the_tokens_of_what_it_finds_and_its_call_if_it_find
     assert (total.led.calls, total.led.tokens, provider.calls) == (2, 3 * each, 2)
     assert (total.hits.calls, total.hits.tokens) == (1, 4 * each)
     assert total.hits.nanodollars == 4 * each * 1_000
-
-
-@pytest.fixture
-def provider():
-    with Provider() as made:
-        yield made
 
 
 def test_a_store_that_is_away_does_not_hold_up_the_end_of_a_cache():

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
 
 import httpx2
 import pytest
+from starlette.types import ASGIApp
 
 from askonce import AsyncCache
 from askonce.gateway.page import page_app
 from askonce.gateway.page.app import alone
 from askonce.gateway.page.session import Sessions
 from askonce.gateway.page.starts import Start
+from askonce.gateway.view import View
 from tests.gateway.page.sights import Told, ToldView, busy
 
 TOKEN = "a-token-of-some-length"
@@ -22,6 +25,11 @@ TOKEN = "a-token-of-some-length"
 
 def starts(origin: str) -> list[Start]:
     return [Start("Any language", f"export OPENAI_BASE_URL={origin}/openai/v1")]
+
+
+def page_of(view: View, **more: Any) -> ASGIApp:
+    """The page of a view, on a server of its own; `more` as of page_app."""
+    return alone(page_app(view, Sessions(TOKEN, time.time), starts=starts, **more))
 
 
 BASE = "http://page/_askonce/"
@@ -40,7 +48,7 @@ def told() -> Told:
 
 @pytest.fixture
 def app(cache, told):
-    return alone(page_app(ToldView(cache, told), Sessions(TOKEN, time.time), starts=starts))
+    return page_of(ToldView(cache, told))
 
 
 @pytest.fixture
@@ -59,13 +67,11 @@ async def browse(stranger: httpx2.AsyncClient) -> httpx2.AsyncClient:
 @asynccontextmanager
 async def looking(told: Told, cache: AsyncCache | None = None) -> AsyncIterator[httpx2.AsyncClient]:
     """A browser in front of a page of its own."""
-    kept = AsyncCache("memory://") if cache is None else cache
-    transport = httpx2.ASGITransport(alone(page_app(ToldView(kept, told), Sessions(TOKEN, time.time), starts=starts)))
-    async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
-        await client.post("login", data={"token": TOKEN})
-        yield client
-    if cache is None:
-        await kept.aclose()
+    async with AsyncCache("memory://") if cache is None else nullcontext(cache) as kept:
+        transport = httpx2.ASGITransport(page_of(ToldView(kept, told)))
+        async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
+            await client.post("login", data={"token": TOKEN})
+            yield client
 
 
 def mark_of(page: str) -> str:

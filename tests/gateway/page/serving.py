@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
 
-from askonce.gateway.page import page_app
-from askonce.gateway.page.app import alone
-from askonce.gateway.page.session import Sessions
-from tests.gateway.page.conftest import TOKEN, starts
+from tests.gateway.page.conftest import page_of
 
 _servers: dict[str, uvicorn.Server] = {}
 
@@ -24,7 +20,7 @@ async def served(view: Any) -> AsyncIterator[str]:
     """The address of a page of this view."""
     made = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{made.getsockname()[1]}/_askonce/"
-    app = alone(page_app(view, Sessions(TOKEN, time.time), starts=starts, stopping=lambda: server.should_exit))
+    app = page_of(view, stopping=lambda: _servers[address].should_exit)
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=3)
     server = _servers[address] = uvicorn.Server(config)
     task = asyncio.create_task(server.serve([made]))

@@ -10,7 +10,6 @@ import openai
 import pytest
 
 from askonce.gateway.config import load
-from askonce.testing.provider import Provider
 from tests.gateway.running import Running, config_of
 
 HEADERS = {"x-app": "cli", "user-agent": "claude-cli/2.1.0 (external, cli)"}
@@ -68,12 +67,6 @@ AGENTS = [
     pytest.param(codex, codex_turn, SHELL, id="codex", marks=pytest.mark.slow),
 ]
 _numbers = itertools.count()
-
-
-@pytest.fixture
-def provider():
-    with Provider() as made:
-        yield made
 
 
 def running(provider, toml="", tmp_path=None):
