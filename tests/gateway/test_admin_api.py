@@ -97,8 +97,9 @@ async def test_a_flight_of_this_process_is_shown_with_its_followers(cache, clien
     asked = {"model": "m", "q": "slow"}
     callers = [asyncio.create_task(cache.fetch(asked, call, scope="a/b")) for _ in range(3)]
     flights = []
-    while not flights or flights[0]["followers"] < 2:
-        flights = (await client.get("/flights")).json()
+    async with asyncio.timeout(20):
+        while not flights or flights[0]["followers"] < 2:
+            flights = (await client.get("/flights")).json()
     going.set()
     (outcome, *_) = await asyncio.gather(*callers)
     (flight,) = flights

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from askonce import AsyncCache
 from askonce.cli import main
 from askonce.gateway.app import Gateway
+from tests.crowd import eventually
 from tests.gateway.mounted import SHOWN, TOKEN
 from tests.gateway.running import CLIENT, JSON, Tap, answer, config_of, raw_call, request, serving
 
@@ -220,9 +221,9 @@ def test_a_gateway_lists_the_flights_of_another_and_the_command_line_prints_them
         )
         caller.start()
         try:
-            flights = []
-            while not flights:
-                flights = CLIENT.get(f"{lists.url}/_askonce/api/flights", headers=SHOWN, timeout=30).json()
+            flights = eventually(
+                lambda: CLIENT.get(f"{lists.url}/_askonce/api/flights", headers=SHOWN).json(), "the flight is listed"
+            )
             monkeypatch.setenv("ASKONCE_TOKEN", TOKEN)
             assert main(["flights", "--url", lists.url, "--json"]) == 0
             (told,) = json.loads(capsys.readouterr().out)

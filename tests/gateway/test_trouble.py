@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -20,6 +18,7 @@ from askonce.gateway.start import _say
 from askonce.testing import Provider, Step
 from askonce.testing.servers import free_port
 from tests.gateway.running import CLIENT, Heard, Tap, answer, config_of, serving
+from tests.http.test_connection import certificate
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 KEY = {"authorization": "Bearer sk-1"}
@@ -64,40 +63,10 @@ def test_an_upstream_that_hangs_up_or_speaks_no_http_is_an_error(said):
         assert ask(running.url).status_code == 502
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of its own for 127.0.0.1, and its key."""
-    from ipaddress import ip_address
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "cert.pem", folder / "key.pem"
-
-
 def test_a_certificate_that_does_not_verify_is_said_and_one_that_the_configuration_names_verifies(tmp_path):
-    cert, key = certificate(tmp_path)
+    cert = certificate(tmp_path, "upstream")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
+    context.load_cert_chain(cert)
     with Tap(context=context) as tap:
         url = tap.url.replace("http:", "https:")
         with serving(url) as running:

@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import ssl
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,11 @@ KEYS: dict[str, Callable[[], Any]] = {
 
 
 def certificate(folder: Path, name: str, kind: str = "p256") -> str:
-    """The path of a file with a new key and its own certificate."""
+    """The path of a file with a new key and its own certificate, which is for 127.0.0.1 too."""
     key, who = KEYS[kind](), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     made = x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number(), day, day.replace(year=2046))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
     signed = made.sign(key, None if kind.startswith("ed") else hashes.SHA256())
     path = folder / f"{name}.pem"
     plain = serialization.NoEncryption()
