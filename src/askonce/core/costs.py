@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from askonce.core.model import DURATION, PRICE, USAGE, whole
+from askonce.core.model import DURATION, PRICE, USAGE, in_groups, of_groups, whole
 from askonce.core.providers.usage import Usage
 from askonce.core.savings import Spent
 
@@ -20,28 +20,12 @@ def pack_usage(usage: Usage) -> bytes:
     numbers = list(usage)
     while numbers and not numbers[-1]:
         numbers.pop()
-    return b"".join(map(_packed, numbers))
-
-
-def _packed(number: int) -> bytes:
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
+    return b"".join(map(in_groups, numbers))
 
 
 def unpack_usage(data: bytes) -> Usage:
     """The reverse of pack_usage; 0 for what is missing, and nothing of what a later version adds."""
-    numbers, number, shift = [], 0, 0
-    for byte in data:
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            numbers.append(number)
-            number = shift = 0
-    return Usage(*[*numbers, 0, 0, 0][:3])
+    return Usage(*[*of_groups(data), 0, 0, 0][:3])
 
 
 def extensions_of(usage: Usage | None, price: int | None) -> dict[int, bytes]:

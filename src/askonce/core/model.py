@@ -171,11 +171,7 @@ def _together(extensions: Mapping[int, bytes]) -> Mapping[int, bytes]:
     if USAGE not in extensions or extensions.get(DURATION) != whole(took):
         return extensions
     rest = {kind: value for kind, value in extensions.items() if kind not in {DURATION, USAGE}}
-    groups = bytearray()
-    while took > 0x7F:
-        groups.append(took & 0x7F | 0x80)
-        took >>= 7
-    return {**rest, SPENT: bytes((*groups, took)) + extensions[USAGE]}
+    return {**rest, SPENT: in_groups(took) + extensions[USAGE]}
 
 
 def _apart(extensions: dict[int, bytes]) -> dict[int, bytes]:
@@ -186,8 +182,30 @@ def _apart(extensions: dict[int, bytes]) -> dict[int, bytes]:
     end = next((at for at, byte in enumerate(spent) if byte < 0x80), None)
     if end is None:
         raise Corrupt("store-corrupt")
-    took = sum((byte & 0x7F) << 7 * at for at, byte in enumerate(spent[: end + 1]))
+    (took,) = of_groups(spent[: end + 1])
     return {**extensions, DURATION: whole(took), USAGE: spent[end + 1 :]}
+
+
+def in_groups(number: int) -> bytes:
+    """A number in groups of seven bits, the lowest first, with the top bit set in all but the last."""
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
+
+
+def of_groups(data: bytes) -> list[int]:
+    """The numbers that `in_groups` wrote one after the other; one that does not end is left out."""
+    numbers, number, shift = [], 0, 0
+    for byte in data:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            numbers.append(number)
+            number = shift = 0
+    return numbers
 
 
 class Sealed(NamedTuple):
