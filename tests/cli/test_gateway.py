@@ -8,8 +8,8 @@ import pytest
 
 from askonce import AsyncCache, Cache
 from askonce.cli import remote
-from tests.cli.served import answering, served
 from tests.gateway.mounted import OWN, SECRET, TOKEN, mounted
+from tests.hosted import answering, served
 
 STORY = [{"word": "once"}, {"word": "upon"}]
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from askonce import AsyncCache, Cache
 from askonce.cli import top
 from askonce.gateway.results import Flight, Pulse
-from tests.cli.served import served
 from tests.crowd import eventually
 from tests.gateway.mounted import TOKEN, mounted
+from tests.hosted import served
 
 DAY = 86_400
 PULSE = Pulse(1_790_000_000.0, 100, 70, 5, 5, 20, 25, 3, 1, 12.345, [])

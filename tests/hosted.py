@@ -12,10 +12,10 @@ import uvicorn
 
 
 @contextlib.contextmanager
-def served(app: Callable[..., Any]) -> Iterator[str]:
-    """The address of an application behind uvicorn."""
+def served(app: Callable[..., Any], **more: Any) -> Iterator[str]:
+    """The address of an application behind uvicorn. `more`: its settings."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on", **more))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="served")
     thread.start()
     try:
