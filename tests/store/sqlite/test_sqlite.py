@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -26,9 +27,12 @@ from askonce.core.tape import ALIVE, ENDED, FAILED, SAID, SHARED, STORED, WANTED
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
 from askonce.store import Held, StoreTrouble
+from askonce.store.sqlite.file import FORK_PATIENCE
 from askonce.store.sqlite.schema import VERSION
 from askonce.store.sqlite.store import SQLiteStore, path_of
 from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed, visit
+
+T = TypeVar("T")
 
 MIB = 2**20
 
@@ -716,6 +720,23 @@ def test_writers_killed_in_the_middle_leave_a_whole_file_and_hold_up_nobody(path
 # forks
 
 
+def unhurried(work: Callable[[], T]) -> T:
+    """Do it, though a busy machine may stop another process in the midst of its transaction."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return work()
+        except StoreTrouble as trouble:
+            if trouble.kind != "store-timeout" or time.monotonic() > until:
+                raise
+
+
+def put_unhurried(store: SQLiteStore, number: int) -> None:
+    of = key(number)
+    grant = unhurried(lambda: lead(store, of, number))
+    assert unhurried(lambda: drive(store.fill(of, grant.id, grant.order, sealed(of, grant), LIFE))) == "stored"
+
+
 @pytest.mark.concurrency
 def test_children_and_parent_go_on_with_one_file_after_a_fork(path: Path, opened: Opened):
     store = opened(path)
@@ -731,7 +752,7 @@ def test_children_and_parent_go_on_with_one_file_after_a_fork(path: Path, opened
 
     def child(number: int) -> bool:
         store.after_fork()
-        put(store, key(number), number)
+        put_unhurried(store, number)
         return all(drive(store.look(key(1), ())).entry is not None for _ in range(200))
 
     thread = threading.Thread(target=busy)
@@ -739,8 +760,8 @@ def test_children_and_parent_go_on_with_one_file_after_a_fork(path: Path, opened
     try:
         began = time.perf_counter()
         children = [in_child(lambda number=number: child(number)) for number in range(2, 6)]  # type: ignore[misc]
-        assert time.perf_counter() - began < 0.5, "a fork waited for a reader that does not pause"
-        put(store, key(6), 6)
+        assert time.perf_counter() - began < 3 * FORK_PATIENCE, "each fork waited for a reader that does not pause"
+        put_unhurried(store, 6)
         assert well(*children)
     finally:
         stop.set()

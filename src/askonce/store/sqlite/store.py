@@ -37,6 +37,7 @@ from askonce.store.sqlite.ledger import Rows, tape_name
 from askonce.store.sqlite.link import SQLiteLink
 from askonce.store.sqlite.near import Kept
 from askonce.store.sqlite.room import number_of, untold
+from askonce.store.sqlite.writes import Write
 
 T = TypeVar("T")
 
@@ -214,10 +215,17 @@ class SQLiteStore(Contents):
     # writing
 
     async def _write(self, verb: Callable[[Rows], T], share: float = GROWING) -> T:
-        return await self._in_thread(partial(self.write, verb, time.monotonic(), share))
+        write = self._verb(verb, time.monotonic(), share)
+        if not self._asynchronous:
+            return write()
+        result: T = await self._file.worker.do_joint(write)
+        return result
 
-    def write(self, verb: Callable[[Rows], T], asked: float = 0.0, share: float = KEEPING) -> T:
-        """Run a verb in its own transaction, in this thread; it was asked for at `asked` (monotonic s)."""
+    def write(self, verb: Callable[[Rows], T]) -> T:
+        """Run a verb in its own transaction, in this thread."""
+        return self._verb(verb, time.monotonic(), KEEPING)()
+
+    def _verb(self, verb: Callable[[Rows], T], asked: float, share: float) -> Write[T]:
         file = self._file
 
         def work(connection: sqlite3.Connection) -> T:
@@ -227,7 +235,7 @@ class SQLiteStore(Contents):
                 rows.sweep()
             return verb(rows)
 
-        return file.transaction(work, asked, share=share)
+        return Write(file, work, asked, share)
 
     def _rows(self, connection: sqlite3.Connection) -> Rows:
         return Rows(connection, self._realm, self._clock(), self._file.max_bytes, self._file.visits)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from askonce.runtime.exits import start_thread
 from askonce.runtime.ownership import Busy, OwnedLock
@@ -22,29 +22,72 @@ T = TypeVar("T")
 REST = 5.0  # s that the thread waits for more work before it ends
 BEGIN = 0.5  # s for a thread to begin; after that another one is started, and one of them works
 LOOK = 1.0  # s after which a waiting task checks by itself
+GROUP = 32  # pieces of work that are done in one step
+
+
+class Joint(Protocol):
+    """Work that can be done in one step with other work: either all of it is done, or nothing, and then it raises."""
+
+    def __call__(self) -> Any:
+        """Do it alone."""
+
+    def joins(self, other: object) -> bool:
+        """Whether the other work may be done in one step with this."""
+
+    def with_others(self, works: Sequence[Any]) -> list[Any]:
+        """Do all `works`, of which this is one, in one step; return their results."""
 
 
 class _Job(Generic[T]):
     """Work to do for a task that waits for it."""
 
-    def __init__(self, work: Callable[[], T]) -> None:
+    def __init__(self, work: Callable[[], T], joint: Joint | None = None) -> None:
         self.work = work
+        self.joint = joint  # the same work, if others may be done with it
         self.signal = TaskSignal()
         self.left = False  # the task was cancelled: the work must not begin any more
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether its task waits for work that was not done."""
+        return not (self.left or self.done)
+
     def do(self) -> None:
         """Do the work, unless its task has left or the work was done."""
-        if self.left or self.done:
+        if not self.waits:
             return
         try:
             self.result = self.work()
         except BaseException as error:  # noqa: BLE001 - the task gets it
             self.error = error
+        self._over()
+
+    def brought(self, result: T) -> None:
+        """The work was done with other work."""
+        self.result = result
+        self._over()
+
+    def _over(self) -> None:
         self.done = True
         self.signal.wake()
+
+
+def _do_all(jobs: Sequence[_Job[Any]]) -> None:
+    """Do a group's work in one step; if that fails, one after another, so that each task gets its own error."""
+    waiting = [job for job in jobs if job.waits]
+    first = waiting[0].joint if len(waiting) > 1 else None
+    if first is not None:
+        try:
+            results = first.with_others([job.work for job in waiting])
+        except BaseException:  # noqa: BLE001 - whoever has it meets it again
+            results = []
+        for job, result in zip(waiting, results, strict=False):
+            job.brought(result)
+    for job in waiting:
+        job.do()
 
 
 class WorkerThread:
@@ -60,7 +103,13 @@ class WorkerThread:
 
     async def do(self, work: Callable[[], T]) -> T:
         """Return the result of `work`, run in the thread; or run here if no thread can be started."""
-        job = _Job(work)
+        return await self._done(_Job(work))
+
+    async def do_joint(self, work: Joint) -> Any:
+        """The same for work that is done in one step with what waits beside it."""
+        return await self._done(_Job(work, work))
+
+    async def _done(self, job: _Job[T]) -> T:
         try:
             self._jobs.append(job)
             self._start()
@@ -109,8 +158,23 @@ class WorkerThread:
 
     def _work(self) -> None:
         while self._jobs:
-            self._jobs[0].do()
-            self._jobs.popleft()  # not earlier: if this is interrupted, the job is there for the next thread
+            group = self._group()
+            _do_all(group)
+            for _ in group:
+                self._jobs.popleft()  # not earlier: if this is interrupted, the jobs are there for the next thread
+
+    def _group(self) -> list[_Job[Any]]:
+        """The next job, and those behind it that may be done in one step with it."""
+        group = [self._jobs[0]]
+        joint = group[0].joint
+        if joint is None:
+            return group
+        for number in range(1, min(len(self._jobs), GROUP)):  # not an iterator: tasks append meanwhile
+            job = self._jobs[number]
+            if job.joint is None or not joint.joins(job.joint):
+                break
+            group.append(job)
+        return group
 
     def close(self) -> None:
         """End the thread."""
