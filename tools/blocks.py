@@ -26,7 +26,7 @@ from askonce.testing.servers import ValkeyServer
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?:<!-- (not run|run): ([^>]*?) -->\n)?^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LIMIT = 120  # s
-OF_TESTS = ("ASKONCE_", "REDIS_", "PYTEST_")  # variables that a reader does not have
+OF_TESTS = ("ASKONCE_", "REDIS_", "PYTEST_", "PYTHONPATH")  # variables that a reader does not have
 HERE = ("docs/recipes", "docs/peers")  # tests/http/test_recipes.py runs the recipes: their SDKs know no common base URL
 
 
@@ -76,20 +76,20 @@ def _redis() -> Iterator[None]:
         yield
 
 
-def run(block: Block, around: dict[str, str]) -> str:
+def run(block: Block, around: dict[str, str], python: str = sys.executable) -> str:
     """Run a block; what it printed to stderr if it failed, "" otherwise."""
     with tempfile.TemporaryDirectory() as folder:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(OF_TESTS)}
         environment = ours | around | {"HOME": folder, "XDG_CACHE_HOME": folder}
         if block.how == "run":
-            return _tested(block, Path(folder), environment)
-        return _ran([sys.executable, "-W", "error", "-c", block.code], folder, environment)
+            return _tested(block, Path(folder), environment, python)
+        return _ran([python, "-W", "error", "-c", block.code], folder, environment)
 
 
-def _tested(block: Block, folder: Path, environment: dict[str, str]) -> str:
+def _tested(block: Block, folder: Path, environment: dict[str, str], python: str) -> str:
     (folder / "test_block.py").write_text(block.code, "utf-8")
     keyless = {name: value for name, value in environment.items() if not name.endswith("_API_KEY")}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_block.py"]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_block.py"]
     return _ran([*command, "--askonce=record"], folder, environment) or _ran(command, folder, keyless)
 
 
