@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test quick slow page vendor recipes blocks docs picture pythons suites lint fmt bench bars against peers flaky clean
+.PHONY: help demo test quick slow page vendor recipes blocks docs wheel picture pythons suites lint fmt bench bars against peers flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
@@ -28,6 +28,7 @@ help:
 	@echo "make recipes  the recipes of $(LONERS), each in a separate environment, and those of the gateway (curl, Node, ...)"
 	@echo "make blocks  the code blocks of README and docs, as printed, each in a fresh interpreter"
 	@echo "make docs    the site of the documentation, in build/site"
+	@echo "make wheel   the package: built, looked into, installed alone into each Python of this machine, and used"
 	@echo "make picture  what the demo prints, as docs/demo.svg"
 	@echo "make pythons  the tests of the promises on every supported Python of this machine, each in a separate environment"
 	@echo "make suites  the SDKs' own tests, without and with askonce, and the differences (SUITES=\"groq openai==3.57.0\")"
@@ -142,6 +143,10 @@ docs: $(VENV)/.docs
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
+
+# The package as a package index gets it; nothing is published, and nothing of it is kept.
+wheel: $(VENV)/.test
+	$(BIN)/python -m tools.wheel
 
 # What the demo prints, as a picture for the README.
 picture: $(VENV)/.test

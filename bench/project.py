@@ -16,6 +16,7 @@ from bench.row import Case, Seen, row
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT.parent / "shared" / "corpus"  # recorded traffic; a clone elsewhere would look for it beside itself
 TEST_BAR = 300.0  # s
+WHEEL_BAR = 400  # KB
 LIMIT = 3600.0  # s until a make is stopped
 HEAVY: dict[str, Any] = {"heavy": True, "stores": (nowhere,), "modes": ("threads",)}
 
@@ -50,6 +51,22 @@ def clone(case: Case) -> Seen:
     installed = _make(place, f".venv/.{case.variant}")
     made = installed if installed.code else _make(place, case.variant)
     return made.seen(f", {installed.seconds:.0f} s to install", "", TEST_BAR if case.variant == "test" else LIMIT)
+
+
+@row(**HEAVY)
+def wheel(case: Case) -> Seen:
+    """the wheel: built in a clean environment, looked into, installed alone into each Python here, README run there.
+
+    Bar: <= 400 KB; no stray file.
+
+    docs/design.md says what was tried to have fewer bytes.
+    """
+    if case.quick:
+        raise Skipped("make wheel has no small size")
+    made = _make(ROOT, "wheel")
+    size = re.search(r": (\d+) KB", made.last)
+    seen = made.seen(case="make wheel")
+    return seen._replace(passed=bool(seen.passed and size and int(size[1]) <= WHEEL_BAR))
 
 
 @row(**HEAVY)

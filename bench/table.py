@@ -41,8 +41,8 @@ THEMES = (
     wakeups,
 )
 ORDER = """
-    clone cold killed replaced unreplaced failures cancels forks blocked outages refusals refusals-sqlite troubles storm
-    hit hit-tutorial hit-server hit-many hit-sqlite hit-async wake-valkey wake-sqlite import opens bound
+    clone wheel cold killed replaced unreplaced failures cancels forks blocked outages refusals refusals-sqlite troubles
+    storm hit hit-tutorial hit-server hit-many hit-sqlite hit-async wake-valkey wake-sqlite import opens bound
     streams stream-first stream-killed stream-crowd stream-cpu stream-memory slow flaky
     stale steady ends down storm-all fresh-cost accounting header memory scope client-hit client-miss
     failover cluster eviction money visit near-hit near-storm cluster-cold cluster-streams

@@ -68,6 +68,7 @@ BESIDE = (
     *("docs/*.md", "docs/conf.py", "docs/*.svg", "docs/dashboard/*.png", "docs/grafana/*.json"),
     *("examples/*.py", "examples/*.toml", "examples/*.txt"),
 )
+NOWHERE = {".ci/run"}
 
 
 class Built(NamedTuple):
@@ -126,7 +127,9 @@ def differences(built: Built, project: set[str] | None) -> list[str]:
         package = {name.removeprefix("src/") for name in project if name.startswith("src/askonce/")}
         wrong += [f"{name}: not in the wheel" for name in sorted(package - set(wheel))]
         wrong += [f"{name}: in the wheel, and not of the project" for name in sorted(set(_code(wheel)) - package)]
-        wrong += [f"{name}: not of the project" for name in sorted(set(sdist) - project - {"PKG-INFO"})]
+        more = sorted(set(sdist) - project - {"PKG-INFO"})
+        wrong += [f"{name}: in the source distribution, and not of the project" for name in more]
+        wrong += [f"{name}: not in the source distribution" for name in sorted(project - set(sdist) - NOWHERE)]
     return wrong
 
 
@@ -145,7 +148,7 @@ def pythons() -> Iterator[tuple[str, str | None]]:
     """Each supported Python, and its program; None if this machine has none."""
     for minor in MINORS:
         found = sorted((Path.home() / ".pyenv" / "versions").glob(f"3.{minor}.*/bin/python3"))
-        candidates = [shutil.which(f"python3.{minor}"), *map(str, found)]
+        candidates = [sys.executable, shutil.which(f"python3.{minor}"), *map(str, found)]
         yield f"3.{minor}", next(filter(None, (one for one in candidates if one and _is(one, minor))), None)
 
 
