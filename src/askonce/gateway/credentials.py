@@ -1,6 +1,6 @@
 """Which credentials are good, by upstream's own word, and for how long that word is believed.
 
-A credential is *known* for a way of asking (endpoint, model, headers that count) after upstream answered such a request
+A credential is *known* for a way of asking (URL, model, headers that count) after upstream answered such a request
 with an answer that may be stored. It is *refused* after a 401: for a minute the same way of asking gets that 401 again,
 and all that was known of the credential there is forgotten. Nothing else makes a credential known: an upstream may
 refuse a request, or find nothing, before it looks at the credential.
@@ -27,13 +27,14 @@ V = TypeVar("V")
 
 
 class Who(NamedTuple):
-    """A credential (its digest) at one origin."""
+    """A credential (its digest) at one origin. `shown`: it is one; otherwise a digest of where one may be hidden."""
 
     origin: str
     credential: str
+    shown: bool = True
 
 
-Way = int  # the hash of endpoint, model and headers that count; Python keys it anew in each process
+Way = int  # the hash of URL, model and headers that count; Python keys it anew in each process
 
 
 class Credentials:
@@ -81,7 +82,8 @@ class Credentials:
     def _refuse(self, who: Who, way: Way, reply: Response, now: float) -> None:
         self._accepted.pop(who, None)
         _keep(self._doubted, who, now, DOUBTS)
-        if len(reply.body) <= BODY:
+        # Of a request that shows no credential it is unknown what was refused: it may be in the body.
+        if who.shown and len(reply.body) <= BODY:
             headers = [pair for pair in reply.headers if not personal(pair[0], rates=False)]
             _keep(self._refused, (who, way), (now, reply._replace(headers=headers)), REFUSALS)
 

@@ -176,8 +176,12 @@ class GatewayRules(ClientRules):
 
     def _whose_way(self, asked: Asked, model: str) -> tuple[Who, Way]:
         assert asked.sent is not None
-        endpoint = asked.sent.url.partition("?")[0]
-        return Who(self._origin, asked.who), hash((endpoint, model, asked.counts))
+        url, counts = asked.sent.url, asked.counts
+        if asked.who:
+            return Who(self._origin, asked.who), hash((url, model, counts))
+        # A credential of an unknown kind may be in the query, or in any header: one caller's is not another's.
+        hidden = hash((url.partition("?")[2], counts))
+        return Who(self._origin, f"none {hidden:x}", shown=False), hash((url, model, counts))
 
     @staticmethod
     def _must_prove(asked: Asked, question: Question, *, lapsed: bool) -> None:
