@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -31,15 +33,39 @@ class PlainRequest(NamedTuple):
 
     @classmethod
     def of(cls, url: str, headers: Iterable[str], request: Any) -> PlainRequest:
-        """A request to a URL, with headers as ``name: value``; UsageError for one that is none."""
-        raw = [(b"host", url.split("://", 1)[-1].split("/", 1)[0].encode()), (b"content-type", b"application/json")]
+        """A request to a URL, with headers as ``name: value``; UsageError for what is no URL, no header or no JSON."""
+        raw = [(b"host", _bytes(_authority(url))), (b"content-type", b"application/json")]
         for header in headers:
             name, colon, value = header.partition(":")
             if not colon or not name.strip():
                 raise UsageError(f"{header!r} is not a header: write 'name: value'")
-            raw.append((name.strip().encode(), value.strip().encode()))
-        return cls(url, RawHeaders(raw), orjson.dumps(request))
+            raw.append((_bytes(name.strip()), _bytes(value.strip())))
+        return cls(url, RawHeaders(raw), _json(request))
 
     def read(self) -> bytes:
         """The body."""
         return self.body
+
+
+def _authority(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for one that is no number
+    except ValueError as wrong:
+        raise UsageError(f"{url[:80]!r} is no URL ({wrong}): write it as https://api.openai.com/v1/...") from None
+    return parts.netloc
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # integers beyond 64 bits, lone surrogates, nested too deep
+        pass
+    try:
+        return json.dumps(value).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise UsageError("the request is no JSON, or nested too deep: pass the body that is sent") from None
