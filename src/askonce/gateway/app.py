@@ -163,6 +163,8 @@ class Gateway:
         route, rest = found
         sent = scope.get("askonce.headers") or scope["headers"]
         sent = self.serving.operator.tenants.vouched(sent, (scope.get("client") or (None,))[0])
+        if scope["method"] == "CONNECT":
+            return replies.error(501, "connect", _NO_TUNNEL)
         head = heads.read(sent, route.host)
         if head.upgrade == b"websocket":
             return replies.error(501, "websocket", _NO_WEBSOCKET)
@@ -208,6 +210,7 @@ _NO_WEBSOCKET = (
     "the gateway does not proxy WebSockets: send HTTP requests (streams come as server-sent events), or connect to the"
     " provider itself"
 )
+_NO_TUNNEL = "the gateway is the base URL of an API: it opens no tunnels"
 _BOUND = (
     "NTLM, Negotiate and Kerberos authenticate a connection, and the gateway's connections serve all callers: send a"
     " key or a token"

@@ -10,7 +10,6 @@ Names of headers are also kept in the case in which they were sent: ``scope["ask
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -67,14 +66,23 @@ class GatewayProtocol(HttpToolsProtocol):
         self._stalled = 0.0
         self._on_loss: Callable[[], None] | None = None  # of the request that is answered now
         self._wrong: _Wrong | None = None
+        self._offers = False  # the head offers to change the protocol
+        self._answered: Any = None  # the RequestResponseCycle that is answered now, or was last; None: none yet
         if len(self.connections) > self.bounds.concurrency:
             self._refuse(_Wrong(503, "the gateway has as many connections as it may have (limits.concurrency)"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
+        if self._answered is not None:  # uvicorn knows the last request that was read, which may wait for this one
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         if self._on_loss is not None:
             self._on_loss()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def when_lost(self, act: Callable[[], None] | None) -> None:
         """Call this when the connection is lost, which it may be already; None: nothing more."""
@@ -87,8 +95,6 @@ class GatewayProtocol(HttpToolsProtocol):
         """Called by the event loop."""
         if self._reading == _IDLE:
             self._reading, self._seen, self._since = _HEAD, 0, time.monotonic()
-        if self._reading == _HEAD and b"h2c" in data:
-            data = _without_h2c(data)
         self._seen += len(data)
         self._unset_keepalive_if_required()
         while data and not self.transport.is_closing():
@@ -116,9 +122,17 @@ class GatewayProtocol(HttpToolsProtocol):
         return b""
 
     def _not_upgraded(self, rest: bytes) -> bytes:
-        """Go on with HTTP/1.1 after a request that offered to change to something else, as any server may."""
+        """Read a head again without its offer to change the protocol, which a server may ignore; then what follows it.
+
+        After such an offer the parser takes a body for something else than HTTP, and its bytes would be read as the
+        next request. Java's own client makes one on every new connection.
+        """
+        self._offers = False
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [name + b": " + _less_upgrade(name, value) + b"\r\n" for name, value in self._raw]
         self.parser = httptools.HttpRequestParser(self)
-        return rest
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's: for the answer before it
+        return line + b"".join(lines) + b"\r\n" + rest
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -145,6 +159,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse the request, or start it."""
+        self._offers = self.parser.should_upgrade()
+        if self._offers:
+            if self.parser.get_method() == b"CONNECT":
+                self._stop(_Wrong(501, "the gateway is the base URL of an API: it opens no tunnels"))
+            return  # it is read again: see _not_upgraded
         if self._hosts != 1 and (self._hosts or self.parser.get_http_version() != "1.0"):
             self._stop(_Wrong(400, f"a request has exactly one Host, this one has {self._hosts}"))
         if self.url[:1] != b"/" or b"#" in self.url:
@@ -178,13 +197,14 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        self._reading = _IDLE
-        super().on_message_complete()
+        if not self._offers:
+            self._reading = _IDLE
+            super().on_message_complete()
 
     def _refuse(self, wrong: _Wrong) -> None:
         under_way: Any = self.cycle  # None before the first request
         if under_way is not None and not under_way.response_complete:
-            if self._reading != _BODY or under_way.response_started:
+            if self._reading != _BODY or under_way.response_started or under_way is not self._answered:
                 self.transport.close()  # another answer is under way: there is no place for this one
                 return
             under_way.disconnected = True  # what the application answers is not sent any more
@@ -221,16 +241,11 @@ class GatewayProtocol(HttpToolsProtocol):
             self._refuse(_Wrong(408, f"the {what} of the request did not arrive in time"))
 
 
-_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[^\r\n]*", re.IGNORECASE)
-
-
-def _without_h2c(data: bytes) -> bytes:
-    """A head without the offer to change to HTTP/2: the parser takes what follows such an offer for no body at all.
-
-    Java's own client makes it on every new connection.
-    """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _H2C.sub(b"", head) + end + rest
+def _less_upgrade(name: bytes, value: bytes) -> bytes:
+    """The value of a header, without the word that makes an Upgrade an offer."""
+    if name.lower() != b"connection":
+        return value
+    return b",".join(word for word in value.split(b",") if word.strip().lower() != b"upgrade")
 
 
 def _write_whole(cycle: RequestResponseCycle, answer: bytes) -> None:
