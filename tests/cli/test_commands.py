@@ -12,7 +12,9 @@ import pytest
 
 from askonce import Cache
 from askonce.cli import checks, checks_redis, checks_sqlite
+from askonce.cli.stats import STATES
 from askonce.testing.servers import Server
+from tests.cli.test_lists import in_a_terminal
 
 ANSWER = {"choices": [{"message": {"role": "assistant", "content": "Yes."}, "finish_reason": "stop"}]}
 
@@ -169,23 +171,37 @@ class TestStats:
         assert {name: group["entries"] for name, group in told["models"].items()} == {"gpt-4.1-mini": 3, "gpt-5": 1}
         assert {name: group["entries"] for name, group in told["scopes"].items()} == {"": 3, "support/v3": 1}
 
-    def test_for_people_it_is_a_page(self, askonce, filled):
-        said = askonce("stats", "--url", filled)
-        assert said.code == 0
-        assert "4 entries" in said.out
-        assert "support/v3" in said.out
-        assert "\x1b" not in said.out + said.err
+    def test_for_people_it_is_a_page(self, filled):
+        said = "\n".join(in_a_terminal(80, "stats", "--url", filled))
+        assert "4 entries" in said
+        assert "support/v3" in said
+
+    def test_a_pipe_gets_every_number_of_the_json(self, askonce, filled):
+        askonce("invalidate", "--url", filled, "--tag", "doc:42")
+        told = json.loads(askonce("stats", "--url", filled, "--json").out)
+        head, *lines = [line.split("\t") for line in askonce("stats", "--url", filled).out.splitlines()]
+        assert head == ["kind", "name", "entries", "size_bytes", "took_s"]
+        found = {(kind, name): [float(number or 0) for number in numbers] for kind, name, *numbers in lines}
+        assert len(found) == len(lines) == 1 + len(STATES) + len(told["scopes"]) + len(told["models"])
+        assert found["all", ""][:2] == [told["all"]["entries"], told["all"]["bytes"]]
+        assert {name: found["state", name][0] for name in STATES} == {
+            name: told["states"].get(name, 0) for name in STATES
+        }
+        for kind in ("scope", "model"):
+            for name, group in told[f"{kind}s"].items():
+                assert found[kind, name] == pytest.approx([group["entries"], group["bytes"], group["took"]], abs=0.001)
 
     def test_a_long_list_says_how_much_is_left_out(self, askonce, url):
         with Cache(url) as cache:
             for number in range(13):
                 answered(cache, f"question {number}", scope=f"scope/{number}")
-        assert "and 3 more" in askonce("stats", "--url", url).out
+        assert "and 3 more (--json has all)" in in_a_terminal(80, "stats", "--url", url)
+        assert sum(line.startswith("scope\t") for line in askonce("stats", "--url", url).out.splitlines()) == 13
 
     def test_an_empty_store_and_another_prefix_have_nothing(self, askonce, filled):
         said = askonce("stats", "--url", filled, "--prefix", "other")
         assert said.code == 0
-        assert "0 entries" in said.out
+        assert "all\t\t0\t0\t0.000\n" in said.out
 
     def test_memory_holds_nothing_that_a_command_could_find(self, askonce):
         said = askonce("stats", "--url", "memory://")
@@ -195,12 +211,9 @@ class TestStats:
 
 def states(out: str) -> dict[str, str]:
     """The state of each check."""
-    found = {}
-    for line in out.splitlines():
-        state, _, rest = line.partition(" ")
-        if state:
-            found[rest.split()[0]] = state
-    return found
+    head, *lines = [line.split("\t") for line in out.splitlines()]
+    assert head == ["state", "check", "said", "remedy"]
+    return {name: state for state, name, _, _ in lines}
 
 
 class TestDoctor:
@@ -224,7 +237,7 @@ class TestDoctor:
         said = askonce("doctor", "--url", "redis://:secret@127.0.0.1:1/0")
         assert said.code == 1
         assert states(said.out)["reach"] == "bad"
-        assert "-> no server listens there" in said.out
+        assert "\tno server listens there" in said.out
         assert "secret" not in said.out + said.err
 
     def test_as_json_it_is_a_list_of_checks(self, askonce, tmp_path):

@@ -65,7 +65,9 @@ def test_an_answer_is_shown_as_text(askonce, stored):
     for key in stored[1:]:
         said = askonce("show", key, "--url", stored[0])
         assert said.code == 0
-        assert not unsafe(said.out)
+        details, _, body = said.out.partition("\n\n")
+        assert not unsafe(details, "\n\t") + unsafe(body)
+        assert {line.count("\t") for line in details.splitlines()} == {1}  # it stands after a name
 
 
 @pytest.mark.parametrize("command", [("ls",), ("stats",), ("show",)])

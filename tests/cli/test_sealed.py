@@ -48,7 +48,7 @@ def test_with_the_keys_the_commands_show_everything(askonce, filled, file, monke
     (shown,) = told(askonce, "show", entry["key"], "--url", filled)
     assert shown["body"] == ANSWER
     said = askonce("show", entry["key"], "--url", filled).out
-    assert "AES-256-GCM, key first" in said
+    assert "\ncipher\tfirst\n" in said
     assert "zstd, dictionary" in said
     assert told(askonce, "stats", "--url", filled)["scopes"]["support"]["entries"] == 1
     assert told(askonce, "invalidate", "--url", filled, "--tag", "doc:1", "--dry-run")["reached"] == 1

@@ -73,7 +73,9 @@ EXAMPLES: dict[Callable[..., Any], str] = {
     keys: "askonce keys --file /etc/askonce.keys",
 }
 for command, example in EXAMPLES.items():
-    app.command(epilog=f"Example: {example}")(command)
+    # Without it the list of commands cuts their first sentences in a narrow terminal.
+    summary = (command.__doc__ or "").partition("\n")[0]
+    app.command(epilog=f"Example: {example}", short_help=summary)(command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

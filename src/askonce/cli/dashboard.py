@@ -47,4 +47,4 @@ async def _serve(where: Place, port: int | None, *, browser: bool) -> None:
 
 
 def _tell(link: str) -> None:
-    say.console().print(f"{link}\n\nCtrl-C ends the page.", soft_wrap=True)
+    say.sentence(f"{link}\n\nCtrl-C ends the page.")

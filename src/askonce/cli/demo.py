@@ -23,6 +23,7 @@ from askonce.demo.scenes import Measured, Promise, Report, Row
 from askonce.demo.scenes import run as play
 from askonce.flight.background import HEARTBEAT
 
+TITLE = 38  # columns of what was asked, where there is room
 WIDTH = 88  # columns: a paragraph is read more easily when it does not run across a wide screen
 
 Url = Annotated[
@@ -133,7 +134,7 @@ def _opening(report: Report) -> RenderableType:
 
 def _table(report: Report) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
-    table.add_column("", width=38)
+    table.add_column("", max_width=TITLE)  # it wraps in a narrow terminal, and the numbers never do
     # Two columns each, read as one heading: "without | a cache".
     for heading, style in (("\nasked", ""), ("without\npaid", "red"), ("a cache\ntime", "red")):
         table.add_column(heading, justify="right", style=style, no_wrap=True)

@@ -145,7 +145,7 @@ def _tell(told: dict[str, Any], *, as_json: bool) -> None:
         text = f"would reach {say.count(told['reached'], 'live entry', 'live entries')}: {selector}"
     else:
         text = f"invalidated in {say.time(told['seconds'])}: {selector}"
-    say.console().print(text, soft_wrap=True)
+    say.sentence(text)
 
 
 def _listed(value: str | list[str]) -> str:

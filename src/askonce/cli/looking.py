@@ -23,6 +23,10 @@ from askonce.runtime.drive import drive
 class Viewed(Protocol):
     """The methods of a View that commands use."""
 
+    async def now(self) -> float:
+        """View.now."""
+        ...
+
     async def stats(self, progress: Callable[[int], None]) -> Stats:
         """View.stats."""
         ...

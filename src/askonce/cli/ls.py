@@ -18,6 +18,7 @@ from askonce.gateway.results import Filter, Row, Rows
 from askonce.runtime.drive import drive
 
 LIMIT = 50
+GONE = {"over": "expired", "invalidated": "invalid"}  # no longer than a span, so that all columns fit 60 cells
 
 Scope = Annotated[
     str | None,
@@ -77,15 +78,15 @@ def _remark(rows: Rows, limit: int) -> None:
         say.console(stderr=True).print("no such entries")
     elif rows.more:
         note = f"only the first {say.count(limit, 'entry', 'entries')}; use --limit for more"
-        say.console(stderr=True).print(Text(note, "dim"), soft_wrap=True)
+        say.sentence(Text(note, "dim"), stderr=True)
 
 
 def _short(one: Row, now: float) -> list[str]:
     state = one.state
-    left = say.span(one.fresh - now) if state == "fresh" else {"error": "on error", "over": "expired"}.get(state, state)
+    left = say.span(one.fresh - now) if state == "fresh" else GONE.get(state, state)
     scope = one.scope if one.readable else f"(key {one.cipher} is not here)"
     words = (say.word(scope) or "-", say.word(one.model) or "-")
-    return [one.key[:SHORT], left, say.span(now - one.created), say.size(one.size), *words]
+    return [one.key[:SHORT], left, say.span(now - one.created), say.short_size(one.size), *words]
 
 
 def _whole(one: Row, now: float) -> list[str]:

@@ -29,6 +29,15 @@ SQLite file that was not there. A gateway is asked like a store: name it by `--u
 set `$ASKONCE_TOKEN` to its admin token (see [the admin API](admin.md)). `python -m askonce` is the same command.
 `askonce --install-completion` makes your shell complete commands and options.
 
+A terminal shows tables that fit it: a long word is cut, and shows it (`…`), and a narrow terminal leaves out the last
+columns. `NO_COLOR=1` switches colours off. A pipe gets plain text and no colours, whatever `$FORCE_COLOR` says: one
+heading, and tab-separated lines with all columns and whole values. Control characters are shown as text in both.
+
+```console
+$ askonce ls | cut -f1,7                                  # whole keys, and their scopes
+$ askonce doctor | awk -F'\\t' '$1 == "bad" {print $4}'    # what to do
+```
+
 | exit code | meaning |
 |---|---|
 | 0 | the command succeeded |

@@ -129,6 +129,10 @@ class GatewayView:
         """What it says of itself."""
         return self._got(About, "/about")
 
+    async def now(self) -> float:
+        """View.now."""
+        return (await self.about()).now
+
     async def stats(self, progress: Callable[[int], None]) -> Stats:
         """View.stats."""
         del progress  # the gateway walks

@@ -45,7 +45,7 @@ def keys(file: File = None, add: Add = False, first: First = None, name: Id = No
     else:
         _create(file, _text(_made(name)))
     if file is not None:
-        say.console().print(f"{file}: {', '.join(read_keys(file).ids)} (the first encrypts)", soft_wrap=True)
+        say.sentence(f"{file}: {', '.join(read_keys(file).ids)} (the first encrypts)")
 
 
 def _made(name: str | None) -> list[str]:

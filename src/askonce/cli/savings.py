@@ -23,15 +23,15 @@ Days = Annotated[
     int, typer.Option("--days", metavar="N", min=1, max=400, help="The last N days, today included (UTC).")
 ]
 
-# What is shown of a balance, and what each is.
+# What is shown of a balance, and what each is, in so few words that 80 columns have room for them beside the numbers.
 LINES = (
-    ("asked", "asked", "as the lookups would have cost without the cache"),
+    ("asked", "asked", "cost without the cache"),
     ("paid", "paid", "what went upstream"),
     ("hits", "saved by hits", ""),
-    ("joined", "by joining", "a call that another caller had begun"),
-    ("stale", "by old answers", "while they were refreshed, or upstream failed"),
+    ("joined", "by joining", "another caller's call"),
+    ("stale", "by old answers", "until refreshed, or at errors"),
     ("refreshes", "less refreshes", "paid in the background"),
-    ("doubled", "less second calls", "paid after a leader went silent, or failed"),
+    ("doubled", "less second calls", "a leader was silent or failed"),
     ("saved", "saved", "in all"),
 )
 SPENT = ("calls", "tokens_in", "tokens_out", "tokens_cached", "usd", "seconds", "unpriced")
@@ -93,14 +93,14 @@ def _print(console: Console, found: Savings) -> None:
     saved, asked = found.total.saved, found.total.asked
     period = f"{found.since} to {found.until}" if found.since != found.until else f"{found.until}"
     if not asked.calls and not found.total.paid.calls:
-        console.print(f"nothing was asked from {period} (UTC)", soft_wrap=True)
+        say.sentence(f"nothing was asked from {period} (UTC)")
         return
     said = f"{money(saved)} saved, {say.count(saved.calls, 'call')} of {asked.calls:,}"
-    console.print(Text.assemble((said, "bold"), f", {period} (UTC)"), soft_wrap=True)
+    say.sentence(Text.assemble((said, "bold"), f", {period} (UTC)"))
     console.print(_groups(found, console.width) if found.by else _kinds(found.total, console.width))
     if unpriced := found.total.asked.unpriced + found.total.refreshes.unpriced:
         note = f"{say.count(unpriced, 'answer')} without a price: see docs/savings.md"
-        console.print(Text(note, "dim"), soft_wrap=True)
+        say.sentence(Text(note, "dim"))
 
 
 def _kinds(total: Balance, width: int) -> Table:
@@ -110,7 +110,7 @@ def _kinds(total: Balance, width: int) -> Table:
         Column("money", right=True),
         Column("tokens", right=True),
         Column("time", right=True),
-        Column("", cut=True),
+        Column(""),
     )
     rows = []
     for name, title, meaning in LINES:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
@@ -16,6 +18,7 @@ from askonce.events import printable, readable
 from askonce.gateway import amounts
 
 T = TypeVar("T")
+GAP = 2  # cells between a name and what it is
 Columns = tuple[Sequence[Column], Callable[[T], Sequence[str]]]  # and the words of one thing in them
 
 
@@ -34,8 +37,12 @@ class _Safe(Console):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output, or error. Without guessing at numbers and paths: the colours here mean something."""
-    return _Safe(highlight=False, markup=False, stderr=stderr)
+    """Standard output, or error. Without guessing at numbers and paths: the colours here mean something.
+
+    A pipe is a pipe, also where $FORCE_COLOR is set, as it is in many builds: a program reads it.
+    """
+    shown = sys.stderr if stderr else sys.stdout
+    return _Safe(highlight=False, markup=False, stderr=stderr, force_terminal=shown.isatty())
 
 
 def text(word: str) -> Text:
@@ -62,6 +69,49 @@ def listed(things: Sequence[T], whole: Columns[T], short: Columns[T], *, full: b
         shown.print(table(short[0], [short[1](one) for one in things], shown.width))
 
 
+def sentence(told: str | Text, *, stderr: bool = False) -> None:
+    """A sentence, or several lines: in a terminal they end between words; a pipe gets them as they are."""
+    hanging(console(stderr=stderr), Text(), told)
+
+
+def details(rows: Sequence[tuple[str, str]]) -> None:
+    """Names and what they are, a line each: side by side in a terminal, a tab between in a pipe; nothing is cut."""
+    shown = console()
+    if not shown.is_terminal:
+        raw("".join(f"{name}\t{word(told)}\n" for name, told in rows))
+        return
+    wide = max(cell_len(name) for name, _ in rows) + GAP
+    for name, told in rows:
+        hanging(shown, Text(name.ljust(wide)), text(told))
+
+
+def hanging(shown: Console, first: Text, told: str | Text) -> None:
+    """A text after the words that begin its first line; further lines begin below it."""
+    # A word that is longer than a line, such as a path, a URL or a key, stays whole: the terminal itself breaks it, and
+    # a copy of it has no break.
+    safe = Text(printable(told, "\n")) if isinstance(told, str) else told
+    for number, part in enumerate(_folded(safe, shown.width - first.cell_len) if shown.is_terminal else [safe]):
+        shown.print(Text(" " * first.cell_len) + part if number else first + part, soft_wrap=True)
+
+
+def _folded(told: Text, room: int) -> Iterator[Text]:
+    for line in told.split("\n", allow_blank=True):
+        for part in line.divide(_breaks(line.plain, room)):
+            part.rstrip()
+            yield part
+
+
+def _breaks(line: str, room: int) -> list[int]:
+    """Where a line ends and another begins: before the words for which it has no room."""
+    found, used = [], 0
+    for one in re.finditer(r"\S+\s*", line):
+        if used and used + cell_len(one[0].rstrip()) > room:
+            found.append(one.start())
+            used = 0
+        used += cell_len(one[0])
+    return found
+
+
 def prose(body: str) -> None:
     """A text of several lines, as it is but for what does not print."""
     sys.stdout.write(readable(body) + "\n")
@@ -84,6 +134,8 @@ def count(number: int, what: str, several: str = "") -> str:
 
 def time(seconds: float) -> str:
     """A duration, with the digits that matter."""
+    if not seconds:
+        return "0 s"
     if seconds >= 0.1:
         return f"{seconds:.1f} s"
     if seconds >= 0.01:
@@ -104,3 +156,8 @@ def span(seconds: float) -> str:
 def size(octets: int) -> str:
     """A size in bytes, for people."""
     return " ".join(amounts.size(octets))
+
+
+def short_size(octets: int) -> str:
+    """The same in 8 cells at most, for a table: ``365 B``."""
+    return size(octets).replace("bytes", "B")

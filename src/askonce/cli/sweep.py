@@ -53,10 +53,10 @@ def sweep(
     if as_json:
         say.as_json({**asdict(swept), "old_prefixes": razed})
         return
-    console = say.console()
-    console.print(f"{say.count(swept.met, 'entry', 'entries')} read, {swept.deleted:,} invalidated entries deleted")
+    dead = say.count(swept.deleted, "invalidated entry", "invalidated entries")
+    say.sentence(f"{say.count(swept.met, 'entry', 'entries')} read, {dead} deleted")
     for one, gone in razed.items():
-        console.print(f"{say.count(gone, 'entry', 'entries')} of the old prefix {one!r} deleted")
+        say.sentence(f"{say.count(gone, 'entry', 'entries')} of the old prefix {one!r} deleted")
 
 
 def _swept(place: Place, rate: int) -> Swept:

@@ -8,20 +8,20 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from askonce.cli import say
 from askonce.cli.columns import Column, lines
 from askonce.cli.invalidate import number
 from askonce.cli.looking import Viewed, looking
 from askonce.cli.place import AsJson, Prefix, Url
-from askonce.core.why import Miss, Why
+from askonce.core.why import KINDS, Miss, Why
 from askonce.errors import UsageError
 from askonce.gateway.beginnings import SHORT
 from askonce.http.plain_request import PlainRequest
 from askonce.runtime.drive import drive
 
 LIMIT = 20
+NEVER = "never asked before, and "
 
 KeyOrRequest = Annotated[
     str | None,
@@ -46,7 +46,7 @@ Full = Annotated[bool, typer.Option("--full", help="All columns, as in a pipe; n
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Without a key: list at most this many.")]
 
 ONE = tuple(Column(name) for name in ("reason", "key", "field", "kind", "when", "by", "nearest", "sentence"))
-SCREEN = (Column("key"), Column("age", right=True), Column("model", cut=True), Column("why", cut=True))
+SCREEN = (Column("key"), Column("age", right=True), Column("why", cut=True), Column("model", cut=True))
 ALL = (*(Column(name) for name in ("at", "model", "scope", "stored", "detail")), *ONE)
 
 
@@ -109,14 +109,22 @@ def _list(view: Viewed, limit: int, *, full: bool, as_json: bool) -> None:
     if as_json:
         say.as_json([asdict(one) for one in found])
         return
-    say.listed(found, (ALL, _whole), (SCREEN, lambda one: _short(one, found[0].at)), full=full)
+    now = drive(view.now()) if found and say.console().is_terminal else 0.0
+    say.listed(found, (ALL, _whole), (SCREEN, lambda one: _short(one, now)), full=full)
     if not found:
         say.console(stderr=True).print("no misses are noted")
 
 
-def _short(one: Miss, newest: float) -> list[str]:
-    words = (say.word(one.model) or "-", say.word(one.why.sentence))
-    return [one.key[:SHORT], say.span(newest - one.at), *words]
+def _short(one: Miss, now: float) -> list[str]:
+    words = (say.word(_brief(one.why)), say.word(one.model) or "-")
+    return [one.key[:SHORT], say.span(max(0.0, now - one.at)), *words]
+
+
+def _brief(told: Why) -> str:
+    """The end of the sentence that differs from line to line: most misses were never asked before."""
+    if told.reason == "near" and told.kind in KINDS:
+        return f"{told.field} {KINDS[told.kind]}"
+    return told.sentence.removeprefix(NEVER)
 
 
 def _whole(one: Miss) -> list[str]:
@@ -138,10 +146,6 @@ def _tell(told: Why, *, full: bool, as_json: bool) -> None:
     if full or not console.is_terminal:
         say.raw(lines(ONE, [_columns(told)]))
         return
-    grid = Table.grid(padding=(0, 2, 0, 0))
     also = ", ".join(one.field for one in told.others)
     rows = {"why": told.sentence, "reason": told.reason, "field": told.field, "also": also, "nearest": told.nearest}
-    for name, text in {**rows, "key": told.key}.items():
-        if text:
-            grid.add_row(name, say.text(text))
-    console.print(grid)
+    say.details([(name, text) for name, text in {**rows, "key": told.key}.items() if text])
