@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askonce.core.eviction import AGAIN, MOST, MOVES, Candidate, chosen, cost, frequency, stored, worth
-from askonce.core.model import DURATION, PRICE, whole
+from askonce.core.model import (
+    DURATION,
+    PRICE,
+    USAGE,
+    Dates,
+    Snapshot,
+    packed_extensions,
+    read_head,
+    seal,
+    unpack_extensions,
+    whole,
+)
 
 NOW = 1_800_000_000_000
 MONEY = st.integers(0, 2**63)
@@ -86,6 +97,17 @@ def test_a_price_counts_and_without_one_the_duration_of_the_call():
     assert cost({PRICE: whole(5_000_000), DURATION: whole(9)}.items()) == 5_000_000
     assert cost({DURATION: whole(2_500)}.items()) == 2_500_000  # a dollar for each 1,000 s
     assert cost(()) == cost([(DURATION, b"")]) > 0
+
+
+extensions = st.dictionaries(st.sampled_from([2, 4, 6, DURATION, USAGE, PRICE]), st.binary(max_size=12), max_size=6)
+
+
+@given(extensions, st.integers(0, 2**60))
+def test_an_entry_costs_what_its_extensions_say_however_they_are_packed(said, took):
+    for told in (said, {**said, DURATION: whole(took)}, {**said, DURATION: whole(took), USAGE: b"\x07"}):
+        data = seal("v", bytes(32), bytes(16), 1, Snapshot(b"epoch-01", 1), 1000, told, b"").dated(Dates(1, 2, 3, 4))
+        head = read_head(data)
+        assert cost(packed_extensions(data, head)) == cost(unpack_extensions(data, head).items())
 
 
 @given(st.integers(0, MOST), st.integers(0, 10**9))

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
-from askonce.core.model import DURATION, PRICE
+from askonce.core.model import DURATION, PRICE, SPENT, of_groups
 
 MOST = 3  # the highest frequency
 NEW, KNOWN = 1, 50  # weights of an entry that is stored
@@ -59,14 +59,19 @@ class Chosen(NamedTuple, Generic[Name]):
 
 
 def cost(extensions: Iterable[tuple[int, bytes]]) -> int:
-    """What an answer cost, in nano-dollars: its price; else a dollar for each 1,000 s of its call."""
-    price = took = 0
+    """What an answer cost, in nano-dollars: its price; else a dollar for each 1,000 s of its call.
+
+    Of the extensions as they are packed: all of a header are not taken apart for the sake of one number.
+    """
+    took = 0
     for kind, value in extensions:
-        if kind == PRICE:
-            price = int.from_bytes(value[:8], "big")
-        elif kind == DURATION:
+        if kind == PRICE and (price := int.from_bytes(value[:8], "big")):
+            return price
+        if kind == DURATION:
             took = int.from_bytes(value[:8], "big")
-    return price or _MS * max(1, took)
+        elif kind == SPENT:
+            took = next(iter(of_groups(value)), 0)
+    return _MS * max(1, took)
 
 
 def worth(cost: int, size: int) -> int:

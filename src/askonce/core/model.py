@@ -144,9 +144,14 @@ def pack_extensions(extensions: Mapping[int, bytes]) -> bytes:
 
 def unpack_extensions(data: bytes, head: Head) -> dict[int, bytes]:
     """All extensions of an entry; Corrupt if their lengths do not add up."""
+    return _apart(dict(packed_extensions(data, head)))
+
+
+def packed_extensions(data: bytes, head: Head) -> Iterator[tuple[int, bytes]]:
+    """The extensions of an entry as they are packed: SPENT is not taken apart. Corrupt as above."""
     if not HEAD_SIZE <= head.length <= len(data):
         raise Corrupt("store-corrupt")
-    return _apart(dict(unpack_pairs(data, HEAD_SIZE, head.length)))
+    return unpack_pairs(data, HEAD_SIZE, head.length)
 
 
 def unpack_pairs(data: bytes, at: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from askonce.core.memo import Memo
 from askonce.core.providers.answers import Answer, a_dict
 from askonce.core.providers.usage import Bill, Usage
 from askonce.core.savings import NANO
+from askonce.core.usage_shapes import Counted, UsageShapes
 from askonce.errors import ConfigError
 
 MODELS = 4096  # whose rates are remembered
@@ -95,6 +97,7 @@ class Library:
     def __init__(self) -> None:
         self._library: Any = None
         self._known: Memo[tuple[str, str, str], Rated] = Memo(MODELS)
+        self._shapes = UsageShapes()
 
     @property
     def loaded(self) -> bool:
@@ -130,10 +133,14 @@ class Library:
         """The model that an answer names, and its counts as the library calls them, without those that are 0."""
         if (read_by := _READ_BY.get(bill.api.name)) is None:
             return str(bill.answer.get("model") or ""), _counts(bill.usage or Usage())
+        model, counts = self._shapes.counted(bill.api.name, bill.answer, partial(self._extracted, read_by))
+        return model or "", counts
+
+    def _extracted(self, read_by: tuple[str, str], answer: Answer) -> Counted:
         provider, flavor = read_by
         snapshot = self._library.data_snapshot.get_snapshot()
-        model, usage = snapshot.find_provider(None, provider, None).extract_usage(bill.answer, api_flavor=flavor)
-        return model or "", {name: count for name, count in vars(usage).items() if count and type(count) is int}
+        model, usage = snapshot.find_provider(None, provider, None).extract_usage(answer, api_flavor=flavor)
+        return model, {name: count for name, count in vars(usage).items() if count and type(count) is int}
 
     def _first(
         self, counts: Mapping[str, int], where: str, models: Iterable[str], context: Mapping[str, str], at: datetime

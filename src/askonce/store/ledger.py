@@ -30,8 +30,8 @@ from askonce.core.model import (
     Sealed,
     entry_fields,
     foreign,
+    packed_extensions,
     read_head,
-    unpack_extensions,
 )
 from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Notice, end_frame
 from askonce.errors import ConfigError
@@ -112,7 +112,7 @@ def worth_of(data: bytes, size: int) -> int:
     The store asks here when it stores an entry and when it reaches it, so an entry is worth the same both times.
     """
     try:
-        return worth(cost(unpack_extensions(data, read_head(data)).items()), size)
+        return worth(cost(packed_extensions(data, read_head(data))), size)
     except Corrupt:
         return worth(0, size)
 

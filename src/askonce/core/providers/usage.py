@@ -35,7 +35,7 @@ class Bill(NamedTuple):
 
     def kept(self) -> Bill:
         """The same without what was said."""
-        return self._replace(answer={name: held for name, held in self.answer.items() if name in _TOLD})
+        return self._replace(answer={name: held for name, held in self.answer.items() if name in TOLD})
 
 
 def usage_in(bills: Iterable[Bill]) -> Usage | None:
@@ -70,7 +70,7 @@ _WRAPPERS = ("response", "message", "delta", "metadata", "x_groq")
 _USAGES = ("usage", "usageMetadata", "usage_metadata")
 _COUNTS = ("prompt_eval_count", "eval_count")
 _NAMES = ("model", "modelVersion", "model_version", "service_tier")
-_TOLD = frozenset({*_USAGES, *_COUNTS, *_NAMES, "meta"})
+TOLD = frozenset({*_USAGES, *_COUNTS, *_NAMES, "meta"})  # what the price of an answer depends on
 
 
 def _merge(told: Answer, held: Answer) -> None:
