@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.core.savings import Activity, Balance, Hour, Latency, Row, Savings, Spent
+from askonce.core.savings import Activity, Hour, Latency, Row, Savings
+from askonce.core.spent import Balance, Spent
 from askonce.core.why import Miss, Why
 from askonce.gateway import results
 from askonce.gateway.rebuilt import rebuilt

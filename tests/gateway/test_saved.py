@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from askonce.core.savings import Spent
+from askonce.core.spent import Spent
 from askonce.gateway.saved import headers_of
 from tests.gateway.asking import ask, configured, was_hit
 from tests.gateway.running import Running, Tap, answer

@@ -14,7 +14,8 @@ from askonce import AsyncCache, Cache, Keys, NotCached, Policy, UsageError
 from askonce.core.codec import PLAIN
 from askonce.core.judge import Verdict
 from askonce.core.providers.usage import Usage
-from askonce.core.savings import OTHER, Spent
+from askonce.core.savings import OTHER
+from askonce.core.spent import Spent
 from askonce.core.tallies import BALANCES, Push
 from askonce.engine.answer import Answer
 from askonce.flight.accounts import Accounts

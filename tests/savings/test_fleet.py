@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from askonce import Cache
-from askonce.core.savings import Balance, Spent
+from askonce.core.spent import Balance, Spent
 from askonce.testing import Provider
 from askonce.testing.provider import Received
 from askonce.testing.script import Step, Turn

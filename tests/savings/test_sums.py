@@ -7,7 +7,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.core.savings import BALANCE, EDGES, KINDS, Balance, Latency, Row, Savings, Spent, total
+from askonce.core.savings import Latency, Row, Savings, total
+from askonce.core.spent import BALANCE, KINDS, Balance, Spent
+from askonce.core.tallies import EDGES
 
 numbers = st.integers(0, 10**15)
 spent = st.builds(Spent, *[numbers] * 7)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from askonce.cache.typing import T_co
 from askonce.core.judge import Judge, refused
 from askonce.core.plain import exact_json
-from askonce.core.savings import Spent
-from askonce.core.why import Why
+from askonce.core.spent import Spent
 from askonce.engine.answer import Answer
 from askonce.engine.question import Question
 from askonce.events import Events, Status
+
+if TYPE_CHECKING:
+    from askonce.core.why import Why
 
 
 def answer_of(value: object, judge: Judge, events: Events) -> Answer:

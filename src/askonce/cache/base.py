@@ -45,11 +45,11 @@ from askonce.runtime.drive import drive
 from askonce.runtime.mode import Mode
 from askonce.runtime.threads import Threads
 from askonce.store import Store
-from askonce.store.inventory import Listed
 from askonce.stream.tape import Opened, Playback
 
 if TYPE_CHECKING:
     from askonce.http.rules import ClientRules
+    from askonce.store.inventory import Listed
 
 
 R = TypeVar("R")

@@ -10,17 +10,18 @@ from askonce.cache.base import BaseCache, scoping
 from askonce.cache.common import CacheOrHandle
 from askonce.cache.items import items_as
 from askonce.cache.options import Options, settings_of
-from askonce.cache.savings import Since, active, saved
 from askonce.cache.streams import AsyncStream, Stream
 from askonce.cache.typing import A_co, C_co, ClientModule, I, T
-from askonce.core.savings import Activity, Savings
-from askonce.core.why import Miss, Why
 from askonce.engine.question import Settings
 from askonce.runtime.drive import drive
-from askonce.store.inventory import Listed
 
 if TYPE_CHECKING:
     import httpx2
+
+    from askonce.cache.savings import Since
+    from askonce.core.savings import Activity, Savings
+    from askonce.core.why import Miss, Why
+    from askonce.store.inventory import Listed
 
 
 class SyncMethods(CacheOrHandle):
@@ -142,14 +143,14 @@ class SyncMethods(CacheOrHandle):
         days. `by`: ``model``, ``scope``, ``tenant``, ``day``, or several of them. UsageError for anything else,
         StoreUnavailable if the store cannot be read. What this process has counted is pushed first.
         """
-        return drive(saved(self._base.engine(), since, by))
+        return drive(self._base.saved(since, by))
 
     def activity(self, *, days: int = 1) -> Activity:
         """What all of them did in the last days: by hour, why requests passed, and which keys are hottest.
 
         Errors as in `savings`.
         """
-        return drive(active(self._base.engine(), days))
+        return drive(self._base.active(days))
 
     def sweep(self) -> int:
         """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves."""
@@ -279,14 +280,14 @@ class AsyncMethods(CacheOrHandle):
         days. `by`: ``model``, ``scope``, ``tenant``, ``day``, or several of them. UsageError for anything else,
         StoreUnavailable if the store cannot be read. What this process has counted is pushed first.
         """
-        return await saved(self._base.engine(), since, by)
+        return await self._base.saved(since, by)
 
     async def activity(self, *, days: int = 1) -> Activity:
         """What all of them did in the last days: by hour, why requests passed, and which keys are hottest.
 
         Errors as in `savings`.
         """
-        return await active(self._base.engine(), days)
+        return await self._base.active(days)
 
     async def sweep(self) -> int:
         """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves."""

@@ -1,14 +1,20 @@
-"""What concerns many entries of a cache: to invalidate, to list, to sweep."""
+"""What concerns many entries of a cache: to invalidate, to list, to sweep.
+
+The walk through a store is imported when it is wanted: most programs never walk.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from askonce.cache.selector import Selector
 from askonce.engine.batch import BatchEngine
 from askonce.errors import StoreUnavailable
-from askonce.store import StoreTrouble, inventory
-from askonce.store.inventory import Listed
+from askonce.store import StoreTrouble
+
+if TYPE_CHECKING:
+    from askonce.store.inventory import Listed
 
 
 async def drop(engine: BatchEngine, selector: Selector, *, dry_run: bool) -> int | None:
@@ -16,6 +22,8 @@ async def drop(engine: BatchEngine, selector: Selector, *, dry_run: bool) -> int
     store = engine.store
     try:
         if dry_run:
+            from askonce.store import inventory
+
             return len(selector.keys) or await inventory.reached(store, selector.fields, everything=selector.everything)
         for key in selector.keys:
             await store.forget(key)
@@ -23,7 +31,7 @@ async def drop(engine: BatchEngine, selector: Selector, *, dry_run: bool) -> int
             await store.invalidate(selector.fields, everything=selector.everything)
     except StoreTrouble as trouble:
         raise StoreUnavailable(f"the invalidation is incomplete ({trouble}): repeat it", trouble.kind) from trouble
-    engine.explainer.invalidated(selector.keys, selector.labels, everything=selector.everything)
+    engine.noting.invalidated(selector.keys, selector.labels, everything=selector.everything)
     engine.board.bar()
     engine.events.emit("invalidated")
     return None
@@ -31,12 +39,16 @@ async def drop(engine: BatchEngine, selector: Selector, *, dry_run: bool) -> int
 
 async def listed(engine: BatchEngine) -> AsyncIterator[Listed]:
     """The entries in the store."""
+    from askonce.store import inventory
+
     async for record, head, live in inventory.records(engine.store):
         yield inventory.listed(record, head, live, engine.codec)
 
 
 async def swept(engine: BatchEngine) -> int:
     """Sweep; return how many entries were deleted."""
+    from askonce.store import inventory
+
     gone = 0
     async for _, now_gone in inventory.sweep(engine.store):
         gone = now_gone

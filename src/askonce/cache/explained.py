@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from askonce.cache.questions import QuestionBuilder
 from askonce.core.keys import Key
 from askonce.core.model import FORMS
+from askonce.core.providers.patterns import pattern
 from askonce.core.rules import NO_RULES, Rules
-from askonce.core.why import Miss, Why, joined, passed, requested, served, troubled, unknown
 from askonce.engine.batch import BatchEngine
-from askonce.engine.explaining import Asking
 from askonce.engine.question import Question, Settings
 from askonce.errors import UsageError
 from askonce.events import Status
 from askonce.runtime.drive import drive
 
 if TYPE_CHECKING:
+    from askonce.core.why import Miss, Why
     from askonce.http.rules import Asked, ClientRules
 
-_PARAMETER = re.compile(r';\s*([\w-]+)(?:=(?:"([^"]*)"|([^;\s]*)))?')
+_PARAMETER = pattern(r';\s*([\w-]+)(?:=(?:"([^"]*)"|([^;\s]*)))?')
 
 
 class Explained(QuestionBuilder):
@@ -46,22 +45,28 @@ class Explained(QuestionBuilder):
 
     async def _of(self, question: Question | None, status: Status, *, latest: bool = False) -> Why:
         """Why a lookup ended with this status. `latest`: its miss is the last one of its key."""
+        from askonce.core import why
+        from askonce.engine.explaining import Asking
+
         if question is None or status.fwd == "bypass":
-            return passed(status.key, status.detail)
+            return why.passed(status.key, status.detail)
         key, explainer = question.key.text, self.engine().explainer
         if status.hit or status.detail.startswith("upstream-"):
             now = await explainer.why(Asking(question.key, None, question.fields))
-            return served(key, now, status.ttl, status.detail)
+            return why.served(key, now, status.ttl, status.detail)
         if status.collapsed:
-            return joined(key)
+            return why.joined(key)
         if status.detail.startswith("store-"):
-            return troubled(key, status.detail)
+            return why.troubled(key, status.detail)
         if status.fwd == "request":
-            return requested(key)
+            return why.requested(key)
         return await explainer.why(Asking.of(question)._replace(latest=latest))
 
     async def explained(self, request: object, key: str | None, settings: Settings, *, stream: bool = False) -> Why:
         """Why a lookup would find what it finds, for sync and async."""
+        from askonce.core import why
+        from askonce.engine.explaining import Asking
+
         if (request is None) == (key is None):
             raise UsageError("say what to explain, in one way: why(request), why(response), why(key=outcome.key)")
         if key is not None:
@@ -72,7 +77,7 @@ class Explained(QuestionBuilder):
         body = self._body(request)
         known = self._known(body, plan)
         if known.passes:
-            return passed("", known.passes)
+            return why.passed("", known.passes)
         parts = self._parts(plan, known, body)
         named = known.key._replace(form="s") if stream else known.key
         return await self.engine().explainer.why(Asking(named, parts, known.fields))
@@ -85,12 +90,15 @@ class Explained(QuestionBuilder):
 
     async def _of_key(self, key: Key) -> Why:
         """What became of a key: why it is not there, or why it was asked last."""
+        from askonce.core import why
+        from askonce.engine.explaining import Asking
+
         explainer = self.engine().explainer
         noted = await explainer.forms(key)
         now = [await explainer.why(Asking(key._replace(form=form))) for form in noted or FORMS]  # type: ignore[arg-type]
         first = next((one for one in now if one.reason != "never-seen"), None)
         if first is None:
-            return unknown(key.text)
+            return why.unknown(key.text)
         if first.reason not in {"hit", "stale"} or not noted:
             return first
         form = noted[now.index(first)]
@@ -100,12 +108,15 @@ class Explained(QuestionBuilder):
 
     async def _of_http(self, sent: Any, settings: Settings) -> Why:
         """Why of a request, or of the lookup that a response answered."""
+        from askonce.core import why
+        from askonce.engine.explaining import Asking
+
         answered = hasattr(sent, "status_code")
         asked = self._asked(sent.request if answered else sent, settings)
         status = status_in(sent.headers.get("cache-status", "")) if answered else None
         if status is None or not status.key:
             if asked.question is None:
-                return passed("", status.detail if status else asked.reason)
+                return why.passed("", status.detail if status else asked.reason)
             status = status or Status("")
         if not answered:
             assert asked.question is not None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+from askonce.core.providers.patterns import pattern
 from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 
 LEAST = 2**20
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
+_SIZE = pattern(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
 _REDIS = {"redis", "rediss", "unix", "valkey", "valkeys"}
 _SAYS = "write a size such as near='64MB' (bytes, KB, MB, GB, KiB, MiB, GiB), or near=0 for none"
 

@@ -1,13 +1,17 @@
-"""What shows from outside what a cache does: the statuses of lookups, events, counts."""
+"""What shows from outside what a cache does: the statuses of lookups, events, counts, savings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from askonce.engine.batch import BatchEngine
 from askonce.events import Event, Events, Status, watching
+
+if TYPE_CHECKING:
+    from askonce.cache.savings import Since
+    from askonce.core.savings import Activity, Savings
 
 
 class Observed:
@@ -51,3 +55,15 @@ class Observed:
             **({} if not (dropped := engine.background.notes.dropped) else {"notes dropped": dropped}),
             **({} if (near := engine.store.near) is None else {"near cache": near.stats()}),
         }
+
+    async def saved(self, since: Since | None, by: str | Sequence[str]) -> Savings:
+        """The savings of some days, for sync and async."""
+        from askonce.cache.savings import saved  # late: for people, and no lookup needs it
+
+        return await saved(self.engine(), since, by)
+
+    async def active(self, days: int) -> Activity:
+        """What happened in the last days, for sync and async."""
+        from askonce.cache.savings import active  # likewise
+
+        return await active(self.engine(), days)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from askonce.core import tallies
 from askonce.core.codec import MARK, Codec
 from askonce.core.model import Corrupt
-from askonce.core.savings import BY, EDGES, OTHER, Activity, Balance, By, Hour, Latency, Row, Savings
-from askonce.core.tallies import DAY, HOUR, Tallied, balance_of
+from askonce.core.savings import BY, OTHER, Activity, By, Hour, Latency, Row, Savings
+from askonce.core.spent import Balance
+from askonce.core.tallies import DAY, EDGES, HOUR, Tallied, balance_of
 from askonce.engine.accounting import CALL, HIT
 from askonce.engine.batch import BatchEngine
 from askonce.errors import StoreUnavailable, UsageError

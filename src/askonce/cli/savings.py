@@ -13,7 +13,8 @@ from askonce.cli import say
 from askonce.cli.columns import Column, lines, table
 from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
-from askonce.core.savings import Balance, By, Row, Savings, Spent
+from askonce.core.savings import By, Row, Savings
+from askonce.core.spent import Balance, Spent
 from askonce.runtime.drive import drive
 
 DAYS = 30

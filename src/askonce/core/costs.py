@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from askonce.core.model import DURATION, PRICE, USAGE, in_groups, of_groups, whole
 from askonce.core.providers.usage import Usage
-from askonce.core.savings import Spent
+from askonce.core.spent import Spent
 
 LONGEST = 8  # bytes of a number
 

@@ -14,18 +14,18 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
 
 import orjson
 
 from askonce.core.providers.answers import snake
 from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.patterns import pattern
 from askonce.core.providers.sources import CALLERS, LONGEST_NAME
 
 LONGEST_URL = 16_384  # characters
-_NAMES = re.compile(r"(?:\w+_)?(?:expire\w*|expir(?:y|ation)\w*)|valid_(?:until|to)|not_after|good_until")
-_LASTS = re.compile(r"\w*_(?:in|after|seconds)(?:_seconds)?")  # a duration from now, not a date
+_NAMES = pattern(r"(?:\w+_)?(?:expire\w*|expir(?:y|ation)\w*)|valid_(?:until|to)|not_after|good_until")
+_LASTS = pattern(r"\w*_(?:in|after|seconds)(?:_seconds)?")  # a duration from now, not a date
 _MOMENT = 1_000_000_000  # a smaller number is a duration; as a date it is in 2001
 _MS = 100_000_000_000  # a larger number is in ms; as seconds it is in 5138
 
@@ -88,7 +88,7 @@ def _number(text: str) -> float | None:
 
 def _dated(text: str) -> float | None:
     """A date of ISO 8601 (with or without punctuation) or of RFC 9110; UTC if it names no zone."""
-    for read in (datetime.fromisoformat, parsedate_to_datetime):
+    for read in (datetime.fromisoformat, _mailed):
         try:
             found = read(text.strip()[:64])
         except (ValueError, TypeError, IndexError, OverflowError):
@@ -101,12 +101,18 @@ def _dated(text: str) -> float | None:
     return None
 
 
+def _mailed(text: str) -> datetime:
+    from email.utils import parsedate_to_datetime  # late: it imports socket, and few answers name such a date
+
+    return parsedate_to_datetime(text)
+
+
 # --- signed URLs -----------------------------------------------------------------------------------------------------
 
-_SIGNATURE = re.compile(r"(?:x-[a-z]+-)?(?:signature|sig|sign|hmac|token|hash|hm|q-signature|policy|hdnts|__token__)")
-_ENDING = re.compile(r"(?:x-[a-z]+-)?(?:expires?|expiry|expiration|exp)|se|ex|valid_?(?:until|to)")
-_DATE = re.compile(r"x-[a-z]+-date")
-_JWT = re.compile(r"[\w-]+\.([\w-]+)\.[\w-]*")
+_SIGNATURE = pattern(r"(?:x-[a-z]+-)?(?:signature|sig|sign|hmac|token|hash|hm|q-signature|policy|hdnts|__token__)")
+_ENDING = pattern(r"(?:x-[a-z]+-)?(?:expires?|expiry|expiration|exp)|se|ex|valid_?(?:until|to)")
+_DATE = pattern(r"x-[a-z]+-date")
+_JWT = pattern(r"[\w-]+\.([\w-]+)\.[\w-]*")
 
 
 def signed_until(text: str) -> float | None:

@@ -12,13 +12,13 @@ short, because a tree is compared field by field and not looked up: 24 bits for 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
 
+from askonce.core.providers.patterns import pattern
 from askonce.core.shapes import without_case, without_form, without_numbers
 
 NODES = 4096  # of a request that are told apart
@@ -28,7 +28,7 @@ OBJECT, LIST, NULL, TRUTH, NUMBER, LONG, TEXT, CLOSED = range(1, 9)
 CONTAINERS = frozenset({OBJECT, LIST, CLOSED})
 LONG_NUMBER = 10**9  # from here on, an integer looks like a time or an id
 VALUE, NAME = 3, 3
-_PLAIN = re.compile(r"[^\W\d][\w-]*")
+_PLAIN = pattern(r"[^\W\d][\w-]*")
 
 
 class Node(NamedTuple):

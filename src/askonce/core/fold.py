@@ -15,6 +15,8 @@ import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from askonce.core.providers.patterns import pattern
+
 __all__ = ["VERSION", "fold_text", "folded"]
 
 VERSION = 1  # of these rules; part of every key they make
@@ -49,10 +51,10 @@ _MARKS = (
     + _IDEOGRAPHIC
 )
 _QUOTES = "\"'\u00ab\u00bb\u2039\u203a\u300c\u300d\u300e\u300f\u300a\u300b\u3008\u3009"
-_AFTER = re.compile(rf"(?<=[^\s{_MARKS}{_QUOTES}])\s?[{_MARKS}{_QUOTES}]+(?=\s|\Z)")
-_BEFORE = re.compile(rf"(?<!\S)[\u00bf\u00a1{_QUOTES}]+(?=[^\s{_MARKS}{_QUOTES}])")
-_BETWEEN = re.compile(rf"(?<=[^\W\d_a-zA-Z])[{_IDEOGRAPHIC}]+(?=[^\W\d_a-zA-Z])")
-_ASKED = re.compile(r"(?:\s+\?)+\s*\Z")  # some writers set it apart at the very end
+_AFTER = pattern(rf"(?<=[^\s{_MARKS}{_QUOTES}])\s?[{_MARKS}{_QUOTES}]+(?=\s|\Z)")
+_BEFORE = pattern(rf"(?<!\S)[\u00bf\u00a1{_QUOTES}]+(?=[^\s{_MARKS}{_QUOTES}])")
+_BETWEEN = pattern(rf"(?<=[^\W\d_a-zA-Z])[{_IDEOGRAPHIC}]+(?=[^\W\d_a-zA-Z])")
+_ASKED = pattern(r"(?:\s+\?)+\s*\Z")  # some writers set it apart at the very end
 
 
 def _punctuated(text: str) -> str:
@@ -97,7 +99,7 @@ def folded(request: Any, folds: Collection[str]) -> Any | None:
 
 Fold = Callable[[str], str]
 _OTHERS = ("encoding_format", "dimensions", "input_type", "task", "voice", "response_format")
-_EMBEDDER = re.compile(r"embed|moderation|\b(?:bge|e5|gte|voyage|minilm)\b", re.IGNORECASE)
+_EMBEDDER = pattern(r"embed|moderation|\b(?:bge|e5|gte|voyage|minilm)\b", re.IGNORECASE)
 
 
 def _embeds(request: dict[str, Any]) -> bool:

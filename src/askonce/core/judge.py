@@ -8,7 +8,6 @@ and not stored if it calls for an action, is cut, refused or empty, used a searc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypedDict
 
@@ -19,6 +18,7 @@ from askonce.core.providers.answers import Answer, breaks_json, dicts, failed, f
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.items import ItemScan
 from askonce.core.providers.parts import answers_in, parts_of
+from askonce.core.providers.patterns import pattern
 from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.sources import carries_sources
 from askonce.core.providers.usage import Bill, bills_of
@@ -275,7 +275,7 @@ def judge_answer(value: object, terms: Terms) -> str:
     return Judge(terms).refusal(value)
 
 
-_NAMED = re.compile(r"(?:cachedContents|files|operations|batches)/[\w-]+")
+_NAMED = pattern(r"(?:cachedContents|files|operations|batches)/[\w-]+")
 
 
 def _is_object(value: object) -> bool:

@@ -15,14 +15,15 @@ from hashlib import blake2b, sha256
 from typing import Any, NoReturn
 
 from askonce.core import libraries
+from askonce.core.providers.patterns import pattern
 from askonce.errors import ConfigError
 
 SIZE = 32  # bytes of a key
 PERSON = b"askonce 1"  # what the keys are derived for
 CIPHERS = 256  # kept by a key, 2.5 KB each
 NAMES = "names"  # the id of the secret that names are made with
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-_HEX = re.compile(r"[0-9a-fA-F]{64}")
+_ID = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_HEX = pattern(r"[0-9a-fA-F]{64}")
 MAKE = "make one with: askonce keys"
 
 

@@ -20,7 +20,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache, partial
@@ -30,6 +29,7 @@ import orjson
 
 from askonce.core.held import Unsaid, complete, secret
 from askonce.core.providers import bounded
+from askonce.core.providers.patterns import pattern
 from askonce.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ EXACT = 2**53  # the first integer whose neighbour is the same double
 SMALL, LARGE = 1e-4, 1e16  # between them every orjson writes a float as repr does; outside, repr's form is used
 LONG = 32  # a longer list is checked before it is walked
 
-_HEX = re.compile("[0-9a-fA-F]{64}")
+_HEX = pattern("[0-9a-fA-F]{64}")
 
 
 class Key(NamedTuple):

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from askonce.core.providers import bounded
+from askonce.core.providers.patterns import pattern
 from askonce.errors import ConfigError
 
 ToolCalls = Literal["pass", "structured", "judge", "store"]
@@ -222,8 +223,8 @@ class Control:
 NO_CONTROL = Control()
 _FLAGS = ("no-cache", "no-store", "only-if-cached")
 _TIMES = ("max-age", "max-stale", "min-fresh", "stale-if-error")
-_PIECE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # up to a comma that is not quoted
-_DELTA = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_PIECE = pattern(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # up to a comma that is not quoted
+_DELTA = pattern(r"\d+(?:\.\d+)?", re.ASCII)
 
 
 @bounded.lru_cache_of_short(512)

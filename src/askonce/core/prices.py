@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from askonce.core.memo import Memo
 from askonce.core.providers.answers import Answer, a_dict
 from askonce.core.providers.usage import Bill, Usage
-from askonce.core.savings import NANO
+from askonce.core.spent import NANO
 from askonce.core.usage_shapes import Counted, UsageShapes
 from askonce.errors import ConfigError
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
 from typing import Any, TypedDict
 
-from askonce.core.headers import CREDENTIAL_HEADERS
+from askonce.core.providers.patterns import pattern
 from askonce.errors import ConfigError
 
 FOLDS = ("case", "space", "punctuation")
@@ -75,8 +75,8 @@ NO_RULES = Rules()
 COOKIE = "cookie:"  # before a glob for cookie names
 NAMES = 1024  # that are remembered
 _CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # of the names of headers and cookies
-_ELEMENT = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # a class of characters, or one character
-_GLOB = re.compile(r"[*?[]")
+_ELEMENT = pattern(r"\[!?\]?[^\]]*\]|.", re.DOTALL)  # a class of characters, or one character
+_GLOB = pattern(r"[*?[]")
 
 
 class Ignored:
@@ -104,6 +104,8 @@ def _any_of(globs: Iterable[str]) -> re.Pattern[str]:
 
 def _glob(given: str) -> str:
     """A glob in lower case; ConfigError if it matches nothing, or nothing that may be left out."""
+    from askonce.core.headers import CREDENTIAL_HEADERS  # late: a large table, of HTTP alone
+
     glob = given.lower()
     name = glob.removeprefix(COOKIE)
     for element in _ELEMENT.findall(name) or [name]:

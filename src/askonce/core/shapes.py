@@ -6,19 +6,20 @@ A shape is only ever digested.
 
 from __future__ import annotations
 
-import re
 import unicodedata
+
+from askonce.core.providers.patterns import pattern
 
 LONGEST = 65_536  # characters of a text that has shapes of its own
 
 _MONTHS = "jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july august september"
 _DAYS = "mon tue tues wed thu thur thurs fri sat sun monday tuesday wednesday thursday friday saturday sunday"
 _DATES = frozenset(f"{_MONTHS} october november december {_DAYS} am pm utc gmt".split())
-_NUMBER = re.compile(r"\d[^\W_]*")
-_AFTER = re.compile(r"[ ,./-]{1,2}([^\W\d_]{2,9})(?![^\W_])")  # a word behind a number: 25 November
-_HEX = re.compile(r"-([0-9a-fA-F]{12}|[0-9a-fA-F]{8}|[0-9a-fA-F]{4})(?![^\W_])")  # a part of a UUID
+_NUMBER = pattern(r"\d[^\W_]*")
+_AFTER = pattern(r"[ ,./-]{1,2}([^\W\d_]{2,9})(?![^\W_])")  # a word behind a number: 25 November
+_HEX = pattern(r"-([0-9a-fA-F]{12}|[0-9a-fA-F]{8}|[0-9a-fA-F]{4})(?![^\W_])")  # a part of a UUID
 _GAPS = frozenset((".", ":"))
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]")
+_INVISIBLE = pattern("[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]")
 
 
 def without_numbers(text: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from askonce.core.savings import KINDS, NOTHING, SPENT, Balance, Spent
+from askonce.core.spent import KINDS, NOTHING, SPENT, Balance, Spent
 
 HOUR = 3_600_000  # ms
 DAY = 24 * HOUR
@@ -23,6 +23,9 @@ SENDER_LIFE = DAY  # ms that the number of a sender's last push is remembered
 COUNT = "n"  # the only counter of most tables
 
 BALANCES, HOURS, LATENCIES, PASSED, UNSTORED, HOTTEST = "d", "h", "l", "p", "u", "k"
+
+# Of the ranges of latencies, ms: three for each factor of ten, to know a quantile to within a factor of two and a half.
+EDGES = tuple(float(digit) * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5))
 
 
 class Table(NamedTuple):

@@ -7,8 +7,9 @@ name, because no SDK is imported here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+
+from askonce.core.providers.patterns import pattern
 
 _CALLED = (("timeout", "upstream-timeout"), ("connect", "upstream-unreachable"), ("remoteprotocol", "upstream-broken"))
 
@@ -33,7 +34,7 @@ def everybodys(status: int) -> bool:
     return status in {401, 403, 408, 429} or status >= 500
 
 
-_MOMENTS = re.compile(
+_MOMENTS = pattern(
     "overload|rate.?limit|quota|exhausted|server.?error|internal|api_error|unavailable|timeout|timed.?out|capacity|"
     "auth|permission|billing|insufficient|bad.?gateway|upstream|too.?many"
 )

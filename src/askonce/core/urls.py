@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from askonce.core.providers.patterns import pattern
 
 
 def without_password(url: str) -> str:
@@ -38,7 +38,7 @@ def _option(text: str) -> str:
     return f"{name}{equals}***" if name in _SECRET_OPTIONS else "***" if text else ""
 
 
-_HARMLESS_NAME = re.compile(r"[\w.-]*")
+_HARMLESS_NAME = pattern(r"[\w.-]*")
 
 
 _HARMLESS_OPTIONS = frozenset(

@@ -1,6 +1,6 @@
 """Accounting: which lookups were asked, led, hit, joined or answered by an old answer, and what each of them cost.
 
-Each lookup that got an answer counts once, with the usage of that answer, and each call counts once (core.savings). The
+Each lookup that got an answer counts once, with the usage of that answer, and each call counts once (core.spent). The
 calls of a batch are counted with the batch, and its items only bring their tokens.
 """
 
@@ -17,8 +17,8 @@ from typing import NamedTuple
 from askonce.core.costs import extensions_of
 from askonce.core.model import Head
 from askonce.core.providers.usage import Bill
-from askonce.core.savings import NOTHING, Spent
 from askonce.core.shared_bills import bills_in
+from askonce.core.spent import NOTHING, Spent
 from askonce.core.tallies import PASSED, UNSTORED
 from askonce.core.tape import data_frames
 from askonce.engine.answer import Answer

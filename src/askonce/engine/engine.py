@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.lease import NEVER, Claim, Follow, Hit, Lead, Stale
@@ -23,7 +23,6 @@ from askonce.engine import unleased
 from askonce.engine.accounting import HIT, Accounting
 from askonce.engine.claims import Attempt, Claims
 from askonce.engine.closing import Closing
-from askonce.engine.explaining import Explainer
 from askonce.engine.follower import Follower
 from askonce.engine.joining import Joining
 from askonce.engine.leader import Call, Leader
@@ -39,6 +38,9 @@ from askonce.runtime.exits import EXIT, ending
 from askonce.runtime.mode import Mode
 from askonce.store import Store, StoreTrouble
 from askonce.stream.tape import Playback, Tape
+
+if TYPE_CHECKING:
+    from askonce.engine.explaining import Explainer
 
 T = TypeVar("T")
 
@@ -77,8 +79,18 @@ class Engine(Joining):
         self._reader = Reader(self._guarded)
         self._follower = Follower(self._guarded, self._reader, mode)
         self._stream_readers = StreamReaders(self._guarded, mode)
-        self.explainer = Explainer(self._guarded, self.board, mode)
+        self.noting = self._leader.noting
+        self._explainer: Explainer | None = None
         self._closing = Closing(self._guarded, self._claims, self._leader, mode)
+
+    @property
+    def explainer(self) -> Explainer:
+        """What explains lookups."""
+        if self._explainer is None:
+            from askonce.engine.explaining import Explainer  # late: it is for people, and never on the way of a lookup
+
+            self._explainer = Explainer(self._guarded, self.board, self.mode)
+        return self._explainer
 
     # lookups
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from askonce.core import notes
 from askonce.core.differences import nearest
 from askonce.core.field_digests import Digests, Node, unpacked
 from askonce.core.field_names import known_names
@@ -31,7 +30,6 @@ from askonce.core.parts import Later, Parts
 from askonce.core.seen import (
     EVERY,
     Invalidated,
-    Label,
     Owner,
     Seen,
     owner_named,
@@ -199,20 +197,6 @@ class Explainer:
             names = known_names(owner_named(one.owner, self._secret).secret)
             known = known._replace(near=near(tree_of(seen), olds, names))
         return Miss(key.text, one.at / 1000, not seen.unstored, seen.unstored, seen.model, seen.scope, decide(known))
-
-    def invalidated(self, keys: Sequence[Key], labels: Sequence[Label], *, everything: bool) -> None:
-        """Note an invalidation that was acknowledged."""
-        for key in keys:
-            self._tell(name_of(key), Invalidated())
-        if not keys:
-            self._tell(EVERY, Invalidated(tuple(labels), everything))
-
-    def _tell(self, name: bytes, said: Invalidated) -> None:
-        def note(lag: int) -> notes.Note:
-            data = self._codec.close_note(EVERYONE, name, said._replace(lag=lag).packed())
-            return notes.Note(self._prefix, EVERYONE, name, data)
-
-        self._guarded.background.notes.add((name, said), 0, note)
 
     # what the store has
 

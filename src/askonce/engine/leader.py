@@ -74,7 +74,7 @@ class Leader:
         self._board = board
         self._codec = guarded.codec
         self.accounting = Accounting(guarded)
-        self._noting = Noting(guarded)
+        self.noting = Noting(guarded)
 
     async def run(self, flight: Flight, question: Question, call: Call) -> None:
         """Make the upstream call and land it. The call's errors are landed; only SystemExit and its like are raised."""
@@ -93,7 +93,7 @@ class Leader:
             self._brought_nothing([(flight, question)], error)
             ending = self._failed(question, error)
             failed = self._failed_for(flight, error)
-            self._noting.ended(flight, question, ending.detail, failed=not isinstance(error, Unshared))
+            self.noting.ended(flight, question, ending.detail, failed=not isinstance(error, Unshared))
             await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
             flight.land(error=error)
         except GeneratorExit as error:
@@ -187,12 +187,12 @@ class Leader:
             self.accounting.cut(flight, question, unread, seconds)
         if refusal:
             self._unstored(question, refusal)
-            self._noting.ended(flight, question, refusal)
+            self.noting.ended(flight, question, refusal)
             await self._return(flight, Ending(FAILED, refusal), failed=flight.is_refresh)
         elif error is not None:
             self._events.emit("failed", question.key.text, type(error).__name__, **question.said)
             ending = Ending(FAILED, type(error).__name__)
-            self._noting.ended(flight, question, ending.detail, failed=True)
+            self.noting.ended(flight, question, ending.detail, failed=True)
             await self._return(flight, ending, failed=self._failed_for(flight, error))
         else:
             answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()), bills=bills)
@@ -251,7 +251,7 @@ class Leader:
         detail = answer.verdict.reason
         if answer.body is not None and len(answer.body) > question.terms.max_answer_bytes:
             detail = detail or "too-large"
-        noted = partial(self._noting.ended, flight, question, seconds=seconds)
+        noted = partial(self.noting.ended, flight, question, seconds=seconds)
         if flight.grant is None:
             return Landing(answer, detail, None, note=noted)
         if detail or answer.body is None:

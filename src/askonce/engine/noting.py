@@ -1,7 +1,11 @@
-"""What became of a call, as a note for explanations (core.seen); the background thread makes and writes it."""
+"""What became of a call, or that answers were invalidated, as notes for explanations (core.seen).
+
+The background thread makes and writes them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -10,9 +14,9 @@ from askonce.core.field_digests import Digests, packed
 from askonce.core.keys import RAW, Key
 from askonce.core.labels import scope_paths
 from askonce.core.model import Lifetime
-from askonce.core.notes import Note
+from askonce.core.notes import EVERYONE, Note
 from askonce.core.parts import LARGEST, Later, Parts
-from askonce.core.seen import Owner, Seen, digest_of, labels_of, owner_of
+from askonce.core.seen import EVERY, Invalidated, Label, Owner, Seen, digest_of, labels_of, owner_of
 from askonce.engine.question import Plan, Question
 from askonce.flight.flight import Flight
 from askonce.flight.guarded_store import GuardedStore
@@ -31,11 +35,12 @@ class _Ended(NamedTuple):
 
 
 class Noting:
-    """Notes the calls of one engine."""
+    """Notes the calls and invalidations of one engine."""
 
     def __init__(self, guarded: GuardedStore) -> None:
         self._queue = guarded.background.notes
         self._codec: Codec = guarded.codec
+        self._prefix = guarded.store.prefix
         self._known: dict[bytes, dict[str, bytes]] = {}
 
     def ended(
@@ -82,6 +87,20 @@ class Noting:
         seen = seen._replace(lag=lag, labels=digests, tree=packed(self._digests(owner).tree(parts.fields())))
         name = name_of(ended.key)
         return Note(plan.prefix, owner.id, name, self._codec.close_note(owner.id, name, seen.packed()))
+
+    def invalidated(self, keys: Sequence[Key], labels: Sequence[Label], *, everything: bool) -> None:
+        """Note an invalidation that was acknowledged."""
+        for key in keys:
+            self._tell(name_of(key), Invalidated())
+        if not keys:
+            self._tell(EVERY, Invalidated(tuple(labels), everything))
+
+    def _tell(self, name: bytes, said: Invalidated) -> None:
+        def note(lag: int) -> Note:
+            data = self._codec.close_note(EVERYONE, name, said._replace(lag=lag).packed())
+            return Note(self._prefix, EVERYONE, name, data)
+
+        self._queue.add((name, said), 0, note)
 
     def _digests(self, owner: Owner) -> Digests:
         known = self._known.get(owner.id)

@@ -20,10 +20,11 @@ from dataclasses import replace
 
 from askonce.core.keys import Key
 from askonce.core.model import Head
-from askonce.core.savings import EDGES, NOTHING, Balance, Spent
+from askonce.core.spent import NOTHING, Balance, Spent
 from askonce.core.tallies import (
     BALANCES,
     COUNT,
+    EDGES,
     HOTTEST,
     HOURS,
     LATENCIES,

@@ -11,7 +11,7 @@ from askonce.core.costs import spent, spent_of, unpack_usage
 from askonce.core.keys import Key
 from askonce.core.model import USAGE, Corrupt, Head, unpack_extensions
 from askonce.core.providers.usage import Bill, Usage, usage_in
-from askonce.core.savings import Balance, Spent, sum_of
+from askonce.core.spent import Balance, Spent, sum_of
 from askonce.flight.pricing import Pricer
 
 LABEL = 100  # characters of a model, scope or tenant

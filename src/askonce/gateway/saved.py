@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from askonce.core.memo import Memo
-from askonce.core.savings import NANO, Spent
+from askonce.core.spent import NANO, Spent
 from askonce.engine.batch import BatchEngine
 from askonce.engine.reader import Found
 from askonce.http.credentials import Header

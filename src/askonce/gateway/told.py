@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from askonce.core.savings import EDGES, KINDS, Activity, Balance, Hour, Latency, Row, Savings
+from askonce.core.savings import Activity, Hour, Latency, Row, Savings
+from askonce.core.spent import KINDS, Balance
+from askonce.core.tallies import EDGES
 from askonce.gateway.rebuilt import rebuilt
 
 SHARES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99}

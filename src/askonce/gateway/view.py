@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.totals import state_of, take
-from askonce.core.savings import Activity, Balance, Savings
+from askonce.core.savings import Activity, Savings
+from askonce.core.spent import Balance
 from askonce.core.urls import without_prefix
 from askonce.core.why import Miss, Why
 from askonce.errors import AskonceError, UsageError

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 
-from askonce.core.savings import Balance, Spent
+from askonce.core.spent import Balance, Spent
 from askonce.events import OUTCOMES, Event, Status, Subject
 from askonce.metrics.series import Durations, LabelValues, Row, Series
 

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from askonce.core.libraries import prometheus_client
-from askonce.core.savings import Balance
+from askonce.core.spent import Balance
 from askonce.errors import UsageError
 from askonce.events import log
 from askonce.flight.accounts import Accounts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from askonce.core.costs import spent_of
 from askonce.core.model import Corrupt, read_head, unpack_extensions
-from askonce.core.savings import Spent
+from askonce.core.spent import Spent
 
 UNKNOWN = Spent()
 

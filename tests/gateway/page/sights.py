@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
-from askonce.core.savings import EDGES, Activity, Balance, Hour, Latency, Savings, Spent
+from askonce.core.savings import Activity, Hour, Latency, Savings
+from askonce.core.spent import Balance, Spent
+from askonce.core.tallies import EDGES
 from askonce.core.why import Miss, Why
 from askonce.gateway.results import Flight
 from askonce.gateway.view import View

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askonce import AsyncCache
-from askonce.core.savings import Activity, Balance, Spent
+from askonce.core.savings import Activity
+from askonce.core.spent import Balance, Spent
 from askonce.errors import StoreUnavailable
 from askonce.gateway.page.headers import HEADERS
 from askonce.gateway.results import Flight

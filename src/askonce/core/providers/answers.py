@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from askonce.core.providers import bounded
 from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.patterns import pattern
 
 Answer = dict[str, Any]
 
@@ -228,9 +229,7 @@ def single_parts(value: Answer) -> Iterable[Part]:
     return [part]
 
 
-_SEARCH = re.compile(
-    r"(?!tool_)[\w.:-]*(?:search|fetch|grounding|visit|browse)(?:_call|_tool_result|_result)?(?:_\d+)?"
-)
+_SEARCH = pattern(r"(?!tool_)[\w.:-]*(?:search|fetch|grounding|visit|browse)(?:_call|_tool_result|_result)?(?:_\d+)?")
 
 
 def searches(tool: str) -> bool:

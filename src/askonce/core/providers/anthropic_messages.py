@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import orjson
 from askonce.core.providers.answers import Answer, Part, a_dict, dicts, has_text, searches
 from askonce.core.providers.api import STREAM, Api, Left, Mark, Path, Stream
 from askonce.core.providers.exact import a_list, a_value, an_int, exactly, joined, sure
+from askonce.core.providers.patterns import pattern
 from askonce.core.providers.routes import Body, names_model, turns, typed, without
 from askonce.core.providers.sse import named_event
 from askonce.core.providers.sse import typed as events_of
@@ -87,7 +87,7 @@ def telling(blocks: list[Answer]) -> bool:
     return any(_TELLING.fullmatch(str(block.get("type"))) for block in blocks)
 
 
-_TELLING = re.compile(r"(?:server_|mcp_)?tool_use|\w+_tool_result|(?:redacted_)?thinking")
+_TELLING = pattern(r"(?:server_|mcp_)?tool_use|\w+_tool_result|(?:redacted_)?thinking")
 
 
 def _fragment(value: Answer) -> Iterator[Part]:

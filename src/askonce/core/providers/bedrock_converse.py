@@ -6,11 +6,11 @@ last.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from askonce.core.providers.answers import CALL, Answer, Part, a_dict, dicts, has_text, searches
 from askonce.core.providers.api import Api, Left, Mark, Path, Stream
+from askonce.core.providers.patterns import pattern
 from askonce.core.providers.routes import STEP, Body, turns
 from askonce.core.providers.streamed import Read
 
@@ -22,7 +22,7 @@ __all__ = ["API", "asks_converse", "at_bedrock"]
 _ARN = r"arn(?::|%3[aA])aws[^/;]*(?:/[^/;]+)?"
 _MODEL = f"/model/(?P<model>{_ARN}|{STEP})"
 _LIKE = rf"/model/(?P<model>{_ARN}|(?:[a-z][\w-]*\.)+[\w:%.-]+)"
-_DRAFT = re.compile(r":prompt/[^:]+$")  # a prompt without a version may be edited at any time
+_DRAFT = pattern(r":prompt/[^:]+$")  # a prompt without a version may be edited at any time
 
 
 def at_bedrock(plain: str, streamed: str) -> tuple[Path, ...]:

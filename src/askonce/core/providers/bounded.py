@@ -6,12 +6,13 @@ could fill 190 MB. Large input is therefore counted first, at a thousandth of th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import orjson
+
+from askonce.core.providers.patterns import pattern
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,10 +29,11 @@ _WEIGHTS_OF_BYTES = {sign.encode(): size for sign, size in _WEIGHTS.items()}
 _LINE, _PAIR = 48, 92
 _VALUE = 16  # of orjson's note of a value or a name
 _NAME = 160  # of a name, its place in a dict, and its value
-_NAMES = re.compile(r'"([^"]{0,256})"\s{0,8}:')
-_NAMES_OF_BYTES = re.compile(_NAMES.pattern.encode())
+_NAMED = r'"([^"]{0,256})"\s{0,8}:'
+_NAMES = pattern(_NAMED)
+_NAMES_OF_BYTES = pattern(_NAMED.encode())
 
-_OUTSIDE = re.compile(rb'["\[\]{}]')
+_OUTSIDE = pattern(rb'["\[\]{}]')
 
 
 def loads(data: bytes | bytearray | memoryview | str) -> Any:

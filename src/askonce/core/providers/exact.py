@@ -6,11 +6,11 @@ elsewhere in the other form, so the answer cannot be made from it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from askonce.core.providers import bounded
+from askonce.core.providers.patterns import pattern
 
 Answer = dict[str, Any]
 
@@ -43,7 +43,7 @@ def a_value(text: bytes) -> Answer:
         raise Inexact from None
 
 
-LONG = re.compile(rb"[:\[,]\s*-?\d{19}\d")
+LONG = pattern(rb"[:\[,]\s*-?\d{19}\d")
 
 
 def a_list(value: object) -> list[Answer]:

@@ -12,8 +12,9 @@ operator's word (Rules.inert).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+
+from askonce.core.providers.patterns import pattern
 
 INERT: Mapping[str, str] = {
     "the question": "messages input inputs contents content system system_instruction instructions query "
@@ -47,17 +48,17 @@ INERT: Mapping[str, str] = {
 NAMES = frozenset(name for names in INERT.values() for name in names.split())
 
 # These words in the name of a single value suggest the outside world.
-_WORLD = re.compile(
+_WORLD = pattern(
     r"(?:^|_)(?:tools|tool_ids?|toolsets?|plugins|connectors|mcp|skills|thread|session|conversation|memory|memories"
     r"|(?:agent|assistant|workflow|dialog|dialogue|chat|collection|dataset|corpus|index|prompt)_ids?|presets?"
     r"|continuation|deferred|vector|knowledge|retriev\w+|rag|search\w*|enhancement|civic|web|internet|online"
     r"|brows\w+|crawl\w*|grounding|citations)(?:_|$)"
 )
-_SEARCH = re.compile(
+_SEARCH = pattern(
     r"(?:^|_)(?:search\w*|enhancement|web|internet|online|brows\w+|crawl\w*|grounding|retriev\w+|rag|citations?"
     r"|data_?sources?|knowledge\w*|domains?|domain_filter)(?:_|$)"
 )
-_OFF = re.compile(r"(?:disable|no|skip|without)_")
+_OFF = pattern(r"(?:disable|no|skip|without)_")
 
 
 def of_the_world(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.patterns import pattern
 
 _VENDORS = {
     "openai": "gpt chatgpt davinci babbage curie codex whisper openai",
@@ -30,8 +31,8 @@ _VENDORS = {
     "tii": "falcon",
 }
 _VENDOR_OF = {word: vendor for vendor, words in _VENDORS.items() for word in words.split()}
-_WORD = re.compile(r"[a-z]+")
-_REASONING = re.compile(r"(?:^|[^a-z0-9])o\d")  # o1, o3-mini
+_WORD = pattern(r"[a-z]+")
+_REASONING = pattern(r"(?:^|[^a-z0-9])o\d")  # o1, o3-mini
 
 # Providers whose own host serves only their models. Azure's and Bedrock's deployments have names of their owners'.
 OWN_NAMES = {
@@ -51,7 +52,7 @@ _SIZES = {
 _WHOLE = frozenset({"openai"})  # a name without such a word is a size, too
 # Providers whose hosts never answer with another generation; others move the names of retired models. 4.1 is one number
 # for OpenAI; 4-1 is two for Anthropic, where claude-2 became claude-2.1.
-_COUNTS = {"openai": re.compile(r"[a-z]*\d+(?:\.\d+)*[a-z]*"), "anthropic": re.compile(r"[a-z]*\d+[a-z]*")}
+_COUNTS = {"openai": pattern(r"[a-z]*\d+(?:\.\d+)*[a-z]*"), "anthropic": pattern(r"[a-z]*\d+[a-z]*")}
 
 
 @lru_cache_of_short(1024)
@@ -75,9 +76,9 @@ def akin(asked: str, got: str) -> bool:
 
 
 # What an alias gains or loses: a date, a build, a path before it, an offer behind it.
-_PATH = re.compile(r"^.*/")
-_BEHIND = re.compile(r"(?::free|:latest|:nitro|:floor|:beta|:thinking|:extended|-latest|-v\d+(?::\d+)?)$")
-_DATE = re.compile(r"[-@:](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{6}|\d{4}|\d{3}|\d{2}-\d{4}|\d{2}-\d{2})(?=$|[-:])")
+_PATH = pattern(r"^.*/")
+_BEHIND = pattern(r"(?::free|:latest|:nitro|:floor|:beta|:thinking|:extended|-latest|-v\d+(?::\d+)?)$")
+_DATE = pattern(r"[-@:](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{6}|\d{4}|\d{3}|\d{2}-\d{4}|\d{2}-\d{2})(?=$|[-:])")
 
 
 @lru_cache_of_short(1024)
@@ -122,8 +123,8 @@ def _another_generation(provider: str, asked: str, got: str) -> bool:
     return (bool(theirs) and not mine <= theirs) or (bool(dated and other) and dated.isdisjoint(other))
 
 
-_DATED = re.compile(r"\d{4}-\d{2}-\d{2}|\b\d{8}\b")
-_UNCOUNTED = re.compile(r"\b\d{3,}\b|\b\d+k\b|\bv\d+\b|\b0\b|\b\d{2}-\d{4}\b")
+_DATED = pattern(r"\d{4}-\d{2}-\d{2}|\b\d{8}\b")
+_UNCOUNTED = pattern(r"\b\d{3,}\b|\b\d+k\b|\bv\d+\b|\b0\b|\b\d{2}-\d{4}\b")
 
 
 def _generation(provider: str, name: str) -> tuple[frozenset[str], frozenset[str]]:

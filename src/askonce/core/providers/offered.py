@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from askonce.core.providers.answers import a_dict, dicts
+from askonce.core.providers.patterns import pattern
 
 Request = dict[str, Any]
 OFFERED = frozenset({"tools", "functions", "tool_config"})
@@ -38,9 +39,9 @@ def judge_tools(request: Request, terms: ToolTerms) -> str:
 
 
 # The asking program runs these itself. The provider may run any other, on data that no key can hold.
-_OWN_TYPES = re.compile(r"function|custom|namespace|local_shell|apply_patch|(?:bash|text_editor|memory)_\d+")
+_OWN_TYPES = pattern(r"function|custom|namespace|local_shell|apply_patch|(?:bash|text_editor|memory)_\d+")
 _OWN_KEYS = frozenset({"function", "functionDeclarations", "function_declarations", "toolSpec", "cachePoint"})
-_SEARCH_TYPES = re.compile(
+_SEARCH_TYPES = pattern(
     r"(?!tool_)[\w.:-]*(?:search|fetch|live_search)(?:_preview)?(?:_\d+)*|google_?(?:search|maps)\w*|url_?context"
     r"|enterprise_?web_?search|retrieval",
     re.IGNORECASE,

@@ -10,7 +10,6 @@ may, and is assumed to stand for what it showed; a caller whose picture changes 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -19,6 +18,7 @@ from askonce.core.providers import inert as table
 from askonce.core.providers.answers import a_dict, dicts, snake
 from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.core.providers.offered import OFFERED, ToolTerms, brought, judge_tools
+from askonce.core.providers.patterns import pattern
 
 Request = dict[str, Any]
 _TCHAR = "!#$&'*+-.^_`|~:/"  # allowed in a token of RFC 9110 and in a detail, with letters and digits
@@ -160,12 +160,12 @@ def _each(value: object) -> list[Any]:
 
 
 # These models always search: OpenRouter's suffix, OpenAI's previews, Perplexity, Groq, deep research.
-_SEARCHING = re.compile(
+_SEARCHING = pattern(
     r":online$|-online$|-search-(?:preview|api)\b|(?:^|/)sonar(?:$|-)|(?:^|/)compound(?:$|-)|deep-?(?:research|search)"
     r"|(?:^|[/-])search-?gpt"
 )
 # The owner may give such a name to another prompt: OpenRouter's presets, Bedrock's prompts without a version.
-_REPUBLISHED = re.compile(r"@preset/|:prompt/\w+$")
+_REPUBLISHED = pattern(r"@preset/|:prompt/\w+$")
 
 
 @lru_cache_of_short(1024)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from askonce.core.providers.patterns import pattern
+
 Body = dict[str, Any]
 
 STEP = "[^/;]+"
@@ -27,7 +29,7 @@ _WORDS = frozenset(
         *("cerebras", "together", "fireworks", "perplexity", "huggingface", "nvidia", "litellm", "vllm", "ollama"),
     }
 )
-_ID = re.compile(
+_ID = pattern(
     r"\d+|[0-9a-f-]*\d[0-9a-f-]{7,}|[a-z]+_(?=\w*\d)\w{6,}|.*%.*", re.IGNORECASE
 )  # names an item of a collection
 

@@ -16,6 +16,7 @@ import re
 
 from askonce.core.providers import APIS, Api, eventstream
 from askonce.core.providers.answers import GUARDRAIL, Answer, a_dict, failed, field_names, guarded
+from askonce.core.providers.patterns import pattern
 from askonce.core.providers.sources import carries_sources, names_sources
 from askonce.core.providers.sse import Parser
 from askonce.core.providers.streamed import Read, read
@@ -187,7 +188,7 @@ def streams_read(api: Api) -> bool:
 # --- the bytes of a stream that its question does not settle -----------------------------------------------------
 
 _DEFAULTS = {"include_usage": False, "include_obfuscation": True}
-_PLAIN = re.compile(r"[\w=,.-]{0,64}", re.ASCII)
+_PLAIN = pattern(r"[\w=,.-]{0,64}", re.ASCII)
 
 
 def stream_variant(body: Answer, api: Api | None = None, query: str = "") -> str:

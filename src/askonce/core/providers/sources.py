@@ -12,16 +12,16 @@ heart.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from askonce.core.providers.answers import Answer, a_dict, snake
 from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.patterns import pattern
 
 LONGEST_NAME = 100  # characters; a longer field name is ignored
 
-_CITING = re.compile(r"(?:\w+_)?(?:citations?|annotations?)")
-_FOUND = re.compile(
+_CITING = pattern(r"(?:\w+_)?(?:citations?|annotations?)")
+_FOUND = pattern(
     r"(?:\w+_)?search_(?:results?|info|quer(?:y|ies)|entry_point|requests|calls)|web_(?:search\w*|results|pages)"
     r"|(?:\w+_)?(?:sources|references|passages)|source_(?:documents|nodes|chunks|attributions)|documents"
     r"|(?:retriev(?:al|ed)|rag)_\w+|all_retrieved_documents|grounding_(?:metadata|chunks|supports|attributions?)"

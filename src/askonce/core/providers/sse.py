@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from askonce.core.providers.patterns import pattern
+
 __all__ = ["Event", "Objects", "Parser", "begins", "data_event", "named_event", "parser_for", "plain_data", "typed"]
 
 _BOM = b"\xef\xbb\xbf"
@@ -152,8 +154,8 @@ class Objects:
 
 
 _BRACKETS = (b"{", b"}", b"[", b"]")
-_OUTSIDE = re.compile(rb'["{}\[\]]')
-_IN_STRING = re.compile(rb'["\\]')
+_OUTSIDE = pattern(rb'["{}\[\]]')
+_IN_STRING = pattern(rb'["\\]')
 
 
 def plain_data(body: bytes) -> list[bytes] | None:

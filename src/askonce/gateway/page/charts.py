@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from askonce.core.savings import Hour, Latency, Spent
+from askonce.core.savings import Hour, Latency
+from askonce.core.spent import Spent
 from askonce.core.why import meaning
 from askonce.gateway.page import words
 
