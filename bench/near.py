@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -200,7 +199,7 @@ def strong_in_name() -> None:
     """Serve strong lookups from what nobody tells of (a planted fault)."""
     deaf()
     planned = Planner._terms  # noqa: SLF001
-    Planner._terms = lambda *of: replace(planned(*of), consistency="bounded")  # type: ignore[method-assign]  # noqa: SLF001
+    Planner._terms = lambda *of: planned(*of)._replace(consistency="bounded")  # type: ignore[method-assign]  # noqa: SLF001
 
 
 FAULTS: dict[str, Callable[[], None]] = {"tracking is off": deaf, "strong lookups are not strong": strong_in_name}

@@ -90,6 +90,7 @@ POLICIES = st.builds(
     POLICIES,
     st.builds(
         Settings,
+        policy=st.none(),
         ttl=NUMBERS,
         scope=st.none() | st.sampled_from(["a", "a/b", "ab", "b"]),
         control=st.none() | st.builds(Control, max_stale=NUMBERS, stale_if_error=NUMBERS, max_age=NUMBERS),

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from askonce.cache.near import near_for, size_of
 from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 from askonce.events import log
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MEMORY = "memory://askonce"  # a name, so that all default caches of a process share one
 ModeWord = Literal["on", "off", "refresh", "only-if-cached"]
@@ -153,6 +155,8 @@ def cache_folder() -> Path | None:
 
     A container that runs under a random user, or a function in a cloud, has no home, or none that it can write.
     """
+    from pathlib import Path  # late: only the file in that folder needs it
+
     named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     if named and Path(named).is_absolute():
         folder = Path(named) / "askonce"

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from askonce.core.prices import Rates, price_list
 from askonce.errors import ConfigError
 from askonce.flight.pricing import UNPRICED, Pricer
 
-Prices = Mapping[str, Any] | str | Path | bool
+Prices = Mapping[str, Any] | str | os.PathLike[str] | bool
 OFF = "off"
 
 
@@ -29,16 +28,19 @@ def pricer_of(prices: Prices | None) -> Pricer:
         return UNPRICED
     if isinstance(said, Mapping):
         return Pricer(price_list({"models": said}, "prices="))
-    if isinstance(said, str | Path):
-        return Pricer(read_prices(Path(said)))
+    if isinstance(said, str | os.PathLike):
+        return Pricer(read_prices(said))
     raise ConfigError(
         f"prices= is a {type(said).__name__}: give the path of a file of prices, a dict of models, or False for none"
         " (also $ASKONCE_PRICES)"
     )
 
 
-def read_prices(path: Path) -> Mapping[str, Rates]:
+def read_prices(named: os.PathLike[str] | str) -> Mapping[str, Rates]:
     """The rates in a file."""
+    from pathlib import Path  # late: few caches read a file of prices
+
+    path = Path(named)
     try:
         text = path.expanduser().read_text("utf-8")
     except OSError as error:

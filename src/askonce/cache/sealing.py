@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from askonce.cache import config
@@ -21,7 +20,7 @@ COMPRESSIONS = ("zstd", "off")
 FILE = "file:"
 OTHERS = 0o027  # of a file's mode: the group may read it, and others nothing
 
-Encryption = Keys | Mapping[str, bytes | str] | Path | str | bool | Callable[[], Any]
+Encryption = Keys | Mapping[str, bytes | str] | os.PathLike[str] | str | bool | Callable[[], Any]
 
 
 def codec_of(compress: str | bool | None, encryption: Encryption | None) -> Codec:
@@ -65,10 +64,10 @@ def _keys(said: object) -> Keys:
         return said
     if isinstance(said, Mapping):
         return Keys(said)
-    if isinstance(said, Path):
+    if isinstance(said, os.PathLike):
         return read_keys(said)
     if isinstance(said, str):
-        return read_keys(Path(said.removeprefix(FILE))) if said.startswith(FILE) else Keys.parse(said)
+        return read_keys(said.removeprefix(FILE)) if said.startswith(FILE) else Keys.parse(said)
     if callable(said):
         return _called(said)
     if said is True:
@@ -94,8 +93,11 @@ def _called(function: Callable[[], Any]) -> Keys:
     return _keys(ring)
 
 
-def read_keys(path: Path) -> Keys:
+def read_keys(named: os.PathLike[str] | str) -> Keys:
     """The ring in a file, which only its user and its group may read."""
+    from pathlib import Path  # late: few caches read a file of keys
+
+    path = Path(named)
     try:
         mode = path.stat().st_mode
         if os.name == "posix" and mode & OTHERS:

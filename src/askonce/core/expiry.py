@@ -14,7 +14,6 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
 
 import orjson
 
@@ -121,6 +120,8 @@ def signed_until(text: str) -> float | None:
         return None
     if any(mark in text for mark in (" ", "\n", "<")):
         return None  # a text that begins with a URL
+    from urllib.parse import parse_qsl  # late: few answers hold a URL that looks signed
+
     query = text.partition("?")[2].partition("#")[0]
     try:
         fields = {name.lower(): value for name, value in parse_qsl(query, max_num_fields=100)}

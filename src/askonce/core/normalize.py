@@ -15,8 +15,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from askonce.core import keys
 from askonce.core.fold import VERSION, folded
@@ -30,8 +29,7 @@ class NotNormal(Exception):
     """The operator's function makes nothing of this request that can be part of a key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Normal:
+class Normal(NamedTuple):
     """How the body's part of a key is made under rules that change it."""
 
     function: Callable[[Any], Any] | None

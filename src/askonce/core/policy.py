@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import InitVar, dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from askonce.core.providers import bounded
 from askonce.core.providers.patterns import pattern
@@ -73,8 +73,7 @@ class Policy(_Hashed):
             _agree(self.ttl, self.max_age)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """A Policy with every field set; seconds and bytes."""
 
     ttl: float
@@ -198,8 +197,7 @@ _IN_SECONDS = (_seconds, _flight, _window, _share)
 # --- directives of one call --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(NamedTuple):
     """The directives of one call, RFC 9111 and 5861; seconds, None if not given."""
 
     no_cache: bool = False

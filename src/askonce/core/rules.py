@@ -9,9 +9,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from askonce.core.providers.patterns import pattern
 from askonce.errors import ConfigError
@@ -32,12 +31,11 @@ class RuleWords(TypedDict, total=False):
 RULE_WORDS = frozenset(RuleWords.__annotations__)
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """The checked rules of one cache or client."""
 
     ignore_headers: tuple[str, ...] = ()
-    same_as: Mapping[str, str] = field(default_factory=dict)
+    same_as: Mapping[str, str] = {}
     normalize: Callable[[Any], Any] | None = None
     fold: tuple[str, ...] = ()
     inert: frozenset[str] = frozenset()

@@ -34,7 +34,7 @@ from askonce.runtime.mode import Mode, Signal
 from askonce.store import Store, StoreTrouble
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class BatchItem:
     """One question of a batch, and its answer when there is one."""
 

@@ -29,7 +29,7 @@ from askonce.stream.tape import Cut
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Attempt:
     """What one caller has claimed, and seen of other flights. `after`: the order of the flight it waited for last."""
 

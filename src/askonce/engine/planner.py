@@ -76,7 +76,7 @@ class Planner:
             return self.plain
         if settings.store_if is not None:
             # Often a lambda made for one call: neither it nor what it holds may be kept.
-            plain = self.plan(replace(settings, store_if=None))
+            plain = self.plan(settings._replace(store_if=None))
             return replace(plain, store_if=_function(settings.store_if))
         try:
             plan = self._plans.get(settings)
@@ -130,9 +130,9 @@ class Planner:
 
     def _moded(self, control: Control) -> Control:
         if self._mode == "refresh":
-            return replace(control, no_cache=True)
+            return control._replace(no_cache=True)
         if self._mode == "only-if-cached":
-            return replace(control, only_if_cached=True)
+            return control._replace(only_if_cached=True)
         return control
 
 

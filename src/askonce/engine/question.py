@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
-from urllib.parse import unquote
 
 from askonce.core import keys, labels
 from askonce.core.body_memo import BodyMemo
@@ -35,7 +34,7 @@ RULES = 2
 EXTENSION_MAX = 15_000  # characters: at most as many bytes, in any encoding, as an extension can hold
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Question:
     """What is asked, under which plan, and what has been read for it so far."""
 
@@ -101,8 +100,7 @@ class Question:
         return {kind: text[:EXTENSION_MAX].encode("utf-8", "replace") for kind, text in texts.items() if text}
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of a call, a handle or a header; None or empty if unset."""
 
     ttl: float | None = None
@@ -124,7 +122,7 @@ class Settings:
         }
         if self.policy is not None and outer.policy is not None:
             said["policy"] = layered(self.policy, outer.policy)
-        return replace(outer, **said, tags=outer.tags + self.tags)
+        return outer._replace(**said, tags=outer.tags + self.tags)
 
 
 NOTHING = Settings()
@@ -148,7 +146,7 @@ class Known(NamedTuple):
     keyed: bytes | None = None  # the body's part of the key, if it cannot be made again
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Plan:
     """Settings, checked and worked out."""
 
@@ -161,11 +159,11 @@ class Plan:
     terms: Terms
     control: Control
     limits: Limits
-    store_if: Callable[[Any], bool] | None = field(default=None, compare=False)
-    known: BodyMemo[Known] = field(default_factory=BodyMemo, compare=False, repr=False)
-    digest: Callable[[bytes], bytes] = field(init=False, compare=False, repr=False)  # of a canonical body
+    store_if: Callable[[Any], bool] | None = None
+    known: BodyMemo[Known] = field(default_factory=BodyMemo)
+    digest: Callable[[bytes], bytes] = field(init=False)  # of a canonical body
     plain: bool = False  # its limits say no more than until when an entry is fresh
-    names: Names | None = field(default=None, compare=False, repr=False)  # keys what the store shows of a question
+    names: Names | None = None  # keys what the store shows of a question
 
     def __post_init__(self) -> None:
         names = {name: getattr(self, name) for name in ("prefix", "tenant", "scope", "variant")}
@@ -240,6 +238,8 @@ def not_normal(events: Events, wrong: NotNormal) -> str:
 def warn_unknown_field(events: Events, reason: str) -> str:
     """Why a request passes. Warns once if an unknown field is the reason."""
     if reason.startswith(FIELD):
+        from urllib.parse import unquote
+
         field = unquote(reason.removeprefix(FIELD))
         events.warn_once(
             reason,

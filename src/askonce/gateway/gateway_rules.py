@@ -320,9 +320,9 @@ def _limited(plan: Plan, most: int, *, trusted: bool) -> Plan:
     limits = plan.limits
     error = limits.ttl + limits.error if trusted else 0
     limits = limits._replace(ttl=min(limits.ttl, most), grace=0, error=error, max_stale=0)
-    control = plan.control if trusted or most else replace(plan.control, no_cache=True)
+    control = plan.control if trusted or most else plan.control._replace(no_cache=True)
     return replace(plan, control=control, limits=limits if trusted or most else limits._replace(max_age=0))
 
 
 def _whose(found: Ruling, tenant: str) -> Settings:
-    return replace(found.settings, tenant=tenant) if tenant else found.settings
+    return found.settings._replace(tenant=tenant) if tenant else found.settings

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from fnmatch import translate
 from typing import Any, NamedTuple
 
@@ -157,8 +157,7 @@ def tightened(said: Settings, own: Settings, terms: Terms) -> Settings:
 
     `own`: what the operator's rules say, with `terms`. ConfigError for what cannot be read.
     """
-    return replace(
-        said,
+    return said._replace(
         ttl=None if said.ttl is None or said.ttl > terms.ttl else said.ttl,
         scope=_within(said.scope, own.scope),
         consistency=None if terms.consistency == "strong" else said.consistency,
@@ -176,8 +175,7 @@ def _limited(control: Control, terms: Terms) -> Control:
     """A caller may take answers as old as the operator's rules would serve in any case, and no older."""
     oldest = max(terms.grace, terms.stale_if_error)
     stale, error = control.max_stale, control.stale_if_error
-    return replace(
-        control,
+    return control._replace(
         max_stale=None if stale is None else min(stale, oldest),
         stale_if_error=None if error is None else min(error, terms.stale_if_error),
     )

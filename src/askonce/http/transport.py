@@ -160,7 +160,7 @@ class Transport:
         """Answer a request from the store, or by a call that nobody else waits for."""
         assert asked.question is not None
         plan = asked.question.plan
-        plan = replace(plan, control=replace(plan.control, only_if_cached=True))
+        plan = replace(plan, control=plan.control._replace(only_if_cached=True))
         questions = asked.batch.questions.values() if asked.batch is not None else ()
         for question in (asked.question, *questions):
             question.plan, question.detail = plan, INHERITED

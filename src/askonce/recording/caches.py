@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -70,12 +70,12 @@ _hidden: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("hidden
 # --- what is asked -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RecordedPlan(Plan):
     """A Plan whose questions consist only of what may be shown of them."""
 
     noted: ClassVar[bool] = False  # a report of its own names the nearest recorded request
-    recording: Recording | None = field(default=None, compare=False)
+    recording: Recording | None = None
 
     def __post_init__(self) -> None:
         assert self.recording is not None
@@ -132,7 +132,7 @@ class RecordedPlanner(Planner):
         super().__init__("", "recorded", KEPT, {}, mode)
 
     def _make(self, settings: Settings) -> Plan:
-        plain = replace(settings, ttl=None, policy=None, control=None, store_if=None, tenant=None)
+        plain = settings._replace(ttl=None, policy=None, control=None, store_if=None, tenant=None)
         made = super()._make(plain)
         settings_of_plan = {one.name: getattr(made, one.name) for one in fields(made) if one.init}
         return RecordedPlan(**settings_of_plan, recording=self._recording)

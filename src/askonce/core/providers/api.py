@@ -104,7 +104,7 @@ def plain_error(_status: int, kind: str, message: str) -> tuple[Body, list[Heade
     return {"error": {"message": message, "type": kind, "param": None, "code": kind}}, []
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Api:
     """One API.
 

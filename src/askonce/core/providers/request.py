@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from askonce.core.providers import inert as table
 from askonce.core.providers.answers import a_dict, dicts, snake
@@ -139,6 +138,8 @@ def _worldly(plain: str, value: object) -> bool:
 
 def field_reason(name: str) -> str:
     """``field-data_sources``: a reason that names a field, and is a token whatever the name is."""
+    from urllib.parse import quote  # late: few requests have an unknown field
+
     return f"{FIELD}{quote(name, safe=_TCHAR, errors='replace')}"[:_LONGEST]
 
 

@@ -14,7 +14,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from askonce.runtime.exits import start_thread
 from askonce.runtime.ownership import Busy, OwnedLock
-from askonce.runtime.task_signal import TaskSignal
 from askonce.runtime.wakeup import Wakeup
 
 T = TypeVar("T")
@@ -42,6 +41,8 @@ class _Job(Generic[T]):
     """Work to do for a task that waits for it."""
 
     def __init__(self, work: Callable[[], T], joint: Joint | None = None) -> None:
+        from askonce.runtime.task_signal import TaskSignal  # late: a Cache for threads has no use for asyncio
+
         self.work = work
         self.joint = joint  # the same work, if others may be done with it
         self.signal = TaskSignal()
