@@ -141,9 +141,11 @@ $(VENV)/pythons/%/.done: pyproject.toml
 blocks: $(VENV)/.test
 	$(BIN)/python -m tools.blocks
 
-# The site, in build/site: pages and docstrings. A warning is an error: a link inside the site that leads nowhere is one.
+# The site, in build/site: pages and docstrings. A warning is an error. So is a link that leads nowhere inside the site, and
+# anything that a page would load from a network: the site opens from a disk.
 docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees -b html docs build/site
+	$(BIN)/python -m tools.site build/site
 	@echo "the site is in build/site/index.html"
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python

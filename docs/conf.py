@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import askonce
 
 project = "askonce"
@@ -10,10 +12,13 @@ release = askonce.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["conf.py"]
+smartquotes = False  # what looks like a quote or a dash is a part of an example
 html_theme = "furo"
 html_title = f"askonce {release}"
 html_copy_source = False
 html_show_sourcelink = False
+html_show_copyright = False
+html_show_search_summary = False  # it is fetched, and a page that was opened from a disk may not fetch
 html_theme_options: dict[str, object] = {"footer_icons": []}
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
@@ -21,5 +26,25 @@ default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
-nitpicky = False
-linkcheck_anchors = False
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", r"(collections\.abc|dataclasses|datetime|pathlib|typing)\..*"),  # their pages are in a network
+    ("py:class", r"(TracerProvider|MeterProvider|CollectorRegistry)"),
+    ("py:class", r"(askonce\.cache\.\w+\.)?[A-Z]"),  # type variables
+]
+
+
+def setup(app: Any) -> None:
+    """Let docstrings hold examples as Python's own do: indented, after an empty line."""
+    app.connect("autodoc-process-docstring", lambda *of: of[-1].__setitem__(slice(None), _literal(of[-1])))
+
+
+def _literal(lines: list[str]) -> list[str]:
+    made: list[str] = []
+    before = ""  # the last line that is not empty
+    for line in lines:
+        if line.startswith(" ") and made and not made[-1] and not before.startswith((" ", "-", "..")):
+            made += ["::", ""]
+        made.append(line)
+        before = line or before
+    return made

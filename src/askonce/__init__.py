@@ -80,7 +80,10 @@ def configure(
 
 
 def default_cache() -> Cache:
-    """The Cache behind the functions of this module; where it is says config.find_url."""
+    """Return the Cache behind the functions of this module, made by the first call.
+
+    Its store is that of `configure(url=)`, else of ``$ASKONCE_URL``, else of ``$REDIS_URL``, else an SQLite file.
+    """
     made = _default.get("cache")
     if made is None:
         # Of several made at the same moment one is kept. No lock: a fork or a finaliser may come in the middle.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import askonce
+import askonce.testing
 from askonce.cache.base import BaseCache
 from askonce.cache.options import CALL_OPTIONS
 from askonce.cache.streams import AsyncStream, Stream
@@ -67,6 +68,26 @@ MEMBERS = [
     for name, member in inspect.getmembers(one, inspect.isroutine)
     if not name.startswith("_") and getattr(member, "__module__", "").startswith("askonce")
 ]
+
+
+API = (DOCS / "reference" / "api.md").read_text("utf-8")
+ERRORS = (DOCS / "reference" / "errors.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("module", [askonce, askonce.testing], ids=lambda module: module.__name__)
+def test_every_public_name_is_in_the_reference(module):
+    shown = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", API + ERRORS, re.MULTILINE))
+    called = {
+        name for name in module.__all__ if inspect.isroutine(one := getattr(module, name)) or inspect.isclass(one)
+    }
+    assert {f"{module.__name__}.{name}" for name in called} - shown == set()
+    assert len(called) > 12
+
+
+@pytest.mark.parametrize("kind", [askonce.Cache, askonce.AsyncCache])
+def test_the_reference_has_every_method_of_a_cache_and_none_that_is_not_public(kind):
+    (members,) = re.findall(rf":: askonce\.{kind.__name__}\n   :members: (.*)", API)
+    assert sorted(members.split(", ")) == [name for name in dir(kind("memory://")) if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("member", [*PUBLIC, *MEMBERS])

@@ -146,7 +146,7 @@ class SyncMethods(CacheOrHandle):
         return drive(self._base.saved(since, by))
 
     def activity(self, *, days: int = 1) -> Activity:
-        """What all of them did in the last days: by hour, why requests passed, and which keys are hottest.
+        """What all processes that use this prefix did in the last `days`: by hour, passes by reason, the hottest keys.
 
         Errors as in `savings`.
         """
@@ -283,7 +283,7 @@ class AsyncMethods(CacheOrHandle):
         return await self._base.saved(since, by)
 
     async def activity(self, *, days: int = 1) -> Activity:
-        """What all of them did in the last days: by hour, why requests passed, and which keys are hottest.
+        """What all processes that use this prefix did in the last `days`: by hour, passes by reason, the hottest keys.
 
         Errors as in `savings`.
         """
