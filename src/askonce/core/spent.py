@@ -87,8 +87,8 @@ def sum_of(parts: Iterable[Spent]) -> Spent:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """The sums of some lookups (see above). `unanswered`: lookups that may only be answered by the store, and were not;
-    they are no part of the other sums.
+    """The sums of some lookups, by how they ended. `unanswered`: lookups that may only be answered by the store, and
+    were not; they are no part of the other sums.
     """
 
     led: Spent = NOTHING
