@@ -7,6 +7,7 @@ head keeps the caller's order. Errors get the names that http.transport shares t
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -122,6 +123,9 @@ class UpstreamClient:
                 proxy=self._proxy(origin),
                 ssl=self._contexts.get(origin, True),
             )
+        if fault := _fault_of(response):
+            response.close()
+            raise RemoteProtocolError(f"{origin} does not speak HTTP/1.1: {fault}")
         return wire.Response(response.status, headers=response.raw_headers, stream=Incoming(response, origin))
 
     def _proxy(self, origin: str) -> str | None:
@@ -211,8 +215,26 @@ def as_ours(error: BaseException, origin: str) -> RequestError:
     return TransportError(f"the call to {origin} failed: {_cause(error)}")
 
 
+_VISIBLE = b"\t" + bytes(range(32, 127)) + bytes(range(128, 256))
+
+
+def _fault_of(response: aiohttp.ClientResponse) -> str:
+    """What no caller can be sent of an answer that aiohttp takes, "" if nothing."""
+    if not 200 <= response.status < 600:
+        return f"its status is {response.status}"
+    if b"".join([value for _, value in response.raw_headers]).translate(None, _VISIBLE):
+        return "a header of its answer has control characters"
+    coding = response.headers.get(hdrs.TRANSFER_ENCODING, "chunked").strip().lower()
+    return "" if coding in {"chunked", "identity"} else "the transfer coding of its answer is another than chunked"
+
+
 def _cause(error: BaseException) -> str:
-    """What went wrong, in words."""
+    """What went wrong, in words; no URL, and nothing that was sent: they may hold a key or a part of an answer."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return _QUOTED.split(error.message, 1)[0].rstrip(" :") or type(error).__name__
     inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    said = getattr(inner, "verify_message", "") or getattr(inner, "strerror", "") or str(inner)
-    return said or type(error).__name__
+    said = getattr(inner, "verify_message", "") or getattr(inner, "strerror", "")
+    return said or (type(error).__name__ if isinstance(inner, aiohttp.ClientError) else str(inner))
+
+
+_QUOTED = re.compile(r"\n| b?['\"]")  # after these, aiohttp's messages repeat what came

@@ -24,7 +24,7 @@ from askonce.http.credentials import Header
 from askonce.http.embeddings import Vector, weight_of
 from askonce.http.inner import INHERITED
 from askonce.http.received import Received
-from askonce.http.response import Failure, Response, of_connection
+from askonce.http.response import Failure, Response, named_by_connection, of_connection
 from askonce.http.rules import Asked, ClientRules
 
 _WAITS = {"ConnectTimeout": "connect", "PoolTimeout": "pool"}  # the timeout that an error exceeded; else "read"
@@ -201,11 +201,14 @@ def patience_for(request: Any, error: str) -> float:
 
 
 def decoded(module: Any, headers: Sequence[Header]) -> list[Header]:
-    """The headers of a decoded body."""
+    """The headers of a decoded body, without those of its connection."""
+    named = named_by_connection(headers)
     return [
         (name, value)
         for name, value in headers
-        if not of_connection(name) and not (name.lower() == b"content-encoding" and _decodes(module, value))
+        if not of_connection(name)
+        and not (name.lower() == b"content-encoding" and _decodes(module, value))
+        and not (named and name.lower() in named)
     ]
 
 

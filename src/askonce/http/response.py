@@ -8,8 +8,8 @@ http.embeddings), and its body is the vector alone. A Failure (no answer came) i
 "ReadTimeout", "message": ..., "patience": 600.0}``. ``"age"``: the seconds of upstream's Age.
 
 Bodies are kept decoded, because a later caller may not accept the first caller's encoding. A stored answer loses the
-headers that concern only the first reader: its connection, cookies and rate limits. A shared answer keeps the rate
-limits, which apply to the followers too; a 429 without its retry-after would be another answer.
+headers that concern only the first reader: its connection and what that names, cookies and rate limits. A shared answer
+keeps the rate limits, which apply to the followers too; a 429 without its retry-after would be another answer.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _CONNECTION = frozenset(
     }
 )
 _COOKIES = frozenset({"set-cookie", "set-cookie2"})
+_SAVED = "askonce-saved-"  # what a gateway before this one saved by its own hit
 _RATES = ("ratelimit", "rate-limit", "retry-after", "should-retry", "call-limit", "call-remaining")
 
 
@@ -62,7 +63,7 @@ class Failure(NamedTuple):
 def personal(name: bytes, *, rates: bool = True) -> bool:
     """Whether a response header concerns only the connection that it came by."""
     text = name.decode("latin-1").lower()
-    if text in _CONNECTION or text in _COOKIES or text == "age":
+    if text in _CONNECTION or text in _COOKIES or text == "age" or text.startswith(_SAVED):
         return True
     return rates and any(word in text for word in _RATES)
 
@@ -71,6 +72,12 @@ def personal(name: bytes, *, rates: bool = True) -> bool:
 def of_connection(name: bytes) -> bool:
     """Whether a response header describes the transfer of the message, which ends with its reader."""
     return name.decode("latin-1").lower() in _CONNECTION
+
+
+def named_by_connection(headers: Sequence[Header]) -> frozenset[bytes]:
+    """The names of headers, in lower case, that end with the connection because its own header names them."""
+    words = (value.lower().split(b",") for name, value in headers if name.lower() == b"connection")
+    return frozenset(word.strip() for line in words for word in line)
 
 
 def pack(reply: Response, *, stored: bool) -> bytes:
