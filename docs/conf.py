@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import askonce
@@ -28,9 +29,9 @@ autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections\.abc|dataclasses|datetime|pathlib|typing)\..*"),  # their pages are in a network
-    ("py:class", r"(TracerProvider|MeterProvider|CollectorRegistry)"),
+    ("py:.*", rf"({'|'.join(sorted(sys.stdlib_module_names))})\..*"),  # their pages are in a network
     ("py:class", r"(askonce\.cache\.\w+\.)?[A-Z]"),  # type variables
+    ("py:class", r"[A-Z]\w+"),  # a name of an alias, or of an extra's type: without a module, nothing can be linked to
 ]
 
 
