@@ -23,10 +23,11 @@ import sys
 import tempfile
 import termios
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 from unittest import mock
 
 import typer
@@ -45,11 +46,15 @@ HOME = "/home/me"  # where the store seems to be
 
 
 class Job(NamedTuple):
-    """A command line, the columns of its terminal (0: a pipe), and what it reads from standard input."""
+    """A command line, the columns of its terminal (0: a pipe), and what it reads from standard input.
+
+    `around`: variables of its environment; OUT is no variable, but one of OUTPUTS.
+    """
 
     words: Sequence[str]
     columns: int
     reads: str = ""
+    around: Mapping[str, str] = MappingProxyType({})
 
 
 class Said(NamedTuple):
@@ -95,6 +100,8 @@ def _ran(job: Job, clock: prepared.Clock) -> Said:
         (place / "reads").write_text(job.reads, "utf-8")
         wrong, wrong_end = os.pipe()
         with (place / "reads").open("rb") as reads:
+            if out := job.around.get("OUT"):
+                OUTPUTS[out](ours, theirs)
             ends = [reads.fileno(), theirs, wrong_end]
             pid = _fork(lambda: _command(job, clock, place), ends)
         os.close(theirs)
@@ -108,6 +115,19 @@ def _steady(text: str, place: Path) -> str:
     for pattern, instead in VOLATILE.items():
         text = re.sub(pattern, instead, text)
     return text.replace(str(place), HOME)
+
+
+def _left(ours: int, theirs: int) -> None:
+    """Whoever reads has left already."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), ours)
+
+
+def _full(ours: int, theirs: int) -> None:
+    """A disk without room."""
+    os.dup2(os.open("/dev/full", os.O_WRONLY), theirs)
+
+
+OUTPUTS: dict[str, Callable[[int, int], None]] = {"left": _left, "full": _full, "closed": _left}
 
 
 def _read(end: int) -> str:
@@ -142,6 +162,11 @@ def _fork(work: Callable[[], int], ends: Sequence[int]) -> int:
 
 def _command(job: Job, clock: prepared.Clock, place: Path) -> int:
     os.chdir(place)
+    os.environ.update(job.around)
+    if encoding := job.around.get("ENCODING"):
+        cast("io.TextIOWrapper", sys.stdout).reconfigure(encoding=encoding)
+    if job.around.get("OUT") == "closed":
+        sys.stdout = cast("Any", None)
     clock.to(prepared.NOW)
     with prepared.frozen(clock), _scripted():
         return main([place.as_posix().join(word.split("{here}")) for word in job.words])

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -21,10 +19,10 @@ from askonce.cli import columns
 from askonce.cli.app import app
 from askonce.events import printable
 from tests.cli import prepared
+from tests.cli.running import ran
 from tests.cli.screen import Line, Screen, width
-from tests.cli.terminal import Said
+from tests.cli.terminal import Job, Said
 
-ROOT = Path(__file__).parents[2]
 SCREENS = Path(__file__).parent / "screens"
 WRITTEN = SCREENS / "written-with"
 PIPE = 0
@@ -115,19 +113,7 @@ NAMES = [HELP, *COMMANDS]
 def said(tmp_path_factory) -> dict[tuple[str, int], Said]:
     """What everything printed, by command line and columns. One process runs all: see `terminal`."""
     jobs = [one for name in NAMES for one in at_widths(name)]
-    asked = json.dumps([[case.words, at, case.reads] for case, at in jobs])
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("ASKONCE_", "REDIS_", "PYTEST_"))}
-    home = str(tmp_path_factory.mktemp("home"))
-    # FORCE_COLOR is set, as in many builds: a pipe gets no colours all the same.
-    around = {"TERM": "xterm-256color", "FORCE_COLOR": "1", "PYTHONUTF8": "1", "HOME": home, "XDG_CACHE_HOME": home}
-    for name in ("COLUMNS", "LINES", "NO_COLOR"):
-        ours.pop(name, None)
-    program = [sys.executable, "-m", "tests.cli.terminal"]
-    done = subprocess.run(
-        program, input=asked, cwd=ROOT, env=ours | around, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found = [Said(*one) for one in json.loads(done.stdout)]
+    found = ran([Job(case.words, at, case.reads) for case, at in jobs], tmp_path_factory.mktemp("home"))
     return {(str(case), at): one for (case, at), one in zip(jobs, found, strict=True)}
 
 

@@ -20,6 +20,7 @@ from askonce.cli.doctor import doctor
 from askonce.cli.flights import flights
 from askonce.cli.invalidate import invalidate
 from askonce.cli.ls import ls
+from askonce.cli.output import until_read
 from askonce.cli.ring import keys
 from askonce.cli.savings import savings
 from askonce.cli.serve import serve
@@ -75,7 +76,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
 for command, example in EXAMPLES.items():
     # Without it the list of commands cuts their first sentences in a narrow terminal.
     summary = (command.__doc__ or "").partition("\n")[0]
-    app.command(epilog=f"Example: {example}", short_help=summary)(command)
+    app.command(epilog=f"Example: {example}", short_help=summary)(until_read(command))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
@@ -35,14 +36,21 @@ class _Safe(Console):
             shown = segment.control or segment.text.isprintable()
             yield segment if shown else segment._replace(text=printable(segment.text, "\n"))
 
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError, as every other output does: `output.until_read` ends the command."""
+        raise BrokenPipeError
+
 
 def console(*, stderr: bool = False) -> Console:
     """Standard output, or error. Without guessing at numbers and paths: the colours here mean something.
 
     A pipe is a pipe, also where $FORCE_COLOR is set, as it is in many builds: a program reads it.
     """
-    shown = sys.stderr if stderr else sys.stdout
-    return _Safe(highlight=False, markup=False, stderr=stderr, force_terminal=shown.isatty())
+    stream = sys.stderr if stderr else sys.stdout
+    made = _Safe(highlight=False, markup=False, stderr=stderr, force_terminal=stream.isatty())
+    if made.is_dumb_terminal:  # rich takes each of these to be 80 columns wide
+        made.size = ConsoleDimensions(*shutil.get_terminal_size())
+    return made
 
 
 def text(word: str) -> Text:

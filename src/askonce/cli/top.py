@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -65,16 +64,12 @@ def top(
 
 
 def _write(view: Viewed, every: float, *, once: bool) -> None:
-    try:
-        say.raw(lines(COLUMNS, []))
-        for pulse in _pulses(view, every):
-            say.raw("\t".join(_line(pulse)) + "\n")
-            sys.stdout.flush()
-            if once:
-                return
-    except BrokenPipeError:
-        # Whoever read has had enough. What is left in the buffer goes nowhere, and Python says nothing at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    say.raw(lines(COLUMNS, []))
+    for pulse in _pulses(view, every):
+        say.raw("\t".join(_line(pulse)) + "\n")
+        sys.stdout.flush()
+        if once:
+            return
 
 
 def _pulses(view: Viewed, every: float) -> Iterator[Pulse]:
