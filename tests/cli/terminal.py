@@ -32,12 +32,12 @@ from unittest import mock
 
 import typer
 
+from askonce.cli import checks as cli_checks
 from askonce.cli import dashboard as cli_dashboard
-from askonce.cli import demo as cli_demo
-from askonce.cli import doctor as cli_doctor
 from askonce.cli import main
 from askonce.cli.app import app
 from askonce.cli.check import Check
+from askonce.demo import scenes
 from askonce.demo.scenes import Crash, HitCost, Invalidation, Measured, Report, Row
 from tests.cli import prepared
 
@@ -186,9 +186,9 @@ def _scripted() -> Iterator[None]:
         )
 
     with (
-        mock.patch.object(cli_doctor, "checks", checks),
+        mock.patch.object(cli_checks, "checks", checks),
         mock.patch.object(cli_dashboard, "_serve", serve),
-        mock.patch.object(cli_demo, "play", _played),
+        mock.patch.object(scenes, "run", _played),
         mock.patch.object(secrets, "token_bytes", lambda size: bytes(range(size))),
     ):
         yield

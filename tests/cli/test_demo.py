@@ -196,7 +196,7 @@ class TestPromises:
             look(made)
             return made
 
-        monkeypatch.setattr(cli, "play", play)
+        monkeypatch.setattr(scenes, "run", play)
         assert cli.run(None, None, SMALL) == 1
         assert capsys.readouterr().out.count("BROKEN") == 1
 

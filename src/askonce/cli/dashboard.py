@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
-from askonce.cache.cache import AsyncCache
 from askonce.cli import say
 from askonce.cli.place import Place, Prefix, Url, find_kept, is_gateway
 from askonce.core.urls import without_password
@@ -28,6 +26,8 @@ def dashboard(url: Url = None, prefix: Prefix = None, port: Port = None, open_: 
     where = find_kept(url, prefix)
     if is_gateway(where.url):
         raise UsageError(f"a gateway has its own page: open {where.url.rstrip('/')}/_askonce/ with its admin token")
+    import asyncio  # late: no other command needs it
+
     try:
         asyncio.run(_serve(where, port, browser=open_))
     except ImportError as missing:
@@ -37,6 +37,7 @@ def dashboard(url: Url = None, prefix: Prefix = None, port: Port = None, open_: 
 
 
 async def _serve(where: Place, port: int | None, *, browser: bool) -> None:
+    from askonce.cache.cache import AsyncCache
     from askonce.gateway.page import server, starts
     from askonce.gateway.view import View
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -19,9 +18,10 @@ from askonce.cache import config
 from askonce.cli import say
 from askonce.cli.place import AsJson, Prefix, named
 from askonce.demo.load import SCOPE, Scale
-from askonce.demo.scenes import Measured, Promise, Report, Row
-from askonce.demo.scenes import run as play
 from askonce.flight.background import HEARTBEAT
+
+if TYPE_CHECKING:
+    from askonce.demo.scenes import Measured, Promise, Report, Row
 
 TITLE = 38  # columns of what was asked, where there is room
 WIDTH = 88  # columns: a paragraph is read more easily when it does not run across a wide screen
@@ -59,6 +59,10 @@ def demo(
 
 def run(url: str | None, prefix: str | None, scale: Scale, *, as_json: bool = False) -> int:
     """The demo at a scale; its exit code."""
+    import asyncio  # late, as what is played: every command waits for its imports
+
+    from askonce.demo.scenes import run as play
+
     with _shown(say.console(), quiet=as_json) as look:
         report = asyncio.run(play(url, config.find_prefix(prefix), scale, look))
     if as_json:

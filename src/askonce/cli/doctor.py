@@ -11,7 +11,6 @@ from rich.text import Text
 
 from askonce.cli import place, say
 from askonce.cli.check import Check
-from askonce.cli.checks import checks
 from askonce.cli.columns import Column, lines
 from askonce.cli.place import AsJson, Prefix, Url
 
@@ -27,6 +26,8 @@ def doctor(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> i
     The doctor tries everything that askonce does, under a separate prefix, and cleans up. The exit code is 1 if a check
     is bad. A pipe gets tab-separated lines: state, check, what it says, what to do.
     """
+    from askonce.cli.checks import checks  # late: they import redis, and every command would wait for it
+
     found = []
     shown = _shown(as_json=as_json)
     for check in checks(place.find(url, prefix)):

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from askonce.cache.cache import Cache
 from askonce.cli.place import Place, find_kept, is_gateway, patience
-from askonce.cli.remote import Gateway, GatewayView
-from askonce.core.savings import Savings
-from askonce.core.why import Miss, Why
-from askonce.gateway.results import Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
-from askonce.gateway.view import View
 from askonce.runtime.drive import drive
+
+if TYPE_CHECKING:
+    from askonce.core.savings import Savings
+    from askonce.core.why import Miss, Why
+    from askonce.gateway.results import Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
 
 
 class Viewed(Protocol):
@@ -83,8 +82,13 @@ def looking(url: str | None, prefix: str | None) -> Iterator[Viewed]:
 def looking_at(where: Place) -> Iterator[Viewed]:
     """What is at a place (`place.find_kept`)."""
     if is_gateway(where.url):
+        from askonce.cli.remote import Gateway, GatewayView  # late: a store needs no HTTP, and a gateway no cache
+
         yield GatewayView(Gateway(where.url))
         return
+    from askonce.cache.cache import Cache
+    from askonce.gateway.view import View
+
     cache = Cache(where.url, prefix=where.prefix, **patience(where.url))
     try:
         yield View(cache)

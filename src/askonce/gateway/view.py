@@ -6,7 +6,6 @@ either kind: over a Cache no method suspends (`runtime.drive`).
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections import Counter
@@ -227,6 +226,8 @@ class View:
     async def _pause(self, seconds: float = 0.0) -> None:
         """Wait, and let other tasks of the loop run in any case."""
         if self.cache.asynchronous:
+            import asyncio  # late: a command looks without it
+
             await asyncio.sleep(max(0.0, seconds))
         elif seconds > 0:
             time.sleep(seconds)  # noqa: ASYNC251 - over a Cache there is no loop
