@@ -12,12 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from askonce.cache import config as _config
+from askonce.cache import sealing as _sealing
+from askonce.cache import stores as _stores
 from askonce.cache.answer import AsyncOutcome, Outcome
 from askonce.cache.cache import AsyncCache, AsyncHandle, Cache, Handle
 from askonce.cache.carry import carry
 from askonce.cache.typing import T as _T
 from askonce.core.keyring import Keys
 from askonce.core.policy import Policy
+from askonce.core.wording import spelled as _spelled
 from askonce.errors import (
     AskonceError,
     CacheClosed,
@@ -60,6 +63,7 @@ __all__ = [
 _default: dict[str, tuple[Cache, _config.Standing]] = {}  # under one name: a dict, because its methods are atomic
 
 
+@_spelled
 def configure(
     *,
     url: str | None = None,
@@ -73,10 +77,20 @@ def configure(
 
     Where that changes anything, the next call makes another default cache; the old one finishes its calls.
     """
+    _check_defaults(url, compress, encryption)
     _config.configure(url=url, prefix=prefix, mode=mode, near=near, compress=compress, encryption=encryption)
     made = _default.get("cache")
     if made is not None and made[1] != _config.standing(lenient=True):
         _default.pop("cache", None)
+
+
+def _check_defaults(url: Any, compress: Any, encryption: Any) -> None:
+    """ConfigError for defaults that no cache could be made with. A function that returns keys is not called yet."""
+    if isinstance(url, str) and url:
+        _stores.check_scheme(url)
+    _sealing.find_compression(compress)
+    if encryption is not None and not callable(encryption):
+        _sealing.find_keys(encryption)
 
 
 def default_cache() -> Cache:
@@ -88,7 +102,9 @@ def default_cache() -> Cache:
     if made is None:
         # Of several made at the same moment one is kept. No lock: a fork or a finaliser may come in the middle.
         standing = _config.standing()
-        made = _default.setdefault("cache", (Cache(standing.url, prefix=standing.prefix, mode=standing.mode), standing))
+        with _config.naming(_config.url_variable(None)):
+            cache = Cache(standing.url, prefix=standing.prefix, mode=standing.mode)
+        made = _default.setdefault("cache", (cache, standing))
     return made[0]
 
 

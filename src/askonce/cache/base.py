@@ -32,6 +32,7 @@ from askonce.core.keys import Key
 from askonce.core.normalize import normal_of
 from askonce.core.policy import Consistency, Policy
 from askonce.core.rules import RULE_WORDS, Rules
+from askonce.core.wording import flag, shown
 from askonce.engine.answer import Answer
 from askonce.engine.batch import BatchEngine
 from askonce.engine.fitting import Fitting
@@ -112,10 +113,13 @@ class BaseCache(Explained, Observed):
         own = policy_of(policy, fields | ({} if consistency is None else {"consistency": consistency}))
         self._planner = Planner(self.prefix, tenant, own, scopes or {}, self.mode, self.codec.names)
         address = config.find_url(url)
-        size = near_for(address, near, config.default_near())
+        size = near_for(address, near, config.default_near(), config.giver("near"))
         if size:
             options["near"] = size
-        store = self._new_store(address, **options)
+        pace = pace_of(replay, replay_speed)
+        flag("strict", strict)
+        with config.naming(config.url_variable(url)):
+            store = self._new_store(address, **options)
         said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
         said |= {"near": size, "consistency": consistency, "replay_speed": replay_speed}
         keys = portable(config.setting("encryption", encryption))
@@ -127,7 +131,7 @@ class BaseCache(Explained, Observed):
         self._strict = strict
         self._closed = False
         self._engine = self._new_engine(store)
-        self._engine.pace = pace_of(replay, replay_speed)
+        self._engine.pace = pace
         known_caches.add(self)
 
     @property
@@ -173,6 +177,10 @@ class BaseCache(Explained, Observed):
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         settings = settings_of(own) if own else NOTHING
         return self.within(settings) if scoping.get() else settings
+
+    def check(self, settings: Settings) -> None:
+        """ConfigError if these settings are wrong."""
+        self._planner.plan(settings)
 
     def within(self, settings: Settings) -> Settings:
         """These settings over those of all surrounding contexts; an inner context goes before an outer one."""
@@ -260,6 +268,8 @@ class BaseCache(Explained, Observed):
         return self._engine
 
     async def _called(self, call: Call) -> object:
+        if not callable(call):
+            raise _no_call(call)
         value = call()
         if not inspect.isawaitable(value):
             return value
@@ -287,6 +297,7 @@ class BaseCache(Explained, Observed):
 
     async def drop(self, selector: Selector, *, dry_run: bool = False) -> int | None:
         """Invalidate, for sync and async. A dry run returns how many live entries would be reached."""
+        flag("dry_run", dry_run)
         return await contents.drop(self.engine(), selector, dry_run=dry_run)
 
     def listed(self) -> AsyncIterator[Listed]:
@@ -301,6 +312,7 @@ class BaseCache(Explained, Observed):
         """Close, for sync and async."""
         if self._closed:
             return []
+        _check_limit(limit)
         self._closed = True
         if limit is None:
             limit = 0.0 if self.engine().mode.must_not_wait() else self.close_limit
@@ -320,6 +332,20 @@ class BaseCache(Explained, Observed):
             pace = self._engine.pace
             self._engine = self._new_engine(store)
             self._engine.pace = pace
+
+
+def _check_limit(limit: object) -> None:
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 0):
+        raise UsageError(f"limit={shown(limit)}: write seconds, such as limit=5, or None for the default")
+
+
+def _no_call(given: object) -> UsageError:
+    if inspect.iscoroutine(given):
+        given.close()
+        return UsageError("the call was made already: pass the coroutine function itself, or lambda: ask(...)")
+    return UsageError(
+        f"{shown(given)} is not a function: pass one that makes the call when it is needed, as in lambda: ask(...)"
+    )
 
 
 CACHE_OPTIONS = RULE_WORDS | POLICY_OPTIONS | {"url", "ttl", *(BaseCache.__init__.__kwdefaults__ or ())}

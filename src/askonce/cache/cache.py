@@ -12,6 +12,7 @@ from askonce.cache.items import items_as
 from askonce.cache.options import Options, settings_of
 from askonce.cache.streams import AsyncStream, Stream
 from askonce.cache.typing import A_co, C_co, ClientModule, I, T
+from askonce.core.wording import spelled
 from askonce.engine.question import Settings
 from askonce.runtime.drive import drive
 
@@ -86,8 +87,9 @@ class SyncMethods(CacheOrHandle):
 
     def scoped(self, **own: Unpack[Options]) -> Handle:
         """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
-        return Handle(self._base, self._settings(own))
+        return Handle(self._base, self._checked(own))
 
+    @spelled
     def invalidate(
         self,
         *,
@@ -123,6 +125,7 @@ class SyncMethods(CacheOrHandle):
         """
         return drive(self._base.explained(request, key, self._settings(own), stream=stream))
 
+    @spelled
     def misses(self, limit: int = 20) -> list[Miss]:
         """Return the last lookups of all processes that went upstream, the newest first, each with its Why."""
         return drive(self._base.missed(limit))
@@ -136,6 +139,7 @@ class SyncMethods(CacheOrHandle):
             except StopAsyncIteration:
                 return
 
+    @spelled
     def savings(self, *, since: Since | None = None, by: str | Sequence[str] = ()) -> Savings:
         """What all processes that use this prefix asked, paid and saved since then, in all and by group.
 
@@ -145,6 +149,7 @@ class SyncMethods(CacheOrHandle):
         """
         return drive(self._base.saved(since, by))
 
+    @spelled
     def activity(self, *, days: int = 1) -> Activity:
         """What all processes that use this prefix did in the last `days`: by hour, passes by reason, the hottest keys.
 
@@ -152,6 +157,7 @@ class SyncMethods(CacheOrHandle):
         """
         return drive(self._base.active(days))
 
+    @spelled
     def sweep(self) -> int:
         """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves."""
         return drive(self._base.swept())
@@ -228,8 +234,9 @@ class AsyncMethods(CacheOrHandle):
 
     def scoped(self, **own: Unpack[Options]) -> AsyncHandle:
         """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
-        return AsyncHandle(self._base, self._settings(own))
+        return AsyncHandle(self._base, self._checked(own))
 
+    @spelled
     async def invalidate(
         self,
         *,
@@ -265,6 +272,7 @@ class AsyncMethods(CacheOrHandle):
         """
         return await self._base.explained(request, key, self._settings(own), stream=stream)
 
+    @spelled
     async def misses(self, limit: int = 20) -> list[Miss]:
         """Return the last lookups of all processes that went upstream, the newest first, each with its Why."""
         return await self._base.missed(limit)
@@ -273,6 +281,7 @@ class AsyncMethods(CacheOrHandle):
         """Iterate over this prefix's entries, in no order: only their headers, read in small steps."""
         return self._base.listed()
 
+    @spelled
     async def savings(self, *, since: Since | None = None, by: str | Sequence[str] = ()) -> Savings:
         """What all processes that use this prefix asked, paid and saved since then, in all and by group.
 
@@ -282,6 +291,7 @@ class AsyncMethods(CacheOrHandle):
         """
         return await self._base.saved(since, by)
 
+    @spelled
     async def activity(self, *, days: int = 1) -> Activity:
         """What all processes that use this prefix did in the last `days`: by hour, passes by reason, the hottest keys.
 
@@ -289,6 +299,7 @@ class AsyncMethods(CacheOrHandle):
         """
         return await self._base.active(days)
 
+    @spelled
     async def sweep(self) -> int:
         """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves."""
         return await self._base.swept()
@@ -297,6 +308,7 @@ class AsyncMethods(CacheOrHandle):
 class Cache(BaseCache, SyncMethods):
     """The cache for threads: every method blocks, and a call runs in its caller's own thread."""
 
+    @spelled
     def close(self, limit: float | None = None) -> list[str]:
         """Wait at most `limit` s for calls under way, then drop the rest and return their keys.
 
@@ -316,6 +328,7 @@ class AsyncCache(BaseCache, AsyncMethods):
 
     asynchronous = True
 
+    @spelled
     async def aclose(self, limit: float | None = None) -> list[str]:
         """Wait at most `limit` s for calls under way, then drop the rest and return their keys.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from askonce.cache.options import CALL_OPTIONS, CLIENT_OPTIONS, OPTIONS, asked_of, check_spelling, settings_of
 from askonce.cache.selector import Selector, select
 from askonce.core.rules import RULE_WORDS, Rules
+from askonce.core.wording import flag
 from askonce.engine.question import Settings
 from askonce.errors import UsageError
 
@@ -36,11 +37,21 @@ class CacheOrHandle:
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         return settings_of(own)
 
+    def _checked(self, own: Mapping[str, Any]) -> Settings:
+        """The same, with wrong values found where they are given, and not at the first lookup."""
+        settings = self._settings(own)
+        self._base.check(settings)
+        return settings
+
     def _selector(
         self, request: object, tenant: str | None, variant: int | str | None, said: dict[str, Any]
     ) -> Selector:
         """The selector of an invalidation. With a request, a scope is part of the question and selects nothing."""
         if request is None:
+            if tenant is not None or variant is not None:
+                raise UsageError(
+                    "tenant= and variant= are part of a request's key: give request=, too, or leave them out"
+                )
             names = self._base.codec.names
             return select(**said, secret=b"" if names is None else names.labels)
         own = {"tenant": tenant, "variant": variant, "scope": said.pop("scope")}
@@ -67,6 +78,7 @@ class CacheOrHandle:
 
     def _client_rules(self, more: dict[str, Any], *, share_forms: bool) -> ClientRules:
         """The rules of one client; takes askonce's keywords out of `more`."""
+        flag("share_forms", share_forms)
         own = {name: more.pop(name) for name in OPTIONS & more.keys()}
         rules = Rules.of({name: more.pop(name) for name in RULE_WORDS & more.keys()})
         check_spelling(more, CLIENT_OPTIONS, UsageError)

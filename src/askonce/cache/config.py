@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from askonce.cache.near import near_for, size_of
 from askonce.core.urls import without_password
+from askonce.core.wording import as_text, encodable, shown
 from askonce.errors import ConfigError
 from askonce.events import log
 
@@ -46,9 +49,11 @@ def configure(
     compress: str | bool | None = None,
     encryption: Any = None,
 ) -> None:
-    """Set the defaults of caches made from now on; None leaves a default unchanged."""
+    """Set the defaults of caches made from now on; None leaves a default unchanged. ConfigError for a wrong value."""
     if url is not None:
         check_url(url)
+    if prefix is not None:
+        find_prefix(prefix)
     if mode is not None:
         check_mode(mode)
     if near is not None:
@@ -68,7 +73,36 @@ def setting(name: str, given: Any = None) -> Any:
 def found(name: str, given: Any = None) -> Any:
     """A setting by the code, else by the environment; None if nothing says it. An empty variable says nothing."""
     said = setting(name, given)
-    return os.environ.get(VARIABLES[name]) or None if said is None else said
+    return variable(VARIABLES[name]) if said is None else said
+
+
+def variable(name: str) -> str | None:
+    """What a variable of the environment says, without the spaces around it; None if that is nothing."""
+    return os.environ.get(name, "").strip() or None
+
+
+def giver(name: str, given: Any = None) -> str:
+    """Who says a setting, as errors name it: ``mode=``, or ``$ASKONCE_MODE=``."""
+    by_code = setting(name, given) is not None or not variable(VARIABLES[name])
+    return f"{name}=" if by_code else f"${VARIABLES[name]}="
+
+
+@contextmanager
+def naming(variable: str) -> Iterator[None]:
+    """Name the variable whose value is wrong in an error that does not know where it was given."""
+    try:
+        yield
+    except ConfigError as wrong:
+        if not variable or str(wrong).startswith("$"):
+            raise
+        raise ConfigError(f"${variable}: {wrong}") from None
+
+
+def url_variable(url: str | None) -> str:
+    """The variable that names the store's URL; "" if the code does, or nothing."""
+    if setting("url", url) is not None:
+        return ""
+    return next((name for name in ("ASKONCE_URL", "REDIS_URL") if variable(name)), "")
 
 
 class Standing(NamedTuple):
@@ -90,7 +124,7 @@ def standing(*, lenient: bool = False) -> Standing:
         if not lenient:
             raise
         url = ""
-    near = near_for(url, None, default_near())
+    near = near_for(url, None, default_near(), giver("near"))
     return Standing(url, find_prefix(None), find_mode(None), near, found("compress"), found("encryption"))
 
 
@@ -99,7 +133,7 @@ def find_url(url: str | None) -> str:
     said = found("url", url)
     if said is not None:
         return check_url(said)
-    redis = os.environ.get("REDIS_URL")
+    redis = variable("REDIS_URL")
     if redis:
         if redis not in _warned:
             _warned.add(redis)
@@ -121,14 +155,18 @@ def find_prefix(prefix: str | None) -> str:
     """The prefix: a new one makes every old key unreachable."""
     said = found("prefix", prefix)
     if said is not None and not isinstance(said, str):
-        raise ConfigError(f"prefix={said!r} is not text: write prefix={str(said)!r}")
+        raise ConfigError(f"prefix={shown(said)} is not text: {as_text('prefix', said, 'llm:v3')}")
+    if said and not encodable(said):
+        raise ConfigError(
+            f"prefix={shown(said)} has characters that UTF-8 does not have: {as_text('prefix', '', 'llm:v3')}"
+        )
     return said or ""
 
 
 def find_mode(mode: str | None) -> ModeWord:
     """``on``, ``off`` (call upstream as if askonce were not there), ``refresh``, ``only-if-cached``."""
     said = found("mode", mode)
-    return "on" if said is None else check_mode(said)
+    return "on" if said is None else check_mode(said, giver("mode", mode))
 
 
 def default_near() -> object:
@@ -140,14 +178,16 @@ def check_url(url: object) -> str:
     """The URL; a ConfigError for what is none says how one looks."""
     if isinstance(url, str) and url:
         return url
-    raise ConfigError(f"{url!r} is not a URL: write 'sqlite:///file.db' or 'redis://localhost:6379/0'")
+    example = f"sqlite:///{url}" if isinstance(url, os.PathLike) else "sqlite:///file.db"
+    raise ConfigError(f"{shown(url)} is not a URL: write {example!r} or 'redis://localhost:6379/0'")
 
 
-def check_mode(mode: str) -> ModeWord:
+def check_mode(mode: object, who: str = "mode=") -> ModeWord:
     """The mode; a ConfigError for an unknown one names the known ones."""
-    if mode not in MODES:
-        raise ConfigError(f"mode {mode!r}: write one of {', '.join(MODES)} (also $ASKONCE_MODE)")
-    return mode
+    for one in MODES:
+        if one == mode:
+            return one
+    raise ConfigError(f"{who}{shown(mode)}: write one of {', '.join(MODES)}")
 
 
 def cache_folder() -> Path | None:

@@ -9,6 +9,7 @@ from askonce.core.keys import Key
 from askonce.core.model import FORMS
 from askonce.core.providers.patterns import pattern
 from askonce.core.rules import NO_RULES, Rules
+from askonce.core.wording import flag, shown
 from askonce.engine.batch import BatchEngine
 from askonce.engine.question import Question, Settings
 from askonce.errors import UsageError
@@ -67,6 +68,7 @@ class Explained(QuestionBuilder):
         from askonce.core import why
         from askonce.engine.explaining import Asking
 
+        flag("stream", stream)
         if (request is None) == (key is None):
             raise UsageError("say what to explain, in one way: why(request), why(response), why(key=outcome.key)")
         if key is not None:
@@ -84,6 +86,8 @@ class Explained(QuestionBuilder):
 
     async def missed(self, limit: int) -> list[Miss]:
         """The last misses, for sync and async."""
+        if type(limit) is not int or limit < 1:
+            raise UsageError(f"limit={shown(limit)}: give a number of misses, at least 1")
         return await self.engine().explainer.misses(limit)
 
     # by key
@@ -112,7 +116,10 @@ class Explained(QuestionBuilder):
         from askonce.engine.explaining import Asking
 
         answered = hasattr(sent, "status_code")
-        asked = self._asked(sent.request if answered else sent, settings)
+        try:
+            asked = self._asked(sent.request if answered else sent, settings)
+        except RuntimeError:  # httpx: a response that no client received
+            raise UsageError("this response answers no request: give one that a client of the cache received") from None
         status = status_in(sent.headers.get("cache-status", "")) if answered else None
         if status is None or not status.key:
             if asked.question is None:

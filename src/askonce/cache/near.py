@@ -6,29 +6,44 @@ import re
 
 from askonce.core.providers.patterns import pattern
 from askonce.core.urls import without_password
+from askonce.core.wording import shown
 from askonce.errors import ConfigError
 
 LEAST = 2**20
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = pattern(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
 _REDIS = {"redis", "rediss", "unix", "valkey", "valkeys"}
-_SAYS = "write a size such as near='64MB' (bytes, KB, MB, GB, KiB, MiB, GiB), or near=0 for none"
 
 
-def size_of(near: object) -> int:
+def _says(who: str, size: str) -> str:
+    """How a size is written where `who` gives it: in the code, or in a variable."""
+    quoted = size if who.startswith("$") else repr(size)
+    return f"{who}{quoted}"
+
+
+def size_of(near: object, who: str = "near=") -> int:
     """Bytes, from a number or a text such as "64MB"; ConfigError for anything else, and for less than LEAST but 0."""
     if isinstance(near, str):
         found = _SIZE.fullmatch(near.strip().lower())
         if found is None or found[2] not in _UNITS:
-            raise ConfigError(f"near={near!r} is not a size: {_SAYS}")
+            raise _no_size(near, who)
         size = int(float(found[1]) * _UNITS[found[2]])
     elif isinstance(near, int) and not isinstance(near, bool):
         size = near
     else:
-        raise ConfigError(f"near={near!r} is not a size: {_SAYS}")
+        raise _no_size(near, who)
     if size < 0 or 0 < size < LEAST:
-        raise ConfigError(f"near={near!r} is too small to keep answers: write at least near='1MiB', or near=0 for none")
+        raise ConfigError(
+            f"{who}{shown(near)} is too small to keep answers: write at least {_says(who, '1MiB')}, or {who}0 for none"
+        )
     return size
+
+
+def _no_size(near: object, who: str) -> ConfigError:
+    return ConfigError(
+        f"{who}{shown(near)} is not a size: write a size such as {_says(who, '64MB')} (bytes, KB, MB, GB, KiB, MiB,"
+        f" GiB), or {who}0 for none"
+    )
 
 
 def is_redis(url: str) -> bool:
@@ -36,14 +51,15 @@ def is_redis(url: str) -> bool:
     return url.partition(":")[0].partition("+")[0].lower() in _REDIS
 
 
-def near_for(url: str, near: object, default: object) -> int:
+def near_for(url: str, near: object, default: object, who: str = "near=") -> int:
     """The bytes of the near cache of a cache at this URL; 0 for none.
 
-    `near`: what the cache was made with. `default` holds for caches that say nothing, where their store can have one.
+    `near`: what the cache was made with. `default`, which `who` gives, holds for caches that say nothing, where their
+    store can have one.
     """
     redis = is_redis(url)
     if near is None:
-        return size_of(default) if default and redis else 0
+        return size_of(default, who) if default and redis else 0
     size = size_of(near)
     if size and not redis:
         raise ConfigError(

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from askonce.core.wording import shown
 from askonce.engine.batch import BatchEngine
+from askonce.errors import UsageError
 from askonce.events import Event, Events, Status, watching
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Observed:
 
     def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener` with every Event, in the thread where it happens. Return a function that ends this."""
+        if not callable(listener):
+            raise UsageError(f"on_event({shown(listener)}): give a function that is called with each Event")
         return self.events.listen(listener)
 
     def stats(self) -> dict[str, Any]:

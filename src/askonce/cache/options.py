@@ -13,6 +13,7 @@ from askonce.core.policy import Consistency, OnAbandon, Policy, Searched, ToolCa
 from askonce.core.providers.inert import NAMES
 from askonce.core.rules import RULE_WORDS
 from askonce.core.spelling import meant
+from askonce.core.wording import shown
 from askonce.engine.planner import check_policy
 from askonce.engine.question import Settings, tags_of
 from askonce.errors import UsageError
@@ -72,6 +73,7 @@ _OF_A_CACHE = RULE_WORDS | {
     "prices",
     "strict",
 }
+_OF_A_CACHE_ALONE = (_OF_A_CACHE | {"url", "prefix", "mode"}) - {"scopes"}
 CLIENT_OPTIONS = OPTIONS | RULE_WORDS | {"module", "inner", "share_forms"}
 
 
@@ -91,6 +93,8 @@ def policy_of(policy: Policy | None, said: Mapping[str, Any]) -> Policy:
 
 
 def _unknown(name: str) -> str:
+    if name in _OF_A_CACHE_ALONE:
+        return f"{name}=: write it in Cache({name}=...)"
     right = meant(name, OPTIONS)
     return f"{name}: unknown setting; write " + (f"{right}=" if right else f"any of {', '.join(sorted(OPTIONS))}")
 
@@ -103,7 +107,9 @@ def asked_of(messages: object, model: str, more: Mapping[str, Any]) -> dict[str,
     """
     request = more.get("request") or {}
     if not isinstance(request, Mapping):
-        raise UsageError(f"request={request!r}: write a dict of the question's other fields, request={{'seed': 7}}")
+        raise UsageError(
+            f"request={shown(request)}: write a dict of the question's other fields, request={{'seed': 7}}"
+        )
     asked = {name: value for name, value in more.items() if name != "request"}
     for name in asked:
         if (right := _misspelt(name)) is not None:
@@ -123,6 +129,10 @@ def _misspelt(name: str) -> str | None:
 def check_spelling(names: Iterable[str], known: Iterable[str], error: type[Exception]) -> None:
     """Raise if a name is nearly one of the known ones. What it is otherwise is decided elsewhere."""
     for name in names:
+        if name in _OF_A_CACHE_ALONE.difference(known):
+            raise error(f"{name}=: write it in Cache({name}=...)")
+        if name in CALL_OPTIONS.difference(known):
+            raise error(f"{name}=: say it for a call, a handle or a client, as in cache.scoped({name}=...)")
         if (right := meant(name, known)) is not None:
             raise error(f"{name}=: unknown; write {right}=")
 

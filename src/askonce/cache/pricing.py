@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from askonce.cache import config
 from askonce.core.prices import Rates, price_list
 from askonce.errors import ConfigError
 from askonce.flight.pricing import UNPRICED, Pricer
@@ -21,13 +22,21 @@ OFF = "off"
 
 def pricer_of(prices: Prices | None) -> Pricer:
     """The pricer of a cache; ConfigError if the list cannot be read, or is none."""
-    said = os.environ.get("ASKONCE_PRICES") or None if prices is None else prices
+    if prices is None and (said := config.variable("ASKONCE_PRICES")) is not None:
+        with config.naming("ASKONCE_PRICES"):
+            return _pricer(said)
+    return _pricer(prices)
+
+
+def _pricer(said: object) -> Pricer:
     if said is None or said is True:
         return Pricer()
     if said is False or said == OFF:
         return UNPRICED
     if isinstance(said, Mapping):
         return Pricer(price_list({"models": said}, "prices="))
+    if isinstance(said, str) and not said.strip():
+        raise ConfigError("prices='' names no file: give the path of a file of prices, or False for none")
     if isinstance(said, str | os.PathLike):
         return Pricer(read_prices(said))
     raise ConfigError(
@@ -44,14 +53,19 @@ def read_prices(named: os.PathLike[str] | str) -> Mapping[str, Rates]:
     try:
         text = path.expanduser().read_text("utf-8")
     except OSError as error:
-        raise ConfigError(f"the prices in {path} cannot be read: {error.strerror or error}") from None
+        raise ConfigError(
+            f"the prices in {path} cannot be read: {error.strerror or error}; name a file in TOML or JSON,"
+            " or off for none"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"the file {path} is not text: write prices in TOML or JSON") from None
     kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
         said = json.loads(text) if kind == "JSON" else _toml(text)
     except ValueError as error:
-        raise ConfigError(f"{path} is no {kind}: {error}") from None
+        raise ConfigError(
+            f'{path} is no {kind}: {error}; write a table [models."gpt-9*"] as docs/savings.md shows'
+        ) from None
     return price_list(said, str(path))
 
 

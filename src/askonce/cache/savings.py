@@ -10,8 +10,10 @@ from askonce.core import tallies
 from askonce.core.codec import MARK, Codec
 from askonce.core.model import Corrupt
 from askonce.core.savings import BY, OTHER, Activity, By, Hour, Latency, Row, Savings
+from askonce.core.spelling import meant
 from askonce.core.spent import Balance
 from askonce.core.tallies import DAY, EDGES, HOUR, Tallied, balance_of
+from askonce.core.wording import list_of, shown
 from askonce.engine.accounting import CALL, HIT
 from askonce.engine.batch import BatchEngine
 from askonce.errors import StoreUnavailable, UsageError
@@ -48,7 +50,7 @@ def days_of(since: Since | None) -> Days:
     if isinstance(since, timedelta):
         since = max(1, -(-since // timedelta(days=1)))
     if isinstance(since, bool) or not isinstance(since, int | date | None):
-        raise UsageError(f"since={since!r}: give a number of days, a date, a datetime or a timedelta")
+        raise UsageError(f"since={shown(since)}: give a number of days, a date, a datetime or a timedelta")
     if isinstance(since, int):
         if since < 1:
             raise UsageError(f"since={since}: give at least 1, which is today")
@@ -60,13 +62,11 @@ def days_of(since: Since | None) -> Days:
 
 def by_of(by: str | Sequence[str]) -> tuple[By, ...]:
     """What rows are split by; UsageError for anything unknown."""
-    said = (by,) if isinstance(by, str) else tuple(by)
+    said = list_of("by", by)
     for one in said:
         if one not in BY:
-            import difflib
-
-            near = difflib.get_close_matches(str(one), BY, 1, 0.4)
-            raise UsageError(f"by={one!r}: write {near[0] if near else ', '.join(BY)}")
+            right = meant(one, BY) if isinstance(one, str) else None
+            raise UsageError(f"by={shown(one)}: write {right or ', '.join(BY)}")
     return said  # type: ignore[return-value]  # checked
 
 
@@ -146,7 +146,8 @@ def text_of(codec: Codec, label: bytes) -> str | None:
 async def active(engine: BatchEngine, days: int) -> Activity:
     """What happened in the last days, today included."""
     if type(days) is not int or days < 1:
-        raise UsageError(f"days={days!r}: give a number of days, at least 1")
+        raise UsageError(f"days={shown(days)}: give a number of days, at least 1")
+    days = min(days, DAYS)
     await engine.pushed()
     passed, unstored = [await _reasons(engine, table, days) for table in (tallies.PASSED, tallies.UNSTORED)]
     _, hot = await read(engine, tallies.HOTTEST, days)

@@ -7,6 +7,7 @@ what an application stores. The value of ``$ASKONCE_KEYS`` is a ring of keys, or
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,9 +15,12 @@ from askonce.cache import config
 from askonce.core import libraries
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.keyring import Keys
+from askonce.core.spelling import meant
+from askonce.core.wording import shown
 from askonce.errors import ConfigError
 
 COMPRESSIONS = ("zstd", "off")
+NO = {"no", "none", "false", "0", "disabled"}
 FILE = "file:"
 OTHERS = 0o027  # of a file's mode: the group may read it, and others nothing
 
@@ -39,13 +43,16 @@ def find_compression(compress: str | bool | None) -> str:
     said = config.found("compress", compress)
     if said is None or said is False or said == "":
         return "off"
-    if said in COMPRESSIONS:
-        return str(said)
-    import difflib
-
-    near = difflib.get_close_matches(str(said).lower(), COMPRESSIONS, 1, 0.4)
-    raise ConfigError(f"compress={said!r}: write {near[0] if near else 'zstd'!r} (also $ASKONCE_COMPRESS); there are "
-                      f"{' and '.join(COMPRESSIONS)}")  # fmt: skip
+    if isinstance(said, str) and said in COMPRESSIONS:
+        return said
+    who = config.giver("compress", compress)
+    word = str(said).lower()
+    right = word if word in COMPRESSIONS else meant(word, COMPRESSIONS)
+    if right is None or word == "on":  # one letter from off, and its opposite
+        right = "off" if word in NO else "zstd"
+    raise ConfigError(
+        f"{who}{shown(said)}: write {right!r} (also $ASKONCE_COMPRESS); there are {' and '.join(COMPRESSIONS)}"
+    )
 
 
 def find_keys(encryption: Encryption | None) -> Keys | None:
@@ -55,7 +62,10 @@ def find_keys(encryption: Encryption | None) -> Keys | None:
         return None
     if said is None or said is True:
         # An empty value is an error: a secret that a deployment lost must not store plain text.
-        said = os.environ.get("ASKONCE_KEYS", said)
+        text = os.environ.get("ASKONCE_KEYS")
+        if text is not None:
+            with config.naming("ASKONCE_KEYS"):
+                return _keys(text)
     return None if said is None else _keys(said)
 
 
@@ -67,7 +77,7 @@ def _keys(said: object) -> Keys:
     if isinstance(said, os.PathLike):
         return read_keys(said)
     if isinstance(said, str):
-        return read_keys(said.removeprefix(FILE)) if said.startswith(FILE) else Keys.parse(said)
+        return _read(said.removeprefix(FILE).strip()) if said.startswith(FILE) else Keys.parse(said)
     if callable(said):
         return _called(said)
     if said is True:
@@ -78,6 +88,12 @@ def _keys(said: object) -> Keys:
         f"encryption= is a {type(said).__name__}: give a dict of ids and keys, a pathlib.Path, a function that returns"
         " a ring of keys, True for $ASKONCE_KEYS, or False"
     )
+
+
+def _read(path: str) -> Keys:
+    if not path:
+        raise ConfigError("file: names no file of keys: write file:/etc/askonce.keys")
+    return read_keys(path)
 
 
 def _called(function: Callable[[], Any]) -> Keys:
@@ -100,11 +116,16 @@ def read_keys(named: os.PathLike[str] | str) -> Keys:
     path = Path(named)
     try:
         mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ConfigError(f"{path} is a folder: name a file of keys, which askonce keys --file FILE makes")
         if os.name == "posix" and mode & OTHERS:
             raise ConfigError(f"the keys in {path} may be read or changed by others: chmod 600 {path}")
         text = path.read_text("utf-8")
     except OSError as error:
-        raise ConfigError(f"the keys in {path} cannot be read: {error.strerror or error}") from None
+        raise ConfigError(
+            f"the keys in {path} cannot be read: {error.strerror or error}; name a file that"
+            " askonce keys --file FILE made"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(
             f"the file {path} is not text: write a line id=key for each key, as askonce keys prints"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from askonce.core import keys, labels
 from askonce.core.seen import Label
+from askonce.core.wording import flag, list_of, shown
 from askonce.errors import ConfigError, UsageError
 
 WAYS = "key=outcome.key, request={...}, scope='a/b', tag='doc:42', model='gpt-4.1-mini', everything=True"
@@ -33,24 +34,24 @@ def select(
 ) -> Selector:
     """The selector of an invalidation; UsageError unless exactly one way is used. `secret`: keys the labels' fields."""
     ways = [way is not None for way in (key, request, scope, tag, model)]
-    if sum(ways) + bool(everything) != 1:
+    if sum(ways) + flag("everything", everything) != 1:
         raise UsageError(f"say what to invalidate, in one way: {WAYS}")
     if everything:
         return Selector(everything=True)
     if request is not None:
         return Selector(keys=(request,))
     if key is not None:
-        return Selector(keys=tuple(keys.Key.parse(one) for one in _several(key)))
+        return Selector(keys=tuple(keys.Key.parse(one) for one in _several("key", key)))
     if scope is not None:
-        return _labelled("scope", (_scope(one) for one in _several(scope)), secret)
+        return _labelled("scope", (_scope(one) for one in _several("scope", scope)), secret)
     if tag is not None:
-        return _labelled("tag", (labels.check_tag(one) for one in _several(tag)), secret)
+        return _labelled("tag", (labels.check_tag(one) for one in _several("tag", tag)), secret)
     assert model is not None
-    return _labelled("model", (_model(one) for one in _several(model)), secret)
+    return _labelled("model", (_model(one) for one in _several("model", model)), secret)
 
 
-def _several(said: str | Iterable[str]) -> tuple[str, ...]:
-    several = (said,) if isinstance(said, str) else tuple(said)
+def _several(name: str, said: str | Iterable[str]) -> tuple[Any, ...]:
+    several = list_of(name, said)
     if not several:
         raise UsageError(f"an empty list selects nothing to invalidate: pass one of {WAYS}")
     return several
@@ -68,7 +69,7 @@ def _scope(scope: str) -> str:
     return labels.check_scope(scope)
 
 
-def _model(model: str) -> str:
-    if not model:
-        raise UsageError(f"model={model!r}: write a model's name as it is in the requests")
+def _model(model: object) -> str:
+    if not model or not isinstance(model, str):
+        raise UsageError(f"model={shown(model)}: write a model's name as it is in the requests")
     return model

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Self, cast
 
+from askonce.core.providers.patterns import pattern
+from askonce.core.spelling import meant
+from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 from askonce.runtime.exits import EXIT
 from askonce.store import (
@@ -36,6 +40,18 @@ def no_store() -> Store:
     return cast("Store", _NoStore())
 
 
+def _scheme_of(url: str) -> str:
+    """The scheme; "" without its //. A Cluster's and a service's own errors say what they want."""
+    scheme = url.partition(":")[0].lower()
+    return scheme if "://" in url or "+" in scheme else ""
+
+
+def check_scheme(url: str) -> None:
+    """ConfigError for a URL that names no kind of store."""
+    if _scheme_of(url) not in SCHEMES:
+        raise ConfigError(_no_store_at(url))
+
+
 def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **options: Any) -> Store:
     """Return the store that a URL names, without any I/O. ConfigError for an invalid URL or option.
 
@@ -43,7 +59,7 @@ def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **opti
     options; option `client`: a configured redis-py client, which makes the URL irrelevant), ``redis+sentinel://`` and
     ``rediss+sentinel://`` (docs/services.md).
     """
-    scheme = url.partition(":")[0].lower()
+    scheme = _scheme_of(url)
     if scheme == "memory":
         from askonce.store.memory.store import MemoryStore
 
@@ -52,10 +68,39 @@ def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **opti
         from askonce.store.sqlite.store import SQLiteStore
 
         return SQLiteStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
-    if scheme.partition("+")[0] in {"redis", "rediss", "valkey", "valkeys"} or scheme == "unix":
+    if scheme == "unix" or scheme in _REDIS:
         from askonce.store.redis.store import RedisStore
 
         return RedisStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
-    raise ConfigError(
-        f"no store has the scheme {scheme!r}: write sqlite:///file.db, redis://host:6379/0, rediss://..., unix://... or memory://"
-    )
+    raise ConfigError(_no_store_at(url))
+
+
+_REDIS = {f"{one}{more}" for one in ("redis", "rediss", "valkey", "valkeys") for more in ("", "+cluster", "+sentinel")}
+EXAMPLES = {
+    "memory": "memory:// for a separate memory, or memory://name for a shared one",
+    "sqlite": "sqlite:///file.db, or sqlite:////absolute/file.db",
+    "unix": "unix:///run/redis.sock?db=0",
+    **{scheme: f"{scheme}://host:6379/0" for scheme in ("redis", "rediss", "valkey", "valkeys")},
+}
+SCHEMES = {*EXAMPLES, *_REDIS}
+_SCHEME = pattern(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
+_SERVER = pattern(r"[\w.-]+:\d{1,5}(/\d+)?", re.ASCII)
+_PATH = pattern(r"[\w./~ -]*(/[\w. -]*|\.(db|sqlite3?))", re.IGNORECASE)
+WRITE = "write sqlite:///file.db, redis://host:6379/0, rediss://..., unix://... or memory://"
+
+
+def _no_store_at(url: str) -> str:
+    """What is wrong with a URL that names no kind of store. What may be a password in it is not repeated."""
+    scheme, colon, _ = url.partition(":")
+    if "://" not in url and (example := EXAMPLES.get(scheme.lower())):
+        return f"{without_password(url)!r} is no URL, because {scheme}: comes without //: write {example}"
+    if _SERVER.fullmatch(url):
+        return f"{url!r} names no kind of store: write redis://{url}"
+    if not colon and _PATH.fullmatch(url):
+        return f"{url!r} is a path and no URL: write sqlite:///{url}"
+    if not _SCHEME.fullmatch(scheme):
+        return f"the URL begins with no scheme: {WRITE}"
+    if scheme.lower() in {"http", "https"}:
+        return f"no store has the scheme {scheme!r}, which is a gateway's: {WRITE}"
+    right = meant(scheme, SCHEMES)
+    return f"no store has the scheme {scheme!r}: {f'write {right}://...' if right else WRITE}"

@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, cast
 from askonce.cache.answer import Answered, AnsweredLater, Explaining
 from askonce.cache.items import PLAIN, PlainItems
 from askonce.cache.typing import I
+from askonce.core.wording import shown
 from askonce.engine.question import Question
 from askonce.engine.reader import Unreadable
 from askonce.errors import ConfigError, UsageError
@@ -203,10 +204,10 @@ def _iterator_of(stream: Any, *, asynchronous: bool) -> Any:
     raise UsageError(f"open_stream returned a {type(stream).__name__}: return {wanted} of items")
 
 
-def pace_of(replay: str, speed: float) -> float:
+def pace_of(replay: object, speed: object) -> float:
     """How fast stored streams are replayed: 0 is at once, 1.0 as recorded."""
-    if replay not in {"at-once", "paced"} or not 0 < speed < float("inf"):
-        raise ConfigError(
-            f"replay={replay!r}, replay_speed={speed}: write 'at-once', or 'paced' and a speed above 0, such as 1.0"
-        )
+    if replay not in ("at-once", "paced"):
+        raise ConfigError(f"replay={shown(replay)}: write replay='at-once', or replay='paced'")
+    if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed < float("inf"):
+        raise ConfigError(f"replay_speed={shown(speed)}: write a number above 0, such as replay_speed=1.0")
     return 0.0 if replay == "at-once" else speed

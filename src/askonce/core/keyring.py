@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from askonce.core import libraries
 from askonce.core.providers.patterns import pattern
+from askonce.core.wording import shown, spelled
 from askonce.errors import ConfigError
 
 SIZE = 32  # bytes of a key
@@ -90,6 +91,7 @@ class Keys:
     the last key. ConfigError for a ring that is empty, or that holds a key of another length or one key twice.
     """
 
+    @spelled
     def __init__(
         self, keys: Mapping[str, bytes | str] | Sequence[tuple[str, bytes | str]], *, names: bytes | str | None = None
     ) -> None:
@@ -108,6 +110,8 @@ class Keys:
 
         The key is base64 or hex; the id ``names`` is the secret for digests.
         """
+        if not isinstance(text, str):
+            raise ConfigError(f"a ring of keys is parsed from text, and not from a {type(text).__name__}: {MAKE}")
         lines = [line.partition("#")[0] for line in text.splitlines()]
         pairs = [_pair(part) for line in lines for part in re.split(r"[,\s]+", line) if part]
         named = [key for name, key in pairs if name == NAMES]
@@ -142,7 +146,10 @@ def _pairs(keys: Any) -> list[tuple[Any, Any]]:
     try:
         pairs = [(name, key) for name, key in (keys.items() if isinstance(keys, Mapping) else keys)]
     except (TypeError, ValueError):
-        raise ConfigError(f"a ring of keys is a dict of ids and keys, and not a {type(keys).__name__}") from None
+        raise ConfigError(
+            f"a ring of keys is a dict of ids and keys, and not a {type(keys).__name__}:"
+            f" write {{'2026-11': key}}, and {MAKE}"
+        ) from None
     if not pairs:
         raise ConfigError(f"the ring of keys is empty: {MAKE}")
     return pairs
@@ -152,7 +159,10 @@ def _pair(part: str) -> tuple[str, str]:
     name, equals, key = part.partition("=")
     if not equals:
         # Without the text: it may be a key.
-        raise ConfigError(f"the ring of keys has {len(part)} characters without '=': write id=key, and {MAKE}")
+        raise ConfigError(
+            f"the ring of keys has {len(part)} characters without '=': write id=key, and {MAKE};"
+            " or file:PATH for a file of keys"
+        )
     return name, key
 
 
@@ -160,7 +170,7 @@ def check_id(name: object) -> str:
     """The id of a key; ConfigError if it is none."""
     if not isinstance(name, str) or not _ID.fullmatch(name) or name == NAMES:
         raise ConfigError(
-            f"{name!r} is not the id of a key: write up to 32 letters, digits, dots and dashes, such as 2026-11,"
+            f"{shown(name)} is not the id of a key: write up to 32 letters, digits, dots and dashes, such as 2026-11,"
             f" and not {NAMES}"
         )
     return name

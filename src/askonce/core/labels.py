@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.wording import as_text, shown
 from askonce.errors import ConfigError
 
 TEXT_MAX = 200  # characters of a scope or of a tag
@@ -59,12 +60,13 @@ def check_tag(tag: str) -> str:
     raise ConfigError("a tag is empty: write what the answer depends on, such as 'doc:42', or remove it")
 
 
-def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
+def check_tags(tags: Iterable[str] | bytes) -> tuple[str, ...]:
     """The tags, sorted, without repeats; ConfigError for a text in place of a list, or for more than 64."""
     if tags == ():
         return ()
     if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
-        raise ConfigError(f"tags={tags!r} is not a list of tags: write tags=[{tags!r}]")
+        one = str(tags, "utf-8", "replace") if isinstance(tags, bytes) else tags
+        raise ConfigError(f"tags={shown(tags)} is not a list of tags: write tags=[{shown(one)}]")
     found = {check_tag(tag) for tag in tags}
     if len(found) > TAGS_MAX:
         raise ConfigError(
@@ -73,15 +75,18 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+_EXAMPLES = {"scope": "support/triage", "tag": "doc:42"}
+
+
 def _text(text: str, what: str) -> str:
     if not isinstance(text, str):
-        raise ConfigError(f"a {what} is text, not {type(text).__name__}: write {what} {str(text)!r}")
+        raise ConfigError(f"a {what} is text, not {type(text).__name__}: {as_text(what, text, _EXAMPLES[what])}")
     if len(text) > TEXT_MAX:
         raise ConfigError(
             f"{what} {text[:20]!r}... has {len(text)} characters: write at most {TEXT_MAX}, shorten or hash it"
         )
     if not (text.isprintable() or all(map(_visible, text))):
-        raise ConfigError(f"{what} {text!r} contains control characters: remove them")
+        raise ConfigError(f"{what} {shown(text)} contains control characters: remove them")
     return text
 
 

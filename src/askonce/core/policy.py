@@ -11,10 +11,11 @@ import math
 import re
 from dataclasses import InitVar, dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from askonce.core.providers import bounded
 from askonce.core.providers.patterns import pattern
+from askonce.core.wording import as_seconds, shown, spelled
 from askonce.errors import ConfigError
 
 ToolCalls = Literal["pass", "structured", "judge", "store"]
@@ -22,8 +23,14 @@ Searched = Literal["pass", "store"]
 OnAbandon = Literal["finish", "close"]
 Consistency = Literal["bounded", "strong"]
 
+T = TypeVar("T")
 LONGEST = 100 * 365 * 86400.0  # seconds: in microseconds since 1970 still an exact double, which Lua counts in
 MAX_FLIGHT = 900.0  # seconds: a lease lives no longer, so a longer call may not fill
+
+
+def _checked_names(kind: type[T]) -> type[T]:
+    kind.__init__ = spelled(kind.__init__)  # type: ignore[method-assign]
+    return kind
 
 
 class _Hashed:
@@ -40,6 +47,7 @@ class _Hashed:
             return self._hash
 
 
+@_checked_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy(_Hashed):
     """How answers live; seconds, bytes, None to inherit. ConfigError for an invalid value."""
@@ -140,7 +148,7 @@ def _agree(ttl: float, max_age: float) -> None:
 def _number(name: str, value: object) -> float:
     # A bool is an int in Python, but nobody means one second by grace=True.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-        raise ConfigError(f"{name}={value!r} is not a number: write {name}=60, or {name}=delta.total_seconds()")
+        raise ConfigError(f"{name}={shown(value)} is not a number: {as_seconds(name, value, 60)}")
     return value
 
 
@@ -160,21 +168,23 @@ def _window(name: str, value: object) -> None:
 
 
 def _share(name: str, value: object) -> None:
-    if not 0 <= _number(name, value) < 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise ConfigError(
-            f"{name}={value!r}: write the share of a ttl that may be subtracted, such as {name}=0.05, or 0"
+            f"{name}={shown(value)} is not a number from 0 to below 1: write the share"
+            f" of a ttl that may be subtracted, such as {name}=0.05, or 0"
         )
 
 
 def _whole(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name}={value!r}: write a whole number, at least 1")
+        example = "bytes, such as 8 * 2**20" if name.endswith("bytes") else f"such as {name}=10"
+        raise ConfigError(f"{name}={shown(value)}: write a whole number, at least 1; {example}")
 
 
 def _word(*words: str) -> Any:
     def check(name: str, value: object) -> None:
-        if value not in words:
-            raise ConfigError(f"{name}={value!r}: write one of {', '.join(map(repr, words))}")
+        if not isinstance(value, str) or value not in words:
+            raise ConfigError(f"{name}={shown(value)}: write one of {', '.join(map(repr, words))}")
 
     return check
 
@@ -214,7 +224,7 @@ class Control(NamedTuple):
         if text is None:
             return NO_CONTROL
         if not isinstance(text, str):
-            raise ConfigError(f"control={text!r} is not text: write control='max-age=60'")
+            raise ConfigError(f"control={shown(text)} is not text: write control='max-age=60'")
         return _control(text, lenient)
 
 
@@ -236,7 +246,7 @@ def _control(text: str, lenient: bool) -> Control:
         if meant is not None and meant is not False and field not in found:
             found[field] = meant
         elif not lenient:
-            raise ConfigError(f"control={text!r}: {_unmeant(name, again=field in found)}")
+            raise ConfigError(f"control={shown(text)}: {_unmeant(name, again=field in found)}")
     return Control(**found)
 
 
@@ -253,4 +263,6 @@ def _unmeant(name: str, *, again: bool) -> str:
         return f"{name} takes seconds: write {name}=60"
     if name in _FLAGS:
         return f"{name} takes no value: write {name}"
-    return f"{name!r} is unknown: write any of {', '.join(_FLAGS)}, {', '.join(f'{one}=60' for one in _TIMES)}"
+    if any(sign in name for sign in " ;"):
+        return f"{shown(name)}: separate directives by commas, as in 'no-cache, max-age=60'"
+    return f"{shown(name)} is unknown: write any of {', '.join(_FLAGS)}, {', '.join(f'{one}=60' for one in _TIMES)}"

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase, translate
 from typing import Any, NamedTuple, TypedDict
 
 from askonce.core.providers.patterns import pattern
+from askonce.core.wording import shown
 from askonce.errors import ConfigError
 
 FOLDS = ("case", "space", "punctuation")
@@ -125,21 +126,27 @@ def _glob(given: str) -> str:
     return glob
 
 
+_EXAMPLES = {"ignore_headers": "x-turn-*", "fold": "case", "inert": "tracing"}
+
+
 def _texts(name: str, given: object) -> tuple[str, ...]:
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise ConfigError(f"{name}={given!r}: write a list of names, [{str(given)!r}]")
+        example = given if isinstance(given, str) and given else _EXAMPLES.get(name, "name")
+        raise ConfigError(f"{name}={shown(given)}: write a list of names, [{shown(example)}]")
     texts = tuple(given)
     if wrong := [one for one in texts if not isinstance(one, str) or not one]:
-        raise ConfigError(f"{name}: {wrong[0]!r} is not a name: write text")
+        raise ConfigError(f"{name}: {shown(wrong[0])} is not a name: write text, [{_EXAMPLES.get(name, 'name')!r}]")
     return texts
 
 
 def _hosts(given: object) -> dict[str, str]:
     if not isinstance(given, Mapping):
-        raise ConfigError(f"same_as={given!r}: write a dict of hosts, {{'llm.internal': 'api.openai.com'}}")
+        raise ConfigError(f"same_as={shown(given)}: write a dict of hosts, {{'llm.internal': 'api.openai.com'}}")
     for pair in given.items():
         if wrong := [one for one in pair if not isinstance(one, str) or not one or "/" in one]:
-            raise ConfigError(f"same_as: {wrong[0]!r} is not a host: write it without scheme and path")
+            raise ConfigError(
+                f"same_as: {shown(wrong[0])} is not a host: write it without scheme and path, as 'api.openai.com'"
+            )
     hosts = {host.lower(): meant.lower().removesuffix(":443") for host, meant in given.items()}
     for host in hosts:
         _ends(host, hosts)
@@ -157,10 +164,10 @@ def _ends(host: str, hosts: Mapping[str, str]) -> None:
 def _function(given: object) -> Callable[[Any], Any] | None:
     if given is not None and not callable(given):
         raise ConfigError(
-            f"normalize={given!r}: write a function that takes the request and returns the part that counts in the key"
+            f"normalize={shown(given)}: write a function that takes the request and returns what counts in the key"
         )
     if inspect.iscoroutinefunction(given):
         raise ConfigError(
-            f"normalize={given!r} is async: write a plain function, because a key is made without waiting"
+            f"normalize={shown(given)} is async: write a plain function, because a key is made without waiting"
         )
     return given

@@ -11,7 +11,10 @@ def without_password(url: str) -> str:
     Places where passwords usually stand are not enough: an unquoted password may hold any sign, and options that carry
     one have many names.
     """
-    scheme, _, rest = url.partition("://")
+    scheme, is_url, rest = url.partition("://")
+    if not is_url:
+        head, at, place = url.rpartition("@")
+        return f"***@{place}" if at else url
     head, at, place = rest.rpartition("@")
     if any(sign in head for sign in "?#"):
         return f"{scheme}://***"  # an unquoted password, or an @ in an option: the host cannot be found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -12,6 +13,7 @@ from askonce.core.keyring import Names
 from askonce.core.lease import NEVER, Limits
 from askonce.core.memo import Memo
 from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
+from askonce.core.wording import as_text, shown
 from askonce.engine.question import NOTHING, Plan, Settings
 from askonce.errors import ConfigError
 
@@ -44,7 +46,7 @@ def variant_text(variant: object) -> str:
         return ""
     if isinstance(variant, bool) or not isinstance(variant, int | str):
         raise ConfigError(
-            f"variant={variant!r}: write a small number or a short word, another one for each wanted answer"
+            f"variant={shown(variant)}: write a small number or a short word, another one for each wanted answer"
         )
     return str(variant)
 
@@ -138,29 +140,31 @@ class Planner:
 
 def _scopes(scopes: object) -> dict[str, Policy]:
     if not isinstance(scopes, Mapping):
-        raise ConfigError(f"scopes={scopes!r}: write {{'support/triage': Policy(ttl=60)}}")
+        raise ConfigError(f"scopes={shown(scopes)}: write {{'support/triage': Policy(ttl=60)}}")
     for scope, policy in scopes.items():
         if not isinstance(policy, Policy):
-            raise ConfigError(f"scopes={{{scope!r}: {policy!r}}}: write {{{scope!r}: Policy(ttl=60)}}")
+            raise ConfigError(f"scopes={{{shown(scope)}: {shown(policy)}}}: write {{{shown(scope)}: Policy(ttl=60)}}")
+        if scope == "":
+            raise ConfigError("scopes={'': ...} names no scope: write policy=Policy(ttl=60) for all calls")
     return {labels.check_scope(scope): policy for scope, policy in scopes.items()}
 
 
 def check_policy(policy: object) -> Policy:
     """The policy; ConfigError if it is none."""
     if not isinstance(policy, Policy):
-        raise ConfigError(f"policy={policy!r}: write Policy(ttl=60)")
+        raise ConfigError(f"policy={shown(policy)}: write Policy(ttl=60)")
     return policy
 
 
 def _tenant(tenant: object) -> str:
     if not isinstance(tenant, str):
-        raise ConfigError(f"tenant={tenant!r}: a tenant is text, write tenant={str(tenant)!r}")
+        raise ConfigError(f"tenant={shown(tenant)}: a tenant is text, {as_text('tenant', tenant, 'acme')}")
     return tenant
 
 
 def _function(store_if: object) -> Callable[[Any], bool]:
-    if not callable(store_if):
+    if not callable(store_if) or inspect.iscoroutinefunction(store_if):
         raise ConfigError(
-            f"store_if={store_if!r}: write a function that takes the answer and returns whether to store it"
+            f"store_if={shown(store_if)}: write a plain function that takes the answer and returns whether to store it"
         )
     return store_if

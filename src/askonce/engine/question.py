@@ -22,6 +22,7 @@ from askonce.core.parts import Later, Parts
 from askonce.core.policy import Consistency, Control, Policy, Terms
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.request import FIELD
+from askonce.core.wording import shown
 from askonce.errors import ConfigError
 from askonce.events import Events
 
@@ -253,8 +254,10 @@ def warn_unknown_field(events: Events, reason: str) -> str:
 
 def tags_of(tags: Iterable[str] | str | None) -> tuple[str, ...]:
     """Tags as a tuple, which is hashable; a plan checks them."""
-    if isinstance(tags, str):
-        raise ConfigError(f"tags={tags!r}: write a list of tags, [{tags!r}]")
-    if tags is not None and not isinstance(tags, Iterable):
-        raise ConfigError(f"tags={tags!r}: write a list of tags, ['{tags}']")
+    if isinstance(tags, str | bytes) or (tags is not None and not isinstance(tags, Iterable)):
+        raise ConfigError(f"tags={shown(tags)} is not a list of tags: write tags=[{_one_tag(tags)!r}]")
     return tuple(tags) if tags else ()
+
+
+def _one_tag(tags: object) -> str:
+    return tags.decode("utf-8", "replace") if isinstance(tags, bytes) else str(tags)

@@ -8,14 +8,17 @@ settings.
 from __future__ import annotations
 
 import importlib
+import inspect
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
+from askonce.core.spelling import meant
+from askonce.core.wording import shown
 from askonce.engine.batch import BatchEngine
-from askonce.errors import ConfigError
+from askonce.errors import ConfigError, UsageError
 from askonce.http.connection import given_beside
 from askonce.http.inner import Inner
 from askonce.http.rules import ClientRules
@@ -39,6 +42,8 @@ def client(
     if inner is not None:
         options = {**options, "transport": inner}
     kind = found.AsyncClient if asynchronous else found.Client
+    _check_inner(inner, asynchronous=asynchronous)
+    _check_options(kind, options)
     make = partial(kind, **{**_as_sdks_do(found), **options})
     given = [options.get("transport"), *(options.get("mounts") or {}).values()]
 
@@ -68,10 +73,33 @@ def transport(
 ) -> Any:
     """A transport of `module` that asks `exchange` first."""
     found = module_of(module)
+    _check_inner(inner, asynchronous=asynchronous)
     kind = found.AsyncHTTPTransport if asynchronous else found.HTTPTransport
     make = partial(kind, limits=_as_sdks_do(found)["limits"], socket_options=keep_alive())
     behind = Inner(make(), make) if inner is None else Inner(inner)
     return _transport_type(found, asynchronous=asynchronous)(rules, engine, found, behind)
+
+
+def _check_inner(inner: Any, *, asynchronous: bool) -> None:
+    method, kind = (
+        ("handle_async_request", "AsyncHTTPTransport") if asynchronous else ("handle_request", "HTTPTransport")
+    )
+    if inner is not None and not hasattr(inner, method):
+        raise ConfigError(f"inner={shown(inner)} is no transport with {method}: write inner=httpx.{kind}(...)")
+
+
+def _check_options(kind: type, options: Mapping[str, Any]) -> None:
+    """UsageError for what is neither a keyword of askonce nor of the client."""
+    known = inspect.signature(kind).parameters
+    for name in options:
+        if name not in known:
+            right = meant(name, known)
+            write = (
+                f"write {right}="
+                if right
+                else f"neither askonce nor {kind.__module__.partition('.')[0]}.{kind.__name__} has it"
+            )
+            raise UsageError(f"{name}=: unknown; {write}")
 
 
 def _mounted(make: Callable[[], Any], pattern: Any) -> Any:
@@ -112,10 +140,10 @@ def _kept_alive(own: Any) -> Any:
 
 def module_of(module: Any) -> Any:
     """httpx2 or httpx: the given module or its name, else the installed one."""
-    if isinstance(module, ModuleType):
+    if isinstance(module, ModuleType) and hasattr(module, "AsyncBaseTransport"):
         return module
-    if module is not None and module not in MODULES:
-        raise ConfigError(f"module={module!r}: write module=httpx or module=httpx2")
+    if module is not None and not (isinstance(module, str) and module in MODULES):
+        raise ConfigError(f"module={shown(module)}: write module=httpx or module=httpx2")
     for name in MODULES if module is None else (module,):
         try:
             return importlib.import_module(name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from askonce.core.libraries import prometheus_client
 from askonce.core.spent import Balance
+from askonce.core.wording import shown, spelled
 from askonce.errors import UsageError
 from askonce.events import log
 from askonce.flight.accounts import Accounts
@@ -92,6 +93,7 @@ class Exporter:
         return encoder(self.registry), content_type
 
 
+@spelled
 def prometheus(cache: Any, registry: CollectorRegistry | None = None) -> Exporter:
     """Count what a cache does from now on, and export it to `registry` (None: prometheus_client's own).
 
@@ -99,7 +101,11 @@ def prometheus(cache: Any, registry: CollectorRegistry | None = None) -> Exporte
     """
     base: BaseCache | None = getattr(cache, "_base", None)
     if base is None:
-        raise UsageError(f"prometheus({cache!r}): give a Cache or an AsyncCache")
+        raise UsageError(f"prometheus({shown(cache)}): give a Cache or an AsyncCache")
+    if registry is not None and not hasattr(registry, "register"):
+        raise UsageError(
+            f"registry={shown(registry)}: give a CollectorRegistry of prometheus_client, or None for its own"
+        )
     registry = registry or prometheus_client().REGISTRY
     collector = _collectors.get(registry)
     if collector is None:

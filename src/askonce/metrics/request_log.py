@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from askonce.core.wording import shown
 from askonce.errors import UsageError
 from askonce.events import Event, Status, Subject, log
 from askonce.metrics.saved import spent_on
@@ -145,5 +146,7 @@ def log_requests(cache: Any, stream: Writable | None = None) -> Callable[[], Non
     """askonce.request_log."""
     base: BaseCache | None = getattr(cache, "_base", None)
     if base is None:
-        raise UsageError(f"request_log({cache!r}): give a Cache or an AsyncCache")
+        raise UsageError(f"request_log({shown(cache)}): give a Cache or an AsyncCache")
+    if stream is not None and not hasattr(stream, "write"):
+        raise UsageError(f"stream={shown(stream)}: give a text stream, such as sys.stdout, or None for stderr")
     return base.events.observe(RequestLog(stream or sys.stderr))

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from askonce.core.libraries import opentelemetry
+from askonce.core.wording import shown, spelled
 from askonce.engine.question import Question
 from askonce.errors import UsageError
 from askonce.events import Event, Status, Subject, observe_everywhere
@@ -32,6 +33,7 @@ KEY_SHOWN = 12  # hex digits: enough to find the entry by
 _current: contextvars.ContextVar[LookupSpan | None] = contextvars.ContextVar("lookup span", default=None)
 
 
+@spelled
 def instrument(
     cache: Any = None, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
 ) -> Callable[[], None]:
@@ -42,9 +44,18 @@ def instrument(
     """
     base = getattr(cache, "_base", None)
     if cache is not None and base is None:
-        raise UsageError(f"instrument({cache!r}): give a Cache or an AsyncCache, or nothing for all")
+        raise UsageError(f"instrument({shown(cache)}): give a Cache or an AsyncCache, or nothing for all")
+    _check_provider("tracer_provider", tracer_provider, "get_tracer")
+    _check_provider("meter_provider", meter_provider, "get_meter")
     made = Instrumentation(tracer_provider, meter_provider)
     return observe_everywhere(made, made.around) if base is None else base.events.observe(made, made.around)
+
+
+def _check_provider(name: str, given: object, method: str) -> None:
+    if given is not None and not hasattr(given, method):
+        raise UsageError(
+            f"{name}={shown(given)}: give one of OpenTelemetry's, with {method}(), or None for the application's"
+        )
 
 
 class Instrumentation:

@@ -13,7 +13,7 @@ waiter is announced: a leader that streams then starts its log.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -33,7 +33,9 @@ from askonce.core.model import (
     packed_extensions,
     read_head,
 )
+from askonce.core.spelling import meant
 from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Notice, end_frame
+from askonce.core.wording import shown
 from askonce.errors import ConfigError
 from askonce.store import Held, Running, StoreTrouble
 
@@ -73,7 +75,14 @@ def bytes_option(value: object, least: int) -> int:
     """The option max_bytes, which must be a number of bytes; ConfigError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
-    raise ConfigError(f"max_bytes is {value!r}: write a number of bytes, at least {least}, such as 256 * 2**20")
+    raise ConfigError(f"max_bytes is {shown(value)}: write a number of bytes, at least {least}, such as 256 * 2**20")
+
+
+def unknown_options(scheme: str, unknown: Iterable[str], known: Sequence[str]) -> str:
+    """What is wrong with options that a store does not have."""
+    right = [meant(name, known) for name in unknown]
+    write = " and ".join(filter(None, right)) or " or ".join([", ".join(known[:-1]), known[-1]])
+    return f"{scheme}:// has no option {', '.join(unknown)}: write {write}"
 
 
 def realm(prefix: str) -> int:

@@ -215,7 +215,7 @@ class MemoryStore:
         del asynchronous  # nothing here blocks for longer than a lookup takes
         parts = urlsplit(url)
         if unknown:
-            raise ConfigError(f"memory:// has no option {', '.join(unknown)}: write max_bytes or clock")
+            raise ConfigError(ledger.unknown_options("memory", unknown, ("max_bytes", "clock")))
         if parts.path not in {"", "/"} or parts.query or parts.fragment:
             raise ConfigError(f"{url!r}: write memory:// for a separate memory, or memory://name for a shared one")
         room = ledger.bytes_option(max_bytes, LEAST)

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import redis.asyncio.connection as tasks
 import redis.connection as threads
@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from askonce.core import wording
 from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 from askonce.store import TIMEOUT
@@ -52,6 +53,7 @@ _MACHINERY = {
 _UNVERIFIED = (None, "none", ssl.CERT_NONE)  # a context that verifies nothing must not check names either
 _QUOTE = ", and quote a password with urllib.parse.quote(password, safe='')"
 EXAMPLE = "redis://host:6379/0"
+SOCKET = "unix:///run/redis.sock?db=0"
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 
 
@@ -171,6 +173,9 @@ def parsed(
     """The connection class, its options and the timeout that a URL names; `url` is what the user wrote for it."""
     scheme, colon, rest = plain.partition(":")
     plain = _SCHEMES.get(scheme, scheme) + colon + rest
+    if scheme == "unix":
+        example = SOCKET
+    _check_query(plain, url)
     try:
         urlsplit(plain).port  # noqa: B018 - raises if the port is no number
         found = dict(threads.parse_url(plain))  # type: ignore[no-untyped-call]
@@ -182,12 +187,13 @@ def parsed(
         _check_path(url, plain, example)
     given = {**found, **options}
     kind = given.pop("connection_class", threads.Connection)
-    try:
-        timeout = float(given.get("socket_timeout") or TIMEOUT)
-    except (TypeError, ValueError):
-        raise ConfigError(f"socket_timeout={given['socket_timeout']!r} is not a number of seconds") from None
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        _check_time(name, given.get(name))
+    for name, least, most in (("db", 0, 2**31), ("port", 1, 65535)):
+        _check_whole(name, given.get(name), least, most)
+    timeout = float(given.get("socket_timeout") or TIMEOUT)
     if kind is threads.UnixDomainSocketConnection and not given.get("path"):
-        raise ConfigError(f"{shown(url)} names no socket: write unix:///run/redis.sock?db=0")
+        raise ConfigError(f"{shown(url)} names no socket: write {SOCKET}")
     return kind, given, timeout
 
 
@@ -254,7 +260,7 @@ def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> 
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "see the options of redis.Redis.from_url"
+            hint = f"did you mean {near[0]}?" if near else _OTHERS.get(name, "see the options of redis.Redis.from_url")
             # An unknown option in a URL may be the rest of an unquoted password.
             harmless = near or name in spelled or name in _parameters(threads.SSLConnection)
             told = repr(name) if harmless else "a name in the URL"
@@ -262,7 +268,46 @@ def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> 
     try:
         kind(**(_nameless(known) | dict(options)))
     except (TypeError, ValueError, RedisError) as error:
-        raise ConfigError(f"the options for Redis do not fit together: {error}") from None
+        raise ConfigError(
+            f"the options for Redis do not fit together: {error}; see the options of redis.Redis.from_url"
+        ) from None
+
+
+_OTHERS = {"max_bytes": "a Redis has the bound of its own configuration: set maxmemory there"}
+
+
+def _check_query(plain: str, url: str) -> None:
+    """ConfigError for an option in the URL that redis-py cannot read: its own error does not say what it takes."""
+    for name, value in parse_qsl(plain.partition("?")[2]):
+        parse: Any = threads.URL_QUERY_ARGUMENT_PARSERS.get(name)
+        try:
+            if parse is not None:
+                parse(value)
+        except (TypeError, ValueError):
+            kind = "a whole number" if parse is int else "a number" if parse is float else "a value that redis-py takes"
+            raise ConfigError(
+                f"{shown(url)}: {name} is not {kind}: write it as {name}={_EXAMPLES.get(name, 1)}"
+            ) from None
+
+
+_EXAMPLES = {"socket_timeout": 0.2, "socket_connect_timeout": 1.0, "db": 0, "port": 6379}
+
+
+def _check_time(name: str, value: object) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf")
+    ):
+        raise ConfigError(
+            f"{name}={wording.shown(value)} is not a number of seconds above 0: write {name}={_EXAMPLES[name]}"
+        )
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
+        raise ConfigError(
+            f"{name}={wording.shown(value)} is not a whole number from {least} to {most}: write"
+            f" {name}={_EXAMPLES[name]}"
+        )
 
 
 def _check_path(url: str, plain: str, example: str) -> None:

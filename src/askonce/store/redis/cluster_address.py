@@ -60,7 +60,8 @@ def from_url(url: str, options: Mapping[str, Any]) -> ClusterAddress:
     asked = [host.strip() for host in hosts.split(",")]
     if not all(asked):
         raise ConfigError(f"{without_password(url)!r} names no node of a Cluster, or an empty one: write {EXAMPLE}")
-    seeds = [addresses.from_url(f"{plain}://{user}{at}{host}{parts['query']}", options) for host in asked]
+    urls = [f"{plain}://{user}{at}{host}{parts['query']}" for host in asked]
+    seeds = [RedisAddress(*addresses.parsed(one, url, options, EXAMPLE), options) for one in urls]
     if options.get("db") or seeds[0].db:
         raise ConfigError(f"{without_password(url)!r}: a Cluster has only database 0: leave db out")
     return ClusterAddress(seeds)

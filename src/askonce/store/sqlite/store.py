@@ -114,7 +114,7 @@ class SQLiteStore(Contents):
         Not `private`: the file's contents are no secret, so it may belong to any user and be open to all.
         """
         if unknown:
-            raise ConfigError(f"sqlite:// has no option {', '.join(unknown)}: write max_bytes, private or clock")
+            raise ConfigError(ledger.unknown_options("sqlite", unknown, ("max_bytes", "private", "clock")))
         room = ledger.bytes_option(max_bytes, LEAST)
         clock = clock or machine_clock
         return cls(path_of(url), prefix, asynchronous=asynchronous, max_bytes=room, clock=clock, private=private)

@@ -34,11 +34,22 @@ _SYSTEM_KINDS = {
     errno.ENOSPC: "store-full",
     errno.EDQUOT: "store-full",
 }
-_REMEDIES = {
+REMEDIES = {
     "store-foreign": "; the file is left unchanged: name another file",
     "store-corrupt": "; delete the file with its -wal and -shm files, or name another file",
     "store-full": "; free some space or lower max_bytes",
+    "store-denied": "; let this user read and write it, or name another file",
+    "store-readonly": "; let this user write it and its folder, or name another file",
 }
+
+
+def _remedy(path: Path, kind: str) -> str:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            return "; it is a folder: name a file in it"
+        if not path.parent.is_dir():
+            return "; its folder is not there, and cannot be made: name another file"
+    return REMEDIES.get(kind, "")
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -57,20 +68,20 @@ def is_full(error: sqlite3.Error) -> bool:
 
 def foreign(path: str, what: str) -> StoreTrouble:
     """The trouble of a file that is not askonce's to use."""
-    return StoreTrouble("store-foreign", f"{path}: {what}{_REMEDIES['store-foreign']}")
+    return StoreTrouble("store-foreign", f"{path}: {what}{REMEDIES['store-foreign']}")
 
 
 def trouble_of(path: str, error: sqlite3.Error | OSError) -> StoreTrouble:
     """What an error means to an operator. An error that shows a bug, not the file's trouble, is raised as it is."""
     if isinstance(error, OSError):
         kind = _SYSTEM_KINDS.get(error.errno or 0, "store-error")
-        return StoreTrouble(kind, f"{path}: {error.strerror or error}")
+        return StoreTrouble(kind, f"{path}: {error.strerror or error}{_remedy(Path(path), kind)}")
     code = _code(error)
     if not code or isinstance(error, sqlite3.IntegrityError):
         raise error
     kind_of = _KIND_OF.get(code)
     kind = kind_of(Path(path)) if kind_of else _KINDS.get(code, "store-error")
-    return StoreTrouble(kind, f"{path}: {error}{_REMEDIES.get(kind, '')}")
+    return StoreTrouble(kind, f"{path}: {error}{_remedy(Path(path), kind)}")
 
 
 class SharedTrouble:

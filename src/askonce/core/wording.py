@@ -1,0 +1,96 @@
+"""Words of errors that say what was given and what to write instead; the same everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from askonce.core.providers.patterns import pattern
+from askonce.core.spelling import meant
+from askonce.errors import ConfigError, UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_COROUTINE = 0x80  # inspect.CO_COROUTINE
+LONGEST = 80  # characters of a value that an error repeats
+_DURATION = pattern(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|sec|m|min|h|d|w|)")
+_SECONDS = {"": 1, "ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def shown(value: object) -> str:
+    """A value as it is written, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def as_text(name: str, value: object, example: str) -> str:
+    """How `name` is written as text: as what was given, where that is a number or bytes, else as the example."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"write {name}={str(value)!r}"
+    if isinstance(value, bytes | bytearray):
+        return f"write {name}={shown(bytes(value).decode('utf-8', 'replace'))}"
+    return f"write {name}={example!r}"
+
+
+def as_seconds(name: str, value: object, example: float) -> str:
+    """How a duration is written: as what was given, where that says one, else as the example."""
+    if hasattr(value, "total_seconds"):
+        return f"write {name}=delta.total_seconds()"
+    said = _DURATION.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    seconds = float(said[1]) * _SECONDS[said[2]] if said is not None else example
+    return f"write seconds, {name}={seconds:g}" if math.isfinite(seconds) else f"write seconds, {name}={example:g}"
+
+
+def encodable(text: str) -> bool:
+    """Whether UTF-8 has all characters of a text: a lone half of a pair has no bytes, so no store can hold it."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def flag(name: str, value: object) -> bool:
+    """A True or False; ConfigError for anything else, because the text "no" is true."""
+    if isinstance(value, bool):
+        return value
+    raise ConfigError(f"{name}={shown(value)} is neither True nor False: write {name}=True, or {name}=False")
+
+
+def list_of(name: str, value: object) -> tuple[object, ...]:
+    """One value of text, or several in a list, as a tuple; UsageError for anything else."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray):
+        raise UsageError(f"{name}={shown(value)} is neither text nor a list of texts: {as_text(name, value, 'a')}")
+    return tuple(value)
+
+
+def spelled(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, which names the keyword that a misspelt one was meant to be. For functions that are cheap."""
+    code = function.__code__  # not inspect.signature: that resolves what it is made of
+    known = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) - {"self", "cls"}
+
+    def check(given: Iterable[str]) -> None:
+        if wrong := sorted(set(given) - known):
+            raise UsageError("; ".join(_unknown(name, known) for name in wrong))
+
+    if code.co_flags & _COROUTINE:
+
+        @wraps(function)
+        async def awaited(*args: P.args, **more: P.kwargs) -> Any:
+            check(more)
+            return await function(*args, **more)  # type: ignore[misc]
+
+        return awaited  # type: ignore[return-value]
+
+    @wraps(function)
+    def checked(*args: P.args, **more: P.kwargs) -> R:
+        check(more)
+        return function(*args, **more)
+
+    return checked
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    right = meant(name, known)
+    return f"{name}=: unknown; write " + (f"{right}=" if right else f"any of {', '.join(sorted(known))}")
