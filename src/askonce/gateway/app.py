@@ -25,6 +25,7 @@ from askonce.gateway.own import Own
 from askonce.gateway.paths import is_ours, sent_path
 from askonce.gateway.serving import Route, Serving, check, serving
 from askonce.gateway.telemetry import Telemetry
+from askonce.gateway.transport import is_hit
 from askonce.gateway.wire import Request, Whole
 from askonce.gateway.wire_errors import RequestError
 
@@ -119,6 +120,20 @@ class Gateway:
 
     # requests
 
+    def at_hand(self, head: bytes, body: bytes, peer: str | None) -> bytes | None:
+        """All of the answer to a request that came before, if it can be given without waiting; None: it is called.
+
+        `head` and `body`: all that a connection has sent for it; `peer`: the address from which they came.
+        """
+        serving = self._serving
+        if serving is None or not serving.repeated.used or self.telemetry.writes:  # what is logged goes the long way
+            return None
+        try:
+            return serving.repeated.answer(head, body, peer)
+        except Exception as error:  # noqa: BLE001 - the usual way meets it too, and says so to whom it concerns
+            log.debug("a request was not answered at once", exc_info=error)
+            return None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Called by the server."""
         kind = scope["type"]
@@ -183,6 +198,8 @@ class Gateway:
         except RequestError as why:
             answer = self._failed(why, request)
         await write(answer, scope, send)
+        if route.repeated.used and isinstance(answer, Whole) and is_hit(answer):
+            route.repeated.note(scope, request, route.transport)
 
     def _failed(self, why: RequestError, request: Request) -> Whole:
         if isinstance(request.stream, Upload) and (ended := request.stream.ended) is not None:

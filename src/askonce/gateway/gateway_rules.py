@@ -22,6 +22,7 @@ from askonce.core.body_memo import BodyMemo
 from askonce.core.judge import Judge
 from askonce.core.memo import Memo
 from askonce.core.providers import bounded
+from askonce.core.providers.operations import Operation
 from askonce.core.rules import Rules
 from askonce.engine.question import NOTHING, Plan, Question, Settings
 from askonce.errors import ConfigError
@@ -36,7 +37,7 @@ from askonce.http.credentials import Header
 from askonce.http.directives import said
 from askonce.http.request import OURS, RequestHeaders, SentRequest, read_headers, target_of
 from askonce.http.response import Response
-from askonce.http.rules import Asked, ClientRules, Passes
+from askonce.http.rules import NEVER_MET, Asked, ClientRules, Passes
 
 MODE = "askonce-mode"
 PLANS = 4096  # remembered, by the rules that match and the tenant
@@ -70,6 +71,15 @@ class Draft(NamedTuple):
     tenant: str
     ours: Mapping[str, str]
     ruling: Ruling = Ruling()
+
+
+class Standing(NamedTuple):
+    """What all requests with one head have in common: `asked` has no question. `bodies`: those asked before."""
+
+    rules: GatewayRules
+    asked: Asked
+    plan: Plan
+    bodies: BodyMemo[tuple[Question, Operation | None]]
 
 
 def rules_for(operator: Operator, upstream: Upstream, cache: BaseCache) -> GatewayRules:
@@ -111,6 +121,34 @@ class GatewayRules(ClientRules):
         if asked.question is not None:
             self._verify(asked, asked.question, monotonic())
         return asked
+
+    # requests that come again
+
+    def standing(self, sent: SentRequest) -> Standing | None:
+        """What is known of every request with this head; None if it depends on more than that."""
+        read = self.read(sent)
+        target = target_of(sent.method, sent.url, self._same_as)
+        if read.question is None or read.batch is not None or target is None or self._callers.bound:
+            return None
+        asked = Asked(sent=sent._replace(body=None), who=read.who, counts=read.counts)
+        carries = self._callers.beside(sent, self._callers.read_headers(sent), target)
+        plan = self._plan(asked, carries)
+        return Standing(self, asked, plan, self._by_way((sent.url, read.counts, read.who)))
+
+    def again(self, standing: Standing, body: bytes) -> Asked | None:
+        """`read` for a request with this head, if this body was asked before and its answer may be a stored one."""
+        bodies, head = standing.bodies, standing.asked
+        met, operation = bodies.recent(body) or bodies.again(hashlib.sha256(body).digest(), body) or NEVER_MET
+        if met is None or self._callers.bound:
+            return None
+        asked = Asked(sent=head.sent, operation=operation, who=head.who, counts=head.counts)
+        asked.tenant, asked.ruling = head.tenant, head.ruling
+        plan = standing.plan if self._by_model is None else self._by_model(asked, standing.plan, met.model)
+        if met.plan is not plan:
+            return None
+        question = asked.question = Question(met.key, met.fields, plan, met.model, operation=operation)
+        self._verify(asked, question, monotonic())
+        return asked if asked.reply is None else None
 
     # plans
 
@@ -236,6 +274,11 @@ class ShapedRules(GatewayRules):
     def read(self, sent: SentRequest) -> Asked:
         """What a request asks, or why it passes."""
         return self._reader(self._shape(sent)).read(sent)
+
+    def standing(self, sent: SentRequest) -> Standing | None:
+        """What is known of every request with this head; None if it depends on more than that."""
+        shape = self._operator.conditions.shaping & self._operator.conditions.any_model
+        return None if shape else self._reader(self._shape(sent)).standing(sent)
 
     def met(self, sent: Sequence[Header]) -> None:
         """Note a request that went upstream with these headers."""

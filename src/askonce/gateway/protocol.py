@@ -22,11 +22,15 @@ from askonce.gateway import replies
 from askonce.gateway.answers import WHOLE, packed, said
 from askonce.gateway.leaving import LEAVES
 from askonce.gateway.paths import target_problem
+from askonce.gateway.repeated import HEAD
 
 RATE = 65_536  # bytes of a body for which it gets another second
 STALLED = 120.0  # s in which a caller reads nothing of its answer, before its connection is closed
 LINES = 500  # headers of a request: each costs more than its bytes, and programs send some 20
 OVERHEAD = 16  # bytes of chunks around a byte of a body: an honest sender has a few in a thousand
+
+
+AtHand = Callable[[bytes, bytes, "str | None"], "bytes | None"]  # as Gateway.at_hand
 
 
 class Bounds(NamedTuple):
@@ -53,6 +57,7 @@ class GatewayProtocol(HttpToolsProtocol):
     """One connection. `bounds` is replaced when the configuration is read again."""
 
     bounds = Bounds()
+    at_hand: AtHand | None = None  # gives whole answers to requests that came before
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
@@ -68,6 +73,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._wrong: _Wrong | None = None
         self._offers = False  # the head offers to change the protocol
         self._answered: Any = None  # the RequestResponseCycle that is answered now, or was last; None: none yet
+        self._head = b""  # of a request that came in one piece, until it is parsed
+        self._answered_at_hand = 0.0  # when an answer at hand was given last
         if len(self.connections) > self.bounds.concurrency:
             self._refuse(_Wrong(503, "the gateway has as many connections as it may have (limits.concurrency)"))
 
@@ -93,6 +100,9 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
+        begins = self._reading == _IDLE or (self._reading == _HEAD and not self._seen)
+        if begins and self.at_hand is not None and self._answer_at_hand(data):
+            return
         if self._reading == _IDLE:
             self._reading, self._seen, self._since = _HEAD, 0, time.monotonic()
         self._seen += len(data)
@@ -101,6 +111,36 @@ class GatewayProtocol(HttpToolsProtocol):
             data = self._fed(data)
         if self._seen > self.bounds.head and not self.transport.is_closing():
             self._check_size()
+
+    def _answer_at_hand(self, data: bytes) -> bool:
+        """Answer a request that begins here and came before, without parsing it again; whether that was possible."""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return False
+        self._head = head = data[:end]
+        busy: Any = self.cycle  # None before the first request
+        if (busy is not None and not busy.response_complete) or self.flow.write_paused or self.transport.is_closing():
+            return False
+        if len(self.tasks) >= self.bounds.concurrency or end > self.bounds.head or self.at_hand is None:
+            return False
+        answer = self.at_hand(head, data[end:], self.client[0] if self.client else None)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        self._reading, self._head, self._answered_at_hand = _IDLE, b"", time.monotonic()
+        if self.timeout_keep_alive_task is None:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+        return True
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The time of an idle connection is over, unless it was answered meanwhile: that moves no timer."""
+        left = self._answered_at_hand + self.timeout_keep_alive - time.monotonic()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _check_size(self) -> None:
         if self._reading == _HEAD:
@@ -176,6 +216,8 @@ class GatewayProtocol(HttpToolsProtocol):
         scope: Any = self.scope
         scope[WHOLE] = partial(_write_whole, self.cycle)
         scope[LEAVES] = self.when_lost
+        if self._head:
+            scope[HEAD], self._head = self._head, b""
 
     def _check_target(self) -> None:
         host = next((value for name, value in self.headers if name == b"host"), b"")

@@ -42,7 +42,8 @@ class GatewayServer(uvicorn.Server):
         self._load = load
         self._parent = parent
         self._woken = asyncio.Event()
-        self._protocol = type("Protocol", (GatewayProtocol,), {"bounds": bounds_of(gateway.config)})
+        own = {"bounds": bounds_of(gateway.config), "at_hand": staticmethod(gateway.at_hand)}
+        self._protocol = type("Protocol", (GatewayProtocol,), own)
         super().__init__(_uvicorn_config(gateway, self._protocol))
 
     @contextlib.contextmanager

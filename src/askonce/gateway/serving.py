@@ -17,18 +17,20 @@ from askonce.errors import ConfigError
 from askonce.gateway.config import GatewayConfig, LimitsConfig, Upstream
 from askonce.gateway.gateway_rules import Operator, rules_for
 from askonce.gateway.paths import below
+from askonce.gateway.repeated import Repeated
 from askonce.gateway.saved import saved_headers
 from askonce.gateway.transport import GatewayTransport
 from askonce.gateway.upstream_client import UpstreamClient, context_of
 
 
 class Route(NamedTuple):
-    """An upstream: the gateway's path for it, its base URL, its Host, and the transport for its requests."""
+    """An upstream: the gateway's path for it, its base URL, its Host, and what answers requests to it."""
 
     path: str
     base: str
     host: bytes
     transport: GatewayTransport
+    repeated: Repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Serving:
     client: UpstreamClient
     operator: Operator
     routes: tuple[Route, ...]
+    repeated: Repeated
 
     def route(self, path: str) -> tuple[Route, str] | None:
         """The upstream of a path, and the path there."""
@@ -100,11 +103,13 @@ def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCa
     same = before is not None and (before.config.limits, authorities_of(before.config)) == (limits, authorities)
     client = before.client if before is not None and same else new_client(limits, authorities)
     operator = Operator.of(config, before.operator if before is not None else None)
+    repeated = Repeated(used=cache.engine().holds_answers, by_peer=bool(operator.tenants.header))
     routes = [
-        Route(one.path, one.url, urlsplit(one.url).netloc.encode(), _transport(operator, one, cache, client))
+        Route(one.path, one.url, urlsplit(one.url).netloc.encode(), _transport(operator, one, cache, client), repeated)
         for one in config.upstreams
     ]
-    return Serving(config, cache, client, operator, tuple(sorted(routes, key=lambda route: -len(route.path))))
+    routes.sort(key=lambda route: -len(route.path))
+    return Serving(config, cache, client, operator, tuple(routes), repeated)
 
 
 def _transport(operator: Operator, upstream: Upstream, cache: AsyncCache, client: UpstreamClient) -> GatewayTransport:

@@ -7,12 +7,16 @@ answers that are written to a caller without another reading.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
+from askonce.core.model import entry_body
 from askonce.engine.batch import BatchEngine
-from askonce.engine.reader import Found
+from askonce.engine.reader import AtHand, Found, Unreadable
 from askonce.events import Status
 from askonce.gateway import wire
+from askonce.gateway.answers import packed
+from askonce.gateway.gateway_rules import GatewayRules, Standing
 from askonce.gateway.heads import less_ours
 from askonce.gateway.hit_usage import WithoutUsage, without_usage
 from askonce.gateway.operator_rules import Ruling
@@ -23,7 +27,7 @@ from askonce.http.inner import Inner
 from askonce.http.received import read_out
 from askonce.http.request import SentRequest
 from askonce.http.response import Response
-from askonce.http.rules import Asked, ClientRules
+from askonce.http.rules import Asked
 from askonce.http.streaming import StreamCall
 from askonce.http.transport import Transport
 from askonce.stream.tape import Playback
@@ -44,9 +48,10 @@ class GatewayTransport(Transport):
     """Answers the requests of one gateway under one set of rules."""
 
     asynchronous = True
+    rules: GatewayRules
 
     def __init__(
-        self, rules: ClientRules, engine: Callable[[], BatchEngine], client: UpstreamClient, told: Told
+        self, rules: GatewayRules, engine: Callable[[], BatchEngine], client: UpstreamClient, told: Told
     ) -> None:
         super().__init__(rules, engine, wire, Inner(client, lambda: client))
         self._client = client
@@ -67,6 +72,29 @@ class GatewayTransport(Transport):
 
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
         await read_out(stream, parts)
+
+    def standing(self, request: wire.Request) -> Standing | None:
+        """What is known of every request with the head of this one."""
+        return self.rules.standing(self._sent(request))
+
+    def at_hand(self, asked: Asked) -> bytes | None:
+        """All of the stored answer to a question, if it is at hand; None, and nothing was done: see `handle`."""
+        question = asked.question
+        if question is None or question.key.form != "j" or self._inner.suspect:
+            return None
+        hit = self._engine().at_hand(question, partial(self._at_hand, asked))
+        if hit is None:
+            return None
+        found, reply = hit
+        answer = self._of_store(self._response(reply, found.status), asked, found)
+        return packed(answer) if isinstance(answer, wire.Whole) else None
+
+    def _at_hand(self, asked: Asked, kept: AtHand) -> Response | None:
+        try:
+            made = self._stored.read(entry_body(kept.entry, kept.head), kept.head)
+        except Unreadable:
+            return None
+        return made if isinstance(made, Response) and made.who in {"", asked.who} else None
 
     def _sent(self, request: wire.Request) -> SentRequest:
         return SentRequest(request.method, request.url, request.headers.raw, request.body)
@@ -96,7 +124,7 @@ class GatewayTransport(Transport):
     async def _asked_batch(self, call: BatchCall, until: float) -> Any:
         answer = await super()._asked_batch(call, until)
         # A batch is free if every input of it was stored; what a part of one costs, its own call says.
-        if isinstance(answer, wire.Whole) and _is_hit(answer) and ruling_of(call.asked).zero_usage:
+        if isinstance(answer, wire.Whole) and is_hit(answer) and ruling_of(call.asked).zero_usage:
             answer.body = without_usage(answer.body)
         return answer
 
@@ -121,7 +149,8 @@ class GatewayTransport(Transport):
         return wire.Response(reply.status, headers=[*reply.headers, *more], stream=stream, extensions=extensions)
 
 
-def _is_hit(answer: wire.Whole) -> bool:
+def is_hit(answer: wire.Whole) -> bool:
+    """Whether an answer came from the store."""
     return any(name == b"cache-status" and value.startswith(b"askonce; hit") for name, value in answer.more)
 
 

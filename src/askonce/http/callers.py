@@ -62,6 +62,11 @@ class Callers:
         self._bound = False  # a connection was authenticated, and its later requests need no credential
         self._rotating: dict[str, bool] = {}
 
+    @property
+    def bound(self) -> bool:
+        """Whether a connection was authenticated, so that a request may carry more than it shows."""
+        return self._bound
+
     def read_headers(self, sent: SentRequest) -> RequestHeaders:
         """What the headers of a request carry."""
         return read_headers(sent.headers, self._ignored)

@@ -11,6 +11,7 @@ from functools import lru_cache
 import orjson
 
 from askonce.core.judge import Judge
+from askonce.core.model import Head
 from askonce.core.policy import Policy, resolve
 from askonce.core.providers import Api
 from askonce.engine.reader import Found, Unreadable
@@ -32,14 +33,18 @@ class Stored:
     def answer(self, found: Found) -> Response | Failure:
         """An answer in one piece; Unreadable if it is none."""
         assert found.body is not None
+        return self.read(found.body, found.head)
+
+    def read(self, body: bytes | memoryview, head: Head | None) -> Response | Failure:
+        """The body of an entry with this head, or (None) what was shared; Unreadable if it is no answer."""
         try:
-            made = unpack(found.body)
+            made = unpack(body)
         except ValueError as wrong:
             raise Unreadable from wrong
-        if found.head is not None and found.head.fill not in self._sound:
+        if head is not None and head.fill not in self._sound:
             if not _readable(made):
                 raise Unreadable
-            self._vouch(found.head.fill)
+            self._vouch(head.fill)
         return made
 
     def opening(self, found: Found, api: Api) -> Response | Failure:

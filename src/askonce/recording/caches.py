@@ -192,7 +192,7 @@ class RecordingStore(MemoryStore):
         made.address = f"{made.address}, recorded in {recording.path}"
         return made
 
-    async def look(self, key: Key, fields: Sequence[int]) -> Look:  # noqa: ARG002 - nothing moves
+    def at_hand(self, key: Key, fields: Sequence[int]) -> Look:  # noqa: ARG002 - nothing moves
         """What is recorded for a request."""
         body = self.recording.answer(key)
         entry = None if body is None else self._entry(key, body)

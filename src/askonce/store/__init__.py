@@ -154,6 +154,10 @@ class Store(Protocol):
         """Read the entry and the generations plainly, in one round trip; write nothing."""
         ...
 
+    def at_hand(self, key: Key, fields: Sequence[int]) -> Look | None:
+        """What `look` returns, if it can be read in this thread without waiting; else None. No trouble is raised."""
+        ...
+
     async def claim(self, key: Key, ask: Ask) -> Claim:
         """Decide by core.lease.claim."""
         ...

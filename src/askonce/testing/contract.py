@@ -86,6 +86,14 @@ class LookLaws(Trial):
         assert (head.fresh - head.created, head.stale - head.fresh, head.error - head.fresh) == (HOUR, HOUR, HOUR)
         assert self.do(self.store.entry(Q)) == data
 
+    def test_what_is_at_hand_is_what_a_look_finds(self) -> None:
+        self.stored(Q, 3)
+        for fields in ((), (3,), (4,)):
+            for question in (Q, OTHER):
+                at_hand, look = self.store.at_hand(question, fields), self.do(self.store.look(question, fields))
+                assert at_hand is None or at_hand[:2] == look[:2]
+            self.do(self.store.invalidate((3,)))
+
     def test_visits_that_are_told_leave_every_entry_as_it_was_and_need_none(self) -> None:
         self.stored(Q)
         data = self.do(self.store.entry(Q))

@@ -228,6 +228,9 @@ class MemoryStore:
         return self._memory.do(lambda: verb(_Open(self._memory, self._realm, self._clock())))
 
     async def look(self, key: Key, fields: Sequence[int]) -> Look:
+        return self.at_hand(key, fields)
+
+    def at_hand(self, key: Key, fields: Sequence[int]) -> Look:
         del fields  # all of them are read
         # Generations only move forward, and so do entries. Read first, they may say too early that an entry moved, but
         # never too late. So a hit needs no lock.

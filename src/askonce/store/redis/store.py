@@ -130,6 +130,11 @@ class RedisStore(TallyVerbs, NoteVerbs):
         self._wire(key).distrust()
         return garbled(repr(reply)[:80])
 
+    def at_hand(self, key: Key, fields: Sequence[int]) -> Look | None:
+        """None: what is in this process is in the near cache."""
+        del key, fields
+        return None
+
     def _look_trouble(self, key: Key, *replies: Any) -> StoreTrouble:
         for reply in replies:
             if type(reply) is Refusal:

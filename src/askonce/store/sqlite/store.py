@@ -24,18 +24,17 @@ from urllib.parse import unquote, urlsplit
 from askonce.core import lease as rules
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
-from askonce.core.model import Corrupt, Head, Lifetime, Sealed, read_entry
+from askonce.core.model import Lifetime, Sealed
 from askonce.core.tape import FAILED, Ending
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
-from askonce.store import Clock, Link, Look, Near, StoreTrouble, Works, ledger, machine_clock
-from askonce.store.sqlite.connection import PooledConnection
+from askonce.store import Clock, Link, Near, StoreTrouble, Works, ledger, machine_clock
 from askonce.store.sqlite.contents import Contents
-from askonce.store.sqlite.file import CHECK_PATH, GROWING, KEEPING, URGENT
+from askonce.store.sqlite.file import GROWING, KEEPING, URGENT
 from askonce.store.sqlite.files import file_at
 from askonce.store.sqlite.ledger import Rows, tape_name
 from askonce.store.sqlite.link import SQLiteLink
-from askonce.store.sqlite.near import Kept
+from askonce.store.sqlite.looks import Looks
 from askonce.store.sqlite.room import number_of, untold
 from askonce.store.sqlite.writes import Write
 
@@ -44,10 +43,7 @@ T = TypeVar("T")
 MAX_BYTES = 2**30
 LEAST = 2**20
 SWEEP = 5_000  # ms between two sweeps
-_CLOCK_AT = slice(72, 76)  # an entry's own clock (core.model)
 
-_NONE = (None, b"", 0, 0)
-_LOOK = "SELECT e.body, g.epoch, g.clock, g.floor FROM generations g LEFT JOIN entries e ON e.id = ? WHERE g.realm = ?"
 _ANYTHING = "SELECT EXISTS (SELECT 1 FROM leases WHERE name = ?) OR EXISTS (SELECT 1 FROM entries WHERE id = ?)"
 _ENTRY = "SELECT body FROM entries WHERE id = ?"
 _TAPE = "SELECT at, log FROM tapes WHERE name = ? AND ends > ? AND (at = 0 OR at + length(log) > ?) ORDER BY at"
@@ -77,7 +73,7 @@ def path_of(url: str) -> str:
         raise ConfigError(f"{url!r}: {error}; write an absolute path, sqlite:////folder/file.db") from error
 
 
-class SQLiteStore(Contents):
+class SQLiteStore(Looks, Contents):
     """A prefix's view of a file."""
 
     kind = "sqlite"
@@ -124,63 +120,6 @@ class SQLiteStore(Contents):
 
     # reading
 
-    async def look(self, key: Key, fields: Sequence[int]) -> Look:
-        # _row written out: its coroutine would cost a hit a twentieth more.
-        file = self._file
-        now = self._clock()
-        if not 0 <= now - file.looked < CHECK_PATH:
-            file.check_path(now)
-        try:
-            pooled = file.idle.pop()
-        except IndexError:
-            pooled = await self._in_thread(file.open)
-            now = self._clock()
-        row: Any = None
-        near, wanted = None, False
-        try:
-            near = pooled.near.get(key)
-            if near is None:
-                wanted = pooled.near.wants(key)
-                row = pooled.execute(_LOOK, (number_of(key), self._realm)).fetchone()
-        except sqlite3.Error as error:
-            values = (number_of(key), self._realm)
-            row = await self._in_thread(partial(file.again, pooled, _LOOK, values, error))
-            wanted = False
-        except BaseException:
-            pooled.close()
-            raise
-        if near is not None:
-            file.give(pooled)
-            return Look(near.entry, near.generations, now, near.head)
-        head = self._keep(pooled, key, row) if wanted and row is not None and row[0] is not None else None
-        file.give(pooled)
-        entry, epoch, clock, floor = row or _NONE
-        known = self._known
-        if known.clock != clock or known.epoch != epoch or known.floor != floor:
-            known = self._known = Generations(epoch, clock, floor)
-        if entry is not None and fields and int.from_bytes(entry[_CLOCK_AT], "big") != clock:
-            known = known._replace(moved=await self._moved(fields))
-        return Look(entry, known, now, head)
-
-    def _keep(self, pooled: PooledConnection, key: Key, row: tuple[bytes, bytes, int, int]) -> Head | None:
-        """Keep a row in the near cache, if it is whole and its partition's counter has not moved since it was made."""
-        entry, epoch, clock, floor = row
-        try:
-            head = read_entry(entry, key.digest, key.form)
-        except Corrupt:
-            return None  # the reader of the bytes will report that
-        if head.clock == clock:
-            pooled.near.keep(key, Kept(head, entry, Generations(epoch, clock, floor)))
-        return head
-
-    async def _moved(self, fields: Sequence[int]) -> dict[int, int]:
-        moved = {}
-        for field in fields:
-            sql = "SELECT clock FROM moved WHERE realm = ? AND field = ?"
-            if (row := await self._row(sql, (self._realm, field))) is not None:
-                moved[field] = row[0]
-        return moved
-
     async def entry(self, key: Key) -> bytes | None:
         row = await self._row(_ENTRY, (number_of(key),))
         return row[0] if row else None
@@ -189,23 +128,6 @@ class SQLiteStore(Contents):
         values = (tape_name(key, flight, order), self._clock() // 1000, start)
         rows = await self._read(lambda connection: connection.execute(_TAPE, values).fetchall())
         return b"".join(log[max(0, start - at) :] for at, log in rows) if rows else None
-
-    async def _row(self, sql: str, values: tuple[object, ...]) -> Any:
-        """One row, or None. Runs inline; a read that has to wait runs in the thread."""
-        file = self._file
-        try:
-            pooled = file.idle.pop()
-        except IndexError:
-            pooled = await self._in_thread(file.open)
-        try:
-            row = pooled.execute(sql, values).fetchone()
-        except sqlite3.Error as error:
-            row = await self._in_thread(partial(file.again, pooled, sql, values, error))
-        except BaseException:
-            pooled.close()
-            raise
-        file.give(pooled)
-        return row
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if not self._asynchronous:
