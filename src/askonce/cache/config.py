@@ -12,9 +12,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from askonce.cache.near import near_for, size_of
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.urls import without_password
 from askonce.core.wording import as_text, encodable, shown
 from askonce.errors import ConfigError

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core import tallies
 from askonce.core.codec import MARK, Codec
 from askonce.core.model import Corrupt
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.savings import BY, OTHER, Activity, By, Hour, Latency, Row, Savings
 from askonce.core.spelling import meant
 from askonce.core.spent import Balance

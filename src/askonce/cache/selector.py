@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core import keys, labels
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.seen import Label
 from askonce.core.wording import flag, list_of, shown
 from askonce.errors import ConfigError, UsageError

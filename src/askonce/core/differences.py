@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 from askonce.core.field_digests import CONTAINERS, LIST, LONG, OBJECT, TEXT, Node, leaves, step
 from askonce.core.parts import BODY
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.why import Difference
 
 MOST = 16  # places that are named

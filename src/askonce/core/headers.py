@@ -13,9 +13,9 @@ the tracer's are left out. Cookies count, except those by which balancers and bo
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.named_tuples import NamedTuple
 
 
 class HeaderClass(NamedTuple):

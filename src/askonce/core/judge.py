@@ -9,7 +9,7 @@ and not stored if it calls for an action, is cut, refused or empty, used a searc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 from askonce.core.expiry import end_of, may_end
 from askonce.core.policy import Terms
@@ -17,6 +17,7 @@ from askonce.core.providers import Api, bounded
 from askonce.core.providers.answers import Answer, breaks_json, dicts, failed, field_names, reason_of
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.items import ItemScan
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.parts import answers_in, parts_of
 from askonce.core.providers.patterns import pattern
 from askonce.core.providers.scan import StreamScan

@@ -23,12 +23,13 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
 from askonce.core.held import Unsaid, complete, secret
 from askonce.core.providers import bounded
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
 from askonce.errors import ConfigError, RequestError
 

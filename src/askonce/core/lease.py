@@ -13,9 +13,9 @@ entry carries the generation that was read when the lease was granted. An absent
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from askonce.core.model import Dates, Head, Snapshot
+from askonce.core.providers.named_tuples import NamedTuple
 
 LEASE_LIFE = (
     15 * 60_000

@@ -20,7 +20,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+
+from askonce.core.providers.named_tuples import NamedTuple
 
 FORMAT = 1
 MAGIC = b"ao"

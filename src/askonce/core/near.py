@@ -18,11 +18,11 @@ import contextlib
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from askonce.core.keys import Key
 from askonce.core.lease import Generations, valid
 from askonce.core.model import Head, Snapshot
+from askonce.core.providers.named_tuples import NamedTuple
 
 OVERHEAD = 1536  # bytes of a kept answer besides its own: head, key, names, places in dicts (measured: 1,000)
 FIELD = 128  # bytes of a field whose generation is known

@@ -15,10 +15,11 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core import keys
 from askonce.core.fold import VERSION, folded
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.rules import Rules
 from askonce.errors import RequestError
 

@@ -7,7 +7,7 @@ latest notes in rings, and the oldest go first. A store reads no note.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from askonce.core.providers.named_tuples import NamedTuple
 
 OWNER = 16  # bytes of an owner
 NAME = 33  # bytes of a name: the digest of a question, and the form

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from askonce.core.keys import RAW
+from askonce.core.providers.named_tuples import NamedTuple
 
 BODY = "body"
 LARGEST = 2**20  # bytes of a body that is taken apart

@@ -11,9 +11,10 @@ import math
 import re
 from dataclasses import InitVar, dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 from askonce.core.providers import bounded
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
 from askonce.core.wording import as_seconds, shown, spelled
 from askonce.errors import ConfigError

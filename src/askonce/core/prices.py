@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.memo import Memo
 from askonce.core.providers.answers import Answer, a_dict
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill, Usage
 from askonce.core.spent import NANO
 from askonce.core.usage_shapes import Counted, UsageShapes

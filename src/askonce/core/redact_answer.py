@@ -14,8 +14,8 @@ import binascii
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.redact import HIDDEN
 from askonce.core.secrets import credential_name, secret_name
 

@@ -10,8 +10,9 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase, translate
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
 from askonce.core.wording import shown
 from askonce.errors import ConfigError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -16,6 +16,7 @@ from askonce.core.labels import field
 from askonce.core.lease import Generations
 from askonce.core.model import Corrupt, pack_extensions, pack_fields, unpack_fields, unpack_pairs
 from askonce.core.notes import NAME, OWNER
+from askonce.core.providers.named_tuples import NamedTuple
 
 SAID, TREE, FIELDS, LABELS, GONE = range(1, 6)
 LABEL = 4  # bytes of a label's digest

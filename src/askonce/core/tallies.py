@@ -12,8 +12,8 @@ a count may be too high by that of a cold key, and a hot key is never missed. Bu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.spent import KINDS, NOTHING, SPENT, Balance, Spent
 
 HOUR = 3_600_000  # ms

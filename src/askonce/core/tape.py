@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from askonce.core.providers.named_tuples import NamedTuple
 
 _FRAME = struct.Struct(">BI")
 _DATA = struct.Struct(">BII")  # of a DATA frame, with its time

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.memo import Memo
 from askonce.core.providers.answers import Answer
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import TOLD
 
 SHAPES = 1024  # shapes that are remembered

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+
+from askonce.core.providers.named_tuples import NamedTuple
 
 REASONS: Mapping[str, str] = {
     "hit": "a stored answer is fresh and is served",

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
-from typing import NamedTuple
 
 from askonce.core.costs import extensions_of
 from askonce.core.model import Head
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill
 from askonce.core.shared_bills import bills_in
 from askonce.core.spent import NOTHING, Spent

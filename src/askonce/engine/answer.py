@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from askonce.core.judge import Verdict
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill
 
 

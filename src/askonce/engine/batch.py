@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.lease import Claim, Follow, Hit, Lead, Stale
 from askonce.core.model import Corrupt
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.engine import unleased
 from askonce.engine.answer import Answer
 from askonce.engine.batch_follower import BatchFollower, Followed

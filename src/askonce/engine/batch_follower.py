@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Follow
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.tape import FAILED, SHARED, STORED
 from askonce.engine.claims import Attempt
 from askonce.engine.follower import Follower, Wait

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from askonce.core.differences import nearest
 from askonce.core.field_digests import Digests, Node, unpacked
@@ -27,6 +26,7 @@ from askonce.core.model import (
 )
 from askonce.core.notes import EVERYONE, RING, Noted
 from askonce.core.parts import Later, Parts
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.seen import (
     EVERY,
     Invalidated,

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core import upstream
 from askonce.core.judge import Verdict, refused
@@ -21,6 +21,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Grant
 from askonce.core.model import DURATION, FIELDS, Lifetime, Sealed, pack_fields, seal, whole
 from askonce.core.policy import Terms
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill, tokens_of
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.engine.accounting import CALL, Accounting

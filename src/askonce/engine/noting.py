@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import NamedTuple
 
 from askonce.core.codec import Codec
 from askonce.core.field_digests import Digests, packed
@@ -16,6 +15,7 @@ from askonce.core.labels import scope_paths
 from askonce.core.model import Lifetime
 from askonce.core.notes import EVERYONE, Note
 from askonce.core.parts import LARGEST, Later, Parts
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.seen import EVERY, Invalidated, Label, Owner, Seen, digest_of, labels_of, owner_of
 from askonce.engine.question import Plan, Question
 from askonce.flight.flight import Flight

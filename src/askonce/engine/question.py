@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from askonce.core import keys, labels
 from askonce.core.body_memo import BodyMemo
@@ -21,6 +21,7 @@ from askonce.core.normalize import NotNormal
 from askonce.core.parts import Later, Parts
 from askonce.core.policy import Consistency, Control, Policy, Terms
 from askonce.core.providers.expected import PLAIN, Expected
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.request import FIELD
 from askonce.core.wording import shown
 from askonce.errors import ConfigError

@@ -10,7 +10,6 @@ import math
 import random
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 from askonce.core.heat import Heat
 from askonce.core.keys import Key
@@ -26,6 +25,7 @@ from askonce.core.model import (
     read_entry,
     unpack_extensions,
 )
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.engine.accounting import Accounting
 from askonce.engine.question import Question
 from askonce.events import Status

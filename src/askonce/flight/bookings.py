@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.codec import Codec
 from askonce.core.costs import spent, spent_of, unpack_usage
 from askonce.core.keys import Key
 from askonce.core.model import USAGE, Corrupt, Head, unpack_extensions
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill, Usage, usage_in
 from askonce.core.spent import Balance, Spent, sum_of
 from askonce.flight.pricing import Pricer

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
 from askonce.core.heat import Visits, Warmth
 from askonce.core.keys import Key
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.runtime.drive import drive
 from askonce.store import Store, StoreTrouble
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core import keys
 from askonce.core.keys import Form
 from askonce.core.parts import Later, Parts
 from askonce.core.providers import bounded
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.operations import Operation
 from askonce.core.providers.scan import stream_variant
 from askonce.engine.question import Plan

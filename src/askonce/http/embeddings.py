@@ -15,11 +15,12 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from askonce.core.providers.bounded import signs
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.http.credentials import Header
 
 

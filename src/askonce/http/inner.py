@@ -16,7 +16,9 @@ import stat
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from askonce.core.providers.named_tuples import NamedTuple
 
 INHERITED = "inherited"  # a status detail
 Socket = tuple[int, int]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.errors import UsageError
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Sequence
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from askonce.core.headers import counting_members, header_class, ignored_header, plain_value
 from askonce.core.providers.hosts import place_of
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.operations import Operation, operation_at
 from askonce.http.credentials import Header, cookies_of, covered
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import orjson
 
 from askonce.core.providers.bounded import SHORT, lru_cache_of_short
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.http.credentials import Header
 from askonce.http.embeddings import Frame
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from askonce.core.heat import Visits
 from askonce.core.keys import Form, Key
@@ -22,6 +22,7 @@ from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed
 from askonce.core.near import Kept
 from askonce.core.notes import RING, Note, Noted
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.tallies import Push, Tallied
 from askonce.core.tape import Ending, Notice
 from askonce.errors import Portable

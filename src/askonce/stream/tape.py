@@ -1,8 +1,7 @@
 """A Tape that is still being written: one answer as it arrives. Any number of readers read it, each at its own pace.
 
 Parts are kept as they came, with their arrival times, and are shared: a reader holds a place, not a copy. The store
-gets exactly what the tape holds (core.tape frames). So a follower in another process can continue from an entry where
-the flight's log stopped.
+gets exactly what the tape holds (core.tape frames). So another process can continue from where a flight's log stopped.
 
 In sync mode no task reads from upstream: the reader that first needs the next part reads it for all, in its own thread.
 So a slow reader delays no other, and no thread has to hand parts over.
@@ -14,9 +13,10 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from askonce.core.judge import Verdict
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill
 from askonce.core.tape import DATA, META, data_frames, frame, whole_frames
 from askonce.errors import Portable

@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.providers import bounded
 from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
 
 Answer = dict[str, Any]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.providers.answers import Answer, Part, any_of, failed, guarded, reason_of
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.sources import carries_sources
 from askonce.core.providers.streamed import Read
 

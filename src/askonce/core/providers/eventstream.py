@@ -13,9 +13,10 @@ import binascii
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import orjson
+
+from askonce.core.providers.named_tuples import NamedTuple
 
 __all__ = ["CONTENT_TYPE", "Event", "Frame", "events", "frames", "is_one"]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.providers.answers import a_dict, dicts
+from askonce.core.providers.named_tuples import NamedTuple
 
 Request = dict[str, Any]
 

@@ -13,12 +13,12 @@ and a request with several models fits any answer. These are certain:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from askonce.core.providers import APIS
 from askonce.core.providers.answers import Answer, a_dict
 from askonce.core.providers.api import Repeated
 from askonce.core.providers.manners import Manners
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.names import OWN_NAMES, akin, disjoint, of_a_stranger
 
 OTHER_MODEL, OTHER_REQUEST = "other-model", "other-request"  # status details

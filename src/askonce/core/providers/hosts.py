@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+
+from askonce.core.providers.named_tuples import NamedTuple
 
 __all__ = ["Place", "place_of", "provider_of"]
 

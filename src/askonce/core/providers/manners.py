@@ -7,7 +7,9 @@ answer, or the operator has moved the name; a moved name differs every time.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+from askonce.core.providers.named_tuples import NamedTuple
 
 IN_A_ROW = 16  # answers in a row that differ in the same way; after them that way is taken as right
 KEPT = 1024  # of each kind

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.providers import APIS, CARRIERS, Api
 from askonce.core.providers.api import Body, Path, anywhere
 from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.core.providers.hosts import provider_of
+from askonce.core.providers.named_tuples import NamedTuple
 
 __all__ = ["Operation", "agreed", "by_path", "model_of", "operation_at"]
 

@@ -11,11 +11,12 @@ may, and is assumed to stand for what it showed; a caller whose picture changes 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.providers import inert as table
 from askonce.core.providers.answers import a_dict, dicts, snake
 from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.offered import OFFERED, ToolTerms, brought, judge_tools
 from askonce.core.providers.patterns import pattern
 

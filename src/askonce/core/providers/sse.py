@@ -12,10 +12,11 @@ hide. Neither parser has a limit: its caller bounds the input.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
 
 __all__ = ["Event", "Objects", "Parser", "begins", "data_event", "named_event", "parser_for", "plain_data", "typed"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from itertools import islice, repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from askonce.core.providers import bounded, eventstream
 from askonce.core.providers.answers import Answer, failed
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.sse import Objects, parser_for, plain_data
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from askonce.core.providers.answers import Answer, a_dict, snake
 from askonce.core.providers.api import Api
+from askonce.core.providers.named_tuples import NamedTuple
 
 MOST = 2**48  # tokens: more is nonsense
 FIRST, LAST = 2, 4  # events of a stream that may name a usage

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from askonce.core.eviction import OVERHEAD
 from askonce.core.heat import Visits
 from askonce.core.keys import Key
 from askonce.core.lease import Generations, Lease
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.tape import Notice
 from askonce.runtime.forks import around_forks
 from askonce.runtime.ownership import Busy, OwnedLock

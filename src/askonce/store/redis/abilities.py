@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.asking import HELLO

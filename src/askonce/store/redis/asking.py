@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.scripts import pack

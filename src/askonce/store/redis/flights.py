@@ -7,11 +7,12 @@ of a process that was killed, so the lease itself decides.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.keys import Key
 from askonce.core.lease import Lease, flying
 from askonce.core.model import Snapshot
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.store import PARTITIONS, Running, ledger
 from askonce.store.redis.names import Names, read_member
 from askonce.store.redis.primaries import Asked, Primaries

@@ -17,11 +17,11 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from askonce.core.keys import Key
 from askonce.core.model import FORMS
 from askonce.core.near import Kept, Part, Table
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.runtime.forks import around_forks
 from askonce.store import PARTITIONS, NearListener
 

@@ -9,8 +9,9 @@ its keys alone. All names of a partition have one hash slot, so a command about 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.store import PARTITIONS, Link, StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.connection import Cut

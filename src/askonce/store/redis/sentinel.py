@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.scripts import pack

@@ -14,8 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.events import log
 from askonce.runtime.exits import start_thread
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble

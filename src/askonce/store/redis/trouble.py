@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from redis import exceptions as said
 
+from askonce.core.providers.named_tuples import NamedTuple
 from askonce.store import At, StoreTrouble
 
 T = TypeVar("T")

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from askonce.core.keys import Key
 from askonce.core.lease import Generations
 from askonce.core.model import Head
+from askonce.core.providers.named_tuples import NamedTuple
 
 ROOM = 2 * 2**20  # bytes of entries that a connection keeps
 SEEN = 4096  # keys remembered as read once
