@@ -101,8 +101,10 @@ def _dated(text: str) -> float | None:
 
 
 def _mailed(text: str) -> datetime:
-    from email.utils import parsedate_to_datetime  # late: it imports socket, and few answers name such a date
-
+    try:
+        from email.utils import parsedate_to_datetime  # late: it imports socket, and few answers name such a date
+    except ImportError:  # Python ends, and imports nothing more: what cannot be read is over
+        return datetime.fromtimestamp(1, UTC)
     return parsedate_to_datetime(text)
 
 
