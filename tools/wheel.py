@@ -23,13 +23,14 @@ from email.parser import Parser
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import Request, urlopen
 
 from tools import blocks
 from tools.blocks import ROOT
 
 MOST = 1_000_000  # bytes of the wheel; docs/design.md says what was tried to have fewer
 MINORS = (11, 12, 13, 14)
-EXTRAS = "[http,cli]"  # those that README installs
+EXTRAS, GATEWAY = "[http,cli]", "[gateway,cli]"  # those that README installs
 LIMIT = 600  # s for a command
 
 # A `*` stands for folders, too.
@@ -195,7 +196,10 @@ def used(program: str, wheel: Path, around: dict[str, str]) -> str:
         _alone(room)
         room.install(f"{wheel}{EXTRAS}", "openai")
         _commands(room)
-        return f"{_blocks(room, around)} blocks of README run, `askonce doctor` is content"
+        count = _blocks(room, around)
+        room.install(f"{wheel}{GATEWAY}")
+        _gateway(room, around["OPENAI_BASE_URL"].removesuffix("/v1"))
+        return f"{count} blocks of README run, `askonce doctor` is content, the gateway answers from its store"
 
 
 def _outside(around: dict[str, str], home: str) -> dict[str, str]:
@@ -236,6 +240,33 @@ def _blocks(room: Room, around: dict[str, str]) -> int:
         if trouble := blocks.run(block, around, room.python):
             raise Trouble(f"{block}:\n{trouble}")
     return len(readme)
+
+
+def _gateway(room: Room, upstream: str) -> None:
+    """Serve, ask the same twice, look at the page, and end it."""
+    command = [str(room.folder / "bin" / "askonce"), "serve", "--upstream", upstream, "--port", "0"]
+    around = {**room.around, "ASKONCE_ADMIN_TOKEN": "a token that is long enough"}
+    with subprocess.Popen(command, cwd=room.folder, env=around, stderr=subprocess.PIPE, text=True) as serving:
+        try:
+            said = serving.stderr.readline() if serving.stderr else ""
+            _ask(found[0] if (found := re.search(r"http://127\.0\.0\.1:\d+", said)) else said)
+        finally:
+            serving.terminate()
+    if serving.returncode:
+        raise Trouble(f"the gateway ended with {serving.returncode}")
+
+
+def _ask(base: str) -> None:
+    body = b'{"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "Is this served?"}]}'
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer any"}
+    statuses = []
+    for _ in range(2):
+        with urlopen(Request(f"{base}/v1/chat/completions", body, headers), timeout=LIMIT) as answer:
+            statuses.append(answer.headers["Cache-Status"])
+    with urlopen(f"{base}/_askonce/", timeout=LIMIT) as page:
+        html = page.read().decode()
+    if "; hit" not in statuses[1] or "<form" not in html:
+        raise Trouble(f"the gateway said {statuses}, and its page is\n{html}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
