@@ -65,7 +65,7 @@ BESIDE = (
         "PKG-INFO",
         ".gitignore",
     ),
-    *("tests/*.py", "tests/*.json", "bench/*.py", "bench/*.json", "tools/*.py", "tools/*.toml"),
+    *("tests/*.py", "tests/*.json", "tests/cli/screens/*", "bench/*.py", "bench/*.json", "tools/*.py", "tools/*.toml"),
     *("docs/*.md", "docs/conf.py", "docs/*.svg", "docs/dashboard/*.png", "docs/grafana/*.json"),
     *("examples/*.py", "examples/*.toml", "examples/*.txt"),
 )
@@ -118,20 +118,20 @@ def tracked() -> set[str] | None:
 
 
 def differences(built: Built, project: set[str] | None) -> list[str]:
-    """What is wrong with the files of both: each line names one."""
+    """What is wrong with the files of both, a line for each; without a `project`, by the kinds of files alone."""
     wheel, sdist = in_wheel(built.wheel), in_sdist(built.sdist)
-    ours = [*SHIPPED, *ABOUT]
-    everything = [*(f"src/{pattern}" for pattern in SHIPPED), *BESIDE]
-    wrong = [f"{name}: stray in the wheel" for name in stray(wheel, ours)]
-    wrong += [f"{name}: stray in the source distribution" for name in stray(sdist, everything)]
-    if project is not None:
-        package = {name.removeprefix("src/") for name in project if name.startswith("src/askonce/")}
-        wrong += [f"{name}: not in the wheel" for name in sorted(package - set(wheel))]
-        wrong += [f"{name}: in the wheel, and not of the project" for name in sorted(set(_code(wheel)) - package)]
-        more = sorted(set(sdist) - project - {"PKG-INFO"})
-        wrong += [f"{name}: in the source distribution, and not of the project" for name in more]
-        wrong += [f"{name}: not in the source distribution" for name in sorted(project - set(sdist) - NOWHERE)]
-    return wrong
+    wrong = [f"{name}: stray in the wheel" for name in stray(wheel, [*SHIPPED, *ABOUT])]
+    if project is None:
+        kinds = [*(f"src/{pattern}" for pattern in SHIPPED), *BESIDE]
+        return wrong + [f"{name}: stray in the source distribution" for name in stray(sdist, kinds)]
+    package = {name.removeprefix("src/") for name in project if name.startswith("src/askonce/")}
+    return [
+        *wrong,
+        *(f"{name}: not in the wheel" for name in sorted(package - set(wheel))),
+        *(f"{name}: in the wheel, and not of the project" for name in sorted(set(_code(wheel)) - package)),
+        *(f"{name}: stray in the source distribution" for name in sorted(set(sdist) - project - {"PKG-INFO"})),
+        *(f"{name}: not in the source distribution" for name in sorted(project - set(sdist) - NOWHERE)),
+    ]
 
 
 def _code(names: Sequence[str]) -> list[str]:
@@ -245,11 +245,13 @@ def _blocks(room: Room, around: dict[str, str]) -> int:
 def _gateway(room: Room, upstream: str) -> None:
     """Serve, ask the same twice, look at the page, and end it."""
     command = [str(room.folder / "bin" / "askonce"), "serve", "--upstream", upstream, "--port", "0"]
-    around = {**room.around, "ASKONCE_ADMIN_TOKEN": "a token that is long enough"}
+    around = {**room.around, "ASKONCE_ADMIN_TOKEN": "a-token-that-is-long-enough-to-be-one"}
     with subprocess.Popen(command, cwd=room.folder, env=around, stderr=subprocess.PIPE, text=True) as serving:
         try:
             said = serving.stderr.readline() if serving.stderr else ""
-            _ask(found[0] if (found := re.search(r"http://127\.0\.0\.1:\d+", said)) else said)
+            if not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
+                raise Trouble(f"the gateway said {said}")
+            _ask(found[0])
         finally:
             serving.terminate()
     if serving.returncode:

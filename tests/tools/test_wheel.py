@@ -85,7 +85,7 @@ def test_a_file_of_an_allowed_kind_must_be_tracked_and_one_that_is_tracked_must_
     assert wheel.differences(built, {"src/askonce/a.py", "src/askonce/b.py", "README.md"}) == [
         "askonce/b.py: not in the wheel",
         "askonce/mine.py: in the wheel, and not of the project",
-        "tests/test_mine.py: in the source distribution, and not of the project",
+        "tests/test_mine.py: stray in the source distribution",
         "README.md: not in the source distribution",
         "src/askonce/b.py: not in the source distribution",
     ]
