@@ -75,7 +75,9 @@ def configure(
 ) -> None:
     """Set the defaults of caches made from now on, the default cache among them (None: leave as it is).
 
-    Where that changes anything, the next call makes another default cache; the old one finishes its calls.
+    `url`, `prefix`, `mode`, `near` (bytes, or such as "64MB"), `compress` and `encryption` are those of `Cache`; None
+    leaves each as it is. Where that changes anything, the next call makes another default cache; the old one finishes
+    its calls. ConfigError for a wrong value.
     """
     _check_defaults(url, compress, encryption)
     _config.configure(url=url, prefix=prefix, mode=mode, near=near, compress=compress, encryption=encryption)
@@ -112,14 +114,14 @@ def get_or_set(messages: object, model: str, call_fn: Callable[[], _T], ttl: flo
     """Return the answer of `model` to `messages`; `call_fn()` runs only if no caller has it. `ttl` in seconds.
 
     The tutorial's function, on the default cache. Keywords of CallOptions are askonce's; all others are part of the
-    question: temperature, seed, ... Those of ``request={...}`` are too, whatever their names. UsageError for a keyword
-    that is nearly one of askonce's.
+    question: temperature, seed, ... Those of ``request={...}`` are too, whatever their names. `ttl`: None for the
+    policy's. Errors as in `Cache.get_or_set`.
     """
     return default_cache().get_or_set(messages, model, call_fn, ttl, **more)
 
 
 def request_log(cache: Any, stream: Any = None) -> Callable[[], None]:
-    """Write one line of JSON for each lookup of a cache to a text stream (None: stderr). Return what ends it.
+    """Write one line of JSON for each lookup of a cache to a text `stream` (None: stderr). Return what ends it.
 
     Columns: ``time`` (UTC), ``key``, ``outcome``, ``detail``, ``model``, ``tenant``, ``status`` (of HTTP; null for a
     cache alone), ``seconds``, ``bytes`` (of a stored answer), ``tokens_saved``. What is not known is null. No prompt,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from askonce.cache.answer import AsyncOutcome, Outcome
-from askonce.cache.base import BaseCache, scoping
+from askonce.cache.base import BaseCache
 from askonce.cache.common import CacheOrHandle
 from askonce.cache.items import items_as
-from askonce.cache.options import Options, settings_of
+from askonce.cache.options import Options
+from askonce.cache.scoped import Scoped
 from askonce.cache.streams import AsyncStream, Stream
 from askonce.cache.typing import A_co, C_co, ClientModule, I, T
 from askonce.core.wording import spelled
-from askonce.engine.question import Settings
 from askonce.runtime.drive import drive
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class SyncMethods(CacheOrHandle):
         """Return the answer of `model` to `messages`; `call_fn()` runs only if no caller has it. `ttl` in seconds.
 
         Keywords of CallOptions are askonce's; all others are part of the question: temperature, seed, ... Those of
-        ``request={...}`` are too, whatever their names. UsageError for a keyword that is nearly one of askonce's.
+        ``request={...}`` are too, whatever their names. UsageError for a keyword that is nearly one of askonce's; other
+        errors as in `fetch`. `ttl`: None for the policy's.
         """
         request, settings = self._tutorial(messages, model, ttl, more)
         found: T = drive(self._base.ask(request, call_fn, settings)).value
@@ -43,8 +44,10 @@ class SyncMethods(CacheOrHandle):
     def fetch(self, request: object, call: Callable[[], T], **own: Unpack[Options]) -> Outcome[T]:
         """Return the Outcome for a JSON-like `request`; all of it is the key. `call()` runs in this thread, if needed.
 
-        Exceptions of `call` are passed on unchanged. RequestError: the request has no exact JSON form. NotCached: there
-        is no answer, and ``control="only-if-cached"``. An answer that is no plain JSON is returned and not stored.
+        Exceptions of `call` are passed on unchanged. An answer that is no plain JSON is returned and not stored.
+        RequestError: the request has no exact JSON form. ConfigError, UsageError: a setting is wrong, or unknown.
+        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache is. StoreUnavailable:
+        the store failed, and the cache is `strict`.
         """
         return drive(self._base.ask(request, call, self._settings(own)))
 
@@ -59,7 +62,8 @@ class SyncMethods(CacheOrHandle):
 
         `item`: the type of its items, if they are not plain JSON but an SDK's events, such as ``ChatCompletionChunk``:
         a pydantic model, a union, a dataclass. Every reader gets items of that type. UsageError if pydantic cannot
-        read it. Without it, an item that is not plain JSON is passed on, and the stream is not stored.
+        read it. Without it, an item that is not plain JSON is passed on, and the stream is not stored. Other errors as
+        in `fetch`.
         """
         kind = items_as(item)
         playback, status, question = drive(self._base.stream(request, open_stream, self._settings(own), kind))
@@ -79,14 +83,18 @@ class SyncMethods(CacheOrHandle):
         """Return a client for a sync SDK's `http_client=`: of httpx2 if it is installed, else httpx, or of `module`.
 
         Keywords of a handle (`Options`) apply to all its calls; those of `RuleWords` add to the cache's rules; `inner`
-        is the transport that sends the requests. With `share_forms` a stored stream answers a request without
-        ``stream``, and the other way round, where that is exact. All other keywords are the client's own, with the
-        SDKs' defaults. Closing the client never closes the cache. ConfigError: neither module is installed.
+        is the transport that sends the requests (None: the module's). With `share_forms` a stored stream answers a
+        request without ``stream``, and the other way round, where that is exact. All other keywords are the client's
+        own, with the SDKs' defaults. Closing the client never closes the cache. ConfigError: neither module is
+        installed, or a setting is wrong. UsageError: a keyword is nearly one of askonce's.
         """
         return self._http_client(module, inner, share_forms=share_forms, more=more)
 
     def scoped(self, **own: Unpack[Options]) -> Handle:
-        """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
+        """Return a handle with its own settings. As a context, it gives them to all calls made inside.
+
+        ConfigError for a wrong setting, UsageError for an unknown one.
+        """
         return Handle(self._base, self._checked(own))
 
     @spelled
@@ -107,7 +115,8 @@ class SyncMethods(CacheOrHandle):
 
         Select in one way: a `key` (an outcome's), a `request` (with the scope, tenant and variant it was asked under),
         a `scope` with all below it, a `tag`, a `model`, or everything of this prefix; one or a list. The cost does not
-        depend on how many entries it reaches. `dry_run` only returns how many live ones that is. StoreUnavailable or
+        depend on how many entries it reaches. `dry_run` only returns how many live entries that is. UsageError,
+        ConfigError, RequestError: what was selected is no way, no label or no request. StoreUnavailable or
         PartialInvalidation if not all of it could be done: repeating it is safe.
         """
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
@@ -121,17 +130,24 @@ class SyncMethods(CacheOrHandle):
 
         `request`: as it is given to `fetch`, with its settings; or a request or a response of an HTTP client. A
         response that went upstream is explained as it was. `key`: an outcome's, or a status's. `stream`: as it is given
-        to `fetch_stream`. See docs/why.md.
+        to `fetch_stream`. UsageError: give one of `request` and `key`. RequestError, ConfigError: as in `fetch`. An
+        unreachable store is a reason, and no error. See docs/why.md.
         """
         return drive(self._base.explained(request, key, self._settings(own), stream=stream))
 
     @spelled
     def misses(self, limit: int = 20) -> list[Miss]:
-        """Return the last lookups of all processes that went upstream, the newest first, each with its Why."""
+        """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
+
+        UsageError for a `limit` that is no number of misses, StoreUnavailable if the store cannot be read.
+        """
         return drive(self._base.missed(limit))
 
     def entries(self) -> Iterator[Listed]:
-        """Iterate over this prefix's entries, in no order: only their headers, read in small steps."""
+        """Iterate over this prefix's entries, in no order: only their headers, read in small steps.
+
+        StoreUnavailable if the store cannot be read.
+        """
         walk = self._base.listed()
         while True:
             try:
@@ -153,13 +169,16 @@ class SyncMethods(CacheOrHandle):
     def activity(self, *, days: int = 1) -> Activity:
         """What all processes that use this prefix did in the last `days`: by hour, passes by reason, the hottest keys.
 
-        Errors as in `savings`.
+        `days`: how many, 1 is today (UTC). Errors as in `savings`.
         """
         return drive(self._base.active(days))
 
     @spelled
     def sweep(self) -> int:
-        """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves."""
+        """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves.
+
+        StoreUnavailable if the store fails: what was deleted stays so.
+        """
         return drive(self._base.swept())
 
 
@@ -173,7 +192,8 @@ class AsyncMethods(CacheOrHandle):
 
         `call_fn` is a coroutine function; its coroutine runs in a task of its own. Keywords of CallOptions are
         askonce's; all others are part of the question: temperature, seed, ... Those of ``request={...}`` are too,
-        whatever their names. UsageError for a keyword that is nearly one of askonce's.
+        whatever their names. UsageError for a keyword that is nearly one of askonce's; other errors as in `fetch`.
+        `ttl`: None for the policy's.
         """
         request, settings = self._tutorial(messages, model, ttl, more)
         found: T = (await self._base.ask(request, call_fn, settings)).value
@@ -183,8 +203,10 @@ class AsyncMethods(CacheOrHandle):
         """Return the Outcome for a JSON-like `request`; all of it is the key. `call()` is awaited, if needed.
 
         It runs in a task of its own: cancelling a caller never cancels a call that other callers or the store will use.
-        Exceptions of `call` are passed on unchanged. RequestError: the request has no exact JSON form. NotCached: there
-        is no answer, and ``control="only-if-cached"``. An answer that is no plain JSON is returned and not stored.
+        Exceptions of `call` are passed on unchanged. An answer that is no plain JSON is returned and not stored.
+        RequestError: the request has no exact JSON form. ConfigError, UsageError: a setting is wrong, or unknown.
+        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache is. StoreUnavailable:
+        the store failed, and the cache is `strict`.
         """
         found = await self._base.ask(request, call, self._settings(own))
         assert isinstance(found, AsyncOutcome)
@@ -206,7 +228,8 @@ class AsyncMethods(CacheOrHandle):
 
         `item`: the type of its items, if they are not plain JSON but an SDK's events, such as ``ChatCompletionChunk``:
         a pydantic model, a union, a dataclass. Every reader gets items of that type. UsageError if pydantic cannot
-        read it. Without it, an item that is not plain JSON is passed on, and the stream is not stored.
+        read it. Without it, an item that is not plain JSON is passed on, and the stream is not stored. Other errors as
+        in `fetch`.
         """
         kind = items_as(item)
         playback, status, question = await self._base.stream(request, open_stream, self._settings(own), kind)
@@ -226,14 +249,18 @@ class AsyncMethods(CacheOrHandle):
         """Return a client for an async SDK's `http_client=`: of httpx2 if it is installed, else httpx, or of `module`.
 
         Keywords of a handle (`Options`) apply to all its calls; those of `RuleWords` add to the cache's rules; `inner`
-        is the transport that sends the requests. With `share_forms` a stored stream answers a request without
-        ``stream``, and the other way round, where that is exact. All other keywords are the client's own, with the
-        SDKs' defaults. Closing the client never closes the cache. ConfigError: neither module is installed.
+        is the transport that sends the requests (None: the module's). With `share_forms` a stored stream answers a
+        request without ``stream``, and the other way round, where that is exact. All other keywords are the client's
+        own, with the SDKs' defaults. Closing the client never closes the cache. ConfigError: neither module is
+        installed, or a setting is wrong. UsageError: a keyword is nearly one of askonce's.
         """
         return self._http_client(module, inner, share_forms=share_forms, more=more)
 
     def scoped(self, **own: Unpack[Options]) -> AsyncHandle:
-        """Return a handle with its own settings. As a context, it gives them to all calls made inside."""
+        """Return a handle with its own settings. As a context, it gives them to all calls made inside.
+
+        ConfigError for a wrong setting, UsageError for an unknown one.
+        """
         return AsyncHandle(self._base, self._checked(own))
 
     @spelled
@@ -254,7 +281,8 @@ class AsyncMethods(CacheOrHandle):
 
         Select in one way: a `key` (an outcome's), a `request` (with the scope, tenant and variant it was asked under),
         a `scope` with all below it, a `tag`, a `model`, or everything of this prefix; one or a list. The cost does not
-        depend on how many entries it reaches. `dry_run` only returns how many live ones that is. StoreUnavailable or
+        depend on how many entries it reaches. `dry_run` only returns how many live entries that is. UsageError,
+        ConfigError, RequestError: what was selected is no way, no label or no request. StoreUnavailable or
         PartialInvalidation if not all of it could be done: repeating it is safe.
         """
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
@@ -268,17 +296,24 @@ class AsyncMethods(CacheOrHandle):
 
         `request`: as it is given to `fetch`, with its settings; or a request or a response of an HTTP client. A
         response that went upstream is explained as it was. `key`: an outcome's, or a status's. `stream`: as it is given
-        to `fetch_stream`. See docs/why.md.
+        to `fetch_stream`. UsageError: give one of `request` and `key`. RequestError, ConfigError: as in `fetch`. An
+        unreachable store is a reason, and no error. See docs/why.md.
         """
         return await self._base.explained(request, key, self._settings(own), stream=stream)
 
     @spelled
     async def misses(self, limit: int = 20) -> list[Miss]:
-        """Return the last lookups of all processes that went upstream, the newest first, each with its Why."""
+        """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
+
+        UsageError for a `limit` that is no number of misses, StoreUnavailable if the store cannot be read.
+        """
         return await self._base.missed(limit)
 
     def entries(self) -> AsyncIterator[Listed]:
-        """Iterate over this prefix's entries, in no order: only their headers, read in small steps."""
+        """Iterate over this prefix's entries, in no order: only their headers, read in small steps.
+
+        StoreUnavailable if the store cannot be read.
+        """
         return self._base.listed()
 
     @spelled
@@ -295,13 +330,16 @@ class AsyncMethods(CacheOrHandle):
     async def activity(self, *, days: int = 1) -> Activity:
         """What all processes that use this prefix did in the last `days`: by hour, passes by reason, the hottest keys.
 
-        Errors as in `savings`.
+        `days`: how many, 1 is today (UTC). Errors as in `savings`.
         """
         return await self._base.active(days)
 
     @spelled
     async def sweep(self) -> int:
-        """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves."""
+        """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves.
+
+        StoreUnavailable if the store fails: what was deleted stays so.
+        """
         return await self._base.swept()
 
 
@@ -343,35 +381,9 @@ class AsyncCache(BaseCache, AsyncMethods):
         await self.aclose()
 
 
-class _Scoped(CacheOrHandle):
-    """A cache with its own settings. As a context, it gives them to all calls of that cache made inside."""
-
-    def __init__(self, base: BaseCache, settings: Settings) -> None:
-        self._cache = base
-        self._own = settings
-
-    @property
-    def _base(self) -> BaseCache:
-        return self._cache
-
-    def _settings(self, own: Mapping[str, Any]) -> Settings:
-        return self._base.within(self._standing(own))
-
-    def _standing(self, own: Mapping[str, Any]) -> Settings:
-        return settings_of(own).over(self._own) if own else self._own
-
-    def __enter__(self) -> Self:
-        scoping.set((*scoping.get(), (self._base, self._own)))
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        # No token: many tasks may enter one handle at once, and a token belongs to one of them.
-        scoping.set(scoping.get()[:-1])
-
-
-class Handle(SyncMethods, _Scoped):
+class Handle(SyncMethods, Scoped):
     """A Cache with its own settings."""
 
 
-class AsyncHandle(AsyncMethods, _Scoped):
+class AsyncHandle(AsyncMethods, Scoped):
     """An AsyncCache with its own settings."""

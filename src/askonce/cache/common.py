@@ -69,7 +69,10 @@ class CacheOrHandle:
         return client.client(client_rules, self._base.engine, module, inner, more, asynchronous=self._base.asynchronous)
 
     def transport(self, *, module: Any = None, inner: Any = None, share_forms: bool = False, **own: Any) -> Any:
-        """Return only the transport of http_client(), for a client of your own."""
+        """Return only the transport of http_client(), for a client of your own.
+
+        `module`, `inner` and `share_forms` (None and False by default), and errors as in `http_client`.
+        """
         from askonce.http import client
 
         client_rules = self._client_rules(own, share_forms=share_forms)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from askonce.cache.selector import Selector
+from askonce.cache.trouble import reading
 from askonce.engine.batch import BatchEngine
 from askonce.errors import StoreUnavailable
 from askonce.store import StoreTrouble
@@ -41,8 +42,9 @@ async def listed(engine: BatchEngine) -> AsyncIterator[Listed]:
     """The entries in the store."""
     from askonce.store import inventory
 
-    async for record, head, live in inventory.records(engine.store):
-        yield inventory.listed(record, head, live, engine.codec)
+    with reading():
+        async for record, head, live in inventory.records(engine.store):
+            yield inventory.listed(record, head, live, engine.codec)
 
 
 async def swept(engine: BatchEngine) -> int:
@@ -50,6 +52,7 @@ async def swept(engine: BatchEngine) -> int:
     from askonce.store import inventory
 
     gone = 0
-    async for _, now_gone in inventory.sweep(engine.store):
-        gone = now_gone
+    with reading():
+        async for _, now_gone in inventory.sweep(engine.store):
+            gone = now_gone
     return gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from askonce.cache.questions import QuestionBuilder
+from askonce.cache.trouble import reading
 from askonce.core.keys import Key
 from askonce.core.model import FORMS
 from askonce.core.providers.patterns import pattern
@@ -88,7 +89,8 @@ class Explained(QuestionBuilder):
         """The last misses, for sync and async."""
         if type(limit) is not int or limit < 1:
             raise UsageError(f"limit={shown(limit)}: give a number of misses, at least 1")
-        return await self.engine().explainer.misses(limit)
+        with reading():
+            return await self.engine().explainer.misses(limit)
 
     # by key
 

@@ -22,7 +22,14 @@ Call = Callable[[], Any]
 
 
 class CallOptions(TypedDict, total=False):
-    """The keywords of a call, a handle or a header that are askonce's, not the question's."""
+    """The keywords of a call, a handle or a header that are askonce's, not the question's. None: as the cache has it.
+
+    `ttl`: seconds that the answer stays fresh. `scope`: a path such as ``support/triage/v3``, part of the key. `tags`:
+    what the answer depends on. `variant`: which of several answers, a number or a text, and `tenant`: whose answer it
+    is, both part of the key. `policy`: its other terms. `consistency`: ``strong`` for no answer of a near cache.
+    `control`: directives of RFC 9111, such as ``no-cache``. `store_if`: a function of the answer that returns whether
+    to store it.
+    """
 
     ttl: float | None  # s that the answer stays fresh
     scope: str | None  # a path such as support/triage/v3; joins the key
@@ -36,7 +43,10 @@ class CallOptions(TypedDict, total=False):
 
 
 class PolicyFields(TypedDict, total=False):
-    """The fields of a Policy that a cache, a handle, a client and a fetch take as keywords, beside those of a call."""
+    """The fields of a Policy that a cache, a handle, a client and a fetch take as keywords, beside those of a call.
+
+    Units and defaults as in `Policy`.
+    """
 
     hot_ttl: float | None
     grace: float | None
@@ -54,7 +64,7 @@ class PolicyFields(TypedDict, total=False):
 
 
 class Options(CallOptions, PolicyFields, total=False):
-    """The keywords of a handle, a client and a fetch."""
+    """The keywords of a handle, a client and a fetch: the fields of `Policy`, and those of `CallOptions`."""
 
 
 CALL_OPTIONS = frozenset(CallOptions.__annotations__)

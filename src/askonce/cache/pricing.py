@@ -52,13 +52,13 @@ def read_prices(named: os.PathLike[str] | str) -> Mapping[str, Rates]:
     path = Path(named)
     try:
         text = path.expanduser().read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"the prices in {path} cannot be read: {error.strerror or error}; name a file in TOML or JSON,"
-            " or off for none"
-        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"the file {path} is not text: write prices in TOML or JSON") from None
+    except (OSError, ValueError, RuntimeError) as error:  # the last two: no path at all, or ~ of an unknown user
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"the prices in {path} cannot be read: {why}; name a file in TOML or JSON, or off for none"
+        ) from None
     kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
         said = json.loads(text) if kind == "JSON" else _toml(text)

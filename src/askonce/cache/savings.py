@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from askonce.cache.trouble import reading
 from askonce.core import tallies
 from askonce.core.codec import MARK, Codec
 from askonce.core.model import Corrupt
@@ -17,9 +18,8 @@ from askonce.core.tallies import DAY, EDGES, HOUR, Tallied, balance_of
 from askonce.core.wording import list_of, shown
 from askonce.engine.accounting import CALL, HIT
 from askonce.engine.batch import BatchEngine
-from askonce.errors import StoreUnavailable, UsageError
+from askonce.errors import UsageError
 from askonce.flight.bookings import opened
-from askonce.store import StoreTrouble
 
 Since = int | date | datetime | timedelta
 EPOCH = date(1970, 1, 1)
@@ -73,10 +73,8 @@ def by_of(by: str | Sequence[str]) -> tuple[By, ...]:
 
 async def read(engine: BatchEngine, table: str, back: int) -> tuple[date, list[Tallied]]:
     """Today by the store's clock, and a table's tallies."""
-    try:
+    with reading():
         now, found = await engine.store.tallied(table, back)
-    except StoreTrouble as trouble:
-        raise StoreUnavailable(f"the store cannot be read ({trouble})", trouble.kind) from trouble
     return datetime.fromtimestamp(now / 1000, UTC).date(), found
 
 

@@ -35,7 +35,12 @@ class ClientModule(Protocol[C_co, A_co]):
 
 
 class RedisOptions(TypedDict, total=False):
-    """The options of redis-py's connections that a cache passes on."""
+    """The options of redis-py's connections that a cache passes on; redis-py has their defaults, but for two.
+
+    `socket_timeout` (0.2 s) and `socket_connect_timeout` (1.0 s): the longest that one exchange, or a new connection,
+    may take. `max_connections`: how many connections at most. `db`: the number of the database. `socket_read_size`:
+    bytes read at once. `socket_type`, `socket_keepalive_options`: numbers of the socket module.
+    """
 
     db: int
     username: str | None
@@ -70,7 +75,11 @@ class RedisOptions(TypedDict, total=False):
 
 
 class StoreOptions(RedisOptions, total=False):
-    """The options of stores: see docs/reference/options.md."""
+    """The options of stores.
+
+    `max_bytes` of SQLite (1 GiB) and memory (256 MiB): the room of the whole store, in bytes. `private` (True): SQLite
+    keeps its file from other users. `clock`: of memory and SQLite, returns microseconds since 1970 (for tests).
+    """
 
     max_bytes: int
     private: bool
@@ -78,6 +87,9 @@ class StoreOptions(RedisOptions, total=False):
 
 
 class CacheOptions(StoreOptions, RuleWords, PolicyFields, total=False):
-    """The keywords of a cache beside those of its signature."""
+    """The keywords of a cache beside those of its signature: of its store, rules about requests, fields of `Policy`.
+
+    `ttl`: seconds, a field of its policy too (None: the policy's).
+    """
 
     ttl: float | None

@@ -51,7 +51,21 @@ class _Hashed:
 @_checked_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy(_Hashed):
-    """How answers live; seconds, bytes, None to inherit. ConfigError for an invalid value."""
+    """How answers live. None inherits: the call's policy goes before its scope's, and that before the cache's.
+
+    What none of them sets has the default in brackets. ConfigError for an invalid value.
+
+    `ttl` (86400 s): how long an answer is fresh. `hot_ttl` (ttl / 4, in seconds): how far the life of a hot key slides.
+    A key is hot after `hot_threshold` hits (10) within `hot_window` (3600 s). `grace` (ttl / 24, in seconds): how long
+    past its end an answer is served while one caller refreshes it. `stale_if_error` (ttl, in seconds): the same if
+    upstream fails. `max_age` (7 ttl, in seconds): the end of all that. `jitter` (0.05): the largest share of the ttl
+    that is subtracted at random, 0 to 1.
+
+    `tool_calls` (``pass``), `searched` (``pass``): which requests with tools are looked up. `on_abandon` (``finish``):
+    what becomes of a call that all its callers left; a stream goes on for `abandon_limit` (30 s). `max_flight` (900 s):
+    how long a call may take and still be stored. `max_answer_bytes` (8 MiB): a larger answer, in bytes, is not stored;
+    `max_bytes` is its old name. `consistency` (``bounded``): ``strong`` for no answer of a near cache.
+    """
 
     ttl: float | None = None
     hot_ttl: float | None = None

@@ -66,7 +66,7 @@ class Latency:
         return sum(self.counts)
 
     def quantile(self, share: float) -> float | None:
-        """The upper edge, in ms, of the range in which this share (0 to 1) ends; None if nothing was measured."""
+        """The upper edge, in ms, of the range in which this `share` (0 to 1) ends; None if nothing was measured."""
         left = share * self.count
         for edge, count in zip((*EDGES, EDGES[-1]), self.counts, strict=False):
             left -= count

@@ -28,9 +28,9 @@ NANO = 1_000_000_000
 class Spent:
     """What calls cost, or would have cost.
 
-    `tokens_in` includes those that the provider read from its own prompt cache, which `tokens_cached` counts.
-    `tokens_out` includes thoughts. `nanodollars`: 10**-9 US dollars. `ms`: the duration of the calls. `unpriced`:
-    answers whose tokens are known and whose price is not; they add nothing to `nanodollars`.
+    `calls`: how many. `tokens_in` includes those that the provider read from its own prompt cache, which
+    `tokens_cached` counts. `tokens_out` includes thoughts. `nanodollars`: 10**-9 US dollars. `ms`: the duration of the
+    calls. `unpriced`: answers whose tokens are known and whose price is not; they add nothing to `nanodollars`.
     """
 
     calls: int = 0
@@ -68,7 +68,7 @@ class Spent:
         return Spent(*(getattr(self, name) - getattr(other, name) for name in SPENT))
 
     def times(self, count: int) -> Spent:
-        """The same so many times."""
+        """The same `count` times."""
         return Spent(*(getattr(self, name) * count for name in SPENT))
 
     def as_dict(self) -> dict[str, Any]:

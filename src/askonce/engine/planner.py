@@ -91,9 +91,9 @@ class Planner:
         return plan
 
     def _make(self, settings: Settings) -> Plan:
-        scope = labels.check_scope(settings.scope) if settings.scope else ""
+        scope = "" if settings.scope is None else labels.check_scope(settings.scope)
         terms = self._terms(settings, scope)
-        said = settings.control or NO_CONTROL
+        said = NO_CONTROL if settings.control in (None, "") else settings.control
         control = self._moded(said if isinstance(said, Control) else Control.parse(said))
         limits = limits_of(terms, control)
         return Plan(

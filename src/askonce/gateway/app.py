@@ -39,7 +39,8 @@ class Gateway:
 
     Made of a configuration (gateway.config), and optionally of a cache of yours, which it then does not close. The
     first request opens it, or ``async with``, or the server's lifespan. ConfigError for a configuration that cannot be
-    used; an unreachable store is no error. `shared`: the folder in which workers of one port show their numbers.
+    used; an unreachable store is no error. `cache`: None to make one by the configuration. `shared`: the folder in
+    which workers of one port show their numbers (None: they do not).
     """
 
     def __init__(self, config: GatewayConfig, *, cache: AsyncCache | None = None, shared: Path | None = None) -> None:

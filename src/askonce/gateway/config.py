@@ -61,7 +61,8 @@ def load(
 ) -> GatewayConfig:
     """The configuration from a file, the environment and flags; a later one goes before an earlier one.
 
-    `path`: None reads the file that $ASKONCE_CONFIG names, if it names one. `flags`: values by ``section.key``, as
+    `path`: None reads the file that $ASKONCE_CONFIG names, if it names one. `environ`: variables (None: none, not those
+    of the process: pass ``os.environ``). `flags`: values by ``section.key``, as
     ``{"server.port": 8080}``, and ``"upstream"``, a list of ``URL`` or ``/path=URL``; None is not given. Reads files
     and nothing else. ConfigError with a line for each problem.
     """

@@ -72,7 +72,7 @@ class View:
         return Stats(self.address, self.cache.prefix, totals.all, totals.states, totals.scopes, totals.models)
 
     async def entries(self, wanted: Filter | None = None, limit: int = LIMIT) -> Rows:
-        """Up to `limit` entries, in no order."""
+        """Up to `limit` entries, in no order; with `wanted`, those it accepts (None: all that can be served)."""
         now = await self.now()
         found = await _first(limit, self._met(wanted or Filter(), now))
         return Rows(found, len(found) == limit, now)
@@ -140,15 +140,15 @@ class View:
         )
 
     async def savings(self, since: int | date | None = None, by: str | Sequence[str] = ()) -> Savings:
-        """Cache.savings."""
+        """Cache.savings: `since` a number of days or a date, None for all that is kept."""
         return await _settled(self.cache.savings(since=since, by=by))
 
     async def activity(self, days: int = 1) -> Activity:
-        """Cache.activity."""
+        """Cache.activity of the last `days`."""
         return await _settled(self.cache.activity(days=days))
 
     async def misses(self, limit: int = 20) -> list[Miss]:
-        """Cache.misses."""
+        """Cache.misses: the last `limit` of them."""
         return await _settled(self.cache.misses(limit))
 
     async def why(self, key: str = "", **asked: Any) -> Why:
@@ -213,7 +213,7 @@ class View:
 
     async def sweep(self, rate: int = RATE, progress: Callable[[int, int], None] | None = None) -> Swept:
         """Delete what no lookup can reach any more, at most `rate` entries a second. `progress` hears after each small
-        step how many were met, and how many deleted.
+        step how many were met, and how many deleted (None: nobody does).
         """
         met = gone = 0
         begun = time.monotonic()

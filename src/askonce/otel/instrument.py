@@ -37,10 +37,11 @@ _current: contextvars.ContextVar[LookupSpan | None] = contextvars.ContextVar("lo
 def instrument(
     cache: Any = None, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
 ) -> Callable[[], None]:
-    """Make spans and metrics of a cache's lookups from now on (None: of all caches of this process, later ones too).
+    """Make spans and metrics of a `cache`'s lookups from now on (None: of all caches of this process, later ones too).
 
-    Providers of None are the application's. Returns a function that ends it. ConfigError if opentelemetry-api is not
-    installed. Nothing that OpenTelemetry raises reaches a caller of the cache.
+    `tracer_provider` and `meter_provider`: None for the application's. Returns a function that ends it. ConfigError if
+    opentelemetry-api is not installed, UsageError if that is no cache. Nothing that OpenTelemetry raises reaches a
+    caller of the cache.
     """
     base = getattr(cache, "_base", None)
     if cache is not None and base is None:

@@ -33,7 +33,8 @@ STEP = 500  # entries in a step: some milliseconds of the store's time
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One entry as `ls` shows it. Dates in s since 1970 by the store's clock, `took` in s, `size` in bytes.
+    """One entry as `ls` shows it. `created`, and until when it is `fresh`, `stale`, served on `error`: in s since 1970
+    by the store's clock. `took` in s, `size` in bytes.
 
     `live`: no invalidation reached it (it may still be past its dates).
     """

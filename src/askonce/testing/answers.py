@@ -100,7 +100,10 @@ def protocol_of(request: Any) -> Protocol:
 
 
 def answer(request: Any, protocol: Protocol | None = None, shape: Shape = "complete", nth: int = 1) -> Body:
-    """The answer to the `nth` paid call of a request, as the JSON object of its provider."""
+    """The answer to the `nth` paid call of a request, as the JSON object of its provider.
+
+    `nth`: the number of the call, from 1. `protocol`: None to guess it from the request.
+    """
     return WRITERS[protocol or protocol_of(request)](request, shape, nth)
 
 

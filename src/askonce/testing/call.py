@@ -20,7 +20,7 @@ from askonce.testing.script import Delay, Receipts, Scripted, Turn
 
 
 class UpstreamError(Portable):
-    """Raised by a `ScriptedCall` for an HTTP status of 400 or more; `status` and `body` are the provider's."""
+    """Raised by a `ScriptedCall` for an HTTP status of 400 or more; `status` (a number) and `body` are its."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(f"the scripted provider answered {status}")

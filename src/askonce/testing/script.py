@@ -31,7 +31,7 @@ class Lognormal:
     """Realistic delays: most near `median` seconds, a few far above; the same call always takes equally long.
 
     `spread`: the deviation of the logarithm (0.5: one call in forty takes 2.7 times the median); `most`: the maximum in
-    s.
+    s; `seed`: another number gives other delays.
     """
 
     median: float
@@ -53,13 +53,14 @@ Delay: TypeAlias = float | Callable[[str, int], float]
 class Step:
     """One scripted outcome. Without arguments: the complete answer, after the provider's own delay.
 
-    `shape`: the kind of answer; `body` replaces it. `status` and `headers`: of HTTP. `error`: raised by a
-    `ScriptedCall`; a `Provider` cuts the connection. `hang`: wait for `release()`, then play the rest. `delay`:
-    seconds, instead of the provider's.
+    `shape`: the kind of answer; `body` replaces it. `status` and `headers`: of HTTP (the number 200, and none).
+    `error`: raised by a `ScriptedCall`; a `Provider` cuts the connection. `hang`: wait for `release()`, then play the
+    rest. `delay`: seconds, instead of the provider's (None).
 
-    Of streams: `pace` is the seconds between two events, instead of the provider's. `after` is the number of events
-    that are sent before `hang`, `error` or a `status` of 400 or more takes effect; the status is then an error event.
-    `body` is a list of events. An answer that is asked for whole has no events: there `after` counts for nothing.
+    Of streams: `pace` is the seconds between two events, instead of the provider's (None). `after` is the number of
+    events that are sent before `hang`, `error` or a `status` of 400 or more takes effect; the status is then an error
+    event. `body` is a list of events. An answer that is asked for whole has no events: there `after` counts for
+    nothing.
     """
 
     shape: Shape = "complete"
@@ -87,7 +88,9 @@ def step(cue: Cue) -> Step:
 
 
 class Receipt(NamedTuple):
-    """A line of `Receipts`: the question, the process, and the time (`time.monotonic()`, one clock for a machine)."""
+    """A line of `Receipts`: the `question`, `pid` (the number of the process), `at` (s of `time.monotonic()`, one clock
+    for a machine).
+    """
 
     question: str
     pid: int
@@ -120,7 +123,7 @@ class Receipts:
         return [Receipt(*json.loads(line)) for line in lines if line.endswith("\n")]
 
     def paid(self, question: Any = None) -> int:
-        """How often a question (a text or a request) was paid; without one, the number of all paid calls."""
+        """How often a `question` (a text or a request) was paid; without one (None), the number of all paid calls."""
         wanted = None if question is None else question_of(question)
         return sum(wanted in (None, receipt.question) for receipt in self.rows())
 
@@ -199,7 +202,7 @@ class Scripted:
             return self._paid[question_of(question)]
 
     def wait_until_paid(self, question: Any = None, times: int = 1, timeout: float = 10.0) -> None:
-        """Block until a question (None: any) was paid `times` times; TimeoutError after `timeout` seconds."""
+        """Block until a `question` (None: any) was paid `times` times; TimeoutError after `timeout` seconds."""
         name = None if question is None else question_of(question)
 
         def enough() -> bool:
@@ -212,7 +215,7 @@ class Scripted:
                 )
 
     def release(self, question: Any = None) -> int:
-        """Release the calls that hang now (of one question, or all); return how many."""
+        """Release the calls that hang now (of one `question`, or, with None, of all); return how many."""
         name = None if question is None else question_of(question)
         with self._changed:
             open_now = [gate for gate, asked in self._gates.items() if name in (None, asked)]

@@ -82,8 +82,8 @@ class Startable(ABC):
 class Server(Startable):
     """A private server, started by ``with`` or `start`, any number of times.
 
-    `unix`: a socket file instead of a port. `password`: demanded of every client. `options`: lines of the configuration
-    (``{"maxmemory": "8mb"}``).
+    `unix`: a socket file instead of a port. `port`: its number (0: a free one). `password`: demanded of every client
+    (None: none). `options`: lines of the configuration, numbers or texts (``{"maxmemory": "8mb"}``; None: none).
     """
 
     program: ClassVar[str]
@@ -192,7 +192,7 @@ class Server(Startable):
     def command(self, *words: str | int | bytes, timeout: float = 5.0) -> Any:
         """The reply to one command, over a connection of its own; RuntimeError for an error reply.
 
-        Bulk strings are bytes; OSError if the server cannot be reached.
+        Bulk strings are bytes; OSError if the server cannot be reached, or does not reply within `timeout` seconds.
         """
         with self._connect(timeout) as connection:
             if self.password:

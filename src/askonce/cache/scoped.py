@@ -1,0 +1,37 @@
+"""What handles of both kinds share: the settings that they add, and the context that gives them to all calls inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from askonce.cache.base import BaseCache, scoping
+from askonce.cache.common import CacheOrHandle
+from askonce.cache.options import settings_of
+from askonce.engine.question import Settings
+
+
+class Scoped(CacheOrHandle):
+    """A cache with its own settings. As a context, it gives them to all calls of that cache made inside."""
+
+    def __init__(self, base: BaseCache, settings: Settings) -> None:
+        self._cache = base
+        self._own = settings
+
+    @property
+    def _base(self) -> BaseCache:
+        return self._cache
+
+    def _settings(self, own: Mapping[str, Any]) -> Settings:
+        return self._base.within(self._standing(own))
+
+    def _standing(self, own: Mapping[str, Any]) -> Settings:
+        return settings_of(own).over(self._own) if own else self._own
+
+    def __enter__(self) -> Self:
+        scoping.set((*scoping.get(), (self._base, self._own)))
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        # No token: many tasks may enter one handle at once, and a token belongs to one of them.
+        scoping.set(scoping.get()[:-1])
