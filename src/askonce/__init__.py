@@ -75,8 +75,8 @@ def configure(
 ) -> None:
     """Set the defaults of caches made from now on, the default cache among them (None: leave as it is).
 
-    `url`, `prefix`, `mode`, `near` (bytes, or such as "64MB"), `compress` and `encryption` are those of `Cache`; None
-    leaves each as it is. Where that changes anything, the next call makes another default cache; the old one finishes
+    `url`, `prefix`, `mode`, `near` (bytes, or such as "64MB"), `compress` and `encryption` are those of `Cache` (None
+    leaves each as it is). Where that changes anything, the next call makes another default cache; the old one finishes
     its calls. ConfigError for a wrong value.
     """
     _check_defaults(url, compress, encryption)

@@ -62,7 +62,7 @@ class SyncMethods(CacheOrHandle):
 
         `item`: the type of its items, if they are not plain JSON but an SDK's events, such as ``ChatCompletionChunk``:
         a pydantic model, a union, a dataclass. Every reader gets items of that type. UsageError if pydantic cannot
-        read it. Without it, an item that is not plain JSON is passed on, and the stream is not stored. Other errors as
+        read it. Without `item`, one that is not plain JSON is passed on, and the stream is not stored. Other errors as
         in `fetch`.
         """
         kind = items_as(item)
@@ -159,7 +159,7 @@ class SyncMethods(CacheOrHandle):
     def savings(self, *, since: Since | None = None, by: str | Sequence[str] = ()) -> Savings:
         """What all processes that use this prefix asked, paid and saved since then, in all and by group.
 
-        `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta; by default all that is kept, 400
+        `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta, by default all that is kept, 400
         days. `by`: ``model``, ``scope``, ``tenant``, ``day``, or several of them. UsageError for anything else,
         StoreUnavailable if the store cannot be read. What this process has counted is pushed first.
         """
@@ -228,7 +228,7 @@ class AsyncMethods(CacheOrHandle):
 
         `item`: the type of its items, if they are not plain JSON but an SDK's events, such as ``ChatCompletionChunk``:
         a pydantic model, a union, a dataclass. Every reader gets items of that type. UsageError if pydantic cannot
-        read it. Without it, an item that is not plain JSON is passed on, and the stream is not stored. Other errors as
+        read it. Without `item`, one that is not plain JSON is passed on, and the stream is not stored. Other errors as
         in `fetch`.
         """
         kind = items_as(item)
@@ -320,7 +320,7 @@ class AsyncMethods(CacheOrHandle):
     async def savings(self, *, since: Since | None = None, by: str | Sequence[str] = ()) -> Savings:
         """What all processes that use this prefix asked, paid and saved since then, in all and by group.
 
-        `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta; by default all that is kept, 400
+        `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta, by default all that is kept, 400
         days. `by`: ``model``, ``scope``, ``tenant``, ``day``, or several of them. UsageError for anything else,
         StoreUnavailable if the store cannot be read. What this process has counted is pushed first.
         """
@@ -350,7 +350,7 @@ class Cache(BaseCache, SyncMethods):
     def close(self, limit: float | None = None) -> list[str]:
         """Wait at most `limit` s for calls under way, then drop the rest and return their keys.
 
-        The default is 5 s, or 0 while a KeyboardInterrupt is being handled.
+        `limit` is 5 s by default, or 0 while a KeyboardInterrupt is being handled.
         """
         return drive(self.shut(limit))
 
@@ -370,7 +370,7 @@ class AsyncCache(BaseCache, AsyncMethods):
     async def aclose(self, limit: float | None = None) -> list[str]:
         """Wait at most `limit` s for calls under way, then drop the rest and return their keys.
 
-        The default is 5 s, or 0 in a task that is being cancelled, for example by Ctrl-C.
+        `limit` is 5 s by default, or 0 in a task that is being cancelled, for example by Ctrl-C.
         """
         return await self.shut(limit)
 

@@ -36,7 +36,10 @@ class Observed:
             watching.reset(token)
 
     def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `listener` with every Event, in the thread where it happens. Return a function that ends this."""
+        """Call `listener` with every Event, in the thread where it happens. Return a function that ends this.
+
+        UsageError if it is no function. What it raises is logged once, and reaches no caller.
+        """
         if not callable(listener):
             raise UsageError(f"on_event({shown(listener)}): give a function that is called with each Event")
         return self.events.listen(listener)

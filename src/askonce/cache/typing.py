@@ -75,7 +75,8 @@ class RedisOptions(TypedDict, total=False):
 
 
 class StoreOptions(RedisOptions, total=False):
-    """The options of stores.
+    """The options of stores, and those of Redis (`RedisOptions`).
+
 
     `max_bytes` of SQLite (1 GiB) and memory (256 MiB): the room of the whole store, in bytes. `private` (True): SQLite
     keeps its file from other users. `clock`: of memory and SQLite, returns microseconds since 1970 (for tests).
@@ -87,7 +88,7 @@ class StoreOptions(RedisOptions, total=False):
 
 
 class CacheOptions(StoreOptions, RuleWords, PolicyFields, total=False):
-    """The keywords of a cache beside those of its signature: of its store, rules about requests, fields of `Policy`.
+    """The keywords of a cache beside those of its signature: of its store (`StoreOptions`), and fields of `Policy`.
 
     `ttl`: seconds, a field of its policy too (None: the policy's).
     """

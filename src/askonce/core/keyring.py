@@ -87,8 +87,8 @@ class Names:
 class Keys:
     """A ring of keys: ``{"2026-11": key, "2026-05": key}``, each 32 bytes, as bytes, base64 or hex.
 
-    The first encrypts, all decrypt. `names`: the secret of 32 bytes that keys the digests; without it, one derived from
-    the last key. ConfigError for a ring that is empty, or that holds a key of another length or one key twice.
+    The first encrypts, all decrypt. `names`: the secret of 32 bytes that keys the digests (None: one derived
+    from the last key). ConfigError for a ring that is empty, or that holds a key of another length or one key twice.
     """
 
     @spelled

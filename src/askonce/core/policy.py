@@ -63,8 +63,8 @@ class Policy(_Hashed):
 
     `tool_calls` (``pass``), `searched` (``pass``): which requests with tools are looked up. `on_abandon` (``finish``):
     what becomes of a call that all its callers left; a stream goes on for `abandon_limit` (30 s). `max_flight` (900 s):
-    how long a call may take and still be stored. `max_answer_bytes` (8 MiB): a larger answer, in bytes, is not stored;
-    `max_bytes` is its old name. `consistency` (``bounded``): ``strong`` for no answer of a near cache.
+    how long a call may take and still be stored. `max_answer_bytes` (8 MiB, once called `max_bytes`): a larger answer,
+    in bytes, is not stored. `consistency` (``bounded``): ``strong`` for no answer of a near cache.
     """
 
     ttl: float | None = None

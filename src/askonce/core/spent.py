@@ -28,9 +28,10 @@ NANO = 1_000_000_000
 class Spent:
     """What calls cost, or would have cost.
 
-    `calls`: how many. `tokens_in` includes those that the provider read from its own prompt cache, which
-    `tokens_cached` counts. `tokens_out` includes thoughts. `nanodollars`: 10**-9 US dollars. `ms`: the duration of the
-    calls. `unpriced`: answers whose tokens are known and whose price is not; they add nothing to `nanodollars`.
+    `calls`: how many. `tokens_in`: tokens, those too that the provider read from its own prompt cache, which are the
+    tokens of `tokens_cached`. `tokens_out`: tokens, those of thoughts too. `nanodollars`: 10**-9 US dollars. `ms`: the
+    duration of the calls. `unpriced`: answers whose tokens are known and whose price is not; they add nothing to
+    `nanodollars`.
     """
 
     calls: int = 0

@@ -62,9 +62,9 @@ def load(
     """The configuration from a file, the environment and flags; a later one goes before an earlier one.
 
     `path`: None reads the file that $ASKONCE_CONFIG names, if it names one. `environ`: variables (None: none, not those
-    of the process: pass ``os.environ``). `flags`: values by ``section.key``, as
-    ``{"server.port": 8080}``, and ``"upstream"``, a list of ``URL`` or ``/path=URL``; None is not given. Reads files
-    and nothing else. ConfigError with a line for each problem.
+    of the process: pass ``os.environ``). `flags`: values by ``section.key``, as ``{"server.port": 8080}``, and
+    ``"upstream"``, a list of ``URL`` or ``/path=URL`` (None: none; a value of None is not given). Reads files and
+    nothing else. ConfigError with a line for each problem.
     """
     environ, flags, problems = environ or {}, flags or {}, Problems()
     sections: Sections = {name: {} for name in SECTIONS}

@@ -33,7 +33,7 @@ class ScriptedCall(Scripted):
 
     `delay`: seconds, or a function of the question and the number of its call (`Lognormal`). `pace`: seconds between
     two events of a stream. `protocol`: the shape of answers, guessed from the request if None. `receipts`: a file in
-    which several processes count together.
+    which several processes count together (None: this process counts).
     """
 
     def __init__(

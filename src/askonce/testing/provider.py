@@ -83,7 +83,8 @@ class Provider(Scripted):
     """A scripted upstream on 127.0.0.1, at a free port or at `port`; started by ``with`` or `start`.
 
     `delay`: seconds until an answer begins, or a function of the question and the number of its call (`Lognormal`).
-    `pace`: seconds between two events of a stream. `receipts`: a file in which several processes count together.
+    `pace`: seconds between two events of a stream. `receipts`: a file in which several processes count together (None:
+    this one counts).
     """
 
     def __init__(

@@ -123,7 +123,7 @@ class Receipts:
         return [Receipt(*json.loads(line)) for line in lines if line.endswith("\n")]
 
     def paid(self, question: Any = None) -> int:
-        """How often a `question` (a text or a request) was paid; without one (None), the number of all paid calls."""
+        """How often a `question` (a text or a request) was paid, or without one how often any was."""
         wanted = None if question is None else question_of(question)
         return sum(wanted in (None, receipt.question) for receipt in self.rows())
 

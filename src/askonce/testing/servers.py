@@ -83,7 +83,7 @@ class Server(Startable):
     """A private server, started by ``with`` or `start`, any number of times.
 
     `unix`: a socket file instead of a port. `port`: its number (0: a free one). `password`: demanded of every client
-    (None: none). `options`: lines of the configuration, numbers or texts (``{"maxmemory": "8mb"}``; None: none).
+    (None: none). `options`: lines of the configuration, numbers or texts (``{"maxmemory": "8mb"}``, by default none).
     """
 
     program: ClassVar[str]
