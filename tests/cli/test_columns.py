@@ -41,6 +41,18 @@ def test_a_column_that_is_shown_is_whole_or_at_least_eight_cells_wide(told, widt
     assert used <= width or len(wide) == 1
 
 
+@given(rows, st.integers(12, 200))
+def test_nothing_is_cut_while_there_is_room(told, width):
+    told = [(key, left[:12], scope, model) for key, left, scope, model in told]
+    wide = fitted(COLUMNS, told, width)
+    cut = [
+        number
+        for number, given_width in wide
+        if given_width < max(cell_len(word) for word in [COLUMNS[number].heading, *(row[number] for row in told)])
+    ]
+    assert not cut or sum(one for _, one in wide) + GAP * (len(wide) - 1) == width
+
+
 @given(rows)
 def test_room_for_everything_is_used_for_everything(told):
     assert len(fitted(COLUMNS, told, 400)) == len(COLUMNS)

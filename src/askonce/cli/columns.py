@@ -37,11 +37,11 @@ def fitted(columns: Sequence[Column], rows: Rows, width: int) -> list[tuple[int,
         kept -= 1
     left = width - sum(least[:kept]) - GAP * (kept - 1)
     given = list(least[:kept])
-    for number in sorted(range(kept), key=lambda one: wanted[one] - least[one]):
-        waiting = sum(wanted[one] > given[one] for one in range(kept))
-        more = min(wanted[number] - given[number], left // max(1, waiting))
-        given[number] += max(0, more)
-        left -= max(0, more)
+    needy = sorted(range(kept), key=lambda one: wanted[one] - least[one])
+    for others, number in zip(reversed(range(kept)), needy, strict=True):
+        more = max(0, min(wanted[number] - given[number], left // (others + 1)))
+        given[number] += more
+        left -= more
     return list(enumerate(given))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from askonce.cli import say
-from askonce.cli.place import Place, Prefix, Url, find_kept, is_gateway
+from askonce.cli.place import Place, Prefix, StoreUrl, find_kept, is_gateway
 from askonce.core.urls import without_password
 from askonce.errors import AskonceError, UsageError
 
@@ -17,7 +17,7 @@ Open = Annotated[bool, typer.Option("--open", help="Open the page in your browse
 EXTRA = {"starlette", "jinja2", "markupsafe", "uvicorn"}
 
 
-def dashboard(url: Url = None, prefix: Prefix = None, port: Port = None, open_: Open = False) -> None:
+def dashboard(url: StoreUrl = None, prefix: Prefix = None, port: Port = None, open_: Open = False) -> None:
     """Show the store in a browser: savings, calls, misses, answers.
 
     The command serves the page on this machine only, and prints a link that logs in. It ends with Ctrl-C. A gateway has

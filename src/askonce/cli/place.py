@@ -27,15 +27,13 @@ def named(url: str | None) -> str | None:
     return url
 
 
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        callback=named,
-        help="The store, or a gateway (http://). Default: $ASKONCE_URL, $REDIS_URL, a file in the cache folder.",
-    ),
-]
+def _url(what: str) -> Any:
+    said = f"{what}. Default: $ASKONCE_URL, $REDIS_URL, a file in the cache folder."
+    return typer.Option("--url", metavar="URL", callback=named, help=said)
+
+
+Url = Annotated[str | None, _url("The store, or a gateway (http://)")]
+StoreUrl = Annotated[str | None, _url("The store")]  # of a command that needs the store itself
 Prefix = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="The prefix. Default: $ASKONCE_PREFIX.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from askonce.cli.place import Prefix, Url
+from askonce.cli.place import Prefix, StoreUrl
 from askonce.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def serve(
     host: Host = None,
     port: Port = None,
     workers: Workers = None,
-    url: Url = None,
+    url: StoreUrl = None,
     prefix: Prefix = None,
     mode: Mode = None,
     near: Near = None,
