@@ -95,8 +95,8 @@ COMMANDS = sorted(cast("Any", typer.main.get_command(app)).commands)
 
 
 def at_widths(name: str) -> list[tuple[Case, int]]:
-    """The command lines of a command at each width. A help is never narrower than click's 50 columns, nor is the demo."""
-    whole = {case for case in cases(name) if name in {HELP, "demo"} or "-h" in case.words}
+    """The command lines of a command at each width. A help is never narrower than click's 50 columns."""
+    whole = {case for case in cases(name) if name == HELP or "-h" in case.words}
     return [(case, at) for case in cases(name) for at in (*KEPT, *(() if case in whole else TRIED))]
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.constrain import Constrain
 from rich.live import Live
 from rich.table import Table
@@ -23,6 +23,7 @@ from askonce.flight.background import HEARTBEAT
 if TYPE_CHECKING:
     from askonce.demo.scenes import Measured, Promise, Report, Row
 
+ROOM = 56  # columns that the table needs with the times
 TITLE = 38  # columns of what was asked, where there is room
 WIDTH = 88  # columns: a paragraph is read more easily when it does not run across a wide screen
 
@@ -107,7 +108,7 @@ def parts(report: Report) -> list[RenderableType]:
     """What of a report is complete, in the order in which it is told; it only grows."""
     found = [_opening(report)]
     if report.hit is not None:
-        found += [_table(report), *(_paragraph(title, text) for title, text in _scenes(report))]
+        found += [_Rows(report), *(_paragraph(title, text) for title, text in _scenes(report))]
     if report.seconds:
         found.append(_ending(report))
     return found
@@ -115,7 +116,7 @@ def parts(report: Report) -> list[RenderableType]:
 
 def _unfinished(report: Report) -> RenderableType:
     if report.hit is None:
-        return _table(report)
+        return _Rows(report)
     if report.seconds:
         return ""
     return Text("\nThe prompt changes ..." if report.invalidation is None else "\nA process dies ...", "dim")
@@ -136,6 +137,16 @@ def _opening(report: Report) -> RenderableType:
     )
 
 
+class _Rows:
+    """What was asked and paid, and, where there is room, how long it took."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        yield _table(self._report) if options.max_width >= ROOM else _narrow(self._report)
+
+
 def _table(report: Report) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("", max_width=TITLE)  # it wraps in a narrow terminal, and the numbers never do
@@ -148,6 +159,19 @@ def _table(report: Report) -> Table:
         table.add_row(_title(row), f"{row.asked:,}", *_measure(row.plain), *_measure(row.cached))
     if len(report.rows) > 1:
         table.add_row(*_sum(report.rows), style="bold")
+    return table
+
+
+def _narrow(report: Report) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for heading, style in (("\nasked", ""), ("paid\nwithout", "red"), ("\nwith", "green")):
+        table.add_column(heading, justify="right", style=style, no_wrap=True)
+    for row in report.rows:
+        table.add_row(_title(row), f"{row.asked:,}", f"{row.plain.paid:,}", f"{row.cached.paid:,}")
+    if len(report.rows) > 1:
+        title, asked, plain, _, cached, _ = _sum(report.rows)
+        table.add_row(title, asked, plain, cached, style="bold")
     return table
 
 
