@@ -27,6 +27,7 @@ SCREENS = Path(__file__).parent / "screens"
 WRITTEN = SCREENS / "written-with"
 PIPE = 0
 KEPT = (60, 80, 200, PIPE)
+HELPS = (60, 80, PIPE)
 TRIED = (40,)  # the laws hold at any width
 AT = ["--url", prepared.URL]
 INDENT = 24  # cells before a text that is too long for a line and begins in it
@@ -95,9 +96,17 @@ COMMANDS = sorted(cast("Any", typer.main.get_command(app)).commands)
 
 
 def at_widths(name: str) -> list[tuple[Case, int]]:
-    """The command lines of a command at each width. A help is never narrower than click's 50 columns."""
-    whole = {case for case in cases(name) if name == HELP or "-h" in case.words}
-    return [(case, at) for case in cases(name) for at in (*KEPT, *(() if case in whole else TRIED))]
+    """The command lines of a command at each width. A help is never narrower than click's 50 columns, nor wider than 80."""
+    return [(case, at) for case in cases(name) for at in (HELPS if helps(name, case) else (*KEPT, *TRIED))]
+
+
+def kept(name: str) -> list[tuple[Case, int]]:
+    """Those that are kept in the folder."""
+    return [(case, at) for case, at in at_widths(name) if at in KEPT]
+
+
+def helps(name: str, case: Case) -> bool:
+    return name == HELP or "-h" in case.words
 
 
 def cases(name: str) -> list[Case]:
@@ -129,13 +138,12 @@ def lines(one: Said, at: int) -> list[Line]:
 def page(name: str, said: dict[tuple[str, int], Said]) -> str:
     """What is kept of a command. A tab is shown as an arrow, and standard error after a mark."""
     written: list[str] = []
-    for case in cases(name):
-        for at in KEPT:
-            one = said[str(case), at]
-            written += [f"$ {case}    # {f'{at} columns' if at else 'a pipe'}, exit code {one.code}"]
-            written += [row for line in lines(one, at) for row in line.rows]
-            written += [f"2> {line}" for line in one.err.splitlines()]
-            written.append("")
+    for case, at in kept(name):
+        one = said[str(case), at]
+        written += [f"$ {case}    # {f'{at} columns' if at else 'a pipe'}, exit code {one.code}"]
+        written += [row for line in lines(one, at) for row in line.rows]
+        written += [f"2> {line}" for line in one.err.splitlines()]
+        written.append("")
     return "\n".join(written).replace("\t", "⇥")
 
 
