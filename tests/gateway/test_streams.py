@@ -133,27 +133,3 @@ def test_a_caller_of_http_1_0_gets_a_stream_of_known_length():
             assert b"transfer-encoding" not in head
             assert f"content-length: {len(body)}".encode() in head
             assert body.endswith(b"data: [DONE]\n\n")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("questions", [1, 200])
-def test_a_thousand_concurrent_streams_cost_a_call_for_each_question(questions):
-    import asyncio
-
-    async def crowd(url: str) -> list[bytes]:
-        limits = httpx2.Limits(max_connections=1000)
-        async with httpx2.AsyncClient(limits=limits, timeout=120) as client:
-
-            async def one(number: int) -> bytes:
-                made = await client.post(
-                    f"{url}/v1/chat/completions", json=asked(f"q{number % questions}"), headers=KEY
-                )
-                return made.content
-
-            return await asyncio.gather(*map(one, range(1000)))
-
-    with Provider(pace=0.05, delay=1.0) as provider, serving(provider.url) as running:
-        came = asyncio.run(crowd(running.url))
-        assert sum(provider.paid(f"q{number}") for number in range(questions)) == questions
-    assert len(set(came)) == questions
-    assert all(body.endswith(b"data: [DONE]\n\n") for body in came)
