@@ -31,10 +31,10 @@ def asked(question: str) -> dict[str, Any]:
 
 
 class Crowd(NamedTuple):
-    """What callers got, by their question; the calls that it cost; the gateway's largest memory in bytes."""
+    """What callers got, by their question; the gateway's largest memory in bytes."""
 
     bodies: dict[str, set[bytes]]
-    calls: Counter[str]
+    calls: Counter[int]  # how many questions cost so many
     memory: int
 
 
