@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from askonce import Cache, Policy
-from askonce.core.savings import Balance
+from askonce.core.spent import Balance
 from askonce.testing.script import Step
 from tests.fixtures import place_of
 from tests.gateway.served import Served
