@@ -66,7 +66,7 @@ class NotCached(AskonceError, LookupError):
 
 
 class CacheClosed(AskonceError, RuntimeError):
-    """The cache was closed."""
+    """The cache was closed, before the call or while it waited: keep it open as long as its callers."""
 
 
 class StoreUnavailable(AskonceError, ConnectionError):

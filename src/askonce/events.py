@@ -64,7 +64,14 @@ NAMES: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class Status:
-    """How one lookup ended, in the terms of RFC 9211. `ttl` and `age`: whole seconds; a negative ttl is stale."""
+    """How one lookup ended, in the terms of RFC 9211; as text, a Cache-Status value.
+
+    `key`: the question's, "" without one. `hit`: answered from the store. `fwd`: why upstream was asked (``miss``,
+    ``stale``, ``request``, ``bypass``), "" if it was not. `stored`: the answer is in the store now. `collapsed`:
+    another caller's call answered. `ttl`, `age`: whole seconds that the answer is still fresh (negative: stale), and
+    since it was stored; None if that is not known. `detail`: a word that says more, such as ``store-timeout`` or
+    ``truncated``.
+    """
 
     key: str
     hit: bool = False
@@ -96,7 +103,11 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. `name` is one of NAMES; `key` is the question's key, or "" without one."""
+    """Something that happened. `name`: one of `askonce.events.NAMES`, which says what it means and has as `data`.
+
+    `key`: the question's, or "" without one. `detail`: a word that says more. `status`: of a ``lookup``, None for all
+    others. `data`: numbers and names by which events are counted (seconds, tokens, model, tenant).
+    """
 
     name: str
     key: str = ""

@@ -25,6 +25,7 @@ import pytest
 import askonce
 from askonce import AsyncCache, Cache, Keys, Policy
 from askonce.cache.options import OPTIONS
+from askonce.cache.typing import RedisOptions
 from askonce.core.rules import RULE_WORDS
 from askonce.errors import AskonceError
 
@@ -128,6 +129,10 @@ def function(name: str, of: Any, doc: str) -> Piece:
 
 
 PIECES = {piece.name: piece for piece in pieces()}
+FIELDED = {name for name, one in named().items() if inspect.isclass(one) and fields_of(one)}
+REDIS_ALONE = (
+    RedisOptions.__annotations__.keys()
+)  # redis-py explains its own; the numbers need their units all the same
 
 
 def says(doc: str, name: str) -> str:
@@ -167,6 +172,15 @@ def test_each_number_has_a_unit():
 def test_what_nothing_means_is_said_where_nothing_is_the_default():
     """Any other default is in the signature, which the reference and an editor show."""
     assert lacking(unexplained) == {}
+
+
+def test_each_field_is_named():
+    def unnamed(piece: Piece) -> list[str]:
+        fields = piece.arguments.keys() - REDIS_ALONE if piece.name in FIELDED else set()
+        return sorted(name for name in fields if not re.search(rf"`{name}\b", piece.doc))
+
+    assert len(FIELDED) > 15
+    assert lacking(unnamed) == {}
 
 
 def test_a_docstring_that_says_nothing_is_found():

@@ -54,7 +54,7 @@ class SyncMethods(CacheOrHandle):
     def fetch_stream(
         self, request: object, open_stream: Callable[[], Iterable[I]], *, item: Any = None, **own: Unpack[Options]
     ) -> Stream[I]:
-        """Return an iterator of a stream's items; ``open_stream()`` returns the upstream's, if it is needed.
+        """Return an iterator of a stream's items for a `request`; ``open_stream()`` returns the upstream's, if needed.
 
         Callers that ask while it runs, in any process, get the items so far, then each item as it comes. A stream is
         stored if it reaches its end and is judged storable, like any answer. If all callers leave early, it goes on
@@ -220,7 +220,7 @@ class AsyncMethods(CacheOrHandle):
         item: Any = None,
         **own: Unpack[Options],
     ) -> AsyncStream[I]:
-        """Return an async iterator of a stream's items; ``open_stream()`` returns the upstream's, if it is needed.
+        """Return an async iterator of a stream's items for a `request`; ``open_stream()`` opens upstream's, if needed.
 
         It returns an async iterator, or an awaitable that returns one. Callers that ask while it runs, in any process,
         get the items so far, then each item as it comes. A stream is stored if it reaches its end and is judged

@@ -39,7 +39,8 @@ class RedisOptions(TypedDict, total=False):
 
     `socket_timeout` (0.2 s) and `socket_connect_timeout` (1.0 s): the longest that one exchange, or a new connection,
     may take. `max_connections`: how many connections at most. `db`: the number of the database. `socket_read_size`:
-    bytes read at once. `socket_type`, `socket_keepalive_options`: numbers of the socket module.
+    bytes read at once. `socket_type`, `socket_keepalive_options`: numbers of the socket module. All others as in
+    ``redis.Redis``.
     """
 
     db: int
@@ -88,9 +89,10 @@ class StoreOptions(RedisOptions, total=False):
 
 
 class CacheOptions(StoreOptions, RuleWords, PolicyFields, total=False):
-    """The keywords of a cache beside those of its signature: of its store (`StoreOptions`), and fields of `Policy`.
+    """The keywords of a cache beside those of its signature.
 
-    `ttl`: seconds, a field of its policy too (None: the policy's).
+    Options of its store (`StoreOptions`), rules about requests (`RuleWords`), and fields of `Policy`. `ttl`: seconds, a
+    field of its policy too (None: the policy's).
     """
 
     ttl: float | None

@@ -21,7 +21,13 @@ FOLDS = ("case", "space", "punctuation")
 
 
 class RuleWords(TypedDict, total=False):
-    """The keywords of a cache or client that are rules."""
+    """The keywords of a cache or client that are rules; without them, there are none.
+
+    `ignore_headers`: request headers that cannot change an answer, as globs. `same_as`: hosts that are one upstream.
+    `normalize`: a function that makes the value of which the key is made. `fold`: differences of the last user text
+    that do not count (``case``, ``space``, ``punctuation``). `inert`: fields of requests of which only the words can
+    change an answer.
+    """
 
     ignore_headers: Iterable[str]  # request headers that cannot change an answer; globs, "x-turn-*", "cookie:affinity"
     same_as: Mapping[str, str]  # hosts that are one upstream: {"llm.internal": "api.openai.com"}

@@ -17,7 +17,7 @@ OTHER = "(other)"  # the label of what came after a day's table of labels was fu
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The sums of one group. `labels`: its values of what the rows are split by, in that order.
+    """The sums of one group, its `balance`. `labels`: its values of what the rows are split by, in that order.
 
     A model, scope or tenant is "" where a question has none, and OTHER after a day's table was full. A day is
     ``2026-11-26`` (UTC).
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Savings:
-    """The sums of the days from `since` to `until`, both included (UTC), in all and by group.
+    """The sums of the days from `since` to `until`, both included (UTC): `total`, and by group.
 
     `rows` are sorted by what was saved, most money first, or by day. Without `by` there are none.
     """
@@ -82,7 +82,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """One hour (UTC): its sums, and the latency of hits and of calls."""
+    """One hour (UTC), which begins `at`: its sums (`balance`), and the latency of `hits` and of `calls`."""
 
     at: datetime
     balance: Balance

@@ -54,7 +54,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a lookup was answered as it was. `reason`: one of REASONS; `sentence`: one line for people.
+    """Why a lookup was answered as it was. `reason`: one of REASONS; `sentence`: one line for people;
+    `key`: the question's.
 
     `field`, `kind` (one of KINDS): where and how the nearest earlier request differs, and `nearest`: its key; `others`:
     further places. `when`: when the answer went, or was stored, s since 1970. `by`: the rule, label or word behind it.
@@ -73,7 +74,10 @@ class Why:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A lookup that went upstream, for a list: `at` in s since 1970, `stored` whether its answer was stored."""
+    """A lookup that went upstream, for a list: its `key`, `model` and `scope`, and `why` it missed.
+
+    `at` in s since 1970, `stored` whether its answer was stored, `detail` why not (as in a status), "" if it was.
+    """
 
     key: str
     at: float

@@ -36,7 +36,10 @@ class Listed:
     """One entry as `ls` shows it. `created`, and until when it is `fresh`, `stale`, served on `error`: in s since 1970
     by the store's clock. `took` in s, `size` in bytes.
 
-    `live`: no invalidation reached it (it may still be past its dates).
+    `key`: 64 hex digits. `form`: ``v`` a value, ``j`` JSON over HTTP, ``s`` a stream. `scope`, `model`, `tags`: its
+    labels. `live`: no invalidation reached it (it may still be past its dates). `codec`, `cipher`: how it is
+    compressed, and the id of the key that it is encrypted with, "" if it is not. `readable`: False if that key is not
+    here, so that its labels are unknown.
     """
 
     key: str

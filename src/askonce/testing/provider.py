@@ -39,7 +39,7 @@ BACKLOG = 2048  # a burst of callers must queue and not be refused
 
 @dataclass(frozen=True)
 class Received:
-    """A received request: its target, headers (lower case) and the bytes of its body."""
+    """A received request: its `method`, `target`, `headers` (lower case) and the bytes of its `body`."""
 
     method: str
     target: str

@@ -99,7 +99,7 @@ class Receipt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Receipts:
-    """A file to which every paid call appends one line, so that any number of processes count together."""
+    """A file at `path` to which every paid call appends one line, so that any number of processes count together."""
 
     path: Path | str
 
