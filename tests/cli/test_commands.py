@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from askonce import Cache
-from askonce.cli import checks, checks_redis, checks_sqlite
+from askonce.cli import checks_redis, checks_sqlite, remedies
 from askonce.cli.stats import STATES
 from askonce.testing.servers import Server
 from tests.cli.test_lists import in_a_terminal
@@ -349,6 +349,6 @@ class TestDoctorOfAUserWithFewRights:
     def test_every_kind_of_trouble_has_a_remedy(self):
         kinds = ("refused", "timeout", "closed", "denied", "readonly", "full", "foreign", "corrupt", "loading")
         kinds += ("down", "moving", "mismatch")  # of a Cluster
-        assert set(checks.REMEDIES) == {f"store-{kind}" for kind in kinds}
-        for remedy in checks.REMEDIES.values():
+        assert set(remedies.REMEDIES) == {f"store-{kind}" for kind in kinds}
+        for remedy in remedies.REMEDIES.values():
             assert "{" not in remedy.format(prefix="p").replace("{p:*", "")

@@ -67,7 +67,7 @@ def test_a_port_in_use_is_said_and_without_a_port_another_one_is_taken(store, ca
         (["--url", "http://127.0.0.1:8181"], 2, "open http://127.0.0.1:8181/_askonce/ with its admin token"),
         (["--url", "memory://"], 2, "memory:// ends with its process"),
         (["--url", "sqlite:////nowhere/answers.db"], 1, "nothing is stored yet"),
-        (["--port", "70000"], 2, "less than or equal to 65535"),
+        (["--port", "70000"], 2, "a whole number from 0 to 65535"),
     ],
 )
 def test_what_has_no_page_is_said_in_one_line(arguments, code, said, capsys):

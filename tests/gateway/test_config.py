@@ -106,7 +106,7 @@ def test_the_environment_can_name_the_file(tmp_path):
         ("[[server]]\nport = 1", "/askonce.toml:1: server is a table: write [server], and its keys below"),
         (
             "[server]\nport = '8080'",
-            "/askonce.toml:2: port = '8080' is not a whole number: write port = 1, without quotes",
+            "/askonce.toml:2: port = '8080' is not a whole number: write port = 8181, without quotes",
         ),
         ("[server]\nport = 70000", "/askonce.toml:2: port = 70000: write a number from 0 to 65535"),
         (

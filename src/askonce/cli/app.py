@@ -6,13 +6,14 @@ shows a traceback.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from askonce import __version__
-from askonce.cli import say
+from askonce.cli import mistakes, remedies, say
 from askonce.cli.dashboard import dashboard
 from askonce.cli.demo import demo
 from askonce.cli.digest import digest
@@ -20,6 +21,7 @@ from askonce.cli.doctor import doctor
 from askonce.cli.flights import flights
 from askonce.cli.invalidate import invalidate
 from askonce.cli.ls import ls
+from askonce.cli.mistakes import StrictCommand
 from askonce.cli.output import until_read
 from askonce.cli.ring import keys
 from askonce.cli.savings import savings
@@ -76,7 +78,7 @@ EXAMPLES: dict[Callable[..., Any], str] = {
 for command, example in EXAMPLES.items():
     # Without it the list of commands cuts their first sentences in a narrow terminal.
     summary = (command.__doc__ or "").partition("\n")[0]
-    app.command(epilog=f"Example: {example}", short_help=summary)(until_read(command))
+    app.command(cls=StrictCommand, epilog=f"Example: {example}", short_help=summary)(until_read(command))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -84,12 +86,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="askonce", standalone_mode=False)
     except _ClickError as error:
-        where = error.ctx.command_path if getattr(error, "ctx", None) else "askonce"
-        return _failed(f"{error.format_message().rstrip('.')} (see {where} --help)", 2)
+        return _failed(mistakes.told(error, sys.argv[1:] if arguments is None else arguments), 2)
     except (ConfigError, RequestError, UsageError) as error:
         return _failed(error, 2)
     except (AskonceError, StoreTrouble) as error:
-        return _failed(error, 1)
+        return _failed(remedies.with_remedy(error), 1)
     except typer.Abort:
         return _failed("stopped: nothing was done", 1)
     return code if isinstance(code, int) else 0

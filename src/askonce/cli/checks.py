@@ -15,18 +15,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
 from askonce import __version__
 from askonce.cache import config
 from askonce.cache.near import near_for, size_of
+from askonce.cache.pricing import pricer_of
+from askonce.cache.sealing import codec_of
 from askonce.cache.stores import open_store
-from askonce.cli import say
+from askonce.cli import remedies, say
 from askonce.cli.check import Check
 from askonce.cli.checks_sealing import sealing_checks
 from askonce.cli.place import Place, absent, is_gateway
-from askonce.cli.remedies import REMEDIES
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
 from askonce.core.model import Lifetime, seal
@@ -45,25 +47,24 @@ MINUTE = 60_000  # ms
 UNLISTED = "without SCAN, `askonce ls`, stats, sweep and dry_run= do not work; all else does"
 BRIEF = Limits(MINUTE, MINUTE, MINUTE)
 
-_ABOUT = {
-    "tls": "TLS failed: name the authority that signed the certificate (?ssl_ca_certs=FILE), and the host"
-    " that the certificate names; use rediss:// only with TLS",
-    "unsupported": "the service lacks this command, or forbids it: what is named before it does not work there",
-    "service": "name one of the services that the sentinels know, at the end of the URL",
-    "sentinel": "check that the URL names sentinels (port 26379), and their password (?sentinel_password=...)",
-    "failover": "a failover is under way: wait; if it lasts, too few sentinels or replicas are left",
-}
-
 
 def checks(place: Place) -> Iterator[Check]:
-    """The diagnosis, line by line; it ends early where nothing further can be tried."""
-    yield _versions()
+    """The diagnosis, line by line; it ends early where nothing further can be tried.
+
+    ConfigError or UsageError before the first line, if the place or the environment is wrong.
+    """
     if is_gateway(place.url):
         from askonce.cli.checks_gateway import gateway_checks
 
-        yield from gateway_checks(place)
-        return
-    store = open_store(place.url, prefix=place.prefix)
+        return chain([_versions()], gateway_checks(place))
+    config.find_mode(None)
+    codec_of(None, None)
+    pricer_of(None)
+    return _walk(place, open_store(place.url, prefix=place.prefix))
+
+
+def _walk(place: Place, store: Store) -> Iterator[Check]:
+    yield _versions()
     try:
         yield Check("store", f"{without_prefix(store.address)} (named by {place.source})")
         yield _prefix(place)
@@ -110,12 +111,8 @@ def _tried(store: Store, place: Place) -> Iterator[Check]:
 
 def trouble(name: str, found: StoreTrouble | StoreUnavailable, place: Place, doing: str = "") -> Check:
     """A line for trouble of the store."""
-    remedy = _remedy(found).format(prefix=place.prefix or DEFAULT)
+    remedy = remedies.remedy(found).format(prefix=place.prefix or DEFAULT)
     return Check(name, f"{doing}{found} ({found.kind})", "bad", remedy)
-
-
-def _remedy(found: StoreTrouble | StoreUnavailable) -> str:
-    return _ABOUT.get(getattr(found, "about", "")) or REMEDIES.get(found.kind, "")
 
 
 def _versions() -> Check:

@@ -24,7 +24,10 @@ READY = "/_askonce/ready"
 
 def gateway_checks(place: Place) -> Iterator[Check]:
     """The diagnosis of a gateway, line by line; it ends early where nothing further can be tried."""
-    gateway = Gateway(place.url)
+    return _walk(place, Gateway(place.url))
+
+
+def _walk(place: Place, gateway: Gateway) -> Iterator[Check]:
     yield Check("gateway", f"{gateway.text} (named by {place.source})")
     reached = _reached(gateway)
     yield reached

@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from askonce.cli import say
+from askonce.cli.looking import looking_at
 from askonce.cli.place import Place, Prefix, StoreUrl, find_kept, is_gateway
+from askonce.cli.remote import Gateway
 from askonce.core.urls import without_password
 from askonce.errors import AskonceError, UsageError
+from askonce.runtime.drive import drive
 
 _PORT = "Port of this machine. Default: 8182, or a free one."
 Port = Annotated[int | None, typer.Option("--port", metavar="N", min=0, max=65535, help=_PORT)]
@@ -25,7 +28,9 @@ def dashboard(url: StoreUrl = None, prefix: Prefix = None, port: Port = None, op
     """
     where = find_kept(url, prefix)
     if is_gateway(where.url):
-        raise UsageError(f"a gateway has its own page: open {where.url.rstrip('/')}/_askonce/ with its admin token")
+        raise UsageError(f"a gateway has its own page: open {Gateway(where.url).text}/_askonce/ with its admin token")
+    with looking_at(where) as view:
+        drive(view.flights())  # raises if there is no such store: the page would show nothing else
     import asyncio  # late: no other command needs it
 
     try:

@@ -25,8 +25,8 @@ def digest(tenant: Tenant = "") -> None:
     keys = [line.strip() for line in _lines()]
     if not any(keys):
         raise UsageError("no key on standard input: write `askonce digest < FILE`, or type it when you are asked")
-    for key in filter(None, keys):
-        print(f"{digest_of(key)} {tenant}".strip())
+    for one in filter(None, keys):
+        print(f"{digest_of(one)} {tenant}".strip())
 
 
 def _lines() -> list[str]:

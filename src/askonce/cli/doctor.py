@@ -29,8 +29,9 @@ def doctor(url: Url = None, prefix: Prefix = None, as_json: AsJson = False) -> i
     from askonce.cli.checks import checks  # late: they import redis, and every command would wait for it
 
     found = []
+    walk = checks(place.find(url, prefix))  # before anything is printed: what is wrong with the place is an error
     shown = _shown(as_json=as_json)
-    for check in checks(place.find(url, prefix)):
+    for check in walk:
         found.append(check)
         shown(check)
     well = all(check.state != "bad" for check in found)

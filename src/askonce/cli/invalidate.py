@@ -119,9 +119,13 @@ def _read(name: str) -> Any:
         text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
         request = json.loads(text)
     except OSError as error:
-        raise UsageError(f"--request {name}: {error.strerror}") from None
+        raise UsageError(
+            f"--request {name} cannot be read ({error.strerror}): name a file of JSON, or - for input"
+        ) from None
     except ValueError as error:
-        raise UsageError(f"--request {name} is not JSON: {error}") from None
+        raise UsageError(
+            f"--request {name} is not JSON ({error}): give the request as it is given to fetch()"
+        ) from None
     if request is None:
         raise UsageError(f"--request {name} is null: give a request")
     return request

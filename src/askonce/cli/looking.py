@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
+from askonce.cache import config
 from askonce.cli.place import Place, find_kept, is_gateway, patience
 from askonce.runtime.drive import drive
 
@@ -89,7 +90,8 @@ def looking_at(where: Place) -> Iterator[Viewed]:
     from askonce.cache.cache import Cache
     from askonce.gateway.view import View
 
-    cache = Cache(where.url, prefix=where.prefix, **patience(where.url))
+    with config.naming(where.variable):
+        cache = Cache(where.url, prefix=where.prefix, **patience(where.url))
     try:
         yield View(cache)
     finally:

@@ -6,7 +6,6 @@ store.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +14,7 @@ import typer
 
 from askonce.cache import config
 from askonce.cache.near import is_redis
+from askonce.cache.stores import check_scheme
 from askonce.core.urls import without_password
 from askonce.errors import AskonceError, UsageError
 from askonce.store.sqlite.store import path_of
@@ -50,10 +50,19 @@ class Place(NamedTuple):
     prefix: str
     prefix_source: str
 
+    @property
+    def variable(self) -> str:
+        """The variable that names the store; "" if none does."""
+        return self.source[1:] if self.source.startswith("$") else ""
+
 
 def find(url: str | None, prefix: str | None) -> Place:
-    """The place that a cache with these arguments uses."""
-    return Place(config.find_url(url or _environment()), _source(url), config.find_prefix(prefix), _named(prefix))
+    """The place that a cache with these arguments uses. ConfigError for a URL that names no kind of store."""
+    place = Place(config.find_url(url or _environment()), _source(url), config.find_prefix(prefix), _named(prefix))
+    if not is_gateway(place.url):
+        with config.naming(place.variable):
+            check_scheme(place.url)
+    return place
 
 
 def find_kept(url: str | None, prefix: str | None) -> Place:
@@ -96,16 +105,16 @@ def absent(url: str) -> bool:
 
 def _environment() -> str | None:
     # Passed like an argument: find_url would log what the command itself prints.
-    return os.environ.get("ASKONCE_URL") or os.environ.get("REDIS_URL") or None
+    return config.variable("ASKONCE_URL") or config.variable("REDIS_URL")
 
 
 def _source(url: str | None) -> str:
     if url:
         return "--url"
-    return next((f"${name}" for name in ("ASKONCE_URL", "REDIS_URL") if os.environ.get(name)), "the default")
+    return next((f"${name}" for name in ("ASKONCE_URL", "REDIS_URL") if config.variable(name)), "the default")
 
 
 def _named(prefix: str | None) -> str:
     if prefix is not None:
         return "--prefix"
-    return "$ASKONCE_PREFIX" if os.environ.get("ASKONCE_PREFIX") else "the default"
+    return "$ASKONCE_PREFIX" if config.variable("ASKONCE_PREFIX") else "the default"

@@ -39,7 +39,7 @@ def keys(file: File = None, add: Add = False, first: First = None, name: Id = No
             raise UsageError("--add and --first change a file of keys: name it with --file")
         print(",".join(_made(name)))
     elif add:
-        _replace(file, [*_lines(file), _line(name or _today(read_keys(file)))])
+        _replace(file, [*_lines(file), _line(_today(read_keys(file)) if name is None else check_id(name))])
     elif first is not None:
         _replace(file, _reordered(_lines(file), first, read_keys(file)))
     else:
@@ -49,7 +49,7 @@ def keys(file: File = None, add: Add = False, first: First = None, name: Id = No
 
 
 def _made(name: str | None) -> list[str]:
-    return [_line(name or _today(None)), _line(NAMES)]
+    return [_line(_today(None) if name is None else check_id(name)), _line(NAMES)]
 
 
 def _line(name: str) -> str:
@@ -91,7 +91,9 @@ def _create(file: Path, text: str) -> None:
     except FileExistsError:
         raise UsageError(f"{file} exists: add a key to it with --add, or name another file") from None
     except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+        raise UsageError(
+            f"{file} cannot be written ({error.strerror}): name a file in a folder that is yours"
+        ) from None
     with os.fdopen(handle, "w", encoding="utf-8") as opened:
         opened.write(text)
 

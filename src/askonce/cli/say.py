@@ -17,6 +17,7 @@ from rich.text import Text
 from askonce.cli.columns import Column, lines, table
 from askonce.events import printable, readable
 from askonce.gateway import amounts
+from askonce.gateway.sections import SeveralProblems
 
 T = TypeVar("T")
 GAP = 2  # cells between a name and what it is
@@ -131,8 +132,9 @@ def as_json(told: Any) -> None:
 
 
 def error(what: object) -> None:
-    """One line on standard error."""
-    sys.stderr.write(f"askonce: {printable(' '.join(str(what).split()))}\n")
+    """One line on standard error; one for each problem, if several were found together."""
+    for line in str(what).splitlines() if isinstance(what, SeveralProblems) else [str(what)]:
+        sys.stderr.write(f"askonce: {printable(' '.join(line.split()))}\n")
 
 
 def count(number: int, what: str, several: str = "") -> str:

@@ -47,7 +47,8 @@ def _read(path: str, name: str) -> Token:
     try:
         text = Path(path).expanduser().read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as wrong:
-        raise UsageError(f"${name}: {path} cannot be read ({getattr(wrong, 'strerror', None) or 'no UTF-8'})") from None
+        why = getattr(wrong, "strerror", None) or "no UTF-8"
+        raise UsageError(f"${name}: {path} cannot be read ({why}): name a file that holds the admin token") from None
     if not text:
         raise UsageError(f"${name}: {path} is empty: write the admin token into it")
     return Token(_fit(text, name), f"{path} (${name})")
@@ -55,5 +56,8 @@ def _read(path: str, name: str) -> Token:
 
 def _fit(text: str, name: str) -> str:
     if not (text.isascii() and text.isprintable()) or " " in text:
-        raise UsageError(f"${name} is no token: it has spaces, ends of lines or letters that no header may have")
+        raise UsageError(
+            f"${name} is no token: it has spaces, ends of lines or letters that no header may have; set it to the"
+            " gateway's admin token, or to file:PATH"
+        )
     return text

@@ -38,7 +38,7 @@ ROWS = {
 COLUMNS = tuple(Column(one) for one in ("at", *ROWS, "flights", "saved_usd"))
 LEAST = 4  # lines for flights, however low the terminal is
 
-Every = Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, help="How often to look.")]
+Every = Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, max=86400, help="How often to look.")]
 Once = Annotated[bool, typer.Option("--once", help="Look once, and end.")]
 
 
@@ -64,8 +64,10 @@ def top(
 
 
 def _write(view: Viewed, every: float, *, once: bool) -> None:
-    say.raw(lines(COLUMNS, []))
+    heading = lines(COLUMNS, [])
     for pulse in _pulses(view, every):
+        say.raw(heading)  # not before: a store that cannot be read has no numbers
+        heading = ""
         say.raw("\t".join(_line(pulse)) + "\n")
         sys.stdout.flush()
         if once:

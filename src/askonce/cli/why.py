@@ -16,7 +16,7 @@ from askonce.cli.looking import Viewed, looking
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.core.why import KINDS, Miss, Why
 from askonce.errors import UsageError
-from askonce.gateway.beginnings import SHORT
+from askonce.gateway.beginnings import SHORT, checked
 from askonce.http.plain_request import PlainRequest
 from askonce.runtime.drive import drive
 
@@ -76,6 +76,8 @@ def why(
     """
     own = {"scope": scope, "tags": tag, "tenant": tenant, "variant": number(variant), "stream": stream or None}
     said = {name: value for name, value in {"model": model, "to": to, "header": header, **own}.items() if value}
+    if key is not None and key != "-":
+        checked(key)
     if said and key != "-":
         raise UsageError(f"--{next(iter(said)).removesuffix('s')} needs -: a request as JSON on standard input")
     with looking(url, prefix) as view:
@@ -93,7 +95,9 @@ def _asked(said: dict[str, Any]) -> dict[str, Any]:
     try:
         request = json.loads(sys.stdin.read())
     except ValueError as error:
-        raise UsageError(f"standard input is not JSON: {error}") from None
+        raise UsageError(f"standard input is not JSON ({error}): give the request as it is given to fetch()") from None
+    if request is None:
+        raise UsageError("standard input is null: give the request as it is given to fetch()")
     model, to, headers = said.pop("model", None), said.pop("to", None), said.pop("header", ())
     if model:
         if not isinstance(request, dict):

@@ -6,6 +6,7 @@ It changes nothing, so a running gateway loads the file again and takes the resu
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -69,6 +70,7 @@ def load(
     environ, flags, problems = environ or {}, flags or {}, Problems()
     sections: Sections = {name: {} for name in SECTIONS}
     tables: Tables = {name: [] for name in TABLES}
+    environ = {name: said for name, text in environ.items() if (said := text.strip())}
     named = path or environ.get(FILE)
     base = Path(named).parent if named else Path()
     if named:
@@ -92,7 +94,9 @@ def _read_file(path: Path, sections: Sections, tables: Tables, problems: Problem
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as wrong:
-        raise ConfigError(f"{path}: is not valid TOML: {wrong}") from None
+        line = _LINE.search(str(wrong))
+        at = f"{path}:{line[1]}" if line else str(path)
+        raise ConfigError(f"{at}: is not valid TOML: {wrong}; put texts in quotes, and tables in [brackets]") from None
     lines = toml_lines.positions(text)
 
     def given(table: dict[str, object], *way: str | int) -> dict[str, Given]:
@@ -110,6 +114,7 @@ def _read_file(path: Path, sections: Sections, tables: Tables, problems: Problem
             problems.add(where(name), _misplaced(name))
 
 
+_LINE = re.compile(r"at line (\d+)")
 FILES = (("admin", "token_file"), ("tenants", "file"), ("prices", "file"))
 
 
@@ -250,7 +255,9 @@ def _read_token(path: Path, where: str, problems: Problems) -> str:
         token = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as wrong:
         problems.add(
-            where, f"token_file {str(path)!r} cannot be read: {getattr(wrong, 'strerror', None) or 'no UTF-8'}"
+            where,
+            f"token_file {str(path)!r} cannot be read: {getattr(wrong, 'strerror', None) or 'no UTF-8'}; name a file"
+            " that holds the token",
         )
         return ""
     if problem := token_problem(token) or ("" if token else "is empty: write a token into it"):

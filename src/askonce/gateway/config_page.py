@@ -63,7 +63,7 @@ secret:
 ```console
 $ askonce serve --config askonce.toml
 askonce: askonce.toml:2: 'prot' is unknown: write port
-askonce.toml:14: ttl='1h' is not a number: write ttl=60, or ttl=delta.total_seconds()
+askonce: askonce.toml:14: ttl='1h' is not a number: write seconds, ttl=3600
 ```
 
 Durations are numbers of seconds. Sizes are numbers of bytes, or texts such as `"64MB"` (B, KB, MB, GB, KiB, MiB,

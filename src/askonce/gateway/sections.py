@@ -51,13 +51,17 @@ def key(
 
 def one_of(*words: str) -> Callable[[str], str]:
     """A check: the value is one of these words."""
-    return lambda value: "" if value in words else f"{value!r}: write one of {', '.join(words)}"
+    return lambda value: "" if value in words else f"{value!r}: write one of {', '.join(filter(None, words))}"
 
 
 def between(least: float, most: float = math.inf) -> Callable[[float], str]:
     """A check: the number is in these bounds."""
     bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
     return lambda value: "" if least <= value <= most else f"{value!r}: write a number {bounds}"
+
+
+class SeveralProblems(ConfigError):
+    """What is wrong with a configuration, a line each."""
 
 
 class Problems:
@@ -77,7 +81,7 @@ class Problems:
     def raise_if_any(self) -> None:
         """Raise a ConfigError with a line for each problem."""
         if self._lines:
-            raise ConfigError("\n".join(self._lines))
+            raise SeveralProblems("\n".join(self._lines))
 
 
 def section(kind: type[T], given: Mapping[str, Given], problems: Problems) -> T:
@@ -97,7 +101,7 @@ def section(kind: type[T], given: Mapping[str, Given], problems: Problems) -> T:
 def value_of(one: Field[Any], given: Given) -> object:
     """The value of a field; ConfigError if it is of a wrong type, or its check refuses it."""
     try:
-        value = kind_of(one)(one.name, given.value, text=given.text)
+        value = kind_of(one)(one.name, given.value, text=given.text, example=one.default)
     except ConfigError:
         if one.repr:
             raise
@@ -133,7 +137,7 @@ def kind_of(one: Field[Any]) -> Callable[..., object]:
     return _KINDS[one.metadata.get("unit") or str(one.type)]
 
 
-def _text(name: str, value: object, *, text: bool) -> str:  # noqa: ARG001 - the readers are called alike
+def _text(name: str, value: object, *, text: bool, example: object) -> str:  # noqa: ARG001 - the readers are called alike
     if not isinstance(value, str):
         raise ConfigError(f"{name} = {_shown(value)} is not text: write it in quotes, {name} = {str(value)!r}")
     if not value.isprintable():
@@ -141,34 +145,35 @@ def _text(name: str, value: object, *, text: bool) -> str:  # noqa: ARG001 - the
     return value
 
 
-def _whole(name: str, value: object, *, text: bool) -> int:
+def _whole(name: str, value: object, *, text: bool, example: object) -> int:
     if text and isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip(), re.ASCII):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name} = {_shown(value)} is not a whole number: write {name} = 1, without quotes")
+        raise ConfigError(f"{name} = {_shown(value)} is not a whole number: {_written(name, example, text=text)}")
     return value
 
 
-def _flag(name: str, value: object, *, text: bool) -> bool:
+def _flag(name: str, value: object, *, text: bool, example: object) -> bool:  # noqa: ARG001
     if isinstance(value, bool):
         return value
     word = value.strip().lower() if text and isinstance(value, str) else ""
     if word in _YES | _NO:
         return word in _YES
-    raise ConfigError(f"{name} = {_shown(value)} is neither true nor false: write {name} = true, without quotes")
+    raise ConfigError(f"{name} = {_shown(value)} is neither true nor false: {_written(name, 'true', text=text)}")
 
 
-def _seconds(name: str, value: object, *, text: bool) -> float:
+def _seconds(name: str, value: object, *, text: bool, example: object) -> float:
     try:
-        found = _number(name, value, text=text)
+        found = _number(name, value, text=text, example=example)
     except ConfigError:
         found = -1.0
     if found < 0:
-        raise ConfigError(f"{name} = {_shown(value)} is not a number of seconds: write {name} = 60")
+        some = example if isinstance(example, int | float) else 60
+        raise ConfigError(f"{name} = {_shown(value)} is not a number of seconds: write {name} = {some:g}")
     return found
 
 
-def _number(name: str, value: object, *, text: bool) -> float:
+def _number(name: str, value: object, *, text: bool, example: object) -> float:  # noqa: ARG001
     if text and isinstance(value, str) and re.fullmatch(r"\d+(?:\.\d+)?", value.strip(), re.ASCII):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -176,7 +181,7 @@ def _number(name: str, value: object, *, text: bool) -> float:
     return float(value)
 
 
-def _size(name: str, value: object, *, text: bool) -> int:  # noqa: ARG001
+def _size(name: str, value: object, *, text: bool, example: object) -> int:  # noqa: ARG001
     if isinstance(value, str):
         found = _SIZE.fullmatch(value.strip().lower())
         if found is not None and found[2] in _UNITS:
@@ -186,12 +191,17 @@ def _size(name: str, value: object, *, text: bool) -> int:  # noqa: ARG001
     raise ConfigError(f"{name} = {_shown(value)} is not a size: write bytes, or a text such as {name} = '64MB'")
 
 
-def _texts(name: str, value: object, *, text: bool) -> tuple[str, ...]:
+def _texts(name: str, value: object, *, text: bool, example: object) -> tuple[str, ...]:  # noqa: ARG001
     if isinstance(value, str):
         return tuple(filter(None, map(str.strip, value.split(",")))) if text else (value,)
     if not isinstance(value, list | tuple) or any(not isinstance(one, str) or not one for one in value):
         raise ConfigError(f"{name} = {_shown(value)} is not a list of texts: write {name} = ['one', 'two']")
     return tuple(value)
+
+
+def _written(name: str, example: object, *, text: bool) -> str:
+    """How a value is written: in a file of TOML, or as the text of a variable or a flag."""
+    return f"write {example}" if text else f"write {name} = {example}, without quotes"
 
 
 def _shown(value: object) -> str:

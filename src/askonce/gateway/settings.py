@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from askonce.cache.config import MODES
+from askonce.cache.sealing import COMPRESSIONS
 from askonce.core.policy import LONGEST
 from askonce.gateway.addresses import address_of
 from askonce.gateway.operator_rules import Rule
@@ -39,6 +40,11 @@ def _address(value: str) -> str:
     return ""
 
 
+def _host(value: str) -> str:
+    # Sockets take it for all networks, and nobody means that by a variable that is not set.
+    return "" if value.strip() else "'': write 127.0.0.1 (this machine only), 0.0.0.0 (every network), or one address"
+
+
 def _networks(value: tuple[str, ...]) -> str:
     for one in value:
         try:
@@ -63,7 +69,7 @@ def _header(value: str) -> str:
 class ServerConfig:
     """[server]: where the gateway listens."""
 
-    host: str = key("127.0.0.1", "address to listen on", env="ASKONCE_HOST", flag="host")
+    host: str = key("127.0.0.1", "address to listen on", env="ASKONCE_HOST", flag="host", check=_host)
     port: int = key(
         8181, "port to listen on; 0: any free one", env="ASKONCE_PORT", flag="port", check=between(0, 65535)
     )
@@ -89,7 +95,9 @@ class StoreConfig:
     near: int = key(
         0, "answers of a Redis kept in each worker; 0: none", unit=BYTES, env="ASKONCE_NEAR", flag="near", check=_near
     )
-    compress: str = key("", "compression of answers: zstd, or empty", env="ASKONCE_COMPRESS", check=one_of("", "zstd"))
+    compress: str = key(
+        "", "compression of answers: zstd, or empty", env="ASKONCE_COMPRESS", check=one_of("", *COMPRESSIONS)
+    )
     encryption: str = key("", "ring of keys, or file:PATH of one; empty: none", env="ASKONCE_KEYS", repr=False)
 
 

@@ -32,7 +32,10 @@ def text_of(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as wrong:
-        raise ConfigError(f"{path}: cannot be read ({getattr(wrong, 'strerror', None) or 'it is not UTF-8'})") from None
+        why = getattr(wrong, "strerror", None) or "it is not UTF-8"
+        raise ConfigError(
+            f"{path}: cannot be read ({why}): name a file that is there, and that this user may read"
+        ) from None
 
 
 def read_tenants(path: Path) -> dict[str, str]:

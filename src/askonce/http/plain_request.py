@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from askonce.core.providers.named_tuples import NamedTuple
+from askonce.core.urls import without_password
 from askonce.errors import UsageError
 
 
@@ -53,8 +54,17 @@ def _authority(url: str) -> str:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for one that is no number
     except ValueError as wrong:
-        raise UsageError(f"{url[:80]!r} is no URL ({wrong}): write it as https://api.openai.com/v1/...") from None
+        raise UsageError(f"{_shown(url)} is no URL ({wrong}): {_WRITE}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError(f"{_shown(url)} is no URL of http or https: {_WRITE}")
     return parts.netloc
+
+
+_WRITE = "write it as https://api.openai.com/v1/..."
+
+
+def _shown(url: str) -> str:
+    return repr(without_password(url)[:80])
 
 
 def _bytes(text: str) -> bytes:
