@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import httptools
+import httpx2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from askonce.gateway.repeated import length_behind
 from askonce.testing import ValkeyServer
+from tests.crowd import eventually
 from tests.gateway.asking import Provider, configured
 from tests.gateway.running import Running, Tap, raw_call, request, serving
 
@@ -38,8 +40,11 @@ class Connection:
         for piece in pieces:
             self._socket.sendall(piece)
             if piece is not pieces[-1]:
-                time.sleep(0.005)
+                time.sleep(0.002)
         return [self._answer() for _ in range(answers)]
+
+    def send(self, piece: bytes) -> None:
+        self._socket.sendall(piece)
 
     def _answer(self) -> tuple[bytes, bytes]:
         """A head, and a body whose length it says."""
@@ -173,6 +178,7 @@ HEADERS = (
     *("X-Tenant: one", "X-Tenant: two", "X-Api-Key: sk-b", "Accept-Language: de", "Expect: 100-continue"),
     *("Connection: keep-alive", "TE: trailers", "X-Unknown: 1"),
 )
+HEAD = 10_000  # the place behind a head; more: in the body
 asks = st.tuples(
     st.just("ask"),
     st.sampled_from(["a", "b", "x", ""]),
@@ -185,7 +191,7 @@ steps = st.one_of(
     asks,
     asks,
     asks,
-    st.tuples(st.just("split"), st.integers(1, 200)),
+    st.tuples(st.just("split"), st.lists(st.sampled_from([HEAD, 1, 30, 90, HEAD + 1, HEAD + 9]), max_size=3)),
     st.tuples(st.just("revoke"), st.sampled_from(["a", "b"])),
     st.tuples(st.just("accept"), st.sampled_from(["a", "x"])),
     st.tuples(st.just("down")),
@@ -223,7 +229,7 @@ class Side:
         self._use("plain")
         seen: list[Any] = []
         with Connection(self.running) as caller:
-            self._split = 0
+            self._splits: list[int] = []
             for step in walk:
                 seen += self._step(number, step, caller)
         return seen
@@ -234,8 +240,8 @@ class Side:
                 key = (f"Authorization: Bearer sk-{number}-{key}",) if key else ()
                 asked = request(question(f"{text} {number}", model), headers=(*key, *more), last=False)
                 return [self._asked(caller, asked) for _ in range(times)]
-            case ("split", at):
-                self._split = at
+            case ("split", places):
+                self._splits = places
             case ("revoke", key):
                 self.provider.good.discard(f"sk-{number}-{key}")
             case ("accept", key):
@@ -249,11 +255,10 @@ class Side:
         return []
 
     def _asked(self, caller: Connection, asked: bytes) -> Any:
-        if self._split and b"Expect" not in asked:
-            pieces, self._split = [asked[: self._split], asked[self._split :]], 0
-            head, body = caller.ask(*pieces)[0]
-        else:
-            head, body = caller.ask(asked)[0]
+        end = asked.index(b"\r\n\r\n") + 4
+        ends = sorted({end + at - HEAD if at >= HEAD else at for at in self._splits})
+        pieces = [asked[start:stop] for start, stop in itertools.pairwise([0, *ends, len(asked)])]
+        head, body = caller.ask(*pieces)[0]
         return stable(head), body
 
     def _use(self, name: str) -> None:
@@ -273,6 +278,8 @@ def sides(tmp_path_factory) -> Iterator[tuple[Side, Side]]:
 @example(walk=[HIT, ("invalidate",), HIT, ("reload", "shared"), HIT, ("ask", "x", "one", "gpt-4o", [], 3)])
 @example(walk=[HIT, ("reload", "rules"), HIT, HIT, ("reload", "opt-in"), HIT, ("reload", "logged"), HIT])
 @example(walk=[HIT, SCOPED, HIT, SCOPED])
+@example(walk=[HIT, ("split", [HEAD]), HIT, ("revoke", "a"), ("ask", "a", "two", "gpt-4o", [], 1), HIT])
+@example(walk=[HIT, ("split", [HEAD, HEAD + 1, HEAD + 9]), HIT, ("invalidate",), HIT])
 @settings(max_examples=25, deadline=None)
 def test_every_request_is_answered_and_counted_as_the_usual_way(sides, walk):
     number = next(_numbers)
@@ -382,6 +389,32 @@ def test_a_connection_that_was_answered_at_once_is_closed_when_it_was_idle_too_l
         assert caller.ended()
         assert 0.7 < time.monotonic() - last < 15
     assert said[-1]
+
+
+def test_a_client_that_sends_a_head_and_then_its_body_is_answered_at_once(tap):
+    with serving(tap.url) as running, httpx2.Client() as client:
+        said = at_once(running)
+        for _ in range(6):
+            headers = {"authorization": "Bearer sk-a"}
+            asked = client.post(f"{running.url}/v1/chat/completions", content=question(), headers=headers)
+            assert b"answer 1" in asked.content
+    assert said[-1]
+
+
+def test_a_request_that_has_begun_is_answered_when_the_server_ends(tap):
+    asked = request(question(), headers=(KEY,), last=False)
+    with serving(tap.url) as running, Connection(running) as caller:
+        for _ in range(5):
+            caller.ask(asked)
+        caller.send(asked[:-5])
+        (protocol,) = running.server.server_state.connections
+        eventually(lambda: bool(getattr(protocol, "_held", b"")), "its head is held")
+        running.tell(protocol.shutdown)  # as the server does when it ends
+        eventually(lambda: not getattr(protocol, "_held", b""), "it goes the usual way")
+        head, body = caller.ask(asked[-5:])[0]
+        assert b"connection: close" in head.lower()
+        assert b"answer 1" in body
+        assert caller.ended()
 
 
 def test_a_head_alone_must_be_followed_by_its_body_in_time(tap):

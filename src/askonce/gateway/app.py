@@ -23,6 +23,7 @@ from askonce.gateway.config import GatewayConfig
 from askonce.gateway.leaving import LEAVES, Caller, Left, Receive, TooLarge, Upload
 from askonce.gateway.own import Own
 from askonce.gateway.paths import is_ours, sent_path
+from askonce.gateway.repeated import AtHand, Repeated
 from askonce.gateway.serving import Route, Serving, check, serving
 from askonce.gateway.telemetry import Telemetry
 from askonce.gateway.transport import is_hit
@@ -50,6 +51,7 @@ class Gateway:
         self._serving: Serving | None = None
         self._own = Own(self)
         self.telemetry = Telemetry(shared)
+        self.at_hand = AtHand(self)
         self._bodies = Bodies(config.limits)
         self._retired: set[asyncio.Task[Any]] = set()
         self._clients: list[Any] = []
@@ -64,6 +66,11 @@ class Gateway:
             self._serving = serving(self.config, cache=self._brought)
             self.telemetry.watch(self._serving.cache, self.config.log)
         return self._serving
+
+    @property
+    def repeated(self) -> Repeated | None:
+        """The heads of requests that are known under the configuration in use; None before the first request."""
+        return None if self._serving is None else self._serving.repeated
 
     @property
     def cache(self) -> AsyncCache:
@@ -120,20 +127,6 @@ class Gateway:
         await self.aclose()
 
     # requests
-
-    def at_hand(self, head: bytes, body: bytes, peer: str | None) -> bytes | None:
-        """All of the answer to a request that came before, if it can be given without waiting; None: it is called.
-
-        `head` and `body`: all that a connection has sent for it; `peer`: the address from which they came.
-        """
-        serving = self._serving
-        if serving is None or not serving.repeated.used or self.telemetry.writes:  # what is logged goes the long way
-            return None
-        try:
-            return serving.repeated.answer(head, body, peer)
-        except Exception as error:  # noqa: BLE001 - the usual way meets it too, and says so to whom it concerns
-            log.debug("a request was not answered at once", exc_info=error)
-            return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Called by the server."""

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -27,10 +27,8 @@ from askonce.gateway.repeated import HEAD
 RATE = 65_536  # bytes of a body for which it gets another second
 STALLED = 120.0  # s in which a caller reads nothing of its answer, before its connection is closed
 LINES = 500  # headers of a request: each costs more than its bytes, and programs send some 20
+HELD = 65_536  # bytes of a body for which a head is held that came before
 OVERHEAD = 16  # bytes of chunks around a byte of a body: an honest sender has a few in a thousand
-
-
-AtHand = Callable[[bytes, bytes, "str | None"], "bytes | None"]  # as Gateway.at_hand
 
 
 class Bounds(NamedTuple):
@@ -50,6 +48,18 @@ class _Wrong(Exception):
         self.status = status
 
 
+class AtHand(Protocol):
+    """What answers requests that came before. `peer`: the address from which they come."""
+
+    def answer(self, head: bytes, body: bytes, peer: str | None) -> bytes | None:
+        """All of the answer to a request, as HTTP/1.1 has it; None if the application has to be called."""
+        ...
+
+    def expected(self, head: bytes, peer: str | None) -> int:
+        """The length of the body behind a head that came before; -1 for any other head."""
+        ...
+
+
 _IDLE, _HEAD, _BODY = range(3)
 
 
@@ -57,7 +67,7 @@ class GatewayProtocol(HttpToolsProtocol):
     """One connection. `bounds` is replaced when the configuration is read again."""
 
     bounds = Bounds()
-    at_hand: AtHand | None = None  # gives whole answers to requests that came before
+    at_hand: AtHand | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
@@ -74,6 +84,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._offers = False  # the head offers to change the protocol
         self._answered: Any = None  # the RequestResponseCycle that is answered now, or was last; None: none yet
         self._head = b""  # of a request that came in one piece, until it is parsed
+        self._held = b""  # a head that came before, while its body comes
         self._answered_at_hand = 0.0  # when an answer at hand was given last
         if len(self.connections) > self.bounds.concurrency:
             self._refuse(_Wrong(503, "the gateway has as many connections as it may have (limits.concurrency)"))
@@ -100,9 +111,14 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
+        may_hold = not self._held
+        if self._held:
+            data = self._unheld() + data
         begins = self._reading == _IDLE or (self._reading == _HEAD and not self._seen)
-        if begins and self.at_hand is not None and self._answer_at_hand(data):
-            return
+        if not (begins and self.at_hand is not None and self._answer_at_hand(data, may_hold=may_hold)):
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         if self._reading == _IDLE:
             self._reading, self._seen, self._since = _HEAD, 0, time.monotonic()
         self._seen += len(data)
@@ -112,8 +128,11 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._seen > self.bounds.head and not self.transport.is_closing():
             self._check_size()
 
-    def _answer_at_hand(self, data: bytes) -> bool:
-        """Answer a request that begins here and came before, without parsing it again; whether that was possible."""
+    def _answer_at_hand(self, data: bytes, *, may_hold: bool) -> bool:
+        """Answer a request that begins here and came before, without parsing it again; whether nothing is left to do.
+
+        Many clients send a head and then its body. A head that came before waits for it.
+        """
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             return False
@@ -123,16 +142,39 @@ class GatewayProtocol(HttpToolsProtocol):
             return False
         if len(self.tasks) >= self.bounds.concurrency or end > self.bounds.head or self.at_hand is None:
             return False
-        answer = self.at_hand(head, data[end:], self.client[0] if self.client else None)
-        if answer is None:
+        peer = self.client[0] if self.client else None
+        answer = self.at_hand.answer(head, data[end:], peer)
+        if answer is not None:
+            self._write_at_hand(answer)
+        elif may_hold and len(data) - end < self.at_hand.expected(head, peer) <= HELD:
+            self._hold(data, len(data) - end)
+        else:
             return False
+        return True
+
+    def _write_at_hand(self, answer: bytes) -> None:
         self.transport.write(answer)
         self._reading, self._head, self._answered_at_hand = _IDLE, b"", time.monotonic()
         if self.timeout_keep_alive_task is None:
             self.on_response_complete()
         else:
             self.server_state.total_requests += 1
-        return True
+
+    def _hold(self, data: bytes, body: int) -> None:
+        """Wait for the rest of a body, under its deadline."""
+        self._unset_keepalive_if_required()
+        self._held, self._reading, self._seen, self._body, self._since = data, _BODY, body, body, time.monotonic()
+
+    def _unheld(self) -> bytes:
+        """What was held, as if it came only now."""
+        held, self._held, self._reading, self._seen = self._held, b"", _HEAD, 0
+        return held
+
+    def shutdown(self) -> None:
+        """Called when the server ends: a request that has begun is answered."""
+        if self._held:
+            self._feed(self._unheld())
+        super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         """The time of an idle connection is over, unless it was answered meanwhile: that moves no timer."""

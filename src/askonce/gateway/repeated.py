@@ -12,10 +12,12 @@ room, and what was refused or never stored is not known here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from askonce.core.memo import Memo
+from askonce.events import log
 from askonce.gateway.gateway_rules import Standing
+from askonce.gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from askonce.gateway.transport import GatewayTransport
@@ -61,6 +63,11 @@ class Repeated:
         asked = known.standing.rules.again(known.standing, body)
         return None if asked is None else known.transport.at_hand(asked)
 
+    def expected(self, head: bytes, peer: str | None) -> int:
+        """The length of the body behind a head; -1 if the head is not known."""
+        known = self._known.get((head, peer if self._by_peer else None))
+        return -1 if known is None else known.length
+
     def note(self, scope: Mapping[str, Any], request: Request, transport: GatewayTransport) -> None:
         """Note a request that got a stored answer."""
         head: bytes = scope.get(HEAD, b"")
@@ -104,3 +111,41 @@ def length_behind(head: bytes, scope: Mapping[str, Any]) -> int | None:
         if name == b"content-length":
             lengths.append(value)
     return int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() else None
+
+
+class Answering(Protocol):
+    """A gateway, as far as it answers requests that come again."""
+
+    telemetry: Telemetry
+
+    @property
+    def repeated(self) -> Repeated | None:
+        """The heads that are known now."""
+        ...
+
+
+class AtHand:
+    """What a server asks before it parses a request: see gateway.protocol."""
+
+    def __init__(self, gateway: Answering) -> None:
+        self._gateway = gateway
+
+    def answer(self, head: bytes, body: bytes, peer: str | None) -> bytes | None:
+        """All of the answer to a request, as HTTP/1.1 has it; None if it has to go the usual way."""
+        repeated = self._known
+        try:
+            return None if repeated is None else repeated.answer(head, body, peer)
+        except Exception as error:  # noqa: BLE001 - the usual way meets it too, and says so to whom it concerns
+            log.debug("a request was not answered at once", exc_info=error)
+            return None
+
+    def expected(self, head: bytes, peer: str | None) -> int:
+        """The length of the body behind a head that is known; -1 for any other head."""
+        repeated = self._known
+        return -1 if repeated is None else repeated.expected(head, peer)
+
+    @property
+    def _known(self) -> Repeated | None:
+        repeated = self._gateway.repeated
+        # What is logged goes through what writes its line.
+        return None if repeated is None or not repeated.used or self._gateway.telemetry.writes else repeated

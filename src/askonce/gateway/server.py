@@ -42,7 +42,7 @@ class GatewayServer(uvicorn.Server):
         self._load = load
         self._parent = parent
         self._woken = asyncio.Event()
-        own = {"bounds": bounds_of(gateway.config), "at_hand": staticmethod(gateway.at_hand)}
+        own = {"bounds": bounds_of(gateway.config), "at_hand": gateway.at_hand}
         self._protocol = type("Protocol", (GatewayProtocol,), own)
         super().__init__(_uvicorn_config(gateway, self._protocol))
 
