@@ -25,9 +25,13 @@ import pytest
 import askonce
 from askonce import AsyncCache, Cache, Keys, Policy
 from askonce.cache.options import OPTIONS
-from askonce.cache.typing import RedisOptions
+from askonce.cache.typing import RedisOptions, StoreOptions
+from askonce.core.policy import resolve
 from askonce.core.rules import RULE_WORDS
 from askonce.errors import AskonceError
+from askonce.store import CONNECT_TIMEOUT, TIMEOUT
+from askonce.store.memory import store as memory
+from askonce.store.sqlite import store as sqlite
 
 ROOT = Path(__file__).parents[2]
 PAGES = "".join(page.read_text("utf-8") for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))])
@@ -181,6 +185,26 @@ def test_each_field_is_named():
 
     assert len(FIELDED) > 15
     assert lacking(unnamed) == {}
+
+
+def test_the_defaults_in_docstrings_are_the_real_ones():
+    terms, ttl = resolve(), resolve().ttl
+    told: dict[str, str] = {
+        name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in terms._asdict().items()
+    }
+    told |= {"hot_ttl": "ttl / 4", "grace": "ttl / 24", "stale_if_error": "(ttl,", "max_age": "7 ttl"}
+    told |= {"max_answer_bytes": "8 MiB"}
+    doc = doc_of(Policy)
+    assert {name: value for name, value in told.items() if value not in says(doc, name)} == {}
+    spans = terms.hot_ttl, terms.grace, terms.stale_if_error, terms.max_age, terms.max_answer_bytes
+    assert spans == (ttl / 4, ttl / 24, ttl, 7 * ttl, 8 * 2**20)
+    redis = {"socket_timeout": f"({TIMEOUT} s)", "socket_connect_timeout": f"({CONNECT_TIMEOUT} s)"}
+    assert all(value in says(doc_of(RedisOptions), name) for name, value in redis.items())
+    rooms = f"SQLite ({sqlite.MAX_BYTES // 2**30} GiB) and memory ({memory.MAX_BYTES // 2**20} MiB)"
+    assert rooms in " ".join(doc_of(StoreOptions).split())
+    for kind in (Cache, AsyncCache):
+        assert f"`limit` is {kind.close_limit:g} s by default" in doc_of(kind.close if kind is Cache else kind.aclose)
+        assert inspect.signature(kind.close if kind is Cache else kind.aclose).parameters["limit"].default is None
 
 
 def test_a_docstring_that_says_nothing_is_found():
