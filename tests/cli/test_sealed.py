@@ -11,6 +11,7 @@ import pytest
 
 from askonce import Cache, Keys
 from askonce.cache.sealing import read_keys
+from askonce.cli import main
 
 REQUEST = {"model": "m", "n": 1}
 ANSWER = {"answer": "a very private answer " * 20}
@@ -149,3 +150,18 @@ def test_what_cannot_be_done_with_keys_is_said_and_changes_nothing(askonce, fill
     assert said.code == 2
     assert says in said.err
     assert file.read_text() == before
+
+
+@pytest.mark.parametrize("words", [["--add"], ["--first", "first"], []], ids=["add", "first", "make"])
+def test_a_disk_without_room_leaves_the_ring_as_it_was_and_no_half_of_another(askonce, filled, file, words):
+    resource = pytest.importorskip("resource")
+    target = file if words else file.with_name("another")
+    before, most = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, most[1]))  # as a quota: Python ignores the signal
+    try:
+        code = main(["keys", "--file", str(target), *words])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert code == 2
+    assert file.read_bytes() == before
+    assert [one.name for one in file.parent.iterdir() if "keys" in one.name or "another" in one.name] == ["keys"]

@@ -94,8 +94,12 @@ def _create(file: Path, text: str) -> None:
         raise UsageError(
             f"{file} cannot be written ({error.strerror}): name a file in a folder that is yours"
         ) from None
-    with os.fdopen(handle, "w", encoding="utf-8") as opened:
-        opened.write(text)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(text)
+    except OSError as error:  # a disk without room: half a ring is worse than none
+        file.unlink(missing_ok=True)
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def _replace(file: Path, lines: list[str]) -> None:
