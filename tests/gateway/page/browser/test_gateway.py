@@ -6,6 +6,7 @@ import contextlib
 import random
 import threading
 from collections.abc import Iterator
+from statistics import median
 
 import httpx2
 import pytest
@@ -19,6 +20,7 @@ axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="axe 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.waits]
 
 CALLERS = 4
+SOON = 300  # ms
 
 
 @contextlib.contextmanager
@@ -73,3 +75,17 @@ async def test_it_shows_what_happens_while_it_happens_and_stays_accessible(opene
             await page.get_by_role("button", name="See what it reaches").click()
             await page.get_by_role("button", name="Invalidate", exact=False).filter(has_text="answers").click()
             await page.get_by_text("Invalidated: scope support.").wait_for()
+
+
+async def test_its_first_paint_comes_soon(opened: Opened) -> None:
+    """For whoever has a session and nothing of the page yet, under load."""
+    times = []
+    with loaded() as gateway:
+        for _ in range(7):
+            async with opened("about:blank", login=False) as page:
+                await page.context.request.get(f"{gateway.url}/_askonce/?token={TOKEN}")
+                await page.goto(f"{gateway.url}/_askonce/")
+                await page.get_by_role("region", name="Saved today").wait_for()
+                await page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")
+                times.append(await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+    assert median(times) <= SOON, times
