@@ -49,8 +49,10 @@ class Looks:
             pooled = file.idle.pop()
         except IndexError:
             pooled, now = await self._in_thread(file.open), self._clock()
+        kept = None
         try:
-            look = self._looked(pooled, key, now)
+            kept = pooled.near.get(key)
+            look = self._looked(pooled, key, now) if kept is None else None
         except sqlite3.Error as error:
             values = (number_of(key), self._realm)
             look = self._look(await self._in_thread(partial(file.again, pooled, _LOOK, values, error)), now)
@@ -58,6 +60,9 @@ class Looks:
             pooled.close()
             raise
         file.give(pooled)
+        if kept is not None:  # its counter has not moved
+            return Look(kept.entry, kept.generations, now, kept.head)
+        assert look is not None
         if fields and self._may_have_moved(look):
             moved = await self._moved(fields)
             return look._replace(generations=look.generations._replace(moved=moved))
@@ -72,22 +77,21 @@ class Looks:
         except IndexError:
             return None
         try:
-            look = self._looked(pooled, key, now)
+            kept = pooled.near.get(key)
+            look = self._looked(pooled, key, now) if kept is None else None
         except BaseException as error:
             pooled.close()
             if isinstance(error, sqlite3.Error):
                 return None  # `look` meets it too, and may wait
             raise
         file.give(pooled)
-        return None if fields and self._may_have_moved(look) else look
-
-    def _looked(self, pooled: PooledConnection, key: Key, now: int) -> Look:
-        """A look without the moves of fields, over this connection."""
-        near = pooled.near
-        kept = near.get(key)
         if kept is not None:
             return Look(kept.entry, kept.generations, now, kept.head)
-        wanted = near.wants(key)
+        return None if look is None or (fields and self._may_have_moved(look)) else look
+
+    def _looked(self, pooled: PooledConnection, key: Key, now: int) -> Look:
+        """A look without the moves of fields, over this connection, which has not kept the entry."""
+        wanted = pooled.near.wants(key)
         row: Any = pooled.execute(_LOOK, (number_of(key), self._realm)).fetchone()
         return self._look(row, now, self._keep(pooled, key, row) if wanted and row and row[0] is not None else None)
 
