@@ -60,7 +60,9 @@ def checks(place: Place) -> Iterator[Check]:
     config.find_mode(None)
     codec_of(None, None)
     pricer_of(None)
-    return _walk(place, open_store(place.url, prefix=place.prefix))
+    with config.naming(place.variable):
+        store = open_store(place.url, prefix=place.prefix)
+    return _walk(place, store)
 
 
 def _walk(place: Place, store: Store) -> Iterator[Check]:

@@ -1,0 +1,400 @@
+"""Bad input to the API and the environment: each kind is one error that says what to write, and leaves nothing behind.
+
+A table of what people write, and a part that is generated from signatures, so that a new keyword is tried by itself.
+"""
+
+# mypy: disable-error-code="arg-type,call-arg"
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+import askonce
+from askonce import AsyncCache, Cache, Keys, Policy
+from askonce.cache import config
+from askonce.cache.base import CACHE_OPTIONS
+from askonce.cache.common import PUBLIC
+from askonce.cache.options import OPTIONS
+from askonce.core.rules import RULE_WORDS
+from askonce.errors import AskonceError
+from tests.bad_input import SECRET, files, well_told
+
+MEMORY = "memory://"
+REDIS = "redis://localhost:1/0"
+REQUEST = {"model": "m", "messages": []}
+KEY = b"k" * 32
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch, tmp_path):
+    for name in os.environ:
+        if name.startswith(("ASKONCE_", "REDIS_", "XDG_")):
+            monkeypatch.delenv(name)
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(config, "_configured", {})
+    monkeypatch.setattr(askonce, "_default", {})
+
+
+def told(tmp_path: Path, give) -> str:
+    """The error of bad input; nothing was created."""
+    before = files(tmp_path)
+    with pytest.raises(AskonceError) as error:
+        finish(give())
+    assert files(tmp_path) == before
+    line = str(error.value)
+    well_told(line)
+    return line
+
+
+def finish(made) -> None:
+    if inspect.isawaitable(made):
+        asyncio.run(awaited(made))
+
+
+async def awaited(made):
+    return await made
+
+
+URLS = {
+    "": "sqlite:///file.db",
+    " ": "scheme",
+    "nonsense": "sqlite:///file.db",
+    "x.db": "sqlite:///x.db",
+    "/var/cache/answers.db": "sqlite:////var/cache/answers.db",
+    "localhost:6379": "redis://localhost:6379",
+    "localhost:6379/3": "redis://localhost:6379/3",
+    "redis": "redis://host:6379/0",
+    "redis:/localhost": "redis://host:6379/0",
+    "sqlite:x.db": "sqlite:///file.db",
+    "memory": "memory://",
+    "reddis://localhost": "redis://",
+    "sqllite:///x.db": "sqlite://",
+    "redis+clustr://h:6379": "redis+cluster://",
+    "http://localhost:8181": "gateway",
+    "postgres://localhost/db": "sqlite:///file.db",
+    f"{SECRET}@localhost:6379": "redis://host:6379/0",
+    f"redis:/:{SECRET}@localhost": "redis://host:6379/0",
+    f"redis://:{SECRET}@localhost:port/0": "redis://host:6379/0",
+    f"redis://:{SECRET}#@localhost/0": "quote",
+    f"redis://:{SECRET}@localhost/zero": "database number",
+    "redis://localhost:99999/0": "redis://host:6379/0",
+    "redis://localhost/0?socket_timeout=soon": "socket_timeout=0.2",
+    "redis://localhost/0?socket_timeout=-1": "socket_timeout=0.2",
+    "redis://localhost/0?socket_timout=1": "socket_timeout",
+    f"redis://localhost/0?{SECRET}=1": "redis.Redis.from_url",
+    "rediss://localhost/0?ssl_cert_reqs=maybe": "redis.Redis.from_url",
+    f"redis+cluster://:{SECRET}@h:x": "redis+cluster://host:6379,host:6379",
+    "redis+cluster://h:6379/3": "database 0",
+    "redis+sentinel://h": "mymaster",
+    "unix://": "unix:///run/redis.sock",
+    "unix:///x?db=z": "db=0",
+    "sqlite://": "sqlite:///file.db",
+    "sqlite://host/x.db": "sqlite:///file.db",
+    "sqlite:///x.db?timeout=5": "max_bytes",
+    "sqlite:///folder/": "sqlite:///file.db",
+    "sqlite:///x\0.db": "sqlite:///file.db",
+    "memory://a?max_bytes=5": "memory://name",
+}
+
+
+@pytest.mark.parametrize(("url", "right"), URLS.items(), ids=map(repr, URLS))
+def test_a_url_that_names_no_store_says_how_one_looks(tmp_path, monkeypatch, url, right):
+    assert right in told(tmp_path, lambda: Cache(url))
+    if url.strip() and "\0" not in url:
+        monkeypatch.setenv("ASKONCE_URL", f" {url}\n")
+        line = told(tmp_path, Cache)
+        assert line.startswith("$ASKONCE_URL: ")
+        assert right in line
+        assert told(tmp_path, lambda: askonce.get_or_set([], "m", dict)) == line
+
+
+CACHE = [
+    ({"prefix": 5}, "prefix='5'"),
+    ({"prefix": b"llm"}, "prefix='llm'"),
+    ({"prefix": "\ud800"}, "UTF-8"),
+    ({"tenant": None}, "tenant='acme'"),
+    ({"policy": {"ttl": 60}}, "Policy(ttl=60)"),
+    ({"policy": Policy}, "Policy(ttl=60)"),
+    ({"scopes": {"a": 5}}, "Policy(ttl=60)"),
+    ({"scopes": {"": Policy()}}, "policy=Policy"),
+    ({"scopes": [("a", Policy())] * 9}, "write {"),
+    ({"mode": "readonly"}, "only-if-cached"),
+    ({"mode": ["on"]}, "only-if-cached"),
+    ({"strict": "no"}, "strict=False"),
+    ({"near": "64 lots"}, "near='64MB'"),
+    ({"near": "1kb"}, "near='1MiB'"),
+    ({"near": "64MB"}, "leave near= out"),
+    ({"consistency": "Strong"}, "'strong'"),
+    ({"replay": ["paced"]}, "replay='paced'"),
+    ({"replay_speed": "2"}, "replay_speed=1.0"),
+    ({"replay_speed": float("nan")}, "replay_speed=1.0"),
+    ({"compress": "ZSTD"}, "'zstd'"),
+    ({"compress": "on"}, "'zstd'"),
+    ({"compress": "no"}, "'off'"),
+    ({"encryption": ""}, "askonce keys"),
+    ({"encryption": SECRET}, "file:PATH"),
+    ({"encryption": f"a={SECRET}"}, "askonce keys"),
+    ({"encryption": "file:"}, "file:/etc/askonce.keys"),
+    ({"encryption": "file:/no/such"}, "askonce keys --file"),
+    ({"encryption": Path("/")}, "folder"),
+    ({"encryption": {"names": KEY}}, "2026-11"),
+    ({"encryption": {"a": b"short"}}, "AES-256 needs 32"),
+    ({"encryption": 5}, "dict of ids"),
+    ({"encryption": lambda: None}, "must return"),
+    ({"prices": 5}, "dict of models"),
+    ({"prices": ""}, "False for none"),
+    ({"prices": "/no/such"}, "TOML or JSON"),
+    ({"prices": {"m": {"inptu": 1}}}, "write input"),
+    ({"prices": {"m": {"input": "free", "output": 1}}}, "2.5"),
+    ({"ignore_headers": "x-turn"}, "['x-turn']"),
+    ({"ignore_headers": ["authorization"]}, "tenant="),
+    ({"same_as": {"https://a": "b"}}, "api.openai.com"),
+    ({"same_as": {"a": "b", "b": "a"}}, "one host"),
+    ({"normalize": asyncio.sleep}, "plain function"),
+    ({"fold": ["cases"]}, "case, space, punctuation"),
+    ({"inert": [5]}, "write text"),
+    ({"max_bytes": "1GB"}, "256 * 2**20"),
+    ({"max_byte": 5}, "write max_bytes"),
+    ({"ttl": "1h"}, "ttl=3600"),
+    ({"ttl": "5 min"}, "ttl=300"),
+    ({"ttl": timedelta(hours=1)}, "delta.total_seconds()"),
+    ({"ttl": -1}, "seconds from 0"),
+    ({"ttl": 100, "max_age": 5}, "ttl=5"),
+    ({"jitter": "5%"}, "jitter=0.05"),
+    ({"hot_threshold": 0}, "at least 1"),
+    ({"max_answer_bytes": "8MB"}, "8 * 2**20"),
+    ({"max_flight": 901}, "900"),
+    ({"tool_calls": ["pass"]}, "'structured'"),
+    ({"scope": "a"}, "cache.scoped(scope=...)"),
+    ({"tags": ["a"]}, "cache.scoped(tags=...)"),
+    ({"polcy": Policy()}, "policy="),
+    ({"password": SECRET}, "max_bytes"),
+]
+
+
+@pytest.mark.parametrize(("options", "right"), CACHE, ids=[str(one)[:60] for one, _ in CACHE])
+def test_a_wrong_option_of_a_cache_says_what_to_write(tmp_path, options, right):
+    for kind in (Cache, AsyncCache):
+        assert right in told(tmp_path, lambda kind=kind: kind(MEMORY, **options))
+
+
+CALLS = [
+    ("scope", "a//b", "'a/b'"),
+    ("scope", 5, "'5'"),
+    ("scope", "x" * 300, "200"),
+    ("tags", "doc:42", "['doc:42']"),
+    ("tags", b"doc:42", "['doc:42']"),
+    ("tags", [""], "doc:42"),
+    ("tags", [str(one) for one in range(99)], "64"),
+    ("variant", 1.5, "small number"),
+    ("tenant", ["a"], "tenant='acme'"),
+    ("policy", "ttl=5", "Policy(ttl=60)"),
+    ("control", "no-cash", "no-cache"),
+    ("control", "no-cache max-age=5", "commas"),
+    ("control", "max-age=1h", "max-age=60"),
+    ("control", 5, "max-age=60"),
+    ("store_if", "yes", "function"),
+    ("consistency", "weak", "'bounded'"),
+    ("ttl", "1d", "ttl=86400"),
+    ("tll", 5, "ttl="),
+    ("scopes", "a", "scope="),
+    ("mode", "off", "Cache(mode=...)"),
+    ("prefix", "a", "Cache(prefix=...)"),
+    ("encryption", SECRET, "Cache(encryption=...)"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "right"), CALLS, ids=[f"{one[0]}={str(one[1])[:30]!r}" for one in CALLS])
+def test_a_wrong_option_of_a_call_is_found_where_it_is_given(tmp_path, name, value, right):
+    with Cache(MEMORY) as cache:
+        gives = (cache.scoped, cache.http_client, cache.transport, lambda **own: cache.fetch(REQUEST, dict, **own))
+        for give in gives:
+            assert right in told(tmp_path, lambda give=give: give(**{name: value}))
+
+
+OTHERS = [
+    (lambda cache: cache.fetch(REQUEST, {"answer": 1}), "lambda"),
+    (lambda cache: cache.fetch(REQUEST, None), "lambda"),
+    (lambda cache: cache.fetch({1, 2}, dict), "sorted"),
+    (lambda cache: cache.fetch_stream(REQUEST, {}.copy), "iterator"),
+    (lambda cache: cache.fetch_stream(REQUEST, list, item="x"), "ChatCompletionChunk"),
+    (lambda cache: cache.get_or_set([], "m", dict, tag="a"), "tags="),
+    (lambda cache: cache.get_or_set([], "m", dict, request=5), "request={"),
+    (lambda cache: cache.get_or_set([], "m", dict, "1h"), "ttl=3600"),
+    (lambda cache: cache.http_client(module="requests"), "module=httpx"),
+    (lambda cache: cache.http_client(module=os), "module=httpx"),
+    (lambda cache: cache.http_client(inner=5), "HTTPTransport"),
+    (lambda cache: cache.http_client(inner=httpx.AsyncHTTPTransport()), "httpx.HTTPTransport"),
+    (lambda cache: cache.http_client(timout=5), "timeout="),
+    (lambda cache: cache.http_client(share_forms="no"), "share_forms=False"),
+    (lambda cache: cache.invalidate(), "tag='doc:42'"),
+    (lambda cache: cache.invalidate(tags="a"), "tag="),
+    (lambda cache: cache.invalidate(evrything=True), "everything="),
+    (lambda cache: cache.invalidate(everything="no"), "everything=False"),
+    (lambda cache: cache.invalidate(key=5), "key='5'"),
+    (lambda cache: cache.invalidate(key="abc"), "64 hex digits"),
+    (lambda cache: cache.invalidate(tag=[]), "tag='doc:42'"),
+    (lambda cache: cache.invalidate(model=[5]), "model's name"),
+    (lambda cache: cache.invalidate(scope=""), "everything=True"),
+    (lambda cache: cache.invalidate(tag="a", tenant="t"), "request="),
+    (lambda cache: cache.invalidate(tag="a", dry_run="no"), "dry_run=False"),
+    (lambda cache: cache.invalidate(tag="a", key="b"), "one way"),
+    (lambda cache: cache.why(), "one way"),
+    (lambda cache: cache.why(REQUEST, stream="no"), "stream=False"),
+    (lambda cache: cache.why(httpx.Response(200)), "a client of the cache"),
+    (lambda cache: cache.misses("20"), "at least 1"),
+    (lambda cache: cache.savings(by="modle"), "model"),
+    (lambda cache: cache.savings(by=5), "by="),
+    (lambda cache: cache.savings(since="today"), "number of days"),
+    (lambda cache: cache.savings(sinc=5), "since="),
+    (lambda cache: cache.activity(days="1"), "at least 1"),
+    (lambda cache: cache.close("soon"), "limit=5"),
+    (lambda cache: cache.on_event(None), "function"),
+    (lambda cache: askonce.carry(5), "carry(ask)"),
+    (lambda cache: askonce.request_log(5), "AsyncCache"),
+    (lambda cache: askonce.request_log(cache, 5), "sys.stdout"),
+    (lambda cache: askonce.configure(ulr=MEMORY), "url="),
+    (lambda cache: askonce.configure(url="reddis://h"), "redis://"),
+    (lambda cache: askonce.configure(prefix=5), "prefix='5'"),
+    (lambda cache: askonce.configure(mode="of"), "only-if-cached"),
+    (lambda cache: askonce.configure(compress="gzip"), "'zstd'"),
+    (lambda cache: askonce.configure(encryption=SECRET), "askonce keys"),
+    (lambda cache: Policy(tll=5), "ttl="),
+    (lambda cache: Keys({}), "askonce keys"),
+    (lambda cache: Keys({"a": KEY}, nmaes=KEY), "names="),
+    (lambda cache: Keys.parse(5), "askonce keys"),
+    (lambda cache: Cache(REDIS, socket_timeout="soon"), "socket_timeout=0.2"),
+    (lambda cache: Cache(REDIS, port="x"), "port=6379"),
+    (lambda cache: Cache(REDIS, max_bytes=5), "maxmemory"),
+    (lambda cache: Cache(redis_client=5), "redis.Redis"),
+    (lambda cache: Cache(MEMORY, redis_client=5), "not both"),
+    (lambda cache: Cache(Path("x.db")), "sqlite:///x.db"),
+]
+
+
+@pytest.mark.parametrize(("give", "right"), OTHERS, ids=range(len(OTHERS)))
+def test_other_wrong_arguments_say_what_to_pass(tmp_path, give, right):
+    with Cache(MEMORY) as cache:
+        if right == "not both":
+            with pytest.raises(AskonceError, match=right):
+                give(cache)
+        else:
+            assert right in told(tmp_path, lambda: give(cache))
+
+
+def test_a_coroutine_in_place_of_its_function_is_told_and_not_left_unawaited(tmp_path):
+    async def ask():
+        return 1
+
+    async def asked():
+        async with AsyncCache(MEMORY) as cache:
+            await cache.fetch(REQUEST, ask())
+
+    assert "lambda" in told(tmp_path, asked)
+
+
+ENVIRONMENT = [
+    ("ASKONCE_MODE", "of", "only-if-cached"),
+    ("ASKONCE_MODE", "true", "only-if-cached"),
+    ("ASKONCE_NEAR", "lots", "ASKONCE_NEAR=64MB"),
+    ("ASKONCE_NEAR", "-1", "ASKONCE_NEAR=64MB"),
+    ("ASKONCE_NEAR", "1kb", "ASKONCE_NEAR=1MiB"),
+    ("ASKONCE_COMPRESS", "gzip", "'zstd'"),
+    ("ASKONCE_COMPRESS", "false", "'off'"),
+    ("ASKONCE_KEYS", "", "askonce keys"),
+    ("ASKONCE_KEYS", " ", "askonce keys"),
+    ("ASKONCE_KEYS", SECRET, "file:PATH"),
+    ("ASKONCE_KEYS", "file:", "file:/etc/askonce.keys"),
+    ("ASKONCE_KEYS", "file:/no/such", "askonce keys --file"),
+    ("ASKONCE_PRICES", "/no/such", "off for none"),
+    ("ASKONCE_PRICES", "no", "off for none"),
+    ("ASKONCE_PREFIX", "\udcff", "llm:v3"),
+    ("REDIS_URL", "nonsense", "sqlite:///file.db"),
+    ("REDIS_URL", f"redis://:{SECRET}@h:x", "redis://host:6379/0"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "right"), ENVIRONMENT, ids=[f"{one[0]}={one[1]!r}" for one in ENVIRONMENT])
+def test_a_wrong_variable_is_named_with_what_to_write(tmp_path, monkeypatch, name, value, right):
+    monkeypatch.setenv(name, value)
+    line = told(tmp_path, Cache if name == "REDIS_URL" else lambda: Cache(REDIS))
+    assert right in line
+    if name != "ASKONCE_PREFIX":
+        assert name in line
+
+
+@pytest.mark.parametrize("name", [*config.VARIABLES.values(), "REDIS_URL", "ASKONCE_PRICES"])
+def test_a_blank_variable_says_nothing_unless_a_secret_was_lost(tmp_path, monkeypatch, name):
+    for blank in ("", " ", "\n"):
+        monkeypatch.setenv(name, blank)
+        if name == "ASKONCE_KEYS":
+            assert "$ASKONCE_KEYS" in told(tmp_path, Cache)
+        else:
+            assert Cache().mode == "on"
+
+
+# --- generated from signatures and tables of words ---------------------------------------------------------------
+
+HELD = sorted((CACHE_OPTIONS | OPTIONS | RULE_WORDS) - {"clock"})
+STRANGE = [object(), 1j, {"a": {1}}, [object()], b"\xff"]
+NAMES = {"ignore_headers", "inert", "tags"}  # the keys of a dict are names, too
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_no_keyword_of_a_cache_or_a_call_takes_a_strange_value(tmp_path, name):
+    for value in STRANGE:
+        if name in NAMES and isinstance(value, dict):
+            continue
+        if name in OPTIONS and name not in CACHE_OPTIONS:
+            told(tmp_path, lambda value=value: Cache(MEMORY).scoped(**{name: value}))
+        else:
+            url = {} if name in {"url", "redis_client"} else {"url": MEMORY}
+            told(tmp_path, lambda value=value, url=url: Cache(**url, **{name: value}))
+
+
+def methods():
+    for kind in (Cache, AsyncCache):
+        for name, method in inspect.getmembers(kind, inspect.isfunction):
+            if not name.startswith("_") and name in PUBLIC:
+                yield kind, name, method
+
+
+def closed(method) -> list[str]:
+    """The keywords of a function that takes no others."""
+    given = inspect.signature(method).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in given):
+        return []
+    return [
+        one.name for one in given if one.kind in {one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD} and one.name != "self"
+    ]
+
+
+QUIET = {"listener"}  # a single argument, given by its place
+NAMED = [(kind, name, word) for kind, name, method in methods() for word in closed(method) if word not in QUIET]
+
+
+@pytest.mark.parametrize(("kind", "name", "word"), NAMED, ids=[f"{k.__name__}.{n}({w})" for k, n, w in NAMED])
+def test_every_misspelt_keyword_of_a_method_names_the_right_one(tmp_path, kind, name, word):
+    cache = kind(MEMORY)
+    assert f"{word}=" in told(tmp_path, lambda: getattr(cache, name)(**{f"{word}x": 1}))
+
+
+@pytest.mark.parametrize("name", [one.name for one in dataclasses.fields(Policy)])
+def test_every_misspelt_field_of_a_policy_names_the_right_one(tmp_path, name):
+    assert f"{name}=" in told(tmp_path, lambda: Policy(**{f"{name}x": 1}))
+
+
+def test_the_table_has_at_least_eighty_kinds():
+    assert len(URLS) + len(CACHE) + len(CALLS) + len(OTHERS) + len(ENVIRONMENT) >= 80
