@@ -120,6 +120,17 @@ def test_requests_that_are_sent_at_once_are_answered_in_their_order():
     assert places == sorted(places)
 
 
+def test_a_stored_answer_does_not_overtake_a_call_that_was_asked_before_it():
+    with Provider() as provider, serving(provider.url) as running:
+        provider.script("slow", Step(delay=0.3))
+        for _ in range(3):  # by then its answer is at hand
+            raw_call(running.port, chat("quick", last=True))
+        said = raw_call(running.port, chat("slow") + chat("quick") + chat("quick", last=True))
+    assert said.count(b"HTTP/1.1 200 OK") == 3
+    assert said.count(b"askonce; hit") == 2
+    assert said.index(b"to: slow") < said.index(b"to: quick")
+
+
 @pytest.mark.parametrize(
     "bad", [b"NONSENSE\r\n\r\n", b"POST /x HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"]
 )
