@@ -299,7 +299,7 @@ def visit(case: Case) -> Pair:
     with Cache(case.place.url) as ours, Cache(case.place.url) as bare:
         for cache in (ours, bare):
             cache.fetch(request, lambda: body)
-        bare._engine._reader._heat = Heat()  # noqa: SLF001 - as with Redis
+        bare._base._engine._reader._heat = Heat()  # noqa: SLF001 - as with Redis
         bare.fetch(request, lambda: body)
         return pair(
             lambda: ours.fetch(request, _unpaid), lambda: bare.fetch(request, _unpaid), 500 if case.quick else 20_000

@@ -221,7 +221,7 @@ def fresh_cost(case: Case) -> Pair:
     Two caches on one store; of one, the counting of hits and the look at an entry's end are taken out.
     """
     with Cache(case.place.url) as cache, Cache(case.place.url) as plain:
-        reader: Any = plain._engine._reader  # noqa: SLF001 - there is no switch for this, and no user would want one
+        reader: Any = plain._base._engine._reader  # noqa: SLF001 - there is no switch for this, and no user would want one
         reader._heat = Cold()  # noqa: SLF001
         reader._early = lambda *_: False  # noqa: SLF001
         return pair(hitting(cache, [REQUEST]), hitting(plain, [REQUEST]), turns(case))
@@ -236,7 +236,7 @@ def accounting(case: Case) -> Pair:
     Two caches on one store; of one, the lines that count a hit are taken out of its source.
     """
     with Cache(case.place.url) as cache, Cache(case.place.url) as plain:
-        reader: Any = plain._engine._reader  # noqa: SLF001 - there is no switch for this either
+        reader: Any = plain._base._engine._reader  # noqa: SLF001 - there is no switch for this either
         reader.hit = uncounted(reader)
         return pair(hitting(cache, [REQUEST]), hitting(plain, [REQUEST]), turns(case))
 

@@ -78,8 +78,8 @@ def near_hit(case: Case) -> Pair:
 
 def _known(cache: Cache) -> Key:
     """The key of the request, with the work that a lookup has with it."""
-    plan = cache._planner.plan(cache._settings({}))  # noqa: SLF001 - what a lookup does first, and no more
-    return cache._known(cache._body(REQUEST), plan).key  # noqa: SLF001
+    plan = cache._base._planner.plan(cache._settings({}))  # noqa: SLF001 - what a lookup does first, and no more
+    return cache._base._known(cache._base._body(REQUEST), plan).key  # noqa: SLF001
 
 
 def _never() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for file in (*files[begin:], *files[:begin]):
             with contextlib.suppress(Exception, pytest.skip.Exception):  # it is raised again when it is collected
                 importlib.import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))
+
+
+@pytest.fixture(autouse=True)
+def _logs() -> Iterator[None]:
+    """A command of this process may set up logs: later tests are to find what this one found, and no closed stream."""
+    loggers = [logging.getLogger(name) for name in ("askonce", "uvicorn.error")]
+    before = [(one.handlers[:], one.filters[:], one.propagate, one.level) for one in loggers]
+    yield
+    for one, (handlers, filters, propagate, level) in zip(loggers, before, strict=True):
+        one.handlers, one.filters, one.propagate = handlers, filters, propagate
+        one.setLevel(level)
 
 
 def pytest_collection_finish() -> None:

@@ -184,7 +184,7 @@ class Crowd:
 
 def joined(cache: Any) -> int:
     """How many callers are at the flights of this cache, its leaders included."""
-    engine = cache._engine
+    engine = cache._base._engine
     # A thread that leads is inside its call, and joins its flight when that has landed.
     leading = 0 if engine.mode.asynchronous else len(engine.board.flights())
     return leading + int(sum(flight.callers for flight in engine.board.flights()))
@@ -194,7 +194,7 @@ def gathered(cache: Any, number: int, call: ScriptedCall | None = None) -> None:
     """Wait until so many callers wait: at flights of this cache, if it has any, or else outside; and `call` is made."""
 
     def there() -> bool:
-        outside = cache._engine.background.waiting() if not cache._engine.board.flights() else 0
+        outside = cache._base._engine.background.waiting() if not cache._base._engine.board.flights() else 0
         return max(joined(cache), outside) >= number and (call is None or call.in_flight > 0)
 
     eventually(there, f"{number} callers wait; {cache!r}, {cache.stats()}")
@@ -232,7 +232,7 @@ def after(cache: Any, verb: str, act: Callable[[Any], Any], *, times: int = 1) -
 
     `act` is given the reply, in the caller's thread; what it returns is awaited if that can be done.
     """
-    store = cache._engine.store
+    store = cache._base._engine.store
     plain = getattr(store, verb)
     left = [times]
 

@@ -47,7 +47,7 @@ def call():
 
 def address():
     with Cache() as cache:
-        return cache._engine.store.address
+        return cache._base._engine.store.address
 
 
 # --- where -------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def test_the_chain_of_urls(monkeypatch, tmp_path):
     askonce.configure(url="memory://configured")
     assert address() == "memory://configured"
     with Cache("memory://given") as cache:
-        assert cache._engine.store.address == "memory://given"
+        assert cache._base._engine.store.address == "memory://given"
 
 
 def test_the_default_is_a_file_that_only_its_owner_reads(tmp_path, call):
@@ -109,7 +109,7 @@ def call():
     return {"said": len(asked)}
 with askonce.Cache() as one, askonce.Cache() as other:
     said = [cache.fetch("q", call).value["said"] for cache in (one, other)]
-print(said, one.mode)
+print(said, one._base.mode)
 """
 
 
@@ -186,7 +186,7 @@ def test_a_configured_client_says_where(valkey, call):
 def test_the_chain_of_prefixes(monkeypatch):
     def prefix(**said):
         with Cache("memory://", **said) as cache:
-            return cache.prefix
+            return cache._base.prefix
 
     assert prefix() == ""
     monkeypatch.setenv("ASKONCE_PREFIX", "from-the-environment")
@@ -253,7 +253,7 @@ def test_the_mode_of_a_cache_wins_over_the_environment(call, monkeypatch):
     monkeypatch.setenv("ASKONCE_MODE", "off")
     askonce.configure(mode="refresh")
     with Cache("memory://") as cache:
-        assert cache.mode == "refresh"
+        assert cache._base.mode == "refresh"
     with Cache("memory://", mode="on") as cache:
         cache.fetch("q", call.on("q"))
         assert cache.fetch("q", call.on("q")).status.hit
@@ -292,7 +292,7 @@ def test_configure_makes_another_default_cache_and_the_old_one_finishes_its_call
     askonce.configure(prefix="v4")
     new = askonce.default_cache()
     assert new is not old
-    assert (new.prefix, new._engine.store.address) == ("v4", "memory://module")
+    assert (new._base.prefix, new._base._engine.store.address) == ("v4", "memory://module")
     call.release()
     assert leading.result(5) == old.get_or_set([], "m", lambda: "paid again")
     assert old.stats()["stored"] == 1

@@ -53,7 +53,10 @@ def test_a_dropped_cache_is_gone_whatever_still_uses_the_same_store(place):
     dropped = Cache(place)
     for number in range(3):
         dropped.fetch(number, lambda: 1)
-    gone = [weakref.ref(part) for part in (dropped, dropped._engine, dropped._engine._guarded, dropped.events)]
+    gone = [
+        weakref.ref(part)
+        for part in (dropped, dropped._base._engine, dropped._base._engine._guarded, dropped._base.events)
+    ]
     del dropped
     gc.collect()
     eventually(lambda: not any(one() for one in gone), f"{[one() for one in gone]} is gone")
@@ -74,7 +77,10 @@ def test_a_dropped_cache_whose_calls_are_over_needs_no_collection_to_be_gone(pla
         assert list(cache.fetch_stream("stream", lambda: iter("ab"))) == ["a", "b"]
     gc.disable()
     try:
-        gone = [weakref.ref(part) for part in (cache, cache._engine, cache._engine._guarded, cache._engine.board)]
+        gone = [
+            weakref.ref(part)
+            for part in (cache, cache._base._engine, cache._base._engine._guarded, cache._base._engine.board)
+        ]
         del cache
         assert len(flights) == 4
         eventually(lambda: not any(one() for one in (*flights, *gone)), "all are gone")
@@ -94,7 +100,7 @@ def test_a_cache_made_while_the_last_one_is_dropped_has_a_background_thread(plac
     for _ in range(30):
         cache = Cache(place)
         cache.fetch("q", lambda: 1, ttl=0)
-        background = cache._engine.background
+        background = cache._base._engine.background
         assert background._thread.is_alive()
     assert not background.users.over()
     cache.close()
@@ -123,7 +129,7 @@ def test_of_readers_that_are_dropped_only_the_last_costs_a_thread(place, monkeyp
     with Cache(place) as cache:
         kept = cache.fetch_stream("q", items)
         assert next(kept) == "a"
-        sent, flight = Sent(monkeypatch, cache._engine.mode), cache._engine.board.flights()[0]
+        sent, flight = Sent(monkeypatch, cache._base._engine.mode), cache._base._engine.board.flights()[0]
         for _ in range(300):
             for item in cache.fetch_stream("q", items):
                 assert item == "a"
@@ -147,7 +153,7 @@ def test_of_readers_that_a_loop_drops_only_the_last_is_sent_to_it(place, monkeyp
         async with AsyncCache(place) as cache:
             kept = await cache.fetch_stream("q", items)
             assert await anext(kept) == "a"
-            sent, flight = Sent(monkeypatch, cache._engine.mode), cache._engine.board.flights()[0]
+            sent, flight = Sent(monkeypatch, cache._base._engine.mode), cache._base._engine.board.flights()[0]
             for _ in range(300):
                 async for item in await cache.fetch_stream("q", items):
                     assert item == "a"

@@ -308,8 +308,8 @@ def test_what_is_deleted_at_the_server_is_gone_here(crowd, cache, call, valkey, 
 @servers
 def test_a_process_that_was_frozen_serves_nothing_from_before(crowd, cache, call, monkeypatch):
     warmed(crowd, cache, call)
-    store = cache.engine().store
-    key, now = cache.key_of(ASKED, cache._settings({})), near_cache.clock
+    store = cache._base.engine().store
+    key, now = cache._base.key_of(ASKED, cache._settings({})), near_cache.clock
     assert store.near.look(key, ()) is not None
     monkeypatch.setattr(near_cache, "clock", lambda: now() + LIMIT)
     assert store.near.look(key, ()) is None
@@ -433,11 +433,11 @@ def test_the_caches_of_a_process_share_it_and_it_goes_with_the_last_of_them(thre
     first, second = threads.cache(valkey.url, near=SIZE), tasks.cache(valkey.url, near="32MB")
     warmed(threads, first, call)
     assert detail(tasks, second, call) == "near"
-    near = first.engine().store.near
-    assert near is second.engine().store.near
+    near = first._base.engine().store.near
+    assert near is second._base.engine().store.near
     assert near.table.limit == 32_000_000
     assert detail(threads, threads.cache(valkey.url), call) == ""
-    address = first.engine().store.address
+    address = first._base.engine().store.address
     threads.do(first.close)
     tasks.do(second.aclose)
     del near, first, second
@@ -509,7 +509,7 @@ def defaults(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
     def limit(url: str = "redis://localhost:1", **own: Any) -> int:
         cache = Cache(url, prefix=os.urandom(4).hex(), **own)
-        near = cache.engine().store.near
+        near = cache._base.engine().store.near
         return near.table.limit if isinstance(near, RedisNear) else 0
 
     return limit
@@ -539,8 +539,8 @@ def test_a_pickled_cache_has_the_same_options(defaults):
     import pickle
 
     cache = pickle.loads(pickle.dumps(Cache("redis://localhost:1", near="2MB", consistency="strong", prefix="p")))
-    assert cache.engine().store.near.table.limit == 2_000_000
-    assert cache._planner.plain.terms.consistency == "strong"
+    assert cache._base.engine().store.near.table.limit == 2_000_000
+    assert cache._base._planner.plain.terms.consistency == "strong"
 
 
 @servers

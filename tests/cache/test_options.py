@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from askonce import AsyncCache, Cache, ConfigError, Policy, UsageError
-from askonce.cache.base import CACHE_OPTIONS
+from askonce.cache.opened import CACHE_OPTIONS
 from askonce.cache.options import CALL_OPTIONS, CLIENT_OPTIONS, OPTIONS, POLICY_OPTIONS
 from askonce.core.providers.inert import NAMES
 from askonce.core.spelling import meant
@@ -58,7 +58,7 @@ def call():
 
 
 def terms(cache, settings):
-    return cache._planner.plan(settings).terms
+    return cache._base._planner.plan(settings).terms
 
 
 def test_every_field_of_a_policy_has_a_value_here():

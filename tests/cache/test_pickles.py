@@ -81,15 +81,17 @@ def test_an_outcome_can_be_handed_over_with_its_cache(tmp_path):
         assert again.why().reason != "unknown"
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("kind", [Cache, AsyncCache])
-def test_a_copy_is_a_cache_of_its_own_with_the_same_settings(tmp_path, kind):
+def test_a_copy_is_a_cache_of_its_own_with_the_same_settings(tmp_path, kind, copied):
     cache = kind(f"sqlite:///{tmp_path}/a.db", prefix="p", mode="only-if-cached", strict=True, max_bytes=2**21)
-    again = copy.deepcopy(cache)
+    again = copied(cache)
     assert type(again) is kind
     assert again is not cache
     assert repr(again) == repr(cache)
-    assert (again.mode, again.prefix, again._strict) == ("only-if-cached", "p", True)
-    assert again._engine.store._file.max_bytes == 2**21
+    assert again._base is not cache._base
+    assert (again._base.mode, again._base.prefix, again._base._strict) == ("only-if-cached", "p", True)
+    assert again._base._engine.store._file.max_bytes == 2**21
 
 
 def test_a_cache_of_a_client_of_ones_own_says_why_it_cannot_be_pickled():

@@ -36,31 +36,31 @@ SETTINGS = {
     "url": Setting(
         {f"memory://{name}": f"memory://{name}" for name in "ab"},
         {"memory://c": "memory://c", "": MEMORY},
-        lambda cache: cache._made_of["url"],
+        lambda cache: cache._base._origin.made_of["url"],
         MEMORY,
         None,
     ),
-    "prefix": Setting({"": "", "a": "a", "b": "b"}, {"c": "c", "": ""}, lambda cache: cache.prefix, ""),
+    "prefix": Setting({"": "", "a": "a", "b": "b"}, {"c": "c", "": ""}, lambda cache: cache._base.prefix, ""),
     "mode": Setting(
-        {"on": "on", "refresh": "refresh"}, {"off": "off", "on": "on", "": "on"}, lambda cache: cache.mode, "on"
+        {"on": "on", "refresh": "refresh"}, {"off": "off", "on": "on", "": "on"}, lambda cache: cache._base.mode, "on"
     ),
     "near": Setting(
         {0: 0, "0": 0, "2MB": 2_000_000, 2**20: 2**20},
         {"4MB": 4_000_000, "0": 0, "": 0},
-        lambda cache: cache._made_of["near"],
+        lambda cache: cache._base._origin.made_of["near"],
         0,
         REDIS,
     ),
     "compress": Setting(
         {False: False, "off": False, "": False, "zstd": True},
         {"zstd": True, "off": False, "": False},
-        lambda cache: cache.codec.writes,
+        lambda cache: cache._base.codec.writes,
         False,
     ),
     "encryption": Setting(
         {False: (), KEYS["one"]: ("one",), KEYS["two"]: ("two",)},
         {KEYS["three"]: ("three",)},
-        lambda cache: cache.codec.ids,
+        lambda cache: cache._base.codec.ids,
         (),
     ),
 }
@@ -147,7 +147,7 @@ def test_a_pickled_cache_loses_no_encryption_that_was_configured(monkeypatch):
     askonce.configure(encryption=False)
     carried = pickle.dumps(Cache("memory://"))
     monkeypatch.setenv("ASKONCE_KEYS", KEYS["two"])
-    assert pickle.loads(carried).codec.ids == ()
+    assert pickle.loads(carried)._base.codec.ids == ()
 
 
 @pytest.mark.parametrize(("name", "value"), [("url", ""), ("url", 7), ("mode", ""), ("near", "")])

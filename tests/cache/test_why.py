@@ -131,7 +131,7 @@ def test_an_answer_past_its_grace_is_explained_when_nothing_of_it_is_left(make: 
 
 def test_an_answer_that_the_store_lost_before_its_end_was_evicted(cache: Cache) -> None:
     cache.fetch(ASKED, lambda: ANSWER)
-    lose(cache.engine().store)
+    lose(cache._base.engine().store)
     for why in (cache.why(ASKED), told(cache, ASKED)):
         assert why.reason == "evicted"
         assert why.when == pytest.approx(time.time(), abs=60)
@@ -329,7 +329,7 @@ def test_a_request_that_was_met_before_is_described_like_a_new_one(cache: Cache)
     client = client_of(cache)
     post(client)
     post(client)
-    lose(cache.engine().store)
+    lose(cache._base.engine().store)
     response = post(client)  # its question is remembered, so its body is not read
     assert cache.why(response).reason == "evicted"
     assert cache.why(post(client, {**ASKED, "temperature": 1})).field == "temperature"
@@ -337,7 +337,7 @@ def test_a_request_that_was_met_before_is_described_like_a_new_one(cache: Cache)
 
 
 def _notes(cache: Cache) -> Any:
-    explainer = cache.engine().explainer
+    explainer = cache._base.engine().explainer
     drive(explainer.push())
     return drive(explainer.notes(b""))
 
@@ -394,8 +394,8 @@ def test_without_encryption_no_word_of_a_request_or_an_answer_is_in_a_note(cache
 
 
 def _raw(cache: Cache) -> Any:
-    drive(cache.engine().explainer.push())
-    return drive(cache.engine().store.notes(b""))
+    drive(cache._base.engine().explainer.push())
+    return drive(cache._base.engine().store.notes(b""))
 
 
 def test_a_store_in_trouble_is_the_reason_and_no_exception(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def gone(cache: Cache, request: dict[str, Any], how: str, own: dict[str, Any]) -
     if how == "not-stored":
         return "not-stored", "empty"
     if how == "evicted":
-        lose(cache.engine().store)
+        lose(cache._base.engine().store)
         return "evicted", ""
     if how == "forget":
         outcome.forget()
@@ -217,7 +217,7 @@ def gone(cache: Cache, request: dict[str, Any], how: str, own: dict[str, Any]) -
     if how == "replaced":  # invalidated, asked again, and then lost
         cache.invalidate(tag=own["tags"][0])
         cache.fetch(request, lambda: ANSWER, **own)
-        lose(cache.engine().store)
+        lose(cache._base.engine().store)
         return "evicted", ""
     ways: dict[str, dict[str, Any]] = {
         "scope": {"scope": own["scope"].partition("/")[0]},

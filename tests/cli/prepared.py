@@ -123,8 +123,8 @@ class Filling:
 
     def _written(self) -> None:
         """Notes and counts are in the store, at the time of their call."""
-        drive(self.cache.engine().pushed(10.0))
-        queue = self.cache.engine().background.notes
+        drive(self.cache._base.engine().pushed(10.0))
+        queue = self.cache._base.engine().background.notes
         queue.finish(time.monotonic() + 10)
 
 
@@ -172,7 +172,7 @@ def _fill(into: Filling) -> None:
 
 def _begin_calls(cache: Cache, clock: Clock) -> None:
     """Two calls under way, of processes that are elsewhere."""
-    store = cache.engine().store
+    store = cache._base.engine().store
     for number, ago in ((1, 95), (2, 3)):
         clock.to(NOW - ago)
         key = Key(bytes([number * 17]) * 32, "s" if number == 2 else "v")

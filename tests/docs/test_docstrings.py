@@ -24,6 +24,7 @@ import pytest
 
 import askonce
 from askonce import AsyncCache, Cache, Keys, Policy
+from askonce.cache.base import BaseCache
 from askonce.cache.options import OPTIONS
 from askonce.cache.typing import RedisOptions, StoreOptions
 from askonce.core.policy import resolve
@@ -203,7 +204,9 @@ def test_the_defaults_in_docstrings_are_the_real_ones():
     rooms = f"SQLite ({sqlite.MAX_BYTES // 2**30} GiB) and memory ({memory.MAX_BYTES // 2**20} MiB)"
     assert rooms in " ".join(doc_of(StoreOptions).split())
     for kind in (Cache, AsyncCache):
-        assert f"`limit` is {kind.close_limit:g} s by default" in doc_of(kind.close if kind is Cache else kind.aclose)
+        assert f"`limit` is {BaseCache.close_limit:g} s by default" in doc_of(
+            kind.close if kind is Cache else kind.aclose
+        )
         assert inspect.signature(kind.close if kind is Cache else kind.aclose).parameters["limit"].default is None
 
 

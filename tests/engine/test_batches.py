@@ -63,8 +63,8 @@ class Call:
 
 
 def questions(cache: Any, names: range) -> list[Any]:
-    plan = cache._planner.plan(NOTHING)
-    return [cache._question({"input": number}, plan) for number in names]
+    plan = cache._base._planner.plan(NOTHING)
+    return [cache._base._question({"input": number}, plan) for number in names]
 
 
 def asked(crowd: Crowd, cache: Any, call: Call, names: range) -> Any:
@@ -73,8 +73,8 @@ def asked(crowd: Crowd, cache: Any, call: Call, names: range) -> Any:
 
     made = questions(cache, names)
     if crowd.tasks:
-        return crowd.loop.submit(cache._engine.ask_many(made, call.tasks))
-    return crowd.start(lambda: drive(cache._engine.ask_many(made, call.sync)))
+        return crowd.loop.submit(cache._base._engine.ask_many(made, call.tasks))
+    return crowd.start(lambda: drive(cache._base._engine.ask_many(made, call.sync)))
 
 
 def ready(crowd: Crowd, cache: Any) -> None:
@@ -92,7 +92,7 @@ def right(found: Any) -> bool:
 
 def counting(cache: Any) -> list[int]:
     """How often the store is asked from now on: exchanges with a server, transactions and reads of a file."""
-    store, count = cache._engine.store, [0]
+    store, count = cache._base._engine.store, [0]
     if store.kind == "redis":
         plain = store._wires[0].ask
 
@@ -142,7 +142,7 @@ def test_what_others_are_called_for_is_waited_for_all_together(crowd, others, sh
     count = counting(following)
     second = asked(crowd, following, mine, MANY)
     gathered(following, len(MANY))
-    claimed = 2 * SLICES + (SLICES if following._engine.store.kind == "redis" else 0)
+    claimed = 2 * SLICES + (SLICES if following._base._engine.store.kind == "redis" else 0)
     eventually(lambda: count[0] >= claimed, "it has claimed again, now that it hears")
     going.append(True)
     found = second.result(20)
@@ -198,7 +198,7 @@ def test_a_batch_in_trouble_is_paid_once_by_all_who_ask_it(crowd, own_valkey):
     own_valkey.command("CONFIG", "SET", "maxmemory", 1)
     going: list[bool] = []
     call.open = lambda: bool(going)
-    board, shared = cache._engine.board, []
+    board, shared = cache._base._engine.board, []
     plain = board.share_unleased
     board.share_unleased = lambda *arguments: shared.append(plain(*arguments)) or shared[-1]
     futures = [asked(crowd, cache, call, range(200)) for _ in range(3)]

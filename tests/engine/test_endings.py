@@ -194,7 +194,7 @@ def test_closing_waits_for_what_is_in_flight(crowd, place, call):
     futures = crowd.asks(3, cache, ASKED, call)
     gathered(cache, 3, call)
     closing = crowd.start(lambda: crowd.finish(cache))
-    eventually(lambda: cache._closed, "closing began")
+    eventually(lambda: cache._base._closed, "closing began")
     assert not closing.done()
     call.release()
     assert closing.result(PATIENCE) == []
@@ -208,7 +208,7 @@ def test_closing_within_a_limit_says_what_was_dropped_and_tells_who_waits(crowd,
     gathered(cache, 3, call)
     begun = time.monotonic()
     dropped = crowd.finish(cache, 0.0)
-    assert dropped == [cache.key_of(ASKED, cache._settings({})).text]
+    assert dropped == [cache._base.key_of(ASKED, cache._settings({})).text]
     assert time.monotonic() - begun < 1.0
     assert [record.message for record in caplog.records if "under way" in record.message] == [
         "the cache was closed while 1 call(s) were under way: they were dropped"

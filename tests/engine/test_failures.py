@@ -201,7 +201,7 @@ def test_a_bug_in_the_store_is_raised_and_does_not_make_the_engine_call_again(cr
     error = crowd.ask(cache, ASKED, call).exception(PATIENCE)
     assert isinstance(error, LookupError)
     assert call.calls == 1
-    eventually(lambda: not cache._engine.board.flights(), "no flight is left")
+    eventually(lambda: not cache._base._engine.board.flights(), "no flight is left")
 
 
 def test_answers_that_differ_only_in_kind_are_returned_as_they_are(crowd, place):

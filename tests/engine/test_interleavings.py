@@ -33,7 +33,7 @@ def call():
 
 
 def landed(cache):
-    eventually(lambda: not cache._engine.board.flights(), "the flight landed")
+    eventually(lambda: not cache._base._engine.board.flights(), "the flight landed")
 
 
 @pytest.mark.parametrize("shape", ["complete", "refused"])
@@ -176,7 +176,7 @@ def test_a_flight_is_joined_although_its_leader_does_not_know_yet_that_he_leads(
         return asyncio.wrap_future(crowd.start(wait)) if crowd.tasks else wait()
 
     second = []
-    expected = lambda: [one for one in cache._engine.board._claimed.values() if one.grant is None]  # noqa: E731
+    expected = lambda: [one for one in cache._base._engine.board._claimed.values() if one.grant is None]  # noqa: E731
     after(cache, "claim", held_up, times=2)
     first = crowd.ask(cache, ASKED, call)
     gathered(cache, 2, call)
@@ -198,11 +198,11 @@ def test_a_failure_is_not_told_to_one_who_follows_it_no_more(crowd, others, plac
     futures += crowd.asks(1, following, ASKED, call)
     eventually(lambda: claims() == 4, "the second follows")
     others.do(leading.invalidate, request=ASKED)
-    (wait_list,) = following._engine.background._wait_lists.values()
+    (wait_list,) = following._base._engine.background._wait_lists.values()
     next(iter(wait_list.waiters)).wake(None)
     call.wait_until_paid(ASKED, 2)
-    assert len(following._engine.board.flights()) == 1
-    (failing,) = leading._engine.board.flights()
+    assert len(following._base._engine.board.flights()) == 1
+    (failing,) = leading._base._engine.board.flights()
     gate = next(gate for gate in call._gates)  # the gate of X, the older one
     del call._gates[gate]
     gate.set_running_or_notify_cancel()

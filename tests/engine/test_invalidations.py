@@ -41,7 +41,7 @@ def meant(way, cache):
     """The arguments that reach ASKED, asked with OWN."""
     settings = cache._settings({"scope": CALL_OPTIONS["scope"], "tags": ()}) if way == "key" else None
     return {
-        "key": lambda: {"key": cache.key_of(ASKED, settings).text},
+        "key": lambda: {"key": cache._base.key_of(ASKED, settings).text},
         "request": lambda: {"request": ASKED, "scope": CALL_OPTIONS["scope"]},
         "everything": lambda: {"everything": True},
         "tag": lambda: {"tag": "doc:42"},
@@ -245,7 +245,7 @@ def test_joining_by_key_is_noticed(mode, call, monkeypatch):
 def test_stamping_at_the_fill_is_noticed(threads, monkeypatch, call):
     now = stamp_at_fill(monkeypatch)
     cache = threads.cache("memory://stamped")
-    now["clock"] = lambda: next(iter(cache._engine.store._memory.realms.values())).clock
+    now["clock"] = lambda: next(iter(cache._base._engine.store._memory.realms.values())).clock
     call.script(None, HANG, "complete")
     future = threads.ask(cache, ASKED, call)
     gathered(cache, 1, call)

@@ -82,8 +82,8 @@ def test_different_questions_do_not_wait_for_each_other(crowd, place):
 def test_two_caches_of_one_process_pay_once(crowd, place, call):
     first, second = crowd.cache(place), crowd.cache(place)
     futures = crowd.asks(3, first, ASKED, call) + crowd.asks(3, second, ASKED, call)
-    eventually(lambda: sum(len(cache._engine.board.flights()) for cache in (first, second)) == 1, "one leads")
-    leader = first if first._engine.board.flights() else second
+    eventually(lambda: sum(len(cache._base._engine.board.flights()) for cache in (first, second)) == 1, "one leads")
+    leader = first if first._base._engine.board.flights() else second
     # Both share a background thread, so its waiting callers are counted once.
     eventually(lambda: joined(leader) == 3 and leader.stats()["waiting"] >= 3, "three at the flight, three outside")
     call.wait_until_paid()
@@ -199,8 +199,8 @@ def test_a_hit_does_not_start_the_background_thread(crowd, place):
     other = Crowd(crowd.mode)
     try:
         cache = other.cache(place, prefix="")
-        before = cache._engine.background._thread
+        before = cache._base._engine.background._thread
         assert other.answer(cache, ASKED, call).status.hit
-        assert cache._engine.background._thread is before
+        assert cache._base._engine.background._thread is before
     finally:
         other.close()

@@ -236,7 +236,7 @@ def test_three_thousand_warm_keys_two_milliseconds_away_delay_no_heartbeat(threa
         warm(threads, cache, call)
         future = threads.ask(cache, ASKED, call)
         gathered(cache, 1, call)
-        background = cache._engine.background
+        background = cache._base._engine.background
         eventually(lambda: background._link, "the background thread has its link")
         renewed: list[float] = []
         renew = background._link.renew
@@ -283,7 +283,7 @@ def test_a_thousand_leases_that_nothing_runs_are_given_back_in_a_few_exchanges(t
         cache = threads.cache(proxy.url)
         warm(threads, cache, call)
         proxy.delay = 0.002
-        background = cache._engine.background
+        background = cache._base._engine.background
         exchanges, ask, noted = list[int](), background._store._wires[0].ask, threading.Event()
 
         async def counted(data: bytes, number: int) -> Any:

@@ -126,7 +126,7 @@ def test_a_child_follows_the_flight_of_its_parent(crowd, shared, call):
         cache = crowd.cache(shared)
         leading = crowd.ask(cache, ASKED, call)
         gathered(cache, 1, call)
-        background = cache._engine.background
+        background = cache._base._engine.background
         eventually(lambda: background._link, "the fleet thread has its link")
         said = set()
         renew = background._link.renew

@@ -45,7 +45,7 @@ def test_after_its_last_lease_a_thread_looks_for_a_while_and_then_sleeps_as_long
 
 def test_one_call_after_another_wakes_the_thread_once(monkeypatch):
     with Cache("memory://") as cache:
-        background = cache.engine().background
+        background = cache._base.engine().background
         wakes = []
         plain = background.wake
         monkeypatch.setattr(background, "wake", lambda: wakes.append(1) or plain())
@@ -63,7 +63,7 @@ def test_one_call_after_another_wakes_the_thread_once(monkeypatch):
 
 def test_a_lease_that_woke_nobody_is_renewed_while_its_call_runs(monkeypatch):
     with Cache("memory://") as cache:
-        background = cache.engine().background
+        background = cache._base.engine().background
         monkeypatch.setattr(background, "rhythm", 0.05)
         cache.fetch({"q": 0}, lambda: 1)
         renewed = []

@@ -139,9 +139,9 @@ def test_a_process_that_cannot_write_the_file_tells_nothing(tmp_path: Path):
         cache.fetch({"a": 1}, lambda: "one")
     with Cache(f"sqlite:///{path}") as cache:
         assert cache.fetch({"a": 1}, lambda: "one").status.hit
-        store: Any = cache._engine.store
+        store: Any = cache._base._engine.store
         store._file._fixed = True
-        store.visits.note(key(1), cache._engine._reader._heat._keys.popitem()[1])
+        store.visits.note(key(1), cache._base._engine._reader._heat._keys.popitem()[1])
     assert frequencies(path) == []
 
 
@@ -149,7 +149,7 @@ def test_a_store_that_refuses_to_be_told_disturbs_nobody(tmp_path: Path, monkeyp
     path = tmp_path / "cache.db"
     with Cache(f"sqlite:///{path}") as cache:
         cache.fetch({"a": 1}, lambda: "one")
-        background: Any = cache._engine.background
+        background: Any = cache._base._engine.background
 
         async def tell(count: int) -> None:
             background._store.visits.take(count)

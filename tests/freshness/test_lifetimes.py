@@ -20,7 +20,7 @@ def ask(cache, call, request=REQUEST, **own):
 
 def settle(cache):
     """Tell the store of all hits now, in the place of the background thread, who would within a second."""
-    background = cache._engine.background
+    background = cache._base._engine.background
     background.hits.send(background._store)
 
 

@@ -135,7 +135,7 @@ async def test_why_is_told_of_a_request_over_http_and_of_a_stream(cache, client)
 
 async def test_why_is_told_of_a_key_that_is_gone_by_its_beginning(cache, client):
     key = await answered(cache, 77)
-    await cache.engine().pushed()
+    await cache._base.engine().pushed()
     await cache.invalidate(key=key)
     for word in (key, key[:16]):
         told = (await client.get(f"/why/{word}")).json()

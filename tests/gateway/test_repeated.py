@@ -106,7 +106,7 @@ def counted(running: Running) -> tuple[Any, Any]:
 
     total = running.do(savings()).total.as_dict()
     whole = {name: value for name, value in _flat(total) if not name.endswith(("ms", "seconds"))}
-    return running.gateway.cache.events.counts(), whole
+    return running.gateway.cache._base.events.counts(), whole
 
 
 def _flat(told: Any, name: str = "") -> Iterator[tuple[str, Any]]:

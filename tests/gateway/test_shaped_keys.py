@@ -37,7 +37,7 @@ def test_a_request_that_was_met_before_is_described_as_it_was_read(rule, body):
     upstream = Upstream(url=URL)
     config = GatewayConfig(upstreams=(upstream,), rules=(rule,))
     with Cache("memory://") as cache:
-        rules = rules_for(Operator.of(config), upstream, cache)
+        rules = rules_for(Operator.of(config), upstream, cache._base)
         read, met = rules.read(sent), rules.read(sent)
         assert read.question is not None
         assert met.question is not None

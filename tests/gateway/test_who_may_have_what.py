@@ -200,7 +200,7 @@ def test_many_first_calls_of_one_credential_are_one_call_and_another_credential_
         threads = [threading.Thread(target=lambda key=key: answers.append((key, ask(running, key)))) for key in keys]
         for one in threads:
             one.start()
-        board = running.gateway.cache.engine().board
+        board = running.gateway.cache._base.engine().board
         eventually(lambda: sum(flight.callers for flight in board.flights()) == len(keys), "all wait")
         gate.set()
         for one in threads:
@@ -255,7 +255,9 @@ def test_a_batch_of_an_unknown_credential_joins_no_call_of_another(tmp_path, pro
             one = threading.Thread(target=lambda key=key: answers.update({key: embedded(running, key, "held", key)}))
             one.start()
             threads.append(one)
-            eventually(lambda number=number: len(running.gateway.cache.engine().board.flights()) > number, "it asks")
+            eventually(
+                lambda number=number: len(running.gateway.cache._base.engine().board.flights()) > number, "it asks"
+            )
         gate.set()
         for one in threads:
             one.join(20)

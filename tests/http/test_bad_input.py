@@ -207,7 +207,7 @@ def test_a_strict_cache_whose_store_is_out_of_reach_answers_503_and_calls_nobody
 def test_a_failure_of_our_own_is_the_call_without_us(module, cache, monkeypatch, caplog):
     inner = answering(module)
     with cache.http_client(module=module, inner=inner) as client:
-        monkeypatch.setattr(type(cache._engine), "ask", lambda *_: 1 / 0)
+        monkeypatch.setattr(type(cache._base._engine), "ask", lambda *_: 1 / 0)
         assert client.post(URL, json=CHAT).content == WHOLE
     assert "ZeroDivisionError" in caplog.text
 

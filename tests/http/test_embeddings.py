@@ -192,7 +192,7 @@ def test_a_refused_batch_does_not_refuse_those_who_wait_for_its_good_inputs(cach
         leader = pool.submit(client.post, URL, json={"model": MODEL, "input": ["good", "bad"]})
         eventually(lambda: desk.batches, "the leader calls")
         follower = pool.submit(embed, client, ["good"])
-        eventually(lambda: max(one.callers for one in cache._engine.board.flights()) > 1, "the follower waits")
+        eventually(lambda: max(one.callers for one in cache._base._engine.board.flights()) > 1, "the follower waits")
         gate.set()
         assert leader.result(10).status_code == 400
         right(follower.result(10), ["good"])
@@ -210,7 +210,7 @@ def test_a_429_is_shared_with_those_who_wait_for_a_part(cache, client, desk):
         leader = pool.submit(client.post, URL, json={"model": MODEL, "input": ["a", "b"]})
         eventually(lambda: desk.requests, "the leader calls")
         follower = pool.submit(client.post, URL, json={"model": MODEL, "input": ["b", "a"]})
-        eventually(lambda: max(one.callers for one in cache._engine.board.flights()) > 1, "the follower waits")
+        eventually(lambda: max(one.callers for one in cache._base._engine.board.flights()) > 1, "the follower waits")
         gate.set()
         for one in (leader.result(10), follower.result(10)):
             assert (one.status_code, one.headers["retry-after"]) == (429, "3")

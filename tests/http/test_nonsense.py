@@ -239,7 +239,7 @@ def replaced(cache: Any, way: Way, examples: Any) -> None:
     @given(entries(way.form))
     def law(entry: Any) -> None:
         for key in keys:
-            plant(cache._engine.store, key, entry)
+            plant(cache._base._engine.store, key, entry)
         before = cache.paid
         heard, status = way.ask(cache)
         assert heard == right
@@ -266,8 +266,8 @@ def test_the_other_form_that_is_nonsense_is_passed_over(cache):
     @SLOW
     @given(entries("s"))
     def law(entry: Any) -> None:
-        drive(cache._engine.store.forget(key))
-        plant(cache._engine.store, key._replace(form="s"), entry)
+        drive(cache._base._engine.store.forget(key))
+        plant(cache._base._engine.store, key._replace(form="s"), entry)
         heard, _ = way.ask(cache)
         assert heard == right
 
@@ -278,7 +278,7 @@ def test_one_vector_that_is_nonsense_is_asked_for_again_by_itself(cache):
     batch = over_http({"model": "e", "input": ["a", "b"]}, "https://llm.example.com/v1/embeddings")
     right, _ = batch(cache)
     keys = keys_of_again(cache, Way(batch, "j"))
-    plant(cache._engine.store, keys[1], lambda key, grant: sealed(key, grant, b"nonsense"))
+    plant(cache._base._engine.store, keys[1], lambda key, grant: sealed(key, grant, b"nonsense"))
     before = cache.paid
     heard, status = batch(cache)
     assert json.loads(heard)["data"] == json.loads(right)["data"]
@@ -305,7 +305,9 @@ async def test_the_same_in_a_loop(url):
         key = Key.parse((await cache.fetch({"q": 1}, call)).key)
         with Cache(url) as other:
             for form in ("v", "s"):
-                plant(other._engine.store, key._replace(form=form), lambda key, grant: sealed(key, grant, b"\xff"))
+                plant(
+                    other._base._engine.store, key._replace(form=form), lambda key, grant: sealed(key, grant, b"\xff")
+                )
         found = await cache.fetch({"q": 1}, call)
         assert (found.value, found.status.fwd, found.status.stored) == ({"said": "right"}, "miss", True)
         async with await cache.fetch_stream({"q": 1}, opened) as stream:
@@ -324,13 +326,13 @@ def test_a_store_in_which_somebody_writes_nonsense_again_and_again_costs_a_call_
         async def nonsense(question: Any, _: object = None) -> Found:
             return Found(Status(question.key.text, hit=True), b"nonsense", None, b"nonsense")
 
-        monkeypatch.setattr(cache._engine, "_contend", nonsense)
+        monkeypatch.setattr(cache._base._engine, "_contend", nonsense)
 
         async def all_nonsense(questions: Any) -> list[Found]:
             return [await nonsense(question) for question in questions]
 
-        monkeypatch.setattr(cache._engine._reader, "look", nonsense)
-        monkeypatch.setattr(cache._engine._reader, "look_all", all_nonsense)
+        monkeypatch.setattr(cache._base._engine._reader, "look", nonsense)
+        monkeypatch.setattr(cache._base._engine._reader, "look_all", all_nonsense)
         for _ in range(2):
             heard, status = way.ask(cache)
             assert heard == right
@@ -345,9 +347,9 @@ def test_commands_go_on_over_nonsense(tmp_path, capsys, command):
     with Cache(url) as cache:
         key = Key.parse(cache.fetch({"model": "good"}, lambda: 1).key)
         strange = pack_extensions({2: b"\xff", 4: b"\xff\xfe", 6: b"\xff", 10: b"\xff" * 200})
-        plant(cache._engine.store, key, lambda key, grant: sealed(key, grant, b"\xff", strange))
+        plant(cache._base._engine.store, key, lambda key, grant: sealed(key, grant, b"\xff", strange))
         broken = Key.parse(cache.fetch({"model": "other"}, lambda: 1).key)
-        plant(cache._engine.store, broken, lambda key, grant: sealed(key, grant, b"\xff", b"\x01\xff", longer=9))
+        plant(cache._base._engine.store, broken, lambda key, grant: sealed(key, grant, b"\xff", b"\x01\xff", longer=9))
         cache.fetch({"model": "good-3"}, lambda: 1)
     more = (key.text,) if command == ("show",) else ()
     assert main([*command, *more, "--url", url]) == 0

@@ -219,10 +219,10 @@ def test_who_waits_for_a_body_that_cannot_be_decoded_gets_the_same_error_of_his_
         second = clients.enter_context(cache.http_client(module=other, inner=broken(other, bodies, gate)))
         threads = [threading.Thread(target=ask, args=(client,)) for client in (first, second)]
         threads[0].start()
-        wait_until(cache._engine.board.flights)
+        wait_until(cache._base._engine.board.flights)
         threads[1].start()
-        wait_until(lambda: cache._engine.board.flights()[0].callers)  # the follower; a leader is in its call
-        (flight,) = cache._engine.board.flights()
+        wait_until(lambda: cache._base._engine.board.flights()[0].callers)  # the follower; a leader is in its call
+        (flight,) = cache._base._engine.board.flights()
         gate.set()
         if stream:  # a stream that is not kept is dropped as it is read, so both have their places before it begins
             wait_until(lambda: flight.pump is not None and flight.pump.tape.readers == 2)

@@ -98,7 +98,7 @@ def test_a_leaders_timeout_is_shared_with_the_impatient_and_not_with_the_patient
 def test_a_timeout_is_not_raised_where_a_patient_caller_has_brought_an_answer_meanwhile(module, cache, provider):
     """The impatient come to their error only when the answer of the next call is stored."""
     provider.script(QUESTION, HANG, "complete")
-    stored, old_answer = threading.Event(), cache._engine._old_answer
+    stored, old_answer = threading.Event(), cache._base._engine._old_answer
     cache.on_event(lambda event: event.name == "stored" and stored.set())
 
     async def late(question: Any, *more: Any) -> Any:
@@ -106,7 +106,7 @@ def test_a_timeout_is_not_raised_where_a_patient_caller_has_brought_an_answer_me
             stored.wait(10)
         return await old_answer(question, *more)
 
-    cache._engine._old_answer = late
+    cache._base._engine._old_answer = late
     with cache.http_client(module=module) as client, ThreadPoolExecutor(3) as pool:
         leader = pool.submit(post, client, provider, timeout=0.5)
         eventually(lambda: provider.paid(QUESTION) == 1, "the leader calls")
@@ -135,7 +135,7 @@ def test_an_upstream_that_cannot_be_reached_is_shared_as_each_modules_own_error(
         leader = pool.submit(leading.post, URL, json=CHAT)
         eventually(lambda: calls, "the leader calls")
         others = [pool.submit(client.post, URL, json=CHAT) for client in (near, far)]
-        eventually(lambda: one._engine.board.flights()[0].callers and other.stats()["waiting"], "the others wait")
+        eventually(lambda: one._base._engine.board.flights()[0].callers and other.stats()["waiting"], "the others wait")
         gate.set()
         assert isinstance(leader.exception(10), leads.ConnectError)
         for follower in others:

@@ -141,7 +141,7 @@ class Dropping:
 def left(dropping: Dropping) -> dict[str, Any]:
     """What is there that nobody owns."""
     world = dropping.world
-    engine = world.cache._engine
+    engine = world.cache._base._engine
     locks = [one for one in gc.get_objects() if isinstance(one, OwnedLock) and one.held]
     names = [thread.name for thread in threading.enumerate() if thread not in world.threads]
     fleets = sum(name == "askonce-background" for name in names)

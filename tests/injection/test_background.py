@@ -108,7 +108,7 @@ def _later(background: BackgroundThread, due: float) -> bool:
 
 
 def tried(cache: Cache, watch: Watch, seconds: float) -> int:
-    background = cache._engine.background
+    background = cache._base._engine.background
     until, reached, released = time.monotonic() + seconds, 0, threading.Event()
     thread, calls = led(cache, released)
     (beat,) = list(background._heartbeats._all)

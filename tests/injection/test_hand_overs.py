@@ -51,7 +51,7 @@ def forsaken(board):
 
 @pytest.mark.parametrize("path", LOOKED_AT, ids=lambda one: one.name)
 def test_no_call_under_way_looks_at_any_line_as_if_nobody_made_it(world, path):
-    board, seen, looks = world.cache._engine.board, [], [0]
+    board, seen, looks = world.cache._base._engine.board, [], [0]
 
     def met(frame, event):
         looks[0] += 1

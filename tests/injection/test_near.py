@@ -76,7 +76,7 @@ def exact(table: Table) -> None:
 def test_an_exception_at_any_point_of_a_caller_leaves_nothing_behind(world: World, seconds: float) -> None:
     for path in PATHS:
         assert all_tried(world, path, in_turn(world, points_of(world, path, 2)), seconds)
-    exact(world.cache._engine.store.near.table)
+    exact(world.cache._base._engine.store.near.table)
 
 
 class Traffic(threading.Thread):
@@ -130,7 +130,7 @@ def test_an_exception_at_any_line_of_what_fills_it_lets_it_serve_nothing_old(
         for number, point in enumerate(passed(watch, 0.5)):
             if time.monotonic() > until:
                 break
-            reached += hit(cache._engine.background, watch, point, ERRORS[number % 2])
+            reached += hit(cache._base._engine.background, watch, point, ERRORS[number % 2])
             near = cache.stats()["hit.near"]
             eventually(lambda near=near: cache.stats()["hit.near"] > near, f"near hits after {point}")  # type: ignore[misc]
         traffic.over.set()

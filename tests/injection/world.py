@@ -205,7 +205,7 @@ class World:
 
     def at_rest(self, what: str) -> None:
         """Nothing is left that nobody owns."""
-        engine = self.cache._engine
+        engine = self.cache._base._engine
         background = engine.background
         eventually(
             lambda: not engine.board.flights() and not engine.board._claimed and not background._heartbeats._all,

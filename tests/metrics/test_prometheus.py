@@ -126,9 +126,9 @@ def test_a_call_in_progress_and_an_open_breaker_show(cache, exporter):
     asking.join()
     assert total(samples(exporter), "askonce_flights") == 0
     assert total(samples(exporter), "askonce_breaker_open") == 0
-    cache.engine().background.breakers.failed("", "read", "store-denied")
+    cache._base.engine().background.breakers.failed("", "read", "store-denied")
     assert total(samples(exporter), "askonce_breaker_open", direction="read") == 1
-    cache.engine().background.breakers.close("", cache.engine().background.breakers.of("").read)
+    cache._base.engine().background.breakers.close("", cache._base.engine().background.breakers.of("").read)
 
 
 @given(st.lists(st.tuples(st.text(max_size=300), st.text(max_size=20), st.booleans()), max_size=200))
@@ -138,8 +138,8 @@ def test_whatever_names_others_send_the_page_stays_small_and_whole(named):
         exporter = prometheus(cache, CollectorRegistry())
         for at, (model, detail, hit) in enumerate(named):
             subject = Named(f"{model}{at % 150}", f"tenant-{at % 120}")
-            cache.events.lookup(Status("", hit=hit, fwd="" if hit else "miss", detail=detail), subject)
-            cache.events.emit("failed", "", detail, model=subject.model, tenant=subject.tenant)
+            cache._base.events.lookup(Status("", hit=hit, fwd="" if hit else "miss", detail=detail), subject)
+            cache._base.events.emit("failed", "", detail, model=subject.model, tenant=subject.tenant)
         found = samples(exporter)
         assert samples(exporter, "application/openmetrics-text; version=1.0.0") == found
     for name in ("askonce_lookups_total", "askonce_failures_total"):

@@ -78,7 +78,7 @@ def test_a_key_that_somebody_calls_a_tenant_or_a_model_is_not_written():
 def test_a_request_with_several_lookups_is_one_line(cache):
     stream = io.StringIO()
     log = RequestLog(stream)
-    stop = cache.events.observe(log)
+    stop = cache._base.events.observe(log)
     cache.fetch(asked(content="1"), lambda: SAID)
     with log.request() as record:
         cache.fetch(asked(content="1"), lambda: SAID)

@@ -279,12 +279,12 @@ def test_all_caches_are_instrumented_later_ones_too_until_it_ends(cache, sdk):
         for one in (cache, later):
             one.fetch(asked(), said)
         assert not sdk.finished()
-        assert [cache.events.observed, later.events.observed] == [False, False]
+        assert [cache._base.events.observed, later._base.events.observed] == [False, False]
 
 
 def test_what_goes_wrong_in_telemetry_reaches_no_caller(cache, sdk, caplog):
     sdk.watch(cache)
-    made = next(iter(cache.events._observers.values()))
+    made = next(iter(cache._base.events._observers.values()))
     made.tracer = None
     made._lookups = None
     assert cache.fetch(asked(), said).value == said()

@@ -556,7 +556,7 @@ def test_each_scope_has_its_file_where_it_is_looked_for(pytester):
     tests = """
         def test_one(askonce_cache, askonce_class_cache, askonce_module_cache, askonce_package_cache,
                      askonce_session_cache, askonce_session_async_cache):
-            folder = {name: cache._engine.store.recording.path.parent.name for name, cache in locals().items()}
+            folder = {name: cache._base._engine.store.recording.path.parent.name for name, cache in locals().items()}
             assert folder["askonce_cache"] == folder["askonce_module_cache"] == folder["askonce_class_cache"] == "below"
             assert folder["askonce_package_cache"] == folder["askonce_session_cache"] == "ROOT"
             assert folder["askonce_session_async_cache"] == "ROOT"

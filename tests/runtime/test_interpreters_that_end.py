@@ -42,7 +42,7 @@ cache = Cache(sys.argv[1])
 cache.fetch("q", lambda: 1)
 stream = cache.fetch_stream("s", lambda: iter("abc"))
 next(stream)
-connections = list(cache.engine().store._file.idle)
+connections = list(cache._base.engine().store._file.idle)
 stream._playback._defer = lambda work: None  # nobody is there to do it
 
 def end(gone):

@@ -130,7 +130,7 @@ def test_a_lookup_that_only_the_store_may_answer_is_unanswered(cache):
 
 
 def test_callers_that_share_a_flight_join_it_stored_or_not(cache):
-    flights = cache.engine().board.flights
+    flights = cache._base.engine().board.flights
     for finish in ("stop", "length"):
         gate, begun = threading.Event(), threading.Event()
 
@@ -166,7 +166,7 @@ def test_an_answer_inside_a_value_of_the_user_s_is_found(cache):
 
 def test_an_answer_that_cannot_be_read_is_no_hit(cache):
     cache.fetch(asked(), chat)
-    memory = cache.engine().store._memory
+    memory = cache._base.engine().store._memory
     (name,) = memory.entries
     kept = memory.entries[name]
     from askonce.core.model import read_head
@@ -322,7 +322,7 @@ def test_what_the_store_does_not_take_is_kept_within_bounds_and_pushed_later():
 def test_a_hit_that_is_added_while_its_row_is_taken_is_counted_later(cache):
     cache.fetch(asked(), chat)
     cache.fetch(asked(), chat)
-    accounts = cache.engine().background.accounts
+    accounts = cache._base.engine().background.accounts
     (row,) = accounts.rows.values()
     accounts._retire()
     assert not accounts.rows
@@ -387,7 +387,7 @@ async def test_a_stream_that_its_reader_leaves_is_paid_all_the_same():
         await anext(stream)
         await stream.aclose()
         until = time.monotonic() + 10
-        while cache.engine().board.flights() and time.monotonic() < until:  # noqa: ASYNC110 - no event says so
+        while cache._base.engine().board.flights() and time.monotonic() < until:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.01)
         total = (await cache.savings()).total
     assert plain(total.led) == plain(total.asked) == ONE
@@ -407,8 +407,8 @@ def test_mode_off_writes_nothing(tmp_path):
 
 def test_a_takeover_saves_nothing(cache):
     """Its caller had joined a flight, and then paid: both are counted."""
-    engine = cache.engine()
-    question = cache._question(asked(), cache._planner.plain)
+    engine = cache._base.engine()
+    question = cache._base._question(asked(), cache._base._planner.plain)
     flight = engine.board.unleased(question.key, engine.mode.owner())
     flight.takeover = True
     engine.accounting.paid(flight, question, Answer(b"{}", Verdict("")), 0.0)
@@ -420,7 +420,7 @@ def test_a_takeover_saves_nothing(cache):
 
 
 def test_a_bug_in_the_accounts_stops_neither_them_nor_the_thread(cache, caplog):
-    accounts = cache.engine().background.accounts
+    accounts = cache._base.engine().background.accounts
     accounts.note("", "no such table", b"x")
     accounts.book(Booking(Who("", PLAIN), "no such kind", Spent(1)))
     cache.fetch(asked(), chat)

@@ -81,7 +81,7 @@ def test_a_file_that_is_no_ring_is_named(tmp_path):
 
 def ids(cache: Cache) -> tuple[str, ...]:
     with cache:
-        return cache.codec.ids
+        return cache._base.codec.ids
 
 
 def test_keys_come_from_the_call_the_defaults_or_the_environment(tmp_path, monkeypatch):
@@ -107,14 +107,14 @@ def test_an_empty_environment_variable_is_an_error_and_no_silence(monkeypatch):
     with pytest.raises(ConfigError, match="empty"):
         made()
     monkeypatch.setenv("ASKONCE_COMPRESS", "")
-    assert not made(encryption=False).codec.writes
+    assert not made(encryption=False)._base.codec.writes
 
 
 def test_the_environment_compresses(monkeypatch):
     monkeypatch.setenv("ASKONCE_COMPRESS", "zstd")
-    assert made().codec.writes
-    assert not made(compress="off").codec.writes
-    assert not made(compress=False).codec.writes
+    assert made()._base.codec.writes
+    assert not made(compress="off")._base.codec.writes
+    assert not made(compress=False)._base.codec.writes
 
 
 def test_a_missing_library_is_an_error_that_names_the_extra(monkeypatch):
@@ -142,7 +142,7 @@ def test_the_default_cache_is_made_anew_when_its_keys_are_configured(monkeypatch
     askonce.configure(encryption={"a": KEY}, compress="zstd")
     second = askonce.default_cache()
     assert second is not first
-    assert second.codec.ids == ("a",)
+    assert second._base.codec.ids == ("a",)
     askonce._default.clear()
 
 

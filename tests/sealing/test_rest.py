@@ -47,7 +47,7 @@ def at_rest(place: str, cache: Cache) -> bytes:
         path = Path(place.removeprefix("sqlite:///"))
         return b"".join(one.read_bytes() for one in path.parent.glob(path.name + "*"))
     if place.startswith("memory"):
-        store: Any = cache.engine().store
+        store: Any = cache._base.engine().store
         memory = store._memory
         kept = [*memory.entries.items(), *memory.tapes.items()]
         return b"".join(name + one.data for name, one in kept)
@@ -141,7 +141,7 @@ def test_an_entry_that_cannot_be_opened_is_listed_without_its_labels(shared):
         asked(cache, lambda: ANSWER)
         (entry,) = cache.entries()
         assert (entry.scope, entry.model, entry.tags) == ("support/private", "gpt-of-a-test", ("customer:private",))
-        store = cache.engine().store
+        store = cache._base.engine().store
         (kept,) = [one.key for one in cache.entries()]
         listed, body = drive(inventory.read(store, Key.parse(kept))) or (None, b"")
         assert listed is not None
@@ -189,7 +189,7 @@ def test_a_near_cache_keeps_entries_as_they_are_stored_and_opens_them(valkey):
         asked(cache, lambda: ANSWER)
         found = eventually(lambda: [one for one in [asked(cache)] if one.status.detail == "near"], "it is near")
         assert found[0].value == ANSWER
-        near: Any = cache.engine().store.near
+        near: Any = cache._base.engine().store.near
         kept = [slot.kept.answer[0] for slot in near.table.slots.values() if slot.kept]
         assert kept
         assert not any(b"private" in entry for entry in kept)
@@ -232,7 +232,7 @@ def follows(leader: Cache, follower: Cache, ask: Callable[[Cache, Callable[[], A
 
 
 def _followed(cache: Cache) -> bool:
-    pumps: list[Any] = [flight.pump for flight in cache.engine().board.flights()]
+    pumps: list[Any] = [flight.pump for flight in cache._base.engine().board.flights()]
     return any(pump is not None and pump.followed for pump in pumps)
 
 

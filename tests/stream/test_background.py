@@ -96,9 +96,9 @@ async def test_a_leader_cancelled_before_his_stream_is_open_leaves_it_to_be_fini
 def test_all_who_follow_a_leader_that_died_unheard_are_served_by_one_successor(make, upstream, monkeypatch):
     monkeypatch.setattr(BackgroundThread, "heartbeat", 0.5)
     dead, alive = make(), make()
-    question = dead._question(REQUEST, dead._planner.plain)
+    question = dead._base._question(REQUEST, dead._base._planner.plain)
     ask = Ask(b"f" * 16, b"cand", question.fields, question.limits, heartbeat=500)
-    drive(dead._engine.store.claim(Key(question.key.digest, "s"), ask))  # granted, and never renewed
+    drive(dead._base._engine.store.claim(Key(question.key.digest, "s"), ask))  # granted, and never renewed
     readers = [Reading(alive, upstream) for _ in range(8)]
     upstream.say(*ITEMS)
     upstream.ends()

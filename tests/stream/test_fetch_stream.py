@@ -192,7 +192,7 @@ def test_a_stream_that_opens_says_nothing_and_ends_is_what_who_waited_gets_too(m
     leader = Reading(cache, upstream)
     wait_until(lambda: leader.status)
     there = Reading(elsewhere, upstream)
-    wait_until(lambda: cache._engine.board.flights()[0].pump.followed)
+    wait_until(lambda: cache._base._engine.board.flights()[0].pump.followed)
     here = Reading(cache, upstream)
     wait_until(lambda: here.status)
     upstream.ends()

@@ -142,7 +142,7 @@ def test_a_generator_that_was_being_read_when_it_was_left_is_closed_all_the_same
 
     stream = cache.fetch_stream(REQUEST, words, policy=CLOSE)
     reader, _ = read(stream)
-    eventually(lambda: cache._engine.board.flights()[0].pump.tape.count, "it reads")
+    eventually(lambda: cache._base._engine.board.flights()[0].pump.tape.count, "it reads")
     time.sleep(0.01)
     stream.close()
     go_on.set()

@@ -10,28 +10,25 @@ import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from askonce.cache import config, contents
+from askonce.cache import contents
 from askonce.cache.answer import AsyncOutcome, Outcome, answer_of
 from askonce.cache.explained import Explained
 from askonce.cache.items import PLAIN, PlainItems
-from askonce.cache.near import near_for
-from askonce.cache.observed import Observed
-from askonce.cache.options import POLICY_OPTIONS, Call, check_spelling, policy_of, settings_of
-from askonce.cache.pricing import Prices, pricer_of
+from askonce.cache.options import Call
 from askonce.cache.process import known_caches
-from askonce.cache.sealing import Encryption, codec_of, find_compression, portable
+from askonce.cache.reported import Reported
 from askonce.cache.selector import Selector, select
 from askonce.cache.stores import no_store, open_store
-from askonce.cache.streams import Items, StoredItems, Uncached, pace_of
-from askonce.cache.typing import CacheOptions, Replay
+from askonce.cache.streams import Items, StoredItems, Uncached
+from askonce.core.codec import Codec
 from askonce.core.keys import Key
 from askonce.core.normalize import normal_of
-from askonce.core.policy import Consistency, Policy
-from askonce.core.rules import RULE_WORDS, Rules
+from askonce.core.providers.named_tuples import NamedTuple
+from askonce.core.rules import Rules
 from askonce.core.wording import flag, shown
 from askonce.engine.answer import Answer
 from askonce.engine.batch import BatchEngine
@@ -39,8 +36,9 @@ from askonce.engine.fitting import Fitting
 from askonce.engine.planner import Planner
 from askonce.engine.question import NOTHING, Question, Settings
 from askonce.engine.reader import Found, Unreadable
-from askonce.errors import ConfigError, UsageError
+from askonce.errors import UsageError
 from askonce.events import Events, Status
+from askonce.flight.pricing import Pricer
 from askonce.runtime import exits, forks
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Mode
@@ -57,89 +55,49 @@ R = TypeVar("R")
 Placed = tuple[Playback | StoredItems | Uncached, Status, Question]
 
 
-class BaseCache(Explained, Observed):
-    """The base of both kinds of cache."""
+class Origin(NamedTuple):
+    """How the cache that a user holds was made: its class, and the settings that make it again elsewhere."""
 
-    asynchronous = False
-    close_limit = 5.0  # s that close() waits for calls under way, unless it is given a limit
+    kind: type[Any]
+    made_of: Mapping[str, Any]
+    portable: bool = True
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        prefix: str | None = None,
-        redis_client: object = None,
-        policy: Policy | None = None,
-        scopes: Mapping[str, Policy] | None = None,
-        tenant: str = "",
-        mode: config.ModeWord | None = None,
-        strict: bool = False,
-        near: int | str | None = None,
-        consistency: Consistency | None = None,
-        replay: Replay = "at-once",
-        replay_speed: float = 1.0,
-        compress: str | bool | None = None,
-        encryption: Encryption | None = None,
-        prices: Prices | None = None,
-        **more: Unpack[CacheOptions],
-    ) -> None:
-        """Does no I/O. ConfigError for an invalid URL or option; an unreachable store is noticed by lookups, not here.
 
-        `url`: the store, by default that of `configure`, $ASKONCE_URL, $REDIS_URL, or a file in the cache folder.
-        `prefix` starts every key (else $ASKONCE_PREFIX); a new one makes all old keys unreachable. `redis_client`: a
-        configured redis-py client (of a server, a Cluster or a Sentinel service) in place of a URL (None: the URL),
-        whose settings are used. `policy`: the defaults of this cache (None: those of `Policy`); its fields may be given
-        as keywords too, such as ``ttl=3600``. `scopes`: those of calls in a scope (None: no others). `tenant`: whose
-        answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE, else on). `strict`: a lookup
-        raises StoreUnavailable instead of going upstream without the store. `near`: what of Redis this process keeps,
-        bytes or such as "64MB" (else $ASKONCE_NEAR); `consistency`: strong does not use that (None: bounded). `replay`:
-        stored streams come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `compress`:
-        ``zstd`` (else $ASKONCE_COMPRESS, else off). `encryption`: the keys (`Keys`), a file of them, or a function that
-        returns them (else $ASKONCE_KEYS). `prices`: what models cost, as a dict or a file, or False for no prices (else
-        $ASKONCE_PRICES). `more`: rules about requests (`RuleWords`), and the store's own options (`max_bytes`, in
-        bytes).
-        """
-        given: dict[str, Any] = {**more}
-        self.rules = Rules.of({name: given.pop(name) for name in RULE_WORDS & given.keys()})
-        fields = {name: given.pop(name) for name in (POLICY_OPTIONS | {"ttl"}) & given.keys()}
-        options = given
-        check_spelling(options, CACHE_OPTIONS, ConfigError)
-        self._normal = normal_of(self.rules)
-        self.prefix = config.find_prefix(prefix)
-        self.mode = config.find_mode(mode)
-        if redis_client is not None:
-            if url is not None:
-                raise ConfigError("give a URL or redis_client=, not both")
-            url, options = "redis://", {**options, "client": redis_client}
-        self.codec = codec_of(compress, encryption)
-        self._pricer = pricer_of(prices)
-        own = policy_of(policy, fields | ({} if consistency is None else {"consistency": consistency}))
-        self._planner = Planner(self.prefix, tenant, own, scopes or {}, self.mode, self.codec.names)
-        address = config.find_url(url)
-        size = near_for(address, near, config.default_near(), config.giver("near"))
-        if size:
-            options["near"] = size
-        pace = pace_of(replay, replay_speed)
-        flag("strict", strict)
-        with config.naming(config.url_variable(url)):
-            store = self._new_store(address, **options)
-        said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
-        said |= {"near": size, "consistency": consistency, "replay_speed": replay_speed}
-        keys = portable(config.setting("encryption", encryption))
-        said |= {"compress": find_compression(compress), "encryption": keys, "prices": prices}
-        self._made_of = {"url": address, "prefix": self.prefix, "mode": self.mode, **said}
-        self._portable = redis_client is None
+class Parts(NamedTuple):
+    """What a cache is made of, as its settings say."""
+
+    prefix: str
+    mode: str
+    rules: Rules
+    planner: Planner
+    codec: Codec
+    pricer: Pricer
+    strict: bool
+    pace: float  # how fast stored streams are replayed
+    origin: Origin
+
+
+class BaseCache(Explained, Reported):
+    """What stands under a cache and its handles, of either kind."""
+
+    def __init__(self, parts: Parts, url: str, options: Mapping[str, Any], *, asynchronous: bool) -> None:
+        """`options`: of the store at `url`. Does no I/O."""
+        self.asynchronous = asynchronous
+        self.prefix = parts.prefix
+        self.mode = parts.mode
+        self.rules = parts.rules
+        self.codec = parts.codec
         self.events = Events()
+        self._origin = parts.origin
+        self._normal = normal_of(parts.rules)
+        self._planner = parts.planner
+        self._pricer = parts.pricer
         self._fitting = Fitting(self.events)
-        self._strict = strict
+        self._strict = parts.strict
         self._closed = False
-        self._engine = self._new_engine(store)
-        self._engine.pace = pace
+        self._engine = self._new_engine(self._new_store(url, **options))
+        self._engine.pace = parts.pace
         known_caches.add(self)
-
-    @property
-    def _base(self) -> Self:  # not an attribute: a cache that refers to itself is not freed when it is dropped
-        return self
 
     def _new_store(self, url: str, **options: object) -> Store:
         try:
@@ -162,24 +120,21 @@ class BaseCache(Explained, Observed):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the settings only: a cache in another process has its own connections and flights."""
-        if not self._portable:
+        if not self._origin.portable:
             raise TypeError("a cache made with redis_client= cannot be pickled or copied: make it with a URL")
-        return _remade, (type(self), self._made_of)
+        return remade, (self._origin,)
 
-    def __repr__(self) -> str:
+    def described(self, kind: str) -> str:
+        """What it is in one line; `kind` is the name of the class that a user holds."""
         breaker = self.engine().background.breakers.kind()
         state = "breaker closed" if breaker == "closed" else f"breaker open ({breaker})"
         flights = len(self.engine().board.flights())
         named = f" prefix={self.prefix!r}" if self.prefix else ""
         over = ", closed" if self._closed else ""
         where = self.engine().store.address.removesuffix(f"#{self.prefix}")
-        return f"<{type(self).__name__} {where}{named}, {state}, {flights} in flight{over}>"
+        return f"<{kind} {where}{named}, {state}, {flights} in flight{over}>"
 
     # shared by both kinds of cache
-
-    def _settings(self, own: Mapping[str, Any]) -> Settings:
-        settings = settings_of(own) if own else NOTHING
-        return self.within(settings) if scoping.get() else settings
 
     def check(self, settings: Settings) -> None:
         """ConfigError if these settings are wrong."""
@@ -259,7 +214,7 @@ class BaseCache(Explained, Observed):
             self.events,
             self.mode,
             own,
-            lambda: self._settings({}),
+            partial(self.within, NOTHING),
             rules.over(self.rules),
             share_forms=share_forms,
             judges=self.judges,
@@ -311,6 +266,8 @@ class BaseCache(Explained, Observed):
         """Sweep, for sync and async; return how many entries were deleted."""
         return await contents.swept(self.engine())
 
+    close_limit = 5.0  # s that close() waits for calls under way, unless it is given a limit
+
     async def shut(self, limit: float | None) -> list[str]:
         """Close, for sync and async."""
         if self._closed:
@@ -351,11 +308,17 @@ def _no_call(given: object) -> UsageError:
     )
 
 
-CACHE_OPTIONS = RULE_WORDS | POLICY_OPTIONS | {"url", "ttl", *(BaseCache.__init__.__kwdefaults__ or ())}
-
-
-def _remade(kind: type[BaseCache], made_of: dict[str, Any]) -> BaseCache:
-    return kind(**made_of)
-
-
 scoping: contextvars.ContextVar[tuple[tuple[BaseCache, Settings], ...]] = contextvars.ContextVar("askonce", default=())
+
+
+def remade(origin: Origin) -> BaseCache:
+    """Another one with the same settings."""
+    return base_of(origin.kind(**origin.made_of))
+
+
+def base_of(cache: object, asker: str = "") -> BaseCache:
+    """What stands under a cache or a handle; UsageError for anything else, in the name of who asked for a cache."""
+    base = getattr(cache, "_base", None)
+    if not isinstance(base, BaseCache):
+        raise UsageError(f"{asker}({shown(cache)}): give a Cache or an AsyncCache")
+    return base

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from askonce.cache.answer import AsyncOutcome, Outcome
-from askonce.cache.base import BaseCache
 from askonce.cache.common import CacheOrHandle
 from askonce.cache.items import items_as
+from askonce.cache.opened import OpenedCache
 from askonce.cache.options import Options
 from askonce.cache.scoped import Scoped
 from askonce.cache.streams import AsyncStream, Stream
@@ -343,7 +343,7 @@ class AsyncMethods(CacheOrHandle):
         return await self._base.swept()
 
 
-class Cache(BaseCache, SyncMethods):
+class Cache(OpenedCache, SyncMethods):
     """The cache for threads: every method blocks, and a call runs in its caller's own thread."""
 
     @spelled
@@ -352,7 +352,7 @@ class Cache(BaseCache, SyncMethods):
 
         `limit` is 5 s by default, or 0 while a KeyboardInterrupt is being handled.
         """
-        return drive(self.shut(limit))
+        return drive(self._base.shut(limit))
 
     def __enter__(self) -> Self:
         return self
@@ -361,10 +361,10 @@ class Cache(BaseCache, SyncMethods):
         self.close()
 
 
-class AsyncCache(BaseCache, AsyncMethods):
+class AsyncCache(OpenedCache, AsyncMethods):
     """The cache for tasks: a call runs in a task of its own, with its caller's context."""
 
-    asynchronous = True
+    _asynchronous = True
 
     @spelled
     async def aclose(self, limit: float | None = None) -> list[str]:
@@ -372,7 +372,7 @@ class AsyncCache(BaseCache, AsyncMethods):
 
         `limit` is 5 s by default, or 0 in a task that is being cancelled, for example by Ctrl-C.
         """
-        return await self.shut(limit)
+        return await self._base.shut(limit)
 
     async def __aenter__(self) -> Self:
         return self

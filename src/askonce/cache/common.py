@@ -16,23 +16,12 @@ if TYPE_CHECKING:
     from askonce.cache.base import BaseCache
     from askonce.http.rules import ClientRules
 
-PUBLIC = (
-    *("get_or_set", "fetch", "fetch_stream", "scoped", "invalidate", "entries", "sweep", "http_client", "transport"),
-    *("watch", "on_event", "stats", "close", "aclose", "prefix", "mode", "savings", "activity", "why", "misses"),
-)
-
 
 class CacheOrHandle:
     """A cache, or a handle on one."""
 
-    @property
-    def _base(self) -> BaseCache:
-        """The cache itself."""
-        raise NotImplementedError
-
-    def __dir__(self) -> list[str]:
-        """What a shell completes: what is documented, and not what other rooms of askonce use."""
-        return sorted(name for name in PUBLIC if hasattr(type(self), name))
+    # All that is not for users stands there, so that `cache.` completes to what is.
+    _base: BaseCache
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         return settings_of(own)

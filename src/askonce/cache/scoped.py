@@ -15,12 +15,8 @@ class Scoped(CacheOrHandle):
     """A cache with its own settings. As a context, it gives them to all calls of that cache made inside."""
 
     def __init__(self, base: BaseCache, settings: Settings) -> None:
-        self._cache = base
+        self._base = base
         self._own = settings
-
-    @property
-    def _base(self) -> BaseCache:
-        return self._cache
 
     def _settings(self, own: Mapping[str, Any]) -> Settings:
         return self._base.within(self._standing(own))

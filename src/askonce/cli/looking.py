@@ -87,6 +87,7 @@ def looking_at(where: Place) -> Iterator[Viewed]:
 
         yield GatewayView(Gateway(where.url))
         return
+    from askonce.cache.base import base_of
     from askonce.cache.cache import Cache
     from askonce.gateway.view import View
 
@@ -95,4 +96,4 @@ def looking_at(where: Place) -> Iterator[Viewed]:
     try:
         yield View(cache)
     finally:
-        drive(cache.shut(0.0))
+        drive(base_of(cache).shut(0.0))

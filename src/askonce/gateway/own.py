@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from askonce import __version__
+from askonce.cache.base import base_of
 from askonce.core.urls import without_password, without_prefix
 from askonce.events import log
 from askonce.gateway import readiness, replies
@@ -72,7 +73,7 @@ class Own:
         cache = self._gateway.cache
         trouble = await readiness.trouble_of(cache)
         if trouble is not None:
-            address = without_password(without_prefix(cache.engine().store.address))
+            address = without_password(without_prefix(base_of(cache).engine().store.address))
             log.warning(
                 "the store %s cannot be used (%s: %s): calls go upstream uncached until it answers",
                 address, trouble.kind, trouble,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from askonce.cache.base import base_of
 from askonce.cache.cache import AsyncCache
 from askonce.core.keys import Key
 from askonce.core.lease import NEVER, Ask, Lead, Limits
@@ -19,7 +20,7 @@ async def trouble_of(cache: AsyncCache) -> StoreTrouble | None:
     """Why the store does not grant a claim; None if it does. The claim is of a key of its own, and is given back."""
     # Not by the guarded store: readiness asks the store itself, and must not open a breaker.
     try:
-        await asyncio.wait_for(_claimed(cache.engine().store), PATIENCE)
+        await asyncio.wait_for(_claimed(base_of(cache).engine().store), PATIENCE)
     except StoreTrouble as trouble:
         return trouble
     except TimeoutError:

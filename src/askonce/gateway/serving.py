@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from askonce.cache.base import base_of
 from askonce.cache.cache import AsyncCache
 from askonce.cache.config import check_mode
 from askonce.errors import ConfigError
@@ -103,7 +104,7 @@ def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCa
     same = before is not None and (before.config.limits, authorities_of(before.config)) == (limits, authorities)
     client = before.client if before is not None and same else new_client(limits, authorities)
     operator = Operator.of(config, before.operator if before is not None else None)
-    repeated = Repeated(used=cache.engine().holds_answers, by_peer=bool(operator.tenants.header))
+    repeated = Repeated(used=base_of(cache).engine().holds_answers, by_peer=bool(operator.tenants.header))
     routes = [
         Route(one.path, one.url, urlsplit(one.url).netloc.encode(), _transport(operator, one, cache, client), repeated)
         for one in config.upstreams
@@ -113,4 +114,5 @@ def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCa
 
 
 def _transport(operator: Operator, upstream: Upstream, cache: AsyncCache, client: UpstreamClient) -> GatewayTransport:
-    return GatewayTransport(rules_for(operator, upstream, cache), cache.engine, client, saved_headers(cache.engine))
+    base = base_of(cache)
+    return GatewayTransport(rules_for(operator, upstream, base), base.engine, client, saved_headers(base.engine))

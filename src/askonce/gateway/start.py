@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+from askonce.cache.base import base_of
 from askonce.core.urls import without_password, without_prefix
 from askonce.events import log
 from askonce.gateway.config import GatewayConfig
@@ -18,7 +19,7 @@ def start(load: Load) -> int:
     """Serve until a signal ends it; return the exit code. ConfigError for what is wrong with the configuration."""
     config = load()
     check(config)
-    address = without_prefix(new_cache(config).engine().store.address)
+    address = without_prefix(base_of(new_cache(config)).engine().store.address)
     set_up_logs(config.log.level)
     server = config.server
     sockets = listening(server.host, server.port, server.workers)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from askonce.cache.base import base_of
 from askonce.cache.cache import AsyncCache
 from askonce.core.libraries import prometheus_client
 from askonce.events import log
@@ -42,7 +43,7 @@ class Telemetry:
             self._exporter.share(self._shared)
         self._stop_log()
         self.writes = config.requests
-        self._stop_log = cache.events.observe(self._log) if config.requests else _nothing
+        self._stop_log = base_of(cache).events.observe(self._log) if config.requests else _nothing
 
     async def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """The page for Prometheus, and its content type."""

@@ -14,6 +14,7 @@ from dataclasses import fields
 from datetime import date
 from typing import Any, TypeVar
 
+from askonce.cache.base import base_of
 from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.totals import state_of, take
 from askonce.core.savings import Activity, Savings
@@ -44,11 +45,12 @@ class View:
 
     def __init__(self, cache: Cache | AsyncCache) -> None:
         self.cache = cache
+        self._base = base_of(cache)
 
     @property
     def store(self) -> Store:
         """The store of this process."""
-        return self.cache.engine().store
+        return self._base.engine().store
 
     @property
     def address(self) -> str:
@@ -58,7 +60,7 @@ class View:
     @property
     def prefix(self) -> str:
         """The prefix of its names."""
-        return self.cache.prefix
+        return self._base.prefix
 
     async def now(self) -> float:
         """The store's clock, s since 1970."""
@@ -68,8 +70,8 @@ class View:
 
     async def stats(self, progress: Callable[[int], None] = _silent) -> Stats:
         """The entries, counted on one walk through all of their headers; `progress` hears how many were met."""
-        totals = await take(self.store, progress, self.cache.codec)
-        return Stats(self.address, self.cache.prefix, totals.all, totals.states, totals.scopes, totals.models)
+        totals = await take(self.store, progress, self._base.codec)
+        return Stats(self.address, self._base.prefix, totals.all, totals.states, totals.scopes, totals.models)
 
     async def entries(self, wanted: Filter | None = None, limit: int = LIMIT) -> Rows:
         """Up to `limit` entries, in no order; with `wanted`, those it accepts (None: all that can be served)."""
@@ -83,7 +85,7 @@ class View:
             met += 1
             if met % inventory.STEP == 0:
                 await self._pause()
-            entry = inventory.listed(record, head, live, self.cache.codec)
+            entry = inventory.listed(record, head, live, self._base.codec)
             state = state_of(entry, now)
             if wanted.accepts(entry, state):
                 yield Row(**_fields(entry), state=state)
@@ -101,7 +103,7 @@ class View:
 
     async def _forms(self, key: str) -> list[tuple[Listed, bytes | None]]:
         (named,) = await beginnings.whole(self.store, [key])
-        codec = self.cache.codec
+        codec = self._base.codec
         read = [await inventory.read(self.store, named._replace(form=form), codec) for form in ("v", "j", "s")]
         found = [one for one in read if one is not None]
         if not found:
@@ -117,13 +119,13 @@ class View:
     async def _under_way(self, now: float, limit: int = FLIGHTS) -> list[Flight]:
         running = await self.store.flights(limit)
         waiting = Counter[tuple[bytes, str]]()
-        for key, callers in self.cache.engine().background.waited().items():
+        for key, callers in self._base.engine().background.waited().items():
             waiting[key.digest[:16], key.form] += callers
         found = [self._flight(one, now, waiting[one.digest, one.form]) for one in running]
         return sorted(found, key=lambda one: one.since)
 
     def _flight(self, one: Running, now: float, waiting: int) -> Flight:
-        flight = self.cache.engine().board.named(one.id, one.order)
+        flight = self._base.engine().board.named(one.id, one.order)
         since = one.since / 1000
         return Flight(
             key=one.digest.hex(),
@@ -163,7 +165,7 @@ class View:
         try:
             (named,) = await beginnings.whole(self.store, [key])
         except NoSuchKey:
-            lately = await self.cache.engine().explainer.beginning(key.lower())
+            lately = await self._base.engine().explainer.beginning(key.lower())
             if len(lately) != 1:
                 raise
             return lately.pop()
@@ -196,7 +198,7 @@ class View:
         begun = time.monotonic()
         reached = await _settled(self.cache.invalidate(**aim, dry_run=dry_run))
         told = {name: name == "request" or value for name, value in aim.items()}
-        return Invalidated(self.cache.prefix, told, dry_run, reached, time.monotonic() - begun)
+        return Invalidated(self._base.prefix, told, dry_run, reached, time.monotonic() - begun)
 
     async def _check_secret(self) -> None:
         """Refuse to invalidate by a label where labels are keyed with a secret that is not here: it reaches nothing.
@@ -221,11 +223,11 @@ class View:
             if progress is not None:
                 progress(met, gone)
             await self._pause(met / rate - (time.monotonic() - begun))
-        return Swept(self.cache.prefix, met, gone)
+        return Swept(self._base.prefix, met, gone)
 
     async def _pause(self, seconds: float = 0.0) -> None:
         """Wait, and let other tasks of the loop run in any case."""
-        if self.cache.asynchronous:
+        if self._base.asynchronous:
             import asyncio  # late: a command looks without it
 
             await asyncio.sleep(max(0.0, seconds))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from askonce.cache.base import base_of
 from askonce.core.libraries import prometheus_client
 from askonce.core.spent import Balance
 from askonce.core.wording import shown, spelled
@@ -99,9 +100,7 @@ def prometheus(cache: Any, registry: CollectorRegistry | None = None) -> Exporte
 
     The numbers of several caches in one registry are added up. ConfigError if prometheus-client is not installed.
     """
-    base: BaseCache | None = getattr(cache, "_base", None)
-    if base is None:
-        raise UsageError(f"prometheus({shown(cache)}): give a Cache or an AsyncCache")
+    base = base_of(cache, "prometheus")
     if registry is not None and not hasattr(registry, "register"):
         raise UsageError(
             f"registry={shown(registry)}: give a CollectorRegistry of prometheus_client, or None for its own"
@@ -206,7 +205,7 @@ around_forks(in_child=_after_fork)  # after the caches' own: they were imported 
 
 def _state(cache: BaseCache) -> dict[str, Any] | None:
     try:
-        return cache.stats()
+        return cache.state()
     except Exception:  # noqa: BLE001 - one cache in trouble must not take the page away
         log.exception("the state of a cache could not be read for its metrics")
         return None

@@ -14,16 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from askonce.cache.base import base_of
 from askonce.core.wording import shown
 from askonce.errors import UsageError
 from askonce.events import Event, Status, Subject, log
 from askonce.metrics.saved import spent_on
 from askonce.metrics.series import presentable
-
-if TYPE_CHECKING:
-    from askonce.cache.base import BaseCache
 
 
 class Writable(Protocol):
@@ -144,9 +142,7 @@ def body_size(entry: bytes) -> int:
 
 def log_requests(cache: Any, stream: Writable | None = None) -> Callable[[], None]:
     """askonce.request_log."""
-    base: BaseCache | None = getattr(cache, "_base", None)
-    if base is None:
-        raise UsageError(f"request_log({shown(cache)}): give a Cache or an AsyncCache")
+    base = base_of(cache, "request_log")
     if stream is not None and not hasattr(stream, "write"):
         raise UsageError(f"stream={shown(stream)}: give a text stream, such as sys.stdout, or None for stderr")
     return base.events.observe(RequestLog(stream or sys.stderr))

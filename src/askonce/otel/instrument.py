@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from askonce.cache.base import base_of
 from askonce.core.libraries import opentelemetry
 from askonce.core.wording import shown, spelled
 from askonce.engine.question import Question
@@ -43,9 +44,7 @@ def instrument(
     opentelemetry-api is not installed, UsageError if that is no cache. Nothing that OpenTelemetry raises reaches a
     caller of the cache.
     """
-    base = getattr(cache, "_base", None)
-    if cache is not None and base is None:
-        raise UsageError(f"instrument({shown(cache)}): give a Cache or an AsyncCache, or nothing for all")
+    base = None if cache is None else base_of(cache, "instrument")
     _check_provider("tracer_provider", tracer_provider, "get_tracer")
     _check_provider("meter_provider", meter_provider, "get_meter")
     made = Instrumentation(tracer_provider, meter_provider)

@@ -14,15 +14,17 @@ two keys can be shown, and no key holds a secret.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import orjson
 
+from askonce.cache.base import BaseCache, Origin, Parts
 from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.config import ModeWord
+from askonce.cache.opened import OpenedCache
 from askonce.core import keys
 from askonce.core.judge import RecordingJudge
 from askonce.core.keys import Form, Key
@@ -34,7 +36,7 @@ from askonce.core.rules import Rules
 from askonce.core.secrets import secret_name
 from askonce.engine.batch import BatchEngine
 from askonce.engine.planner import Planner
-from askonce.engine.question import Plan, Question, Settings
+from askonce.engine.question import NOTHING, Plan, Question, Settings
 from askonce.errors import NotCached
 from askonce.http.request import SentRequest
 from askonce.http.rules import Asked, ClientRules
@@ -44,16 +46,8 @@ from askonce.store import Look, Store
 from askonce.store.memory.store import MemoryStore
 
 if TYPE_CHECKING:
-    from askonce.cache.base import BaseCache
-    from askonce.cache.common import CacheOrHandle
     from askonce.engine.leader import Call
     from askonce.engine.reader import Found
-
-    class _Base(BaseCache, CacheOrHandle):
-        """The base of both caches."""
-
-else:
-    _Base = object
 
 __all__ = ["MODES", "RecordedAsyncCache", "RecordedCache", "Recording"]
 
@@ -237,22 +231,19 @@ class RecordingEngine(BatchEngine):
 # --- the caches --------------------------------------------------------------------------------------------------
 
 
-class _Recorded(_Base):
-    """The part of a cache that makes it a recording."""
+class RecordedBase(BaseCache):
+    """What stands under a cache that is a recording."""
 
-    recording: Recording
     judges = RecordingJudge
     close_limit = 30.0  # s to wait for calls that a test left running, to record them
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(
+        self, parts: Parts, url: str, options: Mapping[str, Any], *, asynchronous: bool, recording: Recording
+    ) -> None:
         self.recording = recording
-        # Strict, so that no call goes upstream because a recording cannot be read.
-        # Plain, whatever the environment says: secrets are looked for in what is kept, and the file has its own codec.
-        plain: dict[str, Any] = {"compress": "off", "encryption": False, "prices": False}
-        super().__init__("memory://", prefix="", mode=MODES[recording.mode], strict=True, **plain)
-        self._made_of = {"recording": recording}
-        self._planner = RecordedPlanner(recording, self.mode)
-        self.on_event(recording.heard)
+        parts = parts._replace(planner=RecordedPlanner(recording, parts.mode))
+        super().__init__(parts, url, options, asynchronous=asynchronous)
+        self.events.listen(recording.heard)
 
     def _new_store(self, url: str, **options: Any) -> Store:  # noqa: ARG002 - there is one
         return RecordingStore.of(self.recording)
@@ -265,11 +256,29 @@ class _Recorded(_Base):
     def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
         """The rules of one HTTP client of this cache. Forms are not shared: an answer keeps its own form."""
         del share_forms
-        around = partial(self._settings, {})
+        around = partial(self.within, NOTHING)
         rules = rules.over(Rules(ignore_headers=IGNORED))
         made = Keeping(self._planner, self.events, self.mode, own, around, rules, judges=self.judges)
         made.recording = self.recording
         return made
+
+    def _passes(self, request: object, plan: Plan) -> str:  # noqa: ARG002 - as _judged
+        return "off" if self.mode == "off" else ""
+
+
+class _Recorded(OpenedCache):
+    """A cache that is a recording."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        # Strict, so that no call goes upstream because a recording cannot be read.
+        # Plain, whatever the environment says: secrets are looked for in what is kept, and the file has its own codec.
+        plain: dict[str, Any] = {"compress": "off", "encryption": False, "prices": False}
+        super().__init__("memory://", prefix="", mode=MODES[recording.mode], strict=True, **plain)
+
+    def _new_base(self, parts: Parts, url: str, options: Mapping[str, Any]) -> BaseCache:
+        parts = parts._replace(origin=Origin(type(self), {"recording": self.recording}))
+        return RecordedBase(parts, url, options, asynchronous=self._asynchronous, recording=self.recording)
 
     def _http_client(self, module: Any, inner: Any, *, share_forms: bool, more: dict[str, Any]) -> Any:
         """A client that in replay has no upstream."""
@@ -289,9 +298,6 @@ class _Recorded(_Base):
         if self.recording.mode == "replay":
             transport.inner = Shut(transport.module, transport.inner, self.recording)
         return transport
-
-    def _passes(self, request: object, plan: Plan) -> str:  # noqa: ARG002 - as _judged
-        return "off" if self.mode == "off" else ""
 
 
 class RecordedCache(_Recorded, Cache):

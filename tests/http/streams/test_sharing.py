@@ -82,7 +82,7 @@ def test_an_error_of_upstreams_is_shared_whole_with_those_who_waited_for_the_str
         leader = Reading(leads)
         wait_until(lambda: talking.lines)
         late = Reading(follows)
-        wait_until(lambda: two.stats()["waiting"] if elsewhere else one._engine.board.flights()[0].callers)
+        wait_until(lambda: two.stats()["waiting"] if elsewhere else one._base._engine.board.flights()[0].callers)
         talking.line.say(b'{"error": {"message": "slow down"}}')
         talking.line.ends()
         assert leader.whole() == late.whole() == (b'{"error": {"message": "slow down"}}',)
@@ -99,7 +99,7 @@ def test_a_stream_that_opens_says_nothing_and_ends_is_what_who_waited_gets_too(p
         leader = Reading(leads)
         wait_until(lambda: talking.lines)
         late = Reading(follows)
-        wait_until(lambda: one._engine.board.flights()[0].pump.followed if elsewhere else late.status)
+        wait_until(lambda: one._base._engine.board.flights()[0].pump.followed if elsewhere else late.status)
         talking.line.ends()
         assert leader.whole() == late.whole() == ()
         assert (late.status, late.error) == (200, None)
@@ -145,7 +145,7 @@ def test_the_sdk_reports_a_stream_that_is_cut_and_whose_it_was(place, talking):
         sdk = openai.OpenAI(base_url=URL.removesuffix("/chat/completions"), api_key="k", http_client=http)
         stream = sdk.chat.completions.create(**STREAM)
         assert next(stream).choices[0].delta.content == "Once"
-        grant = leads._engine.board.flights()[0].grant
+        grant = leads._base._engine.board.flights()[0].grant
         assert grant is not None
         talking.line.ends(talking.module.ReadError("gone"))
         leader.whole()

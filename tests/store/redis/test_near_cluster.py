@@ -30,10 +30,10 @@ def test_every_primary_tells_of_its_own_partitions_and_one_that_loses_a_slot_ser
         for request in REQUESTS:
             cache.fetch(request, lambda: "old")
         eventually(lambda: not [one for one in REQUESTS if not near(cache, one)], "near hits at every primary")
-        store: Any = cache.engine().store
+        store: Any = cache._base.engine().store
         parts = {id(part) for part in store.near.parts}
         assert len(parts) == len(cluster.first)
-        key = cache.key_of(REQUESTS[0], cache._settings({}))
+        key = cache._base.key_of(REQUESTS[0], cache._settings({}))
         slot = int(store.names.slots()[key.digest[0] % 64])
         owner = cluster.owner(slot)
         target = next(server for server in cluster.servers if "master" in flags(server) and server is not owner)

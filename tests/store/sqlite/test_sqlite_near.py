@@ -31,7 +31,7 @@ def ask(cache, call, **own):
 
 def reads(cache, look):
     """The SELECTs of entries that a lookup makes."""
-    file = cache._engine.store._file
+    file = cache._base._engine.store._file
     (pooled,) = file.idle
     seen: list[str] = []
     pooled.connection.set_trace_callback(lambda sql: seen.append(sql) if "entries" in sql else None)
