@@ -25,15 +25,15 @@ from bench.table import TABLE
 from bench.workers import Failed
 
 
-def in_turn(names: dict[str, str]) -> list[Any]:
-    """Each name with a store, by turns; the other pairs are slow. `names`: with what they are called."""
+def in_turn(names: dict[str, str], quick: int = 99) -> list[Any]:
+    """Each name with a store, by turns, the first `quick` of them; other pairs are slow. `names`: what they are called."""
     marks = {sqlite: [], valkey: [pytest.mark.servers]}
     return [
         pytest.param(
             opener,
             name,
             id=f"{called}-{opener.__name__}",
-            marks=[*marks[opener], *[pytest.mark.slow] * (at != number % 2)],
+            marks=[*marks[opener], *[pytest.mark.slow] * (at != number % 2 or number >= quick)],
         )
         for number, (name, called) in enumerate(names.items())
         for at, opener in enumerate(marks)
@@ -89,7 +89,7 @@ def test_no_answer_in_a_storm_is_older_than_an_invalidation(opener: Opener, name
     assert reading.numbers["stored"], reading.measured
 
 
-@pytest.mark.parametrize(("opener", "fault"), in_turn({fault: fault for fault in FAULTS}))
+@pytest.mark.parametrize(("opener", "fault"), in_turn({fault: fault for fault in FAULTS}, quick=2))
 def test_a_planted_fault_is_seen_by_the_observer(opener: Opener, fault):
     # A race is not lost every time, so the storm is repeated.
     assert any(storm("storm", opener, fault).numbers["violations"] for _ in range(20))
@@ -181,6 +181,7 @@ def compared(case):
     return Pair(os.getpid(), 1.0)
 
 
+@pytest.mark.slow
 def test_each_run_of_a_comparison_has_a_process_and_a_store_of_its_own():
     row = Row("row", "what", "bar", compared, ratio=Ratio("one", "other", None), modes=("threads",))
 

@@ -59,6 +59,7 @@ def test_a_pipe_without_groups_gets_a_line_for_each_kind(askonce, url):
     assert lines["saved"].split("\t")[:5] == ["8", "8000", "1600", "0", "0.028"]
 
 
+@pytest.mark.slow  # its first screen at these widths is one of those kept in screens/
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_a_terminal_gets_a_table_that_fits(url, columns):
     for words in ((), ("--by", "model"), ("--by", "day", "--days", "7")):

@@ -23,16 +23,45 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="C's fork is unsafe here"),
 ]
 
-PARENT = """
-import asyncio, ctypes, json, os, sys, threading, time
-from askonce import AsyncCache, Cache
+# A thread that waits for the interpreter's lock while this one forks would leave it in pieces to the child, whatever we
+# do: so the background thread is to be asleep, as it is in a server that has been set up. It wakes every second: each
+# fork comes right after it has gone to sleep.
+FORKED = """
+import ctypes, time
 from askonce.store.redis.link import RedisLink
 from askonce.store.sqlite.link import SQLiteLink
+
+libc = ctypes.PyDLL(None)  # keeps the interpreter's lock, as a server that embeds it does
+slept = []
+
+def watched(kind):
+    plain = kind.poll
+    def poll(self, *given):
+        slept[:] = [time.monotonic()]
+        return plain(self, *given)
+    kind.poll = poll
+
+def watch_its_sleep():
+    watched(RedisLink)
+    watched(SQLiteLink)
+    time.sleep(0.5)
+
+def forked():
+    while not slept or time.monotonic() - slept[0] > 0.05:
+        time.sleep(0.001)
+    time.sleep(0.02)  # from the note of it to the sleep
+    return libc.fork()
+"""
+
+PARENT = (
+    FORKED
+    + """
+import asyncio, json, os, sys, threading, time
+from askonce import AsyncCache, Cache
 from askonce.testing import Receipts
 from tests.crowd import heartbeat
 
 mode, url, receipts, path = sys.argv[1:]
-libc = ctypes.PyDLL(None)  # keeps the interpreter's lock, as a server that embeds it does
 receipts = Receipts(receipts)
 short = heartbeat(1.5)  # a busy machine may hold a thread up
 short.__enter__()
@@ -67,28 +96,11 @@ def child(number):
     return {"hit": hit, "value": outcome.value, "stored": outcome.status.stored, "own": own, "detail": outcome.status.detail,
             "troubles": {name: count for name, count in cache.stats().items() if name.startswith("trouble")}}
 
-# A thread that waits for the interpreter's lock while this one forks would leave it in pieces to the child, whatever we
-# do: so the background thread is to be asleep, as it is in a server that has been set up. It wakes every second: each
-# fork comes right after it has gone to sleep.
-slept = []
-
-def watched(kind):
-    plain = kind.poll
-    def poll(self, *given):
-        slept[:] = [time.monotonic()]
-        return plain(self, *given)
-    kind.poll = poll
-
-watched(RedisLink)
-watched(SQLiteLink)
-time.sleep(0.5)
+watch_its_sleep()
 pipes = []
 for number in range(3):
     ours, theirs = os.pipe()
-    while not slept or time.monotonic() - slept[0] > 0.05:
-        time.sleep(0.001)
-    time.sleep(0.02)  # from the note of it to the sleep
-    pid = libc.fork()
+    pid = forked()
     if pid == 0:
         try:
             said = child(number)
@@ -111,6 +123,7 @@ print(json.dumps({"children": told, "hits": again}))
 if mode == "threads":
     cache.close()
 """
+)
 
 
 def run(program: str, *arguments: str) -> Any:
@@ -149,16 +162,18 @@ def test_children_of_a_fork_without_hooks_have_threads_and_connections_of_their_
     assert said["hits"] == [True] * 5
 
 
-LOCKS = """
-import ctypes, json, os, subprocess, sys
+LOCKS = (
+    FORKED
+    + """
+import json, os, subprocess, sys
 from askonce import Cache
 
 url = sys.argv[1]
-libc = ctypes.PyDLL(None)
 cache = Cache(url)
 cache.fetch("warm", lambda: 1)
 down, up = os.pipe(), os.pipe()
-pid = libc.fork()
+watch_its_sleep()
+pid = forked()
 if pid == 0:
     assert cache.fetch("warm", lambda: 2).status.hit
     os.write(up[1], b"x")
@@ -177,6 +192,7 @@ os.write(down[1], b"x")
 os.waitpid(pid, 0)
 print(json.dumps(seen.strip()))
 """
+)
 
 
 def test_what_such_a_child_invalidates_in_a_file_is_invalid_for_all_though_its_parent_has_closed_it(tmp_path: Path):

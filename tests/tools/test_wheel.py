@@ -138,6 +138,7 @@ def test_the_sizes_of_the_folders_are_those_of_the_wheel(built):
     assert max(ways.values()) < built.wheel.stat().st_size
 
 
+@pytest.mark.slow
 def test_stripping_takes_comments_and_docstrings_and_leaves_the_code():
     source = b'"""Doc."""\nx = "kept"  # gone\ndef f():\n    """Doc."""\n    return x  # gone\n'
     of = {"askonce/a.py": source, "askonce/a.lua": b"-- kept"}
