@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ from askonce.testing.clusters import Cluster  # noqa: E402
 from askonce.testing.sentinels import SentinelGroup  # noqa: E402
 from askonce.testing.servers import Redis8Server, Server  # noqa: E402
 from tests import profiles  # noqa: E402, F401 - the number of examples
+from tests.corpus import interactions  # noqa: E402
 from tests.fixtures import contained, crowd, others, place, shared, started, tasks, threads  # noqa: E402
 from tests.support import ReplayUpstream  # noqa: E402
 
@@ -158,6 +160,19 @@ def corpus_dir() -> Path:
     if not (CORPUS / "dev.jsonl.gz").exists():
         pytest.skip("the recorded traffic is not here: set ASKONCE_CORPUS to the folder that has dev.jsonl.gz")
     return CORPUS
+
+
+@pytest.fixture(scope="session")
+def records(corpus_dir: Path) -> list[dict[str, Any]]:
+    """All recorded interactions."""
+    return list(interactions(corpus_dir))
+
+
+@pytest.fixture(scope="session")
+def steady_replay(corpus_dir: Path) -> Iterator[ReplayUpstream]:
+    """The recorded traffic as an upstream that answers the same request the same way every time."""
+    with ReplayUpstream(corpus_dir, "--dup", "first") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

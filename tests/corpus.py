@@ -1,12 +1,21 @@
-"""Recorded traffic, in samples: `make test` tries some of every kind, and `make slow` all."""
+"""Recorded traffic, whole and in samples: `make test` tries some of every kind, and `make slow` all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 KIND = ("api", "stream", "status", "finish_reason", "has_tools", "has_tool_calls_in_response", "has_refusal")
+
+
+def interactions(folder: Path) -> Iterator[dict[str, Any]]:
+    """All recorded interactions of a folder, one after another."""
+    with gzip.open(folder / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
 
 
 def sample(items: Sequence[Item], every: int, record: Callable[[Item], Any] = lambda item: item) -> list[Item]:

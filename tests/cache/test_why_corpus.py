@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import time
@@ -23,6 +22,7 @@ from askonce.core.providers.expected import expected_of
 from askonce.core.providers.request import judge_request
 from askonce.core.shapes import LONGEST
 from tests.changes import changed
+from tests.corpus import interactions
 from tests.store.keeping import lose
 
 PAIRS = 200
@@ -46,10 +46,9 @@ def body_of(record: dict[str, Any]) -> dict[str, Any]:
 def requests(corpus_dir: Path) -> list[dict[str, Any]]:
     """Recorded requests of several APIs, each once, in an order that is the same in every run."""
     found: dict[str, dict[str, Any]] = {}
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for record in map(json.loads, lines):
-            if body := body_of(record):
-                found.setdefault(json.dumps(body, sort_keys=True), body)
+    for record in interactions(corpus_dir):
+        if body := body_of(record):
+            found.setdefault(json.dumps(body, sort_keys=True), body)
     some = list(found.values())
     random.Random(7).shuffle(some)
     return some
@@ -146,8 +145,7 @@ def test_nothing_of_many_requests_is_revealed_to_another_tenant(requests: list[d
 @SOME
 def test_the_changed_place_is_named_through_an_http_client(corpus_dir: Path, count: int) -> None:
     draw, wrong, asked = random.Random(3), [], 0
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        records = [one for one in map(json.loads, lines) if one["api"] in {"openai.chat", "openai.responses"}]
+    records = [one for one in interactions(corpus_dir) if one["api"] in {"openai.chat", "openai.responses"}]
     draw.shuffle(records)
 
     def reply(request: Any) -> Any:

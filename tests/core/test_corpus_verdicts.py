@@ -7,13 +7,11 @@ named one by one.
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import re
 import typing
 from collections import Counter, defaultdict
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -63,12 +61,6 @@ FORBIDDEN = {
 } | {*("guardrail_intervened", "pause_turn", "unexpected_tool_call", "tool_call", "2")}
 
 Record = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def records(corpus_dir: Path) -> list[Record]:
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,20 +21,8 @@ EVERY = pytest.mark.parametrize("every", [64, pytest.param(1, marks=pytest.mark.
 
 
 @pytest.fixture(scope="module")
-def records(corpus_dir: Path) -> list[Record]:
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-@pytest.fixture(scope="module")
-def upstream(corpus_dir: Path) -> Iterator[ReplayUpstream]:
-    with ReplayUpstream(corpus_dir, "--dup", "first") as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def running(upstream: ReplayUpstream) -> Iterator[Running]:
-    with serving(upstream.url) as running:
+def running(steady_replay: ReplayUpstream) -> Iterator[Running]:
+    with serving(steady_replay.url) as running:
         yield running
 
 
@@ -46,11 +32,11 @@ def own(record: Record) -> dict[str, str]:
 
 
 @EVERY
-def test_every_recorded_answer_is_the_same_bytes_the_first_time_and_the_second(records, upstream, running, every):
+def test_every_recorded_answer_is_the_same_bytes_the_first_time_and_the_second(records, steady_replay, running, every):
     tried: Counter[tuple[str, bool]] = Counter()
     with httpx2.Client(timeout=60) as client:
         for record in sample(records, every):
-            without = given(client.send(request_of(client, upstream.url, record)))
+            without = given(client.send(request_of(client, steady_replay.url, record)))
             for _ in range(2):
                 came = client.send(request_of(client, running.url, record, **own(record)))
                 assert given(came) == without, record["id"]
@@ -62,11 +48,11 @@ def test_every_recorded_answer_is_the_same_bytes_the_first_time_and_the_second(r
 
 
 @pytest.mark.slow
-def test_every_recorded_stream_is_parsed_by_the_sdks_as_without_the_gateway(records, upstream, running):
+def test_every_recorded_stream_is_parsed_by_the_sdks_as_without_the_gateway(records, steady_replay, running):
     tried: Counter[tuple[str, bool]] = Counter()
     with httpx2.Client(timeout=60) as client:
         for record in streams(records):
-            aimed, through = base_of(upstream.url, record), base_of(running.url, record)
+            aimed, through = base_of(steady_replay.url, record), base_of(running.url, record)
             if aimed is None or through is None or aimed[2] == "/embeddings":
                 continue
             body = json.loads(record["request_body"])
@@ -74,10 +60,10 @@ def test_every_recorded_stream_is_parsed_by_the_sdks_as_without_the_gateway(reco
             sdk = sdk_of(*through, record, client).with_options(
                 api_key=record["id"], default_headers={"askonce-scope": f"sdk/{record['id']}"}
             )
-            upstream.reset()
+            steady_replay.reset()
             for _ in range(2):
                 assert events(sdk, aimed[2], body) == without, record["id"]
-            tried[aimed[2], upstream.calls()["total"] == 1] += 1
+            tried[aimed[2], steady_replay.calls()["total"] == 1] += 1
     assert {end for end, _ in tried} == {"/chat/completions", "/responses", "/v1/messages"}, tried
     assert tried.total() > 400, tried
     assert sum(count for (_, hit), count in tried.items() if hit) > 280, tried

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import itertools
 import json
 import zlib
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from askonce.core.providers.eventstream import events
 from askonce.gateway.hit_usage import PLACES, Frames, Lines, without_usage
 from askonce.gateway.transport import GatewayTransport
+from tests.corpus import interactions
 from tests.gateway.asking import ask, configured
 from tests.gateway.running import Running, Tap, answer
 
@@ -127,18 +127,16 @@ def test_the_recorded_answers_of_all_apis_say_that_nothing_was_used(corpus_dir):
     names = {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"}
     names |= {"promptTokenCount", "candidatesTokenCount", "totalTokenCount", "inputTokens", "outputTokens"}
     counted = 0
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for line in itertools.islice(lines, 0, None, 7):
-            record = json.loads(line)
-            body = record["response_body"]
-            counts = "count" in record["url_path"] or record["url_path"].endswith("/input_tokens")  # what was asked
-            if not isinstance(body, str) or record["status"] != 200 or counts:
-                continue
-            steps = Lines()
-            made = steps.fed(body.encode()) + steps.rest() if record["stream"] else without_usage(body.encode())
-            for number in _numbers(made.decode(), names):
-                assert number == 0, record["id"]
-                counted += 1
+    for record in itertools.islice(interactions(corpus_dir), 0, None, 7):
+        body = record["response_body"]
+        counts = "count" in record["url_path"] or record["url_path"].endswith("/input_tokens")  # what was asked
+        if not isinstance(body, str) or record["status"] != 200 or counts:
+            continue
+        steps = Lines()
+        made = steps.fed(body.encode()) + steps.rest() if record["stream"] else without_usage(body.encode())
+        for number in _numbers(made.decode(), names):
+            assert number == 0, record["id"]
+            counted += 1
     assert counted > 500
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -21,12 +19,6 @@ from tests.support import ReplayUpstream
 
 Record = dict[str, Any]
 HOPS = {"host", "content-length", "connection", "transfer-encoding"}
-
-
-@pytest.fixture(scope="session")
-def records(corpus_dir: Path) -> list[Record]:
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 @pytest.fixture

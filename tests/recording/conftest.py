@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.http.conftest import cache, module, records, steady_replay
+from tests.http.conftest import cache, module
 
-__all__ = ["cache", "module", "records", "steady_replay"]
+__all__ = ["cache", "module"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 
@@ -16,9 +15,10 @@ from askonce.core.costs import extensions_of, pack_usage, spent_of, unpack_usage
 from askonce.core.prices import Library
 from askonce.core.providers import APIS
 from askonce.core.providers.parts import answers_in
-from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.usage import Bill, Usage, bill_of_events, bills_of, usage_of
 from askonce.core.shared_bills import bills_in
+from tests.corpus import interactions
+from tests.savings.recorded import found_in
 
 BY_NAME = {api.name: api for api in APIS}
 counts = st.integers(0, 2**40)
@@ -191,14 +191,6 @@ def test_a_file_may_be_toml_or_json_and_the_environment_names_one(tmp_path, monk
 # --- the library
 
 
-@pytest.fixture(scope="module")
-def library():
-    pytest.importorskip("genai_prices")
-    made = Library()
-    made.load()
-    return made
-
-
 CASES = [
     (
         "chat",
@@ -278,28 +270,16 @@ def test_an_unknown_model_has_no_price_and_is_counted_apart(library):
 
 def test_most_recorded_answers_have_a_price_and_streams_tell_what_their_twins_tell(library, corpus_dir):
     priced = metered = streamed = 0
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for record in map(json.loads, lines):
-            text = record["response_body"]
-            if record["status"] != 200 or not text:
-                continue
-            bills = found_in(text, stream=record["stream"])
-            usage = next((bill.usage for bill in bills), None)
-            if usage is None or not usage.tokens_in + usage.tokens_out:
-                continue
-            metered, streamed = metered + 1, streamed + bool(record["stream"])
-            told = [one._replace(model=record["model"] or "", where=f"https://{record['host']}") for one in bills]
-            priced += all(library.price(one, NOW) is not None for one in told)
+    for record in interactions(corpus_dir):
+        text = record["response_body"]
+        if record["status"] != 200 or not text:
+            continue
+        bills = found_in(text, stream=record["stream"])
+        usage = next((bill.usage for bill in bills), None)
+        if usage is None or not usage.tokens_in + usage.tokens_out:
+            continue
+        metered, streamed = metered + 1, streamed + bool(record["stream"])
+        told = [one._replace(model=record["model"] or "", where=f"https://{record['host']}") for one in bills]
+        priced += all(library.price(one, NOW) is not None for one in told)
     assert (metered > 1500, streamed > 300) == (True, True)
     assert priced / metered > 0.9
-
-
-def found_in(text, *, stream):
-    if not stream:
-        try:
-            return list(bills_of(answers_in(json.loads(text))))
-        except ValueError:
-            return []
-    scan = StreamScan(None)
-    scan.feed(text.encode())
-    return list(scan.bills())

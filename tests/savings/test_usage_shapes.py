@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askonce.core.prices import _READ_BY, Library
-from askonce.core.providers.parts import answers_in
-from askonce.core.providers.scan import StreamScan
-from askonce.core.providers.usage import bills_of
+from askonce.core.prices import _READ_BY
 from askonce.core.usage_shapes import BASE, MOST, UsageShapes
+from tests.corpus import interactions
+from tests.savings.recorded import found_in
 
 NAMES = (
     "prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens", "prompt_tokens_details",
@@ -41,14 +37,6 @@ answers = st.fixed_dictionaries(
         "choices": st.just([]),
     },
 )
-
-
-@pytest.fixture(scope="module")
-def library():
-    pytest.importorskip("genai_prices")
-    made = Library()
-    made.load()
-    return made
 
 
 def said(work):
@@ -135,30 +123,18 @@ def test_a_usage_of_many_numbers_is_asked_for_each_time():
 
 def test_all_recorded_answers_are_counted_as_the_library_counts_them(library, corpus_dir):
     shapes, asked, learned = UsageShapes(), 0, 0
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for record in map(json.loads, lines):
-            for bill in found_in(record["response_body"] or "", stream=record["stream"]):
-                if (read_by := _READ_BY.get(bill.api.name)) is None:
-                    continue
-                calls = []
+    for record in interactions(corpus_dir):
+        for bill in found_in(record["response_body"] or "", stream=record["stream"]):
+            if (read_by := _READ_BY.get(bill.api.name)) is None:
+                continue
+            calls = []
 
-                def ask(one, read_by=read_by, calls=calls):
-                    calls.append(1)
-                    return library._extracted(read_by, one)
+            def ask(one, read_by=read_by, calls=calls):
+                calls.append(1)
+                return library._extracted(read_by, one)
 
-                told = said(lambda bill=bill, ask=ask: shapes.counted(bill.api.name, bill.answer, ask))
-                asked, learned = asked + 1, learned + (not calls)
-                assert told == said(lambda bill=bill, ask=ask: ask(bill.answer))
+            told = said(lambda bill=bill, ask=ask: shapes.counted(bill.api.name, bill.answer, ask))
+            asked, learned = asked + 1, learned + (not calls)
+            assert told == said(lambda bill=bill, ask=ask: ask(bill.answer))
     assert asked > 1500
     assert learned / asked > 0.6
-
-
-def found_in(text, *, stream):
-    if stream:
-        scan = StreamScan(None)
-        scan.feed(text.encode())
-        return list(scan.bills())
-    try:
-        return list(bills_of(answers_in(json.loads(text))))
-    except ValueError:
-        return []

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import gzip
-import json
 import urllib.request
 
 import pytest
+
+from tests.corpus import interactions
 
 
 @pytest.mark.servers
@@ -15,9 +15,7 @@ def test_a_shared_server_is_empty_at_the_beginning_of_each_test(valkey, round_):
 
 
 def test_recorded_traffic_is_replayed_and_counted(corpus_dir, replay_upstream):
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        records = (json.loads(line) for line in lines)
-        record = next(each for each in records if each["api"] == "openai.chat" and each["status"] == 200)
+    record = next(each for each in interactions(corpus_dir) if each["api"] == "openai.chat" and each["status"] == 200)
     request = urllib.request.Request(
         f"{replay_upstream.url}/h/{record['host']}{record['url_path']}",
         data=record["request_body"].encode(),

@@ -7,7 +7,6 @@ kept. Every caller gets what the SDK alone gives.
 
 from __future__ import annotations
 
-import gzip
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from askonce.testing.servers import watch
+from tests.corpus import interactions
 from tests.crowd import ROOT
 from tests.fixtures import place_of
 from tests.tutorial.asker import Asking
@@ -47,8 +47,7 @@ def kind_of(record: dict[str, Any], body: dict[str, Any]) -> str:
 @pytest.fixture(scope="module", params=[MOST // 5, pytest.param(MOST, marks=pytest.mark.slow)])
 def chosen(corpus_dir, request):
     """So many interactions: {id: record}, with their body and what should become of them."""
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        records = [json.loads(line) for line in lines]
+    records = list(interactions(corpus_dir))
     times = Counter(record["request_key"] for record in records)
     found: dict[str, dict[str, Any]] = {}
     wanted = {kind: -(-number * request.param // MOST) for kind, number in WANTED.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gzip
 import json
 import os
 import types
@@ -353,12 +352,6 @@ def test_what_is_known_of_a_provider_counts_there_alone():
 
 
 # --- the law over recorded traffic ---
-
-
-@pytest.fixture(scope="module")
-def records(corpus_dir: Path) -> list[Record]:
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def leaves(value: Any) -> Iterator[str]:

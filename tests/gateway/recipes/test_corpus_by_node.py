@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
@@ -27,12 +26,6 @@ pytestmark = [
     ),
 ]
 Record = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def records(corpus_dir: Path) -> list[Record]:
-    with gzip.open(corpus_dir / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 @pytest.fixture

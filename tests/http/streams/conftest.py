@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.http.conftest import cache, module, records, steady_replay
+from tests.http.conftest import cache, module
 from tests.http.streams.talking import Talking
 
-__all__ = ["cache", "module", "records", "steady_replay"]
+__all__ = ["cache", "module"]
 
 
 @pytest.fixture
