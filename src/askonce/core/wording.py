@@ -56,6 +56,12 @@ def flag(name: str, value: object) -> bool:
     raise ConfigError(f"{name}={shown(value)} is neither True nor False: write {name}=True, or {name}=False")
 
 
+def with_method(name: str, value: object, method: str, right: str) -> None:
+    """UsageError if what was given, and is not None, has no such method; `right`: what to give."""
+    if value is not None and not hasattr(value, method):
+        raise UsageError(f"{name}={shown(value)}: give {right}")
+
+
 def list_of(name: str, value: object) -> tuple[object, ...]:
     """One value of text, or several in a list, as a tuple; UsageError for anything else."""
     if isinstance(value, str):

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from askonce.cache.base import base_of
 from askonce.core.libraries import prometheus_client
 from askonce.core.spent import Balance
-from askonce.core.wording import shown, spelled
-from askonce.errors import UsageError
+from askonce.core.wording import spelled, with_method
 from askonce.events import log
 from askonce.flight.accounts import Accounts
 from askonce.flight.bookings import Who
@@ -101,10 +100,7 @@ def prometheus(cache: Any, registry: CollectorRegistry | None = None) -> Exporte
     The numbers of several caches in one registry are added up. ConfigError if prometheus-client is not installed.
     """
     base = base_of(cache, "prometheus")
-    if registry is not None and not hasattr(registry, "register"):
-        raise UsageError(
-            f"registry={shown(registry)}: give a CollectorRegistry of prometheus_client, or None for its own"
-        )
+    with_method("registry", registry, "register", "a CollectorRegistry of prometheus_client, or None for its own")
     registry = registry or prometheus_client().REGISTRY
     collector = _collectors.get(registry)
     if collector is None:

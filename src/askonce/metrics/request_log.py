@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from askonce.cache.base import base_of
-from askonce.core.wording import shown
-from askonce.errors import UsageError
+from askonce.core.wording import with_method
 from askonce.events import Event, Status, Subject, log
 from askonce.metrics.saved import spent_on
 from askonce.metrics.series import presentable
@@ -143,6 +142,5 @@ def body_size(entry: bytes) -> int:
 def log_requests(cache: Any, stream: Writable | None = None) -> Callable[[], None]:
     """askonce.request_log."""
     base = base_of(cache, "request_log")
-    if stream is not None and not hasattr(stream, "write"):
-        raise UsageError(f"stream={shown(stream)}: give a text stream, such as sys.stdout, or None for stderr")
+    with_method("stream", stream, "write", "a text stream, such as sys.stdout, or None for stderr")
     return base.events.observe(RequestLog(stream or sys.stderr))

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from askonce.cache.base import base_of
 from askonce.core.libraries import opentelemetry
-from askonce.core.wording import shown, spelled
+from askonce.core.wording import spelled, with_method
 from askonce.engine.question import Question
-from askonce.errors import UsageError
 from askonce.events import Event, Status, Subject, observe_everywhere
 from askonce.metrics.saved import spent_on
 from askonce.metrics.series import LabelValues
@@ -45,17 +44,11 @@ def instrument(
     caller of the cache.
     """
     base = None if cache is None else base_of(cache, "instrument")
-    _check_provider("tracer_provider", tracer_provider, "get_tracer")
-    _check_provider("meter_provider", meter_provider, "get_meter")
+    right = "one of OpenTelemetry's, with {}(), or None for the application's"
+    with_method("tracer_provider", tracer_provider, "get_tracer", right.format("get_tracer"))
+    with_method("meter_provider", meter_provider, "get_meter", right.format("get_meter"))
     made = Instrumentation(tracer_provider, meter_provider)
     return observe_everywhere(made, made.around) if base is None else base.events.observe(made, made.around)
-
-
-def _check_provider(name: str, given: object, method: str) -> None:
-    if given is not None and not hasattr(given, method):
-        raise UsageError(
-            f"{name}={shown(given)}: give one of OpenTelemetry's, with {method}(), or None for the application's"
-        )
 
 
 class Instrumentation:
