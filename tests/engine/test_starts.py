@@ -27,9 +27,7 @@ def warm(shared):
 
 
 def test_four_hundred_threads_that_start_on_a_warm_store_pay_for_nothing(warm, threads):
-    # Their lookups take longer than the store has to answer, where other tests have most of the machine.
-    patient = {"socket_timeout": 5.0} if warm.startswith("redis") else {}
-    cache, call = threads.cache(warm, **patient), ScriptedCall()
+    cache, call = threads.cache(warm), ScriptedCall()
     barrier = threading.Barrier(400)
 
     def ask(number):
