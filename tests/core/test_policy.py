@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -176,26 +177,56 @@ def test_directives_are_read_as_rfc_9111_writes_them(text, control):
     [
         ("no-transform", "unknown: write any of no-cache", NO_CONTROL),
         ("max_age=60", "'max_age' is unknown", NO_CONTROL),
-        ("max-age", "write max-age=60", NO_CONTROL),
-        ("max-age=", "write max-age=60", NO_CONTROL),
-        ("max-age=-1", "write max-age=60", NO_CONTROL),
-        ("max-age=soon, no-store", "write max-age=60", Control(no_store=True)),
-        ("min-fresh=1e3", "write min-fresh=60", NO_CONTROL),
-        ("max-age=\u0661", "write max-age=60", NO_CONTROL),
-        ("stale-if-error", "write stale-if-error=60", NO_CONTROL),
+        ("max-age", "write max-age=60", Control(max_age=0.0)),
+        ("max-age=", "write max-age=60", Control(max_age=0.0)),
+        ("max-age=-1", "write max-age=60", Control(max_age=0.0)),
+        ('max-age="60', "write max-age=60", Control(max_age=0.0)),
+        ("max-age=60 s", "write max-age=60", Control(max_age=0.0)),
+        ("max-age=soon, no-store", "write max-age=60", Control(max_age=0.0, no_store=True)),
+        ("min-fresh=1e3", "write min-fresh=60", Control(max_age=0.0)),
+        ("max-age=\u0661", "write max-age=60", Control(max_age=0.0)),
+        ("max-stale=", "write max-stale=60", Control(max_stale=0.0)),
+        ("stale-if-error", "write stale-if-error=60", Control(stale_if_error=0.0)),
         ('no-cache="set-cookie"', "write no-cache", Control(no_cache=True)),
         ("max-age=1, max-age=2", "twice", Control(max_age=1.0)),
+        ("max-age=2, max-age=1", "twice", Control(max_age=1.0)),
+        ("max-age=60, max-age=x", "twice", Control(max_age=0.0)),
+        ("min-fresh=1, min-fresh=2", "twice", Control(min_fresh=2.0)),
+        ("max-stale, max-stale=2", "twice", Control(max_stale=2.0)),
+        ("no-cache, no-cache", "twice", Control(no_cache=True)),
         ('ext="a, no-store", no-cache', "'ext' is unknown", Control(no_cache=True)),
         ('ext="unclosed, no-store', "'ext' is unknown", NO_CONTROL),
         ("=5", "'' is unknown", NO_CONTROL),
         (5, "not text", None),
     ],
 )
-def test_a_directive_that_cannot_be_meant_is_refused_and_over_http_ignored(text, remedy, leniently):
+def test_a_directive_that_cannot_be_meant_is_refused_and_over_http_accepts_less(text, remedy, leniently):
     with pytest.raises(ConfigError, match=remedy):
         Control.parse(text)
     if leniently is not None:
         assert Control.parse(text, lenient=True) == leniently
+
+
+TIMES = st.sampled_from(["max-age", "min-fresh", "max-stale", "stale-if-error"])
+VALUES = st.text(st.sampled_from('0159.-+e "a\u0661'), max_size=6) | st.just("9" * 400)
+DIRECTIVES = st.tuples(TIMES, VALUES).map("=".join) | TIMES | st.just("no-cache")
+SECONDS = re.compile(r'=\s*("?)[0-9]+(\.[0-9]+)?\1\s*$')
+
+
+def accepts(control: Control) -> tuple[float, ...]:
+    """Each greater, the more is accepted: age, a short rest of freshness, staleness, staleness after an error."""
+    age = math.inf if control.max_age is None else control.max_age
+    return age, -(control.min_fresh or 0.0), control.max_stale or 0.0, control.stale_if_error or 0.0
+
+
+@given(said=st.lists(DIRECTIVES, max_size=4), more=DIRECTIVES)
+def test_no_directive_that_is_added_to_a_header_makes_it_accept_more_but_for_the_first_that_extends(said, more):
+    before = Control.parse(",".join(said), lenient=True)
+    after = Control.parse(",".join([*said, more]), lenient=True)
+    first = not any(one.startswith(more.partition("=")[0]) for one in said) and "stale" in more
+    compared = zip(accepts(before), accepts(after), strict=True)
+    assert first or all(one >= other for one, other in compared)
+    assert after.max_age == 0 or more.partition("=")[0] not in {"max-age", "min-fresh"} or SECONDS.search(more)
 
 
 @given(st.text(st.sampled_from('no-cachexmg=,"\\ 1.5\t'), max_size=30))

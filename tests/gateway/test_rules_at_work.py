@@ -87,6 +87,14 @@ def test_a_ttl_that_is_none_is_no_reason_to_fail(tmp_path, tap, said):
         assert told(ask(running, askonce_ttl=said)) == "answer 1"
 
 
+def test_a_callers_freshness_that_cannot_be_read_takes_no_stored_answer(tmp_path, tap):
+    with Running(configured(tmp_path, tap, "")) as running:
+        ask(running)
+        for said in ("max-age=-1", "min-fresh=soon", "max-age=60, max-age=", f'max-age="{"9" * 400}"'):
+            assert was_hit(ask(running, cache_control=said)) is said.endswith('9"')
+            assert was_hit(ask(running))
+
+
 def test_a_callers_scope_stays_within_the_operators_and_its_tags_are_added(tmp_path, tap):
     text = "[[rule]]\nscope = 'support'\ntags = ['all']\n"
     with Running(configured(tmp_path, tap, text)) as running:

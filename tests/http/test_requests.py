@@ -182,6 +182,17 @@ def test_cache_control_of_the_request_is_heeded(cache, client, inner):
     assert status_of(cache, client, headers={"cache-control": "only-if-cached"}).hit
 
 
+UNREADABLE = ("max-age=-1", "max-age=abc", "min-fresh=", 'max-age="60', "max-age=60, max-age=-1", "max-age=1e9")
+
+
+@pytest.mark.parametrize("said", UNREADABLE)
+def test_freshness_that_cannot_be_read_takes_no_stored_answer(cache, client, said):
+    status_of(cache, client)
+    assert status_of(cache, client, headers={"cache-control": said}).fwd == "request"
+    huge = f'max-age="{"9" * 400}", min-fresh=0'
+    assert status_of(cache, client, headers={"cache-control": huge}).hit
+
+
 def test_a_header_wins_over_the_context_and_the_context_over_the_client(module, cache, inner):
     with cache.http_client(module=module, inner=inner, headers=WHO, scope="client", ttl=100) as client:
         plain = status_of(cache, client)

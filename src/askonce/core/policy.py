@@ -235,7 +235,10 @@ class Control(NamedTuple):
 
     @staticmethod
     def parse(text: str | None, *, lenient: bool = False) -> Control:
-        """The directives in `text`. An unknown or malformed one is a ConfigError; `lenient` ignores it like HTTP."""
+        """The directives in `text`; ConfigError for an unknown or malformed one, or one that is given twice.
+
+        `lenient`, as in HTTP: an unknown one is ignored, and what cannot be read of the others accepts less, not more.
+        """
         if text is None:
             return NO_CONTROL
         if not isinstance(text, str):
@@ -247,7 +250,7 @@ NO_CONTROL = Control()
 _FLAGS = ("no-cache", "no-store", "only-if-cached")
 _TIMES = ("max-age", "max-stale", "min-fresh", "stale-if-error")
 _PIECE = pattern(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # up to a comma that is not quoted
-_DELTA = pattern(r"\d+(?:\.\d+)?", re.ASCII)
+_DELTA = pattern(r'\d+(?:\.\d+)?|"\d+(?:\.\d+)?"', re.ASCII)
 
 
 @bounded.lru_cache_of_short(512)
@@ -256,19 +259,35 @@ def _control(text: str, lenient: bool) -> Control:
     for piece in filter(None, map(str.strip, _PIECE.findall(text))):
         name, equals, value = (part.strip() for part in piece.lower().partition("="))
         # A flag with an argument is a response's directive; taking it for the flag errs towards asking upstream.
-        meant = _seconds_of(name, value.strip('"') if equals else None) if name not in _FLAGS else lenient or not equals
+        meant = _seconds_of(name, value if equals else None) if name not in _FLAGS else lenient or not equals
         field = name.replace("-", "_")
-        if meant is not None and meant is not False and field not in found:
-            found[field] = meant
-        elif not lenient:
+        if lenient:
+            _tighten(found, name, meant)
+        elif meant is None or meant is False or field in found:
             raise ConfigError(f"control={shown(text)}: {_unmeant(name, again=field in found)}")
+        else:
+            found[field] = meant
     return Control(**found)
+
+
+def _tighten(found: dict[str, Any], name: str, meant: float | None) -> None:
+    """Add a directive of a header; of two that contradict each other, the one that accepts less (RFC 9111, 4.2.1).
+
+    Freshness that cannot be read is treated as stale there: it accepts no stored answer, and extends nothing.
+    """
+    if name not in _FLAGS and name not in _TIMES:
+        return
+    if meant is None:
+        name, meant = "max-age" if name == "min-fresh" else name, 0.0
+    field = name.replace("-", "_")
+    choose = min if name in _TIMES and name != "min-fresh" else max
+    found[field] = choose(found.get(field, meant), meant)
 
 
 def _seconds_of(name: str, value: str | None) -> float | None:
     if name == "max-stale" and value is None:
         return math.inf
-    return float(value) if name in _TIMES and value is not None and _DELTA.fullmatch(value) else None
+    return float(value.strip('"')) if name in _TIMES and value is not None and _DELTA.fullmatch(value) else None
 
 
 def _unmeant(name: str, *, again: bool) -> str:
