@@ -22,7 +22,7 @@ from askonce.gateway.bodies import Bodies
 from askonce.gateway.config import GatewayConfig
 from askonce.gateway.leaving import LEAVES, Caller, Left, Receive, TooLarge, Upload
 from askonce.gateway.own import Own
-from askonce.gateway.paths import is_ours, sent_path
+from askonce.gateway.paths import climbs, is_ours, sent_path
 from askonce.gateway.repeated import AtHand, Repeated
 from askonce.gateway.serving import Route, Serving, check, serving
 from askonce.gateway.telemetry import Telemetry
@@ -170,6 +170,8 @@ class Gateway:
         if found is None:
             return replies.error(404, "unknown_path", self._unknown())
         route, rest = found
+        if climbs(rest):
+            return replies.error(400, "path_outside", _OUTSIDE)
         sent = scope.get("askonce.headers") or scope["headers"]
         sent = self.serving.operator.tenants.vouched(sent, (scope.get("client") or (None,))[0])
         if scope["method"] == "CONNECT":
@@ -221,6 +223,7 @@ _NO_WEBSOCKET = (
     "the gateway does not proxy WebSockets: send HTTP requests (streams come as server-sent events), or connect to the"
     " provider itself"
 )
+_OUTSIDE = "the path leads out of its upstream: write it without `..`"
 _NO_TUNNEL = "the gateway is the base URL of an API: it opens no tunnels"
 _BOUND = (
     "NTLM, Negotiate and Kerberos authenticate a connection, and the gateway's connections serve all callers: send a"

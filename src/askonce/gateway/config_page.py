@@ -74,8 +74,8 @@ RULES = """
 **Which rules hold.** All rules that match a request hold together, in the order of the file: of each key, the last
 one that is set counts, and tags add up. So write the general rule first. A rule matches if its `path`, `model` and
 `tenant` all match; a condition that is not set always does. Globs are those of a shell: `*` is any text, slashes
-included, `?` one character, `[ab]` one of these. A path is the gateway's own, as it was sent: with the upstream's
-`path`, without the query. Models are compared without case.
+included, `?` one character, `[ab]` one of these. A path is the gateway's own: with the upstream's `path`, without the
+query. Its escapes are read, so that `%67pt` is `gpt`. Models are compared without case.
 
 **Modes.** `off`: such requests go upstream uncached. `opt-in`: so do those that do not ask for the cache. A request
 asks with `askonce-mode: on`, or with any other header of askonce. `askonce-mode: off` leaves the cache out for one

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import translate
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from askonce.core import labels
 from askonce.core.policy import Control, Policy, Terms
@@ -110,7 +111,7 @@ class Conditions:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
-        self._path = [_globs(rule.path) for rule in rules]
+        self._path = [_globs(tuple(map(unquote, rule.path))) for rule in rules]
         self._model = [_globs(rule.model, fold=True) for rule in rules]
         self._tenant = [_globs(rule.tenant) for rule in rules]
         self.any_model = _mask(rules, lambda rule: bool(rule.model))
@@ -118,7 +119,11 @@ class Conditions:
         self.shaping = _mask(rules, lambda rule: any(getattr(rule, word) for word in SHAPING))
 
     def before_model(self, path: str, tenant: str) -> Mask:
-        """The rules whose path and tenant match; those with a model may still not match."""
+        """The rules whose path and tenant match; those with a model may still not match.
+
+        Escapes of the path are read, as its upstream reads them: another spelling of it does not leave a rule.
+        """
+        path = unquote(path)
         return sum(
             1 << at
             for at, (by_path, by_tenant) in enumerate(zip(self._path, self._tenant, strict=True))

@@ -55,6 +55,38 @@ def below(path: str, prefix: str) -> str | None:
     return path[len(prefix) :] if path.startswith(f"{prefix}/") else None
 
 
+_STEPS = re.compile(r"[/\\]")
+_AFTER = re.compile(r"[;?#\0]")
+_BLANK = "".join(map(chr, range(33))) + "\x7f"
+_READINGS = 3  # times that escapes may be read: by a balancer, a proxy, and the server behind them
+
+
+def climbs(path: str) -> bool:
+    """Whether any server may read a path as one that leads out of what stands before it.
+
+    A step counts as one down only if all servers read it so, and as one up if any does: escapes may be read or not,
+    parameters cut off or not, backslashes be slashes, and empty steps be none.
+    """
+    if ".." not in path and "%" not in path:
+        return False
+    depth = 0
+    for step in path.split("/"):
+        names = [_AFTER.split(name, maxsplit=1)[0].strip(_BLANK) for name in _STEPS.split(_read(step))]
+        ups = names.count("..")
+        depth += -ups if ups else any(name not in {"", "."} for name in names)
+        if depth < 0:
+            return True
+    return False
+
+
+def _read(step: str) -> str:
+    for _ in range(_READINGS):
+        if "%" not in step:
+            break
+        step = unquote(step)
+    return step
+
+
 def is_ours(path: str) -> bool:
     """Whether a path belongs to the gateway itself, or another spelling of one: that has no answer, and goes nowhere.
 
