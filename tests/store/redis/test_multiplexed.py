@@ -20,11 +20,11 @@ import pytest
 from askonce import AsyncCache
 from askonce.store import StoreTrouble
 from askonce.store.redis import async_wire
-from askonce.store.redis.address import from_url
+from askonce.store.redis.address import RedisAddress, from_url
 from askonce.store.redis.async_wire import AsyncWire
 from askonce.store.redis.connecting import was_first
 from askonce.store.redis.connection import Cut
-from askonce.store.redis.multiplexed import LATE, open_multiplexed
+from askonce.store.redis.multiplexed import LATE, MultiplexedConnection, open_multiplexed
 from askonce.store.redis.scripts import pack
 from askonce.testing.servers import Server
 from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
@@ -137,6 +137,31 @@ class TestAsync:
                 await asyncio.sleep(0.01)  # the cut is seen before the next command, and else by it
         assert await fetched(wire, "n9") == b"value of n9"
         assert clients(valkey) == 1
+        await wire.close()
+
+    async def test_a_connection_that_was_begun_for_another_and_cut_is_replaced_without_a_word(
+        self, valkey: Server, wire: AsyncWire, monkeypatch
+    ):
+        shaken, cut = asyncio.Event(), asyncio.Event()
+
+        async def slowly(to: RedisAddress) -> MultiplexedConnection:
+            connection = await open_multiplexed(to)
+            shaken.set()
+            await cut.wait()
+            valkey.kill_connections()  # no turn of the loop sees it before the next command
+            return connection
+
+        assert await fetched(wire, "n1") == b"value of n1"
+        valkey.kill_connections()
+        monkeypatch.setattr(async_wire, "open_multiplexed", slowly)
+        first = asyncio.create_task(fetched(wire, "n1"))
+        await asyncio.wait_for(shaken.wait(), 10)
+        first.cancel()  # it gives up, and its connection goes on being made
+        monkeypatch.setattr(async_wire, "open_multiplexed", open_multiplexed)
+        later = [asyncio.create_task(fetched(wire, f"n{number}")) for number in range(5)]
+        await asyncio.sleep(0)
+        cut.set()
+        assert await asyncio.gather(*later) == [b"value of n%d" % number for number in range(5)]
         await wire.close()
 
     async def test_a_closed_port_is_refused_at_once(self, own_valkey: Server):
@@ -343,8 +368,9 @@ def test_a_lookup_on_a_loop_that_is_ending_meets_no_trouble_of_the_stores(valkey
         async def call() -> int:
             return 1
 
-        found = await cache.fetch("q", call)
-        return found, cache.stats()["breaker"]
+        found, breaker = await cache.fetch("q", call), cache.stats()["breaker"]
+        await cache.aclose()
+        return found, breaker
 
     found, breaker = asyncio.run(late())
     assert (found.value, found.status.detail, breaker) == (1, "exit", "closed")

@@ -18,8 +18,9 @@ import pytest
 
 from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
-from askonce.store.redis import pool
+from askonce.store.redis import connecting, pool
 from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.asking import is_primary
 from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.connection import LEAST, RARELY, TRUSTED, Connection, Cut, Spin
 from askonce.store.redis.scripts import pack
@@ -93,6 +94,30 @@ class TestSync:
             valkey.kill_connections()
         assert self.ask(wire, "n9") == b"value of n9"
         assert clients(valkey) == 1
+
+    def test_a_connection_that_was_begun_for_another_and_cut_is_replaced_without_a_word(
+        self, valkey: Server, wire: SyncWire, monkeypatch
+    ):
+        shaken, cut, said = threading.Event(), threading.Event(), []
+
+        def slowly(metadata: Any) -> bool:
+            shaken.set()
+            assert cut.wait(10)
+            return is_primary(metadata)
+
+        assert self.ask(wire, "n1") == b"value of n1"
+        valkey.kill_connections()
+        monkeypatch.setattr(connecting, "is_primary", slowly)
+        with pytest.raises(StoreTrouble):  # it gives up, and its connection goes on being made
+            self.ask(wire, "n1")
+        assert shaken.wait(10)
+        valkey.kill_connections()
+        thread = threading.Thread(target=lambda: said.append(self.ask(wire, "n2")))
+        thread.start()
+        until(lambda: wire._pools[os.getpid()]._waiting)
+        cut.set()
+        thread.join(10)
+        assert said == [b"value of n2"]
 
     def test_a_connection_that_closes_each_time_is_replaced_only_once(self):
         with Puppet(lambda connection, _: connection.shutdown(socket.SHUT_RDWR)) as puppet:

@@ -89,12 +89,19 @@ class _PerLoop:
 
     async def ask_anew(self, data: bytes, count: int, until: float = 0.0) -> list[Any]:
         """The replies, over a new connection; `until` is the caller's deadline (loop's s), if that is near."""
+        asked = asyncio.get_running_loop().time()
         if first(self._address) is None:
-            connection = await self.connected(asyncio.get_running_loop().time() + CONNECT_TIMEOUT)
-            return await connection.ask(data, count)
-        until = until or asyncio.get_running_loop().time() + self._address.timeout
-        connection = await self.connected(until)
-        return await connection.ask(data, count, until)
+            latest, until = asked + CONNECT_TIMEOUT, 0.0
+        else:
+            latest = until = until or asked + self._address.timeout
+        while True:
+            connection = await self.connected(latest)
+            try:
+                return await connection.ask(data, count, until)
+            except Cut as cut:
+                # What was begun for another caller may have been cut before this one asked.
+                if connection.begun >= asked or not cut.at_once:
+                    raise
 
     async def connected(self, until: float) -> MultiplexedConnection:
         """The connection; callers that come while it is being made share the wait."""
@@ -120,12 +127,14 @@ class _PerLoop:
 
     async def _connect(self) -> Connected:
         # Trouble is a result: an exception of a task whose callers have all gone is logged where its loop ends first.
+        begun = asyncio.get_running_loop().time()
         try:
             connection = await open_multiplexed(self._address)
         except StoreTrouble as trouble:
             return trouble
         finally:
             was_first(self._address)
+        connection.begun = begun
         if self._over:  # meanwhile, and the cancellation was lost in the client's steps
             connection.end(over())
             return over()

@@ -69,7 +69,8 @@ def open_connection(address: RedisAddress) -> Connection:
 
 def connect(address: RedisAddress, limit: float, epoch: int = 0) -> Connection:
     """Connect to one server within so many seconds, or StoreTrouble."""
-    until = time.monotonic() + limit
+    began = time.monotonic()
+    until = began + limit
     connection = address.connection(limit)
     connect = connection._connect  # noqa: SLF001 - the one place where redis-py makes a socket
     connection._connect = lambda: _Timed(connect(), until)  # noqa: SLF001
@@ -82,6 +83,5 @@ def connect(address: RedisAddress, limit: float, epoch: int = 0) -> Connection:
         del connection._connect  # noqa: SLF001 - a reference cycle, which would leave it to the garbage collector
     connection._sock = connection._sock.sock  # noqa: SLF001
     connection._sock.settimeout(address.timeout)  # noqa: SLF001
-    return Connection(
-        connection, address.timeout, epoch, primary=is_primary(getattr(connection, "handshake_metadata", None))
-    )
+    primary = is_primary(getattr(connection, "handshake_metadata", None))
+    return Connection(connection, address.timeout, epoch, primary=primary, begun=began)

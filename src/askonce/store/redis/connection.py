@@ -87,15 +87,18 @@ class Connection:
 
     Not redis-py's send_packed_command and read_response: they add 3 us to each lookup, hide whether a reply has begun,
     and cut error replies to a text without the kind. `epoch`: the address's when it was made; `primary`: whether the
-    server then said that it is one; `made`, `used`: when it was made and used last (monotonic s).
+    server then said that it is one; `begun`, `used`: when connecting began, and when it was used last (monotonic s).
     """
 
-    def __init__(self, connection: Any, timeout: float, epoch: int = 0, *, primary: bool = True) -> None:
+    def __init__(
+        self, connection: Any, timeout: float, epoch: int = 0, *, primary: bool = True, begun: float | None = None
+    ) -> None:
         self.pid = os.getpid()
         self.timeout = timeout
         self.epoch = epoch
         self.primary = primary
-        self.made = self.used = time.monotonic()
+        self.used = time.monotonic()
+        self.begun = self.used if begun is None else begun
         self.closed = False
         self.sock = connection._sock  # noqa: SLF001 - redis-py has no public name for it before version 8
         self.pushes: list[list[Any]] = []  # messages without a request, for a subscriber on this connection

@@ -74,6 +74,7 @@ class MultiplexedConnection(asyncio.Protocol):
         self.stale = False  # the server said that it is no primary
         self.until = 0.0  # the deadline of callers that must ask anew, if it ended for that or for silence
         self._loop = asyncio.get_running_loop()
+        self.begun = self._loop.time()  # when connecting began, if its maker says so
         self._timeout = timeout
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
         self._out: list[_Asked] = []

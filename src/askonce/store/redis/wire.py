@@ -78,7 +78,8 @@ class SyncWire:
         """On a connection that must be waited for, by the deadline of the caller, which began then."""
         while True:
             connection = pool.wait(began)
-            fresh = connection.made >= began
+            # Not since it was made: what was begun for another caller may have been cut since, unseen.
+            fresh = connection.begun >= began
             start = max(began, pool.progress, time.monotonic() + LEAST - connection.timeout)
             connection.end_by(start + connection.timeout)
             try:
