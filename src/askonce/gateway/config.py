@@ -33,7 +33,8 @@ from askonce.gateway.settings import (
     token_problem,
 )
 from askonce.gateway.tenant_file import read_tenants, text_of
-from askonce.gateway.upstreams import Upstream, parse, plain
+from askonce.gateway.upstreams import FILES as OF_UPSTREAM
+from askonce.gateway.upstreams import Upstream, files_problem, parse, plain
 
 __all__ = [
     "AdminConfig",
@@ -120,7 +121,8 @@ FILES = (("admin", "token_file"), ("tenants", "file"), ("prices", "file"))
 
 def _place_files(sections: Sections, tables: Tables, base: Path) -> None:
     """Make the names of files in a file relative to its folder; those of variables and flags stay as they are."""
-    named = [(sections[name], word) for name, word in FILES] + [(given, "ca") for _, given in tables["upstream"]]
+    named = [(sections[name], word) for name, word in FILES]
+    named += [(given, word) for _, given in tables["upstream"] for word in OF_UPSTREAM]
     for given, word in named:
         one = given.get(word)
         if one is not None and not one.text and isinstance(one.value, str) and one.value:
@@ -177,6 +179,8 @@ def _upstreams(tables: list[tuple[str, dict[str, Given]]], problems: Problems) -
             continue
         one = section(Upstream, given, problems)
         one = replace(one, path=plain(one.path), url=plain(one.url))
+        if problem := files_problem(one):
+            problems.add(where, problem)
         if one.path in found:
             problems.add(where, f"a second upstream for the path {one.path or '/'!r}: give each a path of its own")
         found[one.path] = one

@@ -51,11 +51,12 @@ ttl = 604800
 ```
 
 `askonce serve --config askonce.toml` reads it, or `$ASKONCE_CONFIG` names it. A flag goes before a variable, and a
-variable before the file. The names of files in it (`file`, `token_file`, `ca`) are relative to its folder. More
-examples: `examples/gateway/`.
+variable before the file. The names of files in it (`file`, `token_file`, `ca`, `cert`, `cert_key`) are relative
+to its folder. More examples: `examples/gateway/`.
 
-**Reload.** SIGHUP reads everything again. A configuration with a mistake changes nothing, and the log says what is
-wrong. Otherwise the next request is served by it, and those under way end as they began. `[server]` needs a restart.
+**Reload.** SIGHUP reads everything again, with the files that it names: keys that were rotated, a certificate that was
+renewed, other prices, other tenants. A configuration with a mistake changes nothing, and the log says what is wrong.
+Otherwise the next request is served by it, and those under way end as they began. `[server]` needs a restart.
 
 **Mistakes** are found together, a line for each, with the file's line and what to write. None of them repeats a
 secret:

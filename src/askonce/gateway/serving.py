@@ -6,22 +6,23 @@ are made of changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from askonce.cache import sealing
 from askonce.cache.base import base_of
 from askonce.cache.cache import AsyncCache
 from askonce.cache.config import check_mode
 from askonce.errors import ConfigError
+from askonce.gateway import tls
 from askonce.gateway.config import GatewayConfig, LimitsConfig, Upstream
 from askonce.gateway.gateway_rules import Operator, rules_for
 from askonce.gateway.paths import below
 from askonce.gateway.repeated import Repeated
 from askonce.gateway.saved import saved_headers
 from askonce.gateway.transport import GatewayTransport
-from askonce.gateway.upstream_client import UpstreamClient, context_of
+from askonce.gateway.upstream_client import UpstreamClient
 
 
 class Route(NamedTuple):
@@ -36,11 +37,13 @@ class Route(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A configuration in use. Its routes: the longest path first."""
+    """A configuration in use. Its routes: the longest path first. `made_of`: of the cache, with what its files hold."""
 
     config: GatewayConfig
+    made_of: tuple[object, ...]
     cache: AsyncCache
     client: UpstreamClient
+    contexts: tls.Contexts
     operator: Operator
     routes: tuple[Route, ...]
     repeated: Repeated
@@ -67,52 +70,50 @@ def new_cache(config: GatewayConfig) -> AsyncCache:
     )
 
 
-def new_client(limits: LimitsConfig, authorities: Mapping[str, str]) -> UpstreamClient:
+def made_of(config: GatewayConfig) -> tuple[object, ...]:
+    """What the cache of a configuration is made of: its settings, and what the files that they name hold."""
+    ring = config.store.encryption
+    keys = ring.removeprefix(sealing.FILE).strip() if ring.startswith(sealing.FILE) else ""
+    return config.store, config.prices, tls.held(keys, config.prices.file)
+
+
+def new_client(limits: LimitsConfig) -> UpstreamClient:
     """A pool of connections."""
-    return UpstreamClient(
-        connect=limits.connect_timeout,
-        silent=limits.read_timeout,
-        connections=limits.connections,
-        authorities=authorities,
-    )
-
-
-def authorities_of(config: GatewayConfig) -> dict[str, str]:
-    """The files of certificates, by origin."""
-    return {one.origin: one.ca for one in config.upstreams if one.ca}
+    return UpstreamClient(connect=limits.connect_timeout, silent=limits.read_timeout, connections=limits.connections)
 
 
 def check(config: GatewayConfig) -> None:
     """ConfigError for what only shows when a configuration is used."""
     if not config.upstreams:
         raise ConfigError("no upstream: name one, as --upstream https://api.openai.com (also $ASKONCE_UPSTREAM)")
-    for origin, file in authorities_of(config).items():
-        try:
-            context_of(file)
-        except OSError as wrong:  # SSLError is one
-            raise ConfigError(
-                f"the certificates of {origin} cannot be read from {file} ({wrong.strerror or wrong}):"
-                " write the path of a PEM file"
-            ) from None
+    tls.contexts_of(config.upstreams, {})
 
 
 def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCache | None = None) -> Serving:
     """What a configuration needs, made anew where it differs from `before`. Must be called in the event loop."""
-    kept = before is not None and (before.config.store, before.config.prices) == (config.store, config.prices)
-    cache = cache or (before.cache if before is not None and kept else new_cache(config))
-    limits, authorities = config.limits, authorities_of(config)
-    same = before is not None and (before.config.limits, authorities_of(before.config)) == (limits, authorities)
-    client = before.client if before is not None and same else new_client(limits, authorities)
+    contexts = tls.contexts_of(config.upstreams, {} if before is None else before.contexts)
+    parts = made_of(config)
+    cache = cache or (before.cache if before is not None and before.made_of == parts else new_cache(config))
+    same = before is not None and before.config.limits == config.limits
+    client = before.client if before is not None and same else new_client(config.limits)
     operator = Operator.of(config, before.operator if before is not None else None)
     repeated = Repeated(used=base_of(cache).engine().holds_answers, by_peer=bool(operator.tenants.header))
     routes = [
-        Route(one.path, one.url, urlsplit(one.url).netloc.encode(), _transport(operator, one, cache, client), repeated)
+        Route(one.path, one.url, urlsplit(one.url).netloc.encode(), transport, repeated)
         for one in config.upstreams
+        for transport in [_transport(operator, one, cache, client, contexts)]
     ]
     routes.sort(key=lambda route: -len(route.path))
-    return Serving(config, cache, client, operator, tuple(routes), repeated)
+    return Serving(config, parts, cache, client, contexts, operator, tuple(routes), repeated)
 
 
-def _transport(operator: Operator, upstream: Upstream, cache: AsyncCache, client: UpstreamClient) -> GatewayTransport:
+def _transport(
+    operator: Operator,
+    upstream: Upstream,
+    cache: AsyncCache,
+    client: UpstreamClient,
+    contexts: tls.Contexts,
+) -> GatewayTransport:
     base = base_of(cache)
-    return GatewayTransport(rules_for(operator, upstream, base), base.engine, client, saved_headers(base.engine))
+    own = tls.connection_to(upstream, contexts)
+    return GatewayTransport(rules_for(operator, upstream, base), base.engine, client, saved_headers(base.engine), own)

@@ -6,6 +6,7 @@ answers that are written to a caller without another reading.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -25,7 +26,7 @@ from askonce.http.call import BatchCall, UpstreamCall
 from askonce.http.credentials import Header
 from askonce.http.inner import Inner
 from askonce.http.received import read_out
-from askonce.http.request import SentRequest
+from askonce.http.request import Connection, SentRequest
 from askonce.http.response import Response
 from askonce.http.rules import Asked
 from askonce.http.streaming import StreamCall
@@ -34,6 +35,9 @@ from askonce.stream.tape import Playback
 
 Answer: TypeAlias = wire.Response | wire.Whole
 Told = Callable[[Found], Sequence[Header]]  # more headers of an answer that the store had
+
+
+Tls = tuple[ssl.SSLContext | None, Connection]  # to one upstream, and what its connections tell beyond requests
 
 
 def ruling_of(asked: Asked) -> Ruling:
@@ -51,15 +55,21 @@ class GatewayTransport(Transport):
     rules: GatewayRules
 
     def __init__(
-        self, rules: GatewayRules, engine: Callable[[], BatchEngine], client: UpstreamClient, told: Told
+        self,
+        rules: GatewayRules,
+        engine: Callable[[], BatchEngine],
+        client: UpstreamClient,
+        told: Told,
+        tls: Tls,
     ) -> None:
         super().__init__(rules, engine, wire, Inner(client, lambda: client))
         self._client = client
         self._told = told
+        self._context, self._connection = tls
 
     async def send(self, request: wire.Request) -> wire.Response:
         """Make a call upstream."""
-        return await self._client.send(request)
+        return await self._client.send(request, self._context)
 
     def inherited(self, response: Any) -> bool:
         """False: a worker opens its connections after the fork."""
@@ -97,7 +107,7 @@ class GatewayTransport(Transport):
         return made if isinstance(made, Response) and made.who in {"", asked.who} else None
 
     def _sent(self, request: wire.Request) -> SentRequest:
-        return SentRequest(request.method, request.url, request.headers.raw, request.body)
+        return SentRequest(request.method, request.url, request.headers.raw, request.body, self._connection)
 
     def _less_ours(self, request: wire.Request) -> wire.Request:
         return wire.Request(

@@ -10,7 +10,7 @@ import asyncio
 import re
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -81,17 +81,10 @@ class Incoming(wire.AsyncByteStream):
 
 
 class UpstreamClient:
-    """Sends requests. `authorities`: files of certificates for origins whose certificate the system does not know."""
+    """Sends requests."""
 
-    def __init__(
-        self,
-        *,
-        connect: float = 5.0,
-        silent: float = 600.0,
-        connections: int = 1000,
-        authorities: Mapping[str, str] | None = None,
-    ) -> None:
-        """Must be made in the event loop. ConfigError is not raised here: the files were read before."""
+    def __init__(self, *, connect: float = 5.0, silent: float = 600.0, connections: int = 1000) -> None:
+        """Must be made in the event loop."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, limit_per_host=connections, keepalive_timeout=IDLE, ttl_dns_cache=60, ssl=True
@@ -105,11 +98,10 @@ class UpstreamClient:
             max_field_size=HEAD,
             max_headers=LINES,
         )
-        self._contexts = {origin: context_of(file) for origin, file in (authorities or {}).items()}
         self._proxies: dict[str, str | None] = {}
 
-    async def send(self, request: wire.Request) -> wire.Response:
-        """The answer as soon as its head is there; raises RequestError."""
+    async def send(self, request: wire.Request, context: ssl.SSLContext | None = None) -> wire.Response:
+        """The answer as soon as its head is there; raises RequestError. `context`: None for the usual one."""
         url = URL(request.url, encoded=True)
         origin = f"{url.scheme}://{url.raw_authority}".lower()
         _headers.set(_texts(request.headers.raw))
@@ -121,7 +113,7 @@ class UpstreamClient:
                 chunked=True if request.extensions.get("chunked") else None,
                 allow_redirects=False,
                 proxy=self._proxy(origin),
-                ssl=self._contexts.get(origin, True),
+                ssl=context or True,
             )
         if fault := _fault_of(response):
             response.close()
@@ -138,13 +130,6 @@ class UpstreamClient:
         await self._session.close()
         for _ in range(3):  # a transport closes its socket in a later turn of its loop, which may end now
             await asyncio.sleep(0)
-
-
-def context_of(file: str) -> ssl.SSLContext:
-    """A context that trusts the certificates of a file beside the system's; OSError or SSLError if it has none."""
-    made = ssl.create_default_context()
-    made.load_verify_locations(cafile=file)
-    return made
 
 
 _bypassed: Callable[[str, dict[str, str]], bool] = getattr(urllib.request, "proxy_bypass_environment")  # noqa: B009 - in no stub

@@ -60,12 +60,27 @@ class Upstream:
         "", "path of the gateway that stands for it, such as /openai; empty: all other paths", check=path_problem
     )
     ca: str = key("", "file of certificates (PEM) that sign the upstream's own; empty: those of the system")
+    cert: str = key("", "file of the certificate (PEM) that the gateway shows to the upstream; empty: none")
+    cert_key: str = key("", "file of its private key (PEM); empty: it is in cert")
 
     @property
     def origin(self) -> str:
         """Scheme, host and port, in lower case."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+FILES = ("ca", "cert", "cert_key")
+
+
+def files_problem(upstream: Upstream) -> str:
+    """What is wrong with the files of an upstream as a whole, "" if nothing."""
+    named = [name for name in FILES if getattr(upstream, name)]
+    if named and upstream.url.startswith("http://"):
+        return f"{' and '.join(named)} for an upstream without TLS: write url = 'https://...', or leave them out"
+    if upstream.cert_key and not upstream.cert:
+        return "cert_key without cert: name the file of the certificate, too"
+    return ""
 
 
 def parse(text: str) -> tuple[str, str]:
