@@ -1,4 +1,5 @@
-"""The scripts, each after the one prelude, and how they are called: by hash, or by text if the hash is unknown.
+"""The scripts, each after what it uses of the one prelude, and how they are called: by hash, or by text if the hash is
+unknown.
 
 They are sent as text, not loaded beforehand: a server forgets them at every restart and failover, so a call by text is
 needed anyway. It costs one round trip in the life of a server.
@@ -16,6 +17,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Ask
 from askonce.core.model import pack_fields
 from askonce.core.tape import Ending, end_frame
+from askonce.store.redis.prelude import used
 
 Notice = bytes | str | int
 
@@ -52,7 +54,8 @@ class Scripts:
         before += prelude or (folder / "prelude.lua").read_text("utf-8")
 
         def script(name: str) -> Script:
-            return Script(before + "\n" + (folder / f"{name}.lua").read_text("utf-8"))
+            text = (folder / f"{name}.lua").read_text("utf-8")
+            return Script(f"{used(before, text)}\n{text}")
 
         self.sharded = publish == "spublish"
         self.claim = script("claim")

@@ -22,7 +22,7 @@ if (counter + partition) % PARTITIONS == 0 and redis.call('HLEN', KEYS[1]) > FIE
   if #times > FIELDS then
     table.sort(times)
     local middle = times[math.floor(#times / 2) + 1]
-    local floor = math.max(generations(KEYS[1]).floor, math.min(middle, counter - 1))
+    local floor = math.max(tonumber(redis.call('HGET', KEYS[1], 'floor')) or 0, math.min(middle, counter - 1))
     redis.call('HSET', KEYS[1], 'floor', text(floor))
     for at = 1, #all, 2 do
       if all[at]:sub(1, 2) == 't:' and (tonumber(all[at + 1]) or counter) <= floor then
