@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import Any, Generic, Protocol
 
+from askonce.cache import results
 from askonce.cache.typing import T_co
 from askonce.core.judge import Judge, refused
 from askonce.core.plain import exact_json
@@ -14,9 +15,6 @@ from askonce.core.spent import Spent
 from askonce.engine.answer import Answer
 from askonce.engine.question import Question
 from askonce.events import Events, Status
-
-if TYPE_CHECKING:
-    from askonce.core.why import Why
 
 
 def answer_of(value: object, judge: Judge, events: Events) -> Answer:
@@ -55,9 +53,9 @@ class Answered:
     _cache: Explaining
     _question: Question | None
 
-    def why(self) -> Why:
+    def why(self) -> results.Why:
         """Why the lookup ended so. Reads the store."""
-        why: Why = self._cache.explains(self._question, self.status)
+        why: results.Why = self._cache.explains(self._question, self.status)
         return why
 
     def forget(self) -> None:
@@ -74,9 +72,9 @@ class AnsweredLater:
     _cache: Explaining
     _question: Question | None
 
-    async def why(self) -> Why:
+    async def why(self) -> results.Why:
         """Why the lookup ended so. Reads the store."""
-        why: Why = await self._cache.explains(self._question, self.status)
+        why: results.Why = await self._cache.explains(self._question, self.status)
         return why
 
     async def forget(self) -> None:

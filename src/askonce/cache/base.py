@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from askonce.cache import contents
+from askonce.cache import contents, results
 from askonce.cache.answer import AsyncOutcome, Outcome, answer_of
 from askonce.cache.explained import Explained
 from askonce.cache.items import PLAIN, PlainItems
@@ -48,7 +48,6 @@ from askonce.stream.tape import Opened, Playback
 
 if TYPE_CHECKING:
     from askonce.http.rules import ClientRules
-    from askonce.store.inventory import Listed
 
 
 R = TypeVar("R")
@@ -258,7 +257,7 @@ class BaseCache(Explained, Reported):
         flag("dry_run", dry_run)
         return await contents.drop(self.engine(), selector, dry_run=dry_run)
 
-    def listed(self) -> AsyncIterator[Listed]:
+    def listed(self) -> AsyncIterator[results.Listed]:
         """The entries in the store, for sync and async."""
         return contents.listed(self.engine())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
+from askonce.cache import results
 from askonce.cache.answer import AsyncOutcome, Outcome
 from askonce.cache.common import CacheOrHandle
 from askonce.cache.items import items_as
@@ -18,11 +19,6 @@ from askonce.runtime.drive import drive
 
 if TYPE_CHECKING:
     import httpx2
-
-    from askonce.cache.savings import Since
-    from askonce.core.savings import Activity, Savings
-    from askonce.core.why import Miss, Why
-    from askonce.store.inventory import Listed
 
 
 class SyncMethods(CacheOrHandle):
@@ -125,7 +121,7 @@ class SyncMethods(CacheOrHandle):
 
     def why(
         self, request: object = None, *, key: str | None = None, stream: bool = False, **own: Unpack[Options]
-    ) -> Why:
+    ) -> results.Why:
         """Return why a lookup of `request` finds what it finds, without asking; nothing is called, and nothing stored.
 
         `request`: as it is given to `fetch`, with its settings; or a request or a response of an HTTP client. A
@@ -136,14 +132,14 @@ class SyncMethods(CacheOrHandle):
         return drive(self._base.explained(request, key, self._settings(own), stream=stream))
 
     @spelled
-    def misses(self, limit: int = 20) -> list[Miss]:
+    def misses(self, limit: int = 20) -> list[results.Miss]:
         """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
 
         UsageError for a `limit` that is no number of misses, StoreUnavailable if the store cannot be read.
         """
         return drive(self._base.missed(limit))
 
-    def entries(self) -> Iterator[Listed]:
+    def entries(self) -> Iterator[results.Listed]:
         """Iterate over this prefix's entries, in no order: only their headers, read in small steps.
 
         StoreUnavailable if the store cannot be read.
@@ -156,7 +152,7 @@ class SyncMethods(CacheOrHandle):
                 return
 
     @spelled
-    def savings(self, *, since: Since | None = None, by: str | Sequence[str] = ()) -> Savings:
+    def savings(self, *, since: results.Since | None = None, by: str | Sequence[str] = ()) -> results.Savings:
         """What all processes that use this prefix asked, paid and saved since then, in all and by group.
 
         `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta, by default all that is kept, 400
@@ -166,7 +162,7 @@ class SyncMethods(CacheOrHandle):
         return drive(self._base.saved(since, by))
 
     @spelled
-    def activity(self, *, days: int = 1) -> Activity:
+    def activity(self, *, days: int = 1) -> results.Activity:
         """What all processes that use this prefix did in the last `days`: by hour, passes by reason, the hottest keys.
 
         `days`: how many, 1 is today (UTC). Errors as in `savings`.
@@ -291,7 +287,7 @@ class AsyncMethods(CacheOrHandle):
 
     async def why(
         self, request: object = None, *, key: str | None = None, stream: bool = False, **own: Unpack[Options]
-    ) -> Why:
+    ) -> results.Why:
         """Return why a lookup of `request` finds what it finds, without asking; nothing is called, and nothing stored.
 
         `request`: as it is given to `fetch`, with its settings; or a request or a response of an HTTP client. A
@@ -302,14 +298,14 @@ class AsyncMethods(CacheOrHandle):
         return await self._base.explained(request, key, self._settings(own), stream=stream)
 
     @spelled
-    async def misses(self, limit: int = 20) -> list[Miss]:
+    async def misses(self, limit: int = 20) -> list[results.Miss]:
         """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
 
         UsageError for a `limit` that is no number of misses, StoreUnavailable if the store cannot be read.
         """
         return await self._base.missed(limit)
 
-    def entries(self) -> AsyncIterator[Listed]:
+    def entries(self) -> AsyncIterator[results.Listed]:
         """Iterate over this prefix's entries, in no order: only their headers, read in small steps.
 
         StoreUnavailable if the store cannot be read.
@@ -317,7 +313,7 @@ class AsyncMethods(CacheOrHandle):
         return self._base.listed()
 
     @spelled
-    async def savings(self, *, since: Since | None = None, by: str | Sequence[str] = ()) -> Savings:
+    async def savings(self, *, since: results.Since | None = None, by: str | Sequence[str] = ()) -> results.Savings:
         """What all processes that use this prefix asked, paid and saved since then, in all and by group.
 
         `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta, by default all that is kept, 400
@@ -327,7 +323,7 @@ class AsyncMethods(CacheOrHandle):
         return await self._base.saved(since, by)
 
     @spelled
-    async def activity(self, *, days: int = 1) -> Activity:
+    async def activity(self, *, days: int = 1) -> results.Activity:
         """What all processes that use this prefix did in the last `days`: by hour, passes by reason, the hottest keys.
 
         `days`: how many, 1 is today (UTC). Errors as in `savings`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from askonce.cache.base import BaseCache
 from askonce.cache.options import CALL_OPTIONS, CLIENT_OPTIONS, OPTIONS, asked_of, check_spelling, settings_of
 from askonce.cache.selector import Selector, select
 from askonce.core.rules import RULE_WORDS, Rules
@@ -13,7 +14,6 @@ from askonce.engine.question import Settings
 from askonce.errors import UsageError
 
 if TYPE_CHECKING:
-    from askonce.cache.base import BaseCache
     from askonce.http.rules import ClientRules
 
 

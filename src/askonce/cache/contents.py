@@ -6,16 +6,13 @@ The walk through a store is imported when it is wanted: most programs never walk
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
+from askonce.cache import results
 from askonce.cache.selector import Selector
 from askonce.cache.trouble import reading
 from askonce.engine.batch import BatchEngine
 from askonce.errors import StoreUnavailable
 from askonce.store import StoreTrouble
-
-if TYPE_CHECKING:
-    from askonce.store.inventory import Listed
 
 
 async def drop(engine: BatchEngine, selector: Selector, *, dry_run: bool) -> int | None:
@@ -38,7 +35,7 @@ async def drop(engine: BatchEngine, selector: Selector, *, dry_run: bool) -> int
     return None
 
 
-async def listed(engine: BatchEngine) -> AsyncIterator[Listed]:
+async def listed(engine: BatchEngine) -> AsyncIterator[results.Listed]:
     """The entries in the store."""
     from askonce.store import inventory
 

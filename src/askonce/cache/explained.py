@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from askonce.cache import results
 from askonce.cache.questions import QuestionBuilder
 from askonce.cache.trouble import reading
 from askonce.core.keys import Key
@@ -18,7 +19,6 @@ from askonce.events import Status
 from askonce.runtime.drive import drive
 
 if TYPE_CHECKING:
-    from askonce.core.why import Miss, Why
     from askonce.http.rules import Asked, ClientRules
 
 _PARAMETER = pattern(r';\s*([\w-]+)(?:=(?:"([^"]*)"|([^;\s]*)))?')
@@ -45,7 +45,7 @@ class Explained(QuestionBuilder):
         work = self._of_key(Key.parse(status.key)) if question is None and status.key else self._of(question, status)
         return work if self.asynchronous else drive(work)
 
-    async def _of(self, question: Question | None, status: Status, *, latest: bool = False) -> Why:
+    async def _of(self, question: Question | None, status: Status, *, latest: bool = False) -> results.Why:
         """Why a lookup ended with this status. `latest`: its miss is the last one of its key."""
         from askonce.core import why
         from askonce.engine.explaining import Asking
@@ -64,7 +64,9 @@ class Explained(QuestionBuilder):
             return why.requested(key)
         return await explainer.why(Asking.of(question)._replace(latest=latest))
 
-    async def explained(self, request: object, key: str | None, settings: Settings, *, stream: bool = False) -> Why:
+    async def explained(
+        self, request: object, key: str | None, settings: Settings, *, stream: bool = False
+    ) -> results.Why:
         """Why a lookup would find what it finds, for sync and async."""
         from askonce.core import why
         from askonce.engine.explaining import Asking
@@ -85,7 +87,7 @@ class Explained(QuestionBuilder):
         named = known.key._replace(form="s") if stream else known.key
         return await self.engine().explainer.why(Asking(named, parts, known.fields))
 
-    async def missed(self, limit: int) -> list[Miss]:
+    async def missed(self, limit: int) -> list[results.Miss]:
         """The last misses, for sync and async."""
         if type(limit) is not int or limit < 1:
             raise UsageError(f"limit={shown(limit)}: give a number of misses, at least 1")
@@ -94,7 +96,7 @@ class Explained(QuestionBuilder):
 
     # by key
 
-    async def _of_key(self, key: Key) -> Why:
+    async def _of_key(self, key: Key) -> results.Why:
         """What became of a key: why it is not there, or why it was asked last."""
         from askonce.core import why
         from askonce.engine.explaining import Asking
@@ -112,7 +114,7 @@ class Explained(QuestionBuilder):
 
     # over HTTP
 
-    async def _of_http(self, sent: Any, settings: Settings) -> Why:
+    async def _of_http(self, sent: Any, settings: Settings) -> results.Why:
         """Why of a request, or of the lookup that a response answered."""
         from askonce.core import why
         from askonce.engine.explaining import Asking

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from askonce.cache import results
 from askonce.engine.batch import BatchEngine
 from askonce.events import Events
-
-if TYPE_CHECKING:
-    from askonce.cache.savings import Since
-    from askonce.core.savings import Activity, Savings
 
 
 class Reported:
@@ -37,13 +34,13 @@ class Reported:
             **({} if (near := engine.store.near) is None else {"near cache": near.stats()}),
         }
 
-    async def saved(self, since: Since | None, by: str | Sequence[str]) -> Savings:
+    async def saved(self, since: results.Since | None, by: str | Sequence[str]) -> results.Savings:
         """The savings of some days, for sync and async."""
         from askonce.cache.savings import saved  # late: for people, and no lookup needs it
 
         return await saved(self.engine(), since, by)
 
-    async def active(self, days: int) -> Activity:
+    async def active(self, days: int) -> results.Activity:
         """What happened in the last days, for sync and async."""
         from askonce.cache.savings import active  # likewise
 

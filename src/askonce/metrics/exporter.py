@@ -9,9 +9,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from askonce.cache.base import base_of
+from askonce.cache.base import BaseCache, base_of
+from askonce.core import foreign
 from askonce.core.libraries import prometheus_client
 from askonce.core.spent import Balance
 from askonce.core.wording import spelled, with_method
@@ -23,11 +24,6 @@ from askonce.metrics.series import Row
 from askonce.metrics.shared import SharedFolder
 from askonce.metrics.snapshot import Histogram, Snapshot, summed
 from askonce.runtime.forks import around_forks
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-    from askonce.cache.base import BaseCache
 
 
 class Metric(NamedTuple):
@@ -73,7 +69,7 @@ GAUGES = (BREAKER, FLIGHTS, WAITING, NEAR_BYTES, NEAR_ENTRIES)
 class Exporter:
     """What `prometheus()` returns: the page that is scraped, and the end of it."""
 
-    def __init__(self, registry: CollectorRegistry, collector: Collector, stop: Callable[[], None]) -> None:
+    def __init__(self, registry: foreign.CollectorRegistry, collector: Collector, stop: Callable[[], None]) -> None:
         self.registry = registry
         self.close = stop
         self._collector = collector
@@ -94,7 +90,7 @@ class Exporter:
 
 
 @spelled
-def prometheus(cache: Any, registry: CollectorRegistry | None = None) -> Exporter:
+def prometheus(cache: Any, registry: foreign.CollectorRegistry | None = None) -> Exporter:
     """Count what a cache does from now on, and export it to `registry` (None: prometheus_client's own).
 
     The numbers of several caches in one registry are added up. ConfigError if prometheus-client is not installed.

@@ -10,9 +10,10 @@ import contextvars
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from askonce.cache.base import base_of
+from askonce.core import foreign
 from askonce.core.libraries import opentelemetry
 from askonce.core.wording import spelled, with_method
 from askonce.engine.question import Question
@@ -20,10 +21,6 @@ from askonce.events import Event, Status, Subject, observe_everywhere
 from askonce.metrics.saved import spent_on
 from askonce.metrics.series import LabelValues
 from askonce.otel import conventions
-
-if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import TracerProvider
 
 NOTHING: Mapping[str, object] = {}
 OPEN = 1000  # spans of calls that may be open at once; then the oldest is ended
@@ -35,7 +32,9 @@ _current: contextvars.ContextVar[LookupSpan | None] = contextvars.ContextVar("lo
 
 @spelled
 def instrument(
-    cache: Any = None, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    cache: Any = None,
+    tracer_provider: foreign.TracerProvider | None = None,
+    meter_provider: foreign.MeterProvider | None = None,
 ) -> Callable[[], None]:
     """Make spans and metrics of a `cache`'s lookups from now on (None: of all caches of this process, later ones too).
 
@@ -54,7 +53,9 @@ def instrument(
 class Instrumentation:
     """The Observer behind `instrument()`."""
 
-    def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
+    def __init__(
+        self, tracer_provider: foreign.TracerProvider | None, meter_provider: foreign.MeterProvider | None
+    ) -> None:
         from askonce import __version__
 
         self.trace = opentelemetry("trace")
