@@ -197,3 +197,26 @@ def test_a_caller_without_a_body_and_one_with_an_empty_body_are_answered():
         assert CLIENT.post(f"{running.url}/v1/x", content=b"").status_code == 200
         assert b" 200 " in raw_call(running.port, b"POST /v1/x HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
     assert [heard.body for heard in tap.heard] == [b"", b""]
+
+
+@pytest.mark.parametrize("body", [CHAT, b""])
+def test_every_byte_of_a_header_arrives_or_the_request_is_refused(body):
+    values = [
+        b"caf\xe9",
+        b"\xff\xfe",
+        b"na\xc3\xafve",
+        b"\xed\xa0\x80",
+        b"a\x80b",
+        *(b"a%cb" % one for one in range(1, 256, 9)),
+    ]
+    arrived = []
+    with Tap() as tap, serving(tap.url) as running:
+        for value in values:
+            data = request(body, path="/v1/files", headers=("X-Value: VALUE", "Z: last")).replace(b"VALUE", value)
+            came = raw_call(running.port, data)
+            assert came.startswith((b"HTTP/1.1 200", b"HTTP/1.1 400")), (value, came)
+            arrived += [value] if came.startswith(b"HTTP/1.1 200") else []
+    assert [dict(heard.headers)[b"X-Value"] for heard in tap.heard] == arrived
+    assert {heard.body for heard in tap.heard} == {body}
+    assert {name for heard in tap.heard for name, _ in heard.headers[:3]} == {b"Host", b"X-Value", b"Z"}
+    assert set(values[:5]) <= set(arrived)

@@ -41,9 +41,10 @@ PIECE = 65_536  # bytes of a body that are handed to aiohttp at once
 _NOT_ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE)
 
 
-# The headers of the request that is being sent. Not an argument of aiohttp's session: of two headers whose names differ
+# The headers of the request that is being sent, and whether aiohttp can write them: it leaves out of a value what is no
+# UTF-8, and then they are Latin-1 here. Not an argument of aiohttp's session: of two headers whose names differ
 # only in case, it keeps one, and it moves Host to the front.
-_headers: ContextVar[CIMultiDict[str]] = ContextVar("askonce-headers")
+_headers: ContextVar[tuple[CIMultiDict[str], bool]] = ContextVar("askonce-headers")
 
 
 class _Request(aiohttp.ClientRequest):
@@ -51,14 +52,23 @@ class _Request(aiohttp.ClientRequest):
 
     def update_headers(self, _: Any) -> None:
         """Take the headers as they are; Host is among them."""
-        self.headers: CIMultiDict[str] = _headers.get()
+        self.headers: CIMultiDict[str]
+        self.headers, self._written = _headers.get()
 
     def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
         """Leave a request without a body alone: aiohttp would say how long nothing is."""
-        if body is None:
-            self._body = None
-        else:
+        if body is not None:
             super().update_body_from_data(body, _stacklevel + 1)
+        else:
+            self._body = None if self._written else aiohttp.BytesPayload(b"")  # with none, write_bytes is not called
+
+    async def write_bytes(self, writer: Any, conn: Any, content_length: int | None = None) -> None:
+        """Write the body; before it the head, if aiohttp cannot write that."""
+        if not self._written:
+            line = writer._headers_buf.partition(b"\r\n")[0]  # noqa: SLF001 - there is no other way to write bytes
+            lines = [f"{name}: {value}".encode("latin-1") for name, value in self.headers.items()]
+            writer._headers_buf = b"\r\n".join([line, *lines, b"", b""])  # noqa: SLF001
+        await super().write_bytes(writer, conn, content_length)
 
 
 class Incoming(wire.AsyncByteStream):
@@ -146,8 +156,11 @@ def proxy_of(origin: str) -> str | None:
     return found if "://" in found else f"http://{found}"
 
 
-def _texts(headers: Sequence[Header]) -> CIMultiDict[str]:
-    return CIMultiDict([(name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in headers])
+def _texts(headers: Sequence[Header]) -> tuple[CIMultiDict[str], bool]:
+    try:
+        return CIMultiDict([(name.decode("latin-1"), value.decode()) for name, value in headers]), True
+    except UnicodeDecodeError:
+        return CIMultiDict([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]), False
 
 
 def _payload(request: wire.Request) -> Any:
