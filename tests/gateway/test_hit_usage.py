@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 import zlib
 
 import pytest
@@ -92,6 +93,42 @@ def test_a_stream_is_the_same_however_it_is_cut(pieces):
     steps = Lines()
     made = b"".join([*map(steps.fed, cut(EVENTS, pieces)), steps.rest()])
     assert made == EVENTS.replace(b":25}", b":0}").replace(b":9}", b":0}").replace(b":3}", b":0}")
+
+
+PRETTY = json.dumps(
+    [{"candidates": [{"text": "a } ] é"}], "usageMetadata": {"n": n}} for n in (3, 4, 55)], indent=2, ensure_ascii=False
+)
+CLAUSE = '{"choices":[{"text":"a\\u0028"}],\n"usage":{"total_tokens":99,\n"prompt_tokens":7}}'
+SPELLINGS = {
+    "lines end with CR": EVENTS.replace(b"\r\n", b"\n").replace(b"\n", b"\r"),
+    "lines end with CRLF": EVENTS.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"),
+    "a mark of byte order": b"\xef\xbb\xbfdata: " + EVENTS.split(b"data: ")[1],
+    "data in several lines": f"id: 7\ndata: {CLAUSE.replace(chr(10), chr(10) + 'data: ')}\nevent: x\n\ndata: [DONE]\n\n".encode(),
+    "a document in each line of an event": b'data: {"usage":{"n":12}}\ndata: {"usage":{"n":34}}\n\n',
+    "no space": EVENTS.replace(b"data: ", b"data:"),
+    "a tab": EVENTS.replace(b"data: ", b"data:\t"),
+    "no empty line at the end": b'data: {"usage":{"n":12}}',
+    "JSON lines": b'{"eval_count":3}\n{"a":1}\n\n{"eval_count":4}\r\n{"eval_count":5}',
+    "a list": PRETTY.encode(),
+    "a list in one line": b"\r\n " + json.dumps(json.loads(PRETTY), ensure_ascii=False).encode() + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@given(pieces=st.lists(st.integers(0, 10_000), max_size=12))
+def test_usage_becomes_zero_in_every_spelling_of_a_stream(spelling, pieces):
+    stream = SPELLINGS[spelling]
+    steps = Lines()
+    made = b"".join([*map(steps.fed, cut(stream, pieces)), steps.rest()])
+    assert made == re.sub(rb'("(?!a")\w+": ?)\d+', rb"\g<1>0", stream)
+    assert made != stream
+
+
+def test_an_item_of_a_list_is_passed_on_when_it_ends():
+    steps = Lines()
+    passed = [steps.fed(PRETTY.encode()[at : at + 7]) for at in range(0, len(PRETTY.encode()), 7)]
+    assert sum(map(bool, passed)) == 3
+    assert len(steps.rest()) < 10
 
 
 def frame(payload, **headers):

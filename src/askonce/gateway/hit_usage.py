@@ -103,26 +103,103 @@ def _skip(text: str, at: int) -> int:
 
 
 class Lines:
-    """A stream of lines: server-sent events, or JSON lines."""
+    """A stream of text: server-sent events, JSON lines, or the items of a JSON list."""
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = b""  # of a line
+        self._event: list[bytes] = []  # the lines of an event, until its empty line
+        self._items: Items | None = None
+        self._begun = False
 
     def fed(self, part: bytes) -> bytes:
         """What can be passed on after this part."""
-        *whole, self._held = (self._held + part).split(b"\n")
-        return b"".join([self._line(line) + b"\n" for line in whole])
+        if not self._begun:
+            part, self._held = self._held + part, b""
+            self._begun = bool(part.strip())
+            self._items = Items() if part.lstrip()[:1] == b"[" else None
+        if self._items is not None:
+            return self._items.fed(part)
+        self._held += part
+        made, at = [], 0
+        for end in _END.finditer(self._held):
+            made.append(self._line(self._held[at : end.end()]))
+            at = end.end()
+        self._held = self._held[at:]
+        return b"".join(made)
 
     def rest(self) -> bytes:
         """What is left at the end."""
-        return self._line(self._held)
+        if self._items is not None:
+            return self._items.rest()
+        held, self._held = self._held, b""
+        return self._line(held) + self._ended()
 
-    @staticmethod
-    def _line(line: bytes) -> bytes:
-        if _HINT.search(line) is None:
-            return line
-        at = line.find(b"{")
-        return line[:at] + without_usage(line[at:]) if at >= 0 and line[:at].strip() in {b"", b"data:"} else line
+    def _line(self, line: bytes) -> bytes:
+        """What can be passed on after this line, which has its end."""
+        if line.lstrip()[:1] == b"{":
+            return self._ended() + without_usage(line)
+        self._event.append(line)
+        return b"" if line.strip() else self._ended()
+
+    def _ended(self) -> bytes:
+        lines, self._event = self._event, []
+        data = [(at, found.end()) for at, line in enumerate(lines) if (found := _DATA.match(line))]
+        if data and any(map(_HINT.search, lines)):
+            values = [lines[at][start:].rstrip(b"\r\n") for at, start in data]
+            for (at, start), value, made in zip(data, values, _without(values), strict=True):
+                lines[at] = lines[at][:start] + made + lines[at][start + len(value) :]
+        return b"".join(lines)
+
+
+_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)  # of a line; \r\n may be cut
+_DATA = re.compile(rb"(?:\xef\xbb\xbf)?data:")
+
+
+def _without(values: list[bytes]) -> list[bytes]:
+    """The data of an event, in lines, with its usage set to zero. Some servers put a document into each line."""
+    whole = b"\n".join(values)
+    try:
+        json.loads(whole)
+    except (ValueError, RecursionError):
+        return [without_usage(value) for value in values]
+    return without_usage(whole).split(b"\n")
+
+
+class Items:
+    """A stream that is one JSON list of objects: Gemini's without `alt=sse`."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._odd = False  # it is none: everything passes
+
+    def fed(self, part: bytes) -> bytes:
+        """What can be passed on after this part."""
+        self._held += part
+        made = []
+        while b"}" in part and not self._odd and (end := self._end()):
+            made.append(self._zeroed(end))
+        if len(self._held) > LARGEST:
+            self._odd = True
+        return b"".join(made) + (self.rest() if self._odd else b"")
+
+    def _end(self) -> int:
+        """Where the first item ends, in characters; 0: not here yet."""
+        try:
+            text = self._held.decode()
+            return _decode(text, text.index("{"))[1]
+        except (ValueError, RecursionError):
+            return 0
+
+    def _zeroed(self, end: int) -> bytes:
+        text = self._held.decode()
+        start = text.index("{")
+        self._held = text[end:].encode()
+        return text[:start].encode() + without_usage(text[start:end].encode())
+
+    def rest(self) -> bytes:
+        """What is left at the end."""
+        held, self._held = self._held, b""
+        return held
 
 
 class Frames:
