@@ -305,6 +305,15 @@ _MEANINGS = {
     "lost": "the lease was lost while its call ran",
     "no-lease": "the store could not be used",
     "other-model": "another model answered",
+    "upstream-no-store": "its Cache-Control forbids it, and a rule obeys that",
+    "rule-off": "a rule of the gateway says mode = 'off'",
+    "asked-off": "the caller sent askonce-mode: off",
+    "not-asked": "a rule of the gateway says mode = 'opt-in', and the caller did not ask for the cache",
+    "bad-tenant": "the header that names the tenant holds no name, or stands there twice",
+    "unlisted-credential": "the file of tenants does not list the credential",
+    "refused-credential": "upstream refused the credential less than a minute ago",
+    "unverified": "upstream had not accepted the credential yet",
+    "inherited": "the connection may belong to the process from which this one was forked",
     "other-request": "it belongs to another request",
 }
 

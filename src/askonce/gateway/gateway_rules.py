@@ -28,7 +28,7 @@ from askonce.engine.question import NOTHING, Plan, Question, Settings
 from askonce.errors import ConfigError
 from askonce.gateway.credentials import Credentials, Way, Who
 from askonce.gateway.field_globs import compiled, prune
-from askonce.gateway.hearing import Heard, heard
+from askonce.gateway.hearing import Heard, forbids, heard
 from askonce.gateway.operator_rules import Conditions, Mask, Ruling, request_rules, ruling, tightened
 from askonce.gateway.settings import GatewayConfig
 from askonce.gateway.tenants import Tenants
@@ -254,6 +254,7 @@ class GatewayRules(ClientRules):
         found = super().judge(asked, headers)
         assert isinstance(found, Heard)
         found.good = partial(self._accepted, asked)
+        found.forbidden = asked.ruling is not None and asked.ruling.ruling.obeys and forbids(headers)
         return found
 
     def _accepted(self, asked: Asked) -> None:

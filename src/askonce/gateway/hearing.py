@@ -1,14 +1,26 @@
 """A judge whose good verdicts are heard: upstream accepted a credential if its answer is one that may be stored.
 
-A status of 200 would not show it. Some hosts answer a bad credential with an error in a 200, whole or in a stream.
+A status of 200 would not show it. Some hosts answer a bad credential with an error in a 200, whole or in a stream. An
+answer that upstream forbids to store shows it too, and is not stored if a rule obeys upstream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from askonce.core.judge import Judge, Verdict
+from askonce.http.credentials import Header
+
+FORBIDDEN = "upstream-no-store"
+_FORBID = frozenset({b"no-store", b"private"})
+
+
+def forbids(headers: Iterable[Header]) -> bool:
+    """Whether the headers of an answer say that a cache which several callers share may not store it."""
+    said = (value for name, value in headers if name.lower() == b"cache-control")
+    words = (word.partition(b"=")[0].strip().lower() for value in said for word in value.split(b","))
+    return not _FORBID.isdisjoint(words)
 
 
 def _unheard() -> None:
@@ -22,9 +34,10 @@ else:
 
 
 class Heard(_Base):
-    """Judges, and calls `good` after each answer that may be stored."""
+    """Judges, and calls `good` after each answer that may be stored. `forbidden`: upstream says that this may not."""
 
     good: Callable[[], None] = staticmethod(_unheard)
+    forbidden = False
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
         """The verdict on a whole answer of HTTP."""
@@ -35,9 +48,10 @@ class Heard(_Base):
         return self._told(super().scanned(scan, now))
 
     def _told(self, verdict: Verdict) -> Verdict:
-        if not verdict.reason:
-            self.good()
-        return verdict
+        if verdict.reason:
+            return verdict
+        self.good()
+        return Verdict(FORBIDDEN) if self.forbidden else verdict
 
 
 _made: dict[type[Judge], type[Judge]] = {}

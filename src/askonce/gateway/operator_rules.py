@@ -27,6 +27,7 @@ from askonce.gateway.sections import between, key, one_of
 MODES = ("on", "off", "opt-in")
 REPLAYS = ("at-once", "paced")
 USAGES = ("recorded", "zero")
+NO_STORES = ("ignore", "obey")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,9 @@ class Rule:
         1.0, "how many times as fast as recorded, with replay = 'paced'", check=between(0.01, 1000)
     )
     hit_usage: str = key("", "usage in stored answers: recorded, or zero", check=one_of(*USAGES))
+    upstream_no_store: str = key(
+        "", "Cache-Control: no-store or private of an answer: ignore (store it), or obey", check=one_of(*NO_STORES)
+    )
     ignore_fields: tuple[str, ...] = key((), "globs of fields of the body that cannot change an answer")
     ignore_headers: tuple[str, ...] = key((), "globs of request headers that cannot change an answer")
     inert: tuple[str, ...] = key((), "unknown fields of the body of which only the words can change an answer")
@@ -94,12 +98,16 @@ def request_rules(rules: Iterable[Rule]) -> Rules:
 
 
 class Ruling(NamedTuple):
-    """What holds for a request. `pace`: of replays, 0 at once; `zero_usage`: hits say that they used nothing."""
+    """What holds for a request. `pace`: of replays, 0 at once; `zero_usage`: hits say that they used nothing.
+
+    `obeys`: an answer whose Cache-Control forbids it is not stored.
+    """
 
     mode: str = "on"
     settings: Settings = NOTHING
     pace: float = PLAIN_PACE
     zero_usage: bool = False
+    obeys: bool = False
 
 
 SHAPING = ("ignore_fields", "ignore_headers", "inert", "fold", "same")  # what says which parts count in a key
@@ -154,6 +162,8 @@ def ruling(rules: Iterable[Rule]) -> Ruling:
             found = found._replace(pace=rule.replay_speed if rule.replay == "paced" else PLAIN_PACE)
         if rule.hit_usage:
             found = found._replace(zero_usage=rule.hit_usage == "zero")
+        if rule.upstream_no_store:
+            found = found._replace(obeys=rule.upstream_no_store == "obey")
     return found._replace(settings=settings)
 
 
