@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import httptools
@@ -256,10 +255,27 @@ class GatewayProtocol(HttpToolsProtocol):
         self.app = _overloaded if len(self.tasks) >= self.bounds.concurrency else self._served
         super().on_headers_complete()
         scope: Any = self.scope
-        scope[WHOLE] = partial(_write_whole, self.cycle)
+        scope[WHOLE] = self._write_whole  # not with its cycle, which has the scope: only the collector would free both
         scope[LEAVES] = self.when_lost
         if self._head:
             scope[HEAD], self._head = self._head, b""
+
+    def _write_whole(self, answer: bytes) -> None:
+        """Write all of the answer to the request that is answered now, as RequestResponseCycle.send does in two steps.
+        """
+        cycle = self._answered
+        if cycle.disconnected:
+            return
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.message_event.set()
+        if cycle.keep_alive:
+            cycle.transport.write(answer)
+        else:
+            head, end, body = answer.partition(b"\r\n\r\n")
+            cycle.transport.write(head + b"\r\nconnection: close" + end + body)
+            cycle.transport.close()
+        cycle.on_response()
 
     def _check_target(self) -> None:
         host = next((value for name, value in self.headers if name == b"host"), b"")
@@ -330,22 +346,6 @@ def _less_upgrade(name: bytes, value: bytes) -> bytes:
     if name.lower() != b"connection":
         return value
     return b",".join(word for word in value.split(b",") if word.strip().lower() != b"upgrade")
-
-
-def _write_whole(cycle: RequestResponseCycle, answer: bytes) -> None:
-    """Write all of an answer, as RequestResponseCycle.send does in two steps."""
-    if cycle.disconnected:
-        return
-    cycle.response_started = cycle.response_complete = True
-    cycle.waiting_for_100_continue = False
-    cycle.message_event.set()
-    if cycle.keep_alive:
-        cycle.transport.write(answer)
-    else:
-        head, end, body = answer.partition(b"\r\n\r\n")
-        cycle.transport.write(head + b"\r\nconnection: close" + end + body)
-        cycle.transport.close()
-    cycle.on_response()
 
 
 async def _overloaded(_scope: Any, _receive: Any, send: Any) -> None:

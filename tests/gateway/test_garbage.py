@@ -1,0 +1,45 @@
+"""What a request leaves behind in a gateway: nothing that waits for the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.gateway.running import Heard, Tap, answer, serving
+
+REQUESTS = 12
+STREAM = b'data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[]}\n\ndata: [DONE]\n\n'
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def says(heard: Heard) -> bytes:
+    return answer(STREAM, kind="text/event-stream") if json.loads(heard.body).get("stream") else answer()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("same", [False, True])
+def test_what_was_a_request_is_freed_when_its_connection_brings_the_next_one(stream, same):
+    with uncollected(), Tap(says) as tap, serving(tap.url) as running:
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+        for number in range(REQUESTS):
+            said = {"role": "user", "content": "same" if same else str(number)}
+            body = json.dumps({"model": "m", "stream": stream, "messages": [said]})
+            connection.request("POST", "/v1/chat/completions", body, {"Authorization": "Bearer sk-a"})
+            assert connection.getresponse().read()
+        held = [one for one in gc.get_objects() if type(one).__name__ == "RequestResponseCycle"]
+        connection.close()
+    assert len(held) <= 2
