@@ -216,6 +216,13 @@ def test_a_number_in_a_text_does_not_change_its_shape(text: str, one: int, other
     assert without_numbers(f"{text}{one} ") == without_numbers(f"{text}{other} ")
 
 
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 63, 64, 65, 200])
+def test_a_word_with_a_number_is_masked_as_a_whole(size: int) -> None:
+    for letter in ("q", "é", "漢", "²"):
+        assert without_numbers(f"a_{letter * size}1b c") == "a_0 c"
+        assert without_numbers(f"{letter * size}1") == "0"
+
+
 def test_masking_takes_linear_time() -> None:
     for long in ("a" * 60_000, "1a" * 30_000, "1 " * 30_000, "-abcd" * 12_000, "1-abcd" * 9_000, "may " * 15_000):
         assert without_numbers(f"{long}7")

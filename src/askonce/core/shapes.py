@@ -11,6 +11,7 @@ import unicodedata
 from askonce.core.providers.patterns import pattern
 
 LONGEST = 65_536  # characters of a text that has shapes of its own
+STEP = 32  # characters that are looked at in one step
 
 _MONTHS = "jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july august september"
 _DAYS = "mon tue tues wed thu thur thurs fri sat sun monday tuesday wednesday thursday friday saturday sunday"
@@ -55,6 +56,8 @@ def _before(text: str, at: int, least: int) -> int:
 
 
 def _begin(text: str, at: int, least: int) -> int:
+    while at - STEP >= least and text[at - STEP : at].isalnum():  # ids and Base64 are long words
+        at -= STEP
     while at > least and text[at - 1].isalnum():
         at -= 1
     return at
