@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from askonce.gateway.heads import returned
 from askonce.gateway.wire import ByteStream, Response, Whole
 from askonce.gateway.wire_errors import RequestError
 from askonce.http.credentials import Header
+from askonce.http.header_names import Names, Shapes
 from askonce.http.received import Again
 
 WHOLE = "askonce.whole"  # in a scope: Callable[[bytes], None], which writes all of an answer
@@ -106,10 +108,25 @@ def packed(answer: Whole) -> bytes:
 def _as_it_came(answer: Response, body: bytes) -> bytes:
     """All of an answer of upstream, its headers in their order; its length is added if it did not say it."""
     headers = returned(answer.headers.raw)
-    if not any(name.lower() == b"content-length" for name, _ in headers):
-        headers.append((b"content-length", b"%d" % len(body)))
-    status = answer.status_code
-    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, _phrase(status), b"".join(map(_line, headers)), body)
+    starts, sized = _STARTS.of(headers)
+    values = [value for _, value in headers]
+    if not _VALUE.fullmatch(b"".join(values)):
+        raise ValueError("a header of an answer has control characters")
+    lines = [start + value for start, value in zip(starts, values, strict=True)]
+    if not sized:
+        lines.append(b"\r\ncontent-length: %d" % len(body))
+    return b"HTTP/1.1 %b%b\r\n\r\n%b" % (_status(answer.status_code), b"".join(lines), body)
+
+
+def _starts(names: Names) -> tuple[list[bytes], bool]:
+    """What stands before the value of each header, and whether a length is among them; ValueError for a wrong name."""
+    if not all(map(_NAME.fullmatch, names)):
+        raise ValueError(f"no headers of HTTP: {names!r}")
+    lower = [name.lower() for name in names]
+    return [b"\r\n" + name + b": " for name in lower], b"content-length" in lower
+
+
+_STARTS = Shapes(_starts)
 
 
 def _head(status: int, stored: Sequence[Header]) -> bytes:
@@ -117,7 +134,7 @@ def _head(status: int, stored: Sequence[Header]) -> bytes:
     known = _heads.get(id(stored))
     if known is not None and known[0] is stored:
         return known[1]
-    made = b"HTTP/1.1 %d %b\r\n%b" % (status, _phrase(status), b"".join(map(_line, stored)))
+    made = b"HTTP/1.1 %b\r\n%b" % (_status(status), b"".join(map(_line, stored)))
     if len(_heads) >= HEADS:
         _heads.clear()
     _heads[id(stored)] = stored, made
@@ -131,8 +148,9 @@ def _line(pair: Header) -> bytes:
     return name.lower() + b": " + value + b"\r\n"
 
 
-def _phrase(status: int) -> bytes:
+@lru_cache(maxsize=1024)
+def _status(status: int) -> bytes:
     try:
-        return HTTPStatus(status).phrase.encode()
+        return b"%d %b" % (status, HTTPStatus(status).phrase.encode())
     except ValueError:
-        return b""
+        return b"%d " % status

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from askonce.http.credentials import Header, binds, covered
+from askonce.http.header_names import Names, Places, Shapes
 from askonce.http.request import Known
 
 _HOP = frozenset({b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings"})
@@ -44,7 +45,43 @@ _KINDS = _Kinds()
 
 
 def read(headers: Sequence[Header], host: bytes) -> Head:
-    """A request's head, in one pass: a hit has some 15 headers."""
+    """A request's head. Most have some 15 headers, of which the Host and few others are looked at."""
+    plan = _PLANS.of(headers)
+    if plan is None or any(headers[at][1].lower() not in _USUAL for at in plan.connections):
+        return _read(headers, host)
+    sent = [headers[at] for at in plan.crossing]
+    sent[plan.host] = sent[plan.host][0], host
+    length = headers[plan.length][1] if plan.length is not None else b""
+    return Head(sent, length, binds=any(binds((headers[at],)) for at in plan.shown))
+
+
+class _Plan(NamedTuple):
+    """Which headers cross, at which place of those the Host stands, and where others stand; of a head without oddities."""
+
+    crossing: tuple[int, ...]
+    host: int
+    length: int | None
+    shown: tuple[int, ...]
+    connections: tuple[int, ...]
+
+
+def _planned(names: Names) -> _Plan | None:
+    kinds = [_KINDS[name] for name in names]
+    if kinds.count(_HOST) != 1 or not _PLAIN.issuperset(kinds):
+        return None
+    crossing = tuple([at for at, kind in enumerate(kinds) if kind not in (_CONNECTION, _ENDS)])
+    lengths = [at for at, kind in enumerate(kinds) if kind == _LENGTH]
+    shown, connections = (tuple([at for at, kind in enumerate(kinds) if kind == one]) for one in (_SHOWN, _CONNECTION))
+    host = crossing.index(kinds.index(_HOST))
+    return _Plan(crossing, host, lengths[-1] if lengths else None, shown, connections)
+
+
+_PLAIN = frozenset({0, _HOST, _LENGTH, _CONNECTION, _SHOWN, _ENDS})
+_PLANS = Shapes(_planned)
+
+
+def _read(headers: Sequence[Header], host: bytes) -> Head:
+    """The same for any head."""
     sent: list[Header] = []
     length, chunked, upgrade, named, bound = b"", False, b"", False, False
     ended: set[bytes] = set()
@@ -88,10 +125,12 @@ def less_ours(headers: Sequence[Header]) -> list[Header]:
 def returned(headers: Sequence[Header]) -> list[Header]:
     """The headers of an answer for the caller."""
     ended: set[bytes] = set()
-    for name, value in headers:
-        if _KINDS[name] == _CONNECTION:
-            ended |= ended_by(value)
-    return [pair for pair in headers if _KINDS[pair[0]] not in _GO and pair[0].lower() not in ended]
+    for at in _CONNECTIONS.of(headers):
+        ended |= ended_by(headers[at][1])
+    stay = [headers[at] for at in _STAY.of(headers)]
+    return [pair for pair in stay if pair[0].lower() not in ended] if ended else stay
 
 
 _GO = frozenset({_CODING, _CONNECTION, _UPGRADE, _ENDS})
+_STAY = Places(lambda name: _KINDS[name] not in _GO)
+_CONNECTIONS = Places(lambda name: _KINDS[name] == _CONNECTION)

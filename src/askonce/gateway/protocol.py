@@ -261,8 +261,7 @@ class GatewayProtocol(HttpToolsProtocol):
             scope[HEAD], self._head = self._head, b""
 
     def _write_whole(self, answer: bytes) -> None:
-        """Write all of the answer to the request that is answered now, as RequestResponseCycle.send does in two steps.
-        """
+        """Write all of the answer that is due now, as RequestResponseCycle.send does in two steps."""
         cycle = self._answered
         if cycle.disconnected:
             return

@@ -32,7 +32,7 @@ from askonce.gateway.protocol import Bounds, GatewayProtocol
 Load = Callable[[], GatewayConfig]
 ENDS = (signal.SIGTERM, signal.SIGINT)
 SECOND = 1.0  # between two looks at all connections
-# New objects between two runs of the collector. A request leaves none that only it would find, but those of all requests
+# New objects between two runs of the collector. A request leaves none that only it would find, but those of requests
 # under way are new: Python's 700 are a few misses, and looking at them again and again would be a tenth of a miss.
 YOUNG = 20_000
 

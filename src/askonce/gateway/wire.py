@@ -32,6 +32,7 @@ from askonce.gateway.wire_errors import (
     WriteTimeout,
 )
 from askonce.http.credentials import Header
+from askonce.http.header_names import Shapes
 
 __all__ = [
     "NOTHING",
@@ -106,11 +107,13 @@ class Headers:
         self.raw = list(raw)
 
     def __contains__(self, name: str) -> bool:
-        wanted = name.encode()
-        return any(found.lower() == wanted for found, _ in self.raw)
+        return name.encode() in _LOWER.of(self.raw)
 
     def __setitem__(self, name: str, value: str) -> None:
         self.raw.append((name.encode(), value.encode("latin-1")))
+
+
+_LOWER = Shapes(lambda names: frozenset(map(bytes.lower, names)))
 
 
 class Request:

@@ -22,8 +22,9 @@ from askonce.engine.question import Question
 from askonce.flight.flight import Unshared
 from askonce.http.credentials import Header
 from askonce.http.embeddings import Vector, weight_of
+from askonce.http.header_names import Places
 from askonce.http.inner import INHERITED
-from askonce.http.received import Received
+from askonce.http.received import CODINGS, Received
 from askonce.http.response import Failure, Response, named_by_connection, of_connection
 from askonce.http.rules import Asked, ClientRules
 
@@ -203,13 +204,12 @@ def patience_for(request: Any, error: str) -> float:
 def decoded(module: Any, headers: Sequence[Header]) -> list[Header]:
     """The headers of a decoded body, without those of its connection."""
     named = named_by_connection(headers)
-    return [
-        (name, value)
-        for name, value in headers
-        if not of_connection(name)
-        and not (name.lower() == b"content-encoding" and _decodes(module, value))
-        and not (named and name.lower() in named)
-    ]
+    coded = {at for at in CODINGS.of(headers) if _decodes(module, headers[at][1])}
+    kept = [headers[at] for at in _OWN.of(headers) if at not in coded]
+    return [pair for pair in kept if pair[0].lower() not in named] if named else kept
+
+
+_OWN = Places(lambda name: not of_connection(name))
 
 
 @lru_cache_of_short(64)

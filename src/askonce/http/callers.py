@@ -15,6 +15,7 @@ from askonce.core.keys import Form
 from askonce.core.rules import Ignored, Rules
 from askonce.events import Events
 from askonce.http.credentials import BOUND, Header, binds, fingerprint, rotates
+from askonce.http.header_names import Places
 from askonce.http.request import (
     OURS,
     PLAIN,
@@ -131,7 +132,10 @@ class Callers:
 
     def met(self, sent: Sequence[Header]) -> None:
         """Note a request that went upstream, and whether it authenticated a connection that others may use."""
-        self._bound = self._bound or binds(sent)
+        self._bound = self._bound or binds([sent[at] for at in _SHOWN.of(sent)])
+
+
+_SHOWN = Places(lambda name: name.lower() == b"authorization")
 
 
 def _lines(secrets: bytes) -> list[bytes]:

@@ -15,8 +15,9 @@ from typing import Any
 
 from askonce.events import Status
 from askonce.http.credentials import Header
+from askonce.http.header_names import Places
 
-_ENCODING = b"content-encoding"
+CODINGS = Places(lambda name: name.lower() == b"content-encoding")
 
 
 class Received:
@@ -25,7 +26,7 @@ class Received:
     def __init__(self, module: Any, response: Any) -> None:
         self.response = response
         self.headers: Sequence[Header] = response.headers.raw
-        self.encodings = [pair for pair in self.headers if pair[0].lower() == _ENCODING]  # of the body
+        self.encodings = [self.headers[at] for at in CODINGS.of(self.headers)]  # of the body
         self.parts: list[bytes] = []
         self.error: Exception | None = None
         self.replaced: Any = None  # replaces the response's stream

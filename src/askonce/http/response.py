@@ -23,6 +23,7 @@ from askonce.core.providers.bounded import SHORT, lru_cache_of_short
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.http.credentials import Header
 from askonce.http.embeddings import Frame
+from askonce.http.header_names import Places
 
 LENGTH = 4
 
@@ -76,17 +77,18 @@ def of_connection(name: bytes) -> bool:
 
 def named_by_connection(headers: Sequence[Header]) -> frozenset[bytes]:
     """The names of headers, in lower case, that end with the connection because its own header names them."""
-    words = (value.lower().split(b",") for name, value in headers if name.lower() == b"connection")
-    return frozenset(word.strip() for line in words for word in line)
+    words = [headers[at][1].lower().split(b",") for at in _CONNECTIONS.of(headers)]
+    return frozenset([word.strip() for line in words for word in line])
+
+
+_CONNECTIONS = Places(lambda name: name.lower() == b"connection")
 
 
 def pack(reply: Response, *, stored: bool) -> bytes:
     """The bytes of a reply, as it is `stored` or as it is shared with followers."""
-    headers = [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in reply.headers
-        if not personal(name, rates=stored)
-    ]
+    raw = reply.headers
+    places = (_STORED if stored else _SHARED).of(raw)
+    headers = [(raw[at][0].decode("latin-1"), raw[at][1].decode("latin-1")) for at in places]
     more: dict[str, object] = {} if stored or not reply.who else {"who": reply.who}
     if reply.frame is not None:
         more["frame"] = list(reply.frame)
@@ -95,13 +97,21 @@ def pack(reply: Response, *, stored: bool) -> bytes:
     return _packed({"status": reply.status, "headers": headers, **more}, reply.body)
 
 
+_STORED = Places(lambda name: not personal(name))
+_SHARED = Places(lambda name: not personal(name, rates=False))
 OLDEST = 2**31 - 1  # s, as in RFC 9111
 
 
 def age_of(headers: Sequence[Header]) -> int:
     """The seconds of an Age header; 0 if there is none that can be read."""
-    age = next((value.strip() for name, value in headers if name.lower() == b"age"), b"")
+    places = _AGES.of(headers)
+    if not places:
+        return 0
+    age = headers[places[0]][1].strip()
     return min(int(age), OLDEST) if age.isdigit() and len(age) <= _DIGITS else 0
+
+
+_AGES = Places(lambda name: name.lower() == b"age")
 
 
 _DIGITS = 20

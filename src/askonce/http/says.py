@@ -11,7 +11,8 @@ from askonce.core.providers import bounded
 from askonce.core.providers.fits import ID_FIELDS, ID_HEADERS, Ids, Request, ids_of
 from askonce.core.providers.operations import Operation
 from askonce.http.credentials import Header
-from askonce.http.request import Known, SentRequest, lower, text_of
+from askonce.http.header_names import Places
+from askonce.http.request import SentRequest, lower, text_of
 
 _FIELDS = tuple(f'"{name}"'.encode() for name in ID_FIELDS)
 
@@ -27,19 +28,11 @@ def says(sent: SentRequest, model: str, operation: Operation, form: str) -> Requ
 
 def ids_in(headers: Sequence[Header], body: Callable[[], dict[str, Any]] | None = None) -> Ids:
     """The ids in headers, and in a body that may hold some."""
-    found = [(named, text_of(value)) for name, value in headers if (named := _ID_NAMES[name])]
+    found = [(lower(headers[at][0]), text_of(headers[at][1])) for at in _IDS.of(headers)]
     return ids_of(found, body) if found or body is not None else {}
 
 
-class _Names(Known[bytes, str]):
-    """The names of headers met so far: in lower case if they carry ids, else "". A call has some twenty."""
-
-    def __missing__(self, name: bytes) -> str:
-        text = lower(name)
-        return self.keep(name, text if text in ID_HEADERS else "", len(name))
-
-
-_ID_NAMES = _Names()
+_IDS = Places(lambda name: lower(name) in ID_HEADERS)
 
 
 def _object(raw: bytes) -> dict[str, Any]:
