@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import orjson
 
 from askonce.core.providers.answers import snake
-from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.bounded import kept_by_text
 from askonce.core.providers.patterns import pattern
 from askonce.core.providers.sources import CALLERS, LONGEST_NAME
 
@@ -49,7 +49,7 @@ def end_of(answer: object, now: float, *, dates: bool) -> float | None:
     return min(ends, default=None)
 
 
-@lru_cache_of_short(4096)
+@kept_by_text(4096)
 def _kind(name: str) -> str:
     if len(name) > LONGEST_NAME:
         return ""
@@ -63,7 +63,7 @@ def _lasts(name: str) -> bool:
 
 def may_end(names: Iterable[str], body: bytes) -> bool:
     """Whether an answer with these field names, `body` in JSON, may name an end. Most answers need no more."""
-    return b"://" in body or any(_kind(name) == "end" for name in names)
+    return b"://" in body or "end" in map(_kind, names)
 
 
 def _moment(value: object, now: float, *, lasts: bool) -> float | None:

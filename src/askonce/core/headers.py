@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.bounded import kept_by_text, lru_cache_of_short
 from askonce.core.providers.named_tuples import NamedTuple
 
 
@@ -251,7 +251,7 @@ _FAMILIES = [(name[:-1], place) for name, place in _PLACED if name.endswith("*")
 _NO_CLASS = (len(HEADER_CLASSES), "")
 
 
-@lru_cache_of_short(1024)
+@kept_by_text(1024)
 def header_class(name: str) -> str:
     """The class of a header, in any case; empty for an unknown one, which counts and is reported by an event."""
     # Looked up and not searched: a head of 64 KB may have 6,000 names that nobody knows.

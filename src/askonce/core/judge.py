@@ -108,15 +108,16 @@ class Judge:
 
     def _whole(self, api: Api | None, value: object, body: bytes, now: float) -> Verdict:
         """The verdict on an answer in one piece, of this API if it is known."""
-        found = _unwrapped(value)
+        found, names = _unwrapped(value), None
         if api:
+            names = field_names([found])
             self.bills = bills_of([(found, api)], self.where)
-            reason = self._api_reason(api, value) or self._misfit_reason(value, ())
+            reason = self._api_reason(api, value, names) or self._misfit_reason(value, ())
         else:
             answers = list(answers_in(found))
             self.bills = bills_of(answers, self.where)
             reason = self._refusal(value, found, answers) or self._misfit_reason(value, answers)
-        return self._final(reason, value, found, body, now)
+        return self._final(reason, value, found, body, now, names=names)
 
     def stream(self, content_type: str = "") -> Judged:
         """A judged scan of an HTTP stream, fed with bytes."""
@@ -178,9 +179,9 @@ class Judge:
             return "searched"
         return reason or ("invalid-json" if self._expected.json and any(breaks_json(one.said) for one in parts) else "")
 
-    def _api_reason(self, api: Api, value: Any) -> str:
+    def _api_reason(self, api: Api, value: Any, names: set[str] | None = None) -> str:
         terms = self._terms
-        reason = api.verdict(value, terms.tool_calls, terms.searched, given=self._expected.given)
+        reason = api.verdict(value, terms.tool_calls, terms.searched, given=self._expected.given, names=names)
         return reason or self._json_reason(api, value)
 
     def _json_reason(self, api: Api, answer: Answer) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from askonce.core.providers.named_tuples import NamedTuple
 
@@ -139,8 +140,13 @@ def unpack_fields(data: bytes) -> tuple[int, ...]:
 
 def pack_extensions(extensions: Mapping[int, bytes]) -> bytes:
     """Type, length and value of each; odd types first, so that FIELDS is where the store's script looks for it."""
-    parts = sorted(extensions.items(), key=lambda item: (item[0] % 2 == 0, item[0]))
-    return b"".join(_TLV.pack(kind, len(value)) + value for kind, value in parts)
+    parts = [(kind, extensions[kind]) for kind in _in_order(tuple(extensions))]
+    return b"".join([_TLV.pack(kind, len(value)) + value for kind, value in parts])
+
+
+@lru_cache(maxsize=256)
+def _in_order(kinds: tuple[int, ...]) -> list[int]:
+    return sorted(kinds, key=lambda kind: (kind % 2 == 0, kind))
 
 
 def unpack_extensions(data: bytes, head: Head) -> dict[int, bytes]:

@@ -97,7 +97,7 @@ class Library:
 
     def __init__(self) -> None:
         self._library: Any = None
-        self._known: Memo[tuple[str, str, str], Rated] = Memo(MODELS)
+        self._known: Memo[tuple[object, ...], Rated] = Memo(MODELS)
         self._shapes = UsageShapes()
 
     @property
@@ -157,11 +157,11 @@ class Library:
         self, counts: Mapping[str, int], where: str, model: str, context: Mapping[str, str], at: datetime
     ) -> Price:
         # Prices change from one day to another.
-        key = where, model, f"{at.toordinal()} {sorted(counts)} {sorted(context.items())}"
+        key = where, model, at.toordinal(), *counts, *context.items()
         rated = self._known.get(key)
         if rated is None:
             rated = self._worked_out(counts, where, model, context, at)
-            self._known.keep(key, rated, sum(map(len, key)))
+            self._known.keep(key, rated, len(where) + len(model) + sum(map(len, context.values())))
         return rated(counts, at)
 
     def _worked_out(

@@ -26,7 +26,6 @@ Counted = tuple[str | None, Mapping[str, int]]  # the model that the answer name
 Ask = Callable[[Answer], Counted]
 Shape = tuple[object, ...]
 
-_PARTS = tuple(sorted(TOLD))
 _END = object()
 
 
@@ -52,7 +51,8 @@ class UsageShapes:
         """What `ask` says of an answer of an API. It raises whatever `ask` raises."""
         shape: list[object] = [api]
         numbers: list[int] = []
-        if not _read(answer, _PARTS, shape, numbers) or len(numbers) > MOST:
+        told = sorted(TOLD.intersection(answer))
+        if not _read(answer, told, shape, numbers) or len(numbers) > MOST:
             return ask(answer)
         key = tuple(shape)
         try:
@@ -73,9 +73,7 @@ class UsageShapes:
 def _read(held: Answer, names: Sequence[str], shape: list[object], numbers: list[int]) -> bool:
     """Add the names of what is held to `shape`, and its numbers to `numbers`; False if it is not as simple as that."""
     for name in names:
-        value = held.get(name, _END)
-        if value is _END:
-            continue
+        value = held[name]
         shape.append(name)
         if type(value) is int:
             if value < 0:
@@ -95,7 +93,7 @@ def _read(held: Answer, names: Sequence[str], shape: list[object], numbers: list
 
 def _rule(answer: Answer, count: int, ask: Ask) -> _Rule | None:
     """The rule by which answers of this shape are counted; None if there is none that can be told from numbers."""
-    told = {name: answer[name] for name in _PARTS if name in answer}
+    told = {name: answer[name] for name in sorted(TOLD.intersection(answer))}
     named = {name: name for name, value in told.items() if type(value) is str}
     powers = [BASE**place for place in range(count)]
     try:

@@ -112,7 +112,9 @@ class Accounting:
         return Spent(1, ms=int(seconds * 1000)) if sent else NOTHING
 
     def _cost(self, question: Question, answer: Answer) -> Cost:
-        return Cost.of([bill._replace(model=question.model) for bill in answer.bills], self._pricer)
+        # Bill(), because _replace takes three times as long.
+        bills = [Bill(bill.api, bill.answer, bill.where, question.model) for bill in answer.bills]
+        return Cost.of(bills, self._pricer)
 
     def _settle(self, flight: Flight, question: Question, spent: Spent, cost: Cost, *, sent: bool) -> None:
         """Book a flight's call, and those that read its stream; once, also if the end of a stream is repeated."""

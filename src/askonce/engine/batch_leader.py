@@ -44,7 +44,7 @@ class BatchLeader(Leader):
             raise
         else:
             seconds = time.monotonic() - began
-            self._called(first, seconds, answers[0].bills)
+            self._called(first, seconds, self._usage(answers[0].bills))
             self.accounting.took(CALL, seconds)
             await self._land_all(group, self.accounting.paid_all(group, answers, seconds), seconds)
         finally:

@@ -22,7 +22,7 @@ from askonce.core.lease import Grant
 from askonce.core.model import DURATION, FIELDS, Lifetime, Sealed, pack_fields, seal, whole
 from askonce.core.policy import Terms
 from askonce.core.providers.named_tuples import NamedTuple
-from askonce.core.providers.usage import Bill, tokens_of
+from askonce.core.providers.usage import Bill, Usage, usage_in
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.engine.accounting import CALL, Accounting
 from askonce.engine.answer import Answer
@@ -111,7 +111,8 @@ class Leader:
                 pump = flight.pump = self._pump(flight, question, brought)
             else:
                 seconds = time.monotonic() - flight.began
-                self._called(question, seconds, brought.bills)
+                brought = self.accounting.paid(flight, question, brought, seconds)
+                self._called(question, seconds, flight.paid.cost.usage)
                 self.accounting.took(CALL, seconds)
                 flight.land(await self._landed(flight, question, brought, seconds))
         finally:
@@ -122,10 +123,13 @@ class Leader:
         if pump is not None:
             await self._streams(flight, pump)
 
-    def _called(self, question: Question, seconds: float, bills: Sequence[Bill], error: str = "") -> None:
+    def _called(self, question: Question, seconds: float, usage: Usage | None, error: str = "") -> None:
         """Emit the event of a call's end; with the tokens that it told, if somebody listens."""
-        told: dict[str, Any] = {**tokens_of(bills)} if self._events.observed else {}
+        told: dict[str, Any] = usage._asdict() if usage is not None and self._events.observed else {}
         self._events.emit("called", question.key.text, seconds=seconds, error=error, **told, **question.said)
+
+    def _usage(self, bills: Sequence[Bill]) -> Usage | None:
+        return usage_in(bills) if self._events.observed else None
 
     def _brought_nothing(self, group: Sequence[tuple[Flight, Question]], error: BaseException) -> None:
         self.accounting.failed(group, time.monotonic() - group[0][0].began, error)
@@ -179,7 +183,7 @@ class Leader:
         """End a stream's flight: store the stream if it is whole, else give the lease back."""
         seconds, why = time.monotonic() - flight.began, type(error).__name__ if error is not None else ""
         bills = pump.scan.bills()
-        self._called(question, seconds, bills, why)
+        self._called(question, seconds, self._usage(bills), why)
         if pump.abandoned:
             self._events.emit("abandoned", question.key.text, pump.abandoned, tokens=pump.scan.usage())
         self.accounting.took(CALL, seconds)
@@ -197,6 +201,7 @@ class Leader:
             await self._return(flight, ending, failed=self._failed_for(flight, error))
         else:
             answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()), bills=bills)
+            answer = self.accounting.paid(flight, question, answer, seconds)
             await self._landed(flight, question, answer, seconds)
 
     async def abandon(self, flight: Flight) -> None:
@@ -233,8 +238,7 @@ class Leader:
             flight.heartbeat.on_lost = partial(self._events.emit, "lost", question.key.text)
 
     async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
-        """Store the answer if that is allowed, else give the lease back with it."""
-        answer = self.accounting.paid(flight, question, answer, seconds)
+        """Store the answer, which is booked, if that is allowed, else give the lease back with it."""
         landing = self._landing(flight, question, answer, seconds)
         return self._landed_by(
             flight, landing, None if landing.work is None else await self._asked(flight.key, landing.work)

@@ -56,7 +56,7 @@ def read(headers: Sequence[Header], host: bytes) -> Head:
 
 
 class _Plan(NamedTuple):
-    """Which headers cross, at which place of those the Host stands, and where others stand; of a head without oddities."""
+    """Of a head without oddities: which headers cross, where the Host stands among them, and where others stand."""
 
     crossing: tuple[int, ...]
     host: int

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from askonce.core.providers import bounded
-from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.bounded import kept_by_text
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
 
@@ -150,7 +150,7 @@ def any_of(value: Answer, *names: str) -> Any:
     return next((found for name in names for found in (value.get(name), value.get(snake(name))) if found), None)
 
 
-@lru_cache_of_short(1024)
+@kept_by_text(1024)
 def snake(name: str) -> str:
     """A name in snake_case."""
     return re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -6,6 +6,7 @@ Each API has a file of its own in this folder, which ends in its `API`; core.pro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,8 +141,19 @@ class Api:
     to_stream: Callable[[Answer, frozenset[str]], Iterable[bytes]] | None = None
     error: Callable[[int, str, str], tuple[Body, list[Header]]] = plain_error
 
-    def verdict(self, value: object, tool_calls: str = "pass", searched: str = "pass", *, given: bool = False) -> str:
-        """Why the answer may not be stored, "" if it may; `tool_calls`, `searched`: see Policy; `given`: Expected."""
+    def verdict(
+        self,
+        value: object,
+        tool_calls: str = "pass",
+        searched: str = "pass",
+        *,
+        given: bool = False,
+        names: AbstractSet[str] | None = None,
+    ) -> str:
+        """Why the answer may not be stored, "" if it may; `tool_calls`, `searched`: see Policy; `given`: Expected.
+
+        `names`: those of its fields, at every depth, if they are known.
+        """
         if failed(value):
             return "error"
         if not isinstance(value, dict) or not self.shape(value):
@@ -151,7 +163,7 @@ class Api:
         reasons = [reason_of(part, tool_calls, searched) for part in self.parts(value)] or ["empty"]
         if reason := next(filter(None, reasons), ""):
             return reason
-        return "searched" if searched != "store" and carries_sources(value, given=given) else ""
+        return "searched" if searched != "store" and carries_sources(value, names, given=given) else ""
 
     def usage(self, value: object) -> tuple[int, int] | None:
         """Tokens in and out, including cached and thought ones; None if the answer does not say."""

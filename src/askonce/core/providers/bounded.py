@@ -96,6 +96,28 @@ def lru_cache_of_short(maxsize: int) -> Callable[[Callable[P, T]], Callable[P, T
     return made
 
 
+class _ByText(dict[str, T]):
+    """What a function said of short texts; emptied when it is full."""
+
+    def __init__(self, work: Callable[[str], T], most: int) -> None:
+        super().__init__()
+        self._work = work
+        self._most = most
+
+    def __missing__(self, text: str) -> T:
+        found = self._work(text)
+        if len(text) <= SHORT:
+            if len(self) >= self._most:
+                self.clear()
+            self[text] = found
+        return found
+
+
+def kept_by_text(most: int) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+    """The same for a function of one text, for what a call asks dozens of times: finding again calls no function."""
+    return lambda work: _ByText(work, most).__getitem__
+
+
 def crowded(data: bytes) -> bool:
     """Whether Python's own reader, which keeps each name and value apart, would take too much memory."""
     return len(data) > LARGE and data.count(b":") * _PAIR > TIMES * len(data)

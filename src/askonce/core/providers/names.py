@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.bounded import kept_by_text, lru_cache_of_short
 from askonce.core.providers.patterns import pattern
 
 _VENDORS = {
@@ -55,7 +55,7 @@ _WHOLE = frozenset({"openai"})  # a name without such a word is a size, too
 _COUNTS = {"openai": pattern(r"[a-z]*\d+(?:\.\d+)*[a-z]*"), "anthropic": pattern(r"[a-z]*\d+[a-z]*")}
 
 
-@lru_cache_of_short(1024)
+@kept_by_text(1024)
 def vendors(name: str) -> frozenset[str]:
     """The vendors that the words of a name suggest; two for a model made from another vendor's."""
     name = name.lower()
@@ -81,7 +81,7 @@ _BEHIND = pattern(r"(?::free|:latest|:nitro|:floor|:beta|:thinking|:extended|-la
 _DATE = pattern(r"[-@:](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{6}|\d{4}|\d{3}|\d{2}-\d{4}|\d{2}-\d{2})(?=$|[-:])")
 
 
-@lru_cache_of_short(1024)
+@kept_by_text(1024)
 def _core(name: str) -> frozenset[str]:
     name = _PATH.sub("", name.lower().removeprefix("models/"))
     if not name.startswith("ft:"):

@@ -15,7 +15,7 @@ from typing import Any
 
 from askonce.core.providers import inert as table
 from askonce.core.providers.answers import a_dict, dicts, snake
-from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.bounded import kept_by_text
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.offered import OFFERED, ToolTerms, brought, judge_tools
 from askonce.core.providers.patterns import pattern
@@ -170,7 +170,7 @@ _SEARCHING = pattern(
 _REPUBLISHED = pattern(r"@preset/|:prompt/\w+$")
 
 
-@lru_cache_of_short(1024)
+@kept_by_text(1024)
 def _model_word(model: str) -> str:
     """How a model of this name differs: ``searches``, ``republished``, or ""."""
     return "searches" if _SEARCHING.search(model.lower()) else "republished" if _REPUBLISHED.search(model) else ""

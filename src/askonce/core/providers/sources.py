@@ -13,9 +13,10 @@ heart.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
-from askonce.core.providers.answers import Answer, a_dict, snake
-from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.answers import Answer, a_dict, field_names, snake
+from askonce.core.providers.bounded import kept_by_text
 from askonce.core.providers.patterns import pattern
 
 LONGEST_NAME = 100  # characters; a longer field name is ignored
@@ -37,16 +38,22 @@ CALLERS = frozenset(
 )
 _PAGES = frozenset({"char_location", "page_location", "content_block_location"})
 _PAGE_FIELDS = frozenset({"documentChar", "documentPage", "documentChunk"})
+_SOURCELESS = frozenset({"plain", "callers"})
 _NO_CITATIONS = frozenset({"file", "file_path"})  # read by a parser, or written by a program
 
 
 def names_sources(names: Iterable[str]) -> bool:
     """Whether a field of one of these names may hold a source; if not, the answer needs no walk."""
-    return any(_kind(name) not in {"plain", "callers"} for name in names)
+    return not _SOURCELESS.issuperset(map(_kind, names))
 
 
-def carries_sources(answer: object, *, given: bool = False) -> bool:
-    """Whether an answer, or an event of a stream, used a search; `given`: the question brought sources."""
+def carries_sources(answer: object, names: AbstractSet[str] | None = None, *, given: bool = False) -> bool:
+    """Whether an answer, or an event of a stream, used a search; `given`: the question brought sources.
+
+    `names`: those of its fields, at every depth, if they are known.
+    """
+    if not names_sources(field_names([answer]) if names is None else names):
+        return False
     queue = [answer]
     for value in queue:
         if isinstance(value, list):
@@ -66,7 +73,7 @@ def carries_sources(answer: object, *, given: bool = False) -> bool:
     return False
 
 
-@lru_cache_of_short(4096)
+@kept_by_text(4096)
 def _kind(name: str) -> str:
     if len(name) > LONGEST_NAME:
         return "plain"

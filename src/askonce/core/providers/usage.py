@@ -46,12 +46,6 @@ def usage_in(bills: Iterable[Bill]) -> Usage | None:
     return Usage(*map(sum, zip(*told, strict=True))) if told else None
 
 
-def tokens_of(bills: Iterable[Bill]) -> dict[str, int]:
-    """The same by the names of Usage; none if they name none."""
-    usage = usage_in(bills)
-    return {} if usage is None else usage._asdict()
-
-
 def bills_of(answers: Iterable[tuple[object, Api | None]], where: str = "") -> tuple[Bill, ...]:
     """The bills of answers with their APIs, as answers_in finds them; none of what is of no known API."""
     return tuple(Bill(api, answer, where) for answer, api in answers if api is not None and isinstance(answer, dict))
