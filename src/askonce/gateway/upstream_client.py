@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.payload import BytesPayload
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -39,6 +40,7 @@ HEAD = 65_536  # bytes of one line of an answer's head
 LINES = 1_000  # headers of an answer
 PIECE = 65_536  # bytes of a body that are handed to aiohttp at once
 _NOT_ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE)
+_SKIPPED: CIMultiDict[None] = CIMultiDict([(name, None) for name in _NOT_ADDED])
 
 
 # The headers of the request that is being sent, and whether aiohttp can write them: it leaves out of a value what is no
@@ -55,12 +57,18 @@ class _Request(aiohttp.ClientRequest):
         self.headers: CIMultiDict[str]
         self.headers, self._written = _headers.get()
 
+    def update_auto_headers(self, _: Any) -> None:
+        """Add none."""
+        self._skip_auto_headers = _SKIPPED
+
     def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
         """Leave a request without a body alone: aiohttp would say how long nothing is."""
-        if body is not None:
-            super().update_body_from_data(body, _stacklevel + 1)
+        if body is None:
+            self._body = None if self._written else BytesPayload(b"")  # with none, write_bytes is not called
+        elif type(body) is bytes and hdrs.CONTENT_LENGTH in self.headers:
+            self._body = BytesPayload(body)  # what aiohttp finds out about it changes no header
         else:
-            self._body = None if self._written else aiohttp.BytesPayload(b"")  # with none, write_bytes is not called
+            super().update_body_from_data(body, _stacklevel + 1)
 
     async def write_bytes(self, writer: Any, conn: Any, content_length: int | None = None) -> None:
         """Write the body; before it the head, if aiohttp cannot write that."""
