@@ -11,6 +11,7 @@ import gc
 import importlib
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ CORPUS = Path(os.environ.get("ASKONCE_CORPUS", TESTS.parents[1] / "shared" / "co
 
 
 RECORDED = {"corpus_dir", "records", "replay_upstream", "steady_replay"}
+
+
+def pytest_configure() -> None:
+    """Ctrl-C ends what tests start, also where this process was told to ignore it: `make test &` in a script, nohup."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -38,12 +38,7 @@ def _temporary_files_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 def start(*words: str) -> subprocess.Popen[str]:
     program = (sys.executable, "-m", "askonce.cli", "demo", *words)
-    # A shell's background job ignores Ctrl-C, and so do its children; the demo under test must not be one.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def played(url: str | None, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
