@@ -17,12 +17,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 import askonce
 from askonce import AsyncCache, Cache, Keys, Policy
 from askonce.cache import config
 from askonce.cache.opened import CACHE_OPTIONS
 from askonce.cache.options import OPTIONS
+from askonce.cache.typing import StoreOptions
 from askonce.core.rules import RULE_WORDS
 from askonce.errors import AskonceError
 from tests.bad_input import SECRET, files, well_told
@@ -94,7 +96,7 @@ URLS = {
     "redis://localhost/0?socket_timeout=-1": "socket_timeout=0.2",
     "redis://localhost/0?socket_timout=1": "socket_timeout",
     f"redis://localhost/0?{SECRET}=1": "redis.Redis.from_url",
-    "rediss://localhost/0?ssl_cert_reqs=maybe": "redis.Redis.from_url",
+    "rediss://localhost/0?ssl_cert_reqs=maybe": "'optional'",
     f"redis+cluster://:{SECRET}@h:x": "redis+cluster://host:6379,host:6379",
     "redis+cluster://h:6379/3": "database 0",
     "redis+sentinel://h": "mymaster",
@@ -106,7 +108,43 @@ URLS = {
     "sqlite:///folder/": "sqlite:///file.db",
     "sqlite:///x\0.db": "sqlite:///file.db",
     "memory://a?max_bytes=5": "memory://name",
+    # what redis-py drops, halves or reads as something else
+    "redis://localhost/0?socket_timeout=": "leave it out",
+    "redis://localhost/0?socket_timeout": "leave it out",
+    "redis://localhost/0?socket_timeout=1&socket_timeout=2": "write it once",
+    "redis://localhost/5?db=3": "db is given twice",
+    "redis://a:b@localhost/0?username=c": "username is given twice",
+    "redis://localhost/0?socket_keepalive=off": "socket_keepalive=true",
+    "rediss://localhost/0?ssl_validate_ocsp=maybe": "ssl_validate_ocsp=true",
+    "rediss://localhost/0?ssl_check_hostname=on": "ssl_check_hostname=true",
+    "redis://localhost/0?timeout=5": "socket_timeout=0.2",
+    "redis://localhost/0?connection_class=x": "leave it out",
+    "redis://localhost/0?ssl=true": "rediss://",
+    "redis://localhost/0?ssl_ca_certs=/etc/ca.pem": "rediss://",
+    "redis://localhost/0#frag": "%23",
+    "redis://localhost:0/0": "redis://host:6379/0",
+    "redis://one,other/0": "redis+cluster://host:6379,host:6379",
+    "redis://local host/0": "redis://host:6379/0",
+    "redis://localhost/0?socket_type=abc": "socket_type=0",
+    "redis://localhost/0?socket_keepalive_options=5": "TCP_KEEPIDLE",
+    "redis://localhost/0?max_connections=0": "max_connections=10",
+    "redis://localhost/0?client_name=a%20b": "client_name='askonce'",
+    "rediss://localhost/0?ssl_min_version=77": "ssl_min_version=771",
+    "rediss://localhost/0?ssl_ciphers=NOPE": "ECDHE",
+    "redis+cluster://h:1?socket_timeout=": "leave it out",
+    "redis+sentinel://h/mymaster?sentinel_password=": "sentinel_password is empty",
+    "redis+sentinel://h/mymaster?sentinel_socket_timeout=x": "sentinel_socket_timeout is not a number",
+    "redis+sentinel://h/mymaster?min_other_sentinels=x": "min_other_sentinels=1",
+    # where no file can be
+    "sqlite:///.": "name a file in it",
+    "sqlite:////dev/null": "sqlite:///file.db",
+    f"sqlite:///{__file__}/x.db": "name a file in a folder",
+    "sqlite:///a\nb.db": "remove them",
+    "redis://localhost/0\t": "remove them",
+    "sqlite:///x.db ": "remove them",
 }
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path")
+FILES = (*_FILES, *(f"sentinel_{one}" for one in _FILES))
 
 
 def named(value: object) -> str:
@@ -117,12 +155,33 @@ def named(value: object) -> str:
 @pytest.mark.parametrize(("url", "right"), URLS.items(), ids=map(repr, URLS))
 def test_a_url_that_names_no_store_says_how_one_looks(tmp_path, monkeypatch, url, right):
     assert right in told(tmp_path, lambda: Cache(url))
-    if url.strip() and "\0" not in url:
+    if url.strip() == url != "" and "\0" not in url:
         monkeypatch.setenv("ASKONCE_URL", f" {url}\n")
         line = told(tmp_path, Cache)
         assert line.startswith("$ASKONCE_URL: ")
         assert right in line
         assert told(tmp_path, lambda: askonce.get_or_set([], "m", dict)) == line
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_certificates_that_cannot_be_read_is_found_when_the_cache_is_made(tmp_path, name):
+    paths = {what: tmp_path / what for what in ("nowhere", "folder", "text", "empty", "pipe", "denied")}
+    paths["folder"].mkdir()
+    paths["text"].write_text("no certificate")
+    paths["empty"].touch()
+    paths["denied"].touch(0)
+    os.mkfifo(paths["pipe"])
+    bare = name.removeprefix("sentinel_")
+    paths.pop("folder" if bare == "ssl_ca_path" else "" if os.getuid() else "denied", None)
+    url = "rediss://h/0" if name == bare else "rediss+sentinel://h/mymaster"
+    for path in paths.values():
+        client = redis.Redis(ssl=True, **{bare: str(path)})
+        for give in (
+            lambda path=path: Cache(f"{url}?{name}={path}"),
+            lambda path=path: Cache(url, **{name: path}),
+            lambda client=client: Cache(redis_client=client),
+        ):
+            assert re.search(r"in PEM|ssl_certfile=, the file", told(tmp_path, give))
 
 
 CACHE = [
@@ -316,6 +375,8 @@ ENVIRONMENT = [
     ("ASKONCE_NEAR", "lots", "ASKONCE_NEAR=64MB"),
     ("ASKONCE_NEAR", "-1", "ASKONCE_NEAR=64MB"),
     ("ASKONCE_NEAR", "1kb", "ASKONCE_NEAR=1MiB"),
+    ("ASKONCE_NEAR", "True", "ASKONCE_NEAR=64MB"),
+    ("ASKONCE_NEAR", "1e400", "ASKONCE_NEAR=64MB"),
     ("ASKONCE_COMPRESS", "gzip", "'zstd'"),
     ("ASKONCE_COMPRESS", "false", "'off'"),
     ("ASKONCE_KEYS", "", "askonce keys"),
@@ -336,10 +397,12 @@ ENVIRONMENT = [
 )
 def test_a_wrong_variable_is_named_with_what_to_write(tmp_path, monkeypatch, name, value, right):
     monkeypatch.setenv(name, value)
-    line = told(tmp_path, Cache if name == "REDIS_URL" else lambda: Cache(REDIS))
-    assert right in line
-    if name != "ASKONCE_PREFIX":
-        assert name in line
+    makes = (Cache,) if name == "REDIS_URL" else (lambda: Cache(REDIS), lambda: Cache(MEMORY), Cache)
+    for make in makes:  # whichever store the next deployment has
+        line = told(tmp_path, make)
+        assert right in line
+        if name != "ASKONCE_PREFIX":
+            assert name in line
 
 
 @pytest.mark.parametrize("name", [*config.VARIABLES.values(), "REDIS_URL", "ASKONCE_PRICES"])
@@ -357,6 +420,16 @@ def test_a_blank_variable_says_nothing_unless_a_secret_was_lost(tmp_path, monkey
 HELD = sorted((CACHE_OPTIONS | OPTIONS | RULE_WORDS) - {"clock"})
 STRANGE = [object(), 1j, {"a": {1}}, [object()], b"\xff"]
 NAMES = {"ignore_headers", "inert", "tags"}  # the keys of a dict are names, too
+ANY = {"ssl_ocsp_context"}
+TEXTS = {"password", "ssl_password", "ssl_ca_data"}  # bytes, too
+
+
+@pytest.mark.parametrize("name", sorted(StoreOptions.__annotations__.keys() - ANY))
+def test_no_option_of_a_store_takes_a_strange_value(tmp_path, name):
+    url = MEMORY if name == "max_bytes" else "sqlite:///x.db" if name in {"private", "clock"} else "rediss://h/0"
+    for value in (*STRANGE, float("nan"), float("inf"), -3, *([[SECRET]] if name in TEXTS else [])):
+        if not (name in TEXTS and isinstance(value, bytes)):
+            told(tmp_path, lambda value=value: Cache(url, **{name: value}))
 
 
 @pytest.mark.parametrize("name", HELD)

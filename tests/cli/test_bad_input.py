@@ -233,7 +233,7 @@ STORES = [
     ("sqlite:good.db", 2, "sqlite:///file.db"),
     ("", 2, "leave --url out"),
     ("sqlite:///nowhere.db", 1, "name another store"),
-    ("sqlite:///folder", 1, "name a file in it"),
+    ("sqlite:///folder", 2, "name a file in it"),
     ("sqlite:///text.db", 1, "name another file"),
     ("sqlite:///other.db", 1, "name another file"),
     ("memory://", 2, "name another store"),
@@ -273,6 +273,12 @@ def test_a_wrong_variable_is_named_by_every_command(wrong, monkeypatch, name, va
     monkeypatch.setenv(name, value)
     for command in ("stats", "savings", "doctor"):
         assert name in wrong([command], code)
+
+
+def test_a_wrong_near_cache_is_named_where_the_store_has_none(wrong, monkeypatch):
+    monkeypatch.setenv("ASKONCE_NEAR", "lots")
+    for command in sorted(set(READERS) - {"dashboard"}):
+        assert "$ASKONCE_NEAR='lots'" in wrong([command, *WORDS.get(command, []), *GOOD], 2)
 
 
 @pytest.mark.parametrize(

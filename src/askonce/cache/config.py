@@ -133,7 +133,8 @@ def find_url(url: str | None) -> str:
     """The store's URL, by the chain of defaults."""
     said = found("url", url)
     if said is not None:
-        return check_url(said)
+        with naming(url_variable(url)):
+            return check_url(said)
     redis = variable("REDIS_URL")
     if redis:
         if redis not in _warned:
@@ -178,6 +179,12 @@ def default_near() -> object:
 def check_url(url: object) -> str:
     """The URL; a ConfigError for what is none says how one looks."""
     if isinstance(url, str) and url:
+        if url.strip() and (url != url.strip() or any(sign < " " or sign == "\x7f" for sign in url)):
+            # What takes URLs apart drops some of these without a word, and names another store.
+            raise ConfigError(
+                "the URL has spaces around it, or control characters: remove them, as in sqlite:///file.db or"
+                " redis://localhost:6379/0"
+            )
         return url
     example = f"sqlite:///{url}" if isinstance(url, os.PathLike) else "sqlite:///file.db"
     raise ConfigError(f"{shown(url)} is not a URL: write {example!r} or 'redis://localhost:6379/0'")

@@ -55,11 +55,12 @@ def near_for(url: str, near: object, default: object, who: str = "near=") -> int
     """The bytes of the near cache of a cache at this URL; 0 for none.
 
     `near`: what the cache was made with. `default`, which `who` gives, holds for caches that say nothing, where their
-    store can have one.
+    store can have one. A wrong one is wrong for all of them: the next deployment may have a Redis.
     """
     redis = is_redis(url)
     if near is None:
-        return size_of(default, who) if default and redis else 0
+        size = 0 if default is None else size_of(default, who)
+        return size if redis else 0
     size = size_of(near)
     if size and not redis:
         raise ConfigError(

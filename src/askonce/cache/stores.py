@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Self, cast
 
@@ -65,8 +66,9 @@ def open_store(url: str, *, prefix: str = "", asynchronous: bool = False, **opti
 
         return MemoryStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
     if scheme == "sqlite":
-        from askonce.store.sqlite.store import SQLiteStore
+        from askonce.store.sqlite.store import SQLiteStore, path_of
 
+        _check_file(url, path_of(url))
         return SQLiteStore.from_url(url, prefix=prefix, asynchronous=asynchronous, **options)
     if scheme == "unix" or scheme in _REDIS:
         from askonce.store.redis.store import RedisStore
@@ -87,6 +89,19 @@ _SCHEME = pattern(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 _SERVER = pattern(r"[\w.-]+:\d{1,5}(/\d+)?", re.ASCII)
 _PATH = pattern(r"[\w./~ -]*(/[\w. -]*|\.(db|sqlite3?))", re.IGNORECASE)
 WRITE = "write sqlite:///file.db, redis://host:6379/0, rediss://..., unix://... or memory://"
+
+
+def _check_file(url: str, path: str) -> None:
+    """ConfigError for a path where no file can be, as it is now; later that is trouble of the store."""
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib is not loaded for a lookup
+        raise ConfigError(f"{url!r} is a folder: name a file in it, as in {url.rstrip('/')}/askonce.db")
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - likewise
+        raise ConfigError(f"{url!r} is a device, a socket or a pipe: name a file, as in sqlite:///file.db")
+    above = os.path.dirname(path)  # noqa: PTH120 - likewise
+    while above != (further := os.path.dirname(above)):  # noqa: PTH120 - likewise
+        if os.path.isfile(above):  # noqa: PTH113 - likewise
+            raise ConfigError(f"{url!r} stands below the file {above!r}: name a file in a folder")
+        above = further
 
 
 def _no_store_at(url: str) -> str:

@@ -38,9 +38,9 @@ class RedisOptions(TypedDict, total=False):
     """The options of redis-py's connections that a cache passes on; redis-py has their defaults, but for two.
 
     `socket_timeout` (0.2 s) and `socket_connect_timeout` (1.0 s): the longest that one exchange, or a new connection,
-    may take. `max_connections`: how many connections at most. `db`: the number of the database. `socket_read_size`:
-    bytes read at once. `socket_type`, `socket_keepalive_options`: numbers of the socket module. All others as in
-    ``redis.Redis``.
+    may take. `max_connections` has no effect: threads share up to 32 connections, and tasks of a loop share one. `db`:
+    the number of the database. `socket_read_size`: bytes read at once. `socket_type`, `socket_keepalive_options`:
+    numbers of the socket module. All others as in ``redis.Redis``.
     """
 
     db: int

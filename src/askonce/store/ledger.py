@@ -37,7 +37,7 @@ from askonce.core.spelling import meant
 from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Notice, end_frame
 from askonce.core.wording import shown
 from askonce.errors import ConfigError
-from askonce.store import Held, Running, StoreTrouble
+from askonce.store import Clock, Held, Running, StoreTrouble, machine_clock
 
 
 class Ledger(Protocol):
@@ -76,6 +76,13 @@ def bytes_option(value: object, least: int) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
     raise ConfigError(f"max_bytes is {shown(value)}: write a number of bytes, at least {least}, such as 256 * 2**20")
+
+
+def clock_option(value: Clock | None) -> Clock:
+    """The option clock, a function (None: the machine's clock); ConfigError otherwise."""
+    if value is None or callable(value):
+        return value or machine_clock
+    raise ConfigError(f"clock={shown(value)}: give a function that returns microseconds since 1970, or leave it out")
 
 
 def unknown_options(scheme: str, unknown: Iterable[str], known: Sequence[str]) -> str:

@@ -28,8 +28,9 @@ from askonce.core.tape import ENDED, FAILED, Ending
 from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
-from askonce.store import StoreTrouble
+from askonce.store import CONNECT_TIMEOUT, StoreTrouble
 from askonce.store.redis import address as addresses
+from askonce.store.redis import connecting, multiplexed
 from askonce.store.redis.store import RedisStore
 from askonce.store.redis.targets import target
 from askonce.testing.servers import RedisServer, Server, ServerMissing
@@ -92,7 +93,11 @@ def test_stores_of_two_prefixes_have_two_addresses():
         ("redis://host", {"socket_timeot": 1}, "did you mean socket_timeout"),
         ("redis://host", {"socket_timeout": "soon"}, "not a number of seconds"),
         ("redis://host", {"max_bytes": 2**20}, "max_bytes"),
-        ("redis://host", {"password": "a", "credential_provider": object()}, "do not fit together"),
+        (
+            "redis://host",
+            {"password": "a", "credential_provider": redis.UsernamePasswordCredentialProvider("a")},
+            "do not fit together",
+        ),
         ("unix://", {}, "unix:///run/redis.sock"),
         ("redis://host", {"prefix": "a}b"}, "write 'ab'"),
         ("redis://host", {"prefix": "{a"}, "write 'a'"),
@@ -296,3 +301,27 @@ class _Before6(threads.SSLConnection):
 def test_a_certificate_must_be_of_the_host_that_was_meant_with_every_redis_py_that_we_allow(options, checked):
     made = addresses.RedisAddress(_Before6, {"host": "h", **options}, 0.2).connection(1.0)
     assert made.check_hostname is checked
+
+
+def test_a_new_connection_may_take_as_long_as_the_user_says(monkeypatch: pytest.MonkeyPatch):
+    limits: list[float] = []
+
+    def connect(address: object, limit: float, epoch: int = 0) -> None:
+        limits.append(limit)
+        raise StoreTrouble("store-timeout")
+
+    async def connect_on_loop(address: object, limit: float, epoch: int = 0) -> None:
+        connect(address, limit, epoch)
+
+    monkeypatch.setattr(connecting, "connect", connect)
+    monkeypatch.setattr(multiplexed, "connect_on_loop", connect_on_loop)
+    said = {"socket_connect_timeout": 7.5}
+    for more, client, limit in ((said, None, 7.5), ({}, None, CONNECT_TIMEOUT), ({}, redis.Redis(), CONNECT_TIMEOUT)):
+        del limits[:]
+        address = target("redis://127.0.0.1:1/0", more, client)
+        for one in (address, address.at("127.0.0.1", 2)):
+            with pytest.raises(StoreTrouble):
+                connecting.open_connection(one)
+            with pytest.raises(StoreTrouble):
+                asyncio.run(multiplexed.open_multiplexed(one))
+        assert limits == [limit] * 4

@@ -41,7 +41,6 @@ from askonce.store import (
     StoreTrouble,
     Works,
     ledger,
-    machine_clock,
 )
 from askonce.store.memory.data import Hits, Kept, Memory, memory_of
 
@@ -221,7 +220,7 @@ class MemoryStore:
         room = ledger.bytes_option(max_bytes, LEAST)
         name = parts.netloc
         address = f"memory://{name or f'#{next(_anonymous)}'}"
-        return cls(memory_of(name, room), address, prefix, clock or machine_clock)
+        return cls(memory_of(name, room), address, prefix, ledger.clock_option(clock))
 
     def _do(self, verb: Callable[[_Open], T]) -> T:
         """Run a verb under the lock."""

@@ -22,10 +22,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from askonce.core import wording
 from askonce.core.urls import without_password
 from askonce.errors import ConfigError
-from askonce.store import TIMEOUT
+from askonce.store import CONNECT_TIMEOUT, TIMEOUT
+from askonce.store.redis.options import check, check_query, check_tls, typed
 from askonce.store.redis.scripts import pack
 
 try:
@@ -94,10 +94,14 @@ _epochs: dict[str, Epoch] = {}
 
 
 class RedisAddress:
-    """Makes connections. `text` names the server without a password; `timeout` is how long it may be silent, in s."""
+    """Makes connections. `text` names the server without a password.
+
+    `timeout`: how long it may be silent, `connect_timeout`: how long connecting may take, both in s.
+    """
 
     def __init__(self, kind: type, options: Mapping[str, Any], timeout: float, spelled: Collection[str] = ()) -> None:
         self.timeout = timeout
+        self.connect_timeout = float(options.get("socket_connect_timeout") or CONNECT_TIMEOUT)
         self._sync: type = _TWINS.get(kind, kind)
         self._async: type | None = next((one for one, twin in _TWINS.items() if twin is self._sync), None)
         self._options = {name: value for name, value in options.items() if name not in _MACHINERY | _POOLS}
@@ -175,7 +179,8 @@ def parsed(
     plain = _SCHEMES.get(scheme, scheme) + colon + rest
     if scheme == "unix":
         example = SOCKET
-    _check_query(plain, url)
+    _check_netloc(plain, url)
+    check_query(plain.partition("?")[2].partition("#")[0], url)
     try:
         urlsplit(plain).port  # noqa: B018 - raises if the port is no number
         found = dict(threads.parse_url(plain))  # type: ignore[no-untyped-call]
@@ -185,12 +190,11 @@ def parsed(
     check_no_at(plain.replace(urlsplit(plain).netloc, "", 1), url)
     if not plain.startswith("unix:"):
         _check_path(url, plain, example)
-    given = {**found, **options}
+    given = {**typed(found), **options}
     kind = given.pop("connection_class", threads.Connection)
-    for name in ("socket_timeout", "socket_connect_timeout"):
-        _check_time(name, given.get(name))
-    for name, least, most in (("db", 0, 2**31), ("port", 1, 65535)):
-        _check_whole(name, given.get(name), least, most)
+    check(given)
+    if issubclass(kind, threads.SSLConnection):
+        check_tls(given)
     timeout = float(given.get("socket_timeout") or TIMEOUT)
     if kind is threads.UnixDomainSocketConnection and not given.get("path"):
         raise ConfigError(f"{shown(url)} names no socket: write {SOCKET}")
@@ -216,8 +220,13 @@ def from_client(client: Any) -> RedisAddress:
             f"client={name} is not a plain client of one server: pass a redis.Redis, a redis.asyncio.Redis or a URL"
         )
     check_options(options)
-    # A client's timeouts were chosen for its own commands (5 s by default), so they are not used here.
-    return RedisAddress(kind, options, TIMEOUT)
+    check_tls(options)
+    return RedisAddress(kind, timeless(options), TIMEOUT)
+
+
+def timeless(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A client's options without its timeouts: they were chosen for its own commands (5 s by default)."""
+    return {name: value for name, value in options.items() if name not in {"socket_timeout", "socket_connect_timeout"}}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -236,7 +245,8 @@ def of_node(host: str, port: int, options: Mapping[str, Any]) -> RedisAddress:
         raise ConfigError(f"a cluster client with connection_class={kind.__name__} cannot be used: pass a URL")
     known = _parameters(_TWINS.get(kind, kind)) - {"redis_connect_func"}  # the cluster client's own
     bare = {name: value for name, value in options.items() if name in known and type(value) is not object}
-    return RedisAddress(kind, {**bare, "host": host, "port": port}, TIMEOUT)
+    check_tls(bare)
+    return RedisAddress(kind, {**timeless(bare), "host": host, "port": port}, TIMEOUT)
 
 
 @cache
@@ -273,41 +283,31 @@ def _check(kind: type, options: Mapping[str, Any], spelled: Collection[str]) -> 
         ) from None
 
 
+_TLS = {name for name in ("ssl", *_parameters(threads.SSLConnection)) if name.startswith("ssl")}
 _OTHERS = {"max_bytes": "a Redis has the bound of its own configuration: set maxmemory there"}
+_OTHERS |= dict.fromkeys(_TLS, "TLS is a scheme: write rediss:// in the URL")
 
 
-def _check_query(plain: str, url: str) -> None:
-    """ConfigError for an option in the URL that redis-py cannot read: its own error does not say what it takes."""
-    for name, value in parse_qsl(plain.partition("?")[2]):
-        parse: Any = threads.URL_QUERY_ARGUMENT_PARSERS.get(name)
-        try:
-            if parse is not None:
-                parse(value)
-        except (TypeError, ValueError):
-            kind = "a whole number" if parse is int else "a number" if parse is float else "a value that redis-py takes"
-            raise ConfigError(
-                f"{shown(url)}: {name} is not {kind}: write it as {name}={_EXAMPLES.get(name, 1)}"
-            ) from None
-
-
-_EXAMPLES = {"socket_timeout": 0.2, "socket_connect_timeout": 1.0, "db": 0, "port": 6379}
-
-
-def _check_time(name: str, value: object) -> None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf")
-    ):
+def _check_netloc(plain: str, url: str) -> None:
+    """ConfigError for what stands where redis-py would take its default, or half of what was written."""
+    try:
+        parts = urlsplit(plain)
+        port, twice = parts.port, {"username": parts.username, "password": parts.password}
+    except ValueError:
+        return  # the URL's own error says more
+    if port == 0:
+        raise ConfigError(f"{shown(url)}: port 0 is no server's: write {EXAMPLE}")
+    if parts.fragment:
+        raise ConfigError(f"{shown(url)} contains a #: write it as %23{_QUOTE}")
+    if parts.hostname and any(sign.isspace() or sign == "," for sign in parts.hostname):
         raise ConfigError(
-            f"{name}={wording.shown(value)} is not a number of seconds above 0: write {name}={_EXAMPLES[name]}"
+            f"{shown(url)} names no host: write {EXAMPLE}, or {parts.scheme}+cluster://host:6379,host:6379"
         )
-
-
-def _check_whole(name: str, value: object, least: int, most: int) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
-        raise ConfigError(
-            f"{name}={wording.shown(value)} is not a whole number from {least} to {most}: write"
-            f" {name}={_EXAMPLES[name]}"
-        )
+    names = dict(parse_qsl(parts.query))
+    path = parts.path.strip("/")
+    twice["db"] = path if path.isdigit() and plain[:5] != "unix:" and path != names.get("db") else None
+    if name := next((name for name in names if twice.get(name)), ""):
+        raise ConfigError(f"{shown(url)}: {name} is given twice: write it before the ?, or after it")
 
 
 def _check_path(url: str, plain: str, example: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from askonce.runtime.task_signal import running_loop
-from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.connecting import first, was_first
 from askonce.store.redis.connection import Cut
@@ -91,7 +91,7 @@ class _PerLoop:
         """The replies, over a new connection; `until` is the caller's deadline (loop's s), if that is near."""
         asked = asyncio.get_running_loop().time()
         if first(self._address) is None:
-            latest, until = asked + CONNECT_TIMEOUT, 0.0
+            latest, until = asked + self._address.connect_timeout, 0.0
         else:
             latest = until = until or asked + self._address.timeout
         while True:

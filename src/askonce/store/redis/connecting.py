@@ -1,7 +1,7 @@
 """Connecting to a Redis, within a time limit: name lookup, TLS, HELLO, a password, each step by redis-py.
 
 A thread of the pool connects, not the caller: a name lookup may take seconds, which no socket timeout bounds. It goes
-on for up to CONNECT_TIMEOUT after its caller gave up, and the next caller finds the connection.
+on for up to `connect_timeout` after its caller gave up, and the next caller finds the connection.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import time
 from typing import Any
 
-from askonce.store import CONNECT_TIMEOUT
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.asking import find, is_primary, search
 from askonce.store.redis.connection import Connection
@@ -59,8 +58,8 @@ def open_connection(address: RedisAddress) -> Connection:
     """Connect to a server, or to the primary that the sentinels name, with all of redis-py's steps; or StoreTrouble."""
     epoch = address.epoch.number
     if not isinstance(address, SentinelAddress):
-        return connect(address, CONNECT_TIMEOUT, epoch)
-    steps = search(address, epoch, time.monotonic() + CONNECT_TIMEOUT)
+        return connect(address, address.connect_timeout, epoch)
+    steps = search(address, epoch, time.monotonic() + address.connect_timeout)
     connection, its_epoch = find(steps, connect)
     connection.epoch = its_epoch
     watch(address, connection, open_connection)

@@ -28,7 +28,7 @@ from typing import Any
 import hiredis
 
 from askonce.runtime.exits import EXIT, ending
-from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.asking import find_on_loop, search
 from askonce.store.redis.connecting import open_connection
@@ -295,8 +295,8 @@ async def open_multiplexed(address: RedisAddress) -> MultiplexedConnection:
     """Connect to a server, or to the primary that the sentinels name, with all of redis-py's steps; or StoreTrouble."""
     epoch = address.epoch.number
     if not isinstance(address, SentinelAddress):
-        return await connect_on_loop(address, CONNECT_TIMEOUT, epoch)
-    steps = search(address, epoch, time.monotonic() + CONNECT_TIMEOUT)
+        return await connect_on_loop(address, address.connect_timeout, epoch)
+    steps = search(address, epoch, time.monotonic() + address.connect_timeout)
     connection, its_epoch = await find_on_loop(steps, connect_on_loop)
     connection.epoch = its_epoch
     watch(address, connection, open_connection)

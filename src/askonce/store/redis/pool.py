@@ -21,7 +21,7 @@ from collections import deque
 
 from askonce.runtime.exits import start_thread
 from askonce.runtime.wakeup import Wakeup
-from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.connecting import first, open_connection, was_first
 from askonce.store.redis.connection import TRUSTED, Connection
@@ -73,7 +73,7 @@ class Pool:
         self._waiting: deque[_Waiter] = deque()
         self._connections: dict[int, weakref.ref[Connection]] = {}  # all open ones, by the ids of their objects
         self._connecting: dict[int, _Connecting] = {}  # under way, by their places
-        self._failed = -CONNECT_TIMEOUT  # when one failed last
+        self._failed = -address.connect_timeout  # when one failed last
 
     def take(self, now: float) -> Connection | None:
         """A free connection that may be trusted; None if there is none."""
@@ -146,9 +146,9 @@ class Pool:
         """How long a caller waits (monotonic s)."""
         since = first(self._address)
         if since is None:
-            return began + CONNECT_TIMEOUT
+            return began + self._address.connect_timeout
         served = max(began, self.progress) + self._address.timeout
-        return min(served, max(began, since) + CONNECT_TIMEOUT)
+        return min(served, max(began, since) + self._address.connect_timeout)
 
     def open(self) -> int:
         """How many connections there are, in use or not."""
@@ -171,7 +171,7 @@ class Pool:
         ):
             return
         for place in range(CONNECTING if self.open() else 1):
-            attempt = _Connecting(self._epoch.number, now + 2 * CONNECT_TIMEOUT)
+            attempt = _Connecting(self._epoch.number, now + 2 * self._address.connect_timeout)
             if self._connecting.setdefault(place, attempt) is attempt:
                 self._start(place, attempt)
                 return
@@ -195,7 +195,7 @@ class Pool:
         try:
             while not self._enough() and self._connecting.get(place) is attempt:
                 asked = list(self._waiting)
-                attempt.until = time.monotonic() + 2 * CONNECT_TIMEOUT
+                attempt.until = time.monotonic() + 2 * self._address.connect_timeout
                 try:
                     connection = open_connection(self._address)
                 except StoreTrouble as trouble:

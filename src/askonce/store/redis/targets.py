@@ -16,6 +16,7 @@ from askonce.errors import ConfigError
 from askonce.store import TIMEOUT
 from askonce.store.redis import address as addresses
 from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.options import check, check_query, check_tls, typed
 from askonce.store.redis.sentinel import PORT, SentinelAddress, Service
 
 SUFFIX = "+sentinel"
@@ -59,6 +60,7 @@ def _from_url(url: str, scheme: str, options: Mapping[str, Any]) -> SentinelAddr
     given.pop("host", None)
     if not (name := unquote(parts["name"])):
         raise ConfigError(f"{addresses.shown(url)} names no service: write {EXAMPLE}")
+    check_query("&".join(one.removeprefix(_OWN) for one in own), url, _OWN)
     told = _typed(own) | {name: value for name, value in options.items() if _is_own(name)}
     least = _number(told.pop(_LEAST, 0))
     sentinels = _sentinels(_hosts(hosts, url), kind, given, told, timeout)
@@ -74,14 +76,14 @@ def _typed(own: Sequence[str]) -> dict[str, Any]:
     bare = [one.removeprefix(_OWN) for one in own]
     found = dict(threads.parse_url(f"redis://sentinel?{'&'.join(bare)}"))  # type: ignore[no-untyped-call]
     names = {one.partition("=")[0]: other.partition("=")[0] for one, other in zip(bare, own, strict=True)}
-    return {names[name]: value for name, value in found.items() if name in names}
+    return {names[name]: value for name, value in typed(found).items() if name in names}
 
 
 def _number(value: Any) -> int:
     try:
         return int(value)
     except (TypeError, ValueError):
-        raise ConfigError(f"{_LEAST}={value!r} is not a number of sentinels") from None
+        raise ConfigError(f"{_LEAST}={value!r} is not a number of sentinels: write {_LEAST}=1") from None
 
 
 def _hosts(text: str, url: str) -> list[tuple[str, int]]:
@@ -103,6 +105,11 @@ def _sentinels(
         options = {name: value for name, value in given.items() if name.startswith("ssl_")} | options
     else:
         kind = threads.Connection
+    try:
+        check(options)
+        check_tls(options)
+    except ConfigError as wrong:
+        raise ConfigError(f"of the sentinels: {wrong}") from None
     return [RedisAddress(kind, {**options, "host": host, "port": port}, timeout, options) for host, port in hosts]
 
 
@@ -119,4 +126,4 @@ def _from_pool(pool: Any, manager: Any) -> SentinelAddress:
     sentinels = [addresses.from_client(client) for client in manager.sentinels]
     host = getattr(manager, "_force_master_ip", None)
     service = Service(str(pool.service_name), sentinels, manager.min_other_sentinels, host)
-    return SentinelAddress(kind, pool.connection_kwargs, TIMEOUT, service)
+    return SentinelAddress(kind, addresses.timeless(pool.connection_kwargs), TIMEOUT, service)
