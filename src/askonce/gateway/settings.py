@@ -41,6 +41,8 @@ def _address(value: str) -> str:
 
 
 def _host(value: str) -> str:
+    if value.startswith(("/", "./", "../", "@", "unix:")):
+        return f"{value!r}: the gateway listens on no Unix socket: write 127.0.0.1, which only this machine reaches"
     # Sockets take it for all networks, and nobody means that by a variable that is not set.
     return "" if value.strip() else "'': write 127.0.0.1 (this machine only), 0.0.0.0 (every network), or one address"
 

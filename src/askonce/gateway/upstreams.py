@@ -41,6 +41,8 @@ def url_problem(url: str) -> str:
         return f"no URL ({wrong}): write it as 'https://api.openai.com'"
     if "@" in parts.netloc:
         return "a URL with a name or a password: remove it, because callers send their own credentials"
+    if "unix" in parts.scheme or parts.scheme.startswith("http+") or url.startswith("/"):
+        return f"{url!r}: an upstream on a Unix socket cannot be reached: let it listen at 127.0.0.1, too"
     if parts.scheme not in {"http", "https"} or not host:
         return f"{url!r} is no URL of http or https: write it as 'https://api.openai.com'"
     if parts.query or parts.fragment or url.endswith(("?", "#")):
