@@ -131,9 +131,18 @@ SECRET = "sk-secret-0123456789"
     [
         ("[[upstream]]\nurl = 'api.openai.com'", "2: url = 'api.openai.com' is no URL of http or https"),
         ("[[upstream]]\nurl = 'ftp://x'", "2: url = 'ftp://x' is no URL of http or https"),
-        ("[[upstream]]\nurl = 'unix:/run/llm.sock'", "2: url = 'unix:/run/llm.sock': an upstream on a Unix socket cannot"),
-        ("[[upstream]]\nurl = 'http+unix://%2Frun%2Fllm.sock'", "an upstream on a Unix socket cannot be reached: let it"),
-        ("[server]\nhost = '/run/askonce.sock'", "2: host = '/run/askonce.sock': the gateway listens on no Unix socket"),
+        (
+            "[[upstream]]\nurl = 'unix:/run/llm.sock'",
+            "2: url = 'unix:/run/llm.sock': an upstream on a Unix socket cannot",
+        ),
+        (
+            "[[upstream]]\nurl = 'http+unix://%2Frun%2Fllm.sock'",
+            "an upstream on a Unix socket cannot be reached: let it",
+        ),
+        (
+            "[server]\nhost = '/run/askonce.sock'",
+            "2: host = '/run/askonce.sock': the gateway listens on no Unix socket",
+        ),
         ("[server]\nhost = 'unix:/run/a.sock'", "listens on no Unix socket: write 127.0.0.1"),
         ("[[upstream]]\nurl = 'https://'", "2: url = 'https://' is no URL of http or https"),
         ("[[upstream]]\nurl = 'https://a b/'", "has characters that no plain URL has"),
