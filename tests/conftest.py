@@ -1,5 +1,6 @@
-"""Fixtures for all tests. Servers are started once a session; if one is not installed, its tests are skipped.
+"""Fixtures for all tests. If a server is not installed, its tests are skipped.
 
+Servers are started once a session, and those that work in a group once a file: they talk to each other all the time.
 `valkey` and `redis_server` are shared, and empty at the beginning of each test that uses them, so a test may write
 anything. A test that stops, freezes or configures its server takes `own_valkey` or `own_redis` instead.
 """
@@ -20,6 +21,14 @@ import pytest
 
 # The table of prices takes some tenths of a second to load in each process; tests of prices ask for it.
 os.environ.setdefault("ASKONCE_PRICES", "off")
+
+# Each client of an SDK reads the authorities that it trusts: a hundred of the system's take 20 ms. The key of this one is
+# gone, and it signed nothing; a test that asks a public address takes the fixture `registries`.
+AUTHORITY = str(Path(__file__).with_name("authority.pem"))
+os.environ.setdefault("SSL_CERT_FILE", AUTHORITY)
+
+# What is imported and collected for good is no garbage: until all of it is there, the collector would look at it often.
+gc.disable()
 
 # First of all: what is shipped for tests asserts too, and pytest rewrites only what is not imported yet.
 pytest.register_assert_rewrite("askonce.testing")
@@ -78,9 +87,17 @@ def _logs() -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected for good is no garbage: the collector, which tests call often, passes it by."""
+    """From here on there is garbage: the collector, which tests call often, passes by what was there before."""
     gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's authorities, for a program that downloads from a registry of packages."""
+    if os.environ.get("SSL_CERT_FILE") == AUTHORITY:
+        monkeypatch.delenv("SSL_CERT_FILE")
 
 
 @pytest.fixture(scope="session")
@@ -107,28 +124,28 @@ def redis_server(_session_redis: Server) -> Server:
     return _session_redis
 
 
-@pytest.fixture(scope="session")
-def _session_cluster() -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def _file_cluster() -> Iterator[Cluster]:
     yield from started(Cluster())
 
 
-@pytest.fixture(scope="session")
-def _session_redis_cluster() -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def _file_redis_cluster() -> Iterator[Cluster]:
     yield from started(Cluster(Redis8Server))
 
 
 @pytest.fixture
-def cluster(_session_cluster: Cluster) -> Cluster:
-    """Three primaries of Valkey without replicas, shared by the session, empty."""
-    _session_cluster.flush()
-    return _session_cluster
+def cluster(_file_cluster: Cluster) -> Cluster:
+    """Three primaries of Valkey without replicas, shared by the tests of a file, empty."""
+    _file_cluster.flush()
+    return _file_cluster
 
 
 @pytest.fixture
-def redis_cluster(_session_redis_cluster: Cluster) -> Cluster:
-    """Three primaries of Redis 8.2 without replicas, shared by the session, empty."""
-    _session_redis_cluster.flush()
-    return _session_redis_cluster
+def redis_cluster(_file_redis_cluster: Cluster) -> Cluster:
+    """Three primaries of Redis 8.2 without replicas, shared by the tests of a file, empty."""
+    _file_redis_cluster.flush()
+    return _file_redis_cluster
 
 
 @pytest.fixture
@@ -143,15 +160,15 @@ def own_redis() -> Iterator[Server]:
     yield from started(RedisServer())
 
 
-@pytest.fixture(scope="session")
-def _session_sentinels() -> Iterator[SentinelGroup]:
+@pytest.fixture(scope="module")
+def _file_sentinels() -> Iterator[SentinelGroup]:
     yield from started(SentinelGroup())
 
 
 @pytest.fixture
-def sentinels(_session_sentinels: SentinelGroup) -> SentinelGroup:
-    """A primary, its replicas and its sentinels, shared by the session, and left alone: one prefix for each test."""
-    return _session_sentinels
+def sentinels(_file_sentinels: SentinelGroup) -> SentinelGroup:
+    """A primary, its replicas and its sentinels, shared by the tests of a file, and left alone: one prefix each."""
+    return _file_sentinels
 
 
 @pytest.fixture

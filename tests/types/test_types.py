@@ -12,7 +12,7 @@ import pytest
 
 PROGRAMS = Path(__file__).parent / "programs"
 PASS, FAIL = PROGRAMS / "must_pass.py", PROGRAMS / "must_fail.py"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registries")]
 
 
 def marked(program):

@@ -38,7 +38,7 @@ def test_everything_in_the_folder_is_in_the_manifest_and_has_its_licence_beside_
 
 
 @pytest.mark.slow
-def test_the_registry_has_the_same_bytes(tmp_path):
+def test_the_registry_has_the_same_bytes(registries, tmp_path):
     from tools import vendor
 
     if not vendor.npm():
@@ -99,7 +99,7 @@ async def test_a_client_that_cannot_decompress_gets_the_plain_file(stranger):
 
 
 @pytest.mark.slow
-def test_a_wheel_has_templates_scripts_styles_and_licences(tmp_path):
+def test_a_wheel_has_templates_scripts_styles_and_licences(registries, tmp_path):
     root = Path(askonce.__file__).parents[2]
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, root], check=True)
     (wheel,) = tmp_path.glob("askonce-*.whl")
