@@ -63,6 +63,19 @@ def test_an_upstream_that_hangs_up_or_speaks_no_http_is_an_error(said):
         assert ask(running.url).status_code == 502
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+def test_a_request_whose_connection_breaks_is_sent_once(method):
+    with (
+        Tap(lambda heard: answer() if heard.line.endswith(b"/first HTTP/1.1") else b"") as tap,
+        serving(tap.url) as running,
+    ):
+        CLIENT.request(method, f"{running.url}/first")
+        came = CLIENT.request(method, f"{running.url}/second")
+    assert came.status_code == 502
+    assert [heard.line.split()[1] for heard in tap.heard] == [b"/first", b"/second"]
+    assert tap.connections == 1
+
+
 def test_a_certificate_that_does_not_verify_is_said_and_one_that_the_configuration_names_verifies(tmp_path):
     cert = certificate(tmp_path, "upstream")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -116,6 +116,8 @@ class UpstreamClient:
             max_field_size=HEAD,
             max_headers=LINES,
         )
+        # Else a GET, PUT or DELETE whose connection breaks would be sent again: whether it was done is not known here.
+        self._session._retry_connection = False  # noqa: SLF001 - there is no other way to say it
         self._proxies: dict[str, str | None] = {}
 
     async def send(self, request: wire.Request, context: ssl.SSLContext | None = None) -> wire.Response:
