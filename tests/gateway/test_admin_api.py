@@ -223,6 +223,12 @@ async def test_a_body_must_be_json_and_small_and_shallow(client):
         "the body is not JSON: send it with `content-type: application/json`",
     )
     assert (await said(b'{"tag": ["a"]}', "application/json; charset=utf-8"))[0] == 200
+    for twice in (
+        b'{"tag": ["a"], "tag": ["b"]}',
+        b'{"tag": ["a"], "dry_run": true, "dry_run": false}',
+        b'{"request": {"a":1,"a":1}}',
+    ):
+        assert await said(twice) == (400, "the body is not JSON that can be read: a name stands twice in an object")
     assert (await said(b'{"request": NaN}'))[0] == 400
     assert (await said(b'{"request": ' + b"[" * 100_000))[0] == 400
     assert (await said(b'{"request": "' + b"x" * 2**20 + b'"}'))[0] == 413

@@ -11,11 +11,21 @@ _BRACKETS = re.compile(rb"[\[\]{}]")
 _DEEPER = frozenset({b"[", b"{"})
 
 
-def read(text: bytes) -> Any:
-    """The value of a JSON text. ValueError for what is not JSON, for numbers that are not finite, and for deep ones."""
+def read(text: bytes, *, once: bool = False) -> Any:
+    """The value of a JSON text. ValueError for what is not JSON, for numbers that are not finite, and for deep ones.
+
+    `once`: ValueError also for an object in which a name stands twice: readers differ in which of the two counts.
+    """
     if deep(text):
         raise ValueError(f"it nests deeper than {DEEPEST} levels")
-    return json.loads(text, parse_constant=_refused)
+    return json.loads(text, parse_constant=_refused, object_pairs_hook=_unique if once else None)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return made
 
 
 def deep(text: bytes) -> bool:

@@ -115,9 +115,9 @@ async def _body(request: Request) -> Any:
         if len(body) > LARGEST:
             raise Refused(413, f"the body is larger than {LARGEST} bytes: invalidate by key, tag or scope")
     try:
-        return nesting.read(body)
+        return nesting.read(body, once=True)
     except ValueError as wrong:
-        raise Refused(400, f"the body is not JSON: {wrong}") from None
+        raise Refused(400, f"the body is not JSON that can be read: {wrong}") from None
 
 
 def _answer(operation: Operation, found: Any) -> Response:
