@@ -9,18 +9,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping as _Mapping
 from typing import Any
+from typing import Unpack as _Unpack
 
 from askonce.cache import config as _config
-from askonce.cache import sealing as _sealing
-from askonce.cache import stores as _stores
+from askonce.cache import configuring as _configuring
 from askonce.cache.answer import AsyncOutcome, Outcome
 from askonce.cache.cache import AsyncCache, AsyncHandle, Cache, Handle
 from askonce.cache.carry import carry
+from askonce.cache.pricing import Prices as _Prices
+from askonce.cache.sealing import Encryption as _Encryption
+from askonce.cache.typing import Fields as _Fields
 from askonce.cache.typing import T as _T
 from askonce.core.keyring import Keys
+from askonce.core.policy import Consistency as _Consistency
 from askonce.core.policy import Policy
-from askonce.core.wording import spelled as _spelled
 from askonce.errors import (
     AskonceError,
     CacheClosed,
@@ -63,36 +67,40 @@ __all__ = [
 _default: dict[str, tuple[Cache, _config.Standing]] = {}  # under one name: a dict, because its methods are atomic
 
 
-@_spelled
 def configure(
     *,
     url: str | None = None,
     prefix: str | None = None,
     mode: _config.ModeWord | None = None,
     near: int | str | None = None,
+    consistency: _Consistency | None = None,
+    policy: Policy | None = None,
+    scopes: _Mapping[str, Policy] | None = None,
     compress: str | bool | None = None,
-    encryption: Any = None,
+    encryption: _Encryption | None = None,
+    prices: _Prices | None = None,
+    **fields: _Unpack[_Fields],
 ) -> None:
-    """Set the defaults of caches made from now on, the default cache among them (None: leave as it is).
+    """Set the defaults of caches made from now on, the default cache among them (None: leave it as it is).
 
-    `url`, `prefix`, `mode`, `near` (bytes, or such as "64MB"), `compress` and `encryption` are those of `Cache` (None
-    leaves each as it is). Where that changes anything, the next call makes another default cache; the old one finishes
-    its calls. ConfigError for a wrong value.
+    `url`, `prefix`, `mode`, `near` (bytes, or such as "64MB"), `consistency`, `policy`, `scopes`, `compress`,
+    `encryption` and `prices` are those of `Cache` (None leaves each as it is); `fields`: those of `Policy`, such as
+    ``ttl=3600``, over that of `policy`. Where that changes anything, the next call makes another default cache; the old
+    one finishes its calls. ConfigError for a wrong value, UsageError for an unknown keyword.
     """
-    _check_defaults(url, compress, encryption)
-    _config.configure(url=url, prefix=prefix, mode=mode, near=near, compress=compress, encryption=encryption)
+    said: dict[str, Any] = {
+        "url": url,
+        "prefix": prefix,
+        "mode": mode,
+        "near": near,
+        "compress": compress,
+        "encryption": encryption,
+    }
+    said |= {"consistency": consistency, "policy": policy, "scopes": scopes, "prices": prices}
+    _configuring.configure(said, fields)
     made = _default.get("cache")
     if made is not None and made[1] != _config.standing(lenient=True):
         _default.pop("cache", None)
-
-
-def _check_defaults(url: Any, compress: Any, encryption: Any) -> None:
-    """ConfigError for defaults that no cache could be made with. A function that returns keys is not called yet."""
-    if isinstance(url, str) and url:
-        _stores.check_scheme(url)
-    _sealing.find_compression(compress)
-    if encryption is not None and not callable(encryption):
-        _sealing.find_keys(encryption)
 
 
 def default_cache() -> Cache:

@@ -335,6 +335,12 @@ OTHERS = [
     (lambda cache: askonce.configure(mode="of"), "only-if-cached"),
     (lambda cache: askonce.configure(compress="gzip"), "'zstd'"),
     (lambda cache: askonce.configure(encryption=SECRET), "askonce keys"),
+    (lambda cache: askonce.configure(prices="/no/such"), "TOML or JSON"),
+    (lambda cache: askonce.configure(policy={"ttl": 5}), "Policy(ttl=60)"),
+    (lambda cache: askonce.configure(scopes={"a": 5}), "Policy(ttl=60)"),  # type: ignore[dict-item]
+    (lambda cache: askonce.configure(consistency="weak"), "'bounded'"),
+    (lambda cache: askonce.configure(ttl="1h"), "ttl=3600"),
+    (lambda cache: askonce.configure(tenant="a"), "Cache(tenant=...)"),
     (lambda cache: Policy(tll=5), "ttl="),
     (lambda cache: Keys({}), "askonce keys"),
     (lambda cache: Keys({"a": KEY}, nmaes=KEY), "names="),
@@ -405,7 +411,7 @@ def test_a_wrong_variable_is_named_with_what_to_write(tmp_path, monkeypatch, nam
             assert name in line
 
 
-@pytest.mark.parametrize("name", [*config.VARIABLES.values(), "REDIS_URL", "ASKONCE_PRICES"])
+@pytest.mark.parametrize("name", [*config.VARIABLES.values(), "REDIS_URL"])
 def test_a_blank_variable_says_nothing_unless_a_secret_was_lost(tmp_path, monkeypatch, name):
     for blank in ("", " ", "\n"):
         monkeypatch.setenv(name, blank)

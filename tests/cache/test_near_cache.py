@@ -528,11 +528,13 @@ def test_a_default_of_the_environment_and_of_configure_is_for_redis_alone(defaul
     assert defaults() == 0
 
 
-def test_a_wrong_size_in_the_environment_is_said_where_it_matters(defaults, monkeypatch):
-    monkeypatch.setenv("ASKONCE_NEAR", "lots")
+def test_a_wrong_size_in_the_environment_is_said_whatever_the_store_is(defaults, monkeypatch):
+    monkeypatch.setenv("ASKONCE_NEAR", "64MB")
     assert defaults("memory://x") == 0
-    with pytest.raises(ConfigError, match="lots"):
-        defaults()
+    monkeypatch.setenv("ASKONCE_NEAR", "lots")
+    for url in ((), ("memory://x",)):
+        with pytest.raises(ConfigError, match="lots"):
+            defaults(*url)
 
 
 def test_a_pickled_cache_has_the_same_options(defaults):

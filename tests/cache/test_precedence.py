@@ -14,12 +14,25 @@ from typing import Any, NamedTuple
 import pytest
 
 import askonce
-from askonce import AsyncCache, Cache, ConfigError
+from askonce import AsyncCache, Cache, ConfigError, Policy
 from askonce.cache import config
+from askonce.cache.typing import StoreOptions
+from askonce.core.policy import Terms
+from askonce.core.rules import RULE_WORDS
+from askonce.engine.question import Plan, Settings
+from askonce.errors import AskonceError, UsageError
+from askonce.flight.pricing import UNPRICED
 
 KEYS = {name: f"{name}={byte * 32}" for name, byte in (("one", "1a"), ("two", "2b"), ("three", "3c"))}
 REDIS = "redis://127.0.0.1:1/0"
 MEMORY = "memory://default"  # where caches are of which nothing is said
+
+
+class Scopes(dict[str, Policy]):
+    """Policies of scopes, as the key of a table."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
 
 
 class Setting(NamedTuple):
@@ -63,7 +76,24 @@ SETTINGS = {
         lambda cache: cache._base.codec.ids,
         (),
     ),
+    "prices": Setting(
+        {"off": False, False: False, True: True},
+        {"off": False, "": True},
+        lambda cache: cache._base._pricer is not UNPRICED,
+        True,
+    ),
+    "consistency": Setting(
+        {"strong": "strong", "bounded": "bounded"}, {}, lambda cache: terms(cache).consistency, "bounded"
+    ),
+    "policy": Setting({Policy(ttl=60): 60, Policy(): 86400}, {}, lambda cache: terms(cache).ttl, 86400),
+    "scopes": Setting({Scopes(): 86400, Scopes(a=Policy(ttl=5)): 5}, {}, lambda cache: terms(cache, "a").ttl, 86400),
 }
+OF_ONE_CACHE = {"redis_client"}  # it is at one place; a default for all of them is a URL
+
+
+def terms(cache: Any, scope: str | None = None) -> Terms:
+    plan: Plan = cache._base._planner.plan(Settings(scope=scope))
+    return plan.terms
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +124,7 @@ def told(name: str, configured: Any, variable: str | None, monkeypatch: pytest.M
     config._configured.clear()
     askonce.configure(**{name: configured})
     if variable is None:
-        monkeypatch.delenv(config.VARIABLES[name], raising=False)
+        monkeypatch.delenv(config.VARIABLES.get(name, "ASKONCE_NOTHING"), raising=False)
     else:
         monkeypatch.setenv(config.VARIABLES[name], variable)
 
@@ -105,7 +135,38 @@ def made(kind: Callable[..., Any], name: str, given: Any) -> Any:
 
 
 def test_every_default_of_configure_is_in_the_table():
-    assert SETTINGS.keys() == inspect.signature(askonce.configure).parameters.keys() == config.VARIABLES.keys()
+    named = {
+        one.name for one in inspect.signature(askonce.configure).parameters.values() if one.kind is one.KEYWORD_ONLY
+    }
+    assert SETTINGS.keys() == named > config.VARIABLES.keys()
+
+
+def test_what_a_cache_may_leave_unsaid_can_be_said_for_all_caches():
+    given = inspect.signature(Cache).parameters.values()
+    unsaid = {one.name for one in given if one.default is None}
+    assert unsaid - OF_ONE_CACHE == SETTINGS.keys()
+    for name in (
+        *OF_ONE_CACHE,
+        *(one.name for one in given if one.kind is one.KEYWORD_ONLY and one.default is not None),
+    ):
+        with pytest.raises(UsageError, match=rf"Cache\({name}="):
+            askonce.configure(**{name: "a"})
+    for name in StoreOptions.__annotations__.keys() | RULE_WORDS:
+        with pytest.raises(UsageError, match=rf"{name}=: "):
+            askonce.configure(**{name: "a"})
+
+
+def test_fields_of_a_policy_are_configured_by_their_names_and_add_up():
+    askonce.configure(policy=Policy(ttl=60, grace=5))
+    askonce.configure(grace=7, ttl=None)
+    for make in (askonce.default_cache, lambda: Cache("memory://"), lambda: Cache("memory://", jitter=0)):
+        assert (terms(make()).ttl, terms(make()).grace) == (60, 7)
+    assert terms(Cache("memory://", ttl=50)).ttl == 50
+    assert terms(Cache("memory://", policy=Policy())).ttl == 86400
+    for wrong, right in (({"ttl": "1h"}, "ttl=3600"), ({"tll": 5}, "ttl="), ({"scopes": {"a//b": Policy()}}, "a/b")):
+        with pytest.raises(AskonceError, match=right):
+            askonce.configure(**wrong)
+    assert terms(askonce.default_cache()).ttl == 60
 
 
 @pytest.mark.parametrize("kind", [Cache, AsyncCache])

@@ -2,15 +2,15 @@
 
 The URL that is given, else `configure`, else ``$ASKONCE_URL``, else ``$REDIS_URL``, else an SQLite file in the user's
 cache folder, or memory if there can be no folder. ``$ASKONCE_PREFIX``, ``$ASKONCE_MODE``, ``$ASKONCE_NEAR``,
-``$ASKONCE_COMPRESS`` and ``$ASKONCE_KEYS`` let operators change the other defaults without changing code. They hold for
-what the code leaves unsaid: whatever it says goes before them, also False, 0 and "".
+``$ASKONCE_COMPRESS``, ``$ASKONCE_KEYS`` and ``$ASKONCE_PRICES`` let operators change the other defaults without
+changing code. They hold for what the code leaves unsaid: whatever it says goes before them, also False, 0 and "".
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -35,32 +35,20 @@ VARIABLES = {
     "near": "ASKONCE_NEAR",
     "compress": "ASKONCE_COMPRESS",
     "encryption": "ASKONCE_KEYS",
+    "prices": "ASKONCE_PRICES",
 }
 
 _configured: dict[str, Any] = {}
 _warned: set[str] = set()
 
 
-def configure(
-    *,
-    url: str | None = None,
-    prefix: str | None = None,
-    mode: str | None = None,
-    near: int | str | None = None,
-    compress: str | bool | None = None,
-    encryption: Any = None,
-) -> None:
+def configure(**said: Any) -> None:
     """Set the defaults of caches made from now on; None leaves a default unchanged. ConfigError for a wrong value."""
-    if url is not None:
-        check_url(url)
-    if prefix is not None:
-        find_prefix(prefix)
-    if mode is not None:
-        check_mode(mode)
-    if near is not None:
-        size_of(near)
-    said = {"url": url, "prefix": prefix, "mode": mode, "near": near, "compress": compress, "encryption": encryption}
-    _configured.update({name: value for name, value in said.items() if value is not None})
+    said = {name: value for name, value in said.items() if value is not None}
+    for name, check in _CHECKS.items():
+        if name in said:
+            check(said[name])
+    _configured.update(said)
 
 
 def setting(name: str, given: Any = None) -> Any:
@@ -107,7 +95,7 @@ def url_variable(url: str | None) -> str:
 
 
 class Standing(NamedTuple):
-    """The default place of a cache, its default mode, its near cache's size, and how it compresses and encrypts."""
+    """The default place of a cache, its default mode, its near cache's size, and all else that `configure` said."""
 
     url: str
     prefix: str
@@ -115,6 +103,8 @@ class Standing(NamedTuple):
     near: int
     compress: object
     encryption: object
+    prices: object
+    others: Mapping[str, object]
 
 
 def standing(*, lenient: bool = False) -> Standing:
@@ -126,7 +116,9 @@ def standing(*, lenient: bool = False) -> Standing:
             raise
         url = ""
     near = near_for(url, None, default_near(), giver("near"))
-    return Standing(url, find_prefix(None), find_mode(None), near, found("compress"), found("encryption"))
+    sealed = (found("compress"), found("encryption"))
+    others = {name: said for name, said in _configured.items() if name not in VARIABLES}
+    return Standing(url, find_prefix(None), find_mode(None), near, *sealed, found("prices"), others)
 
 
 def find_url(url: str | None) -> str:
@@ -196,6 +188,14 @@ def check_mode(mode: object, who: str = "mode=") -> ModeWord:
         if one == mode:
             return one
     raise ConfigError(f"{who}{shown(mode)}: write one of {', '.join(MODES)}")
+
+
+_CHECKS: dict[str, Callable[[Any], object]] = {
+    "url": check_url,
+    "prefix": find_prefix,
+    "mode": check_mode,
+    "near": size_of,
+}
 
 
 def cache_folder() -> Path | None:

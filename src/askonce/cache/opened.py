@@ -74,6 +74,8 @@ class OpenedCache(Observed):
             if url is not None:
                 raise ConfigError("give a URL or redis_client=, not both")
             url, options = "redis://", {**options, "client": redis_client}
+        policy, scopes = config.setting("policy", policy), config.setting("scopes", scopes)
+        prices, consistency = config.setting("prices", prices), config.setting("consistency", consistency)
         codec, pricer = codec_of(compress, encryption), pricer_of(prices)
         own = policy_of(policy, fields | ({} if consistency is None else {"consistency": consistency}))
         planner = Planner(prefix, tenant, own, scopes or {}, mode, codec.names)
@@ -83,10 +85,19 @@ class OpenedCache(Observed):
             options["near"] = size
         pace = pace_of(replay, replay_speed)
         flag("strict", strict)
-        said = {"policy": policy, "scopes": scopes, "tenant": tenant, "strict": strict, "replay": replay, **more}
-        said |= {"near": size, "consistency": consistency, "replay_speed": replay_speed}
+        # All is said that `configure` or a variable may say otherwise where the cache is unpickled.
+        said = {
+            "policy": policy or Policy(),
+            "scopes": scopes or {},
+            "tenant": tenant,
+            "strict": strict,
+            "replay": replay,
+            **more,
+        }
+        said |= {"near": size, "consistency": own.consistency or "bounded", "replay_speed": replay_speed}
         keys = portable(config.setting("encryption", encryption))
-        said |= {"compress": find_compression(compress), "encryption": keys, "prices": prices}
+        said |= {"compress": find_compression(compress), "encryption": keys}
+        said["prices"] = True if (listed := config.found("prices", prices)) is None else listed
         origin = Origin(type(self), {"url": address, "prefix": prefix, "mode": mode, **said}, redis_client is None)
         parts = Parts(prefix, mode, rules, planner, codec, pricer, strict, pace, origin)
         with config.naming(config.url_variable(url)):

@@ -88,11 +88,14 @@ class StoreOptions(RedisOptions, total=False):
     clock: Clock
 
 
-class CacheOptions(StoreOptions, RuleWords, PolicyFields, total=False):
-    """The keywords of a cache beside those of its signature.
-
-    Options of its store (`StoreOptions`), rules about requests (`RuleWords`), and fields of `Policy`. `ttl`: seconds, a
-    field of its policy too (None: the policy's).
-    """
+class Fields(PolicyFields, total=False):
+    """The fields of a `Policy` as keywords. `ttl`: seconds that an answer stays fresh (None: the policy's)."""
 
     ttl: float | None
+
+
+class CacheOptions(StoreOptions, RuleWords, Fields, total=False):
+    """The keywords of a cache beside those of its signature.
+
+    Options of its store (`StoreOptions`), rules about requests (`RuleWords`), and fields of `Policy`, `ttl` among them.
+    """

@@ -305,7 +305,7 @@ def _check_netloc(plain: str, url: str) -> None:
         )
     names = dict(parse_qsl(parts.query))
     path = parts.path.strip("/")
-    twice["db"] = path if path.isdigit() and plain[:5] != "unix:" and path != names.get("db") else None
+    twice["db"] = path if path.strip("0").isdigit() and plain[:5] != "unix:" and path != names.get("db") else None
     if name := next((name for name in names if twice.get(name)), ""):
         raise ConfigError(f"{shown(url)}: {name} is given twice: write it before the ?, or after it")
 
