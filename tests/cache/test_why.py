@@ -400,7 +400,7 @@ def _raw(cache: Cache) -> Any:
 
 def test_a_store_in_trouble_is_the_reason_and_no_exception(tmp_path: Path) -> None:
     folder = tmp_path / "none"
-    folder.write_text("a file, and no folder")
     with Cache(f"sqlite:///{folder}/a.db") as cache:
+        folder.write_text("a file, and no folder")
         assert told(cache, ASKED).reason == "store-trouble"
         assert cache.why(ASKED).reason == "store-trouble"

@@ -117,23 +117,30 @@ class Explained(QuestionBuilder):
     async def _of_http(self, sent: Any, settings: Settings) -> results.Why:
         """Why of a request, or of the lookup that a response answered."""
         from askonce.core import why
-        from askonce.engine.explaining import Asking
 
         answered = hasattr(sent, "status_code")
         try:
             asked = self._asked(sent.request if answered else sent, settings)
         except RuntimeError:  # httpx: a response that no client received
             raise UsageError("this response answers no request: give one that a client of the cache received") from None
-        status = status_in(sent.headers.get("cache-status", "")) if answered else None
+        if not answered:
+            return await self.why_of(asked)
+        status = status_in(sent.headers.get("cache-status", ""))
         if status is None or not status.key:
             if asked.question is None:
                 return why.passed("", status.detail if status else asked.reason)
             status = status or Status("")
-        if not answered:
-            assert asked.question is not None
-            question = asked.question
-            return await self.engine().explainer.why(Asking(question.key, question.parts, question.fields))
         return await self._of(self._met_again(asked, status, settings), status, latest=True)
+
+    async def why_of(self, asked: Asked) -> results.Why:
+        """Why a lookup of a request that was read would find what it finds."""
+        from askonce.core import why
+        from askonce.engine.explaining import Asking
+
+        question = asked.question
+        if question is None:
+            return why.passed("", asked.reason)
+        return await self.engine().explainer.why(Asking(question.key, question.parts, question.fields))
 
     def _met_again(self, asked: Asked, status: Status, settings: Settings) -> Question:
         """The question that a response answered; without its parts, if its client had other settings."""

@@ -29,6 +29,8 @@ from askonce.gateway.telemetry import Telemetry
 from askonce.gateway.transport import is_hit
 from askonce.gateway.wire import Request, Whole
 from askonce.gateway.wire_errors import RequestError
+from askonce.http.plain_request import PlainRequest
+from askonce.http.rules import Asked
 
 LEAST = 1.0  # s for flights without a caller, even if callers took all the time there was
 
@@ -76,6 +78,10 @@ class Gateway:
     def cache(self) -> AsyncCache:
         """The cache."""
         return self.serving.cache
+
+    def reads(self, sent: PlainRequest) -> Asked:
+        """What a request to it would ask, or why it would pass; UsageError if no upstream stands behind its path."""
+        return self.serving.reads(sent)
 
     def reload(self, config: GatewayConfig) -> None:
         """Use another configuration from the next request on. ConfigError, and no change, if it cannot be used."""

@@ -17,6 +17,8 @@ from askonce.gateway.page.starts import of_gateway
 from askonce.gateway.paths import OURS
 from askonce.gateway.telemetry import Telemetry
 from askonce.gateway.view import View
+from askonce.http.plain_request import PlainRequest
+from askonce.http.rules import Asked
 
 API, METRICS = f"{OURS}/api", f"{OURS}/metrics"
 
@@ -48,6 +50,10 @@ class Mounted(Protocol):
         """The cache in use."""
         ...
 
+    def reads(self, sent: PlainRequest) -> Asked:
+        """What a request to it would ask, or why it would pass; UsageError if no upstream stands behind its path."""
+        ...
+
     @property
     def stopping(self) -> bool:
         """Whether it is about to end."""
@@ -59,7 +65,7 @@ def mounts_of(gateway: Mounted) -> Sequence[Mount]:
     token = gateway.config.admin.token
     if not token:
         return ()
-    view, sessions = View(gateway.cache), Sessions(token, time.time)
+    view, sessions = View(gateway.cache, gateway.reads), Sessions(token, time.time)
     access = Access(token, sessions.opened)
     upstreams = gateway.config.upstreams
     return (

@@ -14,15 +14,18 @@ from askonce.cache import sealing
 from askonce.cache.base import base_of
 from askonce.cache.cache import AsyncCache
 from askonce.cache.config import check_mode
-from askonce.errors import ConfigError
-from askonce.gateway import tls
+from askonce.errors import ConfigError, UsageError
+from askonce.gateway import heads, tls
 from askonce.gateway.config import GatewayConfig, LimitsConfig, Upstream
 from askonce.gateway.gateway_rules import Operator, rules_for
-from askonce.gateway.paths import below
+from askonce.gateway.paths import below, climbs
 from askonce.gateway.repeated import Repeated
 from askonce.gateway.saved import saved_headers
 from askonce.gateway.transport import GatewayTransport
 from askonce.gateway.upstream_client import UpstreamClient
+from askonce.gateway.wire import Request
+from askonce.http.plain_request import PlainRequest
+from askonce.http.rules import Asked
 
 
 class Route(NamedTuple):
@@ -54,6 +57,17 @@ class Serving:
             if (rest := below(path, route.path)) is not None:
                 return route, rest
         return None
+
+    def reads(self, sent: PlainRequest) -> Asked:
+        """What a request to the gateway would ask, or why it would pass; UsageError for a path of no upstream."""
+        parts = urlsplit(sent.url)
+        route, rest = self.route(parts.path or "/") or (None, "")
+        if route is None or climbs(rest):
+            known = ", ".join(one.path or "/" for one in self.routes)
+            raise UsageError(f"no upstream stands behind this path of the gateway, which knows {known}")
+        url = f"{route.base}{rest}?{parts.query}" if parts.query else route.base + rest
+        headers = heads.read(sent.headers.raw, route.host).headers
+        return route.transport.reads(Request(sent.method, url, headers=headers, content=sent.body))
 
 
 def new_cache(config: GatewayConfig) -> AsyncCache:

@@ -83,6 +83,12 @@ class GatewayTransport(Transport):
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
         await read_out(stream, parts)
 
+    def reads(self, request: wire.Request) -> Asked:
+        """What a request asks, with what its key is made of; nothing is asked."""
+        asked = self._read(request)
+        self.rules.describe(asked)
+        return asked
+
     def standing(self, request: wire.Request) -> Standing | None:
         """What is known of every request with the head of this one."""
         return self.rules.standing(self._sent(request))

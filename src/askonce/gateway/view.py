@@ -25,6 +25,8 @@ from askonce.errors import AskonceError, UsageError
 from askonce.gateway import beginnings, nesting
 from askonce.gateway.beginnings import NoSuchKey
 from askonce.gateway.results import Answer, Answers, Filter, Flight, Invalidated, Pulse, Row, Rows, Stats, Swept
+from askonce.http.plain_request import PlainRequest
+from askonce.http.rules import Asked
 from askonce.store import Running, Store, inventory
 from askonce.store.inventory import Listed
 
@@ -41,10 +43,14 @@ def _silent(_met: int) -> None:
 
 
 class View:
-    """What a cache shows of its store. StoreTrouble or StoreUnavailable where the store fails."""
+    """What a cache shows of its store. StoreTrouble or StoreUnavailable where the store fails.
 
-    def __init__(self, cache: Cache | AsyncCache) -> None:
+    `reads`: how the gateway of this cache reads a request that is sent to it.
+    """
+
+    def __init__(self, cache: Cache | AsyncCache, reads: Callable[[PlainRequest], Asked] | None = None) -> None:
         self.cache = cache
+        self._reads = reads
         self._base = base_of(cache)
 
     @property
@@ -160,6 +166,12 @@ class View:
         if not key:
             return await _settled(self.cache.why(**asked))
         return await _settled(self.cache.why(key=await self._asked_key(key)))
+
+    async def why_here(self, sent: PlainRequest) -> Why:
+        """Why of a request that is sent to the gateway itself: under its rules, and for its tenant. UsageError."""
+        if self._reads is None:
+            raise UsageError("there is no gateway here: write the URL of the upstream")
+        return await self._base.why_of(self._reads(sent))
 
     async def _asked_key(self, key: str) -> str:
         try:

@@ -20,7 +20,7 @@ from askonce.gateway import nesting
 from askonce.gateway.admin import problems
 from askonce.gateway.admin.access import SAFE, Access
 from askonce.gateway.admin.openapi import MOUNT, document
-from askonce.gateway.admin.operations import OPERATIONS, Operation
+from askonce.gateway.admin.operations import HOST, OPERATIONS, Operation
 from askonce.gateway.admin.pages import PLAIN, page
 from askonce.gateway.admin.problems import Refused, json_answer
 from askonce.gateway.results import plain
@@ -98,6 +98,8 @@ def _route(view: View, operation: Operation, walking: asyncio.Lock) -> Route:
         given = operation.given(request.path_params, request.query_params.multi_items())
         if operation.ways:
             given |= operation.told(await _body(request))
+        if "http" in given:
+            given["http"] = {**given["http"], HOST: request.headers.get("host", "")}
         async with walking if operation.walks else contextlib.nullcontext():
             return _answer(operation, await operation.run(view, given))
 

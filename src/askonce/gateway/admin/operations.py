@@ -11,6 +11,7 @@ from typing import Any
 from askonce import __version__
 from askonce.core.labels import TAGS_MAX, TEXT_MAX
 from askonce.core.why import Miss, Why
+from askonce.errors import UsageError
 from askonce.gateway.admin import schemas
 from askonce.gateway.admin.problems import Refused
 from askonce.gateway.admin.schemas import Schema
@@ -21,6 +22,7 @@ from askonce.http.plain_request import PlainRequest
 
 Given = dict[str, Any]
 Run = Callable[[View, Given], Awaitable[Any]]
+HOST = "host"  # in the `http` of a request that is explained: by which name the gateway is asked
 MOST = 1000  # items in a list
 
 
@@ -173,9 +175,10 @@ _HEADERS: Schema = {
     "additionalProperties": {"type": "string", "maxLength": 8000, "pattern": f"^[^{_CONTROL}]*$"},
     "propertyNames": {"type": "string", "pattern": _NAME},
 }
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 URL: Schema = {
     "type": "string", "maxLength": 2000, "examples": ["https://api.openai.com/v1/chat/completions"],
-    "pattern": "^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[1-9][0-9]{0,3})?/[A-Za-z0-9._~%/:@!$&()*+,;=?-]*$",
+    "pattern": f"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:{_PORT})?/[A-Za-z0-9._~%/:@!$&()*+,;=?-]*$",
 }  # fmt: skip
 HTTP: Schema = {
     "type": "object", "properties": {"url": URL, "headers": _HEADERS}, "required": ["url"],
@@ -187,7 +190,7 @@ EXPLAINED = Way(
         *REQUEST.fields,
         Field("tags", "Its tags.", {"type": "array", "items": TAG, "maxItems": TAGS_MAX}),
         Field("stream", "As it is given to fetch_stream.", {"type": "boolean"}, default=False),
-        Field("http", "If an HTTP client sends it: the URL, and the headers that count.", HTTP),
+        Field("http", "If an HTTP client sends it: the URL, this gateway's or another, and the headers.", HTTP),
     ),
 )
 WAYS = (
@@ -258,10 +261,15 @@ async def _why(view: View, given: Given) -> Why:
 
 
 async def _why_request(view: View, given: Given) -> Why:
-    if (http := given.pop("http", None)) is not None:
-        headers = [f"{name}: {value}" for name, value in http.get("headers", {}).items()]
-        given["request"] = PlainRequest.of(http["url"], headers, given["request"])
-    return await view.why(**given)
+    if (http := given.pop("http", None)) is None:
+        return await view.why(**given)
+    headers = [f"{name}: {value}" for name, value in http.get("headers", {}).items()]
+    sent = PlainRequest.of(http["url"], headers, given.pop("request"))
+    if sent.headers.get("host").lower() != http[HOST].lower():
+        return await view.why(request=sent, **given)
+    if said := [name for name, value in given.items() if value]:
+        raise UsageError(f"{said[0]}: the gateway's own rules say it; give what its caller sends in headers")
+    return await view.why_here(sent)
 
 
 async def _flights(view: View, given: Given) -> list[Flight]:
