@@ -269,6 +269,7 @@ def test_a_wrong_line_of_the_file_of_tenants_is_named_and_shows_no_credential(tm
 def test_files_that_a_configuration_names_are_beside_it(tmp_path):
     (tmp_path / "tenants.txt").write_text(f"# the keys\n{'AB' * 32}   red team \n\n{'0' * 64} blue\n")
     (tmp_path / "token").write_text(f"{SECRET}\n")
+    (tmp_path / "p.json").write_text('{"models": {}}')
     text = "[tenants]\nby = 'file'\nfile = 'tenants.txt'\n[admin]\ntoken_file = 'token'\n[prices]\nfile = 'p.json'\n"
     path = written(tmp_path, text + "[[upstream]]\nurl = 'https://a'\nca = 'ca.pem'\n")
     config = load(path)

@@ -51,7 +51,7 @@ def read_prices(named: os.PathLike[str] | str) -> Mapping[str, Rates]:
 
     path = Path(named)
     try:
-        text = path.expanduser().read_text("utf-8")
+        text = path.expanduser().read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"the file {path} is not text: write prices in TOML or JSON") from None
     except (OSError, ValueError, RuntimeError) as error:  # the last two: no path at all, or ~ of an unknown user

@@ -120,7 +120,7 @@ def read_keys(named: os.PathLike[str] | str) -> Keys:
             raise ConfigError(f"{path} is a folder: name a file of keys, which askonce keys --file FILE makes")
         if os.name == "posix" and mode & OTHERS:
             raise ConfigError(f"the keys in {path} may be read or changed by others: chmod 600 {path}")
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise ConfigError(
             f"the keys in {path} cannot be read: {error.strerror or error}; name a file that"

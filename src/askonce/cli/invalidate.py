@@ -116,7 +116,7 @@ def number(variant: str | None) -> int | str | None:
 
 def _read(name: str) -> Any:
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8-sig")
         request = json.loads(text)
     except OSError as error:
         raise UsageError(

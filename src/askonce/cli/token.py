@@ -45,7 +45,7 @@ def token_of() -> Token:
 
 def _read(path: str, name: str) -> Token:
     try:
-        text = Path(path).expanduser().read_text("utf-8").strip()
+        text = Path(path).expanduser().read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as wrong:
         why = getattr(wrong, "strerror", None) or "no UTF-8"
         raise UsageError(f"${name}: {path} cannot be read ({why}): name a file that holds the admin token") from None

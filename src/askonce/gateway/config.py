@@ -13,6 +13,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from askonce.cache import sealing
+from askonce.cache.config import VARIABLES
+from askonce.cache.near import is_redis
+from askonce.cache.pricing import OFF, pricer_of
+from askonce.cache.stores import check_scheme
 from askonce.core.policy import Policy
 from askonce.errors import ConfigError
 from askonce.gateway import toml_lines
@@ -51,6 +56,7 @@ __all__ = [
 ]
 
 TABLES = ("upstream", "rule")  # arrays of tables
+NEAR = VARIABLES["near"]
 UPSTREAMS = "ASKONCE_UPSTREAM"  # one or several, with spaces between
 FILE = "ASKONCE_CONFIG"
 
@@ -116,7 +122,7 @@ def _read_file(path: Path, sections: Sections, tables: Tables, problems: Problem
 
 
 _LINE = re.compile(r"at line (\d+)")
-FILES = (("admin", "token_file"), ("tenants", "file"), ("prices", "file"))
+FILES = (("admin", "token_file"), ("tenants", "file"), ("prices", "file"), ("store", "encryption"))
 
 
 def _place_files(sections: Sections, tables: Tables, base: Path) -> None:
@@ -125,8 +131,17 @@ def _place_files(sections: Sections, tables: Tables, base: Path) -> None:
     named += [(given, word) for _, given in tables["upstream"] for word in OF_UPSTREAM]
     for given, word in named:
         one = given.get(word)
-        if one is not None and not one.text and isinstance(one.value, str) and one.value:
-            given[word] = one._replace(value=str(base / one.value))
+        if one is not None and not one.text and isinstance(one.value, str):
+            given[word] = one._replace(value=_placed(word, one.value, base))
+
+
+def _placed(word: str, value: str, base: Path) -> str:
+    """The value of a key that names a file; a ring of keys, and the word off, name none."""
+    before = sealing.FILE if word == "encryption" else ""
+    name = value.removeprefix(before).strip()
+    if not name or not value.startswith(before) or (word == "file" and name == OFF):
+        return value
+    return f"{before}{base / Path(name).expanduser()}"
 
 
 def _misplaced(name: str) -> str:
@@ -251,12 +266,32 @@ def _completed(config: GatewayConfig, given: Sections, problems: Problems) -> Ga
             names = read_tenants(Path(tenants.file))
         except ConfigError as wrong:
             problems.add_all(str(wrong))
-    return replace(config, admin=admin, tenant_names=names)
+    return replace(config, admin=admin, tenant_names=names, store=_store(config, given, problems))
+
+
+def _store(config: GatewayConfig, given: Sections, problems: Problems) -> StoreConfig:
+    """The section of the store. What no cache could be made with is noted with its place."""
+    store = config.store
+    checks = (
+        ("store", "url", store.url, check_scheme),
+        ("store", "encryption", store.encryption, sealing.find_keys),
+        ("prices", "file", config.prices.file, pricer_of),
+    )
+    for home, word, value, check in checks:
+        try:
+            if value and word in given[home]:
+                check(value)
+        except ConfigError as wrong:
+            problems.add(given[home][word].where, wrong)
+    near = given["store"].get("near")
+    # As for a Cache: a variable holds where the store can have a near cache, and a file or a flag means this store.
+    unmeant = store.near and near is not None and near.where == f"${NEAR}" and not is_redis(store.url)
+    return replace(store, near=None) if unmeant else store
 
 
 def _read_token(path: Path, where: str, problems: Problems) -> str:
     try:
-        token = path.read_text("utf-8").strip()
+        token = path.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as wrong:
         problems.add(
             where,

@@ -51,8 +51,8 @@ ttl = 604800
 ```
 
 `askonce serve --config askonce.toml` reads it, or `$ASKONCE_CONFIG` names it. A flag goes before a variable, and a
-variable before the file. The names of files in it (`file`, `token_file`, `ca`, `cert`, `cert_key`) are relative
-to its folder. More examples: `examples/gateway/`.
+variable before the file. The names of files in it (`file`, `token_file`, `ca`, `cert`, `cert_key`, and
+`encryption = "file:keys"`) are relative to its folder. More examples: `examples/gateway/`.
 
 **Reload.** SIGHUP reads everything again, with the files that it names: keys that were rotated, a certificate that was
 renewed, other prices, other tenants. A configuration with a mistake changes nothing, and the log says what is wrong.
@@ -153,7 +153,7 @@ def _variable(one: Field[Any]) -> str:
 
 def _default(one: Field[Any]) -> str:
     value = one.default
-    if value is MISSING or value in ("", ()):
+    if value is MISSING or value in (None, "", ()):
         return ""
     if one.metadata["unit"] == BYTES and value and not value % 1024:
         return f"`{_size(value)}`"

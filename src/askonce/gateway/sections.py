@@ -211,6 +211,7 @@ def _shown(value: object) -> str:
 
 _KINDS: dict[str, Callable[..., object]] = {
     "str": _text,
+    "str | None": _text,
     "int": _whole,
     "bool": _flag,
     SECONDS: _seconds,

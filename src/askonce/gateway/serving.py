@@ -75,9 +75,9 @@ def new_cache(config: GatewayConfig) -> AsyncCache:
     store = config.store
     return AsyncCache(
         store.url or None,
-        prefix=store.prefix or None,
+        prefix=store.prefix,
         mode=check_mode(store.mode),
-        near=store.near or None,
+        near=store.near,
         compress=store.compress or None,
         encryption=store.encryption or None,
         prices=config.prices.file or None,

@@ -83,10 +83,10 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """[store]: where answers are stored; the settings of a `Cache`."""
+    """[store]: where answers are stored; the settings of a `Cache`, and what is not given is as there."""
 
     url: str = key("", "URL of the store; empty: as for a Cache", env="ASKONCE_URL", flag="url", repr=False)
-    prefix: str = key("", "first part of every stored name", env="ASKONCE_PREFIX", flag="prefix")
+    prefix: str | None = key(None, "first part of every stored name", env="ASKONCE_PREFIX", flag="prefix")
     mode: str = key(
         "on",
         "use of the store: on, off, refresh, or only-if-cached",
@@ -94,8 +94,13 @@ class StoreConfig:
         flag="mode",
         check=one_of(*MODES),
     )
-    near: int = key(
-        0, "answers of a Redis kept in each worker; 0: none", unit=BYTES, env="ASKONCE_NEAR", flag="near", check=_near
+    near: int | None = key(
+        None,
+        "answers of a Redis kept in each worker; 0: none",
+        unit=BYTES,
+        env="ASKONCE_NEAR",
+        flag="near",
+        check=_near,
     )
     compress: str = key(
         "", "compression of answers: zstd, or empty", env="ASKONCE_COMPRESS", check=one_of("", *COMPRESSIONS)
@@ -228,7 +233,7 @@ class LogConfig:
 class PricesConfig:
     """[prices]: prices of models that the built-in list does not know."""
 
-    file: str = key("", "file of prices of your own", env="ASKONCE_PRICES")
+    file: str = key("", "file of prices of your own; off: no prices", env="ASKONCE_PRICES")
 
 
 @dataclass(frozen=True, slots=True)

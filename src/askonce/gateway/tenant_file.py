@@ -30,7 +30,7 @@ def name_problem(name: str) -> str:
 def text_of(path: Path) -> str:
     """The text of a file that an operator names; ConfigError if it cannot be read."""
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # with the mark that editors on Windows put first
     except (OSError, UnicodeDecodeError) as wrong:
         why = getattr(wrong, "strerror", None) or "it is not UTF-8"
         raise ConfigError(
