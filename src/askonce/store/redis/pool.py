@@ -1,8 +1,13 @@
 """The connections of one process to one Redis, for any thread that needs one: few, and shared by short-lived threads.
 
-A thread takes the connection that was used last, and gives it back. If there is none, it waits for the first that is
-given back or made. One or two threads connect, however many wait. So 400 threads that start at the same moment make a
-handful of connections, and a thread that ends leaves none behind.
+A thread takes the connection that was used last, and gives it back. If there is none, it waits until one is given back
+or made. One or two threads connect, however many wait. So 400 threads that start at the same moment make a handful of
+connections, and a thread that ends leaves none behind.
+
+A lookup has two exchanges or more. If a connection that is given back went to the thread that waits longest each time,
+its giver would wait for its own next exchange, and soon every thread would wait at each of them, and be woken from each
+wait. So a waiting thread is only woken, and whoever comes first takes the connection. A thread that was overtaken for
+some milliseconds is handed the next one.
 
 A thread waits on while others of its process get answers. If none gets one for a timeout, that is trouble; so is one
 second of waiting. A process's first connection may take as long as connecting may.
@@ -30,15 +35,17 @@ from askonce.store.redis.trouble import over, unconnected
 MOST = 32  # connections of one process; more callers than that wait a tenth of a millisecond each
 SPARE = 4  # connections kept although unused for long
 CONNECTING = 2  # connections being made at the same time
+OVERTAKEN = 0.01  # s in which others may come before a waiting thread
 LOOK = 0.05  # s between two checks of a waiting thread: a connection may be lost with the thread that had it
 
 
 class _Waiter:
     """A thread that waits for a connection."""
 
-    __slots__ = ("connection", "trouble", "wakeup")
+    __slots__ = ("connection", "first", "trouble", "wakeup")
 
-    def __init__(self) -> None:
+    def __init__(self, first: float) -> None:
+        self.first = first  # from when on it comes before others (monotonic s)
         self.connection: Connection | None = None
         self.trouble: StoreTrouble | None = None
         self.wakeup = Wakeup()
@@ -87,7 +94,7 @@ class Pool:
             connection.close()  # dropped on the way without notice, or no longer a primary's
 
     def give(self, connection: Connection) -> None:
-        """Give a connection back: to the thread that waits longest, or to the next that comes."""
+        """Give a connection back, for the next thread that takes one."""
         idle = self.idle
         idle.append(connection)
         if self._waiting or self.closed:
@@ -96,11 +103,26 @@ class Pool:
         elif len(idle) > SPARE:
             self._close_surplus(connection.used - TRUSTED)
 
-    def _settle(self) -> None:
+    def _settle(self, *, hands: bool = False) -> None:
+        """See to it that an idle connection is used, if threads wait; `hands`: by the one that waits longest."""
         if self.closed:
             self.close()
-        while self._waiting and (connection := self.take(time.monotonic())) is not None:
+        while self.idle and self._waiting:
+            now = time.monotonic()
+            if not hands and self._woken(now):
+                return
+            if (connection := self.take(now)) is None:
+                return
             self._hand_over(connection)
+
+    def _woken(self, now: float) -> bool:
+        """Wake the thread that waits longest, to take a connection if it can; False if it must be handed one."""
+        with contextlib.suppress(IndexError):  # none waits any more
+            waiter = self._waiting[0]
+            if now >= waiter.first:
+                return False
+            waiter.wakeup.set()
+        return True
 
     def _close_surplus(self, since: float) -> None:
         """Close the surplus connections that were not used since then (monotonic s)."""
@@ -120,7 +142,7 @@ class Pool:
 
     def wait(self, began: float) -> Connection:
         """A connection for a caller that began then (monotonic s); StoreTrouble if there is none in time."""
-        waiter = _Waiter()
+        waiter = _Waiter(time.monotonic() + OVERTAKEN)
         self._waiting.append(waiter)
         try:
             while waiter.connection is None:
@@ -141,6 +163,8 @@ class Pool:
                 self._waiting.remove(waiter)
             if waiter.connection is not None:
                 self.give(waiter.connection)
+            elif self._waiting and self.idle:
+                self._settle()  # of several that were given back, this thread alone may have been woken
 
     def _until(self, began: float) -> float:
         """How long a caller waits (monotonic s)."""
@@ -205,7 +229,7 @@ class Pool:
                 if was_first(self._address):
                     self.progress = time.monotonic()
                 self.idle.append(connection)
-                self._settle()
+                self._settle(hands=True)  # else this thread would make one more, for a thread that is being woken
         finally:
             if self._connecting.get(place) is attempt:
                 self._connecting.pop(place, None)
