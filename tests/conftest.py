@@ -35,7 +35,7 @@ pytest.register_assert_rewrite("askonce.testing")
 
 from askonce.testing import Provider, RedisServer, ValkeyServer  # noqa: E402
 from askonce.testing.clusters import Cluster  # noqa: E402
-from askonce.testing.sentinels import SentinelGroup  # noqa: E402
+from askonce.testing.sentinels import PATIENT, SentinelGroup  # noqa: E402
 from askonce.testing.servers import Redis8Server, Server  # noqa: E402
 from tests import profiles  # noqa: E402, F401 - the number of examples
 from tests.corpus import interactions  # noqa: E402
@@ -162,7 +162,7 @@ def own_redis() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def _file_sentinels() -> Iterator[SentinelGroup]:
-    yield from started(SentinelGroup())
+    yield from started(SentinelGroup(tolerance=PATIENT))  # no test of it replaces the primary
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ it a replica.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,8 @@ from typing import Any, Self
 from askonce.testing.servers import Server, Startable, ValkeyServer, until
 
 SERVICE = "mymaster"
-DOWN_AFTER = 500  # ms
+HASTY = 0.5  # s that a server may be silent before the sentinels replace it, if one is to be replaced soon
+PATIENT = 60.0  # s, if none is to be replaced: on a busy machine a server that is well is silent for long
 # ms; by default these are seconds. A replica that said nothing for five pings is not promoted, and in a failover each
 # says something once a second. tilt: after a pause of the machine, a sentinel does nothing for so long.
 PERIODS = {
@@ -60,7 +62,10 @@ def sentinel_of(kind: type[Server]) -> type[SentinelServer]:
 
 
 class SentinelGroup(Startable):
-    """A service of one primary, `replicas` replicas and `sentinels` sentinels; use it with ``with``."""
+    """A service of one primary, `replicas` replicas and `sentinels` sentinels; use it with ``with``.
+
+    `tolerance`: how long a server may be silent before the sentinels take it for down, in s. See `tolerate`.
+    """
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class SentinelGroup(Startable):
         password: str | None = None,
         sentinel_password: str | None = None,
         options: Mapping[str, str | int] | None = None,
+        tolerance: float = HASTY,
     ) -> None:
         more: dict[str, str | int] = {"repl-diskless-sync-delay": 0, "repl-ping-replica-period": 1, **(options or {})}
         if password:
@@ -81,6 +87,7 @@ class SentinelGroup(Startable):
         self._sentinels = sentinels
         self._password = password
         self._sentinel_password = sentinel_password
+        self._tolerance = tolerance
 
     def start(self) -> Self:
         """Start all of it; return when every sentinel knows every server and every other sentinel."""
@@ -91,7 +98,7 @@ class SentinelGroup(Startable):
             server.start()
             del server.options["replicaof"]  # when it comes back after a failover, it knows nothing of that
         until(lambda: all(replicates(server) for server in others))
-        config = {"down-after-milliseconds": str(DOWN_AFTER), "failover-timeout": "1000", "parallel-syncs": "2"}
+        config = {"down-after-milliseconds": str(int(self._tolerance * 1000)), "failover-timeout": "1000", "parallel-syncs": "2"}
         if self._password:
             config["auth-pass"] = self._password
         for _ in range(self._sentinels):
@@ -130,8 +137,22 @@ class SentinelGroup(Startable):
     def failover(self) -> Server:
         """Have the sentinels make another server the primary, as an operator does; return the new one."""
         before = self.primary()
-        _ask(self.sentinels[0], "FAILOVER", SERVICE)
+        until(lambda: self._moves_from(before))
         return self.moved_from(before)
+
+    def _moves_from(self, before: Server) -> bool:
+        """Whether a sentinel has replaced it; it is told to, again if it has given up: no replica answered in time."""
+        facts = _facts(_ask(self.sentinels[0], "MASTER", SERVICE))
+        if int(facts[b"port"]) == before.port and b"failover_in_progress" not in facts[b"flags"].split(b","):
+            with contextlib.suppress(RuntimeError):  # no replica is fit for it now
+                _ask(self.sentinels[0], "FAILOVER", SERVICE)
+        return int(facts[b"port"]) != before.port
+
+    def tolerate(self, seconds: float) -> None:
+        """From now on, the sentinels take a server for down after so many seconds of silence."""
+        for sentinel in self.sentinels:
+            if sentinel.running:
+                _ask(sentinel, "SET", SERVICE, "down-after-milliseconds", str(int(seconds * 1000)))
 
     def moved_from(self, before: Server) -> Server:
         """The new primary, once the sentinels have one in place of `before`."""

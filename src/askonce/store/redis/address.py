@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import ssl
 import weakref
 from collections.abc import Callable, Collection, Mapping
@@ -73,17 +74,23 @@ class Epoch:
 
     def __init__(self) -> None:
         self.number = 0
+        # Not `number += 1`: of two threads that end an epoch at once, one could bring back the number that the other
+        # has ended. Each number is given out once.
+        self._numbers = itertools.count(1)
         self.listeners: dict[int, weakref.WeakMethod[Callable[[], object]]] = {}
 
     def end(self, number: int | None = None) -> None:
         """End this epoch, or the one of that number: its connections may no longer lead to a primary."""
         if number is None or number == self.number:
-            self.number += 1
-            for name, known in list(self.listeners.items()):
-                if (listener := known()) is None:
-                    self.listeners.pop(name, None)
-                else:
-                    listener()
+            self._begin(next(self._numbers))
+
+    def _begin(self, number: int) -> None:
+        self.number = number
+        for name, known in list(self.listeners.items()):
+            if (listener := known()) is None:
+                self.listeners.pop(name, None)
+            else:
+                listener()
 
     def listen(self, listener: Callable[[], object]) -> None:
         """Call a method whenever an epoch ends. It takes no lock, and may be called by any thread."""
@@ -112,8 +119,12 @@ class RedisAddress:
                 "ssl_check_hostname", self._options.get("ssl_cert_reqs", "required") not in _UNVERIFIED
             )
         self.text = self.named()
-        self.epoch = _epochs.setdefault(self.text, Epoch())
+        self.epoch = self._shared_epoch()
         _check(self._sync, self._options, spelled)
+
+    def _shared_epoch(self) -> Epoch:
+        """The epoch that this address has in common with the others that lead to the same server."""
+        return _epochs.setdefault(self.text, Epoch())
 
     def named(self) -> str:
         """The server as a URL without a password."""

@@ -40,10 +40,10 @@ Steps = Generator[Attempt, Said, R]
 def search(address: SentinelAddress, epoch: int, until: float) -> Steps[int]:
     """The attempts to find the primary until then (monotonic s); StoreTrouble if it is not found.
 
-    The result is the epoch of the connection.
+    The result is the epoch of the connection. It is of no use if that is over.
     """
     service = address.service
-    reports = service.recent(epoch) or (yield from survey(service, until)).candidates()
+    reports = service.recent(epoch) or address.epoch.newest((yield from survey(service, until)).candidates())
     trouble: StoreTrouble | None = None
     for at, report in enumerate(reports):
         limit = _left(until) / (len(reports) - at)

@@ -56,14 +56,16 @@ class _Timed:
 
 def open_connection(address: RedisAddress) -> Connection:
     """Connect to a server, or to the primary that the sentinels name, with all of redis-py's steps; or StoreTrouble."""
-    epoch = address.epoch.number
     if not isinstance(address, SentinelAddress):
-        return connect(address, address.connect_timeout, epoch)
-    steps = search(address, epoch, time.monotonic() + address.connect_timeout)
-    connection, its_epoch = find(steps, connect)
-    connection.epoch = its_epoch
-    watch(address, connection, open_connection)
-    return connection
+        return connect(address, address.connect_timeout, address.epoch.number)
+    until = time.monotonic() + address.connect_timeout
+    while True:
+        connection, epoch = find(search(address, address.epoch.number, until), connect)
+        connection.epoch = epoch
+        if epoch == address.epoch.number:
+            watch(address, connection, open_connection)
+            return connection
+        connection.close()  # another primary was announced while this one was sought
 
 
 def connect(address: RedisAddress, limit: float, epoch: int = 0) -> Connection:

@@ -261,19 +261,22 @@ class RedisLink:
     # the connection
 
     def _connected(self) -> Connection:
-        if self._connection is not None and self._connection.epoch != self._address.epoch.number:
-            self._drop(self._connection)  # another server is the primary
-        if self._connection is None:
-            connection = self._opened()
-            if not connection.primary:
-                connection.close()
-                raise _not_primary("connecting")
-            self._connection = connection
-            self.may_not_listen = False
-            self._due.clear()
-            for channels in self._together(list(self._keys)):
-                self._send(connection, self._subscribe, *channels)
-        return self._connection
+        while (connection := self._connection) is None or connection.epoch != self._address.epoch.number:
+            if connection is not None:
+                self._drop(connection)  # another server is the primary
+            self._connect()  # and look again: nobody wakes this link while it has no connection
+        return connection
+
+    def _connect(self) -> None:
+        connection = self._opened()
+        if not connection.primary:
+            connection.close()
+            raise _not_primary("connecting")
+        self._connection = connection
+        self.may_not_listen = False
+        self._due.clear()
+        for channels in self._together(list(self._keys)):
+            self._send(connection, self._subscribe, *channels)
 
     def _opened(self) -> Connection:
         return open_connection(self._address)

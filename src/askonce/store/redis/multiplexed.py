@@ -293,14 +293,17 @@ def _named(host: str) -> bool:
 
 async def open_multiplexed(address: RedisAddress) -> MultiplexedConnection:
     """Connect to a server, or to the primary that the sentinels name, with all of redis-py's steps; or StoreTrouble."""
-    epoch = address.epoch.number
     if not isinstance(address, SentinelAddress):
-        return await connect_on_loop(address, address.connect_timeout, epoch)
-    steps = search(address, epoch, time.monotonic() + address.connect_timeout)
-    connection, its_epoch = await find_on_loop(steps, connect_on_loop)
-    connection.epoch = its_epoch
-    watch(address, connection, open_connection)
-    return connection
+        return await connect_on_loop(address, address.connect_timeout, address.epoch.number)
+    until = time.monotonic() + address.connect_timeout
+    while True:
+        steps = search(address, address.epoch.number, until)
+        connection, epoch = await find_on_loop(steps, connect_on_loop)
+        connection.epoch = epoch
+        if epoch == address.epoch.number:
+            watch(address, connection, open_connection)
+            return connection
+        connection.close()  # as in open_connection
 
 
 async def connect_on_loop(address: RedisAddress, limit: float, epoch: int = 0) -> MultiplexedConnection:

@@ -16,12 +16,13 @@ from typing import Any
 
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.store import StoreTrouble
-from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.address import Epoch, RedisAddress
 from askonce.store.redis.scripts import pack
 from askonce.store.redis.trouble import Refusal
 
 PORT = 26379
 RECENT = 1.0  # s that an answer is used for further connections, unless it is doubted
+NEWS = 10.0  # s after which every sentinel has heard of a failover
 NAMES_TOLD = 10  # services named in an error
 
 
@@ -54,9 +55,8 @@ class Service:
         # Asked for together: during a failover only the first names the promoted server, and only the second has the
         # epoch. A service's name may hold spaces.
         self.question = pack(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name) + pack(b"SENTINEL", b"MASTER", name)
-        self.lost: set[RedisAddress] = set()  # sentinels that were asked in vain, and not reached since
+        self.lost: set[RedisAddress] = set()  # sentinels that were asked in vain, and have not answered since
         self._recent: tuple[int, float, list[Report]] | None = None
-        self.primary: Report | None = None  # the one that a connection was made to last
 
     def recent(self, epoch: int) -> list[Report]:
         """What the sentinels said a moment ago, in this epoch of the address."""
@@ -68,32 +68,18 @@ class Service:
         if not self.recent(epoch):
             self._recent = (epoch, time.monotonic(), reports)
 
-    def remember(self, primary: Report) -> bool:
-        """A connection leads to this server; return whether the one before led to another."""
-        before, self.primary = self.primary, primary
-        return before is not None and before[:2] != primary[:2]
-
     def lose(self, sentinel: RedisAddress) -> None:
         """A sentinel did not answer: ask it last."""
         self.lost.add(sentinel)
         self.sentinels = [*(one for one in self.sentinels if one is not sentinel), sentinel]  # a new list: it is shared
 
+    def heard(self, place: str) -> None:
+        """A sentinel answered a question. It is not enough that it could be reached."""
+        self.lost.difference_update([one for one in self.sentinels if one.place == place])
+
     def doubt(self) -> None:
         """Ask the sentinels before the next connection is made."""
         self._recent = None
-
-    def replaced(self) -> None:
-        """There is another primary, and no connection leads to it yet."""
-        self._recent = self.primary = None
-
-    def leads_to(self, report: Report) -> bool:
-        """Whether connections lead to the primary of a report."""
-        return self.primary is not None and self.primary[:2] == report[:2]
-
-    def superseded_by(self, report: Report) -> bool:
-        """Whether a report names another primary than the one that connections lead to."""
-        known = self.primary
-        return known is not None and report.epoch >= known.epoch and report[:2] != known[:2] and not report.down
 
     def announced(self, words: Sequence[bytes]) -> bool:
         """Whether a message of a sentinel (+switch-master, +promoted-slave) is about this service."""
@@ -210,8 +196,73 @@ class Survey:
         return StoreTrouble(worst.kind, f"no sentinel told who the primary is: {worst}", "connecting", "sentinel")
 
 
+class ServiceEpoch(Epoch):
+    """The epoch of a service's connections, and the server that they all lead to.
+
+    All stores of a process that name the same sentinels and service have it in common. Each step is one step of a dict.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._primaries: dict[int, tuple[Report, float]] = {}  # by epoch: the server, and when it was found
+
+    @property
+    def primary(self) -> Report | None:
+        """The server that the connections of this epoch lead to; None if there are none yet."""
+        known = self._primaries.get(self.number)
+        return known and known[0]
+
+    def found(self, number: int, primary: Report) -> int:
+        """A connection that was sought in an epoch leads to this server. Return its epoch.
+
+        That is the next one, begun for it, if those of this epoch lead to another server. If the epoch is over by now,
+        the connection is of no use: what it was sought by is older than what ended the epoch.
+        """
+        now = time.monotonic()
+        known, _ = self._primaries.setdefault(number, (primary, now))
+        if number != self.number:
+            return number
+        if known[:2] != primary[:2]:
+            number = next(self._numbers)
+            self._primaries[number] = primary, now  # first: others may connect as soon as it has begun
+            self._begin(number)
+        elif known.epoch < primary.epoch:
+            self._primaries[number] = primary, now
+        return number
+
+    def _begin(self, number: int) -> None:
+        for old in [one for one in list(self._primaries) if one < number]:
+            self._primaries.pop(old, None)
+        super()._begin(number)
+
+    def newest(self, reports: list[Report]) -> list[Report]:
+        """The candidates, the likeliest first: the present primary, if those who know of it did not answer.
+
+        Only for a while after it was found: sentinels that were set up anew begin again with the first epoch.
+        """
+        known, since = self._primaries.get(self.number, (None, 0.0))
+        if known is None or time.monotonic() - since > NEWS or any(one.epoch >= known.epoch for one in reports):
+            return reports
+        return [known, *(one for one in reports if one[:2] != known[:2])]
+
+    def leads_to(self, report: Report) -> bool:
+        """Whether connections lead to the primary of a report."""
+        known = self.primary
+        return known is not None and known[:2] == report[:2]
+
+    def superseded_by(self, report: Report) -> bool:
+        """Whether a report names another primary than the one that connections lead to."""
+        known = self.primary
+        return known is not None and report.epoch >= known.epoch and report[:2] != known[:2] and not report.down
+
+
+_epochs: dict[tuple[str, str | None], ServiceEpoch] = {}
+
+
 class SentinelAddress(RedisAddress):
     """The primary of a service, wherever it is. `text` names the sentinels and the service."""
+
+    epoch: ServiceEpoch
 
     def __init__(
         self, kind: type, options: Mapping[str, Any], timeout: float, service: Service, spelled: Collection[str] = ()
@@ -221,6 +272,9 @@ class SentinelAddress(RedisAddress):
         bare = {name: value for name, value in options.items() if name not in {"host", "port"}}
         super().__init__(kind, bare, timeout, spelled)
 
+    def _shared_epoch(self) -> ServiceEpoch:
+        return _epochs.setdefault((self.text, self.service.host), ServiceEpoch())
+
     def named(self) -> str:
         """As people write it: ``redis+sentinel://user@host:port,host:port/service/0``."""
         scheme, _, rest = super().named().partition("://")
@@ -229,14 +283,10 @@ class SentinelAddress(RedisAddress):
         return f"{scheme}+sentinel://{user}{at}{sentinels}/{self.service.name}/{place.rpartition('/')[2]}"
 
     def found(self, epoch: int, reports: list[Report], primary: Report) -> int:
-        """A connection was made in an epoch, by these reports. Return its epoch: the next, if the primary is another.
-
-        So all connections of one epoch lead to one server.
-        """
-        if self.service.remember(primary):
-            self.epoch.end(epoch)
-            epoch += 1
-        self.service.keep(epoch, reports)
+        """A connection that was sought in an epoch was made, by these reports. Return its epoch."""
+        epoch = self.epoch.found(epoch, primary)
+        if epoch == self.epoch.number:
+            self.service.keep(epoch, reports)
         return epoch
 
     def at(self, host: str, port: int) -> RedisAddress:

@@ -34,6 +34,7 @@ class SentinelPrimary(OnePrimary):
     def __init__(self, address: SentinelAddress, *, asynchronous: bool) -> None:
         super().__init__(address, asynchronous=asynchronous)
         self._service = address.service
+        self._epoch = address.epoch
         self._asynchronous = asynchronous
         self._waits: Waits = TaskWaits() if asynchronous else ThreadWaits()
 
@@ -46,13 +47,12 @@ class SentinelPrimary(OnePrimary):
         """As Primaries.confirmed; StoreTrouble if the primary is being replaced for too long."""
         until = time.monotonic() + PATIENCE
         while True:
-            epoch = self._address.epoch.number
+            epoch = self._epoch.number
             done = await work()
             newest = await self._newest(until)
-            if not self._service.leads_to(newest):
-                self._service.replaced()
-                self._address.epoch.end(epoch)
-            elif epoch == self._address.epoch.number:  # otherwise some of the work may have gone to the one before
+            if not self._epoch.leads_to(newest):
+                self._epoch.end(epoch)
+            elif epoch == self._epoch.number:  # otherwise some of the work may have gone to the one before
                 await self._waits.pause(max(0.0, SETTLED - newest.since))
                 return done
             if time.monotonic() > until:
@@ -63,7 +63,7 @@ class SentinelPrimary(OnePrimary):
         while True:
             survey = await self._asked()
             if not any(report.moving for report in survey.reports):
-                return survey.candidates()[0]
+                return self._epoch.newest(survey.candidates())[0]
             if time.monotonic() > until:
                 raise _replacing()
             await self._waits.pause(PAUSE)
