@@ -47,6 +47,11 @@ class Puppet:
         for thread in self._threads:
             thread.join(5)
 
+    def greet(self, command: list[bytes]) -> bytes:
+        """The reply to a HELLO."""
+        del command
+        return HELLO
+
     @staticmethod
     def _end(one: socket.socket) -> None:
         with suppress(OSError):
@@ -68,7 +73,7 @@ class Puppet:
                 reader.feed(data)
                 while (command := reader.gets()) is not False:
                     if command[0] == b"HELLO":
-                        connection.sendall(HELLO)
+                        connection.sendall(self.greet(command))
                     else:
                         self.act(connection, command)
 

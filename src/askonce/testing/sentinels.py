@@ -98,7 +98,11 @@ class SentinelGroup(Startable):
             server.start()
             del server.options["replicaof"]  # when it comes back after a failover, it knows nothing of that
         until(lambda: all(replicates(server) for server in others))
-        config = {"down-after-milliseconds": str(int(self._tolerance * 1000)), "failover-timeout": "1000", "parallel-syncs": "2"}
+        config = {
+            "down-after-milliseconds": str(int(self._tolerance * 1000)),
+            "failover-timeout": "1000",
+            "parallel-syncs": "2",
+        }
         if self._password:
             config["auth-pass"] = self._password
         for _ in range(self._sentinels):

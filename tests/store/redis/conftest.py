@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from askonce.testing.servers import Server, ServerMissing, ValkeyServer
 
 
 @pytest.fixture
@@ -20,3 +24,14 @@ def certificate(tmp_path: Path) -> Path:
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([openssl, *words.split(), *names], check=True, capture_output=True)
     return made
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[Server, Server]]:
+    """A primary and its replica, without sentinels."""
+    with contextlib.ExitStack() as stack:
+        try:
+            primary = stack.enter_context(ValkeyServer())
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        yield primary, stack.enter_context(ValkeyServer(options={"replicaof": f"127.0.0.1 {primary.port}"}))

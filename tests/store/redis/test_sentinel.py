@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,43 +21,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from askonce import Cache
-from askonce.cache.stores import open_store
 from askonce.errors import ConfigError, StoreUnavailable
 from askonce.runtime.drive import drive
 from askonce.store import CONNECT_TIMEOUT, StoreTrouble
-from askonce.store.redis import connecting, multiplexed, sentinel, sentinel_primary
+from askonce.store.redis import asking, connecting, multiplexed, sentinel, sentinel_primary
+from askonce.store.redis.address import RedisAddress
+from askonce.store.redis.asking import find
 from askonce.store.redis.connecting import open_connection
 from askonce.store.redis.multiplexed import open_multiplexed
-from askonce.store.redis.primaries import OnePrimary
 from askonce.store.redis.scripts import pack
-from askonce.store.redis.sentinel import Report, SentinelAddress, Service, Survey
+from askonce.store.redis.sentinel import Report, SentinelAddress, Survey
 from askonce.store.redis.store import RedisStore
 from askonce.store.redis.wire import SyncWire
-from askonce.testing.sentinels import SentinelGroup, sentinel_of
-from askonce.testing.servers import RedisServer, Server, ServerMissing, ValkeyServer, free_port
+from askonce.testing.sentinels import HASTY, PATIENT, SERVICE, SentinelGroup, sentinel_of
+from askonce.testing.servers import RedisServer, Server, ServerMissing, free_port
 from tests.fixtures import started
 from tests.profiles import examples
 from tests.store.keeping import put
-from tests.store.puppet import Puppet, key, until
-
-PATIENT = {"socket_timeout": 5.0}  # on a busy machine a fifth of a second passes quickly
-
-
-def opened(url: str, **options: Any) -> RedisStore:
-    store = open_store(url, **options)
-    assert isinstance(store, RedisStore)
-    return store
+from tests.store.puppet import key, until
+from tests.store.redis.told import address_of, at, opened, patient, service_of, told
 
 
-def address_of(store: RedisStore) -> SentinelAddress:
-    primary = store._primaries
-    assert isinstance(primary, OnePrimary)
-    assert isinstance(primary._address, SentinelAddress)
-    return primary._address
-
-
-def service_of(store: RedisStore) -> Service:
-    return address_of(store).service
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient(monkeypatch)
 
 
 # --- URLs and clients ---------------------------------------------------------------------------------------------
@@ -166,66 +153,9 @@ def test_a_client_that_leads_elsewhere_is_refused(client: Any, remedy: str):
 # --- what sentinels say -------------------------------------------------------------------------------------------
 
 
-def bulk(*texts: object) -> bytes:
-    return pack(*(str(text) for text in texts))  # a command is an array of strings, and so is a reply
-
-
-class Told(Puppet):
-    """A sentinel that says what a test wants: a Report, "unknown", "silent", "garbage", "denied" or "gone"."""
-
-    def __init__(self, says: Any) -> None:
-        super().__init__(self._answer)
-        self.says = says
-        self.asked = 0
-
-    @property
-    def place(self) -> str:
-        return self.url.removeprefix("redis://").removesuffix("/0")
-
-    def _answer(self, connection: socket.socket, command: list[bytes]) -> None:
-        self.asked += 1
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        words = [word.upper() for word in command]
-        if words[:2] == [b"SENTINEL", b"MASTERS"]:
-            connection.sendall(b"*2\r\n" + bulk("name", "other") + bulk("name", "another"))
-        elif words[0] != b"SENTINEL" or self.says == "silent":
-            return
-        elif isinstance(self.says, Report):
-            connection.sendall(self._told(self.says, words[1] == b"MASTER"))
-        else:
-            connection.sendall(
-                {
-                    "unknown": b"_\r\n" if words[1] != b"MASTER" else b"-ERR No such master with that name\r\n",
-                    "garbage": b"$3\r\nwho\r\n",
-                    "denied": b"-NOPERM this user has no permissions\r\n",
-                }[self.says]
-            )
-
-    @staticmethod
-    def _told(report: Report, whole: bool) -> bytes:
-        if not whole:
-            return bulk(report.host, report.port)
-        flags = ["master", *["s_down,o_down"] * report.down, *["failover_in_progress"] * report.moving]
-        since = int(min(report.since, 1e6) * 1000)
-        more = ("num-other-sentinels", report.others, "config-epoch", report.epoch, "role-reported-time", since)
-        return bulk("name", "s", "ip", report.host, "port", report.port, "flags", ",".join(flags), *more)
-
-
-@contextlib.contextmanager
-def told(*says: Any, **options: Any) -> Iterator[tuple[str, list[Told]]]:
-    """The URL of a service whose sentinels say this; None: one that is not there."""
-    with contextlib.ExitStack() as stack:
-        made = [stack.enter_context(Told(one)) for one in says if one != "gone"]
-        rest = iter(made)
-        places = ["127.0.0.1:1" if one == "gone" else next(rest).place for one in says]
-        query = "&".join(f"{name}={value}" for name, value in options.items())
-        yield f"redis+sentinel://{','.join(places)}/s?{query}", made
-
-
 def found(url: str, mode: str) -> int:
     """The port of the server that a store of this URL uses; StoreTrouble if it finds none."""
-    patient = {} if "timeout" in url else PATIENT
-    store = opened(url, asynchronous=mode == "async", **patient)
+    store = opened(url, asynchronous=mode == "async")
 
     async def ask() -> Any:
         (reply,) = await store._wires[0].ask(pack(b"CONFIG", b"GET", b"port"), 1)
@@ -237,21 +167,6 @@ def found(url: str, mode: str) -> int:
 
 
 MODES = pytest.mark.parametrize("mode", ["sync", "async"])
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[tuple[Server, Server]]:
-    """A primary and its replica, without sentinels."""
-    with contextlib.ExitStack() as stack:
-        try:
-            primary = stack.enter_context(ValkeyServer())
-        except ServerMissing as missing:
-            pytest.skip(str(missing))
-        yield primary, stack.enter_context(ValkeyServer(options={"replicaof": f"127.0.0.1 {primary.port}"}))
-
-
-def at(server: Server, epoch: int = 1, **more: Any) -> Report:
-    return Report("127.0.0.1", server.port, epoch, **more)
 
 
 NOWHERE = Report("127.0.0.1", 1, 9)
@@ -296,7 +211,8 @@ class TestSentinelsThatDisagree:
                 found(url, mode)
             assert trouble.value.about == "service"
 
-    def test_one_that_was_asked_in_vain_is_asked_last_from_then_on(self, pair, mode: str):
+    def test_one_that_was_asked_in_vain_is_asked_last_from_then_on(self, pair, mode: str, monkeypatch):
+        patient(monkeypatch, 4.0)  # a part of it is spent on the silent one
         with told("silent", at(pair[0]), at(pair[0])) as (url, _):
             address = address_of(opened(url))
             first = address.service.sentinels[0]
@@ -330,7 +246,8 @@ class TestSentinelsThatDisagree:
             ("silent", "store-timeout"),
         ],
     )
-    def test_sentinels_in_trouble_are_trouble_of_that_kind(self, mode: str, says: str, kind: str):
+    def test_sentinels_in_trouble_are_trouble_of_that_kind(self, mode: str, says: str, kind: str, monkeypatch):
+        patient(monkeypatch, CONNECT_TIMEOUT)
         with told(says, says, socket_timeout=0.2) as (url, _):
             began = time.monotonic()
             with pytest.raises(StoreTrouble) as trouble:
@@ -406,7 +323,7 @@ class TestInvalidations:
     """`pair[0]` is the old primary, and `valkey` the new one."""
 
     def store(self, url: str, mode: str) -> RedisStore:
-        return opened(url, prefix="acks", asynchronous=mode == "async", **PATIENT)
+        return opened(url, prefix="acks", asynchronous=mode == "async")
 
     def test_one_that_the_old_primary_acknowledged_is_made_again_at_the_new_one(self, pair, valkey: Server, mode: str):
         with told(at(pair[0], 1)) as (url, sentinels):
@@ -480,7 +397,7 @@ def test_all_connections_of_one_epoch_lead_to_one_server(pair, valkey: Server, m
     for module in (connecting, multiplexed):
         monkeypatch.setattr(module, "watch", lambda *_: None)  # it may hear of it first, which is as good
     with told(at(pair[0], 1)) as (url, sentinels):
-        store = opened(url, **PATIENT)
+        store = opened(url)
         address = address_of(store)
         before = open_connection(address)
         sentinels[0].says = at(valkey, 2)
@@ -546,7 +463,7 @@ def test_the_sentinels_and_the_primary_are_reached_over_tls(certificate: Path):
             with pytest.raises(StoreTrouble) as trouble:
                 found(url, mode)
             assert trouble.value.kind == "store-denied"
-        store = opened(trusted, **PATIENT)
+        store = opened(trusted)
         drive(store.invalidate((), everything=True))
         link = store.link()
         link.probe()
@@ -560,14 +477,39 @@ def test_the_sentinels_and_the_primary_are_reached_over_tls(certificate: Path):
 @pytest.fixture(scope="module")
 def group() -> Iterator[SentinelGroup]:
     """A service of this file's own: its servers are killed."""
-    yield from started(SentinelGroup())
+    yield from started(SentinelGroup(tolerance=PATIENT))
 
 
 @pytest.fixture
 def whole(group: SentinelGroup) -> SentinelGroup:
-    """The same with every server up, and the sentinels at one."""
+    """The same with every server up, and the sentinels at one. They replace the primary if a test tells them to."""
+    group.tolerate(PATIENT)
     group.settle()
     return group
+
+
+def replaced(group: SentinelGroup, before: Server) -> Server:
+    """The new primary in place of one that was stopped. The sentinels do not replace that one too, if it is slow."""
+    group.tolerate(HASTY)
+    group.moved_from(before)
+    group.tolerate(PATIENT)
+    until(lambda: not any(replacing(sentinel) for sentinel in group.sentinels))
+    return group.primary()
+
+
+def replacing(sentinel: Server) -> bool:
+    said = sentinel.command("SENTINEL", "MASTER", SERVICE)
+    return b"failover_in_progress" in said[said.index(b"flags") + 1]
+
+
+@contextlib.contextmanager
+def kept(primary: Server) -> Iterator[None]:
+    """Nobody makes it a replica: the sentinels would, a second after they have replaced it."""
+    primary.command("ACL", "SETUSER", "default", "-replicaof", "-slaveof")
+    try:
+        yield
+    finally:
+        primary.command("ACL", "SETUSER", "default", "+replicaof", "+slaveof")
 
 
 def port_of(store: RedisStore) -> int:
@@ -585,11 +527,29 @@ def peer_of(link: Any) -> int:
     return int(link._connection.sock.getpeername()[1])
 
 
+@contextlib.contextmanager
+def closed_after(store: RedisStore) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        drive(store.close())
+
+
+def noted(tried: list[tuple[str, float]], steps: Any, connect: Any) -> Any:
+    """`find`, and what it tries: where, and for how many seconds."""
+
+    def trying(server: RedisAddress, limit: float) -> Any:
+        tried.append((server.place, limit))
+        return connect(server, limit)
+
+    return find(steps, trying)
+
+
 @pytest.mark.servers
 @pytest.mark.waits
 class TestAPrimaryThatMoves:
     def test_after_a_kill_every_wire_and_the_link_lead_to_the_new_one_and_stay_there(self, whole: SentinelGroup):
-        store = opened(whole.url, **PATIENT)
+        store = opened(whole.url)
         link = store.link()
         link.subscribe(key(1))
         until(lambda: key(1) in link.poll(0.1)[1])
@@ -599,7 +559,7 @@ class TestAPrimaryThatMoves:
         before.stop()
         with pytest.raises(StoreTrouble):
             port_of(store)
-        after = whole.moved_from(before)
+        after = replaced(whole, before)
         until(lambda: leads_to(store, after))
         assert (drive(store.entry(key(0))) or b"").endswith(b"answer")
         ready: list[Any] = []
@@ -622,29 +582,28 @@ class TestAPrimaryThatMoves:
 
     def test_a_planned_failover_moves_idle_connections_though_the_old_primary_answers_on(self, whole: SentinelGroup):
         before = whole.primary()
-        store = opened(whole.url, **PATIENT)
-        link = store.link()
-        link.probe()
-        assert leads_to(store, before)
+        store = opened(whole.url)
+        with kept(before), contextlib.closing(store.link()) as link, closed_after(store):
+            link.probe()
+            assert leads_to(store, before)
+            after = asyncio.run(asyncio.wait_for(self._through(whole), 60))
+            until(lambda: leads_to(store, after))
+            assert b"role:master" in before.command("INFO", "replication"), "it still answers as a primary"
+            until(lambda: self._polled(link, [key(1)]) and peer_of(link) == after.port)
 
-        async def through() -> Server:
-            over = opened(whole.url, asynchronous=True, **PATIENT)
+    async def _through(self, whole: SentinelGroup) -> Server:
+        """Replace the primary while a loop has a connection to it; return the new one, when that leads there."""
+        over = opened(whole.url, asynchronous=True)
+        try:
             await over.look(key(0), ())
             number = address_of(over).epoch.number
             after = await asyncio.to_thread(whole.failover)
-            await asyncio.to_thread(until, lambda: address_of(over).epoch.number > number)  # the announcement came
-            for _ in range(1000):
-                if await self._port(over) == after.port:
-                    break
-            await over.close()
+            await asyncio.to_thread(until, lambda: address_of(over).epoch.number > number)  # it was announced
+            while await self._port(over) != after.port:
+                await asyncio.to_thread(time.sleep, 0.005)
             return after
-
-        after = asyncio.run(asyncio.wait_for(through(), 30))
-        until(lambda: leads_to(store, after))
-        assert b"role:master" in before.command("INFO", "replication"), "it still answers as a primary"
-        until(lambda: self._polled(link, [key(1)]) and peer_of(link) == after.port)
-        link.close()
-        drive(store.close())
+        finally:
+            await over.close()
 
     @staticmethod
     async def _port(store: RedisStore) -> int:
@@ -655,7 +614,7 @@ class TestAPrimaryThatMoves:
 
     def test_nothing_is_left_of_a_store_that_is_closed(self, whole: SentinelGroup):
         before = set(threading.enumerate())
-        store = opened(f"{whole.url}/7", **PATIENT)  # another database: this watch is not another store's
+        store = opened(f"{whole.url}/7")  # another database: this watch is not another store's
         drive(store.look(key(0), ()))
         watching = [one for one in set(threading.enumerate()) - before if one.name == "askonce-sentinel"]
         assert len(watching) == 1
@@ -677,17 +636,22 @@ class TestAPrimaryThatMoves:
             assert os.waitpid(pid, 0)[1] == 0
             assert cache.fetch({"q": "fork"}, lambda: {"a": "again"}).value == {"a": "parent"}
 
-    def test_a_sentinel_that_is_down_or_frozen_costs_one_connection_a_part_of_its_second(self, whole: SentinelGroup):
+    def test_a_sentinel_that_is_down_or_frozen_costs_one_connection_a_part_of_its_second(
+        self, whole: SentinelGroup, monkeypatch
+    ):
+        patient(monkeypatch, 4.0)
         first, second, _ = whole.sentinels
         first.stop()
         second.freeze()
         try:
-            store = opened(whole.url, **PATIENT)
+            store = opened(whole.url)
             until(lambda: leads_to(store, whole.primary(whole.sentinels[2:])))
             address_of(store).epoch.end()
-            began = time.monotonic()
+            tried: list[tuple[str, float]] = []
+            monkeypatch.setattr(connecting, "find", partial(noted, tried))
             open_connection(address_of(store)).close()
-            assert time.monotonic() - began < CONNECT_TIMEOUT / 2
+            lost = [limit for place, limit in tried if place.endswith((f":{first.port}", f":{second.port}"))]
+            assert lost == [asking.LEAST] * 2
             drive(store.close())
         finally:
             second.thaw()
@@ -717,7 +681,7 @@ class TestAPrimaryThatMoves:
             until(lambda: len(stored) > 20)
             before = whole.primary()
             before.stop()
-            whole.moved_from(before)
+            replaced(whole, before)
             moved = time.monotonic()
             until(lambda: stored[-1] > moved)
             over.set()
@@ -736,7 +700,7 @@ class TestAPrimaryThatMoves:
             assert before.command("WAIT", 2, 2000) == 2
             if how == "killed":
                 before.stop()
-                whole.moved_from(before)
+                replaced(whole, before)
             else:
                 whole.failover()
             until(lambda: invalidated(there))

@@ -16,7 +16,7 @@ from askonce.core.providers.named_tuples import NamedTuple
 from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.scripts import pack
-from askonce.store.redis.sentinel import SentinelAddress, Service, Survey
+from askonce.store.redis.sentinel import Report, SentinelAddress, Service, Survey
 from askonce.store.redis.trouble import Refusal, unconnected
 
 HELLO = pack(b"HELLO", b"3")
@@ -43,7 +43,20 @@ def search(address: SentinelAddress, epoch: int, until: float) -> Steps[int]:
     The result is the epoch of the connection. It is of no use if that is over.
     """
     service = address.service
-    reports = service.recent(epoch) or address.epoch.newest((yield from survey(service, until)).candidates())
+    reports = service.recent(epoch) or (yield from survey(service, until)).candidates()
+    while True:
+        known = address.epoch.newest(reports)
+        try:
+            primary = yield from _first_primary(address, known, until)
+        except StoreTrouble:
+            service.doubt()
+            raise
+        if address.epoch.newest(known) is known:  # otherwise another search has found a newer one meanwhile
+            return address.found(epoch, known, primary)
+
+
+def _first_primary(address: SentinelAddress, reports: list[Report], until: float) -> Steps[Report]:
+    """The first of these servers that says that it is a primary."""
     trouble: StoreTrouble | None = None
     for at, report in enumerate(reports):
         limit = _left(until) / (len(reports) - at)
@@ -51,10 +64,9 @@ def search(address: SentinelAddress, epoch: int, until: float) -> Steps[int]:
         if isinstance(said, StoreTrouble):
             trouble = trouble or said  # that of the likeliest one
         elif is_primary(said[0]):
-            return address.found(epoch, reports, report)
+            return report
         else:
             trouble = trouble or _no_primary(report.host, report.port)
-    service.doubt()
     raise trouble or unconnected(address.timeout)
 
 
