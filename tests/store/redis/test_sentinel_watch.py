@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from askonce.store import StoreTrouble
@@ -97,7 +97,7 @@ def test_a_silent_sentinel_does_not_keep_the_thread_from_hearing_the_others(pair
         (first,) = [one for one in address.service.sentinels if one.place != speaking.place]
         address.service.lose(first)
         with connected(address) as connection:
-            monkeypatch.setattr(connecting, "CONNECT_TIMEOUT", LONG)
+            first.connect_timeout = LONG
             until(lambda: speaking.listeners)
             speaking.listeners.clear()
             speaking.connections[-1].shutdown(socket.SHUT_RDWR)
@@ -219,7 +219,13 @@ def test_a_connection_that_is_made_while_the_primary_is_replaced_leads_to_the_ne
 
         if mode == "sync":
             find = asking.find
-            monkeypatch.setattr(connecting, "find", lambda *both: (find(*both), replaced())[0])
+
+            def finding_here(*both: Any) -> Any:
+                made = find(*both)
+                replaced()
+                return made
+
+            monkeypatch.setattr(connecting, "find", finding_here)
             with connected(address) as connection:
                 assert connection.sock.getpeername()[1] == valkey.port
                 assert connection.epoch == address.epoch.number
@@ -247,6 +253,7 @@ async def leads_to(address: SentinelAddress, port: int) -> None:
 def test_a_link_that_connects_while_an_epoch_ends_does_not_wait_on_that_connection(pair, kind: str, monkeypatch):
     with told(at(pair[0])) as (url, _):
         link = opened(url if kind == "sentinel" else pair[0].url).link()
+        assert isinstance(link, links.RedisLink)
         made: list[Connection] = []
 
         def opening(address: Any) -> Connection:
@@ -358,6 +365,7 @@ def both() -> list[SentinelAddress]:
 
 
 @given(steps=STEPS)
+@example([("search", 1, 0), ("search", 2, 0), ("announce", 0, 0), ("end", 0, 0), ("end", 0, 0)])
 def test_all_connections_of_an_epoch_lead_to_one_server_in_whatever_order_searches_end(both, steps):
     """Each search may end at any time after others have begun and ended."""
     first, _ = both

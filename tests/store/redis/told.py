@@ -11,7 +11,7 @@ import pytest
 
 from askonce.cache.stores import open_store
 from askonce.store.redis import address as addresses
-from askonce.store.redis import async_wire, connecting, multiplexed, pool, sentinel_primary, targets
+from askonce.store.redis import link, targets
 from askonce.store.redis.primaries import OnePrimary
 from askonce.store.redis.scripts import pack
 from askonce.store.redis.sentinel import Report, SentinelAddress, Service
@@ -27,8 +27,8 @@ def patient(monkeypatch: pytest.MonkeyPatch, connect: float = CONNECT) -> None:
     """Give a store more time to answer and to be connected: on a busy machine 0.2 s and 1 s pass quickly."""
     for module in (addresses, targets):
         monkeypatch.setattr(module, "TIMEOUT", ANSWER)
-    for module in (async_wire, connecting, multiplexed, pool, sentinel_primary):
-        monkeypatch.setattr(module, "CONNECT_TIMEOUT", connect)
+    monkeypatch.setattr(addresses, "CONNECT_TIMEOUT", connect)
+    monkeypatch.setattr(link, "CONFIRM", connect)
 
 
 def opened(url: str, **options: Any) -> RedisStore:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store import StoreTrouble
 from askonce.store.redis.asking import find, find_on_loop, survey
 from askonce.store.redis.connecting import connect
 from askonce.store.redis.primaries import OnePrimary
@@ -70,7 +70,7 @@ class SentinelPrimary(OnePrimary):
 
     async def _asked(self) -> Survey:
         """What the sentinels say now."""
-        steps = survey(self._service, time.monotonic() + CONNECT_TIMEOUT)
+        steps = survey(self._service, time.monotonic() + self._address.connect_timeout)
         if self._asynchronous:
             from askonce.store.redis.multiplexed import connect_on_loop  # here: a sync program needs no asyncio
 
