@@ -195,7 +195,10 @@ def _facts(said: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def replicates(server: Server, port: int = 0) -> bool:
     """Whether it is a replica whose link to its primary (at that port) is up."""
-    text = server.command("INFO", "replication").decode()
+    try:
+        text = server.command("INFO", "replication").decode()
+    except ConnectionError:  # the sentinels hang up on everybody at a server that they make a replica
+        return False
     facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     up = facts.get("master_link_status") == "up"
     return up and (not port or facts["master_port"] == str(port))
