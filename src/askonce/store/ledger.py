@@ -37,7 +37,7 @@ from askonce.core.spelling import meant
 from askonce.core.tape import ENDED, SAID, SHARED, STORED, WANTED, Ending, Notice, end_frame
 from askonce.core.wording import shown
 from askonce.errors import ConfigError
-from askonce.store import Clock, Held, Running, StoreTrouble, machine_clock
+from askonce.store import Held, Running, StoreTrouble
 
 
 class Ledger(Protocol):
@@ -78,11 +78,12 @@ def bytes_option(value: object, least: int) -> int:
     raise ConfigError(f"max_bytes is {shown(value)}: write a number of bytes, at least {least}, such as 256 * 2**20")
 
 
-def clock_option(value: Clock | None) -> Clock:
-    """The option clock, a function (None: the machine's clock); ConfigError otherwise."""
-    if value is None or callable(value):
-        return value or machine_clock
-    raise ConfigError(f"clock={shown(value)}: give a function that returns microseconds since 1970, or leave it out")
+def check_clock(value: object) -> None:
+    """ConfigError if the option clock is given, and is no function."""
+    if value is not None and not callable(value):
+        raise ConfigError(
+            f"clock={shown(value)}: give a function that returns microseconds since 1970"
+        )
 
 
 def unknown_options(scheme: str, unknown: Iterable[str], known: Sequence[str]) -> str:

@@ -41,6 +41,7 @@ from askonce.store import (
     StoreTrouble,
     Works,
     ledger,
+    machine_clock,
 )
 from askonce.store.memory.data import Hits, Kept, Memory, memory_of
 
@@ -218,9 +219,10 @@ class MemoryStore:
         if parts.path not in {"", "/"} or parts.query or parts.fragment:
             raise ConfigError(f"{url!r}: write memory:// for a separate memory, or memory://name for a shared one")
         room = ledger.bytes_option(max_bytes, LEAST)
+        ledger.check_clock(clock)
         name = parts.netloc
         address = f"memory://{name or f'#{next(_anonymous)}'}"
-        return cls(memory_of(name, room), address, prefix, ledger.clock_option(clock))
+        return cls(memory_of(name, room), address, prefix, clock or machine_clock)
 
     def _do(self, verb: Callable[[_Open], T]) -> T:
         """Run a verb under the lock."""

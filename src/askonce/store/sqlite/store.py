@@ -29,7 +29,7 @@ from askonce.core.tape import FAILED, Ending
 from askonce.core.wording import flag
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
-from askonce.store import Clock, Link, Near, StoreTrouble, Works, ledger
+from askonce.store import Clock, Link, Near, StoreTrouble, Works, ledger, machine_clock
 from askonce.store.sqlite.contents import Contents
 from askonce.store.sqlite.file import CHECK_PATH, GROWING, KEEPING, URGENT
 from askonce.store.sqlite.files import file_at
@@ -113,7 +113,8 @@ class SQLiteStore(Looks, Contents):
         if unknown:
             raise ConfigError(ledger.unknown_options("sqlite", unknown, ("max_bytes", "private", "clock")))
         room = ledger.bytes_option(max_bytes, LEAST)
-        clock, private = ledger.clock_option(clock), flag("private", private)
+        ledger.check_clock(clock)
+        clock, private = clock or machine_clock, flag("private", private)
         return cls(path_of(url), prefix, asynchronous=asynchronous, max_bytes=room, clock=clock, private=private)
 
     def __repr__(self) -> str:
