@@ -1,13 +1,18 @@
 """A gateway in place of a store: the same commands print the same, and errors say what to do."""
 
+import contextlib
 import io
 import json
+import re
 import socket
+import threading
+from collections.abc import Iterator
 
 import pytest
 
 from askonce import AsyncCache, Cache
 from askonce.cli import remote
+from askonce.runtime.drive import drive
 from tests.gateway.mounted import OWN, SECRET, TOKEN, mounted
 from tests.hosted import answering, served
 
@@ -203,11 +208,11 @@ def test_an_address_where_nothing_answers_is_told_in_one_line(askonce, monkeypat
         port = free.getsockname()[1]
     monkeypatch.setattr(remote, "CONNECT", 0.2)
     with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:
-        monkeypatch.setattr(remote, "PATIENCE", 0.2)
+        monkeypatch.setattr(remote, "ASK", 0.2)
         wrong = {
             f"http://127.0.0.1:{port}": "nothing listens there",
             f"https://127.0.0.1:{port}": "nothing listens there",
-            f"http://127.0.0.1:{silent.getsockname()[1]}": "does not answer",
+            f"http://127.0.0.1:{silent.getsockname()[1]}": "does not answer in time",
             "http://no.such.host.invalid:80": "no address",
             "http://" + "x" * 70 + ".invalid": "no address",
             "http://": "write http://host:port",
@@ -220,6 +225,72 @@ def test_an_address_where_nothing_answers_is_told_in_one_line(askonce, monkeypat
             assert said.code in {1, 2}, url
             assert text in said.err, url
             assert said.err.count("\n") == 1
+
+
+SLOW = ["stats", "ls", "savings", "top", "why", "flights", "sweep", "show", "invalidate", "doctor"]
+WORDS = {"show": ["abc"], "top": ["--once"], "invalidate": ["--everything", "--yes"]}
+
+
+@pytest.mark.usefixtures("shown")
+@pytest.mark.parametrize("how", ["silent", "trickles", "trickles its head", "hangs"])
+def test_a_listener_that_never_ends_its_answer_ends_every_command_in_time(askonce, monkeypatch, how):
+    monkeypatch.setattr(remote, "ASK", 0.1)
+    with slow_listener(how) as url:
+        for command in SLOW:
+            said = askonce(command, *WORDS.get(command, []), "--url", url)
+            assert said.code == 1
+            told = "is no gateway of askonce" if (how, command) == ("hangs", "doctor") else "does not answer in time"
+            assert re.search(f"{told}|does not answer in time", said.err + said.out)
+            assert said.err.count("\n") == (command != "doctor")
+
+
+@contextlib.contextmanager
+def slow_listener(how: str) -> Iterator[str]:
+    """What accepts requests: never answers, or answers with a byte now and then; or only its API does so."""
+    over = threading.Event()
+
+    def serve(caller: socket.socket) -> None:
+        with caller, contextlib.suppress(OSError):
+            asked = caller.recv(65536)
+            if how == "hangs" and b"/health" in asked:
+                caller.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{"status": "no"}')
+                return
+            if how == "trickles":
+                caller.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")
+            while not over.wait(0.02):
+                if how.startswith("trickles"):
+                    caller.sendall(b"x")
+
+    def accept() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                threading.Thread(target=serve, args=(listens.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listens:
+        listens.settimeout(0.1)
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listens.getsockname()[1]}"
+        over.set()
+        thread.join(10)
+
+
+@pytest.mark.usefixtures("shown")
+def test_a_walk_through_a_large_store_has_time_at_a_gateway_that_is_well(monkeypatch):
+    asked: list[tuple[str, float | None]] = []
+
+    def ask(
+        self: remote.Gateway, method: str, path: str, body: object = None, limit: float | None = None
+    ) -> remote.Reply:
+        asked.append((path, limit))
+        return remote.Reply(200, "application/json", b'{"status": "ok"}' if path == remote.HEALTH else b"[]")
+
+    monkeypatch.setattr(remote.Gateway, "ask", ask)
+    view = remote.GatewayView(remote.Gateway("http://127.0.0.1:1"))
+    for _ in range(2):
+        assert drive(view.flights()) == []
+    walks = (f"{remote.API}/flights", remote.PATIENCE)
+    assert asked == [(remote.HEALTH, None), walks, walks]
 
 
 @pytest.mark.usefixtures("shown")

@@ -29,6 +29,10 @@ COMMANDS = {
     "demo": ["demo"],
     "sweep": ["sweep", *AT],
     "keys": ["keys"],
+    "help": ["-h"],
+    "help of a command": ["serve", "-h"],
+    "version": ["--version"],
+    "nothing": [],
 }
 ENDLESS = {"watched"}
 OUTPUTS = {

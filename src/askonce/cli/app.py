@@ -21,8 +21,8 @@ from askonce.cli.doctor import doctor
 from askonce.cli.flights import flights
 from askonce.cli.invalidate import invalidate
 from askonce.cli.ls import ls
-from askonce.cli.mistakes import StrictCommand
-from askonce.cli.output import until_read
+from askonce.cli.output import ReaderLeft, discard, quietly
+from askonce.cli.parsing import StrictCommand, StrictGroup
 from askonce.cli.ring import keys
 from askonce.cli.savings import savings
 from askonce.cli.serve import serve
@@ -38,7 +38,10 @@ from askonce.store import StoreTrouble
 _ClickError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
-    pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=StrictGroup,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -78,13 +81,16 @@ EXAMPLES: dict[Callable[..., Any], str] = {
 for command, example in EXAMPLES.items():
     # Without it the list of commands cuts their first sentences in a narrow terminal.
     summary = (command.__doc__ or "").partition("\n")[0]
-    app.command(cls=StrictCommand, epilog=f"Example: {example}", short_help=summary)(until_read(command))
+    app.command(cls=StrictCommand, epilog=f"Example: {example}", short_help=summary)(command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; its exit code."""
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="askonce", standalone_mode=False)
+    except ReaderLeft:
+        discard()
+        return 0
     except _ClickError as error:
         return _failed(mistakes.told(error, sys.argv[1:] if arguments is None else arguments), 2)
     except (ConfigError, RequestError, UsageError) as error:
@@ -97,5 +103,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(what: object, code: int) -> int:
-    say.error(what)
+    quietly(lambda: say.error(what))
     return code

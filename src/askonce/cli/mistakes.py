@@ -9,42 +9,12 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from typer.core import TyperCommand
-
 from askonce.core.spelling import meant
 from askonce.core.wording import shown
-from askonce.errors import UsageError
 
-BLANK = {"prefix", "old_prefix"}  # what may be empty: the prefix of a cache that has none
 # What is given to these as an argument may be a secret, and is not repeated.
 ARGUMENTS = {"digest": "A key is never an argument, which other users can read: write `askonce digest < FILE`"}
 KINDS = {"N": "a whole number", "SECONDS": "a number of seconds"}
-
-
-class StrictCommand(TyperCommand):
-    """A command that refuses an option with an empty value: a variable of a script that is not set."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse them; UsageError for an empty value."""
-        for name in _blank(args):
-            if any(name in option.opts and _must_say(option) for option in self.params):
-                raise UsageError(f"{name} '' is empty: leave {name} out, or write its value after it")
-        rest: list[str] = super().parse_args(ctx, args)
-        return rest
-
-
-def _must_say(option: Any) -> bool:
-    # Callbacks say more about their own option.
-    return not option.is_flag and option.callback is None and option.name not in BLANK
-
-
-def _blank(args: Sequence[str]) -> Iterable[str]:
-    """The options that are given an empty value."""
-    for before, word in pairwise(["", *args]):
-        if not word.strip() and before.startswith("-"):
-            yield before
-        elif word.startswith("--") and word.endswith("="):
-            yield word[:-1]
 
 
 def told(error: Any, args: Sequence[str]) -> str:

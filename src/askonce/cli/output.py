@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import io
 import os
 import sys
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
 
-P = ParamSpec("P")
-T = TypeVar("T")
 BROKEN = {errno.ENOSPC: "no space is left", errno.EIO: "it cannot be written", errno.EBADF: "it is closed"}
 
 
@@ -26,26 +22,33 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")  # as what does not print is shown
 
 
-def until_read(command: Callable[P, T]) -> Callable[P, T | int]:
-    """The command, which ends in good order once whoever reads its output has had enough: ``askonce ls | head``."""
-
-    @functools.wraps(command)
-    def run(*given: P.args, **named: P.kwargs) -> T | int:
-        try:
-            result = command(*given, **named)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            discard()
-            return 0
-        return result
-
-    return run
+class ReaderLeft(Exception):
+    """Whoever read the standard output has had enough. No OSError, which the parser takes for its own affair."""
 
 
-def discard() -> None:
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Raise ReaderLeft for a pipe whose reader has left, also if only the last of the output meets it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderLeft from None
+
+
+def quietly(tell: Callable[[], object]) -> None:
+    """Tell something on standard error; if nobody reads it any more, the exit code says it all the same."""
+    try:
+        tell()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        discard("stderr")
+
+
+def discard(stream: str = "stdout") -> None:
     """Let what is still buffered go nowhere: Python would complain of it at its end."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # tests have streams without a file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), getattr(sys, stream).fileno())
 
 
 def problem(error: OSError) -> str:

@@ -6,10 +6,12 @@ goes to the address that was given, and to no other one.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple, TypeVar
@@ -28,7 +30,8 @@ from askonce.http.plain_request import PlainRequest
 T = TypeVar("T")
 API, HEALTH = f"{OURS}/api", f"{OURS}/health"
 CONNECT = 5.0  # s
-PATIENCE = 600.0  # s that a walk through a large store may take
+PATIENCE = 600.0  # s that a walk through a large store may take, at a gateway that is well
+ASK = 10.0  # s for any other reply, from its first byte to its last one
 LARGEST = 2**28  # bytes of an answer
 
 
@@ -64,20 +67,29 @@ class Gateway:
         netloc = f"[{self.host}]" if ":" in self.host else self.host
         self.text = f"{parts.scheme.lower()}://{netloc}:{self.port}{self.base}"
         self.token = token if token is not None else token_of()
+        self._patience = 0.0
 
-    def ask(self, method: str, path: str, body: Any = None) -> Reply:
-        """One request and its reply. AskonceError if nothing, or no HTTP, answers there."""
+    def patience(self) -> float:
+        """How long a reply may take, in s: long only where a gateway is, and is well."""
+        if not self._patience:
+            self._patience = PATIENCE if self.is_well() else ASK
+        return self._patience
+
+    def is_well(self) -> bool:
+        """Whether a gateway of askonce answers there. AskonceError if nothing does."""
+        health = self.ask("GET", HEALTH)
+        try:
+            return health.status == http.client.OK and json.loads(health.body).get("status") == "ok"
+        except (ValueError, AttributeError):
+            return False
+
+    def ask(self, method: str, path: str, body: Any = None, limit: float | None = None) -> Reply:
+        """One request and its reply, within `limit` s (None: ASK). AskonceError if nothing, or no HTTP, answers."""
         connection = self._connection()
         try:
             connection.connect()
-            connection.sock.settimeout(PATIENCE)
-            data = None if body is None else json.dumps(body)
-            connection.request(method, self.base + path, data, self._headers(body))
-            reply = connection.getresponse()
-            told = reply.read(LARGEST)
-            if reply.length:
-                raise http.client.IncompleteRead(told)
-            return Reply(reply.status, reply.headers.get_content_type(), told)
+            with _Deadline(connection.sock, limit or ASK):
+                return _reply(connection, method, self.base + path, body, self._headers(body))
         except (OSError, UnicodeError, http.client.HTTPException) as trouble:
             raise AskonceError(f"{self.text}: {_remedy(trouble)}") from None
         finally:
@@ -92,6 +104,39 @@ class Gateway:
     def _headers(self, body: Any) -> dict[str, str]:
         shown = {"authorization": f"Bearer {self.token.text}"} if self.token.text else {}
         return {"accept": "application/json", **shown, **({} if body is None else {"content-type": "application/json"})}
+
+
+class _Deadline:
+    """A time limit of a whole reply: a socket's own timeout begins anew with each byte."""
+
+    def __init__(self, sock: socket.socket, limit: float) -> None:
+        sock.settimeout(limit)
+        self._sock = sock
+        self._over = False
+        self._timer = threading.Timer(limit, self._end)
+        self._timer.daemon = True
+
+    def _end(self) -> None:
+        self._over = True
+        with contextlib.suppress(OSError):  # the reply ended meanwhile
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._timer.cancel()
+        if self._over and kind is not None:
+            raise TimeoutError
+
+
+def _reply(connection: http.client.HTTPConnection, method: str, path: str, body: Any, headers: dict[str, str]) -> Reply:
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    reply = connection.getresponse()
+    told = reply.read(LARGEST)
+    if reply.length:
+        raise http.client.IncompleteRead(told)
+    return Reply(reply.status, reply.headers.get_content_type(), told)
 
 
 def _port(url: str) -> int | None:
@@ -111,7 +156,7 @@ def _remedy(trouble: Exception) -> str:
     if isinstance(trouble, ssl.SSLError):
         return "it speaks no TLS: write http:// if it is a gateway without TLS"
     if isinstance(trouble, TimeoutError):
-        return "it does not answer: check the address, or a firewall between"
+        return "it does not answer in time: check the address, or a firewall between"
     if isinstance(trouble, http.client.IncompleteRead):
         return "its answer broke off, or is very large: try again, with --limit if it has one"
     if isinstance(trouble, http.client.HTTPException | ConnectionError):
@@ -204,7 +249,7 @@ class GatewayView:
             raise AskonceError(text) from None
 
     def _asked(self, method: str, path: str, kind: str = "application/json", body: Any = None) -> Reply:
-        reply = self.gateway.ask(method, API + path, body)
+        reply = self.gateway.ask(method, API + path, body, self.gateway.patience())
         if reply.status == http.client.OK and reply.kind == kind:
             return reply
         raise _refusal(self.gateway, reply)
@@ -229,11 +274,6 @@ def _refusal(gateway: Gateway, reply: Reply) -> AskonceError:
 
 def _unlike(gateway: Gateway) -> str:
     """Why what answers there has no admin API."""
-    health = gateway.ask("GET", HEALTH)
-    try:
-        well = health.status == http.client.OK and json.loads(health.body).get("status") == "ok"
-    except (ValueError, AttributeError):
-        well = False
-    if well:
+    if gateway.is_well():
         return "serves no admin API here: it needs a token (admin.token), and is served at the address admin.bind alone"
     return "is no gateway of askonce: check the address"

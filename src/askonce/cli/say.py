@@ -38,7 +38,7 @@ class _Safe(Console):
             yield segment if shown else segment._replace(text=printable(segment.text, "\n"))
 
     def on_broken_pipe(self) -> None:
-        """Raise BrokenPipeError, as every other output does: `output.until_read` ends the command."""
+        """Raise BrokenPipeError, as every other output does: `output.reading` ends the command."""
         raise BrokenPipeError
 
 

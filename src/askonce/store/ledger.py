@@ -81,9 +81,7 @@ def bytes_option(value: object, least: int) -> int:
 def check_clock(value: object) -> None:
     """ConfigError if the option clock is given, and is no function."""
     if value is not None and not callable(value):
-        raise ConfigError(
-            f"clock={shown(value)}: give a function that returns microseconds since 1970"
-        )
+        raise ConfigError(f"clock={shown(value)}: give a function that returns microseconds since 1970")
 
 
 def unknown_options(scheme: str, unknown: Iterable[str], known: Sequence[str]) -> str:
