@@ -24,7 +24,7 @@ RULES = next(
 )
 
 
-@pytest.mark.parametrize("ignored", [True, False])
+@pytest.mark.parametrize("ignored", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_callers_of_one_key_share_answers_through_a_proxy_if_a_rule_leaves_their_addresses_out(tmp_path, ignored):
     text = f"[[rule]]\nignore_headers = {RULES}\n" if ignored else ""
     with Tap() as tap, Running(configured(tmp_path, tap, text)) as running:

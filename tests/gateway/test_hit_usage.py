@@ -114,7 +114,12 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
+USUAL = {"lines end with CR", "data in several lines", "a list"}
+
+
+@pytest.mark.parametrize(
+    "spelling", [one if one in USUAL else pytest.param(one, marks=pytest.mark.slow) for one in SPELLINGS]
+)
 @given(pieces=st.lists(st.integers(0, 10_000), max_size=12))
 def test_usage_becomes_zero_in_every_spelling_of_a_stream(spelling, pieces):
     stream = SPELLINGS[spelling]

@@ -39,7 +39,7 @@ def test_what_forbids_to_store_is_no_store_or_private_in_any_spelling(values, fo
     assert forbids([(b"Cache-Control", value.encode()) for value in values]) is found
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_answer_that_forbids_to_be_stored_is_stored_unless_a_rule_obeys(tmp_path, stream):
     says = {"cache-control": BLANKET}
     made = answer(STREAM, headers=says, kind="text/event-stream") if stream else answer(headers=says)

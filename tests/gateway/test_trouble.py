@@ -63,7 +63,7 @@ def test_an_upstream_that_hangs_up_or_speaks_no_http_is_an_error(said):
         assert ask(running.url).status_code == 502
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+@pytest.mark.parametrize("method", ["DELETE", *(pytest.param(one, marks=pytest.mark.slow) for one in ("GET", "POST"))])
 def test_a_request_whose_connection_breaks_is_sent_once(method):
     with (
         Tap(lambda heard: answer() if heard.line.endswith(b"/first HTTP/1.1") else b"") as tap,

@@ -71,6 +71,7 @@ def test_an_upstream_gets_the_certificate_that_its_table_names_and_two_of_them_a
     assert len(tap.heard) == 2
 
 
+@pytest.mark.slow
 def test_a_certificate_that_is_renewed_in_its_place_is_shown_after_a_reload(tmp_path, files):
     shown = tmp_path / "shown.pem"
     shutil.copy(files["one"], shown)

@@ -199,7 +199,7 @@ def test_a_caller_without_a_body_and_one_with_an_empty_body_are_answered():
     assert [heard.body for heard in tap.heard] == [b"", b""]
 
 
-@pytest.mark.parametrize("body", [CHAT, b""])
+@pytest.mark.parametrize("body", [b"", pytest.param(CHAT, marks=pytest.mark.slow)], ids=["none", "some"])
 def test_every_byte_of_a_header_arrives_or_the_request_is_refused(body):
     values = [
         b"caf\xe9",
