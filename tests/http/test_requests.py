@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zlib
 from typing import Any
 
 import anthropic
@@ -111,6 +112,8 @@ def test_an_http_call_can_be_invalidated_by_model_scope_and_tag(cache, client, i
         ("not-json", {"content": b"[1]"}),
         ("not-json", {"content": b""}),
         ("not-json", {"content": b"\xff\xfe"}),
+        ("not-json", {"content": b"\xff\xfe", "headers": {"content-encoding": "Identity"}}),
+        ("encoded-body", {"content": zlib.compress(b"{}"), "headers": {"Content-Encoding": "zstd, gzip"}}),
         ("streamed-body", {"content": iter([b"{}"])}),
         ("streamed-body", {"files": {"file": b"audio"}}),
         ("no-store", {"headers": {"cache-control": "no-store"}}),

@@ -280,6 +280,7 @@ _MEANINGS = {
     "streamed-body": "the request's body is a stream",
     "large-body": "the request's body is very large",
     "not-json": "it is no JSON",
+    "encoded-body": "the request's body is compressed",
     "body-mismatch": "the body does not fit its path",
     "tenant-needed": "the credential is short-lived: name a tenant",
     "bad-settings": "its askonce settings are invalid",

@@ -192,6 +192,11 @@ def less_ours(headers: Sequence[Header]) -> list[Header]:
     return [(name, value) for name, value in headers if _CLASSES[name] != _OURS or name.lower() in kept]
 
 
+def encoded(headers: Sequence[Header]) -> bool:
+    """Whether a request says that its body is compressed, or encoded in another way."""
+    return any(name.lower() == b"content-encoding" and value.strip().lower() != b"identity" for name, value in headers)
+
+
 def name_of(secret: bytes) -> str:
     """The name of a line of `secrets`: the header's, or ``cookie:`` and the cookie's; lower case."""
     name, _, value = secret.partition(b":")

@@ -47,7 +47,7 @@ from askonce.http.directives import said
 from askonce.http.embeddings import Vector, cut, inputs_of
 from askonce.http.forms import other_forms, retelling
 from askonce.http.keyed import Bodies
-from askonce.http.request import OURS, RequestHeaders, SentRequest, Target, target_of
+from askonce.http.request import OURS, RequestHeaders, SentRequest, Target, encoded, target_of
 from askonce.http.response import Failure, Response, age_of, pack, pack_failure
 from askonce.http.says import ids_in, says
 
@@ -207,7 +207,7 @@ class ClientRules:
         exact = keys.parsed(sent.body)
         body = _inexact_body(sent.body) if exact is None else exact
         if body is None:
-            return "not-json"
+            return "encoded-body" if encoded(sent.headers) else "not-json"
         if self._prune is not None:
             self._prune(body)
         operation = agreed(target.operation, body)

@@ -22,6 +22,7 @@ _WHY = {
     "streamed-body": "its body is a stream, which only its sender may read",
     "large-body": "its body is too large",
     "no-json-request": "its body is not JSON",
+    "encoded-body": "its body is compressed",
     "bad-settings": "one of its askonce headers is invalid",
     "incomplete": "its stream was cut",
     "not-sse": "its stream was cut, or is not an event stream",
