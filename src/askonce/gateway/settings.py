@@ -18,6 +18,7 @@ from askonce.gateway.upstreams import Upstream
 TOKEN_LEAST = 16  # characters of an admin token
 TENANT_HEADER = "askonce-tenant"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
+_RIGHT = "write 127.0.0.1 (this machine only), 0.0.0.0 or :: (every network), or one address"
 WAYS = ("credential", "header", "file", "shared")
 
 
@@ -34,9 +35,7 @@ def _address(value: str) -> str:
     try:
         ipaddress.ip_address(value)
     except ValueError:
-        return (
-            f"{value!r} is no IP address: write 127.0.0.1 (this machine only), 0.0.0.0 (every network), or one address"
-        )
+        return f"{value!r} is no IP address: {_RIGHT}"
     return ""
 
 
@@ -44,7 +43,7 @@ def _host(value: str) -> str:
     if value.startswith(("/", "./", "../", "@", "unix:")):
         return f"{value!r}: the gateway listens on no Unix socket: write 127.0.0.1, which only this machine reaches"
     # Sockets take it for all networks, and nobody means that by a variable that is not set.
-    return "" if value.strip() else "'': write 127.0.0.1 (this machine only), 0.0.0.0 (every network), or one address"
+    return "" if value.strip() else f"'': {_RIGHT}"
 
 
 def _networks(value: tuple[str, ...]) -> str:
@@ -71,7 +70,13 @@ def _header(value: str) -> str:
 class ServerConfig:
     """[server]: where the gateway listens."""
 
-    host: str = key("127.0.0.1", "address to listen on", env="ASKONCE_HOST", flag="host", check=_host)
+    host: str = key(
+        "127.0.0.1",
+        "address to listen on; :: is every network, of IPv6 and IPv4",
+        env="ASKONCE_HOST",
+        flag="host",
+        check=_host,
+    )
     port: int = key(
         8181, "port to listen on; 0: any free one", env="ASKONCE_PORT", flag="port", check=between(0, 65535)
     )

@@ -6,12 +6,15 @@ Workers that share one socket are woken in the order in which they slept last, a
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from collections.abc import Sequence
+from itertools import chain
 
 from askonce.errors import ConfigError
 
 BACKLOG = 2048
+TRIES = 8  # ports that are tried where any free one will do
 _SHARED = getattr(socket, "SO_REUSEPORT", None)
 
 
@@ -20,18 +23,34 @@ def listening(host: str, port: int, workers: int) -> list[list[socket.socket]]:
     if workers > 1 and _SHARED is None:
         raise ConfigError("several workers need SO_REUSEPORT, which this system lacks: write --workers 1")
     addresses = _addresses(host, port)
-    found: list[list[socket.socket]] = [[] for _ in range(workers)]
+    for _ in range(TRIES):
+        found: list[list[socket.socket]] = [[] for _ in range(workers)]
+        try:
+            _listen_at_all(addresses, port, found)
+        except OSError as wrong:
+            for one in chain(*found):
+                one.close()
+            if port == 0 and wrong.errno == errno.EADDRINUSE:
+                continue  # free at one address, and not at the next: take another one
+            raise ConfigError(_why(host, port, wrong)) from None
+        return found
+    raise ConfigError(f"no port is free at all addresses of {host}: write a --port")
+
+
+def _listen_at_all(
+    addresses: Sequence[tuple[int, tuple[str, int]]], port: int, found: list[list[socket.socket]]
+) -> None:
+    """Listen at each address that this machine has; the error of the last one that it has not, if it has none."""
     skipped: OSError | None = None
     for family, address in addresses:
         try:
             port = _listen_at(family, (address[0], port or address[1], *address[2:]), found)
         except OSError as wrong:
             if wrong.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
-                raise ConfigError(_why(host, port, wrong)) from None
+                raise
             skipped = wrong
     if skipped is not None and not found[0]:
-        raise ConfigError(_why(host, port, skipped))
-    return found
+        raise skipped
 
 
 def _addresses(host: str, port: int) -> Sequence[tuple[int, tuple[str, int]]]:
@@ -39,7 +58,15 @@ def _addresses(host: str, port: int) -> Sequence[tuple[int, tuple[str, int]]]:
         infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as wrong:
         raise ConfigError(f"--host {host!r} names no address ({wrong.strerror}): write 127.0.0.1 or 0.0.0.0") from None
-    return list(dict.fromkeys((info[0], info[4]) for info in infos))  # type: ignore[misc]
+    found: list[tuple[int, tuple[str, int]]] = [(info[0], info[4]) for info in infos]  # type: ignore[misc]
+    if any(family == socket.AF_INET6 and _is_any(address[0]) for family, address in found):
+        # Every network, IPv4 too: in a socket of its own, whose peers have plain addresses and no mapped ones.
+        found.append((socket.AF_INET, ("0.0.0.0", port)))  # noqa: S104 - as was asked for
+    return list(dict.fromkeys(found))
+
+
+def _is_any(host: str) -> bool:
+    return ipaddress.ip_address(host).is_unspecified
 
 
 def _listen_at(family: int, address: tuple[object, ...], found: list[list[socket.socket]]) -> int:
