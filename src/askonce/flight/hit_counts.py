@@ -18,6 +18,7 @@ from itertools import islice
 from askonce.core.heat import Visits, Warmth
 from askonce.core.keys import Key
 from askonce.core.providers.named_tuples import NamedTuple
+from askonce.flight.schedule import Schedule
 from askonce.runtime.drive import drive
 from askonce.store import Store, StoreTrouble
 
@@ -39,7 +40,7 @@ class HitCounts:
         self._warm: dict[Key, tuple[Warmth, Callable[[Key], None]]] = {}
         self._visits = visits
         self._start = start  # the background thread, if it does not run
-        self._next = 0.0
+        self._schedule = Schedule(start)
         self._tell = math.inf  # when the store is to be told of visits (monotonic s)
         if visits is not None:
             visits.take(0)  # so that the next one is reported here, and not to a thread that ended
@@ -52,17 +53,18 @@ class HitCounts:
         first = not self._warm
         self._warm[key] = (warmth, slid)
         if first:
-            self._next = time.monotonic() + PUSH
-            self._start()
+            self._schedule.begin(PUSH)
 
     def visited(self) -> None:
         """There are visits to tell, within a second."""
-        self._tell = time.monotonic() + PUSH
-        self._start()
+        now = time.monotonic()
+        if not now - PUSH < self._tell < math.inf:  # none is planned, or the thread could not be started
+            self._tell = now + PUSH
+            self._start()
 
     def due(self) -> float:
         """Seconds until there is something to send; inf if there is nothing."""
-        return min(self._tell, self._next if self._warm else math.inf) - time.monotonic()
+        return min(self._tell - time.monotonic(), self._schedule.due(gathered=bool(self._warm)))
 
     def send(self, store: Store) -> None:
         """Send one batch, oldest first. What the store does not take is dropped: it is a count, not an answer."""

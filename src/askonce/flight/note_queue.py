@@ -7,13 +7,13 @@ it. What repeats within a minute (a question whose answers are never stored) is 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Hashable
 from itertools import islice
 
 from askonce.core.notes import LARGEST, Note
 from askonce.events import log
+from askonce.flight.schedule import Schedule
 from askonce.runtime.drive import drive
 from askonce.store import Store, StoreTrouble
 
@@ -34,8 +34,7 @@ class NoteQueue:
 
     def __init__(self, start: Callable[[], None]) -> None:
         self._waiting: dict[Hashable, tuple[float, int, Make]] = {}
-        self._start = start  # the background thread, if it does not run
-        self._next = math.inf
+        self._schedule = Schedule(start)
         self._size = 0
         self._known: dict[Hashable, float] = {}
         self.dropped = 0
@@ -58,8 +57,7 @@ class NoteQueue:
         self._size += size
         self._waiting[what] = (now, size, make)
         if first:
-            self._next = now + PUSH
-            self._start()
+            self._schedule.begin(PUSH)
         return True
 
     def _remember(self, what: Hashable, until: float) -> None:
@@ -69,7 +67,7 @@ class NoteQueue:
 
     def due(self) -> float:
         """Seconds until there is something to write; inf if there is nothing."""
-        return (self._next if self._waiting else math.inf) - time.monotonic()
+        return self._schedule.due(gathered=bool(self._waiting))
 
     def take(self, count: int = MOST) -> list[Note]:
         """Make the oldest notes, and take them out of the queue."""
@@ -117,8 +115,7 @@ class NoteQueue:
         """The interpreter ends: have the background thread write what waits, until then (monotonic s) at the latest."""
         until = min(until, time.monotonic() + FINISH)
         if self._waiting:
-            self._next = 0.0
-            self._start()
+            self._schedule.hurry()
         while (self._waiting or self.busy) and time.monotonic() < until:
             time.sleep(LOOK)
 
