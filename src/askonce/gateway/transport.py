@@ -21,7 +21,7 @@ from askonce.gateway.gateway_rules import GatewayRules, Standing
 from askonce.gateway.heads import less_ours
 from askonce.gateway.hit_usage import WithoutUsage, without_usage
 from askonce.gateway.operator_rules import Ruling
-from askonce.gateway.upstream_client import UpstreamClient
+from askonce.gateway.upstream_client import Incoming, UpstreamClient
 from askonce.http.call import BatchCall, UpstreamCall
 from askonce.http.credentials import Header
 from askonce.http.inner import Inner
@@ -81,7 +81,13 @@ class GatewayTransport(Transport):
         await response.aclose()
 
     async def _drain(self, stream: Any, parts: list[bytes]) -> None:
-        await read_out(stream, parts)
+        if not isinstance(stream, Incoming):
+            await read_out(stream, parts)
+            return
+        try:
+            await stream.read_into(parts)
+        finally:
+            await stream.aclose()
 
     def reads(self, request: wire.Request) -> Asked:
         """What a request asks, with what its key is made of; nothing is asked."""
