@@ -234,8 +234,10 @@ def _counts(usage: Usage) -> dict[str, int]:
 def _context(answer: Answer) -> dict[str, str]:
     """What chooses among a model's prices: the tier and speed that the provider says it served with."""
     usage = a_dict(answer.get("usage"))
-    said = {"service_tier": answer.get("service_tier") or usage.get("service_tier"), "speed": usage.get("speed")}
-    return {name: word.lower() for name, word in said.items() if isinstance(word, str)}
+    tier, speed = answer.get("service_tier") or usage.get("service_tier"), usage.get("speed")
+    if tier is speed is None:  # of most
+        return {}
+    return {name: word.lower() for name, word in (("service_tier", tier), ("speed", speed)) if isinstance(word, str)}
 
 
 def _at(now: float) -> datetime:

@@ -81,7 +81,7 @@ def _read(held: Answer, names: Sequence[str], shape: list[object], numbers: list
             numbers.append(value)
         elif type(value) is dict:
             shape.append(dict)
-            if not all(type(inner) is str for inner in value) or not _read(value, list(value), shape, numbers):
+            if not _STRINGS.issuperset(map(type, value)) or not _read_inner(value, shape, numbers):
                 return False
             shape.append(_END)
         elif value is None or type(value) is str or (type(value) is float and 0 <= value < math.inf):
@@ -89,6 +89,17 @@ def _read(held: Answer, names: Sequence[str], shape: list[object], numbers: list
         else:
             return False
     return True
+
+
+def _read_inner(held: Answer, shape: list[object], numbers: list[int]) -> bool:
+    if not _WHOLE.issuperset(map(type, held.values())):
+        return _read(held, list(held), shape, numbers)
+    shape += held  # the usual case
+    numbers += held.values()
+    return min(held.values(), default=0) >= 0
+
+
+_STRINGS, _WHOLE = frozenset({str}), frozenset({int})
 
 
 def _rule(answer: Answer, count: int, ask: Ask) -> _Rule | None:
