@@ -21,6 +21,8 @@ def running_loop() -> asyncio.AbstractEventLoop:
 class TaskSignal:
     """Wakes a task from any thread."""
 
+    __slots__ = ("_waiter", "_woken", "loop")
+
     def __init__(self) -> None:
         self.loop = running_loop()
         self._woken = False
@@ -49,7 +51,7 @@ class TaskSignal:
         return woken
 
     async def _wait(self, timeout: float) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self.loop)
         cancelled = task.cancelling() if task is not None else 0
         self._waiter = waiter = self.loop.create_future()
         # A method of the future, not a function of ours: an exception at the function's first step would end it,

@@ -30,12 +30,12 @@ class LoopOwner:
     `work` is a weak reference: so a task that is dropped with its loop is closed at once.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.task: asyncio.Task[None] | None = None
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None, task: asyncio.Task[None] | None = None) -> None:
+        self.task = task  # alone says whether it has ended, if there is one
         self._loop = loop or running_loop()
         self._pid = os.getpid()
-        self._work: Callable[[], Any] = lambda: None
-        by = asyncio.current_task(self._loop)
+        self._work: Callable[[], Any] = _nothing
+        by = asyncio.current_task(self._loop) if task is None else None
         self._by = None if by is None else weakref.ref(by)
         self._seen = time.monotonic()
 
@@ -67,6 +67,10 @@ class LoopOwner:
             return True
         work = self._work()
         return work is None or not (work.gi_running or work.gi_suspended)
+
+
+def _nothing() -> None:
+    """No work."""
 
 
 class _Sent(LoopOwner):
@@ -159,8 +163,7 @@ class Tasks:
 
     def _spawn(self, jobs: Sequence[Job], task: asyncio.Task[None]) -> None:
         loop = task.get_loop()
-        owner = LoopOwner()
-        owner.task = task
+        owner = LoopOwner(loop, task)
         self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish while it runs
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(partial(_ended, jobs))
