@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from askonce.http.credentials import Header, binds, covered
-from askonce.http.header_names import Names, Places, Shapes
+from askonce.http.header_names import Names, Shapes
 from askonce.http.request import Known
 
 _HOP = frozenset({b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings"})
@@ -124,13 +124,20 @@ def less_ours(headers: Sequence[Header]) -> list[Header]:
 
 def returned(headers: Sequence[Header]) -> list[Header]:
     """The headers of an answer for the caller."""
-    ended: set[bytes] = set()
-    for at in _CONNECTIONS.of(headers):
-        ended |= ended_by(headers[at][1])
-    stay = [headers[at] for at in _STAY.of(headers)]
-    return [pair for pair in stay if pair[0].lower() not in ended] if ended else stay
+    staying, connections = _RETURNED.of(headers)
+    stay = [headers[at] for at in staying]
+    if not connections:
+        return stay
+    ended = {name for at in connections for name in ended_by(headers[at][1])}
+    return [pair for pair in stay if pair[0].lower() not in ended]
+
+
+def _returned(names: Names) -> tuple[list[int], list[int]]:
+    """Where the headers stand that go to the caller, and where Connections stand."""
+    kinds = [_KINDS[name] for name in names]
+    staying = [at for at, kind in enumerate(kinds) if kind not in _GO]
+    return staying, [at for at, kind in enumerate(kinds) if kind == _CONNECTION]
 
 
 _GO = frozenset({_CODING, _CONNECTION, _UPGRADE, _ENDS})
-_STAY = Places(lambda name: _KINDS[name] not in _GO)
-_CONNECTIONS = Places(lambda name: _KINDS[name] == _CONNECTION)
+_RETURNED = Shapes(_returned)

@@ -22,7 +22,7 @@ from askonce.engine.question import Question
 from askonce.flight.flight import Unshared
 from askonce.http.credentials import Header
 from askonce.http.embeddings import Vector, weight_of
-from askonce.http.header_names import Places
+from askonce.http.header_names import Names, Shapes
 from askonce.http.inner import INHERITED
 from askonce.http.received import CODINGS, Received
 from askonce.http.response import Failure, Response, named_by_connection, of_connection
@@ -203,13 +203,21 @@ def patience_for(request: Any, error: str) -> float:
 
 def decoded(module: Any, headers: Sequence[Header]) -> list[Header]:
     """The headers of a decoded body, without those of its connection."""
+    own, odd = _OWN.of(headers)
+    if not odd:
+        return [headers[at] for at in own]
     named = named_by_connection(headers)
     coded = {at for at in CODINGS.of(headers) if _decodes(module, headers[at][1])}
-    kept = [headers[at] for at in _OWN.of(headers) if at not in coded]
-    return [pair for pair in kept if pair[0].lower() not in named] if named else kept
+    return [headers[at] for at in own if at not in coded and headers[at][0].lower() not in named]
 
 
-_OWN = Places(lambda name: not of_connection(name))
+def _own(names: Names) -> tuple[tuple[int, ...], bool]:
+    """Where the headers that are not the connection's stand, and whether values say that others go too."""
+    own = tuple([at for at, name in enumerate(names) if not of_connection(name)])
+    return own, any(name.lower() in (b"connection", b"content-encoding") for name in names)
+
+
+_OWN = Shapes(_own)
 
 
 @lru_cache_of_short(64)
