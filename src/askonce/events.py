@@ -261,8 +261,12 @@ class Events:
         if self.observed:
             event = Event(name, key, detail, None, data)
             for observer in self._observing:
-                _safely(self._raised, observer.happened, event)
-            self._tell(event)
+                try:  # as in _safely
+                    observer.happened(event)
+                except Exception as error:  # noqa: BLE001 - it is told
+                    _told(self._raised, observer, error)
+            if self._listeners:
+                self._tell(event)
 
     def warn_once(self, what: str, message: str, *args: object) -> None:
         """Log one WARNING for each `what` until `forgive`, so that a lasting failure does not fill the log."""

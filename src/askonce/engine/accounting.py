@@ -74,7 +74,9 @@ class Accounting:
 
     def paid(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Answer:
         """Book a call; return its answer, with what the entry says of its cost."""
-        return self.paid_all([(flight, question)], [answer], seconds)[0]
+        cost, sent = self._cost(question, answer), answer.calls > 0
+        self._settle(flight, question, self._called([(flight, question)], seconds, sent=sent), cost, sent=sent)
+        return _told(answer, cost)
 
     def paid_all(
         self, group: Sequence[tuple[Flight, Question]], answers: Sequence[Answer], seconds: float
@@ -88,8 +90,7 @@ class Accounting:
             share = cost if len(answers) == 1 else cost.share(answer.weight, before[-1], at)
             self._settle(flight, question, spent, share, sent=sent)
             spent = NOTHING
-            more = extensions_of(share.usage, share.price)
-            told.append(answer._replace(extensions={**answer.extensions, **more}) if more else answer)
+            told.append(_told(answer, share))
         return told
 
     def failed(self, group: Sequence[tuple[Flight, Question]], seconds: float, error: BaseException) -> None:
@@ -248,6 +249,11 @@ class Accounting:
     def took(self, what: bytes, seconds: float) -> None:
         """How long a hit or a call took."""
         self.accounts.took(self._prefix, what, seconds)
+
+
+def _told(answer: Answer, cost: Cost) -> Answer:
+    more = extensions_of(cost.usage, cost.price)
+    return answer._replace(extensions={**answer.extensions, **more}) if more else answer
 
 
 def _bills_of_parts(parts: Sequence[bytes]) -> Sequence[Bill]:

@@ -7,7 +7,7 @@ few different plans, so each is worked out once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,7 @@ from askonce.core.model import MODEL, SCOPE, TAGS, Head
 from askonce.core.normalize import NotNormal
 from askonce.core.parts import Later, Parts
 from askonce.core.policy import Consistency, Control, Policy, Terms
+from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.request import FIELD
@@ -95,11 +96,16 @@ class Question:
         asked = self.control.no_cache or self.control.max_age is not None
         return "request" if asked else "stale"
 
-    def extensions(self) -> dict[int, bytes]:
+    def extensions(self) -> Mapping[int, bytes]:
         """The entry's description for people: extension number to text."""
-        texts = {SCOPE: self.plan.scope, MODEL: self.model, TAGS: "\0".join(self.plan.tags)}
-        # Only people read it, so it may be cut: a request may hold a "model" of 70,000 characters, or half a surrogate.
-        return {kind: text[:EXTENSION_MAX].encode("utf-8", "replace") for kind, text in texts.items() if text}
+        return _described(self.plan.scope, self.model, self.plan.tags)
+
+
+@lru_cache_of_short(256)
+def _described(scope: str, model: str, tags: tuple[str, ...]) -> Mapping[int, bytes]:
+    texts = {SCOPE: scope, MODEL: model, TAGS: "\0".join(tags)}
+    # Only people read it, so it may be cut: a request may hold a "model" of 70,000 characters, or half a surrogate.
+    return {kind: text[:EXTENSION_MAX].encode("utf-8", "replace") for kind, text in texts.items() if text}
 
 
 class Settings(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,14 +15,14 @@ from askonce.http.credentials import Header
 from askonce.http.header_names import Places
 from askonce.http.request import SentRequest, lower, text_of
 
-_FIELDS = tuple(f'"{name}"'.encode() for name in ID_FIELDS)
+_FIELDS = re.compile(f'"(?:{"|".join(ID_FIELDS)})"'.encode())
 
 
 def says(sent: SentRequest, model: str, operation: Operation, form: str) -> Request:
     """What a request says of its answer; its body is read again only if there is a doubt."""
     raw = sent.body or b"{}"
     body = partial(_object, raw)
-    ids = ids_in(sent.headers, body if any(name in raw for name in _FIELDS) else None)
+    ids = ids_in(sent.headers, body if _FIELDS.search(raw) else None)
     where = f"{operation.api.name}{form} {urlsplit(sent.url).netloc}"
     return Request(model, operation.provider, where, body, ids)
 

@@ -120,6 +120,10 @@ def field_names(values: list[Any]) -> set[str]:
     stream have few distinct names.
     """
     names: set[str] = set()
+    while len(values) == 1 and isinstance(values[0], dict):  # of a whole answer, and of most of what it holds
+        fields = values[0]
+        names.update(fields)
+        values = [held for held in fields.values() if type(held) not in LEAVES]
     while values:
         objects = [value for value in values if isinstance(value, dict)]
         names.update(*objects)
@@ -211,7 +215,7 @@ def is_json(text: str) -> bool:
 def message_part(message: Answer, finish: object) -> Part:
     """The Part of a chat message and the ending beside it."""
     content = message.get("content")
-    executed = dicts(message.get("executed_tools"))
+    executed = dicts(message["executed_tools"]) if message.get("executed_tools") else ()
     return Part(
         finish,
         has_text(content) or bool(message.get("audio") or message.get("images")),

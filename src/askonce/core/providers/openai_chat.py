@@ -79,7 +79,7 @@ def _parts(value: Answer) -> Iterator[Part]:
         message = a_dict(choice.get("message"))
         # Absent: the host never says it (Mistral's models on Bedrock call it stop_reason). Null: not ended.
         part = message_part(message, choice.get("finish_reason", choice.get("stop_reason", "stop")))
-        yield part._replace(failed=part.failed or bool(choice.get("error")))
+        yield part._replace(failed=True) if choice.get("error") else part
 
 
 def _fragment(value: Answer) -> list[Part]:
