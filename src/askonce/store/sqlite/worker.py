@@ -10,11 +10,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from askonce.runtime.exits import start_thread
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.runtime.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from askonce.runtime.task_signal import TaskSignal
 
 T = TypeVar("T")
 
@@ -37,15 +41,20 @@ class Joint(Protocol):
         """Do all `works`, of which this is one, in one step; return their results."""
 
 
+@cache
+def _signals() -> type[TaskSignal]:
+    from askonce.runtime.task_signal import TaskSignal  # late: a Cache for threads has no use for asyncio
+
+    return TaskSignal
+
+
 class _Job(Generic[T]):
     """Work to do for a task that waits for it."""
 
     def __init__(self, work: Callable[[], T], joint: Joint | None = None) -> None:
-        from askonce.runtime.task_signal import TaskSignal  # late: a Cache for threads has no use for asyncio
-
         self.work = work
         self.joint = joint  # the same work, if others may be done with it
-        self.signal = TaskSignal()
+        self.signal = _signals()()
         self.left = False  # the task was cancelled: the work must not begin any more
         self.done = False
         self.result: Any = None
