@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from askonce.gateway import replies
 from askonce.gateway.answers import WHOLE, packed, said
+from askonce.gateway.collector import collector
 from askonce.gateway.leaving import LEAVES
 from askonce.gateway.paths import target_problem
 from askonce.gateway.repeated import HEAD
@@ -121,6 +122,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._reading == _IDLE:
             self._reading, self._seen, self._since = _HEAD, 0, time.monotonic()
         self._seen += len(data)
+        collector.came(len(data))
         self._unset_keepalive_if_required()
         while data and not self.transport.is_closing():
             data = self._fed(data)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -26,15 +25,13 @@ from askonce.errors import ConfigError
 from askonce.events import log
 from askonce.gateway.answers import Cut
 from askonce.gateway.app import Gateway
+from askonce.gateway.collector import collector
 from askonce.gateway.config import GatewayConfig
 from askonce.gateway.protocol import Bounds, GatewayProtocol
 
 Load = Callable[[], GatewayConfig]
 ENDS = (signal.SIGTERM, signal.SIGINT)
 SECOND = 1.0  # between two looks at all connections
-# New objects between two runs of the collector. A request leaves none that only it would find, but those of requests
-# under way are new: Python's 700 are a few misses, and looking at them again and again would be a tenth of a miss.
-YOUNG = 20_000
 
 
 class GatewayServer(uvicorn.Server):
@@ -165,7 +162,6 @@ def run_worker(
 ) -> int:
     """Serve until a signal ends it; return the exit code. `parent`: end when it is gone. `shared`: as of Gateway."""
     server = GatewayServer(Gateway(config, shared=shared), load, parent=parent)
-    gc.freeze()  # all that is loaded stays: the collector need not look at it again and again
-    gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
+    collector.begin()
     server.run(sockets=sockets)
     return 0 if server.started else 1

@@ -22,6 +22,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from askonce.gateway import wire
+from askonce.gateway.collector import collector
 from askonce.gateway.wire_errors import (
     ConnectError,
     ConnectTimeout,
@@ -90,12 +91,14 @@ class Incoming(wire.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with told(self._where):
             while piece := await self._response.content.readany():
+                collector.came(len(piece))
                 yield piece
 
     async def read_into(self, parts: list[bytes]) -> None:
         """Read it to its end, without a generator's price; what came before an error is in `parts`."""
         with told(self._where):
             while piece := await self._response.content.readany():
+                collector.came(len(piece))
                 parts.append(piece)
 
     async def aclose(self) -> None:
