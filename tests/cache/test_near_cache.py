@@ -25,6 +25,7 @@ from askonce.testing import ScriptedCall
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server
 from tests.crowd import Crowd, by_turns, eventually
+from tests.took import Took
 
 SIZE = "16MB"
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Are you near?"}]}
@@ -141,11 +142,11 @@ def test_strong_is_an_option_of_a_cache_a_handle_and_a_header(crowd, valkey, cal
 @servers
 def test_an_answer_that_expires_is_not_served_by_a_second_longer(crowd, cache, call):
     own = {"policy": Policy(ttl=1.2, grace=0, jitter=0, stale_if_error=0)}
-    began = time.monotonic()
+    took = Took()
     warmed(crowd, cache, call, **own)
     while crowd.answer(cache, ASKED, call, **own).value["id"].endswith("-1"):
-        assert time.monotonic() - began < 3
-    assert time.monotonic() - began < 3
+        assert took.seconds < 3
+    assert took.seconds < 3
 
 
 @servers
@@ -259,9 +260,9 @@ def test_an_invalidation_of_another_process_reaches_it_by_a_notice(crowd, cache,
     warmed(crowd, cache, call, **OWN)
     key = crowd.answer(cache, ASKED, call, **OWN).key
     crowd.do(other.invalidate, **aimed(aim, key))
-    began = time.monotonic()
+    took = Took()
     eventually(lambda: not crowd.answer(cache, ASKED, call, **OWN).value["id"].endswith("-1"), "a new answer")
-    assert time.monotonic() - began < LIMIT
+    assert took.seconds < LIMIT
     warmed(crowd, cache, call, **OWN)
     assert call.calls == 2
 
@@ -419,7 +420,7 @@ def test_a_forked_child_begins_with_nothing(valkey, call):
             status = cache.fetch(ASKED, lambda: None).status
             kept = cache.stats()["near cache"]["entries"]
             again = 1
-            until = time.monotonic() + 5
+            until = time.monotonic() + 60
             while again and time.monotonic() < until:
                 again = cache.fetch(ASKED, lambda: None).status.detail != "near"
             os._exit(0 if status.hit and not status.detail and not kept and not again else 1)

@@ -122,7 +122,7 @@ def test_workers_of_uwsgi_pay_once_and_each_has_a_background_thread(folder, flag
 
 
 def _ready(ask: Callable[[], Any]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while True:
         try:
             ask()

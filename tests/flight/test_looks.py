@@ -50,7 +50,7 @@ def test_one_call_after_another_wakes_the_thread_once(monkeypatch):
         plain = background.wake
         monkeypatch.setattr(background, "wake", lambda: wakes.append(1) or plain())
         cache.fetch({"q": 0}, lambda: 1)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not background._heartbeats.watched and time.monotonic() < until:
             time.sleep(0.01)
             background._heartbeats.next = time.monotonic() + background.rhythm
@@ -73,7 +73,7 @@ def test_a_lease_that_woke_nobody_is_renewed_while_its_call_runs(monkeypatch):
         )
 
         def call():
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while not any(renewed) and time.monotonic() < until:
                 time.sleep(0.01)
             return 1

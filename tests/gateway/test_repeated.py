@@ -21,6 +21,7 @@ from askonce.testing import ValkeyServer
 from tests.crowd import eventually
 from tests.gateway.asking import Provider, configured
 from tests.gateway.running import Running, Tap, raw_call, request, serving
+from tests.took import Took
 
 KEY = "Authorization: Bearer sk-a"
 
@@ -145,7 +146,7 @@ def test_an_answer_of_the_near_cache_is_given_at_once(tap):
         said = at_once(running)
         with Connection(running) as caller:
             head = b""
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while not (said and said[-1]) and time.monotonic() < until:
                 head, body = caller.ask(asked)[0]
             counts, savings = counted(running)
@@ -385,9 +386,10 @@ def test_a_connection_that_was_answered_at_once_is_closed_when_it_was_idle_too_l
         while time.monotonic() < began + 1.5:
             caller.ask(asked)
             time.sleep(0.2)
-        last = time.monotonic()
+        took = Took()
         assert caller.ended()
-        assert 0.7 < time.monotonic() - last < 15
+        assert took.wall > 0.7
+        assert took.seconds < 15
     assert said[-1]
 
 

@@ -6,7 +6,6 @@ import gzip
 import json
 import socket
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 from askonce import Cache
 from tests.http.conftest import CHAT
 from tests.http.test_requests import ANSWER, URL, answering
+from tests.took import Took
 
 WHOLE = json.dumps(ANSWER).encode()
 
@@ -155,9 +155,9 @@ def test_a_request_of_100_mb_passes_without_being_read_for_its_key(cache, module
     with cache.watch() as statuses, cache.http_client(module=module, inner=inner) as client:
         request = client.build_request("POST", URL, content=body)
         tracemalloc.start()
-        began = time.monotonic()
+        took = Took()
         client.send(request)
-        assert time.monotonic() - began < 1
+        assert took.seconds < 1
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
         tracemalloc.stop()
     assert statuses[0].detail == "large-body"

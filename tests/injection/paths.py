@@ -160,7 +160,7 @@ async def forked(world: World, request: Any) -> Any:
             code = 0 if world.run(world.fetch(request)) == answer(request) else 2
         finally:
             os._exit(code)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if time.monotonic() > until:
             os.kill(child, 9)

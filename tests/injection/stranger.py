@@ -18,6 +18,7 @@ from typing import Any, Self
 from askonce import Cache
 from askonce.flight.background import BackgroundThread
 from askonce.testing.servers import watch
+from tests.took import Took
 
 PATIENCE = 10.0  # s
 ROOT = Path(__file__).parents[2]
@@ -106,7 +107,7 @@ def _main(url: str, heartbeat: str) -> None:
     cache = Cache(url)
     for line in sys.stdin:
         order = json.loads(line)
-        began = time.monotonic()
+        began = Took()
         if order["do"] == "lead":
             _lead(cache, order["request"], order["form"], order["seconds"])
             said: Any = True
@@ -115,7 +116,7 @@ def _main(url: str, heartbeat: str) -> None:
                 said = _asked(cache, order["request"], order["form"])
             except Exception as error:
                 said = repr(error)
-        print(json.dumps({"said": said, "seconds": time.monotonic() - began}), flush=True)
+        print(json.dumps({"said": said, "seconds": began.seconds}), flush=True)
 
 
 if __name__ == "__main__":

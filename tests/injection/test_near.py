@@ -38,7 +38,7 @@ LATEST = 2.0  # s after an invalidation was acknowledged
 async def nearby(world: World, _: Any) -> Any:
     """A request that the near cache answers."""
     request = world.fresh()
-    seen, until = world.cache.stats().get("hit.near", 0), time.monotonic() + 10
+    seen, until = world.cache.stats().get("hit.near", 0), time.monotonic() + 60
     while world.cache.stats().get("hit.near", 0) == seen:
         await world.fetch(request)
         time.sleep(0.005)  # noqa: ASYNC251 - the background thread reads meanwhile

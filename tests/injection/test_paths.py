@@ -27,6 +27,7 @@ from tests.injection.inject import INJECTS, noting, raising
 from tests.injection.paths import PATHS
 from tests.injection.stranger import Stranger
 from tests.injection.world import BEAT, QUICK, World
+from tests.took import Took
 
 ERRORS = (KeyboardInterrupt, asyncio.CancelledError, MemoryError)
 KINDS = ("memory", "sqlite", "valkey")
@@ -102,9 +103,9 @@ def tried(world, path, point, error, first):
         raise AssertionError(f"{what}: not what was raised") from kept
     if first and path.form:
         world.served_elsewhere(request, path.form, what)
-    began = time.monotonic()
+    began = Took()
     again = world.run(path.act(world, request))
-    took = time.monotonic() - began
+    took = began.seconds
     world.tidy()
     assert path.right(request, again), f"after {what} the next lookup brought {again}"
     if not first and path.form:

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -22,6 +21,7 @@ from tests.fixtures import KINDS, place_of
 from tests.injection.inject import INJECTS, noting, raising
 from tests.injection.signals import Limit
 from tests.injection.stranger import answer, items
+from tests.took import Took
 
 BEAT = 3.0  # s
 QUICK = 0.3  # s that the next lookup of this process may take
@@ -63,13 +63,13 @@ def interrupted(url, mode, way, how, count):
 
 def served(other, request, form):
     """How long another process waited for the right answer, s."""
-    began = time.monotonic()
+    took = Took()
     if form == "s":
         with other.fetch_stream(request, lambda: iter(items(request))) as stream:
             assert list(stream) == items(request)
     else:
         assert other.fetch(request, lambda: answer(request)).value == answer(request)
-    return time.monotonic() - began
+    return took.seconds
 
 
 def looked_at(said, waited, count):

@@ -24,6 +24,7 @@ from askonce.flight.pricing import UNPRICED
 from askonce.store import StoreTrouble
 from askonce.testing.trial import Clock
 from tests.crowd import eventually
+from tests.took import Took
 
 PRICES = {"gpt-9*": {"input": 2, "output": 10}}
 ONE = Spent(1, 100, 20, 0, 400_000)  # an answer of these tokens, without its duration
@@ -386,7 +387,7 @@ async def test_a_stream_that_its_reader_leaves_is_paid_all_the_same():
         stream = await cache.fetch_stream(asked(), lambda: streamed("01234"))
         await anext(stream)
         await stream.aclose()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while cache._base.engine().board.flights() and time.monotonic() < until:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.01)
         total = (await cache.savings()).total
@@ -447,6 +448,6 @@ async def test_a_batch_saves_the_tokens_of_what_it_finds_and_its_call_if_it_find
 def test_a_store_that_is_away_does_not_hold_up_the_end_of_a_cache():
     cache = Cache("redis://127.0.0.1:1", prices=PRICES)
     cache.fetch(asked(), chat)
-    began = time.monotonic()
+    took = Took()
     cache.close()
-    assert time.monotonic() - began < 2.5
+    assert took.seconds < 2.5

@@ -20,6 +20,7 @@ from askonce.core.keys import Key
 from askonce.store.redis.address import RedisAddress, from_url
 from askonce.store.redis.scripts import pack
 from askonce.testing.servers import Server
+from tests.took import Took
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 Act = Callable[[socket.socket, list[bytes]], None]
@@ -103,26 +104,13 @@ def filled(server: Server, names: int = 100) -> None:
     server.command("MSET", *words)
 
 
-class Took:
-    """How long a block took, s."""
-
-    seconds = 0.0
-
-    def __enter__(self) -> Self:
-        self._began = time.monotonic()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds = time.monotonic() - self._began
-
-
 def clients(server: Server) -> int:
     """Connections to a server, but for the one that asks."""
     return len(server.command("CLIENT", "LIST").splitlines()) - 1
 
 
 def until(condition: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
+    took = Took()
     while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert took.seconds < seconds, "it did not come to pass"
         time.sleep(0.005)

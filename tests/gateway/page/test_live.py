@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +15,7 @@ from askonce.gateway.page.overview import Overview
 from tests.gateway.page.conftest import TOKEN
 from tests.gateway.page.serving import served, stop
 from tests.gateway.page.sights import NOW, Told, ToldView, busy
+from tests.took import Took
 
 pytestmark = pytest.mark.waits
 
@@ -116,11 +116,11 @@ async def test_a_page_that_was_closed_is_told_nothing_any_more(cache, monkeypatc
 async def test_a_server_that_ends_keeps_no_page_waiting(cache):
     async with served(ToldView(cache, busy())) as address, listening(address) as (_, seen):
         await until(seen, "beat")
-        begun = time.monotonic()
+        took = Took()
         await stop(address)
         async with asyncio.timeout(20):
             assert [name async for name, _ in seen if name != "beat"] == []
-    assert time.monotonic() - begun < 10
+    assert took.seconds < 10
 
 
 async def test_all_who_look_share_what_is_read(cache):

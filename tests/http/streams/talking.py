@@ -187,7 +187,7 @@ class Reading(threading.Thread):
         return tuple(self.parts)
 
 
-def wait_until(what: Any, seconds: float = 8) -> Any:
+def wait_until(what: Any, seconds: float = 60) -> Any:
     """What became true, once it did."""
     until = time.monotonic() + seconds
     while not (found := what()):

@@ -27,7 +27,8 @@ from askonce.store.redis.connection import Cut
 from askonce.store.redis.multiplexed import LATE, MultiplexedConnection, open_multiplexed
 from askonce.store.redis.scripts import pack
 from askonce.testing.servers import Server
-from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
+from tests.store.puppet import AT_MOST, Puppet, address, clients, filled, get, reply, until
+from tests.took import Took
 
 pytestmark = [pytest.mark.servers, pytest.mark.concurrency]
 

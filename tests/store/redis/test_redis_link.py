@@ -23,7 +23,8 @@ from askonce.store.redis.store import RedisStore
 from askonce.testing.servers import Server
 from tests.injection.collecting import cycle
 from tests.store.keeping import LIFE, ask, lead, sealed
-from tests.store.puppet import AT_MOST, Took, key
+from tests.store.puppet import AT_MOST, key
+from tests.took import Took
 
 pytestmark = [pytest.mark.servers, pytest.mark.concurrency]
 K = key(0)
@@ -47,7 +48,7 @@ def link(store: RedisStore) -> Iterator[RedisLink]:
 
 def heard(link: RedisLink, count: int) -> list[tuple[Key, Notice]]:
     notices: list[tuple[Key, Notice]] = []
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while len(notices) < count:
         assert time.monotonic() < until, f"only {notices}"
         notices += link.poll(1)[0]
@@ -56,7 +57,7 @@ def heard(link: RedisLink, count: int) -> list[tuple[Key, Notice]]:
 
 def in_force(link: RedisLink, *keys: Key) -> None:
     ready: set[Key] = set()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while ready != set(keys):
         assert time.monotonic() < until, f"only {ready}"
         ready |= set(link.poll(1)[1])
@@ -71,16 +72,16 @@ def test_a_fill_wakes_a_link_within_milliseconds(store: RedisStore, link: RedisL
         grant = lead(store, one, 1)
         assert isinstance(drive(store.claim(one, ask(2))), Follow)
         assert heard(link, 1) == [(one, Notice(WANTED, grant.id, grant.order))]
-        filled: list[float] = []
+        filled: list[Took] = []
 
-        def fill(one: Key = one, grant: Grant = grant, filled: list[float] = filled) -> None:
-            filled.append(time.monotonic())
+        def fill(one: Key = one, grant: Grant = grant, filled: list[Took] = filled) -> None:
+            filled.append(Took())
             drive(store.fill(one, grant.id, grant.order, sealed(one, grant), LIFE))
 
         timer = threading.Timer(0.02, fill)
         timer.start()
         assert heard(link, 1) == [(one, Notice(ENDED, grant.id, grant.order, STORED))]
-        took.append(time.monotonic() - filled[0])
+        took.append(filled[0].seconds)
         timer.join()
     assert min(took) < 0.02  # the best of five: a busy machine's delay is not the link's
 
@@ -90,7 +91,8 @@ def test_wake_ends_a_poll_from_any_thread_and_is_not_lost_before_one(link: Redis
     threading.Timer(0.05, link.wake).start()
     with Took() as took:
         assert link.poll(5) == ([], [])
-    assert 0.03 < took.seconds < 1
+    assert took.wall > 0.03
+    assert took.seconds < 1
     for _ in range(100_000):
         link.wake()  # more than its socket holds: it never blocks and never raises
     with Took() as took:
@@ -98,7 +100,7 @@ def test_wake_ends_a_poll_from_any_thread_and_is_not_lost_before_one(link: Redis
     assert took.seconds < 1
     with Took() as took:
         link.poll(0.05)
-    assert took.seconds > 0.04
+    assert took.wall > 0.04
 
 
 def test_words_that_come_among_replies_are_kept_for_the_next_poll(store: RedisStore, link: RedisLink):

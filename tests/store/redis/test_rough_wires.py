@@ -30,7 +30,8 @@ from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server, ValkeyServer
 from tests.profiles import examples
 from tests.store.keeping import LIFE, ask, lead, sealed
-from tests.store.puppet import HELLO, Puppet, Took, address, filled, get, key, until
+from tests.store.puppet import HELLO, Puppet, address, filled, get, key, until
+from tests.took import Took
 
 pytestmark = [pytest.mark.servers, pytest.mark.concurrency]
 K = key(0)
@@ -310,7 +311,7 @@ def link(proxy: Proxy) -> Iterator[RedisLink]:
     made.close()
 
 
-def in_force(link: RedisLink, seconds: float = 5.0) -> None:
+def in_force(link: RedisLink, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while K not in link.poll(0.2)[1]:
         assert time.monotonic() < end, "it never came into force"

@@ -27,7 +27,8 @@ from askonce.store.redis.scripts import pack
 from askonce.store.redis.trouble import Refusal
 from askonce.store.redis.wire import SyncWire
 from askonce.testing.servers import Server
-from tests.store.puppet import AT_MOST, Puppet, Took, address, clients, filled, get, reply, until
+from tests.store.puppet import AT_MOST, Puppet, address, clients, filled, get, reply, until
+from tests.took import Took
 
 pytestmark = [pytest.mark.servers, pytest.mark.concurrency]
 

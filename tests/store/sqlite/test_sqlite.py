@@ -31,6 +31,7 @@ from askonce.store.sqlite.file import FORK_PATIENCE
 from askonce.store.sqlite.schema import VERSION
 from askonce.store.sqlite.store import SQLiteStore, path_of
 from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed, visit
+from tests.took import Took
 
 T = TypeVar("T")
 
@@ -122,7 +123,7 @@ def test_many_may_open_a_new_file_at_the_same_moment(path: Path):
         connections: list[object] = []
         errors: list[BaseException] = []
 
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
 
         def one() -> None:
             # 200 that wait in turn may take longer than the fifth of a second that each is given.
@@ -570,12 +571,13 @@ def test_a_locked_file_costs_a_fifth_of_a_second_and_lookups_nothing(
     path: Path, opened: Opened, locked: sqlite3.Connection
 ):
     store = opened(path)
-    began = time.perf_counter()
+    began = Took()
     assert drive(store.look(key(1), ())).entry is not None
-    assert time.perf_counter() - began < 0.1
-    began = time.perf_counter()
+    assert began.seconds < 0.1
+    began = Took()
     assert kind_of(lambda: drive(store.claim(key(2), ask(2)))) == "store-timeout"
-    assert 0.15 < time.perf_counter() - began < 0.25
+    assert began.wall > 0.15
+    assert began.seconds < 0.25
     assert kind_of(lambda: store.link().probe()) == "store-timeout"
     locked.execute("ROLLBACK")
     store.link().probe()
@@ -592,9 +594,9 @@ def test_a_file_locked_against_readers_costs_as_much(path: Path, opened: Opened)
     other.execute("BEGIN IMMEDIATE")
     other.execute("DELETE FROM news")
     other.execute("COMMIT")
-    began = time.perf_counter()
+    began = Took()
     assert kind_of(lambda: drive(store.look(key(1), ()))) == "store-timeout"
-    assert time.perf_counter() - began < 0.25
+    assert began.seconds < 0.25
     other.close()
     assert drive(store.look(key(1), ())).entry is not None
 
@@ -607,9 +609,9 @@ def test_a_crowd_before_a_locked_file_waits_once_and_not_one_after_another(
     took = []
 
     def one(number: int) -> None:
-        began = time.perf_counter()
+        began = Took()
         assert kind_of(lambda: drive(store.claim(key(number), ask(number)))) == "store-timeout"
-        took.append(time.perf_counter() - began)
+        took.append(began.seconds)
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(2, 12)]
     for thread in threads:
@@ -660,10 +662,10 @@ async def test_a_locked_file_does_not_block_an_event_loop(path: Path, opened: Op
 @pytest.mark.waits
 async def test_a_crowd_of_tasks_before_a_locked_file_waits_once(path: Path, opened: Opened, locked: sqlite3.Connection):
     store = opened(path, asynchronous=True)
-    began = time.perf_counter()
+    began = Took()
     said = await asyncio.gather(*(store.claim(key(n), ask(n)) for n in range(2, 52)), return_exceptions=True)
     assert {type(one) for one in said} == {StoreTrouble}
-    assert time.perf_counter() - began < 0.35
+    assert began.seconds < 0.35
     locked.execute("ROLLBACK")
     said = await asyncio.gather(*(store.claim(key(n), ask(n)) for n in range(2, 52)), return_exceptions=True)
     assert {type(one) for one in said} == {Lead}
@@ -671,9 +673,9 @@ async def test_a_crowd_of_tasks_before_a_locked_file_waits_once(path: Path, open
 
 def test_a_claim_that_changes_nothing_waits_for_no_writer(path: Path, opened: Opened, locked: sqlite3.Connection):
     store = opened(path)
-    began = time.perf_counter()
+    began = Took()
     assert isinstance(drive(store.claim(key(1), ask(2))), Hit)
-    assert time.perf_counter() - began < 0.1
+    assert began.seconds < 0.1
 
 
 async def test_closing_ends_the_thread_that_waits_in_place_of_the_loop(path: Path, opened: Opened):
@@ -722,7 +724,7 @@ def test_writers_killed_in_the_middle_leave_a_whole_file_and_hold_up_nobody(path
 
 def unhurried(work: Callable[[], T]) -> T:
     """Do it, though a busy machine may stop another process in the midst of its transaction."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while True:
         try:
             return work()
@@ -758,9 +760,9 @@ def test_children_and_parent_go_on_with_one_file_after_a_fork(path: Path, opened
     thread = threading.Thread(target=busy)
     thread.start()
     try:
-        began = time.perf_counter()
+        began = Took()
         children = [in_child(lambda number=number: child(number)) for number in range(2, 6)]  # type: ignore[misc]
-        assert time.perf_counter() - began < 3 * FORK_PATIENCE, "each fork waited for a reader that does not pause"
+        assert began.seconds < 3 * FORK_PATIENCE, "each fork waited for a reader that does not pause"
         put_unhurried(store, 6)
         assert well(*children)
     finally:

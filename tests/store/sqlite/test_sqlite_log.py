@@ -20,6 +20,7 @@ from askonce.store.sqlite.trouble import patiently
 from askonce.store.sqlite.wal import LAST_REST, MOMENT, PAGE, Log
 from tests.store.keeping import LIFE, lead, sealed
 from tests.store.puppet import key
+from tests.took import Took
 
 pytestmark = pytest.mark.concurrency
 BODY = b"x" * 20_000
@@ -40,10 +41,10 @@ def store(path: str) -> Iterator[SQLiteStore]:
 
 def put(store: SQLiteStore, number: int) -> tuple[str, float]:
     """What became of one answer, and the seconds that took."""
-    began = time.monotonic()
+    took = Took()
     grant = lead(store, key(number), number + 1)
     verdict = drive(store.fill(key(number), grant.id, grant.order, sealed(key(number), grant, body=BODY), LIFE))
-    return verdict, time.monotonic() - began
+    return verdict, took.seconds
 
 
 class Standing:
@@ -74,10 +75,10 @@ def test_an_open_transaction_of_another_program_costs_no_miss_anything_and_all_i
         assert size(path) > 10 * SHARE, "the log could not be copied"
         assert took[len(took) // 2] < 0.02
         assert sum(took) < 5  # it was 0.41 s for each
-    until = time.monotonic() + LAST_REST + 5
+    rest = Took()
     number = 60
     while size(path) > 2 * SHARE:
-        assert time.monotonic() < until, "the log is not cut when the reader has left"
+        assert rest.seconds < LAST_REST + 5, "the log is not cut when the reader has left"
         assert put(store, number := number + 1)[0] == "stored"
         time.sleep(0.02)
 
@@ -99,7 +100,7 @@ def test_a_reader_that_stays_for_good_leaves_the_log_within_a_bound_and_what_is_
         before = size(path)
         drive(store.invalidate((1,)))  # never refused, because it keeps answers right
         assert size(path) > before
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while True:
         try:
             assert put(store, 500)[0] == "stored"
@@ -133,9 +134,9 @@ def test_a_writer_elsewhere_is_never_kept_waiting_for_a_reader_that_stays(store,
 
     def write() -> None:
         while not over.wait(0.005):
-            began = time.monotonic()
-            patiently(lambda: elsewhere.execute("BEGIN IMMEDIATE"), began + 5)
-            took.append(time.monotonic() - began)
+            waited = Took()
+            patiently(lambda: elsewhere.execute("BEGIN IMMEDIATE"), time.monotonic() + 5)
+            took.append(waited.seconds)
             elsewhere.execute("COMMIT")
 
     with Standing(path):
