@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from askonce.testing.servers import ServerMissing, Startable
+from askonce.testing.servers import Server, ServerMissing, Startable
 from tests.crowd import MODES, Crowd
 from tests.injection.inject import contained as containing
 
@@ -38,8 +38,15 @@ def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if kind == "sqlite":
         return f"sqlite:///{tmp_path}/answers.db"
     server = request.getfixturevalue("redis_server" if kind == "redis" else kind)
-    # A crowd takes longer to be scheduled than a store has to answer, where other tests have most of the machine. Tests
-    # of a store that is away or slow have a server of their own, and its users their 0.2 s.
+    return patient(server)
+
+
+def patient(server: Server) -> str:
+    """The URL of a server that all tests share.
+
+    A crowd takes longer to be scheduled than a store has to answer, where other tests have most of the machine. Tests
+    of a store that is away or slow have a server of their own, and its users their 0.2 s.
+    """
     return f"{server.url}?socket_timeout={PATIENT:g}"
 
 

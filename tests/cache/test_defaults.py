@@ -245,7 +245,7 @@ def test_only_if_cached_never_pays(crowd, stored, call, monkeypatch):
     monkeypatch.setenv("ASKONCE_MODE", "only-if-cached")
     cache = crowd.cache(stored)
     assert crowd.answer(cache, "q", call).status.hit
-    assert isinstance(crowd.ask(cache, "another", call).exception(5), NotCached)
+    assert isinstance(crowd.ask(cache, "another", call).exception(60), NotCached)
     assert call.calls == 1
 
 
@@ -294,7 +294,7 @@ def test_configure_makes_another_default_cache_and_the_old_one_finishes_its_call
     assert new is not old
     assert (new._base.prefix, new._base._engine.store.address) == ("v4", "memory://module")
     call.release()
-    assert leading.result(5) == old.get_or_set([], "m", lambda: "paid again")
+    assert leading.result(60) == old.get_or_set([], "m", lambda: "paid again")
     assert old.stats()["stored"] == 1
 
 
@@ -325,22 +325,22 @@ def test_a_fork_while_another_thread_makes_the_default_cache_leaves_no_lock_in_t
         def __init__(self, *said, **more):
             if threading.current_thread() is not threading.main_thread():
                 making.set()
-                made.wait(5)
+                made.wait(60)
             super().__init__(*said, **more)
 
     monkeypatch.setattr(askonce, "Cache", Slow)
     askonce.configure(url="memory://module")
     other = threads.start(askonce.default_cache)
-    making.wait(5)
+    making.wait(60)
     _, wait = forked(lambda: askonce.get_or_set([], "m", lambda: "answer"))
     assert wait() == "answer"
     made.set()
-    assert other.result(5) is askonce.default_cache()
+    assert other.result(60) is askonce.default_cache()
 
 
 def test_the_default_cache_is_made_once_by_many_threads(threads):
     askonce.configure(url="memory://module")
-    found = [future.result(5) for future in [threads.start(askonce.default_cache) for _ in range(16)]]
+    found = [future.result(60) for future in [threads.start(askonce.default_cache) for _ in range(16)]]
     assert len({id(cache) for cache in found}) == 1
 
 

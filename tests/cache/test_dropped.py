@@ -123,7 +123,7 @@ def test_of_readers_that_are_dropped_only_the_last_costs_a_thread(place, monkeyp
 
     def items():
         yield "a"
-        assert over.wait(10)
+        assert over.wait(60)
 
     over = threading.Event()
     with Cache(place) as cache:
@@ -171,7 +171,7 @@ def test_of_readers_that_a_loop_drops_only_the_last_is_sent_to_it(place, monkeyp
 def test_a_reader_that_is_dropped_leaves_a_note_only_while_its_stream_is_under_way(place):
     def items():
         yield from "ab"
-        assert over.wait(10)
+        assert over.wait(60)
 
     over = threading.Event()
     with Cache(place) as cache:

@@ -231,5 +231,5 @@ def test_a_pattern_is_compiled_when_it_is_used_and_matches_as_that_of_re(text, m
 
 def test_a_pattern_that_many_threads_use_first_matches_in_each(threads):
     late = pattern(r"\d+")
-    found = [future.result(5) for future in [threads.start(lambda: late.findall("1 22")) for _ in range(8)]]
+    found = [future.result(60) for future in [threads.start(lambda: late.findall("1 22")) for _ in range(8)]]
     assert found == [["1", "22"]] * 8

@@ -25,6 +25,7 @@ from askonce.testing import ScriptedCall
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server
 from tests.crowd import Crowd, by_turns, eventually
+from tests.fixtures import patient
 from tests.took import Took
 
 SIZE = "16MB"
@@ -129,7 +130,7 @@ def test_a_near_answer_is_judged_like_any_other(crowd, cache, call, own, said):
 
 @servers
 def test_strong_is_an_option_of_a_cache_a_handle_and_a_header(crowd, valkey, call):
-    strong = crowd.cache(valkey.url, near=SIZE, consistency="strong")
+    strong = crowd.cache(patient(valkey), near=SIZE, consistency="strong")
     for _ in range(5):
         crowd.answer(strong, ASKED, call)
     assert detail(crowd, strong, call) == ""
@@ -176,7 +177,7 @@ def test_streams_and_http_are_served_from_near(valkey):
         body = {"id": "x", "object": "chat.completion", "model": "m", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "near"}}]}  # fmt: skip
         return httpx.Response(200, json=body, request=request)
 
-    with Cache(valkey.url, near=SIZE) as cache:
+    with Cache(patient(valkey), near=SIZE) as cache:
         client = cache.http_client(module=httpx, inner=httpx.MockTransport(upstream))
 
         def ask(**headers: str) -> str:
@@ -208,7 +209,7 @@ def test_a_batch_takes_what_is_near_and_asks_for_the_rest(valkey):
         data = [{"object": "embedding", "index": at, "embedding": [float(len(text))]} for at, text in enumerate(texts)]
         return httpx.Response(200, json={"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 1, "total_tokens": 1}}, request=request)  # fmt: skip
 
-    with Cache(valkey.url, near=SIZE) as cache:
+    with Cache(patient(valkey), near=SIZE) as cache:
         client = cache.http_client(module=httpx, inner=httpx.MockTransport(upstream))
 
         def embed(*texts: str) -> list[float]:
@@ -329,7 +330,7 @@ def test_a_stopped_process_asks_the_server_when_it_goes_on(valkey, call):
     script = textwrap.dedent(f"""
         import sys, time
         from askonce import Cache
-        with Cache({valkey.url!r}, near="16MB") as cache:
+        with Cache({patient(valkey)!r}, near="16MB") as cache:
             ask = lambda: cache.fetch({ASKED!r}, lambda: {{"id": "child"}})
             while ask().status.detail != "near":
                 time.sleep(0.01)
@@ -337,7 +338,7 @@ def test_a_stopped_process_asks_the_server_when_it_goes_on(valkey, call):
             sys.stdin.readline()
             print(ask().value["id"], flush=True)
     """)
-    with Cache(valkey.url) as other:
+    with Cache(patient(valkey)) as other:
         other.fetch(ASKED, lambda: {"id": "old"})
         child = subprocess.Popen(
             [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -413,7 +414,7 @@ def test_where_tracking_is_refused_it_is_off_and_says_so_once(threads, own_valke
 @servers
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 def test_a_forked_child_begins_with_nothing(valkey, call):
-    with Cache(valkey.url, near=SIZE) as cache:
+    with Cache(patient(valkey), near=SIZE) as cache:
         eventually(lambda: cache.fetch(ASKED, call.on(ASKED)).status.detail == "near", "a near hit")
         child = os.fork()
         if not child:
@@ -431,13 +432,13 @@ def test_a_forked_child_begins_with_nothing(valkey, call):
 
 @servers
 def test_the_caches_of_a_process_share_it_and_it_goes_with_the_last_of_them(threads, tasks, valkey, call):
-    first, second = threads.cache(valkey.url, near=SIZE), tasks.cache(valkey.url, near="32MB")
+    first, second = threads.cache(patient(valkey), near=SIZE), tasks.cache(patient(valkey), near="32MB")
     warmed(threads, first, call)
     assert detail(tasks, second, call) == "near"
     near = first._base.engine().store.near
     assert near is second._base.engine().store.near
     assert near.table.limit == 32_000_000
-    assert detail(threads, threads.cache(valkey.url), call) == ""
+    assert detail(threads, threads.cache(patient(valkey)), call) == ""
     address = first._base.engine().store.address
     threads.do(first.close)
     tasks.do(second.aclose)
@@ -447,7 +448,7 @@ def test_the_caches_of_a_process_share_it_and_it_goes_with_the_last_of_them(thre
 
 @servers
 def test_its_bound_holds_while_it_is_full(threads, valkey):
-    cache = threads.cache(valkey.url, near="1MiB")
+    cache = threads.cache(patient(valkey), near="1MiB")
     big = "x" * 20_000
 
     def full() -> bool:
@@ -549,7 +550,7 @@ def test_a_pickled_cache_has_the_same_options(defaults):
 @servers
 def test_a_lookup_that_takes_only_what_is_stored_asks_the_store_where_the_near_answer_is_too_old(valkey, call):
     own = {"policy": Policy(ttl=1, grace=0, jitter=0, stale_if_error=0)}
-    with Cache(valkey.url, near=SIZE) as cache:
+    with Cache(patient(valkey), near=SIZE) as cache:
         eventually(lambda: cache.fetch(ASKED, call.on(ASKED), **own).status.detail == "near", "a near hit")
         with pytest.raises(NotCached):
             cache.fetch(ASKED, call.on(ASKED), control="only-if-cached, min-fresh=100", **own)

@@ -43,7 +43,7 @@ def test_it_prints_a_link_that_logs_in_and_ends_with_ctrl_c(store):
             assert "support" in browser.get(f"{address}entries").text
             assert browser.get(address.removesuffix("_askonce/")).text == browser.get(address).text
         running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=30)
+        _, errors = running.communicate(timeout=60)
     assert running.returncode == 130
     assert errors == "", "no traceback, and no log that has the token"
 

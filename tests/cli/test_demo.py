@@ -114,7 +114,7 @@ class TestWhatGoesWrong:
             while len(marked(mark)) < 5 and time.monotonic() < until:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
         assert process.returncode == 130
         # A process that was just being started ends by itself, when it finds that nobody talks to it.
         while marked(mark) and time.monotonic() < until:

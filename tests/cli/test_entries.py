@@ -5,13 +5,14 @@ import json
 import pytest
 
 from askonce import AsyncCache, Cache
+from tests.fixtures import place_of
 
 STORY = [{"word": "once"}, {"word": "upon"}]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
 def url(request, tmp_path):
-    return f"sqlite:///{tmp_path}/cli.db" if request.param == "sqlite" else request.getfixturevalue("valkey").url
+    return place_of(request.param, request, tmp_path)
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_a_call_of_another_process_is_listed_with_those_who_wait_for_it_until_it
         leading.stdin.write("\n")
         leading.stdin.flush()
         for one in waiting:
-            one.join(30)
+            one.join(60)
     said = listed(askonce, shared)
     assert len(said.out.splitlines()) == 1
     assert "no calls are under way" in said.err

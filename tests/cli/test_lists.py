@@ -46,7 +46,7 @@ def in_a_terminal(columns: int, *words: str) -> list[str]:
             break
         said += part
     os.close(ours)
-    assert process.wait(30) == 0, said
+    assert process.wait(60) == 0, said
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.decode()).replace("\r\n", "\n").splitlines()
 
 

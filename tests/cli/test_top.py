@@ -68,7 +68,7 @@ def test_a_pipe_is_written_as_it_goes_on_and_its_reader_may_leave(store):
     times = [float(line.split("\t")[0]) for line in lines[1:]]
     assert times == sorted(times)
     child.stdout.close()
-    assert child.wait(30) == 0
+    assert child.wait(60) == 0
     assert child.stderr.read() == ""
     child.stderr.close()
 
@@ -88,7 +88,7 @@ def test_a_terminal_is_drawn_again_until_it_is_interrupted(store):
     rest = threading.Thread(target=_drained, args=(screen,))
     rest.start()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
-    rest.join(10)
+    rest.join(60)
     os.close(screen)
     assert shown.count(b"no calls are under way") >= 3
     assert b"Traceback" not in shown
@@ -138,7 +138,7 @@ def test_a_flight_of_another_process_is_shown(askonce, store):
     going = threading.Event()
 
     def call():
-        going.wait(30)
+        going.wait(60)
         return 1
 
     with Cache(store, prefix="llm") as cache:
@@ -150,5 +150,5 @@ def test_a_flight_of_another_process_is_shown(askonce, store):
 
         (flight,) = eventually(flights, "the flight is listed")
         going.set()
-        caller.join(30)
+        caller.join(60)
     assert flight["seconds"] >= 0

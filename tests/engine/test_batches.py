@@ -20,6 +20,7 @@ from askonce.flight.guarded_store import BATCH
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server
 from tests.crowd import Crowd, eventually, gathered, heartbeat, idle
+from tests.fixtures import patient
 from tests.took import Took
 
 pytestmark = pytest.mark.concurrency
@@ -81,7 +82,7 @@ def asked(crowd: Crowd, cache: Any, call: Call, names: range) -> Any:
 def ready(crowd: Crowd, cache: Any) -> None:
     """It is connected, and the server knows the scripts."""
     for number in itertools.count(1):
-        (found,) = asked(crowd, cache, Call(), range(-number, 1 - number)).result(10)
+        (found,) = asked(crowd, cache, Call(), range(-number, 1 - number)).result(60)
         if found.status.stored:
             return
 
@@ -121,13 +122,13 @@ def test_a_batch_that_nobody_has_is_asked_claimed_called_for_and_stored_in_slice
     cache, call = crowd.cache(shared), Call()
     ready(crowd, cache)
     count = counting(cache)
-    found = asked(crowd, cache, call, MANY).result(20)
+    found = asked(crowd, cache, call, MANY).result(60)
     assert [len(made) for made in call.made] == [len(MANY)]
     assert right(found)
     assert all(one.status.stored for one in found)
     assert count[0] <= 4 * SLICES
     count[0] = 0
-    again = asked(crowd, cache, call, MANY).result(20)
+    again = asked(crowd, cache, call, MANY).result(60)
     assert all(one.status.hit for one in again)
     assert count[0] <= SLICES
     assert len(call.made) == 1
@@ -146,8 +147,8 @@ def test_what_others_are_called_for_is_waited_for_all_together(crowd, others, sh
     claimed = 2 * SLICES + (SLICES if following._base._engine.store.kind == "redis" else 0)
     eventually(lambda: count[0] >= claimed, "it has claimed again, now that it hears")
     going.append(True)
-    found = second.result(20)
-    assert right(first.result(20))
+    found = second.result(60)
+    assert right(first.result(60))
     assert right(found)
     assert not mine.made
     assert {(one.status.hit, one.status.collapsed) for one in found} == {(False, True)}
@@ -170,10 +171,10 @@ def test_what_may_not_be_stored_is_shared_and_what_failed_is_called_for_again(cr
     gathered(following, len(some))
     going.append(True)
     if ending == "failed":
-        assert isinstance(first.exception(20), ZeroDivisionError)
+        assert isinstance(first.exception(60), ZeroDivisionError)
     else:
-        assert right(first.result(20))
-    found = second.result(20)
+        assert right(first.result(60))
+    found = second.result(60)
     assert right(found)
     assert sum(len(made) for made in mine.made) == (len(some) if ending == "failed" else 0)
     if ending == "refused":
@@ -189,7 +190,7 @@ def test_two_batches_of_one_process_that_overlap_pay_each_input_once(crowd, shar
     futures = [asked(crowd, cache, call, range(at, at + 100)) for at in (0, 50, 25)]
     eventually(lambda: sum(len(made) for made in call.made) == 150, f"all are called for: {call.made}")
     going.append(True)
-    assert all(right(future.result(20)) for future in futures)
+    assert all(right(future.result(60)) for future in futures)
     assert sum(len(made) for made in call.made) == 150
 
 
@@ -209,7 +210,7 @@ def test_a_batch_in_trouble_is_paid_once_by_all_who_ask_it(crowd, own_valkey):
         raise AssertionError(f"{late}: {len(call.made)} calls, {len(shared)} shared, {cache.stats()}") from None
     finally:
         going.append(True)  # in any case: what hangs would hold up the end of the test
-    found = [future.result(20) for future in futures]
+    found = [future.result(60) for future in futures]
     assert all(right(one) for one in found)
     # The batches share them in turn: whichever comes first to an input calls for it.
     assert len({one.key for made in call.made for one in made}) == sum(map(len, call.made)) == 200
@@ -229,12 +230,12 @@ def test_2048_inputs_a_millisecond_away_take_little_longer_than_their_call_and_s
         other = Crowd(crowd.mode)
         try:
             mine = Call()
-            elsewhere = other.cache(valkey.url)
+            elsewhere = other.cache(patient(valkey))
             eventually(lambda: call.made, "it is called")
-            found = asked(other, elsewhere, mine, range(2048)).result(30)
+            found = asked(other, elsewhere, mine, range(2048)).result(60)
             assert right(found)
             assert not mine.made, "their leases were renewed while they were called for"
         finally:
             other.close()
-        assert right(future.result(30))
+        assert right(future.result(60))
         assert took.seconds < 2.5 + 5

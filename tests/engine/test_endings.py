@@ -31,6 +31,7 @@ from tests.crowd import (
     results,
     values,
 )
+from tests.fixtures import patient
 from tests.took import Took
 
 pytestmark = pytest.mark.concurrency
@@ -316,7 +317,7 @@ def test_a_loop_that_ends_without_closing_leaves_no_connection(valkey):
     async def ask(cache):
         await cache.fetch(ASKED, call.aio_on(ASKED))
 
-    cache = AsyncCache(valkey.url)
+    cache = AsyncCache(patient(valkey))
     asyncio.run(ask(cache))
     asyncio.run(ask(cache))  # another loop, the same cache
     assert call.calls == 1

@@ -258,7 +258,7 @@ def test_three_thousand_warm_keys_two_milliseconds_away_delay_no_heartbeat(threa
         assert max(gaps) < 1.2, f"a lease of 1.5 s is renewed each 0.45 s: {gaps}"
         assert len(told) == 3000
         call.release()
-        assert future.result(10).status.stored
+        assert future.result(60).status.stored
 
 
 class Told(Warmth):
@@ -287,7 +287,7 @@ def test_a_thousand_leases_that_nothing_runs_are_given_back_in_a_few_exchanges(t
         exchanges, ask, noted = list[int](), background._store._wires[0].ask, threading.Event()
 
         async def counted(data: bytes, number: int) -> Any:
-            assert noted.wait(10)  # all of them, before the first exchange
+            assert noted.wait(60)  # all of them, before the first exchange
             said = await ask(data, number)
             exchanges.append(number)
             return said
@@ -345,5 +345,5 @@ def test_a_stream_that_is_read_elsewhere_outlives_it(crowd, sky, name):
                 said.append("e")
                 over.set()
                 more.notify_all()
-            assert first.result(10) == second.result(10) == list("abcde")
+            assert first.result(60) == second.result(60) == list("abcde")
     assert len(opened) == 1

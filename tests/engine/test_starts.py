@@ -11,6 +11,7 @@ import pytest
 
 from askonce import AsyncCache, Cache
 from askonce.testing import ScriptedCall
+from tests.fixtures import patient
 
 pytestmark = pytest.mark.concurrency
 
@@ -31,7 +32,7 @@ def test_four_hundred_threads_that_start_on_a_warm_store_pay_for_nothing(warm, t
     barrier = threading.Barrier(400)
 
     def ask(number):
-        barrier.wait(30)
+        barrier.wait(60)
         return [cache.fetch(asked, call.on(asked)).status for asked in QUESTIONS[number % 10 :][:5]]
 
     started = [threads.start(lambda number=number: ask(number)) for number in range(400)]
@@ -116,7 +117,7 @@ def test_workers_that_start_together_each_with_a_pool_of_threads_pay_for_what_is
 @pytest.mark.servers
 @pytest.mark.parametrize("mode", ["threads", "tasks"])
 def test_the_first_connection_of_a_process_may_take_longer_than_a_lookup_otherwise_waits(valkey, mode):
-    with Cache(valkey.url) as cache:
+    with Cache(patient(valkey)) as cache:
         cache.fetch("q", lambda: "stored")
     script = f"""
 import asyncio, json, sys, time
@@ -132,14 +133,14 @@ async def slow_multiplexed(address):
     return await suspending(address)
 pool.open_connection, wire.open_multiplexed = slow_connection, slow_multiplexed
 async def ask():
-    async with AsyncCache({valkey.url!r}) as cache:
+    async with AsyncCache({patient(valkey)!r}) as cache:
         async def call():
             return "paid"
         return str((await cache.fetch("q", call)).status)
 if {mode!r} == "tasks":
     print(asyncio.run(ask()))
 else:
-    with Cache({valkey.url!r}) as cache:
+    with Cache({patient(valkey)!r}) as cache:
         print(cache.fetch("q", lambda: "paid").status)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

@@ -4,6 +4,7 @@ import redis
 
 from askonce import Cache
 from askonce.testing import ScriptedCall
+from tests.fixtures import patient
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Are you whole?"}]}
 
@@ -20,7 +21,7 @@ def ask(cache, call):
 def damaged(valkey, damage):
     """What three lookups see when an entry's bytes were changed behind our back."""
     client = redis.Redis.from_url(valkey.url)
-    with Cache(valkey.url) as cache:
+    with Cache(patient(valkey)) as cache:
         call = ScriptedCall()
         ask(cache, call)
         name = entry_name(client)

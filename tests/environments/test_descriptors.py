@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.fixtures import place_of
+
 PROGRAM = """
 import os, sys, time
 import resource, askonce
@@ -43,7 +45,7 @@ cache.close()
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
 def test_without_a_descriptor_lookups_go_upstream_visibly_and_recover(kind, state, tmp_path, request):
     pytest.importorskip("resource", reason="only POSIX bounds descriptors")
-    url = f"sqlite:///{tmp_path}/a.db" if kind == "sqlite" else request.getfixturevalue("valkey").url
+    url = place_of(kind, request, tmp_path)
     command = [sys.executable, "-W", "error", "-c", PROGRAM, url, state]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.fixtures import place_of
 from tests.took import Took
 
 pytest.importorskip("gevent", reason="gevent is not installed")
@@ -35,7 +36,7 @@ def application(environ, start_response):
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
 def test_greenlets_of_several_workers_share_one_call_and_none_waits_for_a_lock_of_threads(kind, tmp_path, request):
-    url = f"sqlite:///{tmp_path}/a.db" if kind == "sqlite" else request.getfixturevalue("valkey").url
+    url = place_of(kind, request, tmp_path)
     (tmp_path / "served.py").write_text(APPLICATION)
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "--preload", "-w", "2", "-b", "127.0.0.1:0"]
     environment = {**os.environ, "ASKED_URL": url}
@@ -52,7 +53,7 @@ def test_greenlets_of_several_workers_share_one_call_and_none_waits_for_a_lock_o
                 assert took.seconds < 6
         finally:
             server.terminate()
-            server.communicate(timeout=20)
+            server.communicate(timeout=60)
 
 
 def _address(server: subprocess.Popen[str]) -> str:

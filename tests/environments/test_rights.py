@@ -36,7 +36,7 @@ def together(caches, ask):
     for one in crowd:
         one.start()
     for one in crowd:
-        one.join(20)
+        one.join(60)
     assert len(got) == len(caches)
     return got
 

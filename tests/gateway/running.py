@@ -57,14 +57,14 @@ class Running:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._began.result(10)
+        self._began.result(60)
         eventually(lambda: self.server.started or not self._thread.is_alive(), "the gateway serves", 30)
         assert self._thread.is_alive()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.tell(self.server.end)
-        self._thread.join(30)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def tell(self, act: Callable[[], object]) -> None:
@@ -75,7 +75,7 @@ class Running:
     def do(self, work: Any) -> Any:
         """Run a coroutine in the gateway's loop; return its result."""
         assert self.loop is not None
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def reload(self, config: GatewayConfig) -> None:
         """Use another configuration from now on."""
@@ -148,7 +148,7 @@ class Tap:
         self._thread.start()
         server = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20, ssl=self._context), self._loop
-        ).result(10)
+        ).result(60)
         self._server = server
         self.port = server.sockets[0].getsockname()[1]
         self.host = f"127.0.0.1:{self.port}"
@@ -156,9 +156,9 @@ class Tap:
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     async def _close(self) -> None:

@@ -83,7 +83,7 @@ class Served:
     def end(self) -> int:
         """Wait for its end; its exit code."""
         code = self._process.wait(60)
-        self._reader.join(10)
+        self._reader.join(60)
         return code
 
     def __enter__(self) -> Self:

@@ -209,7 +209,7 @@ def test_a_gateway_lists_the_flights_of_another_and_the_command_line_prints_them
     going = threading.Event()
 
     def slow(_):
-        going.wait(30)
+        going.wait(60)
         return answer()
 
     store = f"sqlite:///{tmp_path}/shared.db"
@@ -229,5 +229,5 @@ def test_a_gateway_lists_the_flights_of_another_and_the_command_line_prints_them
             (told,) = json.loads(capsys.readouterr().out)
         finally:
             going.set()
-            caller.join(30)
+            caller.join(60)
     assert (flights[0]["here"], told["key"]) == (False, flights[0]["key"])

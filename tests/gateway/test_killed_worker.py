@@ -19,6 +19,7 @@ import pytest
 
 from askonce.testing import Provider, Step
 from tests.crowd import eventually
+from tests.fixtures import place_of
 from tests.gateway.served import Served
 
 pytestmark = [
@@ -121,7 +122,7 @@ def by_worker(served: Served, each: int) -> dict[int, list[Caller]]:
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
 def test_callers_of_the_other_worker_meet_no_error(kind, request, tmp_path):
-    store = f"sqlite:///{tmp_path}/answers.db" if kind == "sqlite" else request.getfixturevalue(kind).url
+    store = place_of(kind, request, tmp_path)
     with Provider(delay=0.2) as provider:
         provider.script("held", Step(hang=True), "complete")
         with Served("--upstream", provider.url, "--url", store, "--workers", "2") as served:

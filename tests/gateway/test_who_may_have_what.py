@@ -189,7 +189,7 @@ def test_many_first_calls_of_one_credential_are_one_call_and_another_credential_
     gate.set()
 
     def says(heard):
-        gate.wait(10)
+        gate.wait(60)
         return provider(heard)
 
     with Tap(says) as tap, Running(configured(tmp_path, tap, SHARED)) as running:
@@ -204,7 +204,7 @@ def test_many_first_calls_of_one_credential_are_one_call_and_another_credential_
         eventually(lambda: sum(flight.callers for flight in board.flights()) == len(keys), "all wait")
         gate.set()
         for one in threads:
-            one.join(20)
+            one.join(60)
     assert {key: answer.status_code for key, answer in answers} == {"sk-a": 200, "sk-b": 200, "sk-x": 401}
     texts = {key: {told(answer) for of, answer in answers if of == key} for key in ("sk-a", "sk-b")}
     assert len(texts["sk-a"]) == len(texts["sk-b"]) == 1
@@ -243,7 +243,7 @@ def test_a_batch_of_an_unknown_credential_joins_no_call_of_another(tmp_path, pro
 
     def says(heard):
         if b'"held"' in heard.body:
-            gate.wait(20)
+            gate.wait(60)
         return vectors(heard, provider)
 
     with Tap(says) as tap, Running(configured(tmp_path, tap, SHARED)) as running:
@@ -260,7 +260,7 @@ def test_a_batch_of_an_unknown_credential_joins_no_call_of_another(tmp_path, pro
             )
         gate.set()
         for one in threads:
-            one.join(20)
+            one.join(60)
     assert {key: said.status_code for key, said in answers.items()} == {"sk-a": 200, "sk-b": 200, "sk-x": 401}
     assert sum(b'"held"' in one.body for one in tap.heard) == 3
 

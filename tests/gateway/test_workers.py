@@ -59,7 +59,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_one_worker_ends_with_its_flights_and_a_second_signal_ends_it_at_once(fi
             assert not served.ended
             served.tell(signal.SIGTERM)
             assert served.end() == 0
-            thread.join(10)
+            thread.join(60)
 
 
 def one(url: str) -> None:

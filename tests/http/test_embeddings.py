@@ -187,22 +187,22 @@ def test_a_refused_input_is_refused_as_without_askonce(client, desk):
 def test_a_refused_batch_does_not_refuse_those_who_wait_for_its_good_inputs(cache, client, desk):
     desk.refuse = {"bad"}
     gate = threading.Event()
-    desk.hold = lambda inputs: gate.wait(10) if "bad" in inputs else None
+    desk.hold = lambda inputs: gate.wait(60) if "bad" in inputs else None
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(client.post, URL, json={"model": MODEL, "input": ["good", "bad"]})
         eventually(lambda: desk.batches, "the leader calls")
         follower = pool.submit(embed, client, ["good"])
         eventually(lambda: max(one.callers for one in cache._base._engine.board.flights()) > 1, "the follower waits")
         gate.set()
-        assert leader.result(10).status_code == 400
-        right(follower.result(10), ["good"])
+        assert leader.result(60).status_code == 400
+        right(follower.result(60), ["good"])
 
 
 def test_a_429_is_shared_with_those_who_wait_for_a_part(cache, client, desk):
     gate = threading.Event()
 
     def limited(request: Any) -> Any:
-        assert gate.wait(10)
+        assert gate.wait(60)
         return httpx2.Response(429, json={"error": {"message": "slow down"}}, headers={"retry-after": "3"})
 
     desk.answer = limited
@@ -212,7 +212,7 @@ def test_a_429_is_shared_with_those_who_wait_for_a_part(cache, client, desk):
         follower = pool.submit(client.post, URL, json={"model": MODEL, "input": ["b", "a"]})
         eventually(lambda: max(one.callers for one in cache._base._engine.board.flights()) > 1, "the follower waits")
         gate.set()
-        for one in (leader.result(10), follower.result(10)):
+        for one in (leader.result(60), follower.result(60)):
             assert (one.status_code, one.headers["retry-after"]) == (429, "3")
     assert len(desk.requests) == 1
 

@@ -274,7 +274,7 @@ def test_who_joined_a_call_over_a_parents_connection_makes_one_of_his_own(module
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(10)
+                thread.join(60)
             return said
 
         assert in_children(child, 1) == [["all"] * 6]

@@ -23,6 +23,7 @@ from askonce.core.tape import DATA, META, data_frame, frame
 from askonce.engine.reader import Found
 from askonce.events import Status
 from askonce.runtime.drive import drive
+from tests.fixtures import place_of
 from tests.profiles import examples
 
 URL = "https://llm.example.com/v1/chat/completions"
@@ -43,11 +44,7 @@ EVENTS = f"data: {json.dumps(CHUNK)}\n\ndata: [DONE]\n\n".encode()
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("valkey", marks=pytest.mark.servers)])
 def url(request, tmp_path):
-    if request.param == "memory":
-        return f"memory://nonsense-{os.urandom(4).hex()}"
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/nonsense.db"
-    return request.getfixturevalue("valkey").url
+    return place_of(request.param, request, tmp_path)
 
 
 # --- nonsense, sealed ----------------------------------------------------------------------------------------------

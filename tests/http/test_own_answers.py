@@ -120,7 +120,7 @@ class Closing:
         self.begins: threading.Event | None = None
 
     def __iter__(self) -> Any:
-        assert self.begins is None or self.begins.wait(10)
+        assert self.begins is None or self.begins.wait(60)
         yield from self.parts
 
     async def __aiter__(self) -> Any:
@@ -143,7 +143,7 @@ def broken(module: Any, bodies: list[Any], gate: threading.Event | None = None, 
 
     def answering(_: Any) -> Any:
         if gate is not None:
-            assert gate.wait(10)
+            assert gate.wait(60)
         bodies.append(closing(module, b"this is", b" no gzip"))
         bodies[-1].begins = begins
         return module.Response(200, headers={"content-encoding": "gzip"}, stream=bodies[-1])
@@ -228,7 +228,7 @@ def test_who_waits_for_a_body_that_cannot_be_decoded_gets_the_same_error_of_his_
             wait_until(lambda: flight.pump is not None and flight.pump.tape.readers == 2)
         begins.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
     assert {type(error) for error in errors} == {module.DecodingError, other.DecodingError}
     assert len(bodies) == 1
 

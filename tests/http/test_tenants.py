@@ -82,7 +82,7 @@ def test_a_refusal_is_not_shared_with_the_other_credentials_of_a_tenant(module, 
 
     def slow(request: Any) -> Any:
         if asked_by(request) == "Bearer sk-wrong" and len(inner.requests) == 1:
-            assert gate.wait(10)
+            assert gate.wait(60)
         return answer(request)
 
     inner.answer = slow
@@ -100,7 +100,7 @@ def test_a_refusal_is_not_shared_with_the_other_credentials_of_a_tenant(module, 
     gathered(cache, 4)
     gate.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert got["leader"].status_code == got["same"].status_code == 401
     assert got["good"].json()["for"] == "Bearer sk-1"
     # A caller with another wrong key asked again, or found what the good key had stored.

@@ -99,7 +99,7 @@ def _lead(cache: Cache, request: Any, form: str, seconds: float) -> None:
             cache.fetch(request, call)
 
     threading.Thread(target=lead, daemon=True).start()
-    begun.wait(5)
+    begun.wait(60)
 
 
 def _main(url: str, heartbeat: str) -> None:

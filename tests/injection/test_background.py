@@ -121,7 +121,7 @@ def tried(cache: Cache, watch: Watch, seconds: float) -> int:
         assert not beat.lost, f"the lease was lost after {point}"
         eventually(lambda: background._running.held, f"it runs after {point}")
     released.set()
-    thread.join(10)
+    thread.join(60)
     assert cache.fetch({"q": 1}, lambda: calls.append(2)).value == "answer"
     assert calls == [1]
     return reached

@@ -65,7 +65,7 @@ def in_threads(place, draw, folder):
     begun = threading.Barrier(5)
 
     def use(name):
-        begun.wait(5)
+        begun.wait(60)
         with contextlib.suppress(CacheClosed):
             for number in range(10_000):
                 assert cache.fetch([name, number % 5, number % 3 and number], lambda: 1).value == 1
@@ -73,12 +73,12 @@ def in_threads(place, draw, folder):
     threads = [threading.Thread(target=use, args=(name,), daemon=True) for name in range(4)]
     for thread in threads:
         thread.start()
-    begun.wait(5)
+    begun.wait(60)
     time.sleep(draw.random() * 5e-3)
     cache.close(0.0)
     others = Others(folder)
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     return others
 
@@ -101,7 +101,7 @@ def in_tasks(place, draw, folder):
     others = Others(folder)
     for one in used:
         with contextlib.suppress(asyncio.CancelledError):
-            one.result(10)
+            one.result(60)
     for loop in loops:
         loop.close()
     return others

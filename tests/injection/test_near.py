@@ -134,7 +134,7 @@ def test_an_exception_at_any_line_of_what_fills_it_lets_it_serve_nothing_old(
             near = cache.stats()["hit.near"]
             eventually(lambda near=near: cache.stats()["hit.near"] > near, f"near hits after {point}")  # type: ignore[misc]
         traffic.over.set()
-        traffic.join(10)
+        traffic.join(60)
         assert not traffic.late
         assert traffic.turns > 3
         assert reached

@@ -98,7 +98,7 @@ def test_a_loop_that_is_blocked_for_longer_than_a_lease_keeps_it_and_pays_once(p
         return await asked
 
     assert loop.run_until_complete(block()).status.stored
-    waiting.join(5)
+    waiting.join(60)
     assert not cache.stats().get("dropped")
     loop.run_until_complete(cache.aclose())
     loop.close()
@@ -115,10 +115,10 @@ def test_a_thread_that_was_ended_in_the_middle_of_its_call_gives_the_lease_back(
 
     thread = threading.Thread(target=cache.fetch, args=(REQUEST, call), daemon=True)
     thread.start()
-    calling.wait(5)
+    calling.wait(60)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
     served(stranger)
-    thread.join(5)
+    thread.join(60)
     assert not cache.stats()["flights"]
     cache.close()
     gc.collect()

@@ -32,11 +32,11 @@ def taken(lock):
 
     def hold():
         inside.set()
-        leave.wait(10)
+        leave.wait(60)
 
     thread = threading.Thread(target=lock.run, args=(hold,))
     thread.start()
-    inside.wait(10)
+    inside.wait(60)
     yield leave
     leave.set()
     thread.join()
@@ -82,7 +82,7 @@ def test_who_waits_gets_it_at_once_when_it_is_given_back(lock, taken):
     thread.start()
     eventually(lambda: lock._waiting, "it waits")
     taken.set()
-    thread.join(5)
+    thread.join(60)
     assert got
 
 
@@ -119,9 +119,9 @@ def test_an_exception_at_any_line_of_it_leaves_it_free(error, contended):
         if not contended:
             return lock.run(lambda: 1)
         inside, leave = threading.Event(), threading.Event()
-        thread = threading.Thread(target=lock.run, args=(lambda: (inside.set(), leave.wait(5)),))
+        thread = threading.Thread(target=lock.run, args=(lambda: (inside.set(), leave.wait(60)),))
         thread.start()
-        inside.wait(5)
+        inside.wait(60)
         threading.Timer(0.03, leave.set).start()
         try:
             return lock.run(lambda: 1)

@@ -33,7 +33,7 @@ def in_order(what):
     """Threads start, and none is half there."""
     ran = threading.Event()
     assert start_thread(NAME, ran.set) is not None
-    assert ran.wait(5), f"after {what} no thread starts"
+    assert ran.wait(60), f"after {what} no thread starts"
     eventually(lambda: NAME not in {one.name for one in threading.enumerate()}, f"after {what} all ended", 5)
 
 

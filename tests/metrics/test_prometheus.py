@@ -115,12 +115,12 @@ def test_a_call_in_progress_and_an_open_breaker_show(cache, exporter):
 
     def call():
         began.set()
-        go_on.wait(30)
+        go_on.wait(60)
         return SAID
 
     asking = threading.Thread(target=cache.fetch, args=(asked(), call))
     asking.start()
-    assert began.wait(30)
+    assert began.wait(60)
     assert total(samples(exporter), "askonce_flights") == 1
     go_on.set()
     asking.join()

@@ -55,12 +55,12 @@ def test_what_a_process_that_is_gone_counted_stays_and_what_it_had_in_progress_d
 
     def call():
         began.set()
-        go_on.wait(30)
+        go_on.wait(60)
         return SAID
 
     asking = threading.Thread(target=other.ask, args=("slow", call))
     asking.start()
-    assert began.wait(30)
+    assert began.wait(60)
     other.exporter.write()
     assert total(samples(one.exporter), "askonce_flights") == 1
     for file in tmp_path.glob("*.json"):

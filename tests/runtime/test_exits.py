@@ -288,7 +288,7 @@ def interrupted(place: str, how: str) -> float:
         time.sleep(0.05)
         took = Took()
         run.send_signal(signal.SIGINT)
-        _, err = run.communicate(timeout=30)
+        _, err = run.communicate(timeout=60)
         assert "KeyboardInterrupt" in err
         return took.seconds
 

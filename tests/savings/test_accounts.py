@@ -137,13 +137,13 @@ def test_callers_that_share_a_flight_join_it_stored_or_not(cache):
 
         def slow(finish: str = finish, gate: threading.Event = gate, begun: threading.Event = begun) -> Any:
             begun.set()
-            gate.wait(10)
+            gate.wait(60)
             return chat(finish=finish)
 
         threads = [threading.Thread(target=cache.fetch, args=(asked(finish), slow)) for _ in range(3)]
         for thread in threads:
             thread.start()
-        begun.wait(10)
+        begun.wait(60)
         eventually(lambda: sum(one.callers for one in flights()) >= 2, "two join the flight")
         gate.set()
         for thread in threads:

@@ -20,6 +20,7 @@ from askonce.core.keys import Key
 from askonce.runtime.drive import drive
 from askonce.store import inventory
 from tests.crowd import after, eventually
+from tests.fixtures import patient
 
 OLD, NEW, NAMES = os.urandom(32), os.urandom(32), os.urandom(32)
 ONE, TWO = {"old": OLD}, {"new": NEW, "old": OLD}
@@ -108,7 +109,7 @@ def test_what_cannot_be_opened_is_a_visible_miss_that_is_paid_once_and_replaced(
 
 def test_a_plain_answer_under_the_name_of_a_secret_one_is_not_served(valkey):
     client = redis.Redis.from_url(valkey.url)
-    with Cache(valkey.url, encryption=ring(ONE)) as cache, Cache(valkey.url, encryption=False) as plain:
+    with Cache(patient(valkey), encryption=ring(ONE)) as cache, Cache(patient(valkey), encryption=False) as plain:
         asked(cache, lambda: ANSWER)
         (name,) = client.keys("*:e1:*")
         key = next(iter(cache.entries())).key
@@ -185,7 +186,7 @@ def test_a_key_of_a_question_is_another_with_each_secret_and_the_same_without():
 
 @pytest.mark.waits
 def test_a_near_cache_keeps_entries_as_they_are_stored_and_opens_them(valkey):
-    with Cache(valkey.url, near="4MB", encryption=ring(ONE), compress="zstd") as cache:
+    with Cache(patient(valkey), near="4MB", encryption=ring(ONE), compress="zstd") as cache:
         asked(cache, lambda: ANSWER)
         found = eventually(lambda: [one for one in [asked(cache)] if one.status.detail == "near"], "it is near")
         assert found[0].value == ANSWER
@@ -207,7 +208,7 @@ class Held:
 
     def __call__(self) -> Any:
         self.begun.set()
-        assert self.may_end.wait(10)
+        assert self.may_end.wait(60)
         return self._answer
 
     def stream(self) -> Iterator[Any]:
@@ -219,8 +220,8 @@ def follows(leader: Cache, follower: Cache, ask: Callable[[Cache, Callable[[], A
     """What a leader and its follower in another cache get; the follower's own call answers "own"."""
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, leader, held.stream if ask is streamed else held)
-        assert held.begun.wait(10)
-        pool.submit(follower.fetch, {"warm": True}, lambda: "up").result(10)  # connected: that may take its time
+        assert held.begun.wait(60)
+        pool.submit(follower.fetch, {"warm": True}, lambda: "up").result(60)  # connected: that may take its time
         claims: list[object] = []
         after(follower, "claim", claims.append, times=2)  # to subscribe, and then to follow
         second = pool.submit(ask, follower, lambda: iter(["own"]) if ask is streamed else "own")
@@ -228,7 +229,7 @@ def follows(leader: Cache, follower: Cache, ask: Callable[[Cache, Callable[[], A
         if ask is streamed:
             eventually(lambda: _followed(leader) or second.done(), "its log is written")
         held.may_end.set()
-        return [first.result(10), second.result(10)]
+        return [first.result(60), second.result(60)]
 
 
 def _followed(cache: Cache) -> bool:

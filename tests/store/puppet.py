@@ -42,11 +42,11 @@ class Puppet:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end(self._listener)
-        self._threads[0].join(5)  # first, so that it accepts no more
+        self._threads[0].join(60)  # first, so that it accepts no more
         for connection in self.connections:
             self._end(connection)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
 
     def greet(self, command: list[bytes]) -> bytes:
         """The reply to a HELLO."""

@@ -1,14 +1,10 @@
-"""A scripted stream that is written word by word when the test says so; and places to share it in."""
+"""A scripted stream that is written word by word when the test says so, and caches that share it."""
 
-import itertools
 import threading
 
 import pytest
 
 import askonce
-
-KINDS = ("memory", pytest.param("sqlite"), pytest.param("valkey", marks=pytest.mark.servers))
-_names = itertools.count()
 
 
 class Upstream:
@@ -44,7 +40,7 @@ class Upstream:
         try:
             while True:
                 with self._changed:
-                    assert self._changed.wait_for(lambda: at < len(self._items) or self._ended, 10)  # noqa: B023
+                    assert self._changed.wait_for(lambda: at < len(self._items) or self._ended, 60)  # noqa: B023
                     if at >= len(self._items):
                         break
                     item = self._items[at]
@@ -60,21 +56,12 @@ class Upstream:
 
     def wait_until_closed(self, times=1):
         with self._changed:
-            assert self._changed.wait_for(lambda: self.closed >= times, 5)
+            assert self._changed.wait_for(lambda: self.closed >= times, 60)
 
 
 @pytest.fixture
 def upstream():
     return Upstream()
-
-
-@pytest.fixture(params=KINDS)
-def place(request, tmp_path):
-    if request.param == "memory":
-        return f"memory://streams-{next(_names)}"
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/streams.db"
-    return request.getfixturevalue("valkey").url
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class Reading(threading.Thread):
             assert self._news.wait_for(lambda: len(self.items) >= count, 8), (self.items, self.error)
 
     def whole(self):
-        self.join(10)
+        self.join(60)
         assert not self.is_alive()
         return self.items
 

@@ -243,7 +243,7 @@ def test_those_who_follow_a_stream_say_its_type_or_get_an_error_that_says_so():
 
         def open_stream():
             yield Point(1, 2.0)
-            assert said.wait(10)
+            assert said.wait(60)
             yield Point(2, 3.0)
 
         first = cache.fetch_stream(CHAT, open_stream, item=Point)

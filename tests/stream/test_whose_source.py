@@ -88,7 +88,7 @@ def test_a_stream_that_is_closed_while_another_thread_reads_it_is_closed_by_that
     assert not source.closed
     eventually(lambda: not cache.stats()["flights"], "whoever waits need not wait for that")
     source.said.release()
-    reader.join(5)
+    reader.join(60)
     assert (source.wrong, source.closed) == ([], ["reader"])
     assert [type(error).__name__ for error in errors] == ["Cut"]
 
@@ -107,7 +107,7 @@ def test_readers_that_find_another_reading_wait_and_do_not_wake_each_other(cache
     for _ in range(13):
         source.said.release()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -135,7 +135,7 @@ def test_a_generator_that_was_being_read_when_it_was_left_is_closed_all_the_same
     def words():
         try:
             yield {"word": "once"}
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             yield {"word": "upon"}
         finally:
             ended.set()
@@ -146,8 +146,8 @@ def test_a_generator_that_was_being_read_when_it_was_left_is_closed_all_the_same
     time.sleep(0.01)
     stream.close()
     go_on.set()
-    reader.join(5)
-    assert ended.wait(5)
+    reader.join(60)
+    assert ended.wait(60)
 
 
 @pytest.mark.parametrize("policy", [CLOSE, FINISH], ids=["close", "finish"])

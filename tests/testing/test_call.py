@@ -76,7 +76,7 @@ def test_a_thread_hangs_until_released():
     call.wait_until_paid("Why?")
     assert not answers
     assert call.release("Why?") == 1
-    thread.join(5)
+    thread.join(60)
     assert len(answers) == 1
 
 
@@ -110,7 +110,7 @@ def test_processes_count_together_by_receipts(tmp_path):
     for child in children:
         child.start()
     for child in children:
-        child.join(30)
+        child.join(60)
     assert receipts.paid("Why?") == receipts.paid(REQUEST) == receipts.paid() == 150
     assert {receipt.pid for receipt in receipts.rows()} == {child.pid for child in children}
     assert receipts.paid("How?") == 0

@@ -121,7 +121,7 @@ def test_events_come_at_the_scripted_pace_and_not_all_at_the_end(provider, chat)
             rest = pool.submit(list, stream)
             assert not rest.done()
             assert provider.release() == 1
-            assert rest.result(10)[-1].choices[0].finish_reason == "stop"
+            assert rest.result(60)[-1].choices[0].finish_reason == "stop"
     assert first[1].choices[0].delta.content
     assert provider.in_flight == 0
 

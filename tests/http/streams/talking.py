@@ -182,7 +182,7 @@ class Reading(threading.Thread):
             assert self._news.wait_for(lambda: len(self.parts) >= count, 8), (self.parts, self.error)
 
     def whole(self) -> tuple[bytes, ...]:
-        self.join(10)
+        self.join(60)
         assert not self.is_alive()
         return tuple(self.parts)
 

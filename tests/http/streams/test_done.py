@@ -62,7 +62,7 @@ class Upstream:
         if ending == "truncate":
             return False
         if ending == "stall":
-            self._released.wait(10)
+            self._released.wait(60)
         if ending == "trickle":
             connection.sendall(b"0\r\nX-Trailer: ")
             while not self._released.wait(0.02):

@@ -177,7 +177,7 @@ class TestAsync:
 
         def act(connection: socket.socket, command: list[bytes]) -> None:
             if command[0] == b"CLIENT":  # SETNAME: a step of connecting, which has a longer timeout
-                go_on.wait(5)
+                go_on.wait(60)
                 connection.sendall(b"+OK\r\n")
             else:
                 connection.sendall(reply("one"))

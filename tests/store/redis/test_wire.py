@@ -103,7 +103,7 @@ class TestSync:
 
         def slowly(metadata: Any) -> bool:
             shaken.set()
-            assert cut.wait(10)
+            assert cut.wait(60)
             return is_primary(metadata)
 
         assert self.ask(wire, "n1") == b"value of n1"
@@ -111,13 +111,13 @@ class TestSync:
         monkeypatch.setattr(connecting, "is_primary", slowly)
         with pytest.raises(StoreTrouble):  # it gives up, and its connection goes on being made
             self.ask(wire, "n1")
-        assert shaken.wait(10)
+        assert shaken.wait(60)
         valkey.kill_connections()
         thread = threading.Thread(target=lambda: said.append(self.ask(wire, "n2")))
         thread.start()
         until(lambda: wire._pools[os.getpid()]._waiting)
         cut.set()
-        thread.join(10)
+        thread.join(60)
         assert said == [b"value of n2"]
 
     def test_a_connection_that_closes_each_time_is_replaced_only_once(self):
@@ -177,7 +177,7 @@ class TestSync:
 
         def slowly(*args: Any, **named: Any) -> Any:
             asked.append(args)
-            found.wait(5)
+            found.wait(60)
             return real(*args, **named)
 
         monkeypatch.setattr(socket, "getaddrinfo", slowly)
@@ -195,7 +195,7 @@ class TestSync:
         barrier = threading.Barrier(8)
 
         def reader(seed: int) -> None:
-            barrier.wait(5)
+            barrier.wait(60)
             numbers = random.Random(seed).choices(range(100), k=200)
             wrong.extend(number for number in numbers if self.ask(wire, f"n{number}") != b"value of n%d" % number)
 
@@ -222,7 +222,7 @@ class TestSync:
         wire, barrier, said = SyncWire(address(valkey)), threading.Barrier(400), []
 
         def ask(number: int) -> None:
-            barrier.wait(30)
+            barrier.wait(60)
             said.extend([self.ask(wire, f"n{number % 100}") == b"value of n%d" % (number % 100) for _ in range(3)])
 
         in_threads(400, ask)
@@ -270,7 +270,7 @@ class TestSync:
 
         def hold(_: int) -> None:
             connection = held.wait(time.monotonic())
-            barrier.wait(10)
+            barrier.wait(60)
             held.give(connection)
 
         in_threads(12, hold)
@@ -315,7 +315,7 @@ class TestSync:
             drive(wire.close())
             files = [(tmp_path / f"{round_}-{number}").open("wb") for number in range(8)]
             for thread in threads:
-                thread.join(10)
+                thread.join(60)
             over.set()
             for file in files:
                 file.close()

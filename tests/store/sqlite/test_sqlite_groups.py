@@ -41,7 +41,7 @@ async def held_up(store: SQLiteStore) -> AsyncIterator[None]:
 
     def work() -> None:
         began.set()
-        over.wait(10)
+        over.wait(60)
 
     busy = asyncio.create_task(store._in_thread(work))
     while not began.is_set():  # noqa: ASYNC110 - a thread sets it

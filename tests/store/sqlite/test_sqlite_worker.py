@@ -44,7 +44,7 @@ async def test_what_the_work_raises_is_the_tasks(thread):
 
 async def test_work_that_nobody_waits_for_any_more_is_not_begun(thread):
     busy, done = threading.Event(), []
-    first = asyncio.create_task(thread.do(lambda: busy.wait(5)))
+    first = asyncio.create_task(thread.do(lambda: busy.wait(60)))
     second = asyncio.create_task(thread.do(lambda: done.append(1)))
     await asyncio.sleep(0.01)
     second.cancel()
