@@ -123,7 +123,7 @@ def test_a_store_out_of_reach_costs_nothing_but_the_cache(desk):
 
 
 def test_old_vectors_stand_in_for_an_upstream_in_trouble(desk):
-    short = Policy(ttl=0.05, grace=0, stale_if_error=60)
+    short = Policy(ttl=0.05, grace=0, stale_if_error=60, max_age=120)
     with Cache("memory://", policy=short) as cache, cache.http_client(inner=desk) as client:
         embed(client, ["a", "b"])
         threading.Event().wait(0.1)
@@ -141,7 +141,7 @@ def test_only_if_cached_answers_for_all_or_for_none(cache, client, desk):
 
 
 def test_stale_vectors_are_refreshed_behind_in_one_call(desk):
-    with Cache("memory://", policy=Policy(ttl=0.1, grace=60, jitter=0)) as cache:
+    with Cache("memory://", policy=Policy(ttl=0.1, grace=60, max_age=120, jitter=0)) as cache:
         with cache.http_client(inner=desk) as client:
             embed(client, ["a", "b", "c"])
             threading.Event().wait(0.15)
@@ -166,7 +166,7 @@ def test_a_refresh_behind_a_batch_and_the_call_for_its_missing_inputs_do_not_mix
             refreshed.set()
 
     desk.hold = hold
-    with Cache("memory://", policy=Policy(ttl=0.1, grace=60, jitter=0)) as cache, cache.http_client(inner=desk) as http:
+    with Cache("memory://", policy=Policy(ttl=0.1, grace=60, max_age=120, jitter=0)) as cache, cache.http_client(inner=desk) as http:
         embed(http, ["a", "b"])
         threading.Event().wait(0.15)
         for inputs in (["b", "new", "a", "newer"], ["newer", "a", "new", "b"]):

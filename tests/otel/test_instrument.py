@@ -253,7 +253,7 @@ async def test_a_stream_or_an_answer_of_an_sdk_has_one_span_and_an_upstream_that
 
 
 def test_an_old_answer_in_place_of_an_error_is_no_error(sdk):
-    with askonce.Cache("memory://", prefix="old", ttl=0.01, grace=0, stale_if_error=60) as cache:
+    with askonce.Cache("memory://", prefix="old", ttl=0.01, grace=0, stale_if_error=60, max_age=60) as cache:
         cache.fetch(asked(), said)
         time.sleep(0.05)
         sdk.watch(cache)

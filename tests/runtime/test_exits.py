@@ -25,6 +25,7 @@ PROGRAM = """
 import asyncio, atexit, builtins, multiprocessing, sys, threading, time
 import askonce
 from askonce import AsyncCache, Cache, Policy
+from tests.took import Took
 
 place, mode, used, how = sys.argv[1:]
 STALE = Policy(ttl=0.05, grace=60.0, max_age=600.0)

@@ -319,7 +319,7 @@ def test_a_context_is_not_kept_by_the_loop_that_a_cache_was_first_used_on(valkey
 
 def test_loops_in_several_threads_have_connections_of_their_own(valkey: Server):
     filled(valkey)
-    wire = AsyncWire(address(valkey))
+    wire = AsyncWire(address(valkey, 5.0))
     said: list[list[bytes]] = []
 
     async def many() -> Any:

@@ -193,7 +193,7 @@ def tls_url(certificate: Path) -> Iterator[str]:
     files = {name: str(file) for name, file in names.items()}
     options = {"tls-port": port, "tls-auth-clients": "no", "tls-ca-cert-file": str(certificate), **files}
     with started(RedisServer(options=options)):
-        yield f"rediss://localhost:{port}/0"
+        yield f"rediss://localhost:{port}/0?socket_timeout=5"
 
 
 @pytest.mark.servers

@@ -112,13 +112,13 @@ def test_a_server_that_trickles_while_it_is_connected_to_costs_one_timeout_and_i
 
 
 def test_a_large_reply_over_a_slow_line_is_no_trickle(asking):
-    value = b"x" * 1_000_000
+    value = b"x" * 10_000_000
 
     def slowly(connection: socket.socket, command: list[bytes]) -> None:
         said = b"$%d\r\n%b\r\n" % (len(value), value)
-        for at in range(0, len(said), 40_000):  # 4 MB in some 0.5 s, so no part of it is late
-            connection.sendall(said[at : at + 40_000])
-            time.sleep(0.01)
+        for at in range(0, len(said), 400_000):  # 10 MB in some 0.5 s: as late as a busy machine makes it, none is late
+            connection.sendall(said[at : at + 400_000])
+            time.sleep(0.02)
 
     with Puppet(slowly) as puppet:
         assert asking(puppet).ask(get("n1")) == [value]

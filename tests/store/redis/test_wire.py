@@ -353,7 +353,7 @@ class TestSync:
 
         with Puppet(slowly) as puppet:
             wire = SyncWire(address(puppet))
-            assert drive(wire.ask(pack(b"SET", b"n1", b"x" * 3_000_000), 1)) == [b"OK"]
+            assert drive(wire.ask(pack(b"SET", b"n1", b"x" * 20_000_000), 1)) == [b"OK"]
             with pytest.raises(StoreTrouble):
                 self.ask(wire, "n1")
             got.set()
