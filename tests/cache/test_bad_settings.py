@@ -138,7 +138,6 @@ URLS = {
     # where no file can be
     "sqlite:///.": "name a file in it",
     "sqlite:////dev/null": "sqlite:///file.db",
-    f"sqlite:///{__file__}/x.db": "name a file in a folder",
     "sqlite:///a\nb.db": "remove them",
     "redis://localhost/0\t": "remove them",
     "sqlite:///x.db ": "remove them",

@@ -92,16 +92,13 @@ WRITE = "write sqlite:///file.db, redis://host:6379/0, rediss://..., unix://... 
 
 
 def _check_file(url: str, path: str) -> None:
-    """ConfigError for a path where no file can be, as it is now; later that is trouble of the store."""
+    """ConfigError for a path of something else than a file. What is missing above it may still come: that is trouble of
+    the store.
+    """
     if os.path.isdir(path):  # noqa: PTH112 - pathlib is not loaded for a lookup
         raise ConfigError(f"{url!r} is a folder: name a file in it, as in {url.rstrip('/')}/askonce.db")
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - likewise
         raise ConfigError(f"{url!r} is a device, a socket or a pipe: name a file, as in sqlite:///file.db")
-    above = os.path.dirname(path)  # noqa: PTH120 - likewise
-    while above != (further := os.path.dirname(above)):  # noqa: PTH120 - likewise
-        if os.path.isfile(above):  # noqa: PTH113 - likewise
-            raise ConfigError(f"{url!r} stands below the file {above!r}: name a file in a folder")
-        above = further
 
 
 def _no_store_at(url: str) -> str:
