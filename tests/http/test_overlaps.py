@@ -166,7 +166,10 @@ def test_a_refresh_behind_a_batch_and_the_call_for_its_missing_inputs_do_not_mix
             refreshed.set()
 
     desk.hold = hold
-    with Cache("memory://", policy=Policy(ttl=0.1, grace=60, max_age=120, jitter=0)) as cache, cache.http_client(inner=desk) as http:
+    with (
+        Cache("memory://", policy=Policy(ttl=0.1, grace=60, max_age=120, jitter=0)) as cache,
+        cache.http_client(inner=desk) as http,
+    ):
         embed(http, ["a", "b"])
         threading.Event().wait(0.15)
         for inputs in (["b", "new", "a", "newer"], ["newer", "a", "new", "b"]):
