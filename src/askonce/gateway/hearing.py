@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from askonce.core.judge import Judge, Verdict
+from askonce.core.judge import Judge, Verdict, refused
 from askonce.http.credentials import Header
 
 FORBIDDEN = "upstream-no-store"
@@ -51,7 +51,7 @@ class Heard(_Base):
         if verdict.reason:
             return verdict
         self.good()
-        return Verdict(FORBIDDEN) if self.forbidden else verdict
+        return refused(FORBIDDEN) if self.forbidden else verdict
 
 
 _made: dict[type[Judge], type[Judge]] = {}
