@@ -35,6 +35,7 @@ pytestmark = pytest.mark.waits  # it measures time and memory
 ROWS = {row.name: row for row in APIS}
 TERMS = resolve()
 HEADER = 2**16  # bytes: more than any server allows for a header
+JUDGED = 0.02  # s: what takes less is not judged
 GROWTH, TIMES = 2.5, 8  # the most for a doubling's time; the most memory, as a multiple of the input
 
 # Each is repeated up to the wanted length; what goes before and after it comes once.
@@ -144,7 +145,7 @@ ALIKE = {
     "a messages stream judged",
     "a gemini stream judged",
 }  # to the chat stream: in the slow part
-BRIEF = ("a request", "a chat stream judged", "an answer in a text")
+BRIEF = ("a request", "a chat stream judged", "an answer in a text")  # by turns, and all in the slow part
 
 
 def suppressed() -> contextlib.suppress:
@@ -164,21 +165,26 @@ def made(pattern: str, size: int) -> bytes:
     return before + units + after
 
 
-def took(work: Callable[[bytes], Any], data: bytes) -> float:
-    """s of this thread's processor time; the best of some, for others are at work on this machine too."""
+def took(work: Callable[[bytes], Any], data: bytes, enough: float = 0.0) -> float:
+    """s of this thread's processor time; the best of some, for others are at work on this machine too.
+
+    `enough`: with so little there is no need of a better one.
+    """
     best = float("inf")
     for _ in range(3 if len(data) < 2**17 else 1):
         began = time.thread_time()
         with suppressed():
             work(data)
         best = min(best, time.thread_time() - began)
+        if best <= enough:
+            break
     return best
 
 
 def grows_in_proportion(parser: str, pattern: str, start: int, end: int) -> None:
     """Compare each size with its half, the largest first: what is quick there is not judged, nor is what is smaller."""
-    size, now = end, took(PARSERS[parser], made(pattern, end))
-    while size > start and now > 0.02:
+    size, now = end, took(PARSERS[parser], made(pattern, end), JUDGED)
+    while size > start and now > JUDGED:
         half = took(PARSERS[parser], made(pattern, size // 2))
         tried = [now / half]
         while min(tried) > GROWTH and len(tried) < 4:  # a slow machine is slow for a while
@@ -259,8 +265,8 @@ def peak(work: Callable[[bytes], Any], data: bytes) -> float:
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_what_is_made_of_a_large_input_takes_at_most_eight_times_its_size(pattern, size):
     data = made(pattern, size)
-    parsers = PARSERS if size > 2**21 else {name: PARSERS[name] for name in BRIEF}
-    most = {name: peak(work, data) for name, work in parsers.items() if name not in INNER}
+    names = PARSERS.keys() - INNER if size > 2**21 else {BRIEF[list(PATTERNS).index(pattern) % len(BRIEF)]}
+    most = {name: peak(PARSERS[name], data) for name in names}
     assert max(most.values()) <= TIMES, {name: round(times, 1) for name, times in most.items() if times > TIMES}
 
 

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
 ]
 
-CHILDREN, EACH = 8, 10
+CHILDREN, EACH = 4, 10
 
 
 class Echo(BaseHTTPRequestHandler):
