@@ -12,9 +12,6 @@ import asyncio
 import contextlib
 import inspect
 import json
-import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,12 +19,12 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from askonce import AsyncCache, Cache
 from askonce.flight.background import BackgroundThread
 from askonce.testing import Receipts, ScriptedCall, Step
-from askonce.testing.servers import watch
+from tests.siblings import Sibling, siblings
 from tests.took import Took
 
 PATIENCE = 60.0  # s after which a waiting test has failed, however busy the machine is
@@ -276,37 +273,18 @@ class Worker:
     `tell` sends an order and returns its reply: a method of `_Hands`, by name.
     """
 
-    def __init__(self, mode: str, url: str, receipts: Path | str, **options: Any) -> None:
-        settings = {"mode": mode, "url": url, "receipts": str(receipts), **options}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crowd", json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            start_new_session=True,
-        )
-        self._watcher = watch(self.process.pid)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in (self._watcher, self.process):
-            process.kill()
-            process.communicate()
+    def __init__(self, process: Sibling) -> None:
+        self.process = process
 
     def send(self, order: str, *arguments: Any, **more: Any) -> None:
         """Give an order, without waiting for its reply."""
-        assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([order, arguments, more]) + "\n")
         self.process.stdin.flush()
 
     def reply(self) -> Any:
         """The reply to the order before."""
-        assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, f"the worker died: {self.process.poll()}"
+        assert line, f"worker {self.process.pid} died"
         said = json.loads(line)
         assert "error" not in said, said["error"]
         return said["reply"]
@@ -316,21 +294,13 @@ class Worker:
         self.send(order, *arguments, **more)
         return self.reply()
 
-    def stop(self) -> None:
-        """SIGSTOP; returns when every thread of it stands still."""
-        os.kill(self.process.pid, signal.SIGSTOP)
-        os.waitpid(self.process.pid, os.WUNTRACED)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        os.kill(self.process.pid, signal.SIGCONT)
-
 
 @contextlib.contextmanager
 def workers(number: int, mode: str, url: str, receipts: Path | str, **options: Any) -> Iterator[list[Worker]]:
     """So many processes, all ready."""
-    with contextlib.ExitStack() as stack:
-        made = [stack.enter_context(Worker(mode, url, receipts, **options)) for _ in range(number)]
+    settings = json.dumps({"mode": mode, "url": url, "receipts": str(receipts), **options})
+    with siblings("tests.crowd", [[settings]] * number) as started:
+        made = [Worker(process) for process in started]
         for worker in made:
             assert worker.tell("ready")
         yield made
@@ -432,7 +402,7 @@ class _Hands:
         return self.crowd.finish(self.cache, limit)
 
 
-def _main() -> None:
+def main() -> None:
     hands = _Hands(**json.loads(sys.argv[1]))
     for line in sys.stdin:
         order, arguments, more = json.loads(line)
@@ -441,7 +411,3 @@ def _main() -> None:
         except BaseException as error:
             said = {"error": repr(error)}
         print(json.dumps(said), flush=True)
-
-
-if __name__ == "__main__":
-    _main()

@@ -64,11 +64,11 @@ def test_a_late_fill_is_refused_and_counted_and_the_successors_answer_stays(mode
         leader.tell("ask", 3, ASKED)
         leader.tell("gathered", 3)
         leader.tell("paid", ASKED)  # callers may join a flight whose call has not begun
-        leader.stop()
+        leader.process.stop()
         successor.tell("ask", 3, ASKED)
         by_successor = successor.tell("results")
         assert [one["value"] for one in by_successor] == [{"by": "the successor"}] * 3
-        leader.resume()
+        leader.process.resume()
         leader.tell("release")
         late = leader.tell("results")
         assert [one["value"] for one in late] == [{"by": "the late one"}] * 3
@@ -87,9 +87,9 @@ def test_the_answer_of_a_leader_that_was_stopped_while_nobody_else_asked_is_stor
         leader.tell("script", None, {"hang": True})
         leader.tell("ask", 1, ASKED)
         leader.tell("paid", ASKED)
-        leader.stop()
+        leader.process.stop()
         time.sleep(BEAT + 0.3)  # its deadline passes, and nobody takes the lease
-        leader.resume()
+        leader.process.resume()
         leader.tell("release")
         assert "stored" in leader.tell("results")[0]["status"]
         other.tell("ask", 1, ASKED)

@@ -1,7 +1,11 @@
-"""A process of callers behind the OpenAI SDK: for each line on stdin, as many threads ask at once; answers as JSON."""
+"""A process of callers behind the OpenAI SDK, run by `tests.siblings`.
+
+A line on stdin is a store, a number and a question: so many threads ask it at once. Their answers are printed as JSON.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -29,17 +33,16 @@ def ask(client: openai.OpenAI, question: str, barrier: threading.Barrier) -> dic
 
 
 def main() -> None:
-    store, base_url = sys.argv[1:]
-    with Cache(store) as cache, cache.http_client() as http:
-        client = openai.OpenAI(base_url=base_url, api_key="k", http_client=http, max_retries=0)
+    (base_url,) = sys.argv[1:]
+    with contextlib.ExitStack() as stack:
+        clients: dict[str, openai.OpenAI] = {}
         print("ready", flush=True)
         for line in sys.stdin:
-            number, question = json.loads(line)
+            store, number, question = json.loads(line)
+            if store not in clients:
+                http = stack.enter_context(stack.enter_context(Cache(store)).http_client())
+                clients[store] = openai.OpenAI(base_url=base_url, api_key="k", http_client=http, max_retries=0)
             barrier = threading.Barrier(number)
             with ThreadPoolExecutor(number) as pool:
-                asked = [pool.submit(ask, client, question, barrier) for _ in range(number)]
+                asked = [pool.submit(ask, clients[store], question, barrier) for _ in range(number)]
             print(json.dumps([one.result() for one in asked]), flush=True)
-
-
-if __name__ == "__main__":
-    main()

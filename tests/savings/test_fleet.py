@@ -17,6 +17,7 @@ from askonce.testing.provider import Received
 from askonce.testing.script import Step, Turn
 from tests.fixtures import place_of
 from tests.savings import worker
+from tests.siblings import siblings
 
 PROCESSES = 4
 ROOT = Path(__file__).parents[2]
@@ -56,13 +57,11 @@ def provider():
 def run(store: str, provider: Provider, seed: int, count: int, folder: Path) -> list[int]:
     """Run the processes; the tokens of all answers that their callers got."""
     results = [folder / f"{seed}-{number}.json" for number in range(PROCESSES)]
-    children = [
-        subprocess.Popen(
-            [sys.executable, worker.__file__, store, provider.url, f"{seed}{number}", str(count), str(result)], cwd=ROOT
-        )
-        for number, result in enumerate(results)
+    arguments = [
+        [store, provider.url, f"{seed}{number}", str(count), str(result)] for number, result in enumerate(results)
     ]
-    assert [child.wait(120) for child in children] == [0] * PROCESSES
+    with siblings(worker.__name__, arguments) as children:
+        assert [child.wait() for child in children] == [0] * PROCESSES
     return [told for result in results for told in json.loads(result.read_text("utf-8"))]
 
 

@@ -1,4 +1,4 @@
-"""One process in the shape of the tutorial: real SDKs inside `call_fn`, many callers, controlled by lines.
+"""One process in the shape of the tutorial, run by `tests.siblings`: real SDKs inside `call_fn`, controlled by lines.
 
 Its arguments are JSON: where the upstream is, in which mode, and a file of recorded requests. Each line on its stdin is
 a round, and the URL of its store. It asks all requests in an order of its own, and prints a line of JSON with what was
@@ -137,7 +137,3 @@ def main() -> None:
         asyncio.run(tasks(settings["upstream"], records))
     else:
         threads(settings["upstream"], records)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,17 +8,14 @@ kept. Every caller gets what the SDK alone gives.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from askonce.testing.servers import watch
 from tests.corpus import interactions
-from tests.crowd import ROOT
 from tests.fixtures import place_of
+from tests.siblings import siblings
 from tests.tutorial.asker import Asking
 
 pytestmark = pytest.mark.concurrency
@@ -72,20 +69,11 @@ def askers(chosen, _session_replay, tmp_path_factory):
     """Four processes, ready."""
     file = tmp_path_factory.mktemp("recorded") / "records.json"
     file.write_text(json.dumps(list(chosen.values())), "utf-8")
-    made, watchers = [], []
-    try:
-        for mode in MODES:
-            settings = {"upstream": _session_replay.url, "mode": mode, "records": str(file)}
-            program = [sys.executable, "-m", "tests.tutorial.asker", json.dumps(settings)]
-            made.append(subprocess.Popen(program, stdin=-1, stdout=-1, text=True, cwd=ROOT, start_new_session=True))
-            watchers.append(watch(made[-1].pid))
+    settings = [json.dumps({"upstream": _session_replay.url, "mode": mode, "records": str(file)}) for mode in MODES]
+    with siblings("tests.tutorial.asker", [[one] for one in settings]) as made:
         for process in made:
             assert process.stdout.readline() == "ready\n"
         yield made
-    finally:
-        for process in (*watchers, *made):
-            process.kill()
-            process.communicate()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("valkey", marks=[pytest.mark.servers, pytest.mark.slow])])
