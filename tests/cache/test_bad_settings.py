@@ -12,7 +12,7 @@ import dataclasses
 import inspect
 import os
 import re
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import httpx
@@ -138,6 +138,8 @@ URLS = {
     # where no file can be
     "sqlite:///.": "name a file in it",
     "sqlite:////dev/null": "sqlite:///file.db",
+    "sqlite://[x/y": "sqlite:///file.db",
+    "memory://[::1": "memory://name",
     "sqlite:///a\nb.db": "remove them",
     "redis://localhost/0\t": "remove them",
     "sqlite:///x.db ": "remove them",
@@ -239,6 +241,11 @@ CACHE = [
     ({"hot_threshold": 0}, "at least 1"),
     ({"max_answer_bytes": "8MB"}, "8 * 2**20"),
     ({"max_flight": 901}, "900"),
+    ({"ttl": 10**400}, "a hundred years"),
+    ({"max_flight": 10**400}, "900"),
+    ({"hot_threshold": 10**400}, "2**53"),
+    ({"max_answer_bytes": 2**64}, "2**53"),
+    ({"policy": Policy(), "ttl": float("-inf")}, "seconds from 0"),
     ({"tool_calls": ["pass"]}, "'structured'"),
     ({"scope": "a"}, "cache.scoped(scope=...)"),
     ({"tags": ["a"]}, "cache.scoped(tags=...)"),
@@ -322,6 +329,12 @@ OTHERS = [
     (lambda cache: cache.savings(by=5), "by="),
     (lambda cache: cache.savings(since="today"), "number of days"),
     (lambda cache: cache.savings(sinc=5), "since="),
+    (lambda cache: cache.savings(since=timedelta(days=-1)), "days=7"),
+    (lambda cache: cache.savings(since=timedelta.min), "days=7"),
+    (lambda cache: cache.savings(since=date(9999, 12, 31)), "give a day up to"),
+    (lambda cache: cache.savings(since=datetime.max.replace(tzinfo=timezone(-timedelta(hours=9)))), "give a day up to"),
+    (lambda cache: Policy(max_bytes=5, max_answer_bytes=6), "write one of them"),
+    (lambda cache: Policy(ttl=10**5000), "a hundred years"),
     (lambda cache: cache.activity(days="1"), "at least 1"),
     (lambda cache: cache.close("soon"), "limit=5"),
     (lambda cache: cache.on_event(None), "function"),
@@ -418,6 +431,47 @@ def test_a_blank_variable_says_nothing_unless_a_secret_was_lost(tmp_path, monkey
             assert "$ASKONCE_KEYS" in told(tmp_path, Cache)
         else:
             assert Cache()._base.mode == "on"
+
+
+MISSPELT = {
+    "ASKONCE_NEER": "$ASKONCE_NEAR",
+    "ASKONCE_URLL": "$ASKONCE_URL",
+    "ASKONCE_KEY": "$ASKONCE_KEYS",
+    "ASKONCE_UPSTREAMS": "$ASKONCE_UPSTREAM",
+    "ASKONCE_TTL": "Cache(ttl=...)",
+    "ASKONCE_STRICT": "Cache(strict=...)",
+}
+
+
+def test_a_variable_that_nothing_reads_and_somebody_meant_is_told_once(monkeypatch, caplog):
+    monkeypatch.setattr(config, "_warned", set())
+    for name in (*MISSPELT, "ASKONCE_DEPLOYED_BY", "ASKONCE_X", *(f"ASKONCE_{one}" for one in config.KNOWN - {"URL"})):
+        monkeypatch.setenv(name, "1" if name in MISSPELT else "")
+    monkeypatch.delenv("ASKONCE_KEYS")
+    for _ in range(2):
+        Cache(MEMORY)
+    lines = [one.getMessage() for one in caplog.records]
+    assert sorted(lines) == sorted(
+        f"askonce does not read ${name}, which is set: write {right}" for name, right in MISSPELT.items()
+    )
+
+
+def test_every_variable_that_is_read_is_known():
+    source = Path(askonce.__file__).parent
+    read = {
+        name for path in source.rglob("*.py") for name in re.findall(r"ASKONCE_([A-Z_]+[A-Z])", path.read_text("utf-8"))
+    }
+    assert read == config.KNOWN
+
+
+def test_a_span_beyond_all_calendars_is_all_that_is_kept():
+    with Cache(MEMORY) as cache:
+        assert cache.savings(since=timedelta.max).since == cache.savings().since == cache.savings(since=date.min).since
+
+
+def test_a_limit_beyond_all_clocks_is_as_long_as_a_lock_waits():
+    for limit in (10**400, float("inf"), 1e308):
+        assert Cache(MEMORY).close(limit) == []
 
 
 # --- generated from signatures and tables of words ---------------------------------------------------------------

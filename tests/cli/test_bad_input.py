@@ -112,6 +112,9 @@ LINES = [
     (["ls", "--limit"], 2, "--limit"),
     (["ls", "--scope", "a//b", *GOOD], 2, "'a/b'"),
     (["ls", "--tag", "", *GOOD], 2, "leave --tag out"),
+    (["ls", *GOOD, *GOOD], 2, "--url is given twice"),
+    (["ls", "--limit", "5", "--limit=6", *GOOD], 2, "--limit is given twice"),
+    (["serve", *UP, "--port", "1", "--port", "2"], 2, "--port is given twice"),
     (["savings", "--days", "401", *GOOD], 2, "from 1 to 400"),
     (["savings", "--days", "7d", *GOOD], 2, "--days 30"),
     (["savings", "--by", "modle", *GOOD], 2, "write model"),
@@ -250,7 +253,8 @@ def test_what_is_no_store_is_told_alike_by_every_command(wrong, command):
 @pytest.mark.parametrize("command", sorted(set(READERS) - {"dashboard"}))
 def test_a_gateway_that_is_not_there_is_told_alike_by_every_command(wrong, command):
     words = [command, *WORDS.get(command, [])]
-    for url, code in (("http://", 2), (f"http://u:{SECRET}@h", 2), ("http://h:x", 2), ("http://127.0.0.1:1", 1)):
+    wrongs = ["http://", f"http://u:{SECRET}@h", "http://h:x", "http://[::1", "http://[zz]:1", "http:// a:1"]
+    for url, code in (*((url, 2) for url in wrongs), ("http://127.0.0.1:1", 1)):
         wrong([*words, "--url", url], code)
 
 

@@ -27,6 +27,7 @@ from askonce.cache.streams import Items, StoredItems, Uncached
 from askonce.core.codec import Codec
 from askonce.core.keys import Key
 from askonce.core.normalize import normal_of
+from askonce.core.policy import LONGEST
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.rules import Rules
 from askonce.core.wording import flag, shown
@@ -275,6 +276,7 @@ class BaseCache(Explained, Reported):
         self._closed = True
         if limit is None:
             limit = 0.0 if self.engine().mode.must_not_wait() else self.close_limit
+        limit = min(limit, LONGEST)  # no lock waits for longer
         dropped = await self.engine().finish(limit)
         if dropped:
             self.events.warn_once(

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from askonce.cache.near import near_for, size_of
 from askonce.core.providers.named_tuples import NamedTuple
+from askonce.core.spelling import meant
 from askonce.core.urls import without_password
 from askonce.core.wording import as_text, encodable, shown
 from askonce.errors import ConfigError
@@ -68,6 +69,38 @@ def found(name: str, given: Any = None) -> Any:
 def variable(name: str) -> str | None:
     """What a variable of the environment says, without the spaces around it; None if that is nothing."""
     return os.environ.get(name, "").strip() or None
+
+
+BEGINS = "ASKONCE_"
+# Those of commands, and of a gateway (gateway.settings).
+_OF_COMMANDS = (
+    *("TOKEN", "CONFIG", "UPSTREAM", "HOST", "PORT", "WORKERS", "TENANTS", "LOG", "LOG_REQUESTS"),
+    *("ADMIN_TOKEN", "ADMIN_TOKEN_FILE", "ADMIN_BIND"),
+)
+KNOWN = frozenset({*(name.removeprefix(BEGINS) for name in VARIABLES.values()), *_OF_COMMANDS})
+
+
+def misspelt(options: Collection[str]) -> dict[str, str]:
+    """Variables of the environment that nothing reads, though somebody meant it, and what to write instead.
+
+    `options`: those of a cache, which are no variables.
+    """
+    found = {}
+    for name in os.environ:
+        if name.startswith(BEGINS) and (word := name[len(BEGINS) :]) not in KNOWN:
+            if (right := meant(word, KNOWN)) is not None:
+                found[name] = f"${BEGINS}{right}"
+            elif word.lower() in options:
+                found[name] = f"Cache({word.lower()}=...)"
+    return found
+
+
+def warn_of_misspelt(options: Collection[str]) -> None:
+    """Warn of each misspelt variable, once in a process: it may be another program's, so it is no error."""
+    for name, right in misspelt(options).items():
+        if name not in _warned:
+            _warned.add(name)
+            log.warning("askonce does not read $%s, which is set: write %s", name, right)
 
 
 def giver(name: str, given: Any = None) -> str:
@@ -177,9 +210,24 @@ def check_url(url: object) -> str:
                 "the URL has spaces around it, or control characters: remove them, as in sqlite:///file.db or"
                 " redis://localhost:6379/0"
             )
-        return url
+        return _parsed(url)
     example = f"sqlite:///{url}" if isinstance(url, os.PathLike) else "sqlite:///file.db"
     raise ConfigError(f"{shown(url)} is not a URL: write {example!r} or 'redis://localhost:6379/0'")
+
+
+def _parsed(url: str) -> str:
+    """The URL; ConfigError if nothing can take it apart. Those of Redis have errors of their own."""
+    if not url.startswith(("sqlite:", "memory:")):
+        return url
+    from urllib.parse import urlsplit  # late: their stores import it too
+
+    try:
+        urlsplit(url)
+    except ValueError as wrong:
+        raise ConfigError(
+            f"{shown(without_password(url))} is not a URL ({wrong}): write 'sqlite:///file.db' or 'memory://name'"
+        ) from None
+    return url
 
 
 def check_mode(mode: object, who: str = "mode=") -> ModeWord:

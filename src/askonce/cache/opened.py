@@ -69,6 +69,7 @@ class OpenedCache(Observed):
         fields = {name: given.pop(name) for name in (POLICY_OPTIONS | {"ttl"}) & given.keys()}
         options = given
         check_spelling(options, CACHE_OPTIONS, ConfigError)
+        config.warn_of_misspelt(CACHE_OPTIONS)
         prefix, mode = config.find_prefix(prefix), config.find_mode(mode)
         if redis_client is not None:
             if url is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -49,7 +50,9 @@ class Days(NamedTuple):
 def days_of(since: Since | None) -> Days:
     """What `since` says; UsageError if it says nothing."""
     if isinstance(since, timedelta):
-        since = max(1, -(-since // timedelta(days=1)))
+        if since < timedelta():
+            raise UsageError(f"since={shown(since)}: give a timedelta that leads back, such as timedelta(days=7)")
+        since = max(1, since.days + bool(since.seconds or since.microseconds))
     if isinstance(since, bool) or not isinstance(since, int | date | None):
         raise UsageError(f"since={shown(since)}: give a number of days, a date, a datetime or a timedelta")
     if isinstance(since, int):
@@ -57,7 +60,9 @@ def days_of(since: Since | None) -> Days:
             raise UsageError(f"since={since}: give at least 1, which is today")
         return Days(min(since, DAYS))
     if isinstance(since, datetime):
-        since = (since if since.tzinfo is None else since.astimezone(UTC)).date()
+        with contextlib.suppress(OverflowError):  # at an end of the calendar, where a day does not matter
+            since = since if since.tzinfo is None else since.astimezone(UTC)
+        since = since.date()
     return Days(since=since)
 
 
@@ -85,6 +90,10 @@ async def saved(engine: BatchEngine, since: Since | None, by: str | Sequence[str
     back = min(days.back(datetime.now(UTC).date()), DAYS)
     today, found = await read(engine, tallies.BALANCES, back)
     first = days.first(today)
+    if first > today + timedelta(days=1):  # where today began before it did in UTC
+        raise UsageError(
+            f"since={first.isoformat()} is in the future: give a day up to {today.isoformat()}, today (UTC)"
+        )
     counted = [one for one in found if _day(one.at) >= first]
     rows = _rows(counted, split, engine.codec)
     return Savings(first, today, _total(counted), split, tuple(rows))

@@ -26,6 +26,9 @@ class StrictCommand(TyperCommand):
         for name in _blank(args):
             if any(name in option.opts and _must_say(option) for option in self.params):
                 raise UsageError(f"{name} '' is empty: leave {name} out, or write its value after it")
+        for option in self.params:
+            if name := _again(option, args):
+                raise UsageError(f"{name} is given twice: write it once")
         rest: list[str] = super().parse_args(ctx, args)
         return rest
 
@@ -62,6 +65,15 @@ def _blank(args: Sequence[str]) -> Iterable[str]:
             yield before
         elif word.startswith("--") and word.endswith("="):
             yield word[:-1]
+
+
+def _again(option: Any, args: Sequence[str]) -> str:
+    """The name of an option that is given twice, of which the parser would take the last one."""
+    if getattr(option, "multiple", True) or getattr(option, "is_flag", True):  # an argument has neither
+        return ""
+    said = [word.partition("=")[0] for before, word in pairwise(["", *args]) if before not in option.opts]
+    given = [word for word in said[: said.index("--") if "--" in said else None] if word in option.opts]
+    return given[1] if len(given) > 1 else ""
 
 
 def fit(ctx: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import ssl
 import threading
@@ -21,6 +22,7 @@ from askonce.cli.token import Token, token_of
 from askonce.core.savings import Savings
 from askonce.core.why import Miss, Why
 from askonce.errors import AskonceError, UsageError
+from askonce.events import printable
 from askonce.gateway.paths import OURS
 from askonce.gateway.rebuilt import rebuilt
 from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
@@ -56,10 +58,13 @@ class Gateway:
     """One gateway's address. Nothing is sent before it is asked. UsageError for a URL that is none."""
 
     def __init__(self, url: str, token: Token | None = None) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # a bracket without the other one, or no address between them
+            raise UsageError(f"{printable(url)} is no address of a gateway: write http://host:port") from None
         if parts.username is not None or parts.password is not None:
             raise UsageError("a token in --url can be read by every process: set $ASKONCE_TOKEN instead")
-        if not parts.hostname or parts.query or parts.fragment:
+        if not parts.hostname or parts.query or parts.fragment or re.search(r"\s", parts.hostname):
             raise UsageError(f"{url} is no address of a gateway: write http://host:port")
         self.secure = parts.scheme.lower() == "https"
         self.host, self.port = parts.hostname, _port(url) or (443 if self.secure else 80)

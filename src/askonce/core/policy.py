@@ -26,6 +26,7 @@ Consistency = Literal["bounded", "strong"]
 
 T = TypeVar("T")
 LONGEST = 100 * 365 * 86400.0  # seconds: in microseconds since 1970 still an exact double, which Lua counts in
+MOST = 2**53  # of what is counted: the last whole number that Lua tells from the next one
 MAX_FLIGHT = 900.0  # seconds: a lease lives no longer, so a longer call may not fill
 
 
@@ -87,6 +88,8 @@ class Policy(_Hashed):
     __hash__ = _Hashed.__hash__
 
     def __post_init__(self, max_bytes: int | None) -> None:
+        if max_bytes is not None and self.max_answer_bytes not in (None, max_bytes):
+            raise ConfigError("max_bytes= is the first name of max_answer_bytes=: write one of them, max_answer_bytes=")
         if max_bytes is not None:  # the first name of max_answer_bytes; a store has a max_bytes too
             object.__setattr__(self, "max_answer_bytes", max_bytes)
         for name, check in _CHECKS.items():
@@ -162,24 +165,27 @@ def _agree(ttl: float, max_age: float) -> None:
 
 def _number(name: str, value: object) -> float:
     # A bool is an int in Python, but nobody means one second by grace=True.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+    # One that no float holds is a number of this kind, and out of all bounds.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # noqa: PLR0124 - NaN
         raise ConfigError(f"{name}={shown(value)} is not a number: {as_seconds(name, value, 60)}")
     return value
 
 
 def _seconds(name: str, value: object) -> None:
     if not 0 <= _number(name, value) <= LONGEST:
-        raise ConfigError(f"{name}={value!r}: write seconds from 0 (never stored) to {LONGEST:.0f} (a hundred years)")
+        raise ConfigError(
+            f"{name}={shown(value)}: write seconds from 0 (never stored) to {LONGEST:.0f} (a hundred years)"
+        )
 
 
 def _flight(name: str, value: object) -> None:
     if not 0 < _number(name, value) <= MAX_FLIGHT:
-        raise ConfigError(f"{name}={value!r}: write seconds above 0, up to {MAX_FLIGHT:.0f}, when a lease ends")
+        raise ConfigError(f"{name}={shown(value)}: write seconds above 0, up to {MAX_FLIGHT:.0f}, when a lease ends")
 
 
 def _window(name: str, value: object) -> None:
     if not 0 < _number(name, value) <= LONGEST:
-        raise ConfigError(f"{name}={value!r}: write seconds above 0, such as {name}=3600")
+        raise ConfigError(f"{name}={shown(value)}: write seconds above 0, such as {name}=3600")
 
 
 def _share(name: str, value: object) -> None:
@@ -191,9 +197,9 @@ def _share(name: str, value: object) -> None:
 
 
 def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
         example = "bytes, such as 8 * 2**20" if name.endswith("bytes") else f"such as {name}=10"
-        raise ConfigError(f"{name}={shown(value)}: write a whole number, at least 1; {example}")
+        raise ConfigError(f"{name}={shown(value)}: write a whole number, at least 1 and no more than 2**53; {example}")
 
 
 def _word(*words: str) -> Any:

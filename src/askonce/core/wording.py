@@ -22,7 +22,10 @@ _SECONDS = {"": 1, "ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600,
 
 def shown(value: object) -> str:
     """A value as it is written, cut if it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return f"a number of {value.bit_length() if isinstance(value, int) else 'very many'} bits"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
