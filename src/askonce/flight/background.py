@@ -274,6 +274,8 @@ class BackgroundThread(Listening):
             wait_list = self._wait_lists.get(key)
             if wait_list is not None:
                 wait_list.notify(notice)
+        if notices:
+            time.sleep(0)  # who was woken runs first: the rest of a turn took a tenth of a millisecond from each
 
     def _do_due(self, link: Link) -> None:
         if (self._heartbeats or self._wait_lists) and time.monotonic() >= self._heartbeats.next:
