@@ -331,6 +331,10 @@ def import_(case: Case) -> Pair:
     Bar: <= 1.3.
 
     Fresh interpreters, in turn, with compiled code for both in a folder of the row's own, as an installation has.
+
+    What is over the bar is spread out. Of what askonce's own modules take, a quarter finds and reads 150 files, of
+    however little, and a seventh makes 11 dataclasses; no module takes a twentieth. A module that a lookup needs is not
+    put off to the first lookup, which may come while Python ends.
     """
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment = {**plain, "PYTHONPYCACHEPREFIX": str(case.place.folder)}

@@ -269,7 +269,8 @@ def troubles(case: Case) -> Seen:
     Bar: 1 paid call where its lease can be kept, else 2; lookups at most 0.25 s over their call, then <= 1 ms (p50) if
     they meet it; visible; back within 2 s.
 
-    The leader and its followers reach the server by ways of their own; a third process looks up meanwhile.
+    The leader and its followers reach the server by ways of their own; a third process looks up meanwhile, through a
+    proxy that is threads of this very process, and adds its switches to each lookup that still reads.
     """
     seconds = 9.0  # also if quick: the trouble must end before
     with ExitStack() as end:
