@@ -11,6 +11,19 @@ from pathlib import Path
 import pytest
 
 from askonce.testing.servers import Server, ServerMissing, ValkeyServer
+from tests.store.redis.told import patient
+
+
+@pytest.fixture(autouse=True)
+def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store has time to answer, but for tests of how long it is waited for."""
+    if "defaults" not in request.fixturenames:
+        patient(monkeypatch)
+
+
+@pytest.fixture
+def defaults() -> None:
+    """A store has as much time as a user's, if its URL does not say otherwise."""
 
 
 @pytest.fixture

@@ -172,6 +172,7 @@ class TestAsync:
         assert trouble.value.kind == "store-refused"
         assert took.seconds < 0.1
 
+    @pytest.mark.usefixtures("defaults")
     async def test_connecting_goes_on_behind_the_callers_who_gave_up(self):
         go_on = threading.Event()
 

@@ -303,6 +303,7 @@ def test_a_certificate_must_be_of_the_host_that_was_meant_with_every_redis_py_th
     assert made.check_hostname is checked
 
 
+@pytest.mark.usefixtures("defaults")
 def test_a_new_connection_may_take_as_long_as_the_user_says(monkeypatch: pytest.MonkeyPatch):
     limits: list[float] = []
 

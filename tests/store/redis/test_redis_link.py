@@ -150,6 +150,7 @@ def test_a_renewal_on_a_connection_that_was_cut_is_made_on_another(
     in_force(link, K)
 
 
+@pytest.mark.usefixtures("defaults")
 def test_a_frozen_server_costs_a_renewal_one_timeout_and_a_closed_one_nothing(
     own_valkey: Server, store: RedisStore, link: RedisLink
 ):

@@ -33,7 +33,7 @@ from tests.store.keeping import LIFE, ask, lead, sealed
 from tests.store.puppet import HELLO, Puppet, address, filled, get, key, until
 from tests.took import Took
 
-pytestmark = [pytest.mark.servers, pytest.mark.concurrency]
+pytestmark = [pytest.mark.servers, pytest.mark.concurrency, pytest.mark.usefixtures("defaults")]
 K = key(0)
 SOON = 0.35  # s: one timeout of 0.2, and what a busy machine adds
 GARBLED = (b"\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$-7\r\n", b"\0\xff\xfe")

@@ -42,12 +42,6 @@ from tests.store.puppet import key, until
 from tests.store.redis.told import address_of, at, opened, patient, service_of, told
 from tests.took import Took
 
-
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    patient(monkeypatch)
-
-
 # --- URLs and clients ---------------------------------------------------------------------------------------------
 
 

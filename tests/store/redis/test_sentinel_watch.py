@@ -32,8 +32,7 @@ LONG = 60.0  # s that no test waits
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    patient(monkeypatch)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sentinel, "RECENT", 0.0)  # each connection asks
     monkeypatch.setattr(watch, "LOOK", 0.02)
 
