@@ -26,18 +26,23 @@ pytestmark = pytest.mark.concurrency
 # The bars are 0.25 s and 1 ms (`python -m bench outages`); here a machine may be busy with something else.
 ONCE = 0.5  # s over the call's own time, for a caller that meets the trouble
 AFTER = 0.02  # s over it for later callers, as the median
+PATIENT = 2.0  # s that a store may take to answer: one that refuses answers, though late on a busy machine
 
 
 Do = Callable[[redis.Redis], object]
 
 
 class Face(NamedTuple):
-    """One sort of trouble: how it begins and ends, what it is called, and whether what is stored is still served."""
+    """One sort of trouble: how it begins and ends, what it is called, and whether what is stored is still served.
+
+    `timeout`: how long a store is waited for, in s.
+    """
 
     begin: Do
     end: Do
     detail: str
     reads: bool = True
+    timeout: float = PATIENT
 
 
 def run(*commands: str) -> Do:
@@ -67,7 +72,7 @@ FACES = {
     "no right to run scripts": Face(rights("-@scripting"), rights("+@all"), "store-denied"),
     "no right to its names": Face(rights("resetkeys ~else:*"), rights("resetkeys ~*"), "store-denied", reads=False),
     "no right to read": Face(rights("-get -hmget"), rights("+@all"), "store-denied", reads=False),
-    "writes paused": Face(run("CLIENT PAUSE 60000 WRITE"), run("CLIENT UNPAUSE"), "store-timeout"),
+    "writes paused": Face(run("CLIENT PAUSE 60000 WRITE"), run("CLIENT UNPAUSE"), "store-timeout", timeout=0.2),
     "another password": Face(
         run("ACL SETUSER app resetpass >changed", *KILL),
         rights("resetpass >word"),
@@ -112,7 +117,7 @@ def call() -> Iterator[ScriptedCall]:
 @each_face
 @pytest.mark.servers
 def test_what_is_missing_is_paid_once_by_all_who_ask_it_and_what_is_there_is_served(crowd, admin, url, face, call):
-    cache = crowd.cache(url)
+    cache = crowd.cache(url, socket_timeout=face.timeout)
     warm(crowd, cache, call)
     face.begin(admin)
     call.script(ASKED, HANG)
@@ -139,17 +144,18 @@ def test_what_is_missing_is_paid_once_by_all_who_ask_it_and_what_is_there_is_ser
 @each_face
 @pytest.mark.servers
 def test_it_costs_one_lookup_little_and_the_next_ones_nothing(crowd, admin, url, face, call):
-    cache = crowd.cache(url)
+    cache = crowd.cache(url, socket_timeout=face.timeout)
     warm(crowd, cache, call)
+    calm = [timed(crowd, cache, f"before {number}", call)[0][1] for number in range(20)]
     face.begin(admin)
     for number in range(3):
         ((outcome, took),) = timed(crowd, cache, f"first {number}", call)
         assert outcome.status.detail == face.detail
-        assert took <= ONCE
+        assert took <= ONCE + max(calm)
     before = connected(admin)
     found = [timed(crowd, cache, f"later {number}", call)[0] for number in range(50)]
     assert {outcome.status.detail for outcome, _ in found} == {face.detail}
-    assert statistics.median(took for _, took in found) <= AFTER
+    assert statistics.median(took for _, took in found) <= AFTER + statistics.median(calm)
     assert connected(admin) - before <= 8, "nobody connects for each lookup"
     face.end(admin)
 
@@ -203,6 +209,7 @@ def test_a_file_that_another_program_writes_to_serves_what_it_has_and_the_rest_i
     url, begin, end = writer
     cache = crowd.cache(url)
     warm(crowd, cache, call)
+    calm = [timed(crowd, cache, f"before {number}", call)[0][1] for number in range(20)]
     begin()
     call.script(ASKED, HANG)
     futures = crowd.asks(25, cache, ASKED, call)
@@ -211,7 +218,7 @@ def test_a_file_that_another_program_writes_to_serves_what_it_has_and_the_rest_i
         timed(crowd, cache, f"first {number}", call)
     found = [timed(crowd, cache, f"later {number}", call)[0] for number in range(50)]
     assert {outcome.status.detail for outcome, _ in found} == {"store-timeout"}
-    assert statistics.median(took for _, took in found) <= AFTER
+    assert statistics.median(took for _, took in found) <= AFTER + statistics.median(calm)
     assert all(outcome.status.hit for outcome, _ in timed(crowd, cache, "warm", call, times=20))
     call.release()
     assert len({str(value) for value in values(futures)}) == 1
@@ -227,7 +234,8 @@ def test_a_file_that_another_program_writes_to_serves_what_it_has_and_the_rest_i
 
 def test_a_lookup_after_an_acknowledged_invalidation_joins_no_call_that_began_before_it(crowd, admin, url, call):
     """Its writes are refused here, and not to the one who invalidates: the generations tell."""
-    cache, elsewhere = crowd.cache(url), crowd.cache(url.replace("app:word", "ops:word"))
+    cache = crowd.cache(url, socket_timeout=PATIENT)
+    elsewhere = crowd.cache(url.replace("app:word", "ops:word"), socket_timeout=PATIENT)
     admin.execute_command(*["ACL", "SETUSER", "ops", "on", ">word", "~*", "&*", "+@all"])
     warm(crowd, cache, call)
     FACES["no right to write"].begin(admin)
@@ -245,7 +253,7 @@ def test_a_lookup_after_an_acknowledged_invalidation_joins_no_call_that_began_be
 
 def test_an_invalidation_of_this_process_bars_the_calls_that_it_has_under_way(crowd, admin, url, call):
     """Also where the generations tell nothing: a question is forgotten by deleting what there is of it."""
-    cache = crowd.cache(url)
+    cache = crowd.cache(url, socket_timeout=PATIENT)
     warm(crowd, cache, call)
     FACES["no right to write"].begin(admin)
     call.script(ASKED, HANG)
