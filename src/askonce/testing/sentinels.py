@@ -17,13 +17,17 @@ from askonce.testing.servers import Server, Startable, ValkeyServer, until
 SERVICE = "mymaster"
 HASTY = 0.5  # s that a server may be silent before the sentinels replace it, if one is to be replaced soon
 PATIENT = 60.0  # s, if none is to be replaced: on a busy machine a server that is well is silent for long
+EAGER = 200  # ms between two words of a sentinel to the others, so that they soon know each other
+# ms. A replica that calls itself a primary for four of these is made a replica again: by one that has not heard of its
+# promotion too. Then the new primary follows the old one, and there is none.
+CALM = 2500
 # ms; by default these are seconds. A replica that said nothing for five pings is not promoted, and in a failover each
 # says something once a second. tilt: after a pause of the machine, a sentinel does nothing for so long.
 PERIODS = {
     "info-period": 200,
     "ping-period": 400,
     "ask-period": 100,
-    "publish-period": 200,
+    "publish-period": EAGER,
     "min-link-reconnect-period": 500,
     "tilt-period": 1000,
 }
@@ -167,11 +171,17 @@ class SentinelGroup(Startable):
         """Wait until every server runs, replicates or is the primary, and every sentinel sees that."""
         for server in (*self.servers, *self.sentinels):
             server.start()
+        self._speak_every(EAGER)
         try:
             until(self._settled)
         except RuntimeError as late:
             words = [f"{one!r}: {one._last_words()}" for one in (*self.sentinels, *self.servers)]  # noqa: SLF001
             raise RuntimeError("\n".join([str(late), *words])) from None
+        self._speak_every(CALM)
+
+    def _speak_every(self, period: int) -> None:
+        for sentinel in self.sentinels:
+            _ask(sentinel, "DEBUG", "publish-period", str(period))
 
     def _settled(self) -> bool:
         primary = self.primary()
