@@ -33,11 +33,6 @@ headers = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), m
 
 
 @given(headers)
-def test_a_request_s_head_is_read_as_header_by_header(sent: list[Header]) -> None:
-    assert heads.read(sent, b"up") == heads._read(sent, b"up")
-
-
-@given(headers)
 def test_what_crosses_of_an_answer_is_what_crosses_header_by_header(came: list[Header]) -> None:
     named = {name for key, value in came if key.lower() == b"connection" for name in ended_by(value)}
     gone = {b"connection", b"transfer-encoding", b"upgrade", b"keep-alive", b"proxy-connection", b"te", b"trailer"}

@@ -45,43 +45,7 @@ _KINDS = _Kinds()
 
 
 def read(headers: Sequence[Header], host: bytes) -> Head:
-    """A request's head. Most have some 15 headers, of which the Host and few others are looked at."""
-    plan = _PLANS.of(headers)
-    if plan is None or any(headers[at][1].lower() not in _USUAL for at in plan.connections):
-        return _read(headers, host)
-    sent = [headers[at] for at in plan.crossing]
-    sent[plan.host] = sent[plan.host][0], host
-    length = headers[plan.length][1] if plan.length is not None else b""
-    return Head(sent, length, binds=any(binds((headers[at],)) for at in plan.shown))
-
-
-class _Plan(NamedTuple):
-    """Of a head without oddities: which headers cross, where the Host stands among them, and where others stand."""
-
-    crossing: tuple[int, ...]
-    host: int
-    length: int | None
-    shown: tuple[int, ...]
-    connections: tuple[int, ...]
-
-
-def _planned(names: Names) -> _Plan | None:
-    kinds = [_KINDS[name] for name in names]
-    if kinds.count(_HOST) != 1 or not _PLAIN.issuperset(kinds):
-        return None
-    crossing = tuple([at for at, kind in enumerate(kinds) if kind not in (_CONNECTION, _ENDS)])
-    lengths = [at for at, kind in enumerate(kinds) if kind == _LENGTH]
-    shown, connections = (tuple([at for at, kind in enumerate(kinds) if kind == one]) for one in (_SHOWN, _CONNECTION))
-    host = crossing.index(kinds.index(_HOST))
-    return _Plan(crossing, host, lengths[-1] if lengths else None, shown, connections)
-
-
-_PLAIN = frozenset({0, _HOST, _LENGTH, _CONNECTION, _SHOWN, _ENDS})
-_PLANS = Shapes(_planned)
-
-
-def _read(headers: Sequence[Header], host: bytes) -> Head:
-    """The same for any head."""
+    """A request's head, in one pass: a hit has some 15 headers."""
     sent: list[Header] = []
     length, chunked, upgrade, named, bound = b"", False, b"", False, False
     ended: set[bytes] = set()

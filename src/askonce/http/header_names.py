@@ -1,7 +1,8 @@
 """What the names of a message's headers say, worked out once for each sequence of names.
 
-A client sends the same twenty names again and again, and so does a provider. So which of them matter is remembered by
-the names, and only the values of those are looked at.
+A provider sends the same twenty names again and again, and so does a client. So where several questions are asked about
+each of them, the answers are remembered by the names, and only the values that matter are looked at. One plain loop
+costs no more than to find what is remembered.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from askonce.core.providers.hosts import place_of
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.operations import Operation, operation_at
 from askonce.http.credentials import Header, cookies_of, covered
-from askonce.http.header_names import Places
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -151,7 +150,6 @@ class _Values(Known[tuple[bytes, bytes], bool]):
 
 
 _CLASSES = _Classes()
-_COUNTING = Places(lambda name: _CLASSES[name] != _IGNORED)
 _PLAIN = _Values()
 
 
@@ -163,10 +161,9 @@ def read_headers(headers: Sequence[Header], ignored: Container[str] = ()) -> Req
     ours: dict[str, str] = {}
     unknown: list[str] = []
     host = b""
-    for at in _COUNTING.of(headers):
-        name, value = headers[at]
+    for name, value in headers:
         kind = _CLASSES[name]
-        if kind == _VALUED and _PLAIN[name, value]:
+        if kind == _IGNORED or (kind == _VALUED and _PLAIN[name, value]):
             continue
         if kind == _CREDENTIAL:
             secrets.append(name.lower() + b":" + value)
