@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
+import typer
 
 from askonce.cli import main
+
+built = functools.cache(typer.main.get_command)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built_once() -> Iterator[None]:
+    """A process builds its commands once, and so do these tests, which run hundreds: it takes 10 ms, and a run 2."""
+    with mock.patch.object(typer.main, "get_command", built):
+        yield
 
 
 class Said(NamedTuple):
