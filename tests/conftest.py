@@ -13,6 +13,7 @@ import importlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,24 @@ def _logs() -> Iterator[None]:
 
 def pytest_collection_finish() -> None:
     """From here on there is garbage: the collector, which tests call often, passes by what was there before."""
+    _freeze()
+    gc.enable()
+
+
+_frozen = 0  # modules
+
+
+def _freeze() -> None:
+    global _frozen  # noqa: PLW0603 - the collector is one too
     gc.collect()
     gc.freeze()
-    gc.enable()
+    _frozen = len(sys.modules)
+
+
+def pytest_runtest_logfinish() -> None:
+    """So is what a test imported: some SDKs have a hundred thousand objects, and each later collection would see all."""
+    if len(sys.modules) > _frozen + 100:
+        _freeze()
 
 
 @pytest.fixture

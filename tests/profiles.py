@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 MANY = 100
 BUSY = [HealthCheck.too_slow]  # a machine that does other things too is no fault of a property
 
-settings.register_profile("some", max_examples=MANY * 3 // 10, deadline=None, suppress_health_check=BUSY)
+settings.register_profile("some", max_examples=MANY // 5, deadline=None, suppress_health_check=BUSY)
 settings.register_profile("many", max_examples=MANY, deadline=None, suppress_health_check=BUSY)
 settings.load_profile("some")
 

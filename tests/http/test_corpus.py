@@ -18,7 +18,7 @@ from tests.corpus import sample
 from tests.http.conftest import Record
 from tests.http.upstreams import Noting, Seen
 
-EVERY = [16, pytest.param(1, marks=pytest.mark.slow)]
+EVERY = [32, pytest.param(1, marks=pytest.mark.slow)]
 UNSENT = {"host", "content-length", "accept-encoding", "connection"}
 
 

@@ -130,7 +130,7 @@ def host():
     return Host()
 
 
-EVERY = [6, pytest.param(1, marks=pytest.mark.slow)]
+EVERY = [12, pytest.param(1, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("every", EVERY)

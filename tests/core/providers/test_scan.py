@@ -434,7 +434,7 @@ def test_the_end_of_every_recorded_stream_is_seen(streams):
         assert judge(name, body).whole() == (record["stream_terminated"] and name != "gemini"), record["id"]
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_recorded_stream_that_is_cut_is_not_stored(kept, every):
     """At its event boundaries (of long streams: the last and some others) and anywhere: unless all but [DONE] is
     there.

@@ -17,7 +17,7 @@ from tests.corpus import sample
 from tests.http.conftest import Record
 from tests.http.test_corpus import base_of, given, request_of, sdk_of
 
-EVERY = [8, pytest.param(1, marks=pytest.mark.slow)]
+EVERY = [16, pytest.param(1, marks=pytest.mark.slow)]
 KEPT = 350  # of all streams; the others are truncated, refused, or requested with tools
 
 
