@@ -45,7 +45,8 @@ def _silent(_met: int) -> None:
 class View:
     """What a cache shows of its store. StoreTrouble or StoreUnavailable where the store fails.
 
-    `reads`: how the gateway of this cache reads a request that is sent to it.
+    `reads`: how the gateway of this cache reads a request that is sent to it (None: no gateway serves it, and a request
+    is read as a client of the cache sends it).
     """
 
     def __init__(self, cache: Cache | AsyncCache, reads: Callable[[PlainRequest], Asked] | None = None) -> None:
