@@ -36,6 +36,13 @@ TOML = {
     "none": "[server]\nport = 0\n",
     "ca": "[[upstream]]\nurl = 'https://a.b'\nca = 'text.db'\n",
     "host": "[server]\nhost = ''\n[[upstream]]\nurl = 'https://a.b'\n",
+    "long": "[server]\ndrain = 1e308\n[[upstream]]\nurl = 'https://a.b'\n",
+    "many": "[limits]\nconcurrency = 99999999999999999999\n[[upstream]]\nurl = 'https://a.b'\n",
+    "large": "[limits]\nbuffer = '99999999999GB'\n[[upstream]]\nurl = 'https://a.b'\n",
+    "refusing": "[limits]\nbody = 0\n[[upstream]]\nurl = 'https://a.b'\n",
+    "all": "[[rule]]\nttl = 5\nmodel = []\n[[upstream]]\nurl = 'https://a.b'\n",
+    "blank": "[[rule]]\nttl = 5\ntenant = ''\n[tenants]\nby = 'header'\n[[upstream]]\nurl = 'https://a.b'\n",
+    "port": "[[upstream]]\nurl = 'https://h:0'\n",
     "several": f"[server]\nport = 99999\n[[upstream]]\nurl = 'https://me:{SECRET}@h'\n[log]\nlevel = 'loud'\n",
 }
 
@@ -201,6 +208,13 @@ LINES = [
     (["serve", "--config", "none.toml"], 2, "--upstream https://"),
     (["serve", "--config", "ca.toml"], 2, "PEM"),
     (["serve", "--config", "host.toml"], 2, "0.0.0.0"),
+    (["serve", "--config", "long.toml"], 2, "long.toml:2: drain = 1e+308 is not a number of seconds: write drain = 60"),
+    (["serve", "--config", "many.toml"], 2, "many.toml:2: "),
+    (["serve", "--config", "large.toml"], 2, "large.toml:2: "),
+    (["serve", "--config", "refusing.toml"], 2, "at least 1"),
+    (["serve", "--config", "all.toml"], 2, "all.toml:3: model is empty: leave it out"),
+    (["serve", "--config", "blank.toml"], 2, "blank.toml:3: tenant is empty: leave it out"),
+    (["serve", "--config", "port.toml"], 2, "port.toml:2: "),
 ]
 
 

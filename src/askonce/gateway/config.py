@@ -55,6 +55,7 @@ __all__ = [
     "load",
 ]
 
+CONDITIONS = {"path", "model", "tenant"}  # of a rule, which holds for all without them
 TABLES = ("upstream", "rule")  # arrays of tables
 NEAR = VARIABLES["near"]
 UPSTREAMS = "ASKONCE_UPSTREAM"  # one or several, with spaces between
@@ -206,6 +207,9 @@ def _rules(tables: list[tuple[str, dict[str, Given]]], problems: Problems) -> tu
     made = []
     for where, given in tables:
         _check_words(given, (*RULE_WORDS, *POLICY_WORDS), problems)
+        for word in CONDITIONS & given.keys():
+            if given[word].value == [] or (given[word].value == "" and word != "path"):  # of a path, more is told
+                problems.add(given[word].where, f"{word} is empty: leave it out if the rule holds for each {word}")
         rule = section(Rule, {word: one for word, one in given.items() if word in RULE_WORDS}, problems)
         rule = replace(rule, policy=_policy(where, given, problems))
         if problem := rule_problem(rule):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, NamedTuple, TypeVar
 
+from askonce.core.policy import LONGEST, MOST
 from askonce.errors import ConfigError
 
 T = TypeVar("T")
@@ -147,8 +148,8 @@ def _text(name: str, value: object, *, text: bool, example: object) -> str:  # n
 
 def _whole(name: str, value: object, *, text: bool, example: object) -> int:
     if text and isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip(), re.ASCII):
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MOST:
         raise ConfigError(f"{name} = {_shown(value)} is not a whole number: {_written(name, example, text=text)}")
     return value
 
@@ -167,7 +168,7 @@ def _seconds(name: str, value: object, *, text: bool, example: object) -> float:
         found = _number(name, value, text=text, example=example)
     except ConfigError:
         found = -1.0
-    if found < 0:
+    if not 0 <= found <= LONGEST:
         some = example if isinstance(example, int | float) else 60
         raise ConfigError(f"{name} = {_shown(value)} is not a number of seconds: write {name} = {some:g}")
     return found
@@ -185,8 +186,8 @@ def _size(name: str, value: object, *, text: bool, example: object) -> int:  # n
     if isinstance(value, str):
         found = _SIZE.fullmatch(value.strip().lower())
         if found is not None and found[2] in _UNITS:
-            return int(float(found[1]) * _UNITS[found[2]])
-    elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            value = int(float(found[1]) * _UNITS[found[2]])
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST:
         return value
     raise ConfigError(f"{name} = {_shown(value)} is not a size: write bytes, or a text such as {name} = '64MB'")
 

@@ -200,7 +200,7 @@ class LimitsConfig:
     """[limits]: what one request, one worker and the upstreams may take."""
 
     head: int = key(65536, "largest head of a request", unit=BYTES, check=between(1024))
-    body: int = key(2**30, "largest body of a request; a larger one gets 413", unit=BYTES)
+    body: int = key(2**30, "largest body of a request; a larger one gets 413", unit=BYTES, check=between(1))
     buffer: int = key(
         32 * 2**20, "largest body that is read for its key; a larger one streams upstream, uncached", unit=BYTES
     )

@@ -45,6 +45,8 @@ def url_problem(url: str) -> str:
         return f"{url!r}: an upstream on a Unix socket cannot be reached: let it listen at 127.0.0.1, too"
     if parts.scheme not in {"http", "https"} or not host:
         return f"{url!r} is no URL of http or https: write it as 'https://api.openai.com'"
+    if port == 0:
+        return f"{url!r}: port 0 is no server's: write it as 'https://api.openai.com', or with its port"
     if parts.query or parts.fragment or url.endswith(("?", "#")):
         return "a URL with a query or a fragment: write only scheme, host and path, as 'https://api.openai.com'"
     authority = parts.netloc.removesuffix(f":{port}") if port is not None else parts.netloc
