@@ -105,7 +105,7 @@ class TestAsync:
                 connection.sendall(reply(command[1].decode()))
 
         with Puppet(act) as puppet:
-            wire = AsyncWire(address(puppet, 0.05))
+            wire = AsyncWire(address(puppet, 0.5))  # the noise comes more often, on a busy machine too
             assert await fetched(wire, "n1") == b"n1"
             slow = asyncio.create_task(fetched(wire, "slow"))
             with Took() as took:
@@ -114,7 +114,7 @@ class TestAsync:
                     for connection in held:
                         connection.sendall(b">1\r\n+noise\r\n")
             assert isinstance(slow.exception(), Cut)
-            assert took.seconds < LATE * 0.05 + 0.1
+            assert took.seconds < LATE * 0.5
             held[0].sendall(reply("slow"))
             assert await fetched(wire, "n2") == b"n2"
             assert len(puppet.connections) == 1
@@ -246,7 +246,7 @@ class TestAsync:
 
 def test_the_end_of_a_loop_closes_its_connection_and_another_loop_gets_another(valkey: Server):
     filled(valkey)
-    wire = AsyncWire(address(valkey))
+    wire = AsyncWire(address(valkey, 5.0))
     for _ in range(3):
         assert asyncio.run(fetched(wire, "n1")) == b"value of n1"
         gc.collect()  # pytest makes a warning of anything left open an error
@@ -265,7 +265,7 @@ def run_without_ceremony(work: Any) -> Any:
 @pytest.mark.parametrize("run", [asyncio.run, run_without_ceremony])
 def test_a_loop_that_is_closed_is_kept_alive_by_nothing_and_neither_is_its_connection(valkey: Server, run):
     filled(valkey)
-    wire = AsyncWire(address(valkey))
+    wire = AsyncWire(address(valkey, 5.0))
     loops = []
 
     async def ask() -> Any:
@@ -285,7 +285,7 @@ def test_a_wire_that_is_dropped_leaves_no_connection_on_a_loop_that_goes_on(valk
 
     async def drop() -> None:
         for _ in range(5):
-            await fetched(AsyncWire(address(valkey)), "n1")
+            await fetched(AsyncWire(address(valkey, 5.0)), "n1")
         gc.collect()
         await asyncio.sleep(0.05)
         assert clients(valkey) == 0
