@@ -8,7 +8,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -50,8 +50,11 @@ def connected(address: SentinelAddress) -> Iterator[Connection]:
         connection.close()
 
 
-def listening() -> bool:
-    return any(one.name == "askonce-sentinel" for one in threading.enumerate())
+@pytest.fixture
+def listening() -> Callable[[], bool]:
+    """Whether a thread listens to sentinels that did not before this test."""
+    before = set(threading.enumerate())
+    return lambda: any(one.name == "askonce-sentinel" for one in set(threading.enumerate()) - before)
 
 
 # --- which sentinels are asked last -------------------------------------------------------------------------------
@@ -106,7 +109,7 @@ def test_a_silent_sentinel_does_not_keep_the_thread_from_hearing_the_others(pair
 
 
 @pytest.mark.servers
-def test_a_thread_that_begins_again_connects_at_once(pair, monkeypatch):
+def test_a_thread_that_begins_again_connects_at_once(pair, listening, monkeypatch):
     monkeypatch.setattr(watch, "AGAIN", LONG)
     with told(at(pair[0])) as (url, (only,)):
         address = to(url)
@@ -120,7 +123,7 @@ def test_a_thread_that_begins_again_connects_at_once(pair, monkeypatch):
 @MODES
 @pytest.mark.parametrize("closed", [True, False])
 def test_each_store_of_a_process_is_warned_whichever_came_first(
-    pair, valkey: Server, closed: bool, mode: str, monkeypatch
+    pair, valkey: Server, closed: bool, mode: str, listening, monkeypatch
 ):
     """Nothing is announced: the answer to a question tells."""
     monkeypatch.setattr(watch, "ASK", 0.05)
