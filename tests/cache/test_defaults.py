@@ -113,8 +113,17 @@ print(said, one._base.mode)
 """
 
 
-@pytest.mark.parametrize("mode", ["on", "off"])
-@pytest.mark.parametrize("home", ["/no/such/home", "/", "relative", "", None, "unwritable", "a file"])
+HOMES = ["/no/such/home", "/", "relative", "", None, "unwritable", "a file"]
+
+
+@pytest.mark.parametrize(
+    ("home", "mode"),
+    [
+        pytest.param(home, mode, marks=[pytest.mark.slow] * (at % 2 != number % 2))
+        for number, home in enumerate(HOMES)
+        for at, mode in enumerate(["on", "off"])
+    ],
+)
 @pytest.mark.waits
 def test_without_a_home_that_can_be_written_answers_are_kept_in_memory_and_it_is_said(tmp_path, home, mode):
     if home == "unwritable":
