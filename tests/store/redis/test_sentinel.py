@@ -293,7 +293,7 @@ def test_whatever_sentinels_say_the_store_uses_the_primary_that_one_of_them_name
 
 
 def done(store: RedisStore, work: Any) -> Any:
-    """What a verb of a store of either mode returns; an async one is closed."""
+    """What a verb of a store of either mode returns; the store is closed."""
 
     async def over() -> Any:
         try:
@@ -301,7 +301,10 @@ def done(store: RedisStore, work: Any) -> Any:
         finally:
             await store.close()
 
-    return drive(work) if isinstance(store._wires[0], SyncWire) else asyncio.run(over())
+    if not isinstance(store._wires[0], SyncWire):
+        return asyncio.run(over())
+    with closed_after(store):
+        return drive(work)
 
 
 def moved_at(server: Server) -> int:
