@@ -165,19 +165,31 @@ def test_a_great_many_misses_are_seen_as_they_are_seen_without_us(script, way, s
     same(script, way, streams=streams, module=module, asynchronous=asynchronous)
 
 
+def in_some_modes(script: Script, turn: int, *, streams: bool, module: Any, all_modes: bool) -> None:
+    """Each way in both modes, or in one, by turns; a stream takes its turn where JSON does not."""
+    for at, way in enumerate(WAYS, turn + streams):
+        for asynchronous in (False, True) if all_modes else (at % 2 == 1,):
+            same(script, way, streams=streams, module=module, asynchronous=asynchronous)
+
+
+each_form = pytest.mark.parametrize("streams", [False, True], ids=["json", "stream"])
+modes = pytest.mark.parametrize(
+    "all_modes", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["by turns", "both modes"]
+)
+
+
+@modes
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("streams", [False, True], ids=["json", "stream"])
-def test_every_encoding_right_or_wrong_is_handed_on(module, encoding, streams):
+@each_form
+def test_every_encoding_right_or_wrong_is_handed_on(module, encoding, streams, all_modes):
     script = Script(cut(answer(b"200 OK", [], encoding, "chunked", SSE if streams else JSON), 40))
-    for way in WAYS:
-        for asynchronous in (False, True):
-            same(script, way, streams=streams, module=module, asynchronous=asynchronous)
+    turn = list(ENCODINGS).index(encoding)
+    in_some_modes(script, turn, streams=streams, module=module, all_modes=all_modes)
 
 
+@modes
 @pytest.mark.parametrize("framing", FRAMINGS)
-@pytest.mark.parametrize("streams", [False, True], ids=["json", "stream"])
-def test_every_framing_right_or_wrong_is_handed_on(module, framing, streams):
+@each_form
+def test_every_framing_right_or_wrong_is_handed_on(module, framing, streams, all_modes):
     script = Script(cut(answer(b"200 OK", HEADERS, "gzip", framing, SSE if streams else JSON), 40))
-    for way in WAYS:
-        for asynchronous in (False, True):
-            same(script, way, streams=streams, module=module, asynchronous=asynchronous)
+    in_some_modes(script, list(FRAMINGS).index(framing), streams=streams, module=module, all_modes=all_modes)
