@@ -329,8 +329,8 @@ def old_answers_of_a_storm(mode, place):
     crowds = [Crowd(mode), Crowd(mode)]
     try:
         storm = Storm(crowds, place)
-        storm.run(0.5)
-        assert storm.seen > 20
+        while storm.seen <= 20:  # a busy machine needs several
+            storm.run(0.5)
         return storm.old
     finally:
         for crowd in crowds:
@@ -345,7 +345,8 @@ def test_in_a_storm_nobody_gets_an_answer_from_before(mode, place):
 @pytest.mark.parametrize("mode", MODES)
 def test_in_a_storm_joining_by_key_is_noticed(mode, monkeypatch):
     join_by_key(monkeypatch)
-    assert old_answers_of_a_storm(mode, f"memory://storm-{mode}") != []
+    # A race is not lost every time, so the storm is repeated.
+    assert any(old_answers_of_a_storm(mode, f"memory://storm-{mode}-{number}") for number in range(20))
 
 
 def test_the_flight_that_was_invalidated_is_on_the_board_beside_its_successor(crowd, place, call):

@@ -13,6 +13,7 @@ import pytest
 
 from askonce import AsyncCache, Cache, Policy
 from askonce.testing import Step
+from askonce.testing.trial import Clock
 from tests.crowd import eventually
 from tests.http.desk import MODEL, URL, Desk, embed, right
 
@@ -123,10 +124,10 @@ def test_a_store_out_of_reach_costs_nothing_but_the_cache(desk):
 
 
 def test_old_vectors_stand_in_for_an_upstream_in_trouble(desk):
-    short = Policy(ttl=0.05, grace=0, stale_if_error=60, max_age=120)
-    with Cache("memory://", policy=short) as cache, cache.http_client(inner=desk) as client:
+    clock, short = Clock(), Policy(ttl=60, grace=0, stale_if_error=600)
+    with Cache("memory://", policy=short, clock=clock) as cache, cache.http_client(inner=desk) as client:
         embed(client, ["a", "b"])
-        threading.Event().wait(0.1)
+        clock.tick(61_000)
         desk.answer = lambda request: httpx2.Response(503, json={"error": {"message": "down"}})
         right(embed(client, ["b", "a"]), ["b", "a"])
         assert client.post(URL, json={"model": MODEL, "input": ["a", "new"]}).status_code == 503
@@ -140,11 +141,15 @@ def test_only_if_cached_answers_for_all_or_for_none(cache, client, desk):
     assert len(desk.batches) == 1
 
 
+AGING = Policy(ttl=60, grace=600, jitter=0)
+
+
 def test_stale_vectors_are_refreshed_behind_in_one_call(desk):
-    with Cache("memory://", policy=Policy(ttl=0.1, grace=60, max_age=120, jitter=0)) as cache:
+    clock = Clock()
+    with Cache("memory://", policy=AGING, clock=clock) as cache:
         with cache.http_client(inner=desk) as client:
             embed(client, ["a", "b", "c"])
-            threading.Event().wait(0.15)
+            clock.tick(61_000)
             right(embed(client, ["c", "b", "a"]), ["c", "b", "a"])
             eventually(lambda: len(desk.batches) == 2, "the refresh is made")
             eventually(lambda: cache.stats()["flights"] == 0, "the refresh has landed")
@@ -165,13 +170,10 @@ def test_a_refresh_behind_a_batch_and_the_call_for_its_missing_inputs_do_not_mix
             assert called.wait(60)
             refreshed.set()
 
-    desk.hold = hold
-    with (
-        Cache("memory://", policy=Policy(ttl=0.1, grace=60, max_age=120, jitter=0)) as cache,
-        cache.http_client(inner=desk) as http,
-    ):
+    desk.hold, clock = hold, Clock()
+    with Cache("memory://", policy=AGING, clock=clock) as cache, cache.http_client(inner=desk) as http:
         embed(http, ["a", "b"])
-        threading.Event().wait(0.15)
+        clock.tick(61_000)
         for inputs in (["b", "new", "a", "newer"], ["newer", "a", "new", "b"]):
             right(embed(http, inputs), inputs)
         eventually(lambda: cache.stats()["flights"] == 0, "the refresh has landed")

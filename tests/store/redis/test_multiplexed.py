@@ -165,6 +165,28 @@ class TestAsync:
         assert await asyncio.gather(*later) == [b"value of n%d" % number for number in range(5)]
         await wire.close()
 
+    async def test_who_waits_for_a_connection_that_leads_nowhere_waits_for_the_next_one(
+        self, valkey: Server, monkeypatch
+    ):
+        """An epoch ends for all connections of this process to a server; which cache noticed it does not matter."""
+        filled(valkey)
+        to, begun = address(valkey, 20.0), asyncio.Event()
+
+        async def never(_: RedisAddress) -> MultiplexedConnection:
+            begun.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        wire = AsyncWire(to)
+        monkeypatch.setattr(async_wire, "open_multiplexed", never)
+        first = [asyncio.create_task(fetched(wire, f"n{number}")) for number in range(3)]
+        await asyncio.wait_for(begun.wait(), 20)
+        to.epoch.end()
+        monkeypatch.setattr(async_wire, "open_multiplexed", open_multiplexed)
+        assert await fetched(wire, "n9") == b"value of n9"
+        assert await asyncio.gather(*first) == [b"value of n%d" % number for number in range(3)]
+        await wire.close()
+
     async def test_a_closed_port_is_refused_at_once(self, own_valkey: Server):
         own_valkey.stop()
         with Took() as took, pytest.raises(StoreTrouble) as trouble:

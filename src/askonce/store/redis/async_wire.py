@@ -107,6 +107,18 @@ class _PerLoop:
         """The connection; callers that come while it is being made share the wait."""
         if self._over:
             raise over()
+        connecting = self._attempt()
+        while True:
+            await asyncio.wait((connecting,), timeout=max(0.0, until - asyncio.get_running_loop().time()))
+            if not connecting.done():
+                raise unconnected(self._address.timeout)
+            if not connecting.cancelled() or self._connecting in (None, connecting):
+                return _result(connecting)
+            # Another caller knew that it leads nowhere, and began anew.
+            connecting = self._connecting
+
+    def _attempt(self) -> asyncio.Task[Connected]:
+        """The task that connects in this epoch: the one under way, or a new one."""
         loop = asyncio.get_running_loop()
         epoch = self._address.epoch.number
         if self._connecting is not None and (self._connecting_in != epoch or self._connecting.done()):
@@ -119,11 +131,7 @@ class _PerLoop:
             self._connecting = loop.create_task(work, name="askonce-connect", context=contextvars.Context())
             self._connecting._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - its loop may end
             self._connecting.add_done_callback(self._on_connected)
-        connecting = self._connecting
-        await asyncio.wait((connecting,), timeout=max(0.0, until - loop.time()))
-        if not connecting.done():
-            raise unconnected(self._address.timeout)
-        return _result(connecting)
+        return self._connecting
 
     async def _connect(self) -> Connected:
         # Trouble is a result: an exception of a task whose callers have all gone is logged where its loop ends first.
