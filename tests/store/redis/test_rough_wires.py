@@ -43,9 +43,10 @@ GARBAGE = (*GARBLED, b"+OK\r\n", b":1\r\n", b"*1\r\n:1\r\n", b"-ERR no\r\n")  # 
 class Asking:
     """A wire of either mode, asked from here."""
 
-    def __init__(self, mode: str, server: Any) -> None:
+    def __init__(self, mode: str, server: Any, timeout: float = 0.2) -> None:
         self.runner = asyncio.Runner() if mode == "async" else None
-        self.wire: Wire = AsyncWire(address(server)) if self.runner else SyncWire(address(server))
+        to = address(server, timeout)
+        self.wire: Wire = AsyncWire(to) if self.runner else SyncWire(to)
 
     def do(self, work: Any) -> Any:
         return self.runner.run(work) if self.runner else drive(work)
@@ -65,11 +66,11 @@ class Asking:
 
 
 @pytest.fixture(params=["sync", "async"])
-def asking(request) -> Iterator[Callable[[Any], Asking]]:
+def asking(request) -> Iterator[Callable[..., Asking]]:
     made: list[Asking] = []
 
-    def one(server: Any) -> Asking:
-        made.append(Asking(request.param, server))
+    def one(server: Any, timeout: float = 0.2) -> Asking:
+        made.append(Asking(request.param, server, timeout))
         return made[-1]
 
     yield one
@@ -112,16 +113,16 @@ def test_a_server_that_trickles_while_it_is_connected_to_costs_one_timeout_and_i
 
 
 def test_a_large_reply_over_a_slow_line_is_no_trickle(asking):
-    value = b"x" * 10_000_000
+    value = b"x" * 20_000_000
 
     def slowly(connection: socket.socket, command: list[bytes]) -> None:
         said = b"$%d\r\n%b\r\n" % (len(value), value)
-        for at in range(0, len(said), 400_000):  # 10 MB in some 0.5 s: as late as a busy machine makes it, none is late
+        for at in range(0, len(said), 400_000):  # in 1.5 s, longer than a timeout; some 5 s are no trickle
             connection.sendall(said[at : at + 400_000])
-            time.sleep(0.02)
+            time.sleep(0.03)
 
     with Puppet(slowly) as puppet:
-        assert asking(puppet).ask(get("n1")) == [value]
+        assert asking(puppet, 1.0).ask(get("n1")) == [value]
 
 
 def test_what_vanishes_on_the_way_costs_one_timeout_and_is_replaced(asking, proxy):
