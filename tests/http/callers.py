@@ -15,6 +15,8 @@ from typing import Any
 import openai
 
 from askonce import Cache
+from askonce.cli.place import PATIENCE
+from askonce.store.sqlite import file
 
 
 def ask(client: openai.OpenAI, question: str, barrier: threading.Barrier) -> dict[str, Any]:
@@ -33,6 +35,8 @@ def ask(client: openai.OpenAI, question: str, barrier: threading.Barrier) -> dic
 
 
 def main() -> None:
+    # Who pays is asked here, and not what a slow store costs: on a busy machine a lock may be held for longer.
+    vars(file).update(TIMEOUT=PATIENCE, QUEUE=PATIENCE)
     (base_url,) = sys.argv[1:]
     with contextlib.ExitStack() as stack:
         clients: dict[str, openai.OpenAI] = {}
