@@ -58,6 +58,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         client = tasks.RedisCluster(
             startup_nodes=[tasks.ClusterNode("127.0.0.1", server.port) for server in cluster.first],
             address_remap=lambda at: (at[0], proxies[at[1]].port),
+            socket_timeout=5.0,
         )
         yield Place({"url": cluster.url, "client": client}, cluster.url, cluster.first, list(proxies.values()))
 
