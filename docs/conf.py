@@ -32,6 +32,7 @@ nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(sorted(sys.stdlib_module_names))})\..*"),  # their pages are in a network
     ("py:class", r"(opentelemetry|prometheus_client)\..*"),  # likewise
     ("py:class", r"(askonce\.cache\.\w+\.)?[A-Z]"),  # type variables
+    ("py:class", r"askonce\.cache\.typing\.\w+"),  # keywords that are unpacked: the text beside them names each
     ("py:class", r"[A-Z]\w+"),  # a name of an alias, or of an extra's type: without a module, nothing can be linked to
 ]
 
