@@ -9,7 +9,7 @@ begun, and two batches that overlap in any order cannot wait for each other.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -264,9 +264,9 @@ class BatchEngine(Engine):
         if cancel is None:
             return
 
-        def together() -> None:
+        def together(unless: Callable[[], bool] | None = None) -> None:
             if self.closed or not any(flight.callers for flight in flights):
-                cancel()
+                cancel(unless)
 
         for flight in flights:
             flight.cancel = together

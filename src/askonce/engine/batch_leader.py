@@ -43,6 +43,8 @@ class BatchLeader(Leader):
             await self._land_failed(group, NoResult(error), Ending(FAILED, "gone"))
             raise
         else:
+            for flight, _ in group:
+                flight.answered = True
             seconds = time.monotonic() - began
             self._called(first, seconds, self._usage(answers[0].bills))
             self.accounting.took(CALL, seconds)

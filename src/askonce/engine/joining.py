@@ -115,7 +115,7 @@ class Joining:
             return
         self.events.emit("abandoned", question.key.text, question.terms.on_abandon)
         if question.terms.on_abandon == "close":
-            flight.cancel()
+            flight.leave_off()
         else:
             self.mode.later(flight, question.terms.abandon_limit, self._give_up)
 
@@ -124,4 +124,4 @@ class Joining:
             self._stream_readers.give_up(flight)
         elif not flight.callers and not flight.done and flight.cancel is not None:
             self.events.emit("dropped", flight.key.text, "abandon-limit")
-            flight.cancel()
+            flight.leave_off()

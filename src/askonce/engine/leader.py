@@ -110,6 +110,7 @@ class Leader:
             if isinstance(brought, Opened):
                 pump = flight.pump = self._pump(flight, question, brought)
             else:
+                flight.answered = True
                 seconds = time.monotonic() - flight.began
                 brought = self.accounting.paid(flight, question, brought, seconds)
                 self._called(question, seconds, flight.paid.cost.usage)

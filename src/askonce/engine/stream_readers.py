@@ -50,7 +50,7 @@ class StreamReaders:
             pump.abandoned = question.terms.on_abandon  # counted with its cost when the stream ends
         if flight.cancel is not None:
             if whole or closing:
-                flight.cancel()
+                flight.leave_off()
                 # Closed before this returns, as without a cache: its connection is free for the next call.
                 await pump.finished(self._mode.signal(), time.monotonic() + CLOSING)
             else:
@@ -71,4 +71,4 @@ class StreamReaders:
             and flight.cancel is not None
         ):
             self._events.emit("dropped", flight.key.text, "abandon-limit")
-            flight.cancel()
+            flight.leave_off()

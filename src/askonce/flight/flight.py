@@ -28,7 +28,7 @@ from askonce.core.lease import Grant
 from askonce.core.model import Snapshot
 from askonce.flight.background import BackgroundThread
 from askonce.flight.heartbeat import Heartbeat
-from askonce.runtime.mode import Owner, Signal
+from askonce.runtime.mode import Cancel, Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock
 
 LOOK = 1.0  # s after which a waiting caller checks whether anything still runs the flight
@@ -98,6 +98,10 @@ class Streaming(Protocol):
         """Whether it lives, or some code is ending it."""
         ...
 
+    def ends(self) -> bool:
+        """Whether some code closes and stores it."""
+        ...
+
     def hand_on(self) -> bool:
         """Hand an orphaned stream over to something that brings it to its end. False if nothing will come of it."""
         ...
@@ -137,7 +141,8 @@ class Flight:
         self.takeover = False  # its caller had followed a flight that went silent
         self.paid: Any = None  # what its call cost, once it is booked (engine.accounting)
         self.joined: list[Any] = []  # questions that got its stream, until its cost is known
-        self.cancel: Callable[[], object] | None = None
+        self.cancel: Cancel | None = None
+        self.answered = False  # its call brought a whole answer
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
         self._signals: dict[Signal, None] = {}
         self._landings: list[tuple[object, BaseException | None]] = []  # the first one counts
@@ -161,6 +166,15 @@ class Flight:
     def unwaited(self) -> bool:
         """Whether it goes on although no caller waits for it."""
         return self.is_refresh or (self.pump is not None and bool(self.pump.abandoned))
+
+    def ends(self) -> bool:
+        """Whether what its call brought is being stored."""
+        return self.answered if self.pump is None else self.pump.ends()
+
+    def leave_off(self) -> None:
+        """Cancel its call, which nobody waits for; not what stores an answer that came: that is paid for."""
+        if self.cancel is not None:
+            self.cancel(self.ends)
 
     def alive(self) -> bool:
         """Whether something runs it, is about to run it, or reads its stream."""

@@ -37,11 +37,19 @@ BACKGROUND = 128
 Work = Callable[[], Coroutine[Any, Any, None]]  # makes what is to be run
 
 
+class Cancel(Protocol):
+    """Cancels what runs a job."""
+
+    def __call__(self, unless: Callable[[], bool] | None = None) -> object:
+        """Cancel it, from any thread; not if `unless` says so at the moment when it would be cancelled."""
+        ...
+
+
 class Job(Protocol):
     """Something to run. It learns what runs it, what cancels it, and that it is over, in whatever way."""
 
     owner: Owner
-    cancel: Callable[[], object] | None
+    cancel: Cancel | None
 
     def ended(self, why: BaseException | None) -> None:
         """What ran it is over, perhaps before its first line; `why` is the exception that ended it, if any."""

@@ -168,10 +168,10 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(partial(_ended, jobs))
 
-        def cancel() -> None:
+        def cancel(unless: Callable[[], bool] | None = None) -> None:
             with contextlib.suppress(RuntimeError):  # its loop is closed, and so is the task
                 # The last caller may have waited on another loop.
-                loop.call_soon_threadsafe(task.end if isinstance(task, Refresh) else task.cancel)
+                loop.call_soon_threadsafe(_cancel, task, unless)
 
         for job in jobs:
             job.owner = owner
@@ -200,6 +200,12 @@ class Refresh(asyncio.Task[None]):
     def end(self) -> bool:
         """Cancel now."""
         return super().cancel()
+
+
+def _cancel(task: asyncio.Task[None], unless: Callable[[], bool] | None) -> None:
+    """Cancel a task of this loop, which takes no step meanwhile."""
+    if unless is None or not unless():
+        (task.end if isinstance(task, Refresh) else task.cancel)()
 
 
 def _if_there(job: weakref.ref[J], act: Callable[[J], object]) -> None:

@@ -170,7 +170,7 @@ class Pump:
         """Whether it goes on or may go on: a reader reads, or something runs the stream or its end."""
         if self._cut_short:
             return False  # a new caller must make another call
-        if self._ends_now():
+        if self.ends():
             return True
         if self.tape.over or self._asynchronous:
             return False  # async: the flight's task is what lives
@@ -178,7 +178,7 @@ class Pump:
 
     def attended(self) -> bool:
         """Whether it lives, or some code is ending it."""
-        return self.alive() or self._ends_now() or self._moves() or self.tape.being_left()
+        return self.alive() or self.ends() or self._moves() or self.tape.being_left()
 
     def _moves(self) -> bool:
         """Whether some code brings a part, or is about to."""
@@ -363,9 +363,9 @@ class Pump:
 
         Return False if nothing will come of it.
         """
-        if not (self.tape.finished or self._ends_now()):
+        if not (self.tape.finished or self.ends()):
             self._hand_over()
-        return self._ends_now() and not (self.tape.finished or self._cut_short)
+        return self.ends() and not (self.tape.finished or self._cut_short)
 
     def _hand_over(self) -> None:
         left, self.left = self.left, None
@@ -378,7 +378,8 @@ class Pump:
         if len(self._successors) < SUCCESSORS:
             self._successors.append(self._mode.send(self._here, left))
 
-    def _ends_now(self) -> bool:
+    def ends(self) -> bool:
+        """Whether some code closes and stores it."""
         # Async: a successor needs a loop that may never run again, so nothing waits for it.
         successor = self._ending if self._asynchronous or not self._successors else self._successors[-1]
         return self._ender.held or (successor is not None and successor.alive())
