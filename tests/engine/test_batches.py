@@ -195,7 +195,7 @@ def test_two_batches_of_one_process_that_overlap_pay_each_input_once(crowd, shar
 
 
 def test_a_batch_in_trouble_is_paid_once_by_all_who_ask_it(crowd, own_valkey):
-    cache, call = crowd.cache(own_valkey.url), Call()
+    cache, call = crowd.cache(patient(own_valkey)), Call()
     ready(crowd, cache)
     own_valkey.command("CONFIG", "SET", "maxmemory", 1)
     going: list[bool] = []
@@ -207,7 +207,9 @@ def test_a_batch_in_trouble_is_paid_once_by_all_who_ask_it(crowd, own_valkey):
     try:
         eventually(lambda: sum(map(len, call.made)) == 200 and len(shared) == 600, "each input is called for once")
     except AssertionError as late:
-        raise AssertionError(f"{late}: {len(call.made)} calls, {len(shared)} shared, {cache.stats()}") from None
+        raise AssertionError(
+            f"{late}: calls for {list(map(len, call.made))}, {len(shared)} shared, {cache.stats()}"
+        ) from None
     finally:
         going.append(True)  # in any case: what hangs would hold up the end of the test
     found = [future.result(60) for future in futures]
