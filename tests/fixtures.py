@@ -50,6 +50,11 @@ def patient(server: Server) -> str:
     return f"{server.url}?socket_timeout={PATIENT:g}"
 
 
+def prompt(url: str) -> str:
+    """The URL of the same place, whose users have no patience: where what is lost costs a timeout, and that is tried."""
+    return url.removesuffix(f"?socket_timeout={PATIENT:g}")
+
+
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store of each kind."""

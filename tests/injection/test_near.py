@@ -15,7 +15,7 @@ from askonce import Cache
 from askonce.core.near import Table
 from askonce.testing.servers import Server
 from tests.crowd import eventually, heartbeat
-from tests.fixtures import place_of
+from tests.fixtures import place_of, prompt
 from tests.injection.inject import INJECTS, OURS, Point, noted
 from tests.injection.paths import Path, forgotten, lookup
 from tests.injection.test_background import ERRORS, SECONDS, Watch, hit, nothing
@@ -61,7 +61,7 @@ PATHS = (Path("near hit", nearby, lookup), Path("seen", seen_once, lookup), Path
 def world(request: pytest.FixtureRequest, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     with heartbeat(BEAT):
-        made = World("valkey", place_of("valkey", request, tmp_path), request.param, None, near="16MB")
+        made = World("valkey", prompt(place_of("valkey", request, tmp_path)), request.param, None, near="16MB")
         yield made
         made.close()
 

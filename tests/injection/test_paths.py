@@ -22,7 +22,7 @@ from collections import defaultdict
 import pytest
 
 from tests.crowd import heartbeat
-from tests.fixtures import place_of
+from tests.fixtures import place_of, prompt
 from tests.injection.inject import INJECTS, noting, raising
 from tests.injection.paths import PATHS
 from tests.injection.stranger import Stranger
@@ -53,7 +53,7 @@ pytestmark = [
 def world(request, tmp_path, monkeypatch):
     kind, mode = request.param
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # pytest's keeps what it is told of, and all its frames
-    url = place_of(kind, request, tmp_path)
+    url = prompt(place_of(kind, request, tmp_path))
     with heartbeat(BEAT):
         if kind == "memory":
             made = World(kind, url, mode, None)

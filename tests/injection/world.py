@@ -25,7 +25,7 @@ import pytest
 from askonce import AsyncCache, Cache
 from askonce.runtime.ownership import OwnedLock
 from tests.crowd import eventually, heartbeat
-from tests.fixtures import place_of
+from tests.fixtures import place_of, prompt
 from tests.injection.stranger import Stranger, answer, items
 from tests.injection.upstream import Upstream
 
@@ -260,6 +260,6 @@ def world_alone(request: pytest.FixtureRequest, tmp_path: Path, seconds: float) 
     """The world of a fixture whose param is (store, mode), with a heartbeat of so many s and no other process."""
     kind, mode = request.param
     with heartbeat(seconds):
-        made = World(kind, place_of(kind, request, tmp_path), mode, None)
+        made = World(kind, prompt(place_of(kind, request, tmp_path)), mode, None)
         yield made
         made.close()
