@@ -306,7 +306,10 @@ OPERATIONS: tuple[Operation, ...] = (
         _savings, SAVINGS,
         (
             Field("days", "The last so many days (UTC), today included.", _count(400)),
-            Field("since", "Not before this day.", {"type": "string", "format": "date", "examples": ["2026-11-01"]}),
+            Field(
+                "since", "Not before this day (UTC), which may not be in the future.",
+                {"type": "string", "format": "date", "examples": ["2026-11-01"]},
+            ),
             Field("by", "What the rows are split by: model, scope, tenant, day, or several.", BY, default=""),
         ),
     ),
