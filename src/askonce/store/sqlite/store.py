@@ -31,7 +31,7 @@ from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
 from askonce.store import Clock, Link, Near, StoreTrouble, Works, ledger, machine_clock
 from askonce.store.sqlite.contents import Contents
-from askonce.store.sqlite.file import CHECK_PATH, GROWING, KEEPING, URGENT
+from askonce.store.sqlite.file import GROWING, KEEPING, URGENT
 from askonce.store.sqlite.files import file_at
 from askonce.store.sqlite.ledger import Rows, tape_name
 from askonce.store.sqlite.link import SQLiteLink
@@ -174,12 +174,9 @@ class SQLiteStore(Looks, Contents):
 
     def _foreseen(self, key: Key, ask: Ask) -> Claim | None:
         """The claim, if one read at one moment decides it without waiting; None if it must write."""
-        file, now = self._file, self._clock()
-        if not 0 <= now - file.looked < CHECK_PATH:  # as a look does: nearly always that of this very lookup did
-            file.check_path(now)
-        try:
-            pooled = file.idle.pop()
-        except IndexError:
+        file = self._file
+        pooled = file.at_hand()  # a claim that follows a flight of a file that is gone would wait for nobody
+        if pooled is None:
             return None
         said = None
         try:
