@@ -93,7 +93,7 @@ def test_what_is_returned_is_the_type_itself():
     assert inspect.signature(Outcome.why, eval_str=True).return_annotation is Why
 
 
-@pytest.mark.parametrize("module", ["askonce.cache.results", "askonce.core.foreign"])
+@pytest.mark.parametrize("module", ["askonce.cache.results", "askonce.cache.foreign"])
 def test_a_module_of_late_types_has_its_names_and_no_others(module):
     late = importlib.import_module(module)
     assert all(isinstance(getattr(late, name), type) or typing.get_args(getattr(late, name)) for name in late.__all__)

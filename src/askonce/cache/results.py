@@ -7,6 +7,7 @@ annotation says ``results.Why``, and the attribute imports the type when somebod
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Activity", "Listed", "Miss", "Savings", "Since", "Why"]
 
+
+def late_names(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """A ``__getattr__`` for a module of names that stand elsewhere, each in the module that `homes` says."""
+
+    def found(name: str) -> Any:
+        if (home := homes.get(name)) is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return getattr(import_module(home), name)
+
+    return found
+
+
 _HOMES = {
     "Since": "askonce.cache.savings",
     "Activity": "askonce.core.savings",
@@ -27,8 +40,4 @@ _HOMES = {
     "Listed": "askonce.store.inventory",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if (home := _HOMES.get(name)) is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+__getattr__ = late_names(__name__, _HOMES)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from askonce.cache import foreign
 from askonce.cache.base import BaseCache, base_of
-from askonce.core import foreign
 from askonce.core.libraries import prometheus_client
 from askonce.core.spent import Balance
 from askonce.core.wording import spelled, with_method

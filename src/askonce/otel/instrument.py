@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from askonce.cache import foreign
 from askonce.cache.base import base_of
-from askonce.core import foreign
 from askonce.core.libraries import opentelemetry
 from askonce.core.wording import spelled, with_method
 from askonce.engine.question import Question

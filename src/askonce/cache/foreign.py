@@ -5,8 +5,9 @@ An extra that is not installed has no types. Its parameters are of any type then
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from askonce.cache.results import late_names
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -21,11 +22,11 @@ _HOMES = {
     "CollectorRegistry": "prometheus_client",
 }
 
+_installed = late_names(__name__, _HOMES)
+
 
 def __getattr__(name: str) -> Any:
-    if (home := _HOMES.get(name)) is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module(home), name)
+        return _installed(name)
     except ImportError:
         return Any
