@@ -135,14 +135,12 @@ class _PerLoop:
 
     async def _connect(self) -> Connected:
         # Trouble is a result: an exception of a task whose callers have all gone is logged where its loop ends first.
-        begun = asyncio.get_running_loop().time()
         try:
             connection = await open_multiplexed(self._address)
         except StoreTrouble as trouble:
             return trouble
         finally:
             was_first(self._address)
-        connection.begun = begun
         if self._over:  # meanwhile, and the cancellation was lost in the client's steps
             connection.end(over())
             return over()

@@ -68,13 +68,13 @@ class _Asked:
 class MultiplexedConnection(asyncio.Protocol):
     """One connection of one loop, shared by all its tasks."""
 
-    def __init__(self, connection: Any, timeout: float, epoch: int = 0) -> None:
+    def __init__(self, connection: Any, timeout: float, epoch: int = 0, *, begun: float) -> None:
+        self.begun = begun  # when connecting began (loop's s)
         self.over: StoreTrouble | None = None
         self.epoch = epoch
         self.stale = False  # the server said that it is no primary
         self.until = 0.0  # the deadline of callers that must ask anew, if it ended for that or for silence
         self._loop = asyncio.get_running_loop()
-        self.begun = self._loop.time()  # when connecting began, if its maker says so
         self._timeout = timeout
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=NOTHING)
         self._out: list[_Asked] = []
@@ -308,6 +308,7 @@ async def open_multiplexed(address: RedisAddress) -> MultiplexedConnection:
 
 async def connect_on_loop(address: RedisAddress, limit: float, epoch: int = 0) -> MultiplexedConnection:
     """Connect to one server within so many seconds, or StoreTrouble."""
+    begun = asyncio.get_running_loop().time()
     connection = address.async_connection(limit)
     writer: Any = None
     if ending() and _named(getattr(connection, "host", "")):
@@ -318,7 +319,7 @@ async def connect_on_loop(address: RedisAddress, limit: float, epoch: int = 0) -
         async with asyncio.timeout(limit):
             await connection.connect()
         writer = connection._writer  # noqa: SLF001 - as above
-        return MultiplexedConnection(connection, address.timeout, epoch)
+        return MultiplexedConnection(connection, address.timeout, epoch, begun=begun)
     except BaseException as error:
         if writer is not None:
             writer.transport.abort()
