@@ -122,6 +122,6 @@ class Joining:
     def _give_up(self, flight: Flight) -> None:
         if isinstance(flight.pump, Pump):
             self._stream_readers.give_up(flight)
-        elif not flight.callers and not flight.done and flight.cancel is not None:
+        elif not (flight.callers or flight.done or flight.ends()) and flight.cancel is not None:
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.leave_off()

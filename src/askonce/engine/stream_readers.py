@@ -67,7 +67,7 @@ class StreamReaders:
         pump = flight.pump
         if (
             isinstance(pump, Pump)
-            and not (pump.tape.readers or pump.tape.over or pump.followed)
+            and not (pump.tape.readers or pump.tape.over or pump.followed or pump.ends())
             and flight.cancel is not None
         ):
             self._events.emit("dropped", flight.key.text, "abandon-limit")
