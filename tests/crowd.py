@@ -23,12 +23,11 @@ from typing import Any
 
 from askonce import AsyncCache, Cache
 from askonce.flight.background import BackgroundThread
-from askonce.store.sqlite import file
 from askonce.testing import Receipts, ScriptedCall, Step
+from tests.patience import with_files
 from tests.siblings import Sibling, siblings
 from tests.took import Took
 
-PATIENT = 5.0  # s that a worker waits for a file that another one writes to
 PATIENCE = 60.0  # s after which a waiting test has failed, however busy the machine is
 MODES = ("threads", "tasks")
 STORES = ("sqlite", "valkey")  # which processes can share
@@ -405,8 +404,7 @@ class _Hands:
 
 
 def main() -> None:
-    # Tests of several processes ask who pays, and not what a slow file costs: a busy machine may hold its lock for long.
-    vars(file).update(TIMEOUT=PATIENT, QUEUE=PATIENT)
+    with_files()
     hands = _Hands(**json.loads(sys.argv[1]))
     for line in sys.stdin:
         order, arguments, more = json.loads(line)

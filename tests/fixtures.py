@@ -12,6 +12,7 @@ import pytest
 from askonce.testing.servers import Server, ServerMissing, Startable
 from tests.crowd import MODES, Crowd
 from tests.injection.inject import contained as containing
+from tests.patience import PATIENT
 
 Started = TypeVar("Started", bound=Startable)
 
@@ -26,9 +27,6 @@ def started(server: Started) -> Iterator[Started]:
             yield server
     except ServerMissing as missing:
         pytest.skip(str(missing))
-
-
-PATIENT = 5.0  # s
 
 
 def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:

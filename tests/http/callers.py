@@ -15,8 +15,7 @@ from typing import Any
 import openai
 
 from askonce import Cache
-from askonce.cli.place import PATIENCE
-from askonce.store.sqlite import file
+from tests.patience import with_files
 
 
 def ask(client: openai.OpenAI, question: str, barrier: threading.Barrier) -> dict[str, Any]:
@@ -35,8 +34,7 @@ def ask(client: openai.OpenAI, question: str, barrier: threading.Barrier) -> dic
 
 
 def main() -> None:
-    # Who pays is asked here, and not what a slow store costs: on a busy machine a lock may be held for longer.
-    vars(file).update(TIMEOUT=PATIENCE, QUEUE=PATIENCE)
+    with_files()
     (base_url,) = sys.argv[1:]
     with contextlib.ExitStack() as stack:
         clients: dict[str, openai.OpenAI] = {}

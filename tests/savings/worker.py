@@ -15,8 +15,7 @@ from typing import Any
 import httpx2
 
 from askonce import Cache, Policy
-from askonce.cli.place import PATIENCE
-from askonce.store.sqlite import file
+from tests.patience import with_files
 
 MODELS = ("gpt-9-mini", "gpt-9", "claude-9")
 TEXTS = [f"question number {number:03}" for number in range(12)]
@@ -66,8 +65,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    # What is counted is asked here, and not what a slow store costs: on a busy machine a lock may be held for longer.
-    vars(file).update(TIMEOUT=PATIENCE, QUEUE=PATIENCE)
+    with_files()
     store, provider, seed, count, result = sys.argv[1:]
     told: list[int] = []
 

@@ -22,8 +22,8 @@ import anthropic
 import openai
 
 from askonce import AsyncCache, Cache
-from askonce.cli.place import PATIENCE, patience
-from askonce.store.sqlite import file
+from askonce.cli.place import patience
+from tests.patience import with_files
 
 CALLERS = 8
 
@@ -129,8 +129,7 @@ def threads(upstream: str, records: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    # Who pays is asked here, and not what a slow store costs a lookup: on a busy machine a lock may be held for longer.
-    vars(file).update(TIMEOUT=PATIENCE, QUEUE=PATIENCE)
+    with_files()
     settings = json.loads(sys.argv[1])
     records = json.loads(Path(settings["records"]).read_text("utf-8"))
     if settings["mode"] == "tasks":
