@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -220,6 +220,10 @@ def accepts(control: Control) -> tuple[float, ...]:
 
 
 @given(said=st.lists(DIRECTIVES, max_size=4), more=DIRECTIVES)
+@example(said=['max-stale="'], more="max-age=")
+@example(said=['max-stale="'], more='max-age="')
+@example(said=['max-stale="'], more='max-age="5')
+@example(said=['MAX-STALE ="'], more="no-cache")
 def test_no_directive_that_is_added_to_a_header_makes_it_accept_more_but_for_the_first_that_extends(said, more):
     before = Control.parse(",".join(said), lenient=True)
     after = Control.parse(",".join([*said, more]), lenient=True)

@@ -255,7 +255,11 @@ class Control(NamedTuple):
 NO_CONTROL = Control()
 _FLAGS = ("no-cache", "no-store", "only-if-cached")
 _TIMES = ("max-age", "max-stale", "min-fresh", "stale-if-error")
-_PIECE = pattern(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')  # up to a comma that is not quoted
+# Up to a comma that is not quoted. No time holds a comma: a stray quote in it must not hide the directives behind it.
+_PIECE = pattern(
+    rf'\s*(?:{"|".join(_TIMES)})\s*=[^,]*|(?:[^,"]|"(?:[^"\\]|\\.)*"?)+',
+    re.IGNORECASE,
+)
 _DELTA = pattern(r'\d+(?:\.\d+)?|"\d+(?:\.\d+)?"', re.ASCII)
 
 
