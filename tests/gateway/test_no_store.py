@@ -32,6 +32,8 @@ STREAM = f"data: {json.dumps(CHUNK)}\n\ndata: [DONE]\n\n".encode()
         (("no-cache, must-revalidate",), False),
         (("max-age=0",), False),
         (("no-storex, xprivate",), False),
+        (("max-age=0; no-store",), True),
+        (('max-age="0, "Private"',), True),
         ((), False),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import InitVar, dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
@@ -255,9 +256,10 @@ class Control(NamedTuple):
 NO_CONTROL = Control()
 _FLAGS = ("no-cache", "no-store", "only-if-cached")
 _TIMES = ("max-age", "max-stale", "min-fresh", "stale-if-error")
-# Up to a comma that is not quoted. No time holds a comma: a stray quote in it must not hide the directives behind it.
+# Up to a comma that is not quoted. A stray quote hides no directive behind it: no time holds a comma, and a quoted
+# string is the whole value of a directive.
 _PIECE = pattern(
-    rf'\s*(?:{"|".join(_TIMES)})\s*=[^,]*|(?:[^,"]|"(?:[^"\\]|\\.)*"?)+',
+    rf'\s*(?:{"|".join(_TIMES)})\s*=[^,]*|(?:[^,"]|(?<==)"(?:[^"\\]|\\.)*"(?=\s*(?:,|$))|")+',
     re.IGNORECASE,
 )
 _DELTA = pattern(r'\d+(?:\.\d+)?|"\d+(?:\.\d+)?"', re.ASCII)
@@ -266,8 +268,9 @@ _DELTA = pattern(r'\d+(?:\.\d+)?|"\d+(?:\.\d+)?"', re.ASCII)
 @bounded.lru_cache_of_short(512)
 def _control(text: str, lenient: bool) -> Control:
     found: dict[str, Any] = {}
-    for piece in filter(None, map(str.strip, _PIECE.findall(text))):
+    for piece in filter(None, _pieces(text, lenient)):
         name, equals, value = (part.strip() for part in piece.lower().partition("="))
+        name = name.strip('"') if lenient else name
         # A flag with an argument is a response's directive; taking it for the flag errs towards asking upstream.
         meant = _seconds_of(name, value if equals else None) if name not in _FLAGS else lenient or not equals
         field = name.replace("-", "_")
@@ -278,6 +281,13 @@ def _control(text: str, lenient: bool) -> Control:
         else:
             found[field] = meant
     return Control(**found)
+
+
+def _pieces(text: str, lenient: bool) -> Iterator[str]:
+    for piece in map(str.strip, _PIECE.findall(text)):
+        quoted = '="' in piece and piece.endswith('"')
+        # Programs separate directives by semicolons, too, and leave quotes behind: neither hides what is forbidden.
+        yield from piece.split(";") if lenient and not quoted else (piece,)
 
 
 def _tighten(found: dict[str, Any], name: str, meant: float | None) -> None:

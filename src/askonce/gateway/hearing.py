@@ -19,8 +19,8 @@ _FORBID = frozenset({b"no-store", b"private"})
 def forbids(headers: Iterable[Header]) -> bool:
     """Whether the headers of an answer say that a cache which several callers share may not store it."""
     said = (value for name, value in headers if name.lower() == b"cache-control")
-    words = (word.partition(b"=")[0].strip().lower() for value in said for word in value.split(b","))
-    return not _FORBID.isdisjoint(words)
+    words = (word.partition(b"=")[0] for value in said for word in value.replace(b";", b",").split(b","))
+    return not _FORBID.isdisjoint(word.strip(b' \t"').lower() for word in words)
 
 
 def _unheard() -> None:
