@@ -13,9 +13,12 @@ import openai
 import pytest
 
 from askonce import AsyncCache, Cache, Policy
+from tests.core.aws import converse
 from tests.http.conftest import Record
 from tests.http.streams.talking import SSE, STORY, STREAM, URL, Reading, chunk, event
+from tests.http.streams.test_bedrock import ASKED, FRAMES, HOST, KEY
 from tests.http.streams.test_corpus import events, streams
+from tests.http.streams.test_leaving import SAID
 from tests.http.test_corpus import base_of, request_of, sdk_of
 
 FAULTS = {
@@ -126,6 +129,51 @@ def test_a_body_that_is_no_whole_answer_passes_through_and_is_not_kept(cache, cl
     assert cache.stats().get("stored", 0) == 0
     assert set(cache.stats()) & {"unstored." + detail, "unstored.incomplete", "unstored.error"}
     assert len(talking.lines) == 2
+
+
+GEMINI = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+SPOKEN = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}], "usageMetadata": {}}
+MESSAGE_ITEM = {"type": "message", "status": "completed", "content": [{"type": "output_text", "text": "hi"}]}
+RESPONSE = {"object": "response", "status": "completed", "output": [MESSAGE_ITEM]}
+WHOLE: list[tuple[str, dict[str, Any], tuple[bytes, ...], bool]] = [
+    ("https://api.example/v1/chat/completions", STREAM, STORY, True),
+    ("https://api.example/v1/messages", {**STREAM, "max_tokens": 9}, SAID, True),
+    (
+        "https://api.example/v1/responses",
+        {"model": "m", "input": "hi", "stream": True},
+        tuple(
+            event({"type": kind, "response": response})
+            for kind, response in (("response.created", {"object": "response"}), ("response.completed", RESPONSE))
+        ),
+        True,
+    ),
+    (f"{HOST}/model/us.amazon.nova-lite-v1:0/converse-stream", ASKED, tuple(converse()), True),
+    (
+        "https://api.example/v1beta/models/m:streamGenerateContent?alt=sse",
+        GEMINI,
+        (event(SPOKEN), event(SPOKEN)),
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(("url", "asked", "told", "ends"), WHOLE, ids=[one[0].rpartition("/")[2] for one in WHOLE])
+def test_a_stream_that_breaks_is_kept_if_its_protocols_last_event_came(cache, client, talking, url, asked, told, ends):
+    """Gemini has no last event: that more would have come is known only from how its body ends."""
+    for parts, kept in ((told[:-1], False), ((*told[:-1], told[-1][:-1]), False), (told, ends)):
+        talking.headers = FRAMES if "converse" in url else SSE
+        talking.tell(*parts, error=talking.module.RemoteProtocolError("incomplete chunked read"))
+        got = b""
+        with (
+            contextlib.suppress(talking.module.RemoteProtocolError),
+            client.stream("POST", url, json=asked, headers=KEY) as response,
+        ):
+            for part in response.iter_bytes():
+                got += part
+            pytest.fail("it did not break")
+        assert (got, cache.stats().get("stored", 0)) == (b"".join(parts), int(kept))
+    again = client.post(url, json=asked, headers=KEY) if ends else None
+    assert again is None or again.content == b"".join(told)
 
 
 @pytest.mark.parametrize("size", [1_000_000, 3_000_000])
