@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from askonce.cache.base import BaseCache
-from askonce.cache.options import CALL_OPTIONS, CLIENT_OPTIONS, OPTIONS, asked_of, check_spelling, settings_of
+from askonce.cache.options import CALL_OPTIONS, CLIENT_OPTIONS, OPTIONS, asked_of, check_spelling, settings_of, taken
 from askonce.cache.selector import Selector, select
 from askonce.core.rules import RULE_WORDS, Rules
 from askonce.core.wording import flag
@@ -71,8 +71,8 @@ class CacheOrHandle:
     def _client_rules(self, more: dict[str, Any], *, share_forms: bool) -> ClientRules:
         """The rules of one client; takes askonce's keywords out of `more`."""
         flag("share_forms", share_forms)
-        own = {name: more.pop(name) for name in OPTIONS & more.keys()}
-        rules = Rules.of({name: more.pop(name) for name in RULE_WORDS & more.keys()})
+        own = taken(OPTIONS, more)
+        rules = Rules.of(taken(RULE_WORDS, more))
         check_spelling(more, CLIENT_OPTIONS, UsageError)
         return self._base.client_rules(self._standing(own), rules, share_forms=share_forms)
 
@@ -80,7 +80,7 @@ class CacheOrHandle:
         self, messages: object, model: str, ttl: float | None, more: dict[str, Any]
     ) -> tuple[dict[str, Any], Settings]:
         """The request and the settings of a get_or_set: keywords that are not askonce's are part of the request."""
-        own = {name: more.pop(name) for name in CALL_OPTIONS & more.keys()}
+        own = taken(CALL_OPTIONS, more)
         if ttl is not None:
             own["ttl"] = ttl
         return asked_of(messages, model, more), self._settings(own)

@@ -7,15 +7,13 @@ from typing import Any
 
 from askonce.cache import config
 from askonce.cache.opened import CACHE_OPTIONS
-from askonce.cache.options import POLICY_OPTIONS, policy_of
+from askonce.cache.options import FIELDS, policy_of
 from askonce.cache.pricing import pricer_of
 from askonce.cache.sealing import find_compression, find_keys
 from askonce.cache.stores import check_scheme
 from askonce.core.spelling import meant
 from askonce.engine.planner import Planner
 from askonce.errors import UsageError
-
-FIELDS = POLICY_OPTIONS | {"ttl"}
 
 
 def configure(said: dict[str, Any], fields: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from askonce.cache import config
 from askonce.cache.base import BaseCache, Origin, Parts, scoping
 from askonce.cache.near import near_for
 from askonce.cache.observed import Observed
-from askonce.cache.options import POLICY_OPTIONS, check_spelling, policy_of, settings_of
+from askonce.cache.options import FIELDS, check_spelling, policy_of, settings_of, taken
 from askonce.cache.pricing import Prices, pricer_of
 from askonce.cache.sealing import Encryption, codec_of, find_compression, portable
 from askonce.cache.streams import pace_of
@@ -64,42 +64,46 @@ class OpenedCache(Observed):
         $ASKONCE_PRICES). `more`: rules about requests (`RuleWords`), and the store's own options (`max_bytes`, in
         bytes).
         """
-        given: dict[str, Any] = {**more}
-        rules = Rules.of({name: given.pop(name) for name in RULE_WORDS & given.keys()})
-        fields = {name: given.pop(name) for name in (POLICY_OPTIONS | {"ttl"}) & given.keys()}
-        options = given
+        options: dict[str, Any] = {**more}  # in the end, those of the store
+        rules, fields = Rules.of(taken(RULE_WORDS, options)), taken(FIELDS, options)
         check_spelling(options, CACHE_OPTIONS, ConfigError)
         config.warn_of_misspelt(CACHE_OPTIONS)
         prefix, mode = config.find_prefix(prefix), config.find_mode(mode)
         if redis_client is not None:
             if url is not None:
                 raise ConfigError("give a URL or redis_client=, not both")
-            url, options = "redis://", {**options, "client": redis_client}
+            url, options["client"] = "redis://", redis_client
         policy, scopes = config.setting("policy", policy), config.setting("scopes", scopes)
         prices, consistency = config.setting("prices", prices), config.setting("consistency", consistency)
         codec, pricer = codec_of(compress, encryption), pricer_of(prices)
-        own = policy_of(policy, fields | ({} if consistency is None else {"consistency": consistency}))
+        if consistency is not None:
+            fields["consistency"] = consistency
+        own = policy_of(policy, fields)
         planner = Planner(prefix, tenant, own, scopes or {}, mode, codec.names)
         address = config.find_url(url)
-        size = near_for(address, near, config.default_near(), config.giver("near"))
-        if size:
+        if size := near_for(address, near, config.default_near(), config.giver("near")):
             options["near"] = size
         pace = pace_of(replay, replay_speed)
         flag("strict", strict)
-        # All is said that `configure` or a variable may say otherwise where the cache is unpickled.
-        said = {
+        # All that is decided here, so that `configure` or a variable decides nothing where the cache is unpickled.
+        listed = config.found("prices", prices)
+        made_of = {
+            "url": address,
+            "prefix": prefix,
+            "mode": mode,
             "policy": policy or Policy(),
             "scopes": scopes or {},
             "tenant": tenant,
             "strict": strict,
+            "near": size,
+            "consistency": own.consistency or "bounded",
             "replay": replay,
-            **more,
+            "replay_speed": replay_speed,
+            "compress": find_compression(compress),
+            "encryption": portable(config.setting("encryption", encryption)),
+            "prices": True if listed is None else listed,
         }
-        said |= {"near": size, "consistency": own.consistency or "bounded", "replay_speed": replay_speed}
-        keys = portable(config.setting("encryption", encryption))
-        said |= {"compress": find_compression(compress), "encryption": keys}
-        said["prices"] = True if (listed := config.found("prices", prices)) is None else listed
-        origin = Origin(type(self), {"url": address, "prefix": prefix, "mode": mode, **said}, redis_client is None)
+        origin = Origin(type(self), {**made_of, **more}, redis_client is None)
         parts = Parts(prefix, mode, rules, planner, codec, pricer, strict, pace, origin)
         with config.naming(config.url_variable(url)):
             self._base = self._new_base(parts, address, options)
@@ -122,7 +126,7 @@ class OpenedCache(Observed):
         return self._base.described(type(self).__name__)
 
 
-CACHE_OPTIONS = RULE_WORDS | POLICY_OPTIONS | {"url", "ttl", *(OpenedCache.__init__.__kwdefaults__ or ())}
+CACHE_OPTIONS = RULE_WORDS | FIELDS | {"url", *(OpenedCache.__init__.__kwdefaults__ or ())}
 
 
 def _around(kind: type[OpenedCache], base: BaseCache) -> OpenedCache:

@@ -6,6 +6,7 @@ Any other keyword of `get_or_set` is part of the question, and so of the key.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import fields, replace
 from typing import Any, TypedDict
 
@@ -69,6 +70,7 @@ class Options(CallOptions, PolicyFields, total=False):
 
 CALL_OPTIONS = frozenset(CallOptions.__annotations__)
 POLICY_OPTIONS = frozenset(field.name for field in fields(Policy)) - CALL_OPTIONS
+FIELDS = POLICY_OPTIONS | {"ttl"}  # of a Policy, as keywords of a cache
 OPTIONS = CALL_OPTIONS | POLICY_OPTIONS  # of a cache, a handle, a client and a fetch
 _QUESTION = frozenset({"messages", "model", "call_fn", "request"})
 # Words of a cache that no provider has as a field of a request (`prefix` and `mode` are fields of some).
@@ -85,6 +87,11 @@ _OF_A_CACHE = RULE_WORDS | {
 }
 _OF_A_CACHE_ALONE = (_OF_A_CACHE | {"url", "prefix", "mode"}) - {"scopes"}
 CLIENT_OPTIONS = OPTIONS | RULE_WORDS | {"module", "inner", "share_forms"}
+
+
+def taken(names: AbstractSet[str], own: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of `own` with these names, which are taken out of it."""
+    return {name: own.pop(name) for name in names & own.keys()}
 
 
 def settings_of(own: Mapping[str, Any]) -> Settings:
