@@ -41,8 +41,8 @@ def client(
     found = module_of(module)
     if inner is not None:
         options = {**options, "transport": inner}
-    kind = found.AsyncClient if asynchronous else found.Client
     _check_inner(inner, asynchronous=asynchronous)
+    kind = found.AsyncClient if asynchronous else found.Client
     _check_options(kind, options)
     make = partial(kind, **{**_as_sdks_do(found), **options})
     given = [options.get("transport"), *(options.get("mounts") or {}).values()]
@@ -55,17 +55,21 @@ def client(
         return _transport_type(found, asynchronous=asynchronous)(rules, engine, found, inner, beside)
 
     made = make()
-    try:  # private names, the same since httpx 0.13; there are no public ones
-        mounts, beside = made._mounts, given_beside(options)  # noqa: SLF001
-        made._transport = wrap(made._transport, lambda: make()._transport, beside)  # noqa: SLF001
-        made._mounts = {  # noqa: SLF001
-            pattern: wrap(own, partial(_mounted, make, pattern)) for pattern, own in mounts.items()
-        }
+    try:
+        _wrap_all(made, make, wrap, given_beside(options))
     except AttributeError as missing:
         raise ConfigError(
             f"this version of {found.__name__} is not supported ({missing}): pass cache.transport() to its client"
         ) from missing
     return made
+
+
+def _wrap_all(made: Any, make: Callable[[], Any], wrap: Callable[..., Any], beside: Sequence[Any]) -> None:
+    """Replace a client's transports by what `wrap` makes of them."""
+    # Private names, the same since httpx 0.13; there are no public ones.
+    mounts = made._mounts  # noqa: SLF001
+    made._transport = wrap(made._transport, lambda: make()._transport, beside)  # noqa: SLF001
+    made._mounts = {pattern: wrap(own, partial(_mounted, make, pattern)) for pattern, own in mounts.items()}  # noqa: SLF001
 
 
 def transport(

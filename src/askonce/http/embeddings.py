@@ -14,14 +14,27 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from askonce.core.keys import Key
 from askonce.core.providers.bounded import signs
 from askonce.core.providers.named_tuples import NamedTuple
+from askonce.engine.question import Question
 from askonce.http.credentials import Header
+
+
+@dataclass(slots=True)
+class Batch:
+    """The inputs of an embeddings request: a question for each distinct input, and which of them stands where."""
+
+    body: dict[str, Any]
+    questions: dict[Key, Question] = field(default_factory=dict)
+    inputs: dict[Key, Any] = field(default_factory=dict)
+    places: list[Key] = field(default_factory=list)
 
 
 class Frame(NamedTuple):
@@ -55,6 +68,20 @@ def inputs_of(body: Mapping[str, Any]) -> list[Any] | None:
         return None
     alike = all(isinstance(one, str) for one in given) or all(map(_tokens, given))
     return given if alike else None
+
+
+def batch_of(body: dict[str, Any], ask: Callable[[object], Question]) -> Batch | None:
+    """The request as a batch; None if its inputs are ambiguous."""
+    inputs = inputs_of(body)
+    if inputs is None:
+        return None
+    batch = Batch(dict(body))
+    for one in inputs:
+        question = ask(one)
+        batch.places.append(question.key)
+        if question.key not in batch.questions:
+            batch.questions[question.key], batch.inputs[question.key] = question, one
+    return batch
 
 
 def _tokens(value: object) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -21,7 +21,7 @@ import orjson
 from askonce.core import keys, upstream
 from askonce.core.body_memo import BodyMemo
 from askonce.core.judge import Judge, Verdicts, refused
-from askonce.core.keys import Form, Key
+from askonce.core.keys import Form
 from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
 from askonce.core.providers import bounded
@@ -44,7 +44,7 @@ from askonce.http.callers import Callers
 from askonce.http.credentials import Header, covers_body, fingerprint
 from askonce.http.described import Described, form_of
 from askonce.http.directives import said
-from askonce.http.embeddings import Vector, cut, inputs_of
+from askonce.http.embeddings import Batch, Vector, batch_of, cut
 from askonce.http.forms import other_forms, retelling
 from askonce.http.keyed import Bodies
 from askonce.http.request import OURS, RequestHeaders, SentRequest, Target, encoded, target_of
@@ -56,17 +56,8 @@ NEVER_MET = (None, None)
 WAYS = 512  # kept in memory by a client
 
 Counts = tuple[tuple[str, str], ...]
+Met = tuple[Question, Operation | None]
 Way = tuple[str, Counts, str]  # all of a request but its body: URL, headers that count, credential
-
-
-@dataclass(slots=True)
-class Batch:
-    """The inputs of an embeddings request: a question for each distinct input, and which of them stands where."""
-
-    body: dict[str, Any]
-    questions: dict[Key, Question] = field(default_factory=dict)
-    inputs: dict[Key, Any] = field(default_factory=dict)
-    places: list[Key] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -138,7 +129,7 @@ class ClientRules:
         self._around = around
         self._shares = share_forms
         self._callers = Callers(events, rules, fleeting=self._fleeting, ours=self._ours)
-        self._met: Memo[Way, BodyMemo[tuple[Question, Operation | None]]] = Memo(WAYS)
+        self._met: Memo[Way, BodyMemo[Met]] = Memo(WAYS)
         self._bodies = Bodies(rules)
         self._inert = rules.inert
         self._same_as = tuple(rules.same_as.items())
@@ -187,15 +178,18 @@ class ClientRules:
             asked.expected = met.expected
             return ""
         reason = self._ask(sent, carries, target, plan, asked)
-        made = asked.question
-        keep = self._bodies.settled and not (asked.batch or self._shares)
-        if made is not None and keep and made.plan.remembers:
-            # A copy, because the asked question will hold what was read for it.
-            met = Question(made.key, made.fields, made.plan, made.model, asked.expected)
-            bodies.keep(digest or hashlib.sha256(sent.body).digest(), sent.body, (met, asked.operation))
+        if asked.question is not None:
+            self._keep(asked.question, asked, bodies, digest or hashlib.sha256(sent.body).digest(), sent.body)
         return reason
 
-    def _by_way(self, way: Way) -> BodyMemo[tuple[Question, Operation | None]]:
+    def _keep(self, made: Question, asked: Asked, bodies: BodyMemo[Met], digest: bytes, body: bytes) -> None:
+        """Remember a question by its body, if equal bodies are equal questions."""
+        if self._bodies.settled and not (asked.batch or self._shares) and made.plan.remembers:
+            # A copy, because the asked question will hold what was read for it.
+            met = Question(made.key, made.fields, made.plan, made.model, asked.expected)
+            bodies.keep(digest, body, (met, asked.operation))
+
+    def _by_way(self, way: Way) -> BodyMemo[Met]:
         bodies = self._met.get(way)
         if bodies is None:
             bodies = BodyMemo()
@@ -231,13 +225,10 @@ class ClientRules:
         counts = self._callers.counts(carries, form, tenant=tenant)
         self._callers.note(sent, carries, counts, tenant=tenant)
         ask = self._maker(plan, target, body, form, place, counts, asked.who)
-        batched = form == "j" and bool(operation.api.per_input)
-        # A signature covers the body, which therefore cannot be split into inputs.
-        signed = batched and covers_body(sent.headers, carries.secrets)
         try:
-            if batched and not signed and exact is not None and per_input(operation, exact):
+            if form == "j" and exact is not None and _splits(sent, carries, operation, exact):
                 whole = exact if self._prune is None else keys.parsed(sent.body) or exact
-                asked.batch = _batch(whole, lambda one: ask(self._bodies.input_key(operation, exact, one), "#input"))
+                asked.batch = batch_of(whole, lambda one: ask(self._bodies.input_key(operation, exact, one), "#input"))
             canonical = self._bodies.key(operation, exact, sent.body)
         except NotNormal as wrong:
             return not_normal(self.events, wrong)
@@ -369,18 +360,11 @@ def _inexact_body(raw: bytes) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _batch(body: dict[str, Any], ask: Callable[[object], Question]) -> Batch | None:
-    """The request as a batch; None if its inputs are ambiguous."""
-    inputs = inputs_of(body)
-    if inputs is None:
-        return None
-    batch = Batch(dict(body))
-    for one in inputs:
-        question = ask(one)
-        batch.places.append(question.key)
-        if question.key not in batch.questions:
-            batch.questions[question.key], batch.inputs[question.key] = question, one
-    return batch
+def _splits(sent: SentRequest, carries: RequestHeaders, operation: Operation, body: dict[str, Any]) -> bool:
+    """Whether each input is a question of its own. A body that a signature covers cannot be split."""
+    if not operation.api.per_input or covers_body(sent.headers, carries.secrets):
+        return False
+    return per_input(operation, body)
 
 
 def _texts(reply: Response) -> dict[str, str]:
