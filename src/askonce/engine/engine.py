@@ -250,6 +250,10 @@ class Engine(Joining):
             return await self._share(question, call, attempt)
         if await self._claims.over(question, claim, attempt):
             return None
+        return await self._wait(question, claim, attempt)
+
+    async def _wait(self, question: Question, claim: Follow, attempt: Attempt) -> Found | None:
+        """Wait for a flight of another process. None: claim again."""
         attempt.named = claim
         attempt.after = max(attempt.after, claim.order)
         if attempt.waiter is None:

@@ -91,12 +91,7 @@ class Leader:
                 with contextlib.suppress(ValueError):  # the garbage collector runs in another context
                     leading.reset(token)
         except Exception as error:  # noqa: BLE001 - any upstream error: it is landed, and raised in join
-            self._brought_nothing([(flight, question)], error)
-            ending = self._failed(question, error)
-            failed = self._failed_for(flight, error)
-            self.noting.ended(flight, question, ending.detail, failed=not isinstance(error, Unshared))
-            await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
-            flight.land(error=error)
+            await self._land_error(flight, question, error)
         except GeneratorExit as error:
             self._brought_nothing([(flight, question)], error)
             raise  # its event loop is gone, so nothing can be awaited; the background thread finds its owner gone
@@ -110,12 +105,7 @@ class Leader:
             if isinstance(brought, Opened):
                 pump = flight.pump = self._pump(flight, question, brought)
             else:
-                flight.answered = True
-                seconds = time.monotonic() - flight.began
-                brought = self.accounting.paid(flight, question, brought, seconds)
-                self._called(question, seconds, flight.paid.cost.usage)
-                self.accounting.took(CALL, seconds)
-                flight.land(await self._landed(flight, question, brought, seconds))
+                await self._land_answer(flight, question, brought)
         finally:
             if pump is None and not isinstance(sys.exception(), GeneratorExit):
                 if isinstance(brought, Opened):
@@ -123,6 +113,24 @@ class Leader:
                 self._over(flight)
         if pump is not None:
             await self._streams(flight, pump)
+
+    async def _land_error(self, flight: Flight, question: Question, error: Exception) -> None:
+        """Give the lease back, with a backoff if the error calls for one, and land the error."""
+        self._brought_nothing([(flight, question)], error)
+        ending = self._failed(question, error)
+        failed = self._failed_for(flight, error)
+        self.noting.ended(flight, question, ending.detail, failed=not isinstance(error, Unshared))
+        await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
+        flight.land(error=error)
+
+    async def _land_answer(self, flight: Flight, question: Question, answer: Answer) -> None:
+        """Book the call, store its answer if that is allowed, and land it."""
+        flight.answered = True
+        seconds = time.monotonic() - flight.began
+        answer = self.accounting.paid(flight, question, answer, seconds)
+        self._called(question, seconds, flight.paid.cost.usage)
+        self.accounting.took(CALL, seconds)
+        flight.land(await self._landed(flight, question, answer, seconds))
 
     def _called(self, question: Question, seconds: float, usage: Usage | None, error: str = "") -> None:
         """Emit the event of a call's end; with the tokens that it told, if somebody listens."""
