@@ -103,12 +103,12 @@ OLDEST = 2**31 - 1  # s, as in RFC 9111
 
 
 def age_of(headers: Sequence[Header]) -> int:
-    """The seconds of an Age header; 0 if there is none that can be read."""
+    """The seconds of an Age header, the highest of several; 0 if there is none that can be read."""
     places = _AGES.of(headers)
     if not places:
         return 0
-    age = headers[places[0]][1].strip()
-    return min(int(age), OLDEST) if age.isdigit() and len(age) <= _DIGITS else 0
+    said = [one.strip() for at in places for one in headers[at][1].split(b",")]
+    return min(max((int(one[:_DIGITS]) for one in said if one.isdigit()), default=0), OLDEST)
 
 
 _AGES = Places(lambda name: name.lower() == b"age")
