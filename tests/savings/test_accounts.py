@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -21,9 +22,11 @@ from askonce.engine.answer import Answer
 from askonce.flight.accounts import Accounts
 from askonce.flight.bookings import Booking, Cost, Who
 from askonce.flight.pricing import UNPRICED
+from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
 from askonce.testing.trial import Clock
 from tests.crowd import eventually
+from tests.engine.test_batches import Call, questions
 from tests.took import Took
 
 PRICES = {"gpt-9*": {"input": 2, "output": 10}}
@@ -122,6 +125,65 @@ def test_a_call_that_was_never_sent_is_no_call(cache):
         cache.fetch(asked(), refused)
     total = cache.savings().total
     assert (total.asked.calls, total.paid.calls, total.unanswered) == (0, 0, 1)
+
+
+def silent(cache: Any) -> None:
+    """Each lookup finds that it followed a flight which went silent, and takes over."""
+    claims = cache._base.engine()._claims
+    plain = claims._begun
+
+    def begun(question: Any, attempt: Any) -> Any:
+        attempt.silent = True
+        return plain(question, attempt)
+
+    claims._begun = begun
+
+
+@pytest.mark.parametrize("raised", [TimeoutError, ConnectError, ZeroDivisionError])
+@pytest.mark.parametrize("takeover", [False, True])
+@pytest.mark.parametrize("old", [(), (0,), (1,), (0, 1)])
+def test_a_lookup_or_a_batch_counts_once_whatever_becomes_of_its_call(cache, clock, raised, takeover, old):
+    """`old`: the inputs that have an old answer, which serves in place of trouble."""
+    call = Call()
+    for number in old:
+        drive(cache._base.engine().ask_many(questions(cache, range(number, number + 1)), call.sync))
+    if old:
+        cache.fetch(asked(), chat)
+    clock.tick(150_000)
+    if takeover:
+        silent(cache)
+    call.raises = raised()
+    for ask in (
+        lambda: drive(cache._base.engine().ask_many(questions(cache, range(2)), call.sync)),
+        lambda: cache.fetch(asked(), lambda: call.answers([])),
+    ):
+        with contextlib.suppress(raised):
+            ask()
+    total = cache.savings().total
+    lookups, sent = len(old) + bool(old) + 2, raised is not ConnectError
+    assert (total.asked.calls + total.unanswered, total.paid.calls) == (lookups, lookups - 2 + 2 * sent)
+
+
+def test_a_batch_that_calls_twice_counts_once_and_paid_twice(tmp_path):
+    with Cache(f"sqlite:///{tmp_path}/a.db") as one, Cache(f"sqlite:///{tmp_path}/a.db") as other:
+        open_, call, mine = threading.Event(), Call(), Call()
+        call.open, call.raises = open_.is_set, ZeroDivisionError()
+        leading = threading.Thread(target=lambda: asked_in_vain(one, call))
+        leading.start()
+        eventually(lambda: call.made, "another process asks for one of the two")
+        mine.open = lambda: open_.set() or True
+        found = drive(other._base.engine().ask_many(questions(other, range(2)), mine.sync))
+        leading.join(60)
+        assert (len(found), [len(made) for made in mine.made]) == (2, [1, 1])
+        total = other.savings().total
+        eventually(lambda: other.savings().total.asked.calls == 2, "both have counted")
+        total = other.savings().total
+        assert (total.asked.calls, total.paid.calls, total.doubled.calls) == (2, 3, 1)
+
+
+def asked_in_vain(cache: Any, call: Call) -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        drive(cache._base.engine().ask_many(questions(cache, range(1)), call.sync))
 
 
 def test_a_lookup_that_only_the_store_may_answer_is_unanswered(cache):

@@ -122,11 +122,26 @@ class Accounting:
         if flight.paid is not None:
             return
         kind = "refreshes" if flight.is_refresh else "doubled" if flight.takeover else "led"
-        flight.paid = Paid(kind, spent, cost, sent)
-        self._book(question, kind, spent, cost)
-        if kind == "doubled":  # its caller had joined the flight that went silent
-            self._book(question, "joined", spent, cost)
+        asked = spent if flight.is_refresh or not spent.calls or self._counts(question) else NOTHING
+        flight.paid = Paid(kind, asked, cost, sent)
+        if kind == "led":
+            self._book(question, kind, asked, cost)
+            if asked is not spent:  # not the first call of its batch
+                self._book(question, "doubled", spent)
+        else:
+            self._book(question, kind, spent, cost)
+            if kind == "doubled":  # its caller had joined the flight that went silent
+                self._book(question, "joined", asked, cost)
         self._take_joined(flight)
+
+    @staticmethod
+    def _counts(question: Question, *, counted: bool = True) -> bool:
+        """Whether a lookup counts here: a batch counts once. `counted`: False to take back what was counted."""
+        part = question.part
+        if part is None:
+            return True
+        before, part.counted = part.counted, counted
+        return before is not counted
 
     # lookups
 
@@ -168,11 +183,16 @@ class Accounting:
         self._book(question, "stale", self._cost_of(question, head, data))
 
     def in_vain(self, question: Question, flight: Flight) -> None:
-        """The call of a caller that has an old answer instead was one too many."""
+        """The call of a caller that has an old answer instead was one too many: it counts by that answer."""
         paid: Paid | None = flight.paid
-        if paid is not None and paid.kind == "led":
+        if paid is None or not (paid.spent.calls or not paid.sent) or not self._counts(question, counted=False):
+            return
+        if not paid.sent:
+            self._book(question, "unanswered", Spent(-1))
+            return
+        self._book(question, "led" if paid.kind == "led" else "joined", NOTHING - paid.spent)
+        if paid.kind == "led":
             flight.paid = paid._replace(kind="doubled")
-            self._book(question, "led", Spent() - paid.spent)
             self._book(question, "doubled", paid.spent)
 
     def _cost_of(self, question: Question, head: Head, data: bytes) -> Spent:
@@ -201,7 +221,13 @@ class Accounting:
 
     def unanswered(self, question: Question) -> None:
         """A lookup, or a batch, ended without an answer and without a call."""
-        self.accounts.book(Booking(self.who(question), "unanswered", NOTHING))
+        if self._counts(question):
+            self._book(question, "unanswered", Spent(1))
+
+    def ended(self, question: Question) -> None:
+        """A caller gets the error of a call. A batch counts by it, if it does not count yet."""
+        if question.part is not None and self._counts(question):
+            self._book(question, "joined", Spent(1))
 
     # pushing
 
@@ -230,7 +256,8 @@ class Accounting:
     # batches
 
     def batch(self, question: Question, kind: str, ms: int) -> None:
-        """A batch made no call: count the one that it would have made."""
+        """A batch without a call of its own: count the one that it would have made."""
+        self._counts(question)
         self.accounts.book(Booking(self.who(question), kind, Spent(1, ms=ms)))
 
     # what passes, and what is not stored

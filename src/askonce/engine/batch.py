@@ -23,7 +23,7 @@ from askonce.engine.batch_follower import BatchFollower, Followed
 from askonce.engine.batch_leader import BatchLeader, Calls
 from askonce.engine.claims import Attempt
 from askonce.engine.engine import MISMATCHES, Engine
-from askonce.engine.question import Question
+from askonce.engine.question import Part, Question
 from askonce.engine.reader import Found, duration
 from askonce.errors import StoreUnavailable
 from askonce.events import Events
@@ -79,8 +79,9 @@ class BatchEngine(Engine):
         over = self.ending_begun and self._over()
         owner = self.mode.owner()
         since = self.board.next_number()
+        part = questions[0].part or Part()  # the same, if the rest of a batch is asked again
         for question in questions:
-            question.since, question.part = since, True
+            question.since, question.part = since, part
         items = [BatchItem(question, Attempt(owner)) for question in questions]
         batch = Batch(items, calls, self.mode.signal())
         try:
@@ -90,13 +91,12 @@ class BatchEngine(Engine):
         except StoreTrouble as trouble:
             await self._all_without_store(_missing(items), calls, trouble.kind)
         found = [item.found for item in items if item.found is not None]
-        self._count(questions[0], found)
+        if not part.counted:
+            self._count(questions[0], found)
         return found
 
     def _count(self, question: Question, found: Sequence[Found]) -> None:
         """Count the call that a batch without a call of its own would have made."""
-        if any(one.entry is None and not one.status.collapsed for one in found):
-            return
         kinds = {"joined" if one.status.collapsed else "stale" if one.status.fwd else "hits" for one in found}
         kind = next((kind for kind in ("stale", "joined") if kind in kinds), "hits")
         one = found[0]
@@ -287,6 +287,7 @@ class BatchEngine(Engine):
         for item in items:
             item.question.detail = kind
         if self._strict:
+            self.accounting.unanswered(items[0].question)
             raise StoreUnavailable(f"the store failed at this lookup ({kind}), and the cache is strict", kind)
         while missing := _missing(items):
             if missing[0].question.control.only_if_cached:

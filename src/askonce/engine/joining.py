@@ -81,6 +81,7 @@ class Joining:
         stale = await self._old_answer(question, trouble)
         self._counted(question, flight, leader=leader, old=stale is not None)
         if stale is None:
+            self.accounting.ended(question)
             detail = error.detail if isinstance(error, Unshared) else trouble or "failed"
             self.events.lookup(Status(question.key.text, fwd="miss", collapsed=not leader, detail=detail), question)
         return stale

@@ -37,6 +37,15 @@ RULES = 2
 EXTENSION_MAX = 15_000  # characters: at most as many bytes, in any encoding, as an extension can hold
 
 
+class Part:
+    """What the items of one batch share. `counted`: whether the batch is, which is one lookup to its caller."""
+
+    __slots__ = ("counted",)
+
+    def __init__(self) -> None:
+        self.counted = False
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Question:
     """What is asked, under which plan, and what has been read for it so far."""
@@ -57,7 +66,7 @@ class Question:
     others: tuple[Question, ...] = ()  # the same in other forms: `retell` may make the answer from one of theirs
     retell: Callable[[bytes], object | None] | None = None
     began: float = 0.0  # of time.perf_counter(), if the lookup is measured
-    part: bool = False  # an item of a batch, which is one call
+    part: Part | None = None  # of an item of a batch
     served: Any = None  # the row in which its hit was counted (flight.accounts)
     operation: Operation | None = None  # of an HTTP request, for what measures it
     parts: Parts | Later | None = None  # what its key is made of, known when it goes upstream

@@ -135,8 +135,9 @@ class Booking(NamedTuple):
 
 
 def booked(kind: str, parts: Sequence[Spent]) -> Balance:
-    """What bookings of one kind add; ``unanswered`` is their number."""
-    whole: dict[str, Any] = {kind: len(parts) if kind == "unanswered" else sum_of(parts)}
+    """What bookings of one kind add; ``unanswered`` are their calls."""
+    spent = sum_of(parts)
+    whole: dict[str, Any] = {kind: spent.calls if kind == "unanswered" else spent}
     return Balance(**whole)
 
 
