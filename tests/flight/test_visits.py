@@ -157,7 +157,7 @@ def test_a_store_that_refuses_to_be_told_disturbs_nobody(tmp_path: Path, monkeyp
 
         monkeypatch.setattr(background._store, "tell", tell)
         assert cache.fetch({"a": 1}, lambda: "one").status.hit
-        background.hits._tell = 0.0
+        background.hits._telling._next = 0.0
         background.hits.send(background._store)
         assert background.state != "store-full"
         assert cache.fetch({"a": 1}, lambda: "one").status.hit

@@ -9,8 +9,6 @@ bounded number: a process with very many hot keys tells each of them more rarely
 from __future__ import annotations
 
 import contextlib
-import math
-import time
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -39,9 +37,8 @@ class HitCounts:
     def __init__(self, visits: Visits | None, start: Callable[[], None]) -> None:
         self._warm: dict[Key, tuple[Warmth, Callable[[Key], None]]] = {}
         self._visits = visits
-        self._start = start  # the background thread, if it does not run
         self._schedule = Schedule(start)
-        self._tell = math.inf  # when the store is to be told of visits (monotonic s)
+        self._telling = Schedule(start)
         if visits is not None:
             visits.take(0)  # so that the next one is reported here, and not to a thread that ended
 
@@ -57,24 +54,23 @@ class HitCounts:
 
     def visited(self) -> None:
         """There are visits to tell, within a second."""
-        now = time.monotonic()
-        if not now - PUSH < self._tell < math.inf:  # none is planned, or the thread could not be started
-            self._tell = now + PUSH
-            self._start()
+        self._telling.begin(PUSH)
 
     def due(self) -> float:
         """Seconds until there is something to send; inf if there is nothing."""
-        return min(self._tell - time.monotonic(), self._schedule.due(gathered=bool(self._warm)))
+        return min(self._tell_due(), self._schedule.due(gathered=bool(self._warm)))
+
+    def _tell_due(self) -> float:
+        return self._telling.due(gathered=bool(self._visits))
 
     def send(self, store: Store) -> None:
         """Send one batch, oldest first. What the store does not take is dropped: it is a count, not an answer."""
-        if self._tell <= time.monotonic():
+        if self._tell_due() <= 0:
             self._tell_visits(store)
         elif self._warm:
             self._send_counts(store)
 
     def _tell_visits(self, store: Store) -> None:
-        self._tell = math.inf
         with contextlib.suppress(StoreTrouble):
             drive(store.tell(TOLD))
         if self._visits:
