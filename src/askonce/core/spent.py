@@ -91,7 +91,7 @@ class Balance:
     """The sums of some lookups, by how they ended.
 
     `led`: by a call of their own. `hits`: from the store. `joined`: by another caller's call. `stale`: with an old
-    answer. `refreshes`: calls in the background. `doubled`: second calls, after a leader went silent or failed, or for a batch.
+    answer. `refreshes`: calls in the background. `doubled`: second calls: a leader went silent or failed; of a batch.
     `unanswered`: how many lookups may only be answered by the store, and were not; they are no part of the other sums.
     """
 
