@@ -93,22 +93,26 @@ def right(found: Any) -> bool:
 
 
 def counting(cache: Any) -> list[int]:
-    """How often the store is asked from now on: exchanges with a server, transactions and reads of a file."""
+    """How often the store has answered from now on: exchanges with a server, transactions and reads of a file."""
     store, count = cache._base._engine.store, [0]
     if store.kind == "redis":
         plain = store._wires[0].ask
 
         async def ask(data: bytes, number: int) -> Any:
-            count[0] += 1
-            return await plain(data, number)
+            try:
+                return await plain(data, number)
+            finally:
+                count[0] += 1
 
         store._wires[0].ask = ask
     else:
         plain = store._file.transaction
 
         def transaction(*arguments: Any, **named: Any) -> Any:
-            count[0] += 1
-            return plain(*arguments, **named)
+            try:
+                return plain(*arguments, **named)
+            finally:
+                count[0] += 1
 
         store._file.transaction = transaction
     return count

@@ -55,9 +55,8 @@ def timed(crowd, cache, request, call, times=1):
 
 
 def warm(crowd, cache, call):
-    """Connections open, scripts loaded, an answer stored."""
-    assert crowd.answer(cache, "warm", call).status.stored
-    assert timed(crowd, cache, "warm", call)[0][0].status.hit
+    """Connections open, scripts loaded, an answer stored: at once, unless the machine is too busy for a timeout."""
+    eventually(lambda: timed(crowd, cache, "warm", call)[0][0].status.hit, "it is stored, and given")
 
 
 def opened(cache):

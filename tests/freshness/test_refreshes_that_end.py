@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from askonce import AsyncCache, Cache, Policy
+from askonce.runtime.exits import LAST
 from askonce.testing import Receipts
 from tests.crowd import ROOT, eventually, heartbeat
 from tests.fixtures import KINDS, place_of
@@ -224,7 +225,9 @@ def test_a_refresh_that_takes_too_long_for_its_interpreter_is_put_off(place, tmp
     with Cache(place) as cache:
         outcome = cache.fetch(ASKED, lambda: "paid at once", policy=STALE)
         assert (outcome.value, outcome.status.detail) == (1, "stale")
-        assert "refresh" not in cache.stats(), "the next stale hit tries nothing"
+        again = "refresh" in cache.stats()
+    # It is put off for a second, from LAST after the call, and a busy machine may take that long until here.
+    assert not again or time.time() - paid.stat().st_mtime > LAST + 0.9, "the next stale hit tries nothing"
     assert len(Receipts(paid).rows()) == 2
 
 

@@ -27,6 +27,7 @@ from askonce.store.redis.scripts import pack
 from askonce.store.redis.trouble import Refusal
 from askonce.store.redis.wire import SyncWire
 from askonce.testing.servers import Server
+from tests.patience import PATIENT
 from tests.store.puppet import AT_MOST, Puppet, address, clients, filled, get, reply, until
 from tests.took import Took
 
@@ -44,9 +45,14 @@ def in_threads(number: int, work: Any) -> None:
 
 class TestSync:
     @pytest.fixture
-    def wire(self, valkey: Server) -> Iterator[SyncWire]:
+    def to(self, valkey: Server) -> RedisAddress:
+        """A server that is never silent: only a test of what takes too long says how long that is."""
         filled(valkey)
-        wire = SyncWire(address(valkey))
+        return address(valkey, PATIENT)
+
+    @pytest.fixture
+    def wire(self, to: RedisAddress) -> Iterator[SyncWire]:
+        wire = SyncWire(to)
         yield wire
         drive(wire.close())
 
@@ -97,7 +103,7 @@ class TestSync:
         assert clients(valkey) == 1
 
     def test_a_connection_that_was_begun_for_another_and_cut_is_replaced_without_a_word(
-        self, valkey: Server, wire: SyncWire, monkeypatch
+        self, valkey: Server, to: RedisAddress, wire: SyncWire, monkeypatch
     ):
         shaken, cut, said = threading.Event(), threading.Event(), []
 
@@ -109,8 +115,10 @@ class TestSync:
         assert self.ask(wire, "n1") == b"value of n1"
         valkey.kill_connections()
         monkeypatch.setattr(connecting, "is_primary", slowly)
+        to.timeout = 0.2
         with pytest.raises(StoreTrouble):  # it gives up, and its connection goes on being made
             self.ask(wire, "n1")
+        to.timeout = PATIENT
         assert shaken.wait(60)
         valkey.kill_connections()
         thread = threading.Thread(target=lambda: said.append(self.ask(wire, "n2")))
@@ -172,7 +180,7 @@ class TestSync:
         for wire in wires:
             drive(wire.close())
 
-    def test_a_name_that_takes_long_is_looked_up_behind_the_caller(self, wire: SyncWire, monkeypatch):
+    def test_a_name_that_takes_long_is_looked_up_behind_the_caller(self, to: RedisAddress, wire: SyncWire, monkeypatch):
         found, asked, real = threading.Event(), [], socket.getaddrinfo
 
         def slowly(*args: Any, **named: Any) -> Any:
@@ -181,11 +189,13 @@ class TestSync:
             return real(*args, **named)
 
         monkeypatch.setattr(socket, "getaddrinfo", slowly)
+        to.timeout = 0.2
         for _ in range(2):
             with Took() as took, pytest.raises(StoreTrouble) as trouble:
                 self.ask(wire, "n1")
             assert trouble.value.kind == "store-timeout"
             assert took.seconds < AT_MOST
+        to.timeout = PATIENT
         found.set()
         assert self.ask(wire, "n1") == b"value of n1"
         assert len(asked) == 1
@@ -219,7 +229,7 @@ class TestSync:
             return open_connection(to)
 
         monkeypatch.setattr(pool, "open_connection", counted)
-        wire, barrier, said = SyncWire(address(valkey)), threading.Barrier(400), []
+        wire, barrier, said = SyncWire(address(valkey, PATIENT)), threading.Barrier(400), []
 
         def ask(number: int) -> None:
             barrier.wait(60)
