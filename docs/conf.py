@@ -24,6 +24,7 @@ html_theme_options: dict[str, object] = {"footer_icons": []}
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 default_role = "code"
+autoclass_content = "both"  # a cache's options are described where they are given
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"

@@ -133,7 +133,7 @@ def request_log(cache: Any, stream: Any = None) -> Callable[[], None]:
 
     Columns: ``time`` (UTC), ``key``, ``outcome``, ``detail``, ``model``, ``tenant``, ``status`` (of HTTP; null for a
     cache alone), ``seconds``, ``bytes`` (of a stored answer), ``tokens_saved``. What is not known is null. No prompt,
-    answer or credential is ever in a line.
+    answer or credential is ever in a line. UsageError if `cache` is no cache, or `stream` no text stream.
     """
     from askonce.metrics.request_log import log_requests
 

@@ -54,7 +54,7 @@ class Answered:
     _question: Question | None
 
     def why(self) -> results.Why:
-        """Why the lookup ended so. Reads the store."""
+        """Return why the lookup ended as it did. Reads the store; an unreachable one is a reason, and no error."""
         why: results.Why = self._cache.explains(self._question, self.status)
         return why
 
@@ -73,7 +73,7 @@ class AnsweredLater:
     _question: Question | None
 
     async def why(self) -> results.Why:
-        """Why the lookup ended so. Reads the store."""
+        """Return why the lookup ended as it did. Reads the store; an unreachable one is a reason, and no error."""
         why: results.Why = await self._cache.explains(self._question, self.status)
         return why
 
@@ -95,7 +95,7 @@ class Outcome(Answered, Generic[T_co]):
 
     @property
     def saved(self) -> Spent:
-        """What a hit saved: the tokens, money and seconds of the call that brought its answer; nothing for others."""
+        """What a hit saved: the tokens, money and seconds of the call that brought its answer; zeros without a hit."""
         if self._saved is not None:
             return self._saved()
         served = self._question.served if self._question is not None else None

@@ -42,8 +42,8 @@ class SyncMethods(CacheOrHandle):
 
         Exceptions of `call` are passed on unchanged. An answer that is no plain JSON is returned and not stored.
         RequestError: the request has no exact JSON form. ConfigError, UsageError: a setting is wrong, or unknown.
-        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache is. StoreUnavailable:
-        the store failed, and the cache is `strict`.
+        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache was
+        closed. StoreUnavailable: the store failed, and the cache is `strict`.
         """
         return drive(self._base.ask(request, call, self._settings(own)))
 
@@ -111,9 +111,9 @@ class SyncMethods(CacheOrHandle):
 
         Select in one way: a `key` (an outcome's), a `request` (with the scope, tenant and variant it was asked under),
         a `scope` with all below it, a `tag`, a `model`, or everything of this prefix; one or a list. The cost does not
-        depend on how many entries it reaches. `dry_run` only returns how many live entries that is. UsageError,
-        ConfigError, RequestError: what was selected is no way, no label or no request. StoreUnavailable or
-        PartialInvalidation if not all of it could be done: repeating it is safe.
+        depend on how many entries it reaches. `dry_run` only returns how many live entries that is. UsageError: nothing
+        is selected, or it is selected in several ways. ConfigError: a label is invalid. RequestError: `request` has no
+        exact JSON form. StoreUnavailable or PartialInvalidation if not all of it could be done: repeating it is safe.
         """
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
         selector = self._selector(request, tenant, variant, said)
@@ -135,7 +135,7 @@ class SyncMethods(CacheOrHandle):
     def misses(self, limit: int = 20) -> list[results.Miss]:
         """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
 
-        UsageError for a `limit` that is no number of misses, StoreUnavailable if the store cannot be read.
+        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read.
         """
         return drive(self._base.missed(limit))
 
@@ -201,8 +201,8 @@ class AsyncMethods(CacheOrHandle):
         It runs in a task of its own: cancelling a caller never cancels a call that other callers or the store will use.
         Exceptions of `call` are passed on unchanged. An answer that is no plain JSON is returned and not stored.
         RequestError: the request has no exact JSON form. ConfigError, UsageError: a setting is wrong, or unknown.
-        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache is. StoreUnavailable:
-        the store failed, and the cache is `strict`.
+        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache was
+        closed. StoreUnavailable: the store failed, and the cache is `strict`.
         """
         found = await self._base.ask(request, call, self._settings(own))
         assert isinstance(found, AsyncOutcome)
@@ -277,9 +277,9 @@ class AsyncMethods(CacheOrHandle):
 
         Select in one way: a `key` (an outcome's), a `request` (with the scope, tenant and variant it was asked under),
         a `scope` with all below it, a `tag`, a `model`, or everything of this prefix; one or a list. The cost does not
-        depend on how many entries it reaches. `dry_run` only returns how many live entries that is. UsageError,
-        ConfigError, RequestError: what was selected is no way, no label or no request. StoreUnavailable or
-        PartialInvalidation if not all of it could be done: repeating it is safe.
+        depend on how many entries it reaches. `dry_run` only returns how many live entries that is. UsageError: nothing
+        is selected, or it is selected in several ways. ConfigError: a label is invalid. RequestError: `request` has no
+        exact JSON form. StoreUnavailable or PartialInvalidation if not all of it could be done: repeating it is safe.
         """
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
         selector = self._selector(request, tenant, variant, said)
@@ -301,7 +301,7 @@ class AsyncMethods(CacheOrHandle):
     async def misses(self, limit: int = 20) -> list[results.Miss]:
         """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
 
-        UsageError for a `limit` that is no number of misses, StoreUnavailable if the store cannot be read.
+        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read.
         """
         return await self._base.missed(limit)
 
@@ -378,8 +378,8 @@ class AsyncCache(OpenedCache, AsyncMethods):
 
 
 class Handle(SyncMethods, Scoped):
-    """A Cache with its own settings."""
+    """A Cache with its own settings: what `scoped` returns. It has no watch, on_event, stats and close."""
 
 
 class AsyncHandle(AsyncMethods, Scoped):
-    """An AsyncCache with its own settings."""
+    """An AsyncCache with its own settings: what `scoped` returns. It has no watch, on_event, stats and aclose."""

@@ -24,7 +24,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
 
     A thread of a pool was started earlier, in another context, and Python passes none on. Tasks, ``asyncio.to_thread``
     and threads started with a copied context need no carrying. Also takes coroutine functions, for another event loop.
-    UsageError for anything that is not called, and for generator functions, which run where they are read.
+    UsageError for anything that cannot be called, and for generator functions, which run where they are read.
     """
     if not callable(function):
         raise UsageError(f"{function!r} is not a function: write carry(ask), and call what it returns")

@@ -17,7 +17,7 @@ class Observed(CacheOrHandle):
 
     @contextmanager
     def watch(self) -> Iterator[list[Status]]:
-        """Collect the statuses of the lookups made inside the block, in order, frameworks' and SDKs' included."""
+        """Collect the statuses of the lookups made inside the block, in order, also those of SDKs and frameworks."""
         seen: list[Status] = []
         token = watching.set((*watching.get(), (self._base.events, seen)))
         try:
@@ -35,9 +35,12 @@ class Observed(CacheOrHandle):
         return self._base.events.listen(listener)
 
     def stats(self) -> dict[str, Any]:
-        """Counts of events since this cache was made, and what is under way now.
+        """Return the counts of this cache's events since it was made, by name, and what is under way now.
 
-        ``near cache``: the state of this process's near cache at this address, its entries, bytes and bound. ``notes
-        dropped``: those that will explain no miss, because too many waited or the store had trouble.
+        ``flights``: upstream calls. ``waiting``: callers that wait for calls of other processes. ``breaker``, and
+        ``breakers`` for each direction: the trouble for which the store is not used, or ``closed``. ``background``: the
+        connection of the background thread, ``ok``, ``idle`` or its trouble. ``near cache``: the state of this
+        process's near cache at this address, its entries, bytes and bound. ``notes dropped``: those that will explain
+        no miss, because too many waited or the store had trouble.
         """
         return self._base.state()

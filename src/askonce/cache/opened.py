@@ -50,19 +50,22 @@ class OpenedCache(Observed):
     ) -> None:
         """Does no I/O. ConfigError for an invalid URL or option; an unreachable store is noticed by lookups, not here.
 
-        `url`: the store, by default that of `configure`, $ASKONCE_URL, $REDIS_URL, or a file in the cache folder.
-        `prefix` starts every key (else $ASKONCE_PREFIX); a new one makes all old keys unreachable. `redis_client`: a
-        configured redis-py client (of a server, a Cluster or a Sentinel service) in place of a URL (None: the URL),
-        whose settings are used. `policy`: the defaults of this cache (None: those of `Policy`); its fields may be given
-        as keywords too, such as ``ttl=3600``. `scopes`: those of calls in a scope (None: no others). `tenant`: whose
-        answers these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE, else on). `strict`: a lookup
-        raises StoreUnavailable instead of going upstream without the store. `near`: what of Redis this process keeps,
-        bytes or such as "64MB" (else $ASKONCE_NEAR); `consistency`: strong does not use that (None: bounded). `replay`:
-        stored streams come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as fast. `compress`:
-        ``zstd`` (else $ASKONCE_COMPRESS, else off). `encryption`: the keys (`Keys`), a file of them, or a function that
-        returns them (else $ASKONCE_KEYS). `prices`: what models cost, as a dict or a file, or False for no prices (else
-        $ASKONCE_PRICES). `more`: rules about requests (`RuleWords`), and the store's own options (`max_bytes`, in
-        bytes).
+        The store: `url`, by default that of `configure`, $ASKONCE_URL, $REDIS_URL, or a file in the cache folder; or
+        `redis_client`, a configured redis-py client (of a server, a Cluster or a Sentinel service) whose settings are
+        used (None: the URL). `prefix` starts every key (else $ASKONCE_PREFIX); a new one makes all old keys
+        unreachable. `near`: what of Redis this process keeps, bytes or such as "64MB" (else $ASKONCE_NEAR).
+
+        Lookups: `policy` has the defaults of this cache (None: those of `Policy`); its fields may be given as keywords
+        too, such as ``ttl=3600``. `scopes`: the policies of calls in a scope (None: no others). `tenant`: whose answers
+        these are. `mode`: on, off, refresh, only-if-cached (else $ASKONCE_MODE, else on). `strict`: a lookup raises
+        StoreUnavailable instead of going upstream without the store. `consistency`: strong never uses `near` (None:
+        bounded). `replay`: stored streams come ``at-once``, or ``paced`` as they were recorded, `replay_speed` times as
+        fast.
+
+        Stored answers: `compress`, ``zstd`` (else $ASKONCE_COMPRESS, else off). `encryption`: the keys (`Keys`), a file
+        of them, or a function that returns them (else $ASKONCE_KEYS). `prices`: what models cost, as a dict or a file,
+        or False for no prices (else $ASKONCE_PRICES). `more`: rules about requests (`RuleWords`), and the store's own
+        options (`max_bytes`, in bytes).
         """
         options: dict[str, Any] = {**more}  # in the end, those of the store
         rules, fields = Rules.of(taken(RULE_WORDS, options)), taken(FIELDS, options)

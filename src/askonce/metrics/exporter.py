@@ -93,7 +93,8 @@ class Exporter:
 def prometheus(cache: Any, registry: foreign.CollectorRegistry | None = None) -> Exporter:
     """Count what a cache does from now on, and export it to `registry` (None: prometheus_client's own).
 
-    The numbers of several caches in one registry are added up. ConfigError if prometheus-client is not installed.
+    The numbers of several caches in one registry are added up. ConfigError if prometheus-client is not installed,
+    UsageError if `cache` is no cache, or `registry` no registry.
     """
     base = base_of(cache, "prometheus")
     with_method("registry", registry, "register", "a CollectorRegistry of prometheus_client, or None for its own")

@@ -39,8 +39,8 @@ def instrument(
     """Make spans and metrics of a `cache`'s lookups from now on (None: of all caches of this process, later ones too).
 
     `tracer_provider` and `meter_provider`: None for the application's. Returns a function that ends it. ConfigError if
-    opentelemetry-api is not installed, UsageError if that is no cache. Nothing that OpenTelemetry raises reaches a
-    caller of the cache.
+    opentelemetry-api is not installed, UsageError if `cache` is no cache, or a provider is none. Nothing that
+    OpenTelemetry raises reaches a caller of the cache.
     """
     base = None if cache is None else base_of(cache, "instrument")
     right = "one of OpenTelemetry's, with {}(), or None for the application's"
