@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from askonce import Cache, Policy
-from askonce.core.heat import Heat
+from askonce.core.hot_keys import HotKeys
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Lead, Limits
 from askonce.core.model import DURATION, PRICE, Lifetime, read_head, seal, whole
@@ -105,7 +105,7 @@ class Driven:
         self._clock = Clock()
         kind: Any = MemoryStore if place.name == "memory" else SQLiteStore
         self.store: Store = kind.from_url(place.url, max_bytes=max_bytes, clock=self._clock)
-        self._heat = Heat(self.store.visits)
+        self._hot_keys = HotKeys(self.store.visits)
         self._order = itertools.count(1)
         self._held: list[int] = []
 
@@ -127,7 +127,7 @@ class Driven:
         key = Key(hashlib.sha256(b"%d" % number).digest(), "v")
         look = drive(self.store.look(key, ()))
         if look.entry is not None:
-            self._heat.hit(key, look.head or read_head(look.entry), TERMS, look.now_us // 1000)
+            self._hot_keys.hit(key, look.head or read_head(look.entry), TERMS, look.now_us // 1000)
             return True
         said = drive(self.store.claim(key, Ask(next(self._order).to_bytes(16, "big"), b"", (), LIMITS)))
         assert isinstance(said, Lead)
@@ -299,7 +299,7 @@ def visit(case: Case) -> Pair:
     with Cache(case.place.url) as ours, Cache(case.place.url) as bare:
         for cache in (ours, bare):
             cache.fetch(request, lambda: body)
-        bare._base._engine._reader._heat = Heat()  # noqa: SLF001 - as with Redis
+        bare._base._engine._reader._hot_keys = HotKeys()  # noqa: SLF001 - as with Redis
         bare.fetch(request, lambda: body)
         return pair(
             lambda: ours.fetch(request, _unpaid), lambda: bare.fetch(request, _unpaid), 500 if case.quick else 20_000

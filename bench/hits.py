@@ -222,7 +222,7 @@ def fresh_cost(case: Case) -> Pair:
     """
     with Cache(case.place.url) as cache, Cache(case.place.url) as plain:
         reader: Any = plain._base._engine._reader  # noqa: SLF001 - there is no switch for this, and no user would want one
-        reader._heat = Cold()  # noqa: SLF001
+        reader._hot_keys = Cold()  # noqa: SLF001
         reader._early = lambda *_: False  # noqa: SLF001
         return pair(hitting(cache, [REQUEST]), hitting(plain, [REQUEST]), turns(case))
 
@@ -244,7 +244,7 @@ def accounting(case: Case) -> Pair:
 def uncounted(reader: Any) -> Any:
     """Its `hit` without the lines that count it."""
     source = textwrap.dedent(inspect.getsource(Reader.hit))
-    left, taken = re.subn(r"        row = question\.served.*?(?=        warmth = )", "", source, flags=re.DOTALL)
+    left, taken = re.subn(r"        row = question\.served.*?(?=        key_hits = )", "", source, flags=re.DOTALL)
     if taken != 1:
         raise Failed("the lines that count a hit are not found")
     names = dict(vars(inspect.getmodule(Reader)))
@@ -253,7 +253,7 @@ def uncounted(reader: Any) -> Any:
 
 
 class Cold:
-    """A Heat that never warms."""
+    """A HotKeys that never warms."""
 
     def hit(self, *_: Any) -> None:
         return None

@@ -64,7 +64,7 @@ __all__ = [
     "request_log",
 ]
 
-_default: dict[str, tuple[Cache, _config.Standing]] = {}  # under one name: a dict, because its methods are atomic
+_default: dict[str, tuple[Cache, _config.Defaults]] = {}  # under one name: a dict, because its methods are atomic
 
 
 def configure(
@@ -99,7 +99,7 @@ def configure(
     said |= {"consistency": consistency, "policy": policy, "scopes": scopes, "prices": prices}
     _configuring.configure(said, fields)
     made = _default.get("cache")
-    if made is not None and made[1] != _config.standing(lenient=True):
+    if made is not None and made[1] != _config.defaults(lenient=True):
         _default.pop("cache", None)
 
 
@@ -111,10 +111,10 @@ def default_cache() -> Cache:
     made = _default.get("cache")
     if made is None:
         # Of several made at the same moment one is kept. No lock: a fork or a finaliser may come in the middle.
-        standing = _config.standing()
+        defaults = _config.defaults()
         with _config.naming(_config.url_variable(None)):
-            cache = Cache(standing.url, prefix=standing.prefix, mode=standing.mode)
-        made = _default.setdefault("cache", (cache, standing))
+            cache = Cache(defaults.url, prefix=defaults.prefix, mode=defaults.mode)
+        made = _default.setdefault("cache", (cache, defaults))
     return made[0]
 
 

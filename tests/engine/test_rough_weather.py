@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from askonce import Cache
-from askonce.core.heat import Warmth
+from askonce.core.hot_keys import KeyHits
 from askonce.core.keys import Key
 from askonce.core.policy import Policy, resolve
 from askonce.testing import ScriptedCall
@@ -261,7 +261,7 @@ def test_three_thousand_warm_keys_two_milliseconds_away_delay_no_heartbeat(threa
         assert future.result(60).status.stored
 
 
-class Told(Warmth):
+class Told(KeyHits):
     """A key's hits; says when they are taken to be told."""
 
     __slots__ = ("key", "told")

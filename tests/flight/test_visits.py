@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from askonce import AsyncCache, Cache
-from askonce.core.heat import KEPT, Heat, Visits
+from askonce.core.hot_keys import KEPT, HotKeys, Visits
 from askonce.core.keys import Key
 from askonce.core.model import Head
 from askonce.core.policy import Policy, resolve
@@ -30,8 +30,8 @@ def frequencies(path: Path) -> list[int]:
         return [frequency for (frequency,) in read.execute("SELECT frequency FROM visits ORDER BY frequency")]
 
 
-def heat_of(visits: Visits, told: list[str]) -> Heat:
-    return Heat(visits, lambda: told.append("tell"))
+def heat_of(visits: Visits, told: list[str]) -> HotKeys:
+    return HotKeys(visits, lambda: told.append("tell"))
 
 
 def test_up_to_three_visits_of_a_key_are_noted_and_the_first_of_all_asks_to_be_told():
@@ -49,14 +49,14 @@ def test_up_to_three_visits_of_a_key_are_noted_and_the_first_of_all_asks_to_be_t
 
 
 def test_a_store_that_does_not_evict_by_itself_is_told_nothing():
-    heat = Heat(None, lambda: pytest.fail("nothing to tell"))
+    heat = HotKeys(None, lambda: pytest.fail("nothing to tell"))
     for _ in range(5):
         heat.hit(key(1), HEAD, TERMS, 0)
 
 
 def test_notes_are_bounded():
     visits = Visits()
-    heat = Heat(visits)
+    heat = HotKeys(visits)
     for number in range(KEPT + 100):
         heat.hit(key(number), HEAD, TERMS, 0)
     assert len(visits) == KEPT
@@ -64,14 +64,14 @@ def test_notes_are_bounded():
 
 def test_threads_that_note_and_one_that_takes_lose_no_key_for_long():
     visits, taken = Visits(), set[Key]()
-    heats = [Heat(visits) for _ in range(3)]
+    heats = [HotKeys(visits) for _ in range(3)]
     over = threading.Event()
 
     def take() -> None:
         while not over.is_set():
             taken.update(one for one, _ in visits.take(7))
 
-    def note(heat: Heat, start: int) -> None:
+    def note(heat: HotKeys, start: int) -> None:
         for number in range(start, start + 2_000):
             heat.hit(key(number), HEAD, TERMS, 0)
 
@@ -141,7 +141,7 @@ def test_a_process_that_cannot_write_the_file_tells_nothing(tmp_path: Path):
         assert cache.fetch({"a": 1}, lambda: "one").status.hit
         store: Any = cache._base._engine.store
         store._file._fixed = True
-        store.visits.note(key(1), cache._base._engine._reader._heat._keys.popitem()[1])
+        store.visits.note(key(1), cache._base._engine._reader._hot_keys._keys.popitem()[1])
     assert frequencies(path) == []
 
 

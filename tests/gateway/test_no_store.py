@@ -10,7 +10,7 @@ import pytest
 
 import askonce
 from askonce.core.why import meaning
-from askonce.gateway.hearing import FORBIDDEN, forbids
+from askonce.gateway.acceptance import FORBIDDEN, forbids
 from tests.gateway.asking import ask, configured, was_hit
 from tests.gateway.running import JSON, Running, Tap, answer
 

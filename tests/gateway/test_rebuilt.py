@@ -14,7 +14,7 @@ from askonce.core.why import Miss, Why
 from askonce.gateway import results
 from askonce.gateway.rebuilt import rebuilt
 from askonce.gateway.results import plain
-from askonce.gateway.told import activity_told, savings_of
+from askonce.gateway.savings_json import activity_json, savings_of
 
 KINDS = [results.About, results.Stats, results.Rows, results.Swept, results.Pulse]
 LISTS = [list[results.Flight], list[Miss], Why]
@@ -54,7 +54,7 @@ def test_savings_are_read_as_they_were(since, until, total, groups):
 def test_an_activity_is_json(balance, counts):
     latency = Latency(tuple(counts))
     hour = Hour(datetime(2026, 11, 26, 5, tzinfo=UTC), balance, latency, latency)
-    told = json.loads(json.dumps(activity_told(Activity((hour,), {"tools": 2}, {"length": 1}, (("k", 3),)))))
+    told = json.loads(json.dumps(activity_json(Activity((hour,), {"tools": 2}, {"length": 1}, (("k", 3),)))))
     assert told["hours"][0]["at"] == "2026-11-26T05:00:00Z"
     assert told["hits"]["count"] == sum(counts)
     assert (told["passed"], told["hottest"]) == ({"tools": 2}, [{"key": "k", "hits": 3}])

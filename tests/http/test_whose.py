@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askonce import AsyncCache, Cache, ConfigError, Policy
-from askonce.core.fresh import AGAIN
+from askonce.core.fresh_headers import AGAIN
 from askonce.engine.planner import Planner
 from askonce.events import Events
 from askonce.http.request import SentRequest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from askonce.core.heat import Heat
+from askonce.core.hot_keys import HotKeys
 from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Grant, Lead, Limits
 from askonce.core.model import Lifetime, Sealed, read_head, seal
@@ -57,7 +57,7 @@ def visit(store: Store, of: Key, times: int = 1) -> None:
     """Note visits of an entry as a reader does."""
     entry = drive(store.entry(of))
     assert entry is not None
-    heat = Heat(store.visits)
+    heat = HotKeys(store.visits)
     for _ in range(times):
         heat.hit(of, read_head(entry), TERMS, 0)
 

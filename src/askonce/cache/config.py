@@ -127,7 +127,7 @@ def url_variable(url: str | None) -> str:
     return next((name for name in ("ASKONCE_URL", "REDIS_URL") if variable(name)), "")
 
 
-class Standing(NamedTuple):
+class Defaults(NamedTuple):
     """The default place of a cache, its default mode, its near cache's size, and all else that `configure` said."""
 
     url: str
@@ -140,7 +140,7 @@ class Standing(NamedTuple):
     others: Mapping[str, object]
 
 
-def standing(*, lenient: bool = False) -> Standing:
+def defaults(*, lenient: bool = False) -> Defaults:
     """The current defaults; ConfigError if they are invalid. If `lenient`, the URL is "" in that case."""
     try:
         url = find_url(None)
@@ -151,7 +151,7 @@ def standing(*, lenient: bool = False) -> Standing:
     near = near_for(url, None, default_near(), giver("near"))
     sealed = (found("compress"), found("encryption"))
     others = {name: said for name, said in _configured.items() if name not in VARIABLES}
-    return Standing(url, find_prefix(None), find_mode(None), near, *sealed, found("prices"), others)
+    return Defaults(url, find_prefix(None), find_mode(None), near, *sealed, found("prices"), others)
 
 
 def find_url(url: str | None) -> str:

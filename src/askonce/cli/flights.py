@@ -10,8 +10,8 @@ from askonce.cli import say
 from askonce.cli.columns import Column
 from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
-from askonce.gateway.beginnings import SHORT
 from askonce.gateway.results import Flight, plain
+from askonce.gateway.short_keys import SHORT
 from askonce.runtime.drive import drive
 
 Full = Annotated[bool, typer.Option("--full", help="All columns, as in a pipe; nothing is cut.")]

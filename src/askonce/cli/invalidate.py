@@ -17,7 +17,7 @@ from askonce.cli.looking import looking_at
 from askonce.cli.place import AsJson, Place, Prefix, Url
 from askonce.core.urls import without_password
 from askonce.errors import UsageError
-from askonce.gateway.beginnings import checked
+from askonce.gateway.short_keys import checked
 from askonce.runtime.drive import drive
 
 Keys = Annotated[

@@ -13,8 +13,8 @@ from askonce.cli.columns import Column
 from askonce.cli.labels import model_of, scope_of, tag_of
 from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
-from askonce.gateway.beginnings import SHORT
 from askonce.gateway.results import Filter, Row, Rows
+from askonce.gateway.short_keys import SHORT
 from askonce.runtime.drive import drive
 
 LIMIT = 50

@@ -26,7 +26,7 @@ from askonce.events import printable
 from askonce.gateway.paths import OURS
 from askonce.gateway.rebuilt import rebuilt
 from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
-from askonce.gateway.told import savings_of
+from askonce.gateway.savings_json import savings_of
 from askonce.http.plain_request import PlainRequest
 
 T = TypeVar("T")

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from askonce.cache import config
+from askonce.cache.stores import open_store
 from askonce.cli import place, say
-from askonce.cli.kept import opened
 from askonce.cli.looking import looking_at
-from askonce.cli.place import AsJson, Place, Prefix, Url
+from askonce.cli.place import AsJson, Place, Prefix, Url, patience
 from askonce.errors import UsageError
 from askonce.gateway.results import Swept
 from askonce.gateway.view import RATE
@@ -65,8 +66,12 @@ def _swept(place: Place, rate: int) -> Swept:
 
 
 def _razed(place: Place, rate: int) -> int:
-    with opened(place) as store:
+    with config.naming(place.variable):
+        store = open_store(place.url, prefix=place.prefix, **patience(place.url))
+    try:
         return drive(_emptied(store, place.prefix, rate))
+    finally:
+        drive(store.close())
 
 
 async def _emptied(store: Store, prefix: str, rate: int) -> int:

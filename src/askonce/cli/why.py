@@ -16,7 +16,7 @@ from askonce.cli.looking import Viewed, looking
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.core.why import KINDS, Miss, Why
 from askonce.errors import UsageError
-from askonce.gateway.beginnings import SHORT, checked
+from askonce.gateway.short_keys import SHORT, checked
 from askonce.http.plain_request import PlainRequest
 from askonce.runtime.drive import drive
 

@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from askonce.core.held import Unsaid, complete, secret
 from askonce.core.providers import bounded
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
+from askonce.core.pydantic_dumps import Undumped, complete, secret
 from askonce.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _converted(value: Any) -> object:
         if not isinstance(value, type) and callable(dump := getattr(value, "model_dump", None)):
             return complete(dump(mode="json"), value)
         return orjson.loads(orjson.dumps(value))  # dates, times, UUIDs
-    except Unsaid as unsaid:
+    except Undumped as unsaid:
         name, kind = unsaid.args
         raise _Refused(
             f"{name} is not in the dump of this {type(value).__name__}, still counts in the key, and has no JSON form "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from askonce.core.providers.answers import Answer
 from askonce.core.providers.fits import OTHER_MODEL, Request, misfit
-from askonce.core.providers.manners import Manners
+from askonce.core.providers.learned_hosts import LearnedHosts
 from askonce.events import Events
 
 NO_IDS: Mapping[str, str] = {}
@@ -21,17 +21,17 @@ class Fitting:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._manners = Manners()
+        self._learned = LearnedHosts()
 
     def going(self, asked: Request) -> None:
         """Note a request that goes upstream."""
-        self._manners.going(asked.where, asked.model, asked.ids.values())
+        self._learned.going(asked.where, asked.model, asked.ids.values())
 
     def of(self, asked: Request, headers: Mapping[str, str] = NO_IDS) -> Callable[[list[Answer]], str]:
         """Return a function that says why an answer does not fit this request; `headers` are the response's ids."""
 
         def found(values: list[Answer]) -> str:
-            reason = misfit(asked, values, self._manners, headers)
+            reason = misfit(asked, values, self._learned, headers)
             if reason:
                 self._events.warn_once(
                     reason,

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from functools import partial
 
-from askonce.core.heat import Heat
+from askonce.core.hot_keys import HotKeys
 from askonce.core.keys import Key
 from askonce.core.lease import fresh_for, fresh_until, valid, windows, within_age
 from askonce.core.model import (
@@ -73,7 +73,7 @@ class Reader:
         self._encrypted = guarded.codec.encrypts
         self._accounts = guarded.background.accounts
         self.accounting = Accounting(guarded)
-        self._heat = Heat(self._store.visits, self._background.hits.visited)
+        self._hot_keys = HotKeys(self._store.visits, self._background.hits.visited)
         self._remembered: dict[Key, tuple[int, ...]] = {}
 
     async def look(self, question: Question) -> Found | None:
@@ -330,9 +330,9 @@ class Reader:
                 row.stale += 1
             else:
                 row.hits += 1
-            warmth = self._heat.hit(key, head, plan.terms, now)
-            if warmth is not None:
-                self._background.warm(key, warmth, self._slid)
+            key_hits = self._hot_keys.hit(key, head, plan.terms, now)
+            if key_hits is not None:
+                self._background.warm(key, key_hits, self._slid)
         return Found(status, entry_body(data, head), None, data, head)
 
     def _slid(self, key: Key) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from askonce.core.breaker import SILENT, Breaker, Direction, StoreBreakers
-from askonce.core.heat import Warmth
+from askonce.core.hot_keys import KeyHits
 from askonce.core.keys import Key
 from askonce.events import log
 from askonce.flight.accounts import Accounts
@@ -109,9 +109,9 @@ class BackgroundThread(Listening):
         self._to_release.append((key, flight, failed))
         self.start()
 
-    def warm(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
+    def warm(self, key: Key, key_hits: KeyHits, slid: Callable[[Key], None]) -> None:
         """Add a key's hits to its count in the store, within a second. Calls `slid` if that lengthens its life."""
-        self.hits.add(key, warmth, slid)
+        self.hits.add(key, key_hits, slid)
 
     def flush(self, writer: Unflushed) -> None:
         """Have the thread call `writer.flush` now."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import islice
 
-from askonce.core.heat import Visits, Warmth
+from askonce.core.hot_keys import KeyHits, Visits
 from askonce.core.keys import Key
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.flight.schedule import Schedule
@@ -27,7 +27,7 @@ TOLD = 1024  # keys whose visits are told at a time: some milliseconds
 
 class _Told(NamedTuple):
     key: Key
-    warmth: Warmth
+    key_hits: KeyHits
     slid: Callable[[Key], None]
 
 
@@ -35,7 +35,7 @@ class HitCounts:
     """The hits to send. `add` may come from any thread and takes no lock; the background thread calls the rest."""
 
     def __init__(self, visits: Visits | None, start: Callable[[], None]) -> None:
-        self._warm: dict[Key, tuple[Warmth, Callable[[Key], None]]] = {}
+        self._warm: dict[Key, tuple[KeyHits, Callable[[Key], None]]] = {}
         self._visits = visits
         self._schedule = Schedule(start)
         self._telling = Schedule(start)
@@ -45,10 +45,10 @@ class HitCounts:
     def __len__(self) -> int:
         return len(self._warm)
 
-    def add(self, key: Key, warmth: Warmth, slid: Callable[[Key], None]) -> None:
+    def add(self, key: Key, key_hits: KeyHits, slid: Callable[[Key], None]) -> None:
         """Add a key whose hits are to be sent within a second."""
         first = not self._warm
-        self._warm[key] = (warmth, slid)
+        self._warm[key] = (key_hits, slid)
         if first:
             self._schedule.begin(PUSH)
 
@@ -78,13 +78,13 @@ class HitCounts:
 
     def _send_counts(self, store: Store) -> None:
         some = [_Told(key, *self._warm.pop(key)) for key in list(islice(list(self._warm), BATCH))]
-        counts = [partial(_count, one.key, one.warmth.taken(), one.warmth.window) for one in some]
+        counts = [partial(_count, one.key, one.key_hits.taken(), one.key_hits.window) for one in some]
         said = drive(store.together(counts))
-        hot = [one for one, hits in zip(some, said, strict=True) if _reached(hits, one.warmth)]
-        slides = [(one, slide) for one in hot if (slide := one.warmth.slide()) is not None]
+        hot = [one for one, hits in zip(some, said, strict=True) if _reached(hits, one.key_hits)]
+        slides = [(one, slide) for one in hot if (slide := one.key_hits.slide()) is not None]
         if not slides:
             return
-        done = drive(store.together([partial(_slide, one.key, one.warmth, slide) for one, slide in slides]))
+        done = drive(store.together([partial(_slide, one.key, one.key_hits, slide) for one, slide in slides]))
         for (one, _), longer in zip(slides, done, strict=True):
             if longer is True:
                 one.slid(one.key)
@@ -92,8 +92,8 @@ class HitCounts:
     def forget(self, lost: Callable[[Key], bool]) -> None:
         """Drop what was gathered for keys that are lost: their primary takes no writes."""
         for key in filter(lost, list(self._warm)):
-            warmth, _ = self._warm.pop(key)
-            warmth.taken()
+            key_hits, _ = self._warm.pop(key)
+            key_hits.taken()
         if self._visits and any(lost(key) for key, _ in self._visits.take(TOLD)):
             self._visits.take(len(self._visits))
 
@@ -102,9 +102,9 @@ async def _count(key: Key, hits: int, window: int, store: Store) -> int:
     return await store.count(key, hits, window)
 
 
-async def _slide(key: Key, warmth: Warmth, slide: tuple[int, int], store: Store) -> bool:
-    return await store.extend(key, warmth.head.fill, warmth.head.order, *slide)
+async def _slide(key: Key, key_hits: KeyHits, slide: tuple[int, int], store: Store) -> bool:
+    return await store.extend(key, key_hits.head.fill, key_hits.head.order, *slide)
 
 
-def _reached(hits: int | StoreTrouble, warmth: Warmth) -> bool:
-    return isinstance(hits, int) and hits >= warmth.terms.hot_threshold
+def _reached(hits: int | StoreTrouble, key_hits: KeyHits) -> bool:
+    return isinstance(hits, int) and hits >= key_hits.terms.hot_threshold

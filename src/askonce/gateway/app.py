@@ -19,9 +19,9 @@ from askonce.events import log
 from askonce.gateway import heads, replies
 from askonce.gateway.answers import WHOLE, Send, said, write
 from askonce.gateway.bodies import Bodies
+from askonce.gateway.caller import LEAVES, Caller, Disconnected, Receive, TooLarge, Upload
 from askonce.gateway.config import GatewayConfig
-from askonce.gateway.leaving import LEAVES, Caller, Left, Receive, TooLarge, Upload
-from askonce.gateway.own import Own
+from askonce.gateway.own_paths import OwnPaths
 from askonce.gateway.paths import climbs, is_ours, sent_path
 from askonce.gateway.repeated import AtHand, Repeated
 from askonce.gateway.serving import Route, Serving, check, serving
@@ -51,7 +51,7 @@ class Gateway:
         self.config = config
         self._brought = cache
         self._serving: Serving | None = None
-        self._own = Own(self)
+        self._own = OwnPaths(self)
         self.telemetry = Telemetry(shared)
         self.at_hand = AtHand(self)
         self._bodies = Bodies(config.limits)
@@ -160,7 +160,7 @@ class Gateway:
                 return
             route, request = asked
             await caller.watched(self._exchange(route, request, scope, send))
-        except Left:
+        except Disconnected:
             return
         except asyncio.CancelledError:
             if not caller.left:
@@ -205,7 +205,7 @@ class Gateway:
 
     def _failed(self, why: RequestError, request: Request) -> Whole:
         if isinstance(request.stream, Upload) and (ended := request.stream.ended) is not None:
-            if isinstance(ended, Left):
+            if isinstance(ended, Disconnected):
                 raise ended
             return replies.error(413, "request_too_large", _TOO_LARGE, method=request.method, url=request.url)
         log.info("a call upstream failed: %s", why)

@@ -6,9 +6,9 @@ upstream, uncached.
 
 from __future__ import annotations
 
+from askonce.gateway.caller import Caller, TooLarge, Upload
 from askonce.gateway.config import LimitsConfig
 from askonce.gateway.heads import Head
-from askonce.gateway.leaving import Caller, TooLarge, Upload
 from askonce.gateway.wire import NOTHING, Request
 from askonce.http.request import target_of
 
@@ -24,7 +24,7 @@ class Bodies:
         self._room = ROOM * limits.buffer
 
     async def request(self, method: str, url: str, head: Head, caller: Caller) -> Request:
-        """The request for upstream, with as much of its body as may be held; TooLarge, Left."""
+        """The request for upstream, with as much of its body as may be held; TooLarge, Disconnected."""
         if not head.length and not head.chunked:
             caller.sent_all = True
             return Request(method, url, headers=head.headers)

@@ -26,9 +26,9 @@ from askonce.core.providers.operations import Operation
 from askonce.core.rules import Rules
 from askonce.engine.question import NOTHING, Plan, Question, Settings
 from askonce.errors import ConfigError
+from askonce.gateway.acceptance import Accepting, accepting, forbids
 from askonce.gateway.credentials import Credentials, Way, Who
 from askonce.gateway.field_globs import compiled, prune
-from askonce.gateway.hearing import Heard, forbids, heard
 from askonce.gateway.operator_rules import Conditions, Mask, Ruling, request_rules, ruling, tightened
 from askonce.gateway.settings import GatewayConfig
 from askonce.gateway.tenants import Tenants
@@ -73,7 +73,7 @@ class Draft(NamedTuple):
     ruling: Ruling = Ruling()
 
 
-class Standing(NamedTuple):
+class HeadPlan(NamedTuple):
     """What all requests with one head have in common: `asked` has no question. `bodies`: those asked before."""
 
     rules: GatewayRules
@@ -113,7 +113,7 @@ class GatewayRules(ClientRules):
         if ignored:
             self._prune = partial(prune, globs=compiled(ignored))
         super().__init__(*given, **more)
-        self.judges = heard(self.judges)
+        self.judges = accepting(self.judges)
 
     def read(self, sent: SentRequest) -> Asked:
         """What a request asks, or why it passes."""
@@ -124,7 +124,7 @@ class GatewayRules(ClientRules):
 
     # requests that come again
 
-    def standing(self, sent: SentRequest) -> Standing | None:
+    def head_plan(self, sent: SentRequest) -> HeadPlan | None:
         """What is known of every request with this head; None if it depends on more than that."""
         read = self.read(sent)
         target = target_of(sent.method, sent.url, self._same_as)
@@ -133,17 +133,17 @@ class GatewayRules(ClientRules):
         asked = Asked(sent=sent._replace(body=None), who=read.who, counts=read.counts)
         carries = self._callers.beside(sent, self._callers.read_headers(sent), target)
         plan = self._plan(asked, carries)
-        return Standing(self, asked, plan, self._by_way((sent.url, read.counts, read.who)))
+        return HeadPlan(self, asked, plan, self._by_way((sent.url, read.counts, read.who)))
 
-    def again(self, standing: Standing, body: bytes) -> Asked | None:
+    def again(self, head_plan: HeadPlan, body: bytes) -> Asked | None:
         """`read` for a request with this head, if this body was asked before and its answer may be a stored one."""
-        bodies, head = standing.bodies, standing.asked
+        bodies, head = head_plan.bodies, head_plan.asked
         met, operation = bodies.recent(body) or bodies.again(hashlib.sha256(body).digest(), body) or NEVER_MET
         if met is None or self._callers.bound:
             return None
         asked = Asked(sent=head.sent, operation=operation, who=head.who, counts=head.counts)
         asked.tenant, asked.ruling = head.tenant, head.ruling
-        plan = standing.plan if self._by_model is None else self._by_model(asked, standing.plan, met.model)
+        plan = head_plan.plan if self._by_model is None else self._by_model(asked, head_plan.plan, met.model)
         if met.plan is not plan:
             return None
         question = asked.question = Question(met.key, met.fields, plan, met.model, operation=operation)
@@ -252,8 +252,8 @@ class GatewayRules(ClientRules):
     def judge(self, asked: Asked, headers: Sequence[Header]) -> Judge:
         """The judge of the answer to a question with these headers; a good answer shows that its credential is good."""
         found = super().judge(asked, headers)
-        assert isinstance(found, Heard)
-        found.good = partial(self._accepted, asked)
+        assert isinstance(found, Accepting)
+        found.accepted = partial(self._accepted, asked)
         found.forbidden = asked.ruling is not None and asked.ruling.ruling.obeys and forbids(headers)
         return found
 
@@ -276,10 +276,10 @@ class ShapedRules(GatewayRules):
         """What a request asks, or why it passes."""
         return self._reader(self._shape(sent)).read(sent)
 
-    def standing(self, sent: SentRequest) -> Standing | None:
+    def head_plan(self, sent: SentRequest) -> HeadPlan | None:
         """What is known of every request with this head; None if it depends on more than that."""
         shape = self._operator.conditions.shaping & self._operator.conditions.any_model
-        return None if shape else self._reader(self._shape(sent)).standing(sent)
+        return None if shape else self._reader(self._shape(sent)).head_plan(sent)
 
     def met(self, sent: Sequence[Header]) -> None:
         """Note a request that went upstream with these headers."""

@@ -19,8 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from askonce.gateway import replies
 from askonce.gateway.answers import WHOLE, packed, said
+from askonce.gateway.caller import LEAVES
 from askonce.gateway.collector import collector
-from askonce.gateway.leaving import LEAVES
 from askonce.gateway.paths import target_problem
 from askonce.gateway.repeated import HEAD
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from askonce.core.memo import Memo
 from askonce.events import log
-from askonce.gateway.gateway_rules import Standing
+from askonce.gateway.gateway_rules import HeadPlan
 from askonce.gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Known(NamedTuple):
     """What is known of a head: the length of the body behind it, and what it stands for."""
 
     length: int
-    standing: Standing
+    head_plan: HeadPlan
     transport: GatewayTransport
 
 
@@ -60,7 +60,7 @@ class Repeated:
         known = self._known.get((head, peer if self._by_peer else None))
         if known is None or known.length != len(body):
             return None
-        asked = known.standing.rules.again(known.standing, body)
+        asked = known.head_plan.rules.again(known.head_plan, body)
         return None if asked is None else known.transport.at_hand(asked)
 
     def expected(self, head: bytes, peer: str | None) -> int:
@@ -77,12 +77,12 @@ class Repeated:
         client = scope.get("client")
         place = head, client[0] if client and self._by_peer else None
         known = self._known.get(place)
-        if known is not None and known.standing.rules.again(known.standing, body) is not None:
+        if known is not None and known.head_plan.rules.again(known.head_plan, body) is not None:
             return  # only its answer was not at hand
         length = length_behind(head, scope)
-        standing = None if length is None else transport.standing(request)
-        if length is not None and standing is not None:
-            self._known.keep(place, Known(length, standing, transport), len(head))
+        head_plan = None if length is None else transport.head_plan(request)
+        if length is not None and head_plan is not None:
+            self._known.keep(place, Known(length, head_plan, transport), len(head))
 
     def _met_before(self, head: bytes) -> bool:
         name = hash(head)

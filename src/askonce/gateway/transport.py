@@ -17,7 +17,7 @@ from askonce.engine.reader import AtHand, Found, Unreadable
 from askonce.events import Status
 from askonce.gateway import wire
 from askonce.gateway.answers import packed
-from askonce.gateway.gateway_rules import GatewayRules, Standing
+from askonce.gateway.gateway_rules import GatewayRules, HeadPlan
 from askonce.gateway.heads import less_ours
 from askonce.gateway.hit_usage import WithoutUsage, without_usage
 from askonce.gateway.operator_rules import Ruling
@@ -95,9 +95,9 @@ class GatewayTransport(Transport):
         self.rules.describe(asked)
         return asked
 
-    def standing(self, request: wire.Request) -> Standing | None:
+    def head_plan(self, request: wire.Request) -> HeadPlan | None:
         """What is known of every request with the head of this one."""
-        return self.rules.standing(self._sent(request))
+        return self.rules.head_plan(self._sent(request))
 
     def at_hand(self, asked: Asked) -> bytes | None:
         """All of the stored answer to a question, if it is at hand; None, and nothing was done: see `handle`."""

@@ -22,9 +22,9 @@ from askonce.core.spent import Balance
 from askonce.core.urls import without_prefix
 from askonce.core.why import Miss, Why
 from askonce.errors import AskonceError, UsageError
-from askonce.gateway import beginnings, nesting
-from askonce.gateway.beginnings import NoSuchKey
+from askonce.gateway import nesting, short_keys
 from askonce.gateway.results import Answer, Answers, Filter, Flight, Invalidated, Pulse, Row, Rows, Stats, Swept
+from askonce.gateway.short_keys import NoSuchKey
 from askonce.http.plain_request import PlainRequest
 from askonce.http.rules import Asked
 from askonce.store import Running, Store, inventory
@@ -98,7 +98,7 @@ class View:
                 yield Row(**_fields(entry), state=state)
 
     async def entry(self, key: str, *, body: bool = False) -> Answers:
-        """The forms of the entry whose key begins with `key` (`beginnings.whole`); bodies only if asked for."""
+        """The forms of the entry whose key begins with `key` (`short_keys.whole`); bodies only if asked for."""
         now = await self.now()
         forms = [_answer(one, data, state_of(one, now), body_wanted=body) for one, data in await self._forms(key)]
         return Answers(forms, now)
@@ -109,7 +109,7 @@ class View:
         return b"".join(_readable(entry, data) for entry, data in found)
 
     async def _forms(self, key: str) -> list[tuple[Listed, bytes | None]]:
-        (named,) = await beginnings.whole(self.store, [key])
+        (named,) = await short_keys.whole(self.store, [key])
         codec = self._base.codec
         read = [await inventory.read(self.store, named._replace(form=form), codec) for form in ("v", "j", "s")]
         found = [one for one in read if one is not None]
@@ -176,7 +176,7 @@ class View:
 
     async def _asked_key(self, key: str) -> str:
         try:
-            (named,) = await beginnings.whole(self.store, [key])
+            (named,) = await short_keys.whole(self.store, [key])
         except NoSuchKey:
             lately = await self._base.engine().explainer.beginning(key.lower())
             if len(lately) != 1:
@@ -205,7 +205,7 @@ class View:
     async def invalidate(self, aim: dict[str, Any], *, dry_run: bool = False) -> Invalidated:
         """Cache.invalidate with these arguments; a key may be the beginning of one. UsageError for a wrong aim."""
         if keys := aim.get("key"):
-            aim = {**aim, "key": [one.text for one in await beginnings.whole(self.store, keys)]}
+            aim = {**aim, "key": [one.text for one in await short_keys.whole(self.store, keys)]}
         if aim.keys() & LABELS and "request" not in aim:
             await self._check_secret()
         begun = time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
-from askonce.core.fresh import AGAIN, Freshness
+from askonce.core.fresh_headers import AGAIN, FreshHeaders
 from askonce.core.headers import CREDENTIAL_HEADERS, asks_stream
 from askonce.core.keys import Form
 from askonce.core.rules import Ignored, Rules
@@ -59,7 +59,7 @@ class Callers:
         self._fleeting = fleeting
         self._ignored: Container[str] = Ignored(rules.ignore_headers) if rules.ignore_headers else ()
         self._named: set[str] = set()
-        self._fresh = Freshness()
+        self._fresh = FreshHeaders()
         self._bound = False  # a connection was authenticated, and its later requests need no credential
         self._rotating: dict[str, bool] = {}
 

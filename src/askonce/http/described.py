@@ -17,8 +17,8 @@ from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.operations import Operation
 from askonce.core.providers.scan import stream_variant
 from askonce.engine.question import Plan
+from askonce.http.body_keys import Bodies
 from askonce.http.callers import Callers
-from askonce.http.keyed import Bodies
 from askonce.http.request import SentRequest, Target, target_of
 
 

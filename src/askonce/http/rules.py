@@ -40,13 +40,13 @@ from askonce.engine.planner import Planner
 from askonce.engine.question import NOTHING, Plan, Question, Settings, not_normal, warn_unknown_field
 from askonce.errors import AskonceError
 from askonce.events import Events
+from askonce.http.body_keys import Bodies
 from askonce.http.callers import Callers
 from askonce.http.credentials import Header, covers_body, fingerprint
 from askonce.http.described import Described, form_of
 from askonce.http.directives import said
 from askonce.http.embeddings import Batch, Vector, batch_of, cut
 from askonce.http.forms import other_forms, retelling
-from askonce.http.keyed import Bodies
 from askonce.http.request import OURS, RequestHeaders, SentRequest, Target, encoded, target_of
 from askonce.http.response import Failure, Response, age_of, pack, pack_failure
 from askonce.http.says import ids_in, says

@@ -26,12 +26,12 @@ from askonce.engine.reader import UNREADABLE, Found, Unreadable
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.events import Status, log
 from askonce.flight.flight import Unshared, WaitTimedOut
+from askonce.http.batch_status import joint
+from askonce.http.buffered import buffered
 from askonce.http.call import BatchCall, PartialCall, UpstreamCall, patience_for
 from askonce.http.connection import DIRECTIONS, connection_of, directed
 from askonce.http.embeddings import Vector, put_together, whole
 from askonce.http.inner import INHERITED, Inner
-from askonce.http.joint import joint
-from askonce.http.ready import ready
 from askonce.http.received import Received
 from askonce.http.request import Connection, SentRequest, less_ours
 from askonce.http.response import Failure, Response
@@ -356,7 +356,7 @@ class Transport:
             # The age of a hit continues upstream's Age; a follower of a flight has only upstream's.
             headers.append((b"age", b"%d" % max(status.age or 0, reply.age)))
         if stream is None:
-            return ready(self.module, reply.status, headers, reply.body, extensions)
+            return buffered(self.module, reply.status, headers, reply.body, extensions)
         return self.module.Response(reply.status, headers=headers, stream=stream, extensions=extensions)
 
     def _less_ours(self, request: Any) -> Any:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
-from askonce.core.heat import Visits
+from askonce.core.hot_keys import Visits
 from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Head, Lifetime, Sealed

@@ -25,7 +25,7 @@ import os
 import struct
 import zlib
 
-from askonce.core.heat import Warmth
+from askonce.core.hot_keys import KeyHits
 from askonce.core.keys import Key
 from askonce.core.lease import LEASE_LIFE, Follow, Hit, Lead, Stale
 from askonce.core.model import CIPHER, CODEC, FIELDS, HEAD_SIZE, PRIVATE, Sealed, entry_body, read_entry
@@ -99,7 +99,7 @@ class LookLaws(Trial):
         data = self.do(self.store.entry(Q))
         if self.store.visits is not None:
             for question in (Q, OTHER):
-                self.store.visits.note(question, Warmth(self.head(Q), resolve(), 0, 0))
+                self.store.visits.note(question, KeyHits(self.head(Q), resolve(), 0, 0))
         self.do(self.store.tell(10))
         assert not self.store.visits
         assert self.do(self.store.entry(Q)) == data

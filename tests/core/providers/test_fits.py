@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askonce.core.providers.fits import OTHER_MODEL, OTHER_REQUEST, Request, ids_of, misfit
-from askonce.core.providers.manners import IN_A_ROW, KEPT, Manners
+from askonce.core.providers.learned_hosts import IN_A_ROW, KEPT, LearnedHosts
 from askonce.core.providers.names import akin, of_a_stranger
 from askonce.core.providers.operations import agreed, by_path, model_of
 from askonce.core.providers.streamed import read
@@ -27,9 +27,9 @@ def asking(model: str = "m", provider: str = "", ids: dict[str, str] | None = No
     return Request(model, provider, "chat host", lambda: {"model": model, **body}, ids or {})
 
 
-def told(asked: Request, *values: dict[str, Any], manners: Manners | None = None, **headers: str) -> str:
+def told(asked: Request, *values: dict[str, Any], learned: LearnedHosts | None = None, **headers: str) -> str:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return misfit(asked, list(values), manners or Manners(), named)
+    return misfit(asked, list(values), learned or LearnedHosts(), named)
 
 
 def of(name: object) -> dict[str, Any]:
@@ -127,42 +127,42 @@ def test_a_request_that_names_several_models_or_none_fits_whichever_answers(prov
 
 
 def test_a_model_that_answered_under_its_own_name_does_not_answer_under_a_strangers():
-    manners = Manners()
+    learned = LearnedHosts()
     for name in ("my-llama", "org/my-llama"):
-        assert told(asking("my-llama"), of(name), manners=manners) == ""
-    assert told(asking("my-llama"), of("my-qwen"), manners=manners) == OTHER_MODEL
-    assert told(asking("fast"), of("my-qwen"), manners=manners) == "", "an alias: nothing is known of it"
+        assert told(asking("my-llama"), of(name), learned=learned) == ""
+    assert told(asking("my-llama"), of("my-qwen"), learned=learned) == OTHER_MODEL
+    assert told(asking("fast"), of("my-qwen"), learned=learned) == "", "an alias: nothing is known of it"
 
 
 def test_a_model_of_another_vendor_that_the_same_host_is_asked_for_is_not_the_one_asked_for_here():
-    manners = Manners()
-    manners.going("chat host", "qwen2.5-7b", ())
-    assert told(asking("llama-3.1-8b"), of("Qwen/Qwen2.5-7B"), manners=manners) == OTHER_MODEL
-    assert told(asking("llama-3.1-8b"), of("gemma-2-9b"), manners=manners) == "", "nobody asks for it"
-    assert told(asking("fast"), of("qwen2.5-7b"), manners=manners) == "", "an alias of it"
-    assert told(asking("llama-3.1-8b")._replace(where="elsewhere"), of("qwen2.5-7b"), manners=manners) == ""
+    learned = LearnedHosts()
+    learned.going("chat host", "qwen2.5-7b", ())
+    assert told(asking("llama-3.1-8b"), of("Qwen/Qwen2.5-7B"), learned=learned) == OTHER_MODEL
+    assert told(asking("llama-3.1-8b"), of("gemma-2-9b"), learned=learned) == "", "nobody asks for it"
+    assert told(asking("fast"), of("qwen2.5-7b"), learned=learned) == "", "an alias of it"
+    assert told(asking("llama-3.1-8b")._replace(where="elsewhere"), of("qwen2.5-7b"), learned=learned) == ""
 
 
 def test_a_name_that_its_operator_moved_to_another_model_is_found_out_and_answers_out_of_step_are_not():
-    manners = Manners()
-    told(asking("my-llama"), of("my-llama"), manners=manners)
-    moved = [told(asking("my-llama"), of("my-qwen"), manners=manners) for _ in range(IN_A_ROW + 5)]
+    learned = LearnedHosts()
+    told(asking("my-llama"), of("my-llama"), learned=learned)
+    moved = [told(asking("my-llama"), of("my-qwen"), learned=learned) for _ in range(IN_A_ROW + 5)]
     assert moved == [OTHER_MODEL] * IN_A_ROW + [""] * 5
-    told(asking("my-llama"), of("my-llama"), manners=manners)
+    told(asking("my-llama"), of("my-llama"), learned=learned)
     for turn in range(4 * IN_A_ROW):
         right = turn % (IN_A_ROW - 1) == 0
-        got = told(asking("my-llama"), of("my-llama" if right else "my-qwen"), manners=manners)
+        got = told(asking("my-llama"), of("my-llama" if right else "my-qwen"), learned=learned)
         assert got == ("" if right else OTHER_MODEL)
 
 
 def test_what_is_learned_is_bounded():
-    manners = Manners()
+    learned = LearnedHosts()
     for at in range(3 * KEPT):
         asked = asking(f"model {'x' * (at % 7)}{at}a", ids={"x-request-id": f"request {at}"})
-        manners.going(f"{at % 5}", asked.model, asked.ids.values())
-        told(asked, of(asked.model), manners=manners)
-    assert max(len(manners.asked(str(at))) for at in range(5)) <= KEPT
-    assert sum(manners.sent(f"request {at}") for at in range(3 * KEPT)) <= KEPT
+        learned.going(f"{at % 5}", asked.model, asked.ids.values())
+        told(asked, of(asked.model), learned=learned)
+    assert max(len(learned.asked(str(at))) for at in range(5)) <= KEPT
+    assert sum(learned.sent(f"request {at}") for at in range(3 * KEPT)) <= KEPT
 
 
 # --- what is repeated ----------------------------------------------------------------------------------------------
@@ -210,29 +210,31 @@ def test_what_a_host_adds_or_rounds_is_no_other_requests():
 @pytest.mark.parametrize("name", ["x-client-request-id", "x-ms-client-request-id", "client-request-id"])
 def test_a_clients_own_id_that_comes_back_as_another_is_another_requests(name):
     asked = asking(ids={name: "mine"})
-    assert misfit(asked, [of("m")], Manners(), {name: "other"}) == OTHER_REQUEST
-    assert misfit(asked, [of("m")], Manners(), {name: "mine"}) == ""
-    assert misfit(asked, [of("m")], Manners(), {}) == misfit(asking(), [of("m")], Manners(), {name: "x"}) == ""
+    assert misfit(asked, [of("m")], LearnedHosts(), {name: "other"}) == OTHER_REQUEST
+    assert misfit(asked, [of("m")], LearnedHosts(), {name: "mine"}) == ""
+    assert (
+        misfit(asked, [of("m")], LearnedHosts(), {}) == misfit(asking(), [of("m")], LearnedHosts(), {name: "x"}) == ""
+    )
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "x-correlation-id", "request-id", "idempotency-key"])
 def test_a_server_may_have_an_id_of_its_own_but_not_one_that_another_request_was_sent_with(name):
-    manners, asked = Manners(), asking(ids={name: "request 1"})
-    assert misfit(asked, [of("m")], manners, {name: "req_of_the_server"}) == ""
-    manners.going("chat host", "m", ["request 1", "request 2"])
-    assert misfit(asked, [of("m")], manners, {name: "request 2"}) == OTHER_REQUEST
-    assert misfit(asked, [of("m")], manners, {name: "request 1"}) == ""
+    learned, asked = LearnedHosts(), asking(ids={name: "request 1"})
+    assert misfit(asked, [of("m")], learned, {name: "req_of_the_server"}) == ""
+    learned.going("chat host", "m", ["request 1", "request 2"])
+    assert misfit(asked, [of("m")], learned, {name: "request 2"}) == OTHER_REQUEST
+    assert misfit(asked, [of("m")], learned, {name: "request 1"}) == ""
     # A server that is now known to repeat ids repeats those of other processes too.
-    assert misfit(asked, [of("m")], manners, {name: "request of another process"}) == OTHER_REQUEST
+    assert misfit(asked, [of("m")], learned, {name: "request of another process"}) == OTHER_REQUEST
 
 
 @pytest.mark.parametrize("field", ["id", "request_id", "rid"])
 @pytest.mark.parametrize("before", ["", "chatcmpl-", "resp_"])
 def test_an_answer_named_by_the_id_of_another_request_is_that_ones(field, before):
-    manners, asked = Manners(), asking(ids={"x-request-id": "request-0001"})
-    manners.going("chat host", "m", ["request-0001", "request-0002"])
-    assert told(asked, {**of("m"), field: f"{before}request-0001"}, manners=manners) == ""
-    assert told(asked, {**of("m"), field: f"{before}request-0002"}, manners=manners) == OTHER_REQUEST
+    learned, asked = LearnedHosts(), asking(ids={"x-request-id": "request-0001"})
+    learned.going("chat host", "m", ["request-0001", "request-0002"])
+    assert told(asked, {**of("m"), field: f"{before}request-0001"}, learned=learned) == ""
+    assert told(asked, {**of("m"), field: f"{before}request-0002"}, learned=learned) == OTHER_REQUEST
 
 
 def test_ids_are_found_in_headers_and_in_bodies():
@@ -250,8 +252,8 @@ class Recorded(NamedTuple):
     values: list[dict[str, Any]]
     headers: dict[str, str]
 
-    def fits(self, manners: Manners) -> str:
-        return misfit(self.asked, self.values, manners, self.headers)
+    def fits(self, learned: LearnedHosts) -> str:
+        return misfit(self.asked, self.values, learned, self.headers)
 
 
 @pytest.fixture(scope="module")
@@ -288,12 +290,12 @@ NO_OPENAIS = {
 
 @pytest.mark.parametrize("learning", [False, True], ids=["alone", "one after another"])
 def test_every_recorded_answer_fits_its_request_but_for_five_that_are_none(recorded, learning):
-    manners = Manners()
+    learned = LearnedHosts()
     strange = {}
     for one in recorded:
-        manners = manners if learning else Manners()
-        manners.going(one.asked.where, one.asked.model, one.asked.ids.values())
-        if reason := one.fits(manners):
+        learned = learned if learning else LearnedHosts()
+        learned.going(one.asked.where, one.asked.model, one.asked.ids.values())
+        if reason := one.fits(learned):
             strange[one.id] = reason
     assert strange == dict.fromkeys(NO_OPENAIS, OTHER_MODEL)
     assert len(recorded) > 2900
@@ -311,7 +313,7 @@ def test_most_recorded_answers_of_another_model_of_the_same_host_are_told(record
             for one, other in pairs
             if NUMBERED.match(one.asked.model) and named(other) and not akin(one.asked.model, other.asked.model)
         ]
-        found = sum(bool(other._replace(asked=one.asked).fits(Manners())) for one, other in pairs)
+        found = sum(bool(other._replace(asked=one.asked).fits(LearnedHosts())) for one, other in pairs)
         assert found > 0.9 * len(pairs) > 20, (provider, found, len(pairs))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from askonce.core.providers import APIS
 from askonce.core.providers.answers import Answer, a_dict
 from askonce.core.providers.api import Repeated
-from askonce.core.providers.manners import Manners
+from askonce.core.providers.learned_hosts import LearnedHosts
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.names import OWN_NAMES, akin, disjoint, of_a_stranger
 
@@ -39,15 +39,15 @@ class Request(NamedTuple):
     ids: Ids
 
 
-def misfit(asked: Request, values: list[Answer], manners: Manners, headers: Ids) -> str:
+def misfit(asked: Request, values: list[Answer], learned: LearnedHosts, headers: Ids) -> str:
     """Why an answer, or events of one, cannot belong to this request, "" if they may; `headers`: those with ids."""
     answers = [one for value in _ends(values) for one in _holders(value)]
-    if (asked.ids or manners.ids) and foreign(asked, answers, manners, headers):
+    if (asked.ids or learned.ids) and foreign(asked, answers, learned, headers):
         return OTHER_REQUEST
     if not all(repeats(asked, one) for one in answers):
         return OTHER_REQUEST
     names = dict.fromkeys(filter(None, map(_name, answers)))
-    return OTHER_MODEL if any(_other(asked, name, manners) for name in names) else ""
+    return OTHER_MODEL if any(_other(asked, name, learned) for name in names) else ""
 
 
 def _ends(values: list[Answer]) -> list[Answer]:
@@ -74,24 +74,24 @@ def _name(answer: Answer) -> str:
 _CHOICES = ("models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks", "extra_body", "preset")
 
 
-def _other(asked: Request, got: str, manners: Manners) -> bool:
+def _other(asked: Request, got: str, learned: LearnedHosts) -> bool:
     if not asked.model:
         return False
     line = (asked.where, asked.model)
     strange = got != asked.model and of_a_stranger(asked.provider, asked.model, got)
     if not strange and akin(asked.model, got):
-        manners.right(line)
+        learned.right(line)
         return False
-    elsewhere = not strange and (manners.knows(line) or _of_another(asked, got, manners))
+    elsewhere = not strange and (learned.knows(line) or _of_another(asked, got, learned))
     if not (strange or elsewhere) or any(asked.body().get(name) for name in _CHOICES):
         return False
-    return strange or manners.wrong(line, got)
+    return strange or learned.wrong(line, got)
 
 
-def _of_another(asked: Request, got: str, manners: Manners) -> bool:
+def _of_another(asked: Request, got: str, learned: LearnedHosts) -> bool:
     if asked.provider in OWN_NAMES or not disjoint(asked.model, got):
         return False
-    return any(akin(other, got) for other in manners.asked(asked.where) if other != asked.model)
+    return any(akin(other, got) for other in learned.asked(asked.where) if other != asked.model)
 
 
 # --- what is repeated ----------------------------------------------------------------------------------------------
@@ -143,23 +143,23 @@ ID_FIELDS = ("request_id", "rid")  # servers name the answer by them
 SHORTEST = 6  # characters; a server's own id does not match a longer one by chance
 
 
-def foreign(asked: Request, answers: list[Answer], manners: Manners, headers: Ids) -> bool:
+def foreign(asked: Request, answers: list[Answer], learned: LearnedHosts, headers: Ids) -> bool:
     """Whether an answer carries the id of another request."""
     mine = frozenset(asked.ids.values())
     found: dict[str, tuple[str, ...]] = {name: (text,) for name, text in headers.items()}
     for answer in answers:
         found |= {name: _spellings(text) for name in ("id", *ID_FIELDS) if isinstance(text := answer.get(name), str)}
-    return any(_foreign(asked, mine, name, texts, manners) for name, texts in found.items())
+    return any(_foreign(asked, mine, name, texts, learned) for name, texts in found.items())
 
 
-def _foreign(asked: Request, mine: frozenset[str], name: str, texts: tuple[str, ...], manners: Manners) -> bool:
+def _foreign(asked: Request, mine: frozenset[str], name: str, texts: tuple[str, ...], learned: LearnedHosts) -> bool:
     line = (asked.where, asked.model, name)
     if not mine.isdisjoint(texts):
-        manners.right(line)
+        learned.right(line)
         return False
-    if any(map(manners.sent, texts)) or (name in CLIENTS and name in asked.ids):
+    if any(map(learned.sent, texts)) or (name in CLIENTS and name in asked.ids):
         return True
-    return bool(mine) and manners.knows(line) and manners.wrong(line, "")
+    return bool(mine) and learned.knows(line) and learned.wrong(line, "")
 
 
 def _spellings(text: str) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from askonce.core.providers import inert as table
 from askonce.core.providers.answers import a_dict, dicts, snake
 from askonce.core.providers.bounded import kept_by_text
 from askonce.core.providers.named_tuples import NamedTuple
-from askonce.core.providers.offered import OFFERED, ToolTerms, brought, judge_tools
 from askonce.core.providers.patterns import pattern
+from askonce.core.providers.tools import OFFERED, ToolTerms, brought, judge_tools
 
 Request = dict[str, Any]
 _TCHAR = "!#$&'*+-.^_`|~:/"  # allowed in a token of RFC 9110 and in a detail, with letters and digits

@@ -16,7 +16,7 @@ from askonce.gateway.admin import schemas
 from askonce.gateway.admin.problems import Refused
 from askonce.gateway.admin.schemas import Schema
 from askonce.gateway.results import About, Answers, Filter, Flight, Invalidated, Pulse, Rows, Stats, Swept
-from askonce.gateway.told import ACTIVITY, SAVINGS, activity_told
+from askonce.gateway.savings_json import ACTIVITY, SAVINGS, activity_json
 from askonce.gateway.view import LIMIT, RATE, View
 from askonce.http.plain_request import PlainRequest
 
@@ -245,7 +245,7 @@ async def _since(view: View, given: Given) -> int | date | None:
 
 
 async def _activity(view: View, given: Given) -> dict[str, Any]:
-    return activity_told(await view.activity(given["days"]))
+    return activity_json(await view.activity(given["days"]))
 
 
 async def _pulse(view: View, _given: Given) -> Pulse:

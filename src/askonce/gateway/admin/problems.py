@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from askonce.errors import AskonceError, PartialInvalidation, StoreUnavailable
 from askonce.events import printable
-from askonce.gateway.beginnings import AmbiguousKey, NoSuchKey
+from askonce.gateway.short_keys import AmbiguousKey, NoSuchKey
 from askonce.store import StoreTrouble
 
 PROBLEM = "application/problem+json"

@@ -45,20 +45,20 @@ def page_app(
     about to end.
     """
     site = Site(view, sessions, starts, stopping)
-    door, overview = Door(site), Overview(view)
+    login, overview = Login(site), Overview(view)
     live = Live(site, overview)
     pages = Pages(site, overview, live)
     routes = [
-        Route("/", door.guarded(pages.overview)),
-        Route("/part/{name}", door.guarded(pages.part)),
-        Route("/live", door.guarded(live.answer)),
-        Route("/entries", door.guarded(partial(entries.listing, site))),
-        Route("/entries/{key}", door.guarded(partial(entries.single, site))),
-        Route("/invalidate", door.guarded(partial(invalidate.ask, site)), methods=["GET"]),
-        Route("/invalidate", door.guarded(partial(invalidate.confirmed, site)), methods=["POST"]),
-        Route("/login", door.show, methods=["GET"]),
-        Route("/login", door.enter, methods=["POST"]),
-        Route("/logout", door.guarded(door.leave), methods=["POST"]),
+        Route("/", login.required(pages.overview)),
+        Route("/part/{name}", login.required(pages.part)),
+        Route("/live", login.required(live.answer)),
+        Route("/entries", login.required(partial(entries.listing, site))),
+        Route("/entries/{key}", login.required(partial(entries.single, site))),
+        Route("/invalidate", login.required(partial(invalidate.ask, site)), methods=["GET"]),
+        Route("/invalidate", login.required(partial(invalidate.confirmed, site)), methods=["POST"]),
+        Route("/login", login.show, methods=["GET"]),
+        Route("/login", login.enter, methods=["POST"]),
+        Route("/logout", login.required(login.leave), methods=["POST"]),
         Route("/static/{version}/{name:path}", _static(site)),
     ]
     faults = Faults(site)
@@ -97,13 +97,13 @@ class Pages:
         return HTMLResponse(await self._live.part(request, request.path_params["name"]))
 
 
-class Door:
-    """It lets people in by the token, and shows everybody else where to log in."""
+class Login:
+    """Logs people in by the admin token, and shows everybody else the page where to log in."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    def guarded(self, page: Page) -> Page:
+    def required(self, page: Page) -> Page:
         """A page for those who are logged in. A link with ``?token=`` logs in, and the token leaves the address."""
 
         async def guarded(request: Request) -> Response:

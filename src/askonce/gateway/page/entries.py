@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from askonce.core.why import Why
-from askonce.gateway.beginnings import NoSuchKey
 from askonce.gateway.page.site import Site
 from askonce.gateway.results import Answer, Answers, Filter
+from askonce.gateway.short_keys import NoSuchKey
 
 LIMIT = 100
 LONGEST = 200_000  # characters of a body on a page

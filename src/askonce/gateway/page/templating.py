@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from askonce.events import readable
-from askonce.gateway.beginnings import SHORT
 from askonce.gateway.page import words
+from askonce.gateway.short_keys import SHORT
 
 
 @cache

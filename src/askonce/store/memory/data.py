@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from askonce.core.eviction import OVERHEAD
-from askonce.core.heat import Visits
+from askonce.core.hot_keys import Visits
 from askonce.core.keys import Key
 from askonce.core.lease import Generations, Lease
 from askonce.core.providers.named_tuples import NamedTuple

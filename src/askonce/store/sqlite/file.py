@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from askonce.core.heat import Visits
+from askonce.core.hot_keys import Visits
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import TIMEOUT, StoreTrouble
 from askonce.store.sqlite.connection import NOWHERE, Identity, PooledConnection, close_all, logged

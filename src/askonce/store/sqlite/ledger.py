@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from askonce.core.heat import Visits
+from askonce.core.hot_keys import Visits
 from askonce.core.keys import Key
 from askonce.core.lease import FIELDS, Generations, Lease, Slot, compacted
 from askonce.core.model import (

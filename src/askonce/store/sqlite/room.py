@@ -16,7 +16,7 @@ import struct
 from collections.abc import Sequence
 
 from askonce.core.eviction import MOST, MOVES, OVERHEAD, Candidate, Chosen, chosen, oldest_ghost, stored
-from askonce.core.heat import Visits
+from askonce.core.hot_keys import Visits
 from askonce.core.keys import Key
 from askonce.core.model import FORMS
 from askonce.store import ledger

@@ -58,7 +58,7 @@ class _Request:
     headers: dict[str, tuple[int, int]]
 
 
-class Freshness:
+class FreshHeaders:
     """What one client sent lately, as digests from which no value can be read."""
 
     def __init__(self) -> None:

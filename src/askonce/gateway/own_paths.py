@@ -22,7 +22,7 @@ _NOTHING = (
 HEALTH, READY = f"{OURS}/health", f"{OURS}/ready"
 
 
-class Own:
+class OwnPaths:
     """Answers the paths below /_askonce."""
 
     def __init__(self, gateway: Mounted) -> None:

@@ -1,4 +1,4 @@
-"""A judge whose good verdicts are heard: upstream accepted a credential if its answer is one that may be stored.
+"""A judge that shows which credentials upstream accepted: those whose answer is one that may be stored.
 
 A status of 200 would not show it. Some hosts answer a bad credential with an error in a 200, whole or in a stream. An
 answer that upstream forbids to store shows it too, and is not stored if a rule obeys upstream.
@@ -23,7 +23,7 @@ def forbids(headers: Iterable[Header]) -> bool:
     return not _FORBID.isdisjoint(word.strip(b' \t"').lower() for word in words)
 
 
-def _unheard() -> None:
+def _unnoticed() -> None:
     """Nobody listens."""
 
 
@@ -33,10 +33,10 @@ else:
     _Base = object
 
 
-class Heard(_Base):
-    """Judges, and calls `good` after each answer that may be stored. `forbidden`: upstream says that this may not."""
+class Accepting(_Base):
+    """Judges, and calls `accepted` after each answer that may be stored. `forbidden`: upstream forbids to store it."""
 
-    good: Callable[[], None] = staticmethod(_unheard)
+    accepted: Callable[[], None] = staticmethod(_unnoticed)
     forbidden = False
 
     def reply(self, status: int, body: bytes, now: float) -> Verdict:
@@ -50,15 +50,15 @@ class Heard(_Base):
     def _told(self, verdict: Verdict) -> Verdict:
         if verdict.reason:
             return verdict
-        self.good()
+        self.accepted()
         return refused(FORBIDDEN) if self.forbidden else verdict
 
 
 _made: dict[type[Judge], type[Judge]] = {}
 
 
-def heard(kind: type[Judge]) -> type[Judge]:
-    """A judge of this kind that is heard."""
+def accepting(kind: type[Judge]) -> type[Judge]:
+    """A judge of this kind that also calls `accepted`."""
     if kind not in _made:
-        _made[kind] = type(f"Heard{kind.__name__}", (Heard, kind), {})
+        _made[kind] = type(f"Accepting{kind.__name__}", (Accepting, kind), {})
     return _made[kind]

@@ -23,7 +23,7 @@ KEPT = 50_000  # keys counted at once; beyond that, counting restarts
 NEVER = MOST  # visits of a key whose store does not want to know
 
 
-class Warmth:
+class KeyHits:
     """The unreported hits of one key, and its entry as last seen."""
 
     __slots__ = ("batch", "handed", "head", "hits", "now", "since", "terms", "visits")
@@ -59,17 +59,17 @@ class Visits:
     """The visits that a store was not told of yet. `note` may come from any thread and takes no lock."""
 
     def __init__(self) -> None:
-        self._untold: dict[Key, Warmth] = {}
+        self._untold: dict[Key, KeyHits] = {}
         self._awaited = False  # whether somebody knows that there is something to tell
 
     def __len__(self) -> int:
         return len(self._untold)
 
-    def note(self, key: Key, warmth: Warmth) -> bool:
+    def note(self, key: Key, key_hits: KeyHits) -> bool:
         """Note a visit. True if it is the first since `take`: the caller sees to it that the store is told."""
-        warmth.visits += 1
+        key_hits.visits += 1
         if len(self._untold) < KEPT:
-            self._untold[key] = warmth
+            self._untold[key] = key_hits
         awaited, self._awaited = self._awaited, True
         return not awaited
 
@@ -78,41 +78,41 @@ class Visits:
         self._awaited = False
         taken = []
         for key in list(islice(list(self._untold), count)):
-            if warmth := self._untold.pop(key, None):  # another thread may take too
-                taken.append((key, warmth.visits))
-                warmth.visits = 0
+            if key_hits := self._untold.pop(key, None):  # another thread may take too
+                taken.append((key, key_hits.visits))
+                key_hits.visits = 0
         return taken
 
 
-class Heat:
+class HotKeys:
     """The hits of one process that are not reported yet.
 
     `visits`: where they are noted for a store that evicts. `tell` is called when there is something to tell it.
     """
 
     def __init__(self, visits: Visits | None = None, tell: Callable[[], None] = lambda: None) -> None:
-        self._keys: dict[Key, Warmth] = {}
+        self._keys: dict[Key, KeyHits] = {}
         self._visits = visits
         self._tell = tell
         self._untold = NEVER if visits is None else 0
 
-    def hit(self, key: Key, head: Head, terms: Terms, now: int) -> Warmth | None:
-        """Count a hit at `now` (ms, the store's clock); return the key's Warmth when it is due to be reported.
+    def hit(self, key: Key, head: Head, terms: Terms, now: int) -> KeyHits | None:
+        """Count a hit at `now` (ms, the store's clock); return the key's KeyHits when it is due to be reported.
 
         A race between threads may lose a hit, which makes a key hot a moment later. A lock would slow every hit.
         """
-        warmth = self._keys.get(key)
-        if warmth is None:
+        key_hits = self._keys.get(key)
+        if key_hits is None:
             if len(self._keys) >= KEPT:
                 self._keys.clear()
-            warmth = self._keys[key] = Warmth(head, terms, now, self._untold)
-        if not warmth.hits or now - warmth.since > terms.hot_window * 500:
-            warmth.hits, warmth.since, warmth.terms = 0, now, terms
-        warmth.hits += 1
-        warmth.head, warmth.now = head, now
-        if warmth.visits < MOST and self._visits is not None and self._visits.note(key, warmth):
+            key_hits = self._keys[key] = KeyHits(head, terms, now, self._untold)
+        if not key_hits.hits or now - key_hits.since > terms.hot_window * 500:
+            key_hits.hits, key_hits.since, key_hits.terms = 0, now, terms
+        key_hits.hits += 1
+        key_hits.head, key_hits.now = head, now
+        if key_hits.visits < MOST and self._visits is not None and self._visits.note(key, key_hits):
             self._tell()
-        if warmth.handed or warmth.hits < warmth.batch:
+        if key_hits.handed or key_hits.hits < key_hits.batch:
             return None
-        warmth.handed = True
-        return warmth
+        key_hits.handed = True
+        return key_hits

@@ -14,7 +14,7 @@ from askonce.gateway.rebuilt import rebuilt
 SHARES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99}
 
 
-def activity_told(activity: Activity) -> dict[str, Any]:
+def activity_json(activity: Activity) -> dict[str, Any]:
     """An Activity as JSON."""
     return {
         "hours": [_hour(one) for one in activity.hours],

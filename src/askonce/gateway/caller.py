@@ -1,4 +1,4 @@
-"""A caller of the gateway: its body as it arrives, and the moment at which it leaves.
+"""A caller of the gateway: its body as it arrives, and the moment at which it disconnects.
 
 A request that is answered without waiting is never watched: most hits are. The first time that its task waits for
 something, a second task begins to wait for the caller's leaving, and cancels the first. To the engine that is a caller
@@ -23,7 +23,7 @@ Leaves = Callable[[Callable[[], None] | None], None]
 LEAVES = "askonce.leaves"  # in a scope: a Leaves, which calls a function when the caller leaves; no task is needed
 
 
-class Left(Exception):
+class Disconnected(Exception):
     """The caller has gone."""
 
 
@@ -38,11 +38,11 @@ class Caller:
         self._watch: asyncio.Task[None] | None = None
 
     async def part(self) -> bytes:
-        """The next part of its body; Left if it has gone."""
+        """The next part of its body; Disconnected if it has gone."""
         message = await self._receive()
         if message["type"] != "http.request":
             self.left = True
-            raise Left
+            raise Disconnected
         self.sent_all = not message.get("more_body", False)
         body: bytes = message.get("body", b"")
         return body
@@ -110,7 +110,7 @@ class Upload(wire.AsyncByteStream):
     __slots__ = ("_caller", "_parts", "_rest", "ended")
 
     def __init__(self, caller: Caller, parts: list[bytes], limit: int) -> None:
-        self.ended: Left | TooLarge | None = None
+        self.ended: Disconnected | TooLarge | None = None
         self._caller = caller
         self._parts = parts
         self._rest = limit - sum(map(len, parts))
@@ -128,7 +128,7 @@ class Upload(wire.AsyncByteStream):
             self._rest -= len(part)
             if self._rest < 0:
                 raise TooLarge
-        except (Left, TooLarge) as why:
+        except (Disconnected, TooLarge) as why:
             self.ended = why
             raise
         return part

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-class Unsaid(Exception):
+class Undumped(Exception):
     """A value that a dump leaves out and that has no JSON; `args`: the names of its field and its type."""
 
 
@@ -74,9 +74,9 @@ def _object(dump: Any, value: Any, fields: dict[str, str]) -> Any:
 
 
 def _unsaid(name: str, value: Any) -> Any:
-    """A value that a dump leaves out, in full; Unsaid if it has no JSON."""
+    """A value that a dump leaves out, in full; Undumped if it has no JSON."""
     if _fields(value) is None and not secret(value) and _written(value) is None:
-        raise Unsaid(name, type(value).__name__)
+        raise Undumped(name, type(value).__name__)
     return value
 
 

@@ -1,6 +1,6 @@
 """A response whose body is in memory: reading it at once does not pass through the module's machinery for streams.
 
-That machinery (a decoder, two chunkers, three contexts) takes a tenth of a hit. A Ready response becomes the module's
+That machinery (a decoder, two chunkers, three contexts) takes a tenth of a hit. Such a response becomes the module's
 own as soon as it is read, pickled or streamed in any other way, so no program meets another type for long.
 """
 
@@ -15,7 +15,7 @@ from askonce.http.credentials import Header
 _ENCODING = b"content-encoding"
 
 
-def ready(
+def buffered(
     module: Any, status: int, headers: Sequence[Header], body: bytes, extensions: dict[str, Any] | None = None
 ) -> Any:
     """A response with this body."""
@@ -28,7 +28,7 @@ def ready(
     return made
 
 
-class _Ready:
+class _Buffered:
     """Its `stream` is what its client made of the body's, and is closed as if it had been read."""
 
     def read(self: Any) -> bytes:
@@ -65,4 +65,4 @@ def _taken(response: Any) -> bytes | None:
 
 @lru_cache(maxsize=8)
 def _kind(module: Any) -> Any:
-    return type("Response", (_Ready, module.Response), {"__module__": module.Response.__module__})
+    return type("Response", (_Buffered, module.Response), {"__module__": module.Response.__module__})

@@ -19,7 +19,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Manners:
+class LearnedHosts:
     """What was learned, within bounds. Threads that learn at once may lose a line, which is learned again."""
 
     def __init__(self) -> None:
