@@ -38,7 +38,7 @@ from askonce.testing import Provider, RedisServer, ValkeyServer  # noqa: E402
 from askonce.testing.clusters import Cluster  # noqa: E402
 from askonce.testing.sentinels import PATIENT, SentinelGroup  # noqa: E402
 from askonce.testing.servers import Redis8Server, Server  # noqa: E402
-from tests import profiles  # noqa: E402, F401 - the number of examples
+from tests import profiles, reports  # noqa: E402, F401 - the number of examples
 from tests.corpus import interactions  # noqa: E402
 from tests.fixtures import contained, crowd, others, place, shared, started, tasks, threads  # noqa: E402
 from tests.support import ReplayUpstream  # noqa: E402
@@ -52,10 +52,12 @@ CORPUS = Path(os.environ.get("ASKONCE_CORPUS", TESTS.parents[1] / "shared" / "co
 RECORDED = {"corpus_dir", "records", "replay_upstream", "steady_replay"}
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Ctrl-C ends what tests start, also where this process was told to ignore it: `make test &` in a script, nohup."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(reports)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -84,7 +86,8 @@ def _logs() -> Iterator[None]:
     yield
     for one, (handlers, filters, propagate, level) in zip(loggers, before, strict=True):
         one.handlers, one.filters, one.propagate = handlers, filters, propagate
-        one.setLevel(level)
+        if one.level != level:
+            one.setLevel(level)  # empties what every logger remembers
 
 
 def pytest_collection_finish() -> None:

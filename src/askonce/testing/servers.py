@@ -35,7 +35,7 @@ SOCKET_PATH = 100  # bytes: Linux takes 107, macOS 103
 # Its parent is this process until this process dies in any way. Forked children would keep a pipe open, and
 # PR_SET_PDEATHSIG fires when the *thread* that started the server ends.
 WATCH = """
-import os, shutil, sys, time
+import os, sys, time
 parent, server, directory = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 while os.getppid() == parent:
     time.sleep(0.25)
@@ -44,6 +44,7 @@ try:
 except ProcessLookupError:
     pass
 if directory:
+    import shutil  # takes as long as the rest, and most servers outlive their watcher
     shutil.rmtree(directory, ignore_errors=True)
 """
 
