@@ -39,18 +39,21 @@ def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return patient(server)
 
 
+_PATIENT = f"socket_timeout={PATIENT:g}&socket_connect_timeout={PATIENT:g}"
+
+
 def patient(server: Server) -> str:
     """The URL of a server that all tests share.
 
     A crowd takes longer to be scheduled than a store has to answer, where other tests have most of the machine. Tests
     of a store that is away or slow have a server of their own, and its users their 0.2 s.
     """
-    return f"{server.url}?socket_timeout={PATIENT:g}"
+    return f"{server.url}?{_PATIENT}"
 
 
 def prompt(url: str) -> str:
     """The URL of the same place, whose users have no patience: where what is lost costs a timeout, and that is tried."""
-    return url.removesuffix(f"?socket_timeout={PATIENT:g}")
+    return url.removesuffix(f"?{_PATIENT}")
 
 
 @pytest.fixture(params=KINDS)

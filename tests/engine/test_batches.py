@@ -17,6 +17,7 @@ from askonce.core.judge import Verdict
 from askonce.engine.answer import Answer
 from askonce.engine.question import NOTHING
 from askonce.flight.guarded_store import BATCH
+from askonce.store import StoreTrouble
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server
 from tests.crowd import Crowd, eventually, gathered, heartbeat, idle
@@ -198,15 +199,26 @@ def test_two_batches_of_one_process_that_overlap_pay_each_input_once(crowd, shar
     assert sum(len(made) for made in call.made) == 150
 
 
+def sharing(cache: Any) -> list[Any]:
+    """The flights without a lease that lookups get from now on."""
+    board, shared = cache._base._engine.board, list[Any]()
+    plain = board.share_unleased
+
+    def noted(*arguments: Any) -> Any:
+        shared.append(plain(*arguments))
+        return shared[-1]
+
+    board.share_unleased = noted
+    return shared
+
+
 def test_a_batch_in_trouble_is_paid_once_by_all_who_ask_it(crowd, own_valkey):
     cache, call = crowd.cache(patient(own_valkey)), Call()
     ready(crowd, cache)
     own_valkey.command("CONFIG", "SET", "maxmemory", 1)
     going: list[bool] = []
     call.open = lambda: bool(going)
-    board, shared = cache._base._engine.board, []
-    plain = board.share_unleased
-    board.share_unleased = lambda *arguments: shared.append(plain(*arguments)) or shared[-1]
+    shared = sharing(cache)
     futures = [asked(crowd, cache, call, range(200)) for _ in range(3)]
     try:
         eventually(lambda: sum(map(len, call.made)) == 200 and len(shared) == 600, "each input is called for once")
@@ -222,6 +234,29 @@ def test_a_batch_in_trouble_is_paid_once_by_all_who_ask_it(crowd, own_valkey):
     assert len({one.key for made in call.made for one in made}) == sum(map(len, call.made)) == 200
     assert {one.status.detail for outcome in found for one in outcome} == {"store-full"}
     assert cache.stats()["trouble"] < 10, "a batch has a trouble once, and not each of its inputs"
+
+
+def test_a_call_of_a_batch_that_could_not_read_hides_no_call_from_later_batches(crowd, own_valkey, monkeypatch):
+    """It cannot know whether the call under way is from before an invalidation; those that read can."""
+    cache, call = crowd.cache(patient(own_valkey)), Call()
+    ready(crowd, cache)
+    own_valkey.command("CONFIG", "SET", "maxmemory", 1)
+    going: list[bool] = []
+    call.open = lambda: bool(going)
+    shared, futures = sharing(cache), []
+    for number, calls in enumerate((1, 2, 2, 2)):
+        with monkeypatch.context() as patch:
+            if number == 1:
+                patch.setattr(cache._base._engine._reader, "look_all", unreadable)
+            futures.append(asked(crowd, cache, call, range(9)))
+            eventually(lambda number=number: len(shared) == 9 * (number + 1), "it shares, or calls")
+        eventually(lambda calls=calls: len(call.made) == calls, "it calls")
+    going.append(True)
+    assert all(right(future.result(60)) for future in futures)
+
+
+async def unreadable(_: Any) -> Any:
+    raise StoreTrouble("store-timeout")
 
 
 @pytest.mark.slow

@@ -224,6 +224,16 @@ class Flight:
         return result
 
 
+# A key, what alone may join, and whether generations were read: later lookups join none of those that have not, which
+# must not take the place of one that they do join.
+_Place = tuple[Key, str, bool]
+
+
+def _place(flight: Flight) -> _Place:
+    """Where a flight without a lease is posted."""
+    return flight.key, flight.unverified, flight.snapshot is not None
+
+
 class Board:
     """The flights of this process, by the id they claim with; those without a lease, by key.
 
@@ -236,7 +246,7 @@ class Board:
         self._gone = gone
         self._claimed: dict[bytes, Flight] = {}
         self._leading: dict[Key, Flight] = {}  # the flight that was last granted the key's lease
-        self._unleased: dict[tuple[Key, str], Flight] = {}  # by key, and by what alone may join
+        self._unleased: dict[_Place, Flight] = {}
         self._lock = OwnedLock()
         self._mark = os.urandom(8)  # the end of the id of each flight
         self._pid = os.getpid()
@@ -275,7 +285,7 @@ class Board:
         self._claimed.pop(flight.id, None)
         if self._leading.get(flight.key) is flight:
             self._leading.pop(flight.key, None)
-        if self._unleased.get((flight.key, flight.unverified)) is flight:
+        if self._unleased.get(_place(flight)) is flight:
             with contextlib.suppress(Busy):  # a landed flight is joined by no caller, and the next one replaces it
                 self._lock.run(lambda: self._unpost(flight))
         flight.over = True
@@ -286,8 +296,8 @@ class Board:
 
     def _unpost(self, flight: Flight) -> None:
         # Only if this flight is there, not one that has replaced it.
-        if self._unleased.get((flight.key, flight.unverified)) is flight:
-            del self._unleased[flight.key, flight.unverified]
+        if self._unleased.get(_place(flight)) is flight:
+            del self._unleased[_place(flight)]
 
     def reap(self, flight: Flight) -> None:
         """End a flight that nothing runs any more. If its stream goes on elsewhere, that ends it later."""
@@ -311,15 +321,16 @@ class Board:
     def share_unleased(self, mine: Flight, may_join: Callable[[Flight], bool]) -> Flight:
         """The flight for a key without the store: one under way that may be joined, or else `mine`."""
 
-        def posted() -> Flight:
-            for flight in (self._unleased.get((mine.key, mine.unverified)), self._leading.get(mine.key)):
+        def shared() -> Flight:
+            posted = [self._unleased.get((mine.key, mine.unverified, read)) for read in (True, False)]
+            for flight in (*posted, self._leading.get(mine.key)):
                 if flight is not None and flight.joinable and flight.alive() and may_join(flight):
                     return flight
-            self._unleased[mine.key, mine.unverified] = mine
+            self._unleased[_place(mine)] = mine
             return mine
 
         try:
-            return self._lock.run(posted)
+            return self._lock.run(shared)
         except Busy:  # a signal handler interrupted this very code, and asks the same
             return mine
 
