@@ -61,6 +61,8 @@ def test_a_key_in_the_query_is_a_credential():
 def test_how_a_stream_is_framed_is_no_part_of_the_question():
     base = "https://g.example/v1beta/models/gemini-2.5-flash"
     assert upstream(f"{base}:streamGenerateContent?alt=sse") == upstream(f"{base}:generateContent")
+    both = [upstream(f"{base}:streamGenerateContent?{query}") for query in ("alt=sse&alt=json", "alt=json&alt=sse")]
+    assert both[0] != both[1]
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/files", "/v1/chat", "/v1/audio/transcriptions"])

@@ -92,11 +92,12 @@ def target_of(method: str, url: str, same_as: tuple[tuple[str, str], ...] = ()) 
     if operation is None:
         return None
     secrets, plain = [], []
+    framing = "alt=sse" if parts.query.count("alt=") == 1 else ""  # of several, one wins, and the order may say which
     for piece in filter(None, parts.query.split("&")):
         name = piece.partition("=")[0].lower()
         if name in _SECRET or name in _SIGNED:
             secrets.append(piece)
-        elif piece != "alt=sse":  # how a stream is framed; the form is kept beside the key
+        elif piece != framing:  # how a stream is framed; the form is kept beside the key
             plain.append(piece)
     signed = "AWS4" if any(piece.partition("=")[0].lower() in _SIGNED for piece in secrets) else ""
     # Some providers repeat a host's region in the path.
