@@ -64,7 +64,7 @@ class Answered:
 
 
 class AnsweredLater:
-    """The same of an AsyncCache. Coroutine functions, so that one that nobody awaits is an error of types."""
+    """The same for an AsyncCache. They are coroutine functions, so that type checkers report a missing await."""
 
     __slots__ = ()
     status: Status

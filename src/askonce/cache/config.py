@@ -81,7 +81,7 @@ KNOWN = frozenset({*(name.removeprefix(BEGINS) for name in VARIABLES.values()), 
 
 
 def misspelt(options: Collection[str]) -> dict[str, str]:
-    """Variables of the environment that nothing reads, though somebody meant it, and what to write instead.
+    """The misspelt variables of the environment, which nothing reads, each with what to write instead.
 
     `options`: those of a cache, which are no variables.
     """
@@ -104,7 +104,7 @@ def warn_of_misspelt(options: Collection[str]) -> None:
 
 
 def giver(name: str, given: Any = None) -> str:
-    """Who says a setting, as errors name it: ``mode=``, or ``$ASKONCE_MODE=``."""
+    """Where a setting was given, as errors name it: ``mode=``, or ``$ASKONCE_MODE=``."""
     by_code = setting(name, given) is not None or not variable(VARIABLES[name])
     return f"{name}=" if by_code else f"${VARIABLES[name]}="
 
@@ -202,7 +202,7 @@ def default_near() -> object:
 
 
 def check_url(url: object) -> str:
-    """The URL; a ConfigError for what is none says how one looks."""
+    """The URL; ConfigError for anything else, with an example."""
     if isinstance(url, str) and url:
         if url.strip() and (url != url.strip() or any(sign < " " or sign == "\x7f" for sign in url)):
             # What takes URLs apart drops some of these without a word, and names another store.

@@ -1,4 +1,4 @@
-"""Types of other packages, by the names under which annotations ask for them: imported when somebody asks.
+"""Types of other packages, by the names that annotations have for them; imported when an annotation is resolved.
 
 An extra that is not installed has no types. Its parameters are of any type then, so that annotations still resolve.
 """

@@ -21,7 +21,7 @@ OFF = "off"
 
 
 def pricer_of(prices: Prices | None) -> Pricer:
-    """The pricer of a cache; ConfigError if the list cannot be read, or is none."""
+    """The pricer of a cache; ConfigError if the list cannot be read, or is invalid."""
     if prices is None and (said := config.variable("ASKONCE_PRICES")) is not None:
         with config.naming("ASKONCE_PRICES"):
             return _pricer(said)

@@ -23,7 +23,7 @@ def prepare() -> None:
 
 
 class ReaderLeft(Exception):
-    """Whoever read the standard output has had enough. No OSError, which the parser takes for its own affair."""
+    """The reader of the standard output closed it. Not an OSError, because the parser would handle that itself."""
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def reading() -> Iterator[None]:
 
 
 def quietly(tell: Callable[[], object]) -> None:
-    """Tell something on standard error; if nobody reads it any more, the exit code says it all the same."""
+    """Call `tell`, which writes to standard error. If its reader has left, the exit code has to do."""
     try:
         tell()
         sys.stderr.flush()

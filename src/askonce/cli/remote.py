@@ -55,7 +55,7 @@ class Reply(NamedTuple):
 
 
 class Gateway:
-    """One gateway's address. Nothing is sent before it is asked. UsageError for a URL that is none."""
+    """One gateway's address. Nothing is sent before it is asked. UsageError for an invalid URL."""
 
     def __init__(self, url: str, token: Token | None = None) -> None:
         try:

@@ -1,4 +1,4 @@
-"""How commands speak: JSON for programs, rich for a terminal, plain text for a pipe; errors are the frame's."""
+"""What commands print: JSON for programs, rich text for a terminal, plain text for a pipe. `cli.app` prints errors."""
 
 from __future__ import annotations
 

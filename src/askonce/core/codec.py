@@ -301,7 +301,7 @@ class Codec:
 
 
 def _named(name: bytes) -> Key:
-    """The key of an entry's name; of a name that is none, that of some key."""
+    """The key of an entry's name. Any other bytes give some key, under which nothing decrypts."""
     form = name[-1:].decode("latin-1")
     return Key(name[:-1], form if form in FORMS else "v")  # type: ignore[arg-type]  # a Form
 

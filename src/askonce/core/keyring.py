@@ -167,7 +167,7 @@ def _pair(part: str) -> tuple[str, str]:
 
 
 def check_id(name: object) -> str:
-    """The id of a key; ConfigError if it is none."""
+    """The id of a key; ConfigError if it is invalid."""
     if not isinstance(name, str) or not _ID.fullmatch(name) or name == NAMES:
         raise ConfigError(
             f"{shown(name)} is not the id of a key: write up to 32 letters, digits, dots and dashes, such as 2026-11,"

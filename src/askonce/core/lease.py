@@ -17,9 +17,8 @@ from collections.abc import Iterable, Mapping
 from askonce.core.model import Dates, Head, Snapshot
 from askonce.core.providers.named_tuples import NamedTuple
 
-LEASE_LIFE = (
-    15 * 60_000
-)  # ms from the grant, never re-armed: frees the followers of a hung upstream whose lease is still renewed
+# ms from the grant, never re-armed: frees the followers of a hung upstream whose lease is still renewed.
+LEASE_LIFE = 15 * 60_000
 FIELDS = 4096  # moved fields that one partition remembers, some 100 bytes each
 BACKOFF_FIRST = 1_000
 BACKOFF_LAST = 30_000
@@ -285,7 +284,7 @@ def fill(slot: Slot, flight: bytes, order: int, ends: int, now: int) -> tuple[st
 
 
 def backoff(fails: int, hint: int) -> int:
-    """How long nobody tries again after `fails` failures in a row, ms; `hint`: the upstream's own retry-after, ms."""
+    """How long no caller tries again after `fails` failures in a row, ms; `hint`: upstream's own retry-after, ms."""
     grown = min(BACKOFF_FIRST << min(fails - 1, 5), BACKOFF_LAST)
     return min(max(grown, hint), BACKOFF_CAP)
 

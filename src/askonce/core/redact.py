@@ -157,7 +157,7 @@ class Redaction:
         return self.body(value, depth)
 
     def _schema(self, name: str, schema: Any, depth: int) -> Any:
-        """The schema of a field whose name suggests a secret: the name is none, but its examples may be."""
+        """The schema of a field whose name suggests a secret: its examples may be secrets."""
         if not secret_name(name):
             return self.body(schema, depth)
         return {
@@ -282,7 +282,7 @@ def _without(value: Any, clear: Callable[[str], str]) -> Any:
 
 
 def _beside(name: str) -> bool:
-    """Whether a value beside a secret is none itself: hidden there, and allowed elsewhere."""
+    """Whether a value with this name is hidden only beside a secret, and shown elsewhere."""
     return bool(_BESIDE.search(name.lower()))
 
 

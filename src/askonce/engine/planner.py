@@ -150,7 +150,7 @@ def _scopes(scopes: object) -> dict[str, Policy]:
 
 
 def check_policy(policy: object) -> Policy:
-    """The policy; ConfigError if it is none."""
+    """The policy; ConfigError if it is not a Policy."""
     if not isinstance(policy, Policy):
         raise ConfigError(f"policy={shown(policy)}: write Policy(ttl=60)")
     return policy

@@ -1,4 +1,4 @@
-"""Amounts in units, for whoever writes them: the command line and the page differ in the space between."""
+"""Amounts as a number and its unit; the command line and the page write different spaces between them."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class Items:
 
     def __init__(self) -> None:
         self._held = b""
-        self._odd = False  # it is none: everything passes
+        self._odd = False  # not in this framing: everything passes unchanged
 
     def fed(self, part: bytes) -> bytes:
         """What can be passed on after this part."""
@@ -207,7 +207,7 @@ class Frames:
 
     def __init__(self) -> None:
         self._held = b""
-        self._odd = False  # it is none: everything passes
+        self._odd = False  # not in this framing: everything passes unchanged
 
     def fed(self, part: bytes) -> bytes:
         """What can be passed on after this part."""

@@ -1,4 +1,4 @@
-"""Whose answer it is, for one HTTP client: what its requests carry, and what was seen before.
+"""Whose answers a request may have, for one HTTP client: by what it carries, and by what was seen before.
 
 Headers that count are in the key. The credential is in it as a digest; a short-lived credential cannot identify a
 tenant, and gets no key. A header that is not known to be harmless is reported once: one of no class, or one that is new

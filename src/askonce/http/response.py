@@ -150,7 +150,7 @@ def _read(head: bytes) -> Response | Failure:
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as wrong:
         raise ValueError(f"no packed reply: {wrong!r}") from wrong
     if type(status) is not int or not 100 <= status <= 999 or type(who) is not str or type(age) is not int:
-        raise ValueError("no packed reply: its status is none")
+        raise ValueError("no packed reply: its status is not one of HTTP")
     return Response(status, headers, b"", who, frame, age)
 
 

@@ -31,7 +31,7 @@ class Stored:
         self._sound: set[bytes] = set()
 
     def answer(self, found: Found) -> Response | Failure:
-        """An answer in one piece; Unreadable if it is none."""
+        """An answer in one piece; Unreadable if no SDK could read it."""
         assert found.body is not None
         return self.read(found.body, found.head)
 
@@ -48,7 +48,7 @@ class Stored:
         return made
 
     def opening(self, found: Found, api: Api) -> Response | Failure:
-        """The start of a stream; Unreadable if it is none."""
+        """The start of a stream; Unreadable if no SDK could read it."""
         assert isinstance(found.value, Playback)
         try:
             head = read_head(found.value.meta)

@@ -158,7 +158,7 @@ class Collector:
         self._hear()
 
     def describe(self) -> Iterable[Any]:
-        """The names of all metrics, without counts: for the registry, which knows by them whom to ask."""
+        """The names of all metrics, without counts: for the registry, which finds a collector by them."""
         return self._families(Snapshot())
 
     def collect(self) -> Iterator[Any]:

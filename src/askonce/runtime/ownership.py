@@ -25,7 +25,7 @@ LOOK = 0.02  # s between two checks of a thread that waits for a lock: a wake-up
 
 
 class Busy(Exception):
-    """The lock was not free in time. `by_me`: this very thread holds it further down, so it cannot become free."""
+    """The lock was not free in time. `by_me`: this thread holds it, further up its stack, so it cannot become free."""
 
     def __init__(self, *, by_me: bool = False) -> None:
         super().__init__("held by this very thread" if by_me else "held by another thread")

@@ -125,7 +125,7 @@ class Near(Protocol):
 
 
 class NearListener(Protocol):
-    """Who is told that a near cache began or stopped."""
+    """It is told that a near cache began or stopped."""
 
     def near_changed(self, state: str, why: str) -> None:
         """It began (``on``), or stopped; `why`: a sentence for people, "" if it goes on by itself."""

@@ -1,7 +1,7 @@
 """Streams split into events, and events written: server-sent events, and sequences of JSON objects.
 
 The rules are the living standard's (html.spec.whatwg.org, 9.2): lines end in CRLF, LF or CR; a line that begins with a
-colon is a comment; a blank line closes an event; an event without data is none; an unclosed event did not arrive. Two
+colon is a comment; a blank line closes an event; an event without data is ignored; an unclosed one did not arrive. Two
 rules are easy to break in a stream that is cut anywhere. A CR ends its line at once, and an LF that follows, perhaps
 much later, belongs to it. A BOM is skipped only at the very start, where it may come in pieces.
 

@@ -51,7 +51,7 @@ class Field:
 
 
 def _value(kind: str | None, word: str) -> Any:
-    """A word of a query as a value of its type; the word itself, which then does not fit, if it is none."""
+    """A word of a query as a value of its type. A word of another type stays text, which the check then refuses."""
     if kind == "boolean":
         return {"true": True, "false": False}.get(word, word)
     if kind == "integer" and word.removeprefix("-").isascii() and word.removeprefix("-").isdigit() and len(word) < 20:

@@ -185,13 +185,13 @@ class Faults:
 
     async def http(self, request: Request, error: HTTPException) -> Response:
         """No such page, or not in this way."""
-        said = "This address is none of this page's." if error.status_code == 404 else error.detail
+        said = "The dashboard has no page at this address." if error.status_code == 404 else error.detail
         answer = self._site.message(request, error.status_code, "Not found" if error.status_code == 404 else "No", said)
         answer.headers.update(error.headers or {})
         return answer
 
     async def ours(self, request: Request, error: AskonceError) -> Response:
-        """A key that is none, or that no answer has."""
+        """An invalid key, or one that no answer has."""
         absent = isinstance(error, LookupError)
         title = "No such answer" if absent else "This cannot be shown"
         return self._site.message(request, 404 if absent else 400, title, str(error))

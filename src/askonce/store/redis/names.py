@@ -63,7 +63,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def read_member(member: bytes) -> tuple[bytes, Form]:
-    """The first half of the digest, and the form, in a member of the index of flights; ValueError for what is none."""
+    """The first half of the digest, and the form, in a member of the index of flights; ValueError for any other."""
     form: Any = member[23:].decode()
     if len(member) != 24 or form not in _FORMS:
         raise ValueError(member)

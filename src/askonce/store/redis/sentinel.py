@@ -139,7 +139,7 @@ class Survey:
 
     @property
     def settled(self) -> bool:
-        """Whether nobody must be asked any more."""
+        """Whether no further sentinel has to be asked."""
         if not self.left or not self.service.lost.issuperset(self.left):
             return not self.left
         same = [report for report in self.reports if report[:4] == self.reports[-1][:4]]
