@@ -21,16 +21,16 @@ def _says(who: str, size: str) -> str:
     return f"{who}{quoted}"
 
 
+def bytes_in(text: str) -> int | None:
+    """The bytes that a text such as "64MB" says; None if it says none."""
+    found = _SIZE.fullmatch(text.strip().lower())
+    return int(float(found[1]) * _UNITS[found[2]]) if found is not None and found[2] in _UNITS else None
+
+
 def size_of(near: object, who: str = "near=") -> int:
     """Bytes, from a number or a text such as "64MB"; ConfigError for anything else, and for less than LEAST but 0."""
-    if isinstance(near, str):
-        found = _SIZE.fullmatch(near.strip().lower())
-        if found is None or found[2] not in _UNITS:
-            raise _no_size(near, who)
-        size = int(float(found[1]) * _UNITS[found[2]])
-    elif isinstance(near, int) and not isinstance(near, bool):
-        size = near
-    else:
+    size = bytes_in(near) if isinstance(near, str) else near
+    if not isinstance(size, int) or isinstance(size, bool):
         raise _no_size(near, who)
     if size < 0 or 0 < size < LEAST:
         raise ConfigError(

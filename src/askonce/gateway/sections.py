@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, NamedTuple, TypeVar
 
+from askonce.cache.near import bytes_in
 from askonce.core.policy import LONGEST, MOST
+from askonce.core.wording import shown
 from askonce.errors import ConfigError
 
 T = TypeVar("T")
 
 SECONDS, BYTES = "s", "bytes"  # units; a text such as "64MB" is a number of bytes
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
 _YES, _NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 CLOSE = 0.6  # how alike two words are, of which one is named for the other
 
@@ -140,7 +140,7 @@ def kind_of(one: Field[Any]) -> Callable[..., object]:
 
 def _text(name: str, value: object, *, text: bool, example: object) -> str:  # noqa: ARG001 - the readers are called alike
     if not isinstance(value, str):
-        raise ConfigError(f"{name} = {_shown(value)} is not text: write it in quotes, {name} = {str(value)!r}")
+        raise ConfigError(f"{name} = {shown(value)} is not text: write it in quotes, {name} = {str(value)!r}")
     if not value.isprintable():
         raise ConfigError(f"{name} contains control characters: remove them")
     return value
@@ -150,7 +150,7 @@ def _whole(name: str, value: object, *, text: bool, example: object) -> int:
     if text and isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip(), re.ASCII):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MOST:
-        raise ConfigError(f"{name} = {_shown(value)} is not a whole number: {_written(name, example, text=text)}")
+        raise ConfigError(f"{name} = {shown(value)} is not a whole number: {_written(name, example, text=text)}")
     return value
 
 
@@ -160,7 +160,7 @@ def _flag(name: str, value: object, *, text: bool, example: object) -> bool:  # 
     word = value.strip().lower() if text and isinstance(value, str) else ""
     if word in _YES | _NO:
         return word in _YES
-    raise ConfigError(f"{name} = {_shown(value)} is neither true nor false: {_written(name, 'true', text=text)}")
+    raise ConfigError(f"{name} = {shown(value)} is neither true nor false: {_written(name, 'true', text=text)}")
 
 
 def _seconds(name: str, value: object, *, text: bool, example: object) -> float:
@@ -170,7 +170,7 @@ def _seconds(name: str, value: object, *, text: bool, example: object) -> float:
         found = -1.0
     if not 0 <= found <= LONGEST:
         some = example if isinstance(example, int | float) else 60
-        raise ConfigError(f"{name} = {_shown(value)} is not a number of seconds: write {name} = {some:g}")
+        raise ConfigError(f"{name} = {shown(value)} is not a number of seconds: write {name} = {some:g}")
     return found
 
 
@@ -178,36 +178,28 @@ def _number(name: str, value: object, *, text: bool, example: object) -> float: 
     if text and isinstance(value, str) and re.fullmatch(r"\d+(?:\.\d+)?", value.strip(), re.ASCII):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{name} = {_shown(value)} is not a number: write {name} = 1.5, without quotes")
+        raise ConfigError(f"{name} = {shown(value)} is not a number: write {name} = 1.5, without quotes")
     return float(value)
 
 
 def _size(name: str, value: object, *, text: bool, example: object) -> int:  # noqa: ARG001
-    if isinstance(value, str):
-        found = _SIZE.fullmatch(value.strip().lower())
-        if found is not None and found[2] in _UNITS:
-            value = int(float(found[1]) * _UNITS[found[2]])
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST:
-        return value
-    raise ConfigError(f"{name} = {_shown(value)} is not a size: write bytes, or a text such as {name} = '64MB'")
+    size = bytes_in(value) if isinstance(value, str) else value
+    if isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= MOST:
+        return size
+    raise ConfigError(f"{name} = {shown(value)} is not a size: write bytes, or a text such as {name} = '64MB'")
 
 
 def _texts(name: str, value: object, *, text: bool, example: object) -> tuple[str, ...]:  # noqa: ARG001
     if isinstance(value, str):
         return tuple(filter(None, map(str.strip, value.split(",")))) if text else (value,)
     if not isinstance(value, list | tuple) or any(not isinstance(one, str) or not one for one in value):
-        raise ConfigError(f"{name} = {_shown(value)} is not a list of texts: write {name} = ['one', 'two']")
+        raise ConfigError(f"{name} = {shown(value)} is not a list of texts: write {name} = ['one', 'two']")
     return tuple(value)
 
 
 def _written(name: str, example: object, *, text: bool) -> str:
     """How a value is written: in a file of TOML, or as the text of a variable or a flag."""
     return f"write {example}" if text else f"write {name} = {example}, without quotes"
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 40 else f"{shown[:40]}..."
 
 
 _KINDS: dict[str, Callable[..., object]] = {
