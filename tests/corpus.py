@@ -8,8 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from askonce.core.keys import RAW, canonical_fields, parsed
+from askonce.core.providers.hosts import provider_of
+from askonce.core.providers.operations import Operation, operation_at
+
 Item = TypeVar("Item")
 KIND = ("api", "stream", "status", "finish_reason", "has_tools", "has_tool_calls_in_response", "has_refusal")
+
+
+def by_path(method: str, path: str, host: str = "") -> Operation | None:
+    """The operation of a request line at a host; None if it is no known one."""
+    return operation_at(method, path, provider_of(host))
+
+
+def canonical_body(raw: bytes, drop: tuple[str, ...] = ()) -> bytes:
+    """The canonical JSON of an HTTP body; its marked bytes if it has none, as in http.body_keys."""
+    body = parsed(raw)
+    return RAW + raw if body is None else canonical_fields(body, raw, drop)
 
 
 def interactions(folder: Path) -> Iterator[dict[str, Any]]:

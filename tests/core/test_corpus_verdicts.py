@@ -31,12 +31,13 @@ from openai.types.responses import response_create_params as response_params
 
 from askonce.core.headers import HEADER_CLASSES, asks_stream, header_class, ignored_header
 from askonce.core.judge import Judge, judge_answer
-from askonce.core.keys import RAW, canonical, canonical_body
+from askonce.core.keys import RAW, canonical
 from askonce.core.policy import resolve
 from askonce.core.providers import APIS, by_answer
 from askonce.core.providers.expected import PLAIN, expected_of
-from askonce.core.providers.operations import Operation, agreed, by_path, model_of
+from askonce.core.providers.operations import Operation, agreed, model_of
 from askonce.core.providers.request import judge_request
+from tests.corpus import by_path, canonical_body
 
 ROWS = {api.name: api for api in APIS}
 TERMS = resolve()

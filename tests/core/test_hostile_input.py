@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 import pytest
 
-from askonce.core import keys
 from askonce.core.judge import judge_answer
 from askonce.core.policy import Control, resolve
 from askonce.core.providers import APIS
@@ -29,6 +28,7 @@ from askonce.http.credentials import covers_body, rotates
 from askonce.http.embeddings import cut, put_together
 from askonce.http.request import less_ours, read_headers
 from askonce.http.response import unpack
+from tests.corpus import canonical_body
 
 pytestmark = pytest.mark.waits  # it measures time and memory
 
@@ -110,7 +110,7 @@ def _together(data: bytes) -> None:
 
 
 PARSERS: dict[str, Callable[[bytes], Any]] = {
-    "a request": keys.canonical_body,
+    "a request": canonical_body,
     "vectors, cut": lambda data: cut(data, 1),
     "vectors, put together": _together,
     "events": lambda data: Parser().feed(data),

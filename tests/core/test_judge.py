@@ -21,9 +21,9 @@ from askonce.core.judge import Judge, Verdict
 from askonce.core.policy import Policy, Terms, resolve
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.items import ItemScan
-from askonce.core.providers.operations import by_path
 from askonce.core.providers.scan import StreamScan, read, streams_read
 from askonce.core.providers.sources import carries_sources
+from tests.corpus import by_path
 
 TERMS = resolve()
 SEARCHED = resolve(Policy(searched="store"))

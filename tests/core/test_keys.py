@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from askonce.core import keys, labels
-from askonce.core.keys import Key, canonical, canonical_body, digest
+from askonce.core.keys import Key, canonical, digest
 from askonce.core.labels import check_scope, check_tag, check_tags, field, fields
 from askonce.errors import ConfigError, RequestError
+from tests.corpus import canonical_body
 from tests.profiles import examples
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_keys.json").read_text("utf-8"))

@@ -12,9 +12,8 @@ import openai
 import pytest
 
 from askonce import Cache
-from askonce.core.providers.operations import by_path
 from askonce.events import Status
-from tests.corpus import sample
+from tests.corpus import by_path, sample
 from tests.http.conftest import Record
 from tests.http.upstreams import Noting, Seen
 

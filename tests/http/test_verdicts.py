@@ -12,9 +12,10 @@ from typing import Any
 from askonce.core.judge import Judge
 from askonce.core.policy import resolve
 from askonce.core.providers.expected import expected_of
-from askonce.core.providers.operations import Operation, agreed, by_path
+from askonce.core.providers.operations import Operation, agreed
 from askonce.core.providers.request import judge_request
 from askonce.core.providers.scan import streams_read
+from tests.corpus import by_path
 from tests.http.conftest import Record
 
 PAGE = Path(__file__).parents[2] / "docs" / "sdks.md"

@@ -88,15 +88,11 @@ def plain(body: bytes) -> Any:
         return json.loads(body.decode("utf-8", "surrogatepass"))
 
 
-def canonical_body(raw: bytes, drop: Collection[str] = ()) -> bytes:
-    """The canonical JSON of an HTTP body without its top-level fields `drop`; its marked bytes if it has none."""
-    return canonical_fields(parsed(raw), raw, drop)
+def canonical_fields(body: dict[str, object], raw: bytes, drop: Collection[str]) -> bytes:
+    """The canonical JSON of an HTTP body (`parsed`) without its top-level fields `drop`; if it has none, `raw`, marked.
 
-
-def canonical_fields(body: dict[str, object] | None, raw: bytes, drop: Collection[str] = ()) -> bytes:
-    """`canonical_body` of a parsed body; removes `drop` from `body` itself."""
-    if body is None:
-        return RAW + raw
+    The fields are removed from `body` itself.
+    """
     for name in drop:
         body.pop(name, None)
     try:

@@ -18,13 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from askonce.core.keys import canonical_body
 from askonce.core.providers import APIS
 from askonce.core.providers.assemble import to_json, to_stream
 from askonce.core.providers.fields import left_out
-from askonce.core.providers.operations import by_path
 from askonce.core.providers.scan import StreamScan, read
-from tests.corpus import sample
+from tests.corpus import by_path, canonical_body, sample
 from tests.profiles import examples
 
 ROWS = {api.name: api for api in APIS}
@@ -193,7 +191,7 @@ def test_a_recorded_stream_in_one_piece_lacks_nothing_that_answers_to_its_questi
 def question(record: Record, name: str) -> tuple[Any, ...]:
     path = by_path(record["method"], record["url_path"], record["host"])
     assert path
-    return record["host"], path.path, canonical_body(record["request_body"].encode(), left_out(path))
+    return record["host"], path.path, canonical_body(record["request_body"].encode(), tuple(left_out(path)))
 
 
 # --- there and back ---

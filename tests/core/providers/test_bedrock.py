@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from askonce.core.providers import APIS
 from askonce.core.providers.eventstream import CONTENT_TYPE
 from askonce.core.providers.items import ItemScan
-from askonce.core.providers.operations import agreed, by_path
+from askonce.core.providers.operations import agreed
 from askonce.core.providers.scan import StreamScan, read
 from tests.core.aws import chunk, claude, converse, event, failure, nova
+from tests.corpus import by_path
 
 ROWS = {api.name: api for api in APIS}
 

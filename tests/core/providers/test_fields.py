@@ -26,7 +26,8 @@ from askonce.core.providers import APIS
 from askonce.core.providers.api import Left
 from askonce.core.providers.fields import FORM, left_out, per_input, unmark
 from askonce.core.providers.hosts import PROVIDERS
-from askonce.core.providers.operations import Operation, agreed, by_path
+from askonce.core.providers.operations import Operation, agreed
+from tests.corpus import by_path
 from tests.profiles import examples
 
 PAGE = Path(__file__).parents[3] / "docs" / "keys.md"

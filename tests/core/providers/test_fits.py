@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from askonce.core.providers.fits import OTHER_MODEL, OTHER_REQUEST, Request, ids_of, misfit
 from askonce.core.providers.learned_hosts import IN_A_ROW, KEPT, LearnedHosts
 from askonce.core.providers.names import akin, of_a_stranger
-from askonce.core.providers.operations import agreed, by_path, model_of
+from askonce.core.providers.operations import agreed, model_of
 from askonce.core.providers.streamed import read
+from tests.corpus import by_path
 
 HOSTS = ("openai", "azure", "anthropic", "gemini", "vertex", "bedrock", "mistral", "voyage", "")
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askonce.core.providers.hosts import place_of, provider_of
-from askonce.core.providers.operations import agreed, by_path, model_of
+from askonce.core.providers.operations import agreed, model_of
+from tests.corpus import by_path
 
 TURN = {"role": "user", "content": "?"}
 BODIES: dict[str, dict[str, Any]] = {

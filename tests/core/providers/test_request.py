@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from askonce.core.policy import Policy, resolve
 from askonce.core.providers.expected import Expected, expected_of
 from askonce.core.providers.inert import NAMES
-from askonce.core.providers.operations import agreed, by_path
+from askonce.core.providers.operations import agreed
 from askonce.core.providers.request import judge_request
+from tests.corpus import by_path
 
 TERMS = resolve()
 SEARCHED = resolve(Policy(searched="store"))

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from askonce.core.providers import APIS
-from askonce.core.providers.operations import by_path
 from askonce.core.providers.scan import StreamScan, read, stream_variant, streams_read
-from tests.corpus import sample
+from tests.corpus import by_path, sample
 from tests.took import Took
 
 ROWS = {api.name: api for api in APIS}

@@ -12,8 +12,7 @@ import openai
 import pytest
 
 from askonce import Cache
-from askonce.core.providers.operations import by_path
-from tests.corpus import sample
+from tests.corpus import by_path, sample
 from tests.http.conftest import Record
 from tests.http.test_corpus import base_of, given, request_of, sdk_of
 

@@ -18,10 +18,9 @@ from typing import Any
 from askonce.core.providers import APIS, CARRIERS, Api
 from askonce.core.providers.api import Body, Path, anywhere
 from askonce.core.providers.bounded import lru_cache_of_short
-from askonce.core.providers.hosts import provider_of
 from askonce.core.providers.named_tuples import NamedTuple
 
-__all__ = ["Operation", "agreed", "by_path", "model_of", "operation_at"]
+__all__ = ["Operation", "agreed", "model_of", "operation_at"]
 
 Served = tuple[tuple[Api, Callable[[Body, bool], bool]], ...]
 
@@ -92,14 +91,12 @@ _ODD = re.compile(r"//|/\.{1,2}(?:/|$)|%2e", re.IGNORECASE)
 _Found = tuple[re.Match[str], _Row]
 
 
-def by_path(method: str, path: str, host: str = "") -> Operation | None:
-    """The operation of a request line at a host; None if it is no known one."""
-    return operation_at(method, path, provider_of(host))
-
-
 @lru_cache_of_short(1024)
 def operation_at(method: str, path: str, provider: str, *, mirrored: bool = False) -> Operation | None:
-    """The operation of a request line. `mirrored`: at a host that stands for the provider's, under any base URL."""
+    """The operation of a request line; None if it is no known one.
+
+    `mirrored`: at a host that stands for the provider's, under any base URL.
+    """
     from urllib.parse import unquote  # only HTTP needs it
 
     path = path.partition("?")[0]
