@@ -155,8 +155,6 @@ class BackgroundThread(Listening):
         elif self._thread is not threading.current_thread():
             self._thread.join(2 * TIMEOUT + 1)
 
-    # runs in the thread
-
     def start(self, *, wake: bool = True) -> None:
         """Make sure the thread runs. If none can be started (none is left, Python ends), the next use tries again."""
         now = time.monotonic()
@@ -178,6 +176,8 @@ class BackgroundThread(Listening):
         if not (self._missed or ending()):
             self._missed = True
             log.warning("askonce cannot start its background thread: leases are not renewed until it starts")
+
+    # runs in the thread
 
     def _run(self) -> None:
         """Run until nothing needs the thread. An exception ends it early only if it was about to end anyway."""
@@ -275,7 +275,7 @@ class BackgroundThread(Listening):
             if wait_list is not None:
                 wait_list.notify(notice)
         if notices:
-            time.sleep(0)  # who was woken runs first: the rest of a turn took a tenth of a millisecond from each
+            time.sleep(0)  # the woken threads run first: the rest of a turn cost each a tenth of a millisecond
 
     def _do_due(self, link: Link) -> None:
         if (self._heartbeats or self._wait_lists) and time.monotonic() >= self._heartbeats.next:
