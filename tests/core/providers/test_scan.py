@@ -340,6 +340,9 @@ def test_a_variant_says_what_changes_the_bytes_of_a_stream(options, variant):
 
 
 def test_a_variant_is_short_and_plain_whatever_is_asked_for():
+    odd = ["false", "true", "no", 1, 2, 1.0, [True], {"a": 1}]  # "false" is no stream to one host, and one to another
+    assert len({stream_variant({"stream": value}) for value in odd}) == len(odd)
+    assert {stream_variant({"stream": value}) for value in (True, False, None)} == {""}
     names = {stream_variant({"stream_options": {"later": "x" * size, "{tag}": 2**70}}) for size in (1, 2, 900)}
     assert len(names) == 3
     assert all(re.fullmatch(r"\w{64}", name) for name in names)

@@ -198,6 +198,8 @@ def stream_variant(body: Answer, api: Api | None = None, query: str = "") -> str
     """
     options = a_dict(body.get("stream_options"))
     said = [f"{name}={_short(value)}" for name, value in sorted(options.items()) if _counts(name, value)]
+    if not isinstance(asked := body.get("stream"), bool | None):
+        said.append(f"stream={_short(asked)}")  # only the host knows whether "false" asks for a stream
     if api and api.stream and (form := api.stream.variant(query)):
         said.append(form)
     variant = ",".join(said)
