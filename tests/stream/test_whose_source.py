@@ -95,8 +95,8 @@ def test_a_stream_that_is_closed_while_another_thread_reads_it_is_closed_by_that
 
 def test_readers_that_find_another_reading_wait_and_do_not_wake_each_other(cache, source, monkeypatch):
     tries = []
-    plain = Pump._turned
-    monkeypatch.setattr(Pump, "_turned", lambda pump: tries.append(None) or plain(pump))
+    plain = Pump._take_turn
+    monkeypatch.setattr(Pump, "_take_turn", lambda pump: tries.append(None) or plain(pump))
     first = cache.fetch_stream(REQUEST, lambda: source, policy=FINISH)
     threads = [read(first)[0]]
     eventually(lambda: source.reading, "one of them reads")

@@ -80,7 +80,7 @@ class Pump:
     def step(self) -> bool:
         """In sync mode, read one part here, unless another thread is reading. In async mode the pump runs by itself."""
         try:
-            return self._turned() and not self._unwanted
+            return self._take_turn() and not self._unwanted
         except StopIteration:
             # It is over; or the step before was interrupted between two of our lines, and a part may be lost.
             drive(self.end(Cut("the call was given up")))
@@ -89,9 +89,9 @@ class Pump:
             # Another thread ended the stream meanwhile, and left the closing to this one.
             if self._unwanted and not self._closed:
                 with contextlib.suppress(Exception):  # the tape says how the stream ended
-                    self._let_go()
+                    self._close_unless_read()
 
-    def _turned(self) -> bool:
+    def _take_turn(self) -> bool:
         """Advance `_steps` once, unless another thread is at it; StopIteration if a step was interrupted.
 
         Not a lock, which an exception could leave locked: a generator runs in one thread at a time, and the interpreter
@@ -119,7 +119,7 @@ class Pump:
             if pieces is None or self._unwanted or self.tape.over:
                 drive(self._close() if self._unwanted else self._step())
             else:
-                self._step_by(pieces)
+                self._step_pieces(pieces)
             if self.tape.finished:
                 return
             yield
@@ -150,14 +150,14 @@ class Pump:
         while not self.tape.over:
             if self._asynchronous:
                 if not self.tape.count % LOOK:
-                    await self._room()
+                    await self._wait_for_readers()
                 await self._step()
             elif not self.step():
-                await self._others()  # readers may still be there and read too: take turns
+                await self._wait_for_others()  # readers may still be there and read too: take turns
             if self._deadline and time.monotonic() > self._deadline:
                 await self.end(Cut("abandoned by its readers, and not finished in time"))
 
-    async def _others(self) -> None:
+    async def _wait_for_others(self) -> None:
         """Wait until another thread has read one more part."""
         signal = self._mode.signal()
         self.tape.add_signal(signal)
@@ -174,17 +174,17 @@ class Pump:
             return True
         if self.tape.over or self._asynchronous:
             return False  # async: the flight's task is what lives
-        return self.tape.read_on() or self._moves()
+        return self.tape.read_on() or self._is_advancing()
 
     def attended(self) -> bool:
         """Whether it lives, or some code is ending it."""
-        return self.alive() or self.ends() or self._moves() or self.tape.being_left()
+        return self.alive() or self.ends() or self._is_advancing() or self.tape.being_left()
 
-    def _moves(self) -> bool:
+    def _is_advancing(self) -> bool:
         """Whether some code brings a part, or is about to."""
         return self._steps.gi_running or (self.helper is not None and self.helper.alive())
 
-    async def _room(self) -> None:
+    async def _wait_for_readers(self) -> None:
         """Wait while even the fastest reader is far behind."""
         tape = self.tape
         while tape.read_on() and tape.ahead() > AHEAD and not self.followed:
@@ -197,31 +197,31 @@ class Pump:
         try:
             data = await self._source.next()
         except Exception as error:  # noqa: BLE001 - any upstream error: its readers get it
-            await self._ends(error)
+            await self._end_in_step(error)
         except BaseException:
-            await self._given_up()
+            await self._give_up()
             raise
         else:
             if not self._put(data):
-                await self._put_apart(data)
+                await self._put_special(data)
 
-    def _step_by(self, pieces: Iterator[bytes]) -> None:
+    def _step_pieces(self, pieces: Iterator[bytes]) -> None:
         """`_step` without a coroutine for each part, which would cost more than the rest."""
         try:
             data = next(pieces, None)
         except Exception as error:  # noqa: BLE001 - as in _step
-            drive(self._ends(error))
+            drive(self._end_in_step(error))
         except BaseException:
-            drive(self._given_up())
+            drive(self._give_up())
             raise
         else:
             if not self._put(data):
-                drive(self._put_apart(data))
+                drive(self._put_special(data))
 
-    async def _given_up(self) -> None:
+    async def _give_up(self) -> None:
         """Nothing reads on. If the protocol's end was seen, as when an SDK closes at the last event, it is whole."""
         with contextlib.suppress(Exception):  # what ended it matters more than an error of closing
-            await self._ends(None if self.scan.whole() else Cut("the call was given up"))
+            await self._end_in_step(None if self.scan.whole() else Cut("the call was given up"))
 
     def _put(self, data: bytes | None) -> bool:
         """Put a part on the tape; False if that is not all there is to do."""
@@ -231,12 +231,12 @@ class Pump:
         self.tape.write(data)
         return self.tape.size <= self._cap
 
-    async def _put_apart(self, data: bytes | None) -> None:
+    async def _put_special(self, data: bytes | None) -> None:
         """Do what a part requires that was not simply put on the tape."""
         if self._unwanted:
             return  # the stream has ended without this part
         if data is None:
-            await self._ends()
+            await self._end_in_step()
         elif isinstance(data, Raw):
             self.tape.write(data)
             await self._pass_through(data.why)
@@ -252,7 +252,7 @@ class Pump:
             self._settled = True
         if not (self.awaited or self.tape.read_on()):
             # It has no reader and will have none: the rest of the stream would be paid for nothing.
-            await self._ends(Cut("this stream has no reader, and is not stored"))
+            await self._end_in_step(Cut("this stream has no reader, and is not stored"))
         self.tape.trim()
 
     @property
@@ -290,22 +290,22 @@ class Pump:
 
         May be called from anywhere. A source belongs to the thread that reads it, which closes it after its read.
         """
-        await self._ended(error, self._close if self._asynchronous else self._leave)
+        await self._end_once(error, self._close if self._asynchronous else self._leave)
 
-    async def _ends(self, error: BaseException | None = None) -> None:
-        """The same, from inside a step."""
-        await self._ended(error, self._close)
+    async def _end_in_step(self, error: BaseException | None = None) -> None:
+        """`end`, from inside a step: the source is this thread's to close."""
+        await self._end_once(error, self._close)
 
-    async def _ended(self, error: BaseException | None, close: Closing) -> None:
+    async def _end_once(self, error: BaseException | None, close: Closing) -> None:
         if self.tape.finished:
             return
         outcome = self._first_outcome(error)
         if not self._asynchronous:
             with contextlib.suppress(Busy):  # another thread ends it
-                self._ender.run(lambda: drive(self._end(*outcome, close)), 0.0)
+                self._ender.run(lambda: drive(self._close_and_land(*outcome, close)), 0.0)
         elif self._ending is None or not self._ending.alive():
             ending = self._ending = self._mode.owner()
-            work = ending.work = owned(partial(self._end, *outcome, close))
+            work = ending.work = owned(partial(self._close_and_land, *outcome, close))
             await work
 
     def _first_outcome(self, error: BaseException | None) -> _Outcome:
@@ -315,7 +315,7 @@ class Pump:
             self._outcome = (error, None if error is not None and self.scan.whole() else error)
         return self._outcome
 
-    async def _end(self, error: BaseException | None, lost: BaseException | None, close: Closing) -> None:
+    async def _close_and_land(self, error: BaseException | None, lost: BaseException | None, close: Closing) -> None:
         if self.tape.finished:
             return
         try:
@@ -324,15 +324,15 @@ class Pump:
             await self._settle(error, lost, close)
 
     async def _leave(self) -> None:
-        self._let_go()
+        self._close_unless_read()
 
-    def _let_go(self) -> None:
+    def _close_unless_read(self) -> None:
         """Close the source, unless a thread is reading it. Otherwise the reader might use a descriptor that is another
         connection's by then; and a running generator cannot be closed.
         """
         self._unwanted = True
         try:
-            self._turned()
+            self._take_turn()
         except StopIteration:  # the thread that read it was interrupted
             drive(self._close())
 
