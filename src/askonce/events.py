@@ -45,7 +45,7 @@ NAMES: Mapping[str, str] = {
     "lost": "a lease was lost while its flight continued",
     "takeover": "a flight began because the flight that was followed before it stopped its renewals",
     "refresh": "a background refresh began; detail: stale or early",
-    "backoff": "a refresh failed or was lost; all processes delay the next one",
+    "backoff": "a call failed, or a refresh was lost; all processes delay the next call",
     "slid": "the life of a hot key was extended",
     "saved": "an old answer was served because upstream failed; detail: upstream-...",
     "invalidated": "an invalidation was acknowledged",

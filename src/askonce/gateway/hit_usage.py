@@ -165,12 +165,21 @@ def _without(values: list[bytes]) -> list[bytes]:
     return without_usage(whole).split(b"\n")
 
 
-class Items:
-    """A stream that is one JSON list of objects: Gemini's without `alt=sse`."""
+class _Framed:
+    """A stream whose objects are passed on one by one, each when it is whole."""
 
     def __init__(self) -> None:
         self._held = b""
         self._odd = False  # not in this framing: everything passes unchanged
+
+    def rest(self) -> bytes:
+        """What is left at the end."""
+        held, self._held = self._held, b""
+        return held
+
+
+class Items(_Framed):
+    """A stream that is one JSON list of objects: Gemini's without `alt=sse`."""
 
     def fed(self, part: bytes) -> bytes:
         """What can be passed on after this part."""
@@ -196,18 +205,9 @@ class Items:
         self._held = text[end:].encode()
         return text[:start].encode() + without_usage(text[start:end].encode())
 
-    def rest(self) -> bytes:
-        """What is left at the end."""
-        held, self._held = self._held, b""
-        return held
 
-
-class Frames:
+class Frames(_Framed):
     """An AWS event stream."""
-
-    def __init__(self) -> None:
-        self._held = b""
-        self._odd = False  # not in this framing: everything passes unchanged
 
     def fed(self, part: bytes) -> bytes:
         """What can be passed on after this part."""
@@ -221,11 +221,6 @@ class Frames:
             made.append(_frame(self._held[:size], _PRELUDE.size + headers))
             self._held = self._held[size:]
         return b"".join(made) + (self.rest() if self._odd else b"")
-
-    def rest(self) -> bytes:
-        """What is left at the end."""
-        held, self._held = self._held, b""
-        return held
 
 
 def _frame(frame: bytes, start: int) -> bytes:
