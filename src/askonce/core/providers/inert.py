@@ -49,8 +49,10 @@ NAMES = frozenset(name for names in INERT.values() for name in names.split())
 
 # These words in the name of a single value suggest the outside world.
 _WORLD = pattern(
-    r"(?:^|_)(?:tools|tool_ids?|toolsets?|plugins|connectors|mcp|skills|thread|session|conversation|memory|memories"
-    r"|(?:agent|assistant|workflow|dialog|dialogue|chat|collection|dataset|corpus|index|prompt)_ids?|presets?"
+    r"(?:^|_)(?:tools|tool_ids?|tool_?sets?|plugins|connectors|mcp|skills|thread|session|conversation|memory|memories"
+    r"|(?:agent|assistant|workflow|dialog|dialogue|chat|collection|dataset|corpus|index|prompt|bot|character|persona"
+    r"|notebook|graph|space|store)_ids?|(?:previous|prior|parent|last)_(?:\w+_)?ids?|interactions?|presets?|kb"
+    r"|code_(?:interpreter|execution)|sandbox|computer_use|url_context|fetch_urls?|real_?time|personali[sz]\w+"
     r"|continuation|deferred|vector|knowledge|retriev\w+|rag|search\w*|enhancement|civic|web|internet|online"
     r"|brows\w+|crawl\w*|grounding|citations)(?:_|$)"
 )
