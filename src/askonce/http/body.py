@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from functools import lru_cache
 from typing import Any
 
-from askonce.http.received import Received, leave
+from askonce.http.received import Received, leave, subclass
 from askonce.stream.tape import Raw
 
 
@@ -63,7 +62,8 @@ class Encoded(Body):
         self.pieces = None
         self._wrong: Exception | None = None
         self._broken: Exception | None = None
-        twin = module.Response(200, headers=received.encodings, stream=_as_stream(module)(self._sync(), self._async()))
+        tee = subclass("AskonceTee", Tee, module.SyncByteStream, module.AsyncByteStream)
+        twin = module.Response(200, headers=received.encodings, stream=tee(self._sync(), self._async()))
         self._decoded: Any = twin.aiter_bytes() if asynchronous else twin.iter_bytes()
 
     async def next(self) -> bytes | None:
@@ -122,9 +122,3 @@ class Tee:
 
     async def aclose(self) -> None:
         """Do nothing: the source belongs to another object."""
-
-
-@lru_cache(maxsize=8)
-def _as_stream(module: Any) -> Any:
-    """A stream of this module's type, because the module checks with isinstance."""
-    return type("AskonceTee", (Tee, module.SyncByteStream, module.AsyncByteStream), {})

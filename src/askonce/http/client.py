@@ -11,7 +11,7 @@ import importlib
 import inspect
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +21,7 @@ from askonce.engine.batch import BatchEngine
 from askonce.errors import ConfigError, UsageError
 from askonce.http.connection import given_beside
 from askonce.http.inner import Inner
+from askonce.http.received import subclass
 from askonce.http.rules import ClientRules
 from askonce.http.transports import Blocking, Suspending
 
@@ -37,7 +38,7 @@ def client(
     *,
     asynchronous: bool,
 ) -> Any:
-    """A client of `module` that asks `exchange` first; `options` are the client's own."""
+    """A client of `module` whose requests are looked up first; `options` are the client's own."""
     found = module_of(module)
     if inner is not None:
         options = {**options, "transport": inner}
@@ -75,7 +76,7 @@ def _wrap_all(made: Any, make: Callable[[], Any], wrap: Callable[..., Any], besi
 def transport(
     rules: ClientRules, engine: Callable[[], BatchEngine], module: Any, inner: Any, *, asynchronous: bool
 ) -> Any:
-    """A transport of `module` that asks `exchange` first."""
+    """A transport of `module` whose requests are looked up first."""
     found = module_of(module)
     _check_inner(inner, asynchronous=asynchronous)
     kind = found.AsyncHTTPTransport if asynchronous else found.HTTPTransport
@@ -156,8 +157,6 @@ def module_of(module: Any) -> Any:
     raise ConfigError(f"{module or 'httpx2'} is not installed: pip install 'askonce[http]'")
 
 
-@lru_cache(maxsize=8)
 def _transport_type(module: Any, *, asynchronous: bool) -> Any:
-    """The transport as a subclass of this module's, because the module checks with isinstance."""
     ours, theirs = (Suspending, module.AsyncBaseTransport) if asynchronous else (Blocking, module.BaseTransport)
-    return type("AskonceTransport", (ours, theirs), {})
+    return subclass("AskonceTransport", ours, theirs)

@@ -47,13 +47,15 @@ class Received:
             return content
         if not self.encodings:
             return b"".join(self.parts)
-        twin = self._module.Response(200, headers=self.encodings, stream=_as_stream(self._module)(self.parts))
+        stream = self._module.ByteStream(b"".join(self.parts))
+        twin = self._module.Response(200, headers=self.encodings, stream=stream)
         decoded: bytes = twin.read()
         return decoded
 
     def keep(self) -> None:
         """Give its client what was read."""
-        self.replaced = _as_stream(self._module)(self.parts, self.error)
+        kind = subclass("AskonceBody", Again, self._module.SyncByteStream, self._module.AsyncByteStream)
+        self.replaced = kind(self.parts, self.error)
 
     def handed_on(self, status: Status) -> Any:
         """The response, for the caller whose call it answers."""
@@ -121,7 +123,7 @@ async def leave(pieces: Any, stream: Any) -> None:
         await stream.aclose()
 
 
-@lru_cache(maxsize=8)
-def _as_stream(module: Any) -> Any:
-    """A stream of this module's type, because the module checks with isinstance."""
-    return type("AskonceBody", (Again, module.SyncByteStream, module.AsyncByteStream), {})
+@lru_cache(maxsize=32)
+def subclass(name: str, ours: type, *theirs: type) -> Any:
+    """A class of ours as a subclass of an HTTP module's own, because the module checks with isinstance."""
+    return type(name, (ours, *theirs), {})

@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
-from functools import lru_cache
 from typing import Any, Protocol
 
 from askonce.core.judge import Verdicts
@@ -26,7 +25,7 @@ from askonce.core.tape import META, data_frame, frame
 from askonce.engine.answer import Answer
 from askonce.http.body import Body, Encoded
 from askonce.http.call import Sender, UpstreamCall, patience_for
-from askonce.http.received import Received
+from askonce.http.received import Received, subclass
 from askonce.http.response import LENGTH, Response, pack
 from askonce.http.rules import Asked
 from askonce.runtime.drive import drive
@@ -102,7 +101,10 @@ class StreamCall(UpstreamCall):
         module = self._by.module
         patience = math.inf if mine else patience_for(self.request, "ReadTimeout")
         body = self._body if mine else None
-        kind = _as_stream(module, asynchronous=self._by.asynchronous)
+        if self._by.asynchronous:
+            kind = subclass("AskonceStream", OutSuspending, module.AsyncByteStream)
+        else:
+            kind = subclass("AskonceStream", OutBlocking, module.SyncByteStream)
         return kind(playback, module, self.request, patience, body, mine=mine)
 
 
@@ -218,10 +220,3 @@ def wrong(part: Raw) -> Exception:
     """The error for a part that has no decoded bytes."""
     assert isinstance(part.value, Exception)
     return part.value
-
-
-@lru_cache(maxsize=8)
-def _as_stream(module: Any, *, asynchronous: bool) -> Any:
-    """A stream of this module's type, because the module checks with isinstance."""
-    ours, theirs = (OutSuspending, module.AsyncByteStream) if asynchronous else (OutBlocking, module.SyncByteStream)
-    return type("AskonceStream", (ours, theirs), {})
