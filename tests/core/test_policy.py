@@ -54,6 +54,20 @@ def test_a_lifetime_that_is_given_is_not_worked_out():
     assert (terms.grace, terms.max_age, terms.stale_if_error) == (0.0, 90.0, 60.0)
 
 
+@given(
+    st.sampled_from(["hot_ttl", "grace", "stale_if_error"]), st.floats(0.001, LONGEST / 8), st.floats(0, LONGEST / 2)
+)
+def test_what_is_said_of_the_time_past_the_ttl_is_not_cut_short_by_an_end_that_nobody_said(name, ttl, said):
+    for layers in ([Policy(ttl=ttl, **{name: said})], [Policy(**{name: said}), Policy(ttl=ttl)]):
+        terms = resolve(*layers)
+        assert getattr(terms, name) == said
+        assert terms.max_age == max(7 * ttl, ttl + said)
+
+
+def test_an_end_that_is_said_holds_whatever_another_layer_says():
+    assert resolve(Policy(stale_if_error=86400), Policy(ttl=60, max_age=90)).max_age == 90.0
+
+
 def test_the_nearest_layer_that_speaks_is_heard():
     call, scope, cache = Policy(ttl=5), Policy(ttl=6, grace=1), Policy(ttl=7, grace=2, max_answer_bytes=9)
     terms = resolve(call, None, scope, cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +15,15 @@ from askonce.core.plain import exact_json
 from askonce.core.spent import Spent
 from askonce.engine.answer import Answer
 from askonce.engine.question import Question
+from askonce.errors import UsageError
 from askonce.events import Events, Status
 
 
 def answer_of(value: object, judge: Judge, events: Events) -> Answer:
     """A value as it would be stored, with the verdict on whether it may be."""
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        # It has asked nothing yet, and would ask in whoever reads it, outside of the lookup.
+        raise UsageError("the call returned a generator, which is no answer yet: use fetch_stream, or return list(...)")
     body = exact_json(value)
     if body is not None:
         verdict = judge.value(value, body, time.time())
@@ -26,7 +31,8 @@ def answer_of(value: object, judge: Judge, events: Events) -> Answer:
     events.warn_once(
         "not-json",
         "an answer of type %s is not plain JSON: it is returned and not stored; return"
-        " answer.model_dump(mode='json') (pydantic), dataclasses.asdict(answer) or similar plain data",
+        " answer.model_dump(mode='json') (pydantic), dataclasses.asdict(answer) or similar plain data, or use"
+        " fetch_stream for a stream",
         type(value).__name__,
     )
     return Answer(None, refused("not-json"), value)

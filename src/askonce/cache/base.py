@@ -37,7 +37,7 @@ from askonce.engine.fitting import Fitting
 from askonce.engine.planner import Planner
 from askonce.engine.question import NOTHING, Question, Settings
 from askonce.engine.reader import Found, Unreadable
-from askonce.errors import UsageError
+from askonce.errors import CacheClosed, UsageError
 from askonce.events import Events, Status
 from askonce.flight.pricing import Pricer
 from askonce.runtime import exits, forks
@@ -225,6 +225,13 @@ class BaseCache(Explained, Reported):
         forks.here()
         return self._engine
 
+    def open_engine(self) -> BatchEngine:
+        """The same, for whatever uses the store; CacheClosed if the cache was closed, as a lookup says."""
+        engine = self.engine()
+        if engine.closed and not exits.ending():
+            raise CacheClosed("this cache was closed: make a new one")
+        return engine
+
     async def _called(self, call: Call) -> object:
         if not callable(call):
             raise _no_call(call)
@@ -256,15 +263,15 @@ class BaseCache(Explained, Reported):
     async def drop(self, selector: Selector, *, dry_run: bool = False) -> int | None:
         """Invalidate, for sync and async. A dry run returns how many live entries would be reached."""
         flag("dry_run", dry_run)
-        return await contents.drop(self.engine(), selector, dry_run=dry_run)
+        return await contents.drop(self.open_engine(), selector, dry_run=dry_run)
 
     def listed(self) -> AsyncIterator[results.Listed]:
         """The entries in the store, for sync and async."""
-        return contents.listed(self.engine())
+        return contents.listed(self.open_engine())
 
     async def swept(self) -> int:
         """Sweep, for sync and async; return how many entries were deleted."""
-        return await contents.swept(self.engine())
+        return await contents.swept(self.open_engine())
 
     close_limit = 5.0  # s that close() waits for calls under way, unless it is given a limit
 

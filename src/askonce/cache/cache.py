@@ -114,6 +114,7 @@ class SyncMethods(CacheOrHandle):
         depend on how many entries it reaches. `dry_run` only returns how many live entries that is. UsageError: nothing
         is selected, or it is selected in several ways. ConfigError: a label is invalid. RequestError: `request` has no
         exact JSON form. StoreUnavailable or PartialInvalidation if not all of it could be done: repeating it is safe.
+        CacheClosed: the cache is.
         """
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
         selector = self._selector(request, tenant, variant, said)
@@ -127,7 +128,7 @@ class SyncMethods(CacheOrHandle):
         `request`: as it is given to `fetch`, with its settings; or a request or a response of an HTTP client. A
         response that went upstream is explained as it was. `key`: an outcome's, or a status's. `stream`: as it is given
         to `fetch_stream`. UsageError: give one of `request` and `key`. RequestError, ConfigError: as in `fetch`. An
-        unreachable store is a reason, and no error. See docs/why.md.
+        unreachable store is a reason, and no error. CacheClosed: the cache is. See docs/why.md.
         """
         return drive(self._base.explained(request, key, self._settings(own), stream=stream))
 
@@ -135,14 +136,15 @@ class SyncMethods(CacheOrHandle):
     def misses(self, limit: int = 20) -> list[results.Miss]:
         """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
 
-        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read.
+        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read. CacheClosed: the
+        cache is.
         """
         return drive(self._base.missed(limit))
 
     def entries(self) -> Iterator[results.Listed]:
         """Iterate over this prefix's entries, in no order: only their headers, read in small steps.
 
-        StoreUnavailable if the store cannot be read.
+        StoreUnavailable if the store cannot be read. CacheClosed: the cache is.
         """
         walk = self._base.listed()
         while True:
@@ -157,7 +159,8 @@ class SyncMethods(CacheOrHandle):
 
         `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta, by default all that is kept, 400
         days. `by`: ``model``, ``scope``, ``tenant``, ``day``, or several of them. UsageError for anything else,
-        StoreUnavailable if the store cannot be read. What this process has counted is pushed first.
+        StoreUnavailable if the store cannot be read. CacheClosed: the cache is. What this process has counted is pushed
+        first.
         """
         return drive(self._base.saved(since, by))
 
@@ -173,7 +176,7 @@ class SyncMethods(CacheOrHandle):
     def sweep(self) -> int:
         """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves.
 
-        StoreUnavailable if the store fails: what was deleted stays so.
+        StoreUnavailable if the store fails: what was deleted stays so. CacheClosed: the cache is.
         """
         return drive(self._base.swept())
 
@@ -280,6 +283,7 @@ class AsyncMethods(CacheOrHandle):
         depend on how many entries it reaches. `dry_run` only returns how many live entries that is. UsageError: nothing
         is selected, or it is selected in several ways. ConfigError: a label is invalid. RequestError: `request` has no
         exact JSON form. StoreUnavailable or PartialInvalidation if not all of it could be done: repeating it is safe.
+        CacheClosed: the cache is.
         """
         said = {"key": key, "scope": scope, "tag": tag, "model": model, "everything": everything}
         selector = self._selector(request, tenant, variant, said)
@@ -293,7 +297,7 @@ class AsyncMethods(CacheOrHandle):
         `request`: as it is given to `fetch`, with its settings; or a request or a response of an HTTP client. A
         response that went upstream is explained as it was. `key`: an outcome's, or a status's. `stream`: as it is given
         to `fetch_stream`. UsageError: give one of `request` and `key`. RequestError, ConfigError: as in `fetch`. An
-        unreachable store is a reason, and no error. See docs/why.md.
+        unreachable store is a reason, and no error. CacheClosed: the cache is. See docs/why.md.
         """
         return await self._base.explained(request, key, self._settings(own), stream=stream)
 
@@ -301,14 +305,15 @@ class AsyncMethods(CacheOrHandle):
     async def misses(self, limit: int = 20) -> list[results.Miss]:
         """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
 
-        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read.
+        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read. CacheClosed: the
+        cache is.
         """
         return await self._base.missed(limit)
 
     def entries(self) -> AsyncIterator[results.Listed]:
         """Iterate over this prefix's entries, in no order: only their headers, read in small steps.
 
-        StoreUnavailable if the store cannot be read.
+        StoreUnavailable if the store cannot be read. CacheClosed: the cache is.
         """
         return self._base.listed()
 
@@ -318,7 +323,8 @@ class AsyncMethods(CacheOrHandle):
 
         `since`: a number of days (1 is today, UTC), a date, a datetime or a timedelta, by default all that is kept, 400
         days. `by`: ``model``, ``scope``, ``tenant``, ``day``, or several of them. UsageError for anything else,
-        StoreUnavailable if the store cannot be read. What this process has counted is pushed first.
+        StoreUnavailable if the store cannot be read. CacheClosed: the cache is. What this process has counted is pushed
+        first.
         """
         return await self._base.saved(since, by)
 
@@ -334,7 +340,7 @@ class AsyncMethods(CacheOrHandle):
     async def sweep(self) -> int:
         """Delete invalidated entries; return how many. Safe at any time, never needed: they expire by themselves.
 
-        StoreUnavailable if the store fails: what was deleted stays so.
+        StoreUnavailable if the store fails: what was deleted stays so. CacheClosed: the cache is.
         """
         return await self._base.swept()
 
@@ -351,6 +357,7 @@ class Cache(OpenedCache, SyncMethods):
         return drive(self._base.shut(limit))
 
     def __enter__(self) -> Self:
+        self._base.open_engine()
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -371,6 +378,7 @@ class AsyncCache(OpenedCache, AsyncMethods):
         return await self._base.shut(limit)
 
     async def __aenter__(self) -> Self:
+        self._base.open_engine()
         return self
 
     async def __aexit__(self, *raised: object) -> None:

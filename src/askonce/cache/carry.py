@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from askonce.cache.base import scoping
+from askonce.core.wording import shown
 from askonce.errors import UsageError
 from askonce.events import watching
 
@@ -27,9 +28,11 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     UsageError for anything that cannot be called, and for generator functions, which run where they are read.
     """
     if not callable(function):
-        raise UsageError(f"{function!r} is not a function: write carry(ask), and call what it returns")
+        raise UsageError(f"{shown(function)} is not a function: write carry(ask), and call what it returns")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise UsageError(f"{function!r} is a generator, which runs where it is read: carry the function that reads it")
+        raise UsageError(
+            f"{shown(function)} is a generator, which runs where it is read: carry the function that reads it"
+        )
     inside = _inside(scoping.get(), watching.get())
     if inspect.iscoroutinefunction(function):
 

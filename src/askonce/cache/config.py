@@ -18,7 +18,7 @@ from askonce.cache.near import near_for, size_of
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.spelling import meant
 from askonce.core.urls import without_password
-from askonce.core.wording import as_text, encodable, shown
+from askonce.core.wording import as_text, encodable, one_of, shown
 from askonce.errors import ConfigError
 from askonce.events import log
 
@@ -233,7 +233,7 @@ def _parsed(url: str) -> str:
 def check_mode(mode: object, who: str = "mode=") -> ModeWord:
     """The mode; a ConfigError for an unknown one names the known ones."""
     for one in MODES:
-        if one == mode:
+        if one_of(mode, (one,)):
             return one
     raise ConfigError(f"{who}{shown(mode)}: write one of {', '.join(MODES)}")
 

@@ -29,8 +29,8 @@ class Explained(QuestionBuilder):
 
     asynchronous: bool
 
-    def engine(self) -> BatchEngine:
-        """The engine of this process."""
+    def open_engine(self) -> BatchEngine:
+        """The engine of this process, for whatever uses the store."""
         raise NotImplementedError
 
     def client_rules(self, own: Settings, rules: Rules, *, share_forms: bool = False) -> ClientRules:
@@ -52,7 +52,7 @@ class Explained(QuestionBuilder):
 
         if question is None or status.fwd == "bypass":
             return why.passed(status.key, status.detail)
-        key, explainer = question.key.text, self.engine().explainer
+        key, explainer = question.key.text, self.open_engine().explainer
         if status.hit or status.detail.startswith("upstream-"):
             now = await explainer.why(Asking(question.key, None, question.fields))
             return why.served(key, now, status.ttl, status.detail)
@@ -85,14 +85,14 @@ class Explained(QuestionBuilder):
             return why.passed("", known.passes)
         parts = self._parts(plan, known, body)
         named = known.key._replace(form="s") if stream else known.key
-        return await self.engine().explainer.why(Asking(named, parts, known.fields))
+        return await self.open_engine().explainer.why(Asking(named, parts, known.fields))
 
     async def missed(self, limit: int) -> list[results.Miss]:
         """The last misses, for sync and async."""
         if type(limit) is not int or limit < 1:
             raise UsageError(f"limit={shown(limit)}: give a number of misses, at least 1")
         with reading():
-            return await self.engine().explainer.misses(limit)
+            return await self.open_engine().explainer.misses(limit)
 
     # by key
 
@@ -101,7 +101,7 @@ class Explained(QuestionBuilder):
         from askonce.core import why
         from askonce.engine.explaining import Asking
 
-        explainer = self.engine().explainer
+        explainer = self.open_engine().explainer
         noted = await explainer.forms(key)
         now = [await explainer.why(Asking(key._replace(form=form))) for form in noted or FORMS]  # type: ignore[arg-type]
         first = next((one for one in now if one.reason != "never-seen"), None)
@@ -140,7 +140,7 @@ class Explained(QuestionBuilder):
         question = asked.question
         if question is None:
             return why.passed("", asked.reason)
-        return await self.engine().explainer.why(Asking(question.key, question.parts, question.fields))
+        return await self.open_engine().explainer.why(Asking(question.key, question.parts, question.fields))
 
     def _met_again(self, asked: Asked, status: Status, settings: Settings) -> Question:
         """The question that a response answered; without its parts, if its client had other settings."""

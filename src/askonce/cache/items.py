@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import orjson
 
 from askonce.core.plain import exact_json
+from askonce.core.wording import shown
 from askonce.errors import UsageError
 
 
@@ -122,7 +123,7 @@ def items_as(item: Any) -> PlainItems:
 
 def _no_type(item: object) -> UsageError:
     return UsageError(
-        f"item={item!r} is no type that pydantic can read: write the type of the stream's events, such as"
+        f"item={shown(item)} is no type that pydantic can read: write the type of the stream's events, such as"
         " item=ChatCompletionChunk"
     )
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from askonce.cache.common import CacheOrHandle
-from askonce.core.wording import shown
+from askonce.core.wording import plain_function, shown
 from askonce.errors import UsageError
 from askonce.events import Event, Status, watching
 
@@ -30,8 +30,8 @@ class Observed(CacheOrHandle):
 
         UsageError if it is no function. What it raises is logged once, and reaches no caller.
         """
-        if not callable(listener):
-            raise UsageError(f"on_event({shown(listener)}): give a function that is called with each Event")
+        if not plain_function(listener):
+            raise UsageError(f"on_event({shown(listener)}): give a plain function that is called with each Event")
         return self._base.events.listen(listener)
 
     def stats(self) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class OpenedCache(Observed):
         if consistency is not None:
             fields["consistency"] = consistency
         own = policy_of(policy, fields)
-        planner = Planner(prefix, tenant, own, scopes or {}, mode, codec.names)
+        planner = Planner(prefix, tenant, own, {} if scopes is None else scopes, mode, codec.names)
         address = config.find_url(url)
         if size := near_for(address, near, config.default_near(), config.giver("near")):
             options["near"] = size

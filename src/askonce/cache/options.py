@@ -106,7 +106,7 @@ def settings_of(own: Mapping[str, Any]) -> Settings:
 
 def policy_of(policy: Policy | None, said: Mapping[str, Any]) -> Policy:
     """A policy, with the fields that are given beside it."""
-    return replace(check_policy(policy or Policy()), **said)
+    return replace(check_policy(Policy() if policy is None else policy), **said)
 
 
 def _unknown(name: str) -> str:
@@ -122,7 +122,7 @@ def asked_of(messages: object, model: str, more: Mapping[str, Any]) -> dict[str,
     UsageError for a keyword that is nearly askonce's: as a part of the question it would change the key, and not do
     what it was given for. Fields of ``request={...}`` are the question's, whatever their names.
     """
-    request = more.get("request") or {}
+    request = {} if more.get("request") is None else more["request"]
     if not isinstance(request, Mapping):
         raise UsageError(
             f"request={shown(request)}: write a dict of the question's other fields, request={{'seed': 7}}"
@@ -131,7 +131,12 @@ def asked_of(messages: object, model: str, more: Mapping[str, Any]) -> dict[str,
     for name in asked:
         if (right := _misspelt(name)) is not None:
             raise UsageError(f"{name}=: write {right}; if it is a field of the question, request={{{name!r}: ...}}")
-    return {"messages": messages, "model": model, **asked, **request}
+    if not isinstance(model, str):
+        raise UsageError(f"model={shown(model)} is not text: write model='gpt-4.1-mini'")
+    asked = {"messages": messages, "model": model, **asked}
+    if twice := sorted(map(str, asked.keys() & request.keys())):
+        raise UsageError(f"{twice[0]}= is given twice, also in request={{{twice[0]!r}: ...}}: write it once")
+    return {**asked, **request}
 
 
 def _misspelt(name: str) -> str | None:

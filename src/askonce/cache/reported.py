@@ -19,6 +19,10 @@ class Reported:
         """The engine of this process."""
         raise NotImplementedError
 
+    def open_engine(self) -> BatchEngine:
+        """The same, for whatever uses the store."""
+        raise NotImplementedError
+
     def state(self) -> dict[str, Any]:
         """Counts of events, and what is under way now: what `stats()` returns."""
         engine = self.engine()
@@ -38,10 +42,10 @@ class Reported:
         """The savings of some days, for sync and async."""
         from askonce.cache.savings import saved  # late: for people, and no lookup needs it
 
-        return await saved(self.engine(), since, by)
+        return await saved(self.open_engine(), since, by)
 
     async def active(self, days: int) -> results.Activity:
         """What happened in the last days, for sync and async."""
         from askonce.cache.savings import active  # likewise
 
-        return await active(self.engine(), days)
+        return await active(self.open_engine(), days)

@@ -16,7 +16,7 @@ from askonce.core.savings import BY, OTHER, Activity, By, Hour, Latency, Row, Sa
 from askonce.core.spelling import meant
 from askonce.core.spent import Balance
 from askonce.core.tallies import DAY, EDGES, HOUR, Tallied, balance_of
-from askonce.core.wording import list_of, shown
+from askonce.core.wording import list_of, one_of, shown
 from askonce.engine.accounting import CALL, HIT
 from askonce.engine.batch import BatchEngine
 from askonce.errors import UsageError
@@ -70,7 +70,7 @@ def by_of(by: str | Sequence[str]) -> tuple[By, ...]:
     """What rows are split by; UsageError for anything unknown."""
     said = list_of("by", by)
     for one in said:
-        if one not in BY:
+        if not one_of(one, BY):
             right = meant(one, BY) if isinstance(one, str) else None
             raise UsageError(f"by={shown(one)}: write {right or ', '.join(BY)}")
     return said  # type: ignore[return-value]  # checked

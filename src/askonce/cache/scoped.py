@@ -8,6 +8,7 @@ from typing import Any, Self
 from askonce.cache.base import BaseCache, scoping
 from askonce.cache.common import CacheOrHandle
 from askonce.cache.options import settings_of
+from askonce.core.wording import shown
 from askonce.engine.question import Settings
 
 
@@ -23,6 +24,10 @@ class Scoped(CacheOrHandle):
 
     def _standing(self, own: Mapping[str, Any]) -> Settings:
         return settings_of(own).over(self._own) if own else self._own
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={shown(value)}" for name, value in self._own._asdict().items() if value)
+        return f"<{type(self).__name__} {said or 'without settings'} of {self._base.described('cache')}>"
 
     def __enter__(self) -> Self:
         scoping.set((*scoping.get(), (self._base, self._own)))

@@ -41,12 +41,12 @@ def codec_of(compress: str | bool | None, encryption: Encryption | None) -> Code
 def find_compression(compress: str | bool | None) -> str:
     """``zstd`` or ``off``: as given, else by `configure`, else $ASKONCE_COMPRESS."""
     said = config.found("compress", compress)
-    if said is None or said is False or said == "":
+    if said is None or said is False:
         return "off"
-    if isinstance(said, str) and said in COMPRESSIONS:
-        return said
+    if isinstance(said, str) and said in (*COMPRESSIONS, ""):
+        return said or "off"
     who = config.giver("compress", compress)
-    word = str(said).lower()
+    word = said.lower() if isinstance(said, str) else shown(said)
     right = word if word in COMPRESSIONS else meant(word, COMPRESSIONS)
     if right is None or word == "on":  # one letter from off, and its opposite
         right = "off" if word in NO else "zstd"
@@ -105,7 +105,7 @@ def _called(function: Callable[[], Any]) -> Keys:
     except Exception as error:
         raise ConfigError(f"the function given as encryption= raised {type(error).__name__}: {error}") from error
     if callable(ring) or ring is None or isinstance(ring, bool):
-        raise ConfigError(f"the function given as encryption= returned {ring!r}: it must return a ring of keys")
+        raise ConfigError(f"the function given as encryption= returned {shown(ring)}: it must return a ring of keys")
     return _keys(ring)
 
 
@@ -117,18 +117,20 @@ def read_keys(named: os.PathLike[str] | str) -> Keys:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise ConfigError(f"{path} is a folder: name a file of keys, which askonce keys --file FILE makes")
+            raise ConfigError(
+                f"{shown(str(path))} is a folder: name a file of keys, which askonce keys --file FILE makes"
+            )
         if os.name == "posix" and mode & OTHERS:
-            raise ConfigError(f"the keys in {path} may be read or changed by others: chmod 600 {path}")
+            raise ConfigError(f"the keys in {shown(str(path))} may be read or changed by others: chmod 600 {path}")
         text = path.read_text("utf-8-sig")
     except OSError as error:
         raise ConfigError(
-            f"the keys in {path} cannot be read: {error.strerror or error}; name a file that"
+            f"the keys in {shown(str(path))} cannot be read: {error.strerror or error}; name a file that"
             " askonce keys --file FILE made"
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(
-            f"the file {path} is not text: write a line id=key for each key, as askonce keys prints"
+            f"the file {shown(str(path))} is not text: write a line id=key for each key, as askonce keys prints"
         ) from None
     try:
         return Keys.parse(text)

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Generic, Self, cast
 
 from askonce.cache.answer import Answered, AnsweredLater, Explaining
 from askonce.cache.items import PLAIN, PlainItems
 from askonce.cache.typing import I
-from askonce.core.wording import shown
+from askonce.core.wording import is_list, one_of, shown
 from askonce.engine.question import Question
 from askonce.engine.reader import Unreadable
 from askonce.errors import ConfigError, UsageError
 from askonce.events import Events, Status
 from askonce.runtime.drive import drive
 from askonce.stream.tape import Playback, Raw, Source
+
+SLOWEST, FASTEST = 0.001, 1_000_000  # how many times as fast as recorded a replay may be
 
 
 class Streamed(Generic[I]):
@@ -198,16 +200,28 @@ def _iterator_of(stream: Any, *, asynchronous: bool) -> Any:
     """The iterator of what `open_stream` returned; a UsageError names what this mode can iterate over."""
     if asynchronous and hasattr(stream, "__aiter__"):
         return stream.__aiter__()
-    if not asynchronous and hasattr(stream, "__iter__") and not isinstance(stream, str | bytes | dict):
+    if not asynchronous and is_list(stream) and not _is_answer(stream):
         return iter(stream)
+    if _is_answer(stream):
+        raise UsageError(
+            f"open_stream returned a {type(stream).__name__}, which is a whole answer: return an iterator of"
+            " its items, as create(..., stream=True) does, or use fetch"
+        )
     wanted = "an async iterator (async def ... yield)" if asynchronous else "an iterator"
     raise UsageError(f"open_stream returned a {type(stream).__name__}: return {wanted} of items")
 
 
+def _is_answer(value: object) -> bool:
+    """Whether this is an answer in one piece, such as a pydantic model, which can be iterated over: by its fields."""
+    return hasattr(value, "model_dump") or isinstance(value, Mapping)
+
+
 def pace_of(replay: object, speed: object) -> float:
     """How fast stored streams are replayed: 0 is at once, 1.0 as recorded."""
-    if replay not in ("at-once", "paced"):
+    if not one_of(replay, ("at-once", "paced")):
         raise ConfigError(f"replay={shown(replay)}: write replay='at-once', or replay='paced'")
-    if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed < float("inf"):
-        raise ConfigError(f"replay_speed={shown(speed)}: write a number above 0, such as replay_speed=1.0")
+    if isinstance(speed, bool) or not isinstance(speed, int | float) or not SLOWEST <= speed <= FASTEST:
+        raise ConfigError(
+            f"replay_speed={shown(speed)}: write a number from {SLOWEST} to {FASTEST}, such as replay_speed=1.0"
+        )
     return 0.0 if replay == "at-once" else speed

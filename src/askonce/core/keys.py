@@ -31,6 +31,7 @@ from askonce.core.providers import bounded
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
 from askonce.core.pydantic_dumps import Undumped, complete, secret
+from askonce.core.wording import shown
 from askonce.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ class Key(NamedTuple):
         return self.digest.hex()
 
     @classmethod
-    def parse(cls, text: str) -> Key:
+    def parse(cls, text: object) -> Key:
         """The key of `text`, a value of outcome.key; ConfigError for anything but 64 hex digits."""
-        if found := _HEX.fullmatch(str(text)):
+        if isinstance(text, str) and (found := _HEX.fullmatch(text)):
             return cls(bytes.fromhex(found[0]))
-        raise ConfigError(f"{text!r} is not a key: pass outcome.key, which is 64 hex digits, or use request=")
+        raise ConfigError(f"{shown(text)} is not a key: pass outcome.key, which is 64 hex digits, or use request=")
 
 
 # --- the canonical body ------------------------------------------------------------------------------------------

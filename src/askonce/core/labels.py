@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from askonce.core.providers.bounded import lru_cache_of_short
-from askonce.core.wording import as_text, shown
+from askonce.core.wording import as_text, is_list, shown
 from askonce.errors import ConfigError
 
 TEXT_MAX = 200  # characters of a scope or of a tag
@@ -45,9 +45,9 @@ def fields(scope: str, model: str, tags: tuple[str, ...], secret: bytes = b"") -
 
 def check_scope(scope: str) -> str:
     """The scope, "" for none; ConfigError if it is no path such as ``support/triage/v3``."""
-    if scope == "":
+    if not _text(scope, "scope"):
         return ""
-    if "" in (steps := _text(scope, "scope").split("/")):
+    if "" in (steps := scope.split("/")):
         meant = "/".join(filter(None, steps)) or "support/triage/v3"
         raise ConfigError(f"scope {scope!r} has an empty part: write {meant!r}")
     return scope
@@ -64,15 +64,24 @@ def check_tags(tags: Iterable[str] | bytes) -> tuple[str, ...]:
     """The tags, sorted, without repeats; ConfigError for a text in place of a list, or for more than 64."""
     if tags == ():
         return ()
-    if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
-        one = str(tags, "utf-8", "replace") if isinstance(tags, bytes) else tags
-        raise ConfigError(f"tags={shown(tags)} is not a list of tags: write tags=[{shown(one)}]")
+    if not is_list(tags):
+        raise no_tags(tags)
     found = {check_tag(tag) for tag in tags}
     if len(found) > TAGS_MAX:
         raise ConfigError(
             f"{len(found)} tags for one answer: write at most {TAGS_MAX}; use tags that many answers share"
         )
     return tuple(sorted(found))
+
+
+def no_tags(tags: object) -> ConfigError:
+    """The error for what is no list of tags, with what was probably meant as one."""
+    one = "doc:42"
+    if isinstance(tags, Mapping) and tags:
+        one = ":".join(map(shown, next(iter(tags.items())))).replace("'", "")
+    elif isinstance(tags, str | bytes):
+        one = tags if isinstance(tags, str) else tags.decode("utf-8", "replace")
+    return ConfigError(f"tags={shown(tags)} is not a list of tags: write tags=[{shown(one)}]")
 
 
 _EXAMPLES = {"scope": "support/triage", "tag": "doc:42"}

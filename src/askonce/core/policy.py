@@ -28,6 +28,7 @@ Consistency = Literal["bounded", "strong"]
 T = TypeVar("T")
 LONGEST = 100 * 365 * 86400.0  # seconds: in microseconds since 1970 still an exact double, which Lua counts in
 MOST = 2**53  # of what is counted: the last whole number that Lua tells from the next one
+LEAST = 0.001  # seconds: a store counts in milliseconds
 MAX_FLIGHT = 900.0  # seconds: a lease lives no longer, so a longer call may not fill
 
 
@@ -60,8 +61,8 @@ class Policy(_Hashed):
     `ttl` (86400 s): how long an answer is fresh. `hot_ttl` (ttl / 4, in seconds): how far the life of a hot key slides.
     A key is hot after `hot_threshold` hits (10) within `hot_window` (3600 s). `grace` (ttl / 24, in seconds): how long
     past its end an answer is served while one caller refreshes it. `stale_if_error` (ttl, in seconds): the same if
-    upstream fails. `max_age` (7 ttl, in seconds): the end of all that. `jitter` (0.05): the largest share of the ttl
-    that is subtracted at random, 0 to 1.
+    upstream fails. `max_age` (7 ttl, or what those need, in seconds): the end of all that. `jitter` (0.05): the largest
+    share of the ttl that is subtracted at random, 0 to 1.
 
     `tool_calls` (``pass``), `searched` (``pass``): which requests with tools are looked up. `on_abandon` (``finish``):
     what becomes of a call that all its callers left; a stream goes on for `abandon_limit` (30 s). `max_flight` (900 s):
@@ -96,8 +97,8 @@ class Policy(_Hashed):
         for name, check in _CHECKS.items():
             if (value := getattr(self, name)) is not None:
                 check(name, value)
-        if self.ttl is not None and self.max_age is not None:
-            _agree(self.ttl, self.max_age)
+        if self.max_age is not None:
+            _reachable(self, self.max_age)
 
 
 class Terms(NamedTuple):
@@ -134,6 +135,7 @@ _BUILT_IN: dict[str, Any] = {
 }
 _TTL = 86400.0
 _OF_TTL = {"hot_ttl": 1 / 4, "grace": 1 / 24, "stale_if_error": 1.0, "max_age": 7.0}
+_BEYOND = ("hot_ttl", "grace", "stale_if_error")  # these lengthen a life, up to max_age
 
 
 @lru_cache(maxsize=1024)
@@ -147,10 +149,25 @@ def resolve(*layers: Policy | None) -> Terms:
     # A max_age alone also shortens the built-in ttl, which the caller did not choose.
     ttl = given.setdefault("ttl", min(_TTL, given.get("max_age", _TTL)))
     relative = {name: min(part * ttl, LONGEST) for name, part in _OF_TTL.items()}
+    if ttl:  # what is said goes before what follows: the end comes no earlier than a grace that somebody wrote
+        said = ttl + max(given.get(name, 0) for name in _BEYOND)
+        relative["max_age"] = min(max(relative["max_age"], said), LONGEST)
     found: dict[str, Any] = _BUILT_IN | relative | given
     # Seconds are floats here, so Policy(ttl=60) and Policy(ttl=60.0) share one line of this cache.
     found |= {name: float(found[name]) for name, check in _CHECKS.items() if check in _IN_SECONDS}
     return Terms(**found)
+
+
+def _reachable(said: Policy, max_age: float) -> None:
+    """ConfigError if one policy says a time that its own max_age never lets come."""
+    if said.ttl is not None:
+        _agree(said.ttl, max_age)
+    for name in _BEYOND:
+        if (value := getattr(said, name)) is not None and value > max_age:
+            raise ConfigError(
+                f"max_age={max_age:g} contradicts {name}={value:g}: no answer lives for longer than max_age; write"
+                f" {name}={max_age:g}, or max_age={(said.ttl or 0) + value:g}"
+            )
 
 
 def _agree(ttl: float, max_age: float) -> None:
@@ -180,12 +197,14 @@ def _seconds(name: str, value: object) -> None:
 
 
 def _flight(name: str, value: object) -> None:
-    if not 0 < _number(name, value) <= MAX_FLIGHT:
-        raise ConfigError(f"{name}={shown(value)}: write seconds above 0, up to {MAX_FLIGHT:.0f}, when a lease ends")
+    if not LEAST <= _number(name, value) <= MAX_FLIGHT:
+        raise ConfigError(
+            f"{name}={shown(value)}: write seconds from {LEAST} up to {MAX_FLIGHT:.0f}, when a lease ends"
+        )
 
 
 def _window(name: str, value: object) -> None:
-    if not 0 < _number(name, value) <= LONGEST:
+    if not LEAST <= _number(name, value) <= LONGEST:
         raise ConfigError(f"{name}={shown(value)}: write seconds above 0, such as {name}=3600")
 
 

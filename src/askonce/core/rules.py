@@ -6,7 +6,6 @@ reads requests gets the checked value.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase, translate
@@ -14,7 +13,7 @@ from typing import Any, TypedDict
 
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
-from askonce.core.wording import shown
+from askonce.core.wording import is_list, plain_function, shown
 from askonce.errors import ConfigError
 
 FOLDS = ("case", "space", "punctuation")
@@ -56,7 +55,7 @@ class Rules(NamedTuple):
             raise ConfigError(f"fold={sorted(unknown)!r}: write any of {', '.join(FOLDS)}")
         return cls(
             tuple(map(_glob, _texts("ignore_headers", words.get("ignore_headers", ())))),
-            _hosts(words.get("same_as") or {}),
+            _hosts({} if words.get("same_as") is None else words["same_as"]),
             _function(words.get("normalize")),
             fold,
             frozenset(_texts("inert", words.get("inert", ()))),
@@ -137,7 +136,7 @@ _EXAMPLES = {"ignore_headers": "x-turn-*", "fold": "case", "inert": "tracing"}
 
 
 def _texts(name: str, given: object) -> tuple[str, ...]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if not is_list(given):
         example = given if isinstance(given, str) and given else _EXAMPLES.get(name, "name")
         raise ConfigError(f"{name}={shown(given)}: write a list of names, [{shown(example)}]")
     texts = tuple(given)
@@ -169,12 +168,11 @@ def _ends(host: str, hosts: Mapping[str, str]) -> None:
 
 
 def _function(given: object) -> Callable[[Any], Any] | None:
-    if given is not None and not callable(given):
+    if given is None:
+        return None
+    if not plain_function(given):
         raise ConfigError(
-            f"normalize={shown(given)}: write a function that takes the request and returns what counts in the key"
-        )
-    if inspect.iscoroutinefunction(given):
-        raise ConfigError(
-            f"normalize={shown(given)} is async: write a plain function, because a key is made without waiting"
+            f"normalize={shown(given)}: write a plain function that takes the request and returns what counts in the"
+            " key; it is made without waiting"
         )
     return given

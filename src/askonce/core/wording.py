@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 from askonce.core.providers.patterns import pattern
 from askonce.core.spelling import meant
@@ -15,7 +15,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _COROUTINE = 0x80  # inspect.CO_COROUTINE
+_LATER = 0x20 | _COROUTINE | 0x200  # and CO_GENERATOR, CO_ASYNC_GENERATOR
 LONGEST = 80  # characters of a value that an error repeats
+MOST_SHOWN = 10**30  # of numbers that an error writes as text
 _DURATION = pattern(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|sec|m|min|h|d|w|)")
 _SECONDS = {"": 1, "ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -24,14 +26,16 @@ def shown(value: object) -> str:
     """A value as it is written, cut if it is long."""
     try:
         text = repr(value)
-    except ValueError:  # Python writes no number of thousands of digits
-        return f"a number of {value.bit_length() if isinstance(value, int) else 'very many'} bits"
+    except Exception:  # noqa: BLE001 - its own; and Python writes no number of thousands of digits
+        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    if not text.isprintable():  # of a class that writes it on several lines, for example
+        text = repr(" ".join(text.split()))[1:-1]
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def as_text(name: str, value: object, example: str) -> str:
     """How `name` is written as text: as what was given, where that is a number or bytes, else as the example."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST_SHOWN:
         return f"write {name}={str(value)!r}"
     if isinstance(value, bytes | bytearray):
         return f"write {name}={shown(bytes(value).decode('utf-8', 'replace'))}"
@@ -43,8 +47,32 @@ def as_seconds(name: str, value: object, example: float) -> str:
     if hasattr(value, "total_seconds"):
         return f"write {name}=delta.total_seconds()"
     said = _DURATION.fullmatch(value.strip().lower()) if isinstance(value, str) else None
-    seconds = float(said[1]) * _SECONDS[said[2]] if said is not None else example
+    seconds = float(said[1]) * _SECONDS[said[2]] if said is not None else _float(value, example)
     return f"write seconds, {name}={seconds:g}" if math.isfinite(seconds) else f"write seconds, {name}={example:g}"
+
+
+def _float(value: object, example: float) -> float:
+    """A number of another library, such as a Decimal or one of numpy, as Python's."""
+    try:
+        return example if isinstance(value, bool | str | bytes | bytearray) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ArithmeticError):
+        return example
+
+
+def one_of(value: object, words: Collection[str]) -> bool:
+    """Whether a value is one of these words. Only text is compared: what `==` says of anything else is its own."""
+    return isinstance(value, str) and value in words
+
+
+def plain_function(value: object) -> TypeGuard[Callable[..., Any]]:
+    """Whether a value is a function whose result is known when it returns: no coroutine function, no generator."""
+    if not callable(value):
+        return False
+    inner: Any = value
+    while isinstance(inner, partial):
+        inner = inner.func
+    own = (inner, type(inner).__call__) if not isinstance(inner, type) else ()
+    return not any(getattr(getattr(one, "__code__", None), "co_flags", 0) & _LATER for one in own)
 
 
 def encodable(text: str) -> bool:
@@ -69,9 +97,14 @@ def list_of(name: str, value: object) -> tuple[object, ...]:
     """One value of text, or several in a list, as a tuple; UsageError for anything else."""
     if isinstance(value, str):
         return (value,)
-    if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray):
+    if not is_list(value):
         raise UsageError(f"{name}={shown(value)} is neither text nor a list of texts: {as_text(name, value, 'a')}")
     return tuple(value)
+
+
+def is_list(value: object) -> TypeGuard[Iterable[Any]]:
+    """Whether a value holds others, one by one: text and bytes do not, and of a dict it would drop the values."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | memoryview | Mapping)
 
 
 def spelled(function: Callable[P, R]) -> Callable[P, R]:

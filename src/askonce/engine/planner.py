@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -13,7 +12,7 @@ from askonce.core.keyring import Names
 from askonce.core.lease import NEVER, Limits
 from askonce.core.memo import Memo
 from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
-from askonce.core.wording import as_text, shown
+from askonce.core.wording import MOST_SHOWN, as_text, encodable, plain_function, shown
 from askonce.engine.question import NOTHING, Plan, Settings
 from askonce.errors import ConfigError
 
@@ -42,13 +41,17 @@ def _ms(seconds: float) -> int:
 
 def variant_text(variant: object) -> str:
     """A variant as it stands in the key: None and 0 are both the first of several answers."""
-    if variant is None or variant == 0:
+    if variant is None:
         return ""
-    if isinstance(variant, bool) or not isinstance(variant, int | str):
+    if isinstance(variant, bool) or not isinstance(variant, int | str) or not _keyable(variant):
         raise ConfigError(
             f"variant={shown(variant)}: write a small number or a short word, another one for each wanted answer"
         )
-    return str(variant)
+    return "" if variant == 0 else str(variant)
+
+
+def _keyable(variant: int | str) -> bool:
+    return encodable(variant) if isinstance(variant, str) else abs(variant) < MOST_SHOWN
 
 
 class Planner:
@@ -93,7 +96,7 @@ class Planner:
     def _make(self, settings: Settings) -> Plan:
         scope = "" if settings.scope is None else labels.check_scope(settings.scope)
         terms = self._terms(settings, scope)
-        said = NO_CONTROL if settings.control in (None, "") else settings.control
+        said = NO_CONTROL if settings.control is None else settings.control
         control = self._moded(said if isinstance(said, Control) else Control.parse(said))
         limits = limits_of(terms, control)
         return Plan(
@@ -144,7 +147,7 @@ def _scopes(scopes: object) -> dict[str, Policy]:
     for scope, policy in scopes.items():
         if not isinstance(policy, Policy):
             raise ConfigError(f"scopes={{{shown(scope)}: {shown(policy)}}}: write {{{shown(scope)}: Policy(ttl=60)}}")
-        if scope == "":
+        if not labels.check_scope(scope):
             raise ConfigError("scopes={'': ...} names no scope: write policy=Policy(ttl=60) for all calls")
     return {labels.check_scope(scope): policy for scope, policy in scopes.items()}
 
@@ -157,13 +160,13 @@ def check_policy(policy: object) -> Policy:
 
 
 def _tenant(tenant: object) -> str:
-    if not isinstance(tenant, str):
+    if not isinstance(tenant, str) or not encodable(tenant):
         raise ConfigError(f"tenant={shown(tenant)}: a tenant is text, {as_text('tenant', tenant, 'acme')}")
     return tenant
 
 
 def _function(store_if: object) -> Callable[[Any], bool]:
-    if not callable(store_if) or inspect.iscoroutinefunction(store_if):
+    if not plain_function(store_if):
         raise ConfigError(
             f"store_if={shown(store_if)}: write a plain function that takes the answer and returns whether to store it"
         )

@@ -6,6 +6,7 @@ few different plans, so each is worked out once.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -24,8 +25,7 @@ from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.request import FIELD
-from askonce.core.wording import shown
-from askonce.errors import ConfigError
+from askonce.core.wording import is_list
 from askonce.events import Events
 
 if TYPE_CHECKING:
@@ -240,10 +240,17 @@ class Plan:
         if self.store_if is None:
             return ""
         try:
-            return "" if self.store_if(value) else "store-if"
+            return "" if _said(self.store_if, value) else "store-if"
         except Exception as error:  # noqa: BLE001 - the answer is paid for: a bug in a filter must not lose it
             events.warn_once("store-if", "store_if raised %r: the answer is returned and not stored", error)
             return "store-if-failed"
+
+
+def _said(store_if: Callable[[Any], Any], value: object) -> object:
+    if inspect.iscoroutine(said := store_if(value)):
+        said.close()
+        raise TypeError("it returned a coroutine: write a plain function")
+    return said
 
 
 def not_normal(events: Events, wrong: NotNormal) -> str:
@@ -270,10 +277,8 @@ def warn_unknown_field(events: Events, reason: str) -> str:
 
 def tags_of(tags: Iterable[str] | str | None) -> tuple[str, ...]:
     """Tags as a tuple, which is hashable; a plan checks them."""
-    if isinstance(tags, str | bytes) or (tags is not None and not isinstance(tags, Iterable)):
-        raise ConfigError(f"tags={shown(tags)} is not a list of tags: write tags=[{_one_tag(tags)!r}]")
-    return tuple(tags) if tags else ()
-
-
-def _one_tag(tags: object) -> str:
-    return tags.decode("utf-8", "replace") if isinstance(tags, bytes) else str(tags)
+    if tags is None:
+        return ()
+    if not is_list(tags):
+        raise labels.no_tags(tags)
+    return tuple(tags)

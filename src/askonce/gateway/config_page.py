@@ -175,7 +175,12 @@ def _toml(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-_OF_TTL = {"hot_ttl": "ttl / 4", "grace": "ttl / 24", "stale_if_error": "ttl", "max_age": "7 x ttl"}
+_OF_TTL = {
+    "hot_ttl": "ttl / 4",
+    "grace": "ttl / 24",
+    "stale_if_error": "ttl",
+    "max_age": "7 x ttl, or what `hot_ttl`, `grace` and `stale_if_error` need",
+}
 
 
 def _default_of_policy(word: str) -> str:

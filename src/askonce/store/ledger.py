@@ -71,9 +71,12 @@ class Ledger(Protocol):
     def say(self, key: Key, notice: Notice) -> None: ...
 
 
+MOST = 2**63 - 1  # bytes: as many as SQLite counts
+
+
 def bytes_option(value: object, least: int) -> int:
     """The option max_bytes, which must be a number of bytes; ConfigError otherwise."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST:
         return value
     raise ConfigError(f"max_bytes is {shown(value)}: write a number of bytes, at least {least}, such as 256 * 2**20")
 

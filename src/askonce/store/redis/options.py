@@ -92,7 +92,7 @@ def check(options: Mapping[str, Any]) -> None:
 
 
 def _seconds(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 2**31:
         raise ConfigError(
             f"{name}={wording.shown(value)} is not a number of seconds above 0: write {name}={_EXAMPLES[name]}"
         )
@@ -154,7 +154,7 @@ def _version(name: str, value: object) -> None:
 
 
 def _required(name: str, value: object) -> None:
-    if value not in ("none", "optional", "required") and not isinstance(value, ssl.VerifyMode):
+    if not wording.one_of(value, ("none", "optional", "required")) and not isinstance(value, ssl.VerifyMode):
         raise ConfigError(f"{name}={wording.shown(value)}: write 'required', 'optional' or 'none'")
 
 
