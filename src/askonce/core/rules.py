@@ -172,7 +172,7 @@ def _function(given: object) -> Callable[[Any], Any] | None:
         return None
     if not plain_function(given):
         raise ConfigError(
-            f"normalize={shown(given)}: write a plain function that takes the request and returns what counts in the"
-            " key; it is made without waiting"
+            f"normalize={shown(given)}: write a plain function, not an async one, that takes the request and returns"
+            " what counts in the key"
         )
     return given
