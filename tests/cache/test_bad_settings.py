@@ -387,6 +387,8 @@ OTHERS = [
     (lambda cache: cache.invalidate(tag=[]), "tag='doc:42'"),
     (lambda cache: cache.invalidate(model=[5]), "model's name"),
     (lambda cache: cache.invalidate(scope=""), "everything=True"),
+    (lambda cache: cache.invalidate(scope=["a", "b/*"]), "write scope='b'"),
+    (lambda cache: cache.invalidate(model="gpt-4*"), "no glob"),
     (lambda cache: cache.invalidate(tag="a", tenant="t"), "request="),
     (lambda cache: cache.invalidate(tag="a", dry_run="no"), "dry_run=False"),
     (lambda cache: cache.invalidate(tag="a", key="b"), "one way"),

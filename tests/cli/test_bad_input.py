@@ -65,11 +65,13 @@ def place(tmp_path_factory):
         "null": "null",
         "nojson": "{nope",
         "open": "x",
+        "deep": "[" * 100_000,
     }
     texts |= {f"{name}.toml": text for name, text in TOML.items()}
     for name, text in texts.items():
         (here / name).write_text(text)
         (here / name).chmod(0o644 if name == "open" else 0o600)
+    (here / "bytes").write_bytes(b"\xff{}")
     with closing(sqlite3.connect(here / "other.db")) as other:
         other.execute("CREATE TABLE users (name)")
     (here / "other.db").chmod(0o600)
@@ -157,6 +159,15 @@ LINES = [
     (["invalidate", "--request", "nojson", *GOOD], 2, "fetch()"),
     (["invalidate", "--request", "null", *GOOD], 2, "give a request"),
     (["invalidate", "--request", "", *GOOD], 2, "leave --request out"),
+    (["invalidate", "--request", "deep", *GOOD], 2, "fetch()"),
+    (["invalidate", "--request", "bytes", *GOOD], 2, "UTF-8"),
+    (["invalidate", "--request", "folder", *GOOD], 2, "name a file"),
+    (["invalidate", "--request", "a\0b", *GOOD], 2, "name a file"),
+    (["invalidate", "--request", "x" * 9999, *GOOD], 2, "name a file"),
+    (["invalidate", "--request", "-", *GOOD], 2, "fetch()"),
+    (["invalidate", "--scope", "a/*", *GOOD], 2, "write scope='a'"),
+    (["invalidate", "--scope", "*", *GOOD], 2, "everything"),
+    (["invalidate", "--model", "gpt-4*", *GOOD], 2, "no glob"),
     # stores
     (["demo", "--url", f"redis://:{SECRET}@127.0.0.1:1/0"], 1, "no server listens there"),
     (["doctor", "--url", "nonsense"], 2, "sqlite:///file.db"),
@@ -235,6 +246,10 @@ def test_what_is_wrong_with_a_configuration_is_a_line_for_each(wrong):
         ("{}", ["--to", "nonsense"], "https://api.openai.com"),
         ("{}", ["--to", "https://h/v1", "--header", "nocolon"], "'name: value'"),
         ("{}", ["--header", "a: b"], "--to"),
+        ("{}", ["--to", "https://h/v1", "--header", "a b: c"], "'name: value'"),
+        ("{}", ["--to", "https://h/v1", "--header", "a: b\nc: d"], "'name: value'"),
+        ("[" * 100_000, [], "fetch()"),
+        ("\ufeffnull", [], "fetch()"),
         ("[1]", ["--model", "m"], "JSON object"),
         ("null", [], "fetch()"),
         ("{}", ["--scope", "a//b"], "'a/b'"),

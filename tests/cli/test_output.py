@@ -67,7 +67,7 @@ def test_a_reader_that_has_left_is_no_failure_and_nothing_is_said_of_it(said):
 
 
 def test_a_full_disk_is_one_line_and_a_failure(said):
-    wrong = (1, "askonce: standard output: no space is left\n")
+    wrong = (1, "askonce: standard output: no space is left: write to another file, or make room\n")
     assert {name: (one.code, one.err) for name, one in of(said, "full").items()} == dict.fromkeys(COMMANDS, wrong)
 
 

@@ -26,7 +26,9 @@ class Scoped(CacheOrHandle):
         return settings_of(own).over(self._own) if own else self._own
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{name}={shown(value)}" for name, value in self._own._asdict().items() if value)
+        # Without the tenant: some name it by a credential.
+        own = self._own._replace(tenant=None)._asdict()
+        said = ", ".join(f"{name}={shown(value)}" for name, value in own.items() if value)
         return f"<{type(self).__name__} {said or 'without settings'} of {self._base.described('cache')}>"
 
     def __enter__(self) -> Self:

@@ -67,10 +67,14 @@ def _labelled(kind: str, texts: Iterable[str], secret: bytes) -> Selector:
 def _scope(scope: str) -> str:
     if not scope:
         raise ConfigError("scope='' is not a scope: write everything=True to invalidate everything")
+    if scope == "*" or str(scope).endswith("/*"):  # it would reach nothing, and say nothing
+        above = scope.removesuffix("*").rstrip("/")
+        right = f"scope={above!r}" if above else "everything=True"
+        raise UsageError(f"scope={shown(scope)}: a scope reaches all below it, and is no glob: write {right}")
     return labels.check_scope(scope)
 
 
 def _model(model: object) -> str:
-    if not model or not isinstance(model, str):
-        raise UsageError(f"model={shown(model)}: write a model's name as it is in the requests")
+    if not model or not isinstance(model, str) or "*" in model:
+        raise UsageError(f"model={shown(model)}: write a model's name as it is in the requests; it is no glob")
     return model

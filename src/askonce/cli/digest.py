@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from askonce.cli.reading import text_in
 from askonce.errors import UsageError
 from askonce.gateway.tenant_file import digest_of, name_problem
 
@@ -30,6 +31,6 @@ def digest(tenant: Tenant = "") -> None:
 
 
 def _lines() -> list[str]:
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         return [getpass.getpass("API key: ")]
-    return sys.stdin.read().splitlines()
+    return text_in("-", "standard input", "write a key on each line").splitlines()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +13,7 @@ from askonce.cli import place, say
 from askonce.cli.labels import model_of, scope_of, tag_of
 from askonce.cli.looking import looking_at
 from askonce.cli.place import AsJson, Place, Prefix, Url
+from askonce.cli.reading import request_in
 from askonce.core.urls import without_password
 from askonce.errors import UsageError
 from askonce.gateway.short_keys import checked
@@ -45,6 +44,7 @@ Variant = Annotated[str | None, typer.Option("--variant", metavar="TEXT", help="
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the live entries that would be invalidated.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
+DIGITS = 19  # of a number that is a variant
 WAYS = "--key, --request, --scope, --tag, --model or --everything"
 
 
@@ -90,7 +90,12 @@ def _checked(said: dict[str, Any], tenant: str | None, variant: str | None) -> d
     _check(said, tenant, variant)
     if "request" in said:
         scope = said.get("scope", [None])[0]
-        return {"request": _read(said["request"]), "scope": scope, "tenant": tenant, "variant": number(variant)}
+        return {
+            "request": request_in(said["request"], "--request"),
+            "scope": scope,
+            "tenant": tenant,
+            "variant": number(variant),
+        }
     for word in said.get("key", ()):
         checked(word)
     if "key" not in said:
@@ -111,28 +116,12 @@ def _check(said: dict[str, Any], tenant: str | None, variant: str | None) -> Non
 def number(variant: str | None) -> int | str | None:
     """A variant as it is given in code."""
     # variant=2 and variant="2" are one variant, but 0 is none.
-    return int(variant) if variant is not None and variant.isdecimal() else variant
-
-
-def _read(name: str) -> Any:
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8-sig")
-        request = json.loads(text)
-    except OSError as error:
-        raise UsageError(
-            f"--request {name} cannot be read ({error.strerror}): name a file of JSON, or - for input"
-        ) from None
-    except ValueError as error:
-        raise UsageError(
-            f"--request {name} is not JSON ({error}): give the request as it is given to fetch()"
-        ) from None
-    if request is None:
-        raise UsageError(f"--request {name} is null: give a request")
-    return request
+    whole = variant is not None and variant.isascii() and variant.isdecimal() and len(variant) < DIGITS
+    return int(variant) if variant is not None and whole else variant
 
 
 def _confirm(where: Place) -> None:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError("--everything asks for confirmation, and standard input is not a terminal: add --yes")
     named = f'of the prefix "{where.prefix}"' if where.prefix else "without a prefix"
     typer.confirm(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 BROKEN = {errno.ENOSPC: "no space is left", errno.EIO: "it cannot be written", errno.EBADF: "it is closed"}
+ELSEWHERE = "write to another file, or make room"
 
 
 def prepare() -> None:
@@ -54,4 +55,4 @@ def discard(stream: str = "stdout") -> None:
 def problem(error: OSError) -> str:
     """What to tell of an error of a full disk, or another one, under the standard output; "" for any other error."""
     why = BROKEN.get(error.errno or 0, "")
-    return why and f"standard output: {why}"
+    return why and f"standard output: {why}: {ELSEWHERE}"

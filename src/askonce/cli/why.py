@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -14,6 +12,7 @@ from askonce.cli.columns import Column, lines
 from askonce.cli.invalidate import number
 from askonce.cli.looking import Viewed, looking
 from askonce.cli.place import AsJson, Prefix, Url
+from askonce.cli.reading import request_in
 from askonce.core.why import KINDS, Miss, Why
 from askonce.errors import UsageError
 from askonce.gateway.short_keys import SHORT, checked
@@ -92,12 +91,7 @@ def why(
 
 def _asked(said: dict[str, Any]) -> dict[str, Any]:
     """The arguments of View.why for a request on standard input."""
-    try:
-        request = json.loads(sys.stdin.read())
-    except ValueError as error:
-        raise UsageError(f"standard input is not JSON ({error}): give the request as it is given to fetch()") from None
-    if request is None:
-        raise UsageError("standard input is null: give the request as it is given to fetch()")
+    request = request_in("-")
     model, to, headers = said.pop("model", None), said.pop("to", None), said.pop("header", ())
     if model:
         if not isinstance(request, dict):

@@ -10,8 +10,12 @@ from urllib.parse import urlsplit
 import orjson
 
 from askonce.core.providers.named_tuples import NamedTuple
+from askonce.core.providers.patterns import pattern
 from askonce.core.urls import without_password
+from askonce.core.wording import shown
 from askonce.errors import UsageError
+
+_NAME = pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: a token
 
 
 class RawHeaders(NamedTuple):
@@ -39,8 +43,8 @@ class PlainRequest(NamedTuple):
         raw = [(b"host", _bytes(_authority(url))), (b"content-type", b"application/json")]
         for header in headers:
             name, colon, value = header.partition(":")
-            if not colon or not name.strip():
-                raise UsageError(f"{header!r} is not a header: write 'name: value'")
+            if not colon or not _NAME.fullmatch(name.strip()) or not value.strip().isprintable():
+                raise UsageError(f"{shown(header)} is not a header: write 'name: value'")
             raw.append((_bytes(name.strip()), _bytes(value.strip())))
         return cls(url, RawHeaders(raw), _json(request))
 
