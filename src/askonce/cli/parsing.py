@@ -26,6 +26,8 @@ class StrictCommand(TyperCommand):
         for name in _blank(args):
             if any(name in option.opts and _must_say(option) for option in self.params):
                 raise UsageError(f"{name} '' is empty: leave {name} out, or write its value after it")
+        for name, word in _swallowed(self.get_params(ctx), args):
+            raise UsageError(f"{name} has no value, but the option {word}: write its value after it, or {name}={word}")
         for option in self.params:
             if name := _again(option, args):
                 raise UsageError(f"{name} is given twice: write it once")
@@ -65,6 +67,17 @@ def _blank(args: Sequence[str]) -> Iterable[str]:
             yield before
         elif word.startswith("--") and word.endswith("="):
             yield word[:-1]
+
+
+def _swallowed(options: Sequence[Any], args: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """Each option whose value would be the next option, such as the --dry-run of ``--tag --dry-run``."""
+    names = {name for option in options for name in option.opts if name.startswith("-")} | {"--"}
+    valued = {name for option in options if not getattr(option, "is_flag", True) for name in option.opts}
+    for before, word in pairwise(args):
+        if before == "--":
+            return
+        if before in valued and word.partition("=")[0] in names:
+            yield before, word
 
 
 def _again(option: Any, args: Sequence[str]) -> str:

@@ -34,6 +34,8 @@ def keys(file: File = None, add: Add = False, first: First = None, name: Id = No
     """
     if add and first is not None:
         raise UsageError("--add and --first are two steps: a key must be everywhere before it encrypts")
+    if str(file) == "-":
+        raise UsageError("--file - names no file: leave --file out to have a ring printed")
     if file is None:
         if add or first is not None:
             raise UsageError("--add and --first change a file of keys: name it with --file")
@@ -66,7 +68,7 @@ def _today(ring: Keys | None) -> str:
 def _lines(file: Path) -> list[str]:
     """The lines of the keys in a file, and one for the names even where there is none yet."""
     ring = read_keys(file)
-    text = file.read_text("utf-8")
+    text = file.read_text("utf-8-sig")
     lines = [part for line in text.splitlines() for part in line.partition("#")[0].replace(",", " ").split()]
     if ring.names_from:
         secret = ring.names_secret
