@@ -136,8 +136,8 @@ class SyncMethods(CacheOrHandle):
     def misses(self, limit: int = 20) -> list[results.Miss]:
         """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
 
-        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read. CacheClosed: the
-        cache is.
+        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read. CacheClosed:
+        the cache is.
         """
         return drive(self._base.missed(limit))
 
@@ -305,8 +305,8 @@ class AsyncMethods(CacheOrHandle):
     async def misses(self, limit: int = 20) -> list[results.Miss]:
         """Return the last `limit` lookups of all processes that went upstream, the newest first, each with its Why.
 
-        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read. CacheClosed: the
-        cache is.
+        UsageError for a `limit` that is no number from 1, StoreUnavailable if the store cannot be read. CacheClosed:
+        the cache is.
         """
         return await self._base.missed(limit)
 
