@@ -115,10 +115,10 @@ class MemoryPlace(Place):
         return store._memory
 
     def evict_entry(self, key: Key) -> None:
-        self._memory.drop(self._memory.entries, ledger.name_of(key))
+        self._memory.drop(self._memory.entries, key.name)
 
     def evict_lease(self, key: Key) -> None:
-        self._memory.leases.pop(ledger.name_of(key), None)
+        self._memory.leases.pop(key.name, None)
 
     def evict_generations(self) -> None:
         self._memory.realms.clear()
@@ -144,7 +144,7 @@ class SQLitePlace(Place):
         self._delete(("entries WHERE id = ?", (number_of(key),)))
 
     def evict_lease(self, key: Key) -> None:
-        self._delete(("leases WHERE name = ?", (ledger.name_of(key),)))
+        self._delete(("leases WHERE name = ?", (key.name,)))
 
     def evict_generations(self) -> None:
         realm = (ledger.realm(self.prefix),)

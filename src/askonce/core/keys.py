@@ -61,6 +61,11 @@ class Key(NamedTuple):
         """The 64 lowercase hex digits that users see."""
         return self.digest.hex()
 
+    @property
+    def name(self) -> bytes:
+        """The name of its entry, lease, notices and notes in a store."""
+        return self.digest + self.form.encode()
+
     @classmethod
     def parse(cls, text: object) -> Key:
         """The key of `text`, a value of outcome.key; ConfigError for anything but 64 hex digits."""

@@ -39,7 +39,6 @@ from askonce.core.seen import (
     survives,
 )
 from askonce.core.why import Difference, Evidence, Gone, Miss, Near, Past, Stored, Why, decide, troubled
-from askonce.engine.noting import name_of
 from askonce.engine.question import Question
 from askonce.flight.flight import Board
 from askonce.flight.guarded_store import GuardedStore
@@ -90,7 +89,7 @@ class Asking(NamedTuple):
     def means(self, note: Note) -> bool:
         """Whether a note is of the miss that is to be explained."""
         if self.latest:
-            return note.name == name_of(self.key) and not note.seen.refresh
+            return note.name == self.key.name and not note.seen.refresh
         return self.flight != b"" and note.seen.flight == self.flight
 
 
@@ -135,7 +134,7 @@ class Explainer:
         own = next((one for one in mine if asking.means(one)), None)
         owner = owner or (owner_named(mine[0].owner, self._secret) if mine else None)
         before = [one for one in mine if own is None or _older(one, own)]
-        same = [one for one in before if one.name == name_of(key)]
+        same = [one for one in before if one.name == key.name]
         past = same[0] if same else None
         now = await self._now(key, (*asking.fields, *(past.seen.fields if past else ())))
         known = Evidence(key.text, now.time, None if asking.missed else now.stored)

@@ -85,13 +85,13 @@ class Noting:
         labels = labels_of(scope_paths(plan.scope), seen.model, plan.tags)
         digests = tuple(digest_of(label, secret) for label in labels)
         seen = seen._replace(lag=lag, labels=digests, tree=packed(self._digests(owner).tree(parts.fields())))
-        name = name_of(ended.key)
+        name = ended.key.name
         return Note(plan.prefix, owner.id, name, self._codec.close_note(owner.id, name, seen.packed()))
 
     def invalidated(self, keys: Sequence[Key], labels: Sequence[Label], *, everything: bool) -> None:
         """Note an invalidation that was acknowledged."""
         for key in keys:
-            self._tell(name_of(key), Invalidated())
+            self._tell(key.name, Invalidated())
         if not keys:
             self._tell(EVERY, Invalidated(tuple(labels), everything))
 
@@ -109,11 +109,6 @@ class Noting:
                 self._known.clear()
             known = self._known[owner.id] = {}
         return Digests(owner.secret, known)
-
-
-def name_of(key: Key) -> bytes:
-    """The name of a question's notes: that of its entry."""
-    return key.digest + key.form.encode()
 
 
 def light(key: Key, parts: Parts | Later) -> Parts | Later:

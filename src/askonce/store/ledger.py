@@ -99,9 +99,9 @@ def realm(prefix: str) -> int:
     return int.from_bytes(blake2b(prefix.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def name_of(key: Key) -> bytes:
-    """The name of a key's entry, lease and notices."""
-    return key.digest + key.form.encode()
+def tape_name(key: Key, flight: bytes, order: int) -> bytes:
+    """The name of a flight's tape."""
+    return key.name + flight + order.to_bytes(8, "big")
 
 
 def key_of(name: bytes) -> Key:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 
 from askonce.core.notes import EVERYONE, LARGEST, RING, RING_BYTES, Note
-from askonce.store.ledger import name_of
 from askonce.testing.trial import MOMENT, Trial, key
 
 SEVERAL = 150  # notes of one batch: more than a store writes in one step
@@ -23,7 +22,7 @@ def owner(text: str) -> bytes:
 
 def name(text: str) -> bytes:
     """The name of a question's entry."""
-    return name_of(key(text))
+    return key(text).name
 
 
 ANN, BOB = owner("ann"), owner("bob")

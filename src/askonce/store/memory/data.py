@@ -144,7 +144,7 @@ class Memory:
     def visited(self, visits: list[tuple[Key, int]]) -> None:
         """Add visits to their entries."""
         for key, times in visits:
-            name = ledger.name_of(key)
+            name = key.name
             if name in self.entries:
                 self.places.visit(name, times)
 

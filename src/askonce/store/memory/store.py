@@ -62,11 +62,11 @@ class _Open:
         memory.sweep(self.now)
 
     def adopt(self, key: Key) -> None:
-        kept = self._memory.entries.get(ledger.name_of(key))
+        kept = self._memory.entries.get(key.name)
         self._realm = kept.realm if kept else self._realm
 
     def slot(self, key: Key) -> Slot:
-        name = ledger.name_of(key)
+        name = key.name
         kept = self._memory.entries.get(name)
         head, fields = ledger.header(kept.data if kept else None, key)
         # A link renews for every prefix of the process: the lease knows whose generations it was granted under.
@@ -74,7 +74,7 @@ class _Open:
         return Slot(head, fields, lease, self._memory.realms.get(self._realm, Generations()))
 
     def put_lease(self, key: Key, lease: Lease | None) -> None:
-        name = ledger.name_of(key)
+        name = key.name
         if lease is None:
             self._memory.leases.pop(name, None)
         else:
@@ -84,7 +84,7 @@ class _Open:
         self._memory.realms[self._realm] = generations
 
     def put_entry(self, key: Key, sealed: Sealed, dates: Dates) -> bool:
-        name = ledger.name_of(key)
+        name = key.name
         if not self._memory.make_room(sealed.size, self.now):
             return False
         data = sealed.dated(dates)
@@ -93,13 +93,13 @@ class _Open:
         return True
 
     def put_dates(self, key: Key, dates: Dates) -> None:
-        name = ledger.name_of(key)
+        name = key.name
         kept = self._memory.entries[name]
         moved = kept.data[:DATES_AT] + pack_dates(dates) + kept.data[HEAD_SIZE:]
         self._memory.keep(self._memory.entries, name, kept._replace(data=moved, ends=max(dates[1:])))
 
     def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
-        name = _tape_name(key, flight, order)
+        name = ledger.tape_name(key, flight, order)
         if self._tape(name) is None and self._memory.make_room(len(log), self.now):
             self._memory.keep(self._memory.tapes, name, Kept(log, self.now + TAPE_LIFE, self._realm))
 
@@ -110,7 +110,7 @@ class _Open:
     def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
         if not self._memory.make_room(len(data), self.now):
             raise StoreTrouble("store-full", f"a log does not fit into {self._memory.max_bytes} bytes")
-        name = _tape_name(key, flight, order)
+        name = ledger.tape_name(key, flight, order)
         kept = self._tape(name) or Kept(b"", self.now + LOG_LIFE, self._realm)
         length = len(kept.data)
         if new := ledger.unsaid(length, offset, data):
@@ -125,7 +125,7 @@ class _Open:
     # verbs without a decision
 
     def count(self, key: Key, hits: int, window: int) -> int:
-        name = ledger.name_of(key)
+        name = key.name
         old = self._memory.hits.get(name)
         row = ledger.counted(old.row if old and self.now < old.ends else None, hits, window, self.now)
         kept = self._memory.entries.get(name)
@@ -178,10 +178,6 @@ def _header(data: bytes) -> bytes:
 
 def _same(data: bytes, header: bytes) -> bool:
     return data[_FENCE] == header[_FENCE]
-
-
-def _tape_name(key: Key, flight: bytes, order: int) -> bytes:
-    return ledger.name_of(key) + flight + order.to_bytes(8, "big")
 
 
 _anonymous = itertools.count(1)
@@ -237,7 +233,7 @@ class MemoryStore:
         # Generations only move forward, and so do entries. Read first, they may say too early that an entry moved, but
         # never too late. So a hit needs no lock.
         generations = self._memory.realms.get(self._realm) or Generations()
-        kept = self._memory.entries.get(ledger.name_of(key))
+        kept = self._memory.entries.get(key.name)
         return Look(kept.data if kept else None, generations, self._clock())
 
     async def claim(self, key: Key, ask: Ask) -> Claim:
@@ -268,11 +264,11 @@ class MemoryStore:
         return now, self._memory.do(lambda: self._memory.tallies.read(self._realm, table, first(table, now, back)))
 
     async def entry(self, key: Key) -> bytes | None:
-        kept = self._memory.entries.get(ledger.name_of(key))
+        kept = self._memory.entries.get(key.name)
         return kept.data if kept else None
 
     async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
-        kept = self._memory.tapes.get(_tape_name(key, flight, order))
+        kept = self._memory.tapes.get(ledger.tape_name(key, flight, order))
         return kept.data[start:] if kept and self._clock() // 1000 < kept.ends else None
 
     async def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:

@@ -58,11 +58,6 @@ def running(connection: sqlite3.Connection, realm: int, now: int, count: int) ->
     return [ledger.running(ledger.key_of(row[0]), _lease_of(row)) for row in rows]
 
 
-def tape_name(key: Key, flight: bytes, order: int) -> bytes:
-    """The name of a flight's tape."""
-    return ledger.name_of(key) + flight + order.to_bytes(8, "big")
-
-
 def _lease_of(row: tuple[Any, ...]) -> Lease:
     _name, _realm, flight, rank, deadline, epoch, clock, fields, expire, want, idle, fails = row
     snapshot = Snapshot(epoch, clock)
@@ -119,7 +114,7 @@ class Rows:
         return ledger.header(row[0] if row else None, key)
 
     def _lease(self, key: Key) -> Lease | None:
-        row = self._execute("SELECT * FROM leases WHERE name = ?", (ledger.name_of(key),)).fetchone()
+        row = self._execute("SELECT * FROM leases WHERE name = ?", (key.name,)).fetchone()
         if row is None:
             return None
         # A link renews for every prefix of the process: the lease knows whose generations it was granted under.
@@ -133,7 +128,7 @@ class Rows:
         return Generations(epoch, clock, floor, _Moved(self._connection, self._realm))
 
     def put_lease(self, key: Key, lease: Lease | None) -> None:
-        name = ledger.name_of(key)
+        name = key.name
         if lease is None:
             self._execute("DELETE FROM leases WHERE name = ?", (name,))
             return
@@ -178,7 +173,7 @@ class Rows:
         self._execute("UPDATE entries SET ends = ?, body = ? WHERE id = ?", (max(dates[1:]), moved, number))
 
     def put_tape(self, key: Key, flight: bytes, order: int, log: bytes) -> None:
-        name = tape_name(key, flight, order)
+        name = ledger.tape_name(key, flight, order)
         if self._logged(name) is None and len(log) <= self._max_bytes // LARGEST and self._room.make(len(log)):
             self._put_piece(name, 0, self.now + TAPE_LIFE, log)
 
@@ -195,7 +190,7 @@ class Rows:
     def append(self, key: Key, flight: bytes, order: int, offset: int, data: bytes) -> int:
         if not self._room.make(len(data)):
             raise StoreTrouble("store-full", f"a log does not fit into {self._max_bytes} bytes")
-        name = tape_name(key, flight, order)
+        name = ledger.tape_name(key, flight, order)
         length, ends = self._logged(name) or (0, self.now + LOG_LIFE)
         if new := ledger.unsaid(length, offset, data):
             self._put_piece(name, length, ends, new)
@@ -203,7 +198,7 @@ class Rows:
         return length + len(new)
 
     def say(self, key: Key, notice: Notice) -> None:
-        values = (self.now, ledger.name_of(key), notice.packed())
+        values = (self.now, key.name, notice.packed())
         self._execute("INSERT INTO news (at, name, word) VALUES (?, ?, ?)", values)
 
     def tally(self, push: Push) -> None:
@@ -225,7 +220,7 @@ class Rows:
         for form in FORMS:
             one = Key(key.digest, form)  # type: ignore[arg-type]
             self._execute("DELETE FROM entries WHERE id = ?", (number_of(one),))
-            self._execute("DELETE FROM leases WHERE name = ?", (ledger.name_of(one),))
+            self._execute("DELETE FROM leases WHERE name = ?", (one.name,))
 
     def count(self, key: Key, hits: int, window: int) -> int:
         self.adopt(key)

@@ -18,7 +18,7 @@ from askonce.core.tape import SAID, Notice, read_notice
 from askonce.runtime.wakeup import Wakeup
 from askonce.store import TAPE_LIFE, Clock, Held, StoreTrouble, ledger
 from askonce.store.sqlite.file import File
-from askonce.store.sqlite.ledger import Rows, tape_name
+from askonce.store.sqlite.ledger import Rows
 
 TICK = 0.015  # s between two reads: a notice takes some 8 ms, and 8 waiting processes take 4 % of a core
 
@@ -43,11 +43,11 @@ class SQLiteLink:
         self._wakeup = Wakeup()
 
     def subscribe(self, key: Key) -> None:
-        self._keys[ledger.name_of(key)] = key
+        self._keys[key.name] = key
         self._fresh.append(key)
 
     def unsubscribe(self, key: Key) -> None:
-        self._keys.pop(ledger.name_of(key), None)
+        self._keys.pop(key.name, None)
         if not self._keys:
             self._last = None
 
@@ -80,7 +80,7 @@ class SQLiteLink:
         """A notice with its piece of the log: the piece is stored once, and the notice row says only where."""
         if notice.kind != SAID:
             return notice
-        name = tape_name(key, notice.flight, notice.order)
+        name = ledger.tape_name(key, notice.flight, notice.order)
         piece = self._rows(_PIECE, (name, int.from_bytes(notice.outcome, "big")))
         return notice._replace(outcome=notice.outcome + piece[0][0]) if piece else None
 

@@ -33,7 +33,7 @@ from askonce.store import Clock, Link, Near, StoreTrouble, Works, ledger, machin
 from askonce.store.sqlite.contents import Contents
 from askonce.store.sqlite.file import GROWING, KEEPING, URGENT
 from askonce.store.sqlite.files import file_at
-from askonce.store.sqlite.ledger import Rows, tape_name
+from askonce.store.sqlite.ledger import Rows
 from askonce.store.sqlite.link import SQLiteLink
 from askonce.store.sqlite.looks import Looks
 from askonce.store.sqlite.room import number_of, untold
@@ -127,7 +127,7 @@ class SQLiteStore(Looks, Contents):
         return row[0] if row else None
 
     async def tape(self, key: Key, flight: bytes, order: int, start: int = 0) -> bytes | None:
-        values = (tape_name(key, flight, order), self._clock() // 1000, start)
+        values = (ledger.tape_name(key, flight, order), self._clock() // 1000, start)
         rows = await self._read(lambda connection: connection.execute(_TAPE, values).fetchall())
         return b"".join(log[max(0, start - at) :] for at, log in rows) if rows else None
 
@@ -181,7 +181,7 @@ class SQLiteStore(Looks, Contents):
         said = None
         try:
             # Most claims find nothing, and must write: one read says so, where a transaction takes five.
-            if pooled.execute(_ANYTHING, (ledger.name_of(key), number_of(key))).fetchone()[0]:
+            if pooled.execute(_ANYTHING, (key.name, number_of(key))).fetchone()[0]:
                 pooled.connection.execute("BEGIN")
                 said = ledger.foreseen(self._rows(pooled.connection), key, ask)
                 pooled.connection.execute("COMMIT")
