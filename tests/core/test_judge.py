@@ -228,6 +228,53 @@ def test_no_value_makes_the_search_for_sources_or_ends_raise(value):
     judged(value)
 
 
+# --- blocks and items that no list has -----------------------------------------------------------------------------
+
+
+def candidate(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"candidates": [{"content": {"role": "model", "parts": [*parts, {"text": "a"}]}, "finishReason": "STOP"}]}
+
+
+def conversed(*blocks: dict[str, Any]) -> dict[str, Any]:
+    return {"output": {"message": {"role": "assistant", "content": [*blocks, {"text": "a"}]}}, "stopReason": "end_turn"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (
+            candidate({"thoughtSignature": "s", "text": "b", "partMetadata": {"a": 1}}, {"inlineData": {"data": "a"}}),
+            "",
+        ),
+        (candidate({"text": "b", "code_execution_result": None, "function_call": None, "thought": None}), ""),
+        *(
+            (candidate({name: {"id": "1"}}), "server-tool")
+            for name in ("functionResponse", "serverToolCall", "new_part")
+        ),
+        (conversed({"reasoningContent": {}}, {"image": {"format": "png"}}), ""),
+        *((conversed({name: {"id": "1"}}), "server-tool") for name in ("toolRun", "SDK_UNKNOWN_MEMBER")),
+        (chat(content=[{"type": "thinking", "thinking": []}, text(), {"type": "callout", "text": "a"}]), ""),
+        (chat(content=[{"type": "refusal", "refusal": "no"}]), "refused"),
+        (chat(content=[text(), {"type": "tool_use", "name": "f"}]), "tool-call"),
+        (chat(content=[text(), {"type": "server_tool_use", "name": "web_search"}]), "searched"),
+        (chat(content=[text(), {"type": "server_tool_use", "name": "bash"}]), "server-tool"),
+        (chat(content=[text(), {"type": "code_interpreter_call"}]), "server-tool"),
+        *(
+            (response({"type": "message", "status": status, "content": [{"type": "output_text", "text": "a"}]}), why)
+            for status, why in (
+                ("completed", ""),
+                (None, ""),
+                ("generating", "unknown-ending"),
+                ("queued", "incomplete"),
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_what_no_list_has_was_made_by_a_tool_or_has_not_ended(answer, why):
+    assert judged(answer).reason == why
+
+
 # --- what names its end ---
 
 

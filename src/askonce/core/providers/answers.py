@@ -216,15 +216,33 @@ def message_part(message: Answer, finish: object) -> Part:
     """The Part of a chat message and the ending beside it."""
     content = message.get("content")
     executed = dicts(message["executed_tools"]) if message.get("executed_tools") else ()
+    blocks = dicts(content)
+    kinds = [block.get("type") for block in blocks]
+    calls = len(dicts(message.get("tool_calls"))) or bool(message.get("function_call"))
+    tools = [str(tool.get("type")) for tool in executed]
+    tools += filter(None, map(_tool, blocks))
     return Part(
         finish,
         has_text(content) or bool(message.get("audio") or message.get("images")),
-        len(dicts(message.get("tool_calls"))) or bool(message.get("function_call")),
-        any(not searches(str(tool.get("type"))) for tool in executed),
-        bool(message.get("refusal")),
-        searched=bool(message.get("executed_tools")),
+        calls or sum(map(kinds.count, _ASKING)),
+        not all(map(searches, tools)),
+        bool(message.get("refusal")) or "refusal" in kinds,
+        searched=bool(message.get("executed_tools") or tools),
         said=content,
     )
+
+
+def _tool(block: Answer) -> str:
+    """The tool that the provider ran to make a block of a message, "" for any other block."""
+    kind = str(block.get("type"))
+    if kind in ("server_tool_use", "server_tool_call"):
+        return str(block.get("name"))
+    return kind if kind not in _ASKING and _TOOL.search(kind) else ""
+
+
+_ASKING = frozenset({"tool_use", "tool_call", "function_call", "custom_tool_call"})
+# Of blocks of no list: any other kind may be the user's own.
+_TOOL = pattern(r"(?:^|_)(?:tool(?!_result$)|call|function|search|fetch|execut\w+|interpreter|browse|mcp)(?:_|$)")
 
 
 def single_parts(value: Answer) -> Iterable[Part]:

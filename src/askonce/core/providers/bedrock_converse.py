@@ -70,10 +70,17 @@ def _blocks_part(blocks: list[Answer], finish: object) -> Part:
         finish,
         has_text(spoken),
         len(uses) - len(served),
-        not all(map(searches, served)),
+        not (all(map(searches, served)) and all(map(_OWN.issuperset, blocks))),
         searched=bool(served),
         said=[*map(_cited, spoken)],
     )
+
+
+# What the model itself says, or asks for. Tools that the provider runs made everything else.
+_OWN = frozenset(
+    {"text", "reasoningContent", "toolUse", "citationsContent", "citations", "image", "video", "audio", "document"}
+    | {"cachePoint", "toolResult"}  # of a tool whose use stands before it
+)
 
 
 def _cited(block: Answer) -> object:

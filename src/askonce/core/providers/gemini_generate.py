@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
-from askonce.core.providers.answers import CALL, Answer, Part, a_dict, any_of, dicts, first, has_text
+from askonce.core.providers.answers import CALL, Answer, Part, a_dict, any_of, dicts, first, has_text, snake
 from askonce.core.providers.api import Api, Left, Path, Stream
 from askonce.core.providers.assemble import ARRAY
 from askonce.core.providers.exact import a_list, an_int, exactly, settle, sure
@@ -68,12 +68,16 @@ def _content_part(content: Answer, finish: object) -> Part:
         _ENDINGS[finish] if isinstance(finish, int) and 0 <= finish < len(_ENDINGS) else finish,
         has_text(parts),
         sum(any_of(part, "functionCall") is not None for part in parts),
-        any(any_of(part, *_SERVED) for part in parts),
+        any(held and snake(name) not in _OWN for part in parts for name, held in part.items()),
         said=parts,
     )
 
 
-_SERVED = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+# What the model itself says, or asks for. Tools that the provider runs made everything else.
+_OWN = frozenset(
+    {"text", "thought", "thought_signature", "function_call", "inline_data", "file_data"}
+    | {"video_metadata", "media_resolution", "part_metadata"}
+)
 
 
 def _fragment(value: Answer) -> Iterator[Part]:

@@ -33,7 +33,6 @@ _SAID = frozenset({"message", "reasoning", "compaction"})
 _CALLS = {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
 # The asking program must act on these; the provider's own tools made the other items.
 _ASKING = frozenset(_CALLS | {"mcp_approval_request"})
-_BROKEN_OFF = ("incomplete", "in_progress", "failed")
 
 
 def _parts(value: Answer) -> Iterator[Part]:
@@ -49,7 +48,7 @@ def _items_part(items: list[Answer]) -> Part:
     said = [block for block in blocks if block.get("type") != "refusal"]
     others = [kind for kind in kinds if kind not in _ASKING | _SAID]
     return Part(
-        next((item["status"] for item in items if item.get("status") in _BROKEN_OFF), "completed"),
+        next((status for item in items if (status := item.get("status")) and meaning_of(status) != ""), "completed"),
         has_text(said),
         sum(kind in _ASKING for kind in kinds),
         not all(map(searches, others)),
