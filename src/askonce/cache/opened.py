@@ -88,25 +88,10 @@ class OpenedCache(Observed):
             options["near"] = size
         pace = pace_of(replay, replay_speed)
         flag("strict", strict)
-        # All that is decided here, so that `configure` or a variable decides nothing where the cache is unpickled.
-        listed = config.found("prices", prices)
-        made_of = {
-            "url": address,
-            "prefix": prefix,
-            "mode": mode,
-            "policy": policy or Policy(),
-            "scopes": scopes or {},
-            "tenant": tenant,
-            "strict": strict,
-            "near": size,
-            "consistency": own.consistency or "bounded",
-            "replay": replay,
-            "replay_speed": replay_speed,
-            "compress": find_compression(compress),
-            "encryption": portable(config.setting("encryption", encryption)),
-            "prices": True if listed is None else listed,
-        }
-        origin = Origin(type(self), {**made_of, **more}, redis_client is None)
+        said = {"url": address, "prefix": prefix, "mode": mode, "near": size, "tenant": tenant, "strict": strict}
+        said |= {"policy": policy or Policy(), "scopes": scopes or {}, "consistency": own.consistency or "bounded"}
+        said |= {"replay": replay, "replay_speed": replay_speed, **more, **_decided(compress, encryption, prices)}
+        origin = Origin(type(self), said, redis_client is None)
         parts = Parts(prefix, mode, rules, planner, codec, pricer, strict, pace, origin)
         with config.naming(config.url_variable(url)):
             self._base = self._new_base(parts, address, options)
@@ -130,6 +115,13 @@ class OpenedCache(Observed):
 
 
 CACHE_OPTIONS = RULE_WORDS | FIELDS | {"url", *(OpenedCache.__init__.__kwdefaults__ or ())}
+
+
+def _decided(compress: str | bool | None, encryption: Encryption | None, prices: Prices | None) -> dict[str, Any]:
+    """These settings as decided here: no `configure` and no variable decides them where the cache is unpickled."""
+    listed = config.found("prices", prices)
+    keys = portable(config.setting("encryption", encryption))
+    return {"compress": find_compression(compress), "encryption": keys, "prices": True if listed is None else listed}
 
 
 def _around(kind: type[OpenedCache], base: BaseCache) -> OpenedCache:
