@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import statistics
 import subprocess
 import tempfile
 import traceback
@@ -22,6 +21,7 @@ from askonce.testing import ScriptedCall
 from tests.crowd import ASKED, HANG, MODES, Crowd, by_turns, eventually, joined, results
 from tests.engine.test_refusals import AFTER
 from tests.engine.test_troubles import BACK, timed, warm
+from tests.took import usual
 
 pytestmark = pytest.mark.concurrency
 
@@ -143,7 +143,7 @@ def in_trouble(crowd: Crowd, face: Files, path: Path, call: ScriptedCall, opened
     assert call.paid(ASKED) <= 1 + granted
     found = [timed(crowd, cache, f"later {number}", call)[0] for number in range(50)]
     assert {outcome.status.detail for outcome, _ in found} <= {*face.detail.split(), *([""] if granted else [])}
-    assert statistics.median(took for _, took in found) <= AFTER
+    assert usual(took for _, took in found) <= AFTER
     ((outcome, _),) = timed(crowd, cache, "warm", call)
     served = face.opens if opened == "meanwhile" else face.reads
     assert served is None or outcome.status.hit is served

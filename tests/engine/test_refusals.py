@@ -8,7 +8,6 @@ itself more than once. The trouble is visible, and over soon after it ends.
 from __future__ import annotations
 
 import sqlite3
-import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +19,13 @@ from askonce.testing import ScriptedCall
 from askonce.testing.servers import Server
 from tests.crowd import ASKED, HANG, by_turns, eventually, gathered, joined, results, values
 from tests.engine.test_troubles import BACK, timed, warm
+from tests.took import usual
 
 pytestmark = pytest.mark.concurrency
 
 # The bars are 0.25 s and 1 ms (`python -m bench outages`); here a machine may be busy with something else.
 ONCE = 0.5  # s over the call's own time, for a caller that meets the trouble
-AFTER = 0.02  # s over it for later callers, as the median
+AFTER = 0.02  # s over it for later callers
 PATIENT = 2.0  # s that a store may take to answer: one that refuses answers, though late on a busy machine
 
 
@@ -155,7 +155,7 @@ def test_it_costs_one_lookup_little_and_the_next_ones_nothing(crowd, admin, url,
     before = connected(admin)
     found = [timed(crowd, cache, f"later {number}", call)[0] for number in range(50)]
     assert {outcome.status.detail for outcome, _ in found} == {face.detail}
-    assert statistics.median(took for _, took in found) <= AFTER + statistics.median(calm)
+    assert usual(took for _, took in found) <= AFTER + usual(calm)
     assert connected(admin) - before <= 8, "nobody connects for each lookup"
     face.end(admin)
 
@@ -218,7 +218,7 @@ def test_a_file_that_another_program_writes_to_serves_what_it_has_and_the_rest_i
         timed(crowd, cache, f"first {number}", call)
     found = [timed(crowd, cache, f"later {number}", call)[0] for number in range(50)]
     assert {outcome.status.detail for outcome, _ in found} == {"store-timeout"}
-    assert statistics.median(took for _, took in found) <= AFTER + statistics.median(calm)
+    assert usual(took for _, took in found) <= AFTER + usual(calm)
     assert all(outcome.status.hit for outcome, _ in timed(crowd, cache, "warm", call, times=20))
     call.release()
     assert len({str(value) for value in values(futures)}) == 1

@@ -8,7 +8,6 @@ little more than their call, the trouble was visible, and soon afterwards everyt
 from __future__ import annotations
 
 import logging
-import statistics
 import threading
 import time
 from collections import deque
@@ -27,13 +26,14 @@ from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server, ValkeyServer
 from tests.crowd import ASKED, HANG, by_turns, eventually, gathered, heartbeat, idle, results
 from tests.engine.test_troubles import BACK, timed, warm
+from tests.took import usual
 
 pytestmark = [pytest.mark.concurrency, pytest.mark.servers]
 
 BEAT = 3.0  # s, instead of 5
 LASTS = 1.0  # s of trouble: less than a heartbeat, and more than two renewals
 ONCE = 0.35  # s over the call's own time: 0.25, and what a busy machine adds
-AFTER = 0.002  # s, as the median
+AFTER = 0.002  # s
 
 
 class Sky:
@@ -197,7 +197,7 @@ def test_lookups_meanwhile_cost_little_once_and_then_nothing_and_it_is_seen(crow
             assert outcome.status.detail.startswith("store-")
         found = [timed(crowd, cache, f"later {number}", call)[0] for number in range(50)]
         assert all(outcome.status.detail.startswith("store-") for outcome, _ in found)
-        assert statistics.median(took for _, took in found) <= AFTER
+        assert usual(took for _, took in found) <= AFTER
         stats = cache.stats()
         assert stats["breaker"] != "closed"
         assert stats["trouble"] >= 1

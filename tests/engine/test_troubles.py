@@ -8,7 +8,6 @@ lasts, each process still collapses its own calls. The store is used again soon 
 from __future__ import annotations
 
 import logging
-import statistics
 
 import pytest
 
@@ -16,7 +15,7 @@ from askonce import NotCached, StoreUnavailable
 from askonce.testing import ScriptedCall, Step
 from tests.crowd import ASKED, HANG, PATIENCE, eventually, gathered, results, values
 from tests.fixtures import patient
-from tests.took import Took
+from tests.took import Took, usual
 
 pytestmark = [pytest.mark.concurrency, pytest.mark.servers]
 
@@ -79,7 +78,7 @@ def test_a_closed_store_is_met_once_and_left_alone_until_it_is_back(crowd, own_v
     assert "breaker open (store-refused)" in repr(cache)
     found = timed(crowd, cache, "warm", call, times=101)
     assert {outcome.status.detail for outcome, _ in found} == {"store-refused"}
-    assert statistics.median(took for _, took in found) <= OPEN
+    assert usual(took for _, took in found) <= OPEN
     assert len(caplog.records) == 1
     assert "store-refused" in caplog.text
     own_valkey.start()
@@ -103,7 +102,7 @@ def test_a_frozen_store_costs_one_timeout_and_opens_the_breaker_at_the_second(cr
             assert outcome.status.detail == "store-timeout"
         assert cache.stats()["breaker"] == "store-timeout"
         found = timed(crowd, cache, "warm", call, times=101)
-        assert statistics.median(took for _, took in found) <= OPEN
+        assert usual(took for _, took in found) <= OPEN
     finally:
         own_valkey.thaw()
     eventually(lambda: not opened(cache), "the breaker closes", patience=BACK)
