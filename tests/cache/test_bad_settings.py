@@ -31,6 +31,7 @@ from askonce.cache.typing import StoreOptions
 from askonce.core.rules import RULE_WORDS
 from askonce.core.wording import shown
 from askonce.errors import AskonceError
+from askonce.testing import Lognormal, Provider, ScriptedCall, Step
 from tests.bad_input import SECRET, files, well_told
 
 MEMORY = "memory://"
@@ -448,6 +449,25 @@ OTHERS = [
     (lambda cache: cache.invalidate(key="a" * 9999), "64 hex digits"),
     (lambda cache: cache.why(key=10**5000), "64 hex digits"),
     (lambda cache: cache.on_event(later), "plain function"),
+    (lambda cache: Cache(MEMORY, encryption=later), "plain function"),
+    # the scripted provider, which said so to a client, or hung
+    (lambda cache: Provider(port=99999), "from 0 to 65535"),
+    (lambda cache: Provider(port="8080"), "from 0 to 65535"),
+    (lambda cache: Provider(delay="1s"), "delay=0.5"),
+    (lambda cache: Provider(pace=-1), "pace=0.5"),
+    (lambda cache: Provider(receipts=5), "Receipts(path)"),
+    (lambda cache: ScriptedCall(protocol="openai"), "'openai.chat'"),
+    (lambda cache: ScriptedCall().script("q", "refuse"), "'refused'"),
+    (lambda cache: ScriptedCall().script("q", True), "'refused'"),
+    (lambda cache: ScriptedCall().script("q", 42), "from 100 to 599"),
+    (lambda cache: ScriptedCall().script("q", Step), "'refused'"),
+    (lambda cache: Step(status="500"), "from 100 to 599"),
+    (lambda cache: Step(error="boom"), "ConnectionError()"),
+    (lambda cache: Step(hang="no"), "hang=False"),
+    (lambda cache: Step(delay=float("nan")), "delay=0.5"),
+    (lambda cache: Step(after=-1), "whole number"),
+    (lambda cache: Step(headers=["a"]), "dict"),
+    (lambda cache: Lognormal(0), "Lognormal(0.5)"),
 ]
 
 

@@ -16,7 +16,7 @@ from askonce.core import libraries
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.keyring import Keys
 from askonce.core.spelling import meant
-from askonce.core.wording import shown
+from askonce.core.wording import plain_function, shown
 from askonce.errors import ConfigError
 
 COMPRESSIONS = ("zstd", "off")
@@ -98,6 +98,10 @@ def _read(path: str) -> Keys:
 
 def _called(function: Callable[[], Any]) -> Keys:
     """What a function returns, such as one that asks a key management service. It is called once for each cache."""
+    if not plain_function(function):
+        raise ConfigError(
+            "the function given as encryption= is async: give a plain function that returns the ring of keys"
+        )
     try:
         ring = function()
     except ConfigError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from askonce.errors import Portable
+from askonce.testing import checks
 from askonce.testing.answers import Protocol, error, protocol_of, question_of
 from askonce.testing.script import Delay, Receipts, Scripted, Turn
 
@@ -45,6 +46,8 @@ class ScriptedCall(Scripted):
         protocol: Protocol | None = None,
     ) -> None:
         super().__init__(delay=delay, pace=pace, receipts=receipts)
+        if protocol is not None:
+            checks.word("protocol", protocol, checks.PROTOCOLS)
         self.protocol = protocol
 
     def __call__(self, request: Any) -> Any:

@@ -29,6 +29,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
+from askonce.testing import checks
 from askonce.testing.answers import PATHS, Protocol, error, question_of
 from askonce.testing.script import Delay, Receipts, Scripted, Step, Turn
 from askonce.testing.streamed import array_pieces, frames, trouble
@@ -91,6 +92,7 @@ class Provider(Scripted):
         self, *, delay: Delay = 0.0, pace: float = 0.0, receipts: Receipts | Path | str | None = None, port: int = 0
     ) -> None:
         super().__init__(delay=delay, pace=pace, receipts=receipts)
+        checks.whole("port", port, 0, 65535)
         self.port = port
         self.requests: deque[Received] = deque(maxlen=KEPT)
         self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None

@@ -22,6 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from askonce.core.wording import shown
+from askonce.errors import ConfigError
+from askonce.testing import checks
 from askonce.testing.answers import Protocol, Shape, answer, question_of
 from askonce.testing.streamed import events
 
@@ -38,6 +41,14 @@ class Lognormal:
     spread: float = 0.5
     seed: int = 0
     most: float = math.inf
+
+    def __post_init__(self) -> None:
+        checks.seconds("median", self.median)
+        checks.seconds("spread", self.spread)
+        if not self.median or not self.most > 0:
+            raise ConfigError(
+                f"Lognormal({self.median}, most={self.most}): write seconds above 0, as in Lognormal(0.5)"
+            )
 
     def __call__(self, question: str, nth: int) -> float:
         """The seconds that the `nth` call of `question` takes."""
@@ -73,6 +84,9 @@ class Step:
     pace: float | None = None
     after: int = 0
 
+    def __post_init__(self) -> None:
+        checks.step(self)
+
 
 Cue: TypeAlias = Step | Shape | int | BaseException | type[BaseException]
 
@@ -81,10 +95,12 @@ def step(cue: Cue) -> Step:
     """A step from its short form: a shape's name, an HTTP status, or an exception."""
     if isinstance(cue, Step):
         return cue
-    if isinstance(cue, int):
+    if isinstance(cue, int) and not isinstance(cue, bool):
         # One scripted failure is one request: without this header the SDKs retry twice.
         return Step(status=cue, headers={"x-should-retry": "false"})
-    return Step(shape=cue) if isinstance(cue, str) else Step(error=cue)
+    if checks.is_error(cue):
+        return Step(error=cue)  # type: ignore[arg-type]  # checked
+    return Step(shape=cue)  # type: ignore[arg-type]  # checked there
 
 
 class Receipt(NamedTuple):
@@ -153,6 +169,10 @@ class Scripted:
     """The script, counts and gates of a provider, in process or over HTTP; usable from any thread."""
 
     def __init__(self, *, delay: Delay = 0.0, pace: float = 0.0, receipts: Receipts | Path | str | None = None) -> None:
+        checks.delay(delay)
+        checks.seconds("pace", pace)
+        if not isinstance(receipts, Receipts | Path | str | None):
+            raise ConfigError(f"receipts={shown(receipts)}: give the path of a file, or Receipts(path)")
         self.delay = delay
         self.pace = pace
         self.receipts = Receipts(receipts) if isinstance(receipts, (str, Path)) else receipts
