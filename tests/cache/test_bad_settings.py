@@ -289,6 +289,7 @@ CACHE = [
     ({"replay_speed": 10**400}, "replay_speed=1.0"),
     ({"replay_speed": 5e-324}, "replay_speed=1.0"),
     ({"tenant": "\ud800"}, "tenant='acme'"),
+    ({"prices": "/dev/zero"}, "or no end"),
     ({"prices": "a\nb\x1b[31m"}, "TOML or JSON"),
     ({"prices": "x" * 9999}, "TOML or JSON"),
     ({"url": "x" * 9999}, "sqlite:///"),

@@ -50,9 +50,11 @@ def read_prices(named: os.PathLike[str] | str) -> Mapping[str, Rates]:
     """The rates in a file."""
     from pathlib import Path  # late: few caches read a file of prices
 
+    from askonce.cache import files
+
     path = Path(named)
     try:
-        text = path.expanduser().read_text("utf-8-sig")
+        text = files.text_of(path.expanduser())
     except UnicodeDecodeError:
         raise ConfigError(f"the file {shown(str(path))} is not text: write prices in TOML or JSON") from None
     except (OSError, ValueError, RuntimeError) as error:  # the last two: no path at all, or ~ of an unknown user

@@ -117,6 +117,8 @@ def read_keys(named: os.PathLike[str] | str) -> Keys:
     """The ring in a file, which only its user and its group may read."""
     from pathlib import Path  # late: few caches read a file of keys
 
+    from askonce.cache import files
+
     path = Path(named)
     try:
         mode = path.stat().st_mode
@@ -126,7 +128,7 @@ def read_keys(named: os.PathLike[str] | str) -> Keys:
             )
         if os.name == "posix" and mode & OTHERS:
             raise ConfigError(f"the keys in {shown(str(path))} may be read or changed by others: chmod 600 {path}")
-        text = path.read_text("utf-8-sig")
+        text = files.text_of(path)
     except OSError as error:
         raise ConfigError(
             f"the keys in {shown(str(path))} cannot be read: {error.strerror or error}; name a file that"

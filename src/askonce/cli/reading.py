@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from askonce.cache.files import MOST, text_of
 from askonce.core.wording import shown
 from askonce.errors import UsageError
 
@@ -17,8 +18,8 @@ def text_in(name: str, told: str, remedy: str) -> str:
     """The text of a file, or of standard input if its name is ``-``. `told` names it."""
     try:
         if name != "-":
-            return Path(name).read_text("utf-8-sig")
-        return "" if sys.stdin is None else sys.stdin.read().removeprefix(MARK)
+            return text_of(Path(name))
+        return "" if sys.stdin is None else sys.stdin.read(MOST).removeprefix(MARK)
     except UnicodeDecodeError:
         raise UsageError(f"{told} is not text in UTF-8: {remedy}") from None
     except (OSError, ValueError) as error:  # the latter: a name that no file can have

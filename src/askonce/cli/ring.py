@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from askonce.cache.files import text_of
 from askonce.cache.sealing import read_keys
 from askonce.cli import say
 from askonce.core.keyring import NAMES, SIZE, Keys, check_id
@@ -68,7 +69,7 @@ def _today(ring: Keys | None) -> str:
 def _lines(file: Path) -> list[str]:
     """The lines of the keys in a file, and one for the names even where there is none yet."""
     ring = read_keys(file)
-    text = file.read_text("utf-8-sig")
+    text = text_of(file)
     lines = [part for line in text.splitlines() for part in line.partition("#")[0].replace(",", " ").split()]
     if ring.names_from:
         secret = ring.names_secret

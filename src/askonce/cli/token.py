@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from askonce.cache.files import text_of
 from askonce.errors import UsageError
 
 FILE = "file:"
@@ -45,7 +46,7 @@ def token_of() -> Token:
 
 def _read(path: str, name: str) -> Token:
     try:
-        text = Path(path).expanduser().read_text("utf-8-sig").strip()
+        text = text_of(Path(path).expanduser()).strip()
     except (OSError, UnicodeDecodeError) as wrong:
         why = getattr(wrong, "strerror", None) or "no UTF-8"
         raise UsageError(f"${name}: {path} cannot be read ({why}): name a file that holds the admin token") from None

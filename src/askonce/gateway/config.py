@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from askonce.cache import sealing
+from askonce.cache import files, sealing
 from askonce.cache.config import VARIABLES
 from askonce.cache.near import is_redis
 from askonce.cache.pricing import OFF, pricer_of
@@ -295,7 +295,7 @@ def _store(config: GatewayConfig, given: Sections, problems: Problems) -> StoreC
 
 def _read_token(path: Path, where: str, problems: Problems) -> str:
     try:
-        token = path.read_text("utf-8-sig").strip()
+        token = files.text_of(path).strip()
     except (OSError, UnicodeDecodeError) as wrong:
         problems.add(
             where,

@@ -52,7 +52,7 @@ def key(
 
 def one_of(*words: str) -> Callable[[str], str]:
     """A check: the value is one of these words."""
-    return lambda value: "" if value in words else f"{value!r}: write one of {', '.join(filter(None, words))}"
+    return lambda value: "" if value in words else f"{shown(value)}: write one of {', '.join(filter(None, words))}"
 
 
 def between(least: float, most: float = math.inf) -> Callable[[float], str]:
@@ -106,7 +106,9 @@ def value_of(one: Field[Any], given: Given) -> object:
     except ConfigError:
         if one.repr:
             raise
-        raise ConfigError(f"{one.name} is no text in quotes, without control characters") from None  # it is a secret
+        raise ConfigError(
+            f"{one.name} is no text: write it in quotes, without control characters"
+        ) from None  # it is a secret
     check = one.metadata.get("check")
     if check is not None and (wrong := check(value)):
         raise ConfigError(f"{one.name} = {wrong}")

@@ -152,7 +152,9 @@ _OF_WAY |= {"file": "file", "unlisted": "file"}
 def needless_problem(tenants: TenantsConfig, word: str) -> str:
     """What is wrong with a key that means something only with another `by`, "" if nothing."""
     way = _OF_WAY.get(word, tenants.by)
-    return "" if way == tenants.by else f"{word} means something with by = {way!r}, and by is {tenants.by!r}"
+    return (
+        "" if way == tenants.by else f"{word} means something with by = {way!r}, and by is {tenants.by!r}: leave it out"
+    )
 
 
 def tenants_problem(tenants: TenantsConfig) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from askonce.cache import files
 from askonce.errors import ConfigError
 
 LONGEST = 100  # characters of a tenant's name
@@ -30,7 +31,7 @@ def name_problem(name: str) -> str:
 def text_of(path: Path) -> str:
     """The text of a file that an operator names; ConfigError if it cannot be read."""
     try:
-        return path.read_text("utf-8-sig")  # with the mark that editors on Windows put first
+        return files.text_of(path)
     except (OSError, UnicodeDecodeError) as wrong:
         why = getattr(wrong, "strerror", None) or "it is not UTF-8"
         raise ConfigError(

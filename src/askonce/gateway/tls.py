@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
+from askonce.cache.files import bytes_of
 from askonce.errors import ConfigError
 from askonce.gateway.upstreams import Upstream
 from askonce.http.request import PLAIN, Connection
@@ -27,7 +28,7 @@ def held(*files: str) -> Contents:
 
 def _digest(file: str) -> bytes:
     try:
-        return hashlib.sha256(Path(file).read_bytes()).digest()
+        return hashlib.sha256(bytes_of(Path(file))).digest()
     except OSError:
         return b""
 
