@@ -19,5 +19,5 @@ def bytes_of(path: Path) -> bytes:
 
 
 def text_of(path: Path) -> str:
-    """The same as text in UTF-8, without the mark of byte order that some editors add. UnicodeDecodeError if it is none."""
+    """The same as text in UTF-8, without the mark that some editors put first. UnicodeDecodeError if it is none."""
     return io.TextIOWrapper(io.BytesIO(bytes_of(path)), "utf-8-sig").read()
