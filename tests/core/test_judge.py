@@ -254,6 +254,18 @@ def conversed(*blocks: dict[str, Any]) -> dict[str, Any]:
         (conversed({"reasoningContent": {}}, {"image": {"format": "png"}}), ""),
         *((conversed({name: {"id": "1"}}), "server-tool") for name in ("toolRun", "SDK_UNKNOWN_MEMBER")),
         (chat(content=[{"type": "thinking", "thinking": []}, text(), {"type": "callout", "text": "a"}]), ""),
+        (chat(top={"error": "overloaded"}), "error"),
+        (chat(top={"error": {}}), ""),
+        *(
+            ({"object": "list", "data": [{"embedding": [0.1]}, {"embedding": vector}]}, why)
+            for vector, why in (
+                ([0.5, 1], ""),
+                ("AAAA", ""),
+                ([[0.1]], ""),
+                ([0.5, None], "empty"),
+                ([None, 1], "empty"),
+            )
+        ),
         (chat(content=[{"type": "refusal", "refusal": "no"}]), "refused"),
         (chat(content=[text(), {"type": "tool_use", "name": "f"}]), "tool-call"),
         (chat(content=[text(), {"type": "server_tool_use", "name": "web_search"}]), "searched"),
@@ -271,7 +283,7 @@ def conversed(*blocks: dict[str, Any]) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_what_no_list_has_was_made_by_a_tool_or_has_not_ended(answer, why):
+def test_what_no_list_has_was_made_by_a_tool_or_is_not_whole(answer, why):
     assert judged(answer).reason == why
 
 

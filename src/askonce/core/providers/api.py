@@ -158,6 +158,8 @@ class Api:
             return "error"
         if not isinstance(value, dict) or not self.shape(value):
             return "unrecognised"
+        if value.get("error"):
+            return "error"
         if guarded(value):
             return "filtered"
         reasons = [reason_of(part, tool_calls, searched) for part in self.parts(value)] or ["empty"]
