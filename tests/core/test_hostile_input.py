@@ -26,7 +26,7 @@ from askonce.core.providers.scan import StreamScan
 from askonce.core.providers.sse import Objects, Parser
 from askonce.http.credentials import covers_body, rotates
 from askonce.http.embeddings import cut, put_together
-from askonce.http.request import less_ours, read_headers
+from askonce.http.request import read_headers, without_ours
 from askonce.http.response import unpack
 from tests.corpus import canonical_body
 
@@ -135,7 +135,7 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     ),
     "a name": lambda data: read_headers([(data[:HEADER], b"")]),
     "a signature": lambda data: (
-        less_ours(one := [(b"authorization", data[:HEADER])]),
+        without_ours(one := [(b"authorization", data[:HEADER])]),
         covers_body(one, data[:HEADER]),
     ),
 }

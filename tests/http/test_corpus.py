@@ -38,7 +38,7 @@ def given(response: Any) -> tuple[int, bytes, str | None]:
     return response.status_code, response.content, response.headers.get("content-type")
 
 
-def less_ours(seen: Seen) -> Seen:
+def without_ours(seen: Seen) -> Seen:
     """With its headers as a set of lines: they are compared with those of a request that had none of ours."""
     return seen._replace(headers=sorted(pair for pair in seen.headers if not pair[0].lower().startswith(b"askonce-")))
 
@@ -65,7 +65,7 @@ def test_every_recorded_interaction_is_the_same_with_askonce_and_without_the_fir
                     assert given(client.send(scoped)) == without, record["id"]
                 statuses = seen  # one for each input of a batch
             hit = all(status.hit for status in statuses)
-            assert all(less_ours(one) == less_ours(sent) for one in noting.requests), record["id"]
+            assert all(without_ours(one) == without_ours(sent) for one in noting.requests), record["id"]
             assert len(noting.requests) == (1 if hit else 2), record["id"]
             noting.requests.clear()
             verdicts["hit" if hit else statuses[0].detail] += 1

@@ -80,7 +80,7 @@ def ended_by(connection: bytes) -> set[bytes]:
     return {word.strip() for word in connection.lower().split(b",")} - _KEPT
 
 
-def less_ours(headers: Sequence[Header]) -> list[Header]:
+def without_ours(headers: Sequence[Header]) -> list[Header]:
     """The headers of a request without askonce's own; one that a signature covers stays, or the signature breaks."""
     kept = covered(headers)
     return [(name, value) for name, value in headers if not name.lower().startswith(_OURS) or name.lower() in kept]

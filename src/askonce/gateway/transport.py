@@ -18,7 +18,7 @@ from askonce.events import Status
 from askonce.gateway import wire
 from askonce.gateway.answers import packed
 from askonce.gateway.gateway_rules import GatewayRules, HeadPlan
-from askonce.gateway.heads import less_ours
+from askonce.gateway.heads import without_ours
 from askonce.gateway.hit_usage import WithoutUsage, without_usage
 from askonce.gateway.operator_rules import Ruling
 from askonce.gateway.upstream_client import Incoming, UpstreamClient
@@ -121,11 +121,11 @@ class GatewayTransport(Transport):
     def _sent(self, request: wire.Request) -> SentRequest:
         return SentRequest(request.method, request.url, request.headers.raw, request.body, self._connection)
 
-    def _less_ours(self, request: wire.Request) -> wire.Request:
+    def _without_ours(self, request: wire.Request) -> wire.Request:
         return wire.Request(
             request.method,
             request.url,
-            headers=less_ours(request.headers.raw),
+            headers=without_ours(request.headers.raw),
             stream=request.stream,
             extensions=request.extensions,
         )

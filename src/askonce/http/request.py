@@ -184,7 +184,7 @@ def read_headers(headers: Sequence[Header], ignored: Container[str] = ()) -> Req
     return RequestHeaders(tuple(counts), b"\n".join(secrets), ours, tuple(unknown), b"\n".join(cookies), host)
 
 
-def less_ours(headers: Sequence[Header]) -> list[Header]:
+def without_ours(headers: Sequence[Header]) -> list[Header]:
     """The headers for upstream, without askonce's own; one that a signature covers stays, or the signature breaks."""
     kept = covered(headers)
     return [(name, value) for name, value in headers if _CLASSES[name] != _OURS or name.lower() in kept]

@@ -33,7 +33,7 @@ from askonce.http.connection import DIRECTIONS, connection_of, directed
 from askonce.http.embeddings import Vector, put_together, whole
 from askonce.http.inner import INHERITED, Inner
 from askonce.http.received import Received
-from askonce.http.request import Connection, SentRequest, less_ours
+from askonce.http.request import Connection, SentRequest, without_ours
 from askonce.http.response import Failure, Response
 from askonce.http.rules import Asked, ClientRules, our_error
 from askonce.http.stored import Stored
@@ -108,7 +108,7 @@ class Transport:
         """The response to a request."""
         asked = self._read(request)
         if asked.ours:
-            request = self._less_ours(request)
+            request = self._without_ours(request)
         if asked.question is None:
             if asked.reply is not None:
                 return self._known_reply(asked, asked.reply)
@@ -359,12 +359,12 @@ class Transport:
             return buffered(self.module, reply.status, headers, reply.body, extensions)
         return self.module.Response(reply.status, headers=headers, stream=stream, extensions=extensions)
 
-    def _less_ours(self, request: Any) -> Any:
+    def _without_ours(self, request: Any) -> Any:
         """The same request without askonce's headers, and with its body in memory if it was for askonce."""
         made = self.module.Request(
             request.method,
             request.url,
-            headers=less_ours(request.headers.raw),
+            headers=without_ours(request.headers.raw),
             stream=request.stream,
             extensions=request.extensions,
         )

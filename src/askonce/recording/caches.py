@@ -296,7 +296,7 @@ class _Recorded(OpenedCache):
 
     def _shut_off(self, transport: Any) -> Any:
         if self.recording.mode == "replay":
-            transport.inner = Shut(transport.module, transport.inner, self.recording)
+            transport.inner = ClosedUpstream(transport.module, transport.inner, self.recording)
         return transport
 
 
@@ -308,8 +308,8 @@ class RecordedAsyncCache(_Recorded, AsyncCache):
     """An AsyncCache that is a recording."""
 
 
-class Shut:
-    """The closed end of a replay: answers here, and not upstream, what is not recorded and could not be."""
+class ClosedUpstream:
+    """In place of upstream in a replay: answers a request that is not recorded, and could not be."""
 
     def __init__(self, module: Any, inner: Any, recording: Recording) -> None:
         self._module = module
