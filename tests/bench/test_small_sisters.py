@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from bench import against, bars, cli, machine, outages
+from bench import against, bars, cli, machine, outages, workers
 from bench.bars import page
 from bench.compare import Pair, Ratio
 from bench.failovers import EVENTS
@@ -75,12 +78,22 @@ def test_the_observer_takes_the_latest_of_the_invalidations_that_were_over():
 # storms
 
 
+@pytest.fixture(scope="module")
+def forked() -> Iterator[None]:
+    """Workers are forked from an interpreter that has imported what they need: that takes most of a small storm's time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.storms"])
+    with mock.patch.object(workers, "_processes", context):
+        yield
+
+
 def storm(name: str, opener: Opener, fault: str = "") -> Reading:
     (reading,) = measured(ROWS[name], opener, "threads", fault and f"planted: {fault}", quick=True)
     return reading
 
 
 @pytest.mark.concurrency
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(("opener", "name"), in_turn({"storm": "by request", "storm-all": "by scope, tag and model"}))
 def test_no_answer_in_a_storm_is_older_than_an_invalidation(opener: Opener, name):
     reading = storm(name, opener)
@@ -89,6 +102,7 @@ def test_no_answer_in_a_storm_is_older_than_an_invalidation(opener: Opener, name
     assert reading.numbers["stored"], reading.measured
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(("opener", "fault"), in_turn({fault: fault for fault in FAULTS}, quick=2))
 def test_a_planted_fault_is_seen_by_the_observer(opener: Opener, fault):
     # A race is not lost every time, so the storm is repeated.
@@ -275,7 +289,7 @@ def test_notes_of_no_commit_are_as_good_as_none(tmp_path, monkeypatch):
 
 
 def test_two_trees_work_in_turn_each_with_the_askonce_of_its_own(tmp_path):
-    shutil.copytree(machine.ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(machine.ROOT / "src", tmp_path / "src")  # compiled files too: they are as old as their sources
 
     name, pair = against.compared(tmp_path, "client hit", sqlite, 1)
 
