@@ -85,6 +85,7 @@ def _warm() -> None:
     mock.patch.object(typer.main, "get_command", return_value=made).start()
     with contextlib.redirect_stderr(io.StringIO()):
         assert main(["show", "0" * 64, "--url", "sqlite:///nothing.db"]) == 1
+        assert main(["serve", "--upstream", "nowhere"]) == 2
     importlib.import_module("askonce.gateway.view")
     gc.freeze()
 
