@@ -567,7 +567,7 @@ def test_each_scope_has_its_file_where_it_is_looked_for(pytester):
     code = textwrap.dedent(tests).replace("ROOT", pytester.path.name)
     (below / "test_one.py").write_text(code)
     plugin = [] if INSTALLED else ["-p", "askonce.pytest_plugin"]
-    pytester.runpytest_inprocess(*plugin, "-pno:cacheprovider", "-pno:asyncio").assert_outcomes(passed=1)
+    pytester.runpytest_inprocess(*plugin, *WITHOUT).assert_outcomes(passed=1)
 
 
 @pytest.mark.slow
