@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from askonce.testing.servers import watch
+
+
+@contextmanager
+def opened_file(path: Path | str) -> Iterator[sqlite3.Connection]:
+    """An SQLite file as another program opens it: what was written is committed, and the connection is closed.
+
+    `with sqlite3.connect(...)` does not close it. Python 3.13 and later warn of that when they collect it, in any test.
+    """
+    with closing(sqlite3.connect(path)) as file, file:
+        yield file
 
 
 class ReplayUpstream:

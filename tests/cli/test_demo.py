@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -103,7 +104,9 @@ class TestWhatGoesWrong:
         monkeypatch.setattr(cli, "Scale", lambda **own: Scale(**own, median=0.0))  # it has no logarithm
         said = askonce("demo", *SIZE)
         assert said.code == 1
-        assert said.err == "askonce: a process of the demo died: ValueError: math domain error\n"
+        with pytest.raises(ValueError, match=r".") as python:
+            math.log(0.0)  # each release of Python has other words for it
+        assert said.err == f"askonce: a process of the demo died: ValueError: {python.value}\n"
 
     @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
     def test_ctrl_c_leaves_no_process_behind(self, monkeypatch):

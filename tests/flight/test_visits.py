@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,13 +19,14 @@ from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
 from askonce.store.sqlite.store import SQLiteStore
 from tests.store.keeping import key, put, visit
+from tests.support import opened_file
 
 TERMS = resolve(Policy())
 HEAD = Head(b"ao", 1, 0, 120, bytes(32), bytes(16), 1, bytes(8), 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def frequencies(path: Path) -> list[int]:
-    with sqlite3.connect(path) as read:
+    with opened_file(path) as read:
         return [frequency for (frequency,) in read.execute("SELECT frequency FROM visits ORDER BY frequency")]
 
 
@@ -180,7 +180,7 @@ def test_what_was_interrupted_while_it_evicted_is_whole_afterwards(tmp_path: Pat
 
     with pytest.raises(Killed):
         store.write(killed)
-    with sqlite3.connect(path) as read:
+    with opened_file(path) as read:
         (count,) = read.execute("SELECT count(*) FROM entries").fetchone()
         assert (count, read.execute("SELECT count(*) FROM ghosts").fetchone()) == (29, (0,))
         assert read.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
 
 import httpx2
 import pytest
 
 from tests.gateway.asking import Provider, ask, configured
 from tests.gateway.running import CLIENT, JSON, Heard, Running, Tap, answer, raw_call, request
+from tests.support import opened_file
 
 PROMPT, ANSWER = "what-i-ask-in-confidence", "what-i-am-told-in-confidence"
 KEYS = ["sk-verysecret-1", "sk-verysecret-2", "sk-verysecret-bad"]
@@ -83,7 +83,7 @@ def test_lines_names_and_pages_hold_nothing_that_callers_said_or_were_told(tmp_p
         for where in (*lines, *shown, written.out, written.err):
             assert secret not in where, f"{secret} in {where[:300]}"
         assert TOKEN not in "".join(lines)
-    with sqlite3.connect(store) as rows:
+    with opened_file(store) as rows:
         names = rows.execute("select * from sqlite_master").fetchall()
         tables = [name for kind, name, *_ in names if kind == "table"]
         for table in tables:

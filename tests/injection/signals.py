@@ -211,6 +211,9 @@ class Rounds:
         loop = self.world.loop
         if loop is None:
             return
+        if loop.is_running():  # Python 3.13 and later: what interrupts the very begin of a run leaves it begun
+            vars(loop)["_thread_id"] = None
+            asyncio._set_running_loop(None)
         for _ in range(3):
             loop.call_soon(loop.stop)
             self.once(loop.run_forever)

@@ -23,6 +23,7 @@ from askonce.core.keys import Key
 from askonce.errors import NotCached, StoreUnavailable
 from askonce.recording.caches import RecordedAsyncCache, RecordedCache, Recording
 from askonce.recording.file import APPLICATION, Place, RecordingFile
+from tests.support import opened_file
 
 URL = "https://llm.example.com/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -285,17 +286,17 @@ def pointer(path: Path) -> None:
 
 def foreign(path: Path) -> None:
     path.unlink()
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         file.execute("CREATE TABLE t (a)")
 
 
 def newer(path: Path) -> None:
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         file.execute("PRAGMA user_version = 99")
 
 
 def damaged(path: Path) -> None:
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         file.execute("UPDATE answers SET answer = zeroblob(length(answer))")
 
 
@@ -361,7 +362,7 @@ def test_a_file_that_is_held_is_told_as_held(path, monkeypatch):
     with RecordedCache(recording) as cache, pytest.raises(StoreUnavailable):
         fetched(cache, Upstream())
     assert "another process locks it" in recording.told()
-    holder.execute("ROLLBACK")
+    holder.close()
     assert fetched(cache_of(path), Upstream()) == {"n": 1}
 
 
@@ -371,7 +372,7 @@ def cache_of(path: Path) -> RecordedCache:
 
 def test_a_file_that_a_tool_turned_to_another_journal_is_read_all_the_same(path):
     run(path, "record", lambda cache: fetched(cache, Upstream()))
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         file.execute("PRAGMA journal_mode = WAL")
     assert run(path, "replay", lambda cache: fetched(cache, Upstream())) == ({"n": 1}, "")
 
@@ -450,7 +451,7 @@ def test_many_processes_may_record_into_one_file(path):
 
 def test_a_file_says_what_it_is(path):
     run(path, "record", lambda cache: fetched(cache, Upstream()))
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         assert file.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
         assert file.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         key, form, nth = file.execute("SELECT key, form, nth FROM answers").fetchone()

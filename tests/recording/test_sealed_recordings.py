@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from askonce import Keys, NotCached, StoreUnavailable
 from askonce.recording.caches import RecordedCache, Recording
+from tests.support import opened_file
 
 OLD, NEW = os.urandom(32), os.urandom(32)
 RING = Keys({"old": OLD}, names=bytes(32))
@@ -47,7 +47,8 @@ def test_an_encrypted_recording_shows_neither_questions_nor_answers_and_is_repla
 def test_a_compressed_recording_is_smaller_and_replayed_without_an_option(tmp_path):
     assert b"private answer a very private answer" not in record(tmp_path / "a.db", compress="zstd")
     assert replayed(tmp_path / "a.db")[1] == ANSWER
-    (size,) = sqlite3.connect(tmp_path / "a.db").execute("SELECT max(length(answer)) FROM answers").fetchone()
+    with opened_file(tmp_path / "a.db") as file:
+        (size,) = file.execute("SELECT max(length(answer)) FROM answers").fetchone()
     assert size < 250
 
 

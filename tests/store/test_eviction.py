@@ -25,6 +25,7 @@ from askonce.store.sqlite.room import _LOWEST, _NEWEST, number_of
 from askonce.store.sqlite.store import SQLiteStore
 from tests.profiles import examples
 from tests.store.keeping import DAY, LIFE, Clock, key, lead, put, visit
+from tests.support import opened_file
 
 MIB = 2**20
 CENT = 10_000_000  # nano-dollars
@@ -258,7 +259,7 @@ def old_file(path: Path) -> sqlite3.Connection:
 
 
 def tables(path: Path) -> set[str]:
-    with sqlite3.connect(path) as read:
+    with opened_file(path) as read:
         return {name for (name,) in read.execute("SELECT name FROM sqlite_master")}
 
 
@@ -284,7 +285,7 @@ def test_an_older_version_goes_on_with_a_newer_file_and_evicts_in_the_same_order
     filled(store, clock, range(3, 6), price=100 * CENT)
     visit(store, hashed(0))
     drive(store.tell(1))
-    with sqlite3.connect(path) as old:
+    with opened_file(path) as old:
         assert old.execute("PRAGMA user_version").fetchone() == (schema.VERSION,) == (1,)
         values = (number_of(hashed(9)), 0, 2**50, clock.us // 1000, 5, b"other")
         old.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", values)
@@ -316,7 +317,7 @@ def test_a_process_tells_its_visits_to_the_others_of_its_file(tmp_path: Path):
 
 
 def frequencies(path: Path) -> dict[int, int]:
-    with sqlite3.connect(path) as read:
+    with opened_file(path) as read:
         return dict(read.execute("SELECT id, frequency FROM visits"))
 
 
@@ -341,7 +342,7 @@ def test_ghosts_are_kept_of_as_much_as_there_is_room_for(tmp_path: Path):
     clock, path = Clock(), tmp_path / "cache.db"
     store = SQLiteStore.from_url(f"sqlite:///{path}", max_bytes=MIB, clock=clock)
     filled(store, clock, range(400))
-    with sqlite3.connect(path) as read:
+    with opened_file(path) as read:
         (count, spread) = read.execute("SELECT count(*), max(at) - min(at) FROM ghosts").fetchone()
         (entries,) = read.execute("SELECT count(*) FROM entries").fetchone()
     assert entries / 2 < count < 2 * entries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from askonce.cache.stores import open_store
 from askonce.core.notes import LARGEST, RING_BYTES, Note
 from askonce.runtime.drive import drive
 from askonce.store import Store
+from tests.support import opened_file
 
 SMALL = 2**20
 
@@ -45,7 +45,7 @@ def test_a_file_of_an_older_version_gets_the_table_when_it_is_written(tmp_path: 
     store = open_store(f"sqlite:///{path}", prefix="", asynchronous=False)
     drive(store.note([note(1)]))
     drive(store.close())
-    with sqlite3.connect(path) as connection:
+    with opened_file(path) as connection:
         connection.execute("DROP TABLE notes")
     connection.close()
     again = open_store(f"sqlite:///{path}", prefix="", asynchronous=False)

@@ -31,6 +31,7 @@ from askonce.store.sqlite.file import FORK_PATIENCE
 from askonce.store.sqlite.schema import VERSION
 from askonce.store.sqlite.store import SQLiteStore, path_of
 from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed, visit
+from tests.support import opened_file
 from tests.took import Took
 
 T = TypeVar("T")
@@ -154,7 +155,7 @@ def test_many_may_open_a_new_file_at_the_same_moment(path: Path):
     os.close(write)
     assert well(*children)
     os.close(read)
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         assert file.execute("SELECT count(*) FROM entries").fetchone() == (8,)
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     file.close()
@@ -217,7 +218,7 @@ def test_a_path_with_signs_that_mean_something_in_a_uri_is_a_path(tmp_path: Path
 def test_a_lookup_brings_the_entry_and_its_generation_and_writes_nothing(path: Path, opened: Opened):
     store = opened(path)
     grant = put(store, key(1), 1)
-    with sqlite3.connect(path) as watcher:
+    with opened_file(path) as watcher:
         before = watcher.execute("PRAGMA data_version").fetchone()
         look = drive(store.look(key(1), (3,)))
         assert watcher.execute("PRAGMA data_version").fetchone() == before
@@ -404,7 +405,7 @@ def test_what_is_over_is_swept_by_whoever_writes_next(path: Path, opened: Opened
     drive(store.fill(key(3), grant.id, grant.order, sealed(key(3), grant), Lifetime(10, 0, 0, 10)))
     clock.forward(16 * 60_000)
     lead(store, key(4), 5)
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         left = {
             table: file.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
             for table in ("entries", "leases", "hits", "tapes", "news")
@@ -417,7 +418,7 @@ def test_what_is_over_is_swept_by_whoever_writes_next(path: Path, opened: Opened
 
 
 def test_another_programs_database_is_left_as_it_was(path: Path, opened: Opened):
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         file.execute("CREATE TABLE theirs (a)")
     file.close()
     before = path.read_bytes()
@@ -438,7 +439,7 @@ def test_a_newer_schema_is_left_to_those_who_know_it(path: Path, opened: Opened)
     store = opened(path)
     put(store, key(1), 1)
     drive(store.close())
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         file.execute(f"PRAGMA user_version = {VERSION + 1}")
     file.close()
     with pytest.raises(StoreTrouble, match=f"its schema is {VERSION + 1}") as caught:
@@ -714,7 +715,7 @@ def test_writers_killed_in_the_middle_leave_a_whole_file_and_hold_up_nobody(path
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         put(store, key(child), 1)
-    with sqlite3.connect(path) as file:
+    with opened_file(path) as file:
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     file.close()
 
