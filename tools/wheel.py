@@ -154,7 +154,7 @@ def pythons() -> Iterator[tuple[str, str | None]]:
 
 
 def _is(program: str, minor: int) -> bool:
-    command = [program, "-c", f"import sys, venv; sys.exit(sys.version_info[:2] != (3, {minor}))"]
+    command = [program, "-c", f"import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, {minor}))"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
+import re
+import sys
 import tarfile
+import tomllib
 import zipfile
 
 import pytest
 
 from tests.tools.test_index_page import Shown
 from tools import sizes, wheel
+from tools.blocks import ROOT
 from tools.wheel import ABOUT, BESIDE, SHIPPED, Built
 
 VENDOR = "askonce/gateway/page/static/vendor"
@@ -93,8 +98,18 @@ def test_a_file_of_an_allowed_kind_must_be_tracked_and_one_that_is_tracked_must_
 
 def test_this_python_is_one_of_those_that_are_tried():
     found = dict(wheel.pythons())
-    assert list(found) == ["3.11", "3.12", "3.13", "3.14"]
-    assert any(found.values())
+    assert list(found) == [f"3.{minor}" for minor in wheel.MINORS]
+    assert found.get(f"3.{sys.version_info[1]}") == sys.executable or not importlib.util.find_spec("ensurepip")
+
+
+def test_the_pythons_that_are_tried_are_those_that_the_package_names_everywhere():
+    tried = [f"3.{minor}" for minor in wheel.MINORS]
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", one) for one in about["classifiers"]]
+    assert [one[1] for one in named if one] == tried
+    assert about["requires-python"] == f">={tried[0]}"
+    assert f"with Python {tried[0]} to {tried[-1]}." in (ROOT / "README.md").read_text()
+    assert f"for minor in {' '.join(map(str, wheel.MINORS))};" in (ROOT / "Makefile").read_text()
 
 
 @pytest.fixture(scope="module")
