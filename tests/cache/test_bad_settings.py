@@ -359,6 +359,21 @@ def test_a_wrong_option_of_a_call_is_found_where_it_is_given(tmp_path, name, val
             assert right in told(tmp_path, lambda give=give: give(**{name: value}))
 
 
+class Hostile:
+    """It is in nobody's hand what an operator, or a text of a value, does: a DataFrame's raises, or has many lines."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other):
+        raise ValueError("the truth value is ambiguous")
+
+    def __bool__(self):
+        raise ValueError("the truth value is ambiguous")
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
 class Answer(pydantic.BaseModel):
     """What an SDK returns where no stream was asked for: it can be iterated over, by its fields."""
 
@@ -391,6 +406,14 @@ OTHERS = [
     (lambda cache: cache.invalidate(scope=""), "everything=True"),
     (lambda cache: cache.invalidate(scope=["a", "b/*"]), "write scope='b'"),
     (lambda cache: cache.invalidate(model="gpt-4*"), "no glob"),
+    *(
+        (lambda cache, name=name: cache.invalidate(**{name: [Hostile()]}), "write")
+        for name in ("scope", "tag", "model")
+    ),
+    (lambda cache: askonce.configure(scopes=[]), "write {"),
+    (lambda cache: askonce.configure(scopes=Hostile()), "write {"),
+    (lambda cache: cache.fetch({"n": 10**5000}, dict), "write it as text"),
+    (lambda cache: cache.fetch({10**5000: 1}, dict), "str(key)"),
     (lambda cache: cache.invalidate(tag="a", tenant="t"), "request="),
     (lambda cache: cache.invalidate(tag="a", dry_run="no"), "dry_run=False"),
     (lambda cache: cache.invalidate(tag="a", key="b"), "one way"),
@@ -615,21 +638,6 @@ def test_a_limit_beyond_all_clocks_is_as_long_as_a_lock_waits():
 # --- generated from signatures and tables of words ---------------------------------------------------------------
 
 HELD = sorted((CACHE_OPTIONS | OPTIONS | RULE_WORDS) - {"clock"})
-
-
-class Hostile:
-    """It is in nobody's hand what an operator, or a text of a value, does: a DataFrame's raises, or has many lines."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __eq__(self, other):
-        raise ValueError("the truth value is ambiguous")
-
-    def __bool__(self):
-        raise ValueError("the truth value is ambiguous")
-
-    def __repr__(self):
-        raise RuntimeError("no text")
 
 
 class Lines:

@@ -45,4 +45,4 @@ def _check(said: Mapping[str, Any]) -> None:
         pricer_of(said["prices"])
     consistency = said["consistency"]
     policy = policy_of(said["policy"], {} if consistency is None else {"consistency": consistency})
-    Planner("", "", policy, said["scopes"] or {}, "on", None)
+    Planner("", "", policy, {} if said["scopes"] is None else said["scopes"], "on", None)

@@ -64,10 +64,10 @@ def _labelled(kind: str, texts: Iterable[str], secret: bytes) -> Selector:
     return Selector(fields=fields, labels=named)
 
 
-def _scope(scope: str) -> str:
-    if not scope:
+def _scope(scope: object) -> str:
+    if isinstance(scope, str) and not scope:
         raise ConfigError("scope='' is not a scope: write everything=True to invalidate everything")
-    if scope == "*" or str(scope).endswith("/*"):  # it would reach nothing, and say nothing
+    if isinstance(scope, str) and (scope == "*" or scope.endswith("/*")):  # it would reach nothing, and say nothing
         above = scope.removesuffix("*").rstrip("/")
         right = f"scope={above!r}" if above else "everything=True"
         raise UsageError(f"scope={shown(scope)}: a scope reaches all below it, and is no glob: write {right}")
@@ -75,6 +75,6 @@ def _scope(scope: str) -> str:
 
 
 def _model(model: object) -> str:
-    if not model or not isinstance(model, str) or "*" in model:
+    if not isinstance(model, str) or not model or "*" in model:
         raise UsageError(f"model={shown(model)}: write a model's name as it is in the requests; it is no glob")
     return model

@@ -172,10 +172,12 @@ def _rebuilt(request: object) -> bytes:
         raise RequestError(refused.message, f"${path}") from None
     except RecursionError:
         raise RequestError("nested too deep to be written as JSON: flatten it") from None
+    except ValueError:  # Python writes no number of thousands of digits
+        raise RequestError("a number in it has too many digits: write it as text") from None
 
 
 def _step(step: object) -> str:
-    return f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]"
+    return f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{shown(step)}]"
 
 
 def _plain(value: Any, walk: _Walk) -> object:
@@ -220,7 +222,7 @@ def _branch(value: dict[Any, Any] | list[Any] | tuple[Any, ...], walk: _Walk) ->
 def _name(key: object) -> str:
     if isinstance(key, str):
         return str.__str__(key)
-    raise _Refused(f"the key {key!r} is not text: write str(key)")
+    raise _Refused(f"the key {shown(key)} is not text: write str(key)")
 
 
 def _converted(value: Any) -> object:

@@ -43,14 +43,13 @@ def fields(scope: str, model: str, tags: tuple[str, ...], secret: bytes = b"") -
     return tuple(sorted(found))
 
 
-def check_scope(scope: str) -> str:
+def check_scope(scope: object) -> str:
     """The scope, "" for none; ConfigError if it is no path such as ``support/triage/v3``."""
-    if not _text(scope, "scope"):
-        return ""
-    if "" in (steps := scope.split("/")):
+    path = _text(scope, "scope")
+    if path and "" in (steps := path.split("/")):
         meant = "/".join(filter(None, steps)) or "support/triage/v3"
-        raise ConfigError(f"scope {scope!r} has an empty part: write {meant!r}")
-    return scope
+        raise ConfigError(f"scope {path!r} has an empty part: write {meant!r}")
+    return path
 
 
 def check_tag(tag: str) -> str:
@@ -87,7 +86,7 @@ def no_tags(tags: object) -> ConfigError:
 _EXAMPLES = {"scope": "support/triage", "tag": "doc:42"}
 
 
-def _text(text: str, what: str) -> str:
+def _text(text: object, what: str) -> str:
     if not isinstance(text, str):
         raise ConfigError(f"a {what} is text, not {type(text).__name__}: {as_text(what, text, _EXAMPLES[what])}")
     if len(text) > TEXT_MAX:
