@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
 from askonce import Cache
+from askonce.cli import main
 from askonce.testing import answer
 
 
@@ -29,25 +32,20 @@ def url(tmp_path_factory):
     return made
 
 
+class Terminal(io.StringIO):
+    """Takes what is printed, and says that somebody sees it. Real ones are in `terminal`, whose commands are forks."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def in_a_terminal(columns: int, *words: str) -> list[str]:
     """The lines that a command prints to a terminal of so many columns."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "LINES": "40", "TERM": "xterm-256color", "NO_COLOR": "1"}
-    program = [sys.executable, "-m", "askonce", *words]
-    process = subprocess.Popen(program, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    said = b""
-    while True:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # how Linux says that the other end is closed
-            break
-        if not part:
-            break
-        said += part
-    os.close(ours)
-    assert process.wait(60) == 0, said
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.decode()).replace("\r\n", "\n").splitlines()
+    around = {"COLUMNS": str(columns), "LINES": "40", "TERM": "xterm-256color", "NO_COLOR": "1"}
+    said = Terminal()
+    with mock.patch.dict(os.environ, around), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        assert main(list(words)) == 0, said.getvalue()
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.getvalue()).splitlines()
 
 
 @pytest.mark.parametrize(
