@@ -105,7 +105,8 @@ def test_waiting_for_a_payment_that_does_not_come_says_what_came():
 def test_processes_count_together_by_receipts(tmp_path):
     receipts = Receipts(tmp_path / "paid")
     assert (receipts.paid(), receipts.rows()) == (0, [])
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # what a spawned child imports, this imports once for all
+    context.set_forkserver_preload([__name__])
     children = [context.Process(target=pay, args=(tmp_path / "paid", 50)) for _ in range(3)]
     for child in children:
         child.start()
