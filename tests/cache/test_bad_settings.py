@@ -97,6 +97,8 @@ URLS = {
     f"redis://:{SECRET}#@localhost/0": "quote",
     f"redis://:{SECRET}@localhost/zero": "database number",
     "redis://localhost:99999/0": "redis://host:6379/0",
+    "redis://a..b/0": "redis://host:6379/0",
+    f"rediss://{'x' * 64}.com/0": "redis://host:6379/0",
     "redis://localhost/0?socket_timeout=soon": "socket_timeout=0.2",
     "redis://localhost/0?socket_timeout=-1": "socket_timeout=0.2",
     "redis://localhost/0?socket_timout=1": "socket_timeout",

@@ -210,6 +210,7 @@ LINES = [
     (["serve", *UP, "--port", "{port}", "--workers", "2"], 2, "another --port"),
     (["serve", *UP, "--host", ""], 2, "leave --host out"),
     (["serve", *UP, "--host", "no.such.invalid"], 2, "127.0.0.1"),
+    (["serve", *UP, "--host", "a..b"], 2, "127.0.0.1"),
     (["serve", *UP, "--workers", "0"], 2, "from 1 to 256"),
     (["serve", *UP, "--mode", "of"], 2, "only-if-cached"),
     (["serve", *UP, "--near", "lots"], 2, "'64MB'"),

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 from itertools import chain
 
+from askonce.core.wording import shown
 from askonce.errors import ConfigError
 
 BACKLOG = 2048
@@ -56,8 +57,9 @@ def _listen_at_all(
 def _addresses(host: str, port: int) -> Sequence[tuple[int, tuple[str, int]]]:
     try:
         infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as wrong:
-        raise ConfigError(f"--host {host!r} names no address ({wrong.strerror}): write 127.0.0.1 or 0.0.0.0") from None
+    except (OSError, UnicodeError) as wrong:  # the latter: a name that no resolver takes
+        why = getattr(wrong, "strerror", None) or "no name of a host"
+        raise ConfigError(f"--host {shown(host)} names no address ({why}): write 127.0.0.1 or 0.0.0.0") from None
     found: list[tuple[int, tuple[str, int]]] = [(info[0], info[4]) for info in infos]  # type: ignore[misc]
     if any(family == socket.AF_INET6 and _is_any(address[0]) for family, address in found):
         # Every network, IPv4 too: in a socket of its own, whose peers have plain addresses and no mapped ones.

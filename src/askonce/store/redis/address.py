@@ -194,6 +194,7 @@ def parsed(
     check_query(plain.partition("?")[2].partition("#")[0], url)
     try:
         urlsplit(plain).port  # noqa: B018 - raises if the port is no number
+        _check_labels(urlsplit(plain).hostname or "")
         found = dict(threads.parse_url(plain))  # type: ignore[no-untyped-call]
     except ValueError:
         # Without the error's own text: for an unquoted password, it quotes a part of it.
@@ -210,6 +211,16 @@ def parsed(
     if kind is threads.UnixDomainSocketConnection and not given.get("path"):
         raise ConfigError(f"{shown(url)} names no socket: write {SOCKET}")
     return kind, given, timeout
+
+
+def _check_labels(host: str) -> None:
+    """ValueError for a name that no resolver takes: one with a part that is empty, or has more than 63 letters."""
+    if host.isascii() and ":" not in host and host and not all(0 < len(one) < 64 for one in _labels(host)):
+        raise ValueError("no name of a host")
+
+
+def _labels(host: str) -> list[str]:
+    return host.removesuffix(".").split(".")
 
 
 def check_no_at(rest: str, url: str) -> None:
