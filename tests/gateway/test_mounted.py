@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,6 +88,27 @@ async def test_a_stream_is_sent_part_by_part_and_ends_when_the_caller_leaves():
                 assert sent[1]["body"] == b"a"
                 left.set()
                 await asyncio.wait_for(task, 10)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"])
+@pytest.mark.parametrize("pieces", [[b""], [json.dumps(CHAT).encode()], [b"", b'{"model":', b"", b'"m"}']])
+async def test_a_body_of_http_2_that_nothing_announces_arrives_upstream(path, pieces):
+    messages = [{"type": "http.request", "body": one, "more_body": True} for one in pieces]
+    messages[-1]["more_body"] = False
+    parts, sent = iter(messages), []
+
+    async def receive() -> dict[str, Any]:
+        return next(parts, None) or await asyncio.Future()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "http_version": "2", "method": "POST", "path": path, "query_string": b""}
+    with Tap() as tap:
+        async with Gateway(config_of(tap.url)) as gateway:
+            await asyncio.wait_for(gateway({**scope, "headers": [(b"host", b"h")]}, receive, send), 10)
+    assert [heard.body for heard in tap.heard] == [b"".join(pieces)]
+    assert sent[0]["status"] == 200
 
 
 async def test_a_websocket_is_refused_and_a_lifespan_is_lived():

@@ -25,9 +25,6 @@ class Bodies:
 
     async def request(self, method: str, url: str, head: Head, caller: Caller) -> Request:
         """The request for upstream, with as much of its body as may be held; TooLarge, Disconnected."""
-        if not head.length and not head.chunked:
-            caller.sent_all = True
-            return Request(method, url, headers=head.headers)
         if head.length.isdigit() and int(head.length) > self._largest:
             raise TooLarge
         body: bytes | Upload = await caller.part()
@@ -35,10 +32,13 @@ class Bodies:
             assert isinstance(body, bytes)
             known = target_of(method, url) is not None
             body = await self._collected(caller, body) if known else Upload(caller, [body], self._largest)
-        more = _CHUNKED if head.chunked else NOTHING
+        headers = head.headers
         if isinstance(body, bytes):
-            return Request(method, url, headers=head.headers, content=body, extensions=more)
-        return Request(method, url, headers=head.headers, stream=body, extensions=more)
+            if body and not head.length and not head.chunked:  # of HTTP/2, which need not announce a body
+                headers = [*headers, (b"content-length", b"%d" % len(body))]
+            more = _CHUNKED if head.chunked else NOTHING
+            return Request(method, url, headers=headers, content=body, extensions=more)
+        return Request(method, url, headers=headers, stream=body, extensions=NOTHING if head.length else _CHUNKED)
 
     async def _collected(self, caller: Caller, first: bytes) -> bytes | Upload:
         parts, size = [first], len(first)
