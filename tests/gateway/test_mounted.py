@@ -93,12 +93,12 @@ async def test_a_stream_is_sent_part_by_part_and_ends_when_the_caller_leaves():
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"])
 @pytest.mark.parametrize("pieces", [[b""], [json.dumps(CHAT).encode()], [b"", b'{"model":', b"", b'"m"}']])
 async def test_a_body_of_http_2_that_nothing_announces_arrives_upstream(path, pieces):
-    messages = [{"type": "http.request", "body": one, "more_body": True} for one in pieces]
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": one, "more_body": True} for one in pieces]
     messages[-1]["more_body"] = False
-    parts, sent = iter(messages), []
+    sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
-        return next(parts, None) or await asyncio.Future()
+        return messages.pop(0) if messages else await asyncio.Future()
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
