@@ -123,7 +123,7 @@ class Filling:
 
     def _written(self) -> None:
         """Notes and counts are in the store, at the time of their call."""
-        drive(self.cache._base.engine().pushed(10.0))
+        drive(self.cache._base.engine().pushed())
         queue = self.cache._base.engine().background.notes
         queue.finish(time.monotonic() + 10)
 

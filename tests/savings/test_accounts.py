@@ -513,3 +513,10 @@ def test_a_store_that_is_away_does_not_hold_up_the_end_of_a_cache():
     took = Took()
     cache.close()
     assert took.seconds < 2.5
+
+
+def test_what_was_counted_is_pushed_first_on_a_machine_that_is_too_busy_for_it(cache, monkeypatch):
+    plain = Accounts._pushed
+    monkeypatch.setattr(Accounts, "_pushed", lambda self, store: (time.sleep(0.7), plain(self, store))[1])
+    cache.fetch(asked(), chat)
+    assert kinds(cache)["led"] == ONE

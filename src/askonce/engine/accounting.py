@@ -34,7 +34,7 @@ from askonce.store import StoreTrouble
 from askonce.stream.tape import Tape
 
 HIT, CALL = b"hit", b"call"  # labels of latencies
-PUSHING = 0.5  # s that a push is waited for: the store may be away
+PUSHING = 0.5  # s that the last push is waited for: the store may be away
 LOOK = 0.005  # s between two looks whether the background thread has pushed
 LARGEST = 2**20  # bytes of a shared answer whose usage is read
 UNSENT = frozenset(
@@ -231,15 +231,18 @@ class Accounting:
 
     # pushing
 
-    async def push(self, signal: Signal, until: float) -> None:
-        """Push what was counted here, with the prices that are being loaded, until then (monotonic s) at most."""
+    async def push(self, signal: Signal, until: float, sending: float = PUSHING) -> None:
+        """Push what was counted here, with the prices that are being loaded, until then (monotonic s) at most.
+
+        `sending`: how long one push is waited for, in s.
+        """
         if self.accounts.idle:
             return
-        await self._pushed(signal, until)
+        await self._pushed(signal, min(until, time.monotonic() + sending))
         while self.accounts.waits and not self._pricer.settled and time.monotonic() < until:
             await signal.wait(LOOK)
         if self.accounts.waits:
-            await self._pushed(signal, until)
+            await self._pushed(signal, min(until, time.monotonic() + sending))
 
     async def _pushed(self, signal: Signal, until: float) -> None:
         wanted = self.accounts.push_now()
@@ -249,7 +252,6 @@ class Accounting:
                 self.accounts.end(store)
                 drive(store.close())
             return
-        until = min(until, time.monotonic() + PUSHING)
         while not self.accounts.pushed(wanted) and time.monotonic() < until:
             await signal.wait(LOOK)
 

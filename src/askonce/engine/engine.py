@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.lease import NEVER, Claim, Follow, Hit, Lead, Stale
 from askonce.engine import unleased
-from askonce.engine.accounting import HIT, Accounting
+from askonce.engine.accounting import HIT, PUSHING, Accounting
 from askonce.engine.claims import Attempt, Claims
 from askonce.engine.closing import Closing
 from askonce.engine.follower import Follower
@@ -378,9 +378,9 @@ class Engine(Joining):
             await self.mode.start([flight], partial(self._leader.run, flight, question, call))
         return await self._join(question, flight, leader=mine)
 
-    async def pushed(self, patience: float = PRICING) -> None:
-        """Push what this process has counted and not pushed yet, as far as that succeeds in so many s."""
-        await self.accounting.push(self.mode.signal(), time.monotonic() + patience)
+    async def pushed(self, sending: float = PRICING) -> None:
+        """Push what this process has counted and not pushed yet. A push is waited for so many s, or until it fails."""
+        await self.accounting.push(self.mode.signal(), time.monotonic() + PRICING, sending)
 
     # ending
 
@@ -389,7 +389,7 @@ class Engine(Joining):
         dropped = await self._closing.wait(limit)
         self.closed = self.ending_begun = True
         if limit:  # else the background thread pushes what it can when it ends
-            await self.pushed()
+            await self.pushed(PUSHING)
         await self._closing.let_go()
         return dropped
 
