@@ -161,6 +161,19 @@ class Tap:
         self._thread.join(60)
         self._loop.close()
 
+    def say(self, data: bytes) -> None:
+        """Write this on every connection, asked or not; b"" is the end of what is said there."""
+
+        async def say() -> None:
+            for writer in self._writers:
+                if data:
+                    writer.write(data)
+                    await writer.drain()
+                else:
+                    writer.write_eof()
+
+        asyncio.run_coroutine_threadsafe(say(), self._loop).result(60)
+
     async def _close(self) -> None:
         # A task that is cancelled before it begins, or a connection that begins after the server was closed, would leave
         # a socket to the garbage collector: so all connections are cut, and the server is closed when their tasks are over.

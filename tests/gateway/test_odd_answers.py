@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from tests.gateway.running import CLIENT, JSON, Tap, answer, raw_call, request, serving
+from tests.gateway.running import CLIENT, JSON, Heard, Tap, answer, raw_call, request, serving
 
 SECRET, ANSWER = "sk-verysecret", "told-in-confidence"
 BODY = JSON.replace(b"yes", ANSWER.encode())
@@ -130,6 +130,33 @@ def test_what_comes_before_an_answer_is_no_answer(first):
     assert [one.partition(b"\r\n\r\n")[2] for one in found] == [BODY] * 2
     assert b"link:" not in found[0]
     assert b"askonce; hit" in found[1]
+
+
+UNASKED = {
+    "a second answer": said(),
+    "half an answer": said()[:40],
+    "a balancer's end": b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    "a word before an answer": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "an empty line": b"\r\n",
+    "no answer": b"\0" * 70_000,
+    "its end": b"",
+}
+
+
+def test_what_comes_over_an_idle_connection_is_no_callers_answer():
+    def ask(text: str) -> tuple[bytes, int]:
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+        came = raw_call(running.port, request(body, headers=(f"Authorization: Bearer sk-{text}",)))
+        return came.partition(b"\r\n\r\n")[2], tap.connections
+
+    def says(heard: Heard) -> bytes:
+        return answer(JSON.replace(b"yes", json.loads(heard.body)["messages"][0]["content"].encode()))
+
+    with Tap(says) as tap, serving(tap.url) as running:
+        for number, unasked in enumerate(UNASKED.values(), 1):
+            assert ask(f"one {number}") == (JSON.replace(b"yes", b"one %d" % number), number)
+            tap.say(unasked)
+            assert ask(f"two {number}") == (JSON.replace(b"yes", b"two %d" % number), number + 1)
 
 
 def test_a_stored_answer_has_no_header_of_the_connection_or_of_the_first_caller():

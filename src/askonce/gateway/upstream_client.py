@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -106,13 +107,44 @@ class Incoming(wire.AsyncByteStream):
         self._response.close()
 
 
+class _Connector(aiohttp.TCPConnector):
+    """A pool that drops a connection on which anything came while no request was sent on it.
+
+    That is an answer to nobody, such as a balancer's 408, or a second answer to the call before. aiohttp would read it
+    as the answer to the next request, which is another caller's.
+    """
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        if protocol.is_connected():
+            protocol._parser = None  # noqa: SLF001 - without one, it keeps what comes, also half a line
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        while (found := await super()._get(key, traces)) is not None and _is_spoken_on(found.protocol):
+            found.close()
+        return found
+
+
+def _is_spoken_on(protocol: Any) -> bool:
+    """Whether something came over a connection since its last answer, its end too, though the loop may not know yet."""
+    return protocol.should_close or _is_readable(protocol.transport.get_extra_info("socket").fileno())
+
+
+def _is_readable(number: int) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()  # select takes no descriptor above 1023
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class UpstreamClient:
     """Sends requests."""
 
     def __init__(self, *, connect: float = 5.0, silent: float = 600.0, connections: int = 1000) -> None:
         """Must be made in the event loop."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=0, limit_per_host=connections, keepalive_timeout=IDLE, ttl_dns_cache=60, ssl=True
             ),
             request_class=_Request,
