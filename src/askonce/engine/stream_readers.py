@@ -11,7 +11,7 @@ from askonce.runtime.mode import Mode
 from askonce.stream.pump import Pump
 from askonce.stream.tape import Cut, Playback
 
-CLOSING = 1.0  # s that the last reader waits for upstream's response to be closed
+CLOSING = 1.0  # s that the last reader, and who asks meanwhile, wait for upstream's response to be closed
 
 
 class StreamReaders:

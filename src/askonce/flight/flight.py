@@ -142,6 +142,7 @@ class Flight:
         self.paid: Any = None  # what its call cost, once it is booked (engine.accounting)
         self.joined: list[Any] = []  # questions that got its stream, until its cost is known
         self.cancel: Cancel | None = None
+        self.left_off = False  # nobody waited for it, and it was cancelled
         self.answered = False  # its call brought a whole answer
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
         self._signals: dict[Signal, None] = {}
@@ -174,6 +175,7 @@ class Flight:
     def leave_off(self) -> None:
         """Cancel its call, which nobody waits for; not what stores an answer that came: that is paid for."""
         if self.cancel is not None:
+            self.left_off = True
             self.cancel(self.ends)
 
     def alive(self) -> bool:

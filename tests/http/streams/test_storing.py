@@ -17,18 +17,18 @@ WAIT = 20  # s, where nothing is missing
 
 
 class Held:
-    """A store's fills, each of which begins and then waits."""
+    """A store's fills, or what else it does: each begins and then waits."""
 
-    def __init__(self, cache: AsyncCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, cache: AsyncCache, monkeypatch: pytest.MonkeyPatch, verb: str = "fill") -> None:
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
         store = cache._base.engine().store
-        self._fill = store.fill
-        monkeypatch.setattr(store, "fill", self)
+        self._does = getattr(store, verb)
+        monkeypatch.setattr(store, verb, self)
 
-    async def __call__(self, *filled: Any) -> Any:
+    async def __call__(self, *given: Any, **more: Any) -> Any:
         self.begun.set()
         await self.go_on.wait()
-        return await self._fill(*filled)
+        return await self._does(*given, **more)
 
 
 @pytest.mark.parametrize("on_abandon", ["finish", "close"])
@@ -49,6 +49,27 @@ async def test_a_reader_that_leaves_while_a_whole_stream_is_stored_does_not_lose
         assert "hit" in again.headers["cache-status"]
         assert len(talking.lines) == 1
         assert "dropped" not in cache.stats()
+
+
+async def test_who_asks_while_a_stream_is_closed_that_its_last_reader_left_gets_a_whole_one(module, monkeypatch):
+    async with AsyncCache("memory://", on_abandon="close") as cache:
+        talking, held = Talking(module), Held(cache, monkeypatch, "release")
+        async with cache.http_client(module=module, inner=talking) as client:
+
+            async def leave() -> None:
+                async with client.stream("POST", URL, json=STREAM) as response:
+                    talking.line.say(STORY[0])
+                    await anext(response.aiter_raw())
+
+            leaving = asyncio.create_task(leave())
+            await asyncio.wait_for(held.begun.wait(), WAIT)
+            talking.tell(*STORY)
+            asking = asyncio.create_task(client.post(URL, json=STREAM))
+            asyncio.get_running_loop().call_later(0.05, held.go_on.set)  # when it was told whom to follow
+            found = await asyncio.wait_for(asking, WAIT)
+            await leaving
+        assert found.content == b"".join(STORY)
+        assert len(talking.lines) == 2
 
 
 async def test_a_caller_that_leaves_while_its_answer_is_stored_does_not_lose_it(monkeypatch):
