@@ -192,6 +192,26 @@ def test_a_file_of_certificates_that_cannot_be_read_is_found_when_the_cache_is_m
             assert re.search(r"in PEM|ssl_certfile=, the file", told(tmp_path, give))
 
 
+PLACES = {
+    "a folder": lambda path: Cache(f"sqlite:///{path}"),
+    "a path": lambda path: Cache(str(path)),
+    "a host": lambda path: Cache(f"sqlite://host{path}"),
+    "an option": lambda path: Cache(f"sqlite:///{path}?mode=ro"),
+    "a memory": lambda path: Cache(f"memory://name{path}"),
+    "a Redis": lambda path: Cache(f"redis://localhost{path}"),
+    "certificates": lambda path: Cache("rediss://h/0", ssl_ca_certs=str(path / "nowhere")),
+    "keys": lambda path: Cache("memory://", encryption=f"file:{path}"),
+    "prices": lambda path: Cache("memory://", prices=str(path / "nowhere")),
+}
+
+
+@pytest.mark.parametrize("what", PLACES)
+def test_a_path_or_a_url_is_told_to_its_end(tmp_path, what):
+    path = tmp_path.joinpath(*["a folder whose name is long".replace(" ", "-")] * 6)
+    path.mkdir(parents=True)
+    assert str(path) in told(tmp_path, lambda: PLACES[what](path))
+
+
 async def later(*_):
     return False
 

@@ -18,7 +18,7 @@ from askonce.cache.near import near_for, size_of
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.spelling import meant
 from askonce.core.urls import without_password
-from askonce.core.wording import as_text, encodable, one_of, shown
+from askonce.core.wording import as_text, encodable, one_of, shown, whole
 from askonce.errors import ConfigError
 from askonce.events import log
 
@@ -225,7 +225,7 @@ def _parsed(url: str) -> str:
         urlsplit(url)
     except ValueError as wrong:
         raise ConfigError(
-            f"{shown(without_password(url))} is not a URL ({wrong}): write 'sqlite:///file.db' or 'memory://name'"
+            f"{whole(without_password(url))} is not a URL ({wrong}): write 'sqlite:///file.db' or 'memory://name'"
         ) from None
     return url
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from askonce.cache import config
 from askonce.core.prices import Rates, price_list
-from askonce.core.wording import one_of, shown
+from askonce.core.wording import one_of, whole
 from askonce.errors import ConfigError
 from askonce.flight.pricing import UNPRICED, Pricer
 
@@ -56,18 +56,18 @@ def read_prices(named: os.PathLike[str] | str) -> Mapping[str, Rates]:
     try:
         text = files.text_of(path.expanduser())
     except UnicodeDecodeError:
-        raise ConfigError(f"the file {shown(str(path))} is not text: write prices in TOML or JSON") from None
+        raise ConfigError(f"the file {whole(path)} is not text: write prices in TOML or JSON") from None
     except (OSError, ValueError, RuntimeError) as error:  # the last two: no path at all, or ~ of an unknown user
         why = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"the prices in {shown(str(path))} cannot be read: {why}; name a file in TOML or JSON, or off for none"
+            f"the prices in {whole(path)} cannot be read: {why}; name a file in TOML or JSON, or off for none"
         ) from None
     kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
         said = json.loads(text) if kind == "JSON" else _toml(text)
     except ValueError as error:
         raise ConfigError(
-            f'{shown(str(path))} is no {kind}: {error}; write a table [models."gpt-9*"] as docs/savings.md shows'
+            f'{whole(path)} is no {kind}: {error}; write a table [models."gpt-9*"] as docs/savings.md shows'
         ) from None
     return price_list(said, str(path))
 

@@ -16,7 +16,7 @@ from askonce.core import libraries
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.keyring import Keys
 from askonce.core.spelling import meant
-from askonce.core.wording import plain_function, shown
+from askonce.core.wording import plain_function, shown, whole
 from askonce.errors import ConfigError
 
 COMPRESSIONS = ("zstd", "off")
@@ -123,20 +123,18 @@ def read_keys(named: os.PathLike[str] | str) -> Keys:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise ConfigError(
-                f"{shown(str(path))} is a folder: name a file of keys, which askonce keys --file FILE makes"
-            )
+            raise ConfigError(f"{whole(path)} is a folder: name a file of keys, which askonce keys --file FILE makes")
         if os.name == "posix" and mode & OTHERS:
-            raise ConfigError(f"the keys in {shown(str(path))} may be read or changed by others: chmod 600 {path}")
+            raise ConfigError(f"the keys in {whole(path)} may be read or changed by others: chmod 600 {path}")
         text = files.text_of(path)
     except OSError as error:
         raise ConfigError(
-            f"the keys in {shown(str(path))} cannot be read: {error.strerror or error}; name a file that"
+            f"the keys in {whole(path)} cannot be read: {error.strerror or error}; name a file that"
             " askonce keys --file FILE made"
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(
-            f"the file {shown(str(path))} is not text: write a line id=key for each key, as askonce keys prints"
+            f"the file {whole(path)} is not text: write a line id=key for each key, as askonce keys prints"
         ) from None
     try:
         return Keys.parse(text)

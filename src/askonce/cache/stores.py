@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 from askonce.core.providers.patterns import pattern
 from askonce.core.spelling import meant
 from askonce.core.urls import without_password
-from askonce.core.wording import shown
+from askonce.core.wording import shown, whole
 from askonce.errors import ConfigError
 from askonce.runtime.exits import EXIT
 from askonce.store import (
@@ -97,20 +97,20 @@ def _check_file(url: str, path: str) -> None:
     the store.
     """
     if os.path.isdir(path):  # noqa: PTH112 - pathlib is not loaded for a lookup
-        raise ConfigError(f"{shown(url)} is a folder: name a file in it, as in {url.rstrip('/')}/askonce.db")
+        raise ConfigError(f"{whole(url)} is a folder: name a file in it, such as askonce.db")
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - likewise
-        raise ConfigError(f"{shown(url)} is a device, a socket or a pipe: name a file, as in sqlite:///file.db")
+        raise ConfigError(f"{whole(url)} is a device, a socket or a pipe: name a file, as in sqlite:///file.db")
 
 
 def _no_store_at(url: str) -> str:
     """What is wrong with a URL that names no kind of store. What may be a password in it is not repeated."""
     scheme, colon, _ = url.partition(":")
     if "://" not in url and (example := EXAMPLES.get(scheme.lower())):
-        return f"{shown(without_password(url))} is no URL, because {scheme}: comes without //: write {example}"
+        return f"{whole(without_password(url))} is no URL, because {scheme}: comes without //: write {example}"
     if _SERVER.fullmatch(url):
-        return f"{shown(url)} names no kind of store: write redis://{url}"
+        return f"{whole(url)} names no kind of store: write redis://{url}"
     if not colon and _PATH.fullmatch(url):
-        return f"{shown(url)} is a path and no URL: write sqlite:///{url}"
+        return f"{whole(url)} is a path and no URL: write sqlite:///{url}"
     if not _SCHEME.fullmatch(scheme):
         return f"the URL begins with no scheme: {WRITE}"
     if scheme.lower() in {"http", "https"}:

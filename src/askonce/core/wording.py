@@ -17,6 +17,7 @@ R = TypeVar("R")
 _COROUTINE = 0x80  # inspect.CO_COROUTINE
 _LATER = 0x20 | _COROUTINE | 0x200  # and CO_GENERATOR, CO_ASYNC_GENERATOR
 LONGEST = 80  # characters of a value that an error repeats
+WHOLE = 400  # and of a path or a URL
 MOST_SHOWN = 10**30  # of numbers that an error writes as text
 _DURATION = pattern(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|sec|m|min|h|d|w|)")
 _SECONDS = {"": 1, "ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -31,6 +32,12 @@ def shown(value: object) -> str:
     if not text.isprintable():  # of a class that writes it on several lines, for example
         text = repr(" ".join(text.split()))[1:-1]
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def whole(place: object) -> str:
+    """A path or a URL as it is written; a very long one with its end, which tells it from others."""
+    text = repr(str(place))
+    return text if len(text) <= WHOLE else f"{text[: WHOLE // 2]}...{text[-WHOLE // 2 :]}"
 
 
 def as_text(name: str, value: object, example: str) -> str:

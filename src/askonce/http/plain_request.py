@@ -12,10 +12,11 @@ import orjson
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
 from askonce.core.urls import without_password
-from askonce.core.wording import shown
+from askonce.core.wording import shown, whole
 from askonce.errors import UsageError
 
 _NAME = pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: a token
+_VALUE = pattern(r"[^\x00-\x08\n-\x1f\x7f]*")  # and anything but control characters; a tab is none there
 
 
 class RawHeaders(NamedTuple):
@@ -43,7 +44,7 @@ class PlainRequest(NamedTuple):
         raw = [(b"host", _bytes(_authority(url))), (b"content-type", b"application/json")]
         for header in headers:
             name, colon, value = header.partition(":")
-            if not colon or not _NAME.fullmatch(name.strip()) or not value.strip().isprintable():
+            if not colon or not _NAME.fullmatch(name.strip()) or not _VALUE.fullmatch(value.strip()):
                 raise UsageError(f"{shown(header)} is not a header: write 'name: value'")
             raw.append((_bytes(name.strip()), _bytes(value.strip())))
         return cls(url, RawHeaders(raw), _json(request))
@@ -58,17 +59,13 @@ def _authority(url: str) -> str:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for one that is no number
     except ValueError as wrong:
-        raise UsageError(f"{_shown(url)} is no URL ({wrong}): {_WRITE}") from None
+        raise UsageError(f"{whole(without_password(url))} is no URL ({wrong}): {_WRITE}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError(f"{_shown(url)} is no URL of http or https: {_WRITE}")
+        raise UsageError(f"{whole(without_password(url))} is no URL of http or https: {_WRITE}")
     return parts.netloc
 
 
 _WRITE = "write it as https://api.openai.com/v1/..."
-
-
-def _shown(url: str) -> str:
-    return repr(without_password(url)[:80])
 
 
 def _bytes(text: str) -> bytes:

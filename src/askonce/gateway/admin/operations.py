@@ -137,6 +137,9 @@ TAG: Schema = {
     "type": "string", "minLength": 1, "maxLength": TEXT_MAX, "examples": ["doc:42"], "pattern": f"^[^{_CONTROL}]+$",
 }  # fmt: skip
 MODEL: Schema = {"type": "string", "minLength": 1, "maxLength": 1000, "examples": ["gpt-4.1-mini"]}
+# What is invalidated is named, and no glob: that would reach nothing.
+_PLAIN_SCOPE = SCOPE | {"pattern": f"^([^/{_CONTROL}]+/)*([^/*{_CONTROL}][^/{_CONTROL}]*|\\*[^/{_CONTROL}]+)$"}
+_PLAIN_MODEL = MODEL | {"pattern": "^[^*]+$"}
 KEY: Schema = {"type": "string", "pattern": "^[0-9a-fA-F]{1,64}$", "examples": ["df606bd11b1d"]}
 _LABELS = "(model|scope|tenant|day)"
 BY: Schema = {"type": "string", "pattern": f"^{_LABELS}(,{_LABELS})*$", "maxLength": 40, "examples": ["model,day"]}
@@ -195,9 +198,9 @@ EXPLAINED = Way(
 )
 WAYS = (
     Way("key", (Field("key", "Keys, or the digits that they begin with.", _several(KEY)), _DRY)),
-    Way("scope", (Field("scope", "Scopes, and all scopes below them.", _several(SCOPE)), _DRY)),
+    Way("scope", (Field("scope", "Scopes, and all scopes below them.", _several(_PLAIN_SCOPE)), _DRY)),
     Way("tag", (Field("tag", "All answers with one of these tags.", _several(TAG)), _DRY)),
-    Way("model", (Field("model", "All answers of these models.", _several(MODEL)), _DRY)),
+    Way("model", (Field("model", "All answers of these models.", _several(_PLAIN_MODEL)), _DRY)),
     Way("everything", (Field("everything", "All answers.", {"type": "boolean", "const": True}), _DRY)),
     Way("request", (*REQUEST.fields, _DRY)),
 )

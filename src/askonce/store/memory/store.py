@@ -26,7 +26,7 @@ from askonce.core.model import DATES_AT, FORMS, HEAD_SIZE, Dates, Lifetime, Seal
 from askonce.core.notes import RING, Note, Noted
 from askonce.core.tallies import Push, Tallied, first
 from askonce.core.tape import Ending, Notice
-from askonce.core.wording import shown
+from askonce.core.wording import whole
 from askonce.errors import ConfigError
 from askonce.runtime.wakeup import Wakeup
 from askonce.store import (
@@ -214,7 +214,7 @@ class MemoryStore:
         if unknown:
             raise ConfigError(ledger.unknown_options("memory", unknown, ("max_bytes", "clock")))
         if parts.path not in {"", "/"} or parts.query or parts.fragment:
-            raise ConfigError(f"{shown(url)}: write memory:// for a separate memory, or memory://name for a shared one")
+            raise ConfigError(f"{whole(url)}: write memory:// for a separate memory, or memory://name for a shared one")
         room = ledger.bytes_option(max_bytes, LEAST)
         ledger.check_clock(clock)
         name = parts.netloc

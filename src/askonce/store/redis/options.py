@@ -233,7 +233,7 @@ def _check_readable(name: str, path: Any) -> None:
         why = str(getattr(error, "strerror", None) or error)
     if why:
         raise ConfigError(
-            f"{name}={wording.shown(os.fspath(path))} cannot be read ({why}): name a {what} of certificates or keys"
+            f"{name}={wording.whole(os.fspath(path))} cannot be read ({why}): name a {what} of certificates or keys"
             " in PEM"
         )
 

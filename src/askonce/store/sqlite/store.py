@@ -26,7 +26,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Lifetime, Sealed
 from askonce.core.tape import FAILED, Ending
-from askonce.core.wording import flag, shown
+from askonce.core.wording import flag, whole
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
 from askonce.store import Clock, Link, Near, StoreTrouble, Works, ledger, machine_clock
@@ -56,22 +56,22 @@ def path_of(url: str) -> str:
     path = unquote(parts.path)
     if parts.query or parts.fragment:
         raise ConfigError(
-            f"{shown(url)}: pass options beside the URL (max_bytes=...); write %3F for ? and %23 for # in a name"
+            f"{whole(url)}: pass options beside the URL (max_bytes=...); write %3F for ? and %23 for # in a name"
         )
     if parts.netloc == "~":
         path = "~" + path
     elif parts.netloc:
-        raise ConfigError(f"{shown(url)} names a host: write sqlite:///file.db, or sqlite:////absolute/file.db")
+        raise ConfigError(f"{whole(url)} names a host: write sqlite:///file.db, or sqlite:////absolute/file.db")
     else:
         path = path[1:]
     if not path or path.endswith("/") or "\0" in path:
-        raise ConfigError(f"{shown(url)} names no file: write sqlite:///file.db, or sqlite:////absolute/file.db")
+        raise ConfigError(f"{whole(url)} names no file: write sqlite:///file.db, or sqlite:////absolute/file.db")
     if path == ":memory:":
-        raise ConfigError(f"{shown(url)}: write memory:// for a cache that leaves no file")
+        raise ConfigError(f"{whole(url)}: write memory:// for a cache that leaves no file")
     try:
         return str(Path(path).expanduser().resolve())
     except (RuntimeError, OSError) as error:  # there is no home, or links form a circle
-        raise ConfigError(f"{shown(url)}: {error}; write an absolute path, sqlite:////folder/file.db") from error
+        raise ConfigError(f"{whole(url)}: {error}; write an absolute path, sqlite:////folder/file.db") from error
 
 
 class SQLiteStore(Looks, Contents):
