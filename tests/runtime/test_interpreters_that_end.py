@@ -36,7 +36,7 @@ def test_a_finaliser_uses_no_name_of_its_module(finaliser):
 
 
 ENDS = """
-import gc, sys, threading
+import gc, logging, sys, threading
 from askonce import AsyncCache, Cache
 
 cache = Cache(sys.argv[1])
@@ -54,7 +54,8 @@ def end(gone):
                 if not one.startswith("__"):
                     vars(module)[one] = None  # as the interpreter does
 
-threading.excepthook = lambda _: None  # daemon threads run no more by then
+threading.excepthook = lambda _: None  # daemon threads run no more by then, so here they say nothing
+logging.disable()
 end(sys.modules)
 for connection in connections:
     connection.__del__()

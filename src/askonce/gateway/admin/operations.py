@@ -114,7 +114,8 @@ class Operation:
             if name not in fields:
                 raise Refused(400, unknown(name, list(fields)))
             fields[name].check(value)
-        return {name: one.default for name, one in fields.items() if one.default is not None} | body
+        given = {name: schemas.taken(fields[name].schema, value) for name, value in body.items()}
+        return {name: one.default for name, one in fields.items() if one.default is not None} | given
 
 
 def unknown(name: str, known: Sequence[str]) -> str:
@@ -144,6 +145,7 @@ KEY: Schema = {"type": "string", "pattern": "^[0-9a-fA-F]{1,64}$", "examples": [
 _LABELS = "(model|scope|tenant|day)"
 BY: Schema = {"type": "string", "pattern": f"^{_LABELS}(,{_LABELS})*$", "maxLength": 40, "examples": ["model,day"]}
 FLAG: Schema = {"type": "boolean", "examples": ["true"]}
+_WHOLE: Schema = {"type": "integer", "minimum": -(2**53), "maximum": 2**53}
 
 
 def _count(most: int = MOST) -> Schema:
@@ -169,7 +171,7 @@ REQUEST = Way(
         Field("request", "The JSON request that was given to fetch().", {"not": {"type": "null"}}),
         Field("scope", "Its scope.", SCOPE),
         Field("tenant", "Its tenant.", {"type": "string", "maxLength": TEXT_MAX}),
-        Field("variant", "Its variant.", {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 200}]}),
+        Field("variant", "Its variant.", {"anyOf": [_WHOLE, {"type": "string", "maxLength": 200}]}),
     ),
 )
 _NAME = "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"

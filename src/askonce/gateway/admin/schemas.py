@@ -32,6 +32,7 @@ def problem(schema: Schema, value: Any) -> str:
     if "not" in schema:  # of null alone
         return "is null" if value is None else ""
     kind = _TYPES.get(schema.get("type", ""))
+    value = taken(schema, value)
     if kind is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         return f"is no {schema['type']}{_example(schema)}"
     if "const" in schema and value is not schema["const"]:
@@ -45,6 +46,12 @@ def problem(schema: Schema, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return _number_problem(schema, value)
     return ""
+
+
+def taken(schema: Schema, value: Any) -> Any:
+    """A value as Python has it: JSON also writes a whole number as 85.0."""
+    kinds = [one.get("type") for one in schema.get("anyOf", [schema])]
+    return int(value) if "integer" in kinds and isinstance(value, float) and value.is_integer() else value
 
 
 def _text_problem(schema: Schema, value: str) -> str:
