@@ -10,7 +10,7 @@ from askonce.engine.accounting import Accounting
 from askonce.engine.leader import Landed
 from askonce.engine.question import Question
 from askonce.engine.reader import Found, Reader
-from askonce.engine.stream_readers import CLOSING, StreamReaders
+from askonce.engine.stream_readers import StreamReaders
 from askonce.errors import UsageError
 from askonce.events import Events, Status
 from askonce.flight.flight import Board, Flight, NoResult, Unshared, inside
@@ -63,10 +63,7 @@ class Joining:
     async def _landed(self, question: Question, flight: Flight, landed: object, *, leader: bool) -> Found:
         """What a caller gets of a flight that landed without an error."""
         if isinstance(landed, Pump):
-            if flight.left_off and not leader:  # it is being closed: its readers would get a part of it and an error
-                await landed.finished(self.mode.signal(), time.monotonic() + CLOSING)
-                raise NoResult
-            playback = self._stream_readers.join(question, flight, landed)
+            playback = await self._stream_readers.join(question, flight, landed)
             if not leader:
                 self.accounting.joined(question, flight)
             status = self._arrival(question, stored=False, leader=leader, detail=question.detail)

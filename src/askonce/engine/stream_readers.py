@@ -22,8 +22,11 @@ class StreamReaders:
         self._defer = guarded.background.defer
         self._mode = mode
 
-    def join(self, question: Question, flight: Flight, pump: Pump) -> Playback:
-        """A place at the start of the tape; NoResult if the start is no longer kept."""
+    async def join(self, question: Question, flight: Flight, pump: Pump) -> Playback:
+        """A place at the start of the tape. NoResult if the start is no longer kept, or if the stream is being closed:
+        who joined it would get a part of it and an error.
+        """
+        await self._until_closed(flight, pump)
 
         async def left() -> None:
             await self.left(question, flight, pump)
@@ -34,8 +37,16 @@ class StreamReaders:
         if pump.tape.trimmed:
             pump.tape.leave(playback)
             raise NoResult
+        if flight.left_off:  # another thread closes it since
+            await playback.close()
+            raise NoResult
         pump.rejoined()
         return playback
+
+    async def _until_closed(self, flight: Flight, pump: Pump) -> None:
+        if flight.left_off:
+            await pump.finished(self._mode.signal(), time.monotonic() + CLOSING)
+            raise NoResult
 
     async def left(self, question: Question, flight: Flight, pump: Pump) -> None:
         """The last reader left. Store the stream if it is whole; else let it go on for a while, or close it."""
@@ -55,12 +66,23 @@ class StreamReaders:
                 await pump.finished(self._mode.signal(), time.monotonic() + CLOSING)
             else:
                 self._mode.later(flight, question.terms.abandon_limit, self.give_up)
-        elif whole or closing:
-            await pump.end(None if whole else Cut("closed by its last reader"))
+        elif whole:
+            await pump.end()
+        elif closing:
+            await self._close(flight, pump)
         else:
             pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
             if not pump.run_without_readers():
                 await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
+
+    @staticmethod
+    async def _close(flight: Flight, pump: Pump) -> None:
+        """Close a stream in this thread, unless another thread has begun to read it."""
+        flight.left_off = True  # first: who begins to read it later sees that
+        if pump.tape.readers:
+            flight.left_off, pump.abandoned = False, ""
+        else:
+            await pump.end(Cut("closed by its last reader"))
 
     def give_up(self, flight: Flight) -> None:
         """End an abandoned stream whose time is over."""

@@ -10,6 +10,8 @@ import openai
 import pytest
 
 from askonce import AsyncCache, Cache, Policy
+from askonce.engine.stream_readers import StreamReaders
+from askonce.stream.pump import Pump
 from tests.http.streams.talking import STORY, STREAM, URL, Reading, Talking, event, soon, wait_until
 
 BASE = URL.removesuffix("/v1/chat/completions")
@@ -95,6 +97,39 @@ def test_who_asks_again_joins_what_he_left(cache, talking):
         assert "collapsed" in again.headers["cache-status"]
         assert "abandoned" not in cache.stats()
     assert len(talking.lines) == 1
+
+
+@pytest.mark.concurrency
+@pytest.mark.parametrize(("where", "verb", "calls"), [(StreamReaders, "left", 1), (Pump, "end", 2)])
+def test_who_begins_to_read_a_stream_while_its_last_reader_leaves_it_gets_all_of_one(
+    talking, monkeypatch, where, verb, calls
+):
+    does, others = getattr(where, verb), []
+
+    async def meanwhile(*given):
+        if not others:
+            others.append(Reading(client))
+            if calls == 1:
+                others[0].wait_for(2)
+            else:
+                talking.tell(*STORY)
+                others[0].join(0.05)  # it may have been told whom to follow: it waits for this end
+        return await does(*given)
+
+    monkeypatch.setattr(where, verb, meanwhile)
+    with (
+        Cache("memory://", policy=Policy(on_abandon="close")) as cache,
+        cache.http_client(module=talking.module, inner=talking) as client,
+    ):
+        soon(talking, *STORY[:2])
+        leave_after(client, 1)
+        if calls == 1:
+            talking.line.say(*STORY[2:])
+            talking.line.ends()
+        (other,) = others
+        assert other.whole() == STORY
+        assert other.error is None
+    assert len(talking.lines) == calls
 
 
 @pytest.mark.parametrize(("on_abandon", "tokens", "lines"), [("finish", (3, 2), 1), ("close", None, 2)])
