@@ -155,6 +155,23 @@ def test_past_stale_if_error_the_error_is_the_callers(make, clock):
         ask(cache, call)
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_stream_that_its_reader_left_is_no_trouble_of_upstreams(make, clock, kind):
+    cache, numbers = make(kind, policy=SHORT, on_abandon="close"), itertools.count(1)
+
+    def said():
+        number = next(numbers)
+        return iter([{"answer": number}, {"answer": number}])
+
+    assert [item["answer"] for item in cache.fetch_stream(REQUEST, said)] == [1, 1]
+    clock.move(100)
+    with cache.fetch_stream(REQUEST, said) as left:
+        assert next(left)["answer"] == 2
+    asked = cache.fetch_stream(REQUEST, said)
+    assert [item["answer"] for item in asked] == [3, 3]
+    assert not asked.status.hit
+
+
 def test_the_stale_if_error_directive_shortens_what_the_policy_allows(make, clock):
     cache, call = make(policy=SHORT), ScriptedCall()
     ask(cache, call)

@@ -35,7 +35,7 @@ from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.mode import Mode
 from askonce.store import Store, StoreTrouble
 from askonce.stream.pump import Pump
-from askonce.stream.tape import Opened, Tape
+from askonce.stream.tape import Cut, Opened, Tape
 from askonce.stream.writer import LogWriter
 
 Call = Callable[[], Awaitable[Answer | Opened]]
@@ -147,9 +147,11 @@ class Leader:
     def _failed_for(flight: Flight, error: BaseException) -> bool:
         """Whether an error delays the next attempt. Trouble does, and every failed refresh except a refused one.
 
-        A refusal of the request itself, such as a revoked key, must reach a caller as soon as possible.
+        A refusal of the request itself, such as a revoked key, must reach a caller as soon as possible. A Cut says that
+        a stream was left or interrupted here, which is no trouble of upstream.
         """
-        return bool(upstream.trouble(error)) or (flight.is_refresh and upstream.status_of(error) is None)
+        in_trouble = upstream.trouble(error) and not isinstance(error, Cut)
+        return bool(in_trouble) or (flight.is_refresh and upstream.status_of(error) is None)
 
     def _failed(self, question: Question, error: Exception) -> Ending:
         """Emit the event of a call without an answer, and return its ending."""
