@@ -37,7 +37,7 @@ async def write(answer: Response | Whole, scope: Mapping[str, Any], send: Send) 
     if isinstance(answer, Response):
         body = _in_memory(answer) if at_once is not None else None
         if at_once is None or body is None:
-            if scope.get("http_version") == "1.0":
+            if scope.get("http_version") == "1.0" and scope["method"] != "HEAD":
                 await _collect(answer)
             await _streamed(answer, send)
         else:
@@ -50,15 +50,15 @@ async def write(answer: Response | Whole, scope: Mapping[str, Any], send: Send) 
 
 async def said(answer: Whole, send: Send) -> None:
     """The same by the messages of ASGI."""
-    headers = [*answer.stored, (b"content-length", b"%d" % len(answer.body)), *answer.more]
+    headers = [*_as_asgi(answer.stored), (b"content-length", b"%d" % len(answer.body)), *answer.more]
     await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
 
 async def _streamed(answer: Response, send: Send) -> None:
-    headers = returned(answer.headers.raw)
+    headers = _as_asgi(returned(answer.headers.raw))
     if answer.status_code in _BODILESS:  # a length is that of another answer, and servers want as many bytes
-        headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
+        headers = [pair for pair in headers if pair[0] != b"content-length"]
     try:
         await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
         async for part in answer.stream:
@@ -68,6 +68,11 @@ async def _streamed(answer: Response, send: Send) -> None:
     finally:
         await answer.aclose()
     await send({"type": "http.response.body", "body": b""})
+
+
+def _as_asgi(headers: Sequence[Header]) -> list[Header]:
+    """The same with names in lower case: middleware would add a second Content-Length to one that it does not find."""
+    return [(name.lower(), value) for name, value in headers]
 
 
 async def _collect(answer: Response) -> None:

@@ -19,10 +19,10 @@ from askonce.events import log
 from askonce.gateway import heads, replies
 from askonce.gateway.answers import WHOLE, Send, said, write
 from askonce.gateway.bodies import Bodies
-from askonce.gateway.caller import LEAVES, Caller, Disconnected, Receive, TooLarge, Upload
+from askonce.gateway.caller import LEAVES, Caller, Disconnected, Misframed, Receive, TooLarge, Upload
 from askonce.gateway.config import GatewayConfig
 from askonce.gateway.own_paths import OwnPaths
-from askonce.gateway.paths import climbs, is_ours, sent_path
+from askonce.gateway.paths import NO_FRAGMENT, climbs, is_ours, sent_path
 from askonce.gateway.repeated import AtHand, Repeated
 from askonce.gateway.serving import Route, Serving, check, serving
 from askonce.gateway.telemetry import Telemetry
@@ -178,6 +178,8 @@ class Gateway:
         route, rest = found
         if climbs(rest):
             return replies.error(400, "path_outside", _OUTSIDE)
+        if "#" in rest or b"#" in scope["query_string"]:
+            return replies.error(400, "fragment", NO_FRAGMENT)
         sent = scope.get("askonce.headers") or scope["headers"]
         sent = self.serving.operator.tenants.vouched(sent, (scope.get("client") or (None,))[0])
         if scope["method"] == "CONNECT":
@@ -191,8 +193,8 @@ class Gateway:
         url = f"{route.base}{rest}?{query.decode('latin-1')}" if query else route.base + rest
         try:
             return route, await self._bodies.request(method, url, head, caller)
-        except TooLarge:
-            return replies.error(413, "request_too_large", _TOO_LARGE, method=method, url=url)
+        except (TooLarge, Misframed) as why:
+            return _refused(why, method, url)
 
     async def _exchange(self, route: Route, request: Request, scope: Scope, send: Send) -> None:
         try:
@@ -207,7 +209,7 @@ class Gateway:
         if isinstance(request.stream, Upload) and (ended := request.stream.ended) is not None:
             if isinstance(ended, Disconnected):
                 raise ended
-            return replies.error(413, "request_too_large", _TOO_LARGE, method=request.method, url=request.url)
+            return _refused(ended, request.method, request.url)
         log.info("a call upstream failed: %s", why)
         return replies.failed(why, method=request.method, url=request.url)
 
@@ -236,6 +238,16 @@ _BOUND = (
     " key or a token"
 )
 _TOO_LARGE = "the body of the request is larger than the gateway accepts (limits.body)"
+
+
+_MISFRAMED = "the body of the request is longer or shorter than its Content-Length says"
+
+
+def _refused(why: TooLarge | Misframed, method: str, url: str) -> Whole:
+    """The answer to a request whose body is wrong."""
+    if isinstance(why, TooLarge):
+        return replies.error(413, "request_too_large", _TOO_LARGE, method=method, url=url)
+    return replies.error(400, "body_misframed", _MISFRAMED, method=method, url=url)
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ upstream, uncached.
 
 from __future__ import annotations
 
-from askonce.gateway.caller import Caller, TooLarge, Upload
+from askonce.gateway.caller import Caller, Misframed, TooLarge, Upload
 from askonce.gateway.config import LimitsConfig
 from askonce.gateway.heads import Head
 from askonce.gateway.wire import NOTHING, Request
@@ -24,23 +24,29 @@ class Bodies:
         self._room = ROOM * limits.buffer
 
     async def request(self, method: str, url: str, head: Head, caller: Caller) -> Request:
-        """The request for upstream, with as much of its body as may be held; TooLarge, Disconnected."""
-        if head.length.isdigit() and int(head.length) > self._largest:
+        """The request for upstream, with as much of its body as may be held; TooLarge, Misframed, Disconnected."""
+        length = _announced(head)
+        if length is not None and length > self._largest:
             raise TooLarge
         body: bytes | Upload = await caller.part()
         if not caller.sent_all:
             assert isinstance(body, bytes)
             known = target_of(method, url) is not None
-            body = await self._collected(caller, body) if known else Upload(caller, [body], self._largest)
+            body = await self._collected(caller, body, length) if known else self._upload(caller, [body], length)
         headers = head.headers
         if isinstance(body, bytes):
+            if length is not None and length != len(body):
+                raise Misframed
             if body and not head.length and not head.chunked:  # of HTTP/2, which need not announce a body
                 headers = [*headers, (b"content-length", b"%d" % len(body))]
             more = _CHUNKED if head.chunked else NOTHING
             return Request(method, url, headers=headers, content=body, extensions=more)
         return Request(method, url, headers=headers, stream=body, extensions=NOTHING if head.length else _CHUNKED)
 
-    async def _collected(self, caller: Caller, first: bytes) -> bytes | Upload:
+    def _upload(self, caller: Caller, parts: list[bytes], length: int | None) -> Upload:
+        return Upload(caller, parts, self._largest, length)
+
+    async def _collected(self, caller: Caller, first: bytes, length: int | None) -> bytes | Upload:
         parts, size = [first], len(first)
         held = 0
         try:
@@ -53,7 +59,16 @@ class Bodies:
             self._room += held
         if caller.sent_all and size <= self._buffer:
             return b"".join(parts)
-        return Upload(caller, parts, self._largest)
+        return self._upload(caller, parts, length)
+
+
+def _announced(head: Head) -> int | None:
+    """The length that a head announces; None if it does not."""
+    if not head.length:
+        return None
+    if not head.length.isdigit():
+        raise Misframed
+    return int(head.length)
 
 
 _CHUNKED = {"chunked": True}

@@ -101,21 +101,29 @@ class TooLarge(Exception):
     """A body over the limit."""
 
 
+class Misframed(Exception):
+    """A body that is longer or shorter than its head says: under some servers, or behind what changes bodies."""
+
+
 class Upload(wire.AsyncByteStream):
     """A body that is not held here: what has arrived of it, and then the rest as it arrives.
 
-    `ended`: why it broke off, which whoever sends it reports as a failed call.
+    `limit`, `length`: the bytes that it may have, and those that its head announces, if it does. `ended`: why it broke
+    off, which whoever sends it reports as a failed call.
     """
 
-    __slots__ = ("_caller", "_parts", "_rest", "ended")
+    __slots__ = ("_caller", "_length", "_limit", "_parts", "_size", "ended")
 
-    def __init__(self, caller: Caller, parts: list[bytes], limit: int) -> None:
-        self.ended: Disconnected | TooLarge | None = None
+    def __init__(self, caller: Caller, parts: list[bytes], limit: int, length: int | None) -> None:
+        self.ended: Disconnected | TooLarge | Misframed | None = None
         self._caller = caller
         self._parts = parts
-        self._rest = limit - sum(map(len, parts))
+        self._size = sum(map(len, parts))
+        self._limit = limit
+        self._length = length
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._check()
         while self._parts:
             yield self._parts.pop(0)
         while not self._caller.sent_all:
@@ -125,10 +133,20 @@ class Upload(wire.AsyncByteStream):
     async def _next(self) -> bytes:
         try:
             part = await self._caller.part()
-            self._rest -= len(part)
-            if self._rest < 0:
-                raise TooLarge
-        except (Disconnected, TooLarge) as why:
+        except Disconnected as why:
             self.ended = why
             raise
+        self._size += len(part)
+        self._check()
         return part
+
+    def _check(self) -> None:
+        if self._size > self._limit:
+            self.ended = TooLarge()
+        elif self._length is not None and self._is_other_than(self._length):
+            self.ended = Misframed()
+        if self.ended is not None:
+            raise self.ended
+
+    def _is_other_than(self, length: int) -> bool:
+        return self._size > length or (self._caller.sent_all and self._size < length)

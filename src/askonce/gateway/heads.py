@@ -19,6 +19,7 @@ _SEEN[b"authorization"] = 7
 _HOST, _LENGTH, _CODING, _CONNECTION, _UPGRADE, _EXPECT, _SHOWN, _ENDS = range(1, 9)
 _OURS = b"askonce-"
 _CONTINUE = b"100-continue"
+_SEVERAL = b"several"  # lengths that differ: none of them is believed
 _USUAL = frozenset({b"keep-alive", b"close"})  # values of Connection that name no header
 _KEPT = frozenset({b"host", b"content-length"})  # a caller that names these as its connection's is mistaken
 
@@ -57,8 +58,9 @@ def read(headers: Sequence[Header], host: bytes) -> Head:
             sent.append((pair[0], host))
             named = True
         elif kind == _LENGTH:
-            sent.append(pair)
-            length = pair[1]
+            if pair[1] != length:
+                sent.append(pair)
+            length = pair[1] if length in {b"", pair[1]} else _SEVERAL
         elif kind == _SHOWN:
             sent.append(pair)
             bound = bound or binds((pair,))
@@ -70,6 +72,8 @@ def read(headers: Sequence[Header], host: bytes) -> Head:
             ended |= ended_by(pair[1])
         elif kind == _EXPECT and pair[1].lower() != _CONTINUE:
             sent.append(pair)
+    if chunked and length:  # a server that reads both obeys the chunks
+        length, ended = b"", ended | {b"content-length"}
     if ended:
         sent = [pair for pair in sent if pair[0].lower() not in ended]
     return Head(sent if named else [(b"host", host), *sent], length, chunked, upgrade, bound)

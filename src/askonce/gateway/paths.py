@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 OURS = "/_askonce"
+NO_FRAGMENT = "a target of a request has no fragment"  # what sends it on would cut it off
 _SPELLED = re.compile(r"[/\\]_askonce(?:$|[/\\;?#\s])", re.IGNORECASE)
 
 
@@ -38,7 +39,7 @@ def target_problem(target: bytes, host: bytes) -> str:
     and so was its credential.
     """
     if target.startswith(b"/"):
-        return "a target of a request has no fragment" if b"#" in target else ""
+        return NO_FRAGMENT if b"#" in target else ""
     scheme, found, rest = target.partition(b"://")
     authority = rest.partition(b"/")[0].partition(b"?")[0]
     if not found or scheme.lower() not in {b"http", b"https"} or authority.lower() != host.strip().lower():
