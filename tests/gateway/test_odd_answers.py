@@ -143,6 +143,9 @@ UNASKED = {
 }
 
 
+WITH_AN_ANSWER = [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 204 Between\r\nx: ", said()[:40], said()[:-1], said()]
+
+
 def test_what_comes_over_an_idle_connection_is_no_callers_answer():
     def ask(text: str) -> tuple[bytes, int]:
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
@@ -150,13 +153,20 @@ def test_what_comes_over_an_idle_connection_is_no_callers_answer():
         return came.partition(b"\r\n\r\n")[2], tap.connections
 
     def says(heard: Heard) -> bytes:
-        return answer(JSON.replace(b"yes", json.loads(heard.body)["messages"][0]["content"].encode()))
+        text = json.loads(heard.body)["messages"][0]["content"].encode()
+        more = WITH_AN_ANSWER[int(text.split()[1]) - 1] if text.startswith(b"more") else b""
+        return answer(JSON.replace(b"yes", text)) + more
 
     with Tap(says) as tap, serving(tap.url) as running:
         for number, unasked in enumerate(UNASKED.values(), 1):
             assert ask(f"one {number}") == (JSON.replace(b"yes", b"one %d" % number), number)
             tap.say(unasked)
             assert ask(f"two {number}") == (JSON.replace(b"yes", b"two %d" % number), number + 1)
+        before = tap.connections
+        for number in range(len(WITH_AN_ANSWER)):
+            assert ask(f"more {number + 1}") == (JSON.replace(b"yes", b"more %d" % (number + 1)), before + number)
+            assert ask(f"next {number}") == (JSON.replace(b"yes", b"next %d" % number), before + number + 1)
+            assert ask(f"then {number}")[1] == before + number + 1
 
 
 def test_a_stored_answer_has_no_header_of_the_connection_or_of_the_first_caller():

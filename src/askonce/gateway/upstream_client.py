@@ -117,7 +117,8 @@ class _Connector(aiohttp.TCPConnector):
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         super()._release(key, protocol, should_close=should_close)
         if protocol.is_connected():
-            protocol._parser = None  # noqa: SLF001 - without one, it keeps what comes, also half a line
+            # Without a parser, it keeps what comes, also half a line.
+            protocol.read_by, protocol._parser = protocol._parser, None  # noqa: SLF001
 
     async def _get(self, key: Any, traces: Any) -> Any:
         while (found := await super()._get(key, traces)) is not None and _is_spoken_on(found.protocol):
@@ -127,7 +128,21 @@ class _Connector(aiohttp.TCPConnector):
 
 def _is_spoken_on(protocol: Any) -> bool:
     """Whether something came over a connection since its last answer, its end too, though the loop may not know yet."""
-    return protocol.should_close or _is_readable(protocol.transport.get_extra_info("socket").fileno())
+    if protocol.should_close or _is_readable(protocol.transport.get_extra_info("socket").fileno()):
+        return True
+    return protocol.read_by is not None and _has_begun(protocol.read_by)
+
+
+_NEXT = b"HTTP/1.1 204 Between\r\n\r\n"
+
+
+def _has_begun(parser: Any) -> bool:
+    """Whether a parser has read a part of another answer with the end of its last one: nothing else tells."""
+    try:
+        messages, *_ = parser.feed_data(_NEXT)
+    except Exception:  # noqa: BLE001 - whatever it is, it is no answer
+        return True
+    return [(one.code, one.reason, one.raw_headers) for one, _ in messages] != [(204, "Between", ())]
 
 
 def _is_readable(number: int) -> bool:
