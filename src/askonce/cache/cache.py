@@ -42,8 +42,8 @@ class SyncMethods(CacheOrHandle):
 
         Exceptions of `call` are passed on unchanged. An answer that is no plain JSON is returned and not stored.
         RequestError: the request has no exact JSON form. ConfigError, UsageError: a setting is wrong, or unknown.
-        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache was
-        closed. StoreUnavailable: the store failed, and the cache is `strict`.
+        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache is. StoreUnavailable:
+        the store failed, and the cache is `strict`.
         """
         return drive(self._base.ask(request, call, self._settings(own)))
 
@@ -204,8 +204,8 @@ class AsyncMethods(CacheOrHandle):
         It runs in a task of its own: cancelling a caller never cancels a call that other callers or the store will use.
         Exceptions of `call` are passed on unchanged. An answer that is no plain JSON is returned and not stored.
         RequestError: the request has no exact JSON form. ConfigError, UsageError: a setting is wrong, or unknown.
-        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache was
-        closed. StoreUnavailable: the store failed, and the cache is `strict`.
+        NotCached: there is no answer, and ``control="only-if-cached"``. CacheClosed: the cache is. StoreUnavailable:
+        the store failed, and the cache is `strict`.
         """
         found = await self._base.ask(request, call, self._settings(own))
         assert isinstance(found, AsyncOutcome)
