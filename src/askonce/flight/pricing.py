@@ -37,9 +37,13 @@ class _Loading:
         """Load it in a thread, unless that was begun."""
         if self.over or self._begun == os.getpid():
             return
-        self._begun = os.getpid()
-        if start_thread("askonce-prices", self._load) is None:
-            self.failed = True
+        try:
+            self._begun = os.getpid()
+            if start_thread("askonce-prices", self._load) is None:
+                self.failed = True
+        except BaseException:  # an interrupt: nothing loads it
+            self._begun = 0
+            raise
 
     def _load(self) -> None:
         try:

@@ -196,9 +196,17 @@ class Pool:
             return
         for place in range(CONNECTING if self.open() else 1):
             attempt = _Connecting(self._epoch.number, now + 2 * self._address.connect_timeout)
-            if self._connecting.setdefault(place, attempt) is attempt:
-                self._start(place, attempt)
-                return
+            try:
+                if self._connecting.setdefault(place, attempt) is attempt:
+                    self._start(place, attempt)
+                    return
+            except BaseException:  # an interrupt: an attempt without a thread would have the place until its limit
+                self._leave(place, attempt)
+                raise
+
+    def _leave(self, place: int, attempt: _Connecting) -> None:
+        if self._connecting.get(place) is attempt:
+            self._connecting.pop(place, None)
 
     def _forget(self, now: float) -> None:
         """Stop counting attempts whose threads ended before they began, and those that are known to lead nowhere."""
@@ -231,8 +239,7 @@ class Pool:
                 self.idle.append(connection)
                 self._settle(hands=True)  # else this thread would make one more, for a thread that is being woken
         finally:
-            if self._connecting.get(place) is attempt:
-                self._connecting.pop(place, None)
+            self._leave(place, attempt)
 
     def _fail_waiters(self, trouble: StoreTrouble, asked: list[_Waiter]) -> None:
         """Give the attempt's trouble to the threads that waited for it, unless there are connections to wait for."""

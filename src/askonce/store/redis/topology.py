@@ -19,7 +19,7 @@ from typing import Any
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.events import log
 from askonce.runtime.exits import start_thread
-from askonce.store import CONNECT_TIMEOUT, StoreTrouble
+from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.cluster_address import ClusterAddress
 from askonce.store.redis.connecting import open_connection
@@ -108,10 +108,16 @@ class Topology:
         """Learn it again, in the background; call `then` when that was tried."""
         attempt = self._attempt
         if attempt is None or not attempt.alive:
-            attempt = self._attempt = _Attempt()
+            attempt = _Attempt()
             if then is not None:
                 attempt.waiting.append(then)
-            attempt.start(self._run, attempt)
+            try:
+                self._attempt = attempt
+                attempt.start(self._run, attempt)
+            except BaseException:  # an interrupt: without a thread, it would stand in the way of all later ones
+                attempt.over = True
+                attempt.tell()
+                raise
         elif then is not None:
             attempt.waiting.append(then)
             if attempt.over:
@@ -187,7 +193,6 @@ class _Attempt:
         self.over = False
         self.waiting: deque[Callable[[], object]] = deque()
         self._pid = os.getpid()
-        self._until = time.monotonic() + CONNECT_TIMEOUT
 
     @property
     def alive(self) -> bool:

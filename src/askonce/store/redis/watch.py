@@ -182,12 +182,13 @@ class _Watch:
     def _start(self) -> None:
         if self._running:
             return
-        mine = _Listener(self._epoch, self._connect)
-        if (
-            self._running.setdefault("listener", mine) is mine
-            and start_thread("askonce-sentinel", self._run, mine) is None
-        ):
-            self._running.clear()
+        mine, begun = _Listener(self._epoch, self._connect), None
+        try:
+            if self._running.setdefault("listener", mine) is mine:
+                begun = start_thread("askonce-sentinel", self._run, mine)
+        finally:
+            if begun is None and self._running.get("listener") is mine:
+                self._running.clear()
 
     def _services(self) -> list[Service]:
         """Those whose connections can be warned, in the order of their newest ones."""

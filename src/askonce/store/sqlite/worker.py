@@ -138,8 +138,12 @@ class WorkerThread:
         now = time.monotonic()
         if self._running.held or now - self._began < BEGIN:
             return
-        self._began = now
-        thread = start_thread("askonce-sqlite", self._run)
+        try:
+            self._began = now
+            thread = start_thread("askonce-sqlite", self._run)
+        except BaseException:  # an interrupt: no thread begins
+            self._began = now - BEGIN
+            raise
         if thread is None:
             self._began = now - BEGIN
             self._here()
