@@ -57,7 +57,7 @@ def written(codec):
     """A tape, and the log writer of a flight that is followed."""
     tape = Tape(b"meta")
     grant = types.SimpleNamespace(id=bytes(16), order=7)
-    flight = types.SimpleNamespace(key=Key(os.urandom(32), "s"), grant=grant, alive=lambda: True)
+    flight = types.SimpleNamespace(key=Key(os.urandom(32), "s"), grant=grant, alive=lambda: True, left_off=False)
     waiter = types.SimpleNamespace(again=False, notices=deque(), close=int)
     flushes: list[Any] = []
     background = types.SimpleNamespace(listen=lambda *_: waiter, renew_now=int, flush=flushes.append, flushes=flushes)

@@ -52,37 +52,42 @@ class StreamReaders:
         """The last reader left. Store the stream if it is whole; else let it go on for a while, or close it."""
         if pump.tape.over:
             await pump.end()  # once more, in case the first end was interrupted
-            return
-        whole, followed = pump.passing or pump.scan.whole(), pump.followed
-        closing = question.terms.on_abandon == "close" and not followed
-        if not whole and flight.is_refresh:
+        elif pump.passing or pump.scan.whole():
+            await self._end(flight, pump)
+        elif flight.is_refresh:
             return  # a refresh has no reader that could abandon it
-        if not whole:
-            pump.abandoned = question.terms.on_abandon  # counted with its cost when the stream ends
-        if flight.cancel is not None:
-            if whole or closing:
-                flight.leave_off()
-                # Closed before this returns, as without a cache: its connection is free for the next call.
-                await pump.finished(self._mode.signal(), time.monotonic() + CLOSING)
-            else:
-                self._mode.later(flight, question.terms.abandon_limit, self.give_up)
-        elif whole:
-            await pump.end()
-        elif closing:
-            await self._close(flight, pump)
-        else:
-            pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
-            if not pump.run_without_readers():
-                await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
+        elif self._abandoned(question, flight, pump):
+            await self._end(flight, pump, Cut("closed by its last reader"))
+        elif flight.cancel is not None:
+            self._mode.later(flight, question.terms.abandon_limit, self.give_up)
+        elif not (pump.tape.readers or pump.run_without_readers()):
+            await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
+
+    async def _end(self, flight: Flight, pump: Pump, error: Cut | None = None) -> None:
+        if flight.cancel is None:
+            await pump.end(error)
+            return
+        flight.leave_off()
+        # Closed before this returns, as without a cache: its connection is free for the next call.
+        await pump.finished(self._mode.signal(), time.monotonic() + CLOSING)
 
     @staticmethod
-    async def _close(flight: Flight, pump: Pump) -> None:
-        """Close a stream in this thread, unless another thread has begun to read it."""
-        flight.left_off = True  # first: who begins to read it later sees that
+    def _abandoned(question: Question, flight: Flight, pump: Pump) -> bool:
+        """Note that nobody reads a stream; whether it is to be closed. It goes on if a reader came meanwhile.
+
+        It is said first that it is closed, and then looked for readers: one that comes later finds that said.
+        """
+        pump.abandoned = question.terms.on_abandon  # counted with its cost when the stream ends
+        flight.left_off = question.terms.on_abandon == "close"
+        followed = pump.followed
+        if flight.cancel is None:
+            pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
+        if followed:
+            flight.left_off = False
         if pump.tape.readers:
-            flight.left_off, pump.abandoned = False, ""
-        else:
-            await pump.end(Cut("closed by its last reader"))
+            flight.left_off = False
+            pump.rejoined()
+        return flight.left_off
 
     def give_up(self, flight: Flight) -> None:
         """End an abandoned stream whose time is over."""
@@ -92,5 +97,6 @@ class StreamReaders:
             and not (pump.tape.readers or pump.tape.over or pump.followed or pump.ends())
             and flight.cancel is not None
         ):
+            flight.left_off = True
             self._events.emit("dropped", flight.key.text, "abandon-limit")
             flight.leave_off()

@@ -142,7 +142,7 @@ class Flight:
         self.paid: Any = None  # what its call cost, once it is booked (engine.accounting)
         self.joined: list[Any] = []  # questions that got its stream, until its cost is known
         self.cancel: Cancel | None = None
-        self.left_off = False  # nobody waited for it, and it was cancelled
+        self.left_off = False  # its stream has no reader, takes no other, and is being closed
         self.answered = False  # its call brought a whole answer
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
         self._signals: dict[Signal, None] = {}
@@ -175,7 +175,7 @@ class Flight:
     def leave_off(self) -> None:
         """Cancel its call, which nobody waits for; not what stores an answer that came: that is paid for."""
         if self.cancel is not None:
-            self.left_off = True
+            self.left_off = self.left_off or not self.done  # it may land in the moment before it is cancelled
             self.cancel(self.ends)
 
     def alive(self) -> bool:

@@ -75,7 +75,10 @@ class LogWriter:
     def _want(self) -> None:
         # Not a stream without readers: its followers learn of its end by the lease, not by half an answer.
         if not self.wanted and self._flight.alive():
-            self.wanted = True
+            self.wanted = True  # first: what closes a stream says so, and then looks whether it is wanted
+            if self._flight.left_off:
+                self.wanted = False
+                return
             self._tape.add_signal(self)
             if self.on_want is not None:
                 self.on_want()

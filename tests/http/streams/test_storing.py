@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -17,18 +18,18 @@ WAIT = 20  # s, where nothing is missing
 
 
 class Held:
-    """A store's fills, or what else it does: each begins and then waits."""
+    """A store's fills, each of which begins and then waits."""
 
-    def __init__(self, cache: AsyncCache, monkeypatch: pytest.MonkeyPatch, verb: str = "fill") -> None:
+    def __init__(self, cache: AsyncCache, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
         store = cache._base.engine().store
-        self._does = getattr(store, verb)
-        monkeypatch.setattr(store, verb, self)
+        self._fill = store.fill
+        monkeypatch.setattr(store, "fill", self)
 
-    async def __call__(self, *given: Any, **more: Any) -> Any:
+    async def __call__(self, *filled: Any) -> Any:
         self.begun.set()
         await self.go_on.wait()
-        return await self._does(*given, **more)
+        return await self._fill(*filled)
 
 
 @pytest.mark.parametrize("on_abandon", ["finish", "close"])
@@ -51,25 +52,52 @@ async def test_a_reader_that_leaves_while_a_whole_stream_is_stored_does_not_lose
         assert "dropped" not in cache.stats()
 
 
-async def test_who_asks_while_a_stream_is_closed_that_its_last_reader_left_gets_a_whole_one(module, monkeypatch):
-    async with AsyncCache("memory://", on_abandon="close") as cache:
-        talking, held = Talking(module), Held(cache, monkeypatch, "release")
-        async with cache.http_client(module=module, inner=talking) as client:
+class Slow(Talking):
+    """Its first answer comes when `opens` says so, has one part, and takes until `closes` to be closed."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__(module)
+        self.asked, self.opens, self.closing, self.closes = (asyncio.Event() for _ in range(4))
+
+    async def handle_async_request(self, request: Any) -> Any:
+        self.asked.set()
+        await self.opens.wait()
+        answer = self._answer()
+        if not self.told:
+            self.line.say(STORY[0])
+            self.line.aclose = self._close  # type: ignore[method-assign]
+        return answer
+
+    async def _close(self) -> None:
+        self.closing.set()
+        await self.closes.wait()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("read", [True, False], ids=["read", "opening"])
+async def test_who_asks_while_a_stream_is_closed_that_its_last_reader_left_gets_a_whole_one(module, read, elsewhere):
+    place, inner = f"memory://closing-{os.urandom(6).hex()}", Slow(module)
+    async with AsyncCache(place, on_abandon="close") as cache, AsyncCache(place, on_abandon="close") as other:
+        asks = (other if elsewhere else cache).http_client(module=module, inner=inner)
+        async with cache.http_client(module=module, inner=inner) as client, asks:
 
             async def leave() -> None:
                 async with client.stream("POST", URL, json=STREAM) as response:
-                    talking.line.say(STORY[0])
                     await anext(response.aiter_raw())
 
             leaving = asyncio.create_task(leave())
-            await asyncio.wait_for(held.begun.wait(), WAIT)
-            talking.tell(*STORY)
-            asking = asyncio.create_task(client.post(URL, json=STREAM))
-            asyncio.get_running_loop().call_later(0.05, held.go_on.set)  # when it was told whom to follow
+            await asyncio.wait_for(inner.asked.wait(), WAIT)
+            if not read:
+                leaving.cancel()  # and in the same moment its answer begins
+            inner.opens.set()
+            await asyncio.wait_for(inner.closing.wait(), WAIT)
+            inner.tell(*STORY)
+            asking = asyncio.create_task(asks.post(URL, json=STREAM))
+            asyncio.get_running_loop().call_later(0.1, inner.closes.set)  # when it was told whom to follow
             found = await asyncio.wait_for(asking, WAIT)
-            await leaving
+            await asyncio.wait({leaving})
         assert found.content == b"".join(STORY)
-        assert len(talking.lines) == 2
+        assert len(inner.lines) == 2
 
 
 async def test_a_caller_that_leaves_while_its_answer_is_stored_does_not_lose_it(monkeypatch):
