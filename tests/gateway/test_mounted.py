@@ -54,13 +54,16 @@ async def test_it_opens_at_the_first_request_and_shares_a_cache_of_yours_which_i
             assert await cache.get_or_set([], "m", lambda: asyncio.sleep(0, "still open")) == "still open"
 
 
-async def test_a_stream_is_sent_part_by_part_and_ends_when_the_caller_leaves():
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_a_stream_is_sent_part_by_part_and_ends_when_the_caller_leaves(pieces):
     with Provider() as provider:
         async with Gateway(config_of(provider.url)) as gateway, client(gateway) as caller:
             came = await caller.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=KEY)
             assert came.content.endswith(b"data: [DONE]\n\n")
             sent: list[dict[str, Any]] = []
-            parts: Iterator[dict[str, Any]] = iter([{"type": "http.request", "body": b"{}", "more_body": False}])
+            parts: Iterator[dict[str, Any]] = iter(
+                [{"type": "http.request", "body": b"{}", "more_body": more > 1} for more in range(pieces, 0, -1)]
+            )
             left, two = asyncio.Event(), asyncio.Event()
 
             async def receive() -> dict[str, Any]:

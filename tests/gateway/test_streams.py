@@ -102,13 +102,18 @@ def test_a_caller_that_leaves_before_the_answer_begins_loses_nothing_for_the_nex
         assert provider.paid("whole") == 1
 
 
-def test_upstream_is_left_at_once_when_the_caller_of_an_uncached_request_leaves():
+@pytest.mark.parametrize("pieces", [(), (b"all of it",), (b"a part", b" and the rest")])
+def test_upstream_is_left_at_once_when_the_caller_of_an_uncached_request_leaves(pieces):
     def says(heard: Heard) -> bytes:
         return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"
 
     with Tap(says) as tap, serving(tap.url) as running:
         caller = socket.create_connection(("127.0.0.1", running.port), 20)
-        caller.sendall(request(method="GET", path="/v1/events"))
+        body = b"".join(pieces)
+        caller.sendall(request(body, path="/v1/events").removesuffix(body))
+        for piece in pieces:
+            caller.sendall(piece)
+            eventually(lambda: tap.connections, "it goes upstream before the next piece comes")
         assert b"HTTP/1.1 200" in caller.recv(4096)
         caller.close()
         eventually(lambda: not running.server.server_state.tasks, "the request ends")

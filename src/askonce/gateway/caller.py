@@ -36,6 +36,7 @@ class Caller:
         self.sent_all = False  # its body has arrived
         self._receive = receive
         self._watch: asyncio.Task[None] | None = None
+        self._waits: asyncio.Task[Any] | None = None  # its task, once that waits
 
     async def part(self) -> bytes:
         """The next part of its body; Disconnected if it has gone."""
@@ -44,6 +45,8 @@ class Caller:
             self.left = True
             raise Disconnected
         self.sent_all = not message.get("more_body", False)
+        if self.sent_all and self._waits is not None:  # a body that goes upstream as it arrives
+            self._watch_for(self._waits)
         body: bytes = message.get("body", b"")
         return body
 
@@ -69,12 +72,15 @@ class Caller:
             return found
 
     def _begin(self) -> None:
-        if self._watch is None and self.sent_all:
-            task = asyncio.current_task()
-            assert task is not None
-            if self._leaves is not None:
-                self._leaves(partial(self._gone, task))
-                return
+        self._waits = task = asyncio.current_task()
+        assert task is not None
+        if self.sent_all:
+            self._watch_for(task)
+
+    def _watch_for(self, task: asyncio.Task[Any]) -> None:
+        if self._leaves is not None:
+            self._leaves(partial(self._gone, task))
+        elif self._watch is None:
             self._watch = asyncio.get_running_loop().create_task(self._until_it_leaves(task), name="askonce-caller")
 
     async def _until_it_leaves(self, task: asyncio.Task[Any]) -> None:
@@ -89,6 +95,7 @@ class Caller:
 
     async def end(self) -> None:
         """Stop watching."""
+        self._waits = None
         if self._leaves is not None:
             self._leaves(None)
         if (watch := self._watch) is not None and not watch.done():
