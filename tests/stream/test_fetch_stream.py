@@ -115,6 +115,21 @@ def test_what_its_last_reader_left_is_finished_and_kept(make, upstream):
     assert cache.stats()["abandoned.finish"] == 1
 
 
+@pytest.mark.concurrency
+def test_what_its_last_reader_here_left_goes_on_for_a_reader_elsewhere_beyond_the_limit(make, upstream):
+    cache, elsewhere = make(policy=Policy(abandon_limit=0.05)), make()
+    upstream.say(ITEMS[0])
+    with cache.fetch_stream(REQUEST, upstream.open) as stream:
+        assert next(stream) == ITEMS[0]
+    other = Reading(elsewhere, upstream)
+    other.wait_for(1)
+    threading.Event().wait(0.1)
+    upstream.say(*ITEMS[1:])
+    upstream.ends()
+    assert other.whole() == ITEMS
+    assert upstream.opened == 1
+
+
 def test_with_on_abandon_close_what_its_last_reader_left_is_closed_upstream_and_not_kept(make, upstream):
     cache = make(policy=Policy(on_abandon="close"))
     upstream.say(*ITEMS)

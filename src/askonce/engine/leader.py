@@ -180,13 +180,20 @@ class Leader:
             heartbeat.on_want = writer.want
             if heartbeat.wanted:
                 writer.want()
-            writer.on_want = pump.run_without_readers
+            writer.on_want = wanted = partial(self._wanted, flight, pump, heartbeat.until)
             if writer.wanted:
-                pump.run_without_readers()
+                wanted()
         pump.awaited = not flight.is_refresh
         flight.land(pump)
         if self._mode.asynchronous or flight.is_refresh:  # a stream in a caller's thread is read by its reader
             await pump.run()
+
+    @staticmethod
+    def _wanted(flight: Flight, pump: Pump, until: float) -> None:
+        """Another process reads a stream: it goes on without a reader here, as long as its lease is renewed."""
+        if pump.abandoned and flight.cancel is None:
+            pump.within(until - time.monotonic())
+        pump.run_without_readers()
 
     async def _taped(
         self, flight: Flight, question: Question, pump: Pump, error: BaseException | None, refusal: str
