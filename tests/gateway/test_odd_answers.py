@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import socket
 
 import pytest
 
-from tests.gateway.running import CLIENT, JSON, Heard, Tap, answer, raw_call, request, serving
+from tests.gateway.running import CLIENT, JSON, Heard, Tap, answer, raw_call, received, request, serving
 
 SECRET, ANSWER = "sk-verysecret", "told-in-confidence"
 BODY = JSON.replace(b"yes", ANSWER.encode())
@@ -167,6 +168,25 @@ def test_what_comes_over_an_idle_connection_is_no_callers_answer():
             assert ask(f"more {number + 1}") == (JSON.replace(b"yes", b"more %d" % (number + 1)), before + number)
             assert ask(f"next {number}") == (JSON.replace(b"yes", b"next %d" % number), before + number + 1)
             assert ask(f"then {number}")[1] == before + number + 1
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["a file", "a stream"])
+def test_a_body_that_goes_wrong_after_its_first_part_is_cut_at_once(streams, caplog):
+    caplog.set_level(logging.CRITICAL)
+    path = "/v1/chat/completions" if streams else "/v1/files"
+    first = b'data: {"choices": [{"index": 0, "delta": {"content": "first"}}]}\n\n'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n" + CHUNKED + b"\r\n\r\n"
+    body = json.dumps({"model": "m", "stream": streams, "messages": [{"role": "user", "content": "hi"}]}).encode()
+    with Tap(lambda _: head + b"%x\r\n%b\r\n" % (len(first), first)) as tap, serving(tap.url) as running:
+        for wrong in (b"zz\r\n\r\n", b"-1\r\n", b"3\r\nabcd\r\n", b"\0" * 20):
+            with socket.create_connection(("127.0.0.1", running.port), 10) as caller:
+                caller.sendall(request(body, path=path, headers=(KEY,)))
+                came = b""
+                while first not in came:
+                    came += caller.recv(65536)
+                tap.say(wrong)
+                assert not received(caller).endswith(b"0\r\n\r\n")
+    assert len(tap.heard) == 4
 
 
 def test_a_stored_answer_has_no_header_of_the_connection_or_of_the_first_caller():

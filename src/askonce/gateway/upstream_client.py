@@ -13,11 +13,14 @@ import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.payload import BytesPayload
 from multidict import CIMultiDict
 from yarl import URL
@@ -107,12 +110,26 @@ class Incoming(wire.AsyncByteStream):
         self._response.close()
 
 
+class _Answers(ResponseHandler):
+    """What reads a connection. aiohttp's does not tell a body's reader that its rest is wrong: it waits for ever."""
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        super().data_received(data)
+        if isinstance(self._exception, HttpProcessingError) and not (self._payload is None or self._payload.is_eof()):
+            self._payload.set_exception(aiohttp.ClientPayloadError("no HTTP/1.1"), self._exception)
+
+
 class _Connector(aiohttp.TCPConnector):
     """A pool that drops a connection on which anything came while no request was sent on it.
 
     That is an answer to nobody, such as a balancer's 408, or a second answer to the call before. aiohttp would read it
     as the answer to the next request, which is another caller's.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = partial(_Answers, loop=self._loop)  # type: ignore[assignment]
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
         super()._release(key, protocol, should_close=should_close)
