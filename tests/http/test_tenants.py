@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from askonce import Cache
+from askonce.http.credentials import challenges
 from tests.crowd import gathered
 from tests.http.conftest import CHAT
 from tests.http.test_requests import ANSWER, URL
@@ -106,6 +107,58 @@ def test_a_refusal_is_not_shared_with_the_other_credentials_of_a_tenant(module, 
     # A caller with another wrong key asked again, or found what the good key had stored.
     assert got["other"].status_code in {200, 401}
     assert [asked_by_line(one) for one in inner.requests].count("wrong") == 1
+
+
+@pytest.mark.parametrize("tenant", ["", "us"])
+def test_a_challenge_is_its_callers_alone(module, tenant):
+    gate, fresh, taken_up = threading.Event(), iter(range(100)), set()
+
+    def answer(request: Any) -> Any:
+        shown = str(request.headers.get("authorization", ""))
+        nonce = shown.partition('nonce="')[2].partition('"')[0]
+        if nonce and nonce not in taken_up:
+            taken_up.add(nonce)
+            return module.Response(200, json=ANSWER, headers={"authentication-info": f'nextnonce="{nonce}"'})
+        asks = {"www-authenticate": f'Digest realm="r", qop="auth", algorithm=MD5, nonce="{next(fresh)}"'}
+        assert gate.wait(60)
+        return module.Response(401, json={}, headers=asks)
+
+    with (
+        Cache("memory://", tenant=tenant) as cache,
+        cache.http_client(module=module, inner=Scripted(module, answer)) as client,
+    ):
+        got: list[Any] = []
+        asking = [
+            threading.Thread(target=lambda: got.append(client.post(URL, json=CHAT, auth=module.DigestAuth("me", "pw"))))
+            for _ in range(4)
+        ]
+        for thread in asking:
+            thread.start()
+        gathered(cache, 4)
+        gate.set()
+        for thread in asking:
+            thread.join(60)
+        last = client.post(URL, json=CHAT, auth=module.DigestAuth("me", "pw"))
+    assert [one.status_code for one in (*got, last)] == [200] * 5
+    assert ("hit" in last.headers.get("cache-status", "")) is bool(tenant)
+    assert ("authentication-info" in last.headers) is not bool(tenant)
+
+
+@pytest.mark.parametrize(
+    ("said", "alone"),
+    [
+        (["Bearer"], False),
+        (['Bearer realm="x", error="invalid_token"', 'Basic realm="x"'], False),
+        ([], False),
+        (["Negotiate"], True),
+        (["Basic realm=x", "NTLM TlRMTVNTUAAC"], True),
+        (['Basic realm="x", Digest nonce="a"'], True),
+        (["HOBA max-age=9, challenge=a"], True),
+        ([""], True),
+    ],
+)
+def test_only_challenges_that_say_the_same_to_all_are_shared(said, alone):
+    assert challenges([(b"WWW-Authenticate", one.encode()) for one in said]) is alone
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from askonce.engine.accounting import UNSENT
 from askonce.engine.answer import Answer
 from askonce.engine.question import Question
 from askonce.flight.flight import Unshared
-from askonce.http.credentials import Header
+from askonce.http.credentials import Header, challenges
 from askonce.http.embeddings import Vector, weight_of
 from askonce.http.header_names import Names, Shapes
 from askonce.http.inner import INHERITED
@@ -28,6 +28,8 @@ from askonce.http.received import CODINGS, Received
 from askonce.http.response import Failure, Response, named_by_connection, of_connection
 from askonce.http.rules import Asked, ClientRules
 
+CHALLENGE = "challenge"  # a status detail
+_CHALLENGING = frozenset({401, 407})
 _WAITS = {"ConnectTimeout": "connect", "PoolTimeout": "pool"}  # the timeout that an error exceeded; else "read"
 
 
@@ -107,6 +109,9 @@ class UpstreamCall:
         self._sender.rules.met(request.headers.raw)
         self.reply = Response(status, decoded(module, headers), body)
         self._sender.rules.replied(self.asked, self.reply)
+        if status in _CHALLENGING and challenges(headers):
+            self.error = Unshared(CHALLENGE)
+            raise self.error
         return None
 
     def _handed_on(self) -> bool:

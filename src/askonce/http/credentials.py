@@ -81,6 +81,15 @@ def binds(headers: Sequence[Header]) -> bool:
     return any(name.lower() == b"authorization" and _TICKET.match(value) for name, value in headers)
 
 
+_ASKED_BY = frozenset({b"www-authenticate", b"proxy-authenticate"})
+
+
+def challenges(headers: Sequence[Header]) -> bool:
+    """Whether an answer challenges its caller alone, as Digest's nonce does: whoever else takes it up is refused."""
+    said = [value.lower() for name, value in headers if name.lower() in _ASKED_BY]
+    return any(b"nonce" in value or (value.split() or [b""])[0].strip(b",") not in LASTING for value in said)
+
+
 # --- what they sign ----------------------------------------------------------------------------------------------
 
 _SIGNERS = frozenset({b"authorization", b"signature", b"signature-input"})

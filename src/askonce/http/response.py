@@ -8,8 +8,9 @@ http.embeddings), and its body is the vector alone. A Failure (no answer came) i
 "ReadTimeout", "message": ..., "patience": 600.0}``. ``"age"``: the seconds of upstream's Age.
 
 Bodies are kept decoded, because a later caller may not accept the first caller's encoding. A stored answer loses the
-headers that concern only the first reader: its connection and what that names, cookies and rate limits. A shared answer
-keeps the rate limits, which apply to the followers too; a 429 without its retry-after would be another answer.
+headers that concern only the first reader: its connection and what that names, cookies, authentication and rate limits.
+A shared answer keeps the rate limits, which apply to the followers too; a 429 without its retry-after would be another
+answer.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ _CONNECTION = frozenset(
         *("transfer-encoding", "content-length", "alt-svc", "strict-transport-security", "nel", "report-to", "via"),
     }
 )
-_COOKIES = frozenset({"set-cookie", "set-cookie2"})
+_COOKIES = frozenset({"set-cookie", "set-cookie2", "authentication-info", "proxy-authentication-info", "dpop-nonce"})
 _SAVED = "askonce-saved-"  # what a gateway before this one saved by its own hit
-_RATES = ("ratelimit", "rate-limit", "retry-after", "should-retry", "call-limit", "call-remaining")
+_RATES = ("ratelimit", "rate-limit", "retry-after", "should-retry", "call-limit", "call-remaining", "www-authenticate")
 
 
 class Response(NamedTuple):
