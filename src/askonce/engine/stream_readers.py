@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from askonce.engine.question import Question
 from askonce.flight.flight import Flight, NoResult
@@ -81,6 +82,7 @@ class StreamReaders:
         flight.left_off = question.terms.on_abandon == "close"
         followed = pump.followed
         if flight.cancel is None:
+            pump.overdue = partial(_overdue, flight, pump)
             pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
         if followed:
             flight.left_off = False
@@ -92,11 +94,18 @@ class StreamReaders:
     def give_up(self, flight: Flight) -> None:
         """End an abandoned stream whose time is over."""
         pump = flight.pump
-        if (
-            isinstance(pump, Pump)
-            and not (pump.tape.readers or pump.tape.over or pump.followed or pump.ends())
-            and flight.cancel is not None
-        ):
-            flight.left_off = True
+        if not isinstance(pump, Pump) or pump.tape.over or pump.ends() or flight.cancel is None:
+            return
+        flight.left_off = True  # first, as in `_abandoned`
+        flight.left_off = not (pump.tape.readers or pump.followed)
+        if flight.left_off:
             self._events.emit("dropped", flight.key.text, "abandon-limit")
             flight.leave_off()
+
+
+def _overdue(flight: Flight, pump: Pump) -> bool:
+    """Whether a thread ends an abandoned stream, whose time is over: a reader may have come since."""
+    flight.left_off = True  # first, as in `_abandoned`
+    leased = flight.heartbeat is not None and time.monotonic() < flight.heartbeat.until
+    flight.left_off = pump.late and not (pump.tape.readers or (pump.followed and leased))
+    return flight.left_off

@@ -32,8 +32,7 @@ Closing = Callable[[], Awaitable[None]]
 _Outcome = tuple[BaseException | None, BaseException | None]  # the error for its readers, and the reason not to keep it
 
 
-async def _landed_before(_error: BaseException | None, _why: str) -> None:
-    """What a pump that is finished has for `landed`."""
+async def _landed_before(_error: BaseException | None, _why: str) -> None: ...  # `landed` of a finished pump
 
 
 class Pump:
@@ -52,7 +51,7 @@ class Pump:
         self.scan = opened.scan
         self.abandoned = ""  # what its last reader left it to: finish or close
         self.awaited = False  # by the caller that started it and has not begun to read
-        self._passing = False
+        self.passing = False  # it goes on only for its present readers: it is not kept
         self._unwanted = False  # its source is to be closed
         self._closed = False
         self._settled = False  # stored, or given back
@@ -72,6 +71,7 @@ class Pump:
         self._ending: Owner | None = None
         self._here = mode.signal()
         self._deadline = 0.0
+        self.overdue: Callable[[], bool] = bool  # whether it is ended when it is late
 
     async def pull(self, _: float) -> bool:
         """`step`. The upstream's client limits how long it takes, with its own timeouts."""
@@ -154,7 +154,7 @@ class Pump:
                 await self._step()
             elif not self.step():
                 await self._wait_for_others()  # readers may still be there and read too: take turns
-            if self._deadline and time.monotonic() > self._deadline:
+            if self.late and self.overdue():
                 await self.end(Cut("abandoned by its readers, and not finished in time"))
 
     async def _wait_for_others(self) -> None:
@@ -245,8 +245,8 @@ class Pump:
 
     async def _pass_through(self, why: str) -> None:
         """Give a stream that may not be kept to its present readers only, and drop each part they have passed."""
-        if not self._passing:
-            self._passing = True
+        if not self.passing:
+            self.passing = True
             await self._finish_log(Cut(why))
             await self._landed(None, why)
             self._settled = True
@@ -256,11 +256,6 @@ class Pump:
         self.tape.trim()
 
     @property
-    def passing(self) -> bool:
-        """Whether it goes on only for its present readers: it is not kept."""
-        return self._passing
-
-    @property
     def followed(self) -> bool:
         """Whether another process reads it too."""
         return self.writer is not None and self.writer.wanted
@@ -268,6 +263,11 @@ class Pump:
     def within(self, seconds: float) -> None:
         """Let a stream without readers go on for this time."""
         self._deadline = time.monotonic() + seconds
+
+    @property
+    def late(self) -> bool:
+        """Whether its time without readers is over."""
+        return 0 < self._deadline < time.monotonic()
 
     def rejoined(self) -> None:
         """Note a reader: the stream is not abandoned, or no longer."""
@@ -354,7 +354,7 @@ class Pump:
             self.tape.end(error)
         self.tape.finished = True  # not if that was interrupted: it must be done once more
         # Each of these leads back to this pump: in a reference cycle the answer would stay until the next collection.
-        self._landed, self.left, self.writer = _landed_before, None, None
+        self._landed, self.left, self.writer, self.overdue = _landed_before, None, None, bool
         with contextlib.suppress(ValueError):  # its own step ends it, and then it returns
             self._steps.close()
 

@@ -100,9 +100,16 @@ def test_who_asks_again_joins_what_he_left(cache, talking):
 
 
 @pytest.mark.concurrency
-@pytest.mark.parametrize(("where", "verb", "calls"), [(StreamReaders, "left", 1), (Pump, "end", 2)])
+@pytest.mark.parametrize(
+    ("where", "verb", "calls", "policy"),
+    [
+        (StreamReaders, "left", 1, Policy(on_abandon="close")),
+        (Pump, "end", 2, Policy(on_abandon="close")),
+        (Pump, "end", 2, Policy(abandon_limit=0.01)),
+    ],
+)
 def test_who_begins_to_read_a_stream_while_its_last_reader_leaves_it_gets_all_of_one(
-    talking, monkeypatch, where, verb, calls
+    talking, monkeypatch, where, verb, calls, policy
 ):
     does, others = getattr(where, verb), []
 
@@ -118,7 +125,7 @@ def test_who_begins_to_read_a_stream_while_its_last_reader_leaves_it_gets_all_of
 
     monkeypatch.setattr(where, verb, meanwhile)
     with (
-        Cache("memory://", policy=Policy(on_abandon="close")) as cache,
+        Cache("memory://", policy=policy) as cache,
         cache.http_client(module=talking.module, inner=talking) as client,
     ):
         soon(talking, *STORY[:2])
@@ -126,7 +133,10 @@ def test_who_begins_to_read_a_stream_while_its_last_reader_leaves_it_gets_all_of
         if calls == 1:
             talking.line.say(*STORY[2:])
             talking.line.ends()
-        (other,) = others
+        elif policy.abandon_limit:
+            threading.Event().wait(policy.abandon_limit)
+            talking.lines[0].say(STORY[2])  # what runs it then looks at the time
+        (other,) = wait_until(lambda: others)
         assert other.whole() == STORY
         assert other.error is None
     assert len(talking.lines) == calls
