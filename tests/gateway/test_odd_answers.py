@@ -192,6 +192,7 @@ def test_a_body_that_goes_wrong_after_its_first_part_is_cut_at_once(streams, cap
 def test_a_stored_answer_has_no_header_of_the_connection_or_of_the_first_caller():
     lines = b"connection: keep-alive, X-Hop", b"x-hop: 1", b"keep-alive: timeout=5", b"set-cookie: s=1", b"x-kept: 1"
     lines += b"askonce-saved-tokens: 9", b"askonce-saved-usd: 0.1", b"x-ratelimit-remaining: 3", b"via: 1.1 x"
+    lines += b"Content-Digest: sha-256=:x:", b"content-md5: x", b"signature: x", b"Authentication-Info: nextnonce=1"
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
     with Tap(lambda _: said(*lines)) as tap, serving(tap.url) as running:
         first, second = (raw_call(running.port, request(body, headers=(KEY,))).partition(b"\r\n\r\n")[0] for _ in "ab")

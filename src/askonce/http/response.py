@@ -32,6 +32,8 @@ _CONNECTION = frozenset(
     {
         *("connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "upgrade"),
         *("transfer-encoding", "content-length", "alt-svc", "strict-transport-security", "nel", "report-to", "via"),
+        # Of the encoded body, which is stored decoded, and may be told in another form.
+        *("content-digest", "repr-digest", "digest", "content-md5", "signature", "signature-input"),
     }
 )
 _COOKIES = frozenset({"set-cookie", "set-cookie2", "authentication-info", "proxy-authentication-info", "dpop-nonce"})
