@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from askonce import AsyncCache
 from askonce.core.judge import Verdict
 from askonce.engine.answer import Answer
 from askonce.engine.question import NOTHING
@@ -197,6 +198,31 @@ def test_two_batches_of_one_process_that_overlap_pay_each_input_once(crowd, shar
     going.append(True)
     assert all(right(future.result(60)) for future in futures)
     assert sum(len(made) for made in call.made) == 150
+
+
+async def test_nobody_gets_what_a_call_of_a_batch_makes_of_its_cancellation() -> None:
+    call, begun, cancelled, goes_on = Call(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def leaves(asked: Any) -> list[Answer]:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await goes_on.wait()
+            raise ConnectionError("it was closed") from None
+        return call.answers(asked)
+
+    async with AsyncCache("memory://", on_abandon="close") as cache:
+        engine = cache._base.engine()
+        first = asyncio.create_task(engine.ask_many(questions(cache, range(2)), leaves))
+        await begun.wait()
+        first.cancel()
+        await cancelled.wait()
+        second = asyncio.create_task(engine.ask_many(questions(cache, range(1, 3)), call.tasks))
+        asyncio.get_running_loop().call_later(0.05, goes_on.set)  # when it was told whom to follow
+        assert right(await second)
+        assert "backoff" not in cache.stats()
 
 
 def sharing(cache: Any) -> list[Any]:

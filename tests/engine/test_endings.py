@@ -188,6 +188,34 @@ def test_the_last_caller_of_another_loop_can_cancel_the_call(tasks, place, call)
         other.close()
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("policy", [Policy(on_abandon="close"), Policy(abandon_limit=0.01)], ids=["close", "limit"])
+async def test_nobody_gets_what_a_call_makes_of_its_cancellation(policy, elsewhere):
+    place, made = f"memory://{time.monotonic_ns()}", []
+    begun, cancelled, goes_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def call():
+        made.append(1)
+        begun.set()
+        try:
+            await asyncio.sleep(PATIENCE if len(made) == 1 else 0)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await goes_on.wait()
+            raise ConnectionError("it was closed") from None
+        return {"call": len(made)}
+
+    async with AsyncCache(place, policy=policy) as cache, AsyncCache(place, policy=policy) as other:
+        first = asyncio.create_task(cache.fetch(ASKED, call))
+        await begun.wait()
+        first.cancel()
+        await cancelled.wait()
+        second = asyncio.create_task((other if elsewhere else cache).fetch(ASKED, call))
+        asyncio.get_running_loop().call_later(0.05, goes_on.set)  # when it was told whom to follow
+        assert (await second).value == {"call": 2}
+        assert "backoff" not in cache.stats()
+
+
 # --- caches that are closed --------------------------------------------------------------------------------------
 
 

@@ -265,7 +265,10 @@ class BatchEngine(Engine):
             return
 
         def together(unless: Callable[[], bool] | None = None) -> None:
-            if self.closed or not any(flight.callers for flight in flights):
+            off = self.closed or not any(flight.callers for flight in flights)
+            for flight in flights:
+                flight.left_off = off
+            if off:
                 cancel(unless)
 
         for flight in flights:

@@ -32,7 +32,8 @@ class BatchLeader(Leader):
             answers = await calls([question for _, question in group])
         except Exception as error:  # noqa: BLE001 - as in run
             self._brought_nothing(group, error)
-            await self._land_failed(group, error, self._failed(first, error))
+            left = all(flight.left_off for flight, _ in group)
+            await self._land_failed(group, NoResult(error) if left else error, self._failed(first, error))
         except GeneratorExit as error:
             self._brought_nothing(group, error)
             raise  # as in run

@@ -53,6 +53,7 @@ class Closing:
             self._guarded.events.emit("dropped", flight.key.text, "closed")
             flight.dropped = True
             if flight.cancel is not None:
+                flight.left_off = True
                 flight.cancel()
             elif not flight.done:
                 await self._leader.abandon(flight)

@@ -115,13 +115,16 @@ class Leader:
             await self._streams(flight, pump)
 
     async def _land_error(self, flight: Flight, question: Question, error: Exception) -> None:
-        """Give the lease back, with a backoff if the error calls for one, and land the error."""
+        """Give the lease back, with a backoff if the error calls for one, and land the error.
+
+        Nobody gets what a call that was left off makes of its cancellation, nor is that trouble of upstream.
+        """
         self._brought_nothing([(flight, question)], error)
-        ending = self._failed(question, error)
-        failed = self._failed_for(flight, error)
+        ending, left = self._failed(question, error), flight.left_off
+        failed = not left and self._failed_for(flight, error)
         self.noting.ended(flight, question, ending.detail, failed=not isinstance(error, Unshared))
         await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
-        flight.land(error=error)
+        flight.land(error=NoResult(error) if left else error)
 
     async def _land_answer(self, flight: Flight, question: Question, answer: Answer) -> None:
         """Book the call, store its answer if that is allowed, and land it."""

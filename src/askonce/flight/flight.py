@@ -142,7 +142,7 @@ class Flight:
         self.paid: Any = None  # what its call cost, once it is booked (engine.accounting)
         self.joined: list[Any] = []  # questions that got its stream, until its cost is known
         self.cancel: Cancel | None = None
-        self.left_off = False  # its stream has no reader, takes no other, and is being closed
+        self.left_off = False  # it has no caller or reader, takes no other, and is being cancelled or closed
         self.answered = False  # its call brought a whole answer
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
         self._signals: dict[Signal, None] = {}
