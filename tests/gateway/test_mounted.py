@@ -156,6 +156,18 @@ async def test_a_body_arrives_as_long_as_its_head_says_or_not_at_all(path):
         assert sum(name.lower() in {TRUE[0], CHUNKED[0]} for name, _ in heard.headers) == 1, heard.headers
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"])
+async def test_a_body_over_the_limit_is_refused_in_whatever_pieces_it_comes(path):
+    large = b" " * 101
+    with Tap() as tap:
+        async with Gateway(config_of(tap.url, limits_body=100, limits_buffer=50)) as gateway:
+            for pieces in ([large], [large, b""], [b"", large], [large[:60], large[60:]], [large[:100], b"", b" "]):
+                for headers in ([], [CHUNKED], [(b"content-length", b"101")]):
+                    assert await sent_as(gateway, path, pieces, *headers) == 413, (pieces, headers)
+            assert await sent_as(gateway, path, [large[1:]], CHUNKED) == 200
+    assert [len(heard.body) for heard in tap.heard] == [100]
+
+
 async def test_a_middleware_finds_the_headers_of_an_answer():
     odd = b"HTTP/1.1 200 OK\r\nContent-TYPE: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(JSON), JSON)
     with Tap(lambda _: odd) as tap:

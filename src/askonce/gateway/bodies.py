@@ -35,6 +35,8 @@ class Bodies:
             body = await self._collected(caller, body, length) if known else self._upload(caller, [body], length)
         headers = head.headers
         if isinstance(body, bytes):
+            if len(body) > self._largest:
+                raise TooLarge
             if length is not None and length != len(body):
                 raise Misframed
             if body and not head.length and not head.chunked:  # of HTTP/2, which need not announce a body
