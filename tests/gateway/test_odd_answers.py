@@ -116,6 +116,15 @@ def test_an_answer_without_a_body_ends_where_its_head_ends(empty, path, caplog):
     assert caplog.messages == []
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_nothing_is_said_of_the_length_of_what_only_its_head_was_asked_for(version):
+    with Tap(lambda _: b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"\r\n\r\n") as tap, serving(tap.url) as running:
+        asked = f"HEAD /v1/files/x HTTP/{version}\r\nHost: gateway\r\nConnection: close\r\n\r\n"
+        came = raw_call(running.port, asked.encode())
+    assert came.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"content-length" not in came
+
+
 FIRST = {
     "early hints": b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n",
     "go on": b"HTTP/1.1 100 Continue\r\n\r\n",
