@@ -198,6 +198,33 @@ def test_a_refused_batch_does_not_refuse_those_who_wait_for_its_good_inputs(cach
         right(follower.result(60), ["good"])
 
 
+def more(body: Any) -> Any:
+    return {**body, "data": [*body["data"], {**body["data"][0], "index": len(body["data"])}]}
+
+
+@pytest.mark.parametrize("bend", [more, short, None], ids=["more", "fewer", "refused"])
+def test_what_came_for_one_input_and_is_no_vector_is_not_the_answer_of_a_batch_with_it(cache, client, desk, bend):
+    gate = threading.Event()
+
+    def odd(request: Any) -> Any:
+        body = json.loads(request.read())
+        if body["input"] != ["b"]:
+            return httpx2.Response(200, json=answer(body, "openai.embeddings"))
+        assert gate.wait(60)
+        made = bend(answer(body, "openai.embeddings")) if bend else {"error": {"message": "not this one"}}
+        return httpx2.Response(200 if bend else 400, json=made)
+
+    desk.answer = odd
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(client.post, URL, json={"model": MODEL, "input": ["b"]})
+        eventually(lambda: desk.requests, "the leader calls")
+        follower = pool.submit(embed, client, ["a", "b"])
+        eventually(lambda: max(one.callers for one in cache._base._engine.board.flights()) > 1, "the follower waits")
+        gate.set()
+        assert leader.result(60).status_code == (200 if bend else 400)
+        right(follower.result(60), ["a", "b"])
+
+
 def test_a_429_is_shared_with_those_who_wait_for_a_part(cache, client, desk):
     gate = threading.Event()
 

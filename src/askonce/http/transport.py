@@ -310,6 +310,8 @@ class Transport:
                     unread[question.key] = self._engine().unread(question)
                     continue
                 if made is not None and made.frame is None:
+                    if len(call.batch.places) > 1 and not everybodys(made.status):  # it answers one input alone
+                        return await self._passed(call.request, "unsplit")
                     return self._response(made, found.status)
                 if made is not None and made.frame is not None:
                     got[question.key] = Vector(made.body, made.frame, made.headers), found.status
