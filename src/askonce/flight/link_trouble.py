@@ -28,7 +28,7 @@ class LinkTrouble:
 
     def met(self, trouble: StoreTrouble) -> None:
         """The link has this trouble now."""
-        if trouble is not self._trouble:
+        if str(trouble) != str(self._trouble):
             log.debug("the background connection: %s", trouble)
         now = time.monotonic()
         if self._trouble is None:
@@ -38,7 +38,7 @@ class LinkTrouble:
         elif now - self._since > QUIET and not self._breakers.shut:
             for user in self._users.alive():
                 user.unreachable(trouble)
-        self._trouble = trouble
+        self._trouble = trouble.alone()
 
     def over(self) -> bool:
         """The link works; return whether it had trouble before."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from copy import copy
 from typing import Any, Literal, Protocol
 
 from askonce.core.hot_keys import Visits
@@ -57,6 +58,10 @@ class StoreTrouble(Portable):
         self.at: At = at
         self.about = about
         self.primary = primary
+
+    def alone(self) -> StoreTrouble:
+        """The same for what keeps it: without the frames that it passed, which have connections, until Python ends."""
+        return copy(self)
 
 
 class Look(NamedTuple):

@@ -95,7 +95,7 @@ class PrimaryLink(RedisLink):
 
     def failed(self, trouble: StoreTrouble) -> None:
         """Leave this primary alone for a while."""
-        self.why = trouble
+        self.why = trouble.alone()
         self.held = time.monotonic() + self._hold
         self._hold = min(2 * self._hold, LONGEST)
 

@@ -159,7 +159,7 @@ class Topology:
             try:
                 found = _asked(node)
             except StoreTrouble as met:
-                trouble = trouble if trouble is not None and trouble.about == "cluster" else met
+                trouble = trouble if trouble is not None and trouble.about == "cluster" else met.alone()
                 continue
             self.trouble = None
             self._learn(found)
