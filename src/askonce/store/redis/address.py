@@ -23,10 +23,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from askonce.core.urls import without_password
 from askonce.errors import ConfigError
 from askonce.store import CONNECT_TIMEOUT, TIMEOUT
-from askonce.store.redis.options import check, check_query, check_tls, typed
+from askonce.store.redis.options import check, check_query, check_tls, shown, typed
 from askonce.store.redis.scripts import pack
 
 try:
@@ -215,12 +214,9 @@ def parsed(
 
 def _check_labels(host: str) -> None:
     """ValueError for a name that no resolver takes: one with a part that is empty, or has more than 63 letters."""
-    if host.isascii() and ":" not in host and host and not all(0 < len(one) < 64 for one in _labels(host)):
+    labels = host.removesuffix(".").split(".")
+    if host.isascii() and ":" not in host and host and not all(0 < len(one) < 64 for one in labels):
         raise ValueError("no name of a host")
-
-
-def _labels(host: str) -> list[str]:
-    return host.removesuffix(".").split(".")
 
 
 def check_no_at(rest: str, url: str) -> None:
@@ -350,8 +346,3 @@ def _host_and_port(options: Mapping[str, Any]) -> str:
     host = str(options.get("host") or "localhost")
     host = f"[{host}]" if ":" in host else host
     return f"{host}:{options.get('port') or 6379}"
-
-
-def shown(url: str) -> str:
-    """A URL for a message."""
-    return repr(without_password(url))

@@ -45,15 +45,15 @@ def check_query(query: str, url: str, before: str = "") -> None:
     for name, value in parse_qsl(query, keep_blank_values=True):
         told = f"{before}{name}" if name in _CHECKS or name in threads.URL_QUERY_ARGUMENT_PARSERS else "an option"
         if name in seen:
-            raise ConfigError(f"{_shown(url)}: {told} is given twice: write it once")
+            raise ConfigError(f"{shown(url)}: {told} is given twice: write it once")
         if not value.strip():
-            raise ConfigError(f"{_shown(url)}: {told} is empty: leave it out, or write its value")
+            raise ConfigError(f"{shown(url)}: {told} is empty: leave it out, or write its value")
         if name in _POOLS:
             raise ConfigError(
-                f"{_shown(url)}: {name} is an option of redis-py's pools, which are not used: {_POOLS[name]}"
+                f"{shown(url)}: {name} is an option of redis-py's pools, which are not used: {_POOLS[name]}"
             )
         seen.add(name)
-        _check_text(name, value, f"{_shown(url)}: {told}")
+        _check_text(name, value, f"{shown(url)}: {told}")
 
 
 _POOLS = {"timeout": "write socket_timeout=0.2"}
@@ -249,5 +249,6 @@ _RIGHT = {
 }
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
+    """A URL for a message."""
     return repr(without_password(url))

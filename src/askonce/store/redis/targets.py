@@ -16,7 +16,7 @@ from askonce.errors import ConfigError
 from askonce.store import TIMEOUT
 from askonce.store.redis import address as addresses
 from askonce.store.redis.address import RedisAddress
-from askonce.store.redis.options import check, check_query, check_tls, typed
+from askonce.store.redis.options import check, check_query, check_tls, shown, typed
 from askonce.store.redis.sentinel import PORT, SentinelAddress, Service
 
 SUFFIX = "+sentinel"
@@ -48,7 +48,7 @@ def _from_url(url: str, scheme: str, options: Mapping[str, Any]) -> SentinelAddr
     """``redis+sentinel://user:password@host:port,host:port/service/0?option=value``."""
     parts = _URL.fullmatch(url, len(scheme) + 1)
     if parts is None:
-        raise ConfigError(f"{addresses.shown(url)} names no sentinel: write {EXAMPLE}")
+        raise ConfigError(f"{shown(url)} names no sentinel: write {EXAMPLE}")
     addresses.check_no_at(url[parts.end("net") :], url)
     user, at, hosts = parts["net"].rpartition("@")
     asked = [one for one in parts["query"].split("&") if one]
@@ -59,7 +59,7 @@ def _from_url(url: str, scheme: str, options: Mapping[str, Any]) -> SentinelAddr
     kind, given, timeout = addresses.parsed(plain, url, more, EXAMPLE)
     given.pop("host", None)
     if not (name := unquote(parts["name"])):
-        raise ConfigError(f"{addresses.shown(url)} names no service: write {EXAMPLE}")
+        raise ConfigError(f"{shown(url)} names no service: write {EXAMPLE}")
     check_query("&".join(one.removeprefix(_OWN) for one in own), url, _OWN)
     told = _typed(own) | {name: value for name, value in options.items() if _is_own(name)}
     least = _number(told.pop(_LEAST, 0))
@@ -90,7 +90,7 @@ def _hosts(text: str, url: str) -> list[tuple[str, int]]:
     found = [_HOST.fullmatch(one) for one in text.split(",")]
     hosts = [(one[1].strip("[]"), int(one[2] or PORT)) for one in found if one is not None]
     if len(hosts) < len(found):
-        raise ConfigError(f"{addresses.shown(url)} names no sentinel, or one that is no host:port: write {EXAMPLE}")
+        raise ConfigError(f"{shown(url)} names no sentinel, or one that is no host:port: write {EXAMPLE}")
     return hosts
 
 
