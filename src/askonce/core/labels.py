@@ -63,9 +63,7 @@ def check_tags(tags: Iterable[str] | bytes) -> tuple[str, ...]:
     """The tags, sorted, without repeats; ConfigError for a text in place of a list, or for more than 64."""
     if tags == ():
         return ()
-    if not is_list(tags):
-        raise no_tags(tags)
-    found = {check_tag(tag) for tag in tags}
+    found = {check_tag(tag) for tag in listed(tags)}
     if len(found) > TAGS_MAX:
         raise ConfigError(
             f"{len(found)} tags for one answer: write at most {TAGS_MAX}; use tags that many answers share"
@@ -73,7 +71,14 @@ def check_tags(tags: Iterable[str] | bytes) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def no_tags(tags: object) -> ConfigError:
+def listed(tags: object) -> tuple[str, ...]:
+    """Tags as they are given, unchecked, as a tuple, which is hashable; ConfigError for what is no list of tags."""
+    if not is_list(tags):
+        raise _no_tags(tags)
+    return tuple(tags)
+
+
+def _no_tags(tags: object) -> ConfigError:
     """The error for what is no list of tags, with what was probably meant as one."""
     one = "doc:42"
     if isinstance(tags, Mapping) and tags:

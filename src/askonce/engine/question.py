@@ -25,7 +25,6 @@ from askonce.core.providers.bounded import lru_cache_of_short
 from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.request import FIELD
-from askonce.core.wording import is_list
 from askonce.events import Events
 
 if TYPE_CHECKING:
@@ -277,8 +276,4 @@ def warn_unknown_field(events: Events, reason: str) -> str:
 
 def tags_of(tags: Iterable[str] | str | None) -> tuple[str, ...]:
     """Tags as a tuple, which is hashable; a plan checks them."""
-    if tags is None:
-        return ()
-    if not is_list(tags):
-        raise labels.no_tags(tags)
-    return tuple(tags)
+    return () if tags is None else labels.listed(tags)
