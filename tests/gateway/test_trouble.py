@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,15 @@ import pytest
 
 from askonce.cli.app import run
 from askonce.errors import ConfigError
+from askonce.events import log
 from askonce.gateway.app import Gateway
 from askonce.gateway.sockets import listening
 from askonce.gateway.start import _say
 from askonce.testing import Provider, Step
 from askonce.testing.servers import free_port
-from tests.gateway.running import CLIENT, Heard, Tap, answer, config_of, serving
+from tests.gateway.running import CLIENT, Heard, Tap, answer, config_of, request, serving
 from tests.http.test_connection import certificate
+from tests.took import Took
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 KEY = {"authorization": "Bearer sk-1"}
@@ -185,6 +188,34 @@ def test_a_reload_changes_the_upstream_and_a_wrong_one_changes_nothing():
         running.server._load = wrong
         running.do(reloaded(running))
         assert ask(running.url, "/x").json() == "two"
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.75, 90])
+def test_a_reload_changes_what_the_server_does_with_connections_and_logs(seconds):
+    with (
+        Tap() as tap,
+        serving(tap.url, limits_keep_alive=60, log_level="warning") as running,
+        socket.create_connection(("127.0.0.1", running.port), 20) as caller,
+    ):
+        caller.sendall(request(method="GET", path="/x", last=False))
+        assert caller.recv(4096)
+        more = {"limits_keep_alive": seconds, "server_drain": seconds, "log_level": "info"}
+        running.server._load = lambda: config_of(tap.url, **more)
+        level = log.level
+        try:
+            running.do(reloaded(running))
+            assert log.level == logging.INFO
+        finally:
+            log.setLevel(level)
+        caller.sendall(request(method="GET", path="/x", last=False))
+        assert caller.recv(4096)
+        (connection,) = running.server.server_state.connections
+        assert connection.timeout_keep_alive == seconds  # also of what was open before
+        assert running.server.config.timeout_graceful_shutdown == seconds
+        if seconds < 1:
+            took = Took()
+            assert caller.recv(1) == b""
+            assert took.wall > seconds / 2
 
 
 def test_calls_under_way_end_as_they_began_when_store_and_limits_change(tmp_path):

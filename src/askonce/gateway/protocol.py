@@ -38,6 +38,7 @@ class Bounds(NamedTuple):
     head_timeout: float = 10.0
     body_timeout: float = 60.0
     concurrency: int = 10_000
+    keep_alive: float = 75.0
 
 
 class _Wrong(Exception):
@@ -68,6 +69,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     bounds = Bounds()
     at_hand: AtHand | None = None
+    # uvicorn sets whole seconds, once a connection.
+    timeout_keep_alive = property(lambda self: self.bounds.keep_alive, lambda *_: None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -75,18 +76,16 @@ class GatewayServer(uvicorn.Server):
         """Read the configuration again, and use it if it is right."""
         try:
             config = self._load()
-            before = self.gateway.config.server
+            before = self.gateway.config
             self.gateway.reload(config)
         except ConfigError as wrong:
             log.error("the configuration is wrong, the one before stays in use: %s", wrong)
             return
         self._protocol.bounds = bounds_of(config)  # type: ignore[attr-defined]
-        self.config.timeout_graceful_shutdown = int(config.server.drain)
-        if (before.host, before.port, before.workers) != (
-            config.server.host,
-            config.server.port,
-            config.server.workers,
-        ):
+        self.config.timeout_graceful_shutdown = config.server.drain  # type: ignore[assignment]
+        if before.log.level != config.log.level:
+            log.setLevel(config.log.level.upper())
+        if config.server != replace(before.server, drain=config.server.drain):
             log.warning("host, port and workers change at the next start, and not by a reload")
         log.info("the configuration was read again")
 
@@ -109,17 +108,11 @@ class GatewayServer(uvicorn.Server):
 def bounds_of(config: GatewayConfig) -> Bounds:
     """The limits of connections."""
     limits = config.limits
-    return Bounds(limits.head, limits.head_timeout, limits.body_timeout, limits.concurrency)
+    return Bounds(limits.head, limits.head_timeout, limits.body_timeout, limits.concurrency, limits.keep_alive)
 
 
 def _uvicorn_config(gateway: Gateway, protocol: type) -> uvicorn.Config:
-    return plain_config(
-        gateway,
-        protocol,
-        lifespan="on",
-        timeout_keep_alive=int(gateway.config.limits.keep_alive),
-        timeout_graceful_shutdown=int(gateway.config.server.drain),
-    )
+    return plain_config(gateway, protocol, lifespan="on", timeout_graceful_shutdown=gateway.config.server.drain)
 
 
 def plain_config(app: Any, protocol: type, **more: Any) -> uvicorn.Config:

@@ -106,6 +106,7 @@ class Workers:
             log.error("the configuration is wrong, the one before stays in use: %s", wrong)
             return
         self._config = config
+        log.setLevel(config.log.level.upper())
         self._signal(signal.SIGHUP)
 
     def _end(self, number: int) -> None:
