@@ -14,6 +14,7 @@ import pytest
 
 from askonce import AsyncCache, Cache, Policy, UsageError
 from askonce.core.why import REASONS, Why
+from askonce.engine import explaining
 from askonce.runtime.drive import drive
 from askonce.testing.answers import answer
 from tests.store.keeping import lose
@@ -404,3 +405,33 @@ def test_a_store_in_trouble_is_the_reason_and_no_exception(tmp_path: Path) -> No
         folder.write_text("a file, and no folder")
         assert told(cache, ASKED).reason == "store-trouble"
         assert cache.why(ASKED).reason == "store-trouble"
+
+
+async def test_of_many_misses_each_earlier_request_is_read_once_and_others_have_their_turns(monkeypatch):
+    read: list[bytes] = []
+    tree_of = explaining.tree_of
+
+    def counted(packed: bytes) -> object:
+        read.append(packed)
+        return tree_of(packed)
+
+    async def call() -> object:
+        return ANSWER
+
+    async with AsyncCache("memory://") as cache:
+        for number in range(60):
+            await cache.fetch({**ASKED, "messages": [{"role": "user", "content": f"{number} {number}"}] * 3}, call)
+        monkeypatch.setattr(explaining, "tree_of", counted)
+        turns: list[int] = []
+        others = asyncio.create_task(counting(turns))
+        assert len(await cache.misses(60)) == 60
+        others.cancel()
+    assert len(turns) >= 60
+    assert len(read) < 60 * 8  # its own, and the few that are compared place by place; each with each would be 1,830
+
+
+async def counting(turns: list[int]) -> None:
+    """Count the turns of a loop."""
+    while True:
+        turns.append(len(turns))
+        await asyncio.sleep(0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from askonce.core.lease import Follow, Hit, Lead
 from askonce.core.model import Lifetime, read_entry, read_head
@@ -13,6 +16,7 @@ from askonce.core.tape import ENDED, FAILED, SAID, SHARED, STORED, WANTED, Endin
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
 from askonce.store import Held
+from askonce.store.memory.data import Kept
 from askonce.store.memory.store import MemoryStore
 from tests.store.keeping import LIFE, Clock, ask, key, lead, put, sealed, visit
 
@@ -176,6 +180,46 @@ def test_a_walk_meets_every_entry_of_a_prefix_and_what_was_seen_is_discarded_unl
     clock.forward(1)
     put(one, key(1), 99)
     assert drive(one.discard(met)) == 19
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 7), st.lists(st.tuples(st.sampled_from("dra"), st.integers(1, 40)), max_size=60))
+def test_a_walk_meets_whatever_stays_while_others_are_deleted_and_added(count, changes):
+    store, left = MemoryStore.from_url("memory://"), list(changes)
+    for number in range(1, 31):
+        put(store, key(number), number)
+    stay, cursor, met = set(range(1, 31)), b"", []
+    while True:
+        cursor, seen = drive(store.scan(cursor, count))
+        met += [read_head(one.header).digest for one in seen]
+        if not cursor:
+            break
+        for change, number in [left.pop() for _ in left[:3]]:
+            stay -= {number}
+            drive(store.forget(key(number)))
+            if change != "d":
+                put(store, key(number), number)
+    assert {key(number).digest for number in stay} <= set(met)
+    if not changes:
+        assert len(met) == 30
+
+
+async def test_a_walk_lets_other_tasks_run():
+    store, turns = MemoryStore.from_url("memory://", asynchronous=True), []
+    for number in range(1, 31):
+        store._memory.entries[key(number).name] = Kept(b"", 2**62, 0)
+
+    async def other() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    others, cursor, steps = asyncio.create_task(other()), b"", 0
+    while steps == 0 or cursor:
+        cursor, _ = await store.scan(cursor, 5)
+        steps += 1
+    others.cancel()
+    assert len(turns) >= steps > 5
 
 
 def test_a_prefix_no_longer_used_is_razed_and_its_neighbour_stays():

@@ -28,16 +28,20 @@ class Nearest(NamedTuple):
 
 def nearest(new: Node, olds: Sequence[Node], names: Names) -> Nearest | None:
     """The nearest tree, of equals the first; None if none is near. `names`: of the fields of all trees."""
-    mine = set(leaves(new))
-    theirs = [set(leaves(old)) for old in olds]
-    order = sorted(range(len(olds)), key=lambda at: len(mine ^ theirs[at]))
-    found = [Nearest(at, differences(new, olds[at], names)) for at in order[:COMPARED]]
+    mine = frozenset(leaves(new))
+    theirs = [frozenset(leaves(old)) for old in olds]
+    found = [Nearest(at, differences(new, olds[at], names)) for at in likest(mine, theirs)]
     best = min(found, key=lambda one: len(one.differences), default=None)
     if best is None or not best.differences:
         return best
     shared = len(mine & theirs[best.at])
     few = len(best.differences) <= (FEW if shared else 1) and best.differences[0].field != BODY
     return best if few or 2 * shared >= len(mine | theirs[best.at]) else None
+
+
+def likest(mine: frozenset[bytes], theirs: Sequence[frozenset[bytes]]) -> list[int]:
+    """The numbers of the few trees that are compared place by place, by their leaves: the likest first."""
+    return sorted(range(len(theirs)), key=lambda at: len(mine ^ theirs[at]))[:COMPARED]
 
 
 def differences(new: Node, old: Node, names: Names) -> list[Difference]:

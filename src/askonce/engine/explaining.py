@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from askonce.core.differences import nearest
-from askonce.core.field_digests import Digests, Node, unpacked
+from askonce.core.differences import likest, nearest
+from askonce.core.field_digests import Digests, Node, leaves, unpacked
 from askonce.core.field_names import known_names
 from askonce.core.keys import Key
 from askonce.core.lease import Generations, valid
@@ -163,24 +163,22 @@ class Explainer:
     async def misses(self, limit: int) -> list[Miss]:
         """The last lookups that went upstream, the newest first, of all owners: for the operator."""
         await self.push()
-        found: list[Miss] = []
-        calls = await self.notes(b"", count=COMPARED)
-        for at, one in enumerate(calls):
-            if not one.seen.refresh and len(found) < limit:
-                found.append(await self._remembered(one, [old for old in calls[at + 1 :] if old.owner == one.owner]))
-        return found
+        calls, met = await self.notes(b"", count=COMPARED), Leaves()
+        missed = [at for at, one in enumerate(calls) if not one.seen.refresh]
+        return [await self._remembered(calls[at], calls[at + 1 :], met) for at in missed[:limit]]
 
-    async def _remembered(self, one: Note, olds: Sequence[Note]) -> Miss:
+    async def _remembered(self, one: Note, before: Sequence[Note], met: Leaves) -> Miss:
         """A miss, explained once: what was before it does not change."""
         name = one.name + one.seen.flight, one.at
         miss = self._known.get(name)
         if miss is None:
             if len(self._known) >= COMPARED:
                 self._known.clear()
-            miss = self._known[name] = await self._miss(one, olds)
+            await self._mode.give_way()  # each takes some milliseconds
+            miss = self._known[name] = await self._miss(one, [old for old in before if old.owner == one.owner], met)
         return miss
 
-    async def _miss(self, one: Note, olds: Sequence[Note]) -> Miss:
+    async def _miss(self, one: Note, olds: Sequence[Note], met: Leaves) -> Miss:
         seen, form = one.seen, one.name[-1:].decode("latin-1")
         key = Key(one.name[:-1], form if form in FORMS else "v")  # type: ignore[arg-type]  # a Form
         past = next((old for old in olds if old.name == one.name), None)
@@ -194,7 +192,7 @@ class Explainer:
             known = known._replace(near=_of_another_form(key, before[0]))
         else:
             names = known_names(owner_named(one.owner, self._secret).secret)
-            known = known._replace(near=near(tree_of(seen), olds, names))
+            known = known._replace(near=near(tree_of(seen.tree), olds, names, met))
         return Miss(key.text, one.at / 1000, not seen.unstored, seen.unstored, seen.model, seen.scope, decide(known))
 
     # what the store has
@@ -276,8 +274,8 @@ class Explainer:
         olds = [one for one in await self.notes(owner.id, count=COMPARED) if own is None or _older(one, own)]
         digests = Digests(owner.secret)
         made = digests.tree(parts.fields()) if parts is not None else None
-        new = tree_of(own.seen) if own is not None else None
-        return near(new or made, olds, {**known_names(owner.secret), **digests.names})
+        new = tree_of(own.seen.tree) if own is not None else None
+        return near(new or made, olds, {**known_names(owner.secret), **digests.names}, Leaves())
 
 
 def _of_another_form(key: Key, before: Note) -> Near:
@@ -286,20 +284,33 @@ def _of_another_form(key: Key, before: Note) -> Near:
     return Near(before.name[:-1].hex(), before.at, [Difference(form, "form")])
 
 
-def near(new: Node | None, olds: Sequence[Note], names: dict[bytes, str]) -> Near | None:
+class Leaves(dict[bytes, frozenset[bytes] | None]):
+    """The leaves of packed trees, None of what is none. Of many misses, each earlier tree is unpacked once."""
+
+    def __missing__(self, packed: bytes) -> frozenset[bytes] | None:
+        tree = tree_of(packed)
+        self[packed] = found = None if tree is None else frozenset(leaves(tree))
+        return found
+
+
+def near(new: Node | None, olds: Sequence[Note], names: dict[bytes, str], met: Leaves) -> Near | None:
     """The nearest of several notes."""
-    trees = [(one, tree) for one in olds if (tree := tree_of(one.seen)) is not None]
-    found = None if new is None else nearest(new, [tree for _, tree in trees], lambda name: names.get(name, "?"))
+    if new is None:
+        return None
+    whole = [(one, theirs) for one in olds if (theirs := met[one.seen.tree]) is not None]
+    few = [whole[at][0] for at in likest(frozenset(leaves(new)), [theirs for _, theirs in whole])]
+    trees = [tree for one in few if (tree := tree_of(one.seen.tree)) is not None]
+    found = nearest(new, trees, lambda name: names.get(name, "?"))
     if found is None:
         return None
-    note = trees[found.at][0]
+    note = few[found.at]
     return Near(note.name[:-1].hex(), note.at, found.differences or [Difference("body", "value")])
 
 
-def tree_of(seen: Seen) -> Node | None:
+def tree_of(packed: bytes) -> Node | None:
     """The digests of a request; None if there are none."""
     try:
-        return unpacked(seen.tree) if seen.tree else None
+        return unpacked(packed) if packed else None
     except ValueError:
         return None
 

@@ -100,6 +100,10 @@ class Mode(Protocol):
         """Whether the current caller is being ended, and must not wait."""
         ...
 
+    async def give_way(self) -> None:
+        """Let other tasks of the loop run: in threads they do so anyway."""
+        ...
+
     async def settle(self, seconds: float) -> None:
         """Wait for cancelled jobs, at most `seconds`."""
         ...

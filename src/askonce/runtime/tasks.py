@@ -154,6 +154,10 @@ class Tasks:
         task = asyncio.current_task()
         return interrupted() or (task is not None and task.cancelling() > 0)
 
+    async def give_way(self) -> None:
+        """Begin again in the next turn of the loop."""
+        await asyncio.sleep(0)
+
     async def settle(self, seconds: float) -> None:
         """Wait for the tasks of this loop."""
         here = asyncio.get_running_loop()

@@ -120,5 +120,8 @@ class Threads:
         """Whether a Ctrl-C ends the current thread."""
         return interrupted()
 
+    async def give_way(self) -> None:
+        """Do nothing: the interpreter lets other threads run."""
+
     async def settle(self, seconds: float) -> None:
         """Do nothing: no job can be cancelled."""

@@ -6,6 +6,8 @@ fork, so that the copy is complete.
 
 from __future__ import annotations
 
+import itertools
+import struct
 import weakref
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -26,6 +28,7 @@ from askonce.store.memory.tallies import Tallies
 T = TypeVar("T")
 SMALL = 200  # bytes that a lease or counter costs altogether
 SWEEP = 5_000  # ms between two sweeps
+_PLACE = struct.Struct(">QQ")  # of a walk: the entries behind it, and how many had been deleted until then
 
 
 class Kept(NamedTuple):
@@ -72,6 +75,7 @@ class Memory:
         self.notes = Rings()
         self.links: weakref.WeakSet[Listener] = weakref.WeakSet()
         self.size = 0
+        self.dropped = 0  # entries so far
         self._swept = 0
         _memories.add(self)
 
@@ -94,6 +98,7 @@ class Memory:
         if kept is not None:
             self.size -= len(kept.data) + OVERHEAD
         if table is self.entries:
+            self.dropped += kept is not None
             self.places.drop(name)
 
     def count(self, name: bytes, hits: Hits) -> None:
@@ -147,6 +152,20 @@ class Memory:
             name = key.name
             if name in self.entries:
                 self.places.visit(name, times)
+
+    def step(self, cursor: bytes, count: int) -> tuple[bytes, list[tuple[bytes, Kept]]]:
+        """The next `count` entries of a walk in the order of the table, and its next cursor; b"" at both its ends.
+
+        In the order of names, each step would look at all entries. What was deleted since the last step may have stood
+        before its end, so the step begins so much earlier, and leaves out what it knows.
+        """
+        place, dropped = _PLACE.unpack_from(cursor) if cursor else (0, self.dropped)
+        begin = max(0, place - (self.dropped - dropped))
+        ahead = list(itertools.islice(self.entries.items(), begin, place + count))
+        known = next((at for at, (name, _) in enumerate(ahead[: place - begin], 1) if name == cursor[_PLACE.size :]), 0)
+        met = ahead[known : known + count]
+        end = begin + known + len(met)
+        return (_PLACE.pack(end, self.dropped) + met[-1][0] if len(met) == count else b""), met
 
     def listening(self, key: Key) -> int:
         """How many listeners want the notices about a key."""

@@ -12,7 +12,6 @@ least (core.eviction), then tapes.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -147,11 +146,8 @@ class _Open:
         self.put_generations(rules.invalidate(generations, fields, everything))
 
     def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
-        entries = self._memory.entries
-        ahead = (name for name, kept in entries.items() if name > cursor and kept.realm == self._realm)
-        names = heapq.nsmallest(count, ahead)
-        seen = [Record(name, _header(entries[name].data), len(entries[name].data)) for name in names]
-        return (names[-1] if len(names) == count else b""), seen
+        after, met = self._memory.step(cursor, count)
+        return after, [Record(name, _header(one.data), len(one.data)) for name, one in met if one.realm == self._realm]
 
     def discard(self, seen: Sequence[Record]) -> int:
         entries = self._memory.entries
@@ -189,8 +185,9 @@ class MemoryStore:
     kind = "memory"
     near: Near | None = None
 
-    def __init__(self, memory: Memory, address: str, prefix: str, clock: Clock) -> None:
+    def __init__(self, memory: Memory, address: str, prefix: str, clock: Clock, *, asynchronous: bool = False) -> None:
         self.address = address
+        self._asynchronous = asynchronous
         self._memory = memory
         self.prefix = prefix
         self._realm = ledger.realm(prefix)
@@ -209,7 +206,6 @@ class MemoryStore:
         **unknown: object,
     ) -> Self:
         """``memory://`` is private, ``memory://name`` is shared in the process. `clock` returns microseconds."""
-        del asynchronous  # nothing here blocks for longer than a lookup takes
         parts = urlsplit(url)
         if unknown:
             raise ConfigError(ledger.unknown_options("memory", unknown, ("max_bytes", "clock")))
@@ -219,7 +215,7 @@ class MemoryStore:
         ledger.check_clock(clock)
         name = parts.netloc
         address = f"memory://{name or f'#{next(_anonymous)}'}"
-        return cls(memory_of(name, room), address, prefix, clock or machine_clock)
+        return cls(memory_of(name, room), address, prefix, clock or machine_clock, asynchronous=asynchronous)
 
     def _do(self, verb: Callable[[_Open], T]) -> T:
         """Run a verb under the lock."""
@@ -287,6 +283,10 @@ class MemoryStore:
         self._do(lambda opened: opened.invalidate(fields, everything))
 
     async def scan(self, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
+        if self._asynchronous:
+            import asyncio  # late: a sync cache needs none
+
+            await asyncio.sleep(0)  # a walk has many steps, and no other one suspends
         return self._do(lambda opened: opened.scan(cursor, count))
 
     async def flights(self, count: int) -> list[Running]:
