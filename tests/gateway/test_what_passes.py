@@ -119,6 +119,19 @@ def test_large_uploads_pass_in_pieces_whatever_their_size():
     assert refused.startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.parametrize("more", [0, 1, 2])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_is_read_for_its_key_up_to_the_last_byte_of_the_buffer(more, chunked):
+    body = CHAT + b" " * more
+    sent = request(body, headers=(KEY,))
+    if chunked:
+        sent = request(headers=(KEY, "Transfer-Encoding: chunked")) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    with Tap() as tap, serving(tap.url, limits_buffer=len(CHAT) + 1) as running:
+        said = [raw_call(running.port, sent) for _ in range(2)]
+    assert [b"detail=streamed-body" in one for one in said] == [more == 2] * 2
+    assert {heard.body for heard in tap.heard} == {body}
+
+
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 def test_an_encoded_answer_reaches_its_payer_as_it_came_and_everybody_else_decoded(coding):
     encode = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstandard.compress}[

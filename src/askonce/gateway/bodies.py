@@ -28,11 +28,13 @@ class Bodies:
         length = _announced(head)
         if length is not None and length > self._largest:
             raise TooLarge
-        body: bytes | Upload = await caller.part()
-        if not caller.sent_all:
-            assert isinstance(body, bytes)
+        first = await caller.part()
+        if len(first) > self._largest:
+            raise TooLarge
+        body: bytes | Upload = first
+        if not caller.sent_all or len(first) > self._buffer:
             known = target_of(method, url) is not None
-            body = await self._collected(caller, body, length) if known else self._upload(caller, [body], length)
+            body = await self._collected(caller, first, length) if known else self._upload(caller, [first], length)
         headers = head.headers
         if isinstance(body, bytes):
             if len(body) > self._largest:
