@@ -203,7 +203,7 @@ with Cache(sys.argv[1]) as cache:
 """
 
 
-@pytest.mark.parametrize("how", ["deleted", "renamed", "replaced"])
+@pytest.mark.parametrize("how", ["deleted", "renamed", "replaced", "deleted alone", "renamed alone"])
 @pytest.mark.parametrize("does", ["fill", "invalidate"])
 def test_a_file_that_lost_its_name_answers_nothing_after_another_process_invalidated(tmp_path, how, does):
     path = tmp_path / "cache.db"
@@ -217,7 +217,11 @@ def test_a_file_that_lost_its_name_answers_nothing_after_another_process_invalid
 
 
 def _unname(path: Path, how: str) -> None:
-    if how == "deleted":
+    if how == "deleted alone":  # as by rm: its log and index stay, in use by this process
+        path.unlink()
+    elif how == "renamed alone":
+        path.rename(path.with_name("old"))
+    elif how == "deleted":
         for one in path.parent.iterdir():
             one.unlink()
     elif how == "renamed":

@@ -30,6 +30,7 @@ from askonce.core.hot_keys import Visits
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import TIMEOUT, StoreTrouble
 from askonce.store.sqlite.connection import NOWHERE, Identity, PooledConnection, close_all, logged
+from askonce.store.sqlite.creating import create
 from askonce.store.sqlite.inherited import adopt
 from askonce.store.sqlite.owner import check_owner, writable
 from askonce.store.sqlite.schema import roll_back, settle
@@ -153,7 +154,7 @@ class File:
         return pooled
 
     def _opened(self) -> PooledConnection:
-        writing = self._create()
+        writing = create(self._path)
         self._fixed = not writing
         if self.private:
             check_owner(self.path, writing=writing)
@@ -203,20 +204,6 @@ class File:
         left = self._named + 2 * CHECK_PATH / 1e6 - time.monotonic()
         if left > 0:
             time.sleep(left)
-
-    def _create(self) -> bool:
-        """Create the file, empty and only this user's to read, if it is missing. Return whether it may be written."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-        try:
-            try:
-                handle = os.open(self.path, flags, 0o600)
-            except FileNotFoundError:
-                self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
-                handle = os.open(self.path, flags, 0o600)
-        except FileExistsError:
-            return writable(self.path)
-        os.close(handle)
-        return True
 
     def _settle(self, connection: sqlite3.Connection) -> None:
         settle(connection, self.path, fresh=self._path.stat().st_size == 0, writing=not self._fixed)

@@ -8,6 +8,7 @@ image, is only read: it may also be root's, and anybody may read it, but no othe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -30,6 +31,15 @@ def check_owner(path: str, *, writing: bool) -> None:
     for name, found in _there(path):
         if wrong := _wrong(found, writing=writing):
             raise foreign(name, wrong)
+
+
+def remove_beside(path: str) -> None:
+    """Remove what lies beside a missing file, if it is this user's alone; check_owner names what is not."""
+    if hasattr(os, "geteuid"):
+        for name, found in _there(path):
+            if not _wrong(found, writing=True):
+                with contextlib.suppress(OSError):
+                    os.unlink(name)  # noqa: PTH108
 
 
 def _there(path: str) -> Iterator[tuple[str, os.stat_result]]:
