@@ -34,6 +34,26 @@ WARNED = 1000  # different warnings that are remembered, and then no new ones: s
 
 watching: contextvars.ContextVar[tuple[tuple[Events, list[Status]], ...]] = contextvars.ContextVar("watch", default=())
 
+
+def left(blocks: contextvars.ContextVar[tuple[tuple[Any, Any], ...]], owner: object, mine: object) -> bool:
+    """End the block of `mine` among those of this context; False if it began in another one, or others began in it.
+
+    No token: many tasks may enter one block at once, and a token cannot be reset in another context.
+    """
+    inside = blocks.get()
+    for at in reversed(range(len(inside))):
+        if inside[at][0] is owner and inside[at][1] is mine:
+            blocks.set((*inside[:at], *inside[at + 1 :]))
+            return at == len(inside) - 1
+    return False
+
+
+ELSEWHERE = (
+    "a block of cache.%s was left in another context than it was entered in, or not in order: calls inside it may have"
+    " gone without it. A generator has no context of its own: write a dependency of FastAPI as `async def`, and"
+    " elsewhere use the handle itself, as in cache.scoped(...).fetch_stream(...)"
+)
+
 NAMES: Mapping[str, str] = {
     "lookup": "a lookup ended; its status says how; data: model, tenant, seconds",
     "call": "an upstream call began; data, also of the next four: model, tenant",

@@ -13,7 +13,8 @@ import threading
 
 import pytest
 
-from askonce import AsyncCache, Cache, Policy
+from askonce import AsyncCache, Cache, Policy, UsageError
+from tests.bad_input import well_told
 from tests.crowd import ASKED
 
 
@@ -186,3 +187,71 @@ def test_a_context_around_a_call_is_there_inside_the_call(cache):
     with cache.scoped(scope="a"):
         cache.fetch(ASKED, call)
     assert found == [cache.fetch("inner", lambda: 1, scope="a").key]
+
+
+def in_contexts_of_their_own(block, _):
+    """As a pool of threads runs a dependency, and the parts of a body that is streamed."""
+    for step in (block.__enter__, lambda: block.__exit__(None, None, None)):
+        contextvars.copy_context().run(step)
+
+
+def parts(block):
+    with block:
+        yield
+
+
+def in_the_order_of_their_beginnings(block, other):
+    """Two generators that are read in turns."""
+    first, second = parts(block), parts(other)
+    assert (next(first), next(second)) == (None, None)
+    first.close()
+    second.close()
+
+
+def by_another_task(block, _):
+    """As an event loop ends an async generator that its reader left."""
+
+    async def read():
+        with block:
+            yield
+
+    async def leave():
+        reading = read()
+        await asyncio.create_task(anext(reading))
+        await asyncio.create_task(reading.aclose())
+
+    asyncio.run(leave())
+
+
+@pytest.mark.parametrize("leave", [in_contexts_of_their_own, in_the_order_of_their_beginnings, by_another_task])
+@pytest.mark.parametrize("kind", ["scoped", "watch"])
+def test_a_block_that_is_left_elsewhere_is_told_once_and_takes_no_other_along(cache, keys, leave, kind, caplog):
+    def block(scope):
+        return cache.scoped(scope=scope) if kind == "scoped" else cache.watch()
+
+    with cache.scoped(scope="a"), cache.watch() as seen:
+        for _ in range(2):
+            leave(block("b"), block("b"))
+            assert key(cache) == keys["a"]
+    assert len(seen) == 2
+    assert key(cache) == keys[""]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert f"cache.{kind}()" in told
+    well_told(told)
+
+
+async def test_what_is_entered_by_the_other_kind_of_with_names_the_right_one(cache):
+    later = AsyncCache("memory://")
+    stream = cache.fetch_stream(ASKED, lambda: iter([1]))
+    for one in (cache, cache.scoped(), later.scoped(), cache.watch(), later.watch(), stream):
+        with pytest.raises(UsageError, match="write `with`"):
+            async with one:
+                pass
+
+    async def words():
+        yield 1
+
+    for one in (later, await later.fetch_stream(ASKED, words)):
+        with pytest.raises(UsageError, match="write `async with`"), one:
+            pass
+    await later.aclose()

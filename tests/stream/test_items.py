@@ -194,6 +194,50 @@ def test_items_of_every_type_that_pydantic_knows_are_equal_on_a_hit(name):
         law()
 
 
+class Both:
+    """An iterator of both kinds, as LiteLLM's: in the other world each half asks for what is not there."""
+
+    def __init__(self, asynchronous):
+        self.asynchronous = asynchronous
+        self.words = iter("abc")
+        self.closed = ""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        assert not self.asynchronous
+        return next(self.words)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.sleep(0)
+        for word in self.words:
+            return word
+        raise StopAsyncIteration
+
+    def close(self):
+        self.closed += "closed"
+
+    async def aclose(self):
+        await asyncio.sleep(0)
+        self.closed += "closed later"
+
+
+async def test_an_iterator_of_both_kinds_is_read_and_closed_in_the_way_of_the_cache():
+    with Cache("memory://") as cache:
+        both = Both(asynchronous=False)
+        assert list(cache.fetch_stream(CHAT, lambda: both)) == ["a", "b", "c"]
+        assert both.closed == "closed"
+        assert list(cache.fetch_stream(CHAT, lambda: 1 / 0)) == ["a", "b", "c"]
+    async with AsyncCache("memory://") as cache:
+        both = Both(asynchronous=True)
+        assert [word async for word in await cache.fetch_stream(CHAT, lambda: both)] == ["a", "b", "c"]
+        assert both.closed == "closed later"
+
+
 class Lossy(pydantic.BaseModel):
     """It does not read back as an equal item."""
 
@@ -210,13 +254,15 @@ class Raises(pydantic.BaseModel):
 
 
 @pytest.mark.parametrize("item", [Lossy(secret="a"), Raises.model_construct(text="a"), Point(1, float("nan"))])
-def test_an_item_that_does_not_read_back_as_an_equal_one_passes_and_is_not_stored(item):
+def test_an_item_that_does_not_read_back_as_an_equal_one_passes_and_is_not_stored(item, caplog):
     with Cache("memory://") as cache:
         for _ in range(2):
             stream = cache.fetch_stream(CHAT, lambda: iter([item]), item=type(item))
             assert next(stream) is item
             list(stream)
             assert not stream.status.hit
+    (warned,) = [record.getMessage() for record in caplog.records]
+    assert "leave item= out and yield plain data" in warned
 
 
 def test_an_item_of_another_type_than_was_said_passes_and_is_not_stored():

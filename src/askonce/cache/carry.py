@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 from askonce.cache.base import scoping
@@ -59,7 +59,8 @@ def _inside(scopes: Any, watchers: Any) -> Callable[[], Any]:
         try:
             yield
         finally:
-            watching.reset(watcher)
-            scoping.reset(scope)
+            with suppress(ValueError):  # a coroutine is closed in another context, where it has set nothing
+                watching.reset(watcher)
+                scoping.reset(scope)
 
     return inside

@@ -9,7 +9,7 @@ from askonce.cache.base import BaseCache
 from askonce.cache.options import CALL_OPTIONS, CLIENT_OPTIONS, OPTIONS, asked_of, check_spelling, settings_of, taken
 from askonce.cache.selector import Selector, select
 from askonce.core.rules import RULE_WORDS, Rules
-from askonce.core.wording import flag
+from askonce.core.wording import Entered, flag
 from askonce.engine.question import Settings
 from askonce.errors import UsageError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from askonce.http.rules import ClientRules
 
 
-class CacheOrHandle:
+class CacheOrHandle(Entered):
     """A cache, or a handle on one."""
 
     # All that is not for users stands there, so that `cache.` completes to what is.

@@ -19,6 +19,11 @@ from askonce.errors import UsageError
 class PlainItems:
     """Items that are plain JSON."""
 
+    remedy = (
+        "is not plain JSON: it is passed on, and the stream is not stored; say fetch_stream(..., item=ThatType) for"
+        " events of an SDK or other types that pydantic knows, or yield plain data, such as dataclasses.asdict(item)"
+    )
+
     def dumped(self, item: object) -> bytes | None:
         """The item's JSON; None if it has none that reads back as an equal item."""
         return exact_json(item)
@@ -34,6 +39,12 @@ class TypedItems(PlainItems):
     The SDKs' models are made by their own `construct`, which validates nothing: servers of all kinds leave out fields
     that a model demands, and the SDKs do not mind.
     """
+
+    remedy = (
+        "does not read back as an equal item of the type that item= says: it is passed on, and the stream is not"
+        " stored; say the type of the items, or leave item= out and yield plain data, such as"
+        " event.model_dump(mode='json')"
+    )
 
     def __init__(self, item: Any, adapter: Any) -> None:
         self._adapter = adapter

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from askonce.cache.common import CacheOrHandle
-from askonce.core.wording import plain_function, shown
+from askonce.core.wording import Entered, plain_function, shown
 from askonce.errors import UsageError
-from askonce.events import Event, Status, watching
+from askonce.events import ELSEWHERE, Event, Events, Status, left, watching
+
+
+class Watch(Entered, AbstractContextManager[list[Status]]):
+    """A block whose lookups are collected."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._seen: list[Status] = []
+
+    def __enter__(self) -> list[Status]:
+        watching.set((*watching.get(), (self._events, self._seen)))
+        return self._seen
+
+    def __exit__(self, *raised: object) -> None:
+        if not left(watching, self._events, self._seen):
+            self._events.warn_once("watch", ELSEWHERE, "watch()")
 
 
 class Observed(CacheOrHandle):
     """The part of a cache that shows what it does."""
 
-    @contextmanager
-    def watch(self) -> Iterator[list[Status]]:
+    def watch(self) -> AbstractContextManager[list[Status]]:
         """Collect the statuses of the lookups made inside the block, in order, also those of SDKs and frameworks."""
-        seen: list[Status] = []
-        token = watching.set((*watching.get(), (self._base.events, seen)))
-        try:
-            yield seen
-        finally:
-            watching.reset(token)
+        return Watch(self._base.events)
 
     def on_event(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener` with every Event, in the thread where it happens. Return a function that ends this.

@@ -10,6 +10,7 @@ from askonce.cache.common import CacheOrHandle
 from askonce.cache.options import settings_of
 from askonce.core.wording import shown
 from askonce.engine.question import Settings
+from askonce.events import ELSEWHERE, left
 
 
 class Scoped(CacheOrHandle):
@@ -36,5 +37,5 @@ class Scoped(CacheOrHandle):
         return self
 
     def __exit__(self, *raised: object) -> None:
-        # No token: many tasks may enter one handle at once, and a token belongs to one of them.
-        scoping.set(scoping.get()[:-1])
+        if not left(scoping, self._base, self._own):
+            self._base.events.warn_once("scoped", ELSEWHERE, "scoped()")

@@ -15,7 +15,7 @@ from typing import Any, Generic, Self, cast
 from askonce.cache.answer import Answered, AnsweredLater, Explaining
 from askonce.cache.items import PLAIN, PlainItems
 from askonce.cache.typing import I
-from askonce.core.wording import is_list, one_of, shown
+from askonce.core.wording import Entered, is_list, one_of, shown
 from askonce.engine.question import Question
 from askonce.engine.reader import Unreadable
 from askonce.errors import ConfigError, UsageError
@@ -26,7 +26,7 @@ from askonce.stream.tape import Playback, Raw, Source
 SLOWEST, FASTEST = 0.001, 1_000_000  # how many times as fast as recorded a replay may be
 
 
-class Streamed(Generic[I]):
+class Streamed(Entered, Generic[I]):
     """A stream of items, for any of its callers. Leave it by `close`, by its end, or by the end of a ``with`` block."""
 
     def __init__(
@@ -155,6 +155,7 @@ class Items:
 
     def __init__(self, stream: Any, events: Events, kind: PlainItems, *, asynchronous: bool) -> None:
         self._iterator = _iterator_of(stream, asynchronous=asynchronous)
+        self._asynchronous = asynchronous  # some are iterators of both kinds
         self._stream = stream
         self._events = events
         self._kind = kind
@@ -162,34 +163,26 @@ class Items:
     async def next(self) -> bytes | None:
         """The next item as JSON; a Raw if it has no JSON form."""
         try:
-            if hasattr(self._iterator, "__anext__"):
-                item = await self._iterator.__anext__()
-            else:
-                item = next(self._iterator)
+            item = await self._iterator.__anext__() if self._asynchronous else next(self._iterator)
         except (StopIteration, StopAsyncIteration):
             return None
         body = self._kind.dumped(item)
         return self._inexact(item) if body is None else body
 
     def _inexact(self, item: object) -> Raw:
-        self._events.warn_once(
-            "items-not-json",
-            "the items of a stream are of type %s, which is not plain JSON: they are passed on and not stored; say"
-            " fetch_stream(..., item=ThatType) for events of an SDK or other types that pydantic knows, or yield plain"
-            " data, such as dataclasses.asdict(item)",
-            type(item).__name__,
-        )
+        told = "items-not-json" if self._kind is PLAIN else "items-not-equal"
+        self._events.warn_once(told, "an item of a stream, of type %s, %s", type(item).__name__, self._kind.remedy)
         return Raw.of(item)
 
     async def close(self) -> None:
         """Close the iterator, and the stream of an SDK that it was made of, if they can be closed."""
-        await _closed(self._iterator)
+        await _closed(self._iterator, asynchronous=self._asynchronous)
         if self._stream is not self._iterator:  # an SDK's stream has the connection; its iterator may be a generator
-            await _closed(self._stream)
+            await _closed(self._stream, asynchronous=self._asynchronous)
 
 
-async def _closed(one: Any) -> None:
-    close = getattr(one, "aclose", None) or getattr(one, "close", None)
+async def _closed(one: Any, *, asynchronous: bool) -> None:
+    close = (asynchronous and getattr(one, "aclose", None)) or getattr(one, "close", None)
     # A running generator cannot be closed: it runs in another thread, or in a task that was interrupted at this moment.
     with contextlib.suppress(RuntimeError, ValueError):
         if close is not None and inspect.isawaitable(closing := close()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial, wraps
-from typing import Any, ParamSpec, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 from askonce.core.providers.patterns import pattern
 from askonce.core.spelling import meant
@@ -98,6 +98,21 @@ def with_method(name: str, value: object, method: str, right: str) -> None:
     """UsageError if what was given, and is not None, has no such method; `right`: what to give."""
     if value is not None and not hasattr(value, method):
         raise UsageError(f"{name}={shown(value)}: give {right}")
+
+
+class Entered:
+    """What is entered by ``with``, or by ``async with``: it names the right one where it is entered by the other."""
+
+    __slots__ = ()
+    if not TYPE_CHECKING:  # type checkers find it by themselves
+
+        def __enter__(self) -> None:
+            raise UsageError(f"{type(self).__name__}: write `async with`, and not `with`")
+
+        def __aenter__(self) -> None:
+            raise UsageError(f"{type(self).__name__}: write `with`, and not `async with`")
+
+        __exit__, __aexit__ = __enter__, __aenter__
 
 
 def list_of(name: str, value: object) -> tuple[object, ...]:

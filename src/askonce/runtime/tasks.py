@@ -151,7 +151,7 @@ class Tasks:
 
     def must_not_wait(self) -> bool:
         """Whether a Ctrl-C, or a cancellation, ends the current task."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(running_loop())
         return interrupted() or (task is not None and task.cancelling() > 0)
 
     async def give_way(self) -> None:
@@ -160,7 +160,7 @@ class Tasks:
 
     async def settle(self, seconds: float) -> None:
         """Wait for the tasks of this loop."""
-        here = asyncio.get_running_loop()
+        here = running_loop()
         tasks = [task for task in self._tasks if task.get_loop() is here and task is not asyncio.current_task()]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
