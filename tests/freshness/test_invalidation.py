@@ -66,6 +66,25 @@ def test_a_dry_run_says_how_many_live_entries_would_die_and_kills_none(make, kin
 
 
 @pytest.mark.parametrize("kind", STORES)
+def test_a_dry_run_of_keys_or_of_a_request_counts_the_entries_that_are_there(make, clock, kind):
+    cache, call = make(kind), ScriptedCall()
+    keys = [
+        ask(cache, call, {"n": number}, scope=f"s/{number}", ttl=9 if number == 3 else 90).key for number in range(4)
+    ]
+    stream = cache.fetch_stream({"n": 0}, lambda: iter(["a", "b"]), scope="s/0")
+    assert list(stream) == ["a", "b"]
+    absent = "7" * 64
+    counts = [cache.invalidate(key=one, dry_run=True) for one in (*keys, absent, [*keys, *keys, absent])]
+    assert counts == [2, 1, 1, 1, 0, 5]
+    assert cache.invalidate(request={"n": 0}, scope="s/0", dry_run=True) == 2
+    assert cache.invalidate(request={"n": 0}, scope="s/1", dry_run=True) == 0
+    cache.invalidate(scope="s/1")
+    cache.invalidate(key=keys[2])
+    clock.move(60)
+    assert [cache.invalidate(key=one, dry_run=True) for one in keys] == [2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", STORES)
 def test_a_dry_run_does_not_count_what_is_past_all_its_dates(make, clock, kind):
     cache, call = make(kind), ScriptedCall()
     ask(cache, call, {"n": 1}, ttl=1)

@@ -22,7 +22,7 @@ async def drop(engine: BatchEngine, selector: Selector, *, dry_run: bool) -> int
         if dry_run:
             from askonce.store import inventory
 
-            return len(selector.keys) or await inventory.reached(store, selector.fields, everything=selector.everything)
+            return await inventory.reached(store, selector.fields, selector.keys, everything=selector.everything)
         for key in selector.keys:
             await store.forget(key)
         if not selector.keys:

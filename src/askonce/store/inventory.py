@@ -5,6 +5,7 @@ For people and commands, never for lookups: it reads headers in small steps, and
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from askonce.core.keys import Key
 from askonce.core.lease import Generations, valid
 from askonce.core.model import (
     DURATION,
+    FORMS,
     MODEL,
     SCOPE,
     TAGS,
@@ -142,15 +144,28 @@ async def now_us(store: Store) -> int:
     return (await store.look(Key(bytes(32)), ())).now_us
 
 
-async def reached(store: Store, fields: Iterable[int], *, everything: bool = False) -> int:
-    """How many live entries an invalidation of these fields would reach now."""
-    wanted = set(fields)
+async def reached(store: Store, fields: Iterable[int], keys: Iterable[Key] = (), *, everything: bool = False) -> int:
+    """How many live entries an invalidation of these fields, or of these keys in all their forms, would reach now."""
+    wanted, named = set(fields), set(keys)
     count = 0
     now = await now_us(store) // 1000
-    async for record, head, live in records(store):
-        if live and now < head.hard and (everything or wanted.intersection(entry_fields(record.header, head))):
+    async for record, head, live in _forms(store, named) if named else records(store):
+        whole = everything or named or wanted.intersection(entry_fields(record.header, head))
+        if live and now < head.hard and whole:
             count += 1
     return count
+
+
+async def _forms(store: Store, keys: Iterable[Key]) -> AsyncIterator[tuple[Record, Head, bool]]:
+    """The same as `records`, of these keys alone."""
+    standing = await store.standing()
+    for key in {one._replace(form=form) for one in keys for form in FORMS}:  # type: ignore[arg-type]  # a Form
+        if (data := await store.entry(key)) is None:
+            continue
+        with contextlib.suppress(Corrupt):
+            head = read_entry(data, key.digest, key.form)
+            record = Record(b"", data, len(data))
+            yield record, head, _stands(record, head, standing)
 
 
 async def sweep(store: Store) -> AsyncIterator[tuple[int, int]]:
