@@ -494,6 +494,37 @@ def test_a_bug_in_the_accounts_stops_neither_them_nor_the_thread(cache, caplog):
     assert "cannot count" in caplog.text
 
 
+def test_a_push_that_no_store_can_take_stops_no_later_one(cache, caplog, monkeypatch):
+    store, sent = cache._base.engine().store, []
+    tally = store.tally
+
+    async def refused(push: Push) -> None:
+        sent.append(push.number)
+        if push.number == 1:
+            raise OverflowError
+        await tally(push)
+
+    monkeypatch.setattr(store, "tally", refused)
+    cache.fetch(asked(), chat)
+    assert kinds(cache)["led"].calls == 0
+    cache.fetch(asked(), chat)
+    assert kinds(cache)["hits"].calls == 1
+    assert sent == [1, 2]
+    assert "cannot count" in caplog.text
+
+
+@pytest.mark.parametrize("rate", [75, 999_999_999])
+def test_a_usage_that_is_nonsense_takes_no_count_of_others_away(place, rate):
+    with Cache(place, prefix="nonsense", prices={"gpt-9*": {"input": rate, "output": rate}}) as cache:
+        for text in ("nonsense", "sense"):
+            for _ in range(40):
+                cache.fetch(asked(text), lambda text=text: chat(text, put_in=2**48 if text == "nonsense" else 100))
+        found = kinds(cache)
+        assert (found["led"].calls, found["hits"].calls) == (2, 78)
+        assert found["hits"].tokens_in == 39 * (2**48 + 100)
+        assert found["led"].nanodollars <= found["hits"].nanodollars == 2**62
+
+
 async def test_a_batch_saves_the_tokens_of_what_it_finds_and_its_call_if_it_finds_all(provider):
     async with AsyncCache("memory://", prices={"embed*": {"input": 1, "output": 0}}) as cache:
         async with cache.http_client() as client:

@@ -21,6 +21,7 @@ DAY = 24 * HOUR
 OTHER = b"\xff"  # the label of what came after the others: no text in UTF-8, and no envelope
 SENDER_LIFE = DAY  # ms that the number of a sender's last push is remembered
 COUNT = "n"  # the only counter of most tables
+MOST = 2**62  # of a counter, either way: two of them still fit into the 64 bits of a store
 
 BALANCES, HOURS, LATENCIES, PASSED, UNSTORED, HOTTEST = "d", "h", "l", "p", "u", "k"
 
@@ -88,7 +89,12 @@ def add(bucket: Bucket, tally: Tally) -> None:
             label = OTHER
     counts = bucket.setdefault(label, {})
     for name, count in tally.counts.items():
-        counts[name] = counts.get(name, 0) + count
+        counts[name] = bounded(counts.get(name, 0) + count)
+
+
+def bounded(count: int) -> int:
+    """A counter stops at MOST: one nonsensical number must not stop the others from being counted."""
+    return max(-MOST, min(count, MOST))
 
 
 def coldest(bucket: Bucket) -> bytes:
@@ -135,5 +141,5 @@ def summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     sums: dict[str, int] = {}
     for part in parts:
         for name, count in part.items():
-            sums[name] = sums.get(name, 0) + count
+            sums[name] = bounded(sums.get(name, 0) + count)
     return sums

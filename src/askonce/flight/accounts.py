@@ -171,6 +171,9 @@ class Accounts:
                 drive(store.tally(self._sending[0]))
             except StoreTrouble:
                 return False  # the command may have come all the same: it is sent again as it is
+            except Exception:
+                self._sending.popleft()  # of a bug: it would stop every later push
+                raise
             self._sending.popleft()
         self._pause = PUSH
         return True

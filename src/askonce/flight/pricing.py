@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from askonce.core.memo import Memo
 from askonce.core.prices import Library, Price, Rates
 from askonce.core.providers.usage import Bill, Usage
+from askonce.core.tallies import MOST
 from askonce.events import log
 from askonce.runtime.exits import start_thread
 
@@ -80,7 +81,7 @@ class Pricer:
         """The price of an answer, nano-dollars; None if it is unknown, or not settled."""
         prices = [self._price(bill) for bill in bills]
         known = [price for price in prices if price is not None]
-        return sum(known) if known and len(known) == len(prices) else None
+        return min(sum(known), MOST) if known and len(known) == len(prices) else None
 
     def _price(self, bill: Bill) -> Price:
         if self._own and (usage := bill.usage) is not None:
@@ -92,8 +93,10 @@ class Pricer:
     def price_of(self, usage: Usage, model: str) -> Price:
         """The price of so many tokens of a model."""
         if (rates := self._rates(model)) is not None:
-            return rates.price(usage)
-        return None if self._alone else _loading.library.price_of(usage, model, time.time())
+            price: Price = rates.price(usage)
+        else:
+            price = None if self._alone else _loading.library.price_of(usage, model, time.time())
+        return None if price is None else min(price, MOST)
 
     def _rates(self, model: str) -> Rates | None:
         """The rates by the longest pattern that the model's name fits."""

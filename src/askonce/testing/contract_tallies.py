@@ -52,6 +52,13 @@ class TallyLaws(Trial):
             self.push(Tally(BALANCES, label, {"hn": -9}))
         assert self.counted(BALANCES) == {label: {"hn": -2, "hu": 2**62} for label in labels}
 
+    def test_a_counter_that_is_full_stays_so_and_stops_no_other(self) -> None:
+        for _ in range(3):
+            self.push(Tally(BALANCES, MODEL, {"hu": 2**62, "lu": -(2**62), "hi": 2**61 + 5, "hn": 1}))
+        assert self.counted(BALANCES) == {MODEL: {"hu": 2**62, "lu": -(2**62), "hi": 2**62, "hn": 3}}
+        self.push(Tally(BALANCES, MODEL, {"hu": -7, "hn": 1}))
+        assert self.counted(BALANCES) == {MODEL: {"hu": 2**62 - 7, "lu": -(2**62), "hi": 2**62, "hn": 4}}
+
     def test_what_comes_after_a_full_bucket_is_counted_together(self) -> None:
         most = TABLES[BALANCES].most
         self.push(*[Tally(BALANCES, b"%d" % number, {"hn": 1}) for number in range(most + 5)])

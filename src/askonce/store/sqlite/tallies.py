@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from askonce.core.tallies import COUNT, OTHER, SENDER_LIFE, TABLES, Push, Tallied, Tally, oldest
+from askonce.core.tallies import COUNT, MOST, OTHER, SENDER_LIFE, TABLES, Push, Tallied, Tally, oldest
 from askonce.store import ledger
 from askonce.store.sqlite.schema import has_table
 
@@ -16,7 +16,7 @@ _COLDEST = (
 _MOVE = "UPDATE tallies SET label = ? WHERE realm = ? AND kind = ? AND at = ? AND label = ?"
 _ADD = (
     "INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (realm, kind, at, label, name) DO UPDATE SET count = count + excluded.count"
+    " ON CONFLICT (realm, kind, at, label, name) DO UPDATE SET count = max(?, min(?, count + excluded.count))"
 )
 _READ = "SELECT at, label, name, count FROM tallies WHERE realm = ? AND kind = ? AND at >= ? ORDER BY at, label"
 
@@ -34,7 +34,7 @@ def add(connection: sqlite3.Connection, push: Push, now: int) -> None:
     for tally in push.tallies:
         place = realm, tally.table, now // TABLES[tally.table].span
         label = _settled(connection, place, tally, now)
-        rows = [(*place, label, name, count) for name, count in tally.counts.items()]
+        rows = [(*place, label, name, count, -MOST, MOST) for name, count in tally.counts.items()]
         connection.executemany(_ADD, rows)
 
 
@@ -68,5 +68,5 @@ def read(connection: sqlite3.Connection, realm: int, table: str, first: int) -> 
         return []
     found: dict[tuple[int, bytes], dict[str, int]] = {}
     for at, label, name, count in connection.execute(_READ, (realm, table, first)):
-        found.setdefault((at, label), {})[name] = count
+        found.setdefault((at, label), {})[name] = int(count)  # an older version may have left one that is no integer
     return [Tallied(at, label, counts) for (at, label), counts in found.items()]

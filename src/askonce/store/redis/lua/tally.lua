@@ -4,6 +4,7 @@
 -- and # counts the labels. The rule is core/tallies.py's add.
 
 local OTHER = '\255'
+local MOST = 2 ^ 62 -- where a counter stops, either way
 local labels, cold = {}, {}
 
 if tonumber(ARGV[1]) <= (tonumber(redis.call('GET', KEYS[1])) or 0) then return 0 end
@@ -47,12 +48,22 @@ local function settled(name, label, most, replaces)
   return label
 end
 
+-- Add to a counter; return it.
+local function added(name, field, count)
+  local now = redis.pcall('HINCRBY', name, field, count)
+  local over = type(now) == 'table' and now.err:find('overflow') or type(now) == 'number' and math.abs(now) > MOST
+  if not over then return type(now) == 'number' and now or redis.call('HINCRBY', name, field, count) end
+  now = tonumber(count) < 0 and -MOST or MOST
+  redis.call('HSET', name, field, text(now))
+  return now
+end
+
 local at = 3
 while at <= #ARGV do
   local name, replaces, counters = KEYS[tonumber(ARGV[at])], ARGV[at + 2] == '1', tonumber(ARGV[at + 5])
   local label = settled(name, ARGV[at + 4], tonumber(ARGV[at + 1]), replaces)
   for one = at + 6, at + 4 + 2 * counters, 2 do
-    local now = redis.call('HINCRBY', name, ARGV[one] .. '\0' .. label, ARGV[one + 1])
+    local now = added(name, ARGV[one] .. '\0' .. label, ARGV[one + 1])
     if replaces then counts(name)[label] = now end
   end
   redis.call('PEXPIRE', name, ARGV[at + 3])
