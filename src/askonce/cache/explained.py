@@ -156,6 +156,7 @@ class Explained(QuestionBuilder):
 
         try:
             body = request.read()
+            body = b"".join(getattr(request, "stream", (body,)))  # what is sent, though it was made with another
         except Exception:  # noqa: BLE001 - a stream that was sent already, in whatever module
             body = None
         rules = self.client_rules(settings, NO_RULES)

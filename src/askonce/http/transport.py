@@ -203,8 +203,8 @@ class Transport:
 
     def _body(self, request: Any) -> bytes | None:
         """The body, if it is in memory; a stream belongs to its sender and is read only by upstream."""
-        found: bytes | None = request.read() if isinstance(request.stream, self.module.ByteStream) else None
-        return found
+        # Not request.read(): that is what the request was made with, and a hook may have put another body in its place.
+        return b"".join(request.stream) if isinstance(request.stream, self.module.ByteStream) else None
 
     async def _passed(self, request: Any, reason: str, asked: Asked | None = None) -> Any:
         self._engine().bypassed(reason)
