@@ -104,6 +104,7 @@ def test_it_can_be_pickled_and_copied_before_and_after_it_is_read(client, module
         assert made.status_code == 200
         if first:
             assert made.content == bare(module).content
+        assert response.read() == bare(module).content
 
 
 def test_a_hook_may_read_it(module):
@@ -115,6 +116,80 @@ def test_a_hook_may_read_it(module):
     ):
         for _ in range(2):
             assert client.post(URL, json=BODY).content == read[-1] == bare(module).content
+
+
+class Louder:
+    """A body in capitals, as a program makes it of another that it gets."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __iter__(self):
+        return (part.upper() for part in self._stream)
+
+    def close(self):
+        self._stream.close()
+
+
+def louder(module, response):
+    response.stream = type("Louder", (Louder, module.SyncByteStream), {})(response.stream)
+    return response
+
+
+def replaced(module, response):
+    response.stream = module.ByteStream(b"other")
+    return response
+
+
+def given(module, response):
+    if not hasattr(response, "_content"):
+        response._content = b"given"
+    return response
+
+
+def read_first(module, response):
+    response.read()
+    return louder(module, response)
+
+
+def half_read(module, response):
+    next(response.iter_raw(100))
+    return response
+
+
+@pytest.mark.parametrize("change", [louder, replaced, given, read_first, half_read])
+@pytest.mark.parametrize("place", ["hook", "around"])
+def test_what_a_program_does_to_a_body_it_does_to_a_hits_too(module, change, place):
+    def seen(client):
+        try:
+            return client.post(URL, json=BODY).content
+        except module.StreamError as error:
+            return type(error)
+
+    def hooked(response):
+        change(module, response)
+
+    class Around(module.BaseTransport):
+        def __init__(self, inner):
+            self.handle_request = lambda request: change(module, inner.handle_request(request))
+
+    def client(inner):
+        if place == "hook":
+            return module.Client(transport=inner, event_hooks={"response": [hooked]})
+        return module.Client(transport=Around(inner))
+
+    class Unread(module.BaseTransport):
+        def handle_request(self, request):
+            return module.Response(200, stream=module.ByteStream(upstream(module).handle_request(request).content))
+
+    with (
+        Cache("memory://") as cache,
+        cache.watch() as statuses,
+        client(Unread()) as bare,
+        client(cache.transport(module=module, inner=Unread())) as cached,
+    ):
+        assert seen(bare) == seen(cached) == seen(cached)
+    assert [status.hit for status in statuses] == [False, True]
 
 
 def test_a_task_reads_it_too(module):

@@ -24,12 +24,14 @@ def buffered(
     kind, stream = module.Response if encoded else _kind(module), module.ByteStream(body)
     made = kind(status, headers=headers, stream=stream, extensions=extensions)
     if not encoded:
-        made.body_at_hand = body
+        made.body_at_hand = stream, body
     return made
 
 
 class _Buffered:
     """Its `stream` is what its client made of the body's, and is closed as if it had been read."""
+
+    bound: tuple[type, ...]  # what the module's clients put around a stream
 
     def read(self: Any) -> bytes:
         """The body."""
@@ -48,21 +50,34 @@ class _Buffered:
         return found
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
-        _taken(self)
+        _own(self)
         return self.__reduce_ex__(protocol)
 
 
-def _taken(response: Any) -> bytes | None:
-    """Make it the module's own response; return its body if nothing of it was read."""
-    body: bytes | None = response.__dict__.pop("body_at_hand", None)  # none, if an exception came behind this line
+def _own(response: Any) -> tuple[Any, bytes] | None:
+    """Make it the module's own response; return its stream and its body."""
+    found: tuple[Any, bytes] | None = response.__dict__.pop("body_at_hand", None)
     response.__class__ = type(response).__mro__[2]
-    if body is None or response.is_stream_consumed or response.is_closed:
+    return found
+
+
+def _taken(response: Any) -> bytes | None:
+    """The same; return its body if nothing of it was read, and nobody put another one in its place."""
+    stream, bound = response.stream, response.bound
+    if (found := _own(response)) is None:  # an exception came behind that line
+        return None
+    if found[0] is not (stream._stream if type(stream) in bound else stream):  # noqa: SLF001 - it has no other name
+        return None
+    if response.is_stream_consumed or response.is_closed or hasattr(response, "_content"):
         return None
     response.is_stream_consumed = True
-    response._num_bytes_downloaded = len(body)  # noqa: SLF001 - nothing else says how much was read
-    return body
+    response._num_bytes_downloaded = len(found[1])  # noqa: SLF001 - nothing else says how much was read
+    return found[1]
 
 
 @lru_cache(maxsize=8)
 def _kind(module: Any) -> Any:
-    return type("Response", (_Buffered, module.Response), {"__module__": module.Response.__module__})
+    client = getattr(module, "_client", None)
+    bound = [getattr(client, name, module.ByteStream) for name in ("BoundSyncStream", "BoundAsyncStream")]
+    own = {"__module__": module.Response.__module__, "bound": (*bound,)}
+    return type("Response", (_Buffered, module.Response), own)
