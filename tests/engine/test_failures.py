@@ -214,17 +214,19 @@ def test_answers_that_differ_only_in_kind_are_returned_as_they_are(crowd, place)
         assert not outcome.status.stored
 
 
-def test_a_call_that_asks_its_own_question_is_told_so_and_does_not_wait_for_itself(crowd, place):
+@pytest.mark.parametrize("by", ["itself", "another cache"])
+def test_a_call_that_asks_its_own_question_is_told_so_and_does_not_wait_for_itself(crowd, place, by):
     cache = crowd.cache(place)
+    other = cache if by == "itself" else crowd.cache(place)
     if crowd.tasks:
 
         async def inner():
-            return (await cache.fetch(ASKED, lambda: 1)).value
+            return (await other.fetch(ASKED, lambda: 1)).value
 
     else:
 
         def inner():  # type: ignore[misc]
-            return cache.fetch(ASKED, lambda: 1).value
+            return other.fetch(ASKED, lambda: 1).value
 
     error = crowd.ask(cache, ASKED, inner).exception(PATIENCE)
     assert isinstance(error, UsageError)

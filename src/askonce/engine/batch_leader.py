@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from askonce.core import upstream
@@ -14,7 +15,7 @@ from askonce.engine.accounting import CALL
 from askonce.engine.answer import Answer
 from askonce.engine.leader import Leader, Work
 from askonce.engine.question import Question
-from askonce.flight.flight import Flight, NoResult
+from askonce.flight.flight import Flight, NoResult, within
 
 Calls = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]  # one answer for each question, in the same order
 
@@ -29,7 +30,8 @@ class BatchLeader(Leader):
         first, began = group[0][1], time.monotonic()
         self._events.emit("call", first.key.text, refresh=group[0][0].is_refresh, **first.said)
         try:
-            answers = await calls([question for _, question in group])
+            call = partial(calls, [question for _, question in group])
+            answers = await within([flight for flight, _ in group], call)
         except Exception as error:  # noqa: BLE001 - as in run
             self._brought_nothing(group, error)
             left = all(flight.left_off for flight, _ in group)

@@ -18,7 +18,7 @@ from askonce.core.lease import NEVER, Ask, Claim, Follow
 from askonce.core.tape import FAILED, Ending
 from askonce.engine.question import Question
 from askonce.events import Events
-from askonce.flight.flight import Board, Flight
+from askonce.flight.flight import Board, Flight, check_outside
 from askonce.flight.guarded_store import GuardedStore
 from askonce.flight.waiters import Waiter
 from askonce.runtime.mode import Mode, Running
@@ -136,7 +136,11 @@ class Claims:
         self.board.end(flight)
 
     def running(self, claim: Follow, question: Question) -> Flight | None:
-        """The flight that a claim named, if it is one of this process, something runs it, and it may answer."""
+        """The flight that a claim named, if it is one of this process, something runs it, and it may answer.
+
+        UsageError if its call asks, perhaps by another cache with this store: it would wait for itself.
+        """
+        check_outside(claim.id)
         flight = self.board.named(claim.id, claim.order)
         return flight if flight is not None and flight.alive() and may_answer(flight, question) else None
 

@@ -11,9 +11,8 @@ from askonce.engine.leader import Landed
 from askonce.engine.question import Question
 from askonce.engine.reader import Found, Reader
 from askonce.engine.stream_readers import StreamReaders
-from askonce.errors import UsageError
 from askonce.events import Events, Status
-from askonce.flight.flight import Board, Flight, NoResult, Unshared, inside
+from askonce.flight.flight import Board, Flight, NoResult, Unshared, check_outside
 from askonce.runtime.mode import Mode
 from askonce.stream.pump import Pump
 
@@ -31,9 +30,8 @@ class Joining:
     _stream_readers: StreamReaders
 
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
-        # A landed flight may still be here: an exception can come before it is removed.
-        if not (leader or flight.done) and inside(flight):
-            raise UsageError("the call that answers this question asks it again: wrap that call once only")
+        if not leader:
+            check_outside(flight)
         flight.callers += 1
         try:
             patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own timeout

@@ -30,7 +30,7 @@ from askonce.engine.noting import Noting
 from askonce.engine.question import Question
 from askonce.events import Events
 from askonce.flight.background import BackgroundThread
-from askonce.flight.flight import Board, Flight, NoResult, Unshared, enter, leading
+from askonce.flight.flight import Board, Flight, NoResult, Unshared, within
 from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.mode import Mode
 from askonce.store import Store, StoreTrouble
@@ -84,12 +84,7 @@ class Leader:
         brought: Answer | Opened | None = None
         pump: Pump | None = None
         try:
-            token = enter(flight)
-            try:
-                brought = await call()
-            finally:
-                with contextlib.suppress(ValueError):  # the garbage collector runs in another context
-                    leading.reset(token)
+            brought = await within([flight], call)
         except Exception as error:  # noqa: BLE001 - any upstream error: it is landed, and raised in join
             await self._land_error(flight, question, error)
         except GeneratorExit as error:

@@ -20,16 +20,19 @@ import itertools
 import os
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 from askonce.core.keys import Key
 from askonce.core.lease import Grant
 from askonce.core.model import Snapshot
+from askonce.errors import UsageError
 from askonce.flight.background import BackgroundThread
 from askonce.flight.heartbeat import Heartbeat
 from askonce.runtime.mode import Cancel, Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock
+
+T = TypeVar("T")
 
 LOOK = 1.0  # s after which a waiting caller checks whether anything still runs the flight
 
@@ -38,15 +41,23 @@ LOOK = 1.0  # s after which a waiting caller checks whether anything still runs 
 leading: contextvars.ContextVar[tuple[weakref.ref[Flight], ...]] = contextvars.ContextVar("leading", default=())
 
 
-def enter(flight: Flight) -> contextvars.Token[tuple[weakref.ref[Flight], ...]]:
-    """Note that the flight's call begins; the token resets `leading`."""
+async def within(flights: Iterable[Flight], call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call, and note meanwhile that it is the call of these flights."""
     around = [ref for ref in leading.get() if (one := ref()) is not None and not one.over]
-    return leading.set((*around, weakref.ref(flight)))
+    token = leading.set((*around, *map(weakref.ref, flights)))
+    try:
+        return await call()
+    finally:
+        with contextlib.suppress(ValueError):  # the garbage collector runs in another context
+            leading.reset(token)
 
 
-def inside(flight: Flight) -> bool:
-    """Whether this code runs inside the flight's call."""
-    return any(ref() is flight for ref in leading.get())
+def check_outside(awaited: Flight | bytes) -> None:
+    """UsageError if this code runs inside the call that it would wait for. A flight of another cache is an id."""
+    for ref in leading.get():
+        # A landed flight may still be here: an exception can come before it is removed.
+        if (one := ref()) is not None and not one.done and awaited in (one, one.id):
+            raise UsageError("the call that answers this question asks it again: wrap that call once only")
 
 
 class NoResult(Exception):
