@@ -21,6 +21,7 @@ from askonce.cache.near import LEAST, size_of
 from askonce.runtime import forks
 from askonce.store.redis import near as near_cache
 from askonce.store.redis.near import LIMIT, RedisNear
+from askonce.store.redis.tracking import Tracking
 from askonce.testing import ScriptedCall
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server
@@ -236,6 +237,11 @@ OWN = {"scope": "s", "tags": ["t"]}
 QUICK = ("key", "tag", "request", "everything")
 
 
+def elsewhere(server: Server) -> str:
+    """The same server by another name, for what stands for another process: it knows nothing of this near cache."""
+    return server.url.replace("127.0.0.1", "localhost")
+
+
 def aimed(aim: str, key: str) -> dict[str, Any]:
     return AIMS[aim](key) if aim != "request" else {"request": ASKED, "scope": "s"}
 
@@ -254,10 +260,25 @@ def test_after_its_own_invalidation_a_process_serves_nothing_older_at_once(crowd
 
 
 @servers
+@pytest.mark.parametrize("aim", [*AIMS, "refresh"])
+def test_what_another_cache_of_the_process_does_is_seen_at_once_whether_it_is_near_or_not(
+    threads, valkey, call, aim, monkeypatch
+):
+    cache, far = threads.cache(valkey.url, near=SIZE, socket_timeout=5.0), threads.cache(valkey.url)
+    warmed(threads, cache, call, **OWN)
+    key = threads.answer(cache, ASKED, call, **OWN).key
+    monkeypatch.setattr(Tracking, "told", lambda *_: True)  # a notice that is late
+    if aim == "refresh":
+        threads.answer(far, ASKED, call, control="no-cache", **OWN)
+    else:
+        far.invalidate(**aimed(aim, key))
+    assert threads.answer(cache, ASKED, call, **OWN).value["id"].endswith("-2")
+
+
+@servers
 @pytest.mark.parametrize(("crowd", "aim"), by_turns(AIMS, QUICK), indirect=["crowd"])
 def test_an_invalidation_of_another_process_reaches_it_by_a_notice(crowd, cache, call, aim, valkey):
-    """Another store object stands for the other process: it knows nothing of this one's near cache."""
-    other = crowd.cache(valkey.url, socket_timeout=5.0)
+    other = crowd.cache(elsewhere(valkey), socket_timeout=5.0)
     warmed(crowd, cache, call, **OWN)
     key = crowd.answer(cache, ASKED, call, **OWN).key
     crowd.do(other.invalidate, **aimed(aim, key))
@@ -270,7 +291,7 @@ def test_an_invalidation_of_another_process_reaches_it_by_a_notice(crowd, cache,
 
 @servers
 def test_a_newer_answer_of_another_process_takes_its_place(crowd, cache, call, valkey):
-    other = crowd.cache(valkey.url, socket_timeout=5.0)
+    other = crowd.cache(elsewhere(valkey), socket_timeout=5.0)
     warmed(crowd, cache, call)
     newer = crowd.answer(other, ASKED, call, control="no-cache").value
     eventually(lambda: crowd.answer(cache, ASKED, call).value == newer, "the newer answer")
@@ -280,7 +301,7 @@ def test_a_newer_answer_of_another_process_takes_its_place(crowd, cache, call, v
 
 @servers
 def test_a_tag_that_other_callers_name_is_looked_at_too(crowd, cache, call, valkey):
-    other = crowd.cache(valkey.url, socket_timeout=5.0)
+    other = crowd.cache(elsewhere(valkey), socket_timeout=5.0)
     warmed(crowd, cache, call)
     warmed(crowd, cache, call, tags=["late"])
     crowd.do(other.invalidate, tag="late")

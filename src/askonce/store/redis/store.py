@@ -24,7 +24,7 @@ from askonce.store.redis.batch import Batch
 from askonce.store.redis.calls import run
 from askonce.store.redis.flights import flights
 from askonce.store.redis.names import Names
-from askonce.store.redis.near import RedisNear
+from askonce.store.redis.near import RedisNear, near_of
 from askonce.store.redis.near import join as join_near
 from askonce.store.redis.notes import NoteVerbs
 from askonce.store.redis.primaries import OnePrimary, Primaries
@@ -164,8 +164,8 @@ class RedisStore(TallyVerbs, NoteVerbs):
         try:
             said = self._read(key, await run(self._wire(key), self.scripts.fill, keys, args), bytes)
         finally:
-            if self.near is not None:
-                self.near.void(key)
+            if (near := near_of(self.address)) is not None:
+                near.void(key)
         if (verdict := _VERDICTS.get(said)) is None:
             raise self._trouble(key, said)
         return verdict
@@ -206,8 +206,8 @@ class RedisStore(TallyVerbs, NoteVerbs):
         try:
             await self._confirmed(lambda: run(self._wire(key), self.scripts.forget, tuple(keys), ()))
         finally:
-            if self.near is not None:
-                self.near.forget(key)
+            if (near := near_of(self.address)) is not None:
+                near.forget(key)
 
     async def invalidate(self, fields: Sequence[int], *, everything: bool = False) -> None:
         """Move the generations of every partition: one batch, one round trip; several for very many fields.
@@ -217,8 +217,8 @@ class RedisStore(TallyVerbs, NoteVerbs):
         try:
             await self._confirmed(lambda: self._invalidate(fields, everything=everything))
         finally:
-            if self.near is not None:
-                self.near.move()
+            if (near := near_of(self.address)) is not None:
+                near.move()
 
     async def _invalidate(self, fields: Sequence[int], *, everything: bool) -> None:
         args = (int(everything), pack_fields(fields))
