@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import zlib
@@ -276,6 +277,41 @@ def test_only_if_cached_is_a_504_that_the_sdk_understands_and_does_not_retry(cac
     assert kind == "not_cached"
     assert inner.requests == []
     assert len(seen) == 1
+
+
+PASSING: dict[str, dict[str, Any]] = {
+    "tools": {"json": {**CHAT, "tools": TOOLS}},
+    "field-moods": {"json": {**CHAT, "moods": [{"a": 1}]}},
+    "unknown-path": {"url": "https://api.example/v1/files"},
+    "not-json": {"content": b"{"},
+    "streamed-body": {"files": {"file": b"{}"}},
+    "tenant-needed": {"headers": {"authorization": "Bearer ya29.short-lived"}},
+    "bad-settings": {"headers": {"askonce-ttl": "soon"}},
+    "no-store": {},
+}
+
+
+@pytest.mark.parametrize("reason", PASSING)
+@pytest.mark.parametrize("said_by", ["header", "client", "handle", "context", "mode"])
+def test_only_if_cached_does_not_pay_for_what_passes_either(module, inner, reason, said_by):
+    """Whoever says it. With the mode of a job of CI, it went upstream."""
+    directives = "only-if-cached, no-store" if reason == "no-store" else "only-if-cached"
+    own = {"control": directives} if said_by in {"client", "handle", "context"} else {}
+    more = PASSING[reason] | {"headers": dict(PASSING[reason].get("headers", {}))}
+    if said_by == "header" or (said_by == "mode" and reason == "no-store"):
+        more["headers"]["cache-control"] = directives
+    with Cache("memory://", mode="only-if-cached" if said_by == "mode" else "on") as cache:
+        maker, around = cache.scoped(**own) if said_by == "handle" else cache, cache.scoped(**own)
+        client = maker.http_client(module=module, inner=inner, headers=WHO, **(own if said_by == "client" else {}))
+        with around if said_by == "context" else contextlib.nullcontext(), client, cache.watch() as seen:
+            got = client.post(**{"url": URL, **({} if {"content", "files"} & more.keys() else {"json": CHAT}), **more})
+        assert (got.status_code, inner.requests) == (504, [])
+        assert [(status.fwd, status.detail) for status in seen] == [("miss", reason)]
+
+
+def test_with_mode_off_only_if_cached_is_a_word_for_another_cache(module, inner):
+    with Cache("memory://", mode="off") as cache, cache.http_client(module=module, inner=inner) as client:
+        assert client.post(URL, json=CHAT, headers={"cache-control": "only-if-cached"}).status_code == 200
 
 
 def test_only_if_cached_in_geminis_shape(module, cache):

@@ -37,7 +37,7 @@ from askonce.http.credentials import Header
 from askonce.http.directives import said
 from askonce.http.request import OURS, RequestHeaders, SentRequest, read_headers, target_of
 from askonce.http.response import Response
-from askonce.http.rules import NEVER_MET, Asked, ClientRules, Passes
+from askonce.http.rules import NEVER_MET, OPEN, Asked, ClientRules, Passes
 
 MODE = "askonce-mode"
 PLANS = 4096  # remembered, by the rules that match and the tenant
@@ -94,6 +94,7 @@ class GatewayRules(ClientRules):
 
     # Without the error, which repeats what a caller wrote: whatever that is, it is not for the gateway's log.
     _bad_settings = "a request went upstream without the cache: a header of it for askonce cannot be read%.0s"
+    _open = OPEN | {"rule-off"}
 
     def __init__(
         self, operator: Operator, upstream: Upstream, *given: Any, ignored: Sequence[str] = (), **more: Any

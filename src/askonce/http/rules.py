@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from askonce.core.judge import Judge, Verdicts, refused
 from askonce.core.keys import Form
 from askonce.core.memo import Memo
 from askonce.core.normalize import NotNormal
+from askonce.core.policy import Control
 from askonce.core.providers import bounded
 from askonce.core.providers.api import plain_error
 from askonce.core.providers.expected import PLAIN, Expected, expected_of
@@ -53,6 +54,7 @@ from askonce.http.says import ids_in, says
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
 NEVER_MET = (None, None)
+OPEN = frozenset({"", "off"})  # reasons to pass for which upstream is asked, also if the caller says only-if-cached
 WAYS = 512  # kept in memory by a client
 
 Counts = tuple[tuple[str, str], ...]
@@ -78,6 +80,7 @@ class Asked:
     counts: Counts = ()  # the headers that count
     ruling: Any = None  # what a gateway's operator says about it
     reply: Response | None = None  # its answer, if that is known without a lookup; the reason says why
+    stays: bool = False  # it may not go upstream, whatever the reason that it is not looked up
     _says: Request | None = None
 
     def said(self) -> Request:
@@ -104,6 +107,7 @@ class ClientRules:
     _fleeting = True
     _ours: Collection[str] = OURS
     _bad_settings = "a request went upstream without the cache: %s"
+    _open = OPEN
     # The plan of a question to a model, if it depends on the model: of what was asked and its plan so far.
     _by_model: Callable[[Asked, Plan, str], Plan] | None = None
     _prune: Callable[[dict[str, Any]], None] | None = None  # removes fields that do not count from a body
@@ -148,7 +152,14 @@ class ClientRules:
         except AskonceError as wrong:
             asked.reason = "bad-settings"
             self.events.warn_once("bad-settings", self._bad_settings, wrong)
+        asked.stays = asked.reason not in self._open and self.only_stored(carries.ours)
         return asked
+
+    def only_stored(self, ours: Mapping[str, str]) -> bool:
+        """Whether the sender of these headers takes only what is stored, so that nothing of it goes upstream."""
+        control = ours.get("cache-control")
+        said = NOTHING if control is None else Settings(control=Control.parse(control, lenient=True))
+        return self._planner.plan(said.over(self._around().over(self._own))).control.only_if_cached
 
     def _read(self, sent: SentRequest, carries: RequestHeaders, asked: Asked) -> str:
         if self._off:

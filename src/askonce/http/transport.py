@@ -112,11 +112,12 @@ class Transport:
         if asked.question is None:
             if asked.reply is not None:
                 return self._known_reply(asked, asked.reply)
-            return await self._passed(request, asked.reason, asked)
+            return self._withheld(asked) if asked.stays else await self._passed(request, asked.reason, asked)
         began = time.monotonic()
         asked.question.until, asked.question.operation = began + patience_for(request, "ReadTimeout"), asked.operation
         call = self._call(asked, request)
-        if self._inner.suspect:
+        asked.stays = asked.question.control.only_if_cached
+        if self._inner.suspect and not asked.stays:
             self._only_stored(asked)
         try:
             if isinstance(call, BatchCall):
@@ -125,7 +126,7 @@ class Transport:
                 return await self._asked(call, call.opened, partial(self._opened, call))
             return await self._asked(call, call.paid, partial(self._answered, call))
         except NotCached as missing:
-            if asked.question.detail == INHERITED:
+            if not asked.stays:
                 return await self._suspected(request)
             reply = our_error(asked.operation, 504, "not_cached", str(missing))
         except StoreUnavailable as trouble:  # only a strict cache raises it: its calls must not go upstream uncounted
@@ -183,7 +184,7 @@ class Transport:
         try:
             return self.rules.read(self._sent(request))
         except Exception as error:  # noqa: BLE001 - as in _failed_safe
-            return Asked(self._warned(error), ours=True)
+            return Asked(self._warned(error), ours=True, stays=self.rules.only_stored({}))
 
     def _warned(self, error: Exception) -> str:
         """Warn of an internal failure, once for each kind; returns its word."""
@@ -225,11 +226,21 @@ class Transport:
         self.rules.events.lookup(status, asked)
         return self._response(reply, status)
 
+    def _withheld(self, asked: Asked) -> Any:
+        """A request that is not looked up, and whose sender takes only what is stored."""
+        status = Status("", fwd="miss", detail=asked.reason)
+        self.rules.events.lookup(status, asked)
+        message = f"only-if-cached, and this request is not looked up ({asked.reason})"
+        return self._response(our_error(asked.operation, 504, "not_cached", message), status)
+
     async def _failed_safe(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
         """After an internal failure: the answer if it is paid, else the call without askonce; always with a warning."""
         kind = self._warned(error)
         if call.received is not None or call.error is not None:
             return self._own(call, Status("", fwd="miss", detail=kind))
+        if call.asked.stays:
+            call.asked.reason = kind
+            return self._withheld(call.asked)
         return await self._passed(request, kind)
 
     async def _asked(self, call: UpstreamCall, pay: Call, answered: Callable[[Found], Any]) -> Any:
