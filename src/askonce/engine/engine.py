@@ -298,7 +298,8 @@ class Engine(Joining):
         detail = "stale" if isinstance(claim, Stale) else ""
         if claim.grant:
             self._refresh(question, call, attempt, detail or "early")
-        return self._reader.hit(question, data, head, claim.now, detail)
+        fwd = "miss" if 0 < attempt.after <= claim.order else ""  # it waited for that flight, or for an earlier one
+        return self._reader.hit(question, data, head, claim.now, detail, fwd=fwd)
 
     async def _lead(self, question: Question, call: Call, attempt: Attempt) -> Found:
         flight = attempt.flight
@@ -310,8 +311,10 @@ class Engine(Joining):
         """Make the call in the background; no caller waits for it."""
         flight = attempt.flight
         assert flight is not None
-        flight.callers = 1  # stands for no caller, and stays: a caller that joins and leaves does not abandon it
-        flight.is_refresh = True
+        flight.callers, flight.is_refresh = (
+            1,
+            True,
+        )  # the 1 is nobody's, and stays: who joins and leaves abandons nothing
         self.events.emit("refresh", question.key.text, why)
         if dropped := self.mode.run_in_background([flight], partial(self._leader.run, flight, question, call)):
             self._not_begun([flight], dropped)

@@ -12,6 +12,7 @@ from askonce.engine.question import Question
 from askonce.engine.reader import Found, Reader
 from askonce.engine.stream_readers import StreamReaders
 from askonce.events import Events, Status
+from askonce.flight.background import BackgroundThread
 from askonce.flight.flight import Board, Flight, NoResult, Unshared, check_outside
 from askonce.runtime.mode import Mode
 from askonce.stream.pump import Pump
@@ -24,6 +25,7 @@ class Joining:
     events: Events
     accounting: Accounting
     board: Board
+    background: BackgroundThread
     closed: bool
     ending_begun: bool
     _reader: Reader
@@ -34,8 +36,7 @@ class Joining:
             check_outside(flight)
         flight.callers += 1
         try:
-            patience = math.inf if leader else question.until - time.monotonic()  # a leader's call has its own timeout
-            landed = await flight.join(self.mode.signal(), min(question.terms.max_flight, patience))
+            landed = await flight.join(self.mode.signal(), math.inf if leader else self._patience(question))
         except NoResult as gone:
             if not flight.alive():
                 self.board.end(flight)
@@ -57,6 +58,13 @@ class Joining:
             if not flight.callers and not flight.done:
                 self._abandoned(question, flight)
         return await self._landed(question, flight, landed, leader=leader)
+
+    def _patience(self, question: Question) -> float:
+        """How long a caller waits for another's call before it claims again, s; a leader's call has its own timeout."""
+        lives = (
+            question.terms.max_flight + self.background.heartbeat
+        )  # no lease goes on for longer without its renewals
+        return min(lives, question.until - time.monotonic())
 
     async def _landed(self, question: Question, flight: Flight, landed: object, *, leader: bool) -> Found:
         """What a caller gets of a flight that landed without an error."""
