@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from askonce import ConfigError, NotCached, Policy
-from askonce.testing import ScriptedCall
+from askonce.testing import ScriptedCall, UpstreamError
 
 from .conftest import Seen
 
@@ -76,6 +76,43 @@ def test_no_sliding_passes_max_age_however_hot_the_key(make, clock, no_push):
             break
         assert outcome.status.age <= 200
     assert 180 <= (clock.now - born) / 1e6 <= 201
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize(
+    ("writer", "reader"),
+    [
+        ({"ttl": 60}, {}),
+        ({"ttl": 60, "hot_ttl": 600}, {"ttl": 61}),
+        ({"ttl": 60, "hot_ttl": 0}, {"ttl": 60}),
+        ({"ttl": 60, "max_age": 60}, {"ttl": 60}),
+        ({"ttl": 60}, {"ttl": 61, "max_age": 6000, "hot_ttl": 6000}),
+    ],
+)
+def test_no_hits_of_others_lengthen_a_life_that_its_own_caller_limited(make, clock, kind, no_push, writer, reader):
+    cache, call = make(kind, jitter=0.0), ScriptedCall()
+    ask(cache, call, **writer)
+    for _ in range(59):
+        clock.move(1)
+        assert ask(cache, call, **reader).status.hit
+        settle(cache)
+    clock.move(1)
+    with pytest.raises(NotCached):
+        ask(cache, call, control="only-if-cached, min-fresh=1")
+
+
+@pytest.mark.parametrize("moment", ["error", "grace", "max-stale"])
+def test_a_max_age_holds_for_answers_that_others_stored_with_a_longer_one(make, clock, moment):
+    cache, call = make(policy=Policy(ttl=DAY, jitter=0.0)), ScriptedCall()
+    own = {"ttl": 50, "max_age": 60, "grace": 10 if moment == "grace" else 0, "stale_if_error": 10}
+    ask(cache, call)
+    call.script(REQUEST, 503)
+    clock.move(55)
+    control = "max-stale" if moment == "max-stale" else None
+    assert ask(cache, call, control=control, **own).status.age == 55
+    clock.move(10)
+    with pytest.raises(UpstreamError):
+        ask(cache, call, control=control, **own)
 
 
 def test_ttl_60_is_never_older_than_62_5_seconds_while_cold(make, clock):

@@ -182,6 +182,35 @@ def test_the_stale_if_error_directive_shortens_what_the_policy_allows(make, cloc
     assert ask(cache, call).status.hit, "another caller allows more"
 
 
+@pytest.mark.parametrize(
+    ("control", "served"),
+    [
+        ("no-cache", ()),
+        ("no-cache, stale-if-error=0", ()),
+        ("no-cache, stale-if-error=100", (5, 30, 90, 155)),
+        ("max-age=20", (5,)),
+        ("max-age=20, stale-if-error=100", (5, 30, 90)),
+        ("max-age=0, stale-if-error=20", (5,)),
+        ("min-fresh=40", (5,)),
+        ("min-fresh=40, stale-if-error=100", (5, 30, 90, 155)),
+        ("no-cache, max-age=20, stale-if-error=20", (5, 30)),
+        ("no-cache, max-stale", ()),
+    ],
+)
+def test_a_stale_if_error_counts_from_where_the_other_directives_end(make, clock, control, served):
+    policy = Policy(ttl=60, grace=0, stale_if_error=600, jitter=0.0)
+    for age in (5, 30, 90, 155, 300):
+        cache, call = make(policy=policy, prefix=str(age)), ScriptedCall()
+        old = ask(cache, call).value
+        call.script(REQUEST, 503)
+        clock.move(age)
+        if age in served:
+            assert ask(cache, call, control=control).value == old
+        else:
+            with pytest.raises(UpstreamError):
+                ask(cache, call, control=control)
+
+
 def test_max_stale_takes_what_is_there_without_asking_and_min_fresh_does_not(make, clock):
     cache, call = make(policy=SHORT), ScriptedCall()
     old = ask(cache, call).value

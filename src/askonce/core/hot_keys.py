@@ -48,9 +48,12 @@ class KeyHits:
         return int(self.terms.hot_window * 1000)
 
     def slide(self) -> tuple[int, int] | None:
-        """How far its life may slide and its hard end, ms; None while more than half a slide is left."""
-        hot_ttl = int(self.terms.hot_ttl * 1000)
-        if not self.head.slides or self.head.fresh - self.now >= hot_ttl >> 1:
+        """How far its life may slide and its hard end, ms; None while more than half a slide is left.
+
+        None also for lookups of a longer ttl than that of the entry, whose writer limited it.
+        """
+        hot_ttl, ttl = int(self.terms.hot_ttl * 1000), int(self.terms.ttl * 1000)
+        if not self.head.slides or ttl > self.head.ttl or self.head.fresh - self.now >= hot_ttl >> 1:
             return None
         return hot_ttl, int(self.terms.max_age * 1000)
 

@@ -29,7 +29,7 @@ MAGIC = b"ao"
 FORMS = ("v", "j", "s")
 ODD = 0x10  # an odd extension other than FIELDS is present: walk them before serving
 CODED = 0x40  # the odd extensions are CODEC and CIPHER: the body is an envelope
-ENDS = 0x20  # the answer named its own end: its life does not slide
+ENDS = 0x20  # its life does not slide: the answer named its own end, or its policy says so
 
 _SEALED = struct.Struct(">2sBBI32s16sQ8sII")
 _CHECK = struct.Struct(">I")

@@ -134,7 +134,8 @@ _BUILT_IN: dict[str, Any] = {
     "consistency": "bounded",
 }
 _TTL = 86400.0
-_OF_TTL = {"hot_ttl": 1 / 4, "grace": 1 / 24, "stale_if_error": 1.0, "max_age": 7.0}
+AGES = 7.0  # ttls that an answer may live for, if nobody says how old it may be
+_OF_TTL = {"hot_ttl": 1 / 4, "grace": 1 / 24, "stale_if_error": 1.0, "max_age": AGES}
 _BEYOND = ("hot_ttl", "grace", "stale_if_error")  # these lengthen a life, up to max_age
 
 

@@ -311,10 +311,7 @@ class Engine(Joining):
         """Make the call in the background; no caller waits for it."""
         flight = attempt.flight
         assert flight is not None
-        flight.callers, flight.is_refresh = (
-            1,
-            True,
-        )  # the 1 is nobody's, and stays: who joins and leaves abandons nothing
+        flight.callers, flight.is_refresh = 1, True  # nobody's, and it stays: who joins and leaves does not abandon it
         self.events.emit("refresh", question.key.text, why)
         if dropped := self.mode.run_in_background([flight], partial(self._leader.run, flight, question, call)):
             self._not_begun([flight], dropped)

@@ -327,8 +327,9 @@ class Leader:
             FIELDS: pack_fields(question.fields),
             DURATION: whole(int(seconds * 1000)),
         }
-        key, ttl, body = question.key, int(question.terms.ttl * 1000), answer.body or b""
-        ends = answer.verdict.life is not None
+        key, terms, body = question.key, question.terms, answer.body or b""
+        ttl = int(terms.ttl * 1000)
+        ends = answer.verdict.life is not None or not terms.hot_ttl or terms.max_age <= terms.ttl  # it does not slide
         if self._codec.writes:
             return self._codec.seal(key, grant.id, grant.order, grant.snapshot, ttl, extensions, body, ends=ends)
         return seal(key.form, key.digest, grant.id, grant.order, grant.snapshot, ttl, extensions, body, ends=ends)

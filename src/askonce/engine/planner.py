@@ -11,7 +11,7 @@ from askonce.core import labels
 from askonce.core.keyring import Names
 from askonce.core.lease import NEVER, Limits
 from askonce.core.memo import Memo
-from askonce.core.policy import NO_CONTROL, Control, Policy, Terms, resolve
+from askonce.core.policy import AGES, LONGEST, NO_CONTROL, Control, Policy, Terms, resolve
 from askonce.core.wording import MOST_SHOWN, as_text, encodable, plain_function, shown
 from askonce.engine.question import NOTHING, Plan, Settings
 from askonce.errors import ConfigError
@@ -24,15 +24,29 @@ FOREVER = 10 * 365 * 86_400_000  # ms: the grace that "max-stale" without a valu
 def limits_of(terms: Terms, control: Control) -> Limits:
     """What a lookup accepts, in ms: the policy's lifetimes, tightened or widened by the directives."""
     error = terms.stale_if_error if control.stale_if_error is None else control.stale_if_error
-    max_age = NEVER if control.max_age is None else _ms(control.max_age)
+    ages = [age for age in (oldest(terms), control.max_age, 0 if control.no_cache else None) if age is not None]
     return Limits(
         _ms(terms.ttl),
         _ms(terms.grace),
         _ms(error),
-        0 if control.no_cache else max_age,
+        min(map(_ms, ages), default=NEVER),
         _ms(control.min_fresh or 0.0),
         _ms(control.max_stale or 0.0),
     )
+
+
+def on_error(plan: Plan) -> Limits:
+    """What a lookup accepts instead of an upstream error. A `stale-if-error` counts from where other directives end."""
+    control, limits = plan.control, plan.limits
+    if control.stale_if_error is None:
+        return limits
+    ages = [oldest(plan.terms), None if control.max_age is None else control.max_age + control.stale_if_error]
+    return limits._replace(max_age=min((_ms(age) for age in ages if age is not None), default=NEVER), min_fresh=0)
+
+
+def oldest(terms: Terms) -> float | None:
+    """The age from which on a lookup takes no answer, s; None for a `max_age` that only follows from the ttl."""
+    return terms.max_age if terms.max_age < min(AGES * terms.ttl, LONGEST) else None
 
 
 def _ms(seconds: float) -> int:

@@ -27,6 +27,7 @@ from askonce.core.model import (
 )
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.engine.accounting import Accounting
+from askonce.engine.planner import on_error
 from askonce.engine.question import Question
 from askonce.events import Status
 from askonce.flight.guarded_store import GuardedStore
@@ -345,7 +346,8 @@ class Reader:
 
     async def stale_if_error(self, question: Question, trouble: str) -> Found | None:
         """An old answer in place of an upstream error, judged by the current generations; None if none may serve."""
-        if not question.limits.error:
+        limits = on_error(question.plan)
+        if not limits.error:
             return None
         for _ in range(2):  # the second read includes the tags that the first one found in the entry
             fields = self._fields(question)
@@ -359,7 +361,7 @@ class Reader:
             if head is None:
                 return None
             now = look.now_us // 1000
-            if now >= windows(head, question.limits).error or not within_age(head, question.limits, now):
+            if now >= windows(head, limits).error or not within_age(head, limits, now):
                 return None
             if self._unmoved(question.key, look, head, fields):
                 self._events.emit("saved", question.key.text, trouble)
