@@ -89,6 +89,7 @@ class SyncMethods(CacheOrHandle):
     def scoped(self, **own: Unpack[Options]) -> Handle:
         """Return a handle with its own settings. As a context, it gives them to all calls made inside.
 
+        They say how it asks. What it lists, counts and invalidates by labels is of the whole prefix, as the cache's is.
         ConfigError for a wrong setting, UsageError for an unknown one.
         """
         return Handle(self._base, self._checked(own))
@@ -258,6 +259,7 @@ class AsyncMethods(CacheOrHandle):
     def scoped(self, **own: Unpack[Options]) -> AsyncHandle:
         """Return a handle with its own settings. As a context, it gives them to all calls made inside.
 
+        They say how it asks. What it lists, counts and invalidates by labels is of the whole prefix, as the cache's is.
         ConfigError for a wrong setting, UsageError for an unknown one.
         """
         return AsyncHandle(self._base, self._checked(own))
