@@ -43,8 +43,14 @@ def listed(askonce, store, *words):
 
 
 @pytest.mark.waits
-def test_a_call_of_another_process_is_listed_with_those_who_wait_for_it_until_it_ends(askonce, shared, leading):
-    (flight,) = json.loads(listed(askonce, shared, "--json").out)
+def test_a_call_of_another_process_is_listed_with_those_who_wait_for_it_until_it_ends(
+    askonce, shared, leading, monkeypatch
+):
+    monkeypatch.setattr("askonce.cli.flights.FLIGHTS", 1)
+    said = listed(askonce, shared, "--json")
+    (flight,) = json.loads(said.out)
+    assert said.err == ""
+    assert "only the 1 longest" in listed(askonce, shared).err
     assert (flight["here"], flight["wanted"], flight["followers"]) == (False, False, 0)
     assert 0 <= flight["seconds"] < 120
     with Cache(shared, prefix="llm") as cache:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -118,6 +119,14 @@ def test_rates_are_of_the_time_between_two_looks_and_never_below_nothing():
     # Fewer than before: at midnight the counts begin again.
     assert rates["requests that were not looked up"] == "0.0"
     assert "-" not in rates.values()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "no calls are"), (1, "1 call"), (999, "999 calls"), (1000, "1,000 calls or more")]
+)
+def test_the_calls_under_way_are_counted_as_far_as_they_are_read(number, said):
+    flights = [Flight(f"{one:032x}", "s", 0.0, 3.0, 9.0, False, 0, False, None) for one in range(number)]
+    assert f"{said} under way" in drawn(replace(PULSE, flights=flights), None)
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])

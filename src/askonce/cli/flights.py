@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from askonce.cli import say
 from askonce.cli.columns import Column
 from askonce.cli.looking import looking
 from askonce.cli.place import AsJson, Prefix, Url
-from askonce.gateway.results import Flight, plain
+from askonce.gateway.results import FLIGHTS, Flight, plain
 from askonce.gateway.short_keys import SHORT
 from askonce.runtime.drive import drive
 
@@ -38,6 +39,8 @@ def flights(url: Url = None, prefix: Prefix = None, full: Full = False, as_json:
     say.listed(found, (ALL, _whole), (SCREEN, short), full=full)
     if not found:
         say.console(stderr=True).print("no calls are under way")
+    elif len(found) >= FLIGHTS:
+        say.sentence(Text(f"only the {FLIGHTS:,} longest; there may be more", "dim"), stderr=True)
 
 
 def short(one: Flight) -> list[str]:

@@ -20,7 +20,7 @@ from askonce.cli.looking import Viewed, looking
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.core.why import moment
 from askonce.errors import AskonceError
-from askonce.gateway.results import Pulse, plain
+from askonce.gateway.results import FLIGHTS, Pulse, plain
 from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
 
@@ -136,4 +136,5 @@ def _rate(name: str, pulse: Pulse, before: Pulse | None) -> str:
 
 
 def _flights(pulse: Pulse) -> str:
-    return f"{say.count(len(pulse.flights), 'call')} under way" if pulse.flights else "no calls are under way"
+    more = " or more" if len(pulse.flights) >= FLIGHTS else ""
+    return f"{say.count(len(pulse.flights), 'call')}{more} under way" if pulse.flights else "no calls are under way"

@@ -13,6 +13,8 @@ from typing import Any
 from askonce.cache.totals import Group
 from askonce.store.inventory import Listed
 
+FLIGHTS = 1000  # that are read, unless told: the longest
+
 
 def plain(told: Any) -> Any:
     """The JSON form of a result. A body is taken as it is: it may nest deeply."""

@@ -23,14 +23,25 @@ from askonce.core.urls import without_prefix
 from askonce.core.why import Miss, Why
 from askonce.errors import AskonceError, UsageError
 from askonce.gateway import nesting, short_keys
-from askonce.gateway.results import Answer, Answers, Filter, Flight, Invalidated, Pulse, Row, Rows, Stats, Swept
+from askonce.gateway.results import (
+    FLIGHTS,
+    Answer,
+    Answers,
+    Filter,
+    Flight,
+    Invalidated,
+    Pulse,
+    Row,
+    Rows,
+    Stats,
+    Swept,
+)
 from askonce.gateway.short_keys import NoSuchKey
 from askonce.http.plain_request import PlainRequest
 from askonce.http.rules import Asked
 from askonce.store import Running, Store, inventory
 from askonce.store.inventory import Listed
 
-FLIGHTS = 1000  # that are read, unless told
 T = TypeVar("T")
 LIMIT = 50  # entries in a list, unless told
 RATE = 20_000  # entries a second that a sweep reads, unless told: a few per cent of a Redis

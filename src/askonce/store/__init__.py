@@ -253,7 +253,10 @@ class Store(Protocol):
         ...
 
     async def flights(self, count: int) -> list[Running]:
-        """Up to `count` leases of flights under way (core.lease.flying), in every process. It reads no entry."""
+        """Up to `count` leases of flights under way (core.lease.flying), in every process, the longest first.
+
+        It reads no entry.
+        """
         ...
 
     async def standing(self) -> Sequence[Generations]:

@@ -106,6 +106,18 @@ class FlightLaws(Trial):
         assert len(self.flights(7)) == 7
         assert {one.id for one in self.flights(7)} < grants
 
+    def test_those_that_run_longest_are_listed_and_those_of_killed_processes_hide_none(self) -> None:
+        for number in range(MANY):
+            self.lead(key(f"killed {number}"), asking(heartbeat=MOMENT))
+        longest = [self.lead(key("long"), asking()).id]
+        self.wait(MOMENT)
+        longest.append(self.lead(key("less long"), asking()).id)
+        self.wait(MOMENT)
+        for number in range(MANY):
+            self.lead(key(str(number)), asking())
+        assert [[one.id for one in self.flights(count)] for count in (1, 2)] == [longest[:1], longest]
+        assert len(self.flights(MANY)) == MANY
+
     def test_nothing_is_left_to_list_after_a_raze(self) -> None:
         self.lead(Q, asking())
         self.raze()

@@ -15,13 +15,14 @@ from typing import Any
 from askonce.core.savings import Activity
 from askonce.errors import StoreUnavailable
 from askonce.gateway.page import charts
+from askonce.gateway.results import FLIGHTS
 from askonce.gateway.view import View
 from askonce.store import StoreTrouble
 
 Context = dict[str, Any]
 ROWS = 10  # of a list on the overview
 MISSES = 12
-FLIGHTS = 30
+SHOWN = 30  # flights
 PARTS = {"figures": 2.0, "flights": 0.5, "lists": 2.0}  # s for which a part is shared
 
 
@@ -85,8 +86,9 @@ class Overview:
         labelled = any(one.model or one.scope for one in found)
         return {
             "labelled": labelled,
-            "flights": found[:FLIGHTS],
-            "hidden": max(0, len(found) - FLIGHTS),
+            "flights": found[:SHOWN],
+            "hidden": max(0, len(found) - SHOWN),
+            "more": len(found) >= FLIGHTS,
             "trouble": reader.trouble,
         }
 

@@ -159,10 +159,8 @@ class _Open:
     def flights(self, count: int) -> list[Running]:
         leases = self._memory.leases.items()
         here = ((ledger.key_of(name), lease) for name, (realm, lease) in leases if realm == self._realm)
-        running = (one for one in here if rules.flying(one[1], self.now))
-        return [
-            ledger.running(key, lease, self._memory.listening(key)) for key, lease in itertools.islice(running, count)
-        ]
+        running = sorted((one for one in here if rules.flying(one[1], self.now)), key=lambda one: one[1].expire)
+        return [ledger.running(key, lease, self._memory.listening(key)) for key, lease in running[:count]]
 
 
 _FENCE = slice(40, 64)  # fill id and order in an entry (core.model)

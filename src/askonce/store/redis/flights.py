@@ -24,17 +24,20 @@ _NOBODY = Snapshot(b"", 0)
 
 
 class _Named(NamedTuple):
-    """A member of an index."""
+    """A member of an index; `ends`: when its lease is over at the latest, ms, so the oldest has the lowest."""
 
+    ends: float
     partition: int
     member: bytes
 
 
 async def flights(primaries: Primaries, names: Names, count: int) -> list[Running]:
-    """Up to `count` flights under way."""
-    named = await _named(primaries, names, count)
+    """Up to `count` flights under way, the longest first."""
+    named = await _named(primaries, names)
     found: list[Running] = []
     for first in range(0, len(named), STEP):
+        if len(found) >= count:
+            break
         some = named[first : first + STEP]
         leases, waiting = await _leases(primaries, names, some)
         now = read_time((await primaries.wires[0].ask(TIME, 1))[0])
@@ -43,16 +46,22 @@ async def flights(primaries: Primaries, names: Names, count: int) -> list[Runnin
             for one, lease, waits in zip(some, leases, waiting, strict=True)
             if lease is not None and flying(lease, now)
         ]
-    return found
+    return found[:count]
 
 
-async def _named(primaries: Primaries, names: Names, count: int) -> list[_Named]:
+async def _named(primaries: Primaries, names: Names) -> list[_Named]:
+    # All of them: the oldest may be of processes that were killed, and hide any number of others.
     asked = [
-        Asked(partition, pack(b"ZRANGE", names.flights(partition), 0, count - 1), 1) for partition in range(PARTITIONS)
+        Asked(partition, pack(b"ZRANGE", names.flights(partition), 0, -1, b"WITHSCORES"), 1)
+        for partition in range(PARTITIONS)
     ]
-    members = enumerate([unrefused(said[0]) for said in untroubled(await primaries.ask_all(asked))])
-    named = [_Named(partition, member) for partition, some in members for member in some if _is_member(member)]
-    return named[:count]
+    replies = enumerate([unrefused(said[0]) for said in untroubled(await primaries.ask_all(asked))])
+    return sorted(
+        _Named(float(score), partition, member)
+        for partition, said in replies
+        for member, score in (said if said and isinstance(said[0], list) else zip(said[::2], said[1::2], strict=True))
+        if _is_member(member)
+    )
 
 
 def _is_member(member: Any) -> bool:
@@ -68,7 +77,7 @@ async def _leases(
     """The lease of each, and how many processes listen to its notices; None for what the server does not tell."""
     counting = b"SHARDNUMSUB" if primaries.scripts.sharded else b"NUMSUB"
     asked = []
-    for partition, member in named:
+    for _, partition, member in named:
         lease, channel = names.of_flight(partition, member)
         read = pack(b"HMGET", lease, b"id", b"order", b"dl", b"x", b"want", b"idle")
         asked.append(Asked(partition, read + pack(b"PUBSUB", counting, channel), 2))

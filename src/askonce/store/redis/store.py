@@ -249,7 +249,7 @@ class RedisStore(TallyVerbs, NoteVerbs):
         return await self._walk.scan(cursor, count)
 
     async def flights(self, count: int) -> list[Running]:
-        """Up to `count` leases of flights under way; no walk through the keys looks for them."""
+        """Up to `count` leases of flights under way, the longest first; no walk through the keys looks for them."""
         return await flights(self._primaries, self.names, count)
 
     async def standing(self) -> Sequence[Generations]:

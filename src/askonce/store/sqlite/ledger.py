@@ -37,7 +37,7 @@ from askonce.store.sqlite.room import LARGEST, SWEPT, Room, number_of
 
 _NAME = struct.Struct(">q")  # of a Record
 _FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
-_RUNNING = "SELECT * FROM leases WHERE realm = ? AND NOT idle AND deadline > ? AND expire > ? LIMIT ?"
+_RUNNING = "SELECT * FROM leases WHERE realm = ? AND NOT idle AND deadline > ? AND expire > ? ORDER BY expire LIMIT ?"
 _SCAN = "SELECT id, CASE WHEN realm = ? THEN body END, size FROM entries WHERE id > ? ORDER BY id LIMIT ?"
 
 
