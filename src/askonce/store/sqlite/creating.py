@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from askonce.store import CONNECT_TIMEOUT
 from askonce.store.sqlite.owner import remove_beside, writable
-
-if sys.platform != "win32":
-    import fcntl
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
@@ -56,8 +52,10 @@ def _create(path: Path) -> None:
 
 def _locked(folder: Path) -> _Lock | None:
     """The lock on a folder; None where there is no such lock, and if somebody else keeps it."""
-    if sys.platform == "win32":
-        return None  # there a file that is open cannot be deleted
+    if not hasattr(os, "fork"):
+        return None  # no POSIX: there a file that is open cannot be deleted
+    import fcntl
+
     until = time.monotonic() + CONNECT_TIMEOUT
     with contextlib.suppress(OSError):
         lock = _Lock(folder)
