@@ -251,16 +251,18 @@ def test_a_lookup_after_an_acknowledged_invalidation_joins_no_call_that_began_be
     assert call.paid(ASKED) == 2
 
 
-def test_an_invalidation_of_this_process_bars_the_calls_that_it_has_under_way(crowd, admin, url, call):
+@pytest.mark.parametrize("own", [True, False], ids=["of the cache", "of another cache"])
+def test_an_invalidation_of_this_process_bars_the_calls_that_it_has_under_way(crowd, admin, url, call, own):
     """Also where the generations tell nothing: a question is forgotten by deleting what there is of it."""
     cache = crowd.cache(url, socket_timeout=PATIENT)
+    invalidates = cache if own else crowd.cache(url, socket_timeout=PATIENT)
     warm(crowd, cache, call)
     FACES["no right to write"].begin(admin)
     call.script(ASKED, HANG)
     before = crowd.ask(cache, ASKED, call)
     gathered(cache, 1, call)
     admin.execute_command(*["ACL", "SETUSER", "app", "+@all"])
-    crowd.do(cache.invalidate, request=ASKED)
+    crowd.do(invalidates.invalidate, request=ASKED)
     FACES["no right to write"].begin(admin)
     after = crowd.ask(cache, ASKED, call)
     call.wait_until_paid(ASKED, 2)

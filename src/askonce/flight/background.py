@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from askonce.core.breaker import SILENT, Breaker, Direction, StoreBreakers
 from askonce.core.hot_keys import KeyHits
@@ -53,6 +55,7 @@ class BackgroundThread(Listening):
         super().__init__()
         self.breakers = StoreBreakers()
         self.users = Users(self.wake)
+        self.boards = weakref.WeakValueDictionary[int, Any]()  # of the caches of this process that use the store
         self._deferred: deque[Callable[[], object]] = deque()
         self._store = store.blocking()  # its own: no cache's connection may live as long as this thread
         self._heartbeats = Heartbeats()

@@ -256,6 +256,7 @@ class Board:
 
     def __init__(self, background: BackgroundThread, gone: Callable[[Flight], object]) -> None:
         self._background = background
+        background.boards[id(self)] = self
         self._gone = gone
         self._claimed: dict[bytes, Flight] = {}
         self._leading: dict[Key, Flight] = {}  # the flight that was last granted the key's lease
@@ -348,9 +349,10 @@ class Board:
             return mine
 
     def bar(self) -> None:
-        """An invalidation was acknowledged: lookups from now on must not join the flights under way."""
-        for flight in self.flights():
-            flight.barred = True
+        """An invalidation was acknowledged: lookups of this process must not join the flights under way from now on."""
+        for board in [one() for one in self._background.boards.valuerefs()]:
+            for flight in board.flights() if board is not None else ():
+                flight.barred = True
 
     def flights(self) -> list[Flight]:
         """All flights under way."""
