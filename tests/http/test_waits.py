@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -164,6 +165,57 @@ def test_an_error_that_is_no_modules_is_its_callers_alone(cache):
         both = [pool.submit(client.post, URL, json=CHAT) for _ in range(2)]
         errors = [one.exception(60) for one in both]
     assert sorted(map(repr, errors)) == sorted(["None", repr(bug)])
+
+
+RAISED = {  # what a transport raises for: status and headers of upstream, whether a tenant is named, whether it is shared
+    "too many": (429, {"retry-after": "2", "set-cookie": "a=1"}, "", True),
+    "trouble": (503, {}, "", True),
+    "trouble, of a tenant": (502, {}, "team", True),
+    "too many, of a tenant": (429, {}, "team", False),
+    "refused": (403, {}, "", True),
+    "challenged": (401, {"www-authenticate": 'Digest nonce="1"'}, "", False),
+}
+
+
+@pytest.mark.parametrize("why", RAISED)
+@pytest.mark.parametrize("form", [{}, {"stream": True}], ids=["json", "stream"])
+def test_a_status_that_a_transport_of_ones_own_raises_is_shared_like_one_that_it_returns(module, cache, why, form):
+    """As retry transports do (`validate_response=lambda response: response.raise_for_status()`)."""
+    status, headers, tenant, shared = RAISED[why]
+    calls = []
+
+    def raises(request: Any) -> Any:
+        calls.append(request)
+        if len(calls) == 1:
+            gathered(cache, 3)
+        made = module.Response(status, headers=headers, stream=module.ByteStream(b"why"), request=request)
+        made.close()
+        made.raise_for_status()
+
+    with cache.http_client(module=module, inner=Scripted(module, raises), tenant=tenant or None) as client:
+        ask = partial(client.post, URL, json={**CHAT, **form}, headers={"authorization": "Bearer sk-1"})
+        with ThreadPoolExecutor(3) as pool:
+            errors = [one.exception(60) for one in [pool.submit(ask) for _ in range(3)]]
+    assert len(calls) == (1 if shared else 3)
+    assert {type(error) for error in errors} == {module.HTTPStatusError}
+    assert {error.response.status_code for error in errors} == {status}
+    assert len({id(error.request) for error in errors}) == len({id(error.response.request) for error in errors}) == 3
+    assert [error.response.headers.get("retry-after") for error in errors] == [headers.get("retry-after")] * 3
+    assert sum("set-cookie" in error.response.headers for error in errors) == ("set-cookie" in headers)
+
+
+def test_one_that_another_module_raised_is_its_callers_alone(cache):
+    def raises(_: Any) -> Any:
+        gathered(cache, 2)
+        raise httpx.HTTPStatusError("why", request=httpx.Request("POST", URL), response=httpx.Response(429))
+
+    answers = Scripted(httpx2, lambda _: httpx2.Response(200, json=ANSWER))
+    leads, follows = cache.http_client(module=httpx, inner=Scripted(httpx, raises)), cache.http_client(inner=answers)
+    with leads, follows, ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(leads.post, URL, json=CHAT)
+        eventually(cache._base._engine.board.flights, "the leader calls")
+        assert pool.submit(follows.post, URL, json=CHAT).result(60).json() == ANSWER
+        assert isinstance(leader.exception(60), httpx.HTTPStatusError)
 
 
 # --- cancellation ---

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Protocol
 
 import orjson
@@ -25,7 +26,7 @@ from askonce.http.embeddings import Vector, weight_of
 from askonce.http.header_names import Names, Shapes
 from askonce.http.inner import INHERITED
 from askonce.http.received import CODINGS, Received
-from askonce.http.response import Failure, Response, named_by_connection, of_connection
+from askonce.http.response import Failure, Response, named_by_connection, of_connection, personal
 from askonce.http.rules import Asked, ClientRules
 
 CHALLENGE = "challenge"  # a status detail
@@ -75,6 +76,23 @@ class UpstreamCall:
     def whose(self, error: Exception) -> UpstreamCall | None:
         """The call that raised an exception, if it was this one or a part of it."""
         return self if error is self.error else None
+
+    def refused(self, error: Exception) -> Exception | None:
+        """What the inner transport of another caller made of a refusal (HTTPStatusError), as it would make it of this
+        request; None for any other error, and if the refusal may be for that caller alone.
+        """
+        module = self._sender.module
+        answered: Any = getattr(error, "response", None)
+        if type(error) is not getattr(module, "HTTPStatusError", None) or type(answered) is not module.Response:
+            return None
+        assert self.asked.question is not None
+        if (self.asked.question.plan.tenant and answered.status_code < 500) or challenges(answered.headers.raw):
+            return None
+        response = copy(answered)
+        response.headers = module.Headers([one for one in answered.headers.raw if not personal(one[0], rates=False)])
+        response.request = self.request
+        made: Exception = module.HTTPStatusError(str(error), request=self.request, response=response)
+        return made
 
     @property
     def entire(self) -> bool:

@@ -154,6 +154,8 @@ class Transport:
             return self._own(paid, Status(call.asked.question.key.text, fwd="miss", detail=detail))
         if isinstance(error, self.module.RequestError):
             raise error
+        if (refused := call.refused(error)) is not None:
+            raise refused
         return await self._failed_safe(call, request, error)
 
     @staticmethod
