@@ -220,7 +220,7 @@ def join_by_key() -> None:
 
 def late_generation() -> None:
     """Fill under a lease and generation that are taken after the call (a planted fault)."""
-    landed = Leader._landed  # noqa: SLF001
+    landed = Leader._land_answer  # noqa: SLF001
 
     async def land(leader: Leader, flight: Any, asking: Any, *rest: Any) -> Any:
         if flight.grant is not None:
@@ -229,7 +229,7 @@ def late_generation() -> None:
             flight.grant = (None if isinstance(said, Follow) else said.grant) or flight.grant
         return await landed(leader, flight, asking, *rest)
 
-    Leader._landed = land  # type: ignore[method-assign,assignment]  # noqa: SLF001
+    Leader._land_answer = land  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 
 FAULTS: dict[str, Callable[[], None]] = {

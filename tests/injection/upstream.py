@@ -12,6 +12,8 @@ import httpx
 class Upstream(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Answers each request by its own text; `open` counts streamed responses that were not closed."""
 
+    finish = "stop"  # why its answers end
+
     def __init__(self) -> None:
         self.open = 0
 
@@ -27,8 +29,8 @@ class Upstream(httpx.BaseTransport, httpx.AsyncBaseTransport):
         if body.get("stream"):
             self.open += 1
             headers = {"content-type": "text/event-stream"}
-            return httpx.Response(200, headers=headers, stream=Parts(self, list(_events(body))))
-        return httpx.Response(200, json=_completion(body))
+            return httpx.Response(200, headers=headers, stream=Parts(self, list(_events(body, self.finish))))
+        return httpx.Response(200, json=_completion(body, self.finish))
 
 
 def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
@@ -38,14 +40,14 @@ def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "data": data, "model": body["model"], "usage": usage}
 
 
-def _completion(body: dict[str, Any]) -> dict[str, Any]:
+def _completion(body: dict[str, Any], finish: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": body["messages"][0]["content"]}
-    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    choices = [{"index": 0, "message": message, "finish_reason": finish}]
     return {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"], "choices": choices}
 
 
-def _events(body: dict[str, Any]) -> Any:
-    for delta, reason in (({"content": body["messages"][0]["content"]}, None), ({"content": "!"}, None), ({}, "stop")):
+def _events(body: dict[str, Any], finish: str) -> Any:
+    for delta, reason in (({"content": body["messages"][0]["content"]}, None), ({"content": "!"}, None), ({}, finish)):
         choices = [{"index": 0, "delta": delta, "finish_reason": reason}]
         said = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": body["model"], "choices": choices}
         yield f"data: {json.dumps(said)}\n\n".encode()

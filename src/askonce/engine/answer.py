@@ -1,12 +1,18 @@
-"""The Answer to a call: what upstream brought, judged."""
+"""The Answer to a call: what upstream brought, judged; how long it lives, and how its flight lands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
 from askonce.core.judge import Verdict
+from askonce.core.model import Lifetime
+from askonce.core.policy import Terms
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill
+from askonce.flight.flight import Flight
+from askonce.flight.heartbeat import Work
 
 
 class Answer(NamedTuple):
@@ -26,3 +32,35 @@ class Answer(NamedTuple):
     bills: Sequence[Bill] = ()
     calls: int = 1
     weight: int = 1
+
+
+class Landed(NamedTuple):
+    """How a flight ended, for the callers that joined it."""
+
+    answer: Answer
+    stored: bool
+    detail: str
+
+
+class Landing(NamedTuple):
+    """The store's work for an answer: store it (`fills`), or give its lease back; None if there is nothing to do."""
+
+    answer: Answer
+    detail: str
+    work: Work | None
+    fills: bool = False
+    said: Mapping[str, str] = {}  # of the question, for events
+    note: Callable[[str], None] | None = None  # notes what became of it: "" if it was stored, or why it was not
+
+
+def lifetime_of(terms: Terms, verdict: Verdict) -> Lifetime:
+    """How long an answer lives: as its terms say, and no longer than the answer itself allows."""
+    ttl = int(terms.ttl * 1000 * (1.0 - terms.jitter * random.random()))
+    grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
+    age = verdict.age
+    return Lifetime(ttl, grace, error, cap if verdict.life is None else min(cap, age + verdict.life), age)
+
+
+def unsent(flight: Flight) -> bool:
+    """Whether an interrupt, and no error, ends a flight before its last write was made."""
+    return flight.last is None and not (flight.done or isinstance(sys.exception(), Exception))

@@ -32,9 +32,10 @@ class Closing:
         self._mode = mode
 
     async def wait(self, limit: float) -> list[str]:
-        """Wait for the flights under way, at most `limit` s. Return the keys of those that did not end."""
+        """Wait for the flights under way, at most `limit` s. Return the keys of those without an answer."""
         until = time.monotonic() + limit
-        return [flight.key.text for flight in self._board.flights() if not await self._ended(flight, until)]
+        left = [flight for flight in self._board.flights() if not await self._ended(flight, until)]
+        return [flight.key.text for flight in left if not flight.ends()]
 
     async def _ended(self, flight: Flight, until: float) -> bool:
         signal: Signal = self._mode.signal()
@@ -50,12 +51,16 @@ class Closing:
         """Give up the remaining flights of a closed engine."""
         self._guarded.close()
         for flight in self._board.flights():
-            self._guarded.events.emit("dropped", flight.key.text, "closed")
-            flight.dropped = True
+            ends = flight.ends()
+            if flight.last is not None:
+                self._board.end(flight)  # the background thread stores its answer, whatever becomes of its own code
+            elif not ends:
+                self._guarded.events.emit("dropped", flight.key.text, "closed")
+                flight.dropped = True
             if flight.cancel is not None:
                 flight.left_off = True
                 flight.cancel()
-            elif not flight.done:
+            elif not (flight.done or ends):
                 await self._leader.abandon(flight)
         for waiter in list(self._claims.waiters):
             waiter.wake(None)
@@ -63,8 +68,10 @@ class Closing:
         self._guarded.leave()
 
     def last(self, until: float) -> None:
-        """The interpreter ends: wait for flights without a caller until then (monotonic s); give up the rest."""
-        while any(flight.alive() for flight in self._unwaited()) and time.monotonic() < until:
+        """The interpreter ends: wait for flights without a caller, and for answers that are being stored, until then
+        (monotonic s); give up the rest.
+        """
+        while any(flight.attended() for flight in self._unwaited()) and time.monotonic() < until:
             time.sleep(LOOK)
         if left := self._unwaited():
             drive(self._leader.give_up(left))
@@ -73,4 +80,4 @@ class Closing:
             self._guarded.background.notes.finish(until)
 
     def _unwaited(self) -> list[Flight]:
-        return [flight for flight in self._board.flights() if flight.unwaited and not flight.over]
+        return [flight for flight in self._board.flights() if (flight.unwaited or flight.ends()) and not flight.over]

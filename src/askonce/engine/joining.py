@@ -7,7 +7,7 @@ import time
 
 from askonce.core import upstream
 from askonce.engine.accounting import Accounting
-from askonce.engine.leader import Landed
+from askonce.engine.answer import Landed
 from askonce.engine.question import Question
 from askonce.engine.reader import Found, Reader
 from askonce.engine.stream_readers import StreamReaders

@@ -8,30 +8,27 @@ is judged: a Call returns an Answer.
 from __future__ import annotations
 
 import contextlib
-import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from askonce.core import upstream
-from askonce.core.judge import Verdict, refused
-from askonce.core.keys import Key
+from askonce.core.judge import refused
 from askonce.core.lease import Grant
 from askonce.core.model import DURATION, FIELDS, Lifetime, Sealed, pack_fields, seal, whole
-from askonce.core.policy import Terms
-from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill, Usage, usage_in
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.engine.accounting import CALL, Accounting
-from askonce.engine.answer import Answer
+from askonce.engine.answer import Answer, Landed, Landing, lifetime_of, unsent
 from askonce.engine.noting import Noting
 from askonce.engine.question import Question
 from askonce.events import Events
 from askonce.flight.background import BackgroundThread
 from askonce.flight.flight import Board, Flight, NoResult, Unshared, within
 from askonce.flight.guarded_store import GuardedStore
+from askonce.flight.heartbeat import LastWrite, Work
 from askonce.runtime.mode import Mode
 from askonce.store import Store, StoreTrouble
 from askonce.stream.pump import Pump
@@ -39,28 +36,6 @@ from askonce.stream.tape import Cut, Opened, Tape
 from askonce.stream.writer import LogWriter
 
 Call = Callable[[], Awaitable[Answer | Opened]]
-
-
-class Landed(NamedTuple):
-    """How a flight ended, for the callers that joined it."""
-
-    answer: Answer
-    stored: bool
-    detail: str
-
-
-Work = Callable[[Store], Coroutine[Any, Any, object]]
-
-
-class Landing(NamedTuple):
-    """The store's work for an answer: store it (`fills`), or give its lease back; None if there is nothing to do."""
-
-    answer: Answer
-    detail: str
-    work: Work | None
-    fills: bool = False
-    said: Mapping[str, str] = {}  # of the question, for events
-    note: Callable[[str], None] | None = None  # notes what became of it: "" if it was stored, or why it was not
 
 
 class Leader:
@@ -91,10 +66,8 @@ class Leader:
             self._brought_nothing([(flight, question)], error)
             raise  # its event loop is gone, so nothing can be awaited; the background thread finds its owner gone
         except BaseException as error:
-            self._brought_nothing([(flight, question)], error)
-            self.lost(flight, "cut-off")
-            await self._return(flight, Ending(FAILED, "gone"), failed=flight.is_refresh)
-            flight.land(error=NoResult(error))
+            if not isinstance(brought, Answer):
+                await self._land_cut_off(flight, question, error)
             raise
         else:
             if isinstance(brought, Opened):
@@ -103,11 +76,24 @@ class Leader:
                 await self._land_answer(flight, question, brought)
         finally:
             if pump is None and not isinstance(sys.exception(), GeneratorExit):
-                if isinstance(brought, Opened):
-                    await brought.source.close()
-                self._over(flight)
+                await self._end(flight, question, brought)
         if pump is not None:
             await self._streams(flight, pump)
+
+    async def _end(self, flight: Flight, question: Question, brought: Answer | Opened | None) -> None:
+        """End a flight whose call is over, also if an interrupt came before its answer was to be sent to the store."""
+        if isinstance(brought, Opened):
+            await brought.source.close()
+        elif brought is not None and unsent(flight):
+            self._answered(flight, question, brought)
+        self._over(flight)
+
+    async def _land_cut_off(self, flight: Flight, question: Question, error: BaseException) -> None:
+        """Give the lease back: an exception that is no error of upstream ended the call."""
+        self._brought_nothing([(flight, question)], error)
+        self.lost(flight, "cut-off")
+        await self._return(flight, Ending(FAILED, "gone"), NoResult(error), failed=flight.is_refresh)
+        flight.land(error=NoResult(error))
 
     async def _land_error(self, flight: Flight, question: Question, error: Exception) -> None:
         """Give the lease back, with a backoff if the error calls for one, and land the error.
@@ -118,17 +104,23 @@ class Leader:
         ending, left = self._failed(question, error), flight.left_off
         failed = not left and self._failed_for(flight, error)
         self.noting.ended(flight, question, ending.detail, failed=not isinstance(error, Unshared))
-        await self._return(flight, ending, failed=failed, hint=upstream.hint_of(error))
-        flight.land(error=NoResult(error) if left else error)
+        shared = NoResult(error) if left else error
+        await self._return(flight, ending, shared, failed=failed, hint=upstream.hint_of(error))
+        flight.land(error=shared)
 
     async def _land_answer(self, flight: Flight, question: Question, answer: Answer) -> None:
         """Book the call, store its answer if that is allowed, and land it."""
+        landing = self._answered(flight, question, answer)
+        flight.land(await self._send_last(flight) or self._landed_by(flight, landing, None))
+
+    def _answered(self, flight: Flight, question: Question, answer: Answer) -> Landing:
+        """Book a call; the store's work for its answer, which is the flight's last write from here on."""
         flight.answered = True
         seconds = time.monotonic() - flight.began
         answer = self.accounting.paid(flight, question, answer, seconds)
         self._called(question, seconds, flight.paid.cost.usage)
         self.accounting.took(CALL, seconds)
-        flight.land(await self._landed(flight, question, answer, seconds))
+        return self._landing(flight, question, answer, seconds)
 
     def _called(self, question: Question, seconds: float, usage: Usage | None, error: str = "") -> None:
         """Emit the event of a call's end; with the tokens that it told, if somebody listens."""
@@ -164,11 +156,16 @@ class Leader:
         self._board.end(flight, why if isinstance(why, Exception) else NoResult(why))
 
     def _pump(self, flight: Flight, question: Question, opened: Opened) -> Pump:
-        async def landed(error: BaseException | None, refusal: str) -> None:
-            await self._taped(flight, question, pump, error, refusal)
-            self._over(flight)  # not if that was interrupted: it is done once more, and needs the lease
+        def handed_over(error: BaseException | None) -> None:
+            self._stream_over(flight, question, pump, error, "")
+            self._over(flight)
 
-        pump = Pump(opened, Tape(opened.meta), self._mode, self._guarded, question.terms.max_answer_bytes, landed)
+        async def landed(error: BaseException | None, refusal: str) -> None:
+            self._stream_over(flight, question, pump, error, refusal)
+            await self._send_last(flight)
+            self._over(flight)
+
+        pump = Pump(opened, Tape(opened.meta), self._mode, question.terms.max_answer_bytes, landed, handed_over)
         return pump
 
     async def _streams(self, flight: Flight, pump: Pump) -> None:
@@ -193,10 +190,20 @@ class Leader:
             pump.within(until - time.monotonic())
         pump.run_without_readers()
 
-    async def _taped(
+    def _stream_over(
         self, flight: Flight, question: Question, pump: Pump, error: BaseException | None, refusal: str
     ) -> None:
-        """End a stream's flight: store the stream if it is whole, else give the lease back."""
+        """Make a stream's end its flight's last write, once, with the end of its log for other processes."""
+        if flight.last is None and not flight.over:
+            self._taped(flight, question, pump, error, refusal)
+            self._end_log(flight, pump, refusal or (type(error).__name__[:64] if error is not None else ""))
+
+    def _end_log(self, flight: Flight, pump: Pump, why: str) -> None:
+        if (last := flight.last) is not None and pump.writer is not None:
+            last.work = partial(self._with_log, pump.writer, Ending(FAILED if why else SHARED, why), last.work)
+
+    def _taped(self, flight: Flight, question: Question, pump: Pump, error: BaseException | None, refusal: str) -> None:
+        """What the store is asked at a stream's end: to store it if it is whole, else to take the lease back."""
         seconds, why = time.monotonic() - flight.began, type(error).__name__ if error is not None else ""
         bills = pump.scan.bills()
         self._called(question, seconds, self._usage(bills), why)
@@ -209,33 +216,34 @@ class Leader:
         if refusal:
             self._unstored(question, refusal)
             self.noting.ended(flight, question, refusal)
-            await self._return(flight, Ending(FAILED, refusal), failed=flight.is_refresh)
+            self._returning(flight, Ending(FAILED, refusal), NoResult(), failed=flight.is_refresh)
         elif error is not None:
             self._events.emit("failed", question.key.text, type(error).__name__, **question.said)
             ending = Ending(FAILED, type(error).__name__)
             self.noting.ended(flight, question, ending.detail, failed=True)
-            await self._return(flight, ending, failed=self._failed_for(flight, error))
+            self._returning(flight, ending, NoResult(), failed=self._failed_for(flight, error))
         else:
             answer = Answer(pump.tape.log(), pump.scan.verdict(time.time()), bills=bills)
             answer = self.accounting.paid(flight, question, answer, seconds)
-            await self._landed(flight, question, answer, seconds)
+            landing = self._landing(flight, question, answer, seconds)
+            if landing.work is None:
+                self._landed_by(flight, landing, None)
 
     async def abandon(self, flight: Flight) -> None:
         """Give up the lease of a call that runs in a thread and cannot be ended: others need not wait for it."""
-        await self._return(flight, Ending(FAILED, "closed"), failed=flight.is_refresh)
+        await self._return(flight, Ending(FAILED, "closed"), NoResult(), failed=flight.is_refresh)
 
     async def give_up(self, flights: Sequence[Flight]) -> None:
         """The interpreter ends first: set a backoff for these flights, over a connection that needs no event loop."""
-        works = []
-        for flight in flights:
-            self.lost(flight, "exit")
-            if (work := self._release(flight, Ending(FAILED, "exit"), failed=True)) is not None:
-                works.append(work)
-            flight.returned = True
-            self._board.end(flight)
         store = self._store.blocking()
-        with contextlib.suppress(StoreTrouble):  # their leases expire in seconds
-            await store.together(works)
+        for flight in flights:
+            if flight.last is None:
+                self.lost(flight, "exit")
+                self._returning(flight, Ending(FAILED, "exit"), NoResult(), failed=True)
+            if (last := flight.last) is not None:
+                last.over(await last.ask(store))
+            flight.last, flight.returned = None, True
+            self._board.end(flight)
         await store.close()
 
     def lost(self, flight: Flight, why: str) -> None:
@@ -253,22 +261,40 @@ class Leader:
             flight.heartbeat.until = time.monotonic() + question.terms.max_flight
             flight.heartbeat.on_lost = partial(self._events.emit, "lost", question.key.text)
 
-    async def _landed(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landed:
-        """Store the answer, which is booked, if that is allowed, else give the lease back with it."""
-        landing = self._landing(flight, question, answer, seconds)
-        return self._landed_by(
-            flight, landing, None if landing.work is None else await self._asked(flight.key, landing.work)
-        )
+    async def _with_log(self, writer: LogWriter, ending: Ending, work: Work, store: Store) -> object:
+        """End a log for other processes, and then what it is the log of."""
+        with contextlib.suppress(StoreTrouble):  # counted; followers find a log without an end, and report that
+            await self._guarded(writer.key, writer.finish(store, ending))
+        return await work(store)
 
-    async def _asked(self, key: Key, work: Work) -> object:
-        """The store's reply, or its StoreTrouble."""
+    async def _send_last(self, flight: Flight) -> object:
+        """Send a flight's last write, if it has one; return what the reply comes to.
+
+        If this is interrupted, the flight's end hands it over to the background thread.
+        """
+        if (last := flight.last) is None:
+            return None
         try:
-            return await self._guarded(key, work(self._store))
-        except StoreTrouble as trouble:
-            return trouble
+            said = await last.ask(self._store)
+        except Exception:
+            flight.last = None  # a bug of a store's: it would meet it again
+            raise
+        flight.last = None
+        return last.over(said)
 
     def _landing(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landing:
-        """The store's work for an answer."""
+        """The store's work for an answer, which is booked. It is the flight's last write from here on."""
+        landing = self._judged(flight, question, answer, seconds)
+        if landing.work is not None:
+            over, shared = (
+                partial(self._landed_by, flight, landing),
+                Landed(answer, stored=False, detail=landing.detail),
+            )
+            flight.last = LastWrite(landing.work, partial(self._guarded, flight.key), over, shared)
+        return landing
+
+    def _judged(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landing:
+        """Whether an answer is stored, or its lease is given back with it."""
         detail = answer.verdict.reason
         if answer.body is not None and len(answer.body) > question.terms.max_answer_bytes:
             detail = detail or "too-large"
@@ -280,7 +306,7 @@ class Leader:
             shared = Ending(SHARED, detail, answer.body) if answer.body is not None else Ending(FAILED, detail)
             failed = bool(answer.trouble) or (flight.is_refresh and not detail.startswith("status-"))
             return Landing(answer, detail, self._release(flight, shared, failed=failed, hint=answer.hint), note=noted)
-        life = _lifetime(question.terms, answer.verdict)
+        life = lifetime_of(question.terms, answer.verdict)
         work = self._fill(flight.grant, question, answer, seconds, life)
         return Landing(answer, "", work, True, question.said, partial(noted, life=life))
 
@@ -349,16 +375,18 @@ class Leader:
         # After trouble, which is counted, the background thread tries once more.
         flight.returned = flight.returned or not isinstance(said, StoreTrouble)
 
-    async def _return(self, flight: Flight, ending: Ending, *, failed: bool = False, hint: int = 0) -> None:
-        """Give the lease back, if there is one and the store can be reached."""
+    def _returning(
+        self, flight: Flight, ending: Ending, error: Exception, *, failed: bool = False, hint: int = 0
+    ) -> None:
+        """Make giving the lease back, if there is one, the flight's last write; `error` is for its callers."""
         work = self._release(flight, ending, failed=failed, hint=hint)
         if work is not None:
-            self._returned(flight, await self._asked(flight.key, work))
+            guard = partial(self._guarded, flight.key)
+            flight.last = LastWrite(work, guard, partial(self._returned, flight), error=error)
 
-
-def _lifetime(terms: Terms, verdict: Verdict) -> Lifetime:
-    """How long an answer lives: as its terms say, and no longer than the answer itself allows."""
-    ttl = int(terms.ttl * 1000 * (1.0 - terms.jitter * random.random()))
-    grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
-    age = verdict.age
-    return Lifetime(ttl, grace, error, cap if verdict.life is None else min(cap, age + verdict.life), age)
+    async def _return(
+        self, flight: Flight, ending: Ending, error: Exception, *, failed: bool = False, hint: int = 0
+    ) -> None:
+        """Give the lease back, if there is one and the store can be reached."""
+        self._returning(flight, ending, error, failed=failed, hint=hint)
+        await self._send_last(flight)

@@ -59,6 +59,7 @@ class BackgroundThread(Listening):
         self._deferred: deque[Callable[[], object]] = deque()
         self._store = store.blocking()  # its own: no cache's connection may live as long as this thread
         self._heartbeats = Heartbeats()
+        self._to_send: deque[Callable[[Store], object]] = deque()
         self._to_release: deque[tuple[Key, bytes, bool]] = deque()
         self.hits = HitCounts(self._store.visits, self.start)
         self.accounts = Accounts(self.start)
@@ -106,6 +107,11 @@ class BackgroundThread(Listening):
     def stop_renewing(self, heartbeat: Heartbeat) -> None:
         """Stop renewing: the flight is over."""
         self._heartbeats.discard(heartbeat)
+
+    def send(self, work: Callable[[Store], object]) -> None:
+        """Call `work` with the thread's own store, in the background: it sends what was paid for."""
+        self._to_send.append(work)
+        self.start()
 
     def release(self, key: Key, flight: bytes, *, failed: bool = False) -> None:
         """Give back a lease that may have been granted to `flight`, in the background; `failed` as in Store.release."""
@@ -216,6 +222,8 @@ class BackgroundThread(Listening):
         try:
             while self._deferred:
                 self._deferred.popleft()()
+            while self._to_send:
+                self._send()
             while self._to_release:
                 self._give_back()
             drive(self._store.tell(TOLD))
@@ -292,7 +300,8 @@ class BackgroundThread(Listening):
         until = time.monotonic() + SLICE
         if self._heartbeats:
             until = min(until, self._heartbeats.next)
-        for more, work in ((self._to_release, self._give_back), (self._unflushed, self._write)):
+        rest = (self._to_send, self._send), (self._to_release, self._give_back), (self._unflushed, self._write)
+        for more, work in rest:
             while more and time.monotonic() < until:
                 work()
         if self.breakers.shut:
@@ -307,11 +316,14 @@ class BackgroundThread(Listening):
 
     def _patience(self) -> float:
         self._heartbeats.unwatched()
-        to_do = self._changed or self._to_release or self._unflushed or self._heartbeats.urgent or self._deferred
-        if to_do or self._stopping:
+        to_do = self._changed or self._to_send or self._to_release or self._unflushed
+        if to_do or self._heartbeats.urgent or self._deferred or self._stopping:
             return 0.0
         rest = min(IDLE, self._probes.due(), self.hits.due(), self.accounts.due(), self.notes.due())
         return self._heartbeats.watch(rest, self.rhythm, waited_for=bool(self._wait_lists))
+
+    def _send(self) -> None:
+        self._to_send.popleft()(self._store)
 
     def _give_back(self) -> None:
         some = [self._to_release.popleft() for _ in range(min(BATCH, len(self._to_release)))]

@@ -21,6 +21,7 @@ import os
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from askonce.core.keys import Key
@@ -28,9 +29,11 @@ from askonce.core.lease import Grant
 from askonce.core.model import Snapshot
 from askonce.errors import UsageError
 from askonce.flight.background import BackgroundThread
-from askonce.flight.heartbeat import Heartbeat
+from askonce.flight.heartbeat import Heartbeat, LastWrite
+from askonce.runtime.drive import drive
 from askonce.runtime.mode import Cancel, Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock
+from askonce.store import Store
 
 T = TypeVar("T")
 
@@ -155,6 +158,7 @@ class Flight:
         self.cancel: Cancel | None = None
         self.left_off = False  # it has no caller or reader, takes no other, and is being cancelled or closed
         self.answered = False  # its call brought a whole answer
+        self.last: LastWrite | None = None  # from before it is sent until its reply came
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
         self._signals: dict[Signal, None] = {}
         self._landings: list[tuple[object, BaseException | None]] = []  # the first one counts
@@ -181,7 +185,7 @@ class Flight:
 
     def ends(self) -> bool:
         """Whether what its call brought is being stored."""
-        return self.answered if self.pump is None else self.pump.ends()
+        return self.last is not None or (self.answered if self.pump is None else self.pump.ends())
 
     def leave_off(self) -> None:
         """Cancel its call, which nobody waits for; not what stores an answer that came: that is paid for."""
@@ -195,7 +199,13 @@ class Flight:
 
     def attended(self) -> bool:
         """Whether some code has its lease: it lives, or is being ended."""
-        return self.owner.alive() or (self.pump is not None and self.pump.attended())
+        return self.owner.alive() or self.handed_over or (self.pump is not None and self.pump.attended())
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the background thread sends its last write."""
+        last = self.last
+        return last is not None and time.monotonic() < last.until
 
     def granted(self, grant: Grant) -> None:
         """The claim's reply came: its lease is renewed from here on."""
@@ -290,7 +300,12 @@ class Board:
         self._leading[flight.key] = flight
 
     def end(self, flight: Flight, error: BaseException | None = None) -> None:
-        """End a flight in any state: its callers get a result, and the store keeps nothing of it."""
+        """End a flight in any state: its callers get a result, and the store keeps nothing of it.
+
+        What it has not sent is handed over, and ends it later.
+        """
+        if flight.last is not None and self._hand_over(flight, flight.last):
+            return
         flight.land(error=error or NoResult())
         if not flight.returned and self._background.writes(flight.key):
             # A claim whose reply was lost may have been granted all the same; such a lease is never filled.
@@ -308,6 +323,24 @@ class Board:
             self._background.stop_renewing(flight.heartbeat)
             flight.heartbeat.end()
 
+    def _hand_over(self, flight: Flight, last: LastWrite) -> bool:
+        """Have the background thread send a flight's last write. False if it had its time for that."""
+        if not last.until:
+            last.until = time.monotonic() + self._background.heartbeat
+            flight.land(last.result, last.error)
+            self._background.send(partial(self._send, flight, last))
+        return flight.handed_over
+
+    def _send(self, flight: Flight, last: LastWrite, store: Store) -> None:
+        try:
+            reply = drive(last.ask(store))
+            if flight.last is last:
+                last.over(reply)
+        finally:
+            last.until = -1.0  # so that it can end
+            self.end(flight)
+            flight.last = None
+
     def _unpost(self, flight: Flight) -> None:
         # Only if this flight is there, not one that has replaced it.
         if self._unleased.get(_place(flight)) is flight:
@@ -317,7 +350,7 @@ class Board:
         """End a flight that nothing runs any more. If its stream goes on elsewhere, that ends it later."""
         if flight.pump is not None and (flight.pump.attended() or flight.pump.hand_on()):
             return
-        if not flight.returned:
+        if not (flight.returned or flight.last):
             self._gone(flight)
         self.end(flight)
 

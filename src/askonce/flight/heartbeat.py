@@ -1,12 +1,18 @@
-"""A Heartbeat: a lease of this process, as the background thread sees it: its owner, and whether to renew it."""
+"""What the background thread does for one flight: it renews its lease, and sends its last write if nothing else does.
+
+A Heartbeat is a lease of this process, as that thread sees it: its owner, and whether to renew it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from askonce.core.keys import Key
-from askonce.store import Held
+from askonce.store import Held, Store, StoreTrouble
+
+Work = Callable[[Store], Coroutine[Any, Any, object]]
 
 
 def _ended() -> bool:
@@ -56,3 +62,34 @@ class Heartbeat:
             self.lost = True
             if self.on_lost is not None:
                 self.on_lost()
+
+
+class LastWrite:
+    """What a flight asks of the store last: to store its answer, or to take its lease back and tell how it ended.
+
+    The flight's own code sends it. If that code ends first, the background thread does: it carries what was paid for.
+    `guard` counts the store's trouble; `over` is told the reply; `result`, `error`: what callers get if it is handed
+    over.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        guard: Callable[[Coroutine[Any, Any, object]], Coroutine[Any, Any, object]],
+        over: Callable[[object], object],
+        result: object = None,
+        error: BaseException | None = None,
+    ) -> None:
+        self.work = work
+        self._guard = guard
+        self.over = over
+        self.result = result
+        self.error = error
+        self.until = 0.0  # monotonic s: the background thread has it, until then at most
+
+    async def ask(self, store: Store) -> object:
+        """The store's reply, or its StoreTrouble. May be asked twice: the store does it once."""
+        try:
+            return await self._guard(self.work(store))
+        except StoreTrouble as trouble:
+            return trouble

@@ -14,12 +14,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial
 from typing import Any
 
-from askonce.core.tape import FAILED, SHARED, Ending
-from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Mode, Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock, owned
-from askonce.store import StoreTrouble
 from askonce.stream.tape import Cut, Opened, Raw, Tape
 from askonce.stream.writer import LogWriter
 
@@ -32,20 +29,22 @@ Closing = Callable[[], Awaitable[None]]
 _Outcome = tuple[BaseException | None, BaseException | None]  # the error for its readers, and the reason not to keep it
 
 
-async def _landed_before(_error: BaseException | None, _why: str) -> None: ...  # `landed` of a finished pump
+async def _landed_before(*_: object) -> None: ...  # `landed` of a finished pump
 
 
 class Pump:
-    """Moves an opened stream onto a tape. `landed` stores it, or gives the lease back."""
+    """Moves an opened stream onto a tape. `landed` stores it, or gives the lease back; `handed_over` has it done, and
+    does not wait for it.
+    """
 
     def __init__(
         self,
         opened: Opened,
         tape: Tape,
         mode: Mode,
-        guarded: GuardedStore,
         cap: int,
         landed: Callable[[BaseException | None, str], Awaitable[None]],
+        handed_over: Callable[[BaseException | None], object],
     ) -> None:
         self.tape = tape
         self.scan = opened.scan
@@ -59,9 +58,9 @@ class Pump:
         self._source = opened.source
         self._mode = mode
         self._asynchronous = mode.asynchronous
-        self._guarded = guarded
         self.writer: LogWriter | None = None  # for a flight that others may follow, by its lease
         self._landed = landed
+        self._handed_over = handed_over
         self.helper: Owner | None = None  # runs the stream while no reader does
         self._steps: types.GeneratorType[None, None, None] = self._stepping()  # type: ignore[assignment]
         self._outcome: _Outcome | None = None  # set by the first that ends it
@@ -247,7 +246,6 @@ class Pump:
         """Give a stream that may not be kept to its present readers only, and drop each part they have passed."""
         if not self.passing:
             self.passing = True
-            await self._finish_log(Cut(why))
             await self._landed(None, why)
             self._settled = True
         if not (self.awaited or self.tape.read_on()):
@@ -346,23 +344,29 @@ class Pump:
             with contextlib.suppress(Exception):  # once more, if another exception came before it was closed
                 await close()
             if not self._settled:
-                await self._finish_log(lost)
                 await self._landed(lost, "")
                 self._settled = True
+        except BaseException as interrupt:
+            if not isinstance(interrupt, GeneratorExit):  # a finaliser runs: `hand_on` does it later
+                self._hand_over_answer(lost)
+            raise
         finally:
             # Stored before its readers see the end: a program that ends there must not lose what it paid for.
             self.tape.end(error)
         self.tape.finished = True  # not if that was interrupted: it must be done once more
         # Each of these leads back to this pump: in a reference cycle the answer would stay until the next collection.
-        self._landed, self.left, self.writer, self.overdue = _landed_before, None, None, bool
+        self._landed, self._handed_over, self.left, self.writer, self.overdue = _landed_before, id, None, None, bool
         with contextlib.suppress(ValueError):  # its own step ends it, and then it returns
             self._steps.close()
 
-    def hand_on(self) -> bool:
-        """Hand an orphaned stream over: run its last reader's leaving, or the stream's end, elsewhere.
+    def _hand_over_answer(self, lost: BaseException | None) -> None:
+        """Its own code ends before a stream is stored: the background thread stores it, or gives its lease back."""
+        if not self._settled:
+            self._handed_over(lost)
+            self._settled = True
 
-        Return False if nothing will come of it.
-        """
+    def hand_on(self) -> bool:
+        """Run an orphaned stream's end, or its last reader's leaving, elsewhere; False if nothing will come of it."""
         if not (self.tape.finished or self.ends()):
             self._hand_over()
         return self.ends() and not (self.tape.finished or self._cut_short)
@@ -371,12 +375,15 @@ class Pump:
         left, self.left = self.left, None
         # Async: the task that moved it is gone. A reader that leaves would only set it a limit, and others would wait.
         if left is None or self._asynchronous or self._outcome or self._steps.gi_frame is None:
-            error, _ = self._first_outcome(Cut("this stream is not read on: its task or its reader was interrupted"))
+            error, lost = self._first_outcome(Cut("this stream is not read on: its task or its reader was interrupted"))
             left = partial(self.end, error)
+            if self._asynchronous and lost is None:
+                self._hand_over_answer(None)  # its loop may never run again
             if self._asynchronous or len(self._successors) == SUCCESSORS:
                 self.tape.end(error)  # its readers learn at once
         if len(self._successors) < SUCCESSORS:
             self._successors.append(self._mode.send(self._here, left))
+            self.tape.finished = self._asynchronous and not self._successors[-1].alive()  # its loop is closed
 
     def ends(self) -> bool:
         """Whether some code closes and stores it."""
@@ -388,12 +395,3 @@ class Pump:
     def _cut_short(self) -> bool:
         """Whether it ends early, for a reason of this process."""
         return self._outcome is not None and isinstance(self._outcome[1], Cut)
-
-    async def _finish_log(self, error: BaseException | None) -> None:
-        if self.writer is None:
-            return
-        ending = Ending(SHARED) if error is None else Ending(FAILED, type(error).__name__[:64])
-        try:
-            await self._guarded(self.writer.key, self.writer.finish(self._guarded.store, ending))
-        except StoreTrouble:
-            return  # counted; followers find a log without an end, and report that
