@@ -9,9 +9,9 @@ import pytest
 from askonce import AsyncCache
 from askonce.gateway.admin.openapi import document
 from askonce.gateway.admin.operations import OPERATIONS
-from askonce.gateway.results import plain
+from askonce.gateway.results import Swept, plain
 from askonce.gateway.view import View
-from tests.gateway.mounted import SECRET, answered, api
+from tests.gateway.mounted import SECRET, TOKEN, answered, api, mounted
 
 
 @pytest.fixture
@@ -282,3 +282,70 @@ def test_the_documentation_names_every_operation_and_parameter():
     for one in OPERATIONS:
         line = rows[f"`{one.method} {one.path}`"]
         assert all(f"`{field.name}" in line or "{" + field.name + "}" in line for field in one.fields), one.name
+
+
+LEFT = [
+    ("GET", "/stats", "stats", True),
+    ("GET", "/entries", "entries", True),
+    ("GET", f"/entries/{'a' * 12}", "entry", True),
+    ("GET", "/misses", "misses", True),
+    ("POST", "/sweep", "sweep", True),
+    ("POST", "/invalidate", "invalidate", False),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "verb", "stops"), LEFT)
+async def test_what_its_caller_does_not_wait_for_any_more_stops_unless_it_invalidates(
+    cache, monkeypatch, method, path, verb, stops
+):
+    begun, left, ends, over = asyncio.Event(), asyncio.Event(), asyncio.Event(), []
+
+    async def endless(_view: View, *_: object, **__: object) -> object:
+        begun.set()
+        try:
+            await ends.wait()
+        finally:
+            over.append(ends.is_set())
+        return []
+
+    async def receive() -> dict[str, object]:
+        if method == "POST" and not begun.is_set():
+            return {"type": "http.request", "body": b'{"everything":true}'}
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_message: object) -> None:
+        return
+
+    monkeypatch.setattr(View, verb, endless)
+    headers = [(b"authorization", f"Bearer {TOKEN}".encode()), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": method, "path": f"/_askonce/api{path}", "query_string": b"", "headers": headers}
+    asked = asyncio.create_task(mounted(cache)(scope, receive, send))
+    async with asyncio.timeout(60):
+        await begun.wait()
+        left.set()
+        if not stops:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert over == []
+            ends.set()
+        await asked
+    assert over == [not stops]
+
+
+async def test_a_slow_sweep_holds_up_no_list(cache, client, monkeypatch):
+    begun, ends = asyncio.Event(), asyncio.Event()
+
+    async def slow(_view: View, _rate: int) -> Swept:
+        begun.set()
+        await ends.wait()
+        return Swept("llm", 1, 1)
+
+    monkeypatch.setattr(View, "sweep", slow)
+    sweeps = asyncio.create_task(client.post("/sweep"))
+    async with asyncio.timeout(60):
+        await begun.wait()
+        assert len((await client.get("/entries")).json()["entries"]) == 4
+        assert (await client.get("/stats")).json()["all"]["entries"] == 4
+        ends.set()
+        assert (await sweeps).json()["deleted"] == 1

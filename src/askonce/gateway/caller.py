@@ -104,6 +104,22 @@ class Caller:
                 await watch
 
 
+async def while_there(scope: Mapping[str, Any], receive: Receive, work: Awaitable[T]) -> T:
+    """Do the work for a caller whose body has arrived; stop and raise Disconnected when it leaves."""
+    caller = Caller(receive, scope.get(LEAVES))
+    caller.sent_all = True
+    try:
+        return await caller.watched(work)
+    except asyncio.CancelledError:
+        if not caller.left:
+            raise
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+        raise Disconnected from None
+    finally:
+        await caller.end()
+
+
 class TooLarge(Exception):
     """A body over the limit."""
 

@@ -20,9 +20,10 @@ from askonce.gateway import nesting
 from askonce.gateway.admin import problems
 from askonce.gateway.admin.access import SAFE, Access
 from askonce.gateway.admin.openapi import MOUNT, document
-from askonce.gateway.admin.operations import HOST, OPERATIONS, Operation
+from askonce.gateway.admin.operations import HOST, OPERATIONS, Given, Operation
 from askonce.gateway.admin.pages import PLAIN, page
 from askonce.gateway.admin.problems import Refused, json_answer
+from askonce.gateway.caller import Disconnected, while_there
 from askonce.gateway.results import plain
 from askonce.gateway.view import View
 from askonce.store import StoreTrouble
@@ -40,11 +41,12 @@ Metrics = Callable[[str], Awaitable[tuple[bytes, str]]]
 
 def admin_app(view: View, access: Access) -> ASGIApp:
     """The API of a view as an ASGI application, for whoever has access. It is mounted at ``/_askonce/api``."""
-    walking = asyncio.Lock()
-    routes = [_route(view, one, walking) for one in OPERATIONS]
+    routes = [_route(view, one) for one in OPERATIONS]
     routes += [Route("/openapi.json", _document), Route("/", _page)]
     errors: tuple[Any, ...] = (Refused, AskonceError, StoreTrouble, HTTPException, Exception)
-    app = Starlette(routes=routes, exception_handlers=dict.fromkeys(errors, _problem))
+    app = Starlette(
+        routes=routes, exception_handlers={**dict.fromkeys(errors, _problem), Disconnected: problems.nobody}
+    )
     app.router.redirect_slashes = False
     return _Guarded(app, access)
 
@@ -93,15 +95,22 @@ def _secured(send: Send) -> Send:
     return secured
 
 
-def _route(view: View, operation: Operation, walking: asyncio.Lock) -> Route:
+def _route(view: View, operation: Operation) -> Route:
+    walking = asyncio.Lock()
+
+    async def run(given: Given) -> Any:
+        async with walking if operation.walks else contextlib.nullcontext():
+            return await operation.run(view, given)
+
     async def asked(request: Request) -> Response:
         given = operation.given(request.path_params, request.query_params.multi_items())
         if operation.ways:
             given |= operation.told(await _body(request))
         if "http" in given:
             given["http"] = {**given["http"], HOST: request.headers.get("host", "")}
-        async with walking if operation.walks else contextlib.nullcontext():
-            return _answer(operation, await operation.run(view, given))
+        if operation.ways and not given.get("dry_run"):
+            return _answer(operation, await run(given))  # what invalidates does not stop half-way
+        return _answer(operation, await while_there(request.scope, request.receive, run(given)))
 
     return Route(operation.path, asked, methods=[operation.method])
 

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from askonce.errors import AskonceError, PartialInvalidation, StoreUnavailable
@@ -63,6 +64,11 @@ def of(error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return answer(error.status_code, _http(error), error.headers)
     return answer(500, "this is a bug of askonce: its log has the traceback")
+
+
+async def nobody(_request: Request, _error: Exception) -> Response:
+    """What is sent to a caller that has left: nothing that anybody reads."""
+    return Response(status_code=503)
 
 
 def _http(error: HTTPException) -> str:

@@ -17,6 +17,8 @@ from starlette.types import ASGIApp
 
 from askonce.errors import AskonceError, StoreUnavailable
 from askonce.gateway.admin.access import foreign
+from askonce.gateway.admin.problems import nobody
+from askonce.gateway.caller import Disconnected, while_there
 from askonce.gateway.page import entries, invalidate
 from askonce.gateway.page.forms import fields
 from askonce.gateway.page.headers import Secured
@@ -67,6 +69,7 @@ def page_app(
         AskonceError: faults.ours,
         StoreTrouble: faults.store,
         StoreUnavailable: faults.store,
+        Disconnected: nobody,
     }
     return Secured(Starlette(routes=routes, exception_handlers=handlers))
 
@@ -108,7 +111,9 @@ class Login:
 
         async def guarded(request: Request) -> Response:
             if self._site.sessions.opened(request):
-                return await page(request)
+                if request.method != "GET":
+                    return await page(request)
+                return await while_there(request.scope, request.receive, page(request))
             if "token" in request.query_params and request.method == "GET":
                 return self._by_link(request)
             return self._outside(request)
