@@ -1,5 +1,6 @@
 """An answer lives no longer than the end it names, whatever its policy says; an answer that came old keeps its age."""
 
+import json
 import time
 
 import httpx2
@@ -92,6 +93,32 @@ def test_a_stream_that_names_its_end_lives_no_longer(make, clock):
     late = cache.fetch_stream(REQUEST, lambda: iter(items))
     assert not late.status.hit
     list(late)
+
+
+@pytest.mark.parametrize("ahead", [-1000, 0, 1000, 10 * DAY])
+@pytest.mark.parametrize("named", ["field", "url", "stream"])
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT"])
+def test_the_providers_clock_may_differ_from_ours_and_no_answer_lives_past_its_end(make, ahead, named, form):
+    theirs = time.time() + ahead
+    url = f"https://cdn.example.com/sheep.png?expires={theirs + 100:.0f}&signature=s"
+    choice = {"index": 0, "message": {"role": "assistant", "content": url if named == "url" else "Baa."}}
+    whole = {"choices": [{**choice, "finish_reason": "stop"}], "usage": {"expires_at": int(theirs) + 100}}
+    events = [*CHUNKS[:1], {**CHUNKS[1], "expires_at": int(theirs) + 100}]
+    lines = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
+    told = {"content": lines} if named == "stream" else {"json": whole}
+
+    def answer(_):
+        return httpx2.Response(200, headers={"Date": time.strftime(form, time.gmtime(theirs))}, **told)
+
+    with make(policy=GENEROUS).http_client(module=httpx2, inner=httpx2.MockTransport(answer)) as client:
+        for _ in range(2):
+            body = {**REQUEST, "stream": named == "stream"}
+            said = client.post("https://llm.example.com/v1/chat/completions", json=body).headers["cache-status"]
+    if ahead < 0:
+        assert "expired" in said  # rather too early: a Date may be older than the answer's way here
+    else:
+        assert "askonce; hit; ttl=" in said
+        assert int(said.partition("ttl=")[2].partition(";")[0]) == pytest.approx(98, abs=3)
 
 
 # --- Age ---

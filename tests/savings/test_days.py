@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
@@ -58,3 +60,16 @@ def test_whatever_the_clock_does_nothing_is_lost_and_nothing_counted_twice(jumps
     assert total.asked.calls == 2 * (len(jumps) + 1)
     assert total.paid.calls == calls
     assert plain(total.asked) == ONE.times(2 * (len(jumps) + 1))
+
+
+@given(st.integers(-30, 30), st.integers(0, 5))
+def test_the_days_since_a_date_are_those_of_the_stores_clock_whatever_the_clock_here_says(ahead, lasts):
+    clock = Clock(time.time_ns() // 1000 + ahead * DAY * 1000)
+    first = datetime.fromtimestamp(clock.now_us / 1e6, UTC).date()
+    with Cache("memory://", policy=POLICY, prices=PRICES, clock=clock) as cache:
+        for _ in range(lasts + 1):
+            cache.fetch(asked(), chat)
+            cache.savings()  # pushes
+            clock.tick(DAY)
+        clock.tick(-DAY)
+        assert cache.savings(since=first).total.asked.calls == lasts + 1

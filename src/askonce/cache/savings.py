@@ -89,6 +89,8 @@ async def saved(engine: BatchEngine, since: Since | None, by: str | Sequence[str
     await engine.pushed()
     back = min(days.back(datetime.now(UTC).date()), DAYS)
     today, found = await read(engine, tallies.BALANCES, back)
+    if (more := min(days.back(today), DAYS)) > back + 1:  # the store's clock is days ahead of this one
+        today, found = await read(engine, tallies.BALANCES, more)
     first = days.first(today)
     if first > today + timedelta(days=1):  # where today began before it did in UTC
         raise UsageError(

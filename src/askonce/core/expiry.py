@@ -72,7 +72,7 @@ _ADDRESS = pattern(rb"://")  # `in` takes three times as long over text
 def _moment(value: object, now: float, *, lasts: bool) -> float | None:
     if isinstance(value, str):
         number = _number(value)
-        return _dated(value) if number is None else _counted(number, now, lasts=lasts)
+        return dated(value) if number is None else _counted(number, now, lasts=lasts)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return _counted(float(value), now, lasts=lasts)
@@ -88,8 +88,8 @@ def _number(text: str) -> float | None:
     return float(text) if re.fullmatch(r"\d{1,17}(?:\.\d{1,9})?", text.strip(), re.ASCII) else None
 
 
-def _dated(text: str) -> float | None:
-    """A date of ISO 8601 (with or without punctuation) or of RFC 9110; UTC if it names no zone."""
+def dated(text: str) -> float | None:
+    """A date of ISO 8601 (with or without punctuation) or of RFC 9110, s since 1970; UTC if it names no zone."""
     for read in (datetime.fromisoformat, _mailed):
         try:
             found = read(text.strip()[:64])
@@ -154,11 +154,11 @@ def _until(name: str, value: str, fields: Mapping[str, str]) -> float | None:
 def _ended(value: str, fields: Mapping[str, str]) -> float | None:
     number = _number(value)
     if number is None:
-        return _hexadecimal(value) or _dated(value)
+        return _hexadecimal(value) or dated(value)
     if number >= _MOMENT:
         return number / 1000 if number >= _MS else number
     # Seconds after the date in another field.
-    signed = next((_dated(given) for name, given in fields.items() if _DATE.fullmatch(name)), None)
+    signed = next((dated(given) for name, given in fields.items() if _DATE.fullmatch(name)), None)
     return None if signed is None else signed + number
 
 

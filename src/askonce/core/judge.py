@@ -68,7 +68,8 @@ class Judge:
 
     `api`: named by the path. `unwanted`: the reason of store_if, "" if it wants an answer. `age`: ms, of an answer that
     came out of a cache further up. `misfit`: why an answer, or events of one, cannot belong to the question, "" if they
-    may (core.providers.fits). `where`: the URL that the answer comes from, or "".
+    may (core.providers.fits). `where`: the URL that the answer comes from, or "". `sent`: when it was sent by the
+    provider's own clock, s since 1970; 0.0 if that is not known.
     """
 
     keeps_empty = False  # whether an empty stream is kept
@@ -82,6 +83,7 @@ class Judge:
         age: int = 0,
         misfit: Callable[[list[Answer]], str] = _fits,
         where: str = "",
+        sent: Callable[[], float] = float,
     ) -> None:
         self.bills: tuple[Bill, ...] = ()  # of the answer that was judged last
         self.where = where
@@ -91,6 +93,7 @@ class Judge:
         self._unwanted = unwanted
         self._age = age
         self._misfit = misfit
+        self._sent = sent
 
     def value(self, value: object, body: bytes, now: float) -> Verdict:
         """The verdict on a returned value, `body` in JSON. A value of no API may be stored. `now`: s since 1970."""
@@ -212,6 +215,7 @@ class Judge:
 
     def _life(self, value: object, now: float, *, dates: bool) -> int | None:
         dates = dates or bool(self._api or _is_object(value) or any(answers_in(value)))
+        now = max(now, self._sent())  # the clock here may be behind the one that the end is of
         end = end_of(value, now, dates=dates)
         return None if end is None else int((end - now) * 1000)
 

@@ -20,6 +20,7 @@ from functools import lru_cache
 
 import orjson
 
+from askonce.core.expiry import dated
 from askonce.core.providers.bounded import SHORT, lru_cache_of_short
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.http.credentials import Header
@@ -118,6 +119,12 @@ _AGES = Places(lambda name: name.lower() == b"age")
 
 
 _DIGITS = 20
+
+
+def date_of(headers: Sequence[Header]) -> float:
+    """When an answer was sent, by its Date header, s since 1970; 0.0 if there is none that can be read."""
+    said = next((value for name, value in headers if name.lower() == b"date"), b"")
+    return dated(said.decode("latin-1")) or 0.0
 
 
 def pack_failure(failure: Failure) -> bytes:

@@ -14,6 +14,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -49,7 +50,7 @@ from askonce.http.directives import said
 from askonce.http.embeddings import Batch, Vector, batch_of, cut
 from askonce.http.forms import other_forms, retelling
 from askonce.http.request import OURS, RequestHeaders, SentRequest, Target, encoded, target_of
-from askonce.http.response import Failure, Response, age_of, pack, pack_failure
+from askonce.http.response import Failure, Response, age_of, date_of, pack, pack_failure
 from askonce.http.says import ids_in, says
 
 LARGEST = 32 * 1024 * 1024  # bytes of a request that is read for its key
@@ -324,6 +325,7 @@ class ClientRules:
             age_of(headers) * 1000,
             self._fitting.of(asked.said(), ids_in(headers)),
             asked.sent.url if asked.sent is not None else "",
+            partial(date_of, headers),
         )
 
     def answer(self, asked: Asked, reply: Response, value: object, judged: Verdicts | None = None) -> Answer:
