@@ -58,11 +58,24 @@ class UsageError(AskonceError, TypeError):
 
 
 class NotCached(AskonceError, LookupError):
-    """The call asked for ``only-if-cached``, and no answer may be served. `key` is the question's key."""
+    """The call asked for ``only-if-cached``, and no answer may be served. `key` is the question's key.
 
-    def __init__(self, message: str, key: str = "") -> None:
-        super().__init__(message)
+    `detail`: that of the status. ``only-if-cached``: none is stored; ``store-...``: the store failed; any other one is
+    the reason why such a request is not looked up.
+    """
+
+    def __init__(self, message: str = "", key: str = "", detail: str = "only-if-cached") -> None:
+        super().__init__(message or not_cached(detail))
         self.key = key
+        self.detail = detail
+
+
+def not_cached(detail: str) -> str:
+    """The message of a NotCached with this detail."""
+    if detail == "only-if-cached":
+        return "only-if-cached, and the store has no answer that may be served"
+    failed = "the store failed at this lookup" if detail.startswith("store-") else "this request is not looked up"
+    return f"only-if-cached, and {failed} ({detail})"
 
 
 class CacheClosed(AskonceError, RuntimeError):

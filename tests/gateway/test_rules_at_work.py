@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,27 @@ def test_modes_hold_by_path_by_model_and_by_tenant(tmp_path, tap):
         assert why(twice(running, model="gpt-4-secret", askonce_mode="on")) == "rule-off"
         assert why(twice(running, model="gpt-4o", askonce_mode="off")) == "asked-off"
         assert why(twice(running, model="gpt-4o", askonce_mode="perhaps")) == "bad-settings"
+
+
+@pytest.mark.parametrize("by", ["mode", "header"])
+def test_a_gateway_that_takes_only_what_is_stored_sends_nothing_upstream_but_what_a_rule_leaves_out(tmp_path, tap, by):
+    rules = "[[rule]]\npath = '/v1/open/*'\nmode = 'off'\n"
+    config = configured(tmp_path, tap, rules)
+    if by == "mode":
+        config = replace(config, store=replace(config.store, mode="only-if-cached"))
+    said = {"cache_control": "only-if-cached"} if by == "header" else {}
+    with Running(config) as running:
+        for more in ({}, {"tools": [{"type": "function", "function": {"name": "f"}}]}, {"moods": [1]}):
+            assert ask(running, more=more, **said).status_code == 504
+        assert ask(running, path="/v1/files", **said).status_code == 504
+        assert ask(running, askonce_mode="off", **said).status_code == 504
+        assert ask(running, text="x" * 9_000_000, **said).status_code == 504, "larger than the buffer"
+        pieces = iter([b"x" * 1000] * 3000)
+        sent = {name.replace("_", "-"): value for name, value in said.items()}
+        assert CLIENT.post(f"{running.url}/v1/files", content=pieces, headers=sent).status_code == 504
+        assert tap.heard == []
+        ask(running, path="/v1/open/chat/completions", **said)
+        assert len(tap.heard) == 1
 
 
 def test_a_path_is_the_gateways_own_with_the_path_of_its_upstream(tmp_path, tap):

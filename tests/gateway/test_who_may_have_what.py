@@ -142,6 +142,25 @@ def test_a_refusal_is_remembered_for_a_minute_and_comes_back_as_it_was(tmp_path,
         assert ask(running, "sk-new").status_code == 200
 
 
+def test_a_remembered_refusal_is_for_no_caller_who_wants_a_newer_answer(tmp_path, tap, provider, monkeypatch):
+    from askonce.gateway import gateway_rules
+
+    clock = [1000.0]
+    monkeypatch.setattr(gateway_rules, "monotonic", lambda: clock[0])
+    with Running(configured(tmp_path, tap, "")) as running:
+        assert ask(running, "sk-new").status_code == 401
+        clock[0] += 20
+        provider.good.add("sk-new")
+        for control in ("max-age=21", "only-if-cached", "max-stale", "min-fresh=1"):
+            assert ask(running, "sk-new", cache_control=control).status_code == 401
+        assert ask(running, "sk-new", cache_control="max-age=20").status_code == 200
+        provider.good.discard("sk-new")
+        assert ask(running, "sk-new", cache_control="no-cache").status_code == 401
+        provider.good.add("sk-new")
+        assert ask(running, "sk-new").status_code == 401
+        assert ask(running, "sk-new", cache_control="max-age=0").status_code == 200
+
+
 @pytest.mark.parametrize("tenants", ["", SHARED])
 def test_a_revoked_credential_gets_no_stored_answer_once_upstream_said_so(
     tmp_path, tap, provider, monkeypatch, tenants

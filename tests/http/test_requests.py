@@ -13,7 +13,7 @@ import httpx2
 import openai
 import pytest
 
-from askonce import Cache, Policy
+from askonce import Cache, NotCached, Policy
 from tests.http.conftest import CHAT
 from tests.http.upstreams import Scripted
 
@@ -307,6 +307,19 @@ def test_only_if_cached_does_not_pay_for_what_passes_either(module, inner, reaso
             got = client.post(**{"url": URL, **({} if {"content", "files"} & more.keys() else {"json": CHAT}), **more})
         assert (got.status_code, inner.requests) == (504, [])
         assert [(status.fwd, status.detail) for status in seen] == [("miss", reason)]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_504_says_whether_nothing_is_stored_or_the_store_is_away(module, inner, streams):
+    """It said of a store that was down that it has no answer."""
+    for url, detail in (("memory://", "only-if-cached"), ("redis://127.0.0.1:1/0", "store-refused")):
+        with Cache(url) as cache, cache.http_client(module=module, inner=inner, headers=WHO) as client:
+            got = client.post(URL, json={**CHAT, "stream": streams}, headers={"cache-control": "only-if-cached"})
+            assert got.headers["cache-status"].endswith(f"detail={detail}")
+            assert ("store failed" in got.json()["error"]["message"]) == detail.startswith("store-")
+            with pytest.raises(NotCached, match="the store") as raised:
+                cache.fetch(CHAT, lambda: ANSWER, control="only-if-cached")
+            assert raised.value.detail == detail
 
 
 def test_with_mode_off_only_if_cached_is_a_word_for_another_cache(module, inner):

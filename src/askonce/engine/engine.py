@@ -327,7 +327,7 @@ class Engine(Joining):
         status = Status(question.key.text, fwd="miss", detail=question.detail or "only-if-cached")
         self.events.lookup(status, question)
         self.accounting.unanswered(question)
-        return NotCached("only-if-cached, and the store has no answer that may be served", question.key.text)
+        return NotCached(key=question.key.text, detail=status.detail)
 
     def _go_on(self, question: Question) -> None:
         """Raise if a caller that has to claim again may not: WaitTimedOut, or CacheClosed."""

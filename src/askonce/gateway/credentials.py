@@ -11,6 +11,7 @@ do not displace what is known of good ones. Time is an argument (monotonic s).
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeVar
 
 from askonce.http.response import Response, personal
@@ -46,10 +47,10 @@ class Credentials:
         self._refused: dict[tuple[Who, Way], tuple[float, Response]] = {}
         self._doubted: dict[Who, float] = {}
 
-    def refusal(self, who: Who, way: Way, now: float) -> Response | None:
-        """The 401 that this way of asking got within the last minute."""
+    def refusal(self, who: Who, way: Way, now: float, most: float = math.inf) -> Response | None:
+        """The 401 that this way of asking got within the last minute, if it is younger than `most` s."""
         found = self._refused.get((who, way)) if self._refused else None
-        return found[1] if found is not None and now - found[0] < REFUSED else None
+        return found[1] if found is not None and now - found[0] < min(REFUSED, most) else None
 
     def accepted(self, who: Who, way: Way, now: float) -> bool:
         """Whether upstream accepted this way of asking, and not too long ago."""

@@ -11,6 +11,7 @@ accepted: see gateway.credentials.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 from askonce.cache.base import BaseCache
 from askonce.core.body_memo import BodyMemo
 from askonce.core.judge import Judge
+from askonce.core.lease import NEVER
 from askonce.core.memo import Memo
 from askonce.core.providers import bounded
 from askonce.core.providers.operations import Operation
@@ -204,7 +206,8 @@ class GatewayRules(ClientRules):
             return
         who, way = self._whose_way(asked, question.model)
         credentials = self._operator.credentials
-        refusal = credentials.refusal(who, way, now)
+        oldest = question.limits.max_age
+        refusal = credentials.refusal(who, way, now, math.inf if oldest == NEVER else oldest / 1000)
         if refusal is not None:
             asked.question, asked.batch, asked.reply, asked.reason = None, None, refusal, REFUSED
         elif not credentials.accepted(who, way, now):

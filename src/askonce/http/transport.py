@@ -23,7 +23,7 @@ from askonce.engine.batch import BatchEngine
 from askonce.engine.leader import Call
 from askonce.engine.question import Question
 from askonce.engine.reader import UNREADABLE, Found, Unreadable
-from askonce.errors import NotCached, StoreUnavailable
+from askonce.errors import NotCached, StoreUnavailable, not_cached
 from askonce.events import Status, log
 from askonce.flight.flight import Unshared, WaitTimedOut
 from askonce.http.batch_status import joint
@@ -128,7 +128,7 @@ class Transport:
         except NotCached as missing:
             if not asked.stays:
                 return await self._suspected(request)
-            reply = our_error(asked.operation, 504, "not_cached", str(missing))
+            return self._not_cached(asked, Status(missing.key, fwd="miss", detail=missing.detail))
         except StoreUnavailable as trouble:  # only a strict cache raises it: its calls must not go upstream uncounted
             return self._response(
                 our_error(asked.operation, 503, "store_unavailable", str(trouble)),
@@ -141,7 +141,6 @@ class Transport:
             ) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
             return await self._missed(call, request, error)
-        return self._response(reply, Status(asked.question.key.text, fwd="miss", detail="only-if-cached"))
 
     async def _missed(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
         """What a caller gets when no answer may be shared with it; raises what its module would raise."""
@@ -232,8 +231,10 @@ class Transport:
         """A request that is not looked up, and whose sender takes only what is stored."""
         status = Status("", fwd="miss", detail=asked.reason)
         self.rules.events.lookup(status, asked)
-        message = f"only-if-cached, and this request is not looked up ({asked.reason})"
-        return self._response(our_error(asked.operation, 504, "not_cached", message), status)
+        return self._not_cached(asked, status)
+
+    def _not_cached(self, asked: Asked, status: Status) -> Any:
+        return self._response(our_error(asked.operation, 504, "not_cached", not_cached(status.detail)), status)
 
     async def _failed_safe(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
         """After an internal failure: the answer if it is paid, else the call without askonce; always with a warning."""
