@@ -495,3 +495,34 @@ def test_a_number_too_large_and_a_name_twice_are_told_apart(path):
     recorded, _ = run(path, "record", test)
     assert len(set(recorded)) == 3
     assert run(path, "replay", test) == (recorded, "")
+
+
+SOURCES = {"the cache": lambda cache: cache, "a handle": lambda cache: cache.scoped(scope="a")}
+CLIENTS: dict[str, Callable[[Any, Any], Any]] = {
+    "inner": lambda source, inner: source.http_client(module=httpx2, inner=inner),
+    "transport": lambda source, inner: source.http_client(module=httpx2, transport=inner),
+    "mounts": lambda source, inner: source.http_client(module=httpx2, mounts={"all://": inner}),
+    "of one's own": lambda source, inner: httpx2.Client(transport=source.transport(module=httpx2, inner=inner)),
+    "a mount of one's own": lambda source, inner: httpx2.Client(
+        mounts={"all://": source.transport(module=httpx2, inner=inner)}
+    ),
+    "nested": lambda source, inner: source.http_client(
+        module=httpx2, inner=source.transport(module=httpx2, inner=inner)
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_in_replay_no_client_of_any_make_has_an_upstream(path, source, client):
+    upstream = Upstream()
+
+    def test(cache: Any) -> list[int]:
+        with CLIENTS[client](SOURCES[source](cache), httpx2.MockTransport(upstream)) as made:
+            return [made.post(url, json=BODY).status_code for url in (URL, URL.replace("chat/completions", "images"))]
+
+    assert run(path, "record", test)[0] == [200, 200]
+    paid = upstream.calls
+    answers, told = run(path, "replay", test)
+    assert (answers, upstream.calls) == ([200, 504], paid)
+    assert "cannot be recorded" in told

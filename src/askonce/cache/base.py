@@ -207,6 +207,18 @@ class BaseCache(Explained, Reported):
 
         return self.rules_as(ClientRules, own, rules, share_forms=share_forms)
 
+    def http_client(self, rules: ClientRules, module: Any, inner: Any, options: dict[str, Any]) -> Any:
+        """A client with these rules, of a cache or of a handle; `options`: the client's own."""
+        from askonce.http import client
+
+        return client.client(rules, self.engine, module, inner, options, asynchronous=self.asynchronous)
+
+    def transport(self, rules: ClientRules, module: Any, inner: Any) -> Any:
+        """A transport with these rules."""
+        from askonce.http import client
+
+        return client.transport(rules, self.engine, module, inner, asynchronous=self.asynchronous)
+
     def rules_as(self, kind: Callable[..., R], own: Settings, rules: Rules, *, share_forms: bool = False) -> R:
         """The same, made by `kind`: of what ClientRules is made of."""
         return kind(

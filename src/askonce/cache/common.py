@@ -52,21 +52,16 @@ class CacheOrHandle(Entered):
         return settings_of(own)
 
     def _http_client(self, module: Any, inner: Any, *, share_forms: bool, more: dict[str, Any]) -> Any:
-        from askonce.http import client
-
-        client_rules = self._client_rules(more, share_forms=share_forms)
-        return client.client(client_rules, self._base.engine, module, inner, more, asynchronous=self._base.asynchronous)
+        return self._base.http_client(self._client_rules(more, share_forms=share_forms), module, inner, more)
 
     def transport(self, *, module: Any = None, inner: Any = None, share_forms: bool = False, **own: Any) -> Any:
         """Return only the transport of http_client(), for a client of your own.
 
         `module`, `inner` and `share_forms` (None and False by default), and errors as in `http_client`.
         """
-        from askonce.http import client
-
         client_rules = self._client_rules(own, share_forms=share_forms)
         settings_of(own)  # raises for an unknown keyword, and names it
-        return client.transport(client_rules, self._base.engine, module, inner, asynchronous=self._base.asynchronous)
+        return self._base.transport(client_rules, module, inner)
 
     def _client_rules(self, more: dict[str, Any], *, share_forms: bool) -> ClientRules:
         """The rules of one client; takes askonce's keywords out of `more`."""

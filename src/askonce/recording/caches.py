@@ -269,6 +269,23 @@ class RecordedBase(BaseCache):
     def _passes(self, request: object, plan: Plan) -> str:  # noqa: ARG002 - as _judged
         return "off" if self.mode == "off" else ""
 
+    def http_client(self, rules: ClientRules, module: Any, inner: Any, options: dict[str, Any]) -> Any:
+        """A client that in replay has no upstream."""
+        made = super().http_client(rules, module, inner, options)
+        for one in (made._transport, *made._mounts.values()):  # noqa: SLF001 - as in http.client
+            if one is not None:
+                self._shut_off(one)
+        return made
+
+    def transport(self, rules: ClientRules, module: Any, inner: Any) -> Any:
+        """A transport that in replay has no upstream."""
+        return self._shut_off(super().transport(rules, module, inner))
+
+    def _shut_off(self, transport: Any) -> Any:
+        if self.recording.mode == "replay":
+            transport.inner = ClosedUpstream(transport.module, transport.inner, self.recording)
+        return transport
+
 
 class _Recorded(OpenedCache):
     """A cache that is a recording."""
@@ -283,25 +300,6 @@ class _Recorded(OpenedCache):
     def _new_base(self, parts: Parts, url: str, options: Mapping[str, Any]) -> BaseCache:
         parts = parts._replace(origin=Origin(type(self), {"recording": self.recording}))
         return RecordedBase(parts, url, options, asynchronous=self._asynchronous, recording=self.recording)
-
-    def _http_client(self, module: Any, inner: Any, *, share_forms: bool, more: dict[str, Any]) -> Any:
-        """A client that in replay has no upstream."""
-        return self._shut(super()._http_client(module, inner, share_forms=share_forms, more=more))
-
-    def transport(self, **more: Any) -> Any:
-        """A transport that in replay has no upstream."""
-        return self._shut_off(super().transport(**more))
-
-    def _shut(self, client: Any) -> Any:
-        for one in (client._transport, *client._mounts.values()):  # noqa: SLF001 - as in http.client
-            if one is not None:
-                self._shut_off(one)
-        return client
-
-    def _shut_off(self, transport: Any) -> Any:
-        if self.recording.mode == "replay":
-            transport.inner = ClosedUpstream(transport.module, transport.inner, self.recording)
-        return transport
 
 
 class RecordedCache(_Recorded, Cache):
