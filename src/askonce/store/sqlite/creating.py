@@ -16,6 +16,9 @@ from pathlib import Path
 from askonce.store import CONNECT_TIMEOUT
 from askonce.store.sqlite.owner import remove_beside, writable
 
+with contextlib.suppress(ImportError):  # no POSIX
+    import fcntl  # not late: a file may be created while Python ends
+
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -54,8 +57,6 @@ def _locked(folder: Path) -> _Lock | None:
     """The lock on a folder; None where there is no such lock, and if somebody else keeps it."""
     if not hasattr(os, "fork"):
         return None  # no POSIX: there a file that is open cannot be deleted
-    import fcntl
-
     until = time.monotonic() + CONNECT_TIMEOUT
     with contextlib.suppress(OSError):
         lock = _Lock(folder)
