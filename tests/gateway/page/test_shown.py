@@ -14,8 +14,9 @@ from askonce import AsyncCache
 from askonce.core.savings import Activity
 from askonce.core.spent import Balance, Spent
 from askonce.errors import StoreUnavailable
+from askonce.gateway.page.entries import LONGEST, shown
 from askonce.gateway.page.headers import HEADERS
-from askonce.gateway.results import Flight
+from askonce.gateway.results import Answer, Flight
 from askonce.store import StoreTrouble
 from tests.gateway.page.conftest import looking, mark_of, store
 from tests.gateway.page.sights import NOW, Told, busy, hour, key, latency, miss
@@ -29,6 +30,7 @@ WAYS_IN = (
     "<!--",
 )
 UNSEEN = "\x00\x07\x1b[31m\x7f\x9b\u202e\u2066\ufeff\u200b"
+ANSWER = Answer("ab" * 32, "v", "", "", (), 0.0, 0.0, 0.0, 0.0, 0.0, 0, live=True)
 texts = st.one_of(st.sampled_from([*WAYS_IN, UNSEEN]), st.text(min_size=1, max_size=40))
 
 
@@ -213,6 +215,21 @@ async def test_an_answer_and_its_labels_are_shown_as_text(answer, tag):
         one, other = [Page((await browse.get(f"entries/{key}?body=1")).text) for key in (plain, hostile)]
     assert one.tags == other.tags
     assert all(char.isprintable() or char in "\n\t\u00a0\u200c\u200d" for char in other.text)
+
+
+def deep(value: object, levels: int) -> object:
+    return deep([value], levels - 1) if levels else value
+
+
+@pytest.mark.parametrize(
+    "body", [[1] * 100_000, deep([1] * 50_000, 140), {"a" * 300_000: 1}, [{"é": None}], 7, [], "a"]
+)
+def test_of_a_long_answer_only_the_beginning_is_written_however_deep_it_is(body):
+    said = shown(replace(ANSWER, body=body))
+    whole = body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False)
+    assert whole.startswith(said)
+    assert len(said) == len(whole) or LONGEST < len(said) < LONGEST + 300_010
+    assert len(said) < 2 * LONGEST or "a" * 300_000 in said
 
 
 @pytest.mark.parametrize(

@@ -79,5 +79,13 @@ async def _stored(site: Site, why: Why, *, opened: bool) -> Answers:
 
 
 def shown(one: Answer) -> str:
-    """A body as text."""
-    return one.body if isinstance(one.body, str) else json.dumps(one.body, indent=2, ensure_ascii=False)
+    """A body as text; of one that is longer than LONGEST, a little more than that."""
+    if isinstance(one.body, str):
+        return one.body
+    parts, size = [], 0
+    for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(one.body):  # a deep one is mostly indent
+        parts.append(part)
+        size += len(part)
+        if size > LONGEST:
+            break
+    return "".join(parts)
