@@ -27,6 +27,7 @@ from askonce.store import StoreTrouble
 from askonce.testing.trial import Clock
 from tests.crowd import eventually
 from tests.engine.test_batches import Call, questions
+from tests.support import opened_file
 from tests.took import Took
 
 PRICES = {"gpt-9*": {"input": 2, "output": 10}}
@@ -492,6 +493,28 @@ def test_a_bug_in_the_accounts_stops_neither_them_nor_the_thread(cache, caplog):
     cache.fetch(asked(), chat)
     assert kinds(cache)["hits"].calls == 1
     assert "cannot count" in caplog.text
+
+
+KEYS = [
+    "sk-proj-AbCdEf0123456789AbCdEf0123456789",
+    "sk-ant-api03-AbCdEf0123456789AbCdEf0123456789",
+    "Bearer AbCdEf0123456789AbCdEf0123456789",
+    "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_that_somebody_calls_a_tenant_or_a_model_is_in_no_sum(tmp_path, key):
+    with Cache(f"sqlite:///{tmp_path}/a.db") as cache:
+        for name in (key, "acme", "hf-research-team", "pk-production-europe", "550e8400-e29b-41d4-a716-446655440000"):
+            cache.fetch(asked(), chat, tenant=name)
+        cache.fetch(asked(model=key), chat, store_if=lambda _: False)
+        tenants = {row.label for row in cache.savings(by="tenant").rows}
+        assert len(tenants) == 6
+        assert {OTHER, "acme", "hf-research-team", "pk-production-europe"} < tenants
+        assert {row.label for row in cache.savings(by="model").rows} == {"gpt-9-mini", OTHER}
+    with opened_file(tmp_path / "a.db") as rows:
+        assert not [row for row in rows.execute("SELECT label FROM tallies") if key.encode() in row[0]]
 
 
 def test_a_push_that_no_store_can_take_stops_no_later_one(cache, caplog, monkeypatch):

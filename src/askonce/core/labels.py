@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from askonce.core.providers.bounded import lru_cache_of_short
+from askonce.core.providers.patterns import pattern
 from askonce.core.wording import as_text, is_list, shown
 from askonce.errors import ConfigError
 
@@ -106,3 +108,28 @@ def _text(text: object, what: str) -> str:
 def _visible(char: str) -> bool:
     # str.isprintable alone refuses every space but the plain one.
     return not ("\0" <= char < " " or "\x7f" <= char < "\xa0" or "\ud800" <= char <= "\udfff")
+
+
+# --- what is no label -------------------------------------------------------------------------------------------
+
+_SHAPES = pattern(
+    r"(?:sk|pk|rk|ek|gsk|xai|pplx|hf|ghp|gho|ghu|ghs|ghr|github_pat|glpat|npm|dop_v1|shpat|r8|nvapi|lsv2|pcsk|tvly|fc)"
+    r"[-_][\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{20,}|ya29\.[\w.-]{10,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{8,}"
+    r"|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)*"
+)
+_RUN = pattern(r"[A-Za-z0-9]{16,}")
+SCHEME = pattern(r"(?:bearer|basic|token|apikey|api-key|key|negotiate|aws4-hmac-sha256)\s+(\S.*)", re.IGNORECASE)
+_UUID = pattern(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+
+
+def looks_secret(value: str) -> bool:
+    """Whether a whole value looks like a provider's key or token, or like a credential."""
+    return bool(_SHAPES.fullmatch(value) or SCHEME.fullmatch(value)) or (
+        "-----BEGIN" in value and "PRIVATE KEY-----" in value
+    )
+
+
+def looks_random(text: str) -> bool:
+    """Whether part of a text was generated, not written: a long run of letters and digits, a UUID."""
+    runs = _RUN.findall(text)
+    return any(len(run) >= 24 or not (run.isdigit() or run.isalpha()) for run in runs) or bool(_UUID.search(text))

@@ -20,7 +20,8 @@ from urllib.parse import unquote
 import orjson
 
 from askonce.core.keys import VEIL
-from askonce.core.secrets import credential_name, looks_random, looks_secret, secret_name, short_digest, telling, traces
+from askonce.core.labels import looks_random, looks_secret
+from askonce.core.secrets import credential_name, secret_name, short_digest, telling, traces
 
 HIDDEN = "[hidden]"
 

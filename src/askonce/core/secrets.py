@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from urllib.parse import quote
 
+from askonce.core.labels import SCHEME
+
 # --- names -------------------------------------------------------------------------------------------------------
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -78,28 +80,6 @@ def _is_token(word: str, before: str) -> bool:
 
 # --- values ------------------------------------------------------------------------------------------------------
 
-_SHAPES = re.compile(
-    r"(?:sk|pk|rk|ek|gsk|xai|pplx|hf|ghp|gho|ghu|ghs|ghr|github_pat|glpat|npm|dop_v1|shpat|r8|nvapi|lsv2|pcsk|tvly|fc)"
-    r"[-_][\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{20,}|ya29\.[\w.-]{10,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{8,}"
-    r"|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)*"
-)
-_RUN = re.compile(r"[A-Za-z0-9]{16,}")
-_SCHEME = re.compile(r"(?:bearer|basic|token|apikey|api-key|key|negotiate|aws4-hmac-sha256)\s+(\S.*)", re.IGNORECASE)
-_UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
-
-
-def looks_secret(value: str) -> bool:
-    """Whether a whole value looks like a provider's key or token, or like a credential."""
-    return bool(_SHAPES.fullmatch(value) or _SCHEME.fullmatch(value)) or (
-        "-----BEGIN" in value and "PRIVATE KEY-----" in value
-    )
-
-
-def looks_random(text: str) -> bool:
-    """Whether part of a text was generated, not written: a long run of letters and digits, a UUID."""
-    runs = _RUN.findall(text)
-    return any(len(run) >= 24 or not (run.isdigit() or run.isalpha()) for run in runs) or bool(_UUID.search(text))
-
 
 def short_digest(value: str) -> str:
     """The text that replaces a value: it shows a difference and does not confirm a guess."""
@@ -115,7 +95,7 @@ SHORT = 8
 def parts(value: str) -> Iterator[str]:
     """A secret, and all parts of it that may be secrets by themselves: without its scheme, decoded, of each cookie."""
     yield value
-    found = _SCHEME.fullmatch(value.strip())
+    found = SCHEME.fullmatch(value.strip())
     inner = found[1] if found else value
     yield inner
     user, colon, password = _decoded(inner).partition(":")

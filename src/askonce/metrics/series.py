@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from askonce.core.secrets import looks_secret
+from askonce.core.labels import looks_secret
 from askonce.events import printable
 
 OTHER = "other"
