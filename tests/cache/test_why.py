@@ -172,9 +172,52 @@ def test_a_request_that_passes_names_its_rule(cache: Cache, request_: Any, own: 
         assert (why.reason, why.by) == ("passed", rule)
 
 
-def test_a_lookup_that_wanted_a_new_answer_says_so(cache: Cache) -> None:
-    cache.fetch(ASKED, lambda: ANSWER)
-    assert told(cache, ASKED, control="no-cache").reason == "requested"
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [
+        ({"control": "no-cache"}, "requested"),
+        ({"control": "max-age=5"}, "requested"),
+        ({"control": "min-fresh=86400"}, "requested"),
+        ({"control": "max-stale, max-age=5"}, "requested"),
+        ({"ttl": 5}, "expired"),
+        ({"ttl": 5, "control": "max-stale=4"}, "expired"),
+        ({"ttl": 9, "max_age": 10}, "expired"),
+        ({"max_age": 5}, "expired"),
+    ],
+)
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_answer_that_does_not_do_for_one_caller_is_not_said_to_be_invalidated(
+    own: Any, reason: str, streams: bool
+) -> None:
+    """It was, in the list of misses and on the dashboard: each refresh of a job looked like an invalidation."""
+    now = [1_750_000_000_000_000]
+    with Cache("memory://", clock=lambda: now[0]) as cache:
+
+        def ask(**own: Any) -> Why:
+            if not streams:
+                return told(cache, ASKED, **own)
+            stream = cache.fetch_stream(ASKED, lambda: iter([1]), **own)
+            assert list(stream) == [1]
+            return stream.why()
+
+        ask()
+        now[0] += 20_000_000
+        assert ask(**own).reason == reason
+        first, *_ = cache.misses(5)
+        assert first.why.reason == cache.why(key=first.key).reason == reason
+        now[0] += 1_000_000
+        cache.invalidate(key=first.key)
+        now[0] += 1_000_000
+        ask(**own)
+        assert cache.misses(1)[0].why.reason == "invalidated"
+
+
+def test_what_a_job_asks_again_is_requested() -> None:
+    with Cache("memory://job") as cache, Cache("memory://job", mode="refresh") as job:
+        cache.fetch(ASKED, lambda: ANSWER)
+        assert told(job, ASKED).reason == "requested"
+        job.close()
+        assert cache.misses(1)[0].why.reason == "requested"
 
 
 def test_a_key_is_explained_by_what_became_of_it(cache: Cache) -> None:

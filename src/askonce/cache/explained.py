@@ -61,7 +61,7 @@ class Explained(QuestionBuilder):
         if status.detail.startswith("store-"):
             return why.troubled(key, status.detail)
         if status.fwd == "request":
-            return why.requested(key)
+            return why.requested(key, status.detail)
         return await explainer.why(Asking.of(question)._replace(latest=latest))
 
     async def explained(

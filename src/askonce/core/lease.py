@@ -165,6 +165,12 @@ def fresh_for(head: Head, limits: Limits, now: int) -> bool:
     return now + limits.min_fresh < fresh_until(head, limits) + limits.max_stale
 
 
+def taken_until(head: Head, limits: Limits) -> int:
+    """When the caller stops to take this entry without a call upstream, as far as no invalidation reaches it."""
+    end = fresh_until(head, limits) + limits.max_stale - limits.min_fresh
+    return end if limits.max_age == NEVER else min(end, head.created + limits.max_age)
+
+
 def within_age(head: Head, limits: Limits, now: int) -> bool:
     """Whether the caller's own directives allow a stale answer of this age."""
     return not limits.min_fresh and (limits.max_age == NEVER or max(0, now - head.created) < limits.max_age)

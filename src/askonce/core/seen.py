@@ -49,9 +49,9 @@ class Seen(NamedTuple):
     """What became of a call. Spans in ms; `lag`: from its end until it is noted.
 
     `unstored`: why its answer was not stored, "" if it was; `failed`: there was none; `refresh`: nobody waited for it.
-    `fresh`, `hard`: how long the answer is fresh, and servable at all. `held`: until when the entry before was fresh
-    (ms since 1970), 0 if there was none. `epoch`, `clock`: the generation when the call began; `fields`, `labels`: what
-    can invalidate the answer.
+    `fresh`, `hard`: how long the answer is fresh, and servable at all. `held`: until when the caller would have taken
+    the entry before (ms since 1970), 0 if there was none. `wanted`: why it wanted none: ``request``, ``unverified``, or
+    "". `epoch`, `clock`: the generation when the call began; `fields`, `labels`: what can invalidate the answer.
     """
 
     flight: bytes
@@ -65,6 +65,7 @@ class Seen(NamedTuple):
     fresh: int = 0
     hard: int = 0
     held: int = 0
+    wanted: str = ""
     epoch: bytes = b""
     clock: int = 0
     fields: tuple[int, ...] = ()
@@ -95,7 +96,7 @@ class Invalidated(NamedTuple):
 
 _APART = frozenset({"flight", "epoch", "fields", "labels", "tree"})
 _KINDS: Mapping[str, type] = {
-    **dict.fromkeys(("unstored", "model", "scope"), str),
+    **dict.fromkeys(("unstored", "model", "scope", "wanted"), str),
     **dict.fromkeys(("failed", "refresh"), bool),
     **dict.fromkeys(("took", "lag", "fresh", "hard", "held", "clock"), int),
 }

@@ -132,7 +132,10 @@ class Near:
 
 
 class Evidence(NamedTuple):
-    """All that is known of one question. `now` in ms by the store's clock. `underway`: a call for it runs now."""
+    """All that is known of one question. `now` in ms by the store's clock. `underway`: a call for it runs now.
+
+    `wanted`: why the answer that there was did not do (``request``, ``unverified``), "" if that has another reason.
+    """
 
     key: str
     now: int
@@ -141,12 +144,15 @@ class Evidence(NamedTuple):
     gone: Gone | None = None
     near: Near | None = None
     underway: bool = False
+    wanted: str = ""
 
 
 def decide(known: Evidence) -> Why:
     """Why a lookup of this question finds what it finds."""
     if known.stored is not None:
         return _of_stored(known, known.stored)
+    if known.wanted:
+        return requested(known.key, known.wanted)
     if known.past is not None:
         return _of_past(known, known.past)
     if known.underway:
@@ -185,10 +191,11 @@ def joined(key: str) -> Why:
     return Why("joined", "answered by the call of another caller that asked the same at the same time", key)
 
 
-def requested(key: str) -> Why:
-    """Why of a lookup whose caller wanted a new answer."""
-    sentence = "a new answer was asked for (no-cache, max-age, min-fresh, or the mode refresh)"
-    return Why("requested", sentence, key)
+def requested(key: str, by: str = "") -> Why:
+    """Why of a lookup that needed a new answer: its caller wanted one, or its credential is ``unverified``."""
+    if by == "unverified":
+        return Why("requested", f"a new answer was needed, because {_MEANINGS[by]}", key, by=by)
+    return Why("requested", "a new answer was asked for (no-cache, max-age, min-fresh, or the mode refresh)", key)
 
 
 # --- what is in the store ----------------------------------------------------------------------------------------

@@ -246,7 +246,7 @@ class Explainer:
         since, held = before.at if before is not None else 0, own.seen.held
         gone = await self._gone(key, own.seen, since, own.at)
         past = Past(since, "", fresh=held, hard=held, valid=own.at >= held)
-        return known._replace(past=past, gone=gone, now=own.at)
+        return known._replace(past=past, gone=gone, now=own.at, wanted=own.seen.wanted)
 
     async def _gone(self, key: Key, seen: Seen | None, since: int, until: int) -> Gone | None:
         """The first invalidation that reached an answer in a time, if it was noted."""

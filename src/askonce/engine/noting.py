@@ -12,6 +12,7 @@ from askonce.core.codec import Codec
 from askonce.core.field_digests import Digests, packed
 from askonce.core.keys import RAW, Key
 from askonce.core.labels import scope_paths
+from askonce.core.lease import taken_until
 from askonce.core.model import Lifetime
 from askonce.core.notes import EVERYONE, Note
 from askonce.core.parts import LARGEST, Later, Parts
@@ -68,7 +69,8 @@ class Noting:
             fresh=fresh,
             hard=max(created, fresh, stale, error),
             refresh=flight.is_refresh,
-            held=question.held.fresh if question.held is not None else 0,
+            held=taken_until(question.held, question.limits) if question.held is not None else 0,
+            wanted="unverified" if question.unverified else "request" * (question.forwarded == "request"),
             epoch=epoch,
             clock=clock,
             fields=question.fields,

@@ -101,7 +101,8 @@ class Question:
         """Why the request went upstream, in RFC 9211's words."""
         if self.held is None:
             return "miss"
-        asked = self.control.no_cache or self.control.max_age is not None
+        control = self.control
+        asked = control.no_cache or control.max_age is not None or control.min_fresh
         return "request" if asked else "stale"
 
     def extensions(self) -> Mapping[int, bytes]:
