@@ -263,3 +263,26 @@ def test_who_follows_elsewhere_gets_an_answer_that_may_not_be_stored_and_pays_no
     ending(ask, held, cache)
     assert following[0].result(PATIENCE).status_code == 200
     assert upstream.calls == 1
+
+
+@pytest.mark.parametrize(("kind", "form"), quick(("one piece", "stream")))
+def test_who_asks_here_before_the_background_thread_has_stored_it_waits_for_that(place, upstream, form, threads):
+    path, body = FORMS[form]
+    cache, goes_on = threads.cache(place), threading.Event()
+    background = cache._base._engine.background
+    held = Held(cache, KeyboardInterrupt)
+    upstream.asked = held.begin
+    background.start()
+    background.defer(goes_on.wait)
+
+    def ask() -> Any:
+        return client(cache, upstream).post(path, json=body)
+
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    upstream.asked = bool
+    asked = threads.start(ask)
+    eventually(lambda: cache.stats()["waiting"], "it waits")
+    goes_on.set()
+    assert asked.result(PATIENCE).status_code == 200
+    assert upstream.calls == 1

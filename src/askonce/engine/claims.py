@@ -151,6 +151,8 @@ class Claims:
         flight = self.board.named(claim.id, claim.order)
         if flight is None:
             return self.board.made(claim.id) and await self._ended(question, claim, attempt)
+        if flight.handed_over:
+            return False  # the background thread tells its end, as to other processes
         if flight.pump is None or not flight.pump.hand_on():
             if not flight.returned:
                 await self._give_back(question.key, claim)
