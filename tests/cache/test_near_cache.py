@@ -107,7 +107,7 @@ def test_what_is_another_question_is_one_here_too(crowd, cache, call, own):
     [
         ({"control": "no-cache"}, "fwd=request"),
         ({"control": "max-age=0"}, "fwd=request"),
-        ({"control": "min-fresh=999999999"}, "fwd=stale"),
+        ({"control": "min-fresh=999999999"}, "fwd=request"),
         ({"control": "no-store"}, "fwd=bypass"),
         ({"control": "max-age=100"}, "near"),
         ({"control": "max-stale=100"}, "near"),
