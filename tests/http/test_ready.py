@@ -201,6 +201,10 @@ def test_a_task_reads_it_too(module):
             assert got.content == bare(module).content
             assert got.elapsed.total_seconds() >= 0
             async with client.stream("POST", URL, json=BODY) as response:
+                with pytest.raises(RuntimeError):
+                    response.read()
+                assert await response.aread() == bare(module).content
+            async with client.stream("POST", URL, json=BODY) as response:
                 assert b"".join([part async for part in response.aiter_raw(5)]) == bare(module).content
                 with pytest.raises(module.StreamConsumed):
                     await response.aread()

@@ -31,11 +31,11 @@ def buffered(
 class _Buffered:
     """Its `stream` is what its client made of the body's, and is closed as if it had been read."""
 
-    bound: tuple[type, ...]  # what the module's clients put around a stream
+    bound: tuple[type, type]  # what the module's clients put around a stream, sync and async
 
     def read(self: Any) -> bytes:
         """The body."""
-        if (body := _taken(self)) is not None:
+        if (body := _taken(self, self.bound[0])) is not None:
             self.close()
             self._content = body
         found: bytes = self.read()
@@ -43,7 +43,7 @@ class _Buffered:
 
     async def aread(self: Any) -> bytes:
         """The body."""
-        if (body := _taken(self)) is not None:
+        if (body := _taken(self, self.bound[1])) is not None:
             await self.aclose()
             self._content = body
         found: bytes = await self.aread()
@@ -61,12 +61,12 @@ def _own(response: Any) -> tuple[Any, bytes] | None:
     return found
 
 
-def _taken(response: Any) -> bytes | None:
-    """The same; return its body if nothing of it was read, and nobody put another one in its place."""
-    stream, bound = response.stream, response.bound
+def _taken(response: Any, bound: type) -> bytes | None:
+    """The same; return its body if it may be read so, nothing was, and nobody put another one in its place."""
+    stream: Any = response.stream
     if (found := _own(response)) is None:  # an exception came behind that line
         return None
-    if found[0] is not (stream._stream if type(stream) in bound else stream):  # noqa: SLF001 - it has no other name
+    if found[0] is not (stream._stream if type(stream) is bound else stream):  # noqa: SLF001 - it has no other name
         return None
     if response.is_stream_consumed or response.is_closed or hasattr(response, "_content"):
         return None
@@ -78,6 +78,6 @@ def _taken(response: Any) -> bytes | None:
 @lru_cache(maxsize=8)
 def _kind(module: Any) -> Any:
     client = getattr(module, "_client", None)
-    bound = [getattr(client, name, module.ByteStream) for name in ("BoundSyncStream", "BoundAsyncStream")]
-    own = {"__module__": module.Response.__module__, "bound": (*bound,)}
+    bound = tuple(getattr(client, name, None) for name in ("BoundSyncStream", "BoundAsyncStream"))
+    own = {"__module__": module.Response.__module__, "bound": bound}
     return type("Response", (_Buffered, module.Response), own)
