@@ -526,3 +526,45 @@ def test_in_replay_no_client_of_any_make_has_an_upstream(path, source, client):
     answers, told = run(path, "replay", test)
     assert (answers, upstream.calls) == ([200, 504], paid)
     assert "cannot be recorded" in told
+
+
+FOLLOWED = {
+    "another host": "https://other.example/v1/chat/completions",
+    "a path": "/api/v1/chat/completions",
+    "itself": "../chat/completions",
+    "a version": "https://other.example/v1/chat/completions?api-version=2",
+}
+HIDING = {
+    "a secret": "https://other.example/v1/chat/completions?token=planted",
+    "a value": "/api/v1/chat/completions?who=planted",
+    "a user": "https://me:planted@other.example/v1/chat/completions",
+    "a fragment": "/api/v1/chat/completions#access_token=planted",
+    "a random step": "/planted-9f8e7d6c5b4a39281706f5e4d3c2b1a0/v1/chat/completions",
+}
+
+
+@pytest.mark.parametrize("place", [*FOLLOWED, *HIDING])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_redirect_is_followed_in_replay_or_is_said_not_to_be_recorded(path, place, stream):
+    """Where it leads is in the file only if the request that follows it would be shown so."""
+    upstream, location, redirected = Upstream(), {**FOLLOWED, **HIDING}[place], []
+
+    def answer(request: Any) -> Any:
+        if str(request.url) != URL or redirected:
+            return upstream(request)
+        redirected.append(request)
+        return httpx2.Response(307, headers={"location": location})
+
+    def test(cache: Any) -> Any:
+        with cache.http_client(module=httpx2, inner=httpx2.MockTransport(answer)) as client:
+            got = client.post(URL, json={**BODY, "stream": stream})
+            return got.status_code, got.content, str(got.url), [one.status_code for one in got.history]
+
+    recording = Recording(path, "record")
+    with RecordedCache(recording) as cache:
+        recorded = test(cache)
+    assert recorded[0] == 200
+    assert len(recording.unrecorded()) == (place in HIDING)
+    replayed, told = run(path, "replay", test)
+    assert (replayed, told) == (recorded, "") if place in FOLLOWED else (replayed[0], URL in told) == (504, True)
+    assert b"planted" not in path.read_bytes()

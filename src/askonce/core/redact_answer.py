@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from askonce.core.providers.named_tuples import NamedTuple
-from askonce.core.redact import HIDDEN
+from askonce.core.redact import HIDDEN, Redaction
 from askonce.core.secrets import credential_name, secret_name
 
 _CLEAR = re.compile(
@@ -27,6 +27,8 @@ _CLEAR = re.compile(
     "x-content-type-options|x-frame-options|x-xss-protection|referrer-policy|strict-transport-security|connection|"
     "keep-alive|transfer-encoding|x-robots-tag|anthropic-(?:version|priority.*)|warning|deprecation|sunset"
 )
+_PLACES = frozenset({"location", "content-location"})  # a replay follows them
+_UNCLEAR = re.compile(r"[\s#]")
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?(?:ms|s|us)?|true|false")
 _SAID = frozenset(  # said by a model; programs act on it
     {
@@ -46,7 +48,15 @@ def clear_header(name: str, value: str) -> bool:
     lower = name.lower()
     if secret_name(lower) or "set-cookie" in lower:
         return False
+    if lower in _PLACES:
+        return _clear_place(value)
     return bool(_CLEAR.fullmatch(lower) or _NUMBER.fullmatch(value))
+
+
+def _clear_place(value: str) -> bool:
+    """Whether the URL of a redirect would be shown as it is in the request that follows it."""
+    url = value if "://" in value else f"https://host/{value}"
+    return not _UNCLEAR.search(url) and Redaction().place(url) == url
 
 
 def reply_headers(headers: Iterable[Sequence[str]], ways: Sequence[str]) -> list[list[str]]:

@@ -61,9 +61,9 @@ def _own(response: Any) -> tuple[Any, bytes] | None:
     return found
 
 
-def _taken(response: Any, bound: type) -> bytes | None:
+def _taken(response: Any, bound: Any) -> bytes | None:
     """The same; return its body if it may be read so, nothing was, and nobody put another one in its place."""
-    stream: Any = response.stream
+    stream = response.stream
     if (found := _own(response)) is None:  # an exception came behind that line
         return None
     if found[0] is not (stream._stream if type(stream) is bound else stream):  # noqa: SLF001 - it has no other name

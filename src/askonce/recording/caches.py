@@ -26,12 +26,13 @@ from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.config import ModeWord
 from askonce.cache.opened import OpenedCache
 from askonce.core import keys
-from askonce.core.judge import RecordingJudge
+from askonce.core.judge import RecordingJudge, refused
 from askonce.core.keys import Form, Key
 from askonce.core.lease import Ask, Claim, Generations
 from askonce.core.model import Lifetime, Sealed, Snapshot, seal
 from askonce.core.policy import LONGEST, Policy
 from askonce.core.redact import Redaction
+from askonce.core.redact_answer import clear_header
 from askonce.core.rules import Rules
 from askonce.core.secrets import secret_name
 from askonce.engine.batch import BatchEngine
@@ -46,8 +47,11 @@ from askonce.store import Look, Store
 from askonce.store.memory.store import MemoryStore
 
 if TYPE_CHECKING:
+    from askonce.core.judge import Verdicts
+    from askonce.engine.answer import Answer
     from askonce.engine.leader import Call
     from askonce.engine.reader import Found
+    from askonce.http.response import Response
 
 __all__ = ["MODES", "RecordedAsyncCache", "RecordedCache", "Recording"]
 
@@ -160,6 +164,13 @@ class Keeping(ClientRules):
 
     def _judged(self, body: dict[str, Any], plan: Plan) -> str:  # noqa: ARG002 - overrules, whatever it is
         return ""
+
+    def answer(self, asked: Asked, reply: Response, value: object, judged: Verdicts | None = None) -> Answer:
+        """Refuses a redirect to what a file must not show: a replay could not follow it."""
+        places = [text.decode("latin-1") for name, text in reply.headers if name.lower() == b"location"]
+        if 300 <= reply.status < 400 and not all(clear_header("location", place) for place in places):
+            judged = refused("hidden-place"), ()
+        return super().answer(asked, reply, value, judged)
 
 
 def _body(sent: SentRequest) -> Any:

@@ -29,6 +29,7 @@ _WHY = {
     "error": "a temporary error came instead of an answer",
     "not-json": "its answer is not JSON",
     "too-large": "its answer is too large",
+    "hidden-place": "it was redirected to a URL of which a file must not show everything",
     "closed": "its stream was still under way when the test ended",
     "abandon-limit": "its readers left its stream, and it did not end in time",
 }
