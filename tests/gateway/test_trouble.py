@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import socket
 import ssl
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx2
 import pytest
@@ -19,7 +22,7 @@ from askonce.gateway.sockets import listening
 from askonce.gateway.start import _say
 from askonce.testing import Provider, Step
 from askonce.testing.servers import free_port
-from tests.gateway.running import CLIENT, Heard, Tap, answer, config_of, request, serving
+from tests.gateway.running import CLIENT, JSON, Heard, Running, Tap, answer, config_of, request, serving
 from tests.http.test_connection import certificate
 from tests.took import Took
 
@@ -51,6 +54,47 @@ def test_an_upstream_that_stays_silent_is_a_timeout():
             came = ask(running.url)
     assert came.status_code == 504
     assert came.json()["error"]["code"] == "upstream_timeout"
+
+
+def test_what_came_while_the_gateway_stood_still_is_no_silence():
+    """Timers are due first when it goes on: so a call of ten minutes ended that had been answered."""
+    event = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    events = b"data: " + json.dumps(event).encode() + b"\n\ndata: [DONE]\n\n"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as upstream,
+        ThreadPoolExecutor(1) as pool,
+        serving(f"http://127.0.0.1:{upstream.getsockname()[1]}") as running,
+    ):
+        for cut, stream in itertools.product([0, 1, 40, -1], [False, True]):
+            said = answer(events, kind="text/event-stream") if stream else answer()
+            body = {**CHAT, "stream": stream, "seed": cut}
+            future = pool.submit(CLIENT.post, f"{running.url}/v1/chat/completions", json=body, headers=KEY)
+            _said_while_it_stands(running, upstream, said[:cut], said[cut:])
+            found = future.result(30)
+            assert (found.status_code, found.content) == (200, events if stream else JSON)
+
+
+def _said_while_it_stands(running: Running, upstream: socket.socket, before: bytes, meanwhile: bytes) -> None:
+    """An upstream answers, the second part while the gateway stands still until its limit has passed."""
+    stands, came = threading.Event(), threading.Event()
+    pool: Any = running.gateway.serving.client._session.connector
+
+    def stand_still() -> None:
+        stands.set()
+        assert came.wait(30)
+        for connection in list(pool._acquired):
+            connection._on_read_timeout()
+
+    calls, _ = upstream.accept()
+    with calls:
+        heard = b""
+        while not heard.endswith(b"}"):
+            heard += calls.recv(65536)
+        calls.sendall(before)
+        running.tell(stand_still)
+        assert stands.wait(30)
+        calls.sendall(meanwhile)
+        came.set()
 
 
 def test_a_name_that_does_not_exist_is_named():

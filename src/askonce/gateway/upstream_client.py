@@ -111,13 +111,22 @@ class Incoming(wire.AsyncByteStream):
 
 
 class _Answers(ResponseHandler):
-    """What reads a connection. aiohttp's does not tell a body's reader that its rest is wrong: it waits for ever."""
+    """What reads a connection. aiohttp's does not tell a body's reader that its rest is wrong: it waits for ever.
+
+    A process that stood still (suspended, frozen, busy) reads what came meanwhile before it calls an upstream silent.
+    """
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         super().data_received(data)
         if isinstance(self._exception, HttpProcessingError) and not (self._payload is None or self._payload.is_eof()):
             self._payload.set_exception(aiohttp.ClientPayloadError("no HTTP/1.1"), self._exception)
+
+    def _on_read_timeout(self) -> None:
+        if self.is_connected() and _is_readable(self.transport.get_extra_info("socket").fileno()):  # type: ignore[union-attr]
+            self._reschedule_timeout()
+        else:
+            super()._on_read_timeout()
 
 
 class _Connector(aiohttp.TCPConnector):
