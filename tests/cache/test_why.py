@@ -202,6 +202,7 @@ def test_an_answer_that_does_not_do_for_one_caller_is_not_said_to_be_invalidated
 
         ask()
         now[0] += 20_000_000
+        assert cache.why(ASKED, stream=streams, **own).reason == reason
         assert ask(**own).reason == reason
         first, *_ = cache.misses(5)
         assert first.why.reason == cache.why(key=first.key).reason == reason
@@ -212,9 +213,21 @@ def test_an_answer_that_does_not_do_for_one_caller_is_not_said_to_be_invalidated
         assert cache.misses(1)[0].why.reason == "invalidated"
 
 
+@pytest.mark.parametrize("age", [20, 86_500, 100_000])
+@pytest.mark.parametrize("control", [None, "max-age=50", "max-age=90000", "min-fresh=9", "max-stale", "max-stale=500"])
+def test_a_lookup_finds_what_was_said_of_it_before(age: int, control: str | None) -> None:
+    now = [1_750_000_000_000_000]
+    with Cache("memory://", clock=lambda: now[0], jitter=0.0) as cache:
+        cache.fetch(ASKED, lambda: ANSWER)
+        now[0] += age * 1_000_000
+        said = cache.why(ASKED, control=control).reason
+        assert said == told(cache, ASKED, control=control).reason
+
+
 def test_what_a_job_asks_again_is_requested() -> None:
     with Cache("memory://job") as cache, Cache("memory://job", mode="refresh") as job:
         cache.fetch(ASKED, lambda: ANSWER)
+        assert job.why(ASKED).reason == "requested"
         assert told(job, ASKED).reason == "requested"
         job.close()
         assert cache.misses(1)[0].why.reason == "requested"

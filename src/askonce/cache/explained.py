@@ -85,7 +85,7 @@ class Explained(QuestionBuilder):
             return why.passed("", known.passes)
         parts = self._parts(plan, known, body)
         named = known.key._replace(form="s") if stream else known.key
-        return await self.open_engine().explainer.why(Asking(named, parts, known.fields))
+        return await self.open_engine().explainer.why(Asking(named, parts, known.fields, plan=plan))
 
     async def missed(self, limit: int) -> list[results.Miss]:
         """The last misses, for sync and async."""
@@ -140,7 +140,8 @@ class Explained(QuestionBuilder):
         question = asked.question
         if question is None:
             return why.passed("", asked.reason)
-        return await self.open_engine().explainer.why(Asking(question.key, question.parts, question.fields))
+        plan = None if question.unverified else question.plan  # of a gateway: who asks for an explanation is believed
+        return await self.open_engine().explainer.why(Asking(question.key, question.parts, question.fields, plan=plan))
 
     def _met_again(self, asked: Asked, status: Status, settings: Settings) -> Question:
         """The question that a response answered; without its parts, if its client had other settings."""

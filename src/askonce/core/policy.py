@@ -260,6 +260,11 @@ class Control(NamedTuple):
     min_fresh: float | None = None
     stale_if_error: float | None = None
 
+    @property
+    def anew(self) -> bool:
+        """Whether a stored answer that is fresh may not do."""
+        return self.no_cache or self.max_age is not None or bool(self.min_fresh)
+
     @staticmethod
     def parse(text: str | None, *, lenient: bool = False) -> Control:
         """The directives in `text`; ConfigError for an unknown or malformed one, or one that is given twice.

@@ -211,7 +211,7 @@ def _of_stored(known: Evidence, stored: Stored) -> Why:
     if known.now < stored.stale:
         sentence = f"served while it is refreshed: {filled}, fresh until {moment(stored.fresh)}"
         return _said(known, "stale", sentence, stored.fresh)
-    return _expired(known, stored.fresh)
+    return requested(known.key, known.wanted) if known.wanted else _expired(known, stored.fresh)
 
 
 # --- what was seen and is gone -----------------------------------------------------------------------------------

@@ -13,11 +13,12 @@ from askonce.core.differences import likest, nearest
 from askonce.core.field_digests import Digests, Node, leaves, unpacked
 from askonce.core.field_names import known_names
 from askonce.core.keys import Key
-from askonce.core.lease import Generations, valid
+from askonce.core.lease import NEVER, Generations, Limits, taken_until, valid, windows
 from askonce.core.model import (
     DURATION,
     FORMS,
     Corrupt,
+    Head,
     Snapshot,
     entry_fields,
     read_entry,
@@ -39,7 +40,7 @@ from askonce.core.seen import (
     survives,
 )
 from askonce.core.why import Difference, Evidence, Gone, Miss, Near, Past, Stored, Why, decide, troubled
-from askonce.engine.question import Question
+from askonce.engine.question import Plan, Question
 from askonce.flight.flight import Board
 from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.mode import Mode
@@ -71,7 +72,8 @@ class _Now(NamedTuple):
 class Asking(NamedTuple):
     """What is to be explained: what a lookup would find now, or, if one has `missed`, why that one went upstream.
 
-    Without `parts`, all that is known is the key. `flight`: that of the miss, if it was noted; `latest`: the last one.
+    Without `parts`, all that is known is the key. `plan`: of the lookup, if it is to be made. `flight`: that of the
+    miss, if it was noted; `latest`: the last one.
     """
 
     key: Key
@@ -80,11 +82,17 @@ class Asking(NamedTuple):
     missed: bool = False
     flight: bytes = b""
     latest: bool = False
+    plan: Plan | None = None
 
     @classmethod
     def of(cls, question: Question) -> Asking:
         """A lookup that went upstream."""
         return cls(question.key, question.parts, question.fields, True, question.flight)
+
+    @property
+    def wanted(self) -> str:
+        """Why a fresh answer may not do, as in Evidence."""
+        return "request" if self.plan is not None and self.plan.control.anew else ""
 
     def means(self, note: Note) -> bool:
         """Whether a note is of the miss that is to be explained."""
@@ -136,10 +144,10 @@ class Explainer:
         before = [one for one in mine if own is None or _older(one, own)]
         same = [one for one in before if one.name == key.name]
         past = same[0] if same else None
-        now = await self._now(key, (*asking.fields, *(past.seen.fields if past else ())))
+        now = await self._now(key, (*asking.fields, *(past.seen.fields if past else ())), asking.plan)
         known = Evidence(key.text, now.time, None if asking.missed else now.stored)
         if known.stored is not None and known.stored.valid:
-            return known
+            return known._replace(wanted=asking.wanted)
         if own is not None and own.seen.held:
             return await self._held(known, own, past, key)
         if known.stored is not None or past is not None:
@@ -197,7 +205,7 @@ class Explainer:
 
     # what the store has
 
-    async def _now(self, key: Key, fields: tuple[int, ...]) -> _Now:
+    async def _now(self, key: Key, fields: tuple[int, ...], plan: Plan | None = None) -> _Now:
         look = await self._look(key, fields)
         own = _fields(look)
         if not own <= set(fields):
@@ -205,7 +213,7 @@ class Explainer:
         generations = look.generations
         if fields and self._store.kind == "sqlite":  # it reads what moved only where that decides about the entry
             (generations,) = await self._store.standing()
-        return _Now(look.now_us // 1000, _stored(key, look), generations)
+        return _Now(look.now_us // 1000, _stored(key, look, plan), generations)
 
     async def _look(self, key: Key, fields: tuple[int, ...]) -> Look:
         return await self._guarded.read(key, self._store.look(key, tuple(sorted({*fields}))))
@@ -333,7 +341,14 @@ def _fields(look: Look) -> set[int]:
         return set()
 
 
-def _stored(key: Key, look: Look) -> Stored | None:
+def _taken(head: Head, limits: Limits) -> tuple[int, int]:
+    """Until when a lookup with these limits takes an entry as fresh, and until when at all, if upstream is well."""
+    fresh, end = taken_until(head, limits._replace(max_stale=0)), min(taken_until(head, limits), head.hard)
+    stale = end if limits.min_fresh else max(windows(head, limits).stale, end)
+    return min(fresh, end), stale if limits.max_age == NEVER else min(stale, head.created + limits.max_age)
+
+
+def _stored(key: Key, look: Look, plan: Plan | None) -> Stored | None:
     """The entry, if it is one that a reader would serve."""
     if look.entry is None:
         return None
@@ -343,4 +358,5 @@ def _stored(key: Key, look: Look) -> Stored | None:
         alive = valid(Snapshot(head.epoch, head.clock), entry_fields(look.entry, head), look.generations)
     except Corrupt:
         return None
-    return Stored(head.created, head.fresh, head.stale, took, alive)
+    fresh, stale = (head.fresh, head.stale) if plan is None else _taken(head, plan.limits)
+    return Stored(head.created, fresh, stale, took, alive)

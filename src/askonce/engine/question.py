@@ -101,9 +101,7 @@ class Question:
         """Why the request went upstream, in RFC 9211's words."""
         if self.held is None:
             return "miss"
-        control = self.control
-        asked = control.no_cache or control.max_age is not None or control.min_fresh
-        return "request" if asked else "stale"
+        return "request" if self.control.anew else "stale"
 
     def extensions(self) -> Mapping[int, bytes]:
         """The entry's description for people: extension number to text."""
