@@ -70,3 +70,11 @@ def test_a_pipe_gets_every_word_of_every_row(told):
 def test_two_long_words_share_the_room_and_a_short_one_is_not_cut_for_a_long_one():
     told = [("k" * 12, "1h 2m", "a/very/long/scope/of/a/program", "gpt-5-mini")]
     assert dict(fitted(COLUMNS, told, 55)) == {0: 12, 1: 5, 2: 55 - 12 - 5 - 10 - 3 * GAP, 3: 10}
+
+
+@given(st.lists(st.tuples(*[st.text(st.characters(exclude_categories=()), max_size=20)] * 4), max_size=4))
+def test_whatever_is_in_a_word_lines_are_lines_of_columns(told):
+    said = lines(COLUMNS, told)
+    assert said.replace("\t", "").replace("\n", "").isprintable()
+    assert {line.count("\t") for line in said.splitlines()} == {len(COLUMNS) - 1}
+    assert said.count("\n") == len(told) + 1

@@ -13,6 +13,8 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from askonce.events import printable
+
 NARROWEST = 8  # cells of a column that may be cut; below that, a word tells nobody anything
 GAP = 2
 
@@ -60,8 +62,8 @@ def table(columns: Sequence[Column], rows: Rows, width: int) -> Table:
 
 
 def lines(columns: Sequence[Column], rows: Rows) -> str:
-    """Tab-separated lines, the first with the headings. `say.word` keeps tabs and ends of lines out of the words."""
-    return "".join("\t".join(row) + "\n" for row in (_headings(columns), *rows))
+    """Tab-separated lines, the first with the headings. What does not print, as a tab in a word, is shown as text."""
+    return "".join("\t".join(map(printable, row)) + "\n" for row in (_headings(columns), *rows))
 
 
 def _headings(columns: Sequence[Column]) -> list[str]:

@@ -65,7 +65,7 @@ def word(told: str) -> str:
 
 
 def raw(lines: str) -> None:
-    """Lines that are ready: each of their words was made printable."""
+    """Lines that are ready: each of their words is printable (`columns.lines`)."""
     sys.stdout.write(lines)
 
 
