@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from askonce import AsyncCache, Cache, Keys, NotCached, Policy, UsageError
+from askonce.cache import savings
 from askonce.core.codec import PLAIN
 from askonce.core.judge import Verdict
 from askonce.core.providers.usage import Usage
@@ -493,6 +494,33 @@ def test_a_bug_in_the_accounts_stops_neither_them_nor_the_thread(cache, caplog):
     cache.fetch(asked(), chat)
     assert kinds(cache)["hits"].calls == 1
     assert "cannot count" in caplog.text
+
+
+async def test_savings_are_added_up_in_turns_and_come_to_the_same(monkeypatch):
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    async def call() -> Any:
+        return chat()
+
+    async with AsyncCache("memory://", prices=PRICES) as cache:
+        for number in range(9):
+            for _ in range(number):
+                await cache.fetch(asked(str(number), f"gpt-9-{number}"), call, tenant=str(number % 2))
+        ways = ((), "model", ("tenant", "day"), ("day", "model"))
+        whole = [await cache.savings(by=by) for by in ways]
+        monkeypatch.setattr(savings, "AT_ONCE", 1)
+        others = asyncio.create_task(other())
+        await asyncio.sleep(0)
+        turns.clear()
+        assert [await cache.savings(by=by) for by in ways] == whole
+        others.cancel()
+    assert len(turns) >= 4 * 8
+    assert [row.label for row in whole[1].rows] == [f"gpt-9-{number}" for number in range(8, 0, -1)]
 
 
 KEYS = [

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from askonce.cache.trouble import reading
 from askonce.core import tallies
@@ -22,9 +23,11 @@ from askonce.engine.batch import BatchEngine
 from askonce.errors import UsageError
 from askonce.flight.bookings import opened
 
+T = TypeVar("T")
 Since = int | date | datetime | timedelta
 EPOCH = date(1970, 1, 1)
 HOTTEST = 50  # keys in an Activity
+AT_ONCE = 300  # tallies, or rows, that are added up in one turn
 DAYS = tallies.TABLES[tallies.BALANCES].kept
 
 
@@ -97,17 +100,29 @@ async def saved(engine: BatchEngine, since: Since | None, by: str | Sequence[str
             f"since={first.isoformat()} is in the future: give a day up to {today.isoformat()}, today (UTC)"
         )
     counted = [one for one in found if _day(one.at) >= first]
-    rows = _rows(counted, split, engine.codec)
-    return Savings(first, today, _total(counted), split, tuple(rows))
+    rows = [one async for one in _rows(engine, counted, split)]
+    total = sum([_total(some) async for some in _in_turns(engine, counted)], Balance())
+    return Savings(first, today, total, split, tuple(rows))
 
 
-def _rows(found: Iterable[Tallied], by: tuple[By, ...], codec: Codec) -> list[Row]:
+async def _in_turns(engine: BatchEngine, several: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+    """Some of them at a time: a year has fifty thousand, and an event loop has other tasks."""
+    for at in range(0, len(several), AT_ONCE):
+        await engine.mode.give_way()
+        yield several[at : at + AT_ONCE]
+
+
+async def _rows(engine: BatchEngine, found: Sequence[Tallied], by: tuple[By, ...]) -> AsyncIterator[Row]:
     groups: dict[tuple[str, ...], list[Tallied]] = {}
-    for one in found if by else ():
-        said = {**_labels(codec, one.label), "day": _day(one.at).isoformat()}
-        groups.setdefault(tuple(said[name] for name in by), []).append(one)
-    rows = [Row(labels, _total(group)) for labels, group in groups.items()]
-    return sorted(rows, key=_order(by))
+    async for some in _in_turns(engine, found if by else ()):
+        for one in some:
+            said = {**_labels(engine.codec, one.label), "day": _day(one.at).isoformat()}
+            groups.setdefault(tuple(said[name] for name in by), []).append(one)
+    rows, order = [], _order(by)
+    async for few in _in_turns(engine, list(groups.items())):
+        rows += [(order(row), row) for row in (Row(labels, _total(group)) for labels, group in few)]
+    for _, row in sorted(rows, key=itemgetter(0)):
+        yield row
 
 
 def _order(by: tuple[By, ...]) -> Callable[[Row], Any]:

@@ -109,8 +109,10 @@ def _route(view: View, operation: Operation) -> Route:
         if "http" in given:
             given["http"] = {**given["http"], HOST: request.headers.get("host", "")}
         if operation.ways and not given.get("dry_run"):
-            return _answer(operation, await run(given))  # what invalidates does not stop half-way
-        return _answer(operation, await while_there(request.scope, request.receive, run(given)))
+            found = await run(given)  # what invalidates does not stop half-way
+        else:
+            found = await while_there(request.scope, request.receive, run(given))
+        return await asyncio.to_thread(_answer, operation, found)  # it may have megabytes
 
     return Route(operation.path, asked, methods=[operation.method])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -234,7 +235,8 @@ async def _raw(view: View, given: Given) -> bytes:
 
 async def _savings(view: View, given: Given) -> dict[str, Any]:
     by = given["by"].split(",") if given["by"] else ()
-    return (await view.savings(await _since(view, given), by)).as_dict()
+    savings = await view.savings(await _since(view, given), by)
+    return await asyncio.to_thread(savings.as_dict)  # of a year it has many rows
 
 
 async def _since(view: View, given: Given) -> int | date | None:
