@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as _Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from typing import Unpack as _Unpack
 
 from askonce.cache import config as _config
@@ -36,6 +36,11 @@ from askonce.errors import (
     UsageError,
 )
 from askonce.events import Event, Status
+
+if TYPE_CHECKING:
+    from askonce import metrics as metrics
+    from askonce import otel as otel
+    from askonce import testing as testing
 
 __version__ = "0.1.0"
 __all__ = [
@@ -138,3 +143,14 @@ def request_log(cache: Any, stream: Any = None) -> Callable[[], None]:
     from askonce.metrics.request_log import log_requests
 
     return log_requests(cache, stream)
+
+
+if not TYPE_CHECKING:  # a module with it has every name for a type checker
+
+    def __getattr__(name: str) -> Any:
+        """The rooms that `import askonce` does not load: ``askonce.metrics.prometheus(cache)`` imports them."""
+        if name not in {"metrics", "otel", "testing"}:
+            raise AttributeError(f"module 'askonce' has no attribute {name!r}")
+        from importlib import import_module
+
+        return import_module(f"askonce.{name}")

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -103,3 +105,13 @@ def test_every_page_is_in_the_site():
     index = (DOCS / "index.md").read_text("utf-8") + (DOCS / "recipes" / "index.md").read_text("utf-8")
     for page in DOCS.glob("*.md"):
         assert page.stem == "index" or re.search(rf"^{page.stem}$", index, re.MULTILINE), page.name
+
+
+def test_what_a_page_writes_as_an_attribute_of_askonce_is_one_without_another_import():
+    pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
+    written = {name for page in pages for name in re.findall(r"`(askonce\.[\w.]+)\(", page.read_text("utf-8"))}
+    assert {"askonce.metrics.prometheus", "askonce.otel.instrument", "askonce.configure"} <= written
+    program = f"import askonce; print({', '.join(sorted(written))})"
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout
+    with pytest.raises(AttributeError, match="metric"):
+        _ = askonce.metric  # type: ignore[attr-defined]

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase, translate
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.patterns import pattern
 from askonce.core.wording import is_list, plain_function, shown
 from askonce.errors import ConfigError
 
-FOLDS = ("case", "space", "punctuation")
+Fold = Literal["case", "space", "punctuation"]
+FOLDS: tuple[Fold, ...] = get_args(Fold)
 
 
 class RuleWords(TypedDict, total=False):
@@ -31,7 +32,7 @@ class RuleWords(TypedDict, total=False):
     ignore_headers: Iterable[str]  # request headers that cannot change an answer; globs, "x-turn-*", "cookie:affinity"
     same_as: Mapping[str, str]  # hosts that are one upstream: {"llm.internal": "api.openai.com"}
     normalize: Callable[[Any], Any] | None  # makes the value of which the key is made, from a request
-    fold: Iterable[str]  # differences in the last user text that do not count: case, space, punctuation
+    fold: Iterable[Fold]  # differences in the last user text that do not count: case, space, punctuation
     inert: Iterable[str]  # top-level fields of requests of which only the words can change an answer
 
 

@@ -41,6 +41,9 @@ def mistakes(cache: Cache, slow: AsyncCache) -> None:
     Cache(scopes={"a": 5})  # error
     Cache(max_bytes="1 GiB")  # error
     AsyncCache(mode="readonly")  # error
+    Cache(fold="case")  # error
+    Cache(fold=["cases"])  # error
+    askonce.metric.prometheus(cache)  # error
     Policy(tool_calls="always")  # error
     Policy(on_abandon="stop")  # error
     askonce.configure(mode="redonly")  # error
