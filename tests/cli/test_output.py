@@ -50,6 +50,17 @@ JOBS = {
     for name, words in COMMANDS.items()
     if name not in ENDLESS or output in {"left", "full"}
 }
+NONE = ["ls", "--tag", "no such", *AT]
+LOUD = COMMANDS | {"none": NONE, "invalidate": ["invalidate", "--scope", "a scope of several words " * 4, *AT]}
+QUIET = {"left", "raw", "demo", "keys", "help", "help of a command", "version", "nothing", "doctor"} | ENDLESS
+WIDTHS = {"no width": "0", "a width": "9", "nonsense": "wide"}  # $COLUMNS of a pipe
+JOBS |= {
+    (name, output): Job(words, 0, "", {"COLUMNS": columns})
+    for output, columns in WIDTHS.items()
+    for name, words in LOUD.items()
+    if name not in QUIET
+}
+JOBS |= {("why", "ascii terminal"): Job(COMMANDS["why"], 60, "", {"ENCODING": "ascii"})}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +96,20 @@ def test_letters_that_a_locale_lacks_are_shown_by_their_numbers(said):
         assert wide in found[name].out
     assert {one["model"] for one in json.loads(found["json"].out)} >= {prepared.WIDE_MODEL}
     assert "退款" in found["raw"].out, "the bytes of an answer are what they are"
+
+
+def test_a_pipe_has_no_width_whatever_the_environment_says(said):
+    none, nine, nonsense = (of(said, output) for output in WIDTHS)
+    assert none == nine == nonsense
+    assert all(one.out for one in none.values())
+    assert none["none"].err == "no such entries\n"
+    assert none["invalidate"].out.count("\n") == 1
+
+
+def test_a_word_that_is_cut_fits_a_terminal_without_the_mark_of_it(said):
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", said["why", "ascii terminal"].out).splitlines()
+    assert any("~  " in line for line in lines)
+    assert all(width(line) <= 60 for line in lines if "\\" not in line)
 
 
 def test_a_terminal_that_knows_no_sequences_gets_none_and_lines_that_fit_it(said):

@@ -38,7 +38,7 @@ def flights(url: Url = None, prefix: Prefix = None, full: Full = False, as_json:
         return
     say.listed(found, (ALL, _whole), (SCREEN, short), full=full)
     if not found:
-        say.console(stderr=True).print("no calls are under way")
+        say.sentence("no calls are under way", stderr=True)
     elif len(found) >= FLIGHTS:
         say.sentence(Text(f"only the {FLIGHTS:,} longest; there may be more", "dim"), stderr=True)
 

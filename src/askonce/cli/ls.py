@@ -75,7 +75,7 @@ def ls(
 def _remark(rows: Rows, limit: int) -> None:
     # On standard error: what reads the lines of a pipe must not take it for one.
     if not rows.entries:
-        say.console(stderr=True).print("no such entries")
+        say.sentence("no such entries", stderr=True)
     elif rows.more:
         note = f"only the first {say.count(limit, 'entry', 'entries')}; use --limit for more"
         say.sentence(Text(note, "dim"), stderr=True)

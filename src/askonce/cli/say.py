@@ -34,6 +34,8 @@ class _Safe(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of what is to be shown."""
         for segment in super().render(renderable, options):
+            if "…" in segment.text and not self.encoding.startswith("utf"):  # its escape would need six cells
+                segment = segment._replace(text=segment.text.replace("…", "~"))  # noqa: PLW2901
             shown = segment.control or segment.text.isprintable()
             yield segment if shown else segment._replace(text=printable(segment.text, "\n"))
 
@@ -49,7 +51,7 @@ def console(*, stderr: bool = False) -> Console:
     """
     stream = sys.stderr if stderr else sys.stdout
     made = _Safe(highlight=False, markup=False, stderr=stderr, force_terminal=stream.isatty())
-    if made.is_dumb_terminal:  # rich takes each of these to be 80 columns wide
+    if made.is_dumb_terminal or not made.width:  # rich takes the first to have 80 columns, and believes COLUMNS=0
         made.size = ConsoleDimensions(*shutil.get_terminal_size())
     return made
 

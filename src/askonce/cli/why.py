@@ -110,7 +110,7 @@ def _list(view: Viewed, limit: int, *, full: bool, as_json: bool) -> None:
     now = drive(view.now()) if found and say.console().is_terminal else 0.0
     say.listed(found, (ALL, _whole), (SCREEN, lambda one: _short(one, now)), full=full)
     if not found:
-        say.console(stderr=True).print("no misses are noted")
+        say.sentence("no misses are noted", stderr=True)
 
 
 def _short(one: Miss, now: float) -> list[str]:
