@@ -40,7 +40,6 @@ from askonce.events import Event, Status
 if TYPE_CHECKING:
     from askonce import metrics as metrics
     from askonce import otel as otel
-    from askonce import testing as testing
 
 __version__ = "0.1.0"
 __all__ = [
@@ -149,7 +148,7 @@ if not TYPE_CHECKING:  # a module with it has every name for a type checker
 
     def __getattr__(name: str) -> Any:
         """The rooms that `import askonce` does not load: ``askonce.metrics.prometheus(cache)`` imports them."""
-        if name not in {"metrics", "otel", "testing"}:
+        if name not in {"metrics", "otel"}:
             raise AttributeError(f"module 'askonce' has no attribute {name!r}")
         from importlib import import_module
 

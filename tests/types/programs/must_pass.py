@@ -93,7 +93,6 @@ def settings() -> None:
     askonce.configure(url="memory://", mode="off")
     askonce.metrics.prometheus(Cache())
     askonce.otel.instrument()
-    askonce.testing.ScriptedCall().script(None, "refused")
 
 
 def carried(text: str, *, more: int = 0) -> str:
