@@ -37,10 +37,6 @@ from askonce.errors import (
 )
 from askonce.events import Event, Status
 
-if TYPE_CHECKING:
-    from askonce import metrics as metrics
-    from askonce import otel as otel
-
 __version__ = "0.1.0"
 __all__ = [
     "AskonceError",

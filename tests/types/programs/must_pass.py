@@ -91,8 +91,6 @@ def settings() -> None:
     Cache("redis://localhost", near="64MB", socket_timeout=0.5, ssl_ca_certs="ca.pem", scopes={"a": Policy(ttl=5)})
     Cache(fold=["case"], ignore_headers=["x-turn-*"], policy=Policy(tool_calls="judge"))
     askonce.configure(url="memory://", mode="off")
-    askonce.metrics.prometheus(Cache())
-    askonce.otel.instrument()
 
 
 def carried(text: str, *, more: int = 0) -> str:
