@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import select
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,6 +37,7 @@ from askonce.gateway.wire_errors import (
     TransportError,
 )
 from askonce.http.credentials import Header
+from askonce.runtime.readable import is_readable
 
 IDLE = 45.0  # s that an unused connection is kept: less than the 60 s after which common balancers close it
 HEAD = 65_536  # bytes of one line of an answer's head
@@ -123,7 +123,7 @@ class _Answers(ResponseHandler):
             self._payload.set_exception(aiohttp.ClientPayloadError("no HTTP/1.1"), self._exception)
 
     def _on_read_timeout(self) -> None:
-        if self.is_connected() and _is_readable(self.transport.get_extra_info("socket").fileno()):  # type: ignore[union-attr]
+        if self.is_connected() and is_readable(self.transport.get_extra_info("socket").fileno()):  # type: ignore[union-attr]
             self._reschedule_timeout()
         else:
             super()._on_read_timeout()
@@ -154,7 +154,7 @@ class _Connector(aiohttp.TCPConnector):
 
 def _is_spoken_on(protocol: Any) -> bool:
     """Whether something came over a connection since its last answer, its end too, though the loop may not know yet."""
-    if protocol.should_close or _is_readable(protocol.transport.get_extra_info("socket").fileno()):
+    if protocol.should_close or is_readable(protocol.transport.get_extra_info("socket").fileno()):
         return True
     return protocol.read_by is not None and _has_begun(protocol.read_by)
 
@@ -169,14 +169,6 @@ def _has_begun(parser: Any) -> bool:
     except Exception:  # noqa: BLE001 - whatever it is, it is no answer
         return True
     return [(one.code, one.reason, one.raw_headers) for one, _ in messages] != [(204, "Between", ())]
-
-
-def _is_readable(number: int) -> bool:
-    if not hasattr(select, "poll"):
-        return bool(select.select([number], [], [], 0)[0])
-    poll = select.poll()  # select takes no descriptor above 1023
-    poll.register(number, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class UpstreamClient:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from askonce import AsyncCache
+from askonce.runtime.readable import is_readable
 from askonce.store import StoreTrouble
 from askonce.store.redis import async_wire
 from askonce.store.redis.address import RedisAddress, from_url
@@ -26,7 +27,9 @@ from askonce.store.redis.connecting import was_first
 from askonce.store.redis.connection import Cut
 from askonce.store.redis.multiplexed import LATE, MultiplexedConnection, open_multiplexed
 from askonce.store.redis.scripts import pack
+from askonce.store.redis.trouble import over
 from askonce.testing.servers import Server
+from tests.crowd import eventually
 from tests.store.puppet import AT_MOST, Puppet, address, clients, filled, get, reply, until
 from tests.took import Took
 
@@ -224,6 +227,21 @@ class TestAsync:
         time.sleep(0.5)  # noqa: ASYNC251 - the caller's own fault, longer than the store's timeout
         assert await late == b"value of n2"
         await wire.close()
+
+    async def test_what_came_while_the_process_stood_still_is_read_before_anybody_is_given_up(self, valkey: Server):
+        """Timers are due first when it goes on, as after SIGCONT: the loop was told nothing of its sockets."""
+        connection = await open_multiplexed(address(valkey, LONG))
+        asked = [connection.ask(pack(b"ECHO", number), 1) for number in range(50)]
+        connection._flush()
+        eventually(lambda: is_readable(connection._transport.get_extra_info("socket").fileno()), "the replies come")
+        for one in connection._waiting:
+            one.due -= 3 * LONG
+        connection._sweeps -= 3 * LONG
+        connection._received_at -= 3 * LONG
+        connection._sweep()
+        assert await asyncio.gather(*asked) == [[b"%d" % number] for number in range(50)]
+        assert connection.over is None
+        connection.end(over())
 
     async def test_callers_under_way_when_it_is_closed_are_told_and_nothing_is_opened_again(self, own_valkey: Server):
         wire = AsyncWire(address(own_valkey, 5.0))

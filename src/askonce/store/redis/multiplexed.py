@@ -28,6 +28,7 @@ from typing import Any
 import hiredis
 
 from askonce.runtime.exits import EXIT, ending
+from askonce.runtime.readable import is_readable
 from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.asking import find_on_loop, search
@@ -182,6 +183,9 @@ class MultiplexedConnection(asyncio.Protocol):
         """Give up what is overdue; and the connection, if nothing was received or the first reply due is lost."""
         self._sweeper = None
         waiting, now = self._waiting, self._loop.time()
+        if waiting and self._stood_still(now):
+            self._sweep_at(now + self._timeout / 20)
+            return
         if self._out:
             self._flush()  # its own callback should have sent it long ago
         if self._prover is not None and self._prover.when() < now:
@@ -202,6 +206,12 @@ class MultiplexedConnection(asyncio.Protocol):
                 soonest = min(soonest, self._until(asked))
                 break
         self._sweep_at(max(soonest, now + self._timeout / 20))
+
+    def _stood_still(self, now: float) -> bool:
+        """Whether replies came while the process stood still: timers are due before them when it goes on."""
+        if now < self._sweeps + self._timeout / 20 or self._transport.is_closing():
+            return False
+        return is_readable(self._transport.get_extra_info("socket").fileno())
 
     def _sweep_at(self, due: float) -> None:
         if self._sweeper is not None:
