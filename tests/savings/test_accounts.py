@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Any
 
+import httpx2
 import pytest
 
 from askonce import AsyncCache, Cache, Keys, NotCached, Policy, UsageError
@@ -214,6 +215,51 @@ def test_callers_that_share_a_flight_join_it_stored_or_not(cache):
             thread.join()
     found = kinds(cache)
     assert (found["led"], found["joined"]) == (ONE.times(2), ONE.times(4))
+
+
+async def after_a_leader_that(error: str, body: dict[str, Any], path: str) -> Any:
+    """The savings of a caller that joined a call, whose end was its leader's alone, and then made its own."""
+    calls, ends = [], asyncio.Event()
+
+    async def upstream(request: httpx2.Request) -> httpx2.Response:
+        calls.append(request)
+        if len(calls) == 1:
+            await ends.wait()
+            if error == "404":
+                return httpx2.Response(404, json={"error": {"message": "not for this credential"}})
+            raise getattr(httpx2, error)("slow", request=request)
+        data = [{"object": "embedding", "index": 0, "embedding": [1.0]}]
+        return httpx2.Response(200, json={"object": "list", "model": "m", "data": data} if "input" in body else chat())
+
+    async with AsyncCache("memory://", tenant="t", prices=False) as cache:
+        own: dict[str, Any] = {"module": httpx2, "inner": httpx2.MockTransport(upstream)}
+        async with cache.http_client(timeout=1, **own) as first, cache.http_client(timeout=60, **own) as second:
+            asking = [
+                asyncio.ensure_future(one.post(f"https://api.example/v1/{path}", json=body, headers={"x-api-key": key}))
+                for one, key in ((first, "a"), (second, "b"))
+            ]
+            flights = cache._base.engine().board.flights
+            callers = 2 + ("input" in body)  # a batch counts itself, too
+            await asyncio.to_thread(eventually, lambda: sum(one.callers for one in flights()) == callers, "two callers")
+            ends.set()
+            await asyncio.wait(asking)
+            assert asking[1].result().status_code == 200
+        return (await cache.savings()).total
+
+
+@pytest.mark.parametrize("error", ["ReadTimeout", "ConnectTimeout", "PoolTimeout", "404"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("chat/completions", asked()), ("embeddings", {"model": "m", "input": ["a"]})],
+    ids=["chat", "batch"],
+)
+def test_who_joined_a_call_that_was_not_for_it_and_made_its_own_saved_nothing(error, path, body):
+    """The time of the call that it had joined was saved, and of one that was never sent minus one call."""
+    total = asyncio.run(after_a_leader_that(error, body, path))
+    sent = error in {"ReadTimeout", "404"}
+    assert (total.paid.calls, total.asked.calls, total.unanswered) == (1 + sent, 1 + sent, 1 - sent)
+    assert total.saved.ms <= 0
+    assert plain(total.saved) == Spent()
 
 
 def test_values_without_a_usage_count_calls_and_seconds_only(cache):

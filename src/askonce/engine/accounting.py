@@ -161,8 +161,10 @@ class Accounting:
             if paid.sent:
                 spent = Spent() if question.part else replace(paid.spent, calls=1)
                 self._book(question, "joined", spent, paid.cost)
-            else:
-                self.unanswered(question)
+                question.shared = "joined", spent
+            elif self._counts(question):
+                self._book(question, "unanswered", Spent(1))
+                question.shared = "unanswered", Spent(1)
 
     def joined_entry(self, question: Question, head: Head, data: bytes) -> None:
         """A caller has the entry of a flight of another process."""
@@ -171,7 +173,8 @@ class Accounting:
     def joined_answer(self, question: Question, body: bytes | memoryview) -> None:
         """A caller has an answer that was shared and not stored; its usage is read later."""
         cost = FREE if len(body) > LARGEST else Cost(read=partial(bills_in, question.key.form, bytes(body)))
-        self._book(question, "joined", Spent(int(not question.part)), cost)
+        question.shared = "joined", Spent(int(not question.part))
+        self._book(question, *question.shared, cost)
 
     def followed(self, question: Question, tape: Tape) -> None:
         """A caller has read the stream of another process, or a part of it, which tells no usage."""
@@ -217,7 +220,12 @@ class Accounting:
 
     def unjoined(self, question: Question) -> None:
         """Take back what was counted for a caller that asks once more: the answer was not for it."""
-        self._book(question, "joined", Spent(-1))
+        shared, question.shared = question.shared, None
+        if shared is None:
+            return
+        self._book(question, shared[0], NOTHING - shared[1])
+        if shared[0] == "unanswered":
+            self._counts(question, counted=False)
 
     def unanswered(self, question: Question) -> None:
         """A lookup, or a batch, ended without an answer and without a call."""

@@ -67,6 +67,7 @@ class Question:
     began: float = 0.0  # of time.perf_counter(), if the lookup is measured
     part: Part | None = None  # of an item of a batch
     served: Any = None  # the row in which its hit was counted (flight.accounts)
+    shared: tuple[str, Any] | None = None  # as what, and as what Spent, its share of another's call was counted
     operation: Operation | None = None  # of an HTTP request, for what measures it
     parts: Parts | Later | None = None  # what its key is made of, known when it goes upstream
     flight: bytes = b""  # the flight that was noted for it

@@ -331,7 +331,7 @@ class Transport:
                     got[question.key] = Vector(made.body, made.frame, made.headers), found.status
             if any(question.unreadable and question.key in unread for question in missing):
                 return await self._passed(call.request, UNREADABLE)  # another process keeps writing it
-            missing = [unread.get(one.key) or again(one) for one in missing if one.key not in got]
+            missing = [unread.get(one.key) or self._again(one) for one in missing if one.key not in got]
         return self._joined(call, got, paid)
 
     async def _unsplit(self, part: PartialCall, status: Status) -> Any:
