@@ -214,6 +214,28 @@ def test_a_proxy_that_reads_requests_knows_its_users_and_one_that_is_a_tunnel_do
     assert keys["http"][1] == keys["http"][2]
 
 
+PROXY_HEADERS = {
+    "none": ({}, "none"),
+    "a key": ({"x-api-key": "a"}, "key a"),
+    "another key": ({"X-Api-Key": "b"}, "key b"),
+    "a customer": ({"x-team": "a"}, "team a"),
+    "the customer, and a request id": ({"x-team": "a", "x-request-id": "1", "user-agent": "me"}, "team a"),
+    "another customer": ({"x-team": "b"}, "team b"),
+}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_what_the_headers_for_a_proxy_tell_it_counts_where_it_reads_requests(module, cache, scheme):
+    keys: dict[str, set[str]] = {}
+    for headers, who in PROXY_HEADERS.values():
+        inner = answering(module)
+        inner._pool = module.HTTPTransport(proxy=module.Proxy("http://127.0.0.1:1", headers=headers))._pool
+        with cache.http_client(module=module, inner=inner, headers=WHO) as client:
+            keys.setdefault(who, set()).add(status_of(cache, client, scheme + URL.removeprefix("https")).key)
+    assert {len(found) for found in keys.values()} == {1}
+    assert len(set.union(*keys.values())) == (len(keys) if scheme == "http" else 1)
+
+
 def test_two_sockets_are_two_upstreams_though_the_url_is_one(module, cache):
     inners = [behind(module, None, uds=f"/run/{name}.sock") for name in "ab"]
     for inner in inners:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from askonce.http.credentials import CERTIFICATE
-from askonce.http.request import PLAIN, Connection
+from askonce.http.request import PLAIN, Connection, read_headers
 
 DIRECTIONS = frozenset({"sni_hostname", "target"})  # extensions of a request that say where it goes
 LAYERS = 6  # transports around transports
@@ -35,9 +35,10 @@ def connection_of(transport: Any, given: Sequence[Any] = (), *, secure: bool) ->
         parts = list(_parts(transport))
     except Exception:  # noqa: BLE001 - what others keep in their objects may be anything; a certificate may be there
         parts, given = [], [UNSEEN]
-    whose = _certificates(parts, given) if secure else _proxy_users(parts)
+    whose, said = (_certificates(parts, given), ()) if secure else _proxy_headers(parts)
     sockets = [(":socket", path) for part in parts if isinstance(path := getattr(part, "_uds", None), str)]
-    return Connection(b"\n".join(sorted(whose)), tuple(sockets)) if whose or sockets else PLAIN
+    where = (*sockets, *said)
+    return Connection(b"\n".join(sorted(whose)), where) if whose or where else PLAIN
 
 
 def _certificates(parts: Sequence[Any], given: Sequence[Any]) -> set[bytes]:
@@ -46,10 +47,13 @@ def _certificates(parts: Sequence[Any], given: Sequence[Any]) -> set[bytes]:
     return {CERTIFICATE + one for one in shown if one}
 
 
-def _proxy_users(parts: Sequence[Any]) -> set[bytes]:
-    """The users of proxies that read the requests; requests to https pass through a tunnel."""
-    headers = [pair for part in parts for pair in getattr(part, "_proxy_headers", ())]
-    return {b"proxy-authorization:" + value for name, value in headers if name.lower() == b"proxy-authorization"}
+def _proxy_headers(parts: Sequence[Any]) -> tuple[set[bytes], tuple[tuple[str, str], ...]]:
+    """What the headers for a proxy add to requests that it reads: credentials, and others that count; requests to https
+    pass through a tunnel.
+    """
+    found = read_headers([pair for part in parts for pair in getattr(part, "_proxy_headers", ())])
+    whose = {found.secrets} if found.secrets else set()
+    return whose, tuple((f":proxy {name}", value) for name, value in found.counts)
 
 
 def given_beside(options: Mapping[str, Any]) -> list[Any]:

@@ -32,7 +32,7 @@ class Connection(NamedTuple):
     """What a connection tells beyond the request: whose it is, in lines like `RequestHeaders.secrets`; where it goes.
 
     No header can have the names in `where`: ``:socket``, the path of a Unix socket; ``:sni_hostname`` and ``:target``,
-    the extensions of a request with these names.
+    the extensions of a request with these names; ``:proxy`` and the name of a header that a proxy reads.
     """
 
     secrets: bytes = b""
