@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import socket
 import ssl
 import threading
@@ -95,6 +96,37 @@ def _said_while_it_stands(running: Running, upstream: socket.socket, before: byt
         assert stands.wait(30)
         calls.sendall(meanwhile)
         came.set()
+
+
+def test_a_request_that_comes_when_an_idle_connection_is_to_be_closed_is_answered():
+    asked = request(method="GET", path="/x", last=False)
+    with Tap() as tap, serving(tap.url) as running:
+        for sent in (1, 30, len(asked)):
+            with socket.create_connection(("127.0.0.1", running.port), 20) as caller:
+                caller.sendall(asked)
+                assert caller.recv(4096)
+                _sent_while_it_expires(running, caller, asked[:sent])
+                caller.sendall(asked[sent:])
+                assert b" 200 " in caller.recv(4096)
+    assert len(tap.heard) == 6
+
+
+def _sent_while_it_expires(running: Running, caller: socket.socket, sent: bytes) -> None:
+    """The time of an idle connection is over at the moment when this comes on it."""
+    stands, came, mine = threading.Event(), threading.Event(), caller.getsockname()
+
+    def expires() -> None:
+        stands.set()
+        assert came.wait(30)
+        connections: set[Any] = running.server.server_state.connections
+        (connection,) = [one for one in connections if one.client == mine]
+        connection._answered_at_hand = -math.inf
+        connection.timeout_keep_alive_handler()
+
+    running.tell(expires)
+    assert stands.wait(30)
+    caller.sendall(sent)
+    came.set()
 
 
 def test_a_name_that_does_not_exist_is_named():

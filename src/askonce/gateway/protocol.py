@@ -23,6 +23,7 @@ from askonce.gateway.caller import LEAVES
 from askonce.gateway.collector import collector
 from askonce.gateway.paths import target_problem
 from askonce.gateway.repeated import HEAD
+from askonce.runtime.readable import is_readable
 
 RATE = 65_536  # bytes of a body for which it gets another second
 STALLED = 120.0  # s in which a caller reads nothing of its answer, before its connection is closed
@@ -181,11 +182,14 @@ class GatewayProtocol(HttpToolsProtocol):
         super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
-        """The time of an idle connection is over, unless it was answered meanwhile: that moves no timer."""
+        """The time of an idle connection is over, unless it was answered meanwhile: that moves no timer.
+
+        Nor is it over if a request has come that was not read yet: it would be lost.
+        """
         left = self._answered_at_hand + self.timeout_keep_alive - time.monotonic()
         if left > 0:
             self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
-        else:
+        elif not is_readable(self.transport.get_extra_info("socket").fileno()):
             super().timeout_keep_alive_handler()
 
     def _check_size(self) -> None:
