@@ -31,6 +31,7 @@ from askonce.events import printable
 
 TIMEOUT = 0.2  # s: the most that store trouble may cost a lookup
 CONNECT_TIMEOUT = 1.0  # s
+STEP_BYTES = 2**21  # of entries that a walk deletes at once, about: SQLite takes a microsecond for each hundred
 LOG_LIFE = 15 * 60_000  # ms that the log of a stream under way is kept, from its first byte
 TAPE_LIFE = 60_000  # ms that a finished flight's tape is kept for its followers
 PARTITIONS = 64  # a constant of the key format, not a setting: two clients must never disagree about it

@@ -27,7 +27,7 @@ from askonce.core.model import (
     unpack_extensions,
 )
 from askonce.core.tape import DATA, frames
-from askonce.store import Record, Store
+from askonce.store import STEP_BYTES, Record, Store
 
 ANY_SIZE = 2**28  # bytes of an answer that is shown, however large the largest one of its cache may be
 STEP = 500  # entries in a step: some milliseconds of the store's time
@@ -184,7 +184,15 @@ async def sweep(store: Store) -> AsyncIterator[tuple[int, int]]:
 
 
 async def _discarded(store: Store, dead: list[Record]) -> int:
-    gone = await store.discard(dead) if dead else 0
+    """Discard all of them, a few megabytes at a time: others wait to write meanwhile."""
+    gone = size = 0
+    some: list[Record] = []
+    for one in dead:
+        some.append(one)
+        size += one.size
+        if size >= STEP_BYTES or one is dead[-1]:
+            gone += await store.discard(some)
+            some, size = [], 0
     dead.clear()
     return gone
 

@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +26,8 @@ from askonce.core.model import Lifetime, read_entry, read_head
 from askonce.core.tape import ALIVE, ENDED, FAILED, SAID, SHARED, STORED, WANTED, Ending, Notice, read_ending
 from askonce.errors import ConfigError
 from askonce.runtime.drive import drive
-from askonce.store import Held, StoreTrouble
+from askonce.store import Held, Record, StoreTrouble, inventory
+from askonce.store.sqlite import ledger
 from askonce.store.sqlite.file import FORK_PATIENCE
 from askonce.store.sqlite.schema import VERSION
 from askonce.store.sqlite.store import SQLiteStore, path_of
@@ -934,7 +935,7 @@ def test_a_log_that_is_there_stays_when_its_flight_is_refused(path: Path, opened
 def test_a_walk_meets_every_entry_of_a_prefix_and_no_other(path: Path, opened: Opened):
     one, two = opened(path, prefix="one"), opened(path, prefix="two")
     for number in range(1, 31):
-        put(one if number % 3 else two, key(number), number, b"x" * number)
+        put(one if number % 3 else two, key(number), number, b"x" * (number * 3_000 if number % 2 else number))
     cursor, met = b"", []
     while True:
         cursor, seen = drive(one.scan(cursor, 7))
@@ -945,15 +946,44 @@ def test_a_walk_meets_every_entry_of_a_prefix_and_no_other(path: Path, opened: O
     assert all(read_head(one.header).length == len(one.header) < one.size for one in met)
 
 
-def test_what_was_seen_is_discarded_unless_it_was_replaced(path: Path, opened: Opened):
+def test_a_sweep_and_a_raze_delete_a_few_bytes_at_once(path: Path, opened: Opened, monkeypatch):
+    monkeypatch.setattr(inventory, "STEP_BYTES", 50_000)
+    monkeypatch.setattr(ledger, "STEP_BYTES", 50_000)
+    store = opened(path)
+    sizes = [1, 60_000, 20_000, 20_000, 20_000, 1, 1, 70_000, 10_000, 1]
+    for number, size in enumerate(sizes):
+        put(store, key(number), number, b"x" * size)
+    drive(store.invalidate((), everything=True))
+    steps: list[int] = []
+    discard = store.discard
+
+    async def counted(seen: Sequence[Record]) -> int:
+        steps.append(sum(one.size for one in seen))
+        return await discard(seen)
+
+    monkeypatch.setattr(store, "discard", counted)
+    assert drive(anext(inventory.sweep(store))) == (10, 10)  # type: ignore[arg-type]  # it has the send of a coroutine
+    assert len(steps) >= 3
+    assert max(steps) < 50_000 + 75_000
+    for number, size in enumerate(sizes):
+        put(store, key(number), number, b"x" * size)
+    gone = []
+    while step := drive(store.raze(500)):
+        gone.append(step)
+    assert sum(gone[:-1]) >= 10
+    assert max(gone[:3]) < 10
+
+
+@pytest.mark.parametrize("size", [1, 16_200, 16_384, 300_000])
+def test_what_was_seen_is_discarded_unless_it_was_replaced(path: Path, opened: Opened, size):
     clock = Clock()
     store = opened(path, clock=clock)
-    put(store, key(1), 1)
-    put(store, key(2), 2)
+    put(store, key(1), 1, b"x" * size)
+    put(store, key(2), 2, b"x" * size)
     _, seen = drive(store.scan(b"", 10))
     drive(store.invalidate((), everything=True))
     clock.forward(1)
-    put(store, key(2), 3)
+    put(store, key(2), 3, b"x" * size)
     assert drive(store.discard(seen)) == 1
     assert drive(store.entry(key(1))) is None
     assert drive(store.entry(key(2))) is not None

@@ -30,7 +30,7 @@ from askonce.core.model import (
 from askonce.core.notes import Note
 from askonce.core.tallies import Push
 from askonce.core.tape import Notice
-from askonce.store import LOG_LIFE, TAPE_LIFE, Record, Running, StoreTrouble, ledger
+from askonce.store import LOG_LIFE, STEP_BYTES, TAPE_LIFE, Record, Running, StoreTrouble, ledger
 from askonce.store.sqlite import tallies
 from askonce.store.sqlite.notes import add as add_notes
 from askonce.store.sqlite.room import LARGEST, SWEPT, Room, number_of
@@ -38,18 +38,27 @@ from askonce.store.sqlite.room import LARGEST, SWEPT, Room, number_of
 _NAME = struct.Struct(">q")  # of a Record
 _FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
 _RUNNING = "SELECT * FROM leases WHERE realm = ? AND NOT idle AND deadline > ? AND expire > ? ORDER BY expire LIMIT ?"
-_SCAN = "SELECT id, CASE WHEN realm = ? THEN body END, size FROM entries WHERE id > ? ORDER BY id LIMIT ?"
+# Of a large body SQLite reads all pages, also for a substr of it; a blob reads those that are asked for.
+_SCAN = "SELECT id, realm = ?, CASE WHEN size < 16384 THEN body END, size FROM entries WHERE id > ? ORDER BY id LIMIT ?"
+_SMALL = "SELECT CASE WHEN size < 16384 THEN body END FROM entries WHERE id = ?"
 
 
 def scan(connection: sqlite3.Connection, realm: int, cursor: bytes, count: int) -> tuple[bytes, list[Record]]:
-    """Read `count` entries from `cursor` on, less those of other prefixes; one body at a time is in memory."""
+    """Read `count` entries from `cursor` on, less those of other prefixes."""
     after = _NAME.unpack(cursor)[0] if cursor else -(2**63)
     seen, met = [], 0
-    for number, body, size in connection.execute(_SCAN, (realm, after, count)):
+    for number, ours, body, size in connection.execute(_SCAN, (realm, after, count)):
         met, after = met + 1, number
-        if body is not None:
-            seen.append(Record(_NAME.pack(number), body[: int.from_bytes(body[4:8], "big")], size))
+        if ours:
+            length = int.from_bytes((body or _beginning(connection, number, 8))[4:8], "big")
+            header = _beginning(connection, number, length) if body is None else body[:length]
+            seen.append(Record(_NAME.pack(number), header, size))
     return (_NAME.pack(after) if met == count else b""), seen
+
+
+def _beginning(connection: sqlite3.Connection, number: int, length: int) -> bytes:
+    with connection.blobopen("entries", "body", number, readonly=True) as blob:
+        return blob.read(length)
 
 
 def running(connection: sqlite3.Connection, realm: int, now: int, count: int) -> list[Running]:
@@ -240,13 +249,15 @@ class Rows:
         gone = 0
         for name, header, _ in seen:
             (number,) = _NAME.unpack(name)
-            row = self._execute("SELECT substr(body, 1, ?) FROM entries WHERE id = ?", (_FENCE.stop, number)).fetchone()
-            if row and row[0][_FENCE] == header[_FENCE]:
+            row = self._execute(_SMALL, (number,)).fetchone()
+            if row and (row[0] or _beginning(self._connection, number, _FENCE.stop))[_FENCE] == header[_FENCE]:
                 gone += self._execute("DELETE FROM entries WHERE id = ?", (number,)).rowcount
         return gone
 
     def raze(self, count: int) -> int:
-        for table, key in (("entries", "id"), ("leases", "name"), ("hits", "id"), ("tapes", "id")):
+        if gone := self._raze_entries(count):
+            return gone
+        for table, key in (("leases", "name"), ("hits", "id"), ("tapes", "id")):
             gone = self._delete(table, key, "realm = ?", self._realm, count)
             if gone:
                 return gone
@@ -255,6 +266,17 @@ class Rows:
         self._execute("DELETE FROM notes WHERE realm = ?", (self._realm,))
         gone = self._execute("DELETE FROM moved WHERE realm = ?", (self._realm,)).rowcount
         return gone + self._execute("DELETE FROM generations WHERE realm = ?", (self._realm,)).rowcount
+
+    def _raze_entries(self, count: int) -> int:
+        """Delete a few megabytes of them: all other writers wait."""
+        rows = self._execute("SELECT id, size FROM entries WHERE realm = ? LIMIT ?", (self._realm, count)).fetchall()
+        some, left = [], STEP_BYTES
+        for number, size in rows:
+            if left > 0:
+                some.append((number,))
+            left -= size
+        self._connection.executemany("DELETE FROM entries WHERE id = ?", some)
+        return len(some)
 
     def _delete(self, table: str, key: str, which: str, value: int, count: int) -> int:
         sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {which} LIMIT ?)"  # noqa: S608
