@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from typing import Any
 
 import pytest
 
@@ -140,6 +141,18 @@ def test_a_refusal_is_remembered_for_a_minute_and_comes_back_as_it_was(tmp_path,
         assert "detail=refused-credential" in again.headers["cache-status"]
         clock[0] += 1.5
         assert ask(running, "sk-new").status_code == 200
+
+
+def test_a_clock_that_steps_back_gives_no_stored_answer_to_a_credential_that_is_not_known(tmp_path, tap):
+    """An answer of the future is fresh for any ttl, also for one of 0."""
+    with Running(configured(tmp_path, tap, SHARED)) as running:
+        assert ask(running, "sk-a").status_code == 200
+        store: Any = running.gateway.cache._base.engine().store
+        plain = store._clock
+        store._clock = lambda: plain() - 10_000_000
+        assert was_hit(ask(running, "sk-a"))
+        assert ask(running, "sk-x").status_code == 401
+        assert not was_hit(ask(running, "sk-b"))
 
 
 def test_a_remembered_refusal_is_for_no_caller_who_wants_a_newer_answer(tmp_path, tap, provider, monkeypatch):

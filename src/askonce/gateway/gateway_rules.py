@@ -368,8 +368,9 @@ def _limited(plan: Plan, most: int, *, trusted: bool) -> Plan:
     limits = plan.limits
     error = limits.ttl + limits.error if trusted else 0
     limits = limits._replace(ttl=min(limits.ttl, most), grace=0, error=error, max_stale=0)
-    control = plan.control if trusted or most else plan.control._replace(no_cache=True)
-    return replace(plan, control=control, limits=limits if trusted or most else limits._replace(max_age=0))
+    if trusted or most:
+        return replace(plan, limits=limits)
+    return replace(plan, control=plan.control._replace(no_cache=True), limits=limits._replace(max_age=0), plain=False)
 
 
 def _whose(found: Ruling, tenant: str) -> Settings:
