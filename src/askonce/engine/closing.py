@@ -16,9 +16,10 @@ from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Mode, Signal
 from askonce.runtime.threads import ThreadSignal
+from askonce.stream.pump import Pump
 
-SETTLE = 1.0  # s for cancelled flights to give their leases back
-LOOK = 0.005  # s between two checks of the remaining flights while the interpreter ends
+SETTLE = 1.0  # s for cancelled flights to give their leases back, and again for answers that are being stored
+LOOK = 0.005  # s between two checks of the remaining flights
 
 
 class Closing:
@@ -33,6 +34,7 @@ class Closing:
 
     async def wait(self, limit: float) -> list[str]:
         """Wait for the flights under way, at most `limit` s. Return the keys of those without an answer."""
+        self._store_whole()
         until = time.monotonic() + limit
         left = [flight for flight in self._board.flights() if not await self._ended(flight, until)]
         return [flight.key.text for flight in left if not flight.ends()]
@@ -65,12 +67,16 @@ class Closing:
         for waiter in list(self._claims.waiters):
             waiter.wake(None)
         await self._mode.settle(SETTLE)
+        signal, until = self._mode.signal(), time.monotonic() + SETTLE
+        while any(flight.handed_over for flight in self._board.flights()) and time.monotonic() < until:
+            await signal.wait(LOOK)
         self._guarded.leave()
 
     def last(self, until: float) -> None:
         """The interpreter ends: wait for flights without a caller, and for answers that are being stored, until then
         (monotonic s); give up the rest.
         """
+        self._store_whole()
         while any(flight.attended() for flight in self._unwaited()) and time.monotonic() < until:
             time.sleep(LOOK)
         if left := self._unwaited():
@@ -78,6 +84,12 @@ class Closing:
         drive(self._leader.accounting.push(ThreadSignal(), until))
         if not self._guarded.background.breakers.shut:
             self._guarded.background.notes.finish(until)
+
+    def _store_whole(self) -> None:
+        """Have the streams stored that are whole and still open: nobody may read on, or close them in time."""
+        for flight in self._board.flights():
+            if isinstance(flight.pump, Pump) and flight.pump.scan.whole():
+                flight.pump.hand_over()
 
     def _unwaited(self) -> list[Flight]:
         return [flight for flight in self._board.flights() if (flight.unwaited or flight.ends()) and not flight.over]

@@ -348,7 +348,7 @@ class Pump:
                 self._settled = True
         except BaseException as interrupt:
             if not isinstance(interrupt, GeneratorExit):  # a finaliser runs: `hand_on` does it later
-                self._hand_over_answer(lost)
+                self.hand_over(lost)
             raise
         finally:
             # Stored before its readers see the end: a program that ends there must not lose what it paid for.
@@ -359,7 +359,7 @@ class Pump:
         with contextlib.suppress(ValueError):  # its own step ends it, and then it returns
             self._steps.close()
 
-    def _hand_over_answer(self, lost: BaseException | None) -> None:
+    def hand_over(self, lost: BaseException | None = None) -> None:
         """Its own code ends before a stream is stored: the background thread stores it, or gives its lease back."""
         if not self._settled:
             self._handed_over(lost)
@@ -378,7 +378,7 @@ class Pump:
             error, lost = self._first_outcome(Cut("this stream is not read on: its task or its reader was interrupted"))
             left = partial(self.end, error)
             if self._asynchronous and lost is None:
-                self._hand_over_answer(None)  # its loop may never run again
+                self.hand_over()  # its loop may never run again
             if self._asynchronous or len(self._successors) == SUCCESSORS:
                 self.tape.end(error)  # its readers learn at once
         if len(self._successors) < SUCCESSORS:
