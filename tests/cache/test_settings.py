@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import logging
+import math
 import re
 import weakref
+from decimal import Decimal
 
 import pytest
 
@@ -371,6 +374,25 @@ def test_an_answer_that_is_not_json_is_returned_with_one_warning_naming_the_reme
         assert outcome.status.detail == "not-json"
     assert len(caplog.records) == 1
     assert "model_dump" in caplog.text
+    assert "($: Note)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("told", "value"),
+    [
+        ("$.a[1].b: Decimal", {"a": [1, {"b": Decimal(1)}], "c": object()}),
+        ("$.a: float nan", {"a": math.nan}),
+        ("$[0]: int beyond 64 bits", [2**64]),
+        ("$.a: a text that UTF-8 does not have", {"a": "\ud800"}),
+        ("$.x: a key of type NoneType", {"x": {"y": 1, None: 2}}),
+        ("$.x: tuple", {"w": [], "x": (1, 2)}),
+        ("nested too deep", json.loads("[" * 300 + "]" * 300)),
+    ],
+)
+def test_the_warning_names_the_place_of_what_is_no_json(told, value, caplog):
+    with Cache("memory://") as cache:
+        cache.fetch(ASKED, lambda: value)
+    assert f"({told})" in caplog.text
 
 
 def test_nobody_can_change_another_callers_value(crowd, cache):

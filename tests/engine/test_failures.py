@@ -8,7 +8,9 @@ tape brings it to every follower, and later callers do not get it.
 from __future__ import annotations
 
 import asyncio
+import enum
 import itertools
+import re
 
 import pytest
 
@@ -204,10 +206,24 @@ def test_a_bug_in_the_store_is_raised_and_does_not_make_the_engine_call_again(cr
     eventually(lambda: not cache._base._engine.board.flights(), "no flight is left")
 
 
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Colour(int, enum.Enum):
+    RED = 1
+
+
+NO_JSON = [
+    *((1, 2), {1: 2}, float("nan"), {"x": {1, 2}}, b"bytes", 2**70, object()),
+    *(Word.YES, Colour.RED, {"label": Word.YES}, [{"flags": [re.IGNORECASE]}], {"text": "\ud800"}),
+]
+
+
 def test_answers_that_differ_only_in_kind_are_returned_as_they_are(crowd, place):
     """What would come back from JSON as something else is no JSON: it is returned itself, and not stored."""
     cache = crowd.cache(place)
-    for number, value in enumerate([(1, 2), {1: 2}, float("nan"), {"x": {1, 2}}, b"bytes", 2**70, object()]):
+    for number, value in enumerate(NO_JSON):
         outcome = crowd.answer(cache, {"n": number}, lambda value=value: value)
         assert outcome.value is value
         assert outcome.status.detail == "not-json"

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol
 from askonce.cache import results
 from askonce.cache.typing import T_co
 from askonce.core.judge import Judge, refused
-from askonce.core.plain import exact_json
+from askonce.core.plain import Inexact, exact_json
 from askonce.core.spent import Spent
 from askonce.engine.answer import Answer
 from askonce.engine.question import Question
@@ -30,10 +30,11 @@ def answer_of(value: object, judge: Judge, events: Events) -> Answer:
         return Answer(body, verdict, value, bills=judge.bills)
     events.warn_once(
         "not-json",
-        "an answer of type %s is not plain JSON: it is returned and not stored; return"
+        "an answer of type %s is not plain JSON (%s): it is returned and not stored; return"
         " answer.model_dump(mode='json') (pydantic), dataclasses.asdict(answer) or similar plain data, or use"
         " fetch_stream for a stream",
         type(value).__name__,
+        Inexact(value),
     )
     return Answer(None, refused("not-json"), value)
 
