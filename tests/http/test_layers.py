@@ -117,3 +117,20 @@ def test_nor_does_one_in_tasks(form):
 
     asyncio.run(main())
     assert len(upstream.bodies) == 1
+
+
+@pytest.mark.parametrize("form", ["chat", "stream"])
+def test_each_of_two_stores_in_a_row_explains_what_it_answers(module, form):
+    """As a program in front of a gateway: what the other one behind it says stays, and is not taken for its own."""
+    path, body = ASKED[form]
+    upstream = Upstream(module)
+    with Cache("memory://") as behind, Cache("memory://") as cache:
+        inner = behind.transport(module=module, inner=upstream)
+        with module.Client(transport=inner, base_url=BASE) as other:
+            other.post(path, json=body)
+        with cache.http_client(module=module, inner=inner, base_url=BASE) as client:
+            first, second = (client.post(path, json=body) for _ in range(2))
+            said = [one.headers["cache-status"].split(", ") for one in (first, second)]
+            assert [[one.startswith("askonce; hit") for one in each] for each in said] == [[True, False], [True, True]]
+            assert [cache.why(one).reason for one in (first, second)] == ["never-seen", "hit"]
+    assert len(upstream.bodies) == 1

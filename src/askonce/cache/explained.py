@@ -171,8 +171,11 @@ def _is_http(request: object) -> bool:
 
 
 def status_in(text: str) -> Status | None:
-    """The status in a Cache-Status header; None if askonce said nothing."""
-    ours = next((one for one in text.split(",") if one.strip().partition(";")[0].strip() == "askonce"), None)
+    """The status of this cache in a Cache-Status header, the last of askonce's: others may be of a gateway behind it.
+
+    None if askonce said nothing.
+    """
+    ours = next((one for one in reversed(text.split(",")) if one.strip().partition(";")[0].strip() == "askonce"), None)
     if ours is None:
         return None
     said = {name: quoted or plain for name, quoted, plain in _PARAMETER.findall(ours)}
