@@ -974,6 +974,25 @@ def test_a_sweep_and_a_raze_delete_a_few_bytes_at_once(path: Path, opened: Opene
     assert max(gone[:3]) < 10
 
 
+def test_a_writer_deletes_a_few_bytes_of_what_has_expired(path: Path, opened: Opened, monkeypatch):
+    monkeypatch.setattr(ledger, "STEP_BYTES", 50_000)
+    clock = Clock()
+    store = opened(path, clock=clock)
+    for number in range(12):
+        put(store, key(number), number, b"x" * 30_000)
+        grant = lead(store, key(100 + number), number)
+        drive(store.append(key(100 + number), grant.id, grant.order, 0, b"x" * 30_000))
+    clock.forward(10**9)
+    left = []
+    with opened_file(path) as rows:
+        for number in range(10):
+            clock.forward(6_000)
+            drive(store.count(key(number), 1, 60_000))
+            left.append([rows.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("entries", "tapes")])
+    assert left[0] == [10, 10]
+    assert left[5:] == [[0, 0]] * 5
+
+
 @pytest.mark.parametrize("size", [1, 16_200, 16_384, 300_000])
 def test_what_was_seen_is_discarded_unless_it_was_replaced(path: Path, opened: Opened, size):
     clock = Clock()

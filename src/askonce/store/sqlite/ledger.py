@@ -40,6 +40,7 @@ _FENCE = slice(40, 64)  # fill id and order in an entry (core.model)
 _RUNNING = "SELECT * FROM leases WHERE realm = ? AND NOT idle AND deadline > ? AND expire > ? ORDER BY expire LIMIT ?"
 # Of a large body SQLite reads all pages, also for a substr of it; a blob reads those that are asked for.
 _SCAN = "SELECT id, realm = ?, CASE WHEN size < 16384 THEN body END, size FROM entries WHERE id > ? ORDER BY id LIMIT ?"
+_SIZES = {"entries": ("id", "size"), "leases": ("name", "0"), "tapes": ("id", "length(log)")}  # their keys, and bytes
 _SMALL = "SELECT CASE WHEN size < 16384 THEN body END FROM entries WHERE id = ?"
 
 
@@ -255,10 +256,8 @@ class Rows:
         return gone
 
     def raze(self, count: int) -> int:
-        if gone := self._raze_entries(count):
-            return gone
-        for table, key in (("leases", "name"), ("hits", "id"), ("tapes", "id")):
-            gone = self._delete(table, key, "realm = ?", self._realm, count)
+        for table in ("entries", "leases", "hits", "tapes"):
+            gone = self._delete(table, "realm = ?", self._realm, count)
             if gone:
                 return gone
         self._room.forget()
@@ -267,25 +266,22 @@ class Rows:
         gone = self._execute("DELETE FROM moved WHERE realm = ?", (self._realm,)).rowcount
         return gone + self._execute("DELETE FROM generations WHERE realm = ?", (self._realm,)).rowcount
 
-    def _raze_entries(self, count: int) -> int:
-        """Delete a few megabytes of them: all other writers wait."""
-        rows = self._execute("SELECT id, size FROM entries WHERE realm = ? LIMIT ?", (self._realm, count)).fetchall()
+    def _delete(self, table: str, which: str, value: int, count: int) -> int:
+        """Delete up to `count` rows, and a few megabytes: the time that this takes, all other writers wait."""
+        key, size = _SIZES.get(table, ("id", "0"))
+        sql = f"SELECT {key}, {size} FROM {table} WHERE {which} LIMIT ?"  # noqa: S608
         some, left = [], STEP_BYTES
-        for number, size in rows:
+        for name, octets in self._execute(sql, (value, count)).fetchall():
             if left > 0:
-                some.append((number,))
-            left -= size
-        self._connection.executemany("DELETE FROM entries WHERE id = ?", some)
+                some.append((name,))
+            left -= octets
+        self._connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", some)  # noqa: S608
         return len(some)
-
-    def _delete(self, table: str, key: str, which: str, value: int, count: int) -> int:
-        sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {which} LIMIT ?)"  # noqa: S608
-        return self._execute(sql, (value, count)).rowcount
 
     def sweep(self) -> None:
         """Delete some expired data, and give back pages beyond the bounds."""
-        for table, key in (("entries", "id"), ("hits", "id"), ("tapes", "id")):
-            self._delete(table, key, "ends <= ?", self.now, SWEPT)
+        for table in ("entries", "hits", "tapes"):
+            self._delete(table, "ends <= ?", self.now, SWEPT)
         self._execute("DELETE FROM leases WHERE expire <= ?", (self.now,))
         self._execute("DELETE FROM news WHERE at <= ?", (self.now - TAPE_LIFE,))
         # One page a statement: the rows that it yields have no columns, so Python takes the first for the end.
