@@ -22,6 +22,7 @@ from askonce.runtime.drive import drive
 from askonce.store import CONNECT_TIMEOUT, Held, StoreTrouble
 from askonce.store.redis.async_wire import AsyncWire
 from askonce.store.redis.connecting import open_connection
+from askonce.store.redis.connection import BUFFER, Connection, Cut
 from askonce.store.redis.link import CONFIRM, PROOF, RedisLink
 from askonce.store.redis.scripts import pack
 from askonce.store.redis.store import RedisStore
@@ -123,6 +124,35 @@ def test_a_large_reply_over_a_slow_line_is_no_trickle(asking):
 
     with Puppet(slowly) as puppet:
         assert asking(puppet, 1.0).ask(get("n1")) == [value]
+
+
+class _Paired:
+    """As redis-py's connection: one end of a pair of sockets."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.disconnect = sock.close
+
+
+@pytest.mark.parametrize("behind", [0.0, 1e6])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_reply_that_came_while_the_process_stood_still_is_read_to_its_end(behind, missing):
+    """Its time is over when the process goes on: what is there counts, and what is not there is not waited for."""
+    body = b"x" * (BUFFER + 20_000)  # more than one read brings
+    ours, theirs = socket.socketpair()
+    with theirs:
+        connection = Connection(_Paired(ours), 0.2)
+        ours.settimeout(0.2)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * BUFFER)
+        theirs.sendall(b"$%d\r\n%b\r\n" % (len(body) + missing, body))
+        began = time.monotonic() - behind
+        if missing:
+            with Took() as took, pytest.raises(Cut):
+                connection.exchange(get("n"), 1, began)
+            assert took.seconds < SOON
+        else:
+            assert connection.exchange(get("n"), 1, began) == [body]
+            connection.close()
 
 
 def test_what_vanishes_on_the_way_costs_one_timeout_and_is_replaced(asking, proxy):

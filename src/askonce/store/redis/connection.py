@@ -14,6 +14,7 @@ from typing import Any
 
 import hiredis
 
+from askonce.runtime.readable import is_readable
 from askonce.store import StoreTrouble
 from askonce.store.redis.trouble import Refusal, closed, silent
 
@@ -141,16 +142,21 @@ class Connection:
                         self._unlimit()
                     return replies
                 if got:  # the first read needs only the socket's own timeout
-                    self.end_by(began + patience(self.timeout, len(data)) + got / SLOWEST)
+                    self.end_by(began + patience(self.timeout, len(data)) + got / SLOWEST, stood=True)
                 got += self.receive(self._spin)
         except BaseException as error:  # noqa: BLE001 - a Ctrl-C too leaves replies behind
             raise self._cut(error, replies) from None
 
-    def end_by(self, until: float) -> None:
-        """Make the next read or write end by `until` (monotonic s); TimeoutError if that is past."""
+    def end_by(self, until: float, *, stood: bool = False) -> None:
+        """Make the next read or write end by `until` (monotonic s); TimeoutError if that is past.
+
+        `stood`: not if there is something to read, which came while this thread or its process stood still.
+        """
         left = until - time.monotonic()
         if left <= 0:
-            raise TimeoutError
+            if not (stood and is_readable(self.sock.fileno())):
+                raise TimeoutError
+            left = LEAST
         self._limited = True
         self.sock.settimeout(left)
 
