@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 
+from askonce.store.sqlite import file
 from askonce.testing.servers import Server, ServerMissing, Startable
 from tests.crowd import MODES, Crowd
 from tests.injection.inject import contained as containing
@@ -34,6 +35,8 @@ def place_of(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if kind == "memory":
         return f"memory://test-{os.urandom(6).hex()}"
     if kind == "sqlite":
+        for name in ("TIMEOUT", "QUEUE"):  # as for a shared server: see `patient`
+            request.getfixturevalue("monkeypatch").setattr(file, name, PATIENT)
         return f"sqlite:///{tmp_path}/answers.db"
     server = request.getfixturevalue("redis_server" if kind == "redis" else kind)
     return patient(server)

@@ -13,6 +13,7 @@ from typing import Any
 import fastapi
 import httpx2
 import openai
+import orjson
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -114,6 +115,14 @@ def test_an_application_of_the_page_answers_an_sdk_as_printed(code, tmp_path):
     assert len(PRINTED) == 2
 
 
+def sent(host: Hosted, asked: dict[str, Any]) -> socket.socket:
+    """A connection over which that was asked, whose caller leaves when it likes."""
+    caller = socket.create_connection(("127.0.0.1", int(host.url.rpartition(":")[2])), 20)
+    path = "/llm/v1/chat/completions"
+    caller.sendall(request(orjson.dumps(asked), path=path, headers=("Authorization: Bearer sk-1",)))
+    return caller
+
+
 @MAKES
 def test_what_is_behind_the_path_is_the_gateways_and_all_else_the_hosts(make):
     with Provider() as provider, hosted(make, f"/openai={provider.url}") as host:
@@ -161,9 +170,7 @@ def test_a_stream_comes_part_by_part_and_is_stored_although_its_caller_left(make
         asked = httpx2.Request(
             "POST", f"{host.url}/llm/v1/chat/completions", json={**CHAT, "stream": True}, headers=KEY
         )
-        data = request(asked.read(), path="/llm/v1/chat/completions", headers=("Authorization: Bearer sk-1",))
-        with socket.create_connection(("127.0.0.1", int(host.url.rpartition(":")[2])), 20) as caller:
-            caller.sendall(data)
+        with sent(host, {**CHAT, "stream": True}) as caller:
             found = b""
             while b"data: " not in found:  # while the rest is still to come
                 found += caller.recv(4096)
@@ -179,9 +186,7 @@ def test_the_end_of_the_host_finishes_a_call_that_nobody_waits_for(make, tmp_pat
     store = f"sqlite:///{tmp_path}/answers.db"
     with Provider() as provider:
         provider.script("hi", Step(delay=1.0))
-        with hosted(make, provider.url, store=store) as host:
-            with contextlib.suppress(httpx2.TimeoutException):
-                CLIENT.post(f"{host.url}/llm/v1/chat/completions", json=CHAT, headers=KEY, timeout=0.3)
+        with hosted(make, provider.url, store=store) as host, sent(host, CHAT):
             eventually(lambda: provider.calls == 1, "it is asked")
         with hosted(make, provider.url, store=store) as host:
             came = CLIENT.post(f"{host.url}/llm/v1/chat/completions", json=CHAT, headers=KEY)
