@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from askonce.flight.background import BackgroundThread
 from askonce.testing import ScriptedCall
-from tests.crowd import ASKED, HANG, PATIENCE, after, counted, gathered
+from tests.crowd import ASKED, HANG, PATIENCE, after, counted, eventually, gathered
 from tests.differing import problems
 
 pytestmark = pytest.mark.concurrency
@@ -47,6 +48,26 @@ def test_who_waited_for_a_call_of_another_process_was_not_answered_from_the_stor
     after(far, "claim", lambda _: (call.release(), leader.result(PATIENCE)))
     status = others.ask(far, ASKED, call, control=control).result(PATIENCE).status
     assert (status.hit, status.fwd, status.collapsed) == (False, "miss", True)
+    assert call.calls == 1
+
+
+@pytest.mark.parametrize("own", [{"abandon_limit": 0.001}, {"on_abandon": "close"}])
+def test_a_call_that_another_process_waits_for_goes_on_without_a_caller_here(tasks, place, call, own, monkeypatch):
+    """As a stream does. It was cancelled, and the other process paid for a second one."""
+    monkeypatch.setattr(BackgroundThread, "rhythm", 0.1)
+    call.script(None, HANG, "complete")
+    near, far = tasks.cache(place), tasks.cache(place)
+    leader = tasks.ask(near, ASKED, call, **own)
+    gathered(near, 1, call)
+    follower = tasks.ask(far, ASKED, call)
+    (flight,) = near._base.engine().board.flights()
+    eventually(lambda: flight.heartbeat.wanted, "a renewal tells that another process waits")
+    leader.cancel()
+    eventually(lambda: near.stats().get("abandoned"), "its caller has left")
+    for number in range(5):  # its time without a caller passes
+        tasks.answer(near, {"another": number}, ScriptedCall())
+    call.release()
+    assert follower.result(PATIENCE).status.collapsed
     assert call.calls == 1
 
 

@@ -23,6 +23,7 @@ from askonce.engine.batch_follower import BatchFollower, Followed
 from askonce.engine.batch_leader import BatchLeader, Calls
 from askonce.engine.claims import Attempt
 from askonce.engine.engine import MISMATCHES, Engine
+from askonce.engine.joining import wanted_elsewhere
 from askonce.engine.question import Part, Question
 from askonce.engine.reader import Found, duration
 from askonce.errors import StoreUnavailable
@@ -265,7 +266,7 @@ class BatchEngine(Engine):
             return
 
         def together(unless: Callable[[], bool] | None = None) -> None:
-            off = self.closed or not any(flight.callers for flight in flights)
+            off = self.closed or not any(flight.callers or wanted_elsewhere(flight) for flight in flights)
             for flight in flights:
                 flight.left_off = off
             if off:

@@ -121,7 +121,7 @@ class Joining:
         if flight.cancel is None:
             return
         self.events.emit("abandoned", question.key.text, question.terms.on_abandon)
-        if question.terms.on_abandon == "close":
+        if question.terms.on_abandon == "close" and not wanted_elsewhere(flight):
             flight.leave_off()
         else:
             self.mode.later(flight, question.terms.abandon_limit, self._give_up)
@@ -129,6 +129,14 @@ class Joining:
     def _give_up(self, flight: Flight) -> None:
         if isinstance(flight.pump, Pump):
             self._stream_readers.give_up(flight)
-        elif not (flight.callers or flight.done or flight.ends()) and flight.cancel is not None:
+        elif (
+            not (flight.callers or wanted_elsewhere(flight) or flight.done or flight.ends())
+            and flight.cancel is not None
+        ):
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.leave_off()
+
+
+def wanted_elsewhere(flight: Flight) -> bool:
+    """Whether a caller of another process waits for a flight, as far as the store has told with a renewal."""
+    return flight.heartbeat is not None and flight.heartbeat.wanted
