@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from typing import Any
 
@@ -84,6 +85,27 @@ def test_the_body_that_a_hook_puts_in_its_place_is_the_question(module, cache, f
             assert json.loads(got.headers["x-sent"])["customer"] == who
             assert cache.why(got.request).reason == "hit"
     assert [one["customer"] for one in upstream.bodies] == ["alice", "bob"]
+
+
+@pytest.mark.parametrize("header", ["x-signature", "X-Body-HMAC", "content-digest"])
+def test_no_part_of_a_batch_is_sent_under_a_signature_of_all_of_it(module, cache, header):
+    def sign(request: Any) -> None:
+        request.headers[header] = hashlib.sha256(request.content).hexdigest()
+
+    upstream = Upstream(module)
+
+    def checked(request: Any) -> Any:
+        right = hashlib.sha256(b"".join(request.stream)).hexdigest() == request.headers[header]
+        return upstream.answer(request) if right else module.Response(401, json={"error": {"message": "not signed"}})
+
+    path, body = ASKED["embeddings"]
+    inner = module.MockTransport(checked)
+    with cache.http_client(module=module, inner=inner, event_hooks={"request": [sign]}, base_url=BASE) as client:
+        with cache.watch() as seen:
+            client.post(path, json=body)
+        cache.invalidate(key=seen[-1].key)
+        assert client.post(path, json=body).status_code == 200
+        assert client.post(path, json=body).headers["cache-status"].startswith("askonce; hit")
 
 
 # --- one around another ---

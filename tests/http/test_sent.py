@@ -167,6 +167,20 @@ def test_a_ticket_signs_in_the_connection_and_a_key_does_not():
         assert binds([(b"Accept", b"*/*"), (b"Authorization", value.encode())]) == bound
 
 
+SIGNING = (
+    *(
+        "Digest",
+        "repr-digest",
+        "signature",
+        "x-amz-content-sha256",
+        "x-amz-checksum-crc32c",
+        "x-goog-hash",
+        "X-Signature",
+    ),
+    *("X-Hub-Signature-256", "x-body-hmac", "X-Sig", "x_content_sha1", "x-payload-mac", "X-Request-Proof", "x-md5"),
+)
+
+
 @pytest.mark.parametrize(
     ("signed", "headers"),
     [
@@ -176,6 +190,11 @@ def test_a_ticket_signs_in_the_connection_and_a_key_does_not():
         (True, [("authorization", "Bearer sk-1"), ("content-digest", "sha-256=:X48E9q:")]),
         (True, [("Content-MD5", "Q2hlY2sgSW50ZWdyaXR5IQ==")]),
         (True, [("authorization", "Bearer sk-1"), ("Signature-Input", 'sig1=("content-digest")')]),
+        *[(True, [("authorization", "Bearer sk-1"), (name, "9f2c")]) for name in SIGNING],
+        *[
+            (False, [("authorization", "Bearer sk-1"), (name, "9f2c")])
+            for name in ("x-signal", "x-design", "x-machine")
+        ],
     ],
 )
 def test_what_is_signed_with_its_body_is_known(signed, headers):

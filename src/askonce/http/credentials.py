@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import orjson
 
 from askonce.core.headers import BALANCERS
+from askonce.core.providers.bounded import lru_cache_of_short
 
 Header = tuple[bytes, bytes]
 
@@ -93,7 +94,11 @@ def challenges(headers: Sequence[Header]) -> bool:
 # --- what they sign ----------------------------------------------------------------------------------------------
 
 _SIGNERS = frozenset({b"authorization", b"signature", b"signature-input"})
-_DIGESTS = frozenset({b"content-md5", b"content-digest", b"repr-digest", b"digest", b"x-amz-content-sha256"})
+# Names of headers with a digest or a signature, perhaps of the body: applications and gateways have their own names.
+_DIGESTS = re.compile(
+    rb"(?:^|[-_])(?:signature|signed|sig|hmac|mac|digest|checksum|hash|proof|sha\d*|md5|crc\w*)(?:$|[-_])",
+    re.IGNORECASE,
+)
 _APART = re.compile(rb'[\s;,="()]+')  # between words of a list of headers, in any scheme
 
 
@@ -105,6 +110,11 @@ def covered(headers: Sequence[Header]) -> frozenset[bytes]:
 
 def covers_body(headers: Sequence[Header], secrets: bytes) -> bool:
     """Whether a request may be signed over its body, so that another body would be refused."""
-    if any(name.lower() in _DIGESTS or name.lower() in _SIGNERS - {b"authorization"} for name, _ in headers):
+    if any(_digests(name) for name, _ in headers):
         return True
     return b"AWS4" in secrets or not all(_lasts(shown) for shown in _SAID.findall(secrets))
+
+
+@lru_cache_of_short(1024)
+def _digests(name: bytes) -> bool:
+    return _DIGESTS.search(name) is not None
