@@ -11,6 +11,7 @@ from askonce.gateway.admin.openapi import document
 from askonce.gateway.admin.operations import OPERATIONS
 from askonce.gateway.results import Swept, plain
 from askonce.gateway.view import View
+from askonce.store import inventory
 from tests.gateway.mounted import SECRET, TOKEN, answered, api, mounted
 
 
@@ -40,7 +41,7 @@ async def test_every_operation_says_what_the_view_shows(cache, client):
     assert (about["store"], about["prefix"]) == (view.address, "llm")
 
 
-async def test_entries_are_narrowed_as_the_command_narrows_them(client):
+async def test_entries_are_narrowed_as_the_command_narrows_them(client, monkeypatch):
     async def found(query: str) -> int:
         return len((await client.get(f"/entries?{query}")).json()["entries"])
 
@@ -50,6 +51,8 @@ async def test_entries_are_narrowed_as_the_command_narrows_them(client):
     assert await found("limit=3") == 3
     key = (await client.get("/entries")).json()["entries"][0]["key"]
     assert await found(f"key={key[:20].upper()}") == 1
+    monkeypatch.setattr(inventory, "records", None)  # of a whole key no walk looks for it
+    assert [await found(f"key={one}") for one in (key, key.upper(), f"{key}&scope=nowhere", "0" * 64)] == [1, 1, 0, 0]
 
 
 async def test_an_answer_is_shown_only_to_whoever_asks_for_it(client):

@@ -43,6 +43,11 @@ def checked(word: str) -> str:
     return word.lower()
 
 
+def is_whole(word: str) -> bool:
+    """Whether a word is a whole key."""
+    return len(word) == DIGITS and _BEGINNING.fullmatch(word) is not None
+
+
 async def _collect(store: Store, found: dict[str, set[bytes]]) -> None:
     async for _record, head, _live in inventory.records(store):
         name = head.digest.hex()

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from askonce.cache.base import base_of
 from askonce.cache.cache import AsyncCache, Cache
 from askonce.cache.totals import state_of, take
+from askonce.core.keys import Key
 from askonce.core.savings import Activity, Savings
 from askonce.core.spent import Balance
 from askonce.core.urls import without_prefix
@@ -99,7 +100,9 @@ class View:
 
     async def _met(self, wanted: Filter, now: float) -> AsyncIterator[Row]:
         met = 0
-        async for record, head, live in inventory.records(self.store):
+        whole = [Key.parse(wanted.key)] if short_keys.is_whole(wanted.key) else []
+        walk = inventory.of_keys(self.store, whole) if whole else inventory.records(self.store)
+        async for record, head, live in walk:
             met += 1
             if met % inventory.STEP == 0:
                 await self._pause()

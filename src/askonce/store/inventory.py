@@ -149,15 +149,15 @@ async def reached(store: Store, fields: Iterable[int], keys: Iterable[Key] = (),
     wanted, named = set(fields), set(keys)
     count = 0
     now = await now_us(store) // 1000
-    async for record, head, live in _forms(store, named) if named else records(store):
+    async for record, head, live in of_keys(store, named) if named else records(store):
         whole = everything or named or wanted.intersection(entry_fields(record.header, head))
         if live and now < head.hard and whole:
             count += 1
     return count
 
 
-async def _forms(store: Store, keys: Iterable[Key]) -> AsyncIterator[tuple[Record, Head, bool]]:
-    """The same as `records`, of these keys alone."""
+async def of_keys(store: Store, keys: Iterable[Key]) -> AsyncIterator[tuple[Record, Head, bool]]:
+    """The same as `records`, of these keys alone: without a walk."""
     standing = await store.standing()
     for key in {one._replace(form=form) for one in keys for form in FORMS}:  # type: ignore[arg-type]  # a Form
         if (data := await store.entry(key)) is None:

@@ -193,6 +193,8 @@ async def test_a_search_finds_by_scope_tag_model_and_the_beginning_of_a_key(brow
         ("model=gpt-5", {one, other}),
         ("model=none", set()),
         (f"key={one[:9].upper()}", {one}),
+        (f"key={one}", {one}),
+        (f"key={'z' * 64}", set()),
     ):
         page = (await browse.get(f"entries?{query}")).text
         assert {key for key in (one, other) if key in page} == found, query
