@@ -199,7 +199,7 @@ class Flight:
 
     def attended(self) -> bool:
         """Whether some code has its lease: it lives, or is being ended."""
-        return self.owner.alive() or self.handed_over or (self.pump is not None and self.pump.attended())
+        return self.owner.alive() or (self.pump is not None and self.pump.attended())
 
     @property
     def handed_over(self) -> bool:
