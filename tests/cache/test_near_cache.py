@@ -341,12 +341,6 @@ def test_a_process_that_was_frozen_serves_nothing_from_before(crowd, cache, call
 
 
 @servers
-def test_its_clock_goes_on_while_the_machine_is_suspended():
-    if sys.platform == "linux":
-        assert abs(near_cache.clock() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
-
-
-@servers
 def test_a_stopped_process_asks_the_server_when_it_goes_on(valkey, call):
     script = textwrap.dedent(f"""
         import sys, time

@@ -130,7 +130,7 @@ def test_a_refusal_is_remembered_for_a_minute_and_comes_back_as_it_was(tmp_path,
     from askonce.gateway import gateway_rules
 
     clock = [1000.0]
-    monkeypatch.setattr(gateway_rules, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(gateway_rules, "boot_clock", lambda: clock[0])
     with Running(configured(tmp_path, tap, "")) as running:
         first = ask(running, "sk-new")
         heard = len(tap.heard)
@@ -159,7 +159,7 @@ def test_a_remembered_refusal_is_for_no_caller_who_wants_a_newer_answer(tmp_path
     from askonce.gateway import gateway_rules
 
     clock = [1000.0]
-    monkeypatch.setattr(gateway_rules, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(gateway_rules, "boot_clock", lambda: clock[0])
     with Running(configured(tmp_path, tap, "")) as running:
         assert ask(running, "sk-new").status_code == 401
         clock[0] += 20
@@ -207,7 +207,7 @@ def test_while_upstream_is_down_a_credential_that_it_accepted_once_gets_what_is_
     from askonce.gateway import gateway_rules
 
     clock = [1000.0]
-    monkeypatch.setattr(gateway_rules, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(gateway_rules, "boot_clock", lambda: clock[0])
     with Running(configured(tmp_path, tap, SHARED)) as running:
         ask(running, "sk-a")
         clock[0] += 3601

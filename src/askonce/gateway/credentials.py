@@ -6,7 +6,7 @@ and all that was known of the credential there is forgotten. Nothing else makes 
 refuse a request, or find nothing, before it looks at the credential.
 
 All this is in the memory of one worker, and bounded. What is forgotten costs a call upstream. Credentials that are bad
-do not displace what is known of good ones. Time is an argument (monotonic s).
+do not displace what is known of good ones. Time is an argument (s of boot_clock).
 """
 
 from __future__ import annotations

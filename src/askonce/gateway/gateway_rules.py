@@ -15,7 +15,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from time import monotonic
 from typing import Any, NamedTuple
 
 from askonce.cache.base import BaseCache
@@ -40,6 +39,7 @@ from askonce.http.directives import said
 from askonce.http.request import OURS, RequestHeaders, SentRequest, read_headers, target_of
 from askonce.http.response import Response
 from askonce.http.rules import NEVER_MET, OPEN, Asked, ClientRules, Passes
+from askonce.runtime.boot_clock import boot_clock
 
 MODE = "askonce-mode"
 PLANS = 4096  # remembered, by the rules that match and the tenant
@@ -122,7 +122,7 @@ class GatewayRules(ClientRules):
         """What a request asks, or why it passes."""
         asked = super().read(sent)
         if asked.question is not None:
-            self._verify(asked, asked.question, monotonic())
+            self._verify(asked, asked.question, boot_clock())
         return asked
 
     # requests that come again
@@ -150,7 +150,7 @@ class GatewayRules(ClientRules):
         if met.plan is not plan:
             return None
         question = asked.question = Question(met.key, met.fields, plan, met.model, operation=operation)
-        self._verify(asked, question, monotonic())
+        self._verify(asked, question, boot_clock())
         return asked if asked.reply is None else None
 
     # plans
@@ -251,7 +251,7 @@ class GatewayRules(ClientRules):
         """Note that upstream refused a question's credential."""
         if reply.status in _REFUSALS and asked.question is not None:
             who, way = self._whose_way(asked, asked.question.model)
-            self._operator.credentials.refused(who, way, reply, monotonic())
+            self._operator.credentials.refused(who, way, reply, boot_clock())
 
     def judge(self, asked: Asked, headers: Sequence[Header]) -> Judge:
         """The judge of the answer to a question with these headers; a good answer shows that its credential is good."""
@@ -264,7 +264,7 @@ class GatewayRules(ClientRules):
     def _accepted(self, asked: Asked) -> None:
         assert asked.question is not None
         who, way = self._whose_way(asked, asked.question.model)
-        self._operator.credentials.accept(who, way, monotonic())
+        self._operator.credentials.accept(who, way, boot_clock())
 
 
 class ShapedRules(GatewayRules):

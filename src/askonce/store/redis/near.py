@@ -12,16 +12,14 @@ never by a caller: a reply that a caller reads on its own connection may be olde
 from __future__ import annotations
 
 import math
-import sys
-import time
 import weakref
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Collection, Sequence
 
 from askonce.core.keys import Key
 from askonce.core.model import FORMS
 from askonce.core.near import Kept, Part, Table
 from askonce.core.providers.named_tuples import NamedTuple
+from askonce.runtime.boot_clock import boot_clock
 from askonce.runtime.forks import around_forks
 from askonce.store import PARTITIONS, NearListener
 
@@ -33,15 +31,7 @@ AGAIN = 0.05  # s between two wake-ups of the background thread
 ON = "on"
 IDLE = "idle"
 
-
-def _clock() -> Callable[[], float]:
-    """A clock in s that goes on while the machine is suspended: time.monotonic stands still then."""
-    if (boot := getattr(time, "CLOCK_BOOTTIME", None)) is not None:
-        return partial(time.clock_gettime, boot)
-    return partial(time.clock_gettime, time.CLOCK_MONOTONIC) if sys.platform == "darwin" else time.monotonic
-
-
-clock = _clock()
+clock = boot_clock
 NOBODY = Part(PARTITIONS)  # it has no proof
 
 
