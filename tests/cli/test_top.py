@@ -129,6 +129,12 @@ def test_the_calls_under_way_are_counted_as_far_as_they_are_read(number, said):
     assert f"{said} under way" in drawn(replace(PULSE, flights=flights), None)
 
 
+@pytest.mark.parametrize(("led", "said"), [(0, "100%"), (1, "99.9%"), (4_000, "60%"), (9_999, "0.1%"), (10_000, "0%")])
+def test_a_share_is_whole_only_if_it_is(led, said):
+    assert f", {said} answered without" in drawn(replace(PULSE, lookups=10_000, led=led), None, 200)
+    assert "answered without" not in drawn(replace(PULSE, lookups=0, led=0), None, 200)
+
+
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
 def test_every_line_fits_the_terminal(width):
     flights = [

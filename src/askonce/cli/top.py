@@ -20,6 +20,7 @@ from askonce.cli.looking import Viewed, looking
 from askonce.cli.place import AsJson, Prefix, Url
 from askonce.core.why import moment
 from askonce.errors import AskonceError
+from askonce.gateway import amounts
 from askonce.gateway.results import FLIGHTS, Pulse, plain
 from askonce.runtime.drive import drive
 from askonce.store import StoreTrouble
@@ -114,7 +115,8 @@ def screen(pulse: Pulse, before: Pulse | None, console: Console) -> RenderableTy
 
 def _heading(pulse: Pulse) -> str:
     when = moment(int(pulse.at * 1000))
-    ratio = f", {1 - pulse.led / pulse.lookups:.0%} answered without a call of their own" if pulse.lookups else ""
+    share = amounts.percent(1 - pulse.led / pulse.lookups) if pulse.lookups else ""
+    ratio = f", {share}% answered without a call of their own" if share else ""
     return f"{when}: {say.count(pulse.lookups, 'lookup')} today{ratio}\n${pulse.usd:,.2f} saved today"
 
 

@@ -10,3 +10,10 @@ def size(octets: int) -> tuple[str, str]:
         amount /= 1024
         units.pop(0)
     return f"{amount:.0f}" if units[0] == "bytes" else f"{amount:.1f}", units[0]
+
+
+def percent(share: float) -> str:
+    """A share of 1 in per cent; never 100 or 0 for what is only near it."""
+    if 0 < share < 0.1 or 0.9 < share < 1:
+        return f"{min(max(share * 100, 0.1), 99.9):.1f}"
+    return f"{share * 100:.0f}"

@@ -72,12 +72,10 @@ def size(octets: int) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share of 1 as per cent: ``68 %``, ``99.7 %``; never 100 % or 0 % for what is only near it."""
+    """A share of 1 as per cent: ``68 %``, ``99.7 %``."""
     if share is None:
         return "\N{EN DASH}"
-    if 0 < share < 0.1 or 0.9 < share < 1:
-        return f"{min(max(share * 100, 0.1), 99.9):.1f}{SPACE}%"
-    return f"{share * 100:.0f}{SPACE}%"
+    return f"{amounts.percent(share)}{SPACE}%"
 
 
 def ago(seconds: float) -> str:
