@@ -23,12 +23,13 @@ def asked_by(request: Any) -> str:
     return str(request.headers.get("authorization"))
 
 
-def door(module: Any) -> Scripted:
-    """An upstream that says who asked, and refuses those it does not know."""
+def door(module: Any, refusal: int = 401) -> Scripted:
+    """An upstream that says who asked, and refuses those it does not know, or sends them to where they sign in."""
 
     def answer(request: Any) -> Any:
         if asked_by(request) in REVOKED:
-            return module.Response(401, json={"error": {"message": "Incorrect API key", "type": "invalid"}})
+            error = {"error": {"message": "Incorrect API key", "type": "invalid"}}
+            return module.Response(refusal, json=error, headers={"location": "https://sign.in/?who=1"})
         return module.Response(200, json={**ANSWER, "for": asked_by(request)})
 
     return Scripted(module, answer)
@@ -75,10 +76,11 @@ def test_two_named_tenants_never_share(module, cache, inner):
     assert len(inner.requests) == 2
 
 
-def test_a_refusal_is_not_shared_with_the_other_credentials_of_a_tenant(module, cache):
+@pytest.mark.parametrize("refusal", [401, 302, 307])
+def test_a_refusal_is_not_shared_with_the_other_credentials_of_a_tenant(module, cache, refusal):
     """A leader with a wrong key, and followers of the same tenant with the right one and with another wrong one."""
     gate = threading.Event()
-    inner = door(module)
+    inner = door(module, refusal)
     answer = inner.answer
 
     def slow(request: Any) -> Any:
@@ -87,7 +89,7 @@ def test_a_refusal_is_not_shared_with_the_other_credentials_of_a_tenant(module, 
         return answer(request)
 
     inner.answer = slow
-    client = cache.http_client(module=module, inner=inner, tenant="us")
+    client = cache.http_client(module=module, inner=inner, tenant="us", follow_redirects=False)
     got: dict[str, Any] = {}
 
     def asking(name: str, who: str) -> threading.Thread:
@@ -102,10 +104,10 @@ def test_a_refusal_is_not_shared_with_the_other_credentials_of_a_tenant(module, 
     gate.set()
     for thread in threads:
         thread.join(60)
-    assert got["leader"].status_code == got["same"].status_code == 401
+    assert got["leader"].status_code == got["same"].status_code == refusal
     assert got["good"].json()["for"] == "Bearer sk-1"
     # A caller with another wrong key asked again, or found what the good key had stored.
-    assert got["other"].status_code in {200, 401}
+    assert got["other"].status_code in {200, refusal}
     assert [asked_by_line(one) for one in inner.requests].count("wrong") == 1
 
 

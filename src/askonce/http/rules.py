@@ -332,7 +332,7 @@ class ClientRules:
         """A reply as it is stored or shared; `value` is what the leader itself gets."""
         assert asked.question is not None
         verdict, bills = judged or self._judged_reply(asked, reply)
-        if asked.question.plan.tenant and 400 <= reply.status < 500:
+        if asked.question.plan.tenant and 300 <= reply.status < 500:  # a redirect may lead to where its caller signs in
             reply = reply._replace(who=asked.who)
         return Answer(
             pack(reply, stored=not verdict.reason),
