@@ -18,9 +18,11 @@ import pytest
 from askonce.cli.app import run
 from askonce.errors import ConfigError
 from askonce.events import log
+from askonce.gateway import upstream_client
 from askonce.gateway.app import Gateway
 from askonce.gateway.sockets import listening
 from askonce.gateway.start import _say
+from askonce.runtime.boot_clock import boot_clock
 from askonce.testing import Provider, Step
 from askonce.testing.servers import free_port
 from tests.gateway.running import CLIENT, JSON, Heard, Running, Tap, answer, config_of, request, serving
@@ -127,6 +129,16 @@ def _sent_while_it_expires(running: Running, caller: socket.socket, sent: bytes)
     assert stands.wait(30)
     caller.sendall(sent)
     came.set()
+
+
+@pytest.mark.parametrize(("slept", "connections"), [(0.0, 1), (5.0, 2), (8 * 3600.0, 2)])
+def test_no_connection_to_an_upstream_outlives_the_sleep_of_the_machine(monkeypatch, slept, connections):
+    """Its other end is gone, and nothing says so: a call on it would wait until its limit."""
+    with Tap() as tap, serving(tap.url) as running:
+        for _ in range(2):
+            assert ask(running.url, "/x").status_code == 200
+            monkeypatch.setattr(upstream_client, "boot_clock", lambda: boot_clock() + slept)
+    assert tap.connections == connections
 
 
 def test_a_name_that_does_not_exist_is_named():

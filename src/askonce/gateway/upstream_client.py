@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
@@ -37,6 +38,7 @@ from askonce.gateway.wire_errors import (
     TransportError,
 )
 from askonce.http.credentials import Header
+from askonce.runtime.boot_clock import boot_clock
 from askonce.runtime.readable import is_readable
 
 IDLE = 45.0  # s that an unused connection is kept: less than the 60 s after which common balancers close it
@@ -116,6 +118,8 @@ class _Answers(ResponseHandler):
     A process that stood still (suspended, frozen, busy) reads what came meanwhile before it calls an upstream silent.
     """
 
+    slept = 0.0  # _slept() when it was last given back
+
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         super().data_received(data)
@@ -133,7 +137,8 @@ class _Connector(aiohttp.TCPConnector):
     """A pool that drops a connection on which anything came while no request was sent on it.
 
     That is an answer to nobody, such as a balancer's 408, or a second answer to the call before. aiohttp would read it
-    as the answer to the next request, which is another caller's.
+    as the answer to the next request, which is another caller's. Nor does one outlive the machine's sleep: its other
+    end is gone, nothing says so, and a request on it would wait for `silent` s.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -145,11 +150,20 @@ class _Connector(aiohttp.TCPConnector):
         if protocol.is_connected():
             # Without a parser, it keeps what comes, also half a line.
             protocol.read_by, protocol._parser = protocol._parser, None  # noqa: SLF001
+            protocol.slept = _slept()
 
     async def _get(self, key: Any, traces: Any) -> Any:
-        while (found := await super()._get(key, traces)) is not None and _is_spoken_on(found.protocol):
+        while (found := await super()._get(key, traces)) is not None:
+            protocol: Any = found.protocol
+            if _slept() < protocol.slept + 1 and not _is_spoken_on(protocol):
+                break
             found.close()
         return found
+
+
+def _slept() -> float:
+    """For how many s the machine was suspended until now, since some moment."""
+    return boot_clock() - time.monotonic()
 
 
 def _is_spoken_on(protocol: Any) -> bool:
