@@ -18,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import httpx
+import httpx2
 import pydantic
 import pytest
 import redis
@@ -402,6 +403,7 @@ class Answer(pydantic.BaseModel):
     choices: list[int] = []
 
 
+CARRIER = httpx2.HTTPTransport()
 OTHERS = [
     (lambda cache: cache.fetch(REQUEST, {"answer": 1}), "lambda"),
     (lambda cache: cache.fetch(REQUEST, None), "lambda"),
@@ -414,7 +416,19 @@ OTHERS = [
     (lambda cache: cache.http_client(module="requests"), "module=httpx"),
     (lambda cache: cache.http_client(module=os), "module=httpx"),
     (lambda cache: cache.http_client(inner=5), "HTTPTransport"),
-    (lambda cache: cache.http_client(inner=httpx.AsyncHTTPTransport()), "httpx.HTTPTransport"),
+    (lambda cache: cache.http_client(inner=httpx.AsyncHTTPTransport()), "httpx2.HTTPTransport"),
+    (lambda cache: cache.http_client(inner=httpx2.HTTPTransport), "inner=httpx2.HTTPTransport(...)"),
+    (lambda cache: cache.http_client(inner=httpx.HTTPTransport()), "module=httpx, or inner=httpx2.HTTPTransport(...)"),
+    (lambda cache: cache.http_client(inner=httpx2.HTTPTransport(), module=httpx), "module=httpx2"),
+    (lambda cache: cache.transport(inner=httpx.MockTransport(None)), "module=httpx"),
+    (lambda cache: cache.http_client(transport=httpx.HTTPTransport()), "module=httpx, or transport="),
+    (lambda cache: cache.http_client(transport=httpx2.AsyncHTTPTransport()), "transport=httpx2.HTTPTransport(...)"),
+    (lambda cache: cache.http_client(mounts={"all://": 5}), "mounts['all://']"),
+    (lambda cache: cache.http_client(mounts={"all://": None, "x://": httpx.HTTPTransport()}), "module=httpx"),
+    (lambda cache: cache.http_client(mounts=[]), "dict"),
+    (lambda cache: cache.http_client(mounts=[("all://", None)]), "dict"),
+    (lambda cache: cache.http_client(inner=CARRIER, transport=CARRIER), "one of them"),
+    (lambda cache: httpx.Client(transport=cache.transport()).get("http://localhost:1"), "transport(module=httpx)"),
     (lambda cache: cache.http_client(timout=5), "timeout="),
     (lambda cache: cache.http_client(share_forms="no"), "share_forms=False"),
     (lambda cache: cache.invalidate(), "tag='doc:42'"),
@@ -483,6 +497,8 @@ OTHERS = [
     (lambda cache: Cache(Path("x.db")), "sqlite:///x.db"),
     (lambda cache: cache.fetch(REQUEST, one_by_one), "fetch_stream"),
     (lambda cache: cache.fetch(REQUEST, lambda: iter(one_by_one())), "fetch_stream"),
+    (lambda cache: cache.fetch(REQUEST, lambda: later), "call it in the call"),
+    (lambda cache: cache.fetch(REQUEST, lambda: [].append), "call it in the call"),
     (lambda cache: cache.fetch_stream(REQUEST, httpx.Headers), "create(..., stream=True)"),
     (lambda cache: cache.fetch_stream(REQUEST, Answer), "create(..., stream=True)"),
     (lambda cache: cache.fetch_stream(REQUEST, lambda: bytearray(b"a")), "iterator"),
@@ -536,6 +552,18 @@ def test_a_coroutine_in_place_of_its_function_is_told_and_not_left_unawaited(tmp
             await cache.fetch(REQUEST, ask())
 
     assert "lambda" in told(tmp_path, asked)
+
+
+@pytest.mark.parametrize(("give", "right"), [(later, "await it in the call"), (all_at_last, "fetch_stream")])
+def test_what_a_coroutine_returns_and_has_asked_nothing_yet_is_told_and_not_left_unawaited(tmp_path, give, right):
+    async def returned():
+        return give()
+
+    async def asked():
+        async with AsyncCache(MEMORY) as cache:
+            await cache.fetch(REQUEST, returned)
+
+    assert right in told(tmp_path, asked)
 
 
 ENVIRONMENT = [

@@ -21,13 +21,12 @@ from askonce.events import Events, Status
 
 def answer_of(value: object, judge: Judge, events: Events) -> Answer:
     """A value as it would be stored, with the verdict on whether it may be."""
-    if inspect.isgenerator(value) or inspect.isasyncgen(value):
-        # It has asked nothing yet, and would ask in whoever reads it, outside of the lookup.
-        raise UsageError("the call returned a generator, which is no answer yet: use fetch_stream, or return list(...)")
     body = exact_json(value)
     if body is not None:
         verdict = judge.value(value, body, time.time())
         return Answer(body, verdict, value, bills=judge.bills)
+    if (what := _not_yet(value)) is not None:
+        raise UsageError(f"the call returned {what}")
     events.warn_once(
         "not-json",
         "an answer of type %s is not plain JSON (%s): it is returned and not stored; return"
@@ -37,6 +36,18 @@ def answer_of(value: object, judge: Judge, events: Events) -> Answer:
         Inexact(value),
     )
     return Answer(None, refused("not-json"), value)
+
+
+def _not_yet(value: object) -> str | None:
+    """What has asked nothing yet, and would ask in whoever reads, awaits or calls it, outside of the lookup."""
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        return "a generator, which is no answer yet: use fetch_stream, or return list(...)"
+    if inspect.iscoroutine(value):
+        value.close()
+        return "a coroutine, which is no answer yet: await it in the call, return await ask(...)"
+    if inspect.isroutine(value):
+        return "a function, which is no answer yet: call it in the call, return ask(...)"
+    return None
 
 
 class Explaining(Protocol):

@@ -23,9 +23,8 @@ from askonce.http.connection import given_beside
 from askonce.http.inner import Inner
 from askonce.http.received import subclass
 from askonce.http.rules import ClientRules
-from askonce.http.transports import Blocking, Suspending
+from askonce.http.transports import MODULES, Blocking, Suspending, whose
 
-MODULES = ("httpx2", "httpx")
 IDLE, BETWEEN, PROBES = 60, 60, 5  # s, s, count: what Anthropic's SDK sets for silent connections
 
 
@@ -40,9 +39,12 @@ def client(
 ) -> Any:
     """A client of `module` whose requests are looked up first; `options` are the client's own."""
     found = module_of(module)
+    _check_inner("inner", inner, found, asynchronous=asynchronous)
+    _check_transports(options, found, asynchronous=asynchronous)
     if inner is not None:
+        if options.get("transport") is not None:
+            raise UsageError("inner= and transport= are the same: give one of them")
         options = {**options, "transport": inner}
-    _check_inner(inner, asynchronous=asynchronous)
     kind = found.AsyncClient if asynchronous else found.Client
     _check_options(kind, options)
     make = partial(kind, **{**_as_sdks_do(found), **options})
@@ -78,19 +80,40 @@ def transport(
 ) -> Any:
     """A transport of `module` whose requests are looked up first."""
     found = module_of(module)
-    _check_inner(inner, asynchronous=asynchronous)
+    _check_inner("inner", inner, found, asynchronous=asynchronous)
     kind = found.AsyncHTTPTransport if asynchronous else found.HTTPTransport
     make = partial(kind, limits=_as_sdks_do(found)["limits"], socket_options=keep_alive())
     behind = Inner(make(), make) if inner is None else Inner(inner)
     return _transport_type(found, asynchronous=asynchronous)(rules, engine, found, behind)
 
 
-def _check_inner(inner: Any, *, asynchronous: bool) -> None:
+def _check_inner(name: str, inner: Any, module: Any, *, asynchronous: bool) -> None:
+    """ConfigError for what is no transport of this kind, or one of another module, which fails at the first request."""
+    if inner is None:
+        return
     method, kind = (
         ("handle_async_request", "AsyncHTTPTransport") if asynchronous else ("handle_request", "HTTPTransport")
     )
-    if inner is not None and not hasattr(inner, method):
-        raise ConfigError(f"inner={shown(inner)} is no transport with {method}: write inner=httpx.{kind}(...)")
+    right = f"{name}={module.__name__}.{kind}(...)"
+    if isinstance(inner, type) or not hasattr(inner, method):
+        raise ConfigError(f"{name}={shown(inner)} is no transport with {method}: write {right}")
+    base = kind.replace("HTTP", "Base")
+    if not isinstance(inner, getattr(module, base)) and (theirs := whose(inner, base)):
+        raise ConfigError(
+            f"{name}={shown(inner)} is a transport of {theirs}, and the client is one of {module.__name__}: write"
+            f" module={theirs}, or {right}"
+        )
+
+
+def _check_transports(options: Mapping[str, Any], module: Any, *, asynchronous: bool) -> None:
+    """The same for the transports among a client's own options."""
+    _check_inner("transport", options.get("transport"), module, asynchronous=asynchronous)
+    mounts = {} if options.get("mounts") is None else options["mounts"]
+    if not isinstance(mounts, Mapping):
+        kind = f"{module.__name__}.{'Async' if asynchronous else ''}HTTPTransport()"
+        raise ConfigError(f"mounts={shown(mounts)} is no dict: write mounts={{'https://': {kind}}}")
+    for pattern, one in mounts.items():
+        _check_inner(f"mounts[{shown(pattern)}]", one, module, asynchronous=asynchronous)
 
 
 def _check_options(kind: type, options: Mapping[str, Any]) -> None:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from askonce.errors import UsageError
 from askonce.http.received import read_out
 from askonce.http.transport import Transport
 from askonce.runtime.drive import drive
+
+MODULES = ("httpx2", "httpx")
+
+
+def whose(made: object, kind: str) -> str:
+    """The module to whose class of this name something belongs; "" for none. Not __module__: SDKs write into that."""
+    loaded = ((name, getattr(sys.modules.get(name), kind, None)) for name in MODULES)
+    return next((name for name, one in loaded if one is not None and isinstance(made, one)), "")
+
+
+def _check(module: Any, request: Any) -> None:
+    """UsageError for a request of another module: its client asks for responses of its own."""
+    if not isinstance(request, module.Request) and (theirs := whose(request, "Request")):
+        raise UsageError(
+            f"this transport is one of {module.__name__}, and its client one of {theirs}: write"
+            f" cache.transport(module={theirs})"
+        )
 
 
 class Blocking(Transport):
@@ -14,6 +33,7 @@ class Blocking(Transport):
 
     def handle_request(self, request: Any) -> Any:
         """Called by the client."""
+        _check(self.module, request)
         return drive(self.handle(request))
 
     async def send(self, request: Any) -> Any:
@@ -53,6 +73,7 @@ class Suspending(Transport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Called by the client."""
+        _check(self.module, request)
         return await self.handle(request)
 
     async def send(self, request: Any) -> Any:
