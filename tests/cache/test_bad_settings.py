@@ -151,6 +151,8 @@ URLS = {
     "sqlite:///a\nb.db": "remove them",
     "redis://localhost/0\t": "remove them",
     "sqlite:///x.db ": "remove them",
+    f'"redis://:{SECRET}@localhost/0"': "remove the quotes",
+    "'sqlite:///x.db'": "remove the quotes",
 }
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path")
 FILES = (*_FILES, *(f"sentinel_{one}" for one in _FILES))
@@ -585,6 +587,7 @@ ENVIRONMENT = [
     ("ASKONCE_PRICES", "no", "off for none"),
     ("ASKONCE_PREFIX", "\udcff", "llm:v3"),
     ("REDIS_URL", "nonsense", "sqlite:///file.db"),
+    ("REDIS_URL", '"redis://h/0"', "remove the quotes"),
     ("REDIS_URL", f"redis://:{SECRET}@h:x", "redis://host:6379/0"),
 ]
 

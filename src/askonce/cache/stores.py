@@ -111,6 +111,8 @@ def _no_store_at(url: str) -> str:
         return f"{whole(url)} names no kind of store: write redis://{url}"
     if not colon and _PATH.fullmatch(url):
         return f"{whole(url)} is a path and no URL: write sqlite:///{url}"
+    if url[:1] in {'"', "'", "`"}:  # those of an --env-file are a part of the value
+        return f"the URL begins with a quote, which is a part of it: remove the quotes around it, or {WRITE}"
     if not _SCHEME.fullmatch(scheme):
         return f"the URL begins with no scheme: {WRITE}"
     if scheme.lower() in {"http", "https"}:
