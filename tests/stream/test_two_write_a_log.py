@@ -13,7 +13,7 @@ from askonce.cache.stores import open_store
 from askonce.core.codec import PLAIN, Codec
 from askonce.core.keyring import Keys
 from askonce.core.keys import Key
-from askonce.core.tape import SHARED, Ending, end_frame
+from askonce.core.tape import SHARED, WANTED, Ending, Notice, end_frame
 from askonce.runtime.drive import drive
 from askonce.runtime.threads import Threads
 from askonce.stream.tape import Playback, Tape
@@ -64,6 +64,21 @@ def written(codec):
     writer = LogWriter(flight, tape, background, codec)
     writer.want()
     return tape, writer, flight
+
+
+def test_who_wants_a_stream_in_the_moment_that_it_seems_to_be_closed_does_not_wait_for_the_next_renewal(written):
+    _, writer, flight = written
+    renewed, mine = [], (flight.grant.id, flight.grant.order)
+    writer._background.renew_now = renewed.append
+    writer.wanted, flight.left_off = False, True
+    writer._waiter.notices.append(Notice(WANTED, *mine))
+    writer.wake()
+    assert (writer.wanted, renewed) == (False, [mine])
+    writer.want()  # the reply of a renewal, while it is closed yet
+    assert renewed == [mine], "it is not renewed again and again"
+    flight.left_off = False
+    writer.want()
+    assert writer.wanted
 
 
 @pytest.mark.parametrize("steps", [1, 2])  # reached by the background thread: asked, or heard

@@ -76,17 +76,18 @@ class Leader:
                 await self._land_answer(flight, question, brought)
         finally:
             if pump is None and not isinstance(sys.exception(), GeneratorExit):
-                await self._end(flight, question, brought)
+                if not flight.done:
+                    await self._unlanded(flight, question, brought)
+                self._over(flight)
         if pump is not None:
             await self._streams(flight, pump)
 
-    async def _end(self, flight: Flight, question: Question, brought: Answer | Opened | None) -> None:
-        """End a flight whose call is over, also if an interrupt came before its answer was to be sent to the store."""
+    async def _unlanded(self, flight: Flight, question: Question, brought: Answer | Opened | None) -> None:
+        """An interrupt came between a call and its landing, or even before its answer was to be sent to the store."""
         if isinstance(brought, Opened):
             await brought.source.close()
         elif brought is not None and unsent(flight):
             self._answered(flight, question, brought)
-        self._over(flight)
 
     async def _land_cut_off(self, flight: Flight, question: Question, error: BaseException) -> None:
         """Give the lease back: an exception that is no error of upstream ended the call."""

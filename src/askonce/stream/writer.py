@@ -55,6 +55,8 @@ class LogWriter:
             notice = waiter.notices.popleft()
             if notice.kind == WANTED and (notice.flight, notice.order) == mine:
                 self._want()
+                if not self.wanted:  # it is being closed; if it goes on after all, a renewal tells once more
+                    self._background.renew_now(mine)
         if self.wanted and not self._stopped and self._behind():
             self._background.flush(self)
 
