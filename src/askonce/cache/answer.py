@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol
 from askonce.cache import results
 from askonce.cache.typing import T_co
 from askonce.core.judge import Judge, refused
-from askonce.core.plain import Inexact, exact_json
+from askonce.core.plain import WhyNotJSON, exact_json
 from askonce.core.spent import Spent
 from askonce.engine.answer import Answer
 from askonce.engine.question import Question
@@ -33,7 +33,7 @@ def answer_of(value: object, judge: Judge, events: Events) -> Answer:
         " answer.model_dump(mode='json') (pydantic), dataclasses.asdict(answer) or similar plain data, or use"
         " fetch_stream for a stream",
         type(value).__name__,
-        Inexact(value),
+        WhyNotJSON(value),
     )
     return Answer(None, refused("not-json"), value)
 

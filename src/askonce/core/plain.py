@@ -23,25 +23,35 @@ def exact_json(value: Any) -> bytes | None:
         return None
 
 
-class Inexact:
-    """Why a value has no exact JSON: the place and what stands there, looked for when it is shown."""
+class WhyNotJSON:
+    """Why a value has no exact JSON: the place and what stands there, looked for when it is shown first.
+
+    Then the value is let go: logs keep their records, and with them what they show.
+    """
 
     def __init__(self, value: object) -> None:
         self._value = value
+        self._why = ""
 
     def __str__(self) -> str:
-        waiting = [("$", 0, self._value)]
-        while waiting:
-            path, depth, one = waiting.pop()
-            inner = list(one.items() if isinstance(one, dict) else enumerate(one) if isinstance(one, list) else ())
-            if depth > DEEPEST:
-                return "nested too deep"
-            if wrong := [name for name, _ in inner if not isinstance(name, str) and isinstance(one, dict)]:
-                return f"{path}: a key of type {type(wrong[0]).__name__}"
-            if not isinstance(one, dict | list) and exact_json(one) is None:
-                return f"{path}: {_what(one)}"
-            waiting += [(path + _step(name), depth + 1, told) for name, told in reversed(inner)]
-        return "of a type of its own"
+        if not self._why:
+            self._why, self._value = _why(self._value), None
+        return self._why
+
+
+def _why(value: object) -> str:
+    waiting = [("$", 0, value)]
+    while waiting:
+        path, depth, one = waiting.pop()
+        inner = list(one.items() if isinstance(one, dict) else enumerate(one) if isinstance(one, list) else ())
+        if depth > DEEPEST:
+            return "nested too deep"
+        if wrong := [name for name, _ in inner if not isinstance(name, str) and isinstance(one, dict)]:
+            return f"{path}: a key of type {type(wrong[0]).__name__}"
+        if not isinstance(one, dict | list) and exact_json(one) is None:
+            return f"{path}: {_what(one)}"
+        waiting += [(path + _step(name), depth + 1, told) for name, told in reversed(inner)]
+    return "of a type of its own"
 
 
 def _step(name: str | int) -> str:
