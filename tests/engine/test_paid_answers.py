@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from askonce import AsyncCache, Cache
+from askonce.store import StoreTrouble
 from tests.crowd import PATIENCE, eventually, heartbeat
 from tests.fixtures import place_of
 from tests.injection.upstream import Upstream
@@ -54,11 +55,15 @@ class Counting(Upstream):
 
 
 class Held:
-    """The store of a cache begins no last write: it suspends the task that asks for one, or interrupts the thread."""
+    """The store of a cache begins no last write: it suspends the task that asks for one, or interrupts the thread.
+
+    A store that is `closed` ends what waits for it.
+    """
 
     def __init__(self, cache: Any, interrupt: type[BaseException] | None = None) -> None:
         self.store = cache._base._engine.store
         self.reached = threading.Event()
+        self.closed = threading.Event()
         self.interrupt = interrupt
 
     def begin(self) -> None:
@@ -74,7 +79,9 @@ class Held:
             self.reached.set()
             if self.interrupt is not None:
                 raise self.interrupt
-            return await asyncio.Event().wait()
+            while not self.closed.is_set():
+                await asyncio.sleep(0.002)
+            raise StoreTrouble("store-closed")
 
         return held
 
@@ -118,6 +125,7 @@ def cache_is_closed(ask: Ask, held: Held, cache: Any) -> None:
     async def main() -> None:
         task = await _until(ask, held)
         assert await cache.aclose(0.0) == [], "none is dropped"
+        held.closed.set()
         await asyncio.wait([task])
         assert task.exception() is None, "its caller gets the answer"
 

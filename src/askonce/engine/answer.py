@@ -12,7 +12,7 @@ from askonce.core.policy import Terms
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill
 from askonce.flight.flight import Flight
-from askonce.flight.heartbeat import Work
+from askonce.flight.heartbeat import LastWrite, Work
 
 
 class Answer(NamedTuple):
@@ -56,11 +56,19 @@ class Landing(NamedTuple):
 def lifetime_of(terms: Terms, verdict: Verdict) -> Lifetime:
     """How long an answer lives: as its terms say, and no longer than the answer itself allows."""
     ttl = int(terms.ttl * 1000 * (1.0 - terms.jitter * random.random()))
-    grace, error, cap = (int(seconds * 1000) for seconds in (terms.grace, terms.stale_if_error, terms.max_age))
-    age = verdict.age
-    return Lifetime(ttl, grace, error, cap if verdict.life is None else min(cap, age + verdict.life), age)
+    age, cap = verdict.age, int(terms.max_age * 1000)
+    most = cap if verdict.life is None else min(cap, age + verdict.life)
+    return Lifetime(ttl, int(terms.grace * 1000), int(terms.stale_if_error * 1000), most, age)
 
 
 def unsent(flight: Flight) -> bool:
     """Whether an interrupt, and no error, ends a flight before its last write was made."""
     return flight.last is None and not (flight.done or isinstance(sys.exception(), Exception))
+
+
+def sent(flight: Flight, last: LastWrite, said: object) -> object:
+    """What the reply to a last write comes to; the background thread, if it sent it too, has told of it already."""
+    if flight.last is not last:
+        return last.result
+    flight.last = None
+    return last.over(said)

@@ -10,7 +10,7 @@ from functools import partial
 from askonce.core import upstream
 from askonce.core.tape import FAILED, Ending
 from askonce.engine.accounting import CALL
-from askonce.engine.answer import Answer, Landing, unsent
+from askonce.engine.answer import Answer, Landing, sent, unsent
 from askonce.engine.leader import Leader
 from askonce.engine.question import Question
 from askonce.flight.flight import Flight, NoResult, within
@@ -91,8 +91,7 @@ class BatchLeader(Leader):
                 flight.last = None  # as in _send_last
             raise
         for (flight, last), said in zip(lasts, replies, strict=True):
-            flight.last = None
-            ends[flight] = last.over(said)
+            ends[flight] = sent(flight, last, said)
         return [ends.get(flight) for flight in flights]
 
     async def _land_failed(self, group: Sequence[tuple[Flight, Question]], error: Exception, ending: Ending) -> None:

@@ -21,7 +21,7 @@ from askonce.core.model import DURATION, FIELDS, Lifetime, Sealed, pack_fields, 
 from askonce.core.providers.usage import Bill, Usage, usage_in
 from askonce.core.tape import FAILED, SHARED, Ending
 from askonce.engine.accounting import CALL, Accounting
-from askonce.engine.answer import Answer, Landed, Landing, lifetime_of, unsent
+from askonce.engine.answer import Answer, Landed, Landing, lifetime_of, sent, unsent
 from askonce.engine.noting import Noting
 from askonce.engine.question import Question
 from askonce.events import Events
@@ -280,8 +280,7 @@ class Leader:
         except Exception:
             flight.last = None  # a bug of a store's: it would meet it again
             raise
-        flight.last = None
-        return last.over(said)
+        return sent(flight, last, said)
 
     def _landing(self, flight: Flight, question: Question, answer: Answer, seconds: float) -> Landing:
         """The store's work for an answer, which is booked. It is the flight's last write from here on."""

@@ -72,6 +72,8 @@ class LastWrite:
     over.
     """
 
+    __slots__ = ("_guard", "error", "over", "result", "until", "work")
+
     def __init__(
         self,
         work: Work,
