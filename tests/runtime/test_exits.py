@@ -217,6 +217,29 @@ def test_every_lookup_while_the_interpreter_ends_neither_raises_nor_hangs(kind, 
         assert list(ends_well(by_name, [case for case in CASES if case[2] == how])) == []
 
 
+DROPPED = """
+import atexit, sys
+held = []
+atexit.register(held.clear)  # before any other of this process, so that it runs last
+from askonce import Cache
+from askonce.runtime.drive import drive
+from askonce.store.redis.waker import Waker
+held.append(Waker())
+cache = Cache(sys.argv[1])
+cache.fetch("question", lambda: "paid")
+store = cache._base._engine.store.blocking()  # as the background thread's
+drive(store.standing())
+held.append(store)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_dropped_after_the_functions_of_atexit_closes_what_it_has(kind, request, tmp_path):
+    command = [sys.executable, "-W", "error", "-c", DROPPED, place_of(kind, request, tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 INTERRUPTED = """
 import asyncio, sys, threading, time
 from askonce import AsyncCache, Cache, Policy

@@ -12,6 +12,7 @@ import atexit
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ START = 2.0  # s that a thread may take to start
 LAST = 2.0  # s at the end of an interpreter or an event loop for work without a caller
 
 _works: list[Callable[[], object]] = []
+_owners: set[weakref.ref[Any]] = set()
 _hooked = 0  # the process that is known to call `_end`
 _ended = 0  # the process that has run its last hooks
 
@@ -68,6 +70,19 @@ def _start(thread: threading.Thread, refused: list[Exception], said: Wakeup) -> 
         refused.append(error)
     finally:
         said.set()
+
+
+def when_dropped(owner: object, work: Callable[..., object], *arguments: Any) -> None:
+    """Call `work` when `owner` is dropped, also by a thread that ends while Python does.
+
+    Not weakref.finalize: as soon as the functions of `atexit` have run, it calls nothing.
+    """
+
+    def dropped(gone: weakref.ref[Any], owners: set[weakref.ref[Any]] = _owners) -> None:
+        owners.discard(gone)
+        work(*arguments)
+
+    _owners.add(weakref.ref(owner, dropped))
 
 
 def before_exit(work: Callable[[], object]) -> None:

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from askonce.runtime.exits import when_dropped
 from askonce.runtime.task_signal import running_loop
 from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
@@ -205,7 +206,7 @@ class AsyncWire:
     def _none(self) -> _PerLoops:
         per_loops: _PerLoops = weakref.WeakKeyDictionary()
         # When a wire is dropped: its loops outlive it, and would keep its connections.
-        weakref.finalize(self, _close_all, per_loops).atexit = False
+        when_dropped(self, _close_all, per_loops)
         return per_loops
 
     def _here(self) -> _PerLoop | None:

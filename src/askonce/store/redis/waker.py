@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
+from askonce.runtime.exits import when_dropped
 from askonce.store import StoreTrouble
 
 # Not select(), which refuses descriptors from 1024 on, nor epoll, whose state a forked child would share.
@@ -24,7 +24,7 @@ class Waker:
         except OSError as error:  # no descriptor is left
             raise StoreTrouble("store-error", f"the background thread cannot be woken: {error}") from error
         # Not __del__: the collector may finalise the sockets of one in a cycle first, and each would warn.
-        weakref.finalize(self, _close_both, self._in, self._out).atexit = False
+        when_dropped(self, _close_both, self._in, self._out)
         self._in.setblocking(False)
         self._out.setblocking(False)
         self._woken = False  # since `wait` returned

@@ -16,10 +16,10 @@ or says that it is no primary, is replaced once, within the one deadline of a lo
 from __future__ import annotations
 
 import time
-import weakref
 from typing import Any, Protocol
 
 from askonce.runtime import forks
+from askonce.runtime.exits import when_dropped
 from askonce.store import StoreTrouble
 from askonce.store.redis.address import RedisAddress
 from askonce.store.redis.connection import LEAST, Connection, Cut, Spin
@@ -103,7 +103,7 @@ class SyncWire:
         found = self._pools.setdefault(forks.pid, pool)
         if found is pool:
             # Its connections are closed when the wire is dropped: collecting them would print a warning for each.
-            weakref.finalize(self, pool.close).atexit = False
+            when_dropped(self, pool.close)
             for pid in self._pools.keys() - {forks.pid}:
                 self._pools.pop(pid).close()
             Spin.looking = False

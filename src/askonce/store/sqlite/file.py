@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from askonce.core.hot_keys import Visits
+from askonce.runtime.exits import when_dropped
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import TIMEOUT, StoreTrouble
 from askonce.store.sqlite.connection import NOWHERE, Identity, PooledConnection, close_all, logged
@@ -69,7 +70,7 @@ class File:
         self._fork_until = 0.0  # monotonic s: a fork that has begun waits for connections until then
         self._connections: weakref.WeakSet[PooledConnection] = weakref.WeakSet()
         # The File of the last dropped store: closed before it is collected, or Python would warn of open connections.
-        weakref.finalize(self, close_all, self.idle).atexit = False
+        when_dropped(self, close_all, self.idle)
         self._reset()
 
     def _reset(self) -> None:
