@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 import askonce
 from askonce.core import libraries
 from askonce.events import Events, Status
-from askonce.metrics import prometheus
+from askonce.metrics import prometheus, series
 from askonce.metrics.counts import Counts
 from askonce.metrics.series import OTHER, ROWS, VALUES
 
@@ -244,6 +244,16 @@ def test_no_lookup_is_lost_when_threads_count_at_once():
     assert sum(counts.lookups.counts.values()) == 4 * number
     assert sum(map(sum, counts.lookup_seconds.rows.values())) == 4 * number
     assert sum(map(sum, counts.call_seconds.rows.values())) == 4 * number
+
+
+def test_a_duration_is_counted_though_its_row_is_taken_away_meanwhile(monkeypatch):
+    durations = series.Durations((1.0,), series.LabelValues())
+    durations.observe("m", 0.5)
+    search = series.bisect_left
+    monkeypatch.setattr(series, "bisect_left", lambda *given: (durations._fold("m"), search(*given))[1])
+    durations.observe("m", 0.25)
+    assert sum(map(sum, durations.rows.values())) == 2
+    assert sum(durations.sums.values()) == 0.75
 
 
 def test_a_scrape_may_ask_for_some_metrics_alone(cache, exporter):

@@ -83,12 +83,14 @@ class Series:
 
     def add(self, row: Row, by: float = 1, *, proven: bool = False) -> None:
         """Count `by` more. The row is in `counts` itself after its first time, unless it is counted as OTHER."""
-        try:
-            self.counts[row] += by
-        except KeyError:
-            row = self.row_of(row, proven=proven)
-            self.counts.setdefault(row, 0)
-            self.counts[row] += by
+        while True:  # another thread may take the row away before it is counted in
+            try:
+                self.counts[row] += by
+            except KeyError:
+                row = self.row_of(row, proven=proven)
+                self.counts.setdefault(row, 0)
+            else:
+                return
 
     def clear(self) -> None:
         """Begin anew."""
@@ -137,13 +139,18 @@ class Durations:
 
     def observe(self, text: str, seconds: float) -> None:
         """Count one duration."""
-        buckets = self.rows.get(text)
-        if buckets is None:
-            text = text if self._label is None else self._label.of(text)
-            buckets = self.rows.setdefault(text, [0] * (len(self.bounds) + 1))
-        buckets[bisect_left(self.bounds, seconds)] += 1
-        self.sums.setdefault(text, 0.0)
-        self.sums[text] += seconds
+        at = bisect_left(self.bounds, seconds)
+        while True:  # as in Series.add
+            try:  # all or nothing: without a call in between, no other thread runs
+                row = self.rows[text]
+                self.sums[text] += seconds
+                row[at] += 1
+            except KeyError:
+                text = text if self._label is None else self._label.of(text)
+                self.sums.setdefault(text, 0.0)
+                self.rows.setdefault(text, [0] * (len(self.bounds) + 1))
+            else:
+                return
 
     def copied(self) -> dict[str, tuple[list[int], float]]:
         """The counts of the buckets, and the sum, by the label's value."""
