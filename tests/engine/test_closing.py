@@ -169,6 +169,14 @@ def asking(loop: Loop, cache: Any, call: Calls, **own: Any) -> Any:
     return future
 
 
+def stale(cache: AsyncCache, call: Calls, loop: Any) -> None:
+    """Have an answer that the next lookup refreshes, by a call that does not go on."""
+    call.goes_on.set()
+    loop.do(cache.fetch(ASKED, call, policy=STALE))
+    time.sleep(0.02)  # longer than it is fresh
+    call.goes_on.clear()
+
+
 def test_who_asks_a_closed_cache_is_told_so_and_not_what_the_call_made_of_its_cancellation(place, loop):
     cache, call, other = AsyncCache(place), Calls(ConnectionError("it was closed")), Loop()
     asking(loop, cache, call)
@@ -217,10 +225,7 @@ def test_who_waits_for_another_process_when_its_cache_is_closed_is_told_at_once(
 
 def test_a_refresh_that_a_close_ends_is_told_once(place, loop):
     cache, call = AsyncCache(place), Calls()
-    call.goes_on.set()
-    loop.do(cache.fetch(ASKED, call, policy=STALE))
-    time.sleep(0.02)
-    call.goes_on.clear()
+    stale(cache, call, loop)
     assert loop.do(cache.fetch(ASKED, call, policy=STALE)).value == 1
     eventually(lambda: call.made == 2, "it is refreshed")
     loop.do(cache.aclose(0.0))
@@ -232,10 +237,7 @@ def test_a_refresh_that_a_close_ends_is_told_once(place, loop):
 
 def test_the_end_of_python_waits_for_a_refresh_and_for_no_call_with_a_caller(place, loop):
     cache, call = AsyncCache(place), Calls()
-    call.goes_on.set()
-    loop.do(cache.fetch(ASKED, call, policy=STALE))
-    time.sleep(0.02)
-    call.goes_on.clear()
+    stale(cache, call, loop)
     loop.do(cache.fetch(ASKED, call, policy=STALE))
     eventually(lambda: call.made == 2, "it is refreshed")
     waited = loop.submit(cache.fetch("another", call))
@@ -256,10 +258,7 @@ def test_the_end_of_python_waits_for_a_refresh_and_for_no_call_with_a_caller(pla
 
 def test_a_refresh_that_outlasts_the_end_of_python_is_put_off(place, loop):
     cache, other, call = AsyncCache(place), AsyncCache(place), Calls()
-    call.goes_on.set()
-    loop.do(cache.fetch(ASKED, call, policy=STALE))
-    time.sleep(0.02)
-    call.goes_on.clear()
+    stale(cache, call, loop)
     loop.do(cache.fetch(ASKED, call, policy=STALE))
     eventually(lambda: call.made == 2, "it is refreshed")
     cache._base._engine.last(time.monotonic())
