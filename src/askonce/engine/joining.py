@@ -61,9 +61,7 @@ class Joining:
 
     def _patience(self, question: Question) -> float:
         """How long a caller waits for another's call before it claims again, s; a leader's call has its own timeout."""
-        lives = (
-            question.terms.max_flight + self.background.heartbeat
-        )  # no lease goes on for longer without its renewals
+        lives = question.terms.max_flight + self.background.heartbeat  # a lease goes on no longer without its renewals
         return min(lives, question.until - time.monotonic())
 
     async def _landed(self, question: Question, flight: Flight, landed: object, *, leader: bool) -> Found:
@@ -129,10 +127,9 @@ class Joining:
     def _give_up(self, flight: Flight) -> None:
         if isinstance(flight.pump, Pump):
             self._stream_readers.give_up(flight)
-        elif (
-            not (flight.callers or wanted_elsewhere(flight) or flight.done or flight.ends())
-            and flight.cancel is not None
-        ):
+            return
+        wanted = flight.callers or wanted_elsewhere(flight)
+        if flight.cancel is not None and not (wanted or flight.done or flight.ends()):
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.leave_off()
 

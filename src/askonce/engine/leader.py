@@ -286,10 +286,8 @@ class Leader:
         """The store's work for an answer, which is booked. It is the flight's last write from here on."""
         landing = self._judged(flight, question, answer, seconds)
         if landing.work is not None:
-            over, shared = (
-                partial(self._landed_by, flight, landing),
-                Landed(answer, stored=False, detail=landing.detail),
-            )
+            shared = Landed(answer, stored=False, detail=landing.detail)
+            over = partial(self._landed_by, flight, landing)
             flight.last = LastWrite(landing.work, partial(self._guarded, flight.key), over, shared)
         return landing
 
@@ -381,8 +379,8 @@ class Leader:
         """Make giving the lease back, if there is one, the flight's last write; `error` is for its callers."""
         work = self._release(flight, ending, failed=failed, hint=hint)
         if work is not None:
-            guard = partial(self._guarded, flight.key)
-            flight.last = LastWrite(work, guard, partial(self._returned, flight), error=error)
+            over = partial(self._returned, flight)
+            flight.last = LastWrite(work, partial(self._guarded, flight.key), over, error=error)
 
     async def _return(
         self, flight: Flight, ending: Ending, error: Exception, *, failed: bool = False, hint: int = 0
