@@ -16,8 +16,8 @@ from askonce import AsyncCache, Cache, Keys, NotCached, Policy, UsageError
 from askonce.cache import savings
 from askonce.core.codec import PLAIN
 from askonce.core.judge import Verdict
+from askonce.core.labels import OTHER
 from askonce.core.providers.usage import Usage
-from askonce.core.savings import OTHER
 from askonce.core.spent import Spent
 from askonce.core.tallies import BALANCES, Push
 from askonce.engine.answer import Answer

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from askonce.cache.trouble import reading
 from askonce.core import tallies
 from askonce.core.codec import MARK, Codec
+from askonce.core.labels import OTHER
 from askonce.core.model import Corrupt
 from askonce.core.providers.named_tuples import NamedTuple
-from askonce.core.savings import BY, OTHER, Activity, By, Hour, Latency, Row, Savings
+from askonce.core.savings import BY, Activity, By, Hour, Latency, Row, Savings
 from askonce.core.spelling import meant
 from askonce.core.spent import Balance
 from askonce.core.tallies import DAY, EDGES, HOUR, Tallied, balance_of
@@ -100,7 +101,7 @@ async def saved(engine: BatchEngine, since: Since | None, by: str | Sequence[str
             f"since={first.isoformat()} is in the future: give a day up to {today.isoformat()}, today (UTC)"
         )
     counted = [one for one in found if _day(one.at) >= first]
-    rows = [one async for one in _rows(engine, counted, split)]
+    rows = await _rows(engine, counted, split)
     total = sum([_total(some) async for some in _in_turns(engine, counted)], Balance())
     return Savings(first, today, total, split, tuple(rows))
 
@@ -112,7 +113,7 @@ async def _in_turns(engine: BatchEngine, several: Sequence[T]) -> AsyncIterator[
         yield several[at : at + AT_ONCE]
 
 
-async def _rows(engine: BatchEngine, found: Sequence[Tallied], by: tuple[By, ...]) -> AsyncIterator[Row]:
+async def _rows(engine: BatchEngine, found: Sequence[Tallied], by: tuple[By, ...]) -> list[Row]:
     groups: dict[tuple[str, ...], list[Tallied]] = {}
     async for some in _in_turns(engine, found if by else ()):
         for one in some:
@@ -121,8 +122,7 @@ async def _rows(engine: BatchEngine, found: Sequence[Tallied], by: tuple[By, ...
     rows, order = [], _order(by)
     async for few in _in_turns(engine, list(groups.items())):
         rows += [(order(row), row) for row in (Row(labels, _total(group)) for labels, group in few)]
-    for _, row in sorted(rows, key=itemgetter(0)):
-        yield row
+    return [row for _, row in sorted(rows, key=itemgetter(0))]
 
 
 def _order(by: tuple[By, ...]) -> Callable[[Row], Any]:

@@ -18,6 +18,7 @@ from askonce.errors import ConfigError
 
 TEXT_MAX = 200  # characters of a scope or of a tag
 TAGS_MAX = 64
+OTHER = "(other)"  # in savings: what came after a day's table of labels was full, and what is no label
 
 
 @lru_cache_of_short(8192)

@@ -12,14 +12,13 @@ from askonce.core.tallies import EDGES
 
 By = Literal["model", "scope", "tenant", "day"]
 BY: tuple[By, ...] = ("model", "scope", "tenant", "day")
-OTHER = "(other)"  # the label of what came after a day's table of labels was full
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """The sums of one group, its `balance`. `labels`: its values of what the rows are split by, in that order.
 
-    A model, scope or tenant is "" where a question has none, and OTHER after a day's table was full. A day is
+    A model, scope or tenant is "" where a question has none, and ``(other)`` after a day's table was full. A day is
     ``2026-11-26`` (UTC).
     """
 

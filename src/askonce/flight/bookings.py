@@ -9,7 +9,7 @@ from typing import Any
 from askonce.core.codec import Codec
 from askonce.core.costs import spent, spent_of, unpack_usage
 from askonce.core.keys import Key
-from askonce.core.labels import looks_random, looks_secret
+from askonce.core.labels import OTHER, looks_random, looks_secret
 from askonce.core.model import USAGE, Corrupt, Head, unpack_extensions
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill, Usage, usage_in
@@ -17,7 +17,6 @@ from askonce.core.spent import Balance, Spent, sum_of
 from askonce.flight.pricing import Pricer
 
 LABEL = 100  # characters of a model, scope or tenant
-HIDDEN = "(other)"  # as core.savings.OTHER, which no lookup loads
 TALLY_KEY = Key(bytes(32), "v")  # a key of the partition that has the tallies
 _SEALED = TALLY_KEY, bytes(16)  # what a label is sealed as: the same label always gives the same bytes
 
@@ -33,7 +32,7 @@ class Who(NamedTuple):
 
     def label(self) -> bytes:
         """The label of their balance. Some name a tenant by a credential: the store and what shows sums have none."""
-        parts = (HIDDEN if looks_secret(part) and looks_random(part) else part for part in self[2:])
+        parts = (OTHER if looks_secret(part) and looks_random(part) else part for part in self[2:])
         return self.sealed("\0".join(part.replace("\0", "")[:LABEL] for part in parts))
 
     def sealed(self, text: str) -> bytes:
