@@ -24,33 +24,38 @@ pytestmark = [
 ]
 
 # A thread that waits for the interpreter's lock while this one forks would leave it in pieces to the child, whatever we
-# do: so the background thread is to be asleep, as it is in a server that has been set up. It wakes every second: each
-# fork comes right after it has gone to sleep.
+# do: so the background thread is to be asleep, as it is in a server that has been set up. It may wake for a note within
+# milliseconds: each fork comes when it has just gone to sleep, and for a while.
 FORKED = """
-import ctypes, time
-from askonce.store.redis.link import RedisLink
-from askonce.store.sqlite.link import SQLiteLink
+import ctypes, threading, time
+from askonce.runtime.wakeup import Wakeup
+from askonce.store.redis.waker import Waker
 
 libc = ctypes.PyDLL(None)  # keeps the interpreter's lock, as a server that embeds it does
-slept = []
+asleep = {}
 
 def watched(kind):
-    plain = kind.poll
-    def poll(self, *given):
-        slept[:] = [time.monotonic()]
-        return plain(self, *given)
-    kind.poll = poll
+    plain = kind.wait
+    def wait(self, *given):
+        name, now = threading.current_thread().name, time.monotonic()
+        asleep[name] = (now, now + given[-1])
+        try:
+            return plain(self, *given)
+        finally:
+            asleep.pop(name, None)
+    kind.wait = wait
 
 def watch_its_sleep():
-    watched(RedisLink)
-    watched(SQLiteLink)
+    watched(Waker)
+    watched(Wakeup)
     time.sleep(0.5)
 
 def forked():
-    while not slept or time.monotonic() - slept[0] > 0.05:
+    while True:
+        since, until = asleep.get("askonce-background", (0.0, 0.0))
+        if since + 0.02 < time.monotonic() < until - 0.2:  # the first: from the note of it to the sleep
+            return libc.fork()
         time.sleep(0.001)
-    time.sleep(0.02)  # from the note of it to the sleep
-    return libc.fork()
 """
 
 PARENT = (
