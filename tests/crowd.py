@@ -194,10 +194,7 @@ class Crowd:
 
 def joined(cache: Any) -> int:
     """How many callers are at the flights of this cache, its leaders included."""
-    engine = cache._base._engine
-    # A thread that leads is inside its call, and joins its flight when that has landed.
-    leading = 0 if engine.mode.asynchronous else len(engine.board.flights())
-    return leading + int(sum(flight.callers for flight in engine.board.flights()))
+    return int(sum(flight.callers for flight in cache._base._engine.board.flights()))
 
 
 def gathered(cache: Any, number: int, call: ScriptedCall | None = None) -> None:

@@ -192,7 +192,7 @@ def test_a_refused_batch_does_not_refuse_those_who_wait_for_its_good_inputs(cach
         leader = pool.submit(client.post, URL, json={"model": MODEL, "input": ["good", "bad"]})
         eventually(lambda: desk.batches, "the leader calls")
         follower = pool.submit(embed, client, ["good"])
-        eventually(lambda: max(one.callers for one in cache._base._engine.board.flights()) > 1, "the follower waits")
+        eventually(lambda: any(one.followers for one in cache._base._engine.board.flights()), "the follower waits")
         gate.set()
         assert leader.result(60).status_code == 400
         right(follower.result(60), ["good"])
@@ -219,7 +219,7 @@ def test_what_came_for_one_input_and_is_no_vector_is_not_the_answer_of_a_batch_w
         leader = pool.submit(client.post, URL, json={"model": MODEL, "input": ["b"]})
         eventually(lambda: desk.requests, "the leader calls")
         follower = pool.submit(embed, client, ["a", "b"])
-        eventually(lambda: max(one.callers for one in cache._base._engine.board.flights()) > 1, "the follower waits")
+        eventually(lambda: any(one.followers for one in cache._base._engine.board.flights()), "the follower waits")
         gate.set()
         assert leader.result(60).status_code == (200 if bend else 400)
         right(follower.result(60), ["a", "b"])
@@ -237,7 +237,7 @@ def test_a_429_is_shared_with_those_who_wait_for_a_part(cache, client, desk):
         leader = pool.submit(client.post, URL, json={"model": MODEL, "input": ["a", "b"]})
         eventually(lambda: desk.requests, "the leader calls")
         follower = pool.submit(client.post, URL, json={"model": MODEL, "input": ["b", "a"]})
-        eventually(lambda: max(one.callers for one in cache._base._engine.board.flights()) > 1, "the follower waits")
+        eventually(lambda: any(one.followers for one in cache._base._engine.board.flights()), "the follower waits")
         gate.set()
         for one in (leader.result(60), follower.result(60)):
             assert (one.status_code, one.headers["retry-after"]) == (429, "3")

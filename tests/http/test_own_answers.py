@@ -221,7 +221,7 @@ def test_who_waits_for_a_body_that_cannot_be_decoded_gets_the_same_error_of_his_
         threads[0].start()
         wait_until(cache._base._engine.board.flights)
         threads[1].start()
-        wait_until(lambda: cache._base._engine.board.flights()[0].callers)  # the follower; a leader is in its call
+        wait_until(lambda: cache._base._engine.board.flights()[0].followers)
         (flight,) = cache._base._engine.board.flights()
         gate.set()
         if stream:  # a stream that is not kept is dropped as it is read, so both have their places before it begins

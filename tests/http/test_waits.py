@@ -138,7 +138,9 @@ def test_an_upstream_that_cannot_be_reached_is_shared_as_each_modules_own_error(
         leader = pool.submit(leading.post, URL, json=CHAT)
         eventually(lambda: calls, "the leader calls")
         others = [pool.submit(client.post, URL, json=CHAT) for client in (near, far)]
-        eventually(lambda: one._base._engine.board.flights()[0].callers and other.stats()["waiting"], "the others wait")
+        eventually(
+            lambda: one._base._engine.board.flights()[0].followers and other.stats()["waiting"], "the others wait"
+        )
         gate.set()
         assert isinstance(leader.exception(60), leads.ConnectError)
         for follower in others:
@@ -259,14 +261,27 @@ async def test_a_client_closed_under_way_fails_its_own_callers_and_not_those_of_
         leaves = cache.http_client()
         leader = asyncio.create_task(post(leaves, provider))
         await asyncio.to_thread(eventually, lambda: provider.paid(QUESTION) == 1, "the leader calls")
-        follower = asyncio.create_task(post(stays, provider))
-        await asyncio.sleep(0.05)
         await leaves.aclose()
-        assert (await follower).status_code == 200
         with pytest.raises((httpx2.TransportError, RuntimeError)):
             await leader
+        assert (await post(stays, provider)).status_code == 200
     provider.release(QUESTION)
     assert provider.paid(QUESTION) == 2
+
+
+async def test_a_call_that_callers_of_another_client_wait_for_outlives_its_own(provider):
+    provider.script(QUESTION, HANG)
+    async with AsyncCache("memory://") as cache, cache.http_client() as stays:
+        leaves = cache.http_client()
+        leader = asyncio.create_task(post(leaves, provider))
+        await asyncio.to_thread(eventually, lambda: provider.paid(QUESTION) == 1, "the leader calls")
+        follower = asyncio.create_task(post(stays, provider))
+        (flight,) = cache._base._engine.board.flights()
+        await asyncio.to_thread(eventually, lambda: flight.followers, "the follower waits")
+        await leaves.aclose()
+        provider.release(QUESTION)
+        assert (await follower).content == (await leader).content
+    assert provider.paid(QUESTION) == 1
 
 
 def test_closing_a_client_closes_its_transport_and_not_the_cache(module, cache):

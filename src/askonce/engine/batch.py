@@ -23,7 +23,6 @@ from askonce.engine.batch_follower import BatchFollower, Followed
 from askonce.engine.batch_leader import BatchLeader, Calls
 from askonce.engine.claims import Attempt
 from askonce.engine.engine import MISMATCHES, Engine
-from askonce.engine.joining import wanted_elsewhere
 from askonce.engine.question import Part, Question
 from askonce.engine.reader import Found, duration
 from askonce.errors import StoreUnavailable
@@ -242,19 +241,19 @@ class BatchEngine(Engine):
         """Make one call for all items; each item gets the answer that its own flight landed."""
         flights = [(flight, item.question) for item, flight in group]
         for flight, _ in flights:
-            flight.callers += 1  # counts this batch: a caller that joins one flight and leaves does not abandon it
+            flight.callers += 1  # this batch, as their leader
+        later = dict(flights)
         try:
-            await self.mode.start(
-                [flight for flight, _ in flights], partial(self._batch_leader.run_all, flights, calls)
-            )
-            self._bind([flight for flight, _ in flights])
+            await self.mode.start(list(later), partial(self._batch_leader.run_all, flights, calls))
+            self._bind(list(later))
             for item, flight in group:
+                del later[flight]
                 try:
                     item.found = await self._join(item.question, flight, leader=True)
                 except NoResult:
                     self._go_on(item.question)
         finally:
-            for flight, question in flights:
+            for flight, question in later.items():
                 flight.callers -= 1
                 if not flight.callers and not flight.done:
                     self._abandoned(question, flight)
@@ -266,7 +265,7 @@ class BatchEngine(Engine):
             return
 
         def together(unless: Callable[[], bool] | None = None) -> None:
-            off = self.closed or not any(flight.callers or wanted_elsewhere(flight) for flight in flights)
+            off = self.closed or not any(flight.callers or flight.wanted_elsewhere for flight in flights)
             for flight in flights:
                 flight.left_off = off
             if off:

@@ -18,8 +18,9 @@ from askonce.core.lease import NEVER, Ask, Claim, Follow
 from askonce.core.tape import FAILED, Ending
 from askonce.engine.question import Question
 from askonce.events import Events
-from askonce.flight.flight import Board, Flight, check_outside
+from askonce.flight.flight import Board, Flight
 from askonce.flight.guarded_store import GuardedStore
+from askonce.flight.leading import check_outside
 from askonce.flight.waiters import Waiter
 from askonce.runtime.mode import Mode, Running
 from askonce.runtime.ownership import owned
@@ -90,7 +91,7 @@ class Claims:
         return claims
 
     def _begun(self, question: Question, attempt: Attempt) -> Ask:
-        flight = attempt.flight = self.board.flight(question.key, attempt.owner)
+        flight = attempt.flight = self.board.flight(question.key, attempt.owner, question.asker)
         flight.model, flight.scope = question.model, question.plan.scope
         flight.unverified = question.unverified
         self.board.post(flight)

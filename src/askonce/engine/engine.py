@@ -304,8 +304,7 @@ class Engine(Joining):
     async def _lead(self, question: Question, call: Call, attempt: Attempt) -> Found:
         flight = attempt.flight
         assert flight is not None
-        await self.mode.start([flight], partial(self._leader.run, flight, question, call))
-        return await self._join(question, flight, leader=True)
+        return await self._led(question, flight, partial(self._leader.run, flight, question, call))
 
     def _refresh(self, question: Question, call: Call, attempt: Attempt, why: str) -> None:
         """Make the call in the background; no caller waits for it."""
@@ -375,8 +374,8 @@ class Engine(Joining):
     async def _share(self, question: Question, call: Call, attempt: Attempt) -> Found:
         flight, mine = unleased.flight_for(question, self.board, attempt, down=self._guarded.down(question.key))
         if mine:
-            await self.mode.start([flight], partial(self._leader.run, flight, question, call))
-        return await self._join(question, flight, leader=mine)
+            return await self._led(question, flight, partial(self._leader.run, flight, question, call))
+        return await self._join(question, flight)
 
     async def pushed(self, sending: float = PRICING) -> None:
         """Push what this process has counted and not pushed yet. A push is waited for so many s, or until it fails."""

@@ -13,8 +13,9 @@ from askonce.engine.reader import Found, Reader
 from askonce.engine.stream_readers import StreamReaders
 from askonce.events import Events, Status
 from askonce.flight.background import BackgroundThread
-from askonce.flight.flight import Board, Flight, NoResult, Unshared, check_outside
-from askonce.runtime.mode import Mode
+from askonce.flight.flight import Board, Flight, NoResult, Unshared
+from askonce.flight.leading import check_outside
+from askonce.runtime.mode import Mode, Work
 from askonce.stream.pump import Pump
 
 
@@ -31,10 +32,21 @@ class Joining:
     _reader: Reader
     _stream_readers: StreamReaders
 
+    async def _led(self, question: Question, flight: Flight, work: Work) -> Found:
+        """Have a flight run, and join it as its leader, who is one of its callers from the start."""
+        flight.callers += 1
+        try:
+            await self.mode.start([flight], work)
+        except BaseException:
+            flight.callers -= 1
+            raise
+        return await self._join(question, flight, leader=True)
+
     async def _join(self, question: Question, flight: Flight, *, leader: bool = False) -> Found:
+        """Wait for a flight, and return what this caller gets of it. A leader is counted already."""
         if not leader:
             check_outside(flight)
-        flight.callers += 1
+            flight.callers += 1
         try:
             landed = await flight.join(self.mode.signal(), math.inf if leader else self._patience(question))
         except NoResult as gone:
@@ -119,7 +131,7 @@ class Joining:
         if flight.cancel is None:
             return
         self.events.emit("abandoned", question.key.text, question.terms.on_abandon)
-        if question.terms.on_abandon == "close" and not wanted_elsewhere(flight):
+        if question.terms.on_abandon == "close" and not flight.wanted_elsewhere:
             flight.leave_off()
         else:
             self.mode.later(flight, question.terms.abandon_limit, self._give_up)
@@ -128,12 +140,7 @@ class Joining:
         if isinstance(flight.pump, Pump):
             self._stream_readers.give_up(flight)
             return
-        wanted = flight.callers or wanted_elsewhere(flight)
+        wanted = flight.callers or flight.wanted_elsewhere
         if flight.cancel is not None and not (wanted or flight.done or flight.ends()):
             self.events.emit("dropped", flight.key.text, "abandon-limit")
             flight.leave_off()
-
-
-def wanted_elsewhere(flight: Flight) -> bool:
-    """Whether a caller of another process waits for a flight, as far as the store has told with a renewal."""
-    return flight.heartbeat is not None and flight.heartbeat.wanted

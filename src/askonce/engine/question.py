@@ -26,6 +26,7 @@ from askonce.core.providers.expected import PLAIN, Expected
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.request import FIELD
 from askonce.events import Events
+from askonce.flight.flight import Asker
 
 if TYPE_CHECKING:
     from askonce.core.providers.operations import Operation  # of HTTP alone: it compiles a pattern for each path
@@ -71,6 +72,7 @@ class Question:
     operation: Operation | None = None  # of an HTTP request, for what measures it
     parts: Parts | Later | None = None  # what its key is made of, known when it goes upstream
     flight: bytes = b""  # the flight that was noted for it
+    asker: Asker | None = None  # who is told when a flight for it is over
 
     @property
     def tenant(self) -> str:
@@ -103,6 +105,10 @@ class Question:
         if self.held is None:
             return "miss"
         return "request" if self.control.anew else "stale"
+
+    def again(self) -> Question:
+        """The same question, as if nothing of it was seen yet."""
+        return replace(self, detail="", data=b"", held=None, began=0.0)
 
     def extensions(self) -> Mapping[int, bytes]:
         """The entry's description for people: extension number to text."""

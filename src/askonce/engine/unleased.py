@@ -31,7 +31,7 @@ def flight_for(question: Question, board: Board, attempt: Attempt, *, down: bool
         lost = flight.heartbeat is not None and flight.heartbeat.lost
         return not (lost or flight.barred) and (down or _unmoved(flight, question))
 
-    mine = attempt.flight = board.unleased(question.key, attempt.owner)
+    mine = attempt.flight = board.unleased(question.key, attempt.owner, question.asker)
     mine.unverified = question.unverified
     seen = question.seen
     mine.snapshot = Snapshot(seen.epoch, seen.clock) if seen is not None else None

@@ -15,19 +15,16 @@ joined by key: see unleased.py.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import itertools
 import os
 import time
-import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from askonce.core.keys import Key
 from askonce.core.lease import Grant
 from askonce.core.model import Snapshot
-from askonce.errors import UsageError
 from askonce.flight.background import BackgroundThread
 from askonce.flight.heartbeat import Heartbeat, LastWrite
 from askonce.runtime.drive import drive
@@ -35,32 +32,7 @@ from askonce.runtime.mode import Cancel, Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock
 from askonce.store import Store
 
-T = TypeVar("T")
-
 LOOK = 1.0  # s after which a waiting caller checks whether anything still runs the flight
-
-
-# The flights whose calls are around this code. Weak: a task that a call starts copies this, and may outlive the answer.
-leading: contextvars.ContextVar[tuple[weakref.ref[Flight], ...]] = contextvars.ContextVar("leading", default=())
-
-
-async def within(flights: Iterable[Flight], call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call, and note meanwhile that it is the call of these flights."""
-    around = [ref for ref in leading.get() if (one := ref()) is not None and not one.over]
-    token = leading.set((*around, *map(weakref.ref, flights)))
-    try:
-        return await call()
-    finally:
-        with contextlib.suppress(ValueError):  # the garbage collector runs in another context
-            leading.reset(token)
-
-
-def check_outside(awaited: Flight | bytes) -> None:
-    """UsageError if this code runs inside the call that it would wait for. A flight of another cache is an id."""
-    for ref in leading.get():
-        # A landed flight may still be here: an exception can come before it is removed.
-        if (one := ref()) is not None and not one.done and awaited in (one, one.id):
-            raise UsageError("the call that answers this question asks it again: wrap that call once only")
 
 
 class NoResult(Exception):
@@ -129,16 +101,25 @@ class Streaming(Protocol):
         ...
 
 
+class Asker(Protocol):
+    """Who asked what a flight's call answers, if the call needs something of theirs: a client's connections."""
+
+    def over(self) -> None:
+        """Its flight is over, and needs nothing any more. Called from any thread, and perhaps twice."""
+        ...
+
+
 class Flight:
     """One upstream call, and the callers that wait for it. Its result is what its leader lands it with.
 
     `owner`: what claims or runs it. `returned`: whether the store holds nothing of it any more.
     """
 
-    def __init__(self, key: Key, owner: Owner, flight: bytes = b"") -> None:
+    def __init__(self, key: Key, owner: Owner, flight: bytes = b"", asker: Asker | None = None) -> None:
         self.key = key
         self.id = flight
         self.owner = owner
+        self.asker = asker
         self.unverified = ""  # the credential of its call, if upstream has not accepted that yet
         self.number = 0  # its place in the order of this process's lookups and flights
         self.grant: Grant | None = None
@@ -177,6 +158,11 @@ class Flight:
     def followers(self) -> int:
         """The callers of this process that wait for it or read its stream, besides the one that it began for."""
         return max(0, self.callers + (self.pump.readers if self.pump is not None else 0) - 1)
+
+    @property
+    def wanted_elsewhere(self) -> bool:
+        """Whether a caller of another process waits for it, as far as the store has told with a renewal."""
+        return self.heartbeat is not None and self.heartbeat.wanted
 
     @property
     def unwaited(self) -> bool:
@@ -276,15 +262,15 @@ class Board:
         self._pid = os.getpid()
         self.next_number = itertools.count(1).__next__  # numbers lookups and flights as they begin
 
-    def flight(self, key: Key, owner: Owner) -> Flight:
+    def flight(self, key: Key, owner: Owner, asker: Asker | None = None) -> Flight:
         """A flight that will claim a lease; it is not on the board yet."""
-        flight = self.unleased(key, owner, os.urandom(8) + self._mark)
+        flight = self.unleased(key, owner, asker, os.urandom(8) + self._mark)
         flight.heartbeat = Heartbeat(key, flight.id, flight.attended, lambda: self.reap(flight))
         return flight
 
-    def unleased(self, key: Key, owner: Owner, flight: bytes = b"") -> Flight:
+    def unleased(self, key: Key, owner: Owner, asker: Asker | None = None, flight: bytes = b"") -> Flight:
         """A flight that will claim nothing."""
-        made = Flight(key, owner, flight)
+        made = Flight(key, owner, flight, asker)
         made.number = self.next_number()
         return made
 
@@ -322,6 +308,8 @@ class Board:
             # Last: if this is interrupted, the background thread finds the flight at its next heartbeat.
             self._background.stop_renewing(flight.heartbeat)
             flight.heartbeat.end()
+        if flight.asker is not None:
+            flight.asker.over()
 
     def _hand_over(self, flight: Flight, last: LastWrite) -> bool:
         """Have the background thread send a flight's last write. False if it had its time for that."""
@@ -389,9 +377,12 @@ class Board:
 
     def flights(self) -> list[Flight]:
         """All flights under way."""
-        led = [flight for flight in list(self._claimed.values()) if flight.grant is not None]
-        unleased = list(self._unleased.values())
-        for flight in unleased:
+        for flight in list(self._unleased.values()):
             if not flight.alive():  # it has no heartbeat by which the background thread would notice
                 self.end(flight)
-        return [*led, *[flight for flight in unleased if not flight.over]]
+        return self.posted()
+
+    def posted(self) -> list[Flight]:
+        """The same, and perhaps some that nothing runs any more: nothing is ended."""
+        led = [flight for flight in list(self._claimed.values()) if flight.grant is not None]
+        return [*led, *[flight for flight in list(self._unleased.values()) if not flight.over]]

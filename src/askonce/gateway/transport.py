@@ -143,8 +143,8 @@ class GatewayTransport(Transport):
             found.value.pace = ruling_of(call.asked).pace
         return self._of_store(super()._opened(call, found), call.asked, found)
 
-    async def _asked_batch(self, call: BatchCall, until: float) -> Any:
-        answer = await super()._asked_batch(call, until)
+    async def _asked_batch(self, call: BatchCall) -> Any:
+        answer = await super()._asked_batch(call)
         # A batch is free if every input of it was stored; what a part of one costs, its own call says.
         if isinstance(answer, wire.Whole) and is_hit(answer) and ruling_of(call.asked).zero_usage:
             answer.body = without_usage(answer.body)

@@ -8,7 +8,7 @@ error or cannot be decoded, or the exception if there was no response.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from askonce.engine.accounting import UNSENT
 from askonce.engine.answer import Answer
 from askonce.engine.question import Question
 from askonce.flight.flight import Unshared
+from askonce.http.closing import ClientCaller, ClientEnd
 from askonce.http.credentials import Header, challenges
 from askonce.http.embeddings import Vector, weight_of
 from askonce.http.header_names import Names, Shapes
@@ -40,6 +41,7 @@ class Sender(Protocol):
     rules: ClientRules
     module: Any
     closed: bool
+    end: ClientEnd
 
     async def send(self, request: Any) -> Any:
         """The inner transport's response, unchanged."""
@@ -68,6 +70,20 @@ class UpstreamCall:
         self.reply: Response | None = None  # for the store and the followers
         self.error: Exception | None = None
         self._sender = sender
+        self.caller = ClientCaller(sender.end)
+
+    def wait_until(self, until: float) -> None:
+        """How long its caller waits for another caller's request, until s of time.monotonic(); before it is asked."""
+        for question in self._questions_asked():
+            question.until, question.operation, question.asker = until, self.asked.operation, self.caller
+
+    def _questions_asked(self) -> Iterable[Question]:
+        assert self.asked.question is not None
+        return [self.asked.question]
+
+    def answered(self) -> None:
+        """Its caller has an answer, or left."""
+        self.caller.awaits = False
 
     async def paid(self) -> Answer:
         """Make the call."""
@@ -207,6 +223,9 @@ class BatchCall(UpstreamCall):
         assert asked.batch is not None
         self.batch = asked.batch
         self.parts: list[PartialCall] = []
+
+    def _questions_asked(self) -> Iterable[Question]:
+        return self.batch.questions.values()
 
     def whose(self, error: Exception) -> UpstreamCall | None:
         """The part that raised an exception."""

@@ -25,6 +25,7 @@ from askonce.core.tape import META, data_frame, frame
 from askonce.engine.answer import Answer
 from askonce.http.body import Body, Encoded
 from askonce.http.call import Sender, UpstreamCall, patience_for
+from askonce.http.closing import ClientCaller
 from askonce.http.received import Received, subclass
 from askonce.http.response import LENGTH, Response, pack
 from askonce.http.rules import Asked
@@ -47,6 +48,7 @@ class StreamCall(UpstreamCall):
         self._by = sender
         self._body: Body | None = None
         self._meta: bytes | None = None
+        self._reads = False
 
     async def opened(self) -> Answer | Opened:
         """Make the call; a reply that is no answer is read to its end first."""
@@ -94,7 +96,13 @@ class StreamCall(UpstreamCall):
         if self._meta is None or playback.meta is not self._meta or self.opening is None:
             return None
         self.opening.replaced = self.out(playback, mine=True)
+        self._reads = True
         return self.opening
+
+    def answered(self) -> None:
+        """Unless its caller reads the stream that it opened: then it has not left before it closes that."""
+        if not self._reads:
+            super().answered()
 
     def out(self, playback: Playback, *, mine: bool = False) -> Any:
         """What the caller's response reads: upstream's timeouts apply to its own call, the caller's to any other."""
@@ -105,7 +113,7 @@ class StreamCall(UpstreamCall):
             kind = subclass("AskonceStream", OutSuspending, module.AsyncByteStream)
         else:
             kind = subclass("AskonceStream", OutBlocking, module.SyncByteStream)
-        return kind(playback, module, self.request, patience, body, mine=mine)
+        return kind(playback, module, self.request, patience, body, self.caller if mine else None)
 
 
 _TYPE = b"content-type"
@@ -122,11 +130,17 @@ def taped(answer: Answer) -> Answer:
 class Out:
     """A place on a tape, from which a response reads its body.
 
-    `mine`: this request pays for it, and `body` brings the tape's parts.
+    `caller`: of the request that pays for it, if that reads here; then `body` brings the tape's parts.
     """
 
     def __init__(
-        self, playback: Playback, module: Any, request: Any, patience: float, body: Body | None, *, mine: bool
+        self,
+        playback: Playback,
+        module: Any,
+        request: Any,
+        patience: float,
+        body: Body | None,
+        caller: ClientCaller | None,
     ) -> None:
         self.playback = playback
         self.patience = patience
@@ -134,7 +148,7 @@ class Out:
         self._request = request
         self._body = body
         self._raw = body.raw if body is not None else None
-        self._mine = mine
+        self._caller = caller
 
     def left(self) -> Iterator[bytes]:
         """The raw pieces that came since, if these are read."""
@@ -142,9 +156,11 @@ class Out:
             yield self._raw.popleft()
 
     def leave(self) -> None:
-        """Stop the raw pieces: nobody reads them any more."""
+        """Its reader leaves: stop the raw pieces, which nobody reads any more."""
         if self._body is not None:
             self._body.raw = None
+        if self._caller is not None:
+            self._caller.awaits = False
 
     def told(self, error: Exception) -> Exception:
         """An error as this reader's own module would raise it."""
@@ -154,7 +170,7 @@ class Out:
         elif isinstance(error, Cut):
             kind = module.RemoteProtocolError
         else:
-            kind = error if self._mine else getattr(module, type(error).__name__, error)
+            kind = error if self._caller is not None else getattr(module, type(error).__name__, error)
         if not (isinstance(kind, type) and issubclass(kind, module.RequestError)):
             return error
         made: Exception = kind(str(error), request=self._request)

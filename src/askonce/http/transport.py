@@ -29,6 +29,7 @@ from askonce.flight.flight import Unshared, WaitTimedOut
 from askonce.http.batch_status import joint
 from askonce.http.buffered import buffered
 from askonce.http.call import BatchCall, PartialCall, UpstreamCall, patience_for
+from askonce.http.closing import ClientEnd
 from askonce.http.connection import DIRECTIONS, connection_of, directed
 from askonce.http.embeddings import Vector, put_together, whole
 from askonce.http.inner import INHERITED, Inner
@@ -57,6 +58,7 @@ class Transport:
         self.rules = rules
         self.module = module
         self.closed = False
+        self.end = ClientEnd()
         self._inner = inner
         self._engine = engine
         self._stored = Stored(rules.judges)
@@ -114,17 +116,13 @@ class Transport:
                 return self._known_reply(asked, asked.reply)
             return self._withheld(asked) if asked.stays else await self._passed(request, asked.reason, asked)
         began = time.monotonic()
-        asked.question.until, asked.question.operation = began + patience_for(request, "ReadTimeout"), asked.operation
         call = self._call(asked, request)
+        call.wait_until(began + patience_for(request, "ReadTimeout"))
         asked.stays = asked.question.control.only_if_cached
         if self._inner.suspect and not asked.stays:
             self._only_stored(asked)
         try:
-            if isinstance(call, BatchCall):
-                return await self._asked_batch(call, asked.question.until)
-            if isinstance(call, StreamCall):
-                return await self._asked(call, call.opened, partial(self._opened, call))
-            return await self._asked(call, call.paid, partial(self._answered, call))
+            return await self._found(call)
         except NotCached as missing:
             if not asked.stays:
                 return await self._suspected(request)
@@ -141,6 +139,17 @@ class Transport:
             ) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
             return await self._missed(call, request, error)
+        finally:
+            call.answered()
+
+    async def _found(self, call: UpstreamCall) -> Any:
+        """The response to a question."""
+        self.end.engine = self._engine()
+        if isinstance(call, BatchCall):
+            return await self._asked_batch(call)
+        if isinstance(call, StreamCall):
+            return await self._asked(call, call.opened, partial(self._opened, call))
+        return await self._asked(call, call.paid, partial(self._answered, call))
 
     async def _missed(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
         """What a caller gets when no answer may be shared with it; raises what its module would raise."""
@@ -264,7 +273,7 @@ class Transport:
     def _again(self, question: Question) -> Question:
         """The same question, as if nothing of it was seen yet: what another caller's call brought was not for it."""
         self._engine().accounting.unjoined(question)
-        return again(question)
+        return question.again()
 
     def _answered(self, call: UpstreamCall, found: Found) -> Any:
         """What was found, as a response; None if it is not for this caller."""
@@ -302,13 +311,11 @@ class Transport:
             return None
         raise self._error_like(made, call.request)
 
-    async def _asked_batch(self, call: BatchCall, until: float) -> Any:
+    async def _asked_batch(self, call: BatchCall) -> Any:
         """Ask for all inputs until each has a vector for this caller."""
         got: dict[Key, tuple[Vector, Status]] = {}
         paid: PartialCall | None = None
         missing = list(call.batch.questions.values())
-        for question in missing:
-            question.until, question.operation = until, call.asked.operation
         while missing:
             unread: dict[Key, Question] = {}
             for question, found in zip(missing, await self._engine().ask_many(missing, call.paid_for), strict=True):
@@ -387,8 +394,3 @@ class Transport:
         if isinstance(request.stream, self.module.ByteStream):
             made.read()
         return made
-
-
-def again(question: Question) -> Question:
-    """The same question, as if nothing of it was seen yet."""
-    return replace(question, detail="", data=b"", held=None, began=0.0)

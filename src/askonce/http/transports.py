@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from askonce.errors import UsageError
@@ -51,19 +53,24 @@ class Blocking(Transport):
             stream.close()
 
     def close(self) -> None:
-        """Close the inner transport, if it is this process's; the cache stays open."""
-        self.closed = True
-        if (mine := self._inner.mine()) is not None:
-            mine.close()
+        """Close the inner transport, if it is this process's, after the calls that go on; the cache stays open."""
+        self._end(lambda mine: mine.close())
 
     def __enter__(self) -> Any:
         self.inner.__enter__()
         return self
 
     def __exit__(self, *raised: object) -> None:
+        self._end(lambda mine: mine.__exit__(*raised))
+
+    def _end(self, close: Callable[[Any], object]) -> None:
         self.closed = True
         if (mine := self._inner.mine()) is not None:
-            mine.__exit__(*raised)
+
+            async def closed() -> None:
+                close(mine)
+
+            drive(self.end.close(closed))
 
 
 class Suspending(Transport):
@@ -88,10 +95,10 @@ class Suspending(Transport):
         await read_out(stream, parts)
 
     async def aclose(self) -> None:
-        """Close the inner transport, if it is this process's; the cache stays open."""
+        """Close the inner transport, if it is this process's, after the calls that go on; the cache stays open."""
         self.closed = True
         if (mine := self._inner.mine()) is not None:
-            await mine.aclose()
+            await self.end.close(mine.aclose)
 
     async def __aenter__(self) -> Any:
         await self.inner.__aenter__()
@@ -100,4 +107,4 @@ class Suspending(Transport):
     async def __aexit__(self, *raised: object) -> None:
         self.closed = True
         if (mine := self._inner.mine()) is not None:
-            await mine.__aexit__(*raised)
+            await self.end.close(partial(mine.__aexit__, *raised))

@@ -83,7 +83,7 @@ def test_an_error_of_upstreams_is_shared_whole_with_those_who_waited_for_the_str
         leader = Reading(leads)
         wait_until(lambda: talking.lines)
         late = Reading(follows)
-        wait_until(lambda: two.stats()["waiting"] if elsewhere else one._base._engine.board.flights()[0].callers)
+        wait_until(lambda: two.stats()["waiting"] if elsewhere else one._base._engine.board.flights()[0].followers)
         talking.line.say(b'{"error": {"message": "slow down"}}')
         talking.line.ends()
         assert leader.whole() == late.whole() == (b'{"error": {"message": "slow down"}}',)

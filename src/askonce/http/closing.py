@@ -1,0 +1,65 @@
+"""The end of a client: when its inner transport is closed.
+
+A client may be closed before what its requests began has ended: a refresh, a call whose caller left and that is
+finished all the same, or one for which other callers wait or whose stream they read. Such a call needs the client's
+connections, so they are closed after the last of them. A call that concerns only its own caller ends with its client,
+as it does without askonce.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from askonce.engine.batch import BatchEngine
+from askonce.flight.flight import Flight
+from askonce.runtime.mode import Signal
+
+Close = Callable[[], Coroutine[Any, Any, None]]
+
+
+class ClientCaller:
+    """Who sent a request with a client, as the flights see it that ask for it. `awaits`: the answer, or its stream."""
+
+    __slots__ = ("awaits", "client")
+
+    def __init__(self, client: ClientEnd) -> None:
+        self.client = client
+        self.awaits = True
+
+    def over(self) -> None:
+        """A flight is over."""
+        self.client.over()
+
+
+class ClientEnd:
+    """Closes what the calls of one client need: once, and not before its time."""
+
+    def __init__(self) -> None:
+        self.engine: BatchEngine | None = None  # with which its calls are made
+        self._later: list[tuple[Signal, Close]] = []
+
+    async def close(self, close: Close) -> None:
+        """Await `close` now, or have it run, in this thread's mode, after the last call that goes on."""
+        if self.engine is None or not self._needed():
+            await close()
+            return
+        self._later.append((self.engine.mode.signal(), close))
+        self.over()  # what went on may have ended meanwhile
+
+    def over(self) -> None:
+        """A flight is over. Called from any thread."""
+        if self._later and self.engine is not None and not self._needed():
+            with contextlib.suppress(IndexError):  # another thread has it
+                self.engine.mode.send(*self._later.pop())
+
+    def _needed(self) -> bool:
+        return self.engine is not None and any(self._needed_by(flight) for flight in self.engine.board.posted())
+
+    def _needed_by(self, flight: Flight) -> bool:
+        """Whether it is a call of this client, and concerns others than its own caller."""
+        caller = flight.asker
+        if not isinstance(caller, ClientCaller) or caller.client is not self:
+            return False
+        return flight.unwaited or flight.wanted_elsewhere or flight.followers > 0 or not caller.awaits
