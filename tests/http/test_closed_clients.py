@@ -45,6 +45,8 @@ class Upstream:
         self.may_answer = threading.Event()
         self.calls = 0
         self.closed = 0
+        self.fails: Exception | None = None
+        self.fails_to_close: Exception | None = None
 
     def handle_request(self, request: Any) -> Any:
         answer = self._answer(request)
@@ -70,6 +72,8 @@ class Upstream:
     def _still_waits(self) -> bool:
         if self.closed:
             raise self.module.ReadError("the pool was closed")
+        if self.fails is not None and self.may_answer.is_set():
+            raise self.fails
         return not self.may_answer.is_set()
 
     def wait(self) -> None:
@@ -82,9 +86,11 @@ class Upstream:
 
     def close(self) -> None:
         self.closed += 1
+        if self.fails_to_close is not None:
+            raise self.fails_to_close
 
     async def aclose(self) -> None:
-        self.closed += 1
+        self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +102,7 @@ class Upstream:
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        self.closed += 1
+        self.close()
 
 
 class Parts:
@@ -292,6 +298,25 @@ def test_a_call_that_is_finished_without_its_caller_outlives_the_client(tasks, m
     eventually(lambda: all(flight.unwaited or not flight.callers for flight in world.flights()), "its caller has left")
     world.closes_and_goes_on(client)
     world.stores(what)
+
+
+def test_a_failure_after_a_close_that_waits_is_upstreams_and_one_of_the_close_itself_is_told_to_nobody(
+    crowd, module, caplog
+):
+    world = World(crowd, module)
+    leads, follows = world.client(), world.client(Upstream(module))
+    world.upstream.fails, world.upstream.fails_to_close = module.ConnectError("no such host"), OSError("broken")
+    leader = world.ask(leads)
+    eventually(lambda: world.upstream.calls == 1, "the leader calls")
+    follower = world.ask(follows)
+    eventually(lambda: sum(flight.followers for flight in world.flights()), "the follower waits")
+    world.closes_and_goes_on(leads)
+    for asked in (leader, follower):
+        with pytest.raises(module.ConnectError, match="no such host"):
+            asked.result(PATIENCE)
+    assert follows._transport.inner.calls == 0, "the failure is shared, as without a close"
+    world.close(follows)
+    assert not [one for one in caplog.records if one.levelname != "DEBUG"]
 
 
 def test_a_call_that_another_process_waits_for_outlives_its_client(crowd, module, tmp_path):

@@ -40,7 +40,6 @@ class Sender(Protocol):
 
     rules: ClientRules
     module: Any
-    closed: bool
     end: ClientEnd
 
     async def send(self, request: Any) -> Any:
@@ -167,7 +166,7 @@ class UpstreamCall:
     def _failed(self, error: Exception) -> Answer:
         name, trouble = type(error).__name__, upstream.trouble(error)
         patience = patience_for(self.request, name) if "Timeout" in name else math.inf
-        if self._sender.closed or name == "PoolTimeout":  # concerns only this client
+        if self._sender.end.closed or name == "PoolTimeout":  # concerns only this client
             patience, trouble = 0.0, ""
         failure = Failure(name, str(error), None if patience == math.inf else patience)
         return self._sender.rules.failed(failure, self, trouble)._replace(calls=int(name not in UNSENT))

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from askonce.engine.batch import BatchEngine
+from askonce.events import log
 from askonce.flight.flight import Flight
 from askonce.runtime.mode import Signal
 
@@ -38,11 +40,13 @@ class ClientEnd:
 
     def __init__(self) -> None:
         self.engine: BatchEngine | None = None  # with which its calls are made
+        self.closed = False  # what they need is closed, or is being closed
         self._later: list[tuple[Signal, Close]] = []
 
     async def close(self, close: Close) -> None:
         """Await `close` now, or have it run, in this thread's mode, after the last call that goes on."""
         if self.engine is None or not self._needed():
+            self.closed = True
             await close()
             return
         self._later.append((self.engine.mode.signal(), close))
@@ -52,7 +56,15 @@ class ClientEnd:
         """A flight is over. Called from any thread."""
         if self._later and self.engine is not None and not self._needed():
             with contextlib.suppress(IndexError):  # another thread has it
-                self.engine.mode.send(*self._later.pop())
+                signal, close = self._later.pop()
+                self.engine.mode.send(signal, partial(self._closed_late, close))
+
+    async def _closed_late(self, close: Close) -> None:
+        self.closed = True
+        try:
+            await close()
+        except Exception as error:  # noqa: BLE001 - nobody is left to be told
+            log.debug("a transport could not be closed: %r", error)
 
     def _needed(self) -> bool:
         return self.engine is not None and any(self._needed_by(flight) for flight in self.engine.board.posted())

@@ -57,7 +57,6 @@ class Transport:
     ) -> None:
         self.rules = rules
         self.module = module
-        self.closed = False
         self.end = ClientEnd()
         self._inner = inner
         self._engine = engine

@@ -64,7 +64,6 @@ class Blocking(Transport):
         self._end(lambda mine: mine.__exit__(*raised))
 
     def _end(self, close: Callable[[Any], object]) -> None:
-        self.closed = True
         if (mine := self._inner.mine()) is not None:
 
             async def closed() -> None:
@@ -96,7 +95,6 @@ class Suspending(Transport):
 
     async def aclose(self) -> None:
         """Close the inner transport, if it is this process's, after the calls that go on; the cache stays open."""
-        self.closed = True
         if (mine := self._inner.mine()) is not None:
             await self.end.close(mine.aclose)
 
@@ -105,6 +103,5 @@ class Suspending(Transport):
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        self.closed = True
         if (mine := self._inner.mine()) is not None:
             await self.end.close(partial(mine.__aexit__, *raised))
