@@ -17,7 +17,6 @@ from askonce.core.costs import extensions_of
 from askonce.core.model import Head
 from askonce.core.providers.named_tuples import NamedTuple
 from askonce.core.providers.usage import Bill
-from askonce.core.shared_bills import bills_in
 from askonce.core.spent import NOTHING, Spent
 from askonce.core.tallies import PASSED, UNSTORED
 from askonce.core.tape import data_frames
@@ -172,7 +171,7 @@ class Accounting:
 
     def joined_answer(self, question: Question, body: bytes | memoryview) -> None:
         """A caller has an answer that was shared and not stored; its usage is read later."""
-        cost = FREE if len(body) > LARGEST else Cost(read=partial(bills_in, question.key.form, bytes(body)))
+        cost = FREE if len(body) > LARGEST else Cost(read=partial(_bills_in, question.key.form, bytes(body)))
         question.shared = "joined", Spent(int(not question.part))
         self._book(question, *question.shared, cost)
 
@@ -293,5 +292,11 @@ def _told(answer: Answer, cost: Cost) -> Answer:
     return answer._replace(extensions={**answer.extensions, **more}) if more else answer
 
 
+def _bills_in(form: str, body: bytes) -> Sequence[Bill]:
+    from askonce.core.shared_bills import bills_in  # few programs share an answer without storing it
+
+    return bills_in(form, body)
+
+
 def _bills_of_parts(parts: Sequence[bytes]) -> Sequence[Bill]:
-    return bills_in("s", data_frames([(0, part) for part in parts]))
+    return _bills_in("s", data_frames([(0, part) for part in parts]))

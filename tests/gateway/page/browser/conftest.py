@@ -37,8 +37,9 @@ Opened = Callable[..., AbstractAsyncContextManager[Any]]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A browser takes seconds to start and to look at a page: left out of `make test`, run by `make page`."""
+    here = str(Path(__file__).parent)
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if str(item.path).startswith(here):
             item.add_marker("slow")
 
 
