@@ -6,8 +6,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ROUNDS ?= 20
 # Processes that share the tests: each has servers of its own, and runs whole files, whose fixtures are then made once.
-# Twice as many as cores, for many tests only wait.
-WORKERS ?= 4
+# Three for each of two cores, for many tests only wait: with four workers, a core in three stood idle.
+WORKERS ?= 6
 
 # The tests start hundreds of interpreters. Where the environment forbids to write bytecode, each would compile askonce.
 export PYTHONDONTWRITEBYTECODE :=
