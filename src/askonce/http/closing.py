@@ -70,8 +70,8 @@ class ClientEnd:
         return self.engine is not None and any(self._needed_by(flight) for flight in self.engine.board.posted())
 
     def _needed_by(self, flight: Flight) -> bool:
-        """Whether it is a call of this client, and concerns others than its own caller."""
+        """Whether it is a call of this client that goes on upstream, and concerns others than its own caller."""
         caller = flight.asker
-        if not isinstance(caller, ClientCaller) or caller.client is not self:
+        if not isinstance(caller, ClientCaller) or caller.client is not self or flight.ends():
             return False
         return flight.unwaited or flight.wanted_elsewhere or flight.followers > 0 or not caller.awaits

@@ -182,20 +182,28 @@ class Tasks:
             job.cancel = cancel
 
 
+# The refreshes around this code. A task, a timer and a callback that a refresh begins copy it.
+_around: contextvars.ContextVar[tuple[weakref.ref[Refresh], ...]] = contextvars.ContextVar("around", default=())
+
+
 class Refresh(asyncio.Task[None]):
     """A refresh. An event loop that ends cancels all tasks and waits for them: this one then gets LAST s more.
 
-    No caller waits for it. So only the end of its loop cancels it; this library uses `end`.
+    No caller waits for it. So what cancels it from outside is the end of its loop; this library uses `end`. From
+    inside, a time limit, a task group or a cancel scope of its own call cancels it and catches that: anyio does so
+    whenever it has connected. Such a cancellation is not put off.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
+        context = contextvars.copy_context()
+        context.run(_around.set, (*_around.get(), weakref.ref(self)))
+        super().__init__(*arguments, context=context, **more)
         self._log_destroy_pending = False  # a loop may end without cancelling its tasks; the background thread notices
         self._ending = False
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel in LAST s; at once if asked again, or after a Ctrl-C."""
-        if self.done() or self._ending or interrupted():
+        """Cancel in LAST s; at once if its own call asks, if asked again, or after a Ctrl-C."""
+        if self.done() or self._ending or interrupted() or any(one() is self for one in _around.get()):
             return super().cancel(msg)
         self._ending = True
         self.get_loop().call_later(LAST, self.end)
