@@ -8,7 +8,7 @@ error or cannot be decoded, or the exception if there was no response.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Protocol
 
@@ -72,13 +72,12 @@ class UpstreamCall:
         self.caller = ClientCaller(sender.end)
 
     def wait_until(self, until: float) -> None:
-        """How long its caller waits for another caller's request, until s of time.monotonic(); before it is asked."""
-        for question in self._questions_asked():
-            question.until, question.operation, question.asker = until, self.asked.operation, self.caller
-
-    def _questions_asked(self) -> Iterable[Question]:
+        """Before it is asked: how long its caller waits for another caller's request, until s of time.monotonic()."""
         assert self.asked.question is not None
-        return [self.asked.question]
+        self._waits(self.asked.question, until)
+
+    def _waits(self, question: Question, until: float) -> None:
+        question.until, question.operation, question.asker = until, self.asked.operation, self.caller
 
     def answered(self) -> None:
         """Its caller has an answer, or left."""
@@ -223,8 +222,10 @@ class BatchCall(UpstreamCall):
         self.batch = asked.batch
         self.parts: list[PartialCall] = []
 
-    def _questions_asked(self) -> Iterable[Question]:
-        return self.batch.questions.values()
+    def wait_until(self, until: float) -> None:
+        """The same, for each input."""
+        for question in self.batch.questions.values():
+            self._waits(question, until)
 
     def whose(self, error: Exception) -> UpstreamCall | None:
         """The part that raised an exception."""

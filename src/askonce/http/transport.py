@@ -143,7 +143,6 @@ class Transport:
 
     async def _found(self, call: UpstreamCall) -> Any:
         """The response to a question."""
-        self.end.engine = self._engine()
         if isinstance(call, BatchCall):
             return await self._asked_batch(call)
         if isinstance(call, StreamCall):
@@ -259,7 +258,8 @@ class Transport:
         question = call.asked.question
         assert question is not None
         while True:
-            found = await self._engine().ask(question, pay)
+            engine = self.end.engine = self._engine()
+            found = await engine.ask(question, pay)
             try:
                 response = answered(found)
             except Unreadable:
@@ -317,7 +317,8 @@ class Transport:
         missing = list(call.batch.questions.values())
         while missing:
             unread: dict[Key, Question] = {}
-            for question, found in zip(missing, await self._engine().ask_many(missing, call.paid_for), strict=True):
+            engine = self.end.engine = self._engine()
+            for question, found in zip(missing, await engine.ask_many(missing, call.paid_for), strict=True):
                 if isinstance(found.value, PartialCall) and found.value.of is call:
                     paid = found.value
                     if question.key not in paid.vectors:
