@@ -8,7 +8,6 @@ as it does without askonce.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 from askonce.engine.batch import BatchEngine
 from askonce.events import log
 from askonce.flight.flight import Flight
-from askonce.runtime.mode import Signal
 
 Close = Callable[[], Coroutine[Any, Any, None]]
 
@@ -41,23 +39,22 @@ class ClientEnd:
     def __init__(self) -> None:
         self.engine: BatchEngine | None = None  # with which its calls are made
         self.closed = False  # what they need is closed, or is being closed
-        self._later: list[tuple[Signal, Close]] = []
+        self._looks: list[Callable[[], object]] = []  # for each close that waits
 
     async def close(self, close: Close) -> None:
-        """Await `close` now, or have it run, in this thread's mode, after the last call that goes on."""
+        """Await `close` now, or have it run, in this caller's mode, after the last call that goes on."""
         if self.engine is None or not self._needed():
             self.closed = True
             await close()
             return
-        self._later.append((self.engine.mode.signal(), close))
-        self.over()  # what went on may have ended meanwhile
+        look = self.engine.mode.when(lambda: not self._needed(), partial(self._closed_late, close))
+        self._looks.append(look)
+        look()  # what went on may have ended meanwhile
 
     def over(self) -> None:
         """A flight is over. Called from any thread."""
-        if self._later and self.engine is not None and not self._needed():
-            with contextlib.suppress(IndexError):  # another thread has it
-                signal, close = self._later.pop()
-                self.engine.mode.send(signal, partial(self._closed_late, close))
+        for look in list(self._looks):
+            look()
 
     async def _closed_late(self, close: Close) -> None:
         self.closed = True

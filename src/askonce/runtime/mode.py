@@ -88,6 +88,13 @@ class Mode(Protocol):
         """Run work where the caller of `to` belongs: in a thread, or in a task of its loop. From any thread."""
         ...
 
+    def when(self, ready: Callable[[], bool], work: Work, /) -> Callable[[], object]:
+        """Run work once, as soon as it is ready. Call what this returns, from any thread, when that may have changed.
+
+        In a task of the current loop, or in a thread. A loop that ends runs it before it is closed.
+        """
+        ...
+
     def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
         """Call `act` with a job after `seconds`, if the job has not ended by then, and if the mode can."""
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
 import os
 import time
 import weakref
@@ -22,6 +23,8 @@ from askonce.runtime.task_signal import TaskSignal, running_loop
 # s that an event loop may stand still between two runs: as long as a lease lives without renewal. A loop that is run
 # and blocked lives: its calls go on, and their answers are paid for.
 STALLED = 5.0
+LOOK = 60.0  # s after which what waits to be told looks by itself
+GIVEN_BACK = 0.5  # s in which a refresh that is cancelled gives its lease back
 
 
 class LoopOwner:
@@ -73,6 +76,22 @@ def _nothing() -> None:
     """No work."""
 
 
+async def _when(ready: Callable[[], bool], signal: TaskSignal, work: Work) -> None:
+    """Run work when it is ready; if the loop ends, also when all that has a moment more must be over."""
+    try:
+        await _until(ready, signal, math.inf)
+    except asyncio.CancelledError:
+        with contextlib.suppress(asyncio.CancelledError):
+            await _until(ready, signal, LAST + GIVEN_BACK)
+    await work()
+
+
+async def _until(ready: Callable[[], bool], signal: TaskSignal, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not ready() and (left := until - time.monotonic()) > 0:
+        await signal.wait(min(left, LOOK))
+
+
 class _Sent(LoopOwner):
     """Work sent to a loop from any thread: it has not ended before it has begun."""
 
@@ -105,11 +124,21 @@ class Tasks:
         """The same, with a limit on the tasks that run at once."""
         if self._full():
             return "too-many-refreshes"
-        task = Refresh(work(), loop=asyncio.get_running_loop(), name="askonce-refresh")
+        loop = asyncio.get_running_loop()
+        if loop.get_task_factory() is None:  # else its program's own makes the tasks of this refresh's call
+            loop.set_task_factory(_task_of_refresh)
+        task = Refresh(work(), loop=loop, name="askonce-refresh")
         self._spawn(jobs, task)
         self._refreshing.add(task)
-        task.add_done_callback(self._refreshing.discard)
+        task.add_done_callback(self._refreshed)
         return ""
+
+    def _refreshed(self, task: asyncio.Task[None]) -> None:
+        self._refreshing.discard(task)
+        loop = task.get_loop()
+        others = any(one.get_loop() is loop for one in list(self._refreshing))
+        if loop.get_task_factory() is _task_of_refresh and not others:
+            loop.set_task_factory(None)
 
     def _full(self) -> bool:
         """Whether the limit is reached. Before it says so, it forgets tasks that a closed loop took with it."""
@@ -135,6 +164,15 @@ class Tasks:
         task = owner.task = asyncio.get_running_loop().create_task(work(), name="askonce-close")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def when(self, ready: Callable[[], bool], work: Work) -> Callable[[], object]:
+        """Have a task wait for it: a loop that ends waits for its tasks, and runs none that begins after that."""
+        signal = TaskSignal()
+        task = signal.loop.create_task(_when(ready, signal, work), name="askonce-close")
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - as of a Refresh
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return signal.wake
 
     def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
         """Set a timer on the running loop."""
@@ -212,6 +250,42 @@ class Refresh(asyncio.Task[None]):
     def end(self) -> bool:
         """Cancel now."""
         return super().cancel()
+
+
+class _Part(asyncio.Task[Any]):
+    """A task that the call of a refresh began, perhaps without knowing it: `wait_for`, a task group, a connection that
+    is opened. A loop that ends cancels it too, which would end the call. So it has the moment that its refresh has.
+    """
+
+    def __init__(self, refresh: Refresh, *arguments: Any, **more: Any) -> None:
+        self._refresh = weakref.ref(refresh)
+        self._ending = False
+        super().__init__(*arguments, **more)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel now; if a loop that ends asks, when its refresh is over."""
+        refresh, loop = self._refresh(), self.get_loop()
+        # Who cancels it while the loop runs means it: its parent, or its refresh, whose time is over.
+        over = refresh is None or refresh.done() or loop.is_running()
+        if refresh is None or over or self.done() or self._ending or interrupted():
+            return super().cancel(msg)
+        self._ending = True
+        refresh.add_done_callback(self._end)
+        loop.call_later(LAST, self._end)
+        return True
+
+    def _end(self, _: object = None) -> None:
+        super().cancel()
+
+
+def _task_of_refresh(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+    """A loop's task factory while it has refreshes: what one of them begins is a part of it."""
+    context = more.get("context")
+    around = _around.get() if context is None else context.get(_around, ())
+    refresh = next((one for ref in reversed(around) if (one := ref()) is not None and not one.done()), None)
+    if refresh is None:
+        return asyncio.Task(work, loop=loop, **more)
+    return _Part(refresh, work, loop=loop, **more)
 
 
 def _cancel(task: asyncio.Task[None], unless: Callable[[], bool] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import time
 from collections.abc import Callable, Sequence
@@ -108,6 +109,17 @@ class Threads:
         if not self._begun(owner, "askonce-close", drive):
             drive(owner.work)
         return owner
+
+    def when(self, ready: Callable[[], bool], work: Work) -> Callable[[], object]:
+        """Run it in a thread of its own, by who finds that it is ready: no thread waits for it."""
+        left = [work]
+
+        def look() -> None:
+            if left and ready():
+                with contextlib.suppress(IndexError):  # another thread has it
+                    self.send(ThreadSignal(), left.pop())
+
+        return look
 
     def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
         """Do nothing: only its caller can end a call in a thread."""
