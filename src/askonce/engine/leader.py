@@ -261,7 +261,11 @@ class Leader:
         """Renew the lease from now on, for as long as a call may take."""
         if flight.heartbeat is not None:
             flight.heartbeat.until = time.monotonic() + question.terms.max_flight
-            flight.heartbeat.on_lost = partial(self._events.emit, "lost", question.key.text)
+            flight.heartbeat.on_lost = partial(self._lease_lost, flight)
+
+    def _lease_lost(self, flight: Flight) -> None:
+        if not (flight.ends() or flight.over):  # else its own last write ended it, before a renewal under way
+            self._events.emit("lost", flight.key.text)
 
     async def _with_log(self, writer: LogWriter, ending: Ending, work: Work, store: Store) -> object:
         """End a log for other processes, and then what it is the log of."""

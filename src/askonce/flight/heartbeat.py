@@ -48,20 +48,20 @@ class Heartbeat:
         """Let go of the flight, which is over. In a reference cycle both would stay until the next collection, and with
         them an answer, and a store that was dropped.
         """
-        self.alive, self.gone, self.on_want = _ended, _ended, None
+        self.alive, self.gone, self.on_want, self.on_lost = _ended, _ended, None, None
 
     def want(self) -> None:
         """The store says that another process waits for it; kept if the stream is not open yet."""
         self.wanted = True
-        if self.on_want is not None:
-            self.on_want()
+        if (tell := self.on_want) is not None:  # the flight may end meanwhile
+            tell()
 
     def lose(self) -> None:
         """The store says that another caller has the lease."""
         if not self.lost:
             self.lost = True
-            if self.on_lost is not None:
-                self.on_lost()
+            if (tell := self.on_lost) is not None:
+                tell()
 
 
 class LastWrite:
