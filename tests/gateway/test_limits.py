@@ -10,8 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from askonce.gateway import server
+from askonce.gateway.protocol import STALLED
 from askonce.testing import Provider, Step
-from tests.gateway.running import Running, Tap, raw_call, received, request, serving
+from tests.crowd import eventually
+from tests.gateway.running import Running, Tap, answer, raw_call, received, request, serving
 
 KEY = "Authorization: Bearer sk-1"
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
@@ -131,3 +134,45 @@ def test_requests_that_are_pipelined_are_answered_in_their_order():
         came = raw_call(running.port, many)
     assert came.count(b"HTTP/1.1 200") == 5
     assert [heard.line.split()[1] for heard in tap.heard] == [b"/0", b"/1", b"/2", b"/3", b"/4"]
+
+
+def test_a_caller_is_cut_when_it_reads_nothing_and_not_when_it_reads_slowly(monkeypatch):
+    monkeypatch.setattr(server, "SECOND", 1000.0)  # the connection is looked at here, with times of this test
+    large = answer(b"[%s]" % (b" " * 7_000_000))
+    with Tap(lambda _: large) as tap, serving(tap.url) as running, socket.socket() as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        caller.connect(("127.0.0.1", running.port))
+        caller.sendall(request(CHAT, headers=(KEY,), last=False))
+        eventually(lambda: unread_of(running) > 3_000_000, "the answer waits for its caller")
+        (connection,) = running.server.server_state.connections
+        now = time.monotonic()
+        for step in range(1, 4):
+            before = unread_of(running)
+            assert looked_at(running, now + step * 0.9 * STALLED)
+            caller.recv(100_000, socket.MSG_WAITALL)
+            eventually(lambda before=before: unread_of(running) < before, "it has read a part")
+        assert looked_at(running, now + 4 * 0.9 * STALLED)
+        assert looked_at(running, now + 4 * 0.9 * STALLED + 0.9 * STALLED)
+        assert not looked_at(running, now + 4 * 0.9 * STALLED + 1.1 * STALLED)
+        assert connection.transport.is_closing()
+
+
+def unread_of(running: Running) -> int:
+    """Bytes that the only caller has not read yet."""
+
+    async def unread() -> int:
+        return sum(one._left_to_read() for one in running.server.server_state.connections)
+
+    return running.do(unread())
+
+
+def looked_at(running: Running, now: float) -> bool:
+    """Look at the connection; whether it stays."""
+
+    async def look() -> bool:
+        for one in list(running.server.server_state.connections):
+            one.look(now)
+            return not one.transport.is_closing()
+        return False
+
+    return running.do(look())

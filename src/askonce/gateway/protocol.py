@@ -24,6 +24,7 @@ from askonce.gateway.collector import collector
 from askonce.gateway.paths import target_problem
 from askonce.gateway.repeated import HEAD
 from askonce.runtime.readable import is_readable
+from askonce.runtime.unread import unread
 
 RATE = 65_536  # bytes of a body for which it gets another second
 STALLED = 120.0  # s in which a caller reads nothing of its answer, before its connection is closed
@@ -82,7 +83,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._seen = 0  # bytes of this head, or of this body with its chunks
         self._body = 0  # bytes of this body alone
         self._hosts = 0
-        self._stalled = 0.0
+        self._stalled = 0.0  # since when its caller has read nothing, while it is waited for
+        self._unread = 0  # bytes that it had not read then
         self._on_loss: Callable[[], None] | None = None  # of the request that is answered now
         self._wrong: _Wrong | None = None
         self._offers = False  # the head offers to change the protocol
@@ -324,15 +326,26 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         """The caller reads more slowly than its answer comes."""
-        self._stalled = time.monotonic()
+        self._stalled, self._unread = time.monotonic(), self._left_to_read()
         super().pause_writing()
+
+    def _left_to_read(self) -> int:
+        return self.transport.get_write_buffer_size() + unread(self.transport.get_extra_info("socket").fileno())
 
     def look(self, now: float) -> None:
         """Close the connection if what it reads is late, or if its caller reads nothing."""
-        if self.flow.write_paused and now - self._stalled > STALLED:
+        if self.flow.write_paused and self._has_stalled(now):
             self.transport.abort()
         elif self._reading != _IDLE and not self.transport.is_closing():
             self._look_at_request(now)
+
+    def _has_stalled(self, now: float) -> bool:
+        """Whether the caller has read nothing for too long: a large answer may take a slow one as long as it reads."""
+        left = self._left_to_read()
+        if left < self._unread:
+            self._stalled = now
+        self._unread = left
+        return now - self._stalled > STALLED
 
     def _look_at_request(self, now: float) -> None:
         if self.flow.read_paused:
