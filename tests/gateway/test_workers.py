@@ -138,6 +138,7 @@ def test_one_worker_ends_with_its_flights_and_a_second_signal_ends_it_at_once(fi
             served.tell(signal.SIGTERM)
             assert served.end() == 0
             thread.join(60)
+        assert not [line for line in served.lines if "Traceback" in line]
 
 
 def one(url: str) -> None:

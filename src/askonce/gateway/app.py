@@ -17,7 +17,7 @@ from typing import Any, Self
 from askonce.cache.cache import AsyncCache
 from askonce.events import log
 from askonce.gateway import heads, replies
-from askonce.gateway.answers import WHOLE, Send, said, write
+from askonce.gateway.answers import WHOLE, Cut, Send, said, write
 from askonce.gateway.bodies import Bodies
 from askonce.gateway.caller import LEAVES, Caller, Disconnected, Misframed, Receive, TooLarge, Upload
 from askonce.gateway.config import GatewayConfig
@@ -33,6 +33,7 @@ from askonce.http.plain_request import PlainRequest
 from askonce.http.rules import Asked
 
 LEAST = 1.0  # s for flights without a caller, even if callers took all the time there was
+LOOK = 0.25  # s between two looks whether a cache that a reload replaced is still needed
 
 Scope = Mapping[str, Any]
 
@@ -58,6 +59,7 @@ class Gateway:
         self._retired: set[asyncio.Task[Any]] = set()
         self._clients: list[Any] = []
         self._stops = 0.0  # when it has to have ended (monotonic s)
+        self._closes = 0.0  # the same, once all requests have ended
 
     # what it is made of
 
@@ -95,12 +97,20 @@ class Gateway:
         if after.client is not before.client:
             self._clients.append(before.client)  # flights under way still use it
         if after.cache is not before.cache:
-            self._retire(before.cache, config.server.drain)
+            self._retire(before)
 
-    def _retire(self, cache: AsyncCache, limit: float) -> None:
-        task = asyncio.get_running_loop().create_task(cache.aclose(limit))
+    def _retire(self, old: Serving) -> None:
+        task = asyncio.get_running_loop().create_task(self._close_cache(old))
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
+
+    async def _close_cache(self, old: Serving) -> None:
+        """Close the cache of a configuration after the last call that began under it, or when the gateway is closed."""
+        # Not at once, with a limit: a closed cache has no answer for requests that have begun and not asked yet, nor
+        # for those that wait for another worker's call, and a call may take longer than any shutdown may.
+        while not self._closes and old.goes_on():  # noqa: ASYNC110 - nothing tells a gateway of the end of a flight
+            await asyncio.sleep(LOOK)
+        await old.cache.aclose(max(LEAST, self._closes - time.monotonic()))
 
     def stop(self) -> None:
         """Say that it is not ready any more: it ends soon."""
@@ -117,13 +127,14 @@ class Gateway:
             return
         self.stop()
         limit = max(LEAST, self._stops - time.monotonic())
+        self._closes = time.monotonic() + limit
         if self._brought is None:
-            self._retire(self._serving.cache, limit)
+            self._retire(self._serving)
         if self._retired:
             await asyncio.wait(self._retired, timeout=limit + 1)
         for client in (self._serving.client, *self._clients):
             await client.aclose()
-        self._serving, self._stops = None, 0.0
+        self._serving, self._stops, self._closes = None, 0.0, 0.0
 
     async def __aenter__(self) -> Self:
         self.serving  # noqa: B018 - opens it
@@ -152,23 +163,35 @@ class Gateway:
             await _refuse_websocket(scope, receive, send)
 
     async def _proxied(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = Caller(receive, scope.get(LEAVES))
+        caller, use = Caller(receive, scope.get(LEAVES)), self.serving.use
+        use.requests += 1
+        request: Request | None = None
         try:
             asked = await self._asked(path, scope, caller)
             if isinstance(asked, Whole):
                 await write(asked, scope, send)
                 return
             route, request = asked
-            await caller.watched(self._exchange(route, request, scope, send))
+            await caller.watched(self._exchange(route, request, caller, scope, send))
         except Disconnected:
             return
         except asyncio.CancelledError:
-            if not caller.left:
+            if not (caller.left or self.stopping):
                 raise
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()
+            if not caller.left:
+                await self._end_late(caller, request, scope, send)
         finally:
+            use.requests -= 1
             await caller.end()
+
+    async def _end_late(self, caller: Caller, request: Request | None, scope: Scope, send: Send) -> None:
+        """Tell a caller that the gateway ends before its call: its server would say only that something is wrong."""
+        if caller.answered:
+            raise Cut(_ENDS)
+        method, url = ("", "") if request is None else (request.method, request.url)
+        await write(replies.error(503, "stopping", _ENDS, method=method, url=url), scope, send)
 
     async def _asked(self, path: str, scope: Scope, caller: Caller) -> Whole | tuple[Route, Request]:
         """The request for upstream and its route, or why there is none."""
@@ -196,11 +219,12 @@ class Gateway:
         except (TooLarge, Misframed) as why:
             return _refused(why, method, url)
 
-    async def _exchange(self, route: Route, request: Request, scope: Scope, send: Send) -> None:
+    async def _exchange(self, route: Route, request: Request, caller: Caller, scope: Scope, send: Send) -> None:
         try:
             answer = await route.transport.handle(request)
         except RequestError as why:
             answer = self._failed(why, request)
+        caller.answered = True
         await write(answer, scope, send)
         if route.repeated.used and isinstance(answer, Whole) and is_hit(answer):
             route.repeated.note(scope, request, route.transport)
@@ -222,7 +246,12 @@ class Gateway:
         self.serving  # noqa: B018 - opens it
         await self._own.say_if_away()
         await send({"type": "lifespan.startup.complete"})
-        await receive()
+        try:
+            await receive()
+        except asyncio.CancelledError:
+            if not self.stopping:
+                raise
+            return  # it was told to end at once, and its server does not wait
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -233,6 +262,7 @@ _NO_WEBSOCKET = (
 )
 _OUTSIDE = "the path leads out of its upstream: write it without `..`"
 _NO_TUNNEL = "the gateway is the base URL of an API: it opens no tunnels"
+_ENDS = "the gateway ends, and does not wait for this call any longer"
 _BOUND = (
     "NTLM, Negotiate and Kerberos authenticate a connection, and the gateway's connections serve all callers: send a"
     " key or a token"

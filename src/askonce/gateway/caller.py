@@ -32,6 +32,7 @@ class Caller:
 
     def __init__(self, receive: Receive, leaves: Leaves | None = None) -> None:
         self.left = False
+        self.answered = False  # its answer is being written
         self._leaves = leaves
         self.sent_all = False  # its body has arrived
         self._receive = receive

@@ -38,6 +38,15 @@ class Route(NamedTuple):
     repeated: Repeated
 
 
+class Use:
+    """How much a cache is used: by `requests` under way, whichever of its configurations they began under."""
+
+    __slots__ = ("requests",)
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """A configuration in use. Its routes: the longest path first. `made_of`: of the cache, with what its files hold."""
@@ -50,6 +59,12 @@ class Serving:
     operator: Operator
     routes: tuple[Route, ...]
     repeated: Repeated
+    use: Use
+
+    def goes_on(self) -> bool:
+        """Whether a request, a refresh or a call without its caller still needs the cache."""
+        # A request may wait for a call of another process, which is no flight here; a flight may have no request.
+        return self.use.requests > 0 or bool(base_of(self.cache).engine().board.flights())
 
     def route(self, path: str) -> tuple[Route, str] | None:
         """The upstream of a path, and the path there."""
@@ -108,6 +123,7 @@ def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCa
     contexts = tls.contexts_of(config.upstreams, {} if before is None else before.contexts)
     parts = made_of(config)
     cache = cache or (before.cache if before is not None and before.made_of == parts else new_cache(config))
+    use = before.use if before is not None and before.cache is cache else Use()
     same = before is not None and before.config.limits == config.limits
     client = before.client if before is not None and same else new_client(config.limits)
     operator = Operator.of(config, before.operator if before is not None else None)
@@ -118,7 +134,7 @@ def serving(config: GatewayConfig, before: Serving | None = None, cache: AsyncCa
         for transport in [_transport(operator, one, cache, client, contexts)]
     ]
     routes.sort(key=lambda route: -len(route.path))
-    return Serving(config, parts, cache, client, contexts, operator, tuple(routes), repeated)
+    return Serving(config, parts, cache, client, contexts, operator, tuple(routes), repeated, use)
 
 
 def _transport(
