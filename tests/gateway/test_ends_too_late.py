@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import anthropic
 import openai
@@ -15,7 +16,7 @@ from askonce.gateway.answers import Cut
 from askonce.testing import Provider, Step
 from tests.gateway.running import serving
 
-MESSAGES = [{"role": "user", "content": "hi"}]
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def through_anthropic(url: str) -> anthropic.InternalServerError:
     client = anthropic.Anthropic(base_url=url, api_key="k", max_retries=0)
     with pytest.raises(anthropic.InternalServerError, match="the gateway ends") as raised:
         client.messages.create(model="m", max_tokens=9, messages=MESSAGES)
-    assert raised.value.body["type"] == "error"  # as this API says it
+    body: Any = raised.value.body
+    assert body["type"] == "error"  # as this API says it
     return raised.value
 
 
