@@ -326,3 +326,43 @@ def test_ctrl_c_ends_a_program_with_a_call_under_way_at_once(how):
 @pytest.mark.parametrize("how", CTRL_C)
 def test_ctrl_c_ends_a_program_at_once_whatever_the_store(place, how):
     assert interrupted(place, how) < 1.0
+
+
+INTERRUPTED_AT_ITS_END = """
+import signal, sys, threading, time
+from askonce import Cache, Policy
+
+place, how = sys.argv[1:]
+STALE = Policy(ttl=0.05, grace=60.0, max_age=600.0)
+begun = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+
+def hang():
+    begun.set()
+    threading.Event().wait(30)
+
+caches = [Cache(place, prefix=prefix) for prefix in ("one", "two")]
+for cache in caches:
+    cache.fetch("question", lambda: 1, policy=STALE)
+time.sleep(0.1)
+for cache in caches:
+    begun.clear()
+    cache.fetch("question", hang, policy=STALE)
+    begun.wait(5)
+
+def interrupted(seconds, sleep=time.sleep):
+    if threading.current_thread() is threading.main_thread():
+        time.sleep = sleep
+        signal.raise_signal(signal.Signals[how])
+    sleep(seconds)
+
+time.sleep = interrupted  # the first that sleeps in the main thread is the end of Python, which waits for the refreshes
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_ends_the_wait_at_the_end_of_python_lets_the_rest_be_given_up_and_reported(how, tmp_path):
+    place = f"sqlite:///{tmp_path}/answers.db"
+    command = [sys.executable, "-c", INTERRUPTED_AT_ITS_END, place, how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, 2 * GIVEN_UP)

@@ -38,7 +38,11 @@ def _last() -> None:
     """The interpreter ends: give flights without a caller a moment more, in all caches at once."""
     until = time.monotonic() + (0.0 if exits.interrupted() else exits.LAST)
     for cache in list(known_caches):
-        cache.engine().last(until)
+        try:
+            cache.engine().last(until)
+        except (KeyboardInterrupt, SystemExit):  # a signal: the user or the supervisor waits for this end
+            until = 0.0
+            cache.engine().last(until)  # once more: what is left is still given up, and reported
 
 
 exits.before_exit(_last)
