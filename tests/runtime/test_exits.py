@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from askonce.cache.config import check_url
 from tests.crowd import ROOT
 from tests.fixtures import KINDS, place_of
 from tests.took import Took
@@ -215,6 +216,11 @@ def test_every_lookup_while_the_interpreter_ends_neither_raises_nor_hangs(kind, 
     place = place_of(kind, request, tmp_path)
     for by_name in (place, place.replace("127.0.0.1", "localhost")):
         assert list(ends_well(by_name, [case for case in CASES if case[2] == how])) == []
+
+
+def test_the_url_of_a_cache_is_accepted_where_python_imports_nothing_any_more(monkeypatch):
+    monkeypatch.setitem(sys.modules, "urllib.parse", None)  # what nothing had imported before
+    assert check_url("memory://late") == "memory://late"
 
 
 DROPPED = """

@@ -219,8 +219,10 @@ def _parsed(url: str) -> str:
     """The URL; ConfigError if nothing can take it apart. Those of Redis have errors of their own."""
     if not url.startswith(("sqlite:", "memory:")):
         return url
-    from urllib.parse import urlsplit  # late: their stores import it too
-
+    try:
+        from urllib.parse import urlsplit  # late: their stores import it too
+    except ImportError:
+        return url  # Python ends, and imports nothing any more: neither can the store be opened
     try:
         urlsplit(url)
     except ValueError as wrong:
