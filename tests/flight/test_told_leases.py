@@ -37,7 +37,8 @@ def test_a_renewal_that_comes_after_the_answer_is_stored_tells_of_no_lost_lease(
     def late(self: Any, held: Any, life: int) -> list[str]:
         renews.set()
         stored.wait(PATIENCE)
-        return renew(self, held, life)
+        found: list[str] = renew(self, held, life)
+        return found
 
     monkeypatch.setattr(MemoryLink, "renew", late)
 
