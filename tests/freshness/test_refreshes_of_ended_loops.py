@@ -148,6 +148,33 @@ def test_a_loop_has_its_own_tasks_again_after_a_refresh_and_keeps_a_factory_of_i
     assert any("_work" in name for name in made)
 
 
+def test_a_refresh_that_is_over_leaves_the_tasks_of_another_caches_refresh_as_they_are():
+    brief, longer = AsyncCache("memory://a"), AsyncCache("memory://b")
+
+    async def later(work: Work) -> None:
+        while brief.stats()["flights"]:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        await by_a_group(work)
+
+    async def stays(work: Work) -> None:
+        await work()
+
+    over, goes_on = Upstream(stays, 0.05), Upstream(later, 0.1)
+
+    async def ask() -> None:
+        for _ in range(2):
+            await longer.fetch(ASKED, goes_on, policy=STALE)
+            await brief.fetch(ASKED, over, policy=STALE)
+            await asyncio.sleep(0.02)
+        async with asyncio.timeout(PATIENCE):
+            await goes_on.works.wait()
+
+    asyncio.run(ask())
+    for cache in (brief, longer):
+        assert cache.stats()["stored"] == 2
+        asyncio.run(cache.aclose())
+
+
 @pytest.mark.parametrize("module", MODULES, ids=["httpx2", "httpx"])
 def test_a_refresh_that_opens_its_connection_when_its_loop_ends_is_stored(module):
     cache = AsyncCache("memory://", policy=STALE)

@@ -124,21 +124,12 @@ class Tasks:
         """The same, with a limit on the tasks that run at once."""
         if self._full():
             return "too-many-refreshes"
-        loop = asyncio.get_running_loop()
-        if loop.get_task_factory() is None:  # else its program's own makes the tasks of this refresh's call
-            loop.set_task_factory(_task_of_refresh)
-        task = Refresh(work(), loop=loop, name="askonce-refresh")
+        task = Refresh(work(), loop=asyncio.get_running_loop(), name="askonce-refresh")
+        _make_parts_of(task)
         self._spawn(jobs, task)
         self._refreshing.add(task)
-        task.add_done_callback(self._refreshed)
+        task.add_done_callback(self._refreshing.discard)
         return ""
-
-    def _refreshed(self, task: asyncio.Task[None]) -> None:
-        self._refreshing.discard(task)
-        loop = task.get_loop()
-        others = any(one.get_loop() is loop for one in list(self._refreshing))
-        if loop.get_task_factory() is _task_of_refresh and not others:
-            loop.set_task_factory(None)
 
     def _full(self) -> bool:
         """Whether the limit is reached. Before it says so, it forgets tasks that a closed loop took with it."""
@@ -278,14 +269,39 @@ class _Part(asyncio.Task[Any]):
         super().cancel()
 
 
-def _task_of_refresh(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
-    """A loop's task factory while it has refreshes: what one of them begins is a part of it."""
-    context = more.get("context")
-    around = _around.get() if context is None else context.get(_around, ())
-    refresh = next((one for ref in reversed(around) if (one := ref()) is not None and not one.done()), None)
-    if refresh is None:
-        return asyncio.Task(work, loop=loop, **more)
-    return _Part(refresh, work, loop=loop, **more)
+class _Factory:
+    """A loop's task factory while it has refreshes, of whatever cache: what one of them begins is a part of it."""
+
+    def __init__(self) -> None:
+        self._refreshes = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+        context = more.get("context")
+        around = _around.get() if context is None else context.get(_around, ())
+        refresh = next((one for ref in reversed(around) if (one := ref()) is not None and not one.done()), None)
+        if refresh is None:
+            return asyncio.Task(work, loop=loop, **more)
+        return _Part(refresh, work, loop=loop, **more)
+
+    def count(self, refresh: Refresh) -> None:
+        """Stay until it is over."""
+        self._refreshes += 1
+        refresh.add_done_callback(self._over)
+
+    def _over(self, refresh: asyncio.Task[None]) -> None:
+        self._refreshes -= 1
+        loop = refresh.get_loop()
+        if not self._refreshes and loop.get_task_factory() is self:
+            loop.set_task_factory(None)
+
+
+def _make_parts_of(refresh: Refresh) -> None:
+    """Have the tasks that its call begins made as its parts, unless the program has a task factory of its own."""
+    loop = refresh.get_loop()
+    if (factory := loop.get_task_factory()) is None:
+        loop.set_task_factory(factory := _Factory())
+    if isinstance(factory, _Factory):
+        factory.count(refresh)
 
 
 def _cancel(task: asyncio.Task[None], unless: Callable[[], bool] | None) -> None:
