@@ -61,16 +61,19 @@ class Upstream:
         self.seconds = seconds
         self.calls = 0
         self.works = asyncio.Event()
+        self.worked = False
 
     async def __call__(self) -> int:
         self.calls += 1
         if self.calls > 1:
             await self.way(self._work)
+            assert self.worked, "a group does not tell that one of its tasks was cancelled"
         return self.calls
 
     async def _work(self) -> None:
         self.works.set()
         await asyncio.sleep(self.seconds)
+        self.worked = True
 
 
 def stale_hit(cache: AsyncCache, upstream: Upstream) -> None:

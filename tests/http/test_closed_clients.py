@@ -203,6 +203,20 @@ def test_a_refresh_outlives_the_client_that_began_it(crowd, module, what):
     assert "failed" not in world.cache.stats()
 
 
+def test_a_refresh_outlives_its_client_that_another_loop_closes_and_that_loop(tasks, module, monkeypatch):
+    monkeypatch.setattr("askonce.runtime.tasks.LAST", 0.1)
+    monkeypatch.setattr("askonce.runtime.tasks.GIVEN_BACK", 0.1)
+    world = World(tasks, module, policy=STALE)
+    world.stale("chat")
+    client = world.client()
+    world.ask(client).result(PATIENCE)
+    eventually(lambda: world.upstream.calls == 1, "it is refreshed")
+    asyncio.run(client.aclose())
+    world.upstream.may_answer.set()
+    eventually(lambda: world.cache.stats()["stored"] == 2, "it is stored")
+    assert not world.upstream.closed
+
+
 @pytest.mark.parametrize("what", BODIES)
 def test_a_refresh_that_has_not_begun_when_its_client_is_closed_is_made(crowd, module, what, monkeypatch):
     world, begins = World(crowd, module, policy=STALE), threading.Event()

@@ -77,12 +77,16 @@ def _nothing() -> None:
 
 
 async def _when(ready: Callable[[], bool], signal: TaskSignal, work: Work) -> None:
-    """Run work when it is ready; if the loop ends, also when all that has a moment more must be over."""
+    """Run work when it is ready. If the loop ends, what goes on here has a moment more; what is not over then runs in
+    another loop, and the work would harm it.
+    """
     try:
         await _until(ready, signal, math.inf)
     except asyncio.CancelledError:
         with contextlib.suppress(asyncio.CancelledError):
             await _until(ready, signal, LAST + GIVEN_BACK)
+        if not ready():
+            return
     await work()
 
 
