@@ -10,11 +10,12 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from askonce.cache.base import base_of
 from askonce.cache.cache import AsyncCache
 from askonce.core.libraries import prometheus_client
-from askonce.events import log
+from askonce.events import Events, log
 from askonce.gateway.answers import Send
 from askonce.gateway.settings import LogConfig
 from askonce.metrics import Exporter, prometheus
@@ -33,7 +34,7 @@ class Telemetry:
         self._log = RequestLog(stream or sys.stdout)
         self.writes = False
         self._exporter: Exporter | None = None
-        self._stop_log: Callable[[], None] = _nothing
+        self._logged: WeakSet[Events] = WeakSet()
         self._shared_failed = False
 
     def watch(self, cache: AsyncCache, config: LogConfig) -> None:
@@ -41,9 +42,15 @@ class Telemetry:
         self._exporter = prometheus(cache, self._registry)  # the one before is counted until its last call has ended
         if self._shared is not None:
             self._exporter.share(self._shared)
-        self._stop_log()
         self.writes = config.requests
-        self._stop_log = base_of(cache).events.observe(self._log) if config.requests else _nothing
+        if self.writes:  # of the cache before, too: requests that began with it have their lines to come
+            events = base_of(cache).events
+            events.joined(self, self._log, None)
+            self._logged.add(events)
+        else:
+            for events in self._logged:
+                events.left(self)
+            self._logged.clear()
 
     async def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """The page for Prometheus, and its content type."""
@@ -65,10 +72,6 @@ class Telemetry:
         """Run ``proxied(send)``, and write its line."""
         with self._log.request() as record:
             await proxied(_counting(record, send))
-
-
-def _nothing() -> None:
-    """The end of what has not begun."""
 
 
 def _counting(record: Record, send: Send) -> Send:
