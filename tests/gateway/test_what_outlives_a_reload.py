@@ -146,3 +146,20 @@ def test_a_shutdown_after_a_reload_waits_no_longer_than_it_may(provider, tmp_pat
         running.reload(config_of(provider.url, store=f"sqlite:///{tmp_path}/new.db", server_drain=0.2))
         running.tell(running.server.end)
         assert asked.result(60).status_code == 503
+
+
+def test_the_line_of_a_request_says_what_it_was_though_the_store_changed_meanwhile(provider, tmp_path, capsys):
+    provider.script("long", HANG)
+    old, new = (
+        config_of(provider.url, store=f"sqlite:///{tmp_path}/{name}.db", log_requests=True) for name in ("old", "new")
+    )
+    with Running(old) as running, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, running, "long")
+        provider.wait_until_paid("long")
+        running.reload(new)
+        running.reload(new)  # which is no second log
+        assert "stored" in status(ask(running, "new"))
+        provider.release("long")
+        assert asked.result(60).status_code == 200
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["outcome"], line["model"]) for line in lines] == [("miss", "m")] * 2

@@ -149,22 +149,25 @@ class Gateway:
         """Called by the server."""
         kind = scope["type"]
         if kind == "http":
-            path = sent_path(scope)
-            if is_ours(path):
-                await self._own(path, scope, receive, send)
-            elif self.telemetry.writes:
-                scope = {**scope, WHOLE: None}  # it counts the messages of an answer
-                await self.telemetry.proxied(send, partial(self._proxied, path, scope, receive))
-            else:
-                await self._proxied(path, scope, receive, send)
+            path, use = sent_path(scope), self.serving.use
+            use.requests += 1
+            try:
+                if is_ours(path):
+                    await self._own(path, scope, receive, send)
+                elif self.telemetry.writes:
+                    scope = {**scope, WHOLE: None}  # it counts the messages of an answer
+                    await self.telemetry.proxied(send, partial(self._proxied, path, scope, receive))
+                else:
+                    await self._proxied(path, scope, receive, send)
+            finally:
+                use.requests -= 1
         elif kind == "lifespan":
             await self._live(receive, send)
         elif kind == "websocket":
             await _refuse_websocket(scope, receive, send)
 
     async def _proxied(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        caller, use = Caller(receive, scope.get(LEAVES)), self.serving.use
-        use.requests += 1
+        caller = Caller(receive, scope.get(LEAVES))
         request: Request | None = None
         try:
             asked = await self._asked(path, scope, caller)
@@ -183,7 +186,6 @@ class Gateway:
             if not caller.left:
                 await self._end_late(caller, request, scope, send)
         finally:
-            use.requests -= 1
             await caller.end()
 
     async def _end_late(self, caller: Caller, request: Request | None, scope: Scope, send: Send) -> None:

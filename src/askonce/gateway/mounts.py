@@ -60,8 +60,8 @@ class Mounted(Protocol):
         ...
 
 
-def mounts_of(gateway: Mounted) -> Sequence[Mount]:
-    """All of them, the longest path first; none without a token."""
+def mounts_of(gateway: Mounted, over: Callable[[], bool]) -> Sequence[Mount]:
+    """All of them, the longest path first; none without a token. `over`: whether a page that is open is to end."""
     token = gateway.config.admin.token
     if not token:
         return ()
@@ -71,7 +71,7 @@ def mounts_of(gateway: Mounted) -> Sequence[Mount]:
     return (
         Mount(METRICS, metrics_app(gateway.telemetry.metrics, access)),
         Mount(API, admin_app(view, access)),
-        Mount(OURS, page_app(view, sessions, starts=partial(of_gateway, upstreams), stopping=lambda: gateway.stopping)),
+        Mount(OURS, page_app(view, sessions, starts=partial(of_gateway, upstreams), stopping=over)),
     )
 
 

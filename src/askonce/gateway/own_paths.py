@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from askonce import __version__
@@ -28,17 +29,23 @@ class OwnPaths:
     def __init__(self, gateway: Mounted) -> None:
         self._gateway = gateway
         self._mounts: Sequence[Mount] | None = None
+        self._reloads = 0
 
     def reloaded(self) -> None:
-        """Another configuration is in use: what is mounted is made anew, for it."""
+        """Another configuration is in use: what is mounted is made anew, for it, and what is open ends."""
         self._mounts = None
+        self._reloads += 1
 
     @property
     def mounts(self) -> Sequence[Mount]:
         """What is mounted."""
         if self._mounts is None:
-            self._mounts = mounts_of(self._gateway)
+            self._mounts = mounts_of(self._gateway, partial(self._is_over, self._reloads))
         return self._mounts
+
+    def _is_over(self, reloads: int) -> bool:
+        """Whether what was mounted after so many reloads has to end: its token or its cache may be another now."""
+        return self._gateway.stopping or self._reloads != reloads
 
     async def __call__(self, path: str, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request for an own path."""

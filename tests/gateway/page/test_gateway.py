@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from itertools import islice
+
 import httpx2
+import pytest
 
 from askonce.gateway.page.overview import PARTS
 from tests.gateway.page.test_shown import Page
@@ -51,3 +55,27 @@ def test_another_configuration_makes_another_page_and_ends_its_sessions():
         assert browser.get("").status_code == 200
         gateway.reload(config_of(tap.url, admin_token="another-token-of-the-operator"))
         assert browser.get("").status_code == 303
+
+
+@pytest.mark.parametrize("changed", ["token", "no token", "store"])
+def test_another_configuration_ends_what_an_open_page_is_told(changed, monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr("askonce.gateway.page.live.STEP", 0.01)
+    caplog.set_level(logging.ERROR)
+    with (
+        Tap() as tap,
+        serving(tap.url, admin_token=TOKEN) as gateway,
+        httpx2.Client(base_url=f"{gateway.url}/_askonce/", timeout=30) as browser,
+    ):
+        browser.post("login", data={"token": TOKEN})
+        with browser.stream("GET", "live") as told:
+            lines = told.iter_lines()
+            beats = (line for line in lines if line == "event: beat")
+            assert next(beats)
+            if changed == "store":
+                after = config_of(tap.url, store=f"sqlite:///{tmp_path}/other.db", admin_token=TOKEN)
+            else:
+                after = config_of(tap.url, **({"admin_token": TOKEN[::-1]} if changed == "token" else {}))
+            gateway.reload(after)
+            assert len(list(islice(beats, 100))) < 100  # and no error: it ends well
+        assert browser.get("").status_code == {"token": 303, "no token": 404, "store": 200}[changed]
+    assert caplog.records == []
