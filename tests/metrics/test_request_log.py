@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import select
 import sys
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +16,11 @@ from hypothesis import strategies as st
 
 import askonce
 from askonce.events import Status
+from askonce.metrics import request_log
 from askonce.metrics.request_log import RequestLog
 from tests.metrics.test_prometheus import Named
 from tests.profiles import examples
+from tests.took import Took
 
 COLUMNS = ["time", "key", "outcome", "detail", "model", "tenant", "status", "seconds", "bytes", "tokens_saved"]
 SAID = {
@@ -100,6 +106,46 @@ def test_a_stream_that_breaks_is_told_once_and_no_caller_notices(cache, caplog):
     for _ in range(3):
         assert cache.fetch(asked(), lambda: SAID).value == SAID
     assert [one.levelname for one in caplog.records] == ["WARNING"]
+
+
+def read_all(pipe: int) -> bytes:
+    """What waits in a pipe."""
+    found = b""
+    while select.select([pipe], [], [], 0)[0]:
+        found += os.read(pipe, 65_536)
+    return found
+
+
+@pytest.fixture
+def full():
+    """Both ends of a pipe that is full, and whose writer would wait, as for a stopped terminal."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    rescue = threading.Timer(10, read_all, [reader])
+    rescue.start()
+    with os.fdopen(writer, "w", encoding="ascii") as stream:
+        yield reader, stream
+    rescue.cancel()
+    os.close(reader)
+
+
+def test_a_pipe_that_nobody_reads_holds_up_no_caller_and_gets_lines_again_when_it_is_read(cache, full, caplog):
+    reader, stream = full
+    askonce.request_log(cache, stream)
+    took = Took()
+    for number in range(100):
+        assert cache.fetch(asked(content=f"{number}"), lambda: SAID).value == SAID
+    assert took.seconds < 100 * request_log.PATIENCE / 4  # only the first has waited
+    read_all(reader)
+    cache.fetch(asked(content="read again"), lambda: SAID)
+    assert json.loads(read_all(reader))["outcome"] == "miss"
+    assert [one.getMessage() for one in caplog.records] == [
+        "the request log is not read: lines are left out until it is"
+    ]
 
 
 def test_lines_go_to_stderr_unless_told_and_only_of_a_cache(cache, capsys):

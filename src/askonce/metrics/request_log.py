@@ -21,6 +21,7 @@ from askonce.core.wording import with_method
 from askonce.events import Event, Status, Subject, log
 from askonce.metrics.saved import spent_on
 from askonce.metrics.series import presentable
+from askonce.runtime.readable import is_writable
 
 
 class Writable(Protocol):
@@ -36,6 +37,7 @@ class Writable(Protocol):
 
 
 Entry = bytes  # in Record, `bytes` is a column
+PATIENCE = 0.1  # s that a line waits for a pipe that is full, before lines are left out
 
 
 @dataclass(slots=True)
@@ -92,7 +94,8 @@ class RequestLog:
 
     def __init__(self, stream: Writable) -> None:
         self._stream = stream
-        self._warned = False
+        self._stuck = False
+        self._told: set[str] = set()
 
     def looked_up(self, outcome: str, status: Status, subject: Subject | None, entry: bytes | None) -> None:
         """Note a lookup in its request's record. Without one, write it."""
@@ -124,14 +127,32 @@ class RequestLog:
             self.write(record)
 
     def write(self, record: Record) -> None:
-        """Write a line. A stream that fails is reported once, and never to the caller."""
+        """Write a line. A stream that fails, or takes nothing, is reported once, and never to the caller."""
         try:
+            # A pipe whose reader stands still would hold up this request, and in a gateway all others, for as long.
+            number = number_of(self._stream)
+            self._stuck = number is not None and not is_writable(number, 0.0 if self._stuck else PATIENCE)
+            if self._stuck:
+                self._tell("the request log is not read: lines are left out until it is")
+                return
             self._stream.write(record.line(time.time()))
             self._stream.flush()
         except Exception as error:  # noqa: BLE001 - full disks, closed files, pipes without a reader
-            if not self._warned:
-                self._warned = True
-                log.warning("the request log cannot be written: %r", error)
+            self._tell("the request log cannot be written: %r", error)
+
+    def _tell(self, text: str, *about: object) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            log.warning(text, *about)
+
+
+def number_of(stream: Writable) -> int | None:
+    """The number of the file that a stream writes to, None if it is no file."""
+    try:
+        found = stream.fileno()  # type: ignore[attr-defined]  # of files
+    except (AttributeError, OSError, ValueError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 def body_size(entry: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Whether a connection has something to read: asked by timers, before they call the other end silent."""
+"""Whether something can be read now, which timers ask before they call the other end silent, or be written."""
 
 from __future__ import annotations
 
@@ -12,3 +12,12 @@ def is_readable(descriptor: int) -> bool:
     poll = select.poll()  # select takes no descriptor above 1023
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def is_writable(descriptor: int, seconds: float) -> bool:
+    """Whether a file or a pipe takes some bytes within so many seconds, or fails at once; true if none can say."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(seconds * 1000))
