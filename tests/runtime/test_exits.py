@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from askonce import Cache
 from askonce.cache.config import check_url
 from tests.crowd import ROOT
 from tests.fixtures import KINDS, place_of
@@ -372,3 +373,55 @@ def test_a_signal_that_ends_the_wait_at_the_end_of_python_lets_the_rest_be_given
     command = [sys.executable, "-c", INTERRUPTED_AT_ITS_END, place, how]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, 2 * GIVEN_UP)
+
+
+LEFT = """
+import atexit, sys, threading, time
+held = []
+from askonce import Cache
+
+place, how = sys.argv[1:]
+cache = Cache(place)
+begun = threading.Event()
+
+def hang():
+    print("paid", flush=True)
+    begun.set()
+    threading.Event().wait(60)
+
+def parts():
+    print("paid", flush=True)
+    yield "a"
+    threading.Event().wait(0.3 if how == "dropped stream" else 60)
+    yield "b"
+
+if how == "daemon threads":
+    for _ in range(3):  # one calls, the others follow
+        threading.Thread(target=cache.fetch, args=("question", hang), daemon=True).start()
+    begun.wait(10)
+    while cache.stats()["waiting"] + cache._base._engine.board.flights()[0].callers < 3:
+        time.sleep(0.01)
+else:
+    stream = cache.fetch_stream("question", parts)
+    assert next(stream) == "a"
+    if how == "dropped stream":
+        held.append(stream)
+        del stream
+        atexit.register(held.clear)  # the last thing that happens
+"""
+
+
+@pytest.mark.parametrize("how", ["daemon threads", "half-read stream", "dropped stream"])
+@pytest.mark.parametrize("kind", ["sqlite", "valkey"])
+def test_what_ends_with_its_process_is_left_to_others_at_once(kind, how, request, tmp_path):
+    place = place_of(kind, request, tmp_path)
+    program = [sys.executable, "-c", LEFT, place, how]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "paid\n", "")
+    with Cache(place) as cache, cache.watch() as seen:
+        if how == "daemon threads":
+            assert cache.fetch("question", lambda: "new").value == "new"
+        else:
+            assert list(cache.fetch_stream("question", lambda: iter("ab"))) == ["a", "b"]
+        assert seen[0].hit == (how == "dropped stream"), "which had its 2 s"
+        assert cache.stats().get("takeover", 0) == 0, "nobody waits for the end of a lease"

@@ -7,8 +7,10 @@ refresh in every run, and end before the refresh is stored.
 
 from __future__ import annotations
 
+import contextlib
 import time
 
+from askonce.core.tape import FAILED, Ending
 from askonce.engine.claims import Claims
 from askonce.engine.leader import Leader
 from askonce.flight.flight import Flight, NoResult
@@ -16,6 +18,7 @@ from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Mode, Signal
 from askonce.runtime.threads import ThreadSignal
+from askonce.store import StoreTrouble
 from askonce.stream.pump import Pump
 
 SETTLE = 1.0  # s for cancelled flights to give their leases back, and again for answers that are being stored
@@ -74,16 +77,32 @@ class Closing:
 
     def last(self, until: float) -> None:
         """The interpreter ends: wait for flights without a caller, and for answers that are being stored, until then
-        (monotonic s); give up the rest.
+        (monotonic s); give up the rest. Calls that end with their threads are left to other processes.
         """
         self._store_whole()
         while any(flight.attended() for flight in self._unwaited()) and time.monotonic() < until:
             time.sleep(LOOK)
         if left := self._unwaited():
             drive(self._leader.give_up(left))
+        drive(self._leave_to_others())
         drive(self._leader.accounting.push(ThreadSignal(), until))
         if not self._guarded.background.breakers.shut:
             self._guarded.background.notes.finish(until)
+
+    async def _leave_to_others(self) -> None:
+        """Give back the leases of calls and streams that end with this process: of daemon threads, and of streams that
+        nobody will read on. They do not end here: a thread that follows one would make a call at the last moment.
+        """
+        writes = self._guarded.background.writes
+        held = [(flight.key, flight.grant) for flight in self._board.posted() if not (flight.over or flight.returned)]
+        left = [(key, grant) for key, grant in held if grant is not None and writes(key)]
+        if not left:
+            return
+        store, ending = self._guarded.store.blocking(), Ending(FAILED, "exit")
+        with contextlib.suppress(StoreTrouble):  # it would meet the others too, and Python ends
+            for key, grant in left:
+                await store.release(key, grant.id, grant.order, self._guarded.codec.close_ending(key, grant.id, ending))
+        await store.close()
 
     def _store_whole(self) -> None:
         """Have the streams stored that are whole and still open: nobody may read on, or close them in time."""
@@ -92,4 +111,9 @@ class Closing:
                 flight.pump.hand_over()
 
     def _unwaited(self) -> list[Flight]:
-        return [flight for flight in self._board.flights() if (flight.unwaited or flight.ends()) and not flight.over]
+        flights = [flight for flight in self._board.flights() if not flight.over]
+        return [flight for flight in flights if flight.unwaited or flight.ends() or self._being_left(flight)]
+
+    def _being_left(self, flight: Flight) -> bool:
+        """Whether its stream was dropped a moment ago, so that the background thread has yet to see to it."""
+        return not self._mode.asynchronous and isinstance(flight.pump, Pump) and flight.pump.tape.being_left()
