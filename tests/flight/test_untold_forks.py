@@ -6,8 +6,10 @@ that they have the thread; nothing tells them otherwise until their first use.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +27,8 @@ pytestmark = [
 
 # A thread that waits for the interpreter's lock while this one forks would leave it in pieces to the child, whatever we
 # do: so the background thread is to be asleep, as it is in a server that has been set up. It may wake for a note within
-# milliseconds: each fork comes when it has just gone to sleep, and for a while.
+# milliseconds, or for what another process tells: each fork comes when it has gone to sleep for a while, and when the
+# system says that it is where it was before this thread, too, slept, and gave it the lock.
 FORKED = """
 import ctypes, threading, time
 from askonce.runtime.wakeup import Wakeup
@@ -37,8 +40,9 @@ asleep = {}
 def watched(kind):
     plain = kind.wait
     def wait(self, *given):
-        name, now = threading.current_thread().name, time.monotonic()
-        asleep[name] = (now, now + given[-1])
+        me, now = threading.current_thread(), time.monotonic()
+        name = me.name
+        asleep[name] = (me.native_id, now + given[-1])
         try:
             return plain(self, *given)
         finally:
@@ -50,12 +54,20 @@ def watch_its_sleep():
     watched(Wakeup)
     time.sleep(0.5)
 
+def sleeps(thread):
+    try:
+        with open(f"/proc/self/task/{thread}/syscall") as file:
+            return file.read()
+    except OSError:
+        return "it is not said here"
+
 def forked():
     while True:
-        since, until = asleep.get("askonce-background", (0.0, 0.0))
-        if since + 0.02 < time.monotonic() < until - 0.2:  # the first: from the note of it to the sleep
+        thread, until = asleep.get("askonce-background", (0, 0.0))
+        before = sleeps(thread)
+        time.sleep(0.02)
+        if time.monotonic() < until - 0.2 and before == sleeps(thread) and not before.startswith("running"):
             return libc.fork()
-        time.sleep(0.001)
 """
 
 PARENT = (
@@ -132,17 +144,22 @@ if mode == "threads":
 
 
 def run(program: str, *arguments: str) -> Any:
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", program, *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        timeout=60,
-        check=False,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr, done.stderr
-    return json.loads(done.stdout)
+    try:
+        told, wrong = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its children, too, which hold connections
+    assert process.returncode == 0, wrong
+    assert not wrong, wrong
+    return json.loads(told)
 
 
 @pytest.mark.parametrize(
