@@ -28,7 +28,7 @@ from urllib.request import Request, urlopen
 from tools import blocks
 from tools.blocks import ROOT
 
-MOST = 1_050_000  # bytes of the wheel; docs/design.md says what was tried to have fewer
+MOST = 1_060_000  # bytes of the wheel; docs/design.md says what was tried to have fewer
 MINORS = (11, 12, 13, 14)
 EXTRAS, GATEWAY = "[http,cli]", "[gateway,cli]"  # those that README installs
 LIMIT = 600  # s for a command
