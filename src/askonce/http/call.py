@@ -73,10 +73,8 @@ class UpstreamCall:
 
     def wait_until(self, until: float) -> None:
         """Before it is asked: how long its caller waits for another caller's request, until s of time.monotonic()."""
-        assert self.asked.question is not None
-        self._waits(self.asked.question, until)
-
-    def _waits(self, question: Question, until: float) -> None:
+        question = self.asked.question
+        assert question is not None
         question.until, question.operation, question.asker = until, self.asked.operation, self.caller
 
     def answered(self) -> None:
@@ -225,7 +223,7 @@ class BatchCall(UpstreamCall):
     def wait_until(self, until: float) -> None:
         """The same, for each input."""
         for question in self.batch.questions.values():
-            self._waits(question, until)
+            question.until, question.operation, question.asker = until, self.asked.operation, self.caller
 
     def whose(self, error: Exception) -> UpstreamCall | None:
         """The part that raised an exception."""

@@ -12,7 +12,7 @@ longer timeout than the leader's asks again instead of getting the leader's time
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -141,13 +141,13 @@ class Transport:
         finally:
             call.answered()
 
-    async def _found(self, call: UpstreamCall) -> Any:
+    def _found(self, call: UpstreamCall) -> Awaitable[Any]:
         """The response to a question."""
         if isinstance(call, BatchCall):
-            return await self._asked_batch(call)
+            return self._asked_batch(call)
         if isinstance(call, StreamCall):
-            return await self._asked(call, call.opened, partial(self._opened, call))
-        return await self._asked(call, call.paid, partial(self._answered, call))
+            return self._asked(call, call.opened, partial(self._opened, call))
+        return self._asked(call, call.paid, partial(self._answered, call))
 
     async def _missed(self, call: UpstreamCall, request: Any, error: Exception) -> Any:
         """What a caller gets when no answer may be shared with it; raises what its module would raise."""
