@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, Self
 
@@ -257,6 +258,14 @@ def received(caller: socket.socket) -> bytes:
         while part := caller.recv(65536):
             found += part
     return found
+
+
+def next_status(caller: socket.socket) -> int:
+    """The status of the next answer on a connection that stays open, all of which is read: it may come in pieces."""
+    with HTTPResponse(caller) as found:
+        found.begin()
+        found.read()
+        return found.status
 
 
 def request(
