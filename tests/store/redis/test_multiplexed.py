@@ -30,6 +30,7 @@ from askonce.store.redis.scripts import pack
 from askonce.store.redis.trouble import over
 from askonce.testing.servers import Server
 from tests.crowd import eventually
+from tests.patience import PATIENT
 from tests.store.puppet import AT_MOST, Puppet, address, clients, filled, get, reply, until
 from tests.took import Took
 
@@ -47,7 +48,7 @@ class TestAsync:
     @pytest.fixture
     def wire(self, valkey: Server) -> AsyncWire:
         filled(valkey)
-        return AsyncWire(address(valkey))  # closed by the end of the loop, which is tested elsewhere
+        return AsyncWire(address(valkey, PATIENT))  # closed by the end of the loop, which is tested elsewhere
 
     async def test_concurrent_first_callers_share_one_connection(self, valkey: Server, wire: AsyncWire):
         said = await asyncio.gather(*(fetched(wire, f"n{number}") for number in range(100)))
