@@ -156,17 +156,13 @@ class Tasks:
         return owner
 
     def _sent(self, owner: LoopOwner, work: Work) -> None:
-        task = owner.task = asyncio.get_running_loop().create_task(work(), name="askonce-close")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        owner.task = self._kept(asyncio.get_running_loop().create_task(work(), name="askonce-close"))
 
     def when(self, ready: Callable[[], bool], work: Work) -> Callable[[], object]:
         """Have a task wait for it: a loop that ends waits for its tasks, and runs none that begins after that."""
         signal = TaskSignal()
         task = signal.loop.create_task(_when(ready, signal, work), name="askonce-close")
-        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - as of a Refresh
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._kept(task)._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - as of a Refresh
         return signal.wake
 
     def later(self, job: J, seconds: float, act: Callable[[J], object]) -> None:
@@ -198,12 +194,16 @@ class Tasks:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
+    def _kept(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """A task that stays until it is done: a loop has only weak references, and it might vanish while it runs."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     def _spawn(self, jobs: Sequence[Job], task: asyncio.Task[None]) -> None:
         loop = task.get_loop()
         owner = LoopOwner(loop, task)
-        self._tasks.add(task)  # a loop keeps only weak references: an unreferenced task may vanish while it runs
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(partial(_ended, jobs))
+        self._kept(task).add_done_callback(partial(_ended, jobs))
 
         def cancel(unless: Callable[[], bool] | None = None) -> None:
             with contextlib.suppress(RuntimeError):  # its loop is closed, and so is the task
@@ -261,8 +261,8 @@ class _Part(asyncio.Task[Any]):
         """Cancel now; if a loop that ends asks, when its refresh is over."""
         refresh, loop = self._refresh(), self.get_loop()
         # Who cancels it while the loop runs means it: its parent, or its refresh, whose time is over.
-        over = refresh is None or refresh.done() or loop.is_running()
-        if refresh is None or over or self.done() or self._ending or interrupted():
+        meant = loop.is_running() or self.done() or self._ending or interrupted()
+        if meant or refresh is None or refresh.done():
             return super().cancel(msg)
         self._ending = True
         refresh.add_done_callback(self._end)
