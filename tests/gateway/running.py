@@ -260,6 +260,14 @@ def received(caller: socket.socket) -> bytes:
     return found
 
 
+def read_until(caller: socket.socket, mark: bytes, times: int = 1) -> bytes:
+    """What comes until a mark has come so often; more may have come with it."""
+    found = b""
+    while found.count(mark) < times:
+        found += caller.recv(4096)
+    return found
+
+
 def next_status(caller: socket.socket) -> int:
     """The status of the next answer on a connection that stays open, all of which is read: it may come in pieces."""
     with HTTPResponse(caller) as found:

@@ -14,16 +14,16 @@ import pytest
 
 from askonce.gateway.answers import Cut
 from askonce.testing import Provider, Step
-from tests.gateway.running import serving
+from tests.gateway.running import read_until, request, serving
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture
-def provider():
-    with Provider() as provider:
-        provider.script("hi", Step(hang=True))
-        yield provider
+def provider(provider: Provider) -> Provider:
+    """The scripted provider, whose answer does not come."""
+    provider.script("hi", Step(hang=True))
+    return provider
 
 
 def through_openai(url: str) -> openai.InternalServerError:
@@ -61,11 +61,8 @@ def test_a_stream_that_still_runs_breaks_off_and_is_no_error_in_the_log(provider
         serving(provider.url, server_drain=0.1) as running,
         socket.create_connection(("127.0.0.1", running.port), 30) as caller,
     ):
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer k\r\n"
-        caller.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        found = b""
-        while found.count(b"data: ") < 2:
-            found += caller.recv(4096)
+        caller.sendall(request(body, headers=("Authorization: Bearer k",), last=False))
+        found = read_until(caller, b"data: ", 2)
         running.tell(running.server.end)
         while part := caller.recv(4096):
             found += part

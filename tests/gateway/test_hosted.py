@@ -24,7 +24,7 @@ from starlette.routing import Mount, Route
 from askonce.gateway.app import Gateway
 from askonce.testing import Provider, Step
 from tests.crowd import eventually
-from tests.gateway.running import CLIENT, Tap, config_of, request
+from tests.gateway.running import CLIENT, Tap, config_of, read_until, request
 from tests.hosted import served
 
 PAGE = Path(__file__).parents[2] / "docs" / "gateway.md"
@@ -171,9 +171,7 @@ def test_a_stream_comes_part_by_part_and_is_stored_although_its_caller_left(make
             "POST", f"{host.url}/llm/v1/chat/completions", json={**CHAT, "stream": True}, headers=KEY
         )
         with sent(host, {**CHAT, "stream": True}) as caller:
-            found = b""
-            while b"data: " not in found:  # while the rest is still to come
-                found += caller.recv(4096)
+            read_until(caller, b"data: ")  # while the rest is still to come
         eventually(lambda: not host.under_way, "the request ends")
         provider.release("hi")
         eventually(lambda: host.gateway.cache.stats().get("stored", 0) == 1, "it is stored")

@@ -12,7 +12,7 @@ import pytest
 
 from askonce.testing import Provider, Step
 from tests.crowd import eventually
-from tests.gateway.running import received, request
+from tests.gateway.running import read_until, received, request
 from tests.gateway.served import Served
 
 pytestmark = [pytest.mark.slow, pytest.mark.waits]
@@ -26,10 +26,7 @@ def opened(served: Served, question: str) -> tuple[socket.socket, bytes]:
     caller = socket.create_connection((parts.hostname, parts.port), 60)
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": question}]}
     caller.sendall(request(json.dumps(body).encode(), headers=("Authorization: Bearer sk-1",)))
-    found = b""
-    while b"data: " not in found:
-        found += caller.recv(4096)
-    return caller, found
+    return caller, read_until(caller, b"data: ")
 
 
 def refuses(served: Served) -> bool:

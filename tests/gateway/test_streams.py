@@ -12,7 +12,7 @@ import pytest
 
 from askonce.testing import Provider, Step
 from tests.crowd import eventually
-from tests.gateway.running import CLIENT, Heard, Running, Tap, answer, raw_call, received, request, serving
+from tests.gateway.running import CLIENT, Heard, Running, Tap, answer, raw_call, read_until, received, request, serving
 
 KEY = {"authorization": "Bearer sk-1"}
 
@@ -33,9 +33,7 @@ def open_stream(running: Running, question: str) -> socket.socket:
     caller = socket.create_connection(("127.0.0.1", running.port), 20)
     headers = ("Authorization: Bearer sk-1", "Content-Type: application/json")
     caller.sendall(request(json.dumps(asked(question)).encode(), headers=headers))
-    found = b""
-    while b"data: " not in found:
-        found += caller.recv(4096)
+    read_until(caller, b"data: ")
     return caller
 
 

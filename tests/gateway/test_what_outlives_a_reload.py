@@ -52,12 +52,6 @@ class Changing:
 
 
 @pytest.fixture
-def provider():
-    with Provider() as provider:
-        yield provider
-
-
-@pytest.fixture
 def changing(provider, tmp_path):
     return Changing(provider, tmp_path)
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import CancelledError
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -22,6 +22,7 @@ from tests.crowd import PATIENCE, eventually
 from tests.http.conftest import CHAT
 from tests.http.streams.talking import SSE, STORY, STREAM, URL
 from tests.http.test_requests import ANSWER
+from tests.http.upstreams import Closable
 from tests.took import Took
 
 pytestmark = pytest.mark.concurrency
@@ -35,9 +36,11 @@ EMBEDDED = {
     "usage": {"prompt_tokens": 2, "total_tokens": 2},
 }
 BODIES = {"chat": CHAT, "vectors": VECTORS, "stream": STREAM}
+URLS = {"chat": URL, "vectors": URL.replace("chat/completions", "embeddings"), "stream": URL}
+STORED = {"chat": 2, "vectors": 4, "stream": 2}  # entries, after one answer and its refresh
 
 
-class Upstream:
+class Upstream(Closable):
     """An inner transport. Its calls answer when they may, and break once it is closed, as those of a pool do."""
 
     def __init__(self, module: Any) -> None:
@@ -89,21 +92,6 @@ class Upstream:
         if self.fails_to_close is not None:
             raise self.fails_to_close
 
-    async def aclose(self) -> None:
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *raised: object) -> None:
-        self.close()
-
 
 class Parts:
     """The body of a stream: after its first part it waits too."""
@@ -137,7 +125,7 @@ class World:
 
     def ask(self, client: Any, what: str = "chat") -> Any:
         """Start one caller, as a Future of the bytes that it gets."""
-        body, url = BODIES[what], URL.replace("chat/completions", "embeddings") if what == "vectors" else URL
+        body, url = BODIES[what], URLS[what]
         if self.crowd.tasks:
 
             async def asked() -> bytes:
@@ -171,6 +159,24 @@ class World:
     def flights(self) -> Any:
         return self.cache._base._engine.board.flights()
 
+    def followed(self, what: str = "chat") -> tuple[Any, Any, Any, Any]:
+        """A call that a caller of another client waits for, or reads: both clients, and what their callers get."""
+        leads, follows = self.client(), self.client(Upstream(self.module))
+        leader = self.ask(leads, what)
+        eventually(lambda: self.upstream.calls == 1, "the leader calls")
+        follower = self.ask(follows, what)
+        eventually(lambda: sum(flight.followers for flight in self.flights()), "the follower waits")
+        return leads, follows, leader, follower
+
+    def alone(self, what: str) -> tuple[Any, Any]:
+        """A call that its own caller alone waits for, or reads: the client, and what its caller gets."""
+        client = self.client()
+        asked = self.ask(client, what)
+        eventually(lambda: self.upstream.calls == 1, "it is called")
+        if what == "stream":
+            eventually(lambda: any(flight.done for flight in self.flights()), "it is read")
+        return client, asked
+
     def closes_and_goes_on(self, client: Any) -> None:
         """Close a client; its upstream is closed once its calls are over, and not before."""
         took = Took()
@@ -199,7 +205,7 @@ def test_a_refresh_outlives_the_client_that_began_it(crowd, module, what):
     world.ask(client, what).result(PATIENCE)
     eventually(lambda: world.upstream.calls == 1, "it is refreshed")
     world.closes_and_goes_on(client)
-    assert world.cache.stats()["stored"] == 4 if what == "vectors" else 2
+    assert world.cache.stats()["stored"] == STORED[what]
     assert "failed" not in world.cache.stats()
 
 
@@ -231,8 +237,7 @@ def test_a_refresh_that_has_not_begun_when_its_client_is_closed_is_made(crowd, m
         return start(name, waiting, *rest)
 
     monkeypatch.setattr(runtime, "start_thread", late)
-    client, body = world.client(), BODIES[what]
-    url = URL.replace("chat/completions", "embeddings") if what == "vectors" else URL
+    client, body, url = world.client(), BODIES[what], URLS[what]
     if crowd.tasks:
 
         async def one_turn() -> None:
@@ -247,17 +252,13 @@ def test_a_refresh_that_has_not_begun_when_its_client_is_closed_is_made(crowd, m
     world.upstream.may_answer.set()
     eventually(lambda: world.upstream.closed == 1, "the connections are closed")
     assert world.upstream.calls == 1
-    assert world.cache.stats()["stored"] == 4 if what == "vectors" else 2
+    assert world.cache.stats()["stored"] == STORED[what]
 
 
 @pytest.mark.parametrize("what", BODIES)
 def test_a_call_that_callers_of_other_clients_wait_for_outlives_its_own(crowd, module, what):
     world = World(crowd, module)
-    leads, follows = world.client(), world.client(Upstream(module))
-    leader = world.ask(leads, what)
-    eventually(lambda: world.upstream.calls == 1, "the leader calls")
-    follower = world.ask(follows, what)
-    eventually(lambda: sum(flight.followers for flight in world.flights()), "the follower waits")
+    leads, follows, leader, follower = world.followed(what)
     world.closes_and_goes_on(leads)
     assert leader.result(PATIENCE) == follower.result(PATIENCE)
     world.stores(what)
@@ -301,11 +302,7 @@ def test_a_stream_whose_first_reader_left_and_closed_its_client_goes_on_for_the_
 @pytest.mark.parametrize("what", BODIES)
 def test_a_call_that_is_finished_without_its_caller_outlives_the_client(tasks, module, what):
     world = World(tasks, module)
-    client = world.client()
-    asked = world.ask(client, what)
-    eventually(lambda: world.upstream.calls == 1, "it is called")
-    if what == "stream":
-        eventually(lambda: any(flight.done for flight in world.flights()), "it is read")
+    client, asked = world.alone(what)
     asked.cancel()
     with pytest.raises(CancelledError):
         asked.result(PATIENCE)
@@ -318,12 +315,8 @@ def test_a_failure_after_a_close_that_waits_is_upstreams_and_one_of_the_close_it
     crowd, module, caplog
 ):
     world = World(crowd, module)
-    leads, follows = world.client(), world.client(Upstream(module))
     world.upstream.fails, world.upstream.fails_to_close = module.ConnectError("no such host"), OSError("broken")
-    leader = world.ask(leads)
-    eventually(lambda: world.upstream.calls == 1, "the leader calls")
-    follower = world.ask(follows)
-    eventually(lambda: sum(flight.followers for flight in world.flights()), "the follower waits")
+    leads, follows, leader, follower = world.followed()
     world.closes_and_goes_on(leads)
     for asked in (leader, follower):
         with pytest.raises(module.ConnectError, match="no such host"):
@@ -350,11 +343,7 @@ def test_a_call_that_another_process_waits_for_outlives_its_client(crowd, module
 @pytest.mark.parametrize("what", BODIES)
 def test_a_call_for_its_own_caller_alone_ends_with_its_client_as_without_askonce(crowd, module, what):
     world = World(crowd, module)
-    client = world.client()
-    asked = world.ask(client, what)
-    eventually(lambda: world.upstream.calls == 1, "it is called")
-    if what == "stream":
-        eventually(lambda: any(flight.done for flight in world.flights()), "it is read")
+    client, asked = world.alone(what)
     world.close(client)
     assert world.upstream.closed == 1
     with pytest.raises(module.ReadError):

@@ -20,7 +20,29 @@ def seen(request: Any) -> Seen:
     return Seen(request.method, str(request.url), request.headers.raw, request.read())
 
 
-class Noting:
+class Closable:
+    """A transport that is closed by `close`, in whichever way its client of either mode closes it."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.close()
+
+
+class Noting(Closable):
     """Passes everything on to the network, and keeps what it saw."""
 
     def __init__(self, module: Any) -> None:
@@ -34,14 +56,8 @@ class Noting:
     def close(self) -> None:
         self.inner.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
-
-class Scripted:
+class Scripted(Closable):
     """Answers each request by a function, in either mode; counts the calls."""
 
     def __init__(self, module: Any, answer: Callable[[Any], Any]) -> None:
@@ -62,19 +78,4 @@ class Scripted:
         return await answer if hasattr(answer, "__await__") else answer
 
     def close(self) -> None:
-        self.closed = True
-
-    async def aclose(self) -> None:
-        self.closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *raised: object) -> None:
         self.closed = True
