@@ -15,12 +15,14 @@ import pytest
 from askonce import AsyncCache
 from askonce.engine import stream_readers
 from askonce.engine.stream_readers import StreamReaders
+from askonce.stream.writer import LogWriter
 from tests.crowd import PATIENCE, Loop
 from tests.injection.inject import OURS, tracing
 
 pytestmark = pytest.mark.concurrency
 
 HERE = str(stream_readers.__file__)
+CLOSES = 0.01  # s that upstream takes to close: who comes meanwhile finds a stream that is ending
 MOST = 200  # moments of either side; both have fewer
 
 
@@ -33,10 +35,13 @@ class Story:
 
     async def open(self) -> Any:
         self.opened += 1
-        yield {"n": 0}
-        while not self.on:  # noqa: ASYNC110 - another thread says so
-            await asyncio.sleep(0.001)
-        yield {"n": 1}
+        try:
+            yield {"n": 0}
+            while not self.on:  # noqa: ASYNC110 - another thread says so
+                await asyncio.sleep(0.001)
+            yield {"n": 1}
+        finally:
+            await asyncio.sleep(CLOSES)
 
 
 class Scene:
@@ -99,8 +104,11 @@ class Scene:
             loop.close()
 
 
-@pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+@pytest.fixture(params=["told", "not told yet"])
+def scene(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """What writes the stream's log is told by the store that another caller waits; or that takes too long."""
+    if request.param == "not told yet":
+        monkeypatch.setattr(LogWriter, "_want", lambda _: None)
     made = Scene(monkeypatch)
     yield made
     made.here.do(made.cache.aclose(0.0))
@@ -131,7 +139,6 @@ def test_who_comes_at_any_line_of_giving_up_gets_all_of_a_stream(scene):
     assert moment > 20
 
 
-@pytest.mark.slow  # one run in seven finds a reader that got a cut stream: a fault that is not traced yet
 def test_whose_stream_is_given_up_at_any_line_of_coming_gets_all_of_one(scene):
     for moment in range(1, MOST):
         scene.abandoned()
@@ -145,3 +152,28 @@ def test_whose_stream_is_given_up_at_any_line_of_coming_gets_all_of_one(scene):
         if not there:
             break
     assert moment > 10
+
+
+def test_who_finds_a_flight_wanted_does_not_take_back_what_another_decides(scene):
+    scene.abandoned()
+    flight = scene.flight
+
+    def others_find_it_wanted() -> bool:
+        assert not flight.left_off.unless(lambda: True)
+        return False
+
+    assert flight.left_off.unless(others_find_it_wanted)
+    assert flight.left_off
+    assert not flight.left_off.unless(lambda: True)
+    assert flight.left_off, "it was decided before"
+
+
+def test_a_flight_takes_callers_again_if_looking_for_them_is_interrupted(scene):
+    scene.abandoned()
+
+    def interrupted() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scene.flight.left_off.unless(interrupted)
+    assert not scene.flight.left_off

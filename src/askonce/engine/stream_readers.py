@@ -74,38 +74,28 @@ class StreamReaders:
 
     @staticmethod
     def _abandoned(question: Question, flight: Flight, pump: Pump) -> bool:
-        """Note that nobody reads a stream; whether it is to be closed. It goes on if a reader came meanwhile.
-
-        It is said first that it is closed, and then looked for readers: one that comes later finds that said.
-        """
+        """Note that nobody reads a stream; whether it is to be closed. It goes on if a reader came meanwhile."""
         pump.abandoned = question.terms.on_abandon  # counted with its cost when the stream ends
-        flight.left_off = question.terms.on_abandon == "close"
-        followed = pump.followed
         if flight.cancel is None:
             pump.overdue = partial(_overdue, flight, pump)
-            pump.within(question.terms.max_flight if followed else question.terms.abandon_limit)
-        if followed:
-            flight.left_off = False
+            pump.within(question.terms.max_flight if pump.followed else question.terms.abandon_limit)
+        if question.terms.on_abandon == "close" and flight.left_off.unless(lambda: pump.followed or pump.tape.readers):
+            return True
         if pump.tape.readers:
-            flight.left_off = False
             pump.rejoined()
-        return flight.left_off
+        return False
 
     def give_up(self, flight: Flight) -> None:
         """End an abandoned stream whose time is over."""
         pump = flight.pump
         if not isinstance(pump, Pump) or pump.tape.over or pump.ends() or flight.cancel is None:
             return
-        flight.left_off = True  # first, as in `_abandoned`
-        flight.left_off = not (pump.tape.readers or pump.followed)
-        if flight.left_off:
+        if flight.left_off.unless(lambda: pump.tape.readers or pump.followed):
             self._events.emit("dropped", flight.key.text, "abandon-limit")
             flight.leave_off()
 
 
 def _overdue(flight: Flight, pump: Pump) -> bool:
     """Whether a thread ends an abandoned stream, whose time is over: a reader may have come since."""
-    flight.left_off = True  # first, as in `_abandoned`
     leased = flight.heartbeat is not None and time.monotonic() < flight.heartbeat.until
-    flight.left_off = pump.late and not (pump.tape.readers or (pump.followed and leased))
-    return flight.left_off
+    return flight.left_off.unless(lambda: not pump.late or pump.tape.readers or (pump.followed and leased))

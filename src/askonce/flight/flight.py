@@ -27,6 +27,7 @@ from askonce.core.lease import Grant
 from askonce.core.model import Snapshot
 from askonce.flight.background import BackgroundThread
 from askonce.flight.heartbeat import Heartbeat, LastWrite
+from askonce.flight.left_off import LeftOff
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Cancel, Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock
@@ -137,7 +138,7 @@ class Flight:
         self.paid: Any = None  # what its call cost, once it is booked (engine.accounting)
         self.joined: list[Any] = []  # questions that got its stream, until its cost is known
         self.cancel: Cancel | None = None
-        self.left_off = False  # it has no caller or reader, takes no other, and is being cancelled or closed
+        self.left_off = LeftOff()
         self.answered = False  # its call brought a whole answer
         self.last: LastWrite | None = None  # from before it is sent until its reply came
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
@@ -176,7 +177,8 @@ class Flight:
     def leave_off(self) -> None:
         """Cancel its call, which nobody waits for; not what stores an answer that came: that is paid for."""
         if self.cancel is not None:
-            self.left_off = self.left_off or not self.done  # it may land in the moment before it is cancelled
+            if not self.done:  # it may land in the moment before it is cancelled
+                self.left_off.cancelled()
             self.cancel(self.ends)
 
     def alive(self) -> bool:
