@@ -15,6 +15,7 @@ import pytest
 from askonce import AsyncCache
 from askonce.engine import stream_readers
 from askonce.engine.stream_readers import StreamReaders
+from askonce.engine.stream_readers import _left_off as left_off
 from askonce.stream.writer import LogWriter
 from tests.crowd import PATIENCE, Loop
 from tests.injection.inject import OURS, tracing
@@ -159,12 +160,12 @@ def test_who_finds_a_flight_wanted_does_not_take_back_what_another_decides(scene
     flight = scene.flight
 
     def others_find_it_wanted() -> bool:
-        assert not flight.left_off.unless(lambda: True)
+        assert not left_off(flight, unless=lambda: True)
         return False
 
-    assert flight.left_off.unless(others_find_it_wanted)
+    assert left_off(flight, unless=others_find_it_wanted)
     assert flight.left_off
-    assert not flight.left_off.unless(lambda: True)
+    assert not left_off(flight, unless=lambda: True)
     assert flight.left_off, "it was decided before"
 
 
@@ -175,5 +176,5 @@ def test_a_flight_takes_callers_again_if_looking_for_them_is_interrupted(scene):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        scene.flight.left_off.unless(interrupted)
+        left_off(scene.flight, unless=interrupted)
     assert not scene.flight.left_off

@@ -267,7 +267,7 @@ class BatchEngine(Engine):
         def together(unless: Callable[[], bool] | None = None) -> None:
             off = self.closed or not any(flight.callers or flight.wanted_elsewhere for flight in flights)
             for flight in flights:
-                flight.left_off.cancelled(off)
+                flight.call_off(off)
             if off:
                 cancel(unless)
 

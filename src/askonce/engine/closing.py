@@ -63,7 +63,7 @@ class Closing:
                 self._guarded.events.emit("dropped", flight.key.text, "closed")
                 flight.dropped = True
             if flight.cancel is not None:
-                flight.left_off.cancelled()
+                flight.call_off()
                 flight.cancel()
             elif not (flight.done or ends):
                 await self._leader.abandon(flight)

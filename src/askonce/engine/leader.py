@@ -103,7 +103,7 @@ class Leader:
         Nobody gets what a call that was left off makes of its cancellation, nor is that trouble of upstream.
         """
         self._brought_nothing([(flight, question)], error)
-        ending, left = self._failed(question, error), flight.left_off
+        ending, left = self._failed(question, error), bool(flight.left_off)
         failed = not left and self._failed_for(flight, error)
         self.noting.ended(flight, question, ending.detail, failed=not isinstance(error, Unshared))
         shared = NoResult(error) if left else error

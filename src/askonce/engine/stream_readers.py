@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 from askonce.engine.question import Question
@@ -79,7 +80,8 @@ class StreamReaders:
         if flight.cancel is None:
             pump.overdue = partial(_overdue, flight, pump)
             pump.within(question.terms.max_flight if pump.followed else question.terms.abandon_limit)
-        if question.terms.on_abandon == "close" and flight.left_off.unless(lambda: pump.followed or pump.tape.readers):
+        closes = question.terms.on_abandon == "close"
+        if closes and _left_off(flight, unless=lambda: pump.followed or pump.tape.readers):
             return True
         if pump.tape.readers:
             pump.rejoined()
@@ -90,7 +92,7 @@ class StreamReaders:
         pump = flight.pump
         if not isinstance(pump, Pump) or pump.tape.over or pump.ends() or flight.cancel is None:
             return
-        if flight.left_off.unless(lambda: pump.tape.readers or pump.followed):
+        if _left_off(flight, unless=lambda: pump.tape.readers or pump.followed):
             self._events.emit("dropped", flight.key.text, "abandon-limit")
             flight.leave_off()
 
@@ -98,4 +100,21 @@ class StreamReaders:
 def _overdue(flight: Flight, pump: Pump) -> bool:
     """Whether a thread ends an abandoned stream, whose time is over: a reader may have come since."""
     leased = flight.heartbeat is not None and time.monotonic() < flight.heartbeat.until
-    return flight.left_off.unless(lambda: not pump.late or pump.tape.readers or (pump.followed and leased))
+    return _left_off(flight, unless=lambda: not pump.late or pump.tape.readers or (pump.followed and leased))
+
+
+def _left_off(flight: Flight, *, unless: Callable[[], object]) -> bool:
+    """Leave a stream off for good, unless it is wanted: whether it is. Several threads may ask at a time.
+
+    It is said first, and then looked: who comes later finds that said, and takes another call. Each who looks has a
+    mark of its own. With one flag for all, who finds the stream wanted would take back what another has decided.
+    """
+    mark = object()
+    stays: object = True
+    flight.left_off[mark] = None
+    try:
+        stays = unless()
+    finally:
+        if stays:
+            del flight.left_off[mark]
+    return not stays

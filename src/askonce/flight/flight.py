@@ -27,7 +27,6 @@ from askonce.core.lease import Grant
 from askonce.core.model import Snapshot
 from askonce.flight.background import BackgroundThread
 from askonce.flight.heartbeat import Heartbeat, LastWrite
-from askonce.flight.left_off import LeftOff
 from askonce.runtime.drive import drive
 from askonce.runtime.mode import Cancel, Owner, Signal
 from askonce.runtime.ownership import Busy, OwnedLock
@@ -138,7 +137,8 @@ class Flight:
         self.paid: Any = None  # what its call cost, once it is booked (engine.accounting)
         self.joined: list[Any] = []  # questions that got its stream, until its cost is known
         self.cancel: Cancel | None = None
-        self.left_off = LeftOff()
+        # It takes no caller while this has a mark: of who ends it for want of callers, or looks whether to.
+        self.left_off: dict[object, None] = {}
         self.answered = False  # its call brought a whole answer
         self.last: LastWrite | None = None  # from before it is sent until its reply came
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
@@ -178,8 +178,15 @@ class Flight:
         """Cancel its call, which nobody waits for; not what stores an answer that came: that is paid for."""
         if self.cancel is not None:
             if not self.done:  # it may land in the moment before it is cancelled
-                self.left_off.cancelled()
+                self.call_off()
             self.cancel(self.ends)
+
+    def call_off(self, off: bool = True) -> None:
+        """Say that its call is being cancelled, or (`off` False) that it is not after all."""
+        if off:
+            self.left_off["cancelled"] = None
+        else:
+            self.left_off.pop("cancelled", None)
 
     def alive(self) -> bool:
         """Whether something runs it, is about to run it, or reads its stream."""
