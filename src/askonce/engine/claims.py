@@ -8,6 +8,7 @@ given back by whatever meets it next.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from askonce.flight.flight import Board, Flight
 from askonce.flight.guarded_store import GuardedStore
 from askonce.flight.leading import check_outside
 from askonce.flight.waiters import Waiter
+from askonce.runtime.exits import EXIT
 from askonce.runtime.mode import Mode, Running
 from askonce.runtime.ownership import owned
 from askonce.store import Store, StoreTrouble
@@ -43,6 +45,18 @@ class Attempt:
     silent: bool = False
     mismatches: int = 0
     unreadable: bool = False  # the entry's header is valid and its body is not: the entry must be replaced
+
+    def follows_on(self, trouble: StoreTrouble) -> Follow | None:
+        """What stands for the reply to a claim that met trouble: the flight that its caller follows, and how long that
+        is under way as far as is known. None if there is none, or if Python ends: nothing waits then.
+
+        The call that the caller waits for goes on all the same, and its end is told when the trouble is over. A call of
+        the caller's own would be paid once more.
+        """
+        if self.waiter is None or self.named is None or trouble.kind == EXIT:
+            return None
+        left = int((self.waiter.until - time.monotonic()) * 1000)
+        return self.named._replace(remaining=left) if left > 0 else None
 
 
 class Claims:
@@ -73,7 +87,13 @@ class Claims:
     async def claim(self, question: Question, attempt: Attempt) -> Claim:
         """Ask the store. If it grants the lease, `attempt.flight` holds it."""
         ask = self._begun(question, attempt)
-        return self._said(attempt, await self._guarded(question.key, self._store.claim(question.key, ask)))
+        try:
+            return self._said(attempt, await self._guarded(question.key, self._store.claim(question.key, ask)))
+        except StoreTrouble as trouble:
+            if (still := attempt.follows_on(trouble)) is None:
+                raise
+        await self.drop(attempt)
+        return still
 
     async def claim_all(self, asking: Sequence[tuple[Question, Attempt]]) -> list[Claim]:
         """Claim several keys, in batches; each lease is renewed from its grant on. StoreTrouble if one failed."""
@@ -83,7 +103,11 @@ class Claims:
         troubled: StoreTrouble | None = None
         for claim, (_, attempt) in zip(await self._guarded.together(keys, works), asking, strict=True):
             if isinstance(claim, StoreTrouble):
-                troubled = troubled or claim
+                if (still := attempt.follows_on(claim)) is None:
+                    troubled = troubled or claim
+                else:
+                    await self.drop(attempt)
+                    claims.append(still)
             else:
                 claims.append(self._said(attempt, claim))
         if troubled is not None:

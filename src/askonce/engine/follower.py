@@ -35,7 +35,7 @@ class Wait:
         self.claim = claim
         self._flight = waiter.follows = (claim.id, claim.order)
         self._heartbeat = heartbeat
-        self._until = time.monotonic() + claim.remaining / 1000 + GRACE
+        waiter.until = _lasts(claim)
 
     def outcome(self) -> bytes | int | None:
         """How the flight ended, 0 to claim again, NEVER if it went silent, or None while none of these is known."""
@@ -44,8 +44,9 @@ class Wait:
             notice = waiter.notices.popleft()
             if (notice.flight, notice.order) == self._flight:
                 if notice.kind == ALIVE:
-                    self._until = time.monotonic() + self._heartbeat
+                    waiter.until = time.monotonic() + self._heartbeat
                 if notice.kind == ENDED:
+                    waiter.until = 0.0
                     return notice.outcome
         if waiter.again:
             waiter.again = False
@@ -54,7 +55,12 @@ class Wait:
 
     def left(self) -> float:
         """Seconds left to wait."""
-        return min(self._until, self.question.until) - time.monotonic()
+        return min(self.waiter.until + GRACE, self.question.until) - time.monotonic()
+
+
+def _lasts(claim: Follow) -> float:
+    """Until when the flight that a claim named is under way, if nothing more is heard of it; monotonic s."""
+    return time.monotonic() + claim.remaining / 1000
 
 
 class Follower:
@@ -71,7 +77,7 @@ class Follower:
     def listen(self, question: Question, claim: Follow, owner: Owner, signal: Signal | None = None) -> Waiter:
         """Open a waiter of `owner`; it is not subscribed yet."""
         waiter = self._background.listen(question.key, signal or self._mode.signal(), owner)
-        waiter.follows = (claim.id, claim.order)
+        waiter.follows, waiter.until = (claim.id, claim.order), _lasts(claim)
         return waiter
 
     @staticmethod
@@ -101,6 +107,7 @@ class Follower:
         if remote.whole is not None:
             return self.shared(question, remote.whole)
         if remote.dead and not remote.tape.count:
+            waiter.until = 0.0
             return 0 if remote.failed else NEVER
 
         async def left() -> None:

@@ -28,6 +28,7 @@ class Waiter:
         self.notices: deque[Notice] = deque()
         self.again = False
         self.follows: tuple[bytes, int] | None = None
+        self.until = 0.0  # monotonic s: the followed flight is under way until then, as far as the store has told
         self.parked = False
         self.leads = False  # a leader's waiter: it hears that its stream is wanted, and is never the one woken to claim
         self.wait_list = wait_list  # changed by the background thread only
@@ -36,6 +37,8 @@ class Waiter:
         """Wake the caller with a notice about the followed flight; None: claim again."""
         if notice is None:
             self.again = True
+            if self.parked:  # behind one that was told that the flight has failed
+                self.until = 0.0
         else:
             self.notices.append(notice)
         self.parked = False
