@@ -392,7 +392,7 @@ def hang():
 def parts():
     print("paid", flush=True)
     yield "a"
-    threading.Event().wait(0.3 if how == "dropped stream" else 60)
+    threading.Event().wait(60 if how == "half-read stream" else 0.3)
     yield "b"
 
 if how == "daemon threads":
@@ -401,6 +401,8 @@ if how == "daemon threads":
     begun.wait(10)
     while cache.stats()["waiting"] + cache._base._engine.board.flights()[0].callers < 3:
         time.sleep(0.01)
+elif how == "stream and cache of a function":
+    (lambda: next(Cache(place).fetch_stream("question", parts)))()
 else:
     stream = cache.fetch_stream("question", parts)
     assert next(stream) == "a"
@@ -411,7 +413,9 @@ else:
 """
 
 
-@pytest.mark.parametrize("how", ["daemon threads", "half-read stream", "dropped stream"])
+@pytest.mark.parametrize(
+    "how", ["daemon threads", "half-read stream", "dropped stream", "stream and cache of a function"]
+)
 @pytest.mark.parametrize("kind", ["sqlite", "valkey"])
 def test_what_ends_with_its_process_is_left_to_others_at_once(kind, how, request, tmp_path):
     place = place_of(kind, request, tmp_path)
@@ -423,5 +427,6 @@ def test_what_ends_with_its_process_is_left_to_others_at_once(kind, how, request
             assert cache.fetch("question", lambda: "new").value == "new"
         else:
             assert list(cache.fetch_stream("question", lambda: iter("ab"))) == ["a", "b"]
-        assert seen[0].hit == (how == "dropped stream"), "which had its 2 s"
+        stored = how in {"dropped stream", "stream and cache of a function"}
+        assert seen[0].hit == stored, "those had their 2 s"
         assert cache.stats().get("takeover", 0) == 0, "nobody waits for the end of a lease"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from askonce.engine.batch import BatchEngine
+from askonce.engine.closing import Closing
 from askonce.runtime import exits
 from askonce.runtime.forks import around_forks
 
@@ -34,15 +37,21 @@ def _after_fork() -> None:
 around_forks(in_child=_after_fork)
 
 
+def _last_of(cache: OfProcess, until: float) -> None:
+    cache.engine().last(until)
+
+
 def _last() -> None:
     """The interpreter ends: give flights without a caller a moment more, in all caches at once."""
     until = time.monotonic() + (0.0 if exits.interrupted() else exits.LAST)
-    for cache in list(known_caches):
+    all_last: list[Callable[[float], object]] = [partial(_last_of, cache) for cache in list(known_caches)]
+    all_last += [closing.last for closing in list(Closing.known)]  # of caches that are gone, too
+    for last in all_last:
         try:
-            cache.engine().last(until)
+            last(until)
         except (KeyboardInterrupt, SystemExit):  # a signal: the user or the supervisor waits for this end
             until = 0.0
-            cache.engine().last(until)  # once more: what is left is still given up, and reported
+            last(until)  # once more: what is left is still given up, and reported
 
 
 exits.before_exit(_last)

@@ -8,7 +8,10 @@ refresh in every run, and end before the refresh is stored.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
+import weakref
+from typing import ClassVar
 
 from askonce.core.tape import FAILED, Ending
 from askonce.engine.claims import Claims
@@ -26,7 +29,9 @@ LOOK = 0.005  # s between two checks of the remaining flights
 
 
 class Closing:
-    """Ends the flights of one engine."""
+    """Ends the flights of one engine. A flight under way keeps it: its cache may be a variable of what is over."""
+
+    known: ClassVar[weakref.WeakSet[Closing]] = weakref.WeakSet()
 
     def __init__(self, guarded: GuardedStore, claims: Claims, leader: Leader, mode: Mode) -> None:
         self._guarded = guarded
@@ -34,6 +39,10 @@ class Closing:
         self._board = claims.board
         self._leader = leader
         self._mode = mode
+        self._pid = os.getpid()
+        self._over = False
+        self._board.closing = weakref.ref(self)
+        self.known.add(self)
 
     async def wait(self, limit: float) -> list[str]:
         """Wait for the flights under way, at most `limit` s. Return the keys of those without an answer."""
@@ -79,6 +88,8 @@ class Closing:
         """The interpreter ends: wait for flights without a caller, and for answers that are being stored, until then
         (monotonic s); give up the rest. Calls that end with their threads are left to other processes.
         """
+        if self._over or self._pid != os.getpid():  # a child has the flights of its parent, and does not run them
+            return
         self._store_whole()
         while any(flight.attended() for flight in self._unwaited()) and time.monotonic() < until:
             time.sleep(LOOK)
@@ -88,6 +99,7 @@ class Closing:
         drive(self._leader.accounting.push(ThreadSignal(), until))
         if not self._guarded.background.breakers.shut:
             self._guarded.background.notes.finish(until)
+        self._over = True
 
     async def _leave_to_others(self) -> None:
         """Give back the leases of calls and streams that end with this process: of daemon threads, and of streams that

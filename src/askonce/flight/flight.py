@@ -120,6 +120,7 @@ class Flight:
         self.id = flight
         self.owner = owner
         self.asker = asker
+        self.closing: object = None  # what ends it when Python ends: it outlives its cache
         self.unverified = ""  # the credential of its call, if upstream has not accepted that yet
         self.number = 0  # its place in the order of this process's lookups and flights
         self.grant: Grant | None = None
@@ -137,8 +138,7 @@ class Flight:
         self.paid: Any = None  # what its call cost, once it is booked (engine.accounting)
         self.joined: list[Any] = []  # questions that got its stream, until its cost is known
         self.cancel: Cancel | None = None
-        # It takes no caller while this has a mark: of who ends it for want of callers, or looks whether to.
-        self.left_off: dict[object, None] = {}
+        self.left_off: dict[object, None] = {}  # marks of who ends it for want of callers, or looks whether to
         self.answered = False  # its call brought a whole answer
         self.last: LastWrite | None = None  # from before it is sent until its reply came
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
@@ -263,6 +263,7 @@ class Board:
         self._background = background
         background.boards[id(self)] = self
         self._gone = gone
+        self.closing: Callable[[], object] = lambda: None  # a weak reference: this board is a part of it
         self._claimed: dict[bytes, Flight] = {}
         self._leading: dict[Key, Flight] = {}  # the flight that was last granted the key's lease
         self._unleased: dict[_Place, Flight] = {}
@@ -281,6 +282,7 @@ class Board:
         """A flight that will claim nothing."""
         made = Flight(key, owner, flight, asker)
         made.number = self.next_number()
+        made.closing = self.closing()
         return made
 
     def post(self, flight: Flight) -> None:
@@ -317,6 +319,7 @@ class Board:
             # Last: if this is interrupted, the background thread finds the flight at its next heartbeat.
             self._background.stop_renewing(flight.heartbeat)
             flight.heartbeat.end()
+        flight.closing = None  # else a reference cycle
         if flight.asker is not None:
             flight.asker.over()
 
