@@ -281,8 +281,7 @@ class Board:
     def unleased(self, key: Key, owner: Owner, asker: Asker | None = None, flight: bytes = b"") -> Flight:
         """A flight that will claim nothing."""
         made = Flight(key, owner, flight, asker)
-        made.number = self.next_number()
-        made.closing = self.closing()
+        made.number, made.closing = self.next_number(), self.closing()
         return made
 
     def post(self, flight: Flight) -> None:
