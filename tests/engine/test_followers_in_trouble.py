@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from askonce.core.lease import Ask
+from askonce.core.keys import Key
+from askonce.core.lease import Ask, Follow
+from askonce.core.tape import ENDED, FAILED, Notice
+from askonce.engine.claims import Attempt
+from askonce.flight.waiters import Waiter, WaitList
+from askonce.runtime.exits import EXIT
+from askonce.runtime.ownership import Owner
+from askonce.runtime.threads import ThreadSignal
 from askonce.store import StoreTrouble
 from askonce.testing import ScriptedCall, Step
 from askonce.testing.servers import Server
@@ -143,6 +151,28 @@ def test_a_call_that_fails_meanwhile_is_not_waited_for(crowd, others, valkey, el
     assert took.seconds < 4, "less than a lease"
     assert all(one.value for one in found)
     assert call.paid(ASKED) > 1
+
+
+@pytest.mark.parametrize("known", ["unread", "parked", "of this process", "read"])
+def test_a_flight_that_is_known_to_be_over_is_not_followed_on(known):
+    flight = (b"f" * 16, 7)
+    waiter = Waiter(WaitList(Key(bytes(32), "v"), lambda _: None), ThreadSignal())
+    waiter.follows, waiter.until = flight, time.monotonic() + PATIENCE
+    attempt = Attempt(Owner(), waiter=waiter, named=Follow(*flight, 5000))
+    still = attempt.follows_on(StoreTrouble(KINDS[0]))
+    assert still is not None
+    assert still[:2] == flight
+    assert attempt.follows_on(StoreTrouble(EXIT)) is None, "nothing waits while Python ends"
+    if known == "unread":
+        waiter.wake(Notice(ENDED, *flight, FAILED))
+    elif known == "parked":
+        waiter.parked = True
+        waiter.wake(None)
+    elif known == "read":
+        waiter.over = flight
+    else:
+        attempt.ended = flight
+    assert attempt.follows_on(StoreTrouble(KINDS[0])) is None
 
 
 def test_a_call_of_which_nothing_is_heard_is_waited_for_as_long_as_its_lease(crowd, others, valkey, elsewhere, call):

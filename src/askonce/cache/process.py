@@ -45,7 +45,8 @@ def _last() -> None:
     """The interpreter ends: give flights without a caller a moment more, in all caches at once."""
     until = time.monotonic() + (0.0 if exits.interrupted() else exits.LAST)
     all_last: list[Callable[[float], object]] = [partial(_last_of, cache) for cache in list(known_caches)]
-    all_last += [closing.last for closing in list(Closing.known)]  # of caches that are gone, too
+    # Of caches that are gone, too: a flight under way keeps what ends it.
+    all_last += [closing.last for closing in list(Closing.known) if not closing.given_up]
     for last in all_last:
         try:
             last(until)

@@ -264,11 +264,14 @@ class BatchEngine(Engine):
         if cancel is None:
             return
 
+        cancelled: list[bool] = []  # once for all: who comes and leaves after it takes nothing back
+
         def together(unless: Callable[[], bool] | None = None) -> None:
             off = self.closed or not any(flight.callers or flight.wanted_elsewhere for flight in flights)
             for flight in flights:
-                flight.call_off(off)
+                flight.call_off(off or bool(cancelled))
             if off:
+                cancelled.append(True)
                 cancel(unless)
 
         for flight in flights:

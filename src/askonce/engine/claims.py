@@ -55,6 +55,8 @@ class Attempt:
         """
         if self.waiter is None or self.named is None or trouble.kind == EXIT:
             return None
+        if self.ended == self.named[:2] or self.waiter.ended(self.named[:2]):
+            return None
         left = int((self.waiter.until - time.monotonic()) * 1000)
         return self.named._replace(remaining=left) if left > 0 else None
 

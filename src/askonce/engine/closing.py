@@ -41,6 +41,7 @@ class Closing:
         self._mode = mode
         self._pid = os.getpid()
         self._over = False
+        self.given_up = False  # its cache was closed: nothing more is waited for
         self._board.closing = weakref.ref(self)
         self.known.add(self)
 
@@ -63,6 +64,7 @@ class Closing:
 
     async def let_go(self) -> None:
         """Give up the remaining flights of a closed engine."""
+        self.given_up = True
         self._guarded.close()
         for flight in self._board.flights():
             ends = flight.ends()

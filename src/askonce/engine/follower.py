@@ -46,7 +46,7 @@ class Wait:
                 if notice.kind == ALIVE:
                     waiter.until = time.monotonic() + self._heartbeat
                 if notice.kind == ENDED:
-                    waiter.until = 0.0
+                    waiter.over = self._flight
                     return notice.outcome
         if waiter.again:
             waiter.again = False
@@ -107,7 +107,7 @@ class Follower:
         if remote.whole is not None:
             return self.shared(question, remote.whole)
         if remote.dead and not remote.tape.count:
-            waiter.until = 0.0
+            waiter.over = (claim.id, claim.order)
             return 0 if remote.failed else NEVER
 
         async def left() -> None:

@@ -111,10 +111,10 @@ def _left_off(flight: Flight, *, unless: Callable[[], object]) -> bool:
     """
     mark = object()
     stays: object = True
-    flight.left_off[mark] = None
     try:
+        flight.left_off[mark] = None
         stays = unless()
     finally:
         if stays:
-            del flight.left_off[mark]
+            flight.left_off.pop(mark, None)
     return not stays

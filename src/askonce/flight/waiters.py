@@ -29,6 +29,7 @@ class Waiter:
         self.again = False
         self.follows: tuple[bytes, int] | None = None
         self.until = 0.0  # monotonic s: the followed flight is under way until then, as far as the store has told
+        self.over: tuple[bytes, int] | None = None  # a flight that it followed, and that is known to be over
         self.parked = False
         self.leads = False  # a leader's waiter: it hears that its stream is wanted, and is never the one woken to claim
         self.wait_list = wait_list  # changed by the background thread only
@@ -36,13 +37,18 @@ class Waiter:
     def wake(self, notice: Notice | None) -> None:
         """Wake the caller with a notice about the followed flight; None: claim again."""
         if notice is None:
-            self.again = True
             if self.parked:  # behind one that was told that the flight has failed
-                self.until = 0.0
+                self.over = self.follows
+            self.again = True
         else:
             self.notices.append(notice)
         self.parked = False
         self.signal.wake()
+
+    def ended(self, flight: tuple[bytes, int]) -> bool:
+        """Whether a flight is known to be over, also by a notice that is not read yet."""
+        unread = [one for one in list(self.notices) if one.kind == ENDED and (one.flight, one.order) == flight]
+        return self.over == flight or bool(unread)
 
     @property
     def brought(self) -> tuple[bytes, Head] | None:

@@ -29,7 +29,7 @@ from askonce.core.tape import Ending, Notice
 from askonce.errors import Portable
 from askonce.events import printable
 
-TIMEOUT = 0.2  # s: the most that store trouble may cost a lookup
+TIMEOUT = 0.2  # s: the most that store trouble may cost a lookup, but for one that waits for another's call
 CONNECT_TIMEOUT = 1.0  # s
 STEP_BYTES = 2**21  # of entries that a walk deletes at once, about: SQLite takes a microsecond for each hundred
 LOG_LIFE = 15 * 60_000  # ms that the log of a stream under way is kept, from its first byte
