@@ -16,7 +16,7 @@ import pytest
 
 from askonce.core.keys import Key
 from askonce.core.lease import Ask, Follow
-from askonce.core.tape import ENDED, FAILED, Notice
+from askonce.core.tape import ENDED, FAILED, STORED, Notice
 from askonce.engine.claims import Attempt
 from askonce.flight.waiters import Waiter, WaitList
 from askonce.runtime.exits import EXIT
@@ -163,6 +163,8 @@ def test_a_flight_that_is_known_to_be_over_is_not_followed_on(known):
     assert still is not None
     assert still[:2] == flight
     assert attempt.follows_on(StoreTrouble(EXIT)) is None, "nothing waits while Python ends"
+    waiter.wake(Notice(ENDED, *flight, STORED))
+    assert attempt.follows_on(StoreTrouble(KINDS[0])) is not None, "its answer is there to be read"
     if known == "unread":
         waiter.wake(Notice(ENDED, *flight, FAILED))
     elif known == "parked":

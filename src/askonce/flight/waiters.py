@@ -46,9 +46,9 @@ class Waiter:
         self.signal.wake()
 
     def ended(self, flight: tuple[bytes, int]) -> bool:
-        """Whether a flight is known to be over, also by a notice that is not read yet."""
-        unread = [one for one in list(self.notices) if one.kind == ENDED and (one.flight, one.order) == flight]
-        return self.over == flight or bool(unread)
+        """Whether nothing more will come of a flight, also by a notice that is not read yet: it failed."""
+        failed = [one for one in list(self.notices) if one.kind == ENDED and one.outcome == FAILED]
+        return self.over == flight or any((one.flight, one.order) == flight for one in failed)
 
     @property
     def brought(self) -> tuple[bytes, Head] | None:
