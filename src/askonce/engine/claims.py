@@ -92,10 +92,9 @@ class Claims:
         try:
             return self._said(attempt, await self._guarded(question.key, self._store.claim(question.key, ask)))
         except StoreTrouble as trouble:
-            if (still := attempt.follows_on(trouble)) is None:
+            if (still := await self._follows_on(attempt, trouble)) is None:
                 raise
-        await self.drop(attempt)
-        return still
+            return still
 
     async def claim_all(self, asking: Sequence[tuple[Question, Attempt]]) -> list[Claim]:
         """Claim several keys, in batches; each lease is renewed from its grant on. StoreTrouble if one failed."""
@@ -104,17 +103,22 @@ class Claims:
         claims: list[Claim] = []
         troubled: StoreTrouble | None = None
         for claim, (_, attempt) in zip(await self._guarded.together(keys, works), asking, strict=True):
-            if isinstance(claim, StoreTrouble):
-                if (still := attempt.follows_on(claim)) is None:
-                    troubled = troubled or claim
-                else:
-                    await self.drop(attempt)
-                    claims.append(still)
-            else:
+            if not isinstance(claim, StoreTrouble):
                 claims.append(self._said(attempt, claim))
+            elif (still := await self._follows_on(attempt, claim)) is not None:
+                claims.append(still)
+            else:
+                troubled = troubled or claim
         if troubled is not None:
             raise troubled
         return claims
+
+    async def _follows_on(self, attempt: Attempt, trouble: StoreTrouble) -> Follow | None:
+        """What stands for the reply to a claim that met trouble; the claim may have been granted, and is given back."""
+        still = attempt.follows_on(trouble)
+        if still is not None:
+            await self.drop(attempt)
+        return still
 
     def _begun(self, question: Question, attempt: Attempt) -> Ask:
         flight = attempt.flight = self.board.flight(question.key, attempt.owner, question.asker)

@@ -14,7 +14,7 @@ from askonce.core.model import Corrupt
 from askonce.core.tape import ALIVE, ENDED, FAILED, SHARED, STORED, Ending, read_ending
 from askonce.engine.question import Question
 from askonce.engine.reader import Found, Reader
-from askonce.engine.remote import RemoteReader
+from askonce.engine.remote import GRACE, RemoteReader, lasts
 from askonce.events import Status
 from askonce.flight.flight import LOOK
 from askonce.flight.guarded_store import GuardedStore
@@ -22,8 +22,6 @@ from askonce.flight.waiters import Waiter
 from askonce.runtime.mode import Mode, Owner, Signal
 from askonce.store import TIMEOUT, StoreTrouble
 from askonce.stream.tape import Playback
-
-GRACE = 0.05  # s added to a follower's wait: without it, the claim comes a moment before the deadline
 
 
 class Wait:
@@ -35,7 +33,7 @@ class Wait:
         self.claim = claim
         self._flight = waiter.follows = (claim.id, claim.order)
         self._heartbeat = heartbeat
-        waiter.until = _lasts(claim)
+        waiter.until = lasts(claim)
 
     def outcome(self) -> bytes | int | None:
         """How the flight ended, 0 to claim again, NEVER if it went silent, or None while none of these is known."""
@@ -58,11 +56,6 @@ class Wait:
         return min(self.waiter.until + GRACE, self.question.until) - time.monotonic()
 
 
-def _lasts(claim: Follow) -> float:
-    """Until when the flight that a claim named is under way, if nothing more is heard of it; monotonic s."""
-    return time.monotonic() + claim.remaining / 1000
-
-
 class Follower:
     """Waits for flights of other processes."""
 
@@ -77,7 +70,7 @@ class Follower:
     def listen(self, question: Question, claim: Follow, owner: Owner, signal: Signal | None = None) -> Waiter:
         """Open a waiter of `owner`; it is not subscribed yet."""
         waiter = self._background.listen(question.key, signal or self._mode.signal(), owner)
-        waiter.follows, waiter.until = (claim.id, claim.order), _lasts(claim)
+        waiter.follows, waiter.until = (claim.id, claim.order), lasts(claim)
         return waiter
 
     @staticmethod

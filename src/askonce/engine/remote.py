@@ -21,9 +21,14 @@ from askonce.flight.waiters import Waiter
 from askonce.store import StoreTrouble
 from askonce.stream.tape import Cut, Tape
 
-GRACE = 0.05
+GRACE = 0.05  # s added to a follower's wait: without it, the claim comes a moment before the deadline
 PAUSE = 0.1  # s between two reads of the log while the store has trouble
 _FRAME = struct.Struct(">BI")
+
+
+def lasts(claim: Follow) -> float:
+    """Until when the flight that a claim named is under way, if nothing more is heard of it; monotonic s."""
+    return time.monotonic() + claim.remaining / 1000
 
 
 class RemoteReader:
@@ -54,11 +59,7 @@ class RemoteReader:
         self._plain = 0  # bytes of its whole frames, as they would be in a plain log
         self._behind = True  # the log may have more than the notices said since it was read
         self._rest = b""  # a frame that is not complete yet
-        self._until = self._deadline(claim.remaining)
-
-    @staticmethod
-    def _deadline(remaining: int) -> float:
-        return time.monotonic() + remaining / 1000 + GRACE
+        self._until = lasts(claim) + GRACE
 
     async def pull(self, until: float) -> bool:
         """Wait for more of the log. False if the time is up first, or if the tape is over."""
@@ -132,7 +133,7 @@ class RemoteReader:
         """Claim after a long silence: a claim that no longer names this flight shows that its leader is dead."""
         claim = await self._again()
         if isinstance(claim, Follow) and (claim.id, claim.order) == (self._claim.id, self._claim.order):
-            self._until = self._deadline(claim.remaining)
+            self._until = lasts(claim) + GRACE
             await self._catch_up()
             return
         await self._ended(b"")

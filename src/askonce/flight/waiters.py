@@ -47,8 +47,8 @@ class Waiter:
 
     def ended(self, flight: tuple[bytes, int]) -> bool:
         """Whether nothing more will come of a flight, also by a notice that is not read yet: it failed."""
-        failed = [one for one in list(self.notices) if one.kind == ENDED and one.outcome == FAILED]
-        return self.over == flight or any((one.flight, one.order) == flight for one in failed)
+        unread = [(one.flight, one.order) for one in list(self.notices) if (one.kind, one.outcome) == (ENDED, FAILED)]
+        return self.over == flight or flight in unread
 
     @property
     def brought(self) -> tuple[bytes, Head] | None:
