@@ -13,8 +13,7 @@ from askonce.engine.accounting import CALL
 from askonce.engine.answer import Answer, Landing, sent, unsent
 from askonce.engine.leader import Leader
 from askonce.engine.question import Question
-from askonce.flight.flight import Flight, NoResult
-from askonce.flight.leading import within
+from askonce.flight.flight import Flight, NoResult, within
 
 Calls = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]  # one answer for each question, in the same order
 

@@ -19,9 +19,9 @@ from askonce.core.lease import NEVER, Ask, Claim, Follow
 from askonce.core.tape import FAILED, Ending
 from askonce.engine.question import Question
 from askonce.events import Events
-from askonce.flight.flight import Board, Flight
+from askonce.flight.board import Board
+from askonce.flight.flight import Flight, check_outside
 from askonce.flight.guarded_store import GuardedStore
-from askonce.flight.leading import check_outside
 from askonce.flight.waiters import Waiter
 from askonce.runtime.exits import EXIT
 from askonce.runtime.mode import Mode, Running

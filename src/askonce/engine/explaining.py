@@ -41,7 +41,7 @@ from askonce.core.seen import (
 )
 from askonce.core.why import Difference, Evidence, Gone, Miss, Near, Past, Stored, Why, decide, troubled
 from askonce.engine.question import Plan, Question
-from askonce.flight.flight import Board
+from askonce.flight.board import Board
 from askonce.flight.guarded_store import GuardedStore
 from askonce.runtime.mode import Mode
 from askonce.store import Look, StoreTrouble

@@ -13,8 +13,8 @@ from askonce.engine.reader import Found, Reader
 from askonce.engine.stream_readers import StreamReaders
 from askonce.events import Events, Status
 from askonce.flight.background import BackgroundThread
-from askonce.flight.flight import Board, Flight, NoResult, Unshared
-from askonce.flight.leading import check_outside
+from askonce.flight.board import Board
+from askonce.flight.flight import Flight, NoResult, Unshared, check_outside
 from askonce.runtime.mode import Mode, Work
 from askonce.stream.pump import Pump
 

@@ -26,10 +26,10 @@ from askonce.engine.noting import Noting
 from askonce.engine.question import Question
 from askonce.events import Events
 from askonce.flight.background import BackgroundThread
-from askonce.flight.flight import Board, Flight, NoResult, Unshared
+from askonce.flight.board import Board
+from askonce.flight.flight import Flight, NoResult, Unshared, within
 from askonce.flight.guarded_store import GuardedStore
 from askonce.flight.heartbeat import LastWrite, Work
-from askonce.flight.leading import within
 from askonce.runtime.mode import Mode
 from askonce.store import Store, StoreTrouble
 from askonce.stream.pump import Pump

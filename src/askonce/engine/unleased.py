@@ -17,7 +17,8 @@ from __future__ import annotations
 from askonce.core.model import Snapshot
 from askonce.engine.claims import Attempt, may_answer
 from askonce.engine.question import Question
-from askonce.flight.flight import Board, Flight
+from askonce.flight.board import Board
+from askonce.flight.flight import Flight
 
 
 def flight_for(question: Question, board: Board, attempt: Attempt, *, down: bool) -> tuple[Flight, bool]:
