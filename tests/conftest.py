@@ -40,10 +40,10 @@ from askonce.testing.sentinels import PATIENT, SentinelGroup  # noqa: E402
 from askonce.testing.servers import Redis8Server, Server  # noqa: E402
 from tests import profiles, reports  # noqa: E402, F401 - the number of examples
 from tests.corpus import interactions  # noqa: E402
-from tests.fixtures import contained, crowd, others, place, shared, started, tasks, threads  # noqa: E402
+from tests.fixtures import call, contained, crowd, others, place, shared, started, tasks, threads  # noqa: E402
 from tests.support import ReplayUpstream  # noqa: E402
 
-__all__ = ["contained", "crowd", "others", "place", "shared", "tasks", "threads"]
+__all__ = ["call", "contained", "crowd", "others", "place", "shared", "tasks", "threads"]
 
 TESTS = Path(__file__).parent
 CORPUS = Path(os.environ.get("ASKONCE_CORPUS", TESTS.parents[1] / "shared" / "corpus"))

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from askonce.store.sqlite import file
+from askonce.testing import ScriptedCall
 from askonce.testing.servers import Server, ServerMissing, Startable
 from tests.crowd import MODES, Crowd
 from tests.injection.inject import contained as containing
@@ -19,6 +20,14 @@ Started = TypeVar("Started", bound=Startable)
 
 KINDS = ("memory", pytest.param("sqlite"), pytest.param("valkey", marks=pytest.mark.servers))
 SHARED = KINDS[1:]  # those that several processes can share
+
+
+@pytest.fixture
+def call() -> Iterator[ScriptedCall]:
+    """A call that answers at once, unless a test's script says otherwise; what it held is let go at the end."""
+    scripted = ScriptedCall()
+    yield scripted
+    scripted.reset()
 
 
 def started(server: Started) -> Iterator[Started]:

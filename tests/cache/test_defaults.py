@@ -19,7 +19,6 @@ import pytest
 import askonce
 from askonce import AsyncCache, Cache, ConfigError, NotCached
 from askonce.cache import config
-from askonce.testing import ScriptedCall
 from tests.crowd import HANG, eventually
 from tests.flight.test_forks import forked
 from tests.remains import Remains, as_before
@@ -38,11 +37,6 @@ def nothing_said(monkeypatch, tmp_path):
     yield
     for default, _ in [askonce._default.pop(name) for name in list(askonce._default)]:
         default.close()
-
-
-@pytest.fixture
-def call():
-    return ScriptedCall()
 
 
 def address():

@@ -35,11 +35,6 @@ servers = pytest.mark.servers
 
 
 @pytest.fixture
-def call() -> ScriptedCall:
-    return ScriptedCall()
-
-
-@pytest.fixture
 def cache(crowd: Crowd, valkey: Server) -> Any:
     return crowd.cache(valkey.url, near=SIZE, socket_timeout=5.0)
 

@@ -15,19 +15,12 @@ import pytest
 
 from askonce import AsyncCache, Cache, NotCached, Policy
 from askonce.events import NAMES
-from askonce.testing import ScriptedCall, Step
+from askonce.testing import Step
 from askonce.testing.trial import Clock
 from tests.crowd import ASKED, HANG, PATIENCE, eventually, gathered, idle, results, values
 
 ENDS = ("hit", "collapsed", "miss", "stale", "request", "bypass")
 TOOLS = {**ASKED, "tools": [{"type": "function", "function": {"name": "f"}}]}
-
-
-@pytest.fixture
-def call():
-    scripted = ScriptedCall()
-    yield scripted
-    scripted.reset()
 
 
 def whole(counts):

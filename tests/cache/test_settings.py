@@ -20,16 +20,10 @@ import pytest
 
 from askonce import Cache, ConfigError, NotCached, Policy, RequestError, UsageError
 from askonce.cache.options import CALL_OPTIONS
-from askonce.testing import ScriptedCall
 from askonce.testing.trial import Clock
 from tests.crowd import ASKED, PATIENCE
 
 URL = "memory://"
-
-
-@pytest.fixture
-def call():
-    return ScriptedCall()
 
 
 @pytest.fixture

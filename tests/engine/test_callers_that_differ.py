@@ -14,11 +14,6 @@ from tests.differing import problems
 pytestmark = pytest.mark.concurrency
 
 
-@pytest.fixture
-def call():
-    return ScriptedCall()
-
-
 @pytest.mark.parametrize(("first", "second"), [({"max_flight": 0.001}, {}), ({}, {"max_flight": 0.001})])
 def test_a_call_that_takes_longer_than_one_of_its_callers_lets_it_is_paid_once(crowd, place, call, first, second):
     """Its leader waited for its own lease like a follower, and called again as soon as that had ended."""

@@ -15,7 +15,7 @@ import re
 import pytest
 
 from askonce import UsageError
-from askonce.testing import Receipts, ScriptedCall, Step
+from askonce.testing import Receipts, Step
 from tests.crowd import (
     ASKED,
     MODES,
@@ -39,13 +39,6 @@ NOT_KEPT = {
     "empty": "empty",
     "tool_call": "tool-call",
 }
-
-
-@pytest.fixture
-def call():
-    scripted = ScriptedCall()
-    yield scripted
-    scripted.reset()
 
 
 @pytest.fixture

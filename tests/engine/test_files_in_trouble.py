@@ -26,13 +26,6 @@ from tests.took import usual
 pytestmark = pytest.mark.concurrency
 
 
-@pytest.fixture
-def call() -> Iterator[ScriptedCall]:
-    scripted = ScriptedCall()
-    yield scripted
-    scripted.reset()
-
-
 class Files(NamedTuple):
     """A sort of trouble of a file: how it begins and ends, and what it is called.
 

@@ -72,13 +72,6 @@ class Claims:
 
 
 @pytest.fixture
-def call() -> Iterator[ScriptedCall]:
-    made = ScriptedCall()
-    yield made
-    made.reset()
-
-
-@pytest.fixture
 def elsewhere(valkey: Server) -> str:
     """The server by another name: trouble is counted for each name, so it is not the leader's, as in another process."""
     assert "127.0.0.1" in valkey.url

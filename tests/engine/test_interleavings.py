@@ -16,20 +16,13 @@ import pytest
 from askonce.core.lease import Follow, Lead
 from askonce.core.tape import ENDED, FAILED
 from askonce.flight.waiters import WaitList
-from askonce.testing import ScriptedCall, Step
+from askonce.testing import Step
 from tests.crowd import ASKED, HANG, PATIENCE, after, counted, eventually, gathered, joined, results
 from tests.took import Took
 
 pytestmark = pytest.mark.concurrency
 
 PROMPT = 2.0  # s: far below the heartbeat, far above the delay of a notice
-
-
-@pytest.fixture
-def call():
-    scripted = ScriptedCall()
-    yield scripted
-    scripted.reset()
 
 
 def landed(cache):

@@ -20,7 +20,7 @@ from askonce.core import lease as rules
 from askonce.core.model import Snapshot
 from askonce.engine import leader
 from askonce.engine.engine import Engine
-from askonce.testing import ScriptedCall, Step
+from askonce.testing import Step
 from askonce.testing.trial import Clock
 from tests.crowd import ASKED, HANG, MODES, PATIENCE, Crowd, after, counted, eventually, gathered, joined, values
 from tests.took import Took
@@ -29,13 +29,6 @@ pytestmark = pytest.mark.concurrency
 
 WAYS = ["key", "request", "everything", "tag", "scope", "model"]
 CALL_OPTIONS = {"scope": "support/v3", "tags": ["doc:42"]}
-
-
-@pytest.fixture
-def call():
-    scripted = ScriptedCall()
-    yield scripted
-    scripted.reset()
 
 
 def meant(way, cache):

@@ -35,11 +35,9 @@ pytestmark = pytest.mark.concurrency
 
 
 @pytest.fixture
-def call():
-    scripted = ScriptedCall()
-    scripted.script(None, HANG, Step())
-    yield scripted
-    scripted.reset()
+def call(call):
+    call.script(None, HANG, Step())
+    return call
 
 
 def test_many_callers_at_once_pay_once_and_get_equal_answers_of_their_own(crowd, place, call):

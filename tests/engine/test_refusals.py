@@ -15,7 +15,6 @@ from typing import NamedTuple
 import pytest
 import redis
 
-from askonce.testing import ScriptedCall
 from askonce.testing.servers import Server
 from tests.crowd import ASKED, HANG, by_turns, eventually, gathered, joined, results, values
 from tests.engine.test_troubles import BACK, timed, warm
@@ -105,13 +104,6 @@ def face(request: pytest.FixtureRequest) -> Face:
 
 
 each_face = pytest.mark.parametrize(("crowd", "face"), by_turns(FACES, FACES), indirect=True)
-
-
-@pytest.fixture
-def call() -> Iterator[ScriptedCall]:
-    scripted = ScriptedCall()
-    yield scripted
-    scripted.reset()
 
 
 @each_face

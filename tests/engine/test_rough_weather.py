@@ -21,7 +21,6 @@ from askonce import Cache
 from askonce.core.hot_keys import KeyHits
 from askonce.core.keys import Key
 from askonce.core.policy import Policy, resolve
-from askonce.testing import ScriptedCall
 from askonce.testing.proxy import Proxy
 from askonce.testing.servers import Server, ValkeyServer
 from tests.crowd import ASKED, HANG, by_turns, eventually, gathered, heartbeat, idle, results
@@ -139,13 +138,6 @@ def sky(own_valkey: Server) -> Iterator[Sky]:
     with ExitStack() as end:
         leader, follower = (end.enter_context(Proxy(own_valkey)) for _ in range(2))
         yield Sky(own_valkey, leader, follower, end)
-
-
-@pytest.fixture
-def call() -> Iterator[ScriptedCall]:
-    scripted = ScriptedCall()
-    yield scripted
-    scripted.reset()
 
 
 @pytest.mark.parametrize(("crowd", "name"), by_turns(TROUBLES, QUICK), indirect=["crowd"])

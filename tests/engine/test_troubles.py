@@ -12,7 +12,7 @@ import logging
 import pytest
 
 from askonce import NotCached, StoreUnavailable
-from askonce.testing import ScriptedCall, Step
+from askonce.testing import Step
 from tests.crowd import ASKED, HANG, PATIENCE, eventually, gathered, results, values
 from tests.fixtures import patient
 from tests.took import Took, usual
@@ -23,13 +23,6 @@ ONCE = 0.25  # s over the call's own time, for a caller that meets the trouble
 SILENT = 1.0  # s that a store may be silent, where that is tried: 0.2 s pass quickly on a busy machine
 OPEN = 0.001  # s over it while the breaker is open
 BACK = 2.0  # s after the store answers again
-
-
-@pytest.fixture
-def call():
-    scripted = ScriptedCall()
-    yield scripted
-    scripted.reset()
 
 
 def timed(crowd, cache, request, call, times=1):
