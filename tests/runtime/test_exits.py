@@ -335,7 +335,7 @@ def test_ctrl_c_ends_a_program_at_once_whatever_the_store(place, how):
     assert interrupted(place, how) < 1.0
 
 
-INTERRUPTED_AT_ITS_END = """
+TWO_REFRESHES = """
 import signal, sys, threading, time
 from askonce import Cache, Policy
 
@@ -356,7 +356,8 @@ for cache in caches:
     begun.clear()
     cache.fetch("question", hang, policy=STALE)
     begun.wait(5)
-
+"""
+INTERRUPTED_AT_ITS_END = f"""{TWO_REFRESHES}
 def interrupted(seconds, sleep=time.sleep):
     if threading.current_thread() is threading.main_thread():
         time.sleep = sleep
@@ -373,6 +374,27 @@ def test_a_signal_that_ends_the_wait_at_the_end_of_python_lets_the_rest_be_given
     command = [sys.executable, "-c", INTERRUPTED_AT_ITS_END, place, how]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, 2 * GIVEN_UP)
+
+
+FAILS_AT_ITS_END = f"""{TWO_REFRESHES}
+from askonce.engine.closing import Closing
+
+def fails(closing, until, last=Closing.last, met=[]):
+    if not met:
+        met.append(closing)
+        raise MemoryError("of the first cache")
+    last(closing, until)
+
+Closing.last = fails
+"""
+
+
+def test_a_cache_that_cannot_end_leaves_the_end_of_the_others_as_it_is(tmp_path):
+    place = f"sqlite:///{tmp_path}/answers.db"
+    command = [sys.executable, "-c", FAILS_AT_ITS_END, place, "SIGTERM"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert "MemoryError: of the first cache" in done.stderr
+    assert (done.returncode, done.stderr.count(GIVEN_UP)) == (0, 2), done.stderr
 
 
 LEFT = """

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from askonce.engine.batch import BatchEngine
 from askonce.engine.closing import Closing
+from askonce.events import log
 from askonce.runtime import exits
 from askonce.runtime.forks import around_forks
 
@@ -53,6 +54,8 @@ def _last() -> None:
         except (KeyboardInterrupt, SystemExit):  # a signal: the user or the supervisor waits for this end
             until = 0.0
             last(until)  # once more: what is left is still given up, and reported
+        except Exception:  # noqa: BLE001 - whatever it is, the other caches end as they should
+            log.exception("a cache could not end as it should: what it had under way may be paid for once more")
 
 
 exits.before_exit(_last)
