@@ -28,7 +28,9 @@ class _End(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        if self.client:
+        if self.pipe.over or self.pipe.proxy.over:
+            self.transport.abort()
+        elif self.client:
             self.pipe.begin()
 
     def data_received(self, data: bytes) -> None:
@@ -46,10 +48,12 @@ class _Pipe:
         self.client = _End(self, client=True)
         self.server = _End(self, client=False)
         self.dead = proxy.hole
+        self.opening: asyncio.Task[None] | None = None
+        self.over = False  # one end hung up, and the other was not left open to hide that
         proxy.pipes.add(self)
 
     def begin(self) -> None:
-        self._opening = asyncio.get_running_loop().create_task(self._open())
+        self.opening = asyncio.get_running_loop().create_task(self._open())
 
     async def _open(self) -> None:
         try:
@@ -86,11 +90,15 @@ class _Pipe:
     def lost(self, end: _End) -> None:
         """One end hung up: hang up the other, unless that is to be hidden."""
         other = self.server if end.client else self.client
-        if other.transport is not None and not (self.dead and other is self.client):
+        if self.dead and other is self.client:
+            return  # it stays in the proxy's care
+        self.over = True  # the other end may be on its way
+        if other.transport is not None:
             other.transport.close()
         self.proxy.pipes.discard(self)
 
     def cut(self) -> None:
+        self.over = True
         for end in (self.client, self.server):
             if end.transport is not None:
                 end.transport.abort()
@@ -104,6 +112,7 @@ class Proxy:
         self.delay = 0.0  # s, each way
         self.trickle = 0.0  # s between two bytes from the server; 0: all at once
         self.hole = False
+        self.over = False
         self.pipes: set[_Pipe] = set()
         self._parts = urlsplit(server.url)
         self._loop = asyncio.new_event_loop()
@@ -121,15 +130,24 @@ class Proxy:
         return await self._loop.create_server(lambda: _Pipe(self).client, "127.0.0.1", 0)
 
     def __exit__(self, *_: object) -> None:
-        self._do(self._end)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _end(self) -> None:
-        self._listener.close()
+    async def _end(self) -> None:
+        """Close every connection, also those that are accepted or opened in this moment."""
+        self.over = True
+        for listening in self._listener.sockets:
+            self._loop.remove_reader(listening.fileno())  # its end would lose what it has accepted in this turn
         for pipe in list(self.pipes):
             pipe.cut()
+            if pipe.opening is not None:
+                pipe.opening.cancel()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+        self._listener.close()
+        await asyncio.sleep(0)  # what is aborted is closed in the loop's next turn
 
     @property
     def url(self) -> str:
