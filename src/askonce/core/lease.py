@@ -41,7 +41,8 @@ class Ask(NamedTuple):
     """The arguments of a claim: `id` of the new flight, `candidate` for a new epoch, `fields` of the caller's tags.
 
     `after`: an entry of this order or later is fresh for this caller in any case, because it waited for it. `early`:
-    take the lease although the entry is fresh, if it ends within so many ms; NEVER: do not.
+    take the lease although the entry is fresh, if it ends within so many ms; NEVER: do not. `local`: how the ids of
+    flights end whose result the caller gets without the store: such a flight need not know that it waits.
     """
 
     id: bytes
@@ -51,6 +52,7 @@ class Ask(NamedTuple):
     after: int = 0
     early: int = NEVER
     heartbeat: int = 5_000
+    local: bytes = b""
 
 
 class Generations(NamedTuple):
@@ -208,7 +210,9 @@ def claim(slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
         return _decide(head, None, ask, now, Grant(lease.id, lease.order, lease.snapshot)), slot
     decision = _decide(head, held, ask, now, None)
     if isinstance(decision, Follow):
-        return decision, slot if held is None or held.want else slot._replace(lease=held._replace(want=True))
+        if held is None or held.want or (ask.local and held.id.endswith(ask.local)):
+            return decision, slot
+        return decision, slot._replace(lease=held._replace(want=True))
     if isinstance(decision, Lead) or decision.grant:
         return _granted(decision, slot, ask, now_us)
     return decision, slot
