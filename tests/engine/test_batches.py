@@ -124,25 +124,6 @@ def counting(cache: Any) -> list[int]:
     return count
 
 
-@pytest.mark.parametrize("verdict", [GOOD, Verdict("refused")], ids=["stored", "not stored"])
-def test_a_batch_has_what_another_brought_while_it_made_a_call_of_its_own(crowd, place, verdict):
-    cache, goes_on = crowd.cache(place), threading.Event()
-    first, second = Call(verdict=verdict), Call(verdict=verdict)
-    first.open = goes_on.is_set
-    theirs = asked(crowd, cache, first, range(10))
-    eventually(lambda: first.made, "the first batch makes its call")
-
-    def when_the_first_is_over() -> bool:
-        goes_on.set()
-        return bool(theirs.result(60))
-
-    second.open = when_the_first_is_over
-    mine = asked(crowd, cache, second, range(5, 15)).result(60)
-    assert right(mine)
-    assert right(theirs.result(60))
-    assert [len(made) for made in (*first.made, *second.made)] == [10, 5]
-
-
 MANY = range(2 * BATCH)
 SLICES = len(MANY) // BATCH
 

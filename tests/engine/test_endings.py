@@ -38,9 +38,11 @@ pytestmark = pytest.mark.concurrency
 
 
 @pytest.fixture
-def call(call):
-    call.script(None, HANG, "complete")
-    return call
+def call():
+    scripted = ScriptedCall()
+    scripted.script(None, HANG, "complete")
+    yield scripted
+    scripted.reset()
 
 
 def cancelled(futures):
@@ -169,25 +171,6 @@ def test_an_abandoned_call_that_somebody_joins_is_not_given_up(tasks, place, cal
     call.release()
     assert second.result(PATIENCE).status.collapsed
     assert call.calls == 1
-
-
-def test_a_call_that_is_left_once_more_has_its_whole_time_again(tasks, place, call, monkeypatch):
-    """The first time went on, and ended the call soon after it was left once more."""
-    cache, over = tasks.cache(place), []
-    mode = cache._base.engine().mode
-    monkeypatch.setattr(mode, "later", lambda flight, _, act: over.append(lambda: act(flight)))
-    for number in range(3):
-        caller = tasks.ask(cache, ASKED, call)
-        gathered(cache, 1, call)
-        caller.cancel()
-        eventually(lambda times=number + 1: len(over) == times, "it is left")
-    for earlier in over[:-1]:
-        tasks.do(earlier)
-    assert (call.in_flight, call.calls) == (1, 1)
-    assert "dropped" not in cache.stats()
-    tasks.do(over[-1])
-    eventually(lambda: call.in_flight == 0, "it was given up")
-    assert cache.stats()["dropped.abandon-limit"] == 1
 
 
 def test_the_last_caller_of_another_loop_can_cancel_the_call(tasks, place, call):

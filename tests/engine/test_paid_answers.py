@@ -274,7 +274,7 @@ def test_who_follows_elsewhere_gets_an_answer_that_may_not_be_stored_and_pays_no
 
 
 @pytest.mark.parametrize(("kind", "form"), quick(("one piece", "stream")))
-def test_who_asks_here_before_the_background_thread_has_stored_it_has_it_at_once(place, upstream, form, threads):
+def test_who_asks_here_before_the_background_thread_has_stored_it_waits_for_that(place, upstream, form, threads):
     path, body = FORMS[form]
     cache, goes_on = threads.cache(place), threading.Event()
     background = cache._base._engine.background
@@ -289,8 +289,8 @@ def test_who_asks_here_before_the_background_thread_has_stored_it_has_it_at_once
     with pytest.raises(KeyboardInterrupt):
         ask()
     upstream.asked = bool
-    assert ask().status_code == 200
-    assert "stored" not in cache.stats()
+    asked = threads.start(ask)
+    eventually(lambda: cache.stats()["waiting"], "it waits")
     goes_on.set()
-    eventually(lambda: cache.stats().get("stored"), "it is stored")
+    assert asked.result(PATIENCE).status_code == 200
     assert upstream.calls == 1

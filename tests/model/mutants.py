@@ -52,8 +52,8 @@ MUTANTS: dict[str, tuple[str, str]] = {
     ),
     "followers wait longer than the lease lives": ("min(held.deadline - now, ask.heartbeat)", "ask.heartbeat"),
     "nobody is told that somebody waits": (
-        "return decision, slot._replace(lease=held._replace(want=True))",
-        "return decision, slot",
+        "slot if held is None or held.want else slot._replace(lease=held._replace(want=True))",
+        "slot",
     ),
     # repeated claims
     "a repeated claim is stamped anew": (

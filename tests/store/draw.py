@@ -139,7 +139,6 @@ class Draw:
             after,
             early,
             self.one(1_000, 5_000),
-            self.one(b"", A[-8:], B[-1:]),
         )
 
     def whom(self, state: State, part: float = 0.7) -> tuple[bytes, int]:

@@ -11,7 +11,6 @@ from askonce.core.keys import Key
 from askonce.core.lease import Ask
 from askonce.flight.background import BackgroundThread
 from askonce.runtime.drive import drive
-from tests.crowd import after
 from tests.stream.test_fetch_stream import ITEMS, REQUEST, Reading, wait_until
 
 
@@ -40,52 +39,6 @@ def test_while_the_store_is_down_a_stream_is_shared_within_its_process(upstream)
         upstream.ends()
         assert leader.whole() == late.whole() == ITEMS
     assert upstream.opened == 1
-
-
-@pytest.mark.concurrency
-def test_a_stream_has_a_log_only_for_readers_of_other_processes(make, upstream):
-    cache, other = make(), make()
-    here = [Reading(cache, upstream) for _ in range(3)]
-    upstream.say(*ITEMS[:2])
-    for reader in here:
-        reader.wait_for(2)
-    (flight,) = cache._base._engine.board.flights()
-    assert not flight.pump.writer.wanted
-    there = Reading(other, upstream)
-    there.wait_for(2)
-    assert flight.pump.writer.wanted
-    upstream.say(*ITEMS[2:])
-    upstream.ends()
-    assert all(reader.whole() == ITEMS for reader in (*here, there))
-    assert upstream.opened == 1
-
-
-@pytest.mark.concurrency
-@pytest.mark.parametrize("how", ["stored", "not stored", "broken"])
-def test_who_is_told_to_follow_a_stream_that_ends_at_once_has_all_of_one(make, upstream, how):
-    own = {"store_if": lambda _: False} if how == "not stored" else {}
-    cache = make()
-    leader = Reading(cache, upstream, **own)
-    upstream.say(ITEMS[0])
-    leader.wait_for(1)
-    board = cache._base._engine.board
-
-    def ends(_):
-        if how == "broken":
-            upstream.ends(ConnectionError("broken off"))
-        else:
-            upstream.say(*ITEMS[1:])
-            upstream.ends()
-        leader.whole()
-        wait_until(lambda: not board.posted())
-        if how == "broken":  # what is opened from now on is whole
-            upstream.say(*ITEMS[1:])
-            upstream.ends()
-
-    after(cache, "claim", ends)
-    late = Reading(cache, upstream, **own)
-    assert late.whole() == ITEMS, late.error
-    assert upstream.opened == (2 if how == "broken" else 1)
 
 
 @pytest.mark.concurrency

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from askonce import AsyncCache
-from askonce.core.lease import Ask
-from askonce.engine import claims, stream_readers
+from askonce.engine import stream_readers
 from askonce.engine.stream_readers import StreamReaders
 from askonce.engine.stream_readers import _left_off as left_off
+from askonce.stream.writer import LogWriter
 from tests.crowd import PATIENCE, Loop
 from tests.injection.inject import OURS, tracing
 
@@ -105,11 +105,11 @@ class Scene:
             loop.close()
 
 
-@pytest.fixture(params=["told", "not told"])
+@pytest.fixture(params=["told", "not told yet"])
 def scene(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """What writes the stream's log is told that who comes waits, as if that were another process; or it is not."""
-    if request.param == "told":
-        monkeypatch.setattr(claims, "Ask", lambda *given: Ask(*given[:-1]))
+    """What writes the stream's log is told by the store that another caller waits; or that takes too long."""
+    if request.param == "not told yet":
+        monkeypatch.setattr(LogWriter, "_want", lambda _: None)
     made = Scene(monkeypatch)
     yield made
     made.here.do(made.cache.aclose(0.0))
@@ -153,21 +153,6 @@ def test_whose_stream_is_given_up_at_any_line_of_coming_gets_all_of_one(scene):
         if not there:
             break
     assert moment > 10
-
-
-def test_a_stream_that_is_left_once_more_has_its_whole_time_again(scene, monkeypatch):
-    monkeypatch.setattr(claims, "Ask", Ask)  # else it goes on for whoever may read it elsewhere
-    over: list[Callable[[], object]] = []
-    mode = scene.cache._base.engine().mode
-    monkeypatch.setattr(mode, "later", lambda flight, _, act: over.append(lambda: act(flight)))
-    scene.abandoned()
-    scene.here.do(scene._left())
-    first, second = over
-    first()
-    assert not scene.flight.left_off
-    second()
-    assert scene.flight.left_off
-    assert scene.cache.stats()["dropped.abandon-limit"] == 1
 
 
 def test_who_finds_a_flight_wanted_does_not_take_back_what_another_decides(scene):

@@ -41,8 +41,7 @@ class Ask(NamedTuple):
     """The arguments of a claim: `id` of the new flight, `candidate` for a new epoch, `fields` of the caller's tags.
 
     `after`: an entry of this order or later is fresh for this caller in any case, because it waited for it. `early`:
-    take the lease although the entry is fresh, if it ends within so many ms; NEVER: do not. `local`: how the ids of
-    flights end whose result the caller gets without the store: such a flight need not know that it waits.
+    take the lease although the entry is fresh, if it ends within so many ms; NEVER: do not.
     """
 
     id: bytes
@@ -52,7 +51,6 @@ class Ask(NamedTuple):
     after: int = 0
     early: int = NEVER
     heartbeat: int = 5_000
-    local: bytes = b""
 
 
 class Generations(NamedTuple):
@@ -210,9 +208,7 @@ def claim(slot: Slot, ask: Ask, now_us: int) -> tuple[Claim, Slot]:
         return _decide(head, None, ask, now, Grant(lease.id, lease.order, lease.snapshot)), slot
     decision = _decide(head, held, ask, now, None)
     if isinstance(decision, Follow):
-        if held is None or held.want or (ask.local and held.id.endswith(ask.local)):
-            return decision, slot
-        return decision, slot._replace(lease=held._replace(want=True))
+        return decision, slot if held is None or held.want else slot._replace(lease=held._replace(want=True))
     if isinstance(decision, Lead) or decision.grant:
         return _granted(decision, slot, ask, now_us)
     return decision, slot

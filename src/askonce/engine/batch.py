@@ -144,12 +144,8 @@ class BatchEngine(Engine):
         self, followed: list[tuple[BatchItem, Follow]], calls: Calls
     ) -> list[tuple[BatchItem, Follow]]:
         """Ask upstream for what other credentials are asking, and return the rest, which this credential asks too."""
-        mine = [
-            (item, claim)
-            for item, claim in followed
-            if self._claims.running(claim, item.question, item.attempt) is not None
-        ]
-        others = [item for item, claim in followed if self._claims.running(claim, item.question, item.attempt) is None]
+        mine = [(item, claim) for item, claim in followed if self._claims.running(claim, item.question) is not None]
+        others = [item for item, claim in followed if self._claims.running(claim, item.question) is None]
         if others:
             await self._all_without_store(others, calls, others[0].question.detail)
         return mine
@@ -212,7 +208,7 @@ class BatchEngine(Engine):
         """Join the flights of this process and wait for other processes' flights; a new waiter only subscribes."""
         elsewhere: list[tuple[BatchItem, Followed]] = []
         for item, claim in followed:
-            if (local := self._claims.running(claim, item.question, item.attempt)) is not None:
+            if (local := self._claims.running(claim, item.question)) is not None:
                 await self._join_local(item, local)
             elif not await self._claims.over(item.question, claim, item.attempt):
                 elsewhere.append((item, self._followed(item, claim)))

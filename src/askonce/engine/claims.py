@@ -40,7 +40,6 @@ class Attempt:
     flight: Flight | None = None  # claimed last; its claim was granted, or may have been
     waiter: Waiter | None = None
     named: Follow | None = None  # the flight the store named last; its end is not known
-    told: Flight | None = None  # the same, if it is one of this process
     after: int = 0
     ended: tuple[bytes, int] | None = None  # a flight of this process, named by a claim after it had ended: id, order
     silent: bool = False
@@ -130,15 +129,12 @@ class Claims:
         # The Reader has made the random XFetch decision: here it is enough that the end is near.
         early = NEVER if question.held is None or attempt.after else question.held.ttl >> 2
         heartbeat = int(self._background.heartbeat * 1000)
-        # Who waits has no other way to hear of a flight that it cannot join in memory.
-        local = self.board.mark if attempt.waiter is None else b""
-        return Ask(flight.id, flight.id[:4], question.fields, limits, attempt.after, early, heartbeat, local)
+        return Ask(flight.id, flight.id[:4], question.fields, limits, attempt.after, early, heartbeat)
 
     def _said(self, attempt: Attempt, claim: Claim) -> Claim:
         flight = attempt.flight
         assert flight is not None
         if isinstance(claim, Follow) or claim.grant is None:
-            attempt.told = self.board.told(flight, claim) if isinstance(claim, Follow) else None
             flight.returned = True
             self.board.end(flight)
             attempt.flight = None
@@ -170,18 +166,14 @@ class Claims:
             await flight.pump.end(Cut("its caller was gone before it was read"))
         self.board.end(flight)
 
-    @staticmethod
-    def running(claim: Follow, question: Question, attempt: Attempt) -> Flight | None:
-        """The flight that a claim named, if it is one of this process that may answer: something runs it, or it has
-        landed with an answer since it was named.
+    def running(self, claim: Follow, question: Question) -> Flight | None:
+        """The flight that a claim named, if it is one of this process, something runs it, and it may answer.
 
         UsageError if its call asks, perhaps by another cache with this store: it would wait for itself.
         """
         check_outside(claim.id)
-        flight = attempt.told
-        if flight is None or flight.id != claim.id or not may_answer(flight, question):
-            return None
-        return flight if flight.alive() or flight.shares else None
+        flight = self.board.named(claim.id, claim.order)
+        return flight if flight is not None and flight.alive() and may_answer(flight, question) else None
 
     async def over(self, question: Question, claim: Follow, attempt: Attempt) -> bool:
         """Whether a claim named a flight of this process that nothing runs, so that the caller claims again at once.

@@ -244,7 +244,7 @@ class Engine(Joining):
             return await self._lead(question, call, attempt)
         if not isinstance(claim, Follow):
             return await self._serve(question, call, claim, attempt)
-        if (local := self._claims.running(claim, question, attempt)) is not None:
+        if (local := self._claims.running(claim, question)) is not None:
             return await self._join(question, local)
         if question.unverified:
             return await self._share(question, call, attempt)

@@ -134,7 +134,7 @@ class Joining:
         if question.terms.on_abandon == "close" and not flight.wanted_elsewhere:
             flight.leave_off()
         else:
-            self.mode.later(flight, question.terms.abandon_limit, flight.left(self._give_up))
+            self.mode.later(flight, question.terms.abandon_limit, self._give_up)
 
     def _give_up(self, flight: Flight) -> None:
         if isinstance(flight.pump, Pump):

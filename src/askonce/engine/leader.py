@@ -330,9 +330,8 @@ class Leader:
         self._events.emit(*self._said(verdict, flight.key.text), **landing.said)
         if verdict != "stored":
             self.accounting.unstored(verdict)
-        flight.stored = verdict == "stored"
-        self._note(landing, "" if flight.stored else verdict)
-        return Landed(answer, stored=flight.stored, detail="" if verdict in {"stored", "unkept"} else verdict)
+        self._note(landing, "" if verdict == "stored" else verdict)
+        return Landed(answer, stored=verdict == "stored", detail="" if verdict in {"stored", "unkept"} else verdict)
 
     @staticmethod
     def _note(landing: Landing, unstored: str) -> None:

@@ -61,7 +61,7 @@ class StreamReaders:
         elif self._abandoned(question, flight, pump):
             await self._end(flight, pump, Cut("closed by its last reader"))
         elif flight.cancel is not None:
-            self._mode.later(flight, question.terms.abandon_limit, flight.left(self.give_up))
+            self._mode.later(flight, question.terms.abandon_limit, self.give_up)
         elif not (pump.tape.readers or pump.run_without_readers()):
             await pump.end(Cut("left by its last reader, and there is no thread to finish it"))
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from functools import partial
 
 from askonce.core.keys import Key
-from askonce.core.lease import Follow, Grant
+from askonce.core.lease import Grant
 from askonce.flight.background import BackgroundThread
 from askonce.flight.flight import Asker, Flight, NoResult
 from askonce.flight.heartbeat import Heartbeat, LastWrite
@@ -54,7 +54,6 @@ class Board:
         self._gone = gone
         self.closing: Callable[[], object] = lambda: None  # a weak reference: this board is a part of it
         self._claimed: dict[bytes, Flight] = {}
-        self._asking: dict[bytes, Flight] = {}  # those of them whose claims have no reply yet
         self._leading: dict[Key, Flight] = {}  # the flight that was last granted the key's lease
         self._unleased: dict[_Place, Flight] = {}
         self._lock = OwnedLock()
@@ -76,7 +75,7 @@ class Board:
 
     def post(self, flight: Flight) -> None:
         """Add a flight before it claims: others may be told to follow it before its leader has the reply."""
-        self._claimed[flight.id] = self._asking[flight.id] = flight
+        self._claimed[flight.id] = flight
         if flight.heartbeat is not None:
             self._background.keep_alive(flight.heartbeat)
 
@@ -84,19 +83,6 @@ class Board:
         """Note that the flight's claim was granted."""
         flight.granted(grant)
         self._leading[flight.key] = flight
-        self._replied(flight)
-
-    def told(self, mine: Flight, follow: Follow) -> Flight | None:
-        """The flight of this process that the store named in reply to the claim of `mine`, if it is one.
-
-        Also one that has ended since then, if its answer was not stored: who was told to follow it may have that.
-        """
-        named = self.named(follow.id, follow.order)  # before `past`, because an end is noted there before it leaves
-        return named or next((one for one in mine.past if one.grant is not None and one.grant[:2] == follow[:2]), None)
-
-    def _replied(self, flight: Flight) -> None:
-        self._asking.pop(flight.id, None)
-        flight.past = ()
 
     def end(self, flight: Flight, error: BaseException | None = None) -> None:
         """End a flight in any state: its callers get a result, and the store keeps nothing of it.
@@ -110,9 +96,6 @@ class Board:
             # A claim whose reply was lost may have been granted all the same; such a lease is never filled.
             self._background.release(flight.key, flight.id, failed=flight.is_refresh)
         flight.returned = True
-        if flight.grant is not None and not flight.stored:
-            self._noted_at_claims(flight)
-        self._replied(flight)
         self._claimed.pop(flight.id, None)
         if self._leading.get(flight.key) is flight:
             self._leading.pop(flight.key, None)
@@ -127,12 +110,6 @@ class Board:
         flight.closing = None  # else a reference cycle
         if flight.asker is not None:
             flight.asker.over()
-
-    def _noted_at_claims(self, flight: Flight) -> None:
-        """A claim that has no reply yet may have named this flight, and the store does not have its answer."""
-        for other in list(self._asking.values()):
-            if other.key == flight.key:
-                other.past += (flight,)
 
     def _hand_over(self, flight: Flight, last: LastWrite) -> bool:
         """Have the background thread send a flight's last write. False if it had its time for that."""
@@ -170,16 +147,11 @@ class Board:
         found = self._claimed.get(flight)
         return found if found is not None and (found.grant is None or found.grant.order == order) else None
 
-    @property
-    def mark(self) -> bytes:
-        """How the ids of its flights end; nothing in a child of the process that runs them."""
-        return self._mark if self._pid == os.getpid() else b""
-
     def made(self, flight: bytes) -> bool:
         """Whether this board made a flight's id. If it is not `named`, its lease was granted after its end, because the
         store executed its claim late or twice, and nothing runs it.
         """
-        return bool(mark := self.mark) and flight.endswith(mark)
+        return flight.endswith(self._mark) and self._pid == os.getpid()
 
     def share_unleased(self, mine: Flight, may_join: Callable[[Flight], bool]) -> Flight:
         """The flight for a key without the store: one under way that may be joined, or else `mine`."""

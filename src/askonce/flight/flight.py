@@ -56,11 +56,6 @@ class Streaming(Protocol):
         ...
 
     @property
-    def whole(self) -> bool:
-        """Whether it has ended without an error, and all of it is kept."""
-        ...
-
-    @property
     def readers(self) -> int:
         """How many callers read it now."""
         ...
@@ -125,7 +120,6 @@ class Flight:
         self.over = False  # ended, and removed from everywhere
         self.model = self.scope = ""  # of its question, for people
         self.began = time.monotonic()
-        self.past: tuple[Flight, ...] = ()  # others of its key that ended here while its claim was under way
         self.callers = 0
         self.is_refresh = False  # a refresh: no caller waits for it
         self.dropped = False  # its "dropped" event was emitted
@@ -134,8 +128,6 @@ class Flight:
         self.joined: list[Any] = []  # questions that got its stream, until its cost is known
         self.cancel: Cancel | None = None
         self.left_off: dict[object, None] = {}  # marks of who ends it for want of callers, or looks whether to
-        self.leaving: object = None  # the last time that its last caller left
-        self.stored = False  # its answer is in the store
         self.answered = False  # its call brought a whole answer
         self.last: LastWrite | None = None  # from before it is sent until its reply came
         self.pump: Streaming | None = None  # a streamed answer; the flight lands when its first part may be read
@@ -151,12 +143,6 @@ class Flight:
     def joinable(self) -> bool:
         """Whether a new caller can have its result: it has not landed, or its stream goes on."""
         return not self._landings or (self.pump is not None and self.pump.joinable)
-
-    @property
-    def shares(self) -> bool:
-        """Whether all of its answer is here: also who was told to follow it before may have that."""
-        landed = bool(self._landings) and self._landings[0][1] is None
-        return landed and (self.pump is None or self.pump.whole)
 
     @property
     def followers(self) -> int:
@@ -176,14 +162,6 @@ class Flight:
     def ends(self) -> bool:
         """Whether what its call brought is being stored."""
         return self.last is not None or (self.answered if self.pump is None else self.pump.ends())
-
-    def left(self, act: Callable[[Flight], object]) -> Callable[[Flight], object]:
-        """What to do when the time is over that it has without callers, from now on: `act`.
-
-        Nothing if it is left once more until then. That begins another such time, which an earlier one must not end.
-        """
-        self.leaving = now = object()
-        return lambda flight: flight.leaving is now and act(flight)
 
     def leave_off(self) -> None:
         """Cancel its call, which nobody waits for; not what stores an answer that came: that is paid for."""

@@ -52,7 +52,8 @@ class Pump:
         self.awaited = False  # by the caller that started it and has not begun to read
         self.passing = False  # it goes on only for its present readers: it is not kept
         self._unwanted = False  # its source is to be closed
-        self._closed = self._settled = False  # settled: stored, or given back
+        self._closed = False
+        self._settled = False  # stored, or given back
         self._cap = cap
         self._source = opened.source
         self._mode = mode
@@ -131,11 +132,6 @@ class Pump:
     def joinable(self) -> bool:
         """Whether it goes on, and its beginning is kept."""
         return not self.tape.over and not self.tape.trimmed
-
-    @property
-    def whole(self) -> bool:
-        """Whether it has ended without an error, and all of it is kept."""
-        return self.tape.over and self.tape.error is None and not self.tape.trimmed
 
     def run_without_readers(self) -> bool:
         """Make the stream go on however slowly it is read. Called from any thread. False if nothing can run it."""
@@ -329,7 +325,9 @@ class Pump:
         self._close_unless_read()
 
     def _close_unless_read(self) -> None:
-        """Close the source, unless a thread reads it: that might go on to read another connection's descriptor."""
+        """Close the source, unless a thread is reading it. Otherwise the reader might use a descriptor that is another
+        connection's by then; and a running generator cannot be closed.
+        """
         self._unwanted = True
         try:
             self._take_turn()

@@ -80,14 +80,6 @@ class FlightLaws(Trial):
         assert isinstance(self.claim(Q, asking()), Follow)
         assert [one.wanted for one in self.flights()] == [True]
 
-    def test_who_joins_a_flight_without_the_store_leaves_no_word_of_that(self) -> None:
-        grant = self.lead(Q, asking())
-        near, far = asking()._replace(local=grant.id[-8:]), asking()._replace(local=bytes(8))
-        assert isinstance(self.claim(Q, near), Follow)
-        assert [one.wanted for one in self.flights()] == [False]
-        assert isinstance(self.claim(Q, far), Follow)
-        assert [one.wanted for one in self.flights()] == [True]
-
     def test_the_processes_that_wait_for_a_flight_are_counted_where_the_store_knows_them(self) -> None:
         self.lead(Q, asking())
         assert [one.waiting for one in self.flights()] in ([0], [None])

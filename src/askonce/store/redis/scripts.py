@@ -88,7 +88,7 @@ def sharded() -> Scripts:
 def claim_args(key: Key, ask: Ask, channel: bytes) -> tuple[Notice, ...]:
     """The arguments of `claim`, besides its keys."""
     mine = (key.digest, key.form, ask.id, ask.candidate, pack_fields(ask.fields))
-    return (*mine, *ask.limits, ask.after, ask.early, ask.heartbeat, channel, ask.local)
+    return (*mine, *ask.limits, ask.after, ask.early, ask.heartbeat, channel)
 
 
 def release_args(

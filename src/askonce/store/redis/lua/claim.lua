@@ -1,5 +1,5 @@
 -- KEYS entry lease generations flights
--- ARGV digest form id candidate fields | ttl grace error max_age min_fresh max_stale | after early heartbeat channel local
+-- ARGV digest form id candidate fields | ttl grace error max_age min_fresh max_stale | after early heartbeat channel
 -- -> {0 lead, order, epoch, clock} {1 hit | 2 stale, fill, order, now[, order, epoch, clock]} {3 follow, id, order, ms}
 
 local now_us = clock()
@@ -68,7 +68,7 @@ if head then
   end
 end
 if not held or held.idle then return granted({0}) end
-if not held.want and held.id:sub(-#ARGV[16]) ~= ARGV[16] then
+if not held.want then
   redis.call('HSET', KEYS[2], 'want', '1')
   say(ARGV[15], 'W', held.id, held.order, '')
 end
