@@ -38,11 +38,9 @@ pytestmark = pytest.mark.concurrency
 
 
 @pytest.fixture
-def call():
-    scripted = ScriptedCall()
-    scripted.script(None, HANG, "complete")
-    yield scripted
-    scripted.reset()
+def call(call):
+    call.script(None, HANG, "complete")
+    return call
 
 
 def cancelled(futures):

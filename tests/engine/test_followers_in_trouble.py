@@ -239,7 +239,7 @@ def test_a_batch_that_follows_one_elsewhere_waits_on_too(crowd, others, valkey, 
     eventually(lambda: call.made, "it is called for")
     store.together = together
     second = asked(crowd, following, own, range(4))  # three that it follows, and one that it calls for
-    eventually(lambda: met, "it has claimed again")
+    eventually(lambda: met[:1] == [3], "it has claimed again what it follows")
     over.set()
     assert right(first.result(PATIENCE))
     assert right(second.result(PATIENCE))

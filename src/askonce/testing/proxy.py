@@ -28,7 +28,7 @@ class _End(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        if self.pipe.over or self.pipe.proxy.over:
+        if self.pipe.over:
             self.transport.abort()
         elif self.client:
             self.pipe.begin()
@@ -49,7 +49,7 @@ class _Pipe:
         self.server = _End(self, client=False)
         self.dead = proxy.hole
         self.opening: asyncio.Task[None] | None = None
-        self.over = False  # one end hung up, and the other was not left open to hide that
+        self.over = proxy.over  # one end hung up, and the other was not left open to hide that
         proxy.pipes.add(self)
 
     def begin(self) -> None:
